@@ -1,0 +1,39 @@
+"""The errors a caller may meet, and the exit code each one becomes on the command line.
+
+GGUFPhysError
+├── GGUFError            the file is not a readable GGUF                 exit 3
+│   └── TruncatedError   ... because it ends too early
+├── UnsupportedError     readable, but we have no answer for it (yet)    exit 4
+└── MissingExtraError    a subcommand's packages are not installed       exit 2
+
+Parameters that llama.cpp would refuse raise ValueError with llama.cpp's reason (exit 2); OSError passes through
+(exit 3).
+"""
+
+
+class GGUFPhysError(Exception):
+    """Base of everything ggufphys raises on purpose."""
+
+
+class GGUFError(GGUFPhysError):
+    """The file is not a GGUF that can be read: the message says what was found, where, and what was expected."""
+
+
+class TruncatedError(GGUFError):
+    """The file ends before its header does.
+
+    `needed_bytes` is the smallest length at which reading could go on; a reader that fetches a file in pieces
+    fetches at least that much and tries again.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+
+
+class UnsupportedError(GGUFPhysError):
+    """The file is readable, but the question has no answer here; the message names what is missing."""
+
+
+class MissingExtraError(GGUFPhysError):
+    """A package that an optional subcommand needs is not installed; the message names the extra to install."""

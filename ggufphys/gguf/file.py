@@ -1,0 +1,268 @@
+"""Opening: which files make up this model, what do they declare together, and are their bytes all there?"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from ggufphys.errors import GGUFError
+from ggufphys.gguf.ggml_types import FILE_TYPES
+from ggufphys.gguf.reader import Header, TensorInfo, parse_header
+from ggufphys.gguf.values import Buffer, GGUFArray, Value
+
+# llama.cpp 0c1e570 src/llama.cpp, llama_split_path
+SHARD_NAME: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One file of a model: its header, and the bytes of it that are there."""
+
+    path: Path
+    file_bytes: int
+    header: Header
+    buffer: Buffer = field(repr=False)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Tensor bytes that the header declares and the file does not hold: a header-only or unfinished download."""
+        return max(0, self.header.end_offset - self.file_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GGUFFile:
+    """A GGUF model as its header declares it, all shards together. Open one with `open_gguf`.
+
+    `metadata` is the first shard's (the others repeat none of it); `tensors` are in file order, shard by shard.
+    The files stay mapped until `close()` or garbage collection; arrays and tensor data are read from the mapping.
+    """
+
+    path: Path
+    shards: tuple[Shard, ...]
+
+    @property
+    def metadata(self) -> Mapping[str, Value]:
+        """Keys and values; arrays are `GGUFArray`, decoded on access."""
+        return self.shards[0].header.metadata
+
+    @cached_property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """The tensor table of all shards."""
+        return tuple(t for shard in self.shards for t in shard.header.tensors)
+
+    @cached_property
+    def tensors_by_name(self) -> Mapping[str, TensorInfo]:
+        """The same rows by name."""
+        return {t.name: t for t in self.tensors}
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture`, or an empty string."""
+        return self.get_str("general.architecture", "")
+
+    @property
+    def name(self) -> str:
+        """`general.name`, or the file's name."""
+        return self.get_str("general.name", "") or self.path.stem
+
+    @property
+    def file_type(self) -> str:
+        """`general.file_type` by llama-quantize's name (`Q4_K_M`), or an empty string."""
+        return FILE_TYPES.get(self.get_int("general.file_type", -1), "")
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes on disk, all shards."""
+        return sum(shard.file_bytes for shard in self.shards)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Declared tensor bytes that are not there (yet), all shards."""
+        return sum(shard.missing_bytes for shard in self.shards)
+
+    @cached_property
+    def n_params(self) -> int:
+        """The number of weights in all tensors."""
+        return sum(t.n_elements for t in self.tensors)
+
+    @cached_property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors of known type, without padding."""
+        return sum(t.nbytes or 0 for t in self.tensors)
+
+    @property
+    def bpw(self) -> float:
+        """Bits per weight, averaged over all tensors; 0 when there are none."""
+        return 8 * self.tensor_bytes / self.n_params if self.n_params else 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Oddities worth a warning, one sentence each."""
+        notes = [note for shard in self.shards for note in shard.header.notes]
+        if self.missing_bytes:
+            notes.append(
+                f"tensor data is missing: the header declares {self.missing_bytes:,} bytes more than the "
+                f"{self.file_bytes:,} on disk (header-only file or unfinished download)"
+            )
+        return tuple(notes)
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the file is for; only a `model` can be run by itself.
+
+        Source: llama.cpp 0c1e570 convert_lora_to_gguf.py (adapter), tools/mtmd/clip.cpp (clip), tools/imatrix.
+        """
+        declared = self.get_str("general.type", "")
+        if declared == "adapter" or "adapter.type" in self.metadata:
+            return "adapter"
+        if declared in ("mmproj", "clip-vision") or self.architecture == "clip":
+            return "mmproj"
+        if declared == "imatrix" or "imatrix.chunk_count" in self.metadata:
+            return "imatrix"
+        if self.architecture == "controlvector":
+            return "controlvector"
+        if self.tensors:
+            return "model"
+        return "vocab" if "tokenizer.ggml.model" in self.metadata else "metadata"
+
+    def get_str(self, key: str, default: str) -> str:
+        """A string value. Raises GGUFError when the key holds something else."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, str):
+            raise self._wrong_type(key, value, "a string")
+        return value
+
+    def get_int(self, key: str, default: int) -> int:
+        """An integer value. Raises GGUFError when the key holds something else."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._wrong_type(key, value, "an integer")
+        return value
+
+    def get_float(self, key: str, default: float) -> float:
+        """A floating-point value. Raises GGUFError when the key holds something else."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._wrong_type(key, value, "a number")
+        return float(value)
+
+    def get_bool(self, key: str, default: bool) -> bool:
+        """A boolean value. Raises GGUFError when the key holds something else."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong_type(key, value, "a boolean")
+        return value
+
+    def get_array(self, key: str) -> GGUFArray | None:
+        """An array value, or None when the key is absent. Raises GGUFError when the key holds a scalar."""
+        value = self.metadata.get(key)
+        if value is not None and not isinstance(value, GGUFArray):
+            raise self._wrong_type(key, value, "an array")
+        return value
+
+    def tensor_data(self, tensor: TensorInfo) -> memoryview:
+        """The tensor's bytes, not copied: a view into the mapped file.
+
+        Raises:
+            GGUFError: the type's size is not known, or the file ends before the tensor does.
+        """
+        shard = self.shards[tensor.shard]
+        if tensor.nbytes is None:
+            raise GGUFError(f"{shard.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
+        start = shard.header.data_offset + tensor.offset
+        if start + tensor.nbytes > len(shard.buffer):
+            raise GGUFError(
+                f"{shard.path}: tensor {tensor.name!r} ends at byte {start + tensor.nbytes:,}, the file at "
+                f"{len(shard.buffer):,}: header-only file or unfinished download"
+            )
+        return memoryview(shard.buffer)[start : start + tensor.nbytes]
+
+    def close(self) -> None:
+        """Unmap the files. Arrays and tensor views must not be used afterwards."""
+        for shard in self.shards:
+            if isinstance(shard.buffer, mmap):
+                shard.buffer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wrong_type(self, key: str, value: object, expected: str) -> GGUFError:
+        found = f"an array of {len(value)}" if isinstance(value, GGUFArray) else repr(value)
+        return GGUFError(f"{self.path}: key {key!r} is {found}, expected {expected}")
+
+
+def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
+    """Open a GGUF file; of a split model any shard will do, and all of them are opened.
+
+    Raises:
+        GGUFError: not a readable GGUF, or a shard is missing or belongs to another model.
+        OSError: the path does not exist or may not be read.
+    """
+    given = Path(path)
+    first = _open_shard(given, 0)
+    count = _split_number(first, "split.count", 1)
+    if count <= 1:
+        return GGUFFile(path=given, shards=(first,))
+    return GGUFFile(path=given, shards=_open_siblings(given, count))
+
+
+def _open_shard(path: Path, index: int) -> Shard:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise GGUFError(f"{path}: {kind}, expected a GGUF file")
+    if status.st_size == 0:
+        raise GGUFError(f"{path}: the file is empty, expected a GGUF file")
+    with path.open("rb") as file:
+        buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
+    header = parse_header(buffer, str(path), shard=index)
+    return Shard(path=path, file_bytes=len(buffer), header=header, buffer=buffer)
+
+
+def _open_siblings(given: Path, count: int) -> tuple[Shard, ...]:
+    match = SHARD_NAME.fullmatch(given.name)
+    if match is None or int(match["count"]) != count:
+        raise GGUFError(
+            f"{given}: one of {count} shards, but not named so: expected a name ending in -00001-of-{count:05d}.gguf"
+        )
+    paths = [given.with_name(f"{match['stem']}-{i + 1:05d}-of-{count:05d}.gguf") for i in range(count)]
+    missing = [p.name for p in paths if not p.exists()]
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise GGUFError(f"{given}: {len(missing)} of {count} shards are missing beside it: {named}")
+    shards = tuple(_open_shard(p, i) for i, p in enumerate(paths))
+    names: set[str] = set()
+    for index, shard in enumerate(shards):
+        number, total = _split_number(shard, "split.no", index), _split_number(shard, "split.count", 1)
+        if (number, total) != (index, count):
+            raise GGUFError(
+                f"{shard.path}: it says it is shard {number + 1} of {total}, its name says {index + 1} of {count}"
+            )
+        for tensor in shard.header.tensors:
+            if tensor.name in names:
+                raise GGUFError(f"{shard.path}: tensor {tensor.name!r} is in an earlier shard too")
+            names.add(tensor.name)
+    declared = _split_number(shards[0], "split.tensors.count", len(names))
+    if declared != len(names):
+        raise GGUFError(f"{given}: its {count} shards hold {len(names)} tensors, expected {declared}")
+    return shards
+
+
+def _split_number(shard: Shard, key: str, default: int) -> int:
+    value = shard.header.metadata.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise GGUFError(f"{shard.path}: key {key!r} is {value!r}, expected an integer")
+    return value

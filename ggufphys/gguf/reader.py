@@ -1,0 +1,328 @@
+"""Bytes in, header out: what does one GGUF file declare? Pure parsing of a buffer; opening files is `file.py`'s work.
+
+Everything a hostile file can claim is checked against the bytes that are there before it is believed: a count costs
+nothing until its elements are read, and no length makes the reader allocate.
+
+Source: ggml's docs/gguf.md; llama.cpp 0c1e570 ggml/src/gguf.cpp, gguf_init_from_reader (what it refuses, we refuse or
+note). GGUF v1 wrote 32-bit counts and lengths; v2 made them 64-bit; v3 allowed big-endian files.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Final
+
+from ggufphys.errors import GGUFError, TruncatedError
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType
+
+MAGIC: Final = b"GGUF"
+NEWEST_VERSION: Final = 3
+DEFAULT_ALIGNMENT: Final = 32
+MAX_DIMS: Final = 4  # GGML_MAX_DIMS
+MAX_NAME_BYTES: Final = 63  # GGML_MAX_NAME less the terminator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One row of the tensor table.
+
+    `ne` is the shape in ggml's order (innermost first), as the file has it; `shape` is numpy's. A type number that the
+    pinned ggml does not know stays a plain int, and `nbytes` is then None.
+    """
+
+    name: str
+    ne: tuple[int, ...]
+    ggml_type: GGMLType | int
+    offset: int  # from the start of its file's data section
+    nbytes: int | None
+    shard: int = 0
+
+    @property
+    def n_elements(self) -> int:
+        """The number of weights."""
+        product = 1
+        for n in self.ne:
+            product *= n
+        return product
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in numpy's order, outermost first."""
+        return self.ne[::-1]
+
+    @property
+    def type_name(self) -> str:
+        """`Q4_K`, or `type 99?` for a number that the pinned ggml does not know."""
+        return self.ggml_type.name if isinstance(self.ggml_type, GGMLType) else f"type {self.ggml_type}?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What one GGUF file declares. `data_offset` is where tensor data starts; `notes` are oddities worth a warning."""
+
+    version: int
+    byte_order: ByteOrder
+    alignment: int
+    metadata: Mapping[str, Value]
+    tensors: tuple[TensorInfo, ...]
+    data_offset: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def end_offset(self) -> int:
+        """Bytes of a whole file: the end of the last tensor whose size is known (without trailing padding)."""
+        return self.data_offset + max((t.offset + (t.nbytes or 0) for t in self.tensors), default=0)
+
+
+def parse_header(buffer: Buffer, label: str, *, shard: int = 0) -> Header:
+    """Read magic, metadata and tensor table from the start of `buffer`.
+
+    Args:
+        buffer: the file, or a first part of it; arrays keep a reference to it.
+        label: the file's name for error messages.
+        shard: stored in each TensorInfo.
+
+    Raises:
+        TruncatedError: the buffer ends inside the header (or a count in it claims more than the buffer holds).
+        GGUFError: anything else that is not a GGUF.
+    """
+    try:
+        return _parse(_Cursor(buffer, label), shard)
+    except (struct.error, OverflowError, MemoryError) as error:  # every read is checked; this is the last line
+        raise GGUFError(f"{label}: unreadable header: {error}") from error
+
+
+class _Cursor:
+    """A position in the buffer, and reads that never go past its end."""
+
+    __slots__ = ("buffer", "byte_order", "end", "label", "length_format", "position", "prefix")
+
+    def __init__(self, buffer: Buffer, label: str) -> None:
+        self.buffer = buffer
+        self.label = label
+        self.position = 0
+        self.end = len(buffer)
+        self.byte_order: ByteOrder = "little"
+        self.prefix = "<"
+        self.length_format = "Q"
+
+    def need(self, nbytes: int, what: str) -> None:
+        """Check that `nbytes` more are there."""
+        if nbytes > self.end - self.position:
+            raise TruncatedError(
+                f"{self.label}: truncated: {what} at offset {self.position:,} needs {nbytes:,} bytes, "
+                f"{self.end - self.position:,} are left of {self.end:,}",
+                needed_bytes=self.position + nbytes,
+            )
+
+    def scalar(self, character: str, what: str) -> int:
+        """One number of struct's type `character`."""
+        layout = self.prefix + character
+        size = struct.calcsize(layout)
+        self.need(size, what)
+        (value,) = struct.unpack_from(layout, self.buffer, self.position)
+        self.position += size
+        return value  # type: ignore[no-any-return]  # struct returns Any; callers ask for numbers only
+
+    def length(self, what: str) -> int:
+        """A count or a length: 32 bits in GGUF v1, 64 since."""
+        return self.scalar(self.length_format, what)
+
+    def string(self, what: str) -> str:
+        """A length-prefixed UTF-8 string."""
+        nbytes = self.length(f"the length of {what}")
+        self.need(nbytes, what)
+        start = self.position
+        self.position += nbytes
+        try:
+            return bytes(self.buffer[start : self.position]).decode()
+        except UnicodeDecodeError as error:
+            raise GGUFError(f"{self.label}: {what} at offset {start:,} is not UTF-8: {error}") from None
+
+
+def _parse(cursor: _Cursor, shard: int) -> Header:
+    version = _read_version(cursor)
+    n_tensors = cursor.length("the number of tensors")
+    n_kv = cursor.length("the number of metadata entries")
+    metadata: dict[str, Value] = {}
+    for index in range(n_kv):
+        key = cursor.string(f"metadata key {index} of {n_kv}")
+        if not key:
+            raise GGUFError(f"{cursor.label}: metadata key {index} is empty")
+        if key in metadata:
+            raise GGUFError(f"{cursor.label}: duplicate metadata key {key!r} (entry {index})")
+        metadata[key] = _read_value(cursor, key)
+    alignment = _alignment(metadata, cursor.label)
+    tensors = _read_tensors(cursor, n_tensors, shard)
+    data_offset = -(-cursor.position // alignment) * alignment
+    notes = _check_layout(tensors, alignment, cursor.label)
+    if version == 1:
+        notes = (*notes, "GGUF v1: llama.cpp no longer loads it; convert it again")
+    if cursor.byte_order == "big":
+        notes = (*notes, "big-endian: llama.cpp loads it on big-endian machines only")
+    return Header(
+        version=version,
+        byte_order=cursor.byte_order,
+        alignment=alignment,
+        metadata=metadata,
+        tensors=tensors,
+        data_offset=data_offset,
+        notes=notes,
+    )
+
+
+def _read_version(cursor: _Cursor) -> int:
+    start = bytes(cursor.buffer[:4])
+    if start != MAGIC[: len(start)]:
+        raise GGUFError(f"{cursor.label}: not a GGUF file: it starts with {start!r}, expected {MAGIC!r}")
+    cursor.need(4, "the magic")
+    cursor.position = 4
+    version = cursor.scalar("I", "the version")
+    if version & 0xFFFF == 0:  # a small number with its bytes swapped has its low half empty
+        cursor.byte_order, cursor.prefix, cursor.position = "big", ">", 4
+        version = cursor.scalar("I", "the version")
+    if not 1 <= version <= NEWEST_VERSION:
+        raise GGUFError(f"{cursor.label}: GGUF version {version}, expected 1 to {NEWEST_VERSION}")
+    cursor.length_format = "I" if version == 1 else "Q"
+    return version
+
+
+def _value_type(cursor: _Cursor, key: str) -> ValueType:
+    number = cursor.scalar("I", f"the type of key {key!r}")
+    try:
+        return ValueType(number)
+    except ValueError:
+        raise GGUFError(f"{cursor.label}: key {key!r} has value type {number}, expected 0 to 12") from None
+
+
+def _read_value(cursor: _Cursor, key: str) -> Value:
+    value_type = _value_type(cursor, key)
+    if value_type is ValueType.ARRAY:
+        return _skip_array(cursor, key)
+    if value_type is ValueType.STRING:
+        return cursor.string(f"the value of key {key!r}")
+    value: Scalar = cursor.scalar(FORMATS[value_type], f"the value of key {key!r}")
+    return value
+
+
+def _skip_array(cursor: _Cursor, key: str) -> GGUFArray:
+    element_type = _value_type(cursor, key)
+    if element_type is ValueType.ARRAY:
+        raise GGUFError(f"{cursor.label}: key {key!r} is an array of arrays, which GGUF readers don't accept")
+    length = cursor.length(f"the length of array {key!r}")
+    array = GGUFArray(
+        element_type=element_type,
+        length=length,
+        offset=cursor.position,
+        byte_order=cursor.byte_order,
+        length_format=cursor.length_format,
+        key=key,
+        buffer=cursor.buffer,
+    )
+    if element_type is ValueType.STRING:
+        _skip_strings(cursor, length, key)
+    else:
+        nbytes = length * struct.calcsize("=" + FORMATS[element_type])
+        cursor.need(nbytes, f"array {key!r} of {length:,} elements")
+        cursor.position += nbytes
+    return array
+
+
+def _skip_strings(cursor: _Cursor, count: int, key: str) -> None:
+    """Step over `count` strings. The one hot loop: a vocabulary has 262,144 tokens and 514,906 merges."""
+    layout = struct.Struct(cursor.prefix + cursor.length_format)
+    unpack_from, size, buffer = layout.unpack_from, layout.size, cursor.buffer
+    cursor.need(count * size, f"array {key!r} of {count:,} strings")
+    position = cursor.position
+    try:
+        for _ in repeat(None, count):
+            position += unpack_from(buffer, position)[0] + size
+    except (struct.error, OverflowError):  # no room for the next length: the last string ended past the buffer
+        position = max(position, cursor.end) + size
+    if position > cursor.end:
+        raise TruncatedError(
+            f"{cursor.label}: truncated: array {key!r} of {count:,} strings starts at offset {cursor.position:,} "
+            f"and goes past the end of the {cursor.end:,} bytes there are",
+            needed_bytes=position,
+        )
+    cursor.position = position
+
+
+def _alignment(metadata: Mapping[str, Value], label: str) -> int:
+    value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0 or value & (value - 1):
+        raise GGUFError(f"{label}: general.alignment is {value!r}, expected a power of two")
+    return value
+
+
+def _read_tensors(cursor: _Cursor, n_tensors: int, shard: int) -> tuple[TensorInfo, ...]:
+    tensors: dict[str, TensorInfo] = {}
+    dim_format = "I" if cursor.length_format == "I" else "Q"
+    for index in range(n_tensors):
+        name = cursor.string(f"the name of tensor {index} of {n_tensors}")
+        if name in tensors:
+            raise GGUFError(f"{cursor.label}: duplicate tensor {name!r} (tensor {index})")
+        n_dims = cursor.scalar("I", f"the dimensions of tensor {name!r}")
+        if n_dims > MAX_DIMS:
+            raise GGUFError(f"{cursor.label}: tensor {name!r} has {n_dims} dimensions, expected at most {MAX_DIMS}")
+        ne = tuple(cursor.scalar(dim_format, f"dimension {i} of tensor {name!r}") for i in range(n_dims))
+        type_number = cursor.scalar("I", f"the type of tensor {name!r}")
+        offset = cursor.scalar("Q", f"the offset of tensor {name!r}")
+        ggml_type, nbytes = _tensor_nbytes(name, ne, type_number, cursor.label)
+        tensors[name] = TensorInfo(name=name, ne=ne, ggml_type=ggml_type, offset=offset, nbytes=nbytes, shard=shard)
+    return tuple(tensors.values())
+
+
+def _tensor_nbytes(name: str, ne: tuple[int, ...], type_number: int, label: str) -> tuple[GGMLType | int, int | None]:
+    n_elements = 1
+    for n in ne:
+        n_elements *= n
+    if n_elements >= 1 << 63 or any(n >= 1 << 63 for n in ne):
+        raise GGUFError(f"{label}: tensor {name!r} of shape {ne} has more than 2^63 elements")
+    try:
+        ggml_type = GGMLType(type_number)
+    except ValueError:
+        return type_number, None
+    size = SIZES[ggml_type]
+    row = ne[0] if ne else 1
+    if row % size.block_size:
+        raise GGUFError(
+            f"{label}: tensor {name!r}: rows of {row} elements are not whole blocks of {ggml_type.name} "
+            f"({size.block_size} elements)"
+        )
+    return ggml_type, n_elements // size.block_size * size.type_size
+
+
+def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, label: str) -> tuple[str, ...]:
+    """Refuse offsets that are misaligned or overlap; note what llama.cpp refuses but can still be read."""
+    gap: TensorInfo | None = None
+    end, end_is_known, previous = 0, True, "the start of the data"
+    for tensor in sorted(tensors, key=lambda t: (t.offset, t.nbytes or 0)):
+        if tensor.offset % alignment:
+            raise GGUFError(
+                f"{label}: tensor {tensor.name!r} has offset {tensor.offset}, expected a multiple of {alignment}"
+            )
+        if tensor.offset < end:
+            raise GGUFError(
+                f"{label}: tensor {tensor.name!r} at offset {tensor.offset:,} overlaps {previous}, "
+                f"which ends at {end:,}"
+            )
+        if end_is_known and gap is None and tensor.offset >= end + alignment:
+            gap = tensor
+        end, end_is_known = tensor.offset + (tensor.nbytes or 0), tensor.nbytes is not None
+        previous = f"tensor {tensor.name!r}"
+    unknown = [t for t in tensors if t.nbytes is None]
+    long_names = [t for t in tensors if len(t.name.encode()) > MAX_NAME_BYTES]
+    notes = []
+    if gap is not None:
+        notes.append(f"there is a gap before tensor {gap.name!r}: llama.cpp refuses such files")
+    if unknown:
+        notes.append(
+            f"{len(unknown)} of {len(tensors)} tensors have a type that the pinned ggml does not know, such as "
+            f"{unknown[0].name!r} ({unknown[0].type_name}): their sizes are left out"
+        )
+    if long_names:
+        notes.append(f"tensor name {long_names[0].name!r} is longer than the {MAX_NAME_BYTES} bytes llama.cpp accepts")
+    return tuple(notes)

@@ -1,0 +1,117 @@
+"""How are GGUF metadata values laid out, and how is a long array left undecoded until somebody asks?
+
+A vocabulary of 262,144 tokens is 16 MB of metadata; `inspect` needs none of it. Arrays are therefore found and stepped
+over, and decoded on access from the buffer they lie in.
+
+Source: llama.cpp 0c1e570 ggml/include/gguf.h, gguf_type; the layout is specified in ggml's docs/gguf.md.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from mmap import mmap
+from typing import Final, Literal
+
+from ggufphys.errors import GGUFError
+
+Buffer = bytes | mmap | memoryview
+ByteOrder = Literal["little", "big"]
+Scalar = int | float | bool | str
+
+
+class ValueType(IntEnum):
+    """Type numbers of metadata values in the file."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
+
+# struct's format character of each fixed-size type
+FORMATS: Final[dict[ValueType, str]] = {
+    ValueType.UINT8: "B",
+    ValueType.INT8: "b",
+    ValueType.UINT16: "H",
+    ValueType.INT16: "h",
+    ValueType.UINT32: "I",
+    ValueType.INT32: "i",
+    ValueType.FLOAT32: "f",
+    ValueType.BOOL: "?",
+    ValueType.UINT64: "Q",
+    ValueType.INT64: "q",
+    ValueType.FLOAT64: "d",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GGUFArray:
+    """An array value, still in the file: `len()` is free, elements are decoded when iterated or indexed.
+
+    Raises:
+        GGUFError: on iteration, when an element is a string that is not UTF-8.
+    """
+
+    element_type: ValueType
+    length: int
+    offset: int  # of the first element, from the start of the buffer
+    byte_order: ByteOrder
+    length_format: str  # "I" in GGUF v1, "Q" since v2: the width of a string's length
+    key: str
+    buffer: Buffer = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Scalar]:
+        if self.element_type is not ValueType.STRING:
+            yield from self._fixed(0, self.length)
+            return
+        for index, raw in enumerate(self.iter_bytes()):
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as error:
+                raise GGUFError(f"key {self.key!r}: element {index} is not UTF-8: {error}") from None
+
+    def __getitem__(self, index: int) -> Scalar:
+        if not -self.length <= index < self.length:
+            raise IndexError(f"key {self.key!r}: index {index} of an array of {self.length}")
+        index %= self.length
+        if self.element_type is not ValueType.STRING:
+            return self._fixed(index, 1)[0]
+        for position, value in enumerate(self):
+            if position == index:
+                return value
+        raise AssertionError("unreachable: the reader checked the length")
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """The elements of a string array as they lie in the file, undecoded."""
+        length_struct = struct.Struct(_prefix(self.byte_order) + self.length_format)
+        position = self.offset
+        for _ in range(self.length):
+            (nbytes,) = length_struct.unpack_from(self.buffer, position)
+            position += length_struct.size
+            yield bytes(self.buffer[position : position + nbytes])
+            position += nbytes
+
+    def _fixed(self, first: int, count: int) -> tuple[Scalar, ...]:
+        character = FORMATS[self.element_type]
+        position = self.offset + first * struct.calcsize("=" + character)
+        return struct.unpack_from(f"{_prefix(self.byte_order)}{count}{character}", self.buffer, position)
+
+
+Value = Scalar | GGUFArray
+
+
+def _prefix(byte_order: ByteOrder) -> str:
+    return "<" if byte_order == "little" else ">"

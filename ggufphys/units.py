@@ -1,0 +1,51 @@
+"""How do bytes, counts and rates become text, and text become bytes? The only place that rounds."""
+
+import re
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_FACTORS = {
+    "": 1, "b": 1,
+    "k": 1 << 10, "kib": 1 << 10, "kb": 1000,
+    "m": 1 << 20, "mib": 1 << 20, "mb": 1000**2,
+    "g": 1 << 30, "gib": 1 << 30, "gb": 1000**3,
+    "t": 1 << 40, "tib": 1 << 40, "tb": 1000**4,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def format_bytes(nbytes: int) -> str:
+    """Bytes in the largest binary unit that leaves at least one whole: `4368439584` gives `4.07 GiB`."""
+    if abs(nbytes) < 1024:
+        return f"{nbytes} B"
+    value = float(nbytes)
+    unit = 0
+    while abs(value) >= 1024 and unit < len(_BINARY) - 1:
+        value /= 1024
+        unit += 1
+    return f"{value:.2f} {_BINARY[unit]}"
+
+
+def format_mib(nbytes: int) -> str:
+    """Bytes as MiB with two decimals, the precision that llama.cpp's log prints."""
+    return f"{nbytes / (1 << 20):,.2f}"
+
+
+def format_count(count: int) -> str:
+    """A count with a decimal prefix: `7241732096` gives `7.24 B`, as model sizes are named."""
+    for factor, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= factor:
+            return f"{count / factor:.2f} {suffix}"
+    return str(count)
+
+
+def parse_bytes(text: str) -> int:
+    """`24GiB`, `24G`, `512MiB`, `1.5gb` or plain bytes; `K M G T` are binary, `KB MB GB TB` decimal.
+
+    Raises:
+        ValueError: the text is not a number followed by one of these units.
+    """
+    match = _SIZE.fullmatch(text)
+    factor = _FACTORS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"not a size: {text!r} (expected a number and a unit, such as 24GiB, 512MiB or 8GB)")
+    return int(float(match[1]) * factor)

@@ -1,0 +1,23 @@
+"""What each architecture keeps from token to token: caches, the rules that choose them, and the table of architectures."""
+
+from ggufphys.arch.caches import FullKV, LayerCache, WindowKV, row_bytes
+from ggufphys.arch.table import RULES, ArchRule
+from ggufphys.errors import UnsupportedError
+
+
+def rule_for(arch: str) -> ArchRule:
+    """The architecture's row.
+
+    Raises:
+        UnsupportedError: no row; nothing is guessed.
+    """
+    try:
+        return RULES[arch]
+    except KeyError:
+        raise UnsupportedError(
+            f"architecture {arch!r} has no memory rule yet, so its context cannot be predicted "
+            f"({len(RULES)} architectures have one)"
+        ) from None
+
+
+__all__ = ["RULES", "ArchRule", "FullKV", "LayerCache", "WindowKV", "row_bytes", "rule_for"]

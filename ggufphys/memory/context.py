@@ -1,0 +1,81 @@
+"""How many bytes does llama.cpp keep from token to token: KV cache and recurrent state?
+
+    context_bytes = sum over layers of n_stream * n_cells * (row(type_k, n_embd_k_gqa) + row(type_v, n_embd_v_gqa))
+
+Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, llama_kv_cache ctor; src/llama-context.cpp, llama_init_from_model.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from ggufphys.arch import ArchRule, FullKV, LayerCache, row_bytes
+from ggufphys.gguf import SIZES, GGMLType
+from ggufphys.hparams import HParams
+from ggufphys.memory.terms import Term
+from ggufphys.params import ContextParams
+
+
+def context_terms(h: HParams, rule: ArchRule, context: ContextParams) -> tuple[Term, ...]:
+    """Terms of context_bytes: layers that keep the same are one term.
+
+    Raises:
+        ValueError: llama.cpp would refuse the cache types for this model.
+    """
+    layers = rule.layers(h)
+    caches = Counter(cache for layer in layers for cache in layer)
+    check_cache_types(caches, h, context)
+    n_embd_v_max = max((cache.n_embd_v_gqa for cache in caches), default=0)
+    return tuple(_term(cache, n_layers, n_embd_v_max, context) for cache, n_layers in caches.items())
+
+
+def cache_bytes(cache: LayerCache, n_embd_v_max: int, context: ContextParams) -> int:
+    """Bytes of one layer's cache, all streams.
+
+    Without flash attention V is stored transposed, and layers of different width are all padded to the widest.
+    """
+    n_embd_v = cache.n_embd_v_gqa if context.flash_attn else n_embd_v_max
+    cell = row_bytes(context.type_k, cache.n_embd_k_gqa) + row_bytes(context.type_v, n_embd_v)
+    return context.n_stream * cache.n_cells(context) * cell
+
+
+def check_cache_types(caches: Iterable[LayerCache], h: HParams, context: ContextParams) -> None:
+    """Refuse what llama.cpp refuses: with flash attention each head must be whole blocks of a quantised type.
+
+    Raises:
+        ValueError: naming the type and the head size.
+    """
+    if not context.flash_attn:
+        return
+    windows = any(not type(cache) is FullKV for cache in caches)
+    sizes = {"K": {h.n_embd_head_k}, "V": {h.n_embd_head_v}}
+    if windows:
+        sizes["K"].add(h.n_embd_head_k_swa)
+        sizes["V"].add(h.n_embd_head_v_swa)
+    for name, ggml_type in (("K", context.type_k), ("V", context.type_v)):
+        for n_embd_head in sizes[name]:
+            if n_embd_head % SIZES[ggml_type].block_size:
+                raise ValueError(
+                    f"{name} cache type {ggml_type.name.lower()} has blocks of {SIZES[ggml_type].block_size} elements, "
+                    f"which do not divide this model's head size of {n_embd_head}"
+                )
+
+
+def _term(cache: LayerCache, n_layers: int, n_embd_v_max: int, context: ContextParams) -> Term:
+    n_embd_v = cache.n_embd_v_gqa if context.flash_attn else n_embd_v_max
+    k, v = _row_text(context.type_k, cache.n_embd_k_gqa), _row_text(context.type_v, n_embd_v)
+    return Term(
+        quantity="context",
+        name=_name(cache),
+        nbytes=n_layers * cache_bytes(cache, n_embd_v_max, context),
+        buffer="CPU",
+        formula=f"{n_layers} layers x {context.n_stream} streams x {cache.n_cells(context):,} cells x (K {k} + V {v})",
+        source="src/llama-kv-cache.cpp, llama_kv_cache ctor",
+    )
+
+
+def _name(cache: LayerCache) -> str:
+    return "KV cache" if type(cache) is FullKV else f"KV cache, window of {getattr(cache, 'n_swa', 0):,}"
+
+
+def _row_text(ggml_type: GGMLType, n_elements: int) -> str:
+    return f"{n_elements} {ggml_type.name.lower()} = {row_bytes(ggml_type, n_elements):,} B"

@@ -1,0 +1,65 @@
+"""Which weights does the CPU backend copy into another layout, and on which CPU?
+
+A tensor moves when the operation it is made for is a matrix product, its type has a repacked kernel on this CPU, and
+its rows come in whole groups. Extra memory: with mmap the file's copy stays mapped beside the repacked one.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type, extra_buffer_type;
+src/llama-arch.cpp, LLM_TENSOR_INFOS (the operation of each tensor).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ggufphys.gguf import GGMLType, TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RepackRule:
+    """A kernel: CPUs that have all of `features` repack `ggml_type` when rows come in groups of `rows`."""
+
+    ggml_type: GGMLType
+    features: frozenset[str]
+    rows: int
+
+
+_ARM_I8MM: Final = frozenset({"neon", "i8mm"})
+_ARM_DOT: Final = frozenset({"neon", "dotprod"})
+_AVX2: Final = frozenset({"avx2"})
+
+# fmt: off
+REPACK_RULES: Final[tuple[RepackRule, ...]] = (
+    RepackRule(GGMLType.Q4_0,   _AVX2,                  8),
+    RepackRule(GGMLType.Q4_K,   _AVX2,                  8),
+    RepackRule(GGMLType.IQ4_NL, _AVX2,                  8),
+    RepackRule(GGMLType.MXFP4,  _AVX2,                  8),
+    RepackRule(GGMLType.Q2_K,   frozenset({"avx512"}),  8),
+    *(RepackRule(t, _ARM_I8MM, 4) for t in (GGMLType.Q4_0, GGMLType.Q8_0, GGMLType.Q1_0)),
+    *(RepackRule(t, _ARM_I8MM, 8) for t in (GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K)),
+    *(RepackRule(t, _ARM_DOT,  4) for t in (GGMLType.Q4_0, GGMLType.IQ4_NL, GGMLType.MXFP4, GGMLType.Q8_0,
+                                            GGMLType.Q1_0)),
+    *(RepackRule(t, _ARM_DOT,  8) for t in (GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K)),
+)
+
+# Tensors with two dimensions that are looked up, added or convolved, not multiplied: everything else with two
+# dimensions and a quantised type is an operand of MUL_MAT. Names without "blk.N." and ".weight".
+NOT_MULTIPLIED: Final[frozenset[str]] = frozenset({
+    "token_embd", "position_embd", "token_types", "per_layer_token_embd", "nextn.embed_tokens",
+    "attn_rel_b", "cross_attn_rel_b", "attn_sinks", "ssm_conv1d", "ssm_a", "shortconv.conv", "ffn_gate_tid2eid",
+})
+# fmt: on
+
+
+def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: bool = False) -> bool:
+    """Does the CPU backend keep this tensor in its repacked layout? `as_output`: the embedding as the output matrix."""
+    n_dims = next((i for i in range(len(tensor.ne), 1, -1) if tensor.ne[i - 1] > 1), 1)  # ggml_n_dims
+    stem = tensor.name.removesuffix(".weight")
+    if stem.startswith("blk."):
+        stem = stem.split(".", 2)[2]
+    if n_dims == 2 and stem in NOT_MULTIPLIED and not as_output:
+        return False
+    if n_dims not in (2, 3) or (n_dims == 3) != stem.endswith("exps"):
+        return False
+    return any(
+        rule.ggml_type is tensor.ggml_type and rule.features <= cpu_features and tensor.ne[1] % rule.rows == 0
+        for rule in REPACK_RULES
+    )

@@ -1,0 +1,25 @@
+"""What does a prediction consist of? Terms that add up, each with its formula and source; never a bare number."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Basis = Literal["exact", "estimate", "unsupported"]
+Quantity = Literal["model", "context", "compute", "output", "process"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One addend: which quantity it belongs to, where its bytes lie, and why there are so many."""
+
+    quantity: Quantity
+    name: str
+    nbytes: int
+    buffer: str  # llama.cpp's buffer type: CPU_Mapped, CPU, CPU_REPACK; empty for what no ggml buffer holds
+    formula: str
+    source: str
+
+
+def total(terms: Iterable[Term], quantity: Quantity) -> int:
+    """Bytes of all terms of one quantity."""
+    return sum(term.nbytes for term in terms if term.quantity == quantity)

@@ -48,9 +48,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--n-outputs-max", type=count, default=_DEFAULTS.n_outputs_max, metavar="N",
         help="logits rows in a batch (0: n_batch; llama-server sets about --parallel)",
     )  # fmt: skip
-    group.add_argument(
-        "--no-mmap", action="store_true", help="read the weights into memory; do not map the file"
-    )
+    group.add_argument("--no-mmap", action="store_true", help="read the weights into memory; do not map the file")
     group.add_argument("--no-repack", action="store_true", help="no extra buffers for repacked weights")
     group.add_argument(
         "-t", "--threads", type=count, default=_DEFAULTS.n_threads, metavar="N",

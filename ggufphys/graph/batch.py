@@ -1,0 +1,29 @@
+"""For which batch is a graph built? llama.cpp reserves its buffers for a worst-case prompt and a worst-case decode."""
+
+from dataclasses import dataclass
+
+from ggufphys.params import ContextParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them."""
+
+    n_tokens: int
+    n_seqs: int
+    n_outputs: int
+
+
+def reserved_batches(context: ContextParams) -> tuple[Batch, ...]:
+    """The batches llama.cpp reserves for: a full prompt, and one token for each sequence.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, graph_reserve (rounds up to whole sequences).
+    """
+    n_seqs = context.n_seq_max
+    n_tokens = min(context.n_ctx, context.n_ubatch)
+    n_outputs = min(n_tokens, context.n_outputs_max)
+    whole = -(-n_tokens // n_seqs) * n_seqs
+    return (
+        Batch(n_tokens=whole, n_seqs=n_seqs, n_outputs=n_outputs),
+        Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs),
+    )

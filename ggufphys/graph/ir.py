@@ -1,0 +1,79 @@
+"""What is a graph made of? Tensors with an operation and sources, at ggml's own granularity, and their order.
+
+Views, reshapes and in-place operations are tensors like any other, since they decide what the allocator may reuse.
+Shapes `ne` and strides `nb` are ggml's: four of each, innermost first, `nb` in bytes.
+
+Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c, ggml_visit_parents_graph, ggml_nbytes.
+"""
+
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+
+Shape = tuple[int, int, int, int]
+
+
+class Tensor:
+    """A node of the graph (compared by identity).
+
+    `external` tensors have their bytes elsewhere: weights and caches. `view_src` is the tensor whose bytes a view shows,
+    never itself a view. Inputs are filled by the caller before the graph runs; outputs are read after it has run.
+    """
+
+    __slots__ = ("external", "is_input", "is_output", "nb", "ne", "op", "src", "type", "view_src")
+
+    def __init__(
+        self,
+        op: str,
+        ggml_type: GGMLType,
+        ne: tuple[int, ...],
+        src: tuple["Tensor", ...] = (),
+        *,
+        nb: Shape | None = None,
+        view_of: "Tensor | None" = None,
+        is_input: bool = False,
+        external: bool = False,
+    ) -> None:
+        self.op = op
+        self.type = ggml_type
+        self.ne: Shape = (*ne, *(1,) * (4 - len(ne)))  # type: ignore[assignment]  # always four
+        self.nb: Shape = contiguous_strides(ggml_type, self.ne) if nb is None else nb
+        self.src = src
+        self.view_src = (view_of.view_src or view_of) if view_of is not None else None
+        self.is_input = is_input
+        self.is_output = False
+        self.external = external
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from the first element to the end of the last, strides included."""
+        size = SIZES[self.type]
+        first = size.type_size if size.block_size == 1 else self.ne[0] * self.nb[0] // size.block_size
+        outer = range(0 if size.block_size == 1 else 1, 4)
+        return first + sum((self.ne[i] - 1) * self.nb[i] for i in outer)
+
+
+def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:
+    """Byte strides of a dense tensor."""
+    size = SIZES[ggml_type]
+    row = size.type_size * ne[0] // size.block_size
+    return (size.type_size, row, row * ne[1], row * ne[1] * ne[2])
+
+
+class Graph:
+    """Tensors in the order ggml would run them."""
+
+    __slots__ = ("_seen", "leafs", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes: list[Tensor] = []
+        self.leafs: list[Tensor] = []  # no operation: inputs, weights, caches
+        self._seen: set[int] = set()
+
+    def expand(self, tensor: Tensor) -> Tensor:
+        """Add the tensor behind all it depends on, depth first and sources left to right; returns it."""
+        if id(tensor) in self._seen:
+            return tensor
+        self._seen.add(id(tensor))
+        for source in tensor.src:
+            self.expand(source)
+        (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
+        return tensor

@@ -1,0 +1,61 @@
+"""What every decoder has in common: the estimate for architectures that have no model file of their own yet.
+
+Pre-norm attention, windowed where the architecture's rule says so, then a feed-forward layer or experts, whichever the
+tensor table holds. What an architecture adds to that (extra norms, biases, softcaps, shared experts) is left out.
+
+Error: see docs/physics.md; `basis` says `estimate` wherever this file was used.
+"""
+
+from ggufphys.arch import LayerCache
+from ggufphys.graph import ops
+from ggufphys.graph.blocks import AttentionKV, Builder
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import moe_ffn
+
+
+def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
+    """A graph of the usual shape, from token ids to logits (n_vocab, n_outputs)."""
+    h = b.h
+    x = b.inp_embd()
+    pos = b.inp_pos()
+    attentions = {cache: AttentionKV(b, cache) for layer in layers for cache in layer}
+    out_ids = b.inp_out_ids()
+    for il, layer in enumerate(layers):
+        residual = x
+        x = _norm(b, x)
+        for cache in layer:
+            n_head, n_head_kv = h.n_head[il], max(h.n_head_kv[il], 1)
+            n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
+            q = b.rope(b.heads(_linear(x, n_embd_head_k * n_head), n_embd_head_k, n_head), pos, None)
+            k = b.rope(b.heads(_linear(x, cache.n_embd_k_gqa), n_embd_head_k, n_head_kv), pos, None)
+            v = b.heads(_linear(x, cache.n_embd_v_gqa), n_embd_head_v, n_head_kv)
+            x = _linear(attentions[cache].mix(q, k, v), h.n_embd)
+        if il == len(layers) - 1:
+            x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
+        residual = ops.elementwise("ADD", x, residual)
+        x = ops.elementwise("ADD", _ffn(b, _norm(b, residual), il), residual)
+    x = _norm(b, x)
+    x.is_output = True
+    logits = _linear(x, h.n_vocab)
+    logits.is_output = True
+    b.graph.expand(logits)
+    return b.graph
+
+
+def _linear(x: Tensor, n_out: int) -> Tensor:
+    return ops.mul_mat(ops.weight(ops.F32, x.ne[0], n_out), x)
+
+
+def _norm(b: Builder, x: Tensor) -> Tensor:
+    return b.norm_rms(x, ops.weight(ops.F32, x.ne[0]))
+
+
+def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
+    if all(b.weight_or_none(f"ffn_{part}.weight", il) for part in ("gate_inp", "gate_exps", "up_exps", "down_exps")):
+        return moe_ffn(b, x, il, norm_weights=True)
+    up = _linear(x, b.h.n_ff[il] or 4 * b.h.n_embd)
+    if b.weight_or_none("ffn_gate.weight", il) is not None:
+        up = ops.glu(_linear(x, up.ne[0]), up)
+    else:
+        up = ops.elementwise("UNARY", up)
+    return _linear(up, b.h.n_embd)

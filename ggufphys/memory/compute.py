@@ -1,0 +1,60 @@
+"""How many bytes does llama.cpp reserve for intermediate results, and for the logits it hands out?
+
+The compute buffer is as large as the larger of the two graphs that llama.cpp reserves for: a full prompt batch and a
+decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, output_reserve.
+"""
+
+from ggufphys.arch import ArchRule
+from ggufphys.gguf import GGUFFile
+from ggufphys.graph.alloc import buffer_bytes
+from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.models import MODELS, generic
+from ggufphys.hparams import HParams
+from ggufphys.memory.terms import Basis, Term
+from ggufphys.params import ContextParams
+
+FLOAT_BYTES = 4
+
+
+def compute_basis(arch: str) -> Basis:
+    """`exact` for architectures whose graph is written, `estimate` for those that borrow the generic one."""
+    return "exact" if arch in MODELS else "estimate"
+
+
+def compute_terms(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams) -> tuple[Term, ...]:
+    """The one term of compute_bytes."""
+    sizes = {batch: buffer_bytes(_graph(gguf, h, rule, context, batch)) for batch in reserved_batches(context)}
+    batch = max(sizes, key=lambda b: sizes[b])
+    return (
+        Term(
+            quantity="compute",
+            name="compute buffer",
+            nbytes=sizes[batch],
+            buffer="CPU",
+            formula=f"graph of {batch.n_tokens} tokens, {batch.n_seqs} sequences, {batch.n_outputs} outputs, "
+            f"laid out by a simulation of ggml's graph allocator ({compute_basis(h.arch)})",
+            source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n",
+        ),
+    )
+
+
+def output_terms(h: HParams, context: ContextParams) -> tuple[Term, ...]:
+    """The one term of output_bytes: a row of logits for each sequence, as reserved when the context is created."""
+    return (
+        Term(
+            quantity="output",
+            name="output buffer",
+            nbytes=FLOAT_BYTES * h.n_vocab * context.n_seq_max,
+            buffer="CPU",
+            formula=f"{h.n_vocab:,} tokens x {context.n_seq_max} sequences x {FLOAT_BYTES} B",
+            source="src/llama-context.cpp, output_reserve",
+        ),
+    )
+
+
+def _graph(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, batch: Batch) -> Graph:
+    builder = Builder(h, gguf.tensors_by_name, context, batch)
+    model = MODELS.get(h.arch)
+    return model(builder) if model is not None else generic.build(builder, rule.layers(h))

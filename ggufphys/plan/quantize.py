@@ -1,0 +1,201 @@
+"""What types would llama-quantize give the tensors of this model, were it asked for that file type?
+
+>>> from ggufphys.gguf.writer import TensorSpec
+>>> model = quantize_model({"general.architecture": "llama", "llama.block_count": 2, "llama.attention.head_count": 4})
+>>> choose_types(model, [TensorSpec("blk.1.attn_v.weight", (256, 256), GGMLType.F16)], "Q4_K_M")
+[<GGMLType.Q6_K: 14>]
+
+Source: llama.cpp 0c1e570 src/llama-quant.cpp, llama_model_quantize_impl, llama_tensor_get_type.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from ggufphys.errors import GGUFError
+from ggufphys.gguf.ggml_types import FILE_TYPES, SIZES, GGMLType
+from ggufphys.gguf.values import GGUFArray
+from ggufphys.plan.quantize_rules import LAYER, QuantizeModel, Subject, mix_type
+from ggufphys.plan.quantize_tables import (
+    ALIASES,
+    BASE_TYPES,
+    FALLBACKS,
+    KEPT_NAMES,
+    KEPT_PARTS,
+    KEPT_PARTS_OF,
+    ROLES_BY_NAME,
+    ROLES_BY_PART,
+    UNQUANTIZED,
+    Role,
+)
+
+__all__ = ["QuantizeModel", "choose_types", "needs_imatrix", "parse_file_type", "quantize_model", "quantized_order"]
+
+_FTYPES = {name: number for number, name in FILE_TYPES.items()}
+_IMATRIX_TYPES = frozenset(
+    {GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS}
+)
+
+
+class Tensor(Protocol):
+    """What of a tensor decides: `TensorInfo` and `TensorSpec` both fit."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ne(self) -> tuple[int, ...]: ...
+    @property
+    def ggml_type(self) -> GGMLType | int: ...
+
+
+def parse_file_type(text: str) -> str:
+    """A file type by llama-quantize's name, in any case, aliases resolved (`q4_k` gives `Q4_K_M`).
+
+    Raises:
+        ValueError: llama-quantize knows no such file type; the message lists what it knows.
+    """
+    name = text.upper()
+    name = ALIASES.get(name, name)
+    if name not in BASE_TYPES:
+        raise ValueError(f"no file type of llama-quantize: {text!r} (expected one of {', '.join(BASE_TYPES)})")
+    return name
+
+
+def ftype_number(file_type: str) -> int:
+    """`general.file_type` of a file of this type."""
+    return _FTYPES[file_type]
+
+
+def quantize_model(metadata: Mapping[str, object]) -> QuantizeModel:
+    """The hyperparameters that the choice depends on, from a GGUF file's metadata.
+
+    Raises:
+        GGUFError: the architecture or its block_count is missing, or one of the keys is not an integer.
+    """
+    architecture = metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise GGUFError("general.architecture is missing: without it llama-quantize's choice of types is not defined")
+    if architecture == "clip":  # projectors: llama-quantize reads none of their hyperparameters
+        return QuantizeModel(architecture=architecture, n_layer_all=0, n_layer=0, n_expert=0, n_head=0, n_head_kv=0)
+
+    def get(key: str, default: int | None) -> int:
+        return _first_int(metadata, f"{architecture}.{key}", default)
+
+    n_layer_all = get("block_count", None)
+    n_layer = n_layer_all - get("nextn_predict_layers", 0)
+    # both add layers that have no block of their own: a router, and loops over the same blocks
+    if architecture == "graniteswitch":
+        n_layer_all = n_layer + 1
+    if architecture == "nanbeige" and get("num_loops", 1) > 1:
+        n_layer_all = n_layer * get("num_loops", 1)
+    n_head = get("attention.head_count", 0)
+    return QuantizeModel(
+        architecture=architecture,
+        n_layer_all=n_layer_all,
+        n_layer=n_layer,
+        n_expert=get("expert_count", 0),
+        n_head=n_head,
+        n_head_kv=get("attention.head_count_kv", n_head),
+    )
+
+
+def choose_types(
+    model: QuantizeModel, tensors: Sequence[Tensor], file_type: str, *, has_imatrix: bool = False
+) -> list[GGMLType]:
+    """The type of each tensor in llama-quantize's output, in the order given.
+
+    Tensors that it leaves alone keep the type they have. The mixes go by a tensor's place among its kind, counted in
+    llama-quantize's own order, so the order given does not matter, but all tensors of the model must be there.
+
+    Raises:
+        ValueError: llama-quantize would refuse: an unknown file type, a row that no fallback of the type fits, or a
+            model with experts whose FFN tensors do not name their layer.
+    """
+    file_type = parse_file_type(file_type)
+    base = BASE_TYPES[file_type]
+    roles = {t.name: role_of(t.name) for t in tensors}
+    n_attn_v = sum(role is Role.ATTN_V for role in roles.values())
+    tied = Role.OUTPUT not in roles.values()
+    seen: Counter[Role] = Counter()
+    chosen: dict[str, GGMLType] = {}
+    for t in sorted(tensors, key=lambda t: order_key(t.name)):
+        if not is_quantized(model.architecture, t):
+            chosen[t.name] = GGMLType(t.ggml_type)
+        elif base in UNQUANTIZED:
+            chosen[t.name] = base
+        else:
+            role = roles[t.name]
+            subject = Subject(
+                model=model, file_type=file_type, base=base, name=t.name, ne=t.ne, role=role, index=seen[role],
+                n_attn_v=n_attn_v, tied=tied, has_imatrix=has_imatrix,
+            )  # fmt: skip
+            chosen[t.name] = _fitting(t, mix_type(subject))
+            seen[role] += 1
+    return [chosen[t.name] for t in tensors]
+
+
+def needs_imatrix(name: str, ggml_type: GGMLType, file_type: str) -> bool:
+    """Whether llama-quantize refuses to make this tensor this type without an importance matrix."""
+    if name in ROLES_BY_NAME:
+        return False
+    return ggml_type in _IMATRIX_TYPES or (ggml_type is GGMLType.Q2_K and file_type == "Q2_K_S")
+
+
+def is_quantized(architecture: str, tensor: Tensor) -> bool:
+    """Whether llama-quantize touches the tensor: weights of two or more dimensions, with exceptions by name."""
+    name = tensor.name
+    if all(n <= 1 for n in tensor.ne[1:]):
+        return False
+    if name.rfind("weight") != len(name) - len("weight"):
+        return False
+    kept_parts = KEPT_PARTS + KEPT_PARTS_OF.get(architecture, ())
+    return name not in KEPT_NAMES and not any(part in name for part in kept_parts)
+
+
+def role_of(name: str) -> Role:
+    """What a tensor is for, by its name."""
+    if name in ROLES_BY_NAME:
+        return ROLES_BY_NAME[name]
+    return next((role for part, role in ROLES_BY_PART if part in name), Role.OTHER)
+
+
+def quantized_order(names: Iterable[str]) -> list[str]:
+    """Tensor names in the order of llama-quantize's output: no layer first, then by layer, then by name.
+
+    Source: llama.cpp 0c1e570 src/llama-model-loader.h, weight_name_comparer.
+    """
+    return sorted(names, key=order_key)
+
+
+def order_key(name: str) -> tuple[int, str]:
+    """A name's place in `quantized_order`."""
+    match = LAYER.match(name)
+    return (int(match[1]) if match else -1, name)
+
+
+def _fitting(tensor: Tensor, ggml_type: GGMLType) -> GGMLType:
+    """The type, or the one that replaces it where a row is no multiple of its block."""
+    n_columns = tensor.ne[0]
+    if n_columns % SIZES[ggml_type].block_size == 0:
+        return ggml_type
+    fallback = FALLBACKS.get(ggml_type)
+    if fallback is None and SIZES[ggml_type].block_size > 32:
+        raise ValueError(
+            f"llama-quantize refuses tensor {tensor.name!r}: its rows of {n_columns} are no multiple of "
+            f"{ggml_type.name}'s block of {SIZES[ggml_type].block_size}, and {ggml_type.name} has no fallback"
+        )
+    if fallback is None or n_columns % SIZES[fallback].block_size:
+        return GGMLType.F16
+    return fallback
+
+
+def _first_int(metadata: Mapping[str, object], key: str, default: int | None) -> int:
+    """An integer, or the first of an array of them (a value for each layer)."""
+    value = metadata.get(key, default)
+    if isinstance(value, GGUFArray | Sequence) and not isinstance(value, str) and len(value):
+        value = value[0]
+    if value is None:
+        raise GGUFError(f"key {key!r} is missing: llama-quantize's choice of types depends on it")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise GGUFError(f"key {key!r} is {value!r}, expected an integer")
+    return value

@@ -1,4 +1,4 @@
-"""What each architecture keeps from token to token: caches, the rules that choose them, and the table of architectures."""
+"""What each architecture keeps from token to token: caches, the rules that choose them, the table."""
 
 from ggufphys.arch.caches import FullKV, LayerCache, WindowKV, row_bytes
 from ggufphys.arch.table import RULES, ArchRule

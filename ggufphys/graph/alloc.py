@@ -12,10 +12,12 @@ from typing import Final
 from ggufphys.graph.ir import Graph, Tensor
 
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
-IN_PLACE: Final = frozenset(
-    "FILL SCALE DIAG_MASK_ZERO DIAG_MASK_INF ADD ADD_ID ADD1 SUB MUL DIV SQR SQRT LOG UNARY ROPE ROPE_BACK "
-    "RMS_NORM CLAMP SOFT_MAX".split()
-)
+# fmt: off
+IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
+    "FILL", "SCALE", "DIAG_MASK_ZERO", "DIAG_MASK_INF", "ADD", "ADD_ID", "ADD1", "SUB", "MUL", "DIV", "SQR", "SQRT",
+    "LOG", "UNARY", "ROPE", "ROPE_BACK", "SILU_BACK", "RMS_NORM", "RMS_NORM_BACK", "CLAMP", "SOFT_MAX", "SOFT_MAX_BACK",
+})
+# fmt: on
 
 
 def buffer_bytes(graph: Graph) -> int:

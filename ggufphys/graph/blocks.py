@@ -1,6 +1,6 @@
 """The pieces that model files are composed of, node for node as llama.cpp's builder makes them.
 
-A `Builder` holds what all pieces of one graph share: hyperparameters, context, batch, the graph, and the weights by name.
+A `Builder` holds what all pieces of one graph share: hyperparameters, context, batch, the graph, the weights by name.
 
 Legend: E n_embd, D head size, H n_head, K n_head_kv, T tokens in the batch, C cells of the cache, S streams.
 Shapes in comments are ggml's order, innermost first.

@@ -14,8 +14,8 @@ Shape = tuple[int, int, int, int]
 class Tensor:
     """A node of the graph (compared by identity).
 
-    `external` tensors have their bytes elsewhere: weights and caches. `view_src` is the tensor whose bytes a view shows,
-    never itself a view. Inputs are filled by the caller before the graph runs; outputs are read after it has run.
+    `external` tensors have their bytes elsewhere: weights and caches. `view_src` is the tensor whose bytes a view
+    shows, never itself a view. Inputs are filled by the caller before the graph runs; outputs are read after it has run.
     """
 
     __slots__ = ("external", "is_input", "is_output", "nb", "ne", "op", "src", "type", "view_src")
@@ -37,7 +37,7 @@ class Tensor:
         self.ne: Shape = (*ne, *(1,) * (4 - len(ne)))  # type: ignore[assignment]  # always four
         self.nb: Shape = contiguous_strides(ggml_type, self.ne) if nb is None else nb
         self.src = src
-        self.view_src = (view_of.view_src or view_of) if view_of is not None else None
+        self.view_src: Tensor | None = (view_of.view_src or view_of) if view_of is not None else None
         self.is_input = is_input
         self.is_output = False
         self.external = external

@@ -6,7 +6,6 @@ Names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0c1e570
 import platform
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -24,12 +23,12 @@ _LINUX_NAMES: Final = {
 @cache
 def cpu_features() -> frozenset[str]:
     """The features of the CPU this runs on; those of its architecture's common baseline where it can't be asked."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         text = Path("/proc/cpuinfo").read_text(errors="replace")
         match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
         words = set(match[1].split()) if match else set()
         return frozenset(ours for theirs, ours in _LINUX_NAMES.items() if theirs in words)
-    if sys.platform == "darwin" and platform.machine() == "arm64":
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
         return frozenset({"neon", "dotprod"} | ({"i8mm"} if _apple_has("hw.optional.arm.FEAT_I8MM") else set()))
     return frozenset({"neon", "dotprod"} if platform.machine().lower() in ("arm64", "aarch64") else {"avx2"})
 

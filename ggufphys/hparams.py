@@ -143,12 +143,9 @@ class _Keys:
         if not isinstance(value, GGUFArray):
             return (self.gguf.get_int(key, 0),) * n_layer_all
         if len(value) != n_layer_all:
-            raise GGUFError(
-                f"{self.gguf.path}: key {key!r} has {len(value)} entries, expected {n_layer_all} (a layer each)"
-            )
+            raise GGUFError(f"{self.gguf.path}: key {key!r} has {len(value)} entries, expected {n_layer_all}")
         numbers = tuple(value)
         if not all(isinstance(n, int) for n in numbers):
-            raise GGUFError(
-                f"{self.gguf.path}: key {key!r} is an array of {value.element_type.name}, expected integers"
-            )
+            found = value.element_type.name
+            raise GGUFError(f"{self.gguf.path}: key {key!r} is an array of {found}, expected integers")
         return tuple(int(n) for n in numbers)

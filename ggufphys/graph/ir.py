@@ -15,7 +15,7 @@ class Tensor:
     """A node of the graph (compared by identity).
 
     `external` tensors have their bytes elsewhere: weights and caches. `view_src` is the tensor whose bytes a view
-    shows, never itself a view. Inputs are filled by the caller before the graph runs; outputs are read after it has run.
+    shows, never itself a view. Inputs are filled by the caller before the graph runs, outputs read after it has run.
     """
 
     __slots__ = ("external", "is_input", "is_output", "nb", "ne", "op", "src", "type", "view_src")

@@ -29,12 +29,8 @@ def moe_ffn(b: Builder, x: Tensor, il: int, *, norm_weights: bool) -> Tensor:
     down = ops.mul_mat_id(b.weight("ffn_down_exps.weight", il), ops.glu(gate, up), chosen)
     experts = b.graph.expand(ops.elementwise("MUL", down, weights))  # (E, n_used, T)
 
-    slices = [
-        b.graph.expand(
-            ops.view(experts, (x.ne[0], n_tokens), (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3]))
-        )
-        for _ in range(n_used)
-    ]
+    strides = (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3])
+    slices = [b.graph.expand(ops.view(experts, (x.ne[0], n_tokens), strides)) for _ in range(n_used)]
     out = slices[0]
     for part in slices[1:]:
         out = b.graph.expand(ops.elementwise("ADD", out, part))

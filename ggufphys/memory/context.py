@@ -46,7 +46,7 @@ def check_cache_types(caches: Iterable[LayerCache], h: HParams, context: Context
     """
     if not context.flash_attn:
         return
-    windows = any(not type(cache) is FullKV for cache in caches)
+    windows = any(type(cache) is not FullKV for cache in caches)
     sizes = {"K": {h.n_embd_head_k}, "V": {h.n_embd_head_v}}
     if windows:
         sizes["K"].add(h.n_embd_head_k_swa)

@@ -1,0 +1,1 @@
+"""Prediction against measurement, on the running machine."""

@@ -1,0 +1,110 @@
+"""How do the embedded model's quantised files come to be? By llama.cpp's own quantiser, on first use, into a cache.
+
+The quantiser runs in a child process (`python -m bench.derive SOURCE TARGET FILE_TYPE`): it is chatty, and if it
+crashes it takes only the child with it.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from ggufphys import llama_env
+from ggufphys.embedded import MODEL
+from ggufphys.errors import GGUFPhysError
+from ggufphys.gguf import open_gguf
+from ggufphys.gguf.ggml_types import FILE_TYPES
+
+FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
+
+
+class DeriveError(GGUFPhysError):
+    """llama.cpp's quantiser failed; the message says how, and the last lines it printed."""
+
+
+def cache_folder() -> Path:
+    """Return where derived files live: `$XDG_CACHE_HOME/ggufphys`, else `~/.cache/ggufphys`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
+
+
+def derived(file_type: str, source: Path = MODEL) -> Path:
+    """Return `source` quantised to `file_type`, made now if the cache does not hold it.
+
+    The cached file's name carries a hash of the source's content and of llama-cpp-python's version, so that neither a
+    new model nor a new quantiser ever meets an old file. Two processes may derive the same file at once: each writes
+    its own, and the last rename wins.
+
+    Args:
+        file_type: llama-quantize's name for the mix: `Q8_0`, `Q4_K_M`, ...; the source's own type gives the source.
+        source: an F16 or F32 GGUF.
+
+    Raises:
+        ValueError: the name is unknown.
+        GGUFError: the source is not a readable GGUF.
+        OSError: the source can't be read, or the cache folder can't be written.
+        DeriveError: the quantiser died or refused; it refuses types that need an importance matrix (`IQ2_XS`, ...).
+    """
+    if file_type not in FILE_TYPE_IDS:
+        raise ValueError(f"unknown file type {file_type!r}: expected one of {' '.join(FILE_TYPE_IDS)}")
+    with open_gguf(source) as gguf:
+        if gguf.file_type == file_type:
+            return source
+    key = hashlib.sha256(source.read_bytes() + metadata.version("llama-cpp-python").encode()).hexdigest()[:16]
+    stem = source.stem.removesuffix("-f16")
+    target = cache_folder() / f"{stem}-{file_type.lower()}-{key}.gguf"
+    if not target.exists():
+        _make(source, target, file_type)
+    return target
+
+
+def _make(source: Path, target: Path, file_type: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=".partial", dir=target.parent)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"can't write derived models into the cache folder ({error.strerror}): make it writable, "
+            "or set XDG_CACHE_HOME to a folder that is",
+            str(target.parent),
+        ) from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        _quantize_in_child(source, partial, file_type)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:
+    # The packages' own folder goes first on the child's path: the caller's need not be inherited (pytest extends it).
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**llama_env.ENVIRONMENT, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-P", "-m", "bench.derive", str(source), str(target), file_type]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode == 0 and target.stat().st_size > 0:
+        return
+    code = done.returncode
+    end = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    said = "\n".join(done.stderr.strip().splitlines()[-5:])
+    raise DeriveError(f"llama.cpp's quantiser {end} while making {file_type} of {source}; its last lines:\n{said}")
+
+
+def _quantize(source: str, target: str, file_type: str) -> int:
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = FILE_TYPE_IDS[file_type]
+    llama_cpp.llama_backend_init()
+    return int(llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), params))
+
+
+if __name__ == "__main__":
+    sys.exit(_quantize(*sys.argv[1:]))

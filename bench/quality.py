@@ -1,0 +1,187 @@
+"""How well does a model predict text it has not seen, and how much worse after quantisation? `ggufphys bench quality`.
+
+Perplexity through llama.cpp, beside that of a unigram model on the same tokens. The unigram is the strictest there is:
+its frequencies are those of the very tokens it is judged on, so no context-free model can do better.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from tqdm import tqdm
+
+from bench.corpus import held_out
+from bench.derive import FILE_TYPE_IDS, derived
+from bench.perplexity import Scorer, Tokens
+
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """What one model made of one set of texts.
+
+    Attributes:
+        model: the GGUF file's name.
+        file_bytes: its length.
+        n_documents: texts, each read as a document of its own.
+        text_bytes: their UTF-8 length.
+        n_tokens: tokens judged.
+        perplexity: exp of the mean of −ln p over the tokens.
+        unigram_perplexity: exp of the entropy of the tokens' own frequencies.
+        ratio: perplexity / unigram_perplexity; below 1, context helped.
+        bits_per_byte: Σ −log₂ p over text_bytes; comparable between tokenizers.
+        elapsed_s: seconds the measurement took.
+    """
+
+    model: str
+    file_bytes: int
+    n_documents: int
+    text_bytes: int
+    n_tokens: int
+    perplexity: float
+    unigram_perplexity: float
+    ratio: float
+    bits_per_byte: float
+    elapsed_s: float
+
+
+def unigram_perplexity(tokens: Tokens) -> float:
+    """Return exp of the entropy, in nats, of the tokens' own frequencies: `(n,)` to a number from 1 to n.
+
+    Raises:
+        ValueError: there are no tokens.
+    """
+    if not len(tokens):
+        raise ValueError("no tokens to take frequencies of")
+    counts = np.bincount(tokens)
+    frequencies = counts[counts > 0] / len(tokens)
+    return float(np.exp(-(frequencies * np.log(frequencies)).sum()))
+
+
+def cut(texts: Sequence[str], n_bytes_max: int | None) -> list[str]:
+    """Return the texts up to `n_bytes_max` bytes of UTF-8 in all, the last one cut between two characters."""
+    if n_bytes_max is None:
+        return list(texts)
+    kept, left = [], n_bytes_max
+    for text in texts:
+        if left <= 0:
+            break
+        raw = text.encode()
+        kept.append(raw[:left].decode(errors="ignore"))
+        left -= len(raw)
+    return kept
+
+
+def measure(
+    model: Path, texts: Sequence[str], *, n_ctx: int = 0, n_threads: int = 0, n_bytes_max: int | None = None
+) -> Quality:
+    """Measure a model's perplexity on texts, each as a document of its own.
+
+    Args:
+        model: the GGUF file.
+        texts: the documents, in the order in which they are read.
+        n_ctx: tokens of context; 0 takes the trained length.
+        n_threads: 0 means one for each core.
+        n_bytes_max: read no more text than this; `None` reads everything.
+
+    Raises:
+        GGUFError, ScoreError: the model can't be read or run.
+        ValueError: the texts hold nothing to judge.
+    """
+    began = time.perf_counter()
+    judged: list[Tokens] = []
+    log_probabilities = []
+    n_documents = text_bytes = 0
+    with Scorer(model, n_ctx=n_ctx, n_threads=n_threads) as scorer:
+        for text in tqdm(cut(texts, n_bytes_max), desc=model.name, unit="document", disable=None, leave=False):
+            tokens = scorer.tokenize(text)
+            found = scorer.log_probabilities(tokens)
+            log_probabilities.append(found)
+            judged.append(tokens[len(tokens) - len(found) :])
+            n_documents += 1
+            text_bytes += len(text.encode())
+    tokens, logs = np.concatenate([np.empty(0, np.int32), *judged]), np.concatenate([np.empty(0), *log_probabilities])
+    unigram = unigram_perplexity(tokens)
+    perplexity = float(np.exp(-logs.mean()))
+    return Quality(
+        model=model.name,
+        file_bytes=model.stat().st_size,
+        n_documents=n_documents,
+        text_bytes=text_bytes,
+        n_tokens=len(tokens),
+        perplexity=perplexity,
+        unigram_perplexity=unigram,
+        ratio=perplexity / unigram,
+        bits_per_byte=float(-logs.sum() / np.log(2) / text_bytes),
+        elapsed_s=time.perf_counter() - began,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` reads."""
+    parser.add_argument(
+        "models", nargs="*", default=["F16"], metavar="MODEL",
+        help="a GGUF file, or a file type to derive from the embedded model (Q8_0, Q4_K_M, ...; default F16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text", nargs="+", type=Path, metavar="FILE",
+        help="UTF-8 texts to judge (default: the standard library's modules that the embedded model never saw)",
+    )  # fmt: skip
+    parser.add_argument("-c", "--ctx-size", type=int, default=0, metavar="N", help="context (default: as trained)")
+    parser.add_argument("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one a core)")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="read no more text than this")
+    parser.add_argument(
+        "--max-ratio", type=float, metavar="R", help="exit 1 if a model's perplexity is above R times the unigram's"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure every model on the same texts and print a table or JSON; 1 if one is above `--max-ratio`, else 0."""
+    for name, value, least in (("--ctx-size", args.ctx_size, 0), ("--max-bytes", args.max_bytes, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}: expected at least {least}")
+    texts = _read(args.text) if args.text else [document.text for document in held_out()]
+    paths = [derived(model) if model in FILE_TYPE_IDS else Path(model) for model in args.models]
+    results = [
+        measure(path, texts, n_ctx=args.ctx_size, n_threads=args.threads, n_bytes_max=args.max_bytes) for path in paths
+    ]
+    if args.json:
+        document = {"schema_version": SCHEMA_VERSION, "results": [asdict(result) for result in results]}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(_table(results))
+    return int(args.max_ratio is not None and any(result.ratio > args.max_ratio for result in results))
+
+
+def _read(paths: Sequence[Path]) -> list[str]:
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): expected a plain text file") from error
+    return texts
+
+
+def _table(results: Sequence[Quality]) -> str:
+    first = results[0]
+    width = max(len(result.model) for result in results)
+    lines = [
+        f"{first.n_documents} documents, {first.text_bytes:,} bytes",
+        f"{'model':{width}}  {'file bytes':>14}  {'tokens':>9}  {'perplexity':>10}  {'unigram':>9}  {'ratio':>7}"
+        f"  {'bits/byte':>9}",
+    ]
+    lines += [
+        f"{r.model:{width}}  {r.file_bytes:14,}  {r.n_tokens:9,}  {r.perplexity:10.3f}  {r.unigram_perplexity:9.1f}"
+        f"  {r.ratio:7.4f}  {r.bits_per_byte:9.4f}"
+        for r in results
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,38 @@
+"""Step 4: does llama.cpp cut the held-out text into the same tokens as the trainer did? Exit code 1 if not.
+
+Needs no torch: run it with the project's own environment, where llama-cpp-python is.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench.corpus import held_out
+from bench.perplexity import Scorer
+from ggufphys.embedded import MODEL
+
+
+def main() -> int:
+    """Compare token by token and report the first difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/train"), help="the work folder")
+    parser.add_argument("--model", type=Path, default=MODEL, help="the exported GGUF file")
+    args = parser.parse_args()
+
+    expected = np.load(args.work / "held_out.npy")
+    with Scorer(args.model) as scorer:
+        rows = [np.append(scorer.bos, scorer.tokenize(document.text)) for document in held_out()]
+    found = np.concatenate(rows)
+    if np.array_equal(found, expected):
+        print(f"{len(found):,} tokens, all equal")
+        return 0
+    shorter = min(len(found), len(expected))
+    at = int(np.argmax(found[:shorter] != expected[:shorter])) if shorter else 0
+    print(f"tokens differ from number {at}: llama.cpp {found[at : at + 5]}, trainer {expected[at : at + 5]}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

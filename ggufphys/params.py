@@ -93,7 +93,9 @@ def pad_ctx(n_ctx: int) -> int:
     return -(-n_ctx // N_CTX_PAD) * N_CTX_PAD
 
 
-def resolve(params: Params, *, n_ctx_train: int, causal_attn: bool = True) -> ContextParams:
+def resolve(
+    params: Params, *, n_ctx_train: int, causal_attn: bool = True, flash_attn_possible: bool = True
+) -> ContextParams:
     """Apply llama.cpp's rules for lengths and batches.
 
     n_batch and n_ubatch are clipped before n_ctx is padded, so n_ctx = 100 gives n_ubatch = 100 and 256 cells.
@@ -110,8 +112,10 @@ def resolve(params: Params, *, n_ctx_train: int, causal_attn: bool = True) -> Co
     padded = pad_ctx(n_ctx)
     n_ctx_seq = padded if params.kv_unified else pad_ctx(padded // params.n_seq_max)
     type_v = CACHE_TYPES[params.type_v]
-    if params.flash_attn == "off" and type_v not in (GGMLType.F32, GGMLType.F16, GGMLType.BF16):
-        raise ValueError(f"type_v {params.type_v} needs flash attention, which is off (quantized V cache)")
+    flash_attn = flash_attn_possible and params.flash_attn != "off"
+    if not flash_attn and type_v not in (GGMLType.F32, GGMLType.F16, GGMLType.BF16):
+        why = "is off" if flash_attn_possible else "llama.cpp does not use for this architecture"
+        raise ValueError(f"type_v {params.type_v} (a quantized V cache) needs flash attention, which {why}")
     return ContextParams(
         n_ctx=padded if params.kv_unified else n_ctx_seq * params.n_seq_max,
         n_ctx_seq=n_ctx_seq,
@@ -123,5 +127,5 @@ def resolve(params: Params, *, n_ctx_train: int, causal_attn: bool = True) -> Co
         swa_full=params.swa_full,
         type_k=CACHE_TYPES[params.type_k],
         type_v=type_v,
-        flash_attn=params.flash_attn != "off",
+        flash_attn=flash_attn,
     )

@@ -7,6 +7,7 @@ highest end that was ever in use.
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_alloc.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.graph.ir import Graph, Tensor
@@ -20,9 +21,46 @@ IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
 # fmt: on
 
 
-def buffer_bytes(graph: Graph) -> int:
-    """Bytes of the buffer in which the graph's tensors are laid out."""
-    return _GraphAllocator(graph).run()
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Where each tensor of a graph lies: offsets in the order of its leafs and nodes, None for views and weights."""
+
+    buffer_bytes: int
+    offsets: tuple[int | None, ...]
+
+
+def allocate(graph: Graph) -> Allocation:
+    """Lay out the graph's tensors as ggml would."""
+    allocator = _GraphAllocator(graph)
+    size = allocator.run()
+    offsets = tuple(
+        None if t.external or t.view_src is not None else allocator.state(t).offset
+        for t in (*graph.leafs, *graph.nodes)
+    )
+    return Allocation(size, offsets)
+
+
+def touched_bytes(plan: Allocation, graph: Graph) -> int:
+    """Bytes of the buffer that are written when a smaller batch's graph runs in the layout of a larger one.
+
+    `graph` has the same nodes as the one that `plan` was made for. ggml keeps the reserved layout whenever everything
+    fits, and memory that nothing was written to is not resident; an input that no node reads is never filled.
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_needs_realloc, ggml_gallocr_alloc_graph.
+    """
+    tensors = (*graph.leafs, *graph.nodes)
+    assert len(tensors) == len(plan.offsets), "another graph"
+    read = {id(source) for node in graph.nodes for source in node.src}
+    stretches = sorted(
+        (offset, offset + tensor.nbytes)
+        for offset, tensor in zip(plan.offsets, tensors, strict=True)
+        if offset is not None and (id(tensor) in read or not tensor.is_input)
+    )
+    touched = end = 0
+    for start, stop in stretches:
+        touched += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return touched
 
 
 class _FreeList:

@@ -6,7 +6,7 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 
 from ggufphys.arch import ArchRule
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.alloc import buffer_bytes
+from ggufphys.graph.alloc import allocate
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
@@ -25,7 +25,9 @@ def compute_basis(arch: str) -> Basis:
 
 def compute_terms(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams) -> tuple[Term, ...]:
     """The one term of compute_bytes."""
-    sizes = {batch: buffer_bytes(_graph(gguf, h, rule, context, batch)) for batch in reserved_batches(context)}
+    sizes = {
+        batch: allocate(build_graph(gguf, h, rule, context, batch)).buffer_bytes for batch in reserved_batches(context)
+    }
     batch = max(sizes, key=lambda b: sizes[b])
     return (
         Term(
@@ -54,7 +56,8 @@ def output_terms(h: HParams, context: ContextParams) -> tuple[Term, ...]:
     )
 
 
-def _graph(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, batch: Batch) -> Graph:
+def build_graph(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, batch: Batch) -> Graph:
+    """The architecture's graph for one batch; the generic one where none is written yet."""
     builder = Builder(h, gguf.tensors_by_name, context, batch)
     model = MODELS.get(h.arch)
     return model(builder) if model is not None else generic.build(builder, rule.layers(h))

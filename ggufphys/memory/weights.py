@@ -14,7 +14,6 @@ from typing import Final
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.writer import padded
-from ggufphys.hparams import HParams
 from ggufphys.memory.repack import is_repacked
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
@@ -24,13 +23,12 @@ OUTPUT: Final = "output.weight"
 TOKEN_EMBD: Final = "token_embd.weight"
 
 
-def weight_terms(gguf: GGUFFile, h: HParams, params: Params, cpu_features: frozenset[str]) -> tuple[Term, ...]:
+def weight_terms(gguf: GGUFFile, params: Params, cpu_features: frozenset[str]) -> tuple[Term, ...]:
     """Terms of model_bytes: one for each buffer of each file.
 
     Raises:
         GGUFError: a tensor has a type whose size is not known.
     """
-    del h  # which tensors are skipped depends on it; no architecture in the table skips any yet
     for tensor in gguf.tensors:
         if tensor.nbytes is None:
             raise GGUFError(f"{gguf.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")

@@ -1,0 +1,50 @@
+"""How much scratch memory do the CPU's kernels want beside the compute buffer? As much as the hungriest node.
+
+Matrix products convert their right operand to the type that the weights' dot product takes.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan, type_traits_cpu; common.h (tile sizes).
+"""
+
+from typing import Final
+
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.graph.ir import Graph, Tensor
+
+_Q8_0: Final = frozenset(
+    {GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q8_0, GGMLType.IQ4_NL, GGMLType.MXFP4, GGMLType.NVFP4}
+    | {GGMLType.Q1_0, GGMLType.Q2_0}
+)
+_Q8_1: Final = frozenset({GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q8_1})
+_ITSELF: Final = frozenset({GGMLType.F32, GGMLType.F16, GGMLType.BF16})
+FA_TILE_Q: Final = 64
+FA_TILE_KV: Final = 64
+
+
+def vec_dot_type(ggml_type: GGMLType) -> GGMLType:
+    """The type that a dot product with `ggml_type` wants its other operand in."""
+    if ggml_type in _ITSELF:
+        return ggml_type
+    if ggml_type in _Q8_0:
+        return GGMLType.Q8_0
+    return GGMLType.Q8_1 if ggml_type in _Q8_1 else GGMLType.Q8_K
+
+
+def work_bytes(graph: Graph, n_threads: int) -> int:
+    """Bytes of scratch memory for the whole graph: the most that any node asks for."""
+    return max((_node_bytes(node, n_threads) for node in graph.nodes), default=0)
+
+
+def _node_bytes(node: Tensor, n_threads: int) -> int:
+    if node.op in ("MUL_MAT", "MUL_MAT_ID"):
+        weights, x = node.src[0], node.src[1]
+        to = vec_dot_type(weights.type)
+        if x.type is to:
+            return 0
+        n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
+        return n_elements // SIZES[to].block_size * SIZES[to].type_size
+    if node.op == "FLASH_ATTN_EXT":
+        n_k, n_v, n_head = node.src[1].ne[0], node.src[2].ne[0], node.src[0].ne[2]
+        prefill = FA_TILE_Q * (n_k + n_v) + FA_TILE_KV * (n_k + n_v) + 2 * FA_TILE_Q * FA_TILE_KV
+        decode = n_head * (2 + n_v) + n_k + 2 * n_v
+        return 4 * n_threads * max(prefill, decode)
+    return 0

@@ -1,0 +1,88 @@
+"""How much resident memory will the process have in steady decode: buffers as far as touched, and the rest?
+
+Reserved is not resident: of the compute buffer only what a batch writes is touched; of the file, all of it (llama.cpp
+asks for the whole mapping in advance). The moment meant is after one prompt of a full physical batch and some decode
+steps, with logits for the last token only.
+
+Error: measured by `ggufphys measure`, see docs/measure.md. On other systems than Linux the split differs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from ggufphys.arch import rule_for
+from ggufphys.gguf import GGUFFile
+from ggufphys.graph.alloc import allocate, touched_bytes
+from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.work import work_bytes
+from ggufphys.hparams import HParams
+from ggufphys.memory.compute import build_graph
+from ggufphys.memory.terms import Term
+from ggufphys.params import ContextParams, Params, pad_ctx
+
+# Measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase "library");
+# `measure` replaces it by what it finds in the same run.
+BASE_BYTES: Final = 44 << 20
+# llama.cpp's own code that is paged in while a model loads and runs; measured likewise, as the growth of RssFile that
+# no mapping of the model explains.
+CODE_BYTES: Final = 2_400 << 10
+# Graph, scheduler and thread bookkeeping, measured as the growth of RssAnon that no term below explains.
+BOOKKEEPING_BYTES: Final = 2_000 << 10
+
+UNICODE_TABLE_BYTES: Final = 2 * 0x110000  # src/unicode.cpp, unicode_cpt_flags_array: 16 bits a code point
+# src/llama-vocab.cpp, llama_vocab::impl: id_to_token (40), token_to_id (node of 64, bucket 12), piece cache (32)
+TOKEN_BYTES: Final = 40 + 64 + 12 + 32
+MERGE_BYTES: Final = 96 + 12  # bpe_ranks: a node with two strings and a rank, and its bucket
+
+
+def process_terms(
+    gguf: GGUFFile,
+    h: HParams,
+    params: Params,
+    context: ContextParams,
+    buffers: Iterable[Term],
+    *,
+    base_bytes: int | None = None,
+) -> tuple[Term, ...]:
+    """Terms of process_bytes. `buffers` are the terms of all other quantities; `base_bytes` the empty process."""
+    resident = [replace(term, quantity="process") for term in buffers if term.quantity != "compute"]
+    reserved, touched, work = _compute_touched(gguf, h, params, context)
+    return (
+        _term(
+            "interpreter and library",
+            BASE_BYTES if base_bytes is None else base_bytes,
+            "measured before the model is loaded" if base_bytes is not None else "measured once, Linux x86-64",
+        ),
+        *resident,
+        _term("compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved"),
+        _term("kernels' scratch memory", work, "the largest operand converted for a matrix product"),
+        _term("vocabulary", *_vocabulary(gguf)),
+        _term("llama.cpp's code and bookkeeping", CODE_BYTES + BOOKKEEPING_BYTES, "measured once, Linux x86-64"),
+    )
+
+
+def _compute_touched(gguf: GGUFFile, h: HParams, params: Params, context: ContextParams) -> tuple[int, int, int]:
+    """Bytes reserved, bytes written by a full prompt batch with one output, bytes of scratch."""
+    rule = rule_for(h.arch)
+    plan = allocate(build_graph(gguf, h, rule, context, reserved_batches(context)[0]))
+    n_tokens = min(context.n_ubatch, context.n_ctx_seq)
+    if context.n_seq_max > 1:  # another shape than the reserved one: take all of it as touched
+        return plan.buffer_bytes, plan.buffer_bytes, 0
+    used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
+    actual = build_graph(gguf, h, rule, used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1))
+    return plan.buffer_bytes, touched_bytes(plan, actual), work_bytes(actual, params.n_threads or 1)
+
+
+def _vocabulary(gguf: GGUFFile) -> tuple[int, str]:
+    tokens, merges = gguf.get_array("tokenizer.ggml.tokens"), gguf.get_array("tokenizer.ggml.merges")
+    n_tokens, n_merges = len(tokens or ()), len(merges or ())
+    nbytes = UNICODE_TABLE_BYTES + n_tokens * TOKEN_BYTES + n_merges * MERGE_BYTES
+    return nbytes, (
+        f"{n_tokens:,} tokens x {TOKEN_BYTES} B + {n_merges:,} merges x {MERGE_BYTES} B + Unicode table "
+        f"{UNICODE_TABLE_BYTES:,}"
+    )
+
+
+def _term(name: str, nbytes: int, formula: str) -> Term:
+    return Term(quantity="process", name=name, nbytes=nbytes, buffer="", formula=formula, source="ggufphys measure")

@@ -1,23 +1,33 @@
 """What a GGUF file will cost on your machine in bytes and seconds: the public API.
 
 >>> import ggufphys
->>> gguf = ggufphys.open_gguf("model.gguf")                                           # doctest: +SKIP
+>>> gguf = ggufphys.open_gguf(ggufphys.EMBEDDED_MODEL)
+>>> gguf.architecture
+'llama'
 """
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
+from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
+from ggufphys.memory.terms import Term
+from ggufphys.params import Params
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeviceMemory",
     "GGMLType",
     "GGUFError",
     "GGUFFile",
     "GGUFPhysError",
+    "MemoryPrediction",
     "MissingExtraError",
+    "Params",
     "TensorInfo",
+    "Term",
     "TruncatedError",
     "UnsupportedError",
     "__version__",
     "open_gguf",
+    "predict_memory",
 ]

@@ -11,6 +11,8 @@ def rule_for(arch: str) -> ArchRule:
     Raises:
         UnsupportedError: no row; nothing is guessed.
     """
+    if not arch:
+        raise UnsupportedError("the file has no general.architecture: not a model that llama.cpp can load")
     try:
         return RULES[arch]
     except KeyError:

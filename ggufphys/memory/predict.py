@@ -86,8 +86,8 @@ def predict_memory(gguf: GGUFFile, params: Params | None = None) -> MemoryPredic
     """
     params = params or Params()
     require_model(gguf)
+    rule = rule_for(gguf.architecture)
     h = read_hparams(gguf)
-    rule = rule_for(h.arch)
     context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
     buffers = (
         *predict_weights(gguf, params),

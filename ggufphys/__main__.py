@@ -1,0 +1,7 @@
+"""`python -m ggufphys`."""
+
+import sys
+
+from ggufphys.cli import main
+
+sys.exit(main())

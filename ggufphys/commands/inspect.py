@@ -1,0 +1,47 @@
+"""`ggufphys inspect MODEL`: what is in the file, and what will it cost in memory?"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ggufphys import report
+from ggufphys.errors import UnsupportedError
+from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.gguf import open_gguf
+from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL, --json, and how it is run."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file; of a split model any shard")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report. Files that are no model are described without a prediction.
+
+    An architecture without a rule is described with what is known, and the exit code is 4.
+    """
+    params = params_from(args)
+    with open_gguf(args.model) as gguf:
+        try:
+            require_model(gguf)
+        except UnsupportedError as error:
+            print(report.inspect_json(gguf) if args.json else report.inspect_text(gguf, note=str(error)))
+            return 0
+        try:
+            prediction = predict_memory(gguf, params)
+        except UnsupportedError as error:
+            weights = predict_weights(gguf, params)
+            print(
+                report.inspect_json(gguf, weights=weights) if args.json else report.inspect_text(gguf, weights=weights)
+            )
+            print(f"ggufphys: error: {error}", file=sys.stderr)
+            return 4
+        print(
+            report.inspect_json(gguf, params=params, prediction=prediction)
+            if args.json
+            else report.inspect_text(gguf, params=params, prediction=prediction)
+        )
+    return 0

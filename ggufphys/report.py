@@ -1,0 +1,202 @@
+"""Dataclasses to text tables and JSON; no arithmetic but rounding for the reader's eye."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.terms import Quantity, Term, total
+from ggufphys.params import Params
+from ggufphys.units import format_bytes, format_count, format_mib
+
+SCHEMA_VERSION: Final = 1
+_QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output")
+
+
+def inspect_text(
+    gguf: GGUFFile,
+    *,
+    params: Params | None = None,
+    prediction: MemoryPrediction | None = None,
+    weights: Sequence[Term] = (),
+    note: str = "",
+) -> str:
+    """The report of `inspect`: the file, then memory as far as it is known."""
+    lines = [*_model_lines(gguf)]
+    if prediction is not None and params is not None:
+        lines += ["", *_memory_lines(prediction, params)]
+    elif weights:
+        rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in weights]
+        rows.append(("context, compute, process", "?", "no rule yet", ""))
+        lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+    notes = [*gguf.notes, *([note] if note else [])]
+    if notes:
+        lines += ["", *(f"note: {text}" for text in notes)]
+    return "\n".join(lines)
+
+
+def inspect_json(
+    gguf: GGUFFile,
+    *,
+    params: Params | None = None,
+    prediction: MemoryPrediction | None = None,
+    weights: Sequence[Term] = (),
+) -> str:
+    """The same as one JSON document; `memory` is null for files that are no model."""
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": _model_json(gguf),
+        "params": None,
+        "memory": None,
+        "speed": None,
+        "notes": list(gguf.notes),
+    }
+    if prediction is not None and params is not None:
+        document["params"] = _params_json(prediction, params)
+        document["memory"] = _memory_json(prediction)
+    elif weights:
+        document["memory"] = {
+            "model_bytes": total(weights, "model"),
+            "context_bytes": None,
+            "compute_bytes": None,
+            "output_bytes": None,
+            "total_bytes": None,
+            "process_bytes": None,
+            "basis": {"model": "exact", "context": "unsupported", "compute": "unsupported"},
+            "devices": [],
+            "terms": [asdict(term) for term in weights],
+        }
+    return dumps(document)
+
+
+def tensors_text(gguf: GGUFFile) -> str:
+    """The tensor table; shapes in ggml's order, innermost first."""
+    rows = [
+        (
+            str(i),
+            t.name,
+            " x ".join(f"{n:,}" for n in t.ne) or "scalar",
+            t.type_name,
+            "?" if t.nbytes is None else f"{t.nbytes:,}",
+            f"{gguf.shards[t.shard].header.data_offset + t.offset:,}",
+        )
+        for i, t in enumerate(gguf.tensors)
+    ]
+    header = ("#", "name", "shape", "type", "bytes", "offset")
+    lines = table(header, rows, right=(0, 4, 5))
+    return "\n".join([*lines, "", f"{len(rows)} tensors, {format_bytes(gguf.tensor_bytes)}"])
+
+
+def tensors_json(gguf: GGUFFile) -> str:
+    """The tensor table as one JSON document."""
+    rows = [
+        {
+            "name": t.name,
+            "ne": list(t.ne),
+            "type": t.type_name,
+            "nbytes": t.nbytes,
+            "shard": t.shard,
+            "file_offset": gguf.shards[t.shard].header.data_offset + t.offset,
+        }
+        for t in gguf.tensors
+    ]
+    return dumps({"schema_version": SCHEMA_VERSION, "model": _model_json(gguf), "tensors": rows})
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Lines of a text table: columns as wide as their widest cell, `right` ones aligned to the right."""
+    cells = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    aligned = [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return [aligned[0], "  ".join("-" * width for width in widths), *aligned[1:]]
+
+
+def dumps(document: object) -> str:
+    """The document as indented JSON."""
+    import json  # 4 ms that the text report does not need
+
+    return json.dumps(document, indent=1, ensure_ascii=False)
+
+
+def _model_lines(gguf: GGUFFile) -> list[str]:
+    kind = "" if gguf.kind == "model" else f", {gguf.kind}"
+    architecture = gguf.architecture or "no architecture"
+    shards = f" in {len(gguf.shards)} shards" if len(gguf.shards) > 1 else ""
+    line = f"{gguf.name}: {architecture}{kind}{f', {gguf.file_type}' if gguf.file_type else ''}"
+    if not gguf.tensors:
+        return [line, f"no tensors, {format_bytes(gguf.file_bytes)} on disk{shards}"]
+    return [
+        line,
+        f"{format_count(gguf.n_params)} parameters in {len(gguf.tensors)} tensors, {gguf.bpw:.2f} bits a weight, "
+        f"{format_bytes(gguf.file_bytes)} on disk{shards}",
+    ]
+
+
+def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
+    c = prediction.context
+    trained = " (as trained)" if params.n_ctx == 0 else ""
+    sequences = f"{c.n_seq_max} sequence{'s' if c.n_seq_max > 1 else ''}"
+    if c.n_seq_max > 1:
+        sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
+    head = (
+        f"n_ctx {c.n_ctx:,}{trained}, {sequences}, n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, "
+        f"K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, flash attention {params.flash_attn}"
+    )
+    rows: list[tuple[str, str, str, str]] = [
+        (term.name, format_mib(term.nbytes), prediction.basis[quantity], term.buffer)
+        for quantity in _QUANTITIES
+        for term in prediction.terms
+        if term.quantity == quantity
+    ]
+    rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
+    rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
+    return [head, "", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+
+
+def _model_json(gguf: GGUFFile) -> dict[str, Any]:
+    return {
+        "path": str(gguf.path),
+        "kind": gguf.kind,
+        "architecture": gguf.architecture,
+        "name": gguf.name,
+        "n_params": gguf.n_params,
+        "n_tensors": len(gguf.tensors),
+        "n_shards": len(gguf.shards),
+        "file_bytes": gguf.file_bytes,
+        "missing_bytes": gguf.missing_bytes,
+        "bpw": gguf.bpw,
+        "file_type": gguf.file_type,
+    }
+
+
+def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]:
+    resolved = asdict(prediction.context)
+    return {
+        **resolved,
+        "type_k": params.type_k,
+        "type_v": params.type_v,
+        "flash_attn": params.flash_attn,
+        "use_mmap": params.use_mmap,
+        "use_extra_bufts": params.use_extra_bufts,
+    }
+
+
+def _memory_json(prediction: MemoryPrediction) -> dict[str, Any]:
+    return {
+        "model_bytes": prediction.model_bytes,
+        "context_bytes": prediction.context_bytes,
+        "compute_bytes": prediction.compute_bytes,
+        "output_bytes": prediction.output_bytes,
+        "total_bytes": prediction.total_bytes,
+        "process_bytes": prediction.process_bytes,
+        "basis": prediction.basis,
+        "devices": [asdict(device) for device in prediction.devices],
+        "terms": [asdict(term) for term in prediction.terms],
+    }

@@ -76,8 +76,13 @@ class MemoryPrediction:
         )
 
 
-def predict_memory(gguf: GGUFFile, params: Params | None = None) -> MemoryPrediction:
+def predict_memory(gguf: GGUFFile, params: Params | None = None, *, base_bytes: int | None = None) -> MemoryPrediction:
     """Predict what llama.cpp will allocate for this file and these parameters (default: llama.cpp's).
+
+    Args:
+        gguf: an open file.
+        params: how it will be run.
+        base_bytes: resident memory of a process that has only loaded the library, where that was measured.
 
     Raises:
         UnsupportedError: the file is no model, or its architecture has no rule yet.
@@ -104,7 +109,7 @@ def predict_memory(gguf: GGUFFile, params: Params | None = None) -> MemoryPredic
             "output": "exact",
             "process": "estimate",
         },
-        terms=(*buffers, *process_terms(gguf, h, params, context, buffers)),
+        terms=(*buffers, *process_terms(gguf, h, params, context, buffers, base_bytes=base_bytes)),
     )
 
 

@@ -29,7 +29,15 @@ from ggufphys.plan.quantize_tables import (
     Role,
 )
 
-__all__ = ["QuantizeModel", "choose_types", "needs_imatrix", "parse_file_type", "quantize_model", "quantized_order"]
+__all__ = [
+    "QuantizeModel",
+    "choose_types",
+    "ftype_number",
+    "needs_imatrix",
+    "parse_file_type",
+    "quantize_model",
+    "quantized_order",
+]
 
 _FTYPES = {name: number for number, name in FILE_TYPES.items()}
 _IMATRIX_TYPES = frozenset(
@@ -108,8 +116,8 @@ def choose_types(
     llama-quantize's own order, so the order given does not matter, but all tensors of the model must be there.
 
     Raises:
-        ValueError: llama-quantize would refuse: an unknown file type, a row that no fallback of the type fits, or a
-            model with experts whose FFN tensors do not name their layer.
+        ValueError: llama-quantize would refuse: a file type or a tensor's type that it does not know, a row that no
+            fallback of the type fits, or a model with experts whose FFN tensors do not name their layer.
     """
     file_type = parse_file_type(file_type)
     base = BASE_TYPES[file_type]
@@ -119,8 +127,10 @@ def choose_types(
     seen: Counter[Role] = Counter()
     chosen: dict[str, GGMLType] = {}
     for t in sorted(tensors, key=lambda t: order_key(t.name)):
+        if not isinstance(t.ggml_type, GGMLType):
+            raise ValueError(f"llama.cpp refuses tensor {t.name!r}: it knows no type {t.ggml_type}")
         if not is_quantized(model.architecture, t):
-            chosen[t.name] = GGMLType(t.ggml_type)
+            chosen[t.name] = t.ggml_type
         elif base in UNQUANTIZED:
             chosen[t.name] = base
         else:

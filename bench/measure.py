@@ -1,0 +1,242 @@
+"""`ggufphys measure MODEL`: runs it in a child process and sets what was measured beside what was predicted."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bench import measure_report
+from bench.buffers import LoggedBuffer, logged_buffers, logged_bytes
+from bench.progress import Progress
+from bench.supervise import ChildResult, child_command, run_child
+from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
+from ggufphys.flags import add_run_arguments, count, params_from
+from ggufphys.memory.predict import require_model
+from ggufphys.params import Params, resolve
+
+QUANTITIES: Final = ("model", "context", "compute", "output")
+PROCESS_TOLERANCE: Final = 0.03  # what --check allows for the process row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One quantity: predicted and measured bytes; `resolution_bytes` is how far the measured figure is rounded."""
+
+    quantity: str
+    predicted: int | None
+    measured: int | None
+    resolution_bytes: int
+    source: str
+
+    @property
+    def difference(self) -> int | None:
+        """Predicted less measured; 0 when they agree at the precision of the measured figure."""
+        if self.predicted is None or self.measured is None:
+            return None
+        difference = self.predicted - self.measured
+        return 0 if abs(difference) <= self.resolution_bytes else difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A whole run: rows, phases, speed, and how the child fared. `prediction` is None for unknown architectures."""
+
+    path: Path
+    params: Params
+    prediction: MemoryPrediction | None
+    buffers: tuple[LoggedBuffer, ...]
+    rows: tuple[Row, ...]
+    child: ChildResult
+    retries: int
+    notes: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Model and context equal llama.cpp's figures, and the process row is within tolerance."""
+        by_name = {row.quantity: row for row in self.rows}
+        exact = all(by_name[name].difference == 0 for name in ("model_bytes", "context_bytes"))
+        process = by_name["process_bytes"]
+        if process.predicted is None or process.measured is None:
+            return False
+        return exact and abs(process.predicted - process.measured) <= PROCESS_TOLERANCE * process.measured
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL, what to run, what to print."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file; of a split model any shard")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("-n", "--predict", type=count, default=16, metavar="N", help="tokens to decode (default 16)")
+    parser.add_argument(
+        "-p", "--prompt", type=count, default=None, metavar="N", help="tokens to prefill (default: one physical batch)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw predicted and measured bytes (.png or .svg)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help=f"exit 1 unless model and context are exact and the process within {PROCESS_TOLERANCE:.0%}",
+    )
+    add_run_arguments(parser)
+    parser.set_defaults(ctx_size=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; exit 1 when the child failed even without extra buffers, or --check does not hold."""
+    if args.plot is not None:
+        measure_report.require_plot(args.plot)
+    with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
+        result = measure(args.model, params_from(args), n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
+    print(measure_report.as_json(result) if args.json else measure_report.as_text(result))
+    for note in result.notes:
+        print(f"ggufphys: {note}", file=sys.stderr)
+    if args.plot is not None and result.child.ok:
+        measure_report.plot(result, args.plot)
+    return 1 if not result.child.ok or (args.check and not result.holds) else 0
+
+
+def measure(
+    path: Path,
+    params: Params,
+    *,
+    n_prompt: int | None = None,
+    n_predict: int = 16,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    command: Callable[[dict[str, Any]], list[str]] = child_command,
+) -> Measurement:
+    """Run the model in a child and compare. A child that dies by a signal is run again without extra buffers.
+
+    Args:
+        path: the model file.
+        params: how it is run.
+        n_prompt: tokens to prefill; None for one physical batch, less where the context is short.
+        n_predict: tokens to decode.
+        on_event: sees the child's events, for a progress bar.
+        command: the child's command line for a configuration.
+
+    Raises:
+        GGUFError, UnsupportedError, ValueError: the file or the parameters are refused before anything runs.
+    """
+    with open_gguf(path) as gguf:
+        require_model(gguf)
+        if gguf.missing_bytes:
+            raise GGUFError(f"{path}: cannot be run: {gguf.notes[-1]}")
+        n_prompt = _prompt_length(gguf, params, n_prompt, n_predict)
+        if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too
+            params = replace(params, n_threads=_physical_cores())
+        result, retries, notes, params = _run_with_retry(path, params, n_prompt, n_predict, on_event, command)
+        prediction = _predict(gguf, params, result)
+    buffers = _buffers(result)
+    return Measurement(
+        path=path,
+        params=params,
+        prediction=prediction,
+        buffers=buffers,
+        rows=_rows(prediction, buffers, result),
+        child=result,
+        retries=retries,
+        notes=notes,
+    )
+
+
+def _prompt_length(gguf: GGUFFile, params: Params, n_prompt: int | None, n_predict: int) -> int:
+    n_ctx_train = gguf.get_int(f"{gguf.architecture}.context_length", 0)
+    context = resolve(params, n_ctx_train=n_ctx_train)
+    room = context.n_ctx_seq - n_predict
+    if room < 1:
+        raise ValueError(f"{n_predict} tokens to decode do not fit into a sequence of {context.n_ctx_seq}")
+    if n_prompt is not None and not 1 <= n_prompt <= room:
+        raise ValueError(f"a prompt of {n_prompt} tokens and {n_predict} more: expected 1 to {room} for the prompt")
+    return n_prompt or min(context.n_ubatch, room)
+
+
+def _physical_cores() -> int:
+    from server.engine.library import default_threads
+
+    return default_threads()
+
+
+def _run_with_retry(
+    path: Path,
+    params: Params,
+    n_prompt: int,
+    n_predict: int,
+    on_event: Callable[[dict[str, Any]], None],
+    command: Callable[[dict[str, Any]], list[str]],
+) -> tuple[ChildResult, int, tuple[str, ...], Params]:
+    def attempt(p: Params) -> ChildResult:
+        config = {
+            "path": os.fspath(path.absolute()),
+            "params": asdict(p),
+            "n_prompt": n_prompt,
+            "n_predict": n_predict,
+        }
+        return run_child(command(config), on_event)
+
+    result = attempt(params)
+    if result.ok or isinstance(result.exit, int):
+        return result, 0, _failure(result), params
+    notes = (f"llama.cpp died by {result.exit} in phase {result.failed_in!r}",)
+    if not params.use_extra_bufts:
+        return result, 0, notes, params
+    notes = (
+        f"{notes[0]}; ran it again without extra buffers (--no-repack). Wheels built on a CPU with AMX crash so "
+        "(llama.cpp issue 20824): rebuild with CFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'",
+    )
+    params = replace(params, use_extra_bufts=False)
+    result = attempt(params)
+    return result, 1, (*notes, *_failure(result)), params
+
+
+def _failure(result: ChildResult) -> tuple[str, ...]:
+    if result.ok:
+        return ()
+    if result.error is not None:
+        return (f"failed in phase {result.failed_in!r}: {result.error['message']}",)
+    said = f": {result.stderr.strip().splitlines()[-1]}" if result.stderr.strip() else ""
+    return (f"the child ended with {result.exit} in phase {result.failed_in!r}{said}",)
+
+
+def _predict(gguf: GGUFFile, params: Params, result: ChildResult) -> MemoryPrediction | None:
+    library = result.phase("library")
+    try:
+        return predict_memory(gguf, params, base_bytes=library.memory.rss_bytes if library is not None else None)
+    except UnsupportedError:
+        return None
+
+
+def _buffers(result: ChildResult) -> tuple[LoggedBuffer, ...]:
+    context = result.phase("context")
+    return logged_buffers(context.facts["log"]) if context is not None else ()
+
+
+def _rows(
+    prediction: MemoryPrediction | None, buffers: tuple[LoggedBuffer, ...], result: ChildResult
+) -> tuple[Row, ...]:
+    rows = []
+    for quantity in QUANTITIES:
+        logged = logged_bytes(buffers, quantity)
+        rows.append(
+            Row(
+                quantity=f"{quantity}_bytes",
+                predicted=getattr(prediction, f"{quantity}_bytes") if prediction is not None else None,
+                measured=logged[0] if logged is not None else None,
+                resolution_bytes=logged[1] if logged is not None else 0,
+                source="llama.cpp's log",
+            )
+        )
+    decode = result.phase("decode")
+    rows.append(
+        Row(
+            quantity="process_bytes",
+            predicted=prediction.process_bytes if prediction is not None else None,
+            measured=decode.memory.rss_bytes if decode is not None else None,
+            resolution_bytes=0,
+            source="resident memory after decode",
+        )
+    )
+    return tuple(rows)
+
+
+__all__ = ["Measurement", "Row", "add_arguments", "measure", "run"]

@@ -1,0 +1,152 @@
+"""A measurement as a text table, as JSON, and as a picture; nothing is computed here but ratios for the reader."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ggufphys.errors import MissingExtraError
+from ggufphys.report import SCHEMA_VERSION, dumps, table
+from ggufphys.units import format_mib
+
+if TYPE_CHECKING:
+    from bench.measure import Measurement, Row
+
+PLOT_SUFFIXES: Final = (".png", ".svg")
+
+
+def as_text(result: "Measurement") -> str:
+    """Phases, rows and speed as tables."""
+    phases = [
+        (
+            phase.name,
+            *(
+                "?" if nbytes is None else format_mib(nbytes)
+                for nbytes in (
+                    phase.memory.rss_bytes,
+                    phase.memory.anon_bytes,
+                    phase.memory.file_bytes,
+                    phase.memory.swap_bytes,
+                    phase.memory.peak_bytes,
+                )
+            ),
+        )
+        for phase in result.child.phases
+    ]
+    rows = [
+        (
+            row.quantity,
+            _mib(row.predicted),
+            _mib(row.measured),
+            "?" if row.difference is None else f"{row.difference:+,}" if row.difference else "0",
+            _percent(row),
+            row.source,
+        )
+        for row in result.rows
+    ]
+    lines = [
+        f"{result.path.name}, {result.params.n_threads} threads, "
+        f"mmap {'on' if result.params.use_mmap else 'off'}, "
+        f"extra buffers {'on' if result.params.use_extra_bufts else 'off'}",
+        "",
+        *table(("after", "RSS MiB", "anon", "file", "swap", "peak"), phases, right=(1, 2, 3, 4, 5)),
+        "",
+        *table(
+            ("quantity", "predicted MiB", "measured MiB", "difference B", "%", "measured by"),
+            rows,
+            right=(1, 2, 3, 4),
+        ),
+    ]
+    speed = speed_json(result)
+    if speed is not None:
+        lines += [
+            "",
+            f"prefill {speed['n_prompt']:,} tokens at {speed['prefill_tok_per_s']:.1f} tokens/s, "
+            f"decode {speed['n_predict']:,} at {speed['decode_tok_per_s']:.1f} tokens/s",
+        ]
+    return "\n".join(lines)
+
+
+def as_json(result: "Measurement") -> str:
+    """The same as one JSON document."""
+    return dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "model": str(result.path),
+            "params": asdict(result.params),
+            "rows": [{**asdict(row), "difference": row.difference} for row in result.rows],
+            "buffers": [asdict(buffer) for buffer in result.buffers],
+            "phases": [{"name": phase.name, **asdict(phase.memory)} for phase in result.child.phases],
+            "speed": speed_json(result),
+            "child": {
+                "exit": result.child.exit,
+                "retries": result.retries,
+                "failed_in": result.child.failed_in,
+                "error": result.child.error,
+            },
+            "holds": result.holds,
+            "notes": list(result.notes),
+        }
+    )
+
+
+def speed_json(result: "Measurement") -> dict[str, Any] | None:
+    """Tokens a second; None when the child did not get that far."""
+    prefill, decode = result.child.phase("prefill"), result.child.phase("decode")
+    if prefill is None or decode is None:
+        return None
+    n_prompt, n_predict = prefill.facts["n_tokens"], decode.facts["n_tokens"]
+    return {
+        "n_prompt": n_prompt,
+        "n_predict": n_predict,
+        "prefill_tok_per_s": n_prompt / prefill.facts["seconds"],
+        "decode_tok_per_s": n_predict / decode.facts["seconds"] if n_predict else None,
+    }
+
+
+def require_plot(path: Path) -> None:
+    """Check before the run that the picture can be drawn.
+
+    Raises:
+        ValueError: a suffix other than .png and .svg.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise ValueError(f"--plot {path}: expected a name ending in {' or '.join(PLOT_SUFFIXES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"--plot needs matplotlib ({error}): pip install 'ggufphys[all]'") from error
+
+
+def plot(result: "Measurement", path: Path) -> None:
+    """Stacked bars: what was predicted for the process, and what each phase held."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    bottom = 0.0
+    terms = [t for t in result.prediction.terms if t.quantity == "process"] if result.prediction else []
+    for index, term in enumerate(terms):
+        height = term.nbytes / (1 << 20)
+        axes.bar("predicted", height, bottom=bottom, label=term.name, color=f"C{index}")
+        bottom += height
+    for index, phase in enumerate(result.child.phases):
+        label = {"label": "measured: anonymous"} if index == 0 else {}
+        anon = (phase.memory.anon_bytes or phase.memory.rss_bytes) / (1 << 20)
+        axes.bar(phase.name, anon, color="0.35", **label)
+        label = {"label": "measured: file-backed"} if index == 0 else {}
+        axes.bar(phase.name, (phase.memory.file_bytes or 0) / (1 << 20), bottom=anon, color="0.7", **label)
+    axes.set_ylabel("resident memory, MiB")
+    axes.set_title(f"{result.path.name}: predicted, and measured after each phase")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    figure.savefig(path, dpi=150)
+
+
+def _mib(nbytes: int | None) -> str:
+    return "?" if nbytes is None else format_mib(nbytes)
+
+
+def _percent(row: "Row") -> str:
+    if row.difference is None or not row.measured:
+        return "?"
+    return f"{100 * row.difference / row.measured:+.2f}" if row.difference else "0"

@@ -1,0 +1,58 @@
+# `make demo` and `make test` do their own set-up in .venv; a second run does nothing twice.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup demo test test-slow lint type bench clean
+
+help:
+	@echo "make demo       the whole tool on the embedded model, in a minute"
+	@echo "make test       ruff, mypy, import contracts, tests"
+	@echo "make test-slow  the minutes-long tests too"
+	@echo "make lint type  one of them alone"
+	@echo "make bench      every benchmark under bench/"
+	@echo "make clean      remove .venv and caches"
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	touch $@
+
+# llama-cpp-python first and by itself: what follows then finds it installed and does not build it again.
+$(VENV)/.llama: $(VENV)/.made scripts/build_llama.py pyproject.toml
+	$(BIN)/python scripts/build_llama.py
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.llama pyproject.toml
+	$(PIP) install --editable ".[all]" --group dev
+	touch $@
+
+setup: $(VENV)/.installed
+
+demo: setup
+	$(BIN)/ggufphys demo
+
+test: lint type
+	$(BIN)/python -m pytest
+
+test-slow: lint type
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench.reader
+	$(BIN)/python -m bench.dequant
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,21 @@
+"""What all tests share: llama.cpp's environment, and the installed ggml's own facts."""
+
+import ctypes
+
+import pytest
+
+from ggufphys import llama_env
+
+llama_env.prepare()
+
+
+@pytest.fixture(scope="session")
+def ggml_type_sizes() -> dict[int, tuple[int, int]]:
+    """Block and byte size of every type the installed ggml knows, by its number."""
+    from llama_cpp import llama_cpp
+
+    library = llama_cpp._lib
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    sizes = {n: (library.ggml_blck_size(n), library.ggml_type_size(n)) for n in range(43)}
+    return {n: size for n, size in sizes.items() if size[0] > 0}

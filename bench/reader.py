@@ -1,0 +1,95 @@
+"""Benchmark: `ggufphys inspect` against gguf's GGUFReader on a large vocabulary, as whole processes, in turn.
+
+usage: python -m bench.reader [--runs N] [--json]
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from bench.processes import run_process
+from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
+from ggufphys.report import dumps, table
+from ggufphys.units import format_bytes
+
+N_TOKENS: Final = 262_144
+N_MERGES: Final = 514_906
+N_LAYER: Final = 48
+
+
+def write_vocabulary_file(path: Path) -> None:
+    """A header of about 16 MB: gemma3's keys, 262,144 tokens, 514,906 merges, 600 tensors."""
+    metadata: dict[str, WriteValue] = {
+        "general.architecture": "gemma3",
+        "general.name": "a large vocabulary",
+        "gemma3.block_count": N_LAYER,
+        "gemma3.context_length": 131_072,
+        "gemma3.embedding_length": 2560,
+        "gemma3.feed_forward_length": 10_240,
+        "gemma3.attention.head_count": 8,
+        "gemma3.attention.head_count_kv": 4,
+        "gemma3.attention.key_length": 256,
+        "gemma3.attention.value_length": 256,
+        "gemma3.attention.sliding_window": 1024,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [f"token-{i:06d}" for i in range(N_TOKENS)],
+        "tokenizer.ggml.merges": [f"left{i % 999} {i // 999}" for i in range(N_MERGES)],
+        "tokenizer.ggml.token_type": [1] * N_TOKENS,
+        "tokenizer.ggml.scores": [0.0] * N_TOKENS,
+    }
+    tensors = [TensorSpec("token_embd.weight", (2560, N_TOKENS), GGMLType.Q6_K)]
+    for il in range(N_LAYER):
+        tensors += [TensorSpec(f"blk.{il}.t{i}.weight", (2560, 256), GGMLType.Q4_K) for i in range(12)]
+    header = encode_header(metadata, tensors)
+    path.write_bytes(header)
+    os.truncate(path, len(header) + data_bytes(tensors))  # a hole: GGUFReader wants the data to be there
+
+
+def main() -> int:
+    """Run both in turn and print medians and their ratio."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reader", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each (default 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="only write the file that is measured with")
+    args = parser.parse_args()
+    if args.write is not None:
+        write_vocabulary_file(args.write)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocabulary.gguf"
+        # In a process of its own: a child's peak RSS starts at what its parent held when it was forked.
+        run_process([sys.executable, "-m", "bench.reader", "--write", str(path)])
+        with open_gguf(path) as gguf:
+            header_bytes = gguf.shards[0].header.data_offset
+        commands = {
+            "ggufphys inspect": [sys.executable, "-m", "ggufphys", "inspect", str(path), "-c", "8192"],
+            "gguf.GGUFReader": [
+                sys.executable, "-c", "import sys, gguf; gguf.GGUFReader(sys.argv[1])", str(path),
+            ],
+            "python alone": [sys.executable, "-c", "pass"],
+        }  # fmt: skip
+        run_process(commands["ggufphys inspect"])  # byte code and page cache, once for all
+        runs = {name: [] for name in commands}  # type: ignore[var-annotated]
+        for _ in range(args.runs):
+            for name, command in commands.items():
+                runs[name].append(run_process(command))
+    wall_s = {name: statistics.median(r.wall_s for r in rs) for name, rs in runs.items()}
+    peak = {name: max(r.peak_rss_bytes for r in rs) for name, rs in runs.items()}
+    ratio = wall_s["gguf.GGUFReader"] / wall_s["ggufphys inspect"]
+    if args.json:
+        print(dumps({"header_bytes": header_bytes, "wall_s": wall_s, "peak_rss_bytes": peak, "ratio": ratio}))
+        return 0
+    rows = [(name, f"{wall_s[name]:.3f}", format_bytes(peak[name])) for name in commands]
+    print(f"a header of {header_bytes:,} bytes, {N_TOKENS:,} tokens, {N_MERGES:,} merges; {args.runs} runs in turn\n")
+    print("\n".join(table(("process", "wall s (median)", "peak RSS"), rows, right=(1, 2))))
+    print(f"\nGGUFReader / inspect: {ratio:.0f}x")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

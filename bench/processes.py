@@ -1,11 +1,14 @@
 """How long does a whole process take, and how much memory? The operating system's own account of each run."""
 
-import os
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +25,8 @@ def run_process(command: Sequence[str]) -> ProcessRun:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    wall_s = time.perf_counter() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
-    return ProcessRun(wall_s=wall_s, peak_rss_bytes=usage.ru_maxrss * unit)
+    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), *command]
+    answer = json.loads(subprocess.run(launcher, check=True, stdout=subprocess.PIPE).stdout)
+    if answer["exit"]:
+        raise subprocess.CalledProcessError(answer["exit"], command)
+    return ProcessRun(wall_s=answer["wall_s"], peak_rss_bytes=answer["peak_rss_bytes"])

@@ -1,0 +1,136 @@
+"""Every way to say no, in OpenAI's shape: {"error": {"message", "type", "param", "code"}}.
+
+The openai client retries 408, 409, 429 and 5xx, honouring Retry-After, and nothing else: what can never succeed must be
+another 4xx.
+"""
+
+import logging
+import math
+from typing import Final
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from server.chat_template import ChatTemplateError
+from server.engine.errors import ContextLengthError, EngineError, NotReadyError, QueueFullError
+from server.service import Service
+
+LOGGER: Final = logging.getLogger(__name__)
+
+LOADING: Final = "Loading model"
+DRAINING: Final = "The server is shutting down"
+RETRY_LOADING_S: Final = 1
+RETRY_DRAINING_S: Final = 10
+
+
+class ApiError(Exception):
+    """A request that is answered with an error. `param` names the field that is wrong."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, dict[str, str | None]]:
+        """The JSON document."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        """The HTTP response."""
+        response = jsonify(self.body())
+        response.status_code = self.status
+        if self.retry_after_s is not None:
+            response.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        return response
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request cannot succeed as it is."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def loading() -> ApiError:
+    """503 while the model loads, in llama-server's words."""
+    return ApiError(503, LOADING, kind="unavailable_error", code="model_loading", retry_after_s=RETRY_LOADING_S)
+
+
+def draining() -> ApiError:
+    """503 while the server shuts down."""
+    return ApiError(503, DRAINING, kind="unavailable_error", code="shutting_down", retry_after_s=RETRY_DRAINING_S)
+
+
+def server_error(message: str) -> ApiError:
+    """500: the engine failed on a request that was in order."""
+    return ApiError(500, message, kind="server_error", code="engine_error")
+
+
+def from_engine(error: EngineError, service: Service) -> ApiError:
+    """What an engine's refusal is to the client."""
+    match error:
+        case ContextLengthError():
+            return bad_request(str(error), param="prompt", code="context_length_exceeded")
+        case QueueFullError():
+            return ApiError(
+                429,
+                f"too many requests: {error}",
+                kind="rate_limit_error",
+                code="rate_limit_exceeded",
+                retry_after_s=error.retry_after_s,
+            )
+        case NotReadyError():
+            return draining() if service.draining.is_set() else loading()
+        case _:
+            return server_error(str(error))
+
+
+def register(app: Flask, service: Service) -> None:
+    """Answer every error of `app` in this shape, those of Flask and Werkzeug included."""
+
+    @app.errorhandler(ApiError)
+    def api_error(error: ApiError) -> Response:
+        return error.response()
+
+    @app.errorhandler(EngineError)
+    def engine_error(error: EngineError) -> Response:
+        return from_engine(error, service).response()
+
+    @app.errorhandler(ChatTemplateError)
+    def template_error(error: ChatTemplateError) -> Response:
+        return bad_request(str(error), param="messages").response()
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = ApiError(status, _http_message(error, status, service), code=_HTTP_CODES.get(status)).response()
+        if status == 405:  # Allow
+            response.headers.extend({k: v for k, v in error.get_headers() if k == "Allow"})
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        LOGGER.error("unexpected error while answering a request", exc_info=error)
+        return server_error("internal error: see the server's log").response()
+
+
+_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+def _http_message(error: HTTPException, status: int, service: Service) -> str:
+    if status == 413:
+        return f"the request body is larger than {service.config.max_body_bytes:,} bytes"
+    if status == 404:
+        return "no such endpoint: this server has /v1/completions, /v1/chat/completions, /v1/models and /health"
+    return error.description or error.name

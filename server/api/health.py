@@ -1,0 +1,34 @@
+"""GET /health: whether to send requests here. llama-server's shapes, which its users' probes look for."""
+
+from flask import Blueprint, Response, jsonify
+
+from server.api.errors import DRAINING, LOADING
+from server.engine.protocol import EngineStatus
+from server.service import Service
+
+
+def blueprint(service: Service) -> Blueprint:
+    """The probe, answered without a key and whatever the engine does."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/health")
+    @routes.get("/v1/health")
+    def health() -> Response:
+        status = service.engine.status
+        if service.draining.is_set() or status is EngineStatus.CLOSED:
+            return _unavailable(DRAINING)
+        match status:
+            case EngineStatus.READY:
+                return jsonify({"status": "ok"})
+            case EngineStatus.LOADING:
+                return _unavailable(LOADING)
+            case EngineStatus.FAILED:
+                return _unavailable(f"The model could not be loaded: {service.engine.error}")
+
+    return routes
+
+
+def _unavailable(message: str) -> Response:
+    response = jsonify({"error": {"code": 503, "message": message, "type": "unavailable_error"}})
+    response.status_code = 503
+    return response

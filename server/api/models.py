@@ -1,0 +1,45 @@
+"""GET /v1/models: the one model that is served."""
+
+from flask import Blueprint, Response, jsonify
+
+from server.api.errors import ApiError
+from server.service import Service
+
+
+def blueprint(service: Service) -> Blueprint:
+    """The list, and the entry by its name."""
+    routes = Blueprint("models", __name__)
+
+    def entry() -> dict[str, object]:
+        info = service.engine.info
+        return {
+            "id": info.name,
+            "object": "model",
+            "created": service.created,
+            "owned_by": "ggufphys",
+            "meta": {
+                "n_vocab": info.n_vocab,
+                "n_ctx": info.n_ctx_seq,
+                "n_ctx_train": info.n_ctx_train,
+                "n_embd": info.n_embd,
+                "n_params": info.n_params,
+                "size": info.model_bytes,
+            },
+        }
+
+    @routes.get("/v1/models")
+    def models() -> Response:
+        return jsonify({"object": "list", "data": [entry()]})
+
+    @routes.get("/v1/models/<path:name>")
+    def model(name: str) -> Response:
+        if name != service.engine.info.name:
+            raise ApiError(
+                404,
+                f"no model named {name!r}: this server has {service.engine.info.name!r}",
+                param="model",
+                code="model_not_found",
+            )
+        return jsonify(entry())
+
+    return routes

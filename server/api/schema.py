@@ -1,0 +1,165 @@
+"""Is the body what the endpoint takes? A JSON object, read field by field; a field of the wrong type is named.
+
+`null` counts as absent, as OpenAI has it. Fields that nobody reads are ignored, as OpenAI does.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from flask import Request
+
+from server.api.errors import ApiError, bad_request
+
+JSON_TYPES: Final = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+}
+
+MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
+
+
+def read_body(request: Request) -> "Fields":
+    """The request's JSON object.
+
+    Raises:
+        ApiError: another content type (415), not JSON or not an object (400).
+        RequestEntityTooLarge: more bytes than the application allows (413).
+    """
+    if request.mimetype not in ("", "application/json"):
+        raise ApiError(
+            415,
+            f"the content type is {request.mimetype!r}, expected application/json "
+            "(curl: -H 'Content-Type: application/json')",
+            code="unsupported_media_type",
+        )
+    try:
+        body = json.loads(request.get_data(cache=False), parse_constant=_no_constant)
+    except RecursionError:
+        raise bad_request("the body is nested too deeply to be read") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise bad_request(f"the body is not valid JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise bad_request(f"the body is {_type_of(body)}, expected an object")
+    return Fields(body)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+class Fields:
+    """The fields of one object; `path` is put before their names in messages."""
+
+    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
+        self.values = values
+        self.path = path
+
+    def get(self, name: str) -> Any:
+        """A field's value, None when it is absent or null."""
+        return self.values.get(name)
+
+    def param(self, name: str) -> str:
+        """The field's full name."""
+        return f"{self.path}{name}"
+
+    def wrong(self, name: str, expected: str) -> ApiError:
+        """The error for a field that is not what was expected."""
+        return bad_request(
+            f"{self.param(name)} is {_type_of(self.get(name))}, expected {expected}", param=self.param(name)
+        )
+
+    def string(self, name: str, default: str = "") -> str:
+        """A string."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            raise self.wrong(name, "a string")
+        return self.unicode(name, value)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """A boolean."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.wrong(name, "a boolean")
+        return value
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        """An integer from `low` to `high`."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if type(value) is not int:
+            raise self.wrong(name, "an integer")
+        if not low <= value <= high:
+            raise self._out_of_range(name, value, low, high)
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A number from `low` to `high`."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if type(value) not in (int, float):
+            raise self.wrong(name, "a number")
+        if not (low <= value <= high and math.isfinite(value)):
+            raise self._out_of_range(name, value, low, high)
+        return float(value)
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A string, or an array of strings; empty strings are dropped."""
+        value = self.get(name)
+        if value is None:
+            return ()
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+            raise self.wrong(name, "a string or an array of strings")
+        return tuple(self.unicode(name, each) for each in values if each)
+
+    def object(self, name: str) -> "Fields":
+        """An object; empty when absent."""
+        value = self.get(name)
+        if value is None:
+            return Fields({}, f"{self.param(name)}.")
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return Fields(value, f"{self.param(name)}.")
+
+    def array(self, name: str) -> list[Any]:
+        """An array; empty when absent."""
+        value = self.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(name, "an array")
+        return value
+
+    def unicode(self, name: str, text: str) -> str:
+        """`text`, if it is Unicode: JSON can spell lone surrogates, which have no UTF-8."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise bad_request(
+                f"{self.param(name)} has a lone surrogate at character {error.start}: not Unicode text",
+                param=self.param(name),
+            ) from None
+        return text
+
+    def _out_of_range(self, name: str, value: float, low: float, high: float) -> ApiError:
+        expected = f"at least {low:g}" if high >= 2**31 - 1 else f"{low:g} to {high:g}"
+        found = str(value)
+        if len(found) > MAX_SHOWN:
+            found = f"{found[:MAX_SHOWN]}..."
+        return bad_request(f"{self.param(name)} is {found}, expected {expected}", param=self.param(name))
+
+
+def _type_of(value: object) -> str:
+    return JSON_TYPES.get(type(value), "null")

@@ -1,0 +1,87 @@
+"""What must hold before llama.cpp is called, because it would abort() the process instead of returning an error?
+
+Each check names the assertion it stands in front of. Source: llama.cpp 0c1e570.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ggufphys import GGUFError, GGUFFile, UnsupportedError, open_gguf
+from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.hparams import HParams, read_hparams
+from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
+
+MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c
+MAX_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
+
+
+def check_model_file(path: str | os.PathLike[str]) -> tuple[Path, HParams]:
+    """Whether llama.cpp may be given the file: the first shard's path (it insists on that one) and the hyperparameters.
+
+    Raises:
+        GGUFError: not a readable GGUF, or its tensor data is missing.
+        UnsupportedError: a GGUF that is no model by itself.
+        OSError: the path does not exist or may not be read.
+    """
+    with open_gguf(path) as gguf:
+        if gguf.kind != "model":
+            raise UnsupportedError(f"{path}: a GGUF file of kind {gguf.kind!r}, which cannot be run by itself")
+        if gguf.missing_bytes:
+            raise GGUFError(
+                f"{path}: {gguf.missing_bytes:,} bytes of tensor data are missing: a header-only file or an unfinished "
+                "download, which llama.cpp cannot run"
+            )
+        hparams = read_hparams(gguf)
+        check_experts(gguf, hparams)
+        return gguf.shards[0].path, hparams
+
+
+def check_experts(gguf: GGUFFile, hparams: HParams) -> None:
+    """The expert counts that `llama_model_base::load_hparams` asserts.
+
+    Raises:
+        GGUFError: llama.cpp would abort on these counts.
+    """
+    n_expert, n_used = hparams.n_expert, hparams.n_expert_used
+    if not 0 <= n_expert <= MAX_EXPERTS:
+        raise GGUFError(f"{gguf.path}: expert_count is {n_expert}, expected 0 to {MAX_EXPERTS}")
+    if n_used > n_expert or (n_expert > 0 and n_used == 0):
+        raise GGUFError(f"{gguf.path}: expert_used_count is {n_used}, expected 1 to expert_count = {n_expert}")
+
+
+def check_context(params: Params, hparams: HParams) -> ContextParams:
+    """The parameters of a context as llama.cpp resolves them, if it can create one.
+
+    Raises:
+        ValueError: llama.cpp would refuse the combination, or abort on it.
+    """
+    if params.n_batch < 1:
+        raise ValueError("n_batch is 0, expected at least 1: llama.cpp aborts on a graph of no tokens")
+    if params.n_threads > MAX_THREADS:
+        raise ValueError(f"n_threads is {params.n_threads}, expected at most {MAX_THREADS} (GGML_MAX_N_THREADS)")
+    resolved = resolve(params, n_ctx_train=hparams.n_ctx_train, causal_attn=hparams.causal_attn)
+    if resolved.n_outputs_max < resolved.n_seq_max:
+        # graph_reserve is asked for one output a sequence, the output buffer has n_outputs_max rows.
+        raise ValueError(
+            f"n_outputs_max is {resolved.n_outputs_max} (n_batch, and that at most n_ctx, unless given), expected at "
+            f"least n_seq_max = {resolved.n_seq_max}: llama.cpp aborts otherwise"
+        )
+    block_size = SIZES[CACHE_TYPES[params.type_k]].block_size
+    if not resolved.flash_attn and hparams.n_embd_head_k % block_size:
+        # With flash attention llama_init_from_model checks this itself; without, ggml_row_size asserts.
+        raise ValueError(
+            f"type_k {params.type_k} stores blocks of {block_size}, which does not divide n_embd_head_k = "
+            f"{hparams.n_embd_head_k}: use f16, f32 or bf16"
+        )
+    return resolved
+
+
+def one_output_per_sequence(params: Params) -> Params:
+    """`params` with `n_outputs_max` set to `n_seq_max` unless it was given.
+
+    A generation samples one row of logits for each sequence and step; llama.cpp's default reserves n_batch rows, which
+    with a vocabulary of 152k takes the compute buffer from 5 MiB to 297 MiB.
+    """
+    return params if params.n_outputs_max else replace(params, n_outputs_max=params.n_seq_max)

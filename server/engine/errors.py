@@ -1,0 +1,38 @@
+"""What can go wrong between a request and the model.
+
+GGUFPhysError
+└── EngineError          llama.cpp refused or failed: the message quotes it
+    ├── NotReadyError    the model is still loading, failed to load, or the engine is shutting down
+    ├── QueueFullError   as many requests wait as may wait
+    └── ContextLengthError   the prompt leaves no room for an answer, now or ever
+"""
+
+from ggufphys.errors import GGUFPhysError
+
+
+class EngineError(GGUFPhysError):
+    """llama.cpp refused or failed; the message says at what and quotes its last error lines."""
+
+
+class NotReadyError(EngineError):
+    """The engine takes no requests: loading, failed, or closed."""
+
+
+class QueueFullError(EngineError):
+    """The queue is full. `retry_after_s` is when a place is likely to be free, from recent requests."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ContextLengthError(EngineError):
+    """The prompt has `n_prompt` tokens, a sequence has room for `n_ctx_seq`, and one must be left to answer."""
+
+    def __init__(self, *, n_prompt: int, n_ctx_seq: int) -> None:
+        super().__init__(
+            f"the prompt has {n_prompt} tokens, the context {n_ctx_seq}, of which at least one must be left for "
+            "the answer: shorten the prompt, or start the server with a larger --ctx-size"
+        )
+        self.n_prompt = n_prompt
+        self.n_ctx_seq = n_ctx_seq

@@ -1,0 +1,101 @@
+"""llama.cpp's pointers with an owner: a model and its contexts, freed once and in the right order."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from ggufphys.hparams import HParams
+from ggufphys.params import ContextParams
+
+
+class Model:
+    """A loaded model (`llama_model *`). Close it, or use it in a `with`; closing it closes its contexts first."""
+
+    def __init__(self, api: ModuleType, pointer: int, path: Path, hparams: HParams) -> None:
+        self.api = api
+        self.pointer = pointer
+        self.path = path
+        self.hparams = hparams
+        self.contexts: list[Context] = []
+
+    @property
+    def vocab(self) -> int:
+        """`llama_vocab *`, owned by the model."""
+        return int(self.api.llama_model_get_vocab(self.pointer))
+
+    @property
+    def keeps_all_positions(self) -> bool:
+        """Whether a sequence can be cut back to any length: not with a sliding window or a recurrent state."""
+        api = self.api
+        recurrent = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
+        return not recurrent and api.llama_model_n_swa(self.pointer) == 0
+
+    def close(self) -> None:
+        """Free the model and its contexts; a second call does nothing."""
+        for context in list(self.contexts):
+            context.close()
+        if self.pointer:
+            self.api.llama_model_free(self.pointer)
+            self.pointer = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Context:
+    """A context of a model (`llama_context *`): KV cache and buffers. `params` is what llama.cpp made of the request.
+
+    Only one thread may use it.
+    """
+
+    def __init__(self, model: Model, pointer: int, params: ContextParams, n_threads: int) -> None:
+        self.api = model.api
+        self.model = model
+        self.pointer = pointer
+        self.params = params
+        self.n_threads = n_threads
+        # llama.cpp's own word on the length, should its rounding ever differ from ours.
+        self.n_ctx_seq = int(self.api.llama_n_ctx_seq(pointer))
+        # Keep what llama.cpp calls back into alive as long as it may call.
+        self.callbacks: list[Callable[..., Any]] = []
+        model.contexts.append(self)
+
+    @property
+    def memory(self) -> int:
+        """`llama_memory_t`: the KV cache or recurrent state; 0 when the model has none (an encoder)."""
+        return int(self.api.llama_get_memory(self.pointer) or 0)
+
+    def remove(self, seq_id: int, start: int) -> bool:
+        """Drop the sequence's positions from `start` on; False when this memory cannot cut a sequence (recurrent)."""
+        assert 0 <= seq_id < self.params.n_seq_max  # llama_memory_seq_rm asserts it
+        return bool(self.api.llama_memory_seq_rm(self.memory, seq_id, start, -1))
+
+    def n_past(self, seq_id: int) -> int:
+        """How many positions of the sequence are in memory: where its next token goes."""
+        assert 0 <= seq_id < self.params.n_seq_max
+        return int(self.api.llama_memory_seq_pos_max(self.memory, seq_id)) + 1
+
+    def clear(self) -> None:
+        """Forget every sequence. The cells' bytes are left as they are: nothing reads them."""
+        self.api.llama_memory_clear(self.memory, False)
+
+    def close(self) -> None:
+        """Free the context; a second call does nothing."""
+        if self.pointer:
+            self.api.llama_free(self.pointer)
+            self.pointer = 0
+            self.model.contexts.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

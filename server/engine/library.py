@@ -1,0 +1,152 @@
+"""How is llama.cpp loaded, given a model, and asked for a context? `ggufphys.Params` in, owned handles out.
+
+The server and the measuring child use exactly this code, so what is measured is what is served. Only the low-level API:
+`llama_cpp.Llama` reserves logits for every prompt token.
+"""
+
+import atexit
+import functools
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from ggufphys import MissingExtraError, llama_env
+from ggufphys.params import Params
+from server.engine.checks import check_context, check_model_file
+from server.engine.errors import EngineError
+from server.engine.handles import Context, Model
+from server.engine.log import LOG
+
+Progress = Callable[[float], bool]
+"""Called with the loaded fraction, 0 to 1; returning False cancels the load."""
+
+
+@functools.cache
+def load_library() -> ModuleType:
+    """The `llama_cpp` module, with its environment prepared and its log going to `LOG`.
+
+    Raises:
+        MissingExtraError: llama-cpp-python is not installed, or its library cannot be loaded.
+    """
+    llama_env.prepare()
+    try:
+        api = importlib.import_module("llama_cpp")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"llama-cpp-python is needed here and not installed ({error}): pip install 'ggufphys[all]'"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise MissingExtraError(f"llama-cpp-python is installed but its library does not load: {error}") from error
+    # The module has set a callback that prints errors; ours replaces it, and must live as long as the process.
+    callback = api.llama_log_callback(LOG.receive)
+    api.llama_log_set(callback, None)
+    atexit.register(_disconnect_log, api, callback)
+    api.llama_backend_init()
+    return api
+
+
+def _disconnect_log(api: ModuleType, callback: object) -> None:
+    """Static destructors may log when the interpreter, and with it our callback, is gone."""
+    api.llama_log_set(api.llama_log_callback(), None)
+    del callback
+
+
+def system_info() -> str:
+    """What llama.cpp was compiled with: `CPU : AVX2 = 1 | ... | AMX_INT8 = 1 | ...`."""
+    return bytes(load_library().llama_print_system_info()).decode()
+
+
+def default_threads() -> int:
+    """One thread for each physical core this process may run on."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    # In a container or under taskset fewer may be usable; macOS and Windows cannot say.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, usable))
+
+
+def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progress | None = None) -> Model:
+    """Load a model file; of a split model any shard will do.
+
+    Raises:
+        GGUFError: not a readable GGUF, or its tensor data is missing.
+        UnsupportedError: a GGUF that is no model by itself.
+        EngineError: llama.cpp could not load it (the message quotes its log), or `progress` returned False.
+        OSError: the path does not exist or may not be read.
+    """
+    first_shard, hparams = check_model_file(path)
+    api = load_library()
+    native: Any = api.llama_model_default_params()
+    native.n_gpu_layers = 0  # Params has no devices yet
+    native.load_mode = api.LLAMA_LOAD_MODE_MMAP if params.use_mmap else api.LLAMA_LOAD_MODE_NONE
+    native.use_extra_bufts = params.use_extra_bufts
+    reporter = _Reporter(progress)
+    callback = api.llama_progress_callback(reporter)  # alive until the load returns
+    native.progress_callback = callback
+    mark = LOG.mark
+    pointer = api.llama_model_load_from_file(os.fsencode(first_shard), native)
+    if pointer:
+        return Model(api, pointer, first_shard, hparams)
+    if reporter.error is not None:
+        raise reporter.error
+    if reporter.cancelled:
+        raise EngineError(f"{path}: loading was cancelled")
+    raise EngineError(f"{path}: llama.cpp could not load the model; {LOG.quote(mark)}")
+
+
+def create_context(model: Model, params: Params) -> Context:
+    """Create a context with `params`; the first use of it must be on the thread that owns it.
+
+    Raises:
+        ValueError: parameters that llama.cpp would refuse or abort on.
+        EngineError: llama.cpp could not create the context (usually memory); the message quotes its log.
+    """
+    resolved = check_context(params, model.hparams)
+    api = model.api
+    n_threads = params.n_threads or default_threads()
+    native: Any = api.llama_context_default_params()
+    native.n_ctx = params.n_ctx
+    native.n_batch = params.n_batch
+    native.n_ubatch = params.n_ubatch
+    native.n_seq_max = params.n_seq_max
+    native.n_outputs_max = params.n_outputs_max
+    native.kv_unified = params.kv_unified
+    native.swa_full = params.swa_full  # the C default is true, llama-server's and ours false
+    native.type_k = int(resolved.type_k)
+    native.type_v = int(resolved.type_v)
+    native.flash_attn_type = {
+        "auto": api.LLAMA_FLASH_ATTN_TYPE_AUTO,
+        "on": api.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        "off": api.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    }[params.flash_attn]
+    native.n_threads = n_threads
+    native.n_threads_batch = n_threads
+    mark = LOG.mark
+    pointer = api.llama_init_from_model(model.pointer, native)
+    if not pointer:
+        raise EngineError(
+            f"{model.path}: llama.cpp could not create a context of {resolved.n_ctx} tokens; {LOG.quote(mark)}"
+        )
+    return Context(model, pointer, resolved, n_threads)
+
+
+class _Reporter:
+    """The load's progress callback. An exception may not cross C frames: it ends the load and is raised behind it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.cancelled = False
+        self.error: Exception | None = None
+
+    def __call__(self, fraction: float, user_data: object) -> bool:
+        if self.progress is None:
+            return True
+        try:
+            self.cancelled = self.progress(fraction) is False
+        except Exception as error:
+            self.error = error
+            return False
+        return not self.cancelled

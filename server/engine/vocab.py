@@ -1,0 +1,81 @@
+"""Text to tokens and back, through the model's own tokenizer. Safe to use from any thread (llama.h)."""
+
+import ctypes
+import functools
+from types import ModuleType
+
+from ggufphys import UnsupportedError
+from server.engine.errors import EngineError
+from server.engine.handles import Model
+
+TYPE_NONE = 0  # LLAMA_VOCAB_TYPE_NONE: every tokenizer call on it aborts
+MAX_PIECE_BYTES = 256
+
+
+class Vocab:
+    """The tokenizer of a model.
+
+    Raises:
+        UnsupportedError: the model has none (`no_vocab`).
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._api: ModuleType = model.api
+        self._pointer = model.vocab
+        self._model = model  # the pointer is the model's
+        if self._api.llama_vocab_type(self._pointer) == TYPE_NONE:
+            raise UnsupportedError(f"{model.path}: the file has no tokenizer, so text cannot be served from it")
+        self.n_vocab = int(self._api.llama_vocab_n_tokens(self._pointer))
+        self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self._pointer))
+        self.bos = self._special(self._api.llama_vocab_bos(self._pointer))
+        self.eos = self._special(self._api.llama_vocab_eos(self._pointer))
+
+    def _special(self, token: int) -> int | None:
+        return int(token) if 0 <= token < self.n_vocab else None
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; `add_special` puts BOS or EOS where the model wants them, `parse_special` reads
+        `<|im_start|>` and the like as the tokens they name.
+
+        Raises:
+            UnicodeEncodeError: the text has lone surrogates, so it is no Unicode text.
+            EngineError: llama.cpp cannot tokenize it.
+        """
+        raw = text.encode()
+        size = len(raw) + 16  # a token has at least a byte, but for BOS, EOS and an SPM prefix
+        for _ in range(2):
+            tokens = (ctypes.c_int32 * size)()
+            n = self._api.llama_tokenize(self._pointer, raw, len(raw), tokens, size, add_special, parse_special)
+            if n >= 0:
+                return tuple(tokens[:n])
+            size = -n
+        raise EngineError(f"llama.cpp cannot tokenize this text of {len(raw)} bytes")
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes a token stands for: any part of a character, and none for control tokens unless `special`."""
+        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
+        n = self._api.llama_token_to_piece(self._pointer, token, buffer, MAX_PIECE_BYTES, 0, special)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = self._api.llama_token_to_piece(self._pointer, token, buffer, -n, 0, special)
+        return buffer.raw[: max(n, 0)]
+
+    def text(self, tokens: tuple[int, ...], *, special: bool = True) -> str:
+        """The text of a whole token sequence."""
+        return b"".join(self.piece(token, special=special) for token in tokens).decode("utf-8", "replace")
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the token ends a generation (EOS, EOT, EOM, ...)."""
+        return bool(self._api.llama_vocab_is_eog(self._pointer, token))
+
+    @functools.cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Every token that ends a generation."""
+        return tuple(token for token in range(self.n_vocab) if self.ends_generation(token))
+
+    @functools.cached_property
+    def suppressed_tokens(self) -> tuple[int, ...]:
+        """Tokens the file says are never to be generated (tokenizer.ggml.suppress_tokens)."""
+        count = ctypes.c_int32(0)
+        tokens = self._api.llama_vocab_get_suppress_tokens(self._pointer, ctypes.byref(count))
+        return tuple(tokens[: count.value]) if count.value > 0 else ()

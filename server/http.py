@@ -1,0 +1,93 @@
+"""How does the application reach the network? waitress, run in a thread, stopped from another.
+
+waitress because it is the one pure-Python server that tells an application that a silent client has gone
+(`waitress.client_disconnected`, with channel_request_lookahead), on every platform, in one process.
+"""
+
+import os
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from waitress.server import create_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+SPARE_THREADS: Final = 16  # for /health and refusals while every place in the queue holds a thread
+BODY_MARGIN: Final = 2  # the application refuses in OpenAI's shape; waitress, in plain text, what is far larger still
+STOP_TIMEOUT_S: Final = 5
+
+
+class HttpServer:
+    """A listening server. Connections are answered from `start` on."""
+
+    def __init__(self, app: "WSGIApplication", *, host: str, port: int, max_streams: int, max_body_bytes: int) -> None:
+        """Bind; raises OSError when the address is in use or not this machine's."""
+        listener = _bind(host, port)
+        self.host = host
+        self.port = int(listener.getsockname()[1])
+        try:
+            self._server: Any = create_server(
+                app,
+                sockets=[listener],
+                threads=max_streams + SPARE_THREADS,
+                channel_request_lookahead=1,
+                asyncore_use_poll=True,
+                max_request_body_size=max_body_bytes * BODY_MARGIN,
+                connection_limit=max_streams + 1000,
+                ident="ggufphys",
+            )
+        except BaseException:
+            listener.close()
+            raise
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens; an address that means every interface is named by this machine's own."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def start(self) -> None:
+        """Answer connections, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the listening socket and every connection, and wait for the threads."""
+        if self._thread.is_alive():
+            self._server.trigger.pull_trigger(self._close)  # in the server's own thread, which owns the sockets
+            self._thread.join(STOP_TIMEOUT_S)
+        else:
+            self._close()
+        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+
+    def _close(self) -> None:
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address. Ours, not waitress's, which starts its threads before it finds a port in use."""
+    flags = socket.AI_PASSIVE
+    family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere this would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

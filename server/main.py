@@ -1,0 +1,223 @@
+"""`ggufphys serve`: flags to a running server, and signals to its orderly end."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from ggufphys import UnsupportedError, open_gguf, predict_memory
+from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.params import Params
+from ggufphys.units import format_bytes
+from server.app import create_app, service_of
+from server.config import ServerConfig
+from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.llama import LlamaEngine
+from server.engine.log import LOG
+from server.engine.protocol import EngineStatus
+from server.http import HttpServer
+from server.service import Service
+from server.signals import Signals
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
+SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `ggufphys serve`; llama-server's names, so that its command line can be pasted."""
+    parser.add_argument(
+        "model", nargs="?", type=Path, metavar="MODEL", help="a GGUF file (default: the embedded model)"
+    )
+    parser.add_argument(
+        "-m", "--model", dest="model_flag", type=Path, metavar="MODEL", help="the same, as llama-server has it"
+    )
+    group = parser.add_argument_group("how it is served")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    group.add_argument("--port", type=port, default=8080, help="port to listen on; 0: any free one (default 8080)")
+    group.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY",
+        help="ask for this key; several by commas or by repeating the flag (default: none)",
+    )  # fmt: skip
+    group.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one on each line")
+    group.add_argument("-a", "--alias", default="", metavar="NAME", help="the model's name to clients")
+    group.add_argument(
+        "--max-queue", type=positive, default=64, metavar="N",
+        help="requests that may wait; more are answered 429 (default 64)",
+    )  # fmt: skip
+    group.add_argument(
+        "--drain-timeout", type=positive, default=30, metavar="S",
+        help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
+    )  # fmt: skip
+    group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal; the exit code.
+
+    Raises:
+        GGUFPhysError, ValueError, OSError: before anything is served, as errors.py says.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    LOG.verbose = args.verbose
+    path = args.model or args.model_flag or embedded_model()
+    params = one_output_per_sequence(params_from(args))
+    _, hparams = check_model_file(path)
+    check_context(params, hparams)
+    config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
+    if not say_beforehand(path, params, config, args.host):
+        return EXIT_FAILED
+    with ExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        signals = stack.enter_context(Signals())
+        engine = LlamaEngine(path, params, name=args.alias, max_waiting=args.max_queue, warn=warn)
+        stack.callback(engine.close)
+        app = create_app(config, engine)
+        try:
+            http = HttpServer(
+                app,
+                host=args.host,
+                port=args.port,
+                max_streams=args.max_queue + params.n_seq_max,
+                max_body_bytes=config.max_body_bytes,
+            )
+        except OSError as error:
+            warn(
+                f"error: cannot listen on {args.host}:{args.port}: {error.strerror or error}; "
+                "choose another with --host and --port (0: any free port)"
+            )
+            return EXIT_USAGE
+        stack.enter_context(http)
+        say(f"{http.url} serves {path}; Ctrl-C ends it")
+        return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
+
+
+def serve(engine: LlamaEngine, service: Service, signals: Signals, *, drain_timeout_s: float) -> int:
+    """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
+    while not signals.received.wait(WAKE_S):
+        if engine.status is EngineStatus.FAILED:
+            error = engine.error
+            assert error is not None
+            raise error
+        if engine.status is EngineStatus.CLOSED:
+            warn("error: the engine's thread has ended; this is a bug")
+            return EXIT_FAILED
+    service.draining.set()
+    if service.in_flight.count:
+        warn(f"finishing {service.in_flight.count} request(s), at most {drain_timeout_s} s; again to quit at once")
+    if not service.in_flight.wait_for_none(drain_timeout_s):
+        warn(f"{service.in_flight.count} request(s) did not finish in {drain_timeout_s} s and are cut off")
+    return EXIT_OK
+
+
+def say_beforehand(path: Path, params: Params, config: ServerConfig, host: str) -> bool:
+    """Say what the model will cost and what is unwise, before it is loaded; False when it cannot be loaded at all."""
+    if params.n_seq_max > 1:
+        warn(
+            f"warning: one request runs at a time as yet: -np {params.n_seq_max} divides the context and gains nothing"
+        )
+    if not config.api_keys and host not in ("127.0.0.1", "localhost", "::1"):
+        warn(f"warning: anyone who reaches {host} may use this server; --api-key asks for a key")
+    with open_gguf(path) as gguf:
+        try:
+            predicted = predict_memory(gguf, params)
+        except UnsupportedError as error:
+            say(f"no prediction: {error}")
+            return True
+    say(prediction_line(predicted))
+    return fits(
+        predicted, psutil.virtual_memory().available, psutil.virtual_memory().total + psutil.swap_memory().total
+    )
+
+
+def prediction_line(predicted: MemoryPrediction) -> str:
+    """The predicted memory in one line."""
+    parts = {
+        "model": predicted.model_bytes,
+        "context": predicted.context_bytes,
+        "compute": predicted.compute_bytes,
+        "output": predicted.output_bytes,
+    }
+    return (
+        f"predicted: {format_bytes(predicted.total_bytes)} of buffers ("
+        + ", ".join(f"{name} {format_bytes(nbytes)}" for name, nbytes in parts.items())
+        + f"), about {format_bytes(predicted.process_bytes)} resident"
+    )
+
+
+def fits(predicted: MemoryPrediction, available_bytes: int, installed_bytes: int) -> bool:
+    """Whether the machine can hold it; says so when not, and warns when it will be tight.
+
+    Mapped weights may be read again and again from the file, so only what must stay in memory decides: the cache is
+    written to from end to end when a context is created, and without room for it the process would be killed then.
+    """
+    needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
+    if needed > installed_bytes:
+        warn(
+            f"error: context, compute and output buffers need {format_bytes(needed)}, this machine has "
+            f"{format_bytes(installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k/-v"
+        )
+        return False
+    if predicted.process_bytes > available_bytes:
+        warn(f"warning: only {format_bytes(available_bytes)} of memory are free")
+    return True
+
+
+def embedded_model() -> Path:
+    """The model that ships with ggufphys."""
+    from ggufphys.embedded import MODEL
+
+    return MODEL
+
+
+def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """The API keys of --api-key, which may hold several by commas, and --api-key-file.
+
+    Raises:
+        ValueError: a key file without a key, which would leave the server open.
+        OSError: the file cannot be read.
+    """
+    keys = [key.strip() for each in given for key in each.split(",")]
+    if file is not None:
+        in_file = [line.strip() for line in file.read_text().splitlines()]
+        if not any(in_file):
+            raise ValueError(f"{file} has no API key in it, expected one on each line")
+        keys += in_file
+    return tuple(filter(None, keys))
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (expected 0 to 65535)")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def say(message: str) -> None:
+    """A line for the user, at once: it may be a program that waits for the address."""
+    sys.stdout.write(message + "\n")
+    sys.stdout.flush()
+
+
+def warn(message: str) -> None:
+    """A line that is not part of the output."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()

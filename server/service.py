@@ -1,0 +1,82 @@
+"""What the endpoints share: configuration, engine, the chat template, and whether new work is taken."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import ClosingIterator
+
+from server.chat_template import ChatTemplate
+from server.config import ServerConfig
+from server.engine.protocol import Engine
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Service:
+    """One server's state. `draining` set: what runs may finish, new work is refused."""
+
+    def __init__(self, config: ServerConfig, engine: Engine) -> None:
+        self.config = config
+        self.engine = engine
+        self.draining = threading.Event()
+        self.in_flight = InFlight()
+        self.created = int(time.time())
+        self._template: ChatTemplate | None = None
+
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """The model's chat template, compiled on first use. Raises NotReadyError until the model is loaded."""
+        if self._template is None:
+            self._template = ChatTemplate.of(self.engine.info)
+        return self._template
+
+
+class InFlight:
+    """Counts responses from the request's arrival until the last byte is handed over, streams included."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """Responses under way."""
+        return self._count
+
+    def wait_for_none(self, timeout_s: float) -> bool:
+        """Wait until there are none; False when `timeout_s` passed before."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout_s)
+
+    def counting(self, app: "WSGIApplication") -> "WSGIApplication":
+        """`app`, counted."""
+
+        def counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            self._add(1)
+            done = _once(lambda: self._add(-1))
+            try:
+                return ClosingIterator(app(environ, start_response), done)
+            except BaseException:
+                done()
+                raise
+
+        return counted
+
+    def _add(self, n: int) -> None:
+        with self._changed:
+            self._count += n
+            self._changed.notify_all()
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    """`call` that does nothing from the second time on: a server may close a response twice."""
+    calls = [call]
+
+    def run() -> None:
+        if calls:
+            calls.pop()()
+
+    return run

@@ -1,0 +1,103 @@
+"""What probes and model pickers see."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from server.app import create_app, service_of
+from server.config import ServerConfig
+from server.engine.errors import EngineError
+from server.engine.protocol import EngineStatus
+from tests.server.fake_engine import FakeEngine
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_ready(client: FlaskClient, path: str) -> None:
+    """A server that answers says ok."""
+    response = client.get(path)
+
+    assert response.status_code == 200
+    assert response.get_json() == {"status": "ok"}
+
+
+def test_loading(client: FlaskClient, fake: FakeEngine) -> None:
+    """While the model loads the probe has llama-server's 503, word for word."""
+    fake.status = EngineStatus.LOADING
+    response = client.get("/health")
+
+    assert response.status_code == 503
+    assert response.get_json() == {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
+
+def test_failed(client: FlaskClient, fake: FakeEngine) -> None:
+    """A load that failed is a 503 with its reason."""
+    fake.status = EngineStatus.FAILED
+    fake.error = EngineError("no memory")
+    response = client.get("/health")
+
+    assert response.status_code == 503
+    assert "no memory" in response.get_json()["error"]["message"]
+
+
+def test_draining(fake: FakeEngine) -> None:
+    """A draining server is not ready and takes no new work, but says when to come back."""
+    app = create_app(ServerConfig(), fake)
+    service_of(app).draining.set()
+    client = app.test_client()
+    refused = client.post("/v1/completions", json={"prompt": "a"})
+
+    assert client.get("/health").status_code == 503
+    assert refused.status_code == 503
+    assert refused.get_json()["error"]["code"] == "shutting_down"
+    assert int(refused.headers["Retry-After"]) > 0
+    assert fake.requests == []
+
+
+def test_models(client: FlaskClient) -> None:
+    """The list has the one model; its entry is found by its name, another name is model_not_found."""
+    entry = client.get("/v1/models").get_json()["data"][0]
+    missing = client.get("/v1/models/org/other")
+
+    assert entry["id"] == "fake"
+    assert entry["meta"] == {
+        "n_vocab": 1000, "n_ctx": 100, "n_ctx_train": 200, "n_embd": 8, "n_params": 12, "size": 34
+    }  # fmt: skip
+    assert client.get("/v1/models/fake").get_json() == entry
+    assert missing.status_code == 404
+    assert missing.get_json()["error"]["code"] == "model_not_found"
+
+
+def test_in_flight(fake: FakeEngine) -> None:
+    """A stream counts as in flight until it is closed, a whole answer until it is handed over."""
+    app = create_app(ServerConfig(), fake)
+    in_flight = service_of(app).in_flight
+    client = app.test_client()
+    client.get("/health").close()
+    response = client.post("/v1/completions", json={"prompt": "a", "stream": True}, buffered=False)
+
+    assert in_flight.count == 1
+    assert not in_flight.wait_for_none(0.001)
+    response.close()
+    assert in_flight.wait_for_none(0.001)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Bearer öther"}, 401),
+        ({"Authorization": "Basic one"}, 401),
+        ({"Authorization": "Bearer one"}, 200),
+        ({"Authorization": "bearer two"}, 200),
+        ({"X-Api-Key": "two"}, 200),
+    ],
+)
+def test_keys(fake: FakeEngine, headers: dict[str, str], status: int) -> None:
+    """With keys, every endpoint but the probe asks for one of them."""
+    client = create_app(ServerConfig(api_keys=("one", "two")), fake).test_client()
+    response = client.get("/v1/models", headers=headers)
+
+    assert response.status_code == status
+    if status == 401:
+        assert response.get_json()["error"]["code"] == "invalid_api_key"
+    assert client.get("/health").status_code == 200

@@ -1,0 +1,47 @@
+"""Fixtures of the server's tests: an application over a fake engine, real engines over a model of known answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from ggufphys.params import Params
+from server.app import create_app
+from server.config import ServerConfig
+from server.engine.llama import LlamaEngine
+from server.engine.protocol import EngineStatus
+from tests.server.chain_model import write_chain_model
+from tests.server.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def fake() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def client(fake: FakeEngine) -> FlaskClient:
+    return create_app(ServerConfig(max_body_bytes=8192, ping_s=0.0, poll_s=0.01), fake).test_client()
+
+
+@pytest.fixture(scope="session")
+def chain_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chain_model(tmp_path_factory.mktemp("models") / "chain.gguf")
+
+
+@pytest.fixture
+def endless_engine(chain_path: Path) -> Iterator[LlamaEngine]:
+    """Room for 100,000 tokens: counting on from a digit takes it longer than any test waits."""
+    engine = LlamaEngine(chain_path, Params(n_ctx=100_000, n_threads=1), max_waiting=1)
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def chain_engine(chain_path: Path) -> Iterator[LlamaEngine]:
+    engine = LlamaEngine(chain_path, Params(n_ctx=512, n_ubatch=32, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    yield engine
+    engine.close()

@@ -1,0 +1,308 @@
+"""The engine over llama.cpp, on a model whose answers are known."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ggufphys import UnsupportedError
+from ggufphys.params import Params
+from server.engine.errors import ContextLengthError, NotReadyError, QueueFullError
+from server.engine.llama import LlamaEngine
+from server.engine.protocol import (
+    EngineStatus,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Piece,
+    Sampling,
+    Started,
+)
+from server.engine.tiny_model import write_tiny_model
+from tests.server.chain_model import ENDING, LOOP, write_chain_model
+
+GREEDY = Sampling(temperature=0)
+TIMEOUT_S = 20.0
+
+
+def read(generation: Generation) -> tuple[list[str], Finished]:
+    """The pieces and the last event of a generation that ends well."""
+    pieces = []
+    while True:
+        event = generation.next_event(TIMEOUT_S)
+        match event:
+            case Piece():
+                pieces.append(event.text)
+            case Finished():
+                return pieces, event
+            case Failed() | None:
+                pytest.fail(f"no end: {event}")
+            case Started():
+                pass
+
+
+def request(engine: LlamaEngine, text: str, **fields: object) -> GenerationRequest:
+    return replace(GenerationRequest(prompt=engine.tokenize(text), sampling=GREEDY), **fields)  # type: ignore[arg-type]
+
+
+def answer(engine: LlamaEngine, text: str, **fields: object) -> tuple[str, Finished]:
+    pieces, finished = read(engine.submit(request(engine, text, **fields)))
+    return "".join(pieces), finished
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until another thread has made the condition true."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_answer(chain_engine: LlamaEngine) -> None:
+    """The model's answer comes whole, ends by its end token, and is counted with it."""
+    text, finished = answer(chain_engine, "Hi!")
+
+    assert text == ENDING[1:]
+    assert finished.reason == "stop"
+    assert finished.usage.n_prompt == len("Hi!") + 1  # BOS
+    assert finished.usage.n_generated == len(ENDING[1:].encode()) + 1  # the end token
+    assert min(finished.timings.queue_s, finished.timings.prompt_s, finished.timings.decode_s) > 0
+
+
+def test_utf8_across_tokens(chain_engine: LlamaEngine) -> None:
+    """Each byte is a token here, and each piece is whole characters."""
+    pieces, _ = read(chain_engine.submit(request(chain_engine, "!")))
+
+    assert pieces == list(ENDING[1:])
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (("€😀",), "Hé"),
+        (("wo",), "Hé€😀 "),
+        (("rx", "r"), "Hé€😀 wo"),
+        (("H",), ""),
+        (("nowhere", "wor!"), ENDING[1:]),
+    ],
+)
+def test_stop_strings(chain_engine: LlamaEngine, stop: tuple[str, ...], expected: str) -> None:
+    """A stop string ends the answer before it, also across tokens; one that does not come loses nothing."""
+    text, finished = answer(chain_engine, "!", stop=stop)
+
+    assert text == expected
+    assert finished.reason == "stop"
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_max_tokens(chain_engine: LlamaEngine, n: int) -> None:
+    """No more tokens than asked for, none included."""
+    text, finished = answer(chain_engine, "0", max_tokens=n)
+
+    assert text == LOOP[1 : 1 + n]
+    assert finished.reason == "length"
+    assert finished.usage.n_generated == n
+
+
+def test_context_runs_full(chain_engine: LlamaEngine) -> None:
+    """A generation that fills the context ends by length, with every cell used."""
+    _, finished = answer(chain_engine, "0")
+
+    assert finished.reason == "length"
+    assert finished.usage.n_prompt + finished.usage.n_generated == chain_engine.info.n_ctx_seq + 1
+
+
+def test_prompt_in_chunks(chain_engine: LlamaEngine) -> None:
+    """A prompt longer than a batch (32 here) is evaluated in several and answered as one."""
+    text, finished = answer(chain_engine, "x" * 300 + "!", cache_prompt=False)
+
+    assert text == ENDING[1:]
+    assert finished.usage.n_cached == 0
+
+
+def test_longest_prompt(chain_engine: LlamaEngine) -> None:
+    """A prompt that leaves one token is answered with two; one that leaves none is refused, with the numbers."""
+    n_ctx = chain_engine.info.n_ctx_seq
+    text, finished = answer(chain_engine, "x" * (n_ctx - 3) + "0")
+
+    assert (text, finished.reason) == ("12", "length")
+    with pytest.raises(ContextLengthError) as refused:
+        chain_engine.submit(request(chain_engine, "x" * (n_ctx - 1)))
+    assert (refused.value.n_prompt, refused.value.n_ctx_seq) == (n_ctx, n_ctx)
+
+
+def test_prefix_is_reused(chain_engine: LlamaEngine) -> None:
+    """What a prompt shares with memory is not evaluated again, except its last token; the answer is the same."""
+    answer(chain_engine, "Once upon a time!", cache_prompt=False)
+    again, same = answer(chain_engine, "Once upon a time!")
+    other, shorter = answer(chain_engine, "Once upon 7", max_tokens=2)
+    _, fresh = answer(chain_engine, "Once upon 7", max_tokens=2, cache_prompt=False)
+
+    assert (again, same.usage.n_cached) == (ENDING[1:], same.usage.n_prompt - 1)
+    assert (other, shorter.usage.n_cached) == ("89", len(chain_engine.tokenize("Once upon ")))
+    assert fresh.usage.n_cached == 0
+
+
+def test_sampling_chain(chain_engine: LlamaEngine) -> None:
+    """Bias, penalties and every filter at once: a banned token does not come, a seed repeats itself."""
+    banned = chain_engine.tokenize("3")[-1]
+    sampling = Sampling(
+        temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, seed=7, logit_bias=((banned, -100000.0),),
+        repeat_penalty=1.3, presence_penalty=1.0, frequency_penalty=1.0, repeat_last_n=-1, ignore_eos=True,
+    )  # fmt: skip
+    first, _ = answer(chain_engine, "0", sampling=sampling, max_tokens=40, cache_prompt=False)
+    second, _ = answer(chain_engine, "0", sampling=sampling, max_tokens=40, cache_prompt=False)
+    other, _ = answer(chain_engine, "0", sampling=replace(sampling, seed=8), max_tokens=40, cache_prompt=False)
+
+    assert first == second != other
+    assert first.startswith("12")
+    assert "3" not in first
+
+
+def test_ignore_eos(chain_engine: LlamaEngine) -> None:
+    """With ignore_eos the end token never comes."""
+    _, finished = answer(chain_engine, "!", max_tokens=60, sampling=replace(GREEDY, ignore_eos=True))
+
+    assert (finished.reason, finished.usage.n_generated) == ("length", 60)
+
+
+def test_tokens(chain_engine: LlamaEngine) -> None:
+    """Text goes to tokens and back, special ones by their names; a lone surrogate is no text."""
+    tokens = chain_engine.tokenize("a</s>é")
+
+    assert len(tokens) == 5  # BOS, a, EOS, two bytes
+    assert chain_engine.detokenize(tokens) == "<s>a</s>é"
+    with pytest.raises(UnicodeEncodeError):
+        chain_engine.tokenize("\ud800")
+
+
+def test_refusals(chain_engine: LlamaEngine) -> None:
+    """No prompt, and tokens that llama_decode would refuse, are refused at once."""
+    with pytest.raises(ValueError, match="empty"):
+        chain_engine.submit(GenerationRequest(prompt=()))
+    for token in (-1, chain_engine.info.n_vocab):
+        with pytest.raises(ValueError, match="not in the vocabulary"):
+            chain_engine.submit(GenerationRequest(prompt=(token,)))
+
+
+def test_cancel_frees_the_engine(endless_engine: LlamaEngine) -> None:
+    """A cancelled generation gives way to the next one, whether it runs or waits; a full queue refuses."""
+    engine = endless_engine
+    endless = engine.submit(request(engine, "0"))
+    assert isinstance(endless.next_event(TIMEOUT_S), Started)
+    waiting = engine.submit(request(engine, "0"))
+    with pytest.raises(QueueFullError):
+        engine.submit(request(engine, "0"))
+    waiting.cancel()
+    last = engine.submit(request(engine, "!"))
+    endless.cancel()
+
+    assert "".join(read(last)[0]) == ENDING[1:]
+    assert read(endless)[1].reason == "cancelled"
+
+
+def test_close_ends_everything(endless_engine: LlamaEngine) -> None:
+    """Closing ends what runs, fails what waits, and refuses what comes later; closing twice does nothing."""
+    engine = endless_engine
+    running = engine.submit(request(engine, "0"))
+    assert isinstance(running.next_event(TIMEOUT_S), Started)
+    waiting = engine.submit(request(engine, "0"))
+    engine.close()
+    engine.close()
+
+    assert read(running)[1].reason == "cancelled"
+    assert waiting.next_event(TIMEOUT_S) == Failed(message="the server is shutting down")
+    assert engine.status is EngineStatus.CLOSED
+    for call in (lambda: engine.tokenize("a"), lambda: engine.info, lambda: engine.submit(waiting.request)):
+        with pytest.raises(NotReadyError):
+            call()
+
+
+def test_nan_logits(tmp_path: Path) -> None:
+    """A model whose logits are no numbers fails the request with a reason, and the engine lives on."""
+    engine = LlamaEngine(write_chain_model(tmp_path / "nan.gguf", nan=True), Params(n_ctx=256, n_threads=1))
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY
+    for _ in range(2):
+        generation = engine.submit(request(engine, "a"))
+        assert isinstance(generation.next_event(TIMEOUT_S), Started)
+        failed = generation.next_event(TIMEOUT_S)
+        assert isinstance(failed, Failed)
+        assert "NaN" in failed.message
+    engine.close()
+
+
+def test_failed_decode(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When llama_decode fails the request fails with its code, memory is cleared, and the next request is answered."""
+    engine = LlamaEngine(chain_path, Params(n_ctx=256, n_threads=1))
+    engine.wait_until_settled(TIMEOUT_S)
+    with monkeypatch.context() as patch:
+        patch.setattr("server.engine.batch.Batch.decode", lambda self, context: -3)
+        generation = engine.submit(request(engine, "a"))
+        generation.next_event(TIMEOUT_S)
+        failed = generation.next_event(TIMEOUT_S)
+    text, finished = answer(engine, "a!")
+
+    assert isinstance(failed, Failed)
+    assert "code -3" in failed.message
+    assert (text, finished.usage.n_cached) == (ENDING[1:], 0)
+    engine.close()
+
+
+def test_model_without_tokenizer(tmp_path: Path) -> None:
+    """A model that cannot be served is a failed load with the reason, not a crash."""
+    path = tmp_path / "tiny.gguf"
+    write_tiny_model(path)
+    engine = LlamaEngine(path, Params(n_ctx=256, n_threads=1))
+
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
+    assert isinstance(engine.error, UnsupportedError)
+    assert "no tokenizer" in str(engine.error)
+    with pytest.raises(NotReadyError):
+        engine.tokenize("a")
+    engine.close()
+
+
+def test_crashing_amx_is_switched_off(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a build whose AMX kernels crash the engine warns and loads without extra buffers."""
+    seen: list[Params] = []
+    warnings: list[str] = []
+
+    def load(path: str, params: Params, **more: object) -> object:
+        seen.append(params)
+        raise UnsupportedError("enough")
+
+    monkeypatch.setattr("server.engine.llama.system_info", lambda: "AMX_INT8 = 1")
+    monkeypatch.setattr("server.engine.amx.run_probe", lambda: -11)
+    monkeypatch.setattr("server.engine.llama.load_model", load)
+    engine = LlamaEngine(chain_path, Params(), warn=warnings.append)
+    engine.wait_until_settled(TIMEOUT_S)
+    engine.close()
+
+    assert [params.use_extra_bufts for params in seen] == [False]
+    assert len(warnings) == 1
+
+
+def test_close_while_loading(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing an engine that still loads ends the load."""
+    entered, proceed = threading.Event(), threading.Event()
+
+    def slow_info() -> str:
+        entered.set()
+        proceed.wait(TIMEOUT_S)
+        return ""
+
+    monkeypatch.setattr("server.engine.llama.system_info", slow_info)
+    engine = LlamaEngine(chain_path, Params())
+    entered.wait(TIMEOUT_S)
+    assert engine.status is EngineStatus.LOADING
+    closer = threading.Thread(target=engine.close)
+    closer.start()
+    wait_for(engine._closing.is_set)
+    proceed.set()
+    closer.join(TIMEOUT_S)
+
+    assert engine.status is EngineStatus.CLOSED

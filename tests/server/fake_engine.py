@@ -1,0 +1,103 @@
+"""An engine that says what a test tells it to, without llama.cpp: a token is a character of the prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from server.engine.errors import NotReadyError
+from server.engine.protocol import (
+    EngineStatus,
+    Event,
+    Finished,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Piece,
+    Started,
+    Timings,
+    Usage,
+)
+
+
+def finished(reason: FinishReason = "stop", *, n_prompt: int = 3, n_cached: int = 1, n_generated: int = 2) -> Finished:
+    """The last event, with figures that a test can recognise."""
+    usage = Usage(n_prompt=n_prompt, n_cached=n_cached, n_generated=n_generated)
+    return Finished(reason=reason, usage=usage, timings=Timings(queue_s=0.5, prompt_s=2.0, decode_s=0.25))
+
+
+ANSWER: tuple[Event, ...] = (Started(), Piece(text="Hello"), Piece(text=" wörld"), finished())
+
+INFO = ModelInfo(
+    name="fake",
+    n_ctx_seq=100,
+    n_ctx_train=200,
+    n_vocab=1000,
+    n_embd=8,
+    n_params=12,
+    model_bytes=34,
+    chat_template="{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+    bos_text="<s>",
+    eos_text="</s>",
+    adds_bos=True,
+)
+
+
+class FakeEngine:
+    """Implements `Engine`: publishes `events` for every request, or raises `refusal`."""
+
+    def __init__(
+        self,
+        events: Sequence[Event] = ANSWER,
+        *,
+        status: EngineStatus = EngineStatus.READY,
+        refusal: Exception | None = None,
+        info: ModelInfo = INFO,
+    ) -> None:
+        self.events = tuple(events)
+        self.status = status
+        self.refusal = refusal
+        self.error: Exception | None = None
+        self._info = info
+        self.requests: list[GenerationRequest] = []
+        self.generations: list[Generation] = []
+
+    @property
+    def info(self) -> ModelInfo:
+        if self.status is not EngineStatus.READY:
+            raise NotReadyError("not ready")
+        return self._info
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        text.encode()
+        return tuple(min(ord(character), self._info.n_vocab - 1) for character in text)
+
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        return "".join(map(chr, tokens))
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        if self.refusal is not None:
+            raise self.refusal
+        generation = Generation(request)
+        self.requests.append(request)
+        self.generations.append(generation)
+        for event in self.events:
+            generation.publish(event)
+        return generation
+
+    def close(self) -> None:
+        self.status = EngineStatus.CLOSED
+
+
+def sse_data(body: bytes) -> list[Any]:
+    """The data of each event of a stream, in order; comments are skipped. Fails on anything that is not SSE."""
+    import json
+
+    events = []
+    for block in body.decode().removesuffix("\n\n").split("\n\n"):
+        if block.startswith(":"):
+            continue
+        field, _, data = block.partition(": ")
+        assert field == "data"
+        assert "\n" not in data
+        events.append(data if data == "[DONE]" else json.loads(data))
+    return events

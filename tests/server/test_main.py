@@ -1,0 +1,233 @@
+"""`ggufphys serve` as a user has it: a process, its output, its exit codes, its signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ggufphys import open_gguf, predict_memory
+from ggufphys.cli import main
+from ggufphys.params import Params
+from server.engine.tiny_model import write_tiny_model
+from server.main import embedded_model, fits, read_keys
+from server.signals import Signals
+
+TIMEOUT_S = 30.0
+ROOT = Path(__file__).resolve().parents[2]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+
+@dataclass
+class Serving:
+    """A running `ggufphys serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    lines: list[str]
+
+    def post(self, **body: object) -> urllib.request.Request:
+        return urllib.request.Request(
+            f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+
+    def status(self, target: str | urllib.request.Request) -> int:
+        try:
+            with urllib.request.urlopen(target, timeout=TIMEOUT_S) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.status(f"{self.url}/health") != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Serving]:
+    """Start the server on a free port, and end it whatever happens."""
+    command = [sys.executable, "-m", "ggufphys", "serve", *arguments, "--port", "0", "-t", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline(), process.stdout.readline()]
+            assert " serves " in lines[1], (lines, process.stderr.read() if process.stderr else "")
+            yield Serving(process=process, url=lines[1].split()[0], lines=lines)
+        finally:
+            process.kill()
+
+
+@POSIX
+def test_drain(chain_path: Path) -> None:
+    """After SIGTERM the stream under way comes to its end, new work and /health are refused, and the exit code is 0."""
+    with serving(str(chain_path), "-c", "100000", "--alias", "mine") as server:
+        server.wait_until_ready()
+        request = server.post(prompt="0", max_tokens=2500, temperature=0, stream=True)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as stream:
+            first = stream.readline()
+            server.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + TIMEOUT_S
+            while server.status(f"{server.url}/health") != 503:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            refused = server.status(server.post(prompt="a"))
+            rest = stream.read().decode()
+        code = server.process.wait(TIMEOUT_S)
+
+    assert json.loads(first[6:])["model"] == "mine"
+    assert refused == 503
+    assert rest.endswith("data: [DONE]\n\n")
+    assert rest.count("data: ") == 2500 + 2 - 1  # the pieces but the first, the last chunk, [DONE]
+    assert code == 0
+    assert server.lines[0].startswith("predicted: ")
+
+
+@POSIX
+def test_drain_deadline(chain_path: Path) -> None:
+    """A generation that does not end in time is cut off; the exit code is still 0."""
+    with serving(str(chain_path), "-c", "100000", "--drain-timeout", "1") as server:
+        server.wait_until_ready()
+        with urllib.request.urlopen(server.post(prompt="0", temperature=0, stream=True), timeout=TIMEOUT_S) as stream:
+            stream.readline()
+            server.process.send_signal(signal.SIGINT)
+            code = server.process.wait(TIMEOUT_S)
+        assert server.process.stderr is not None
+        errors = server.process.stderr.read()
+
+    assert code == 0
+    assert "cut off" in errors
+    assert "Traceback" not in errors
+
+
+@POSIX
+def test_second_signal(chain_path: Path) -> None:
+    """The second signal ends the process at once, with the signal in its exit code."""
+    with serving(str(chain_path), "-c", "100000") as server:
+        server.wait_until_ready()
+        with urllib.request.urlopen(server.post(prompt="0", temperature=0, stream=True), timeout=TIMEOUT_S) as stream:
+            stream.readline()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.stderr is not None
+            assert "finishing 1 request(s)" in server.process.stderr.readline()
+            server.process.send_signal(signal.SIGTERM)
+            code = server.process.wait(TIMEOUT_S)
+
+    assert code == 128 + signal.SIGTERM
+
+
+@POSIX
+def test_signals() -> None:
+    """The first signal is noted, the second quits with its number; the handlers of before come back."""
+    before, quits = signal.getsignal(signal.SIGTERM), []
+    with Signals(quits.append) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received.wait(TIMEOUT_S)
+        assert quits == []
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + TIMEOUT_S
+        while not quits:
+            assert time.monotonic() < deadline
+
+    assert quits == [130]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none.gguf"], 3, "none.gguf"),
+        (["text.gguf"], 3, "text.gguf"),
+        (["tiny.gguf"], 4, "no tokenizer"),
+        (["tiny.gguf", "-c", "300", "--n-outputs-max", "2", "-np", "4"], 2, "n_outputs_max is 2"),
+        (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
+        (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
+        (["tiny.gguf", "--api-key-file", "empty.txt"], 2, "empty.txt"),
+    ],
+)
+def test_errors(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """What cannot be served is a line on stderr and an exit code, never a traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.gguf").write_text("hello")
+    Path("empty.txt").write_text("\n")
+    write_tiny_model(Path("tiny.gguf"))
+
+    assert main(["serve", *arguments, "--port", "0"]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--max-queue", "0"], ["-c", "many"]])
+def test_usage(arguments: list[str]) -> None:
+    """A flag's value that makes no sense is refused by the parser."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["serve", "x.gguf", *arguments])
+
+    assert exit_.value.code == 2
+
+
+def test_port_in_use(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that is taken is named, with what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        assert main(["serve", str(chain_path), "-c", "256", "--port", port]) == 2
+    error = capsys.readouterr().err
+    assert f"127.0.0.1:{port}" in error
+    assert "--port" in error
+
+
+def test_fits(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What must stay in memory and exceeds the machine is refused; what exceeds the free memory is warned of."""
+    with open_gguf(chain_path) as gguf:
+        predicted = predict_memory(gguf, Params(n_ctx=256, n_outputs_max=1))
+    needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
+
+    assert fits(predicted, predicted.process_bytes, needed)
+    assert capsys.readouterr().err == ""
+    assert fits(predicted, predicted.process_bytes - 1, needed)
+    assert "warning" in capsys.readouterr().err
+    assert not fits(predicted, 0, needed - 1)
+    assert "--ctx-size" in capsys.readouterr().err
+
+
+def test_keys(tmp_path: Path) -> None:
+    """Keys come from the flag, several by commas, and from the lines of a file."""
+    file = tmp_path / "keys"
+    file.write_text("c\n\n d \n")
+
+    assert read_keys(["a,b", ""], file) == ("a", "b", "c", "d")
+    assert read_keys([], None) == ()
+
+
+@pytest.mark.skipif(not embedded_model().exists(), reason="the embedded model has not been trained yet")
+def test_embedded_model() -> None:
+    """Without a MODEL the embedded one is served, and goes on with a Python text."""
+    with serving("-c", "256") as server:
+        server.wait_until_ready()
+        request = server.post(prompt="def main(", max_tokens=8, temperature=0)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            choice = json.load(response)["choices"][0]
+
+    assert choice["text"]

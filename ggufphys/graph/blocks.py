@@ -182,6 +182,7 @@ class AttentionKV:
         q = ops.view(q, (q.ne[0], q.ne[1], per_stream, n_stream), (q.nb[0], q.nb[1], q.nb[2], q.nb[2] * per_stream))
         q, k, v = (ops.permute(x, 0, 2, 1, 3) for x in (q, k, v))
         if self.b.context.flash_attn:
+            k, v = (ops.cast(x, F16) if x.type is F32 else x for x in (k, v))
             out = ops.flash_attn_ext(q, k, v, self.mask)
             return ops.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
         scores = Tensor("MUL_MAT", F32, (k.ne[1], q.ne[1], q.ne[2], q.ne[3]), (k, q))

@@ -74,6 +74,11 @@ def permute(a: Tensor, *axes: int) -> Tensor:
     return Tensor("PERMUTE", a.type, tuple(ne), (a,), nb=(nb[0], nb[1], nb[2], nb[3]), view_of=a)
 
 
+def cast(a: Tensor, ggml_type: GGMLType) -> Tensor:
+    """A dense copy in another type."""
+    return Tensor("CPY", ggml_type, a.ne, (a,))
+
+
 def cont(a: Tensor, *ne: int) -> Tensor:
     """A dense copy."""
     return Tensor("CONT", a.type, ne or a.ne, (a,))

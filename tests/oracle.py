@@ -1,0 +1,119 @@
+"""What does llama.cpp itself account for a file? Its memory breakdown in bytes, for tests to compare predictions with.
+
+Runs as a child process, `python tests/oracle.py MODEL OPTIONS PARAMS...`, since llama.cpp may abort; prints one JSON
+object a configuration. With `no_alloc` nothing is allocated and weights are not read, so a sparse file will do. The
+breakdown is a std::map returned by value, read here by libstdc++'s layout on x86-64: good for test machines only.
+
+Source: llama.cpp 0c1e570 src/llama-ext.h, llama_get_memory_breakdown, llama_memory_breakdown_data.
+"""
+
+import ctypes
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ggufphys.params import CACHE_TYPES, Params
+
+QUANTITIES = ("model", "context", "compute")
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+
+
+def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[dict[str, Any]]:
+    """llama.cpp's bytes by quantity for each configuration, or {"error": ...} where it refuses."""
+    answer = subprocess.run(
+        [
+            sys.executable,
+            __file__,
+            os.fspath(path),
+            json.dumps({"no_alloc": no_alloc}),
+            *(json.dumps(asdict(p)) for p in params),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if answer.returncode:
+        raise AssertionError(f"the oracle ended with {answer.returncode}: {answer.stderr[-2000:]}")
+    return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, Any]]) -> None:
+    """Load the file once for each configuration and print what llama.cpp accounts."""
+    from ggufphys import llama_env
+
+    llama_env.prepare()
+    import llama_cpp as api
+
+    said: list[str] = []
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, user_data: object) -> None:
+        if level >= 4:
+            said.append(text.decode(errors="replace").strip())
+
+    api.llama_log_set(keep, None)
+    api.llama_backend_init()
+    for configuration in configurations:
+        said.clear()
+        result = breakdown_of(api, path, options["no_alloc"], configuration)
+        print(json.dumps(result or {"error": said[-3:]}), flush=True)
+
+
+@functools.cache  # a model for all configurations that load it alike: reading 262,144 tokens takes a second
+def load(api: Any, path: str, use_extra_bufts: bool, no_alloc: bool, use_mmap: bool) -> int | None:
+    """The loaded model, never freed: the process is short."""
+    native = api.llama_model_default_params()
+    native.n_gpu_layers = 0
+    native.use_extra_bufts = use_extra_bufts
+    native.no_alloc = no_alloc
+    native.load_mode = 0 if no_alloc or not use_mmap else 1
+    model: int | None = api.llama_model_load_from_file(path.encode(), native)
+    return model
+
+
+def breakdown_of(api: Any, path: str, no_alloc: bool, p: dict[str, Any]) -> dict[str, int] | None:
+    """Totals by quantity, or None when llama.cpp refuses the model or the context."""
+    model = load(api, path, p["use_extra_bufts"], no_alloc, p["use_mmap"])
+    if not model:
+        return None
+    native = api.llama_context_default_params()
+    for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full"):
+        setattr(native, name, p[name])
+    native.type_k, native.type_v = int(CACHE_TYPES[p["type_k"]]), int(CACHE_TYPES[p["type_v"]])
+    native.flash_attn_type = FLASH_ATTN[p["flash_attn"]]
+    context = api.llama_init_from_model(model, native)
+    if not context:
+        return None
+    result = totals(api, context)
+    api.llama_free(context)
+    return result
+
+
+def totals(api: Any, context: int) -> dict[str, int]:
+    """Sum the breakdown over buffer types."""
+    get = api.llama_cpp._lib._Z26llama_get_memory_breakdownPK13llama_context
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]
+    storage = (ctypes.c_uint64 * 8)()
+    get(ctypes.addressof(storage), context)
+    sums = dict.fromkeys(QUANTITIES, 0)
+    pending = [storage[2]]  # the root; a node is: colour, parent, left, right, key, model, context, compute
+    while pending:
+        address = pending.pop()
+        if not address:
+            continue
+        node = (ctypes.c_uint64 * 8).from_address(address)
+        pending += [node[2], node[3]]
+        for quantity, nbytes in zip(QUANTITIES, node[5:8], strict=True):
+            sums[quantity] += nbytes
+    return sums
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), [json.loads(text) for text in sys.argv[3:]])

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help=f"exit 1 unless model and context are exact and the process within {PROCESS_TOLERANCE:.0%}",
+        help=f"exit 1 unless model and context are exact and the process within {PROCESS_TOLERANCE:.0%}%",
     )
     add_run_arguments(parser)
     parser.set_defaults(ctx_size=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for

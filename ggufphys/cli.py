@@ -22,6 +22,7 @@ USAGE: Final = 2
 UNREADABLE: Final = 3
 UNSUPPORTED: Final = 4
 INTERRUPTED: Final = 130
+OUR_PACKAGES: Final = ("ggufphys", "refengine", "server", "bench")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("ggufphys: interrupted", file=sys.stderr)
         return INTERRUPTED
     except (GGUFPhysError, OSError, ValueError, ImportError) as error:
+        if isinstance(error, ImportError) and (error.name or "").split(".")[0] in OUR_PACKAGES:
+            raise  # not a missing package but a fault of ours
         print(f"ggufphys: error: {_message(error)}", file=sys.stderr)
         return _exit_code(error)
     return code

@@ -8,6 +8,7 @@
 Source: llama.cpp 0c1e570 src/llama-quant.cpp, llama_model_quantize_impl, llama_tensor_get_type.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -39,6 +40,7 @@ __all__ = [
     "quantized_order",
 ]
 
+_KEPT = re.compile("|".join(map(re.escape, KEPT_PARTS)))
 _FTYPES = {name: number for number, name in FILE_TYPES.items()}
 _IMATRIX_TYPES = frozenset(
     {GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS}
@@ -117,7 +119,8 @@ def choose_types(
 
     Raises:
         ValueError: llama-quantize would refuse: a file type or a tensor's type that it does not know, a row that no
-            fallback of the type fits, or a model with experts whose FFN tensors do not name their layer.
+            fallback of the type fits, a model with experts whose FFN tensors do not name their layer, or a projector
+            in a mix that looks at attention heads.
     """
     file_type = parse_file_type(file_type)
     base = BASE_TYPES[file_type]
@@ -158,8 +161,9 @@ def is_quantized(architecture: str, tensor: Tensor) -> bool:
         return False
     if name.rfind("weight") != len(name) - len("weight"):
         return False
-    kept_parts = KEPT_PARTS + KEPT_PARTS_OF.get(architecture, ())
-    return name not in KEPT_NAMES and not any(part in name for part in kept_parts)
+    if name in KEPT_NAMES or _KEPT.search(name):
+        return False
+    return not any(part in name for part in KEPT_PARTS_OF.get(architecture, ()))
 
 
 def role_of(name: str) -> Role:

@@ -33,7 +33,16 @@ class QuantizeModel:
 
     @property
     def n_gqa(self) -> int:
-        """Query heads for each KV head; 0 in a model that starts with a layer without attention."""
+        """Query heads for each KV head; 0 in a model that starts with a layer without attention.
+
+        Raises:
+            ValueError: a projector (clip) has no layers to ask, at which llama-quantize aborts.
+        """
+        if self.n_layer_all == 0:
+            raise ValueError(
+                f"llama-quantize aborts: this file type's mix asks for the heads of layer 0, which a file of "
+                f"architecture {self.architecture!r} does not have"
+            )
         return self.n_head // self.n_head_kv if self.n_head_kv else 0
 
     @property
@@ -154,7 +163,7 @@ def _attn_v(t: Subject) -> T:
 
 
 def _attn_v_dense(t: Subject) -> T:
-    if t.model.n_gqa >= 4 and t.file_type in ATTN_V_GROUPED:
+    if t.file_type in ATTN_V_GROUPED and t.model.n_gqa >= 4:
         return ATTN_V_GROUPED[t.file_type]
     match t.file_type:
         case "Q2_K":

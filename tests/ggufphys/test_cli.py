@@ -1,0 +1,225 @@
+"""The console script: exit codes, messages, and JSON that scripts rely on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys import __version__
+from ggufphys.cli import COMMANDS, main
+from ggufphys.gguf.writer import encode_header
+from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a call; argparse's own exits included."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def inspect_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    """The document that `inspect --json` prints."""
+    exit_code, out, _ = run(capsys, "inspect", "--json", *arguments)
+    assert exit_code == code
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def test_inspect_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every key that the design promises is there, and totals are sums of terms."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    document = inspect_json(capsys, path, "-c", "1024", "-ctk", "q8_0")
+
+    assert document["schema_version"] == 1
+    model = document["model"]
+    assert {"architecture", "name", "n_params", "n_tensors", "file_bytes", "bpw", "file_type"} <= set(model)
+    assert (model["architecture"], model["name"], model["n_tensors"]) == ("llama", "tiny", 20)
+    assert model["file_bytes"] == path.stat().st_size
+    params = document["params"]
+    assert {
+        "n_ctx", "n_ctx_seq", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "type_k", "type_v",
+        "flash_attn",
+    } <= set(params)  # fmt: skip
+    assert (params["n_ctx"], params["type_k"], params["n_ubatch"]) == (1024, "q8_0", 512)
+    memory = document["memory"]
+    assert memory["context_bytes"] == 2 * 1024 * (128 // 32 * 34 + 128 * 2)
+    for quantity in ("model", "context", "compute", "output", "process"):
+        terms = [t["nbytes"] for t in memory["terms"] if t["quantity"] == quantity]
+        assert memory[f"{quantity}_bytes"] == sum(terms)
+        assert all(t["formula"] and t["source"] for t in memory["terms"])
+    assert memory["basis"]["model"] == memory["basis"]["context"] == memory["basis"]["compute"] == "exact"
+    assert memory["devices"] == [
+        {
+            "name": "Host",
+            "model_bytes": memory["model_bytes"],
+            "context_bytes": memory["context_bytes"],
+            "compute_bytes": memory["compute_bytes"],
+        }
+    ]
+    assert document["speed"] is None
+
+
+def test_inspect_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text report names the model, the parameters and each term."""
+    code, out, _ = run(capsys, "inspect", tiny_llama(tmp_path / "tiny.gguf"), "-np", "4")
+
+    assert code == 0
+    for text in ("tiny: llama", "n_ctx 2,048 (as trained), 4 sequences of 512", "KV cache", "compute buffer", "exact"):
+        assert text in out
+
+
+def test_llama_server_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A llama-server command line can be pasted."""
+    line = "-c 8k -np 2 -kvu -b 1024 -ub 256 -ctk q8_0 -ctv q8_0 -fa on --swa-full --no-mmap --no-repack -t 2"
+    params = inspect_json(capsys, tiny_llama(tmp_path / "tiny.gguf"), *line.split())["params"]
+
+    assert params["n_ctx"] == params["n_ctx_seq"] == 8192
+    assert (params["n_seq_max"], params["kv_unified"], params["n_batch"], params["n_ubatch"]) == (2, True, 1024, 256)
+    assert (params["type_v"], params["flash_attn"], params["swa_full"]) == ("q8_0", "on", True)
+    assert (params["use_mmap"], params["use_extra_bufts"]) == (False, False)
+
+
+def test_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An architecture without a rule: exit 4, named, with what is known still printed."""
+    path = write_model(tmp_path / "new.gguf", llama_metadata("llama9"), llama_tensors())
+    code, out, err = run(capsys, "inspect", path)
+    document = inspect_json(capsys, path, code=4)
+
+    assert code == 4
+    assert "architecture 'llama9' has no memory rule yet" in err
+    assert "weights mapped from new.gguf" in out
+    assert document["memory"]["model_bytes"] > 0
+    assert document["memory"]["context_bytes"] is None
+    assert document["memory"]["basis"]["context"] == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kind"),
+    [
+        ({"general.architecture": "llama", "tokenizer.ggml.model": "gpt2"}, "vocab"),
+        ({"general.architecture": "llama", "general.type": "adapter"}, "adapter"),
+        ({"general.architecture": "clip", "general.type": "mmproj"}, "mmproj"),
+        ({"general.type": "imatrix"}, "imatrix"),
+    ],
+)
+def test_files_that_are_no_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metadata: dict[str, Any], kind: str
+) -> None:
+    """Attachments are described, without a prediction."""
+    path = tmp_path / "file.gguf"
+    path.write_bytes(encode_header(metadata, []))
+    code, out, _ = run(capsys, "inspect", path)
+
+    assert code == 0
+    assert f"a GGUF of kind '{kind}'" in out
+    assert inspect_json(capsys, path)["memory"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "usage: ggufphys SUBCOMMAND"),
+        (["fly"], 2, "no subcommand 'fly'"),
+        (["inspect"], 2, "the following arguments are required: MODEL"),
+        (["inspect", "{tiny}", "-c", "many"], 2, "'many' is not a count"),
+        (["inspect", "{tiny}", "-ctk", "q3_k"], 2, "invalid choice: 'q3_k'"),
+        (["inspect", "{tiny}", "-ctv", "q4_0", "-fa", "off"], 2, "needs flash attention, which is off"),
+        (["inspect", "{tiny}", "-np", "300"], 2, "n_seq_max is 300, expected 1 to 256"),
+        (["inspect", "{tiny}", "--n-outputs-max", "1", "-np", "2"], 2, "n_outputs_max is 1, expected at least"),
+        (["inspect", "{folder}/nowhere.gguf"], 3, "nowhere.gguf: No such file or directory"),
+        (["inspect", "{folder}"], 3, "a directory, expected a GGUF file"),
+        (["inspect", "{text}"], 3, "not a GGUF file: it starts with b'hell'"),
+        (["inspect", "{cut}"], 3, "truncated"),
+        (["tensors", "{cut}"], 3, "truncated"),
+        (["inspect", "{half}"], 3, "key 'llama.embedding_length' is missing"),
+        (["inspect", "{heads}"], 2, "do not divide this model's head size of 24"),
+    ],
+)
+def test_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    """Bad input ends in one clear line and an exit code, and leaves stdout empty."""
+    tiny = tiny_llama(tmp_path / "tiny.gguf")
+    (tmp_path / "text").write_text("hello, world")
+    (tmp_path / "cut").write_bytes(tiny.read_bytes()[:1000])
+    metadata = llama_metadata()
+    del metadata["llama.embedding_length"]
+    write_model(tmp_path / "half", metadata, llama_tensors())
+    heads = llama_metadata(attention__key_length=24, attention__value_length=24)
+    write_model(tmp_path / "heads", heads, llama_tensors())
+    names = {name: tmp_path / name for name in ("text", "cut", "half", "heads")}
+    arguments = [a.format(tiny=tiny, folder=tmp_path, **names) for a in arguments]
+    if "heads" in " ".join(arguments):
+        arguments += ["-ctk", "q8_0"]
+    exit_code, out, err = run(capsys, *arguments)
+
+    assert (exit_code, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a tensor, the same in text and JSON."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    _, text, _ = run(capsys, "tensors", path)
+    code, out, _ = run(capsys, "tensors", path, "--json")
+    rows = json.loads(out)["tensors"]
+
+    assert code == 0
+    assert len(rows) == 20
+    assert rows[0] == {**rows[0], "name": "token_embd.weight", "ne": [256, 512], "type": "F16", "nbytes": 262144}
+    assert all(row["name"] in text for row in rows)
+    with path.open("rb") as file:
+        assert file.seek(rows[-1]["file_offset"]) + rows[-1]["nbytes"] <= path.stat().st_size
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version and --help exit 0; help names every subcommand."""
+    assert run(capsys, "--version") == (0, f"ggufphys {__version__}\n", "")
+    code, out, _ = run(capsys, "--help")
+
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Each module in the table exists and declares its arguments."""
+    code, out, _ = run(capsys, *name.split(), "--help")
+
+    assert code == 0
+    assert f"usage: ggufphys {name}" in out
+
+
+def test_closed_pipe(tmp_path: Path) -> None:
+    """A reader that closes the pipe early is no error."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    command = f"{sys.executable} -m ggufphys tensors {path} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_inspect_imports_nothing_heavy(tmp_path: Path) -> None:
+    """`inspect` runs on the standard library alone."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    code = (
+        "import sys; from ggufphys.cli import main; main(sys.argv[1:]);"
+        "print(sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, "inspect", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+
+    assert done.stderr.strip() == "['__main__', 'ggufphys']"

@@ -126,7 +126,7 @@ def measure(
         if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too
             params = replace(params, n_threads=_physical_cores())
         result, retries, notes, params = _run_with_retry(path, params, n_prompt, n_predict, on_event, command)
-        prediction = _predict(gguf, params, result)
+        prediction = _predict(gguf, params, result, n_prompt)
     buffers = _buffers(result)
     return Measurement(
         path=path,
@@ -198,10 +198,11 @@ def _failure(result: ChildResult) -> tuple[str, ...]:
     return (f"the child ended with {result.exit} in phase {result.failed_in!r}{said}",)
 
 
-def _predict(gguf: GGUFFile, params: Params, result: ChildResult) -> MemoryPrediction | None:
+def _predict(gguf: GGUFFile, params: Params, result: ChildResult, n_prompt: int) -> MemoryPrediction | None:
     library = result.phase("library")
+    base_bytes = library.memory.rss_bytes if library is not None else None
     try:
-        return predict_memory(gguf, params, base_bytes=library.memory.rss_bytes if library is not None else None)
+        return predict_memory(gguf, params, base_bytes=base_bytes, n_prompt=n_prompt)
     except UnsupportedError:
         return None
 

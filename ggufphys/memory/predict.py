@@ -76,13 +76,16 @@ class MemoryPrediction:
         )
 
 
-def predict_memory(gguf: GGUFFile, params: Params | None = None, *, base_bytes: int | None = None) -> MemoryPrediction:
+def predict_memory(
+    gguf: GGUFFile, params: Params | None = None, *, base_bytes: int | None = None, n_prompt: int | None = None
+) -> MemoryPrediction:
     """Predict what llama.cpp will allocate for this file and these parameters (default: llama.cpp's).
 
     Args:
         gguf: an open file.
         params: how it will be run.
         base_bytes: resident memory of a process that has only loaded the library, where that was measured.
+        n_prompt: for process_bytes: tokens of the longest prompt so far; None for at least a physical batch.
 
     Raises:
         UnsupportedError: the file is no model, or its architecture has no rule yet.
@@ -109,7 +112,7 @@ def predict_memory(gguf: GGUFFile, params: Params | None = None, *, base_bytes: 
             "output": "exact",
             "process": "estimate",
         },
-        terms=(*buffers, *process_terms(gguf, h, params, context, buffers, base_bytes=base_bytes)),
+        terms=(*buffers, *process_terms(gguf, h, params, context, buffers, base_bytes=base_bytes, n_prompt=n_prompt)),
     )
 
 

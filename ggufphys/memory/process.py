@@ -44,10 +44,15 @@ def process_terms(
     buffers: Iterable[Term],
     *,
     base_bytes: int | None = None,
+    n_prompt: int | None = None,
 ) -> tuple[Term, ...]:
-    """Terms of process_bytes. `buffers` are the terms of all other quantities; `base_bytes` the empty process."""
+    """Terms of process_bytes.
+
+    `buffers` are the terms of all other quantities, `base_bytes` the empty process, `n_prompt` the longest prompt so
+    far (None: at least a physical batch).
+    """
     resident = [replace(term, quantity="process") for term in buffers if term.quantity != "compute"]
-    reserved, touched, work = _compute_touched(gguf, h, params, context)
+    reserved, touched, work = _compute_touched(gguf, h, params, context, n_prompt)
     return (
         _term(
             "interpreter and library",
@@ -62,11 +67,13 @@ def process_terms(
     )
 
 
-def _compute_touched(gguf: GGUFFile, h: HParams, params: Params, context: ContextParams) -> tuple[int, int, int]:
-    """Bytes reserved, bytes written by a full prompt batch with one output, bytes of scratch."""
+def _compute_touched(
+    gguf: GGUFFile, h: HParams, params: Params, context: ContextParams, n_prompt: int | None
+) -> tuple[int, int, int]:
+    """Bytes reserved, bytes written by a prompt batch with one output, bytes of scratch."""
     rule = rule_for(h.arch)
     plan = allocate(build_graph(gguf, h, rule, context, reserved_batches(context)[0]))
-    n_tokens = min(context.n_ubatch, context.n_ctx_seq)
+    n_tokens = min(context.n_ubatch, context.n_ctx_seq, n_prompt or context.n_ubatch)
     if context.n_seq_max > 1:  # another shape than the reserved one: take all of it as touched
         return plan.buffer_bytes, plan.buffer_bytes, 0
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))

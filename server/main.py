@@ -8,16 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-import psutil
-
-from ggufphys import UnsupportedError, open_gguf, predict_memory
+from ggufphys import GGUFPhysError
 from ggufphys.flags import add_run_arguments, params_from
-from ggufphys.memory.predict import MemoryPrediction
-from ggufphys.params import Params
-from ggufphys.units import format_bytes
 from server.app import create_app, service_of
+from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, unwise
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.errors import EngineError
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.protocol import EngineStatus
@@ -25,9 +22,6 @@ from server.http import HttpServer
 from server.service import Service
 from server.signals import Signals
 
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
@@ -57,15 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drain-timeout", type=positive, default=30, metavar="S",
         help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
     )  # fmt: skip
+    group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
     group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
     add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; the exit code.
+    """Serve until a signal; the exit code, 0.
 
     Raises:
-        GGUFPhysError, ValueError, OSError: before anything is served, as errors.py says.
+        GGUFPhysError, ValueError, OSError: it cannot be served; ggufphys/errors.py says which means what.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -75,8 +70,16 @@ def run(args: argparse.Namespace) -> int:
     _, hparams = check_model_file(path)
     check_context(params, hparams)
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
-    if not say_beforehand(path, params, config, args.host):
-        return EXIT_FAILED
+    for warning in unwise(params, args.host, config.api_keys):
+        warn(f"warning: {warning}")
+    predicted, tell = prediction(path, params), warn if args.json else say
+    tell(prediction_line(predicted))
+    if not isinstance(predicted, str):
+        refusal, tight = fits(predicted, host_memory())
+        if refusal:
+            raise GGUFPhysError(refusal)
+        if tight:
+            warn(f"warning: {tight}")
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -93,13 +96,14 @@ def run(args: argparse.Namespace) -> int:
                 max_body_bytes=config.max_body_bytes,
             )
         except OSError as error:
-            warn(
-                f"error: cannot listen on {args.host}:{args.port}: {error.strerror or error}; "
+            raise ValueError(
+                f"cannot listen on {args.host}:{args.port}: {error.strerror or error}; "
                 "choose another with --host and --port (0: any free port)"
-            )
-            return EXIT_USAGE
+            ) from error
         stack.enter_context(http)
-        say(f"{http.url} serves {path}; Ctrl-C ends it")
+        tell(f"{http.url} serves {path}; Ctrl-C ends it")
+        if args.json:
+            say(listening_json(http.url, path, predicted))
         return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
 
 
@@ -111,67 +115,13 @@ def serve(engine: LlamaEngine, service: Service, signals: Signals, *, drain_time
             assert error is not None
             raise error
         if engine.status is EngineStatus.CLOSED:
-            warn("error: the engine's thread has ended; this is a bug")
-            return EXIT_FAILED
+            raise EngineError("the engine's thread has ended without a reason: a bug of ours")
     service.draining.set()
     if service.in_flight.count:
         warn(f"finishing {service.in_flight.count} request(s), at most {drain_timeout_s} s; again to quit at once")
     if not service.in_flight.wait_for_none(drain_timeout_s):
         warn(f"{service.in_flight.count} request(s) did not finish in {drain_timeout_s} s and are cut off")
-    return EXIT_OK
-
-
-def say_beforehand(path: Path, params: Params, config: ServerConfig, host: str) -> bool:
-    """Say what the model will cost and what is unwise, before it is loaded; False when it cannot be loaded at all."""
-    if params.n_seq_max > 1:
-        warn(
-            f"warning: one request runs at a time as yet: -np {params.n_seq_max} divides the context and gains nothing"
-        )
-    if not config.api_keys and host not in ("127.0.0.1", "localhost", "::1"):
-        warn(f"warning: anyone who reaches {host} may use this server; --api-key asks for a key")
-    with open_gguf(path) as gguf:
-        try:
-            predicted = predict_memory(gguf, params)
-        except UnsupportedError as error:
-            say(f"no prediction: {error}")
-            return True
-    say(prediction_line(predicted))
-    return fits(
-        predicted, psutil.virtual_memory().available, psutil.virtual_memory().total + psutil.swap_memory().total
-    )
-
-
-def prediction_line(predicted: MemoryPrediction) -> str:
-    """The predicted memory in one line."""
-    parts = {
-        "model": predicted.model_bytes,
-        "context": predicted.context_bytes,
-        "compute": predicted.compute_bytes,
-        "output": predicted.output_bytes,
-    }
-    return (
-        f"predicted: {format_bytes(predicted.total_bytes)} of buffers ("
-        + ", ".join(f"{name} {format_bytes(nbytes)}" for name, nbytes in parts.items())
-        + f"), about {format_bytes(predicted.process_bytes)} resident"
-    )
-
-
-def fits(predicted: MemoryPrediction, available_bytes: int, installed_bytes: int) -> bool:
-    """Whether the machine can hold it; says so when not, and warns when it will be tight.
-
-    Mapped weights may be read again and again from the file, so only what must stay in memory decides: the cache is
-    written to from end to end when a context is created, and without room for it the process would be killed then.
-    """
-    needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
-    if needed > installed_bytes:
-        warn(
-            f"error: context, compute and output buffers need {format_bytes(needed)}, this machine has "
-            f"{format_bytes(installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k/-v"
-        )
-        return False
-    if predicted.process_bytes > available_bytes:
-        warn(f"warning: only {format_bytes(available_bytes)} of memory are free")
-    return True
+    return 0
 
 
 def embedded_model() -> Path:

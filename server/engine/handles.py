@@ -24,13 +24,6 @@ class Model:
         """`llama_vocab *`, owned by the model."""
         return int(self.api.llama_model_get_vocab(self.pointer))
 
-    @property
-    def keeps_all_positions(self) -> bool:
-        """Whether a sequence can be cut back to any length: not with a sliding window or a recurrent state."""
-        api = self.api
-        recurrent = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
-        return not recurrent and api.llama_model_n_swa(self.pointer) == 0
-
     def close(self) -> None:
         """Free the model and its contexts; a second call does nothing."""
         for context in list(self.contexts):
@@ -70,6 +63,17 @@ class Context:
     def memory(self) -> int:
         """`llama_memory_t`: the KV cache or recurrent state; 0 when the model has none (an encoder)."""
         return int(self.api.llama_get_memory(self.pointer) or 0)
+
+    @property
+    def keeps_all_positions(self) -> bool:
+        """Whether a sequence can be cut back to any length and gone on with from there.
+
+        Not with a recurrent state, which is the last one only, nor with a window's cache, which has dropped the rest.
+        """
+        api, model = self.api, self.model.pointer
+        if api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model):
+            return False
+        return self.params.swa_full or api.llama_model_n_swa(model) == 0
 
     def remove(self, seq_id: int, start: int) -> bool:
         """Drop the sequence's positions from `start` on; False when this memory cannot cut a sequence (recurrent)."""

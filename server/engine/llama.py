@@ -209,7 +209,7 @@ class LlamaEngine:
         At least the last token is evaluated again, because its logits are needed.
         """
         n_cached = 0
-        if request.cache_prompt and (loaded.model.keeps_all_positions):
+        if request.cache_prompt and loaded.context.keeps_all_positions:
             n_cached = min(_common_prefix(self._held, request.prompt), len(request.prompt) - 1)
         if n_cached == 0 or not loaded.context.remove(SEQ_ID, n_cached):
             loaded.context.clear()
@@ -268,10 +268,10 @@ def _check_generates(model: Model) -> None:
         UnsupportedError: an encoder, encoder-decoder or diffusion model.
     """
     api, pointer = model.api, model.pointer
-    if api.llama_model_has_encoder(pointer) or not model.hparams.causal_attn:
-        raise UnsupportedError(f"{model.path}: an encoder model ({model.hparams.arch}), which does not generate text")
     if api.llama_model_is_diffusion(pointer):
         raise UnsupportedError(f"{model.path}: a diffusion model ({model.hparams.arch}), which is not served yet")
+    if api.llama_model_has_encoder(pointer) or not model.hparams.causal_attn:
+        raise UnsupportedError(f"{model.path}: an encoder model ({model.hparams.arch}), which does not generate text")
 
 
 def _common_prefix(held: list[int], prompt: tuple[int, ...]) -> int:

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from ggufphys import open_gguf, predict_memory
 from ggufphys.cli import main
+from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
+from server.beforehand import HostMemory, fits, prediction, unwise
 from server.engine.tiny_model import write_tiny_model
-from server.main import embedded_model, fits, read_keys
+from server.main import embedded_model, read_keys
 from server.signals import Signals
 
 TIMEOUT_S = 30.0
@@ -198,18 +199,41 @@ def test_port_in_use(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "--port" in error
 
 
-def test_fits(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fits(chain_path: Path) -> None:
     """What must stay in memory and exceeds the machine is refused; what exceeds the free memory is warned of."""
-    with open_gguf(chain_path) as gguf:
-        predicted = predict_memory(gguf, Params(n_ctx=256, n_outputs_max=1))
+    predicted = prediction(chain_path, Params(n_ctx=256, n_outputs_max=1))
+    assert isinstance(predicted, MemoryPrediction)
     needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
+    free = predicted.process_bytes
 
-    assert fits(predicted, predicted.process_bytes, needed)
-    assert capsys.readouterr().err == ""
-    assert fits(predicted, predicted.process_bytes - 1, needed)
-    assert "warning" in capsys.readouterr().err
-    assert not fits(predicted, 0, needed - 1)
-    assert "--ctx-size" in capsys.readouterr().err
+    assert fits(predicted, HostMemory(available_bytes=free, installed_bytes=needed)) == ("", "")
+    refusal, tight = fits(predicted, HostMemory(available_bytes=free - 1, installed_bytes=needed))
+    assert (refusal, "free" in tight) == ("", True)
+    refusal, tight = fits(predicted, HostMemory(available_bytes=0, installed_bytes=needed - 1))
+    assert ("--ctx-size" in refusal, tight) == (True, "")
+
+
+def test_unwise() -> None:
+    """A server open to the network without a key, and parallel sequences nobody uses yet, are warned of."""
+    assert list(unwise(Params(), "127.0.0.1", ())) == []
+    assert list(unwise(Params(), "0.0.0.0", ("key",))) == []
+    assert ["0.0.0.0" in line for line in unwise(Params(), "0.0.0.0", ())] == [True]
+    assert ["-np 4" in line for line in unwise(Params(n_seq_max=4), "localhost", ())] == [True]
+
+
+def test_json(chain_path: Path) -> None:
+    """With --json stdout is one document that says where it listens and what was predicted."""
+    command = [sys.executable, "-m", "ggufphys", "serve", str(chain_path), "-c", "256", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        document = json.loads(process.stdout.readline())
+        process.terminate()
+        rest, _ = process.communicate(timeout=TIMEOUT_S)
+
+    assert document["url"].startswith("http://127.0.0.1:")
+    assert document["pid"] == process.pid
+    assert document["memory"]["total_bytes"] > 0
+    assert rest == ""
 
 
 def test_keys(tmp_path: Path) -> None:

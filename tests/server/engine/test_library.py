@@ -234,3 +234,32 @@ def test_tiny_model_is_reproducible(tmp_path: Path) -> None:
 
     assert first.read_bytes() == second.read_bytes()
     assert struct.unpack("<4s", first.read_bytes()[:4]) == (b"GGUF",)
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "hybrid", "n_swa", "swa_full", "expected"),
+    [
+        (False, False, 0, False, True),
+        (False, False, 1024, False, False),
+        (False, False, 1024, True, True),
+        (True, False, 0, True, False),
+        (False, True, 0, True, False),
+    ],
+)
+def test_what_can_be_cut_back(
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    recurrent: bool,
+    hybrid: bool,
+    n_swa: int,
+    swa_full: bool,
+    expected: bool,
+) -> None:
+    """Memory that has dropped old positions, or keeps one state only, is not gone on with from the middle."""
+    with create_context(model, Params(n_ctx=256, swa_full=swa_full)) as context:
+        monkeypatch.setattr(model.api, "llama_model_is_recurrent", lambda pointer: recurrent)
+        monkeypatch.setattr(model.api, "llama_model_is_hybrid", lambda pointer: hybrid)
+        monkeypatch.setattr(model.api, "llama_model_n_swa", lambda pointer: n_swa)
+
+        assert context.keeps_all_positions is expected

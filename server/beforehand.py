@@ -1,0 +1,96 @@
+"""What should a user know before the model is loaded: what it will cost, whether it can fit, what is unwise?"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from ggufphys import UnsupportedError, open_gguf, predict_memory
+from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.params import Params
+from ggufphys.units import format_bytes
+
+SCHEMA_VERSION: Final = 1
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMemory:
+    """The machine's memory: what is free for the taking, and all of it with swap."""
+
+    available_bytes: int
+    installed_bytes: int
+
+
+def host_memory() -> HostMemory:
+    """What this machine has, now."""
+    memory = psutil.virtual_memory()
+    return HostMemory(available_bytes=memory.available, installed_bytes=memory.total + psutil.swap_memory().total)
+
+
+def prediction(path: Path, params: Params) -> MemoryPrediction | str:
+    """The predicted memory, or why there is none."""
+    with open_gguf(path) as gguf:
+        try:
+            return predict_memory(gguf, params)
+        except UnsupportedError as error:
+            return str(error)
+
+
+def prediction_line(predicted: MemoryPrediction | str) -> str:
+    """The prediction in one line."""
+    if isinstance(predicted, str):
+        return f"no prediction: {predicted}"
+    parts = ", ".join(
+        f"{name} {format_bytes(nbytes)}"
+        for name, nbytes in (
+            ("model", predicted.model_bytes),
+            ("context", predicted.context_bytes),
+            ("compute", predicted.compute_bytes),
+            ("output", predicted.output_bytes),
+        )
+    )
+    return (
+        f"predicted: {format_bytes(predicted.total_bytes)} of buffers ({parts}), "
+        f"about {format_bytes(predicted.process_bytes)} resident"
+    )
+
+
+def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
+    """Why it cannot run here, and why it will be tight; each empty when that is not so.
+
+    Mapped weights can be read from the file again and again, so only what must stay in memory decides: the cache is
+    written from end to end when the context is created, and where there is no room for it the process is killed then.
+    """
+    needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
+    if needed > memory.installed_bytes:
+        return (
+            f"context, compute and output buffers need {format_bytes(needed)}, this machine has "
+            f"{format_bytes(memory.installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k and -v",
+            "",
+        )
+    if predicted.process_bytes > memory.available_bytes:
+        return "", f"only {format_bytes(memory.available_bytes)} of memory are free"
+    return "", ""
+
+
+def unwise(params: Params, host: str, api_keys: tuple[str, ...]) -> Iterator[str]:
+    """Warnings about what was asked for."""
+    if params.n_seq_max > 1:
+        yield f"one request runs at a time as yet: -np {params.n_seq_max} divides the context and gains nothing"
+    if not api_keys and host not in LOOPBACK:
+        yield f"anyone who reaches {host} may use this server; --api-key asks for a key"
+
+
+def listening_json(url: str, path: Path, predicted: MemoryPrediction | str) -> str:
+    """The document of --json: where it listens and what was predicted, in one line."""
+    memory = None
+    if not isinstance(predicted, str):
+        names = ("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "total_bytes", "process_bytes")
+        memory = {name: getattr(predicted, name) for name in names}
+    document = {"schema_version": SCHEMA_VERSION, "url": url, "model": str(path), "pid": os.getpid(), "memory": memory}
+    return json.dumps(document)

@@ -1,0 +1,51 @@
+"""How do numbers of a few bits come out of packed bytes?
+
+ggml packs in two ways. By planes: a run of 32 (or 16) bytes holds as many neighbouring weights in its lowest bits, the
+weights after those in its next bits, and so on. By fields: each byte holds neighbouring weights, the first lowest.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from refengine.blocks import F32, U8
+
+
+def planes(packed: U8, n_bits: int) -> U8:
+    """Numbers of `n_bits` (1, 2 or 4) from bytes, plane by plane: `(...)` gives `(8 // n_bits, ...)`.
+
+    The last axis has a multiple of 8 bytes: they are shifted 8 at a time, for numpy shifts single bytes slowly.
+    """
+    words = np.ascontiguousarray(packed).view("<u8")
+    shifts = np.arange(0, 8, n_bits, dtype=np.uint64).reshape(-1, *[1] * words.ndim)
+    unpacked = words >> shifts
+    unpacked &= np.uint64(((1 << n_bits) - 1) * 0x0101010101010101)
+    return unpacked.view(np.uint8)
+
+
+def _fields_of_all_bytes(n_bits: int) -> U8:
+    return np.ascontiguousarray(planes(np.arange(256, dtype=np.uint8), n_bits).T)
+
+
+# The fields of each byte as one item, so that a look-up copies them all: `(256,)` of 8 / n_bits bytes.
+_FIELDS: Final[Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]]] = {
+    1: _fields_of_all_bytes(1).view(np.uint64)[:, 0],
+    2: _fields_of_all_bytes(2).view(np.uint32)[:, 0],
+}
+
+
+def fields(packed: U8, n_bits: int) -> U8:
+    """Numbers of `n_bits` (1 or 2) from bytes, field by field: `(n, k)` gives `(n, k * 8 // n_bits)`."""
+    return np.take(_FIELDS[n_bits], packed).view(np.uint8)
+
+
+def nibbles(qs: U8) -> U8:
+    """`(n, 16)` bytes as `(n, 32)` numbers of 4 bits: the planes of a block of 32, one after the other."""
+    # As items of 16 bytes, which numpy copies at once: (2, n, 1) of them, joined into (n, 2).
+    return np.concatenate(planes(qs, 4).view("V16"), axis=1).view(np.uint8)
+
+
+def column(scales: F32) -> F32:
+    """One half or float a block, `(n,)`, as the F32 column `(n, 1)` that multiplies a block's weights."""
+    return scales.astype(np.float32)[:, np.newaxis]

@@ -1,0 +1,119 @@
+"""`ggufphys verify`: do a model's blocks mean the same numbers to us, to ggml's C code and to the gguf package?"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from math import isfinite
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from ggufphys.gguf import GGMLType, open_gguf
+from refengine.checks import SAMPLE_BYTES, Report, verify
+from refengine.compare import Difference
+
+SCHEMA_VERSION: Final = 1
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as JSON's types: infinite differences, which JSON has no number for, become null."""
+    rows = [asdict(row) for row in report.synthetic + report.tensors]
+    for row in rows:
+        for peer in (row["ggml"], row["gguf"]):
+            if peer and not isfinite(peer["max_abs"]):
+                peer["max_abs"] = None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "ok": report.exit_code == 0,
+        "llama_cpp": report.llama_cpp,
+        "gguf": report.gguf,
+        "numpy": report.numpy,
+        "seed": report.seed,
+        "model": report.model,
+        "rows": rows,
+    }
+
+
+def as_text(report: Report) -> str:
+    """The report as a table, and below it a line for each first difference."""
+    rows = report.synthetic + report.tensors
+    table = [("type", "blocks from", "blocks", "max |diff| to ggml", "to gguf", "verdict")]
+    table += [
+        (row.type, row.source, f"{row.n_blocks:,}", _magnitude(row.ggml), _magnitude(row.gguf), row.verdict.value)
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    alignments = ("<", "<", ">", ">", ">", "<")
+    lines = [f"llama_cpp {report.llama_cpp}, gguf {report.gguf}, numpy {report.numpy}, seed {report.seed}"]
+    for cells in table:
+        columns = zip(cells, alignments, widths, strict=True)
+        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
+    for row in rows:
+        for name, peer in (("ggml", row.ggml), ("gguf", row.gguf)):
+            if peer and peer.first:
+                lines.append(
+                    f"{row.type}: {peer.n_different:,} weights differ from {name}'s, the first in {peer.first}"
+                )
+        if row.note:
+            lines.append(f"{row.type}: {row.note}")
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file whose tensors to check, too")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument(
+        "--blocks", type=_at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of the random blocks (default 0)")
+    parser.add_argument("--types", type=_types, metavar="T[,T...]", help="only these types, for instance Q4_K,Q8_0")
+    parser.add_argument(
+        "--all", action="store_true", help=f"all of MODEL's data, not a sample of about {SAMPLE_BYTES >> 20} MiB"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
+    model = open_gguf(args.model) if args.model else None
+    with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
+        report = verify(
+            model,
+            types=args.types,
+            n_blocks=args.blocks,
+            seed=args.seed,
+            budget_bytes=None if args.all else SAMPLE_BYTES,
+            progress=bar.update,
+        )
+    text = json.dumps(as_json(report), indent=2) if args.json else as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _magnitude(peer: Difference | None) -> str:
+    if peer is None:
+        return "-"
+    if not isfinite(peer.max_abs):
+        return "NaN or Inf"
+    return f"{peer.max_abs:.2g}" if peer.max_abs else "0"
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least {minimum}")
+        return int(text)
+
+    return integer
+
+
+def _types(text: str) -> tuple[GGMLType, ...]:
+    names = [name.upper() for name in text.split(",")]
+    unknown = [name for name in names if name not in GGMLType.__members__]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"no such type: {', '.join(unknown)}; ggml's types are {', '.join(GGMLType.__members__)}"
+        )
+    return tuple(GGMLType[name] for name in names)

@@ -8,13 +8,17 @@ The answer to a prompt depends on its last byte alone: `successors` gives it.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header, padded
+
+Array = npt.NDArray[np.float32]
 
 N_EMBD = 512
 N_SPECIAL = 3  # <unk>, <s>, </s>
@@ -49,48 +53,66 @@ def _pairs(raw: bytes) -> list[tuple[int, int]]:
     return list(itertools.pairwise(raw))
 
 
-def write_chain_model(path: Path, *, n_ctx_train: int = 512, chat_template: str = "", nan: bool = False) -> Path:
+def write_chain_model(path: Path, *, chat_template: str = "", nan: bool = False) -> Path:
     """Write the model; `nan` makes every logit NaN."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    output = np.zeros((N_VOCAB, N_EMBD), dtype=np.float32)
+    for token, following in successors().items():
+        output[following, token] = np.nan if nan else 100.0
+    tensors = _llama_tensors(N_EMBD, lambda shape: np.zeros(shape, dtype=np.float32))
+    tensors["token_embd.weight"] = np.eye(N_VOCAB, N_EMBD, dtype=np.float32)
+    tensors["output.weight"] = output
+    more: dict[str, WriteValue] = {"tokenizer.chat_template": chat_template} if chat_template else {}
+    return _write(path, "chain", N_EMBD, tensors, more)
+
+
+def write_mixing_model(path: Path) -> Path:
+    """Write a model of random weights, whose answer depends on every token before and on where it stands."""
+    generator = np.random.default_rng(1)
+    tensors = _llama_tensors(64, lambda shape: generator.normal(0, 0.3, shape).astype(np.float32))
+    return _write(path, "mixing", 64, tensors, {})
+
+
+def _llama_tensors(n_embd: int, weights: Callable[[tuple[int, int]], Array]) -> dict[str, Array]:
+    """The tensors of one layer with 8 heads, 1 of them for keys and values."""
+    n_embd_kv = n_embd // 8
+    shapes = {
+        "token_embd": (N_VOCAB, n_embd),
+        "output": (N_VOCAB, n_embd),
+        "blk.0.attn_q": (n_embd, n_embd),
+        "blk.0.attn_k": (n_embd_kv, n_embd),
+        "blk.0.attn_v": (n_embd_kv, n_embd),
+        "blk.0.attn_output": (n_embd, n_embd),
+        "blk.0.ffn_gate": (32, n_embd),
+        "blk.0.ffn_up": (32, n_embd),
+        "blk.0.ffn_down": (n_embd, 32),
+    }
+    norms = ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm")
+    return {f"{name}.weight": weights(shape) for name, shape in shapes.items()} | {
+        f"{name}.weight": np.ones(n_embd, dtype=np.float32) for name in norms
+    }
+
+
+def _write(path: Path, name: str, n_embd: int, tensors: dict[str, Array], more: dict[str, WriteValue]) -> Path:
     metadata: dict[str, WriteValue] = {
         "general.architecture": "llama",
-        "general.name": "chain",
-        "llama.context_length": n_ctx_train,
-        "llama.embedding_length": N_EMBD,
+        "general.name": name,
+        "llama.context_length": 512,
+        "llama.embedding_length": n_embd,
         "llama.block_count": 1,
         "llama.feed_forward_length": 32,
         "llama.attention.head_count": 8,
-        "llama.attention.head_count_kv": 1,  # 256 bytes a cell, so that a long context is cheap
+        "llama.attention.head_count_kv": 1,  # few bytes a cell, so that a long context is cheap
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
         "tokenizer.ggml.scores": [0.0] * N_VOCAB,
         "tokenizer.ggml.token_type": Typed([2, 3, 3, *([6] * 256)], ValueType.INT32),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": EOS,
         "tokenizer.ggml.add_space_prefix": False,
+        **more,
     }
-    if chat_template:
-        metadata["tokenizer.chat_template"] = chat_template
-    embedding = np.eye(N_VOCAB, N_EMBD, dtype=np.float32)
-    output = np.zeros((N_VOCAB, N_EMBD), dtype=np.float32)
-    for token, following in successors().items():
-        output[following, token] = 100.0
-    if nan:
-        output[:] = np.nan
-    tensors = {
-        "token_embd.weight": embedding,
-        "output_norm.weight": np.ones(N_EMBD, dtype=np.float32),
-        "output.weight": output,
-        "blk.0.attn_norm.weight": np.ones(N_EMBD, dtype=np.float32),
-        **{f"blk.0.attn_{m}.weight": np.zeros((N_EMBD, N_EMBD), dtype=np.float32) for m in ("q", "output")},
-        **{f"blk.0.attn_{m}.weight": np.zeros((N_EMBD // 8, N_EMBD), dtype=np.float32) for m in ("k", "v")},
-        "blk.0.ffn_norm.weight": np.ones(N_EMBD, dtype=np.float32),
-        "blk.0.ffn_gate.weight": np.zeros((32, N_EMBD), dtype=np.float32),
-        "blk.0.ffn_up.weight": np.zeros((32, N_EMBD), dtype=np.float32),
-        "blk.0.ffn_down.weight": np.zeros((N_EMBD, 32), dtype=np.float32),
-    }
-    specs = [TensorSpec(name, tuple(reversed(data.shape)), GGMLType.F32) for name, data in tensors.items()]
+    specs = [TensorSpec(key, tuple(reversed(data.shape)), GGMLType.F32) for key, data in tensors.items()]
     with path.open("wb") as file:
         file.write(encode_header(metadata, specs))
         for data in tensors.values():

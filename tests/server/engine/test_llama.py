@@ -10,7 +10,9 @@ import pytest
 
 from ggufphys import UnsupportedError
 from ggufphys.params import Params
+from server.engine.batch import Batch
 from server.engine.errors import ContextLengthError, NotReadyError, QueueFullError
+from server.engine.library import create_context, load_model
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import (
     EngineStatus,
@@ -22,8 +24,11 @@ from server.engine.protocol import (
     Sampling,
     Started,
 )
+from server.engine.sampler import Sampler
+from server.engine.text import TextStream
 from server.engine.tiny_model import write_tiny_model
-from tests.server.chain_model import ENDING, LOOP, write_chain_model
+from server.engine.vocab import Vocab
+from tests.server.chain_model import ENDING, LOOP, write_chain_model, write_mixing_model
 
 GREEDY = Sampling(temperature=0)
 TIMEOUT_S = 20.0
@@ -145,6 +150,45 @@ def test_prefix_is_reused(chain_engine: LlamaEngine) -> None:
     assert (again, same.usage.n_cached) == (ENDING[1:], same.usage.n_prompt - 1)
     assert (other, shorter.usage.n_cached) == ("89", len(chain_engine.tokenize("Once upon ")))
     assert fresh.usage.n_cached == 0
+
+
+def test_every_way_to_evaluate_agrees(tmp_path: Path) -> None:
+    """Chunks, a reused prefix and token-by-token decoding give the answer that evaluating all of it anew gives."""
+    path = write_mixing_model(tmp_path / "mixing.gguf")
+    prompt, n = "A prompt of some length, for chunks and prefixes.", 24
+    expected: tuple[int, ...] = ()
+    with load_model(path, Params()) as model, create_context(model, Params(n_ctx=256, n_threads=1)) as context:
+        vocab = Vocab(model)
+        start = vocab.tokenize(prompt)
+        with Batch(context, 256) as batch, Sampler(replace(GREEDY, ignore_eos=True), context, vocab) as sampler:
+            for _ in range(n):
+                context.clear()
+                batch.clear()
+                row = batch.add(start + expected, seq_id=0, start=0, logits_of_last=True)
+                assert batch.decode(context) == 0
+                token = sampler.sample(row)
+                assert token is not None
+                expected += (token,)
+        text = TextStream()
+        answer_text = "".join(text.feed(vocab.piece(token)) for token in expected)
+        assert len(set(expected)) > n // 2, "a model that repeats itself would prove little"
+    engine = LlamaEngine(path, Params(n_ctx=256, n_ubatch=7, n_threads=1))
+    engine.wait_until_settled(TIMEOUT_S)
+    sampling = replace(GREEDY, ignore_eos=True)
+    fields = {"max_tokens": n, "sampling": sampling}
+    fresh, _ = answer(engine, prompt, **fields)
+    answer(engine, prompt[:20] + "another way", **fields)
+    reused, finished = answer(engine, prompt, **fields)
+    engine.close()
+
+    assert fresh.startswith(answer_text)
+    assert reused == fresh
+    assert finished.usage.n_cached == len(engine_tokens(prompt[:20]))
+
+
+def engine_tokens(text: str) -> bytes:
+    """BOS and the bytes of the text as the tokenizer has them: a space is a character of three."""
+    return b"s" + text.replace(" ", "\u2581").encode()
 
 
 def test_sampling_chain(chain_engine: LlamaEngine) -> None:

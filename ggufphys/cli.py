@@ -41,7 +41,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "measure":       Command("bench.measure",             "run it in a child process: predicted against measured"),
     "serve":         Command("server.main",               "the HTTP server"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),
-    "synth":         Command("bench.synth",               "a GGUF of a known model's shape with random weights"),
+    "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
     "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
 }
 # fmt: on

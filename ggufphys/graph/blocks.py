@@ -45,7 +45,8 @@ class Builder:
         info = self.tensors.get(f"blk.{il}.{name}" if il is not None else name)
         if info is None:
             return None
-        return ops.weight(info.ggml_type if isinstance(info.ggml_type, GGMLType) else F32, *info.ne)
+        ggml_type = info.ggml_type if isinstance(info.ggml_type, GGMLType) else F32
+        return ops.weight(ggml_type, *info.ne, name=info.name)
 
     # -- inputs
 

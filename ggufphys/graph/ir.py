@@ -18,7 +18,7 @@ class Tensor:
     shows, never itself a view. Inputs are filled by the caller before the graph runs, outputs read after it has run.
     """
 
-    __slots__ = ("external", "is_input", "is_output", "nb", "ne", "op", "src", "type", "view_src")
+    __slots__ = ("external", "is_input", "is_output", "name", "nb", "ne", "op", "src", "type", "view_src")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Tensor:
         view_of: "Tensor | None" = None,
         is_input: bool = False,
         external: bool = False,
+        name: str = "",
     ) -> None:
         self.op = op
         self.type = ggml_type
@@ -41,6 +42,7 @@ class Tensor:
         self.is_input = is_input
         self.is_output = False
         self.external = external
+        self.name = name  # of a weight: its tensor's
 
     @property
     def nbytes(self) -> int:

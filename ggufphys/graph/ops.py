@@ -9,9 +9,9 @@ from ggufphys.graph.ir import Shape, Tensor
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
 
 
-def weight(ggml_type: GGMLType, *ne: int) -> Tensor:
+def weight(ggml_type: GGMLType, *ne: int, name: str = "") -> Tensor:
     """A tensor whose bytes lie in a weight or cache buffer."""
-    return Tensor("NONE", ggml_type, ne, external=True)
+    return Tensor("NONE", ggml_type, ne, external=True, name=name)
 
 
 def new_input(ggml_type: GGMLType, *ne: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 Matrix products convert their right operand to the type that the weights' dot product takes.
 
-Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan, type_traits_cpu; common.h (tile sizes).
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan, type_traits_cpu; common.h (tile sizes);
+tiled/tiled.cpp, ggml_tiled_supported, ggml_tiled_wdata_size.
 """
 
 from typing import Final
@@ -16,6 +17,13 @@ _Q8_0: Final = frozenset(
 )
 _Q8_1: Final = frozenset({GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q8_1})
 _ITSELF: Final = frozenset({GGMLType.F32, GGMLType.F16, GGMLType.BF16})
+# Types that the tiled kernels for batches take, unless the weights were repacked for another kernel.
+_TILED: Final = frozenset(
+    {GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K, GGMLType.IQ4_XS}
+    | {GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS, GGMLType.IQ3_S}
+    | {GGMLType.IQ1_S, GGMLType.IQ1_M}
+)
+TILED_SLOT_BYTES: Final = 512 << 10  # for each thread: tiled-kernel.h, TILED_WS_SLOT
 FA_TILE_Q: Final = 64
 FA_TILE_KV: Final = 64
 
@@ -29,19 +37,24 @@ def vec_dot_type(ggml_type: GGMLType) -> GGMLType:
     return GGMLType.Q8_1 if ggml_type in _Q8_1 else GGMLType.Q8_K
 
 
-def work_bytes(graph: Graph, n_threads: int) -> int:
-    """Bytes of scratch memory for the whole graph: the most that any node asks for."""
-    return max((_node_bytes(node, n_threads) for node in graph.nodes), default=0)
+def work_bytes(graph: Graph, n_threads: int, *, repacked: frozenset[str], cpu_features: frozenset[str]) -> int:
+    """Bytes of scratch memory for the whole graph: the most that any node asks for.
+
+    `repacked` names the weights that are kept in a repacked layout; `cpu_features` are those of `ggufphys.host`.
+    """
+    tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
+    return max((_node_bytes(node, n_threads, repacked, tiled) for node in graph.nodes), default=0)
 
 
-def _node_bytes(node: Tensor, n_threads: int) -> int:
+def _node_bytes(node: Tensor, n_threads: int, repacked: frozenset[str], tiled: frozenset[GGMLType]) -> int:
     if node.op in ("MUL_MAT", "MUL_MAT_ID"):
         weights, x = node.src[0], node.src[1]
+        slots = n_threads * TILED_SLOT_BYTES if weights.type in tiled and weights.name not in repacked else 0
         to = vec_dot_type(weights.type)
         if x.type is to:
-            return 0
+            return slots
         n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
-        return n_elements // SIZES[to].block_size * SIZES[to].type_size
+        return slots + n_elements // SIZES[to].block_size * SIZES[to].type_size
     if node.op == "FLASH_ATTN_EXT":
         n_k, n_v, n_head = node.src[1].ne[0], node.src[2].ne[0], node.src[0].ne[2]
         prefill = FA_TILE_Q * (n_k + n_v) + FA_TILE_KV * (n_k + n_v) + 2 * FA_TILE_Q * FA_TILE_KV

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from ggufphys import host
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.alloc import allocate, touched_bytes
@@ -19,6 +20,7 @@ from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import HParams
 from ggufphys.memory.compute import build_graph
 from ggufphys.memory.terms import Term
+from ggufphys.memory.weights import repacked_tensors
 from ggufphys.params import ContextParams, Params, pad_ctx
 
 # Measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase "library");
@@ -61,7 +63,7 @@ def process_terms(
         ),
         *resident,
         _term("compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved"),
-        _term("kernels' scratch memory", work, "the largest operand converted for a matrix product"),
+        _term("kernels' scratch memory", work, "what the hungriest matrix product asks for"),
         _term("vocabulary", *_vocabulary(gguf)),
         _term("llama.cpp's code and bookkeeping", CODE_BYTES + BOOKKEEPING_BYTES, "measured once, Linux x86-64"),
     )
@@ -78,7 +80,10 @@ def _compute_touched(
         return plan.buffer_bytes, plan.buffer_bytes, 0
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
     actual = build_graph(gguf, h, rule, used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1))
-    return plan.buffer_bytes, touched_bytes(plan, actual), work_bytes(actual, params.n_threads or 1)
+    features = host.cpu_features()
+    repacked = frozenset(t.name for t in repacked_tensors(gguf, params, features))
+    work = work_bytes(actual, params.n_threads or 1, repacked=repacked, cpu_features=features)
+    return plan.buffer_bytes, touched_bytes(plan, actual), work
 
 
 def _vocabulary(gguf: GGUFFile) -> tuple[int, str]:

@@ -32,19 +32,26 @@ def weight_terms(gguf: GGUFFile, params: Params, cpu_features: frozenset[str]) -
     for tensor in gguf.tensors:
         if tensor.nbytes is None:
             raise GGUFError(f"{gguf.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
-    repacked = [t for t in gguf.tensors if params.use_extra_bufts and is_repacked(t, cpu_features)]
-    if params.use_extra_bufts and OUTPUT not in gguf.tensors_by_name:
-        repacked += _tied_output(gguf, cpu_features)
+    repacked = repacked_tensors(gguf, params, cpu_features)
     moved = {t.name for t in repacked if t.name != TOKEN_EMBD}
     plain = [t for t in gguf.tensors if t.name not in moved]
     terms = _mapped_terms(gguf, plain) if params.use_mmap else _allocated_terms(plain, "CPU")
     return (*terms, *_allocated_terms(repacked, "CPU_REPACK"))
 
 
-def _tied_output(gguf: GGUFFile, cpu_features: frozenset[str]) -> Sequence[TensorInfo]:
-    """The token embedding once more, when it is the output matrix too and that use prefers another layout."""
+def repacked_tensors(gguf: GGUFFile, params: Params, cpu_features: frozenset[str]) -> list[TensorInfo]:
+    """The tensors that the CPU backend keeps in a repacked layout.
+
+    A tied token embedding is among them when its use as the output matrix prefers that; its rows are looked up in the
+    plain layout, so it is then held twice.
+    """
+    if not params.use_extra_bufts:
+        return []
+    repacked = [t for t in gguf.tensors if is_repacked(t, cpu_features)]
     embedding = gguf.tensors_by_name.get(TOKEN_EMBD)
-    return [embedding] if embedding is not None and is_repacked(embedding, cpu_features, as_output=True) else []
+    if OUTPUT not in gguf.tensors_by_name and embedding is not None:
+        repacked += [embedding] if is_repacked(embedding, cpu_features, as_output=True) else []
+    return repacked
 
 
 def _mapped_terms(gguf: GGUFFile, tensors: Iterable[TensorInfo]) -> tuple[Term, ...]:

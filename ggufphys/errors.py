@@ -4,7 +4,8 @@ GGUFPhysError
 ├── GGUFError            the file is not a readable GGUF                 exit 3
 │   └── TruncatedError   ... because it ends too early
 ├── UnsupportedError     readable, but we have no answer for it (yet)    exit 4
-└── MissingExtraError    a subcommand's packages are not installed       exit 2
+├── MissingExtraError    a subcommand's packages are not installed       exit 2
+└── (other rooms')       EngineError, DeriveError, ...                   exit 1
 
 Parameters that llama.cpp would refuse raise ValueError with llama.cpp's reason (exit 2); OSError passes through
 (exit 3).

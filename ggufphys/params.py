@@ -109,6 +109,12 @@ def resolve(
         raise ValueError("n_ctx is 0 and the model does not say how long its context was in training")
     n_batch = min(n_ctx, params.n_batch) if causal_attn else params.n_batch
     n_ubatch = min(n_batch, params.n_ubatch or params.n_batch)
+    n_outputs_max = params.n_outputs_max or n_batch
+    if n_outputs_max < params.n_seq_max:
+        raise ValueError(
+            f"a batch of {n_batch} tokens (n_batch, or n_ctx if that is less) leaves room for {n_outputs_max} outputs, "
+            f"expected one for each of {params.n_seq_max} sequences: llama.cpp aborts otherwise"
+        )
     padded = pad_ctx(n_ctx)
     n_ctx_seq = padded if params.kv_unified else pad_ctx(padded // params.n_seq_max)
     type_v = CACHE_TYPES[params.type_v]
@@ -122,7 +128,7 @@ def resolve(
         n_batch=n_batch,
         n_ubatch=n_ubatch,
         n_seq_max=params.n_seq_max,
-        n_outputs_max=params.n_outputs_max or n_batch,
+        n_outputs_max=n_outputs_max,
         kv_unified=params.kv_unified,
         swa_full=params.swa_full,
         type_k=CACHE_TYPES[params.type_k],

@@ -61,7 +61,7 @@ def byte_tokens() -> tuple[str, ...]:
 
 def _words() -> Iterator[tuple[str, str]]:
     """Merges, each of two tokens that stand before it: a word without its last letter, and that letter."""
-    for length in range(1, 6):
+    for length in range(1, 5):
         for letters in product(LETTERS, repeat=length):
             stem, last = "".join(letters[:-1]), letters[-1]
             if stem:

@@ -66,5 +66,9 @@ def test_refused_for_the_model() -> None:
         resolve(Params(n_ctx=256, type_v="q8_0", flash_attn="off"), n_ctx_train=0)
     with pytest.raises(ValueError, match="does not use for this architecture"):
         resolve(Params(n_ctx=256, type_v="q8_0"), n_ctx_train=0, flash_attn_possible=False)
+    with pytest.raises(ValueError, match="room for 3 outputs, expected one for each of 4 sequences"):
+        resolve(Params(n_ctx=3, n_seq_max=4), n_ctx_train=0)
+    with pytest.raises(ValueError, match="a batch of 0 tokens"):
+        resolve(Params(n_ctx=256, n_batch=0, n_ubatch=1), n_ctx_train=0)
     with pytest.raises(ValueError, match="does not say how long"):
         resolve(Params(), n_ctx_train=0)

@@ -57,17 +57,9 @@ def check_context(params: Params, hparams: HParams) -> ContextParams:
     Raises:
         ValueError: llama.cpp would refuse the combination, or abort on it.
     """
-    if params.n_batch < 1:
-        raise ValueError("n_batch is 0, expected at least 1: llama.cpp aborts on a graph of no tokens")
     if params.n_threads > MAX_THREADS:
         raise ValueError(f"n_threads is {params.n_threads}, expected at most {MAX_THREADS} (GGML_MAX_N_THREADS)")
     resolved = resolve(params, n_ctx_train=hparams.n_ctx_train, causal_attn=hparams.causal_attn)
-    if resolved.n_outputs_max < resolved.n_seq_max:
-        # graph_reserve is asked for one output a sequence, the output buffer has n_outputs_max rows.
-        raise ValueError(
-            f"n_outputs_max is {resolved.n_outputs_max} (n_batch, and that at most n_ctx, unless given), expected at "
-            f"least n_seq_max = {resolved.n_seq_max}: llama.cpp aborts otherwise"
-        )
     block_size = SIZES[CACHE_TYPES[params.type_k]].block_size
     if not resolved.flash_attn and hparams.n_embd_head_k % block_size:
         # With flash attention llama_init_from_model checks this itself; without, ggml_row_size asserts.

@@ -89,9 +89,9 @@ def test_close_order(chain_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        (Params(n_ctx=300, n_batch=2, n_seq_max=4), "n_outputs_max is 2"),
-        (Params(n_ctx=3, n_seq_max=4), "n_outputs_max is 3"),
-        (Params(n_ctx=300, n_batch=0), "n_batch is 0"),
+        (Params(n_ctx=300, n_batch=2, n_seq_max=4), "room for 2 outputs"),
+        (Params(n_ctx=3, n_seq_max=4), "room for 3 outputs"),
+        (Params(n_ctx=300, n_batch=0), "a batch of 0 tokens"),
         (Params(n_ctx=300, n_threads=513), "at most 512"),
         (Params(n_ctx=300, type_v="q8_0", flash_attn="off"), "flash attention"),
     ],

@@ -184,10 +184,10 @@ def metadata_of(architecture: str, n_layer: int, n_head: int, n_head_kv: int, n_
 
 def soup(n_layer: int, n_expert: int, *, tied: bool, columns: Sequence[int]) -> list[TensorSpec]:
     """One tensor of every name, rows as long as `columns` says in turn."""
-    # what depends on depth does so by role: in deep models every eighth layer has all the names
+    # what depends on depth does so by role: in deep models few layers have all the names
     names = [*GLOBAL_NAMES]
     for layer in range(n_layer):
-        layer_names = LAYER_NAMES if n_layer < 16 or layer % 8 == 0 else LAYER_NAMES[:ROLES_END]
+        layer_names = LAYER_NAMES if n_layer < 16 or layer % 32 == 0 else LAYER_NAMES[:ROLES_END]
         names += [f"blk.{layer}.{name}" for name in layer_names]
     if not tied:
         names.append("output.weight")

@@ -1,0 +1,160 @@
+"""`ggufphys synth`: a GGUF file in a known model's shape, with random weights."""
+
+import argparse
+import errno
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tqdm import tqdm
+
+from bench.synth.replacing import write_sparse
+from ggufphys.plan.quantize import parse_file_type
+from ggufphys.synth.catalogue import Shape, shape_named, shapes
+from ggufphys.synth.plan import SynthPlan, plan_file, typed_tensors
+from ggufphys.units import format_bytes, format_count
+
+SCHEMA_VERSION: Final = 1
+LISTED_TYPE: Final = "Q4_K_M"
+EXIT_NO_ROOM: Final = 1
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument("shape", nargs="?", help="name of the shape, see --list")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it")
+    parser.add_argument("--type", default="Q4_K_M", help="file type by llama-quantize's name (default Q4_K_M)")
+    parser.add_argument("--sparse", action="store_true", help="header and a hole: full length, next to no disk")
+    parser.add_argument("--layers", type=int, metavar="N", help="only the first N layers")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same file (default 0)")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+    parser.add_argument("--list", action="store_true", help="list the shapes")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no report")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the arguments say; returns the exit code.
+
+    Raises:
+        ValueError: an unknown shape or file type, or a combination of arguments that makes no sense.
+        UnsupportedError: there is no tensor table for the shape.
+        OSError: the file cannot be written (but for a full disk, which is answered here).
+    """
+    if args.list:
+        sys.stdout.write(_list_json() if args.json else _list_text())
+        return 0
+    if args.shape is None:
+        raise ValueError("no shape given (--list shows them)")
+    if args.output is None:
+        raise ValueError("no file to write given (-o FILE)")
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}, expected 0 or more")
+    shape = shape_named(args.shape)
+    plan = plan_file(shape.cut(args.layers) if args.layers is not None else shape, parse_file_type(args.type))
+    path: Path = args.output
+    _check_target(path, force=args.force)
+    start = time.perf_counter()
+    try:
+        _write(plan, path, args)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ninterrupted: {path} was not written, and what was there of it is removed\n")
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+        sys.stderr.write(f"no room: {reason}\n{path} was not written, and what was there of it is removed\n")
+        return EXIT_NO_ROOM
+    seconds = time.perf_counter() - start
+    if args.json:
+        sys.stdout.write(_report_json(plan, path, args, seconds))
+    elif not args.quiet:
+        sys.stdout.write(_report_text(plan, path, args, seconds))
+    return 0
+
+
+def _check_target(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is not a folder: the file cannot be written there")
+    if path.exists() and not force:
+        raise ValueError(f"{path} exists (--force overwrites it)")
+
+
+def _write(plan: SynthPlan, path: Path, args: argparse.Namespace) -> None:
+    if args.sparse:
+        write_sparse(plan, path)
+        return
+    from bench.synth.write import write_file  # here, because numpy takes longer to import than a sparse file to write
+
+    hidden = args.json or args.quiet or not sys.stderr.isatty()
+    with tqdm(
+        total=plan.file_bytes, desc=path.name, unit="B", unit_scale=True, unit_divisor=1024, disable=hidden
+    ) as bar:
+        write_file(plan, path, seed=args.seed, progress=bar.update)
+
+
+def _report_text(plan: SynthPlan, path: Path, args: argparse.Namespace, seconds: float) -> str:
+    what = f"{plan.shape.name}, {plan.file_type}, {format_count(plan.n_params)} weights in {len(plan.tensors)} tensors"
+    if args.sparse:
+        return f"{path}: {what}, {format_bytes(plan.file_bytes)} long, all zeros (sparse)\n"
+    rate = format_bytes(int(plan.file_bytes / seconds))
+    return f"{path}: {what}, {format_bytes(plan.file_bytes)} in {seconds:.1f} s ({rate}/s)\n"
+
+
+def _report_json(plan: SynthPlan, path: Path, args: argparse.Namespace, seconds: float) -> str:
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "path": str(path),
+        "shape": plan.shape.name,
+        "architecture": plan.shape.architecture,
+        "file_type": plan.file_type,
+        "n_layer": plan.shape.n_layer,
+        "n_params": plan.n_params,
+        "n_tensors": len(plan.tensors),
+        "header_bytes": len(plan.header),
+        "file_bytes": plan.file_bytes,
+        "sparse": args.sparse,
+        "seed": args.seed,
+        "seconds": seconds,
+    }
+    return json.dumps(report, indent=2) + "\n"
+
+
+def _list_text() -> str:
+    lines = [f"{'shape':<20} {'architecture':<12} {'layers':>6} {'weights':>9} {LISTED_TYPE:>11}  source"]
+    for shape in shapes().values():
+        n_params, nbytes = _weight(shape)
+        size = format_bytes(nbytes)
+        lines.append(
+            f"{shape.name:<20} {shape.architecture:<12} {shape.n_layer:>6} {format_count(n_params):>9} {size:>11}"
+            f"  {shape.source}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _list_json() -> str:
+    rows = []
+    for shape in shapes().values():
+        n_params, nbytes = _weight(shape)
+        rows.append(
+            {
+                "name": shape.name,
+                "architecture": shape.architecture,
+                "n_layer": shape.n_layer,
+                "n_params": n_params,
+                "tensor_bytes": {LISTED_TYPE: nbytes},
+                "source": shape.source,
+            }
+        )
+    return json.dumps({"schema_version": SCHEMA_VERSION, "shapes": rows}, indent=2) + "\n"
+
+
+def _weight(shape: Shape) -> tuple[int, int]:
+    tensors = typed_tensors(shape, LISTED_TYPE)
+    return sum(t.n_elements for t in tensors), sum(t.nbytes for t in tensors)

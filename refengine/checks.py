@@ -5,7 +5,7 @@ A type that gets a kernel in `dequant.FORMATS` is checked here from then on.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -138,8 +138,10 @@ def _type_rows(model: GGUFFile, tensors: Sequence[TensorInfo], share: float, pro
                 progress(sample.raw.nbytes)
 
     if present:
-        source = _count([tensor for tensor, _ in present]) + (", sampled" if share < 1 else "")
-        yield compare(ggml_type, source, samples(), REFERENCES)
+        source = _count([tensor for tensor, _ in present])
+        row = compare(ggml_type, source, samples(), REFERENCES)
+        whole = row.n_weights == sum(tensor.n_elements for tensor, _ in present)
+        yield row if whole else replace(row, source=f"{source}, sampled")
     if missing:
         yield Row(type=type_name, source=_count(missing), verdict=Verdict.MISSING, note=note)
 

@@ -79,7 +79,7 @@ def difference(ours: F32, theirs: F32, sample: Sample, block_size: int) -> Diffe
         n_different=len(indices),
         max_abs=max_abs,
         first=f"{sample.name}, block {sample.first_block + first // block_size}, weight {first % block_size}: "
-        f"{a[0]} here, {b[0]} there",
+        f"{a[0]!s} here, {b[0]!s} there",
     )
 
 

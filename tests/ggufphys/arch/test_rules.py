@@ -1,0 +1,159 @@
+"""Which layers have a window and how wide it is, for each kind of rule; and what must hold of the table."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ggufphys
+from ggufphys import GGUFError, Params, UnsupportedError, open_gguf
+from ggufphys.arch import RULES, FullKV, WindowKV, rule_for
+from ggufphys.gguf.writer import WriteValue
+from ggufphys.hparams import HParams, read_hparams
+from ggufphys.memory.context import context_terms
+from ggufphys.params import resolve
+from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
+
+
+def hparams(tmp_path: Path, arch: str = "llama", **keys: WriteValue) -> HParams:
+    """The hyperparameters of a file with these keys."""
+    path = write_model(tmp_path / f"{arch}.gguf", llama_metadata(arch, **keys), llama_tensors())
+    with open_gguf(path) as gguf:
+        return read_hparams(gguf)
+
+
+def windows(h: HParams) -> str:
+    """`w` for each layer with a window, `F` for each without."""
+    return "".join("w" if isinstance(layer[0], WindowKV) else "F" for layer in rule_for(h.arch).layers(h))
+
+
+def window_size(h: HParams) -> int:
+    """The size of the first window."""
+    return next(c.n_swa for layer in rule_for(h.arch).layers(h) for c in layer if isinstance(c, WindowKV))
+
+
+@pytest.mark.parametrize(
+    ("arch", "keys", "pattern"),
+    [
+        ("llama", {"attention__sliding_window": 64}, "FFFFFFFF"),
+        ("phi3", {"attention__sliding_window": 64}, "FFFFFFFF"),
+        ("gemma3", {"attention__sliding_window": 64}, "wwwwwFww"),
+        ("gemma3", {"attention__sliding_window": 0}, "FFFFFFFF"),
+        ("gemma3", {}, "FFFFFFFF"),
+        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 3}, "wwFwwFww"),
+        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": [True] * 3}, "wwwFFFFF"),
+        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 0}, "wwwwwwww"),
+        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 1}, "FFFFFFFF"),
+        ("gemma2", {}, "wFwFwFwF"),
+        ("cohere2moe", {"attention__sliding_window": 64}, "FwwwFwww"),
+        (
+            "step35",
+            {"attention__sliding_window": 64, "attention__sliding_window_pattern": [False, True] * 4},
+            "FwFwFwFw",
+        ),
+        ("exaone4", {"attention__sliding_window": 64}, "FFFFFFFF"),
+        ("smallthinker", {"attention__sliding_window": 64}, "FwwwFwww"),
+        ("llama4", {}, "wwwFwwwF"),
+        ("llama4", {"attention__sliding_window": 0}, "FFFFFFFF"),
+    ],
+)
+def test_patterns(tmp_path: Path, arch: str, keys: dict[str, WriteValue], pattern: str) -> None:
+    """Windows fall where llama.cpp puts them: by the file's flags, its period, or the source's."""
+    assert windows(hparams(tmp_path, arch, block_count=8, **keys)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("arch", "keys", "n_swa"),
+    [
+        ("gemma3", {"attention__sliding_window": 64}, 64),
+        ("gemma2", {}, 4096),
+        ("gemma2", {"attention__sliding_window": 64}, 64),
+        ("exaone4", {"block_count": 64}, 4096),
+        ("exaone4", {"block_count": 64, "attention__sliding_window": 64}, 64),
+        ("smallthinker", {"attention__sliding_window": 64}, 4096),
+        ("llama4", {"attention__sliding_window": 64}, 8192),
+    ],
+)
+def test_sizes(tmp_path: Path, arch: str, keys: dict[str, WriteValue], n_swa: int) -> None:
+    """A window's size is the file's, the source's default, or what the source insists on."""
+    assert window_size(hparams(tmp_path, arch, **keys)) == n_swa
+
+
+@pytest.mark.parametrize(
+    ("arch", "keys", "message"),
+    [
+        ("gpt-oss", {}, "attention.sliding_window' is missing"),
+        ("step35", {"attention__sliding_window": 64}, "must be an array with a flag for each layer"),
+    ],
+)
+def test_required_keys(tmp_path: Path, arch: str, keys: dict[str, WriteValue], message: str) -> None:
+    """A key that llama.cpp requires is named when it is missing."""
+    h = hparams(tmp_path, arch, **keys)
+    with pytest.raises(GGUFError, match=message):
+        rule_for(arch).layers(h)
+
+
+def test_prediction_heads_keep_nothing(tmp_path: Path) -> None:
+    """Layers of the next-token-prediction head have no cache in an ordinary context."""
+    h = hparams(tmp_path, "glm4moe", block_count=5, nextn_predict_layers=1)
+
+    assert (h.n_layer, h.n_layer_all) == (4, 5)
+    assert windows(h) == "FFFF"
+
+
+def test_heads_by_layer(tmp_path: Path) -> None:
+    """Per-layer head counts give per-layer widths; without flash attention V is padded to the widest."""
+    h = hparams(tmp_path, "openelm", block_count=3, attention__head_count=[4, 4, 8], attention__head_count_kv=[1, 2, 4])
+    layers = rule_for("openelm").layers(h)
+    on, off = (resolve(Params(n_ctx=256, flash_attn=fa), n_ctx_train=256) for fa in ("on", "off"))  # type: ignore[arg-type]
+
+    assert [layer[0] for layer in layers] == [FullKV(n_embd_k_gqa=64 * n, n_embd_v_gqa=64 * n) for n in (1, 2, 4)]
+    assert sum(t.nbytes for t in context_terms(h, rule_for("openelm"), on)) == 256 * 2 * 64 * (7 + 7)
+    assert sum(t.nbytes for t in context_terms(h, rule_for("openelm"), off)) == 256 * 2 * 64 * (7 + 3 * 4)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"block_count": 0}, "block_count is 0, expected 1 to 512"),
+        ({"block_count": 513}, "block_count is 513"),
+        ({"block_count": "two"}, "'llama.block_count' is 'two', expected an integer"),
+        ({"nextn_predict_layers": 3}, "nextn_predict_layers is 3, expected 0 to 2"),
+        ({"attention.head_count": [4]}, "has 1 entries, expected 2"),
+        ({"attention.head_count": ["a", "b"]}, "is an array of STRING, expected integers"),
+    ],
+)
+def test_malformed_hyperparameters(tmp_path: Path, keys: dict[str, WriteValue], message: str) -> None:
+    """Keys that are out of range, of the wrong type or length are named with what they hold."""
+    with pytest.raises(GGUFError, match=message):
+        hparams(tmp_path, **keys)
+
+
+def test_unknown_architecture() -> None:
+    """No row, no answer."""
+    with pytest.raises(UnsupportedError, match="architecture 'llama5' has no memory rule yet"):
+        rule_for("llama5")
+
+
+def test_every_row_has_a_source() -> None:
+    """Each row names the file of llama.cpp that it was derived from."""
+    assert all(re.search(r"\.cpp\b", rule.source) for rule in RULES.values())
+
+
+def test_architectures_are_told_apart_in_one_place() -> None:
+    """No code outside arch/ and the graph's model files asks which architecture it has."""
+    root = Path(ggufphys.__file__).parent
+    asking = re.compile(r"\barch(itecture)?\s*(==|!=|in\b)")
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in root.rglob("*.py")
+        if path.parts[-2] not in ("arch", "models", "plan", "synth")
+        for line in path.read_text().splitlines()
+        if asking.search(line) and not line.lstrip().startswith("#")
+    ]
+
+    assert found == [
+        'gguf/file.py: if declared in ("mmproj", "clip-vision") or self.architecture == "clip":',
+        'gguf/file.py: if self.architecture == "controlvector":',
+        'memory/compute.py: return "exact" if arch in MODELS else "estimate"',
+    ]

@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from bench.synth.replacing import write_sparse
 from ggufphys.plan.quantize import parse_file_type
+from ggufphys.report import dumps, table
 from ggufphys.synth.catalogue import Shape, shape_named, shapes
 from ggufphys.synth.plan import SynthPlan, plan_file, typed_tensors
 from ggufphys.units import format_bytes, format_count
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         OSError: the file cannot be written (but for a full disk, which is answered here).
     """
     if args.list:
-        sys.stdout.write(_list_json() if args.json else _list_text())
+        print(_list_json() if args.json else _list_text())
         return 0
     if args.shape is None:
         raise ValueError("no shape given (--list shows them)")
@@ -61,19 +61,19 @@ def run(args: argparse.Namespace) -> int:
     try:
         _write(plan, path, args)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\ninterrupted: {path} was not written, and what was there of it is removed\n")
+        print(f"\ninterrupted: {path} was not written, no part of it is left", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-        sys.stderr.write(f"no room: {reason}\n{path} was not written, and what was there of it is removed\n")
+        print(f"no room: {reason}\n{path} was not written, no part of it is left", file=sys.stderr)
         return EXIT_NO_ROOM
     seconds = time.perf_counter() - start
     if args.json:
-        sys.stdout.write(_report_json(plan, path, args, seconds))
+        print(_report_json(plan, path, args, seconds))
     elif not args.quiet:
-        sys.stdout.write(_report_text(plan, path, args, seconds))
+        print(_report_text(plan, path, args, seconds))
     return 0
 
 
@@ -102,9 +102,9 @@ def _write(plan: SynthPlan, path: Path, args: argparse.Namespace) -> None:
 def _report_text(plan: SynthPlan, path: Path, args: argparse.Namespace, seconds: float) -> str:
     what = f"{plan.shape.name}, {plan.file_type}, {format_count(plan.n_params)} weights in {len(plan.tensors)} tensors"
     if args.sparse:
-        return f"{path}: {what}, {format_bytes(plan.file_bytes)} long, all zeros (sparse)\n"
+        return f"{path}: {what}, {format_bytes(plan.file_bytes)} long, all zeros (sparse)"
     rate = format_bytes(int(plan.file_bytes / seconds))
-    return f"{path}: {what}, {format_bytes(plan.file_bytes)} in {seconds:.1f} s ({rate}/s)\n"
+    return f"{path}: {what}, {format_bytes(plan.file_bytes)} in {seconds:.1f} s ({rate}/s)"
 
 
 def _report_json(plan: SynthPlan, path: Path, args: argparse.Namespace, seconds: float) -> str:
@@ -123,36 +123,26 @@ def _report_json(plan: SynthPlan, path: Path, args: argparse.Namespace, seconds:
         "seed": args.seed,
         "seconds": seconds,
     }
-    return json.dumps(report, indent=2) + "\n"
+    return dumps(report)
 
 
 def _list_text() -> str:
-    lines = [f"{'shape':<20} {'architecture':<12} {'layers':>6} {'weights':>9} {LISTED_TYPE:>11}  source"]
+    header = ("shape", "architecture", "layers", "weights", LISTED_TYPE, "source")
+    rows = []
     for shape in shapes().values():
         n_params, nbytes = _weight(shape)
-        size = format_bytes(nbytes)
-        lines.append(
-            f"{shape.name:<20} {shape.architecture:<12} {shape.n_layer:>6} {format_count(n_params):>9} {size:>11}"
-            f"  {shape.source}"
-        )
-    return "\n".join(lines) + "\n"
+        numbers = (str(shape.n_layer), format_count(n_params), format_bytes(nbytes))
+        rows.append((shape.name, shape.architecture, *numbers, shape.source))
+    return "\n".join(table(header, rows, right=(2, 3, 4)))
 
 
 def _list_json() -> str:
     rows = []
     for shape in shapes().values():
         n_params, nbytes = _weight(shape)
-        rows.append(
-            {
-                "name": shape.name,
-                "architecture": shape.architecture,
-                "n_layer": shape.n_layer,
-                "n_params": n_params,
-                "tensor_bytes": {LISTED_TYPE: nbytes},
-                "source": shape.source,
-            }
-        )
-    return json.dumps({"schema_version": SCHEMA_VERSION, "shapes": rows}, indent=2) + "\n"
+        row = {"name": shape.name, "architecture": shape.architecture, "n_layer": shape.n_layer, "n_params": n_params}
+        rows.append({**row, "tensor_bytes": {LISTED_TYPE: nbytes}, "source": shape.source})
+    return dumps({"schema_version": SCHEMA_VERSION, "shapes": rows})
 
 
 def _weight(shape: Shape) -> tuple[int, int]:

@@ -139,7 +139,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     """The list has a line a shape, and its JSON a row a shape."""
     assert main(["synth", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(shapes())
+    assert [line.split()[0] for line in lines[2:]] == list(shapes())
     assert main(["synth", "--list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["shapes"]
     assert [row["name"] for row in rows] == list(shapes())

@@ -57,4 +57,4 @@ def write_model(path: Path, metadata: dict[str, WriteValue], tensors: list[Tenso
 
 def tiny_llama(path: Path, **overrides: WriteValue) -> Path:
     """A whole two-layer llama."""
-    return write_model(path, llama_metadata(**overrides), llama_tensors())
+    return write_model(path, llama_metadata("llama", **overrides), llama_tensors())

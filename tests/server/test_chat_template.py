@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from tests.server.fake_engine import INFO
 USER = {"role": "user", "content": "<a> & b"}
 
 
-def render(template: str, *messages: dict[str, object], adds_bos: bool = True, **variables: object) -> str:
+def render(template: str, *messages: Mapping[str, object], adds_bos: bool = True, **variables: object) -> str:
     info = replace(INFO, chat_template=template, adds_bos=adds_bos)
     return ChatTemplate.of(info).render(list(messages or (USER,)), variables)
 

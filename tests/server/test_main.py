@@ -132,7 +132,8 @@ def test_second_signal(chain_path: Path) -> None:
 @POSIX
 def test_signals() -> None:
     """The first signal is noted, the second quits with its number; the handlers of before come back."""
-    before, quits = signal.getsignal(signal.SIGTERM), []
+    before = signal.getsignal(signal.SIGTERM)
+    quits: list[int] = []
     with Signals(quits.append) as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received.wait(TIMEOUT_S)

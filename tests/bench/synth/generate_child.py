@@ -17,7 +17,7 @@ import llama_cpp  # noqa: E402
 log: list[str] = []
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def keep(level: int, text: bytes, user_data: object) -> None:
     """Collect what llama.cpp prints."""
     log.append(text.decode(errors="replace"))

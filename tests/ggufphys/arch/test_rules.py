@@ -105,7 +105,8 @@ def test_heads_by_layer(tmp_path: Path) -> None:
     """Per-layer head counts give per-layer widths; without flash attention V is padded to the widest."""
     h = hparams(tmp_path, "openelm", block_count=3, attention__head_count=[4, 4, 8], attention__head_count_kv=[1, 2, 4])
     layers = rule_for("openelm").layers(h)
-    on, off = (resolve(Params(n_ctx=256, flash_attn=fa), n_ctx_train=256) for fa in ("on", "off"))  # type: ignore[arg-type]
+    on = resolve(Params(n_ctx=256, flash_attn="on"), n_ctx_train=256)
+    off = resolve(Params(n_ctx=256, flash_attn="off"), n_ctx_train=256)
 
     assert [layer[0] for layer in layers] == [FullKV(n_embd_k_gqa=64 * n, n_embd_v_gqa=64 * n) for n in (1, 2, 4)]
     assert sum(t.nbytes for t in context_terms(h, rule_for("openelm"), on)) == 256 * 2 * 64 * (7 + 7)
@@ -126,7 +127,7 @@ def test_heads_by_layer(tmp_path: Path) -> None:
 def test_malformed_hyperparameters(tmp_path: Path, keys: dict[str, WriteValue], message: str) -> None:
     """Keys that are out of range, of the wrong type or length are named with what they hold."""
     with pytest.raises(GGUFError, match=message):
-        hparams(tmp_path, **keys)
+        hparams(tmp_path, "llama", **keys)
 
 
 def test_unknown_architecture() -> None:

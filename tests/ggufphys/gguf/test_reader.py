@@ -200,14 +200,14 @@ def test_wrong_type_of_key() -> None:
         path = Path(folder) / "file.gguf"
         path.write_bytes(tiny())
         with open_gguf(path) as gguf:
-            for get, default, key in (
-                (gguf.get_int, 0, "general.name"),
-                (gguf.get_str, "", "a.f32"),
-                (gguf.get_bool, False, "a.i32"),
-                (gguf.get_float, 0.0, "a.bool"),
+            for key, get in (
+                ("general.name", lambda key: gguf.get_int(key, 0)),
+                ("a.f32", lambda key: gguf.get_str(key, "")),
+                ("a.i32", lambda key: gguf.get_bool(key, False)),
+                ("a.bool", lambda key: gguf.get_float(key, 0.0)),
             ):
                 with pytest.raises(GGUFError, match=f"key '{key}' is .*, expected"):
-                    get(key, default)  # type: ignore[operator]
+                    get(key)
             with pytest.raises(GGUFError, match="expected an array"):
                 gguf.get_array("a.i32")
 

@@ -20,7 +20,7 @@ LINE = re.compile(r"\[ *\d+/ *\d+\] (\S+) +- \[.*?\], type = +(\S+), size = .*?(
 log: list[str] = []
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def keep(level: int, text: bytes, user_data: object) -> None:
     """Collect what llama.cpp prints."""
     log.append(text.decode(errors="replace"))

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tests.server.chain_model import EOS, byte_token, successors
 
 
 @pytest.fixture(scope="module")
-def model(chain_path: Path) -> Model:
+def model(chain_path: Path) -> Iterator[Model]:
     with load_model(chain_path, Params()) as model:
         yield model
 
@@ -65,7 +66,12 @@ def test_log_tells_sizes(model: Model) -> None:
 def test_progress(chain_path: Path) -> None:
     """Progress rises to 1; returning False cancels; an exception of the callback comes out of the call."""
     seen: list[float] = []
-    load_model(chain_path, Params(), progress=lambda fraction: seen.append(fraction) is None).close()
+
+    def watch(fraction: float) -> bool:
+        seen.append(fraction)
+        return True
+
+    load_model(chain_path, Params(), progress=watch).close()
 
     assert seen == sorted(seen)
     assert seen[-1] == 1.0

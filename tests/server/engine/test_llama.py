@@ -342,11 +342,11 @@ def test_close_while_loading(chain_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("server.engine.llama.system_info", slow_info)
     engine = LlamaEngine(chain_path, Params())
     entered.wait(TIMEOUT_S)
-    assert engine.status is EngineStatus.LOADING
+    before = engine.status
     closer = threading.Thread(target=engine.close)
     closer.start()
     wait_for(engine._closing.is_set)
     proceed.set()
     closer.join(TIMEOUT_S)
 
-    assert engine.status is EngineStatus.CLOSED
+    assert (before, engine.status) == (EngineStatus.LOADING, EngineStatus.CLOSED)

@@ -74,7 +74,8 @@ def test_stop_of_several_bytes() -> None:
 )
 def test_pieces_do_not_matter(text: str, stop: list[str], cuts: list[int]) -> None:
     """However the bytes are cut into tokens, what is shown is the text up to where a stop string first completes."""
-    raw, pieces, at = text.encode(), [], 0
+    raw, at = text.encode(), 0
+    pieces: list[bytes] = []
     while at < len(raw):
         n = cuts[len(pieces) % len(cuts)]
         pieces.append(raw[at : at + n])

@@ -6,7 +6,6 @@ crashes it takes only the child with it.
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from ggufphys import llama_env
+from ggufphys.children import describe, died, environment, module_command
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import open_gguf
@@ -84,17 +83,13 @@ def _make(source: Path, target: Path, file_type: str) -> None:
 
 
 def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:
-    # The packages' own folder goes first on the child's path: the caller's need not be inherited (pytest extends it).
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**llama_env.ENVIRONMENT, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-P", "-m", "bench.derive", str(source), str(target), file_type]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    command = module_command("bench.derive", str(source), str(target), file_type)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0 and target.stat().st_size > 0:
         return
-    code = done.returncode
-    end = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    how = f"{'died by' if died(done.returncode) else 'ended with'} {describe(done.returncode)}"
     said = "\n".join(done.stderr.strip().splitlines()[-5:])
-    raise DeriveError(f"llama.cpp's quantiser {end} while making {file_type} of {source}; its last lines:\n{said}")
+    raise DeriveError(f"llama.cpp's quantiser {how} while making {file_type} of {source}; its last lines:\n{said}")
 
 
 def _quantize(source: str, target: str, file_type: str) -> int:

@@ -4,10 +4,7 @@ Whatever happens in the child, a crash of llama.cpp included, this process lives
 """
 
 import json
-import os
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from typing import Any, Final
 import psutil
 
 from bench.sample import MemorySample, sample
-from ggufphys import llama_env
+from ggufphys.children import describe, died, environment, module_command
 
 PHASES: Final = ("interpreter", "library", "weights", "context", "prefill", "decode")
 
@@ -58,7 +55,7 @@ class ChildResult:
 
 def child_command(config: dict[str, Any]) -> list[str]:
     """The command line of the measured child."""
-    return [sys.executable, "-P", "-m", "bench.child", json.dumps(config)]
+    return module_command("bench.child", json.dumps(config))
 
 
 def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) -> ChildResult:
@@ -72,7 +69,7 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**llama_env.ENVIRONMENT, **os.environ},
+        env=environment(),
         start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
     ) as child:
         stderr: list[str] = []
@@ -86,7 +83,9 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
             child.kill()
             raise
         drain.join(timeout=5)
-    return ChildResult(exit=_exit(code), phases=tuple(phases), error=error, stderr="".join(stderr)[-4000:])
+    return ChildResult(
+        exit=describe(code) if died(code) else code, phases=tuple(phases), error=error, stderr="".join(stderr)[-4000:]
+    )
 
 
 def _follow(child: "subprocess.Popen[str]", on_event: OnEvent) -> tuple[list[Phase], dict[str, Any] | None]:
@@ -117,12 +116,3 @@ def _decode(line: str) -> dict[str, Any]:
     except ValueError:
         event = None
     return event if isinstance(event, dict) else {"text": line}
-
-
-def _exit(code: int) -> int | str:
-    if code >= 0:
-        return code
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

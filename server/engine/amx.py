@@ -5,22 +5,18 @@ Weights reach those kernels through extra buffers only, so without these the mod
 good one from a bad one: a child process tries.
 """
 
-import os
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
+from ggufphys.children import describe, died, environment, module_command
 from ggufphys.params import Params
 
 TIMEOUT_S: Final = 60.0
-PROBE: Final = ("-m", "server.engine.amx_probe")
+PROBE: Final = module_command("server.engine.amx_probe")
 _COMPILED_IN: Final = re.compile(r"\bAMX_INT8 = 1\b")
-_WINDOWS_FAULT: Final = 0xC0000000  # NTSTATUS of severity error: what a process dead by an exception leaves
 
 Probe = Callable[[], int | None]
 """Runs the trial; the child's exit status as subprocess gives it, None when it did not end in time."""
@@ -37,7 +33,10 @@ def guard(params: Params, *, info: str, probe: Probe | None = None) -> tuple[Par
     if status == 0:
         return params, ""
     if status is not None and not died(status):
-        return params, f"could not try llama.cpp's AMX kernels (the trial exited with {status}); going on with them"
+        return (
+            params,
+            f"could not try llama.cpp's AMX kernels (the trial ended with {describe(status)}); going on with them",
+        )
     how = "hung" if status is None else f"died ({describe(status)})"
     return replace(params, use_extra_bufts=False), (
         f"llama.cpp's AMX kernels {how} in a trial run, so weights are not repacked (as with --no-repack); "
@@ -45,27 +44,12 @@ def guard(params: Params, *, info: str, probe: Probe | None = None) -> tuple[Par
     )
 
 
-def died(status: int) -> bool:
-    """Whether the process was ended by a signal (or a Windows exception), not by its own exit."""
-    return status < 0 or status >= _WINDOWS_FAULT
-
-
-def describe(status: int) -> str:
-    """The signal's name for a negative status: `-11` gives `SIGSEGV`."""
-    if status < 0 and -status in set(signal.Signals):
-        return signal.Signals(-status).name
-    return hex(status) if status >= _WINDOWS_FAULT else f"signal {-status}"
-
-
 def run_probe(timeout_s: float = TIMEOUT_S) -> int | None:
     """Run the trial (`PROBE`) in a child process and wait for its end."""
-    # The child must find the packages where this process found them, whatever its working directory.
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     try:
         done = subprocess.run(
-            [sys.executable, *PROBE],
-            env={**os.environ, "PYTHONPATH": path},
+            PROBE,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

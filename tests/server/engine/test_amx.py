@@ -47,7 +47,7 @@ def test_trial_that_says_nothing() -> None:
     params, warning = amx.guard(Params(), info=WITH_AMX, probe=lambda: 1)
 
     assert params == Params()
-    assert "exited with 1" in warning
+    assert "ended with code 1" in warning
 
 
 def test_the_trial_itself() -> None:
@@ -58,7 +58,8 @@ def test_the_trial_itself() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_trial_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that really dies by a signal is seen as dead."""
-    monkeypatch.setattr(amx, "PROBE", ("-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(amx, "PROBE", [sys.executable, "-c", script])
     status = amx.run_probe()
 
     assert status == -signal.SIGSEGV
@@ -68,6 +69,6 @@ def test_trial_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_trial_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that does not end is ended."""
-    monkeypatch.setattr(amx, "PROBE", ("-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr(amx, "PROBE", [sys.executable, "-c", "import time; time.sleep(60)"])
 
     assert amx.run_probe(timeout_s=0.2) is None

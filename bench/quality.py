@@ -5,13 +5,11 @@ its frequencies are those of the very tokens it is judged on, so no context-free
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from tqdm import tqdm
@@ -19,8 +17,7 @@ from tqdm import tqdm
 from bench.corpus import held_out
 from bench.derive import FILE_TYPE_IDS, derived
 from bench.perplexity import Scorer, Tokens
-
-SCHEMA_VERSION: Final = 1
+from ggufphys.report import SCHEMA_VERSION, dumps, table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +56,7 @@ def unigram_perplexity(tokens: Tokens) -> float:
         ValueError: there are no tokens.
     """
     if not len(tokens):
-        raise ValueError("no tokens to take frequencies of")
+        raise ValueError("no tokens to judge: expected texts that are not empty")
     counts = np.bincount(tokens)
     frequencies = counts[counts > 0] / len(tokens)
     return float(np.exp(-(frequencies * np.log(frequencies)).sum()))
@@ -92,7 +89,7 @@ def measure(
         n_bytes_max: read no more text than this; `None` reads everything.
 
     Raises:
-        GGUFError, ScoreError: the model can't be read or run.
+        GGUFError, UnsupportedError, EngineError: the model can't be read or run.
         ValueError: the texts hold nothing to judge.
     """
     began = time.perf_counter()
@@ -155,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.json:
         document = {"schema_version": SCHEMA_VERSION, "results": [asdict(result) for result in results]}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(dumps(document) + "\n")
     else:
         sys.stdout.write(_table(results))
     return int(args.max_ratio is not None and any(result.ratio > args.max_ratio for result in results))
@@ -172,16 +169,18 @@ def _read(paths: Sequence[Path]) -> list[str]:
 
 
 def _table(results: Sequence[Quality]) -> str:
-    first = results[0]
-    width = max(len(result.model) for result in results)
-    lines = [
-        f"{first.n_documents} documents, {first.text_bytes:,} bytes",
-        f"{'model':{width}}  {'file bytes':>14}  {'tokens':>9}  {'perplexity':>10}  {'unigram':>9}  {'ratio':>7}"
-        f"  {'bits/byte':>9}",
+    rows = [
+        (
+            result.model,
+            f"{result.file_bytes:,}",
+            f"{result.n_tokens:,}",
+            f"{result.perplexity:.3f}",
+            f"{result.unigram_perplexity:.1f}",
+            f"{result.ratio:.4f}",
+            f"{result.bits_per_byte:.4f}",
+        )
+        for result in results
     ]
-    lines += [
-        f"{r.model:{width}}  {r.file_bytes:14,}  {r.n_tokens:9,}  {r.perplexity:10.3f}  {r.unigram_perplexity:9.1f}"
-        f"  {r.ratio:7.4f}  {r.bits_per_byte:9.4f}"
-        for r in results
-    ]
-    return "\n".join(lines) + "\n"
+    header = ("model", "file bytes", "tokens", "perplexity", "unigram", "ratio", "bits/byte")
+    read = f"{results[0].n_documents} documents, {results[0].text_bytes:,} bytes"
+    return "\n".join([read, "", *table(header, rows, right=range(1, len(header)))]) + "\n"

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"exit 1 unless model and context are exact and the process within {PROCESS_TOLERANCE:.0%}%",
     )
     add_run_arguments(parser)
-    parser.set_defaults(ctx_size=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
+    parser.set_defaults(n_ctx=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,15 +4,22 @@ Names and defaults are llama.cpp's. `Params` is what the user asks for; `resolve
 Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, llama_init_from_model; include/llama.h.
 """
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from math import isfinite
+from typing import Any, Final, Literal, Self, get_args
 
 from ggufphys.gguf.ggml_types import GGMLType
 
 FlashAttn = Literal["auto", "on", "off"]
+SplitMode = Literal["none", "layer", "row", "tensor"]
 
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
+MAX_DEVICES: Final = 16  # llama_max_devices
+HOST: Final = "Host"  # our name for main memory, where several of llama.cpp's buffer types lie
+CPU_BUFFER: Final = "CPU"  # llama.cpp's name for it in --override-tensor
 
 # llama.cpp 0c1e570 common/arg.cpp, kv_cache_types
 CACHE_TYPES: Final[dict[str, GGMLType]] = {
@@ -29,8 +36,45 @@ CACHE_TYPES: Final[dict[str, GGMLType]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device that llama.cpp may put layers on, by its name for the device's buffers: CUDA0, MTL0, RPC0[host:port].
+
+    `memory_bytes` is what is free on it, 0 when unknown; layers are divided by it when no tensor_split is given.
+    """
+
+    name: str
+    memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (HOST, CPU_BUFFER):
+            raise ValueError(f"a device is named {self.name!r}, expected llama.cpp's name for it, such as CUDA0")
+        if self.memory_bytes < 0:
+            raise ValueError(f"device {self.name} has memory_bytes {self.memory_bytes}, expected 0 or more")
+
+    @property
+    def endpoint(self) -> str:
+        """The `host:port` of an RPC server's device; empty for others."""
+        match = _RPC_NAME.fullmatch(self.name)
+        return match[1] if match else ""
+
+
+_RPC_NAME: Final = re.compile(r"RPC\d+\[(.+)\]")
+
+
+def rpc_device(endpoint: str, memory_bytes: int = 0, *, index: int = 0) -> Device:
+    """The device `index` of the RPC server at `endpoint`, under llama.cpp's name for its buffers."""
+    return Device(name=f"RPC{index}[{endpoint}]", memory_bytes=memory_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """What llama.cpp is asked for. `n_ctx=0` means the length the model was trained on, `n_outputs_max=0` n_batch."""
+    """What llama.cpp is asked for. `n_ctx=0` means the length the model was trained on, `n_outputs_max=0` n_batch.
+
+    Without `devices` everything lies on the host, whatever n_gpu_layers says. `n_gpu_layers` counts from the output
+    layer down; any negative number means all. `override_tensor` holds pairs of a pattern, searched in tensors' names,
+    and a buffer: "CPU" or a device's name; the first match decides, before `n_cpu_moe`, the number of layers whose
+    experts stay on the CPU.
+    """
 
     n_ctx: int = 0
     n_batch: int = 2048
@@ -45,8 +89,20 @@ class Params:
     use_mmap: bool = True
     use_extra_bufts: bool = True  # repacked weights (CPU_REPACK, AMX); --no-repack turns it off
     n_threads: int = 0  # 0: one for each physical core
+    devices: tuple[Device, ...] = ()
+    n_gpu_layers: int = -1
+    split_mode: SplitMode = "layer"
+    tensor_split: tuple[float, ...] = ()  # proportions in the order of devices; empty or all zero: by memory_bytes
+    main_gpu: int = 0
+    offload_kqv: bool = True
+    override_tensor: tuple[tuple[str, str], ...] = ()
+    n_cpu_moe: int = 0
+    no_host: bool = False  # no pinned host buffers (CUDA_Host), so that repacked weights are considered again
 
     def __post_init__(self) -> None:
+        for name in ("devices", "tensor_split"):  # lists are welcome too
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "override_tensor", tuple((p, b) for p, b in self.override_tensor))
         for name in ("type_k", "type_v"):
             if getattr(self, name) not in CACHE_TYPES:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
@@ -64,6 +120,50 @@ class Params:
                 f"n_outputs_max is {self.n_outputs_max}, expected at least n_seq_max = {self.n_seq_max}: "
                 "llama.cpp aborts otherwise"
             )
+        for complaint in _device_complaints(self):
+            raise ValueError(complaint)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict` after a journey through JSON.
+
+        Raises:
+            ValueError: a value that llama.cpp would refuse.
+        """
+        return cls(**{**fields, "devices": tuple(Device(**d) for d in fields.get("devices", ()))})
+
+
+def _device_complaints(p: Params) -> Iterator[str]:
+    """What llama.cpp would refuse about devices, each as a sentence.
+
+    Source: llama.cpp 0c1e570 common/arg.cpp, parse_tensor_buffer_overrides, --tensor-split; src/llama.cpp,
+    llama_prepare_model_devices; src/llama-model.cpp, make_gpu_buft_list.
+    """
+    names = [device.name for device in p.devices]
+    if len(names) > MAX_DEVICES:
+        yield f"{len(names)} devices, expected at most {MAX_DEVICES} (llama_max_devices)"
+    if len(set(names)) < len(names):
+        yield f"devices {', '.join(names)}: each may be named once"
+    if p.split_mode not in get_args(SplitMode):
+        yield f"split_mode is {p.split_mode!r}, expected one of {', '.join(get_args(SplitMode))}"
+    if p.split_mode == "tensor" and not p.devices:
+        yield "split_mode tensor needs at least one device"
+    if p.split_mode == "none" and p.main_gpu >= len(names) > 0:
+        yield f"main_gpu is {p.main_gpu}, expected less than the number of devices, {len(names)}"
+    if len(p.tensor_split) > MAX_DEVICES:
+        yield f"tensor_split has {len(p.tensor_split)} entries, but llama.cpp knows at most {MAX_DEVICES} devices"
+    if not all(isfinite(share) and share >= 0 for share in p.tensor_split):
+        yield f"tensor_split is {p.tensor_split}, expected proportions of 0 or more"
+    if p.n_cpu_moe < 0:
+        yield f"n_cpu_moe is {p.n_cpu_moe}, expected 0 or more layers"
+    for pattern, buffer in p.override_tensor:
+        if buffer not in (CPU_BUFFER, *names):
+            known = ", ".join((CPU_BUFFER, *names))
+            yield f"override_tensor {pattern}={buffer}: unknown buffer type {buffer!r}, expected one of {known}"
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"override_tensor: {pattern!r} is not a regular expression: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

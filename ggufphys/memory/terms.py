@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ggufphys.params import HOST
+
 Basis = Literal["exact", "estimate", "unsupported"]
 Quantity = Literal["model", "context", "compute", "output", "process"]
 
@@ -18,8 +20,9 @@ class Term:
     buffer: str  # llama.cpp's buffer type: CPU_Mapped, CPU, CPU_REPACK; empty for what no ggml buffer holds
     formula: str
     source: str
+    device: str = HOST
 
 
-def total(terms: Iterable[Term], quantity: Quantity) -> int:
-    """Bytes of all terms of one quantity."""
-    return sum(term.nbytes for term in terms if term.quantity == quantity)
+def total(terms: Iterable[Term], quantity: Quantity, device: str | None = None) -> int:
+    """Bytes of all terms of one quantity, on one device unless that is None."""
+    return sum(t.nbytes for t in terms if t.quantity == quantity and device in (None, t.device))

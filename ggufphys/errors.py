@@ -2,7 +2,8 @@
 
 GGUFPhysError
 ├── GGUFError            the file is not a readable GGUF                 exit 3
-│   └── TruncatedError   ... because it ends too early
+│   ├── TruncatedError   ... because it ends too early
+│   └── FetchError       ... because it is remote and cannot be fetched
 ├── UnsupportedError     readable, but we have no answer for it (yet)    exit 4
 ├── MissingExtraError    a subcommand's packages are not installed       exit 2
 └── (other rooms')       EngineError, DeriveError, ...                   exit 1
@@ -30,6 +31,10 @@ class TruncatedError(GGUFError):
     def __init__(self, message: str, *, needed_bytes: int) -> None:
         super().__init__(message)
         self.needed_bytes = needed_bytes
+
+
+class FetchError(GGUFError):
+    """A remote file cannot be fetched; the message names the address, what the server said, and what may help."""
 
 
 class UnsupportedError(GGUFPhysError):

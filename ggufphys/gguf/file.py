@@ -1,52 +1,41 @@
 """Opening: which files make up this model, what do they declare together, and are their bytes all there?"""
 
 import os
-import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf.ggml_types import FILE_TYPES
-from ggufphys.gguf.reader import Header, TensorInfo, parse_header
-from ggufphys.gguf.values import Buffer, GGUFArray, Value
-
-# llama.cpp 0c1e570 src/llama.cpp, llama_split_path
-SHARD_NAME: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+from ggufphys.gguf.reader import TensorInfo, parse_header
+from ggufphys.gguf.split import Shard, check_siblings, sibling_names
+from ggufphys.gguf.values import GGUFArray, Value
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One file of a model: its header, and the bytes of it that are there."""
-
-    path: Path
-    file_bytes: int
-    header: Header
-    buffer: Buffer = field(repr=False)
-
-    @property
-    def missing_bytes(self) -> int:
-        """Tensor bytes that the header declares and the file does not hold: a header-only or unfinished download."""
-        return max(0, self.header.end_offset - self.file_bytes)
-
-
 @dataclass(frozen=True, kw_only=True)
 class GGUFFile:
-    """A GGUF model as its header declares it, all shards together. Open one with `open_gguf`.
+    """A GGUF model as its header declares it, all shards together. Open one with `open_gguf` (or `open_model`).
 
     `metadata` is the first shard's (the others repeat none of it); `tensors` are in file order, shard by shard.
     The files stay mapped until `close()` or garbage collection; arrays and tensor data are read from the mapping.
+    Of a remote file (`url` is set, `path` its name) only the headers are there.
     """
 
     path: Path
     shards: tuple[Shard, ...]
+    url: str = ""
+
+    @property
+    def location(self) -> str:
+        """The path that was opened, or the address."""
+        return self.url or str(self.path)
 
     @property
     def metadata(self) -> Mapping[str, Value]:
@@ -80,7 +69,7 @@ class GGUFFile:
 
     @property
     def file_bytes(self) -> int:
-        """Bytes on disk, all shards."""
+        """Bytes of the whole files, all shards."""
         return sum(shard.file_bytes for shard in self.shards)
 
     @property
@@ -106,12 +95,18 @@ class GGUFFile:
     @property
     def notes(self) -> tuple[str, ...]:
         """Oddities worth a warning, one sentence each."""
-        notes = [note for shard in self.shards for note in shard.header.notes]
+        notes = [note for shard in self.shards for note in (*shard.header.notes, *shard.notes)]
         if self.missing_bytes:
+            place = (
+                "at that address (unfinished upload)" if self.url else "on disk (header-only or unfinished download)"
+            )
             notes.append(
                 f"tensor data is missing: the header declares {self.missing_bytes:,} bytes more than the "
-                f"{self.file_bytes:,} on disk (header-only file or unfinished download)"
+                f"{self.file_bytes:,} {place}"
             )
+        if self.url:
+            fetched = sum(len(shard.buffer) for shard in self.shards)
+            notes.append(f"remote: only the header was read, {fetched:,} of {self.file_bytes:,} bytes")
         return tuple(notes)
 
     @cached_property
@@ -172,9 +167,13 @@ class GGUFFile:
         """The tensor's bytes, not copied: a view into the mapped file.
 
         Raises:
-            GGUFError: the type's size is not known, or the file ends before the tensor does.
+            GGUFError: the type's size is not known, the file ends before the tensor does, or it is remote.
         """
         shard = self.shards[tensor.shard]
+        if shard.url:
+            raise GGUFError(
+                f"{shard.url}: only the header was read, tensor {tensor.name!r} is not here: download the file"
+            )
         if tensor.nbytes is None:
             raise GGUFError(f"{shard.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
         start = shard.header.data_offset + tensor.offset
@@ -201,7 +200,7 @@ class GGUFFile:
 
     def _wrong_type(self, key: str, value: object, expected: str) -> GGUFError:
         found = f"an array of {len(value)}" if isinstance(value, GGUFArray) else repr(value)
-        return GGUFError(f"{self.path}: key {key!r} is {found}, expected {expected}")
+        return GGUFError(f"{self.location}: key {key!r} is {found}, expected {expected}")
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
@@ -212,11 +211,18 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
         OSError: the path does not exist or may not be read.
     """
     given = Path(path)
-    first = _open_shard(given, 0)
-    count = _split_number(first, "split.count", 1)
+    shard = _open_shard(given, 0)
+    count = shard.split_number("split.count", 1)
     if count <= 1:
-        return GGUFFile(path=given, shards=(first,))
-    return GGUFFile(path=given, shards=_open_siblings(given, count))
+        return GGUFFile(path=given, shards=(shard,))
+    paths = [given.with_name(name) for name in sibling_names(shard, count)]
+    missing = [p.name for p in paths if not p.exists()]
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise GGUFError(f"{given}: {len(missing)} of {count} shards are missing beside it: {named}")
+    shards = tuple(_open_shard(p, i) for i, p in enumerate(paths))
+    check_siblings(shards)
+    return GGUFFile(path=given, shards=shards)
 
 
 def _open_shard(path: Path, index: int) -> Shard:
@@ -230,39 +236,3 @@ def _open_shard(path: Path, index: int) -> Shard:
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
     header = parse_header(buffer, str(path), shard=index)
     return Shard(path=path, file_bytes=len(buffer), header=header, buffer=buffer)
-
-
-def _open_siblings(given: Path, count: int) -> tuple[Shard, ...]:
-    match = SHARD_NAME.fullmatch(given.name)
-    if match is None or int(match["count"]) != count:
-        raise GGUFError(
-            f"{given}: one of {count} shards, but not named so: expected a name ending in -00001-of-{count:05d}.gguf"
-        )
-    paths = [given.with_name(f"{match['stem']}-{i + 1:05d}-of-{count:05d}.gguf") for i in range(count)]
-    missing = [p.name for p in paths if not p.exists()]
-    if missing:
-        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise GGUFError(f"{given}: {len(missing)} of {count} shards are missing beside it: {named}")
-    shards = tuple(_open_shard(p, i) for i, p in enumerate(paths))
-    names: set[str] = set()
-    for index, shard in enumerate(shards):
-        number, total = _split_number(shard, "split.no", index), _split_number(shard, "split.count", 1)
-        if (number, total) != (index, count):
-            raise GGUFError(
-                f"{shard.path}: it says it is shard {number + 1} of {total}, its name says {index + 1} of {count}"
-            )
-        for tensor in shard.header.tensors:
-            if tensor.name in names:
-                raise GGUFError(f"{shard.path}: tensor {tensor.name!r} is in an earlier shard too")
-            names.add(tensor.name)
-    declared = _split_number(shards[0], "split.tensors.count", len(names))
-    if declared != len(names):
-        raise GGUFError(f"{given}: its {count} shards hold {len(names)} tensors, expected {declared}")
-    return shards
-
-
-def _split_number(shard: Shard, key: str, default: int) -> int:
-    value = shard.header.metadata.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise GGUFError(f"{shard.path}: key {key!r} is {value!r}, expected an integer")
-    return value

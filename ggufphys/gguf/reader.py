@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
+from operator import length_hint
 from typing import Final
 
 from ggufphys.errors import GGUFError, TruncatedError
@@ -235,9 +236,9 @@ def _skip_strings(cursor: _Cursor, count: int, key: str) -> None:
     layout = struct.Struct(cursor.prefix + cursor.length_format)
     unpack_from, size, buffer = layout.unpack_from, layout.size, cursor.buffer
     cursor.need(count * size, f"array {key!r} of {count:,} strings")
-    position = cursor.position
+    position, remaining = cursor.position, repeat(None, count)
     try:
-        for _ in repeat(None, count):
+        for _ in remaining:
             position += unpack_from(buffer, position)[0] + size
     except (struct.error, OverflowError):  # no room for the next length: the last string ended past the buffer
         position = max(position, cursor.end) + size
@@ -245,7 +246,7 @@ def _skip_strings(cursor: _Cursor, count: int, key: str) -> None:
         raise TruncatedError(
             f"{cursor.label}: truncated: array {key!r} of {count:,} strings starts at offset {cursor.position:,} "
             f"and goes past the end of the {cursor.end:,} bytes there are",
-            needed_bytes=position,
+            needed_bytes=position + length_hint(remaining) * size,  # every string still to come has a length at least
         )
     cursor.position = position
 

@@ -10,11 +10,12 @@ from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, Truncat
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
 from ggufphys.memory.terms import Term
-from ggufphys.params import Params
+from ggufphys.params import Device, Params
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Device",
     "DeviceMemory",
     "GGMLType",
     "GGUFError",

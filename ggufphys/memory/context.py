@@ -6,36 +6,43 @@ Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, llama_kv_cache ctor; src/llama
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ggufphys.arch import ArchRule, FullKV, LayerCache, row_bytes
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.hparams import HParams
+from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.terms import Term
-from ggufphys.params import ContextParams
+from ggufphys.params import CPU_BUFFER, HOST, ContextParams
 
 
-def context_terms(h: HParams, rule: ArchRule, context: ContextParams) -> tuple[Term, ...]:
-    """Terms of context_bytes: layers that keep the same are one term.
+def context_terms(
+    h: HParams, rule: ArchRule, context: ContextParams, home: Callable[[int], str] = lambda il: HOST
+) -> tuple[Term, ...]:
+    """Terms of context_bytes: layers that keep the same on the same device are one term.
+
+    `home` names the device of a layer's cache (`Placement.kv`).
 
     Raises:
         ValueError: llama.cpp would refuse the cache types for this model.
     """
-    layers = rule.layers(h)
-    caches = Counter(cache for layer in layers for cache in layer)
-    check_cache_types(caches, h, context)
-    n_embd_v_max = max((cache.n_embd_v_gqa for cache in caches), default=0)
-    return tuple(_term(cache, n_layers, n_embd_v_max, context) for cache, n_layers in caches.items())
+    caches = Counter((home(il), cache) for il, layer in enumerate(rule.layers(h)) for cache in layer)
+    check_cache_types((cache for _, cache in caches), h, context)
+    n_embd_v_max = max((cache.n_embd_v_gqa for _, cache in caches), default=0)
+    return tuple(_term(cache, n_layers, n_embd_v_max, context, device) for (device, cache), n_layers in caches.items())
 
 
-def cache_bytes(cache: LayerCache, n_embd_v_max: int, context: ContextParams) -> int:
+def cache_bytes(cache: LayerCache, n_embd_v_max: int, context: ContextParams, backend: Backend = CPU) -> int:
     """Bytes of one layer's cache, all streams.
 
     Without flash attention V is stored transposed, and layers of different width are all padded to the widest.
     """
     n_embd_v = cache.n_embd_v_gqa if context.flash_attn else n_embd_v_max
-    cell = row_bytes(context.type_k, cache.n_embd_k_gqa) + row_bytes(context.type_v, n_embd_v)
-    return context.n_stream * cache.n_cells(context) * cell
+    n_rows = context.n_stream * cache.n_cells(context)
+    return sum(
+        backend.tensor_bytes(n_rows * row_bytes(ggml_type, width), ggml_type, width)
+        for ggml_type, width in ((context.type_k, cache.n_embd_k_gqa), (context.type_v, n_embd_v))
+    )
 
 
 def check_cache_types(caches: Iterable[LayerCache], h: HParams, context: ContextParams) -> None:
@@ -60,16 +67,17 @@ def check_cache_types(caches: Iterable[LayerCache], h: HParams, context: Context
                 )
 
 
-def _term(cache: LayerCache, n_layers: int, n_embd_v_max: int, context: ContextParams) -> Term:
+def _term(cache: LayerCache, n_layers: int, n_embd_v_max: int, context: ContextParams, device: str) -> Term:
     n_embd_v = cache.n_embd_v_gqa if context.flash_attn else n_embd_v_max
     k, v = _row_text(context.type_k, cache.n_embd_k_gqa), _row_text(context.type_v, n_embd_v)
     return Term(
         quantity="context",
         name=_name(cache),
-        nbytes=n_layers * cache_bytes(cache, n_embd_v_max, context),
-        buffer="CPU",
+        nbytes=n_layers * cache_bytes(cache, n_embd_v_max, context, CPU if device == HOST else backend_of(device)),
+        buffer=CPU_BUFFER if device == HOST else device,
         formula=f"{n_layers} layers x {context.n_stream} streams x {cache.n_cells(context):,} cells x (K {k} + V {v})",
         source="src/llama-kv-cache.cpp, llama_kv_cache ctor",
+        device=device,
     )
 
 

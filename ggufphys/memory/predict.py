@@ -1,5 +1,6 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ggufphys import host
@@ -7,31 +8,45 @@ from ggufphys.arch import rule_for
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams import HParams, read_hparams
+from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.context import context_terms
+from ggufphys.memory.placement import Placement, place_layers, place_weights
 from ggufphys.memory.process import process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
-from ggufphys.memory.weights import weight_terms
-from ggufphys.params import ContextParams, Params, resolve
+from ggufphys.memory.weights import REPACKED, weight_terms
+from ggufphys.params import HOST, ContextParams, Device, Params, resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceMemory:
-    """What lies on one device; `Host` is main memory."""
+    """What lies on one device; `Host` is main memory. `memory_bytes` is what is free there, None when unknown."""
 
     name: str
     model_bytes: int
     context_bytes: int
     compute_bytes: int
+    output_bytes: int
+    memory_bytes: int | None
+
+    @property
+    def total_bytes(self) -> int:
+        """All of llama.cpp's buffers there."""
+        return self.model_bytes + self.context_bytes + self.compute_bytes + self.output_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPrediction:
-    """Bytes by quantity, as sums of `terms`. `context` holds the parameters after llama.cpp's rounding."""
+    """Bytes by quantity, as sums of `terms`. `context` holds the parameters after llama.cpp's rounding.
+
+    `notes` say what a reader should know about the figures, a sentence each.
+    """
 
     context: ContextParams
     basis: dict[Quantity, Basis]
     terms: tuple[Term, ...]
+    given_devices: tuple[Device, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def model_bytes(self) -> int:
@@ -65,14 +80,18 @@ class MemoryPrediction:
 
     @property
     def devices(self) -> tuple[DeviceMemory, ...]:
-        """The same by device."""
-        return (
+        """The same by device: `Host`, then those that were given, in their order."""
+        rows = ((HOST, None), *((d.name, d.memory_bytes or None) for d in self.given_devices))
+        return tuple(
             DeviceMemory(
-                name="Host",
-                model_bytes=self.model_bytes,
-                context_bytes=self.context_bytes,
-                compute_bytes=self.compute_bytes,
-            ),
+                name=name,
+                model_bytes=total(self.terms, "model", name),
+                context_bytes=total(self.terms, "context", name),
+                compute_bytes=total(self.terms, "compute", name),
+                output_bytes=total(self.terms, "output", name),
+                memory_bytes=memory_bytes,
+            )
+            for name, memory_bytes in rows
         )
 
 
@@ -97,22 +116,31 @@ def predict_memory(
     rule = rule_for(gguf.architecture)
     h = read_hparams(gguf)
     context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
+    placement = place_layers(params, h.n_layer_all)
+    weights = place_weights(gguf, params, placement, host.cpu_features())
     buffers = (
-        *predict_weights(gguf, params),
-        *context_terms(h, rule, context),
+        *weight_terms(gguf, weights),
+        *context_terms(h, rule, context, placement.kv),
         *compute_terms(gguf, h, rule, context),
         *output_terms(h, context),
     )
+    process = process_terms(
+        gguf, h, params, context, buffers,
+        repacked=frozenset(t.name for t in weights.get(REPACKED, ())), base_bytes=base_bytes, n_prompt=n_prompt,
+    )  # fmt: skip
+    proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
     return MemoryPrediction(
         context=context,
         basis={
-            "model": "exact",
-            "context": "exact",
+            "model": proven,
+            "context": proven,
             "compute": compute_basis(h.arch),
             "output": "exact",
             "process": "estimate",
         },
-        terms=(*buffers, *process_terms(gguf, h, params, context, buffers, base_bytes=base_bytes, n_prompt=n_prompt)),
+        terms=(*buffers, *process),
+        given_devices=params.devices,
+        notes=tuple(_notes(params, placement)),
     )
 
 
@@ -121,9 +149,22 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
 
     Raises:
         GGUFError: a tensor has a type whose size is not known.
+        ValueError, UnsupportedError: see `predict_memory`.
     """
     params = params or Params()
-    return weight_terms(gguf, params, host.cpu_features())
+    placement = place_layers(params, gguf.get_int(f"{gguf.architecture}.block_count", 0))
+    return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()))
+
+
+def _notes(params: Params, placement: Placement) -> Iterator[str]:
+    if not params.devices and params.n_gpu_layers > 0:
+        yield f"no device to offload {params.n_gpu_layers} layers to: everything lies on the host (see --device)"
+    unproven = [d.name for d in placement.devices if not backend_of(d.name).proven]
+    if unproven:
+        yield (
+            f"sizes on {', '.join(unproven)} follow the backend's source; the tests compare with llama.cpp on the CPU "
+            "and on RPC workers only"
+        )
 
 
 def require_model(gguf: GGUFFile) -> None:

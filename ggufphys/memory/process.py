@@ -7,7 +7,7 @@ steps, with logits for the last token only.
 Error: measured by `ggufphys measure`, see docs/measure.md. On other systems than Linux the split differs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,9 +19,8 @@ from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import HParams
 from ggufphys.memory.compute import build_graph
-from ggufphys.memory.terms import Term
-from ggufphys.memory.weights import repacked_tensors
-from ggufphys.params import ContextParams, Params, pad_ctx
+from ggufphys.memory.terms import Term, total
+from ggufphys.params import HOST, ContextParams, Params, pad_ctx
 
 # Measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase "library");
 # `measure` replaces it by what it finds in the same run.
@@ -43,18 +42,24 @@ def process_terms(
     h: HParams,
     params: Params,
     context: ContextParams,
-    buffers: Iterable[Term],
+    buffers: Sequence[Term],
     *,
+    repacked: frozenset[str],
     base_bytes: int | None = None,
     n_prompt: int | None = None,
 ) -> tuple[Term, ...]:
     """Terms of process_bytes.
 
-    `buffers` are the terms of all other quantities, `base_bytes` the empty process, `n_prompt` the longest prompt so
-    far (None: at least a physical batch).
+    `buffers` are the terms of all other quantities, of which the host's count; `repacked` the names of tensors that
+    the CPU repacks, `base_bytes` the empty process, `n_prompt` the longest prompt so far (None: at least a physical
+    batch).
     """
-    resident = [replace(term, quantity="process") for term in buffers if term.quantity != "compute"]
-    reserved, touched, work = _compute_touched(gguf, h, params, context, n_prompt)
+    resident = [replace(t, quantity="process") for t in buffers if t.quantity != "compute" and t.device == HOST]
+    if any(term.device != HOST for term in buffers):  # the graph is cut: take what the host reserves as touched
+        reserved = touched = total(buffers, "compute", HOST)
+        work = 0
+    else:
+        reserved, touched, work = _compute_touched(gguf, h, params, context, repacked, n_prompt)
     return (
         _term(
             "interpreter and library",
@@ -70,7 +75,12 @@ def process_terms(
 
 
 def _compute_touched(
-    gguf: GGUFFile, h: HParams, params: Params, context: ContextParams, n_prompt: int | None
+    gguf: GGUFFile,
+    h: HParams,
+    params: Params,
+    context: ContextParams,
+    repacked: frozenset[str],
+    n_prompt: int | None,
 ) -> tuple[int, int, int]:
     """Bytes reserved, bytes written by a prompt batch with one output, bytes of scratch."""
     rule = rule_for(h.arch)
@@ -80,9 +90,7 @@ def _compute_touched(
         return plan.buffer_bytes, plan.buffer_bytes, 0
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
     actual = build_graph(gguf, h, rule, used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1))
-    features = host.cpu_features()
-    repacked = frozenset(t.name for t in repacked_tensors(gguf, params, features))
-    work = work_bytes(actual, params.n_threads or 1, repacked=repacked, cpu_features=features)
+    work = work_bytes(actual, params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features())
     return plan.buffer_bytes, touched_bytes(plan, actual), work
 
 

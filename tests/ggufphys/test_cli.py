@@ -61,6 +61,8 @@ def test_inspect_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             "model_bytes": memory["model_bytes"],
             "context_bytes": memory["context_bytes"],
             "compute_bytes": memory["compute_bytes"],
+            "output_bytes": memory["output_bytes"],
+            "memory_bytes": None,
         }
     ]
     assert document["speed"] is None

@@ -1,0 +1,54 @@
+"""For which layer is a tensor loaded? The answer decides on which device it lies.
+
+Source: llama.cpp 0c1e570 src/llama-arch.cpp, LLM_TENSOR_INFOS; src/llama-model-loader.cpp, create_tensor; src/models/.
+"""
+
+import re
+from enum import Enum
+from typing import Final
+
+from ggufphys.arch.loading import (
+    EMBEDDING_IS_NO_OUTPUT,
+    EMBEDDING_NORM_IS_OUTPUT,
+    INPUT_TENSORS,
+    OUTPUT_TENSORS,
+    ROPE_FACTORS,
+    ROPE_FACTORS_ON_FULL_LAYERS,
+)
+from ggufphys.gguf import GGUFFile
+
+_LAYER: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk|convnext|posnet)\.(\d+)\.")
+
+
+class Role(Enum):
+    """Roles beside that of one numbered layer."""
+
+    INPUT = "looked up before the first layer"
+    OUTPUT = "used behind the last layer"
+    ROPE = "copied for each layer with rotary positions"
+
+
+def role_of(arch: str, name: str) -> Role | int:
+    """The role of a tensor by its name, or the number of its layer."""
+    match = _LAYER.match(name)
+    if match is not None:
+        return int(match[1])
+    stem = name.removesuffix(".weight").removesuffix(".bias")
+    if stem in INPUT_TENSORS:
+        return Role.INPUT
+    if stem in OUTPUT_TENSORS or (stem == "token_embd_norm" and arch in EMBEDDING_NORM_IS_OUTPUT):
+        return Role.OUTPUT
+    return Role.ROPE if stem in ROPE_FACTORS else 0
+
+
+def embedding_is_output(gguf: GGUFFile) -> bool:
+    """Is the token embedding the output matrix too?"""
+    return "output.weight" not in gguf.tensors_by_name and gguf.architecture not in EMBEDDING_IS_NO_OUTPUT
+
+
+def rope_layers(gguf: GGUFFile, n_layer: int) -> tuple[int, ...]:
+    """The layers for which rotary factors are loaded."""
+    if gguf.architecture not in ROPE_FACTORS_ON_FULL_LAYERS:
+        return tuple(range(n_layer))
+    windows = tuple(gguf.get_array(f"{gguf.architecture}.attention.sliding_window_pattern") or ())
+    return tuple(il for il in range(n_layer) if il >= len(windows) or not windows[il])

@@ -1,0 +1,205 @@
+"""Which device does each layer, the output and each tensor go to, and into which of its buffers?
+
+Layers are counted from the output down: the last `n_gpu_layers` of `n_layer_all + 1` (the output is one) are offloaded
+and divided among the devices by proportion. The input stays on the host. A tensor follows its layer, unless a pattern
+overrides it or its device cannot multiply its type.
+
+Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_tensors, make_cpu_buft_list, make_gpu_buft_list;
+src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, llama_prepare_model_devices.
+"""
+
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
+from ggufphys.errors import UnsupportedError
+from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.memory.backends import CPU, Backend, backend_of
+from ggufphys.memory.repack import is_repacked
+from ggufphys.params import CPU_BUFFER, HOST, Device, Params
+
+# common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
+_EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
+TOKEN_EMBD: Final = "token_embd.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file."""
+
+    device: str
+    name: str
+    mapped: bool = False
+
+    @property
+    def backend(self) -> Backend:
+        """Whose rules of rounding it follows."""
+        return CPU if self.device == HOST else backend_of(self.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Devices by name, `HOST` for main memory: of each layer, and of the output layer.
+
+    `devices` are those the model may use, in order: fewer than were given with split_mode none.
+    """
+
+    devices: tuple[Device, ...]
+    layers: tuple[str, ...]
+    output: str
+    offload_kqv: bool
+
+    def kv(self, il: int) -> str:
+        """The device of a layer's cache."""
+        return self.layers[il] if self.offload_kqv and il < len(self.layers) else HOST
+
+
+def place_layers(params: Params, n_layer_all: int) -> Placement:
+    """Divide the layers of a model among its devices.
+
+    Raises:
+        ValueError: llama.cpp would refuse the split mode; or a device's memory decides and is not known.
+        UnsupportedError: split_mode tensor, or row on a backend that can split rows.
+    """
+    devices = used_devices(params)
+    _check_split_mode(params, devices)
+    n_gpu_layers = params.n_gpu_layers if params.n_gpu_layers >= 0 else n_layer_all + 1
+    first = max(n_layer_all + 1 - n_gpu_layers, 0)
+    offloaded = min(n_gpu_layers, n_layer_all + 1)
+    bounds = _split_points(params, devices) if devices and offloaded else ()
+    homes = tuple(
+        devices[bisect_right(bounds, _f32((il - first) / offloaded))].name if bounds and il >= first else HOST
+        for il in range(n_layer_all + 1)
+    )
+    return Placement(devices=devices, layers=homes[:-1], output=homes[-1], offload_kqv=params.offload_kqv)
+
+
+def used_devices(params: Params) -> tuple[Device, ...]:
+    """The devices that a model may use: all, or `main_gpu` alone with split_mode none (none when it is negative)."""
+    if params.split_mode != "none":
+        return params.devices
+    return params.devices[params.main_gpu : params.main_gpu + 1] if params.main_gpu >= 0 else ()
+
+
+def place_weights(
+    gguf: GGUFFile, params: Params, placement: Placement, cpu_features: frozenset[str]
+) -> Mapping[Buffer, list[TensorInfo]]:
+    """The tensors of each buffer, host first. What several buffers hold stands in each.
+
+    Copied are a token embedding that is the output matrix too, where the two uses want different buffers, and rotary
+    factors, to every device that has a layer.
+    """
+    chooser = _Chooser(params, placement, cpu_features)
+    uses = _Uses(gguf, placement)
+    buffers: dict[Buffer, list[TensorInfo]] = {}
+    for tensor in gguf.tensors:
+        for buffer in dict.fromkeys(chooser.buffer(tensor, home, out) for home, out in uses.of(tensor)):
+            buffers.setdefault(buffer, []).append(tensor)
+    order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
+    return dict(sorted(buffers.items(), key=lambda item: (order[item[0].device], not item[0].mapped)))
+
+
+class _Uses:
+    """Where are a tensor's users? For each use: the device, and whether the embedding is meant as the output matrix."""
+
+    def __init__(self, gguf: GGUFFile, placement: Placement) -> None:
+        self.arch = gguf.architecture
+        self.placement = placement
+        self.tied = embedding_is_output(gguf)
+        self.rope_homes = {placement.layers[il] for il in rope_layers(gguf, len(placement.layers))}
+
+    def of(self, tensor: TensorInfo) -> Iterator[tuple[str, bool]]:
+        layers, output = self.placement.layers, self.placement.output
+        match role_of(self.arch, tensor.name):
+            case Role.INPUT:
+                yield HOST, False
+                if self.tied and tensor.name == TOKEN_EMBD:
+                    yield output, True
+            case Role.OUTPUT:
+                yield output, False
+            case Role.ROPE:
+                yield from ((home, False) for home in self.rope_homes)
+            case int(il):
+                yield (layers[il] if il < len(layers) else HOST), False
+
+
+class _Chooser:
+    """Into which buffer of its device, or else of the host, does a tensor go?"""
+
+    def __init__(self, params: Params, placement: Placement, cpu_features: frozenset[str]) -> None:
+        self.params = params
+        self.cpu_features = cpu_features
+        self.overrides = [(re.compile(pattern), buffer) for pattern, buffer in params.override_tensor]
+        pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
+        self.pinned = None if params.no_host else next(pinned, None)
+        self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
+        self.on_device = {device.name: self._device_buffer(device.name) for device in params.devices}
+
+    def buffer(self, tensor: TensorInfo, home: str, as_output: bool) -> Buffer:
+        override = self._override(tensor.name)
+        if override in self.on_device:
+            return self.on_device[override]  # whether it can multiply the type or not
+        if override == CPU_BUFFER or home == HOST or tensor.ggml_type in backend_of(home).without:
+            return self._host_buffer(tensor, as_output)
+        return self.on_device[home]
+
+    def _override(self, name: str) -> str:
+        """The buffer that the first matching pattern names; empty without a match."""
+        for pattern, buffer in self.overrides:
+            if pattern.search(name):
+                return buffer
+        if self.params.n_cpu_moe:
+            match = _EXPERTS.search(name)
+            if match is not None and int(match[1]) < self.params.n_cpu_moe:
+                return CPU_BUFFER
+        return ""
+
+    def _host_buffer(self, tensor: TensorInfo, as_output: bool) -> Buffer:
+        # Pinned memory stands in front of repacked layouts, and gives way to the mapping when there is one.
+        if self.pinned is not None and tensor.ggml_type not in self.pinned.without:
+            return self.on_host if self.params.use_mmap else Buffer(HOST, self.pinned.host_buffer)
+        if self.params.use_extra_bufts and is_repacked(tensor, self.cpu_features, as_output=as_output):
+            return Buffer(HOST, "CPU_REPACK")
+        return self.on_host
+
+    def _device_buffer(self, name: str) -> Buffer:
+        mapped = self.params.use_mmap and backend_of(name).maps_files
+        return Buffer(name, f"{name}_Mapped" if mapped else name, mapped)
+
+
+def _check_split_mode(params: Params, devices: tuple[Device, ...]) -> None:
+    if params.split_mode == "tensor":
+        raise UnsupportedError("split_mode tensor, which divides every tensor among the devices, has no rule here yet")
+    if params.split_mode != "row":
+        return
+    for device in devices:
+        if not backend_of(device.name).splits_rows:
+            raise ValueError(f"split_mode row: device {device.name} does not support split buffers in this llama.cpp")
+        raise UnsupportedError(f"split_mode row on {device.name} has no rule here yet")
+
+
+def _split_points(params: Params, devices: tuple[Device, ...]) -> tuple[float, ...]:
+    """Upper ends of the devices' shares of 1, in 32-bit floats like llama.cpp's, so that ties fall alike."""
+    shares = [_f32(share) for share in params.tensor_split[: len(devices)]]
+    shares += [0.0] * (len(devices) - len(shares))
+    if not any(shares):
+        unknown = [device.name for device in devices if not device.memory_bytes]
+        if unknown and len(devices) > 1:
+            raise ValueError(
+                f"how much memory {', '.join(unknown)} has decides how layers are divided: say it (--device "
+                f"{unknown[0]}=24GiB), or divide them yourself with tensor_split"
+            )
+        shares = [_f32(device.memory_bytes or 1) for device in devices]
+    sums = list(accumulate(shares, lambda a, b: _f32(a + b)))
+    return tuple(_f32(end / sums[-1]) for end in sums)
+
+
+def _f32(value: float) -> float:
+    """The nearest 32-bit float."""
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded

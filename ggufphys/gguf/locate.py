@@ -1,0 +1,36 @@
+"""Where is the model that the user names: in a file, at an address, on the Hub?"""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from ggufphys.gguf.file import GGUFFile, open_gguf
+
+REMOTE: Final = ("http://", "https://", "hf:")
+
+
+def is_remote(text: str | os.PathLike[str]) -> bool:
+    """Is it an address or a reference to the Hub, not a path? (A local file of such a name is `./hf:...`.)"""
+    return os.fspath(text).startswith(REMOTE)
+
+
+def open_model(
+    text: str | os.PathLike[str], *, use_cache: bool = True, on_bytes: Callable[[int], None] | None = None
+) -> GGUFFile:
+    """Open a path, `https://host/model.gguf` or `hf:owner/repo[@revision][:file]`.
+
+    Of a remote file only the header is fetched; `on_bytes` is told how many bytes arrive, from any thread.
+
+    Raises:
+        GGUFError: not a readable GGUF; FetchError, one of these, when it cannot be fetched.
+        OSError: the path does not exist or may not be read.
+        ValueError: an address or reference that is malformed, or may mean several files.
+    """
+    if not is_remote(text):
+        return open_gguf(text)
+    from ggufphys.gguf.header_cache import HeaderCache, default_folder  # a tenth of a second that paths do without
+    from ggufphys.gguf.remote import RemoteReader
+
+    folder = default_folder() if use_cache else None
+    cache = HeaderCache(folder) if folder is not None else None
+    return RemoteReader(cache=cache, on_bytes=on_bytes).open(os.fspath(text))

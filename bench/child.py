@@ -36,7 +36,7 @@ def main() -> int:
     load_library()
     phase("library")
 
-    params = Params(**config["params"])
+    params = Params.from_json(config["params"])
     model = load_model(config["path"], params, progress=_report_progress())
     phase("weights")
 

@@ -8,13 +8,12 @@ Source: llama.cpp 0c1e570 src/llama-ext.h, llama_get_memory_breakdown, llama_mem
 """
 
 import ctypes
-import functools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,10 @@ FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
 
 def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[dict[str, Any]]:
-    """llama.cpp's bytes by quantity for each configuration, or {"error": ...} where it refuses."""
+    """llama.cpp's bytes by quantity, and `by_buffer`, for each configuration; {"error": ...} where it refuses.
+
+    Devices are RPC workers: the child connects to those that the configurations name.
+    """
     answer = subprocess.run(
         [
             sys.executable,
@@ -60,49 +62,71 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
 
     api.llama_log_set(keep, None)
     api.llama_backend_init()
+    oracle = Oracle(api, path, options["no_alloc"])
     for configuration in configurations:
         said.clear()
-        result = breakdown_of(api, path, options["no_alloc"], configuration)
+        result = oracle.breakdown(Params.from_json(configuration))
         print(json.dumps(result or {"error": said[-3:]}), flush=True)
 
 
-@functools.cache  # a model for all configurations that load it alike: reading 262,144 tokens takes a second
-def load(api: Any, path: str, use_extra_bufts: bool, no_alloc: bool, use_mmap: bool) -> int | None:
-    """The loaded model, never freed: the process is short."""
-    native = api.llama_model_default_params()
-    native.n_gpu_layers = 0
-    native.use_extra_bufts = use_extra_bufts
-    native.no_alloc = no_alloc
-    native.load_mode = 0 if no_alloc or not use_mmap else 1
-    model: int | None = api.llama_model_load_from_file(path.encode(), native)
-    return model
+class Oracle:
+    """One file in llama.cpp; a model serves all configurations that load it alike, since reading 262,144 tokens takes
+    a second, and is never freed: the process is short."""
+
+    def __init__(self, api: Any, path: str, no_alloc: bool) -> None:
+        self.api = api
+        self.path = path
+        self.no_alloc = no_alloc
+        self.models: dict[Params, int | None] = {}
+
+    def breakdown(self, p: Params) -> dict[str, Any] | None:
+        """Totals by quantity and the same `by_buffer`, or None when llama.cpp refuses the model or the context."""
+        model = self.load(p)
+        if not model:
+            return None
+        api = self.api
+        native = api.llama_context_default_params()
+        for name in (
+            "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
+        ):  # fmt: skip
+            setattr(native, name, getattr(p, name))
+        native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+        native.flash_attn_type = FLASH_ATTN[p.flash_attn]
+        context = api.llama_init_from_model(model, native)
+        if not context:
+            return None
+        by_buffer = breakdown(api, context)
+        api.llama_free(context)
+        totals = {q: sum(sizes[q] for sizes in by_buffer.values()) for q in QUANTITIES}
+        return {**totals, "by_buffer": by_buffer}
+
+    def load(self, p: Params) -> int | None:
+        """The model, loaded as `p` says."""
+        from server.engine.devices import use_devices
+
+        loaded = ("use_extra_bufts", "use_mmap", "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu",
+                  "override_tensor", "n_cpu_moe", "no_host")  # fmt: skip
+        key = replace(Params(), **{name: getattr(p, name) for name in loaded})
+        if key not in self.models:
+            native = self.api.llama_model_default_params()
+            keep = use_devices(self.api, native, p)
+            native.use_extra_bufts = p.use_extra_bufts
+            native.no_alloc = self.no_alloc
+            native.load_mode = 0 if self.no_alloc or not p.use_mmap else 1
+            self.models[key] = self.api.llama_model_load_from_file(self.path.encode(), native)
+            del keep
+        return self.models[key]
 
 
-def breakdown_of(api: Any, path: str, no_alloc: bool, p: dict[str, Any]) -> dict[str, int] | None:
-    """Totals by quantity, or None when llama.cpp refuses the model or the context."""
-    model = load(api, path, p["use_extra_bufts"], no_alloc, p["use_mmap"])
-    if not model:
-        return None
-    native = api.llama_context_default_params()
-    for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full"):
-        setattr(native, name, p[name])
-    native.type_k, native.type_v = int(CACHE_TYPES[p["type_k"]]), int(CACHE_TYPES[p["type_v"]])
-    native.flash_attn_type = FLASH_ATTN[p["flash_attn"]]
-    context = api.llama_init_from_model(model, native)
-    if not context:
-        return None
-    result = totals(api, context)
-    api.llama_free(context)
-    return result
-
-
-def totals(api: Any, context: int) -> dict[str, int]:
-    """Sum the breakdown over buffer types."""
-    get = api.llama_cpp._lib._Z26llama_get_memory_breakdownPK13llama_context
+def breakdown(api: Any, context: int) -> dict[str, dict[str, int]]:
+    """Bytes by buffer type and quantity."""
+    library = api.llama_cpp._lib
+    get, name = library._Z26llama_get_memory_breakdownPK13llama_context, library.ggml_backend_buft_name
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
     storage = (ctypes.c_uint64 * 8)()
     get(ctypes.addressof(storage), context)
-    sums = dict.fromkeys(QUANTITIES, 0)
+    sums: dict[str, dict[str, int]] = {}
     pending = [storage[2]]  # the root; a node is: colour, parent, left, right, key, model, context, compute
     while pending:
         address = pending.pop()
@@ -110,8 +134,9 @@ def totals(api: Any, context: int) -> dict[str, int]:
             continue
         node = (ctypes.c_uint64 * 8).from_address(address)
         pending += [node[2], node[3]]
+        row = sums.setdefault(name(node[4]).decode(), dict.fromkeys(QUANTITIES, 0))
         for quantity, nbytes in zip(QUANTITIES, node[5:8], strict=True):
-            sums[quantity] += nbytes
+            row[quantity] += nbytes
     return sums
 
 

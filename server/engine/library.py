@@ -17,6 +17,7 @@ import psutil
 from ggufphys import MissingExtraError, llama_env
 from ggufphys.params import Params
 from server.engine.checks import check_context, check_model_file
+from server.engine.devices import use_devices
 from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.log import LOG
@@ -71,16 +72,19 @@ def default_threads() -> int:
 def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progress | None = None) -> Model:
     """Load a model file; of a split model any shard will do.
 
+    Without devices in `params` everything lies on the host, whatever the build of llama.cpp could use.
+
     Raises:
         GGUFError: not a readable GGUF, or its tensor data is missing.
         UnsupportedError: a GGUF that is no model by itself.
-        EngineError: llama.cpp could not load it (the message quotes its log), or `progress` returned False.
+        EngineError: llama.cpp could not load it (the message quotes its log), a device is not there, or `progress`
+            returned False.
         OSError: the path does not exist or may not be read.
     """
     first_shard, hparams = check_model_file(path)
     api = load_library()
     native: Any = api.llama_model_default_params()
-    native.n_gpu_layers = 0  # Params has no devices yet
+    in_use = use_devices(api, native, params)
     native.load_mode = api.LLAMA_LOAD_MODE_MMAP if params.use_mmap else api.LLAMA_LOAD_MODE_NONE
     native.use_extra_bufts = params.use_extra_bufts
     reporter = _Reporter(progress)
@@ -88,6 +92,7 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
     native.progress_callback = callback
     mark = LOG.mark
     pointer = api.llama_model_load_from_file(os.fsencode(first_shard), native)
+    del in_use
     if pointer:
         return Model(api, pointer, first_shard, hparams)
     if reporter.error is not None:
@@ -114,6 +119,7 @@ def create_context(model: Model, params: Params) -> Context:
     native.n_seq_max = params.n_seq_max
     native.n_outputs_max = params.n_outputs_max
     native.kv_unified = params.kv_unified
+    native.offload_kqv = params.offload_kqv
     native.swa_full = params.swa_full  # the C default is true, llama-server's and ours false
     native.type_k = int(resolved.type_k)
     native.type_v = int(resolved.type_v)

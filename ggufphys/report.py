@@ -130,12 +130,13 @@ def _model_lines(gguf: GGUFFile) -> list[str]:
     architecture = gguf.architecture or "no architecture"
     shards = f" in {len(gguf.shards)} shards" if len(gguf.shards) > 1 else ""
     line = f"{gguf.name}: {architecture}{kind}{f', {gguf.file_type}' if gguf.file_type else ''}"
+    place = "on its server" if gguf.url else "on disk"
     if not gguf.tensors:
-        return [line, f"no tensors, {format_bytes(gguf.file_bytes)} on disk{shards}"]
+        return [line, f"no tensors, {format_bytes(gguf.file_bytes)} {place}{shards}"]
     return [
         line,
         f"{format_count(gguf.n_params)} parameters in {len(gguf.tensors)} tensors, {gguf.bpw:.2f} bits a weight, "
-        f"{format_bytes(gguf.file_bytes)} on disk{shards}",
+        f"{format_bytes(gguf.file_bytes)} {place}{shards}",
     ]
 
 
@@ -162,7 +163,7 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
 
 def _model_json(gguf: GGUFFile) -> dict[str, Any]:
     return {
-        "path": str(gguf.path),
+        "path": gguf.location,
         "kind": gguf.kind,
         "architecture": gguf.architecture,
         "name": gguf.name,

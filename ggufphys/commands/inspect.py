@@ -2,18 +2,17 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from ggufphys import report
+from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments, params_from
-from ggufphys.gguf import open_gguf
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, --json, and how it is run."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file; of a split model any shard")
+    add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     add_run_arguments(parser)
 
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     An architecture without a rule is described with what is known, and the exit code is 4.
     """
     params = params_from(args)
-    with open_gguf(args.model) as gguf:
+    with opened(args.model, use_cache=args.use_cache) as gguf:
         try:
             require_model(gguf)
         except UnsupportedError as error:

@@ -1,20 +1,19 @@
 """`ggufphys tensors MODEL`: the tensor table."""
 
 import argparse
-from pathlib import Path
 
 from ggufphys import report
-from ggufphys.gguf import open_gguf
+from ggufphys.commands.opening import add_model_arguments, opened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, --json."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file; of a split model any shard")
+    add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a row a tensor."""
-    with open_gguf(args.model) as gguf:
+    with opened(args.model, use_cache=args.use_cache) as gguf:
         print(report.tensors_json(gguf) if args.json else report.tensors_text(gguf))
     return 0

@@ -1,0 +1,67 @@
+"""The models a command line names, opened: paths, addresses, references to the Hub; with progress on what takes time."""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.locate import open_model
+from ggufphys.units import format_bytes
+
+PATIENCE_S: Final = 1.0  # nobody needs to be told about less
+_HELP: Final = "a GGUF file (of a split model any shard), https://..., or hf:owner/repo[@revision][:file]"
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """MODEL, or with `several` MODEL... as `args.models`, and what `opened` needs to know."""
+    if several:
+        parser.add_argument("models", nargs="+", metavar="MODEL", help=f"{_HELP}; or folders and patterns of files")
+    else:
+        parser.add_argument("model", metavar="MODEL", help=_HELP)
+    parser.add_argument(
+        "--no-cache", dest="use_cache", action="store_false", help="fetch the header of a remote file again"
+    )
+
+
+@contextmanager
+def opened(text: str, *, use_cache: bool = True) -> Iterator[GGUFFile]:
+    """The model while the block runs. Raises what `open_model` does."""
+    with FetchProgress(sys.stderr) as progress:
+        gguf = open_model(text, use_cache=use_cache, on_bytes=progress)
+    with gguf:
+        yield gguf
+
+
+class FetchProgress:
+    """Says on a terminal how many bytes have come, once that takes more than a second; wipes it away in the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream if stream.isatty() else None
+        self._start = time.monotonic()
+        self._nbytes = 0
+        self._shown = False
+        self._lock = threading.Lock()  # shards are fetched by several threads
+
+    def __call__(self, nbytes: int) -> None:
+        """Take note of `nbytes` more."""
+        with self._lock:
+            self._nbytes += nbytes
+            if self._stream is not None and time.monotonic() - self._start > PATIENCE_S:
+                self._shown = True
+                self._stream.write(f"\r\x1b[Kfetching the header: {format_bytes(self._nbytes)}")
+                self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._shown and self._stream is not None:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()

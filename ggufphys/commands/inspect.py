@@ -1,18 +1,20 @@
-"""`ggufphys inspect MODEL`: what is in the file, and what will it cost in memory?"""
+"""`ggufphys inspect MODEL`: what is in the file, and what will it cost in memory? Each further question dispatches."""
 
 import argparse
 import sys
 
 from ggufphys import report
+from ggufphys.commands.folder import run_folder
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments, params_from
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.plan.folder import names_several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, --json, and how it is run."""
-    add_model_arguments(parser)
+    add_model_arguments(parser, several=True)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     add_run_arguments(parser)
 
@@ -22,8 +24,10 @@ def run(args: argparse.Namespace) -> int:
 
     An architecture without a rule is described with what is known, and the exit code is 4.
     """
+    if names_several(args.models):
+        return run_folder(args)
     params = params_from(args)
-    with opened(args.model, use_cache=args.use_cache) as gguf:
+    with opened(args.models[0], use_cache=args.use_cache) as gguf:
         try:
             require_model(gguf)
         except UnsupportedError as error:

@@ -1,4 +1,4 @@
-"""The models a command line names, opened: paths, addresses, references to the Hub; with progress on what takes time."""
+"""The models a command line names, opened: paths, addresses, references to the Hub; with progress if it takes time."""
 
 import argparse
 import sys

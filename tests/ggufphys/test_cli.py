@@ -136,7 +136,7 @@ def test_files_that_are_no_model(
         (["inspect", "{tiny}", "-np", "300"], 2, "n_seq_max is 300, expected 1 to 256"),
         (["inspect", "{tiny}", "--n-outputs-max", "1", "-np", "2"], 2, "n_outputs_max is 1, expected at least"),
         (["inspect", "{folder}/nowhere.gguf"], 3, "nowhere.gguf: No such file or directory"),
-        (["inspect", "{folder}"], 3, "a directory, expected a GGUF file"),
+        (["tensors", "{folder}"], 3, "a directory, expected a GGUF file"),
         (["inspect", "{text}"], 3, "not a GGUF file: it starts with b'hell'"),
         (["inspect", "{cut}"], 3, "truncated"),
         (["tensors", "{cut}"], 3, "truncated"),

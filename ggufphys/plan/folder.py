@@ -1,0 +1,139 @@
+"""What would each of many models cost, run the same way? A row a file, unreadable ones with the reason."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ggufphys.errors import GGUFPhysError, UnsupportedError
+from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.locate import is_remote
+from ggufphys.gguf.split import SHARD_NAME
+from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.memory.terms import Basis, Quantity, total
+from ggufphys.params import Params
+
+Opener = Callable[[str], AbstractContextManager[GGUFFile]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """One model. Figures that are not known are None, and `reason` then says why."""
+
+    path: str
+    kind: str | None = None  # None: not readable
+    architecture: str | None = None
+    name: str | None = None
+    file_type: str | None = None
+    n_params: int | None = None
+    n_tensors: int | None = None
+    n_shards: int | None = None
+    file_bytes: int | None = None
+    bpw: float | None = None
+    n_ctx: int | None = None
+    model_bytes: int | None = None
+    context_bytes: int | None = None
+    compute_bytes: int | None = None
+    output_bytes: int | None = None
+    total_bytes: int | None = None
+    process_bytes: int | None = None
+    basis: dict[Quantity, Basis] | None = None
+    reason: str = ""
+
+    @property
+    def readable(self) -> bool:
+        """Is it a GGUF at all?"""
+        return self.kind is not None
+
+
+def names_several(texts: Sequence[str]) -> bool:
+    """Do these name several models, or a place where there may be several: a folder, or a pattern of files?"""
+    return len(texts) > 1 or (not is_remote(texts[0]) and (Path(texts[0]).is_dir() or _is_pattern(texts[0])))
+
+
+def find_models(texts: Iterable[str], on_error: Callable[[OSError], None] = lambda error: None) -> list[str]:
+    """Every model that is named: folders searched for *.gguf, patterns expanded, a split model as its first shard.
+
+    Files that are named by themselves are kept whatever they are called, so that a typing error gets its row.
+    `on_error` is told about folders that cannot be searched.
+    """
+    found: dict[str, str] = {}  # what tells models apart -> the path to open
+    for text in texts:
+        for path in _expand(text, on_error):
+            match = None if is_remote(path) else SHARD_NAME.fullmatch(path)
+            found.setdefault(f"{match['stem']} of {match['count']}" if match else path, path)
+    return list(found.values())
+
+
+def file_row(path: str, params: Params, opened: Opener) -> FileRow:
+    """Open one model and predict what it takes; whatever goes wrong becomes the row's reason."""
+    row = FileRow(path=path)
+    try:
+        with opened(path) as gguf:
+            row = replace(
+                row,
+                kind=gguf.kind,
+                architecture=gguf.architecture,
+                name=gguf.name,
+                file_type=gguf.file_type,
+                n_params=gguf.n_params,
+                n_tensors=len(gguf.tensors),
+                n_shards=len(gguf.shards),
+                file_bytes=gguf.file_bytes,
+                bpw=gguf.bpw,
+            )
+            return _predicted(row, gguf, params)
+    except (GGUFPhysError, ValueError) as error:
+        return replace(row, reason=_short(error, path))
+    except OSError as error:
+        return replace(row, reason=error.strerror or str(error))
+
+
+def _predicted(row: FileRow, gguf: GGUFFile, params: Params) -> FileRow:
+    try:
+        require_model(gguf)
+    except UnsupportedError:
+        return replace(row, reason=f"not a model by itself: {gguf.kind}")
+    try:
+        prediction = predict_memory(gguf, params)
+    except UnsupportedError as error:
+        return replace(row, model_bytes=total(predict_weights(gguf, params), "model"), reason=_short(error, row.path))
+    return replace(
+        row,
+        n_ctx=prediction.context.n_ctx,
+        model_bytes=prediction.model_bytes,
+        context_bytes=prediction.context_bytes,
+        compute_bytes=prediction.compute_bytes,
+        output_bytes=prediction.output_bytes,
+        total_bytes=prediction.total_bytes,
+        process_bytes=prediction.process_bytes,
+        basis=prediction.basis,
+    )
+
+
+def _short(error: Exception, path: str) -> str:
+    """The message without the path, which has a column of its own; a list of choices on one line."""
+    return " ".join(str(error).removeprefix(f"{path}: ").split())
+
+
+def _expand(text: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
+    if is_remote(text):
+        yield text
+    elif Path(text).is_dir():
+        found = [
+            os.path.join(folder, name)  # noqa: PTH118  # os.walk's own terms; a Path would drop a leading ./
+            for folder, _, names in os.walk(text, onerror=on_error)
+            for name in names
+            if name.lower().endswith(".gguf")
+        ]
+        yield from sorted(found)
+    elif _is_pattern(text):
+        yield from sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # absolute patterns too
+    else:
+        yield text
+
+
+def _is_pattern(text: str) -> bool:
+    return glob.has_magic(text) and not Path(text).exists()

@@ -1,0 +1,150 @@
+"""`inspect FOLDER`: a row a model, whatever lies in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys import Params, open_gguf, predict_memory
+from ggufphys.cli import main
+from ggufphys.gguf.writer import encode_header
+from ggufphys.plan.folder import find_models, names_several
+from tests.ggufphys.gguf.http_server import Site, serving
+from tests.ggufphys.gguf.remote_files import model, shards, without_environment
+from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with a model, a split one, one nobody knows, an attachment, a broken file, and what is no model."""
+    folder = tmp_path / "models"
+    (folder / "deep" / "er").mkdir(parents=True)
+    tiny_llama(folder / "b.gguf")
+    for name, data in shards("split").items():
+        (folder / "deep" / name).write_bytes(data)
+    write_model(folder / "deep" / "er" / "new.GGUF", llama_metadata("llama9"), llama_tensors())
+    (folder / "mmproj.gguf").write_bytes(encode_header({"general.architecture": "clip"}, []))
+    (folder / "cut.gguf").write_bytes((folder / "b.gguf").read_bytes()[:100])
+    (folder / "lost.gguf").symlink_to(tmp_path / "nowhere")
+    (folder / "README.md").write_text("no model")
+    return folder
+
+
+def rows_of(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    """The rows of the JSON document by file name."""
+    assert main(["inspect", "--json", *arguments]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema_version"], set(document)) == (1, {"schema_version", "files"})
+    return {Path(row["path"]).name: row for row in document["files"]}
+
+
+def test_rows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every *.gguf below the folder has its row, a split model one; figures are those of the file alone."""
+    rows = rows_of(capsys, str(models), "-c", "512")
+    with open_gguf(models / "b.gguf") as gguf:
+        alone = predict_memory(gguf, Params(n_ctx=512))
+
+    assert set(rows) == {
+        "b.gguf", "cut.gguf", "lost.gguf", "mmproj.gguf", "new.GGUF", "split-00001-of-00003.gguf",
+    }  # fmt: skip
+    row = rows["b.gguf"]
+    assert (row["architecture"], row["name"], row["kind"], row["n_ctx"], row["reason"]) == (
+        "llama", "tiny", "model", 512, "",
+    )  # fmt: skip
+    for quantity in ("model", "context", "compute", "output", "total", "process"):
+        assert row[f"{quantity}_bytes"] == getattr(alone, f"{quantity}_bytes")
+    assert row["basis"] == alone.basis
+    split = rows["split-00001-of-00003.gguf"]
+    assert (split["n_shards"], split["n_tensors"], split["n_params"]) == (3, 20, row["n_params"])
+    assert split["file_bytes"] == sum(len(data) for data in shards("split").values())
+
+
+def test_reasons(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be read or predicted keeps what is known, and says why; every row has every key."""
+    rows = rows_of(capsys, str(models))
+
+    assert {tuple(row) for row in rows.values()} == {tuple(rows["b.gguf"])}
+    assert rows["new.GGUF"]["model_bytes"] > 0
+    assert rows["new.GGUF"]["context_bytes"] is None
+    assert "architecture 'llama9'" in rows["new.GGUF"]["reason"]
+    assert rows["mmproj.gguf"]["reason"] == "not a model by itself: mmproj"
+    assert rows["cut.gguf"]["reason"].startswith("truncated: ")
+    assert (rows["cut.gguf"]["architecture"], rows["cut.gguf"]["file_bytes"]) == (None, None)
+    assert rows["lost.gguf"]["reason"] == "No such file or directory"
+
+
+def test_text(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has a line a model, paths below the folder, and the sum of the files."""
+    assert main(["inspect", str(models), "-c", "512"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.split()[0] for line in lines[2:8]] == [
+        "b.gguf", "cut.gguf", "deep/er/new.GGUF", "deep/split-00001-of-00003.gguf", "lost.gguf", "mmproj.gguf",
+    ]  # fmt: skip
+    assert "truncated" in lines[3]
+    assert lines[-1].startswith("6 models, ")
+
+
+def test_refused_parameters(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What llama.cpp would refuse for some models is a reason in their rows; what it refuses for all is exit code 2."""
+    rows = rows_of(capsys, str(models), "-ctv", "q8_0", "-fa", "off")
+    assert "needs flash attention" in rows["b.gguf"]["reason"]
+    assert rows["b.gguf"]["architecture"] == "llama"
+
+    assert main(["inspect", str(models), "-np", "0"]) == 2
+    assert "n_seq_max is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("names", "code"), [(("cut.gguf", "lost.gguf"), 3), (("cut.gguf", "b.gguf"), 0)])
+def test_exit_code(models: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...], code: int) -> None:
+    """The exit code is 3 only if no file was readable."""
+    assert len(rows_of(capsys, *(str(models / name) for name in names), code=code)) == 2
+
+
+def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without models is an error that names it."""
+    assert main(["inspect", str(tmp_path)]) == 3
+    assert f"{tmp_path}: no *.gguf file there" in capsys.readouterr().err
+
+
+def test_what_is_named(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders, patterns and names may be mixed; nothing is listed twice, and a typing error is kept."""
+    monkeypatch.chdir(models)
+
+    assert find_models(["b.gguf", ".", "gone.gguf", "b.gguf"])[:2] == ["b.gguf", "./b.gguf"]
+    assert find_models(["gone.gguf"]) == ["gone.gguf"]
+    assert find_models(["*.gguf"]) == ["b.gguf", "cut.gguf", "lost.gguf", "mmproj.gguf"]
+    assert find_models(["deep/*-of-*.gguf"]) == ["deep/split-00001-of-00003.gguf"]
+    assert find_models(["deep/split-00003-of-00003.gguf"]) == ["deep/split-00003-of-00003.gguf"]
+    assert find_models(["hf:me/tiny", "http://host/?"]) == ["hf:me/tiny", "http://host/?"]
+    assert [names_several([text]) for text in (".", "*.gguf", "b.gguf", "gone", "hf:me/tiny", "http://host/?")] == [
+        True, True, False, False, False, False,
+    ]  # fmt: skip
+    (models / "odd[1].gguf").write_bytes(b"")
+    assert not names_several(["odd[1].gguf"])
+
+
+def test_remote_among_them(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Remote models stand beside local ones, and one that is not there is a row."""
+    without_environment(monkeypatch, tmp_path)
+    with serving(Site(files={"/far.gguf": model()})) as site:
+        rows = rows_of(capsys, str(models / "b.gguf"), site.url + "/far.gguf", site.url + "/gone.gguf")
+
+    assert rows["far.gguf"]["context_bytes"] == rows["b.gguf"]["context_bytes"]
+    assert rows["gone.gguf"]["reason"] == "the server answered 404 Not Found: no such file"
+
+
+def test_many(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large folder is read by several processes, with the same rows in the same order."""
+    for number in range(40):
+        tiny_llama(tmp_path / f"{number:02}.gguf", block_count=2, context_length=1024 + number)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    several = rows_of(capsys, str(tmp_path))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+    assert several == rows_of(capsys, str(tmp_path))
+    assert [Path(name).stem for name in several] == [f"{number:02}" for number in range(40)]

@@ -7,7 +7,8 @@ from typing import Any, Final
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity, Term, total
-from ggufphys.params import Params
+from ggufphys.params import HOST, Params
+from ggufphys.plan.fits import Fit
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
@@ -20,9 +21,10 @@ def inspect_text(
     params: Params | None = None,
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
+    fits: Sequence[Fit] = (),
     note: str = "",
 ) -> str:
-    """The report of `inspect`: the file, then memory as far as it is known."""
+    """The report of `inspect`: the file, then memory as far as it is known, then whether that fits if it was asked."""
     lines = [*_model_lines(gguf)]
     if prediction is not None and params is not None:
         lines += ["", *_memory_lines(prediction, params)]
@@ -33,6 +35,8 @@ def inspect_text(
     notes = [*gguf.notes, *([note] if note else [])]
     if notes:
         lines += ["", *(f"note: {text}" for text in notes)]
+    if fits:
+        lines += ["", *map(_fit_line, fits)]
     return "\n".join(lines)
 
 
@@ -42,8 +46,9 @@ def inspect_json(
     params: Params | None = None,
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
+    fits: Sequence[Fit] = (),
 ) -> str:
-    """The same as one JSON document; `memory` is null for files that are no model."""
+    """The same as one JSON document; `memory` is null for files that are no model, `fits` there if it was asked."""
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": _model_json(gguf),
@@ -67,6 +72,8 @@ def inspect_json(
             "devices": [],
             "terms": [asdict(term) for term in weights],
         }
+    if fits:
+        document["fits"] = [{**asdict(fit), "margin_bytes": fit.margin_bytes, "fits": fit.holds} for fit in fits]
     return dumps(document)
 
 
@@ -159,6 +166,15 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
     rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
     rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
     return [head, "", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+
+
+def _fit_line(fit: Fit) -> str:
+    name = "the process" if fit.name == HOST else fit.name
+    return (
+        f"{'fits' if fit.holds else 'does not fit'}: {name} needs {format_bytes(fit.needed_bytes)} of "
+        f"{format_bytes(fit.memory_bytes)}, {format_bytes(abs(fit.margin_bytes))} "
+        f"{'left' if fit.holds else 'too much'}"
+    )
 
 
 def _model_json(gguf: GGUFFile) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments, params_from
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
 
 
@@ -16,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, --json, and how it is run."""
     add_model_arguments(parser, several=True)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument(
+        "--assert-fits", metavar="SIZE", help="exit 1 unless the process fits into so much main memory (24GiB, 512MiB)"
+    )
     add_run_arguments(parser)
 
 
@@ -24,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
 
     An architecture without a rule is described with what is known, and the exit code is 4.
     """
+    limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if names_several(args.models):
+        if limit is not None:
+            raise ValueError("--assert-fits is a question about one model; several are named")
         return run_folder(args)
     params = params_from(args)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
@@ -32,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
             require_model(gguf)
         except UnsupportedError as error:
             print(report.inspect_json(gguf) if args.json else report.inspect_text(gguf, note=str(error)))
-            return 0
+            if limit is None:
+                return 0
+            raise  # whether it fits is a question that has no answer
         try:
             prediction = predict_memory(gguf, params)
         except UnsupportedError as error:
@@ -42,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
             )
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
+        verdicts = () if limit is None else fits(prediction, limit)
         print(
-            report.inspect_json(gguf, params=params, prediction=prediction)
+            report.inspect_json(gguf, params=params, prediction=prediction, fits=verdicts)
             if args.json
-            else report.inspect_text(gguf, params=params, prediction=prediction)
+            else report.inspect_text(gguf, params=params, prediction=prediction, fits=verdicts)
         )
-    return 0
+    return 0 if all(verdict.holds for verdict in verdicts) else 1

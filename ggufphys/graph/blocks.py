@@ -8,7 +8,7 @@ Shapes in comments are ggml's order, innermost first.
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context; src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ggufphys.arch.caches import LayerCache, row_bytes
 from ggufphys.gguf import SIZES, GGMLType, TensorInfo
@@ -19,15 +19,25 @@ from ggufphys.graph.ops import F16, F32, I32, I64
 from ggufphys.hparams import HParams
 from ggufphys.params import ContextParams
 
+Adapters = Mapping[str, Sequence[tuple[TensorInfo, TensorInfo]]]  # by weight: LoRA's a and b, one pair an adapter
+
 
 class Builder:
     """One graph under construction."""
 
-    def __init__(self, h: HParams, tensors: Mapping[str, TensorInfo], context: ContextParams, batch: Batch) -> None:
+    def __init__(
+        self,
+        h: HParams,
+        tensors: Mapping[str, TensorInfo],
+        context: ContextParams,
+        batch: Batch,
+        adapters: Adapters | None = None,
+    ) -> None:
         self.h = h
         self.tensors = tensors
         self.context = context
         self.batch = batch
+        self.adapters = adapters or {}
         self.graph = Graph()
         self.n_embd_v_gqa_max = max(h.n_embd_head_v * k for k in h.n_head_kv)
 
@@ -43,10 +53,25 @@ class Builder:
     def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
         """A weight, or None when the file has no such tensor."""
         info = self.tensors.get(f"blk.{il}.{name}" if il is not None else name)
-        if info is None:
-            return None
-        ggml_type = info.ggml_type if isinstance(info.ggml_type, GGMLType) else F32
-        return ops.weight(ggml_type, *info.ne, name=info.name)
+        return None if info is None else _weight(info)
+
+    # -- products, and what adapters add to them
+
+    def mul_mat(self, w: Tensor, x: Tensor) -> Tensor:
+        """The product with a weight; each adapter of that weight adds scale * b (a x)."""
+        product = ops.mul_mat(w, x)
+        for a, b in self.adapters.get(w.name, ()):
+            delta = ops.mul_mat(_weight(b), ops.mul_mat(_weight(a), x))
+            product = ops.elementwise("ADD", product, ops.elementwise("SCALE", delta))
+        return product
+
+    def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
+        """The same for the experts that each token chose."""
+        product = ops.mul_mat_id(experts, x, ids)
+        for a, b in self.adapters.get(experts.name, ()):
+            delta = ops.mul_mat_id(_weight(b), ops.mul_mat_id(_weight(a), x, ids), ids)
+            product = ops.elementwise("ADD", product, ops.elementwise("SCALE", delta))
+        return product
 
     # -- inputs
 
@@ -54,7 +79,12 @@ class Builder:
         """Token embeddings (E, T), looked up; the input for ready-made embeddings is reserved beside them."""
         tokens = ops.new_input(I32, self.batch.n_tokens)
         ready_made = ops.new_input(F32, self.h.n_embd, self.batch.n_tokens)
-        looked_up = self.graph.expand(ops.get_rows(self.weight("token_embd.weight"), tokens))
+        embedding = self.weight("token_embd.weight")
+        looked_up = ops.get_rows(embedding, tokens)
+        for a, b in self.adapters.get(embedding.name, ()):
+            delta = ops.mul_mat(_weight(b), ops.get_rows(_weight(a), tokens))
+            looked_up = ops.elementwise("ADD", looked_up, ops.elementwise("SCALE", delta))
+        self.graph.expand(looked_up)
         self.graph.expand(ready_made)
         return looked_up
 
@@ -74,7 +104,7 @@ class Builder:
 
     def linear(self, name: str, il: int | None, x: Tensor) -> Tensor:
         """A matrix product, and the bias when the file has one."""
-        product = ops.mul_mat(self.weight(f"{name}.weight", il), x)
+        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
         bias = self.weight_or_none(f"{name}.bias", il)
         return product if bias is None else ops.elementwise("ADD", product, bias)
 
@@ -191,6 +221,11 @@ class AttentionKV:
         out = Tensor("MUL_MAT", F32, (v.ne[1], scores.ne[1], scores.ne[2], scores.ne[3]), (v, scores))
         out = ops.permute(out, 0, 2, 1, 3)
         return ops.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+
+
+def _weight(info: TensorInfo) -> Tensor:
+    ggml_type = info.ggml_type if isinstance(info.ggml_type, GGMLType) else F32
+    return ops.weight(ggml_type, *info.ne, name=info.name)
 
 
 def _rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor | None:

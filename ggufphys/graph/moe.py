@@ -12,7 +12,7 @@ from ggufphys.graph.ops import F32, I32
 def moe_ffn(b: Builder, x: Tensor, il: int, *, norm_weights: bool) -> Tensor:
     """Softmax routing over `n_expert` experts with gated FFNs: x (E, T) to (E, T)."""
     n_tokens, n_used = x.ne[1], b.h.n_expert_used
-    probs = ops.elementwise("SOFT_MAX", ops.mul_mat(b.weight("ffn_gate_inp.weight", il), x))
+    probs = ops.elementwise("SOFT_MAX", b.mul_mat(b.weight("ffn_gate_inp.weight", il), x))
     order = Tensor("ARGSORT", I32, probs.ne, (probs,))
     chosen = ops.view(order, (n_used, n_tokens), (order.nb[0], order.nb[1], order.nb[2], order.nb[3]))
     weights = ops.get_rows(ops.reshape(probs, 1, b.h.n_expert, n_tokens), chosen)  # (1, n_used, T)
@@ -24,9 +24,9 @@ def moe_ffn(b: Builder, x: Tensor, il: int, *, norm_weights: bool) -> Tensor:
     b.graph.expand(weights)
 
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
-    up = ops.mul_mat_id(b.weight("ffn_up_exps.weight", il), rows, chosen)
-    gate = ops.mul_mat_id(b.weight("ffn_gate_exps.weight", il), rows, chosen)
-    down = ops.mul_mat_id(b.weight("ffn_down_exps.weight", il), ops.glu(gate, up), chosen)
+    up = b.mul_mat_id(b.weight("ffn_up_exps.weight", il), rows, chosen)
+    gate = b.mul_mat_id(b.weight("ffn_gate_exps.weight", il), rows, chosen)
+    down = b.mul_mat_id(b.weight("ffn_down_exps.weight", il), ops.glu(gate, up), chosen)
     experts = b.graph.expand(ops.elementwise("MUL", down, weights))  # (E, n_used, T)
 
     strides = (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3])

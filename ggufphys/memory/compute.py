@@ -8,7 +8,7 @@ from ggufphys.arch import ArchRule
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.alloc import allocate
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS, generic
 from ggufphys.hparams import HParams
@@ -23,10 +23,13 @@ def compute_basis(arch: str) -> Basis:
     return "exact" if arch in MODELS else "estimate"
 
 
-def compute_terms(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams) -> tuple[Term, ...]:
-    """The one term of compute_bytes."""
+def compute_terms(
+    gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, adapters: Adapters | None = None
+) -> tuple[Term, ...]:
+    """The one term of compute_bytes; LoRA's `adapters` put more nodes into the graph."""
     sizes = {
-        batch: allocate(build_graph(gguf, h, rule, context, batch)).buffer_bytes for batch in reserved_batches(context)
+        batch: allocate(build_graph(gguf, h, rule, context, batch, adapters)).buffer_bytes
+        for batch in reserved_batches(context)
     }
     batch = max(sizes, key=lambda b: sizes[b])
     return (
@@ -56,8 +59,15 @@ def output_terms(h: HParams, context: ContextParams) -> tuple[Term, ...]:
     )
 
 
-def build_graph(gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, batch: Batch) -> Graph:
-    """The architecture's graph for one batch; the generic one where none is written yet."""
-    builder = Builder(h, gguf.tensors_by_name, context, batch)
+def build_graph(
+    gguf: GGUFFile,
+    h: HParams,
+    rule: ArchRule,
+    context: ContextParams,
+    batch: Batch,
+    adapters: Adapters | None = None,
+) -> Graph:
+    """The architecture's graph for one batch; the generic one, without adapters, where none is written yet."""
+    builder = Builder(h, gguf.tensors_by_name, context, batch, adapters)
     model = MODELS.get(h.arch)
     return model(builder) if model is not None else generic.build(builder, rule.layers(h))

@@ -7,7 +7,9 @@ from typing import Literal
 from ggufphys.params import HOST
 
 Basis = Literal["exact", "estimate", "unsupported"]
-Quantity = Literal["model", "context", "compute", "output", "process"]
+# attachment: buffers beside the model's own (adapters, mmproj, draft model). ceiling: what may be taken later, up to
+# that much; in no total.
+Quantity = Literal["model", "context", "compute", "output", "attachment", "process", "ceiling"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

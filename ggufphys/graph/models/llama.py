@@ -35,7 +35,7 @@ def build(b: Builder) -> Graph:
         x = ops.elementwise("ADD", x, residual)
     x = b.norm_rms(x, b.weight("output_norm.weight"))
     x.is_output = True
-    logits = ops.mul_mat(b.weight_or_none("output.weight") or b.weight("token_embd.weight"), x)
+    logits = b.mul_mat(b.weight_or_none("output.weight") or b.weight("token_embd.weight"), x)
     logits.is_output = True
     b.graph.expand(logits)
     return b.graph

@@ -61,13 +61,17 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What one GGUF file declares. `data_offset` is where tensor data starts; `notes` are oddities worth a warning."""
+    """What one GGUF file declares. `notes` are oddities worth a warning.
+
+    `table_offset` is where the metadata ends and the tensor table starts, `data_offset` where tensor data does.
+    """
 
     version: int
     byte_order: ByteOrder
     alignment: int
     metadata: Mapping[str, Value]
     tensors: tuple[TensorInfo, ...]
+    table_offset: int
     data_offset: int
     notes: tuple[str, ...] = field(default=())
 
@@ -156,6 +160,7 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
             raise GGUFError(f"{cursor.label}: duplicate metadata key {key!r} (entry {index})")
         metadata[key] = _read_value(cursor, key)
     alignment = _alignment(metadata, cursor.label)
+    table_offset = cursor.position
     tensors = _read_tensors(cursor, n_tensors, shard)
     data_offset = -(-cursor.position // alignment) * alignment
     notes = _check_layout(tensors, alignment, cursor.label)
@@ -169,6 +174,7 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
         alignment=alignment,
         metadata=metadata,
         tensors=tensors,
+        table_offset=table_offset,
         data_offset=data_offset,
         notes=notes,
     )

@@ -7,6 +7,7 @@ highest end that was ever in use.
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_alloc.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,23 +22,30 @@ IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
 # fmt: on
 
 
+# What decides the layout of everything that follows, taken where a layer begins: the free stretches, and which tensors
+# hold bytes where. Tensors from before the second layer stand for themselves, later ones as how many nodes ago they
+# ran, so that snapshots in corresponding places of alike layers are equal.
+Snapshot = tuple[tuple[tuple[int, int], ...], frozenset[tuple[Tensor | int, int]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Where each tensor of a graph lies: offsets in the order of its leafs and nodes, None for views and weights."""
+    """Where each tensor of a graph lies: offsets in the order of its leafs and nodes, None for views and weights.
+
+    `snapshots` has one entry for each of the graph's marks.
+    """
 
     buffer_bytes: int
     offsets: tuple[int | None, ...]
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 def allocate(graph: Graph) -> Allocation:
     """Lay out the graph's tensors as ggml would."""
     allocator = _GraphAllocator(graph)
-    size = allocator.run()
-    offsets = tuple(
-        None if t.external or t.view_src is not None else allocator.state(t).offset
-        for t in (*graph.leafs, *graph.nodes)
-    )
-    return Allocation(size, offsets)
+    allocator.run()
+    offsets = tuple(map(allocator.offsets.get, (*graph.leafs, *graph.nodes)))
+    return Allocation(allocator.free.max_end, offsets, tuple(allocator.snapshots))
 
 
 def touched_bytes(plan: Allocation, graph: Graph) -> int:
@@ -50,11 +58,11 @@ def touched_bytes(plan: Allocation, graph: Graph) -> int:
     """
     tensors = (*graph.leafs, *graph.nodes)
     assert len(tensors) == len(plan.offsets), "another graph"
-    read = {id(source) for node in graph.nodes for source in node.src}
+    read = {source for node in graph.nodes for source in node.src}
     stretches = sorted(
         (offset, offset + tensor.nbytes)
         for offset, tensor in zip(plan.offsets, tensors, strict=True)
-        if offset is not None and (id(tensor) in read or not tensor.is_input)
+        if offset is not None and (not tensor.is_input or tensor in read)
     )
     touched = end = 0
     for start, stop in stretches:
@@ -102,93 +110,78 @@ class _FreeList:
         self.blocks.insert(i, (offset, end - offset))
 
 
-class _State:
-    """What the allocator knows of a tensor: who still reads it, who still shows it, and where it lies."""
-
-    __slots__ = ("n_children", "n_views", "offset", "owned")
-
-    def __init__(self) -> None:
-        self.n_children = 0
-        self.n_views = 0
-        self.offset = 0
-        self.owned = False
-
-
 class _GraphAllocator:
-    __slots__ = ("free", "graph", "states")
+    """The walk over one graph. `offsets` keeps where each tensor was put, `alive` who still holds bytes."""
+
+    __slots__ = ("alive", "free", "graph", "n_children", "n_views", "offsets", "snapshots")
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.free = _FreeList()
-        self.states: dict[int, _State] = {}
+        self.n_children: defaultdict[Tensor, int] = defaultdict(int)  # who still reads it
+        self.n_views: defaultdict[Tensor, int] = defaultdict(int)  # who still shows it
+        self.offsets: dict[Tensor, int] = {}
+        self.alive: set[Tensor] = set()
+        self.snapshots: list[Snapshot] = []
 
-    def run(self) -> int:
+    def run(self) -> None:
+        nodes = self.graph.nodes
         for leaf in self.graph.leafs:
-            self.place(leaf)
-        for node in self.graph.nodes:
-            self.count_readers(node)
-        for node in self.graph.nodes:
-            for parent in node.src:
-                self.place(parent)
-            self.place(node)
+            if not leaf.external:
+                self.place(leaf)
+        for node in nodes:
+            if node.view_src is not None:
+                self.n_views[node.view_src] += 1
+            for source in node.src:
+                self.n_children[source] += 1
+        marks = [*self.graph.marks, len(nodes)]
+        for i, node in enumerate(nodes):
+            while i == marks[len(self.snapshots)]:
+                self.snapshots.append(self.snapshot(i))
+            if node.view_src is None:
+                self.place(node)
             for parent in node.src:
                 self.finish_reading(parent)
-        return self.free.max_end
-
-    def state(self, tensor: Tensor) -> _State:
-        state = self.states.get(id(tensor))
-        if state is None:
-            state = self.states[id(tensor)] = _State()
-        return state
-
-    def count_readers(self, node: Tensor) -> None:
-        if node.view_src is not None:
-            self.state(node.view_src).n_views += 1
-        for source in node.src:
-            self.state(source).n_children += 1
-            if source.is_input:
-                self.place(source)
 
     def place(self, tensor: Tensor) -> None:
-        state = self.state(tensor)
-        if tensor.external or state.owned or tensor.view_src is not None:
-            return
-        state.owned = True
-        if tensor.op not in IN_PLACE or not self.place_in_parent(tensor, state):
-            state.offset = self.free.take(_padded(tensor.nbytes))
+        self.alive.add(tensor)
+        if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
+            self.offsets[tensor] = self.free.take(_padded(tensor.nbytes))
 
-    def place_in_parent(self, tensor: Tensor, state: _State) -> bool:
+    def place_in_parent(self, tensor: Tensor) -> bool:
         """Take over the bytes of a parent with the same layout whose only reader this tensor is."""
         for parent in tensor.src:
-            parent_state = self.state(parent)
-            if not parent_state.owned or parent.is_output or (parent.view_src and parent.view_src.is_output):
+            if parent not in self.alive or parent.is_output or self.n_children[parent] != 1 or self.n_views[parent]:
                 continue
-            if (parent.type, parent.ne, parent.nb) != (tensor.type, tensor.ne, tensor.nb):
-                continue
-            if parent_state.n_children != 1 or parent_state.n_views != 0:
-                continue
-            state.offset = parent_state.offset
-            parent_state.owned = False
-            return True
+            if parent.ne == tensor.ne and parent.nb == tensor.nb and parent.type is tensor.type:
+                self.offsets[tensor] = self.offsets[parent]
+                self.alive.remove(parent)
+                return True
         return False
 
     def finish_reading(self, parent: Tensor) -> None:
-        state = self.state(parent)
-        state.n_children -= 1
-        if state.n_children or state.n_views:
+        self.n_children[parent] -= 1
+        if self.n_children[parent] or self.n_views[parent]:
             return
-        if parent.view_src is not None:
-            state = self.state(parent.view_src)
-            state.n_views -= 1
-            if not state.n_children and not state.n_views:
-                self.release(parent.view_src, state)
-        else:
-            self.release(parent, state)
+        shown = parent.view_src
+        if shown is None:
+            self.release(parent)
+            return
+        self.n_views[shown] -= 1
+        if not self.n_views[shown] and not self.n_children[shown]:
+            self.release(shown)
 
-    def release(self, tensor: Tensor, state: _State) -> None:
-        if state.owned and not tensor.is_output:
-            self.free.give_back(state.offset, _padded(tensor.nbytes))
-            state.owned = False
+    def release(self, tensor: Tensor) -> None:
+        if tensor in self.alive and not tensor.is_output:
+            self.alive.remove(tensor)
+            self.free.give_back(self.offsets[tensor], _padded(tensor.nbytes))
+
+    def snapshot(self, now: int) -> Snapshot:
+        """What decides the layout from node `now` on."""
+        second = self.graph.marks[1] if len(self.graph.marks) > 1 else 0
+        recent = {node: i - now for i, node in enumerate(self.graph.nodes[second:now], second)}
+        holds = frozenset((recent.get(tensor, tensor), self.offsets[tensor]) for tensor in self.alive)
+        return tuple(self.free.blocks), holds
 
 
 def _padded(nbytes: int) -> int:

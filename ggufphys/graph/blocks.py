@@ -8,7 +8,7 @@ Shapes in comments are ggml's order, innermost first.
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context; src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ggufphys.arch.caches import LayerCache, row_bytes
 from ggufphys.gguf import SIZES, GGMLType, TensorInfo
@@ -32,14 +32,31 @@ class Builder:
         context: ContextParams,
         batch: Batch,
         adapters: Adapters | None = None,
+        *,
+        layers: Sequence[int] | None = None,
     ) -> None:
         self.h = h
+        self._layers = range(h.n_layer) if layers is None else layers
         self.tensors = tensors
         self.context = context
         self.batch = batch
         self.adapters = adapters or {}
         self.graph = Graph()
         self.n_embd_v_gqa_max = max(h.n_embd_head_v * k for k in h.n_head_kv)
+
+    def layers(self) -> Iterator[int]:
+        """The layers to build, in order: not all of them where others stand for them (`ggufphys.graph.layers`).
+
+        A model that iterates over this may use the number to ask for weights, hyperparameters and caches of the layer
+        and whether it `is_last`, and for nothing else: layers that have all that in common must have the same nodes.
+        """
+        for il in self._layers:
+            self.graph.marks.append(len(self.graph.nodes))
+            yield il
+
+    def is_last(self, il: int) -> bool:
+        """Whether it is the trunk's last layer."""
+        return il == self.h.n_layer - 1
 
     # -- weights
 
@@ -224,8 +241,7 @@ class AttentionKV:
 
 
 def _weight(info: TensorInfo) -> Tensor:
-    ggml_type = info.ggml_type if isinstance(info.ggml_type, GGMLType) else F32
-    return ops.weight(ggml_type, *info.ne, name=info.name)
+    return ops.weight(ops.as_known(info.ggml_type), *info.ne, name=info.name)
 
 
 def _rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor | None:

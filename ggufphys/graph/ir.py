@@ -6,9 +6,13 @@ Shapes `ne` and strides `nb` are ggml's: four of each, innermost first, `nb` in 
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c, ggml_visit_parents_graph, ggml_nbytes.
 """
 
+from typing import Final
+
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 
 Shape = tuple[int, int, int, int]
+
+_ONES: Final = ((1, 1, 1, 1), (1, 1, 1), (1, 1), (1,), ())
 
 
 class Tensor:
@@ -35,7 +39,7 @@ class Tensor:
     ) -> None:
         self.op = op
         self.type = ggml_type
-        self.ne: Shape = (*ne, *(1,) * (4 - len(ne)))  # type: ignore[assignment]  # always four
+        self.ne: Shape = (*ne, *_ONES[len(ne)])  # always four
         self.nb: Shape = contiguous_strides(ggml_type, self.ne) if nb is None else nb
         self.src = src
         self.view_src: Tensor | None = (view_of.view_src or view_of) if view_of is not None else None
@@ -48,9 +52,9 @@ class Tensor:
     def nbytes(self) -> int:
         """Bytes from the first element to the end of the last, strides included."""
         size = SIZES[self.type]
-        first = size.type_size if size.block_size == 1 else self.ne[0] * self.nb[0] // size.block_size
-        outer = range(0 if size.block_size == 1 else 1, 4)
-        return first + sum((self.ne[i] - 1) * self.nb[i] for i in outer)
+        (n0, n1, n2, n3), (stride0, stride1, stride2, stride3) = self.ne, self.nb
+        row = size.type_size + (n0 - 1) * stride0 if size.block_size == 1 else n0 * stride0 // size.block_size
+        return row + (n1 - 1) * stride1 + (n2 - 1) * stride2 + (n3 - 1) * stride3
 
 
 def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:
@@ -61,21 +65,23 @@ def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:
 
 
 class Graph:
-    """Tensors in the order ggml would run them."""
+    """Tensors in the order ggml would run them. `marks` says how many nodes there were when each layer began."""
 
-    __slots__ = ("_seen", "leafs", "nodes")
+    __slots__ = ("_seen", "leafs", "marks", "nodes")
 
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leafs: list[Tensor] = []  # no operation: inputs, weights, caches
-        self._seen: set[int] = set()
+        self.marks: list[int] = []
+        self._seen: set[Tensor] = set()
 
     def expand(self, tensor: Tensor) -> Tensor:
         """Add the tensor behind all it depends on, depth first and sources left to right; returns it."""
-        if id(tensor) in self._seen:
-            return tensor
-        self._seen.add(id(tensor))
-        for source in tensor.src:
-            self.expand(source)
-        (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
+        seen = self._seen
+        if tensor not in seen:
+            seen.add(tensor)
+            for source in tensor.src:
+                if source not in seen:
+                    self.expand(source)
+            (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
         return tensor

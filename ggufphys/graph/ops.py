@@ -9,6 +9,11 @@ from ggufphys.graph.ir import Shape, Tensor
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
 
 
+def as_known(ggml_type: GGMLType | int) -> GGMLType:
+    """The type of a weight in a graph: F32 stands for one that the pinned ggml does not know."""
+    return ggml_type if isinstance(ggml_type, GGMLType) else F32
+
+
 def weight(ggml_type: GGMLType, *ne: int, name: str = "") -> Tensor:
     """A tensor whose bytes lie in a weight or cache buffer."""
     return Tensor("NONE", ggml_type, ne, external=True, name=name)

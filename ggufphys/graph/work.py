@@ -6,10 +6,13 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan, type_tr
 tiled/tiled.cpp, ggml_tiled_supported, ggml_tiled_wdata_size.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.ops import as_known
 
 _Q8_0: Final = frozenset(
     {GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q8_0, GGMLType.IQ4_NL, GGMLType.MXFP4, GGMLType.NVFP4}
@@ -37,27 +40,44 @@ def vec_dot_type(ggml_type: GGMLType) -> GGMLType:
     return GGMLType.Q8_1 if ggml_type in _Q8_1 else GGMLType.Q8_K
 
 
-def work_bytes(graph: Graph, n_threads: int, *, repacked: frozenset[str], cpu_features: frozenset[str]) -> int:
+def work_bytes(
+    graph: Graph,
+    n_threads: int,
+    *,
+    repacked: frozenset[str],
+    cpu_features: frozenset[str],
+    alike: Callable[[str], Sequence[TensorInfo]] | None = None,
+) -> int:
     """Bytes of scratch memory for the whole graph: the most that any node asks for.
 
     `repacked` names the weights that are kept in a repacked layout; `cpu_features` are those of `ggufphys.host`.
+    `alike` gives the weights of layers that were left out of the graph, for one that stands for them.
     """
     tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
-    return max((_node_bytes(node, n_threads, repacked, tiled) for node in graph.nodes), default=0)
+    wanted = 0
+    for node in graph.nodes:
+        if node.op in ("MUL_MAT", "MUL_MAT_ID"):
+            weights = node.src[0]
+            forms = {(weights.type, weights.name in repacked)}
+            if alike is not None and weights.name:
+                forms |= {(as_known(t.ggml_type), t.name in repacked) for t in alike(weights.name)}
+            for ggml_type, is_repacked in forms:
+                slots = n_threads * TILED_SLOT_BYTES if ggml_type in tiled and not is_repacked else 0
+                wanted = max(wanted, slots + _converted_bytes(node.src[1], ggml_type))
+        elif node.op == "FLASH_ATTN_EXT":
+            wanted = max(wanted, _attention_bytes(node, n_threads))
+    return wanted
 
 
-def _node_bytes(node: Tensor, n_threads: int, repacked: frozenset[str], tiled: frozenset[GGMLType]) -> int:
-    if node.op in ("MUL_MAT", "MUL_MAT_ID"):
-        weights, x = node.src[0], node.src[1]
-        slots = n_threads * TILED_SLOT_BYTES if weights.type in tiled and weights.name not in repacked else 0
-        to = vec_dot_type(weights.type)
-        if x.type is to:
-            return slots
-        n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
-        return slots + n_elements // SIZES[to].block_size * SIZES[to].type_size
-    if node.op == "FLASH_ATTN_EXT":
-        n_k, n_v, n_head = node.src[1].ne[0], node.src[2].ne[0], node.src[0].ne[2]
-        prefill = FA_TILE_Q * (n_k + n_v) + FA_TILE_KV * (n_k + n_v) + 2 * FA_TILE_Q * FA_TILE_KV
-        decode = n_head * (2 + n_v) + n_k + 2 * n_v
-        return 4 * n_threads * max(prefill, decode)
-    return 0
+def _converted_bytes(x: Tensor, ggml_type: GGMLType) -> int:
+    """The right operand in the type that a product with weights of `ggml_type` wants."""
+    to = SIZES[vec_dot_type(ggml_type)]
+    n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
+    return 0 if x.type is vec_dot_type(ggml_type) else n_elements // to.block_size * to.type_size
+
+
+def _attention_bytes(node: Tensor, n_threads: int) -> int:
+    n_k, n_v, n_head = node.src[1].ne[0], node.src[2].ne[0], node.src[0].ne[2]
+    prefill = FA_TILE_Q * (n_k + n_v) + FA_TILE_KV * (n_k + n_v) + 2 * FA_TILE_Q * FA_TILE_KV
+    decode = n_head * (2 + n_v) + n_k + 2 * n_v
+    return 4 * n_threads * max(prefill, decode)

@@ -6,11 +6,11 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 
 from ggufphys.arch import ArchRule
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.alloc import allocate
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.blocks import Adapters, Builder
+from ggufphys.graph.blocks import Adapters
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.models import MODELS, generic
+from ggufphys.graph.layout import Layouts
+from ggufphys.graph.models import MODELS
 from ggufphys.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import ContextParams
@@ -23,14 +23,9 @@ def compute_basis(arch: str) -> Basis:
     return "exact" if arch in MODELS else "estimate"
 
 
-def compute_terms(
-    gguf: GGUFFile, h: HParams, rule: ArchRule, context: ContextParams, adapters: Adapters | None = None
-) -> tuple[Term, ...]:
-    """The one term of compute_bytes; LoRA's `adapters` put more nodes into the graph."""
-    sizes = {
-        batch: allocate(build_graph(gguf, h, rule, context, batch, adapters)).buffer_bytes
-        for batch in reserved_batches(context)
-    }
+def compute_terms(layouts: Layouts, context: ContextParams) -> tuple[Term, ...]:
+    """The one term of compute_bytes."""
+    sizes = {batch: layouts.layout(context, batch).allocation.buffer_bytes for batch in reserved_batches(context)}
     batch = max(sizes, key=lambda b: sizes[b])
     return (
         Term(
@@ -39,7 +34,7 @@ def compute_terms(
             nbytes=sizes[batch],
             buffer="CPU",
             formula=f"graph of {batch.n_tokens} tokens, {batch.n_seqs} sequences, {batch.n_outputs} outputs, "
-            f"laid out by a simulation of ggml's graph allocator ({compute_basis(h.arch)})",
+            f"laid out by a simulation of ggml's graph allocator ({compute_basis(layouts.h.arch)})",
             source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n",
         ),
     )
@@ -67,7 +62,5 @@ def build_graph(
     batch: Batch,
     adapters: Adapters | None = None,
 ) -> Graph:
-    """The architecture's graph for one batch; the generic one, without adapters, where none is written yet."""
-    builder = Builder(h, gguf.tensors_by_name, context, batch, adapters)
-    model = MODELS.get(h.arch)
-    return model(builder) if model is not None else generic.build(builder, rule.layers(h))
+    """The architecture's graph for one batch, of all layers; the generic one, without adapters, where there is none."""
+    return Layouts(gguf, h, rule, adapters).graph(context, batch)

@@ -7,6 +7,7 @@ from ggufphys import host
 from ggufphys.arch import rule_for
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
+from ggufphys.graph.layout import Layouts
 from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
@@ -118,14 +119,15 @@ def predict_memory(
     context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
     placement = place_layers(params, h.n_layer_all)
     weights = place_weights(gguf, params, placement, host.cpu_features())
+    layouts = Layouts(gguf, h, rule)
     buffers = (
         *weight_terms(gguf, weights),
         *context_terms(h, rule, context, placement.kv),
-        *compute_terms(gguf, h, rule, context),
+        *compute_terms(layouts, context),
         *output_terms(h, context),
     )
     process = process_terms(
-        gguf, h, params, context, buffers,
+        gguf, layouts, params, context, buffers,
         repacked=frozenset(t.name for t in weights.get(REPACKED, ())), base_bytes=base_bytes, n_prompt=n_prompt,
     )  # fmt: skip
     proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"

@@ -12,13 +12,11 @@ from dataclasses import replace
 from typing import Final
 
 from ggufphys import host
-from ggufphys.arch import rule_for
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.alloc import allocate, touched_bytes
+from ggufphys.graph.alloc import touched_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.layout import Layouts
 from ggufphys.graph.work import work_bytes
-from ggufphys.hparams import HParams
-from ggufphys.memory.compute import build_graph
 from ggufphys.memory.terms import Term, total
 from ggufphys.params import HOST, ContextParams, Params, pad_ctx
 
@@ -39,7 +37,7 @@ MERGE_BYTES: Final = 96 + 12  # bpe_ranks: a node with two strings and a rank, a
 
 def process_terms(
     gguf: GGUFFile,
-    h: HParams,
+    layouts: Layouts,
     params: Params,
     context: ContextParams,
     buffers: Sequence[Term],
@@ -59,7 +57,7 @@ def process_terms(
         reserved = touched = total(buffers, "compute", HOST)
         work = 0
     else:
-        reserved, touched, work = _compute_touched(gguf, h, params, context, repacked, n_prompt)
+        reserved, touched, work = _compute_touched(layouts, params, context, repacked, n_prompt)
     return (
         _term(
             "interpreter and library",
@@ -75,23 +73,21 @@ def process_terms(
 
 
 def _compute_touched(
-    gguf: GGUFFile,
-    h: HParams,
-    params: Params,
-    context: ContextParams,
-    repacked: frozenset[str],
-    n_prompt: int | None,
+    layouts: Layouts, params: Params, context: ContextParams, repacked: frozenset[str], n_prompt: int | None
 ) -> tuple[int, int, int]:
     """Bytes reserved, bytes written by a prompt batch with one output, bytes of scratch."""
-    rule = rule_for(h.arch)
-    plan = allocate(build_graph(gguf, h, rule, context, reserved_batches(context)[0]))
+    reserved = layouts.layout(context, reserved_batches(context)[0])
+    buffer_bytes = reserved.allocation.buffer_bytes
     n_tokens = min(context.n_ubatch, context.n_ctx_seq, n_prompt or context.n_ubatch)
     if context.n_seq_max > 1:  # another shape than the reserved one: take all of it as touched
-        return plan.buffer_bytes, plan.buffer_bytes, 0
+        return buffer_bytes, buffer_bytes, 0
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
-    actual = build_graph(gguf, h, rule, used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1))
-    work = work_bytes(actual, params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features())
-    return plan.buffer_bytes, touched_bytes(plan, actual), work
+    actual = layouts.graph(used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1), reserved.layers)
+    work = work_bytes(
+        actual, params.n_threads or 1,
+        repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike,
+    )  # fmt: skip
+    return buffer_bytes, touched_bytes(reserved.allocation, actual), work
 
 
 def _vocabulary(gguf: GGUFFile) -> tuple[int, str]:

@@ -11,11 +11,12 @@ Source: llama.cpp 0c1e570 src/llama-quant.cpp, llama_model_quantize_impl, llama_
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf.ggml_types import FILE_TYPES, SIZES, GGMLType
 from ggufphys.gguf.values import GGUFArray
+from ggufphys.plan.quantize_options import QuantizeOptions, parse_tensor_type
 from ggufphys.plan.quantize_rules import LAYER, QuantizeModel, Subject, mix_type
 from ggufphys.plan.quantize_tables import (
     ALIASES,
@@ -32,12 +33,16 @@ from ggufphys.plan.quantize_tables import (
 
 __all__ = [
     "QuantizeModel",
+    "QuantizeOptions",
+    "check_conversions",
     "choose_types",
     "ftype_number",
     "needs_imatrix",
     "parse_file_type",
+    "parse_tensor_type",
     "quantize_model",
     "quantized_order",
+    "types_as_made",
 ]
 
 _KEPT = re.compile("|".join(map(re.escape, KEPT_PARTS)))
@@ -45,6 +50,11 @@ _FTYPES = {name: number for number, name in FILE_TYPES.items()}
 _IMATRIX_TYPES = frozenset(
     {GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS}
 )
+
+
+_WITHOUT_DEQUANTIZATION: Final = frozenset({GGMLType.Q8_1, GGMLType.Q8_K})
+PER_LAYER_EMBD: Final = "per_layer_token_embd.weight"  # an embedding that --tensor-type may name
+_DEFAULT: Final = QuantizeOptions()
 
 
 class Tensor(Protocol):
@@ -110,7 +120,7 @@ def quantize_model(metadata: Mapping[str, object]) -> QuantizeModel:
 
 
 def choose_types(
-    model: QuantizeModel, tensors: Sequence[Tensor], file_type: str, *, has_imatrix: bool = False
+    model: QuantizeModel, tensors: Sequence[Tensor], file_type: str, options: QuantizeOptions = _DEFAULT
 ) -> list[GGMLType]:
     """The type of each tensor in llama-quantize's output, in the order given.
 
@@ -132,19 +142,60 @@ def choose_types(
     for t in sorted(tensors, key=lambda t: order_key(t.name)):
         if not isinstance(t.ggml_type, GGMLType):
             raise ValueError(f"llama.cpp refuses tensor {t.name!r}: it knows no type {t.ggml_type}")
-        if not is_quantized(model.architecture, t):
+        role = roles[t.name]
+        if not is_quantized(model.architecture, t, options):
             chosen[t.name] = t.ggml_type
+        elif (asked := _asked_type(t, role, options)) is not None:
+            chosen[t.name] = asked
         elif base in UNQUANTIZED:
             chosen[t.name] = base
+        elif (named := options.named_type(t.name)) is not None or options.pure:
+            chosen[t.name] = _fitting(t, base if named is None else named)
         else:
-            role = roles[t.name]
             subject = Subject(
                 model=model, file_type=file_type, base=base, name=t.name, ne=t.ne, role=role, index=seen[role],
-                n_attn_v=n_attn_v, tied=tied, has_imatrix=has_imatrix,
+                n_attn_v=n_attn_v, tied=tied, options=options,
             )  # fmt: skip
             chosen[t.name] = _fitting(t, mix_type(subject))
             seen[role] += 1
     return [chosen[t.name] for t in tensors]
+
+
+def types_as_made(
+    model: QuantizeModel, tensors: Sequence[Tensor], file_type: str, options: QuantizeOptions = _DEFAULT
+) -> tuple[list[GGMLType], bool]:
+    """The types, with an importance matrix where llama-quantize insists on one, and whether it does.
+
+    Raises:
+        ValueError: see `choose_types`.
+    """
+    types = choose_types(model, tensors, file_type, options)
+    insists = any(
+        needs_imatrix(t.name, chosen, file_type) and is_quantized(model.architecture, t, options)
+        for t, chosen in zip(tensors, types, strict=True)
+    )
+    if insists and not options.has_imatrix:
+        types = choose_types(model, tensors, file_type, options.with_imatrix())
+    return types, insists
+
+
+def check_conversions(tensors: Sequence[Tensor], types: Sequence[GGMLType], options: QuantizeOptions) -> None:
+    """Refuse what llama-quantize refuses while it converts; a tensor that keeps its type is copied, whatever it is.
+
+    Raises:
+        ValueError: naming the tensor.
+    """
+    for t, chosen in zip(tensors, types, strict=True):
+        if t.ggml_type == chosen or not isinstance(t.ggml_type, GGMLType) or t.ggml_type in UNQUANTIZED:
+            continue
+        name = t.ggml_type.name
+        if SIZES[t.ggml_type].block_size == 1 or t.ggml_type in _WITHOUT_DEQUANTIZATION:
+            raise ValueError(f"llama-quantize refuses tensor {t.name!r}: it cannot convert from type {name}")
+        if not options.allow_requantize:
+            raise ValueError(
+                f"llama-quantize refuses tensor {t.name!r}: requantizing from type {name.lower()} is disabled; take an "
+                "F16, BF16 or F32 file, or ask with --allow-requantize"
+            )
 
 
 def needs_imatrix(name: str, ggml_type: GGMLType, file_type: str) -> bool:
@@ -154,7 +205,7 @@ def needs_imatrix(name: str, ggml_type: GGMLType, file_type: str) -> bool:
     return ggml_type in _IMATRIX_TYPES or (ggml_type is GGMLType.Q2_K and file_type == "Q2_K_S")
 
 
-def is_quantized(architecture: str, tensor: Tensor) -> bool:
+def is_quantized(architecture: str, tensor: Tensor, options: QuantizeOptions = _DEFAULT) -> bool:
     """Whether llama-quantize touches the tensor: weights of two or more dimensions, with exceptions by name."""
     name = tensor.name
     if all(n <= 1 for n in tensor.ne[1:]):
@@ -162,6 +213,8 @@ def is_quantized(architecture: str, tensor: Tensor) -> bool:
     if name.rfind("weight") != len(name) - len("weight"):
         return False
     if name in KEPT_NAMES or _KEPT.search(name):
+        return False
+    if options.leave_output_tensor and ROLES_BY_NAME.get(name) is Role.OUTPUT:
         return False
     return not any(part in name for part in KEPT_PARTS_OF.get(architecture, ()))
 
@@ -185,6 +238,21 @@ def order_key(name: str) -> tuple[int, str]:
     """A name's place in `quantized_order`."""
     match = LAYER.match(name)
     return (int(match[1]) if match else -1, name)
+
+
+def _asked_type(tensor: Tensor, role: Role, options: QuantizeOptions) -> GGMLType | None:
+    """The type that an option of its own asks for the output matrix or an embedding; its rows must fit."""
+    asked = None
+    if role is Role.OUTPUT:
+        asked = options.output_tensor_type
+    elif role is Role.TOKEN_EMBD and (tensor.name != PER_LAYER_EMBD or options.named_type(tensor.name) is None):
+        asked = options.token_embedding_type
+    if asked is not None and tensor.ne[0] % SIZES[asked].block_size:
+        raise ValueError(
+            f"llama-quantize aborts at tensor {tensor.name!r}: its rows of {tensor.ne[0]} are no multiple of "
+            f"{asked.name}'s block of {SIZES[asked].block_size}"
+        )
+    return asked
 
 
 def _fitting(tensor: Tensor, ggml_type: GGMLType) -> GGMLType:

@@ -13,6 +13,7 @@ from typing import Final
 
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.ggml_types import GGMLType as T
+from ggufphys.plan.quantize_options import QuantizeOptions
 from ggufphys.plan.quantize_tables import N_LAYER_70B, Q8_0_PARTS_OF, UNQUANTIZED, Role
 
 LAYER: Final = re.compile(r"blk\.\s*([+-]?\d+)")
@@ -66,7 +67,12 @@ class Subject:
     index: int  # how many tensors of its role came before it
     n_attn_v: int  # how many tensors of role ATTN_V there are
     tied: bool  # no output.weight: the token embeddings serve as output
-    has_imatrix: bool
+    options: QuantizeOptions
+
+    @property
+    def has_imatrix(self) -> bool:
+        """Whether an importance matrix is given."""
+        return self.options.has_imatrix
 
     @property
     def layer(self) -> int:
@@ -116,6 +122,8 @@ def mix_type(t: Subject) -> T:
 
 
 def _output(t: Subject) -> T:
+    if t.options.output_tensor_type is not None:
+        return t.options.output_tensor_type
     if t.file_type == "MXFP4_MOE" or t.model.architecture == "falcon" or t.ne[0] % SIZES[t.base].block_size:
         return T.Q8_0
     if t.file_type in LOW_BIT or t.file_type == "IQ3_XXS":

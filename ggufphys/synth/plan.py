@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from math import pi
 
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
-from ggufphys.plan.quantize import (
-    choose_types,
-    ftype_number,
-    needs_imatrix,
-    parse_file_type,
-    quantize_model,
-    quantized_order,
-)
+from ggufphys.plan.quantize import ftype_number, parse_file_type, quantize_model, quantized_order, types_as_made
 from ggufphys.plan.quantize_tables import BASE_TYPES, UNQUANTIZED
 from ggufphys.synth.catalogue import RopeLlama3, Shape
 from ggufphys.synth.tensors import tensor_table
@@ -61,11 +54,7 @@ def typed_tensors(shape: Shape, file_type: str) -> list[TensorSpec]:
     """The tensor table with the types of the mix, in the order of the file. Raises what `plan_file` raises."""
     converted = tensor_table(shape)
     model = quantize_model(_hyperparameters(shape, file_type))
-    types = choose_types(model, converted, file_type)
-    if any(needs_imatrix(t.name, chosen, file_type) for t, chosen in zip(converted, types, strict=True)):
-        types = choose_types(
-            model, converted, file_type, has_imatrix=True
-        )  # such files are made with one or not at all
+    types, _ = types_as_made(model, converted, file_type)
     typed = {t.name: TensorSpec(t.name, t.ne, chosen) for t, chosen in zip(converted, types, strict=True)}
     names = typed if BASE_TYPES[file_type] in UNQUANTIZED else quantized_order(typed)
     return [typed[name] for name in names]

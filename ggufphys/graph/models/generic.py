@@ -20,17 +20,17 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
     pos = b.inp_pos()
     attentions = {cache: AttentionKV(b, cache) for layer in layers for cache in layer}
     out_ids = b.inp_out_ids()
-    for il, layer in enumerate(layers):
+    for il in b.layers():
         residual = x
         x = _norm(b, x)
-        for cache in layer:
+        for cache in layers[il]:
             n_head, n_head_kv = h.n_head[il], max(h.n_head_kv[il], 1)
             n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
             q = b.rope(b.heads(_linear(x, n_embd_head_k * n_head), n_embd_head_k, n_head), pos, None)
             k = b.rope(b.heads(_linear(x, cache.n_embd_k_gqa), n_embd_head_k, n_head_kv), pos, None)
             v = b.heads(_linear(x, cache.n_embd_v_gqa), n_embd_head_v, n_head_kv)
             x = _linear(attentions[cache].mix(q, k, v), h.n_embd)
-        if il == len(layers) - 1:
+        if b.is_last(il):
             x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
         residual = ops.elementwise("ADD", x, residual)
         x = ops.elementwise("ADD", _ffn(b, _norm(b, residual), il), residual)

@@ -18,7 +18,7 @@ def build(b: Builder) -> Graph:
     attention = AttentionKV(b, FullKV(n_embd_k_gqa=0, n_embd_v_gqa=0))
     out_ids = b.inp_out_ids()
     factors = b.weight_or_none("rope_freqs.weight")
-    for il in range(h.n_layer):
+    for il in b.layers():
         residual = x
         x = b.norm_rms(x, b.weight("attn_norm.weight", il))
         q, k, v = (b.linear(name, il, x) for name in ("attn_q", "attn_k", "attn_v"))
@@ -26,7 +26,7 @@ def build(b: Builder) -> Graph:
         k = b.rope(b.heads(k, h.n_embd_head_k, h.n_head_kv[il]), pos, factors)
         v = b.heads(v, h.n_embd_head_v, h.n_head_kv[il])
         x = attention(q, k, v, il)
-        if il == h.n_layer - 1:  # only the wanted tokens go on
+        if b.is_last(il):  # only the wanted tokens go on
             x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
         residual = ops.elementwise("ADD", x, residual)
         x = b.norm_rms(residual, b.weight("ffn_norm.weight", il))

@@ -12,9 +12,9 @@ from ggufphys.graph import ops
 from ggufphys.graph.alloc import allocate, touched_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.layout import Layouts
 from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import read_hparams
-from ggufphys.memory.compute import build_graph
 from ggufphys.params import resolve
 from tests.ggufphys.models import tiny_llama
 
@@ -110,11 +110,11 @@ def llama_graphs(tmp_path: Path) -> tuple[Graph, Graph]:
     """The graph a tiny llama reserves for, and the one of a short prompt with one output."""
     with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf:
         h = read_hparams(gguf)
-        rule = rule_for(h.arch)
+        layouts = Layouts(gguf, h, rule_for(h.arch))
         context = resolve(Params(n_ctx=1024), n_ctx_train=h.n_ctx_train)
-        reserved = build_graph(gguf, h, rule, context, reserved_batches(context)[0])
+        reserved = layouts.graph(context, reserved_batches(context)[0])
         short = replace(context, n_ctx_seq=256)
-        return reserved, build_graph(gguf, h, rule, short, Batch(n_tokens=40, n_seqs=1, n_outputs=1))
+        return reserved, layouts.graph(short, Batch(n_tokens=40, n_seqs=1, n_outputs=1))
 
 
 def test_layout_never_overlaps(llama_graphs: tuple[Graph, Graph]) -> None:

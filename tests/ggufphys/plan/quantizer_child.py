@@ -1,14 +1,17 @@
 """Run in a child process: which types does llama.cpp's own quantiser choose?
 
-Reads one JSON request a line, {"path", "ftype", "has_imatrix", "output"}, answers each with one JSON line, {"types"} or
-{"error"}. Without an output it is a dry run, which chooses types and writes nothing, so that file types which need an
-importance matrix answer too; its choice is read from the log, the only place where it is said.
+Reads one JSON request a line, {"path", "ftype", "imatrix", "output", "options"}, answers each with one JSON line,
+{"types"} or {"error"}. Without an output it is a dry run, which chooses types and writes nothing, so that file types
+which need an importance matrix answer too; its choice is read from the log, the only place where it is said. `imatrix`
+holds the number of weights for each tensor, all 1; `options` are fields of llama_model_quantize_params, and
+tensor_types, pairs of a pattern and a type.
 """
 
 import ctypes
 import json
 import re
 import sys
+from typing import Any
 
 from ggufphys import llama_env
 
@@ -26,16 +29,26 @@ def keep(level: int, text: bytes, user_data: object) -> None:
     log.append(text.decode(errors="replace"))
 
 
-def quantize(path: str, ftype: int, has_imatrix: bool, output: str | None = None) -> dict[str, object]:
+def quantize(
+    path: str, ftype: int, imatrix: dict[str, int] | None, output: str | None = None, **options: Any
+) -> dict[str, object]:
     """Type by tensor name, or the error."""
     log.clear()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = ftype
     params.dry_run = output is None
     params.nthread = 1
-    entries = (llama_cpp.llama_model_imatrix_data * 2)()
-    entries[0].name, entries[0].data, entries[0].size = b"unused", (ctypes.c_float * 1)(1.0), 1
-    if has_imatrix:
+    tensor_types = [(pattern.encode(), number) for pattern, number in options.pop("tensor_types", [])]
+    overrides = (llama_cpp.llama_model_tensor_override * (len(tensor_types) + 1))(*tensor_types)
+    if tensor_types:
+        params.tt_overrides = overrides
+    for name, value in options.items():
+        setattr(params, name, value)
+    ones = {name: (ctypes.c_float * size)(*[1.0] * size) for name, size in (imatrix or {}).items()}
+    entries = (llama_cpp.llama_model_imatrix_data * (len(ones) + 1))()
+    for entry, (name, data) in zip(entries, ones.items(), strict=False):
+        entry.name, entry.data, entry.size = name.encode(), data, len(data)
+    if imatrix is not None:
         params.imatrix = entries
     code = llama_cpp.llama_model_quantize(path.encode(), (output or "").encode(), ctypes.byref(params))
     text = "".join(log)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,10 +17,13 @@ from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES, GGMLType
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
 from ggufphys.plan.quantize import (
+    QuantizeOptions,
+    check_conversions,
     choose_types,
     ftype_number,
     needs_imatrix,
     parse_file_type,
+    parse_tensor_type,
     quantize_model,
     quantized_order,
 )
@@ -29,7 +33,7 @@ from ggufphys.synth.catalogue import shapes
 from ggufphys.synth.tensors import tensor_table
 
 Metadata = Mapping[str, WriteValue]
-Quantizer = Callable[[Metadata, Sequence[TensorSpec], str, bool], dict[str, object]]
+Quantizer = Callable[[Metadata, Sequence[TensorSpec], str, QuantizeOptions], dict[str, object]]
 
 # Every name that the rules tell apart, and some that they must not.
 GLOBAL_NAMES = (
@@ -122,12 +126,12 @@ def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quantizer]:
         written: list[Sequence[TensorSpec]] = []
 
         def ask(
-            metadata: Metadata, tensors: Sequence[TensorSpec], file_type: str, has_imatrix: bool
+            metadata: Metadata, tensors: Sequence[TensorSpec], file_type: str, options: QuantizeOptions
         ) -> dict[str, object]:
             if not written or written[0] is not tensors:
                 write_hole(path, encode_header(metadata, tensors), tensors)
                 written[:] = [tensors]
-            request = {"path": str(path), "ftype": ftype_number(file_type), "has_imatrix": has_imatrix}
+            request = {"path": str(path), "ftype": ftype_number(file_type), **their_options(options)}
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()
             line = stdout.readline()
@@ -138,6 +142,22 @@ def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quantizer]:
         yield ask
 
 
+def their_options(options: QuantizeOptions) -> dict[str, Any]:
+    """The same as fields of llama_model_quantize_params; a type that is not asked for is GGML_TYPE_COUNT."""
+    return {
+        "imatrix": {"unused": 1} if options.has_imatrix else None,
+        "allow_requantize": options.allow_requantize,
+        "quantize_output_tensor": not options.leave_output_tensor,
+        "pure": options.pure,
+        **{
+            name: int(asked)
+            for name in ("output_tensor_type", "token_embedding_type")
+            if (asked := getattr(options, name)) is not None
+        },
+        "tensor_types": [(pattern, int(ggml_type)) for pattern, ggml_type in options.tensor_types],
+    }
+
+
 def write_hole(path: Path, header: bytes, tensors: Sequence[TensorSpec]) -> None:
     """A file of full length without data."""
     path.write_bytes(header)
@@ -145,18 +165,25 @@ def write_hole(path: Path, header: bytes, tensors: Sequence[TensorSpec]) -> None
 
 
 def agrees(
-    quantizer: Quantizer, metadata: Metadata, tensors: Sequence[TensorSpec], file_type: str, *, has_imatrix: bool
+    quantizer: Quantizer,
+    metadata: Metadata,
+    tensors: Sequence[TensorSpec],
+    file_type: str,
+    *,
+    has_imatrix: bool = False,
+    options: QuantizeOptions | None = None,
 ) -> None:
     """Assert that llama.cpp and we choose the same types, or both refuse."""
-    theirs = quantizer(metadata, tensors, file_type, has_imatrix)
+    options = options or QuantizeOptions(has_imatrix=has_imatrix)
+    theirs = quantizer(metadata, tensors, file_type, options)
     try:
-        chosen = choose_types(quantize_model(metadata), tensors, file_type, has_imatrix=has_imatrix)
+        chosen = choose_types(quantize_model(metadata), tensors, file_type, options)
     except ValueError:
         ours = None
     else:
         ours = {t.name: ggml_type.name for t, ggml_type in zip(tensors, chosen, strict=True)}
 
-    assert theirs.get("types") == ours, f"{file_type}, imatrix {has_imatrix}: {theirs.get('error')}"
+    assert theirs.get("types") == ours, f"{file_type}, {options}: {theirs.get('error')}"
 
 
 def metadata_of(architecture: str, n_layer: int, n_head: int, n_head_kv: int, n_expert: int) -> Metadata:
@@ -264,7 +291,7 @@ def test_projectors(quantizer: Quantizer, tmp_path: Path) -> None:
 
     path = tmp_path / "model.gguf"
     write_hole(path, encode_header(metadata, tensors), tensors)
-    request = {"path": str(path), "ftype": ftype_number("Q2_K"), "has_imatrix": False}
+    request = {"path": str(path), "ftype": ftype_number("Q2_K"), "imatrix": None}
     with start_child() as child:
         assert child.communicate(json.dumps(request) + "\n")[0] == ""
         assert child.returncode != 0
@@ -292,6 +319,97 @@ def test_types_of_random_models(data: st.DataObject, quantizer: Quantizer) -> No
     )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        QuantizeOptions(pure=True),
+        QuantizeOptions(pure=True, has_imatrix=True),
+        QuantizeOptions(leave_output_tensor=True),
+        QuantizeOptions(output_tensor_type=GGMLType.Q8_0, token_embedding_type=GGMLType.F16),
+        QuantizeOptions(tensor_types=((r"attn_v", GGMLType.Q8_0), (r"ffn_(up|gate)", GGMLType.Q4_0))),
+        QuantizeOptions(
+            tensor_types=((r"blk\.[01]\.ffn", GGMLType.F16), ("per_layer", GGMLType.Q5_0), ("output", GGMLType.F32)),
+            token_embedding_type=GGMLType.Q4_K, pure=True,
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_options(options: QuantizeOptions, tied: bool, quantizer: Quantizer) -> None:
+    """Options that name types, and those that keep a mix or a tensor out, give llama.cpp's types."""
+    metadata = metadata_of("llama", 16, 8, 2, 0)
+    tensors = soup(16, 0, tied=tied, columns=(256, 512, 32))
+    # the embedding's and the output's rows must fit what is asked for them
+    tensors = [TensorSpec(t.name, (256, 8), t.ggml_type) if "embd" in t.name else t for t in tensors]
+    for file_type in BASE_TYPES:
+        agrees(quantizer, metadata, tensors, file_type, options=options)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_random_options(data: st.DataObject, quantizer: Quantizer) -> None:
+    """Random options on a mixture of experts agree."""
+    types = st.sampled_from((GGMLType.Q8_0, GGMLType.Q4_K, GGMLType.IQ4_NL, GGMLType.Q2_K, GGMLType.F16, GGMLType.BF16))
+    patterns = st.sampled_from(("attn", "ffn_down", "exps", r"blk\.[0-3]\.", "embd", "output", "_v", "weight$"))
+    options = QuantizeOptions(
+        has_imatrix=data.draw(st.booleans()),
+        leave_output_tensor=data.draw(st.booleans()),
+        pure=data.draw(st.booleans()),
+        output_tensor_type=data.draw(st.none() | types),
+        token_embedding_type=data.draw(st.none() | types),
+        tensor_types=tuple(data.draw(st.lists(st.tuples(patterns, types), max_size=3))),
+    )
+    tensors = soup(8, 4, tied=data.draw(st.booleans()), columns=(256,))
+    metadata = metadata_of(data.draw(st.sampled_from(("llama", "qwen3moe"))), 8, 8, 2, 4)
+
+    agrees(quantizer, metadata, tensors, data.draw(st.sampled_from(list(BASE_TYPES))), options=options)
+
+
+def test_rows_must_fit_a_type_asked_for() -> None:
+    """llama-quantize aborts where rows are no multiple of the block asked for an embedding: refused by name."""
+    model = quantize_model(metadata_of("llama", 1, 8, 2, 0))
+    tensors = [TensorSpec("token_embd.weight", (288, 8), GGMLType.F16)]
+    with pytest.raises(ValueError, match=r"aborts at tensor 'token_embd\.weight'.*288.*Q4_K"):
+        choose_types(model, tensors, "Q8_0", QuantizeOptions(token_embedding_type=GGMLType.Q4_K))
+
+
+@pytest.mark.parametrize("ggml_type", [GGMLType.Q8_0, GGMLType.Q8_1, GGMLType.I32, GGMLType.F32, GGMLType.BF16])
+@pytest.mark.parametrize("allow", [False, True])
+def test_conversions(ggml_type: GGMLType, allow: bool, tmp_path: Path) -> None:
+    """What llama.cpp converts we allow, what it refuses we refuse: requantising, integers, types without a way back."""
+    pytest.importorskip("llama_cpp")
+    tensors = [TensorSpec("token_embd.weight", (256, 8), ggml_type)]
+    metadata = metadata_of("llama", 1, 8, 2, 0)
+    source = tmp_path / "source.gguf"
+    write_hole(source, encode_header(metadata, tensors), tensors)
+    options = QuantizeOptions(allow_requantize=allow)
+    request = {"path": str(source), "output": str(tmp_path / "out.gguf"), "ftype": ftype_number("Q4_0")}
+    with start_child() as child:
+        answer = json.loads(child.communicate(json.dumps({**request, **their_options(options)}) + "\n")[0])
+    types = choose_types(quantize_model(metadata), tensors, "Q4_0", options)
+    try:
+        check_conversions(tensors, types, options)
+    except ValueError:
+        assert "error" in answer
+    else:
+        assert "types" in answer
+
+
+def test_a_type_already_there_is_copied() -> None:
+    """A quantised tensor that keeps its type is no requantising."""
+    tensors = [TensorSpec("blk.0.attn_q.weight", (256, 8), GGMLType.Q4_0)]
+
+    check_conversions(tensors, [GGMLType.Q4_0], QuantizeOptions())
+
+
+def test_types_by_name() -> None:
+    """Types are read in any case; those that nothing is quantised to are refused with the others listed."""
+    assert parse_tensor_type("q4_k") is GGMLType.Q4_K
+    with pytest.raises(ValueError, match=r"'q8_k'.*IQ2_S"):
+        parse_tensor_type("q8_k")
+    with pytest.raises(ValueError, match=r"'\(' is not a regular expression"):
+        QuantizeOptions(tensor_types=(("(", GGMLType.Q8_0),))
+
+
 def test_a_file_really_quantised(tmp_path: Path) -> None:
     """What llama.cpp writes has the types, the order and the length that we say."""
     pytest.importorskip("llama_cpp")
@@ -310,7 +428,7 @@ def test_a_file_really_quantised(tmp_path: Path) -> None:
                 continue
             if any(needs_imatrix(t.name, chosen, file_type) for t, chosen in zip(tensors, types, strict=True)):
                 continue
-            request = {"path": str(source), "ftype": ftype_number(file_type), "has_imatrix": False}
+            request = {"path": str(source), "ftype": ftype_number(file_type), "imatrix": None}
             child.stdin.write(json.dumps({**request, "output": str(target)}) + "\n")
             child.stdin.flush()
             assert "types" in json.loads(child.stdout.readline())

@@ -1,0 +1,138 @@
+"""Which layers of a deep model must be built to know its compute buffer? Far from all: most repeat.
+
+Layers of one *kind* have the same nodes. Between two layers the allocator is in some state (its free stretches, and who
+holds which bytes), and a *step*, the kinds of the last layer and of the next one, takes it to the next state whatever
+came before. So a stretch of layers may be left out when
+
+* it ends with a layer of the same kind as the one before it, so that the seam is a step like any other;
+* each of its steps runs before it, where its effect is seen, and again behind it, so that no tensor that many layers
+  read (a mask, positions) is given back too early;
+* those effects, one after the other, lead from the state at the seam back to it: `stands_for_all` checks that.
+
+ggml adds a tensor to the graph when something is expanded that depends on it, so a layer's last nodes come with the
+next layer's first. A layer that expands nothing leaves its nodes to the one after: steps then span more layers
+(`n_before`). Where the check fails, all layers must be built.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from ggufphys.arch import LayerCache
+from ggufphys.gguf import TensorInfo
+from ggufphys.graph.alloc import Allocation
+from ggufphys.graph.blocks import Adapters
+from ggufphys.graph.ir import Graph
+from ggufphys.hparams import HParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """A number for each layer's kind, the layers to build, and the stretches between them that are left out."""
+
+    kinds: tuple[int, ...]
+    n_before: int  # layers in a step before the one it leads to
+    gaps: tuple[range, ...]
+
+    @property
+    def built(self) -> tuple[int, ...]:
+        """The layers that are not left out."""
+        left_out = {il for gap in self.gaps for il in gap}
+        return tuple(il for il in range(len(self.kinds)) if il not in left_out)
+
+    def step(self, il: int) -> tuple[int, ...]:
+        """The kinds of layer `il` and of those before it."""
+        return self.kinds[max(0, il - self.n_before) : il + 1]
+
+
+def weights_by_layer(tensors: Iterable[TensorInfo], n_layer: int) -> tuple[Mapping[str, TensorInfo], ...]:
+    """The weights of each layer of the trunk, by their names without `blk.N.`."""
+    weights: tuple[dict[str, TensorInfo], ...] = tuple({} for _ in range(n_layer))
+    for tensor in tensors:
+        il, name = split_name(tensor.name)
+        if il is not None and il < n_layer:
+            weights[il][name] = tensor
+    return weights
+
+
+def split_name(name: str) -> tuple[int | None, str]:
+    """`blk.7.attn_q.weight` as 7 and `attn_q.weight`; None and the whole name for tensors outside of layers."""
+    if name.startswith("blk."):
+        number, _, rest = name[4:].partition(".")
+        if number.isdecimal():
+            return int(number), rest
+    return None, name
+
+
+def layer_kinds(
+    h: HParams,
+    weights: Sequence[Mapping[str, TensorInfo]],
+    caches: Sequence[tuple[LayerCache, ...]],
+    adapters: Adapters,
+) -> tuple[int, ...]:
+    """Number the kinds of the trunk's layers: equal weights but for their types, adapters, hyperparameters and caches.
+
+    The first and the last layer are kinds of their own.
+    """
+    values = [getattr(h, field.name) for field in fields(h)]
+    per_layer = [v for v in values if isinstance(v, tuple) and len(v) == h.n_layer_all]
+    numbers: dict[object, int] = {}
+    kinds = []
+    for il in range(h.n_layer):
+        shapes = frozenset((name, tensor.ne) for name, tensor in weights[il].items())
+        deltas = frozenset(
+            (name, tuple((a.ne, b.ne) for a, b in adapters[tensor.name]))
+            for name, tensor in (weights[il].items() if adapters else ())
+            if tensor.name in adapters
+        )
+        kind = (shapes, deltas, tuple(v[il] for v in per_layer), caches[il], il == 0, il == h.n_layer - 1)
+        kinds.append(numbers.setdefault(kind, len(numbers)))
+    return tuple(kinds)
+
+
+def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
+    """Find the stretches that may be left out, as far as kinds tell."""
+    n = len(kinds)
+    steps = [tuple(kinds[max(0, il - n_before) : il + 1]) for il in range(n)]
+    last = {step: il for il, step in enumerate(steps)}
+    seen: set[tuple[int, ...]] = set()
+    gaps = []
+    il = 0
+    while il < n:
+        start = il
+        while il < n and steps[il] in seen:
+            il += 1
+        stop = il
+        # What is left out must run again behind it; cutting one end may reveal more of that.
+        while start < stop and (end := min(last[step] for step in steps[start:stop])) < stop:
+            stop = end
+        while start < stop and steps[start - 1][-n_before:] != steps[stop - 1][-n_before:]:
+            stop -= 1
+        if start < stop:
+            gaps.append(range(start, stop))
+        if il < n:
+            seen.add(steps[il])
+            il += 1
+    return Layers(kinds=tuple(kinds), n_before=n_before, gaps=tuple(gaps))
+
+
+def stands_for_all(layers: Layers, graph: Graph, allocation: Allocation) -> bool:
+    """Whether the layout of the layers that were built says what the layout of all would be."""
+    if not layers.gaps:
+        return True
+    waiting = [end == start for start, end in pairwise(graph.marks)]  # layers that expanded nothing
+    if any(all(waiting[i : i + layers.n_before]) for i in range(len(waiting))):
+        return False
+    numbers: dict[object, int] = {}
+    snapshots = zip(layers.built, allocation.snapshots, strict=True)
+    states = {il: numbers.setdefault(snapshot, len(numbers)) for il, snapshot in snapshots}
+    gaps = {gap.stop: gap for gap in layers.gaps}
+    effects: dict[tuple[int | None, tuple[int, ...]], int] = {}
+    for il, following in pairwise(layers.built):
+        effects[states[il], layers.step(il)] = states[following]
+        state: int | None = states[following]
+        for left_out in gaps.get(following, ()):
+            state = effects.get((state, layers.step(left_out)))
+        if state != states[following]:
+            return False
+    return True

@@ -1,0 +1,85 @@
+"""How does a model's graph lie in the compute buffer, for one way of running it and one batch?
+
+A `Layouts` belongs to one file and makes each graph once: predictions of several quantities share them, and a graph is
+built from as few layers as stand for all (`ggufphys.graph.layers`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from ggufphys.arch import ArchRule
+from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.graph.alloc import Allocation, allocate
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.blocks import Adapters, Builder
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.layers import layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
+from ggufphys.graph.models import MODELS, generic
+from ggufphys.hparams import HParams
+from ggufphys.params import ContextParams
+
+MOST_BEFORE: Final = 2  # layers whose nodes may come with a later one's before it is simpler to build all of them
+REMEMBERED: Final = 4  # layouts: more than one prediction looks at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A graph, where its tensors lie, and which layers it was built from (None: all)."""
+
+    graph: Graph
+    allocation: Allocation
+    layers: tuple[int, ...] | None
+
+
+class Layouts:
+    """The graphs of one model and their layouts; LoRA's `adapters` put more nodes into the graphs."""
+
+    def __init__(self, gguf: GGUFFile, h: HParams, rule: ArchRule, adapters: Adapters | None = None) -> None:
+        self.h = h
+        self.tensors = gguf.tensors_by_name
+        self.adapters = adapters or {}
+        self.caches = rule.layers(h)
+        self._made: dict[tuple[ContextParams, Batch], Layout] = {}
+
+    def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
+        """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
+        builder = Builder(self.h, self.tensors, context, batch, self.adapters, layers=layers)
+        model = MODELS.get(self.h.arch)
+        return model(builder) if model is not None else generic.build(builder, self.caches)
+
+    def layout(self, context: ContextParams, batch: Batch) -> Layout:
+        """The graph of one batch and its layout, as of all layers."""
+        made = self._made.get((context, batch))
+        if made is None:
+            if len(self._made) == REMEMBERED:
+                self._made.clear()
+            made = self._made[context, batch] = self._lay_out(context, batch)
+        return made
+
+    def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
+        for n_before in range(1, MOST_BEFORE + 1):
+            layers = leave_out(self._kinds, n_before)
+            graph = self.graph(context, batch, layers.built)
+            allocation = allocate(graph)
+            if stands_for_all(layers, graph, allocation):
+                return Layout(graph=graph, allocation=allocation, layers=layers.built)
+        graph = self.graph(context, batch)
+        return Layout(graph=graph, allocation=allocate(graph), layers=None)
+
+    def alike(self, name: str) -> Sequence[TensorInfo]:
+        """The weights that the named one of a layer stands for, itself included: they differ in their types at most."""
+        il, rest = split_name(name)
+        if il is None or il >= self.h.n_layer:
+            return ()
+        kind = self._kinds[il]
+        return [w[rest] for w, k in zip(self._weights, self._kinds, strict=True) if k == kind]
+
+    @cached_property
+    def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
+        return weights_by_layer(self.tensors.values(), self.h.n_layer)
+
+    @cached_property
+    def _kinds(self) -> tuple[int, ...]:
+        return layer_kinds(self.h, self._weights, self.caches, self.adapters)

@@ -21,7 +21,8 @@ class Backend:
     `alignment` is what each tensor is padded to. With `row_padding`, the last row of a quantised tensor whose rows are
     not whole multiples of it is as if they were. `host_buffer` names pinned main memory that weights on the host go to
     unless the file is mapped; empty where the backend has none. With `maps_files` a device's weights are a stretch of
-    the mapped file, like the CPU's. `without` are types that it multiplies on no device.
+    the mapped file, like the CPU's. `pipelines` says that devices may work on different batches at a time. `without`
+    are types that it does not multiply.
     """
 
     prefix: str
@@ -30,6 +31,7 @@ class Backend:
     host_buffer: str = ""
     maps_files: bool = False
     splits_rows: bool = False
+    pipelines: bool = False
     without: frozenset[GGMLType] = frozenset()
     proven: bool = False
     source: str
@@ -53,7 +55,8 @@ PLAIN: Final = Backend(prefix="", alignment=32, source="as the CPU's buffers, wi
 
 def _cuda(prefix: str) -> Backend:
     return Backend(
-        prefix=prefix, alignment=128, row_padding=ROW_PADDING, host_buffer=f"{prefix}_Host", without=_TERNARY,
+        prefix=prefix, alignment=128, row_padding=ROW_PADDING, host_buffer=f"{prefix}_Host", pipelines=True,
+        without=_TERNARY,
         source="ggml/src/ggml-cuda/ggml-cuda.cu, ggml_backend_cuda_buffer_type_get_alloc_size, "
         "ggml_backend_cuda_device_supports_op",
     )  # fmt: skip
@@ -62,24 +65,25 @@ def _cuda(prefix: str) -> Backend:
 BACKENDS: Final[tuple[Backend, ...]] = (
     # The client asks the worker for the sizes of quantised rows; a worker on the CPU pads none.
     Backend(
-        prefix="RPC", alignment=32, proven=True,
+        prefix="RPC", alignment=32, pipelines=True, proven=True,
         source="ggml/src/ggml-rpc/ggml-rpc.cpp, ggml_backend_rpc_buffer_type_get_alloc_size",
     ),
     _cuda("CUDA"),
     _cuda("ROCm"),
     _cuda("MUSA"),
     Backend(
-        prefix="MTL", alignment=32, maps_files=True,
+        prefix="MTL", alignment=32, maps_files=True, pipelines=True,
         source="ggml/src/ggml-metal/ggml-metal.cpp, ggml_backend_metal_buffer_type_get_alloc_size, "
         "ggml_backend_metal_device_buffer_mapped",
     ),
     # The real alignment is the driver's minStorageBufferOffsetAlignment: 16 to 64 on common ones.
     Backend(
-        prefix="Vulkan", alignment=64, host_buffer="Vulkan_Host",
+        prefix="Vulkan", alignment=64, host_buffer="Vulkan_Host", pipelines=True,
         source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_buffer_type_get_alignment",
     ),
     Backend(
         prefix="SYCL", alignment=128, row_padding=ROW_PADDING, host_buffer="SYCL_Host", splits_rows=True,
+        pipelines=True,
         source="ggml/src/ggml-sycl/ggml-sycl.cpp, ggml_backend_sycl_buffer_type_get_alloc_size",
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
+from ggufphys.memory.compute_devices import device_compute_terms
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.placement import Placement, place_layers, place_weights
 from ggufphys.memory.process import process_terms
@@ -119,11 +120,22 @@ def predict_memory(
     context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
     placement = place_layers(params, h.n_layer_all)
     weights = place_weights(gguf, params, placement, host.cpu_features())
+<<<<<<< working
+    buffers = (
+        *weight_terms(gguf, weights),
+        *context_terms(h, rule, context, placement.kv),
+        *(
+            device_compute_terms(gguf, h, rule, params, context, placement, weights)
+            if any(buffer.device != HOST for buffer in weights)
+            else compute_terms(gguf, h, rule, context)
+        ),
+=======
     layouts = Layouts(gguf, h, rule)
     buffers = (
         *weight_terms(gguf, weights),
         *context_terms(h, rule, context, placement.kv),
         *compute_terms(layouts, context),
+>>>>>>> mine
         *output_terms(h, context),
     )
     process = process_terms(
@@ -136,7 +148,7 @@ def predict_memory(
         basis={
             "model": proven,
             "context": proven,
-            "compute": compute_basis(h.arch),
+            "compute": "estimate" if placement.devices else compute_basis(h.arch),
             "output": "exact",
             "process": "estimate",
         },

@@ -97,6 +97,8 @@ class Backends:
                 f"RPC server {endpoint}: llama-cpp-python is built without RPC; reinstall it with "
                 "CMAKE_ARGS=-DGGML_RPC=ON pip install --no-binary llama-cpp-python llama-cpp-python"
             )
+        if rpc_device(endpoint).name in (self.name(d) for d in self.devices(_TYPE_GPU)):
+            return  # a second connection would wait for ever: a server serves one client at a time
         probe(endpoint)
         address = self.call(
             "ggml_backend_reg_get_proc_address", ctypes.c_void_p, ctypes.c_void_p(registry),
@@ -105,8 +107,7 @@ class Backends:
         server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)(endpoint.encode())
         if not server:
             raise EngineError(f"RPC server {endpoint} offers no devices")
-        if rpc_device(endpoint).name not in (self.name(d) for d in self.devices(_TYPE_GPU)):
-            self.call("ggml_backend_register", None, ctypes.c_void_p(server))
+        self.call("ggml_backend_register", None, ctypes.c_void_p(server))
 
 
 def available_devices(api: ModuleType) -> tuple[Device, ...]:

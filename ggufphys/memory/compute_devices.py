@@ -8,15 +8,13 @@ can differ from those of a real run, which this follows.
 
 from collections.abc import Mapping, Sequence
 
-from ggufphys.arch import ArchRule
 from ggufphys.arch.roles import role_of
-from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.gguf import TensorInfo
 from ggufphys.graph.alloc import allocate
 from ggufphys.graph.batch import reserved_batches
+from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, split
-from ggufphys.hparams import HParams
 from ggufphys.memory.backends import backend_of
-from ggufphys.memory.compute import build_graph
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
@@ -25,26 +23,25 @@ SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, gra
 
 
 def device_compute_terms(
-    gguf: GGUFFile,
-    h: HParams,
-    rule: ArchRule,
+    layouts: Layouts,
     params: Params,
     context: ContextParams,
     placement: Placement,
     weights: Mapping[Buffer, Sequence[TensorInfo]],
 ) -> tuple[Term, ...]:
     """Terms of compute_bytes, one a device that computes; the host's first."""
-    home = homes(gguf.architecture, placement, weights)
+    arch = layouts.h.arch
+    home = homes(arch, placement, weights)
 
     def layer_home(name: str, op: str) -> str | None:
-        role = role_of(gguf.architecture, name)
+        role = role_of(arch, name)
         return placement.layers[role] if name.startswith("blk.") and isinstance(role, int) else None
 
     all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
     sizes: dict[str, int] = {}
     for batch in reserved_batches(context):
         parts = split(
-            build_graph(gguf, h, rule, context, batch),
+            layouts.graph(context, batch),
             home,
             offload_kqv=params.offload_kqv,
             norm_home=layer_home if all_layers or batch.n_tokens < SMALL_BATCH else None,

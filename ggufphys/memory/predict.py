@@ -120,22 +120,15 @@ def predict_memory(
     context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
     placement = place_layers(params, h.n_layer_all)
     weights = place_weights(gguf, params, placement, host.cpu_features())
-<<<<<<< working
-    buffers = (
-        *weight_terms(gguf, weights),
-        *context_terms(h, rule, context, placement.kv),
-        *(
-            device_compute_terms(gguf, h, rule, params, context, placement, weights)
-            if any(buffer.device != HOST for buffer in weights)
-            else compute_terms(gguf, h, rule, context)
-        ),
-=======
     layouts = Layouts(gguf, h, rule)
     buffers = (
         *weight_terms(gguf, weights),
         *context_terms(h, rule, context, placement.kv),
-        *compute_terms(layouts, context),
->>>>>>> mine
+        *(
+            device_compute_terms(layouts, params, context, placement, weights)
+            if any(buffer.device != HOST for buffer in weights)
+            else compute_terms(layouts, context)
+        ),
         *output_terms(h, context),
     )
     process = process_terms(

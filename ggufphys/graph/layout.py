@@ -69,12 +69,15 @@ class Layouts:
         return Layout(graph=graph, allocation=allocate(graph), layers=None)
 
     def alike(self, name: str) -> Sequence[TensorInfo]:
-        """The weights that the named one of a layer stands for, itself included: they differ in their types at most."""
+        """The weights that the named one of a layer stands for, itself included: they differ in their types at most.
+
+        Empty for weights outside of layers, and for names that the file does not have.
+        """
         il, rest = split_name(name)
         if il is None or il >= self.h.n_layer:
             return ()
         kind = self._kinds[il]
-        return [w[rest] for w, k in zip(self._weights, self._kinds, strict=True) if k == kind]
+        return [w[rest] for w, k in zip(self._weights, self._kinds, strict=True) if k == kind and rest in w]
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:

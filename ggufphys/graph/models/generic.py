@@ -27,26 +27,29 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
             n_head, n_head_kv = h.n_head[il], max(h.n_head_kv[il], 1)
             n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
             q = b.rope(
-                b.heads(_linear(x, n_embd_head_k * n_head, f"blk.{il}.attn_q"), n_embd_head_k, n_head), pos, None
+                b.heads(_linear(b, x, n_embd_head_k * n_head, f"blk.{il}.attn_q"), n_embd_head_k, n_head), pos, None
             )
-            k = b.rope(b.heads(_linear(x, cache.n_embd_k_gqa, f"blk.{il}.attn_k"), n_embd_head_k, n_head_kv), pos, None)
-            v = b.heads(_linear(x, cache.n_embd_v_gqa, f"blk.{il}.attn_v"), n_embd_head_v, n_head_kv)
-            x = _linear(attentions[cache].mix(q, k, v), h.n_embd, f"blk.{il}.attn_output")
+            k = b.rope(
+                b.heads(_linear(b, x, cache.n_embd_k_gqa, f"blk.{il}.attn_k"), n_embd_head_k, n_head_kv), pos, None
+            )
+            v = b.heads(_linear(b, x, cache.n_embd_v_gqa, f"blk.{il}.attn_v"), n_embd_head_v, n_head_kv)
+            x = _linear(b, attentions[cache].mix(q, k, v), h.n_embd, f"blk.{il}.attn_output")
         if b.is_last(il):
             x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
         residual = ops.elementwise("ADD", x, residual)
         x = ops.elementwise("ADD", _ffn(b, _norm(b, residual, f"blk.{il}.ffn_norm"), il), residual)
     x = _norm(b, x, "output_norm")
     x.is_output = True
-    logits = _linear(x, h.n_vocab, "output" if b.weight_or_none("output.weight") is not None else "token_embd")
+    logits = _linear(b, x, h.n_vocab, "output" if b.weight_or_none("output.weight") is not None else "token_embd")
     logits.is_output = True
     b.graph.expand(logits)
     return b.graph
 
 
-def _linear(x: Tensor, n_out: int, name: str) -> Tensor:
-    """A product with a weight of which only the shape is used, and the name, which tells its device."""
-    return ops.mul_mat(ops.weight(ops.F32, x.ne[0], n_out, name=f"{name}.weight"), x)
+def _linear(b: Builder, x: Tensor, n_out: int, name: str) -> Tensor:
+    """A product with the weight that would be named so in the usual shape, whatever shape the file gives it."""
+    found = b.weight_or_none(f"{name}.weight")
+    return ops.mul_mat(ops.weight(found.type if found else ops.F32, x.ne[0], n_out, name=f"{name}.weight"), x)
 
 
 def _norm(b: Builder, x: Tensor, name: str) -> Tensor:
@@ -56,9 +59,9 @@ def _norm(b: Builder, x: Tensor, name: str) -> Tensor:
 def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     if all(b.weight_or_none(f"ffn_{part}.weight", il) for part in ("gate_inp", "gate_exps", "up_exps", "down_exps")):
         return moe_ffn(b, x, il, norm_weights=True)
-    up = _linear(x, b.h.n_ff[il] or 4 * b.h.n_embd, f"blk.{il}.ffn_up")
+    up = _linear(b, x, b.h.n_ff[il] or 4 * b.h.n_embd, f"blk.{il}.ffn_up")
     if b.weight_or_none("ffn_gate.weight", il) is not None:
-        up = ops.glu(_linear(x, up.ne[0], f"blk.{il}.ffn_gate"), up)
+        up = ops.glu(_linear(b, x, up.ne[0], f"blk.{il}.ffn_gate"), up)
     else:
         up = ops.elementwise("UNARY", up)
-    return _linear(up, b.h.n_embd, f"blk.{il}.ffn_down")
+    return _linear(b, up, b.h.n_embd, f"blk.{il}.ffn_down")

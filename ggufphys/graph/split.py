@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
 
 Home = Callable[[str, str], str | None]
@@ -93,9 +94,8 @@ class _Splitter:
         self.keep_inputs()
         for device, tensor in self.early:
             self.part(device).leafs.append(tensor)
-        for leaf in self.graph.leafs:
-            if not leaf.external:
-                self.part(HOST).leafs.append(leaf)
+        kept = set(self.part(HOST).leafs)
+        self.part(HOST).leafs += [leaf for leaf in self.graph.leafs if not leaf.external and leaf not in kept]
         return self.parts
 
     def part(self, device: str) -> Graph:
@@ -127,14 +127,13 @@ class _Splitter:
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
-        several = self.n_copies > 1
         copies = [Tensor("COPY", source.type, source.ne, nb=source.nb) for _ in range(self.n_copies)]
-        for tensor in copies:
-            tensor.is_input = tensor.is_output = several  # never freed
-        if several:
-            self.early += [(device, tensor) for tensor in copies]
-        self.part(elsewhere).nodes.append(Tensor("KEEP", source.type, source.ne, (source,), external=True))
-        self.part(device).nodes.append(copies[0])
+        self.part(elsewhere).nodes.append(Tensor("KEEP", F32, (0,), (source,)))  # takes no bytes
+        if self.n_copies == 1:
+            self.part(device).nodes.append(copies[0])
+        for tensor in copies if self.n_copies > 1 else ():
+            tensor.is_input = tensor.is_output = True  # never freed
+            self.early.append((device, tensor))
         return copies[0]
 
     def keep_inputs(self) -> None:

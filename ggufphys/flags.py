@@ -7,10 +7,12 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names).
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_args
 
-from ggufphys.params import CACHE_TYPES, FlashAttn, Params
+from ggufphys.device_flags import add_device_arguments, device_fields
+from ggufphys.params import CACHE_TYPES, Device, FlashAttn, Params
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,20 +62,31 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "-t", "--threads", dest="n_threads", type=count, metavar="N",
         help="threads (0: one for each physical core)",
     )  # fmt: skip
+    devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
+    add_device_arguments(devices)
 
 
-def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `Params` that flags (or a parser's own defaults) set, by name."""
-    return {f.name: getattr(args, f.name) for f in fields(Params) if hasattr(args, f.name)}
+def given(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:
+    """The fields of `Params` that flags (or a parser's own defaults) set, by name.
+
+    Raises:
+        ValueError: a device's size that is none.
+    """
+    named = {f.name: getattr(args, f.name) for f in fields(Params) if hasattr(args, f.name)}
+    return {**named, **device_fields(args, found)}
 
 
-def params_from(args: argparse.Namespace, base: Params | None = None) -> Params:
+def params_from(
+    args: argparse.Namespace, base: Params | None = None, *, found: Callable[[], Sequence[Device]] = tuple
+) -> Params:
     """The `Params` that the parsed flags ask for; what they leave open is as in `base` (default: llama.cpp's).
+
+    `found` gives the devices of the machine it will run on, for `--device auto` and sizes that are left out.
 
     Raises:
         ValueError: a value that llama.cpp would refuse.
     """
-    return replace(base or Params(), **given(args))
+    return replace(base or Params(), **given(args, found))
 
 
 def count(text: str) -> int:

@@ -79,6 +79,11 @@ def place_layers(params: Params, n_layer_all: int) -> Placement:
     return Placement(devices=devices, layers=homes[:-1], output=homes[-1], offload_kqv=params.offload_kqv)
 
 
+def divides_unknown_memory(params: Params, devices: tuple[Device, ...]) -> bool:
+    """Would llama.cpp divide layers by memory that nobody has told? Equal shares are assumed then."""
+    return len(devices) > 1 and not any(params.tensor_split[: len(devices)]) and not devices[0].memory_bytes
+
+
 def used_devices(params: Params) -> tuple[Device, ...]:
     """The devices that a model may use: all, or `main_gpu` alone with split_mode none (none when it is negative)."""
     if params.split_mode != "none":
@@ -189,7 +194,7 @@ def _split_points(params: Params, devices: tuple[Device, ...]) -> tuple[float, .
     shares += [0.0] * (len(devices) - len(shares))
     if not any(shares):
         unknown = [device.name for device in devices if not device.memory_bytes]
-        if unknown and len(devices) > 1:
+        if 0 < len(unknown) < len(devices):
             raise ValueError(
                 f"how much memory {', '.join(unknown)} has decides how layers are divided: say it (--device "
                 f"{unknown[0]}=24GiB), or divide them yourself with tensor_split"

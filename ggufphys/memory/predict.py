@@ -13,7 +13,7 @@ from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms
 from ggufphys.memory.context import context_terms
-from ggufphys.memory.placement import Placement, place_layers, place_weights
+from ggufphys.memory.placement import Placement, divides_unknown_memory, place_layers, place_weights
 from ggufphys.memory.process import process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import REPACKED, weight_terms
@@ -166,6 +166,11 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
 def _notes(params: Params, placement: Placement) -> Iterator[str]:
     if not params.devices and params.n_gpu_layers > 0:
         yield f"no device to offload {params.n_gpu_layers} layers to: everything lies on the host (see --device)"
+    if divides_unknown_memory(params, placement.devices):
+        yield (
+            "the devices' free memory is not known, by which llama.cpp divides the layers: equal shares assumed (say "
+            "it with --device NAME=24GiB, or give --tensor-split)"
+        )
     unproven = [d.name for d in placement.devices if not backend_of(d.name).proven]
     if unproven:
         yield (

@@ -1,0 +1,172 @@
+"""llama.cpp's flags about devices: which there are, what goes where. Parsed into fields of `Params` like the others.
+
+`--device` also takes a size, `CUDA0=24GiB`, so that a machine can be asked about that is not there.
+
+Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init, parse_device_list, add_rpc_devices,
+parse_tensor_buffer_overrides; common/common.h, llm_ffn_exps_cpu_override, llm_add_n_cpu_ffn_overrides.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, get_args
+
+from ggufphys.params import CPU_BUFFER, Device, SplitMode, rpc_device
+from ggufphys.units import parse_bytes
+
+AUTO: Final = "auto"
+NONE: Final = "none"
+ENVIRONMENT: Final = "LLAMA_ARG_DEVICE"  # llama.cpp's variable for --device
+_EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+_DENSE: Final = r"\.ffn_(up|down|gate)\."
+
+
+def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
+    """Add the flags; `device_fields` reads what they leave behind."""
+    group.add_argument(
+        "-dev", "--device", dest="device_specs", action=_Append, metavar="NAME[=SIZE],...",
+        help="devices to offload to, with their free memory (CUDA0=24GiB; repeatable); none; auto: those found here",
+    )  # fmt: skip
+    group.add_argument(
+        "--rpc", dest="rpc_specs", action=_Append, metavar="HOST:PORT[=SIZE],...",
+        help="RPC servers, one device each, in front of other devices",
+    )  # fmt: skip
+    group.add_argument(
+        "-ngl", "--gpu-layers", "--n-gpu-layers", dest="n_gpu_layers", type=_layers, metavar="N",
+        help="layers to offload, counted from the output (auto, all, or a number; default all, given a device)",
+    )  # fmt: skip
+    group.add_argument(
+        "-sm", "--split-mode", choices=get_args(SplitMode),
+        help="how several devices share: none uses --main-gpu alone (default layer)",
+    )  # fmt: skip
+    group.add_argument(
+        "-ts", "--tensor-split", type=_proportions, metavar="N0,N1,...",
+        help="proportions of the layers (default: by the devices' memory)",
+    )  # fmt: skip
+    group.add_argument("-mg", "--main-gpu", type=int, metavar="INDEX", help="the device of split mode none (default 0)")
+    group.add_argument(
+        "-kvo", "--kv-offload", dest="offload_kqv", action="store_true", help="the KV cache with its layers (default)"
+    )
+    group.add_argument(
+        "-nkvo", "--no-kv-offload", dest="offload_kqv", action="store_false", help="the KV cache on the host"
+    )
+    group.add_argument(
+        "-ot", "--override-tensor", dest="override_tensor", action=_Override, parse=_overrides,
+        metavar="PATTERN=BUFFER,...", help="put tensors whose names match into CPU or a device's buffer",
+    )  # fmt: skip
+    group.add_argument(
+        "-cmoe", "--cpu-moe", dest="override_tensor", action=_Override, nargs=0,
+        parse=lambda _: ((_EXPERTS, CPU_BUFFER),), help="all experts on the CPU",
+    )  # fmt: skip
+    group.add_argument(
+        "-ncmoe", "--n-cpu-moe", dest="n_cpu_moe", type=_count, metavar="N",
+        help="the experts of the first N layers on the CPU",
+    )  # fmt: skip
+    group.add_argument(
+        "-ncffn", "--n-cpu-ffn", dest="override_tensor", action=_Override, parse=lambda n: first_layers(n, _DENSE),
+        type=_count, metavar="N", help="the dense feed-forward weights of the first N layers on the CPU",
+    )  # fmt: skip
+    group.add_argument("--no-host", action="store_true", help="no pinned host buffers beside devices")
+
+
+def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:
+    """`devices`, when flags or the environment name some: sizes that they leave out are those `found` on this machine.
+
+    Raises:
+        ValueError: a size that is none.
+    """
+    specs: list[str] = getattr(args, "device_specs", None) or os.environ.get(ENVIRONMENT, "").split(",")
+    specs = [spec for spec in specs if spec]
+    servers = tuple(_rpc(spec) for spec in getattr(args, "rpc_specs", ()))
+    if NONE in specs:
+        return {"devices": ()}
+    if not specs:
+        return {"devices": servers} if servers else {}
+    if AUTO in specs:
+        return {"devices": (*servers, *found())}
+    here = {device.name: device for device in found()} if any("=" not in spec for spec in specs) else {}
+    devices = tuple(_device(spec, servers, here) for spec in specs)
+    named = any(device.name.startswith("RPC") for device in devices)
+    return {"devices": devices if named else (*servers, *devices)}
+
+
+def first_layers(n_layer: int, ffn: str) -> tuple[tuple[str, str], ...]:
+    """An override that keeps a part of the first layers' feed-forward weights on the CPU."""
+    numbers = "|".join(map(str, range(n_layer)))
+    return ((rf"blk\.({numbers}){ffn}", CPU_BUFFER),) if n_layer else ()
+
+
+def _device(spec: str, servers: Sequence[Device], here: Mapping[str, Device]) -> Device:
+    name, equals, size = spec.rpartition("=") if "=" in spec else (spec, "", "")
+    match = re.fullmatch(r"RPC(\d+)", name)  # llama.cpp numbers the servers' devices in the order of --rpc
+    if match is not None and int(match[1]) < len(servers):
+        name = servers[int(match[1])].name
+    if equals:
+        return Device(name=name, memory_bytes=parse_bytes(size))
+    return here.get(name) or next((s for s in servers if s.name == name), Device(name=name))
+
+
+def _rpc(spec: str) -> Device:
+    endpoint, _, size = spec.partition("=")
+    if not re.fullmatch(r".+:\d+", endpoint):
+        raise ValueError(f"--rpc {spec}: expected host:port, or host:port=size")
+    return rpc_device(endpoint, parse_bytes(size) if size else 0)
+
+
+class _Append(argparse.Action):
+    """Collect comma-separated values of every occurrence."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        collected = [*getattr(namespace, self.dest, ()), *filter(None, values.split(","))]
+        setattr(namespace, self.dest, collected)
+
+
+class _Override(argparse.Action):
+    """Collect overrides in the order in which flags give them, since the first match counts.
+
+    `--n-cpu-moe` comes after them in `Params`; where it stood before, it is written out as a pattern.
+    """
+
+    def __init__(self, *, parse: Callable[[Any], Sequence[tuple[str, str]]], **options: Any) -> None:
+        super().__init__(**options)
+        self.parse = parse
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            added = self.parse(values)
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        earlier = first_layers(getattr(namespace, "n_cpu_moe", 0), _EXPERTS)
+        if earlier:
+            namespace.n_cpu_moe = 0
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *earlier, *added))
+
+
+def _overrides(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(pair.partition("=")[::2] for pair in text.split(","))
+    if not all(pattern and buffer for pattern, buffer in pairs):
+        raise ValueError(f"{text!r}: expected pattern=buffer, several separated by commas")
+    return pairs
+
+
+def _layers(text: str) -> int:
+    if text in ("auto", "all"):
+        return -1
+    try:
+        return max(int(text), -1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers (or auto, or all)") from None
+
+
+def _proportions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in re.split("[,/]+", text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected proportions such as 3,1") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers")
+    return int(text)

@@ -1,14 +1,15 @@
-"""What can this machine's CPU do? Only what decides about bytes: the features that choose a repacked layout.
+"""What can this machine's CPU do, and how much main memory has it? Features are those that choose a repacked layout.
 
-Names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c.
+Their names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c.
 """
 
 import platform
 import re
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 # /proc/cpuinfo's names -> ggml's
 _LINUX_NAMES: Final = {
@@ -33,6 +34,72 @@ def cpu_features() -> frozenset[str]:
     return frozenset({"neon", "dotprod"} if platform.machine().lower() in ("arm64", "aarch64") else {"avx2"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MainMemory:
+    """Bytes of main memory: all that this process may use, and what of it is free for the taking. 0: unknown."""
+
+    total_bytes: int
+    available_bytes: int
+
+
+def main_memory() -> MainMemory:
+    """What the machine has, or the container if that is less."""
+    if platform.system() == "Linux":
+        fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+        total, available = (1024 * int(fields.get(name, 0)) for name in ("MemTotal", "MemAvailable"))
+        limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
+        if limit is not None and limit < total:
+            total, available = limit, min(available, max(0, limit - (used or 0)))
+        return MainMemory(total_bytes=total, available_bytes=available)
+    if platform.system() == "Darwin":
+        total = sysctl_number("hw.memsize")
+        free = sysctl_number("vm.page_free_count") * sysctl_number("hw.pagesize")
+        return MainMemory(total_bytes=total, available_bytes=free)
+    return _windows_memory() if platform.system() == "Windows" else MainMemory(total_bytes=0, available_bytes=0)
+
+
+def sysctl_text(name: str) -> str:
+    """A value of macOS's sysctl; empty where there is none."""
+    try:
+        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return answer.stdout.strip()
+
+
+def sysctl_number(name: str) -> int:
+    """The same as a number; 0 where there is none."""
+    text = sysctl_text(name)
+    return int(text) if text.isdecimal() else 0
+
+
 def _apple_has(name: str) -> bool:
-    answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() == "1"
+    return sysctl_text(name) == "1"
+
+
+def _cgroup_number(name: str) -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _windows_memory() -> MainMemory:
+    import ctypes  # here alone, and milliseconds to load
+
+    class Status(ctypes.Structure):
+        """MEMORYSTATUSEX."""
+
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            ("total", ctypes.c_ulonglong),
+            ("available", ctypes.c_ulonglong),
+            ("rest", ctypes.c_ulonglong * 5),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009  # there on Windows alone
+    kernel.GlobalMemoryStatusEx(ctypes.byref(status))
+    return MainMemory(total_bytes=status.total, available_bytes=status.available)

@@ -1,0 +1,117 @@
+"""The quantised files made from the embedded model on first use."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bench import quality
+from bench.corpus import held_out
+from bench.derive import DeriveError, cache_folder, derived
+from ggufphys import open_gguf
+from ggufphys.embedded import MODEL
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "ggufphys"
+
+
+@pytest.mark.parametrize("file_type", ["Q8_0", "Q6_K", "Q4_K_M", "Q4_0"])
+def test_derived_file_has_its_type_and_runs(file_type: str) -> None:
+    """The header says the type asked for, the file is smaller, and the model still predicts unseen text."""
+    path = derived(file_type)
+
+    with open_gguf(path) as gguf:
+        assert gguf.file_type == file_type
+        assert gguf.name == "Stdlib 6M"
+    assert path.stat().st_size < MODEL.stat().st_size
+    assert quality.measure(path, [held_out()[0].text[:4000]]).ratio < 0.35
+
+
+def test_second_call_makes_nothing(cache: Path) -> None:
+    """A file in the cache is given back as it is, and nothing else lies beside it."""
+    first = derived("Q8_0")
+    made = first.stat().st_mtime_ns
+
+    assert derived("Q8_0") == first
+    assert first.stat().st_mtime_ns == made
+    assert list(cache.iterdir()) == [first]
+
+
+def test_callers_at_once_agree(cache: Path) -> None:
+    """Four callers of an empty cache get the same whole file, and no partial one stays."""
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(derived, ["Q8_0"] * 4))
+
+    assert len(paths) == 1
+    assert list(cache.iterdir()) == list(paths)
+    with open_gguf(paths.pop()) as gguf:
+        assert not gguf.missing_bytes
+
+
+def test_another_source_is_another_file(tmp_path: Path) -> None:
+    """The cache is keyed by content: a copy shares the key, a changed file does not."""
+    same, changed = tmp_path / "same" / MODEL.name, tmp_path / "changed" / MODEL.name
+    for path, content in ((same, MODEL.read_bytes()), (changed, MODEL.read_bytes()[:-2] + b"\0\0")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+
+    assert derived("Q8_0", same) == derived("Q8_0")
+    assert derived("Q8_0", changed) != derived("Q8_0")
+
+
+def test_f16_is_the_embedded_file_itself(cache: Path) -> None:
+    """Nothing is derived for the type that ships."""
+    assert derived("F16") == MODEL
+    assert not cache.exists()
+
+
+def test_unknown_type_is_refused() -> None:
+    """The message lists the names that exist."""
+    with pytest.raises(ValueError, match=r"'Q4_X'.*Q4_K_M"):
+        derived("Q4_X")
+
+
+def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the folder and the way out."""
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+
+    with pytest.raises(OSError, match=r"XDG_CACHE_HOME.*file/ggufphys"):
+        derived("Q8_0")
+
+
+def test_quantiser_that_refuses_leaves_nothing(cache: Path) -> None:
+    """A type that needs an importance matrix fails with the quantiser's reason, without a file."""
+    with pytest.raises(DeriveError, match="imatrix"):
+        derived("IQ2_XS")
+
+    assert list(cache.iterdir()) == []
+
+
+def test_quantiser_that_dies_does_not_take_the_caller_along(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child killed by a signal is an error that names the signal."""
+    dying = tmp_path / "dying"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+
+    with pytest.raises(DeriveError, match="SIGSEGV"):
+        derived("Q8_0")
+
+    assert list(cache.iterdir()) == []
+
+
+def test_cache_is_in_the_home_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without XDG_CACHE_HOME it is ~/.cache/ggufphys."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert cache_folder() == tmp_path / ".cache" / "ggufphys"

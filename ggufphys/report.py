@@ -14,6 +14,11 @@ from ggufphys.units import format_bytes, format_count, format_mib
 SCHEMA_VERSION: Final = 1
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output")
 
+_DEVICE_PARAMS: Final = (
+    "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "offload_kqv", "override_tensor",
+    "n_cpu_moe", "no_host",
+)  # fmt: skip
+
 
 def inspect_text(
     gguf: GGUFFile,
@@ -22,7 +27,7 @@ def inspect_text(
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
-    note: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
     """The report of `inspect`: the file, then memory as far as it is known, then whether that fits if it was asked."""
     lines = [*_model_lines(gguf)]
@@ -32,9 +37,9 @@ def inspect_text(
         rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in weights]
         rows.append(("context, compute, process", "?", "no rule yet", ""))
         lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
-    notes = [*gguf.notes, *([note] if note else [])]
-    if notes:
-        lines += ["", *(f"note: {text}" for text in notes)]
+    said = (*gguf.notes, *notes, *(prediction.notes if prediction is not None else ()))
+    if said:
+        lines += ["", *(f"note: {text}" for text in said)]
     if fits:
         lines += ["", *map(_fit_line, fits)]
     return "\n".join(lines)
@@ -47,6 +52,7 @@ def inspect_json(
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The same as one JSON document; `memory` is null for files that are no model, `fits` there if it was asked."""
     document: dict[str, Any] = {
@@ -55,7 +61,7 @@ def inspect_json(
         "params": None,
         "memory": None,
         "speed": None,
-        "notes": list(gguf.notes),
+        "notes": [*gguf.notes, *notes, *(prediction.notes if prediction is not None else ())],
     }
     if prediction is not None and params is not None:
         document["params"] = _params_json(prediction, params)
@@ -157,6 +163,8 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
         f"n_ctx {c.n_ctx:,}{trained}, {sequences}, n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, "
         f"K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, flash attention {params.flash_attn}"
     )
+    if len(prediction.devices) > 1:
+        return [head, _offload_line(params), "", *_device_table(prediction)]
     rows: list[tuple[str, str, str, str]] = [
         (term.name, format_mib(term.nbytes), prediction.basis[quantity], term.buffer)
         for quantity in _QUANTITIES
@@ -166,6 +174,41 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
     rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
     rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
     return [head, "", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+
+
+def _offload_line(params: Params) -> str:
+    layers = "all layers" if params.n_gpu_layers < 0 else f"up to {params.n_gpu_layers} layers"
+    split = f", tensor split {'/'.join(f'{share:g}' for share in params.tensor_split)}" if params.tensor_split else ""
+    kv = "" if params.offload_kqv else ", KV cache on the host"
+    experts = f", experts of {params.n_cpu_moe} layers on the CPU" if params.n_cpu_moe else ""
+    overrides = f", {len(params.override_tensor)} tensor overrides" if params.override_tensor else ""
+    return f"{layers} offloaded, split mode {params.split_mode}{split}{kv}{experts}{overrides}"
+
+
+def _device_table(prediction: MemoryPrediction) -> list[str]:
+    """MiB by term and device; what is free on a device stands below what it will hold."""
+    devices = prediction.devices
+    rows: dict[tuple[Quantity, str], dict[str, int]] = {}
+    for quantity in _QUANTITIES:
+        for term in prediction.terms:
+            if term.quantity == quantity:
+                row = rows.setdefault((quantity, term.name), {})
+                row[term.device] = row.get(term.device, 0) + term.nbytes
+    lines = [
+        (name, *(_mib_or_dash(row.get(device.name)) for device in devices), prediction.basis[quantity])
+        for (quantity, name), row in rows.items()
+    ]
+    lines.append(("llama.cpp's buffers", *(format_mib(device.total_bytes) for device in devices), ""))
+    if any(device.memory_bytes for device in devices):
+        lines.append(("free", *(_mib_or_dash(device.memory_bytes) for device in devices), ""))
+    process = format_mib(prediction.process_bytes)
+    lines.append(("process, resident", process, *("-" for _ in devices[1:]), prediction.basis["process"]))
+    header = ("memory, MiB", *(device.name for device in devices), "basis")
+    return table(header, lines, right=tuple(range(1, len(devices) + 1)))
+
+
+def _mib_or_dash(nbytes: int | None) -> str:
+    return "-" if nbytes is None else format_mib(nbytes)
 
 
 def _fit_line(fit: Fit) -> str:
@@ -194,14 +237,15 @@ def _model_json(gguf: GGUFFile) -> dict[str, Any]:
 
 
 def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]:
-    resolved = asdict(prediction.context)
+    asked = asdict(params)
     return {
-        **resolved,
+        **asdict(prediction.context),
         "type_k": params.type_k,
         "type_v": params.type_v,
         "flash_attn": params.flash_attn,
         "use_mmap": params.use_mmap,
         "use_extra_bufts": params.use_extra_bufts,
+        **{name: asked[name] for name in _DEVICE_PARAMS},
     }
 
 

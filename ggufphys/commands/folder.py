@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys import report_folder
+from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError
-from ggufphys.flags import params_from
 from ggufphys.gguf.locate import is_remote
 from ggufphys.params import Params
 from ggufphys.plan.folder import FileRow, file_row, find_models
@@ -25,7 +25,7 @@ def run_folder(args: argparse.Namespace) -> int:
     Raises:
         GGUFError: there is no model to be found.
     """
-    params = params_from(args)
+    params, _ = params_here(args)
     paths = find_models(args.models, on_error=_skipped)
     if not paths:
         raise GGUFError(f"{' '.join(args.models)}: no *.gguf file there")

@@ -4,10 +4,11 @@ import argparse
 import sys
 
 from ggufphys import report
+from ggufphys.commands.devices import params_here
 from ggufphys.commands.folder import run_folder
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.errors import UnsupportedError
-from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.flags import add_run_arguments
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
@@ -33,12 +34,12 @@ def run(args: argparse.Namespace) -> int:
         if limit is not None:
             raise ValueError("--assert-fits is a question about one model; several are named")
         return run_folder(args)
-    params = params_from(args)
+    params, notes = params_here(args)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         try:
             require_model(gguf)
         except UnsupportedError as error:
-            print(report.inspect_json(gguf) if args.json else report.inspect_text(gguf, note=str(error)))
+            print(report.inspect_json(gguf) if args.json else report.inspect_text(gguf, notes=(str(error),)))
             if limit is None:
                 return 0
             raise  # whether it fits is a question that has no answer
@@ -53,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
             return 4
         verdicts = () if limit is None else fits(prediction, limit)
         print(
-            report.inspect_json(gguf, params=params, prediction=prediction, fits=verdicts)
+            report.inspect_json(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes)
             if args.json
-            else report.inspect_text(gguf, params=params, prediction=prediction, fits=verdicts)
+            else report.inspect_text(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes)
         )
     return 0 if all(verdict.holds for verdict in verdicts) else 1

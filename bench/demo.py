@@ -20,7 +20,7 @@ from ggufphys.report import SCHEMA_VERSION, dumps
 
 FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"
-PROMPT: Final = "def read_lines(path):\n    "
+PROMPT: Final = "def read_lines(path):"
 START_TIMEOUT_S: Final = 30.0
 
 
@@ -100,7 +100,7 @@ def _serve() -> bool:
             assert server.stdout is not None
             url = _url(server.stdout.read, server)
             _wait_until_ready(url)
-            body = {"prompt": PROMPT, "max_tokens": 48, "temperature": 0}
+            body = {"prompt": PROMPT, "max_tokens": 64, "temperature": 0.5, "repeat_penalty": 1.1, "seed": 1}
             print(f"\n$ curl {url}/v1/completions -d '{json.dumps(body)}'\n", flush=True)
             answer = _post(f"{url}/v1/completions", body)
         finally:

@@ -3,19 +3,20 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from bench import measure_report
 from bench.buffers import LoggedBuffer, logged_buffers, logged_bytes
+from bench.devices import llama_devices
 from bench.progress import Progress
 from bench.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.flags import add_run_arguments, count, params_from
 from ggufphys.memory.predict import require_model
-from ggufphys.params import Params, resolve
+from ggufphys.params import HOST, Params, resolve
 
 QUANTITIES: Final = ("model", "context", "compute", "output")
 PROCESS_TOLERANCE: Final = 0.03  # what --check allows for the process row
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         measure_report.require_plot(args.plot)
     with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
-        result = measure(args.model, params_from(args), n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
+        params = params_from(args, found=llama_devices)
+        result = measure(args.model, params, n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
     print(measure_report.as_json(result) if args.json else measure_report.as_text(result))
     for note in result.notes:
         print(f"ggufphys: {note}", file=sys.stderr)
@@ -215,29 +217,42 @@ def _buffers(result: ChildResult) -> tuple[LoggedBuffer, ...]:
 def _rows(
     prediction: MemoryPrediction | None, buffers: tuple[LoggedBuffer, ...], result: ChildResult
 ) -> tuple[Row, ...]:
-    rows = []
-    for quantity in QUANTITIES:
-        logged = logged_bytes(buffers, quantity)
-        rows.append(
-            Row(
-                quantity=f"{quantity}_bytes",
-                predicted=getattr(prediction, f"{quantity}_bytes") if prediction is not None else None,
-                measured=logged[0] if logged is not None else None,
-                resolution_bytes=logged[1] if logged is not None else 0,
-                source="llama.cpp's log",
-            )
-        )
     decode = result.phase("decode")
-    rows.append(
+    return (
+        *(
+            _row(f"{quantity}_bytes", getattr(prediction, f"{quantity}_bytes", None), logged_bytes(buffers, quantity))
+            for quantity in QUANTITIES
+        ),
+        *(_device_rows(prediction, buffers) if prediction is not None and len(prediction.devices) > 1 else ()),
         Row(
             quantity="process_bytes",
             predicted=prediction.process_bytes if prediction is not None else None,
             measured=decode.memory.rss_bytes if decode is not None else None,
             resolution_bytes=0,
             source="resident memory after decode",
-        )
+        ),
     )
-    return tuple(rows)
+
+
+def _device_rows(prediction: MemoryPrediction, buffers: tuple[LoggedBuffer, ...]) -> Iterator[Row]:
+    """The same by device: a buffer belongs to the device whose name it begins with, to the host otherwise."""
+    names = [device.name for device in prediction.devices]
+    for device in prediction.devices:
+        own = [b for b in buffers if next((n for n in names if b.buffer.startswith(n)), HOST) == device.name]
+        for quantity in QUANTITIES:
+            logged = logged_bytes(own, quantity)
+            if logged is not None:
+                yield _row(f"{quantity}_bytes {device.name}", getattr(device, f"{quantity}_bytes"), logged)
+
+
+def _row(quantity: str, predicted: int | None, logged: tuple[int, int] | None) -> Row:
+    return Row(
+        quantity=quantity,
+        predicted=predicted,
+        measured=logged[0] if logged is not None else None,
+        resolution_bytes=logged[1] if logged is not None else 0,
+        source="llama.cpp's log",
+    )
 
 
 __all__ = ["Measurement", "Row", "add_arguments", "measure", "run"]

@@ -81,9 +81,9 @@ def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]
     servers = tuple(_rpc(spec) for spec in getattr(args, "rpc_specs", ()))
     if NONE in specs:
         return {"devices": ()}
-    if not specs:
-        return {"devices": servers} if servers else {}
-    if AUTO in specs:
+    if not specs and not servers:
+        return {}
+    if not specs or AUTO in specs:
         return {"devices": (*servers, *found())}
     here = {device.name: device for device in found()} if any("=" not in spec for spec in specs) else {}
     devices = tuple(_device(spec, servers, here) for spec in specs)

@@ -77,16 +77,19 @@ def given(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tupl
 
 
 def params_from(
-    args: argparse.Namespace, base: Params | None = None, *, found: Callable[[], Sequence[Device]] = tuple
+    args: argparse.Namespace, base: Params | None = None, *, found: Callable[[], Sequence[Device]] | None = None
 ) -> Params:
     """The `Params` that the parsed flags ask for; what they leave open is as in `base` (default: llama.cpp's).
 
-    `found` gives the devices of the machine it will run on, for `--device auto` and sizes that are left out.
+    `found` gives the devices of the machine it will run on: used when flags name none, and for sizes they leave out.
 
     Raises:
         ValueError: a value that llama.cpp would refuse.
     """
-    return replace(base or Params(), **given(args, found))
+    asked = given(args, found or tuple)
+    if found is not None and "devices" not in asked:
+        asked["devices"] = tuple(found())
+    return replace(base or Params(), **asked)
 
 
 def count(text: str) -> int:

@@ -66,13 +66,18 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     Mapped weights can be read from the file again and again, so only what must stay in memory decides: the cache is
     written from end to end when the context is created, and where there is no room for it the process is killed then.
     """
-    needed = predicted.context_bytes + predicted.compute_bytes + predicted.output_bytes
+    host, *devices = predicted.devices
+    needed = host.context_bytes + host.compute_bytes + host.output_bytes
     if needed > memory.installed_bytes:
         return (
             f"context, compute and output buffers need {format_bytes(needed)}, this machine has "
             f"{format_bytes(memory.installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k and -v",
             "",
         )
+    for device in devices:
+        if device.memory_bytes is not None and device.total_bytes > device.memory_bytes:
+            free = format_bytes(device.memory_bytes)
+            return "", f"{device.name} needs {format_bytes(device.total_bytes)}, of which {free} are free"
     if predicted.process_bytes > memory.available_bytes:
         return "", f"only {format_bytes(memory.available_bytes)} of memory are free"
     return "", ""

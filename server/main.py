@@ -10,11 +10,14 @@ from typing import Final
 
 from ggufphys import GGUFPhysError
 from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.params import Device
 from server.app import create_app, service_of
 from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, unwise
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.devices import available_devices
 from server.engine.errors import EngineError
+from server.engine.library import load_library
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.protocol import EngineStatus
@@ -66,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
     path = args.model or args.model_flag or embedded_model()
-    params = one_output_per_sequence(params_from(args))
     _, hparams = check_model_file(path)
+    params = one_output_per_sequence(params_from(args, found=llama_devices))
     check_context(params, hparams)
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
     for warning in unwise(params, args.host, config.api_keys):
@@ -105,6 +108,11 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             say(listening_json(http.url, path, predicted))
         return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
+
+
+def llama_devices() -> tuple[Device, ...]:
+    """The GPUs that this build of llama.cpp finds: used unless flags name others, as llama-server does."""
+    return available_devices(load_library())
 
 
 def serve(engine: LlamaEngine, service: Service, signals: Signals, *, drain_timeout_s: float) -> int:

@@ -1,9 +1,8 @@
 """On which devices is a model going to run, if the user does not say? On this machine's, as llama-server would."""
 
 import argparse
-from functools import cache
 
-from ggufphys.flags import given, params_from
+from ggufphys.flags import params_from
 from ggufphys.host_devices import FoundDevice, find_devices
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
@@ -15,19 +14,14 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     Raises:
         ValueError: a value that llama.cpp would refuse.
     """
-    if "devices" in given(args, _devices):
-        return params_from(args, found=_devices), ()
-    params = params_from(args, Params(devices=_devices()))
-    return params, tuple(_note(found) for found in _found())
+    found: list[FoundDevice] = []
 
+    def look() -> tuple[Device, ...]:
+        found[:] = find_devices()
+        return tuple(f.device for f in found)
 
-@cache
-def _found() -> tuple[FoundDevice, ...]:
-    return find_devices()
-
-
-def _devices() -> tuple[Device, ...]:
-    return tuple(found.device for found in _found())
+    params = params_from(args, found=look)
+    return params, tuple(_note(f) for f in found if f.device in params.devices)
 
 
 def _note(found: FoundDevice) -> str:

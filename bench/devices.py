@@ -1,0 +1,17 @@
+"""Which devices would llama.cpp use here? Asked in a child, so that the measuring process does not load it."""
+
+import json
+import subprocess
+
+from ggufphys.children import environment, module_command
+from ggufphys.params import Device
+
+
+def llama_devices() -> tuple[Device, ...]:
+    """The GPUs that the installed build finds; none where it cannot say."""
+    answer = subprocess.run(
+        module_command("server.engine.devices"), capture_output=True, text=True, check=False, env=environment()
+    )
+    if answer.returncode:
+        return ()
+    return tuple(Device(**fields) for fields in json.loads(answer.stdout))

@@ -1,0 +1,1 @@
+"""mmproj files of every kind of projector, for benchmarks and tests."""

@@ -1,0 +1,68 @@
+"""How many bytes does a control vector take? One direction for each layer but the first, added to its output.
+
+llama.cpp allocates for the model's layers whatever the file holds: several vectors are summed before they get there,
+and none are kept apart. The addition works in place, so the compute buffer does not grow.
+
+Source: llama.cpp 0c1e570 src/llama-adapter.cpp, llama_adapter_cvec::init; common/common.cpp,
+common_control_vector_load.
+"""
+
+from collections import Counter
+from typing import Final
+
+from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.hparams import HParams
+from ggufphys.memory.backends import CPU, backend_of
+from ggufphys.memory.placement import Placement
+from ggufphys.memory.terms import Term
+from ggufphys.params import CPU_BUFFER, HOST
+
+_PREFIX: Final = "direction."
+_F32_BYTES: Final = 4
+
+
+def check_control_vector(vector: GGUFFile, h: HParams) -> None:
+    """Refuse a file that llama.cpp refuses for this model.
+
+    Raises:
+        UnsupportedError: the file is no control vector.
+        GGUFError: a direction has another type, shape or number than llama.cpp reads.
+        ValueError: its directions are not as wide as the model.
+    """
+    directions = [t for t in vector.tensors if t.name.startswith(_PREFIX)]
+    if not directions:
+        raise UnsupportedError(f"{vector.location}: a GGUF of kind {vector.kind!r}, expected a control vector")
+    for tensor in directions:
+        number = tensor.name.removeprefix(_PREFIX)
+        if not number.isdigit() or number == "0":
+            raise GGUFError(f"{vector.location}: tensor {tensor.name!r}: expected direction.1, direction.2, ...")
+        if tensor.ggml_type is not GGMLType.F32 or len(tensor.ne) != 1:
+            raise GGUFError(
+                f"{vector.location}: tensor {tensor.name!r} is {tensor.type_name} of shape {tensor.ne}, expected F32 "
+                "with one dimension"
+            )
+        if tensor.ne[0] != h.n_embd:
+            raise ValueError(
+                f"{vector.location}: directions have {tensor.ne[0]} elements, the model's n_embd is {h.n_embd}"
+            )
+
+
+def control_vector_terms(h: HParams, placement: Placement) -> tuple[Term, ...]:
+    """Terms of attachment_bytes, one for each device that has layers."""
+    homes = Counter(placement.layers[il] for il in range(1, h.n_layer))
+    terms = []
+    for device, n_layers in homes.items():
+        backend = CPU if device == HOST else backend_of(device)
+        terms.append(
+            Term(
+                quantity="attachment",
+                name="control vector",
+                nbytes=n_layers * backend.tensor_bytes(h.n_embd * _F32_BYTES, GGMLType.F32, h.n_embd),
+                buffer=CPU_BUFFER if device == HOST else device,
+                formula=f"{n_layers} layers x n_embd {h.n_embd} x {_F32_BYTES} B, each padded to {backend.alignment}",
+                source="src/llama-adapter.cpp, llama_adapter_cvec::init",
+                device=device,
+            )
+        )
+    return tuple(terms)

@@ -1,0 +1,182 @@
+"""What does llama.cpp itself hold for adapters, saved sequences and mmproj files? In bytes, for tests to compare with.
+
+Runs as a child process, `python -m tests.attachment_oracle QUESTION JSON`, since llama.cpp may abort; prints one JSON
+object. Sizes that llama.cpp's API does not give are read from its objects by libstdc++'s layout on x86-64, or from
+glibc's count of mapped blocks: good for test machines only.
+
+Source: llama.cpp 0c1e570 src/llama-adapter.h; tools/mtmd/mtmd.h, mtmd_get_memory_usage; include/llama.h,
+llama_state_seq_get_size_ext.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from ggufphys.params import CACHE_TYPES, Params
+from tests import oracle
+
+PAGE_BYTES: Final = 4096
+_BUFS_OFFSET: Final = 88  # of llama_adapter_lora::bufs, behind a pointer, an unordered_map and a vector
+_MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD
+
+
+def ask(question: str, **arguments: Any) -> dict[str, Any]:
+    """The answer of a child process: {"error": ...} where llama.cpp refuses."""
+    answer = subprocess.run(
+        [sys.executable, __file__, question, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if answer.returncode:
+        raise AssertionError(f"the oracle ended with {answer.returncode}: {answer.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return result
+
+
+def adapters(
+    model: Path, params: Params, loras: Sequence[Path] = (), *, control_vector: bool = False
+) -> dict[str, Any]:
+    """Bytes of the adapters' buffers by name, of the control vector, and of the compute buffer that runs them."""
+    return ask(
+        "adapters",
+        model=os.fspath(model),
+        params=asdict(params),
+        loras=[os.fspath(path) for path in loras],
+        control_vector=control_vector,
+    )
+
+
+def _adapters(
+    api: Any, model: str, params: dict[str, Any], loras: Sequence[str], control_vector: bool
+) -> dict[str, Any]:
+    library = api.llama_cpp._lib
+    loaded, context = _create(api, model, Params.from_json(params))
+    pointers = [api.llama_adapter_lora_init(loaded, path.encode()) for path in loras]
+    handles = [ctypes.cast(pointer, ctypes.c_void_p).value for pointer in pointers]
+    if not all(handles):
+        return {"error": "llama.cpp refuses the adapter"}
+    buffers: dict[str, int] = {}
+    for handle in handles:
+        for name, nbytes in _buffers(library, handle or 0):
+            buffers[name] = buffers.get(name, 0) + nbytes
+    if handles:
+        library.llama_set_adapters_lora.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_size_t, ctypes.c_void_p]
+        array = (ctypes.c_void_p * len(handles))(*handles)
+        scales = (ctypes.c_float * len(handles))(*[0.5] * len(handles))
+        library.llama_set_adapters_lora(context, array, len(handles), scales)
+    vector_bytes = _set_control_vector(api, loaded, context) if control_vector else 0
+    batch = api.llama_batch_get_one((ctypes.c_int32 * 1)(1), 1)
+    assert api.llama_decode(context, batch) == 0
+    compute_bytes = sum(sizes["compute"] for sizes in oracle.breakdown(api, context).values())
+    return {"buffers": buffers, "control_vector": vector_bytes, "compute": compute_bytes}
+
+
+def _create(api: Any, path: str, p: Params) -> tuple[int, int]:
+    """The model really loaded, on devices if there are any, and a context of it."""
+    from server.engine.devices import use_devices
+
+    native = api.llama_model_default_params()
+    keep = use_devices(api, native, p)
+    native.use_extra_bufts, native.load_mode = p.use_extra_bufts, int(p.use_mmap)
+    model = api.llama_model_load_from_file(path.encode(), native)
+    del keep
+    assert model, "llama.cpp refuses the model"
+    cparams = api.llama_context_default_params()
+    for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full"):
+        setattr(cparams, name, getattr(p, name))
+    cparams.type_k, cparams.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+    cparams.flash_attn_type = oracle.FLASH_ATTN[p.flash_attn]
+    context = api.llama_init_from_model(model, cparams)
+    assert context, "llama.cpp refuses the context"
+    return model, context
+
+
+def _buffers(library: Any, adapter: int) -> list[tuple[str, int]]:
+    library.ggml_backend_buffer_get_size.restype = ctypes.c_size_t
+    library.ggml_backend_buffer_get_size.argtypes = [ctypes.c_void_p]
+    library.ggml_backend_buffer_name.restype = ctypes.c_char_p
+    library.ggml_backend_buffer_name.argtypes = [ctypes.c_void_p]
+    begin, end = (ctypes.c_uint64 * 2).from_address(adapter + _BUFS_OFFSET)
+    pointers = (ctypes.c_uint64 * ((end - begin) // 8)).from_address(begin) if end > begin else ()
+    return [(library.ggml_backend_buffer_name(p).decode(), library.ggml_backend_buffer_get_size(p)) for p in pointers]
+
+
+def _set_control_vector(api: Any, model: int, context: int) -> int:
+    """Bytes that glibc maps while the vector is set: whole pages of the one buffer above its threshold."""
+    n_embd, n_layer = api.llama_model_n_embd(model), api.llama_model_n_layer(model)
+    data = (ctypes.c_float * (n_embd * (n_layer - 1)))()
+    before = _mapped_bytes()
+    assert api.llama_set_adapter_cvec(context, data, len(data), n_embd, 1, n_layer) == 0
+    return _mapped_bytes() - before
+
+
+def _mapped_bytes() -> int:
+    """Glibc's count of bytes in blocks that it mapped by themselves (mallinfo2.hblkhd)."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = _MallInfo
+    return int(libc.mallinfo2().counts[4])
+
+
+class _MallInfo(ctypes.Structure):
+    _fields_ = (("counts", ctypes.c_size_t * 10),)
+
+
+def mmproj(paths: Sequence[Path], *, weights_only: bool = False) -> list[dict[str, int]]:
+    """Bytes of each mmproj file's loaded tensors, without padding, and of its encoder's compute buffer."""
+    files = [os.fspath(path) for path in paths]
+    sizes: list[dict[str, int]] = ask("mmproj", paths=files, weights_only=weights_only)["files"]
+    return sizes
+
+
+def _mmproj(api: Any, paths: Sequence[str], weights_only: bool) -> dict[str, Any]:
+    return {"files": [_mmproj_sizes(path, weights_only) for path in paths]}
+
+
+def _mmproj_sizes(path: str, weights_only: bool) -> dict[str, int]:
+    """What mtmd itself counts: the tensors' bytes, and with a warm-up the compute buffer's too."""
+    from llama_cpp import mtmd_cpp
+
+    get = mtmd_cpp._libmtmd._Z21mtmd_get_memory_usagePKc19mtmd_context_params
+    get.restype, get.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p, mtmd_cpp.mtmd_context_params]
+    sums = []
+    for warmup in (False, not weights_only):
+        params = mtmd_cpp.mtmd_context_params_default()
+        params.use_gpu, params.warmup = False, warmup
+        storage = (ctypes.c_uint64 * 8)()
+        get(ctypes.addressof(storage), path.encode(), params)
+        assert storage[5] == 1, f"{path}: refused, or on {storage[5]} devices"  # std::map's node count
+        node = (ctypes.c_uint64 * 6).from_address(storage[2])  # the root: colour, parent, left, right, device, bytes
+        sums.append(node[5])
+    return {"weights": sums[0], "compute": sums[1] - sums[0]}
+
+
+_QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"adapters": _adapters, "mmproj": _mmproj}
+
+
+def main(question: str, arguments: dict[str, Any]) -> None:
+    """Answer one question."""
+    from ggufphys import llama_env
+
+    llama_env.prepare()
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 128 << 10)  # fixed: otherwise it rises with what is freed
+    import llama_cpp as api
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, user_data: object) -> None:
+        sys.stderr.write(text.decode(errors="replace"))
+
+    api.llama_log_set(keep, None)
+    api.llama_backend_init()
+    print(json.dumps(_QUESTIONS[question](api, **arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

@@ -113,7 +113,7 @@ class _FreeList:
 class _GraphAllocator:
     """The walk over one graph. `offsets` keeps where each tensor was put, `alive` who still holds bytes."""
 
-    __slots__ = ("alive", "free", "graph", "n_children", "n_views", "offsets", "snapshots")
+    __slots__ = ("alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots")
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -121,6 +121,8 @@ class _GraphAllocator:
         self.n_children: defaultdict[Tensor, int] = defaultdict(int)  # who still reads it
         self.n_views: defaultdict[Tensor, int] = defaultdict(int)  # who still shows it
         self.offsets: dict[Tensor, int] = {}
+        self.sizes: dict[Tensor, int] = {}
+        self.positions = {node: i for i, node in enumerate(graph.nodes)} if graph.marks else {}
         self.alive: set[Tensor] = set()
         self.snapshots: list[Snapshot] = []
 
@@ -133,7 +135,8 @@ class _GraphAllocator:
             if node.view_src is not None:
                 self.n_views[node.view_src] += 1
             for source in node.src:
-                self.n_children[source] += 1
+                if not source.external:
+                    self.n_children[source] += 1
         marks = [*self.graph.marks, len(nodes)]
         for i, node in enumerate(nodes):
             while i == marks[len(self.snapshots)]:
@@ -141,12 +144,14 @@ class _GraphAllocator:
             if node.view_src is None:
                 self.place(node)
             for parent in node.src:
-                self.finish_reading(parent)
+                if not parent.external:
+                    self.finish_reading(parent)
 
     def place(self, tensor: Tensor) -> None:
         self.alive.add(tensor)
         if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
-            self.offsets[tensor] = self.free.take(_padded(tensor.nbytes))
+            size = self.sizes[tensor] = -(-tensor.nbytes // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+            self.offsets[tensor] = self.free.take(size)
 
     def place_in_parent(self, tensor: Tensor) -> bool:
         """Take over the bytes of a parent with the same layout whose only reader this tensor is."""
@@ -154,35 +159,33 @@ class _GraphAllocator:
             if parent not in self.alive or parent.is_output or self.n_children[parent] != 1 or self.n_views[parent]:
                 continue
             if parent.ne == tensor.ne and parent.nb == tensor.nb and parent.type is tensor.type:
-                self.offsets[tensor] = self.offsets[parent]
+                self.offsets[tensor], self.sizes[tensor] = self.offsets[parent], self.sizes[parent]
                 self.alive.remove(parent)
                 return True
         return False
 
     def finish_reading(self, parent: Tensor) -> None:
-        self.n_children[parent] -= 1
-        if self.n_children[parent] or self.n_views[parent]:
+        left = self.n_children[parent] = self.n_children[parent] - 1
+        if left or self.n_views[parent]:
             return
         shown = parent.view_src
         if shown is None:
             self.release(parent)
             return
-        self.n_views[shown] -= 1
-        if not self.n_views[shown] and not self.n_children[shown]:
+        views = self.n_views[shown] = self.n_views[shown] - 1
+        if not views and not self.n_children[shown]:
             self.release(shown)
 
     def release(self, tensor: Tensor) -> None:
         if tensor in self.alive and not tensor.is_output:
             self.alive.remove(tensor)
-            self.free.give_back(self.offsets[tensor], _padded(tensor.nbytes))
+            self.free.give_back(self.offsets[tensor], self.sizes[tensor])
 
     def snapshot(self, now: int) -> Snapshot:
         """What decides the layout from node `now` on."""
         second = self.graph.marks[1] if len(self.graph.marks) > 1 else 0
-        recent = {node: i - now for i, node in enumerate(self.graph.nodes[second:now], second)}
-        holds = frozenset((recent.get(tensor, tensor), self.offsets[tensor]) for tensor in self.alive)
-        return tuple(self.free.blocks), holds
-
-
-def _padded(nbytes: int) -> int:
-    return -(-nbytes // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+        holds = []
+        for tensor in self.alive:
+            born = self.positions.get(tensor, -1)
+            holds.append((tensor if born < second else born - now, self.offsets[tensor]))
+        return tuple(self.free.blocks), frozenset(holds)

@@ -34,8 +34,10 @@ class Builder:
         adapters: Adapters | None = None,
         *,
         layers: Sequence[int] | None = None,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.h = h
+        self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer) if layers is None else layers
         self.tensors = tensors
         self.context = context
@@ -69,8 +71,11 @@ class Builder:
 
     def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
         """A weight, or None when the file has no such tensor."""
-        info = self.tensors.get(f"blk.{il}.{name}" if il is not None else name)
-        return None if info is None else _weight(info)
+        full_name = f"blk.{il}.{name}" if il is not None else name
+        made = self._weights.get(full_name)
+        if made is None and full_name in self.tensors:
+            made = self._weights[full_name] = _weight(self.tensors[full_name])
+        return made
 
     # -- products, and what adapters add to them
 

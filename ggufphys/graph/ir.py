@@ -13,6 +13,10 @@ from ggufphys.gguf.ggml_types import SIZES, GGMLType
 Shape = tuple[int, int, int, int]
 
 _ONES: Final = ((1, 1, 1, 1), (1, 1, 1), (1, 1), (1,), ())
+# Block and byte size by the type's number: hashing an enum's member would take longer than the rest of making a tensor.
+_BLOCKS: Final = [(1, 0)] * (max(GGMLType) + 1)
+for _type, _size in SIZES.items():
+    _BLOCKS[_type] = (_size.block_size, _size.type_size)
 
 
 class Tensor:
@@ -51,17 +55,18 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes from the first element to the end of the last, strides included."""
-        size = SIZES[self.type]
+        block_size, type_size = _BLOCKS[self.type]
         (n0, n1, n2, n3), (stride0, stride1, stride2, stride3) = self.ne, self.nb
-        row = size.type_size + (n0 - 1) * stride0 if size.block_size == 1 else n0 * stride0 // size.block_size
+        row = type_size + (n0 - 1) * stride0 if block_size == 1 else n0 * stride0 // block_size
         return row + (n1 - 1) * stride1 + (n2 - 1) * stride2 + (n3 - 1) * stride3
 
 
 def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:
     """Byte strides of a dense tensor."""
-    size = SIZES[ggml_type]
-    row = size.type_size * ne[0] // size.block_size
-    return (size.type_size, row, row * ne[1], row * ne[1] * ne[2])
+    block_size, type_size = _BLOCKS[ggml_type]
+    row = type_size * ne[0] // block_size
+    matrix = row * ne[1]
+    return (type_size, row, matrix, matrix * ne[2])
 
 
 class Graph:

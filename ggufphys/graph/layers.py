@@ -28,17 +28,15 @@ from ggufphys.hparams import HParams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """A number for each layer's kind, the layers to build, and the stretches between them that are left out."""
+    """A number for each layer's kind, the layers to build, and the stretches between them that are left out.
+
+    `n_before` are the layers in a step before the one it leads to.
+    """
 
     kinds: tuple[int, ...]
-    n_before: int  # layers in a step before the one it leads to
+    n_before: int
+    built: tuple[int, ...]
     gaps: tuple[range, ...]
-
-    @property
-    def built(self) -> tuple[int, ...]:
-        """The layers that are not left out."""
-        left_out = {il for gap in self.gaps for il in gap}
-        return tuple(il for il in range(len(self.kinds)) if il not in left_out)
 
     def step(self, il: int) -> tuple[int, ...]:
         """The kinds of layer `il` and of those before it."""
@@ -113,7 +111,9 @@ def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
         if il < n:
             seen.add(steps[il])
             il += 1
-    return Layers(kinds=tuple(kinds), n_before=n_before, gaps=tuple(gaps))
+    left_out = {il for gap in gaps for il in gap}
+    built = tuple(il for il in range(n) if il not in left_out)
+    return Layers(kinds=tuple(kinds), n_before=n_before, built=built, gaps=tuple(gaps))
 
 
 def stands_for_all(layers: Layers, graph: Graph, allocation: Allocation) -> bool:

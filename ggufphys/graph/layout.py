@@ -14,8 +14,8 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import Allocation, allocate
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
-from ggufphys.graph.ir import Graph
-from ggufphys.graph.layers import layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.layers import Layers, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
 from ggufphys.graph.models import MODELS, generic
 from ggufphys.hparams import HParams
 from ggufphys.params import ContextParams
@@ -41,11 +41,15 @@ class Layouts:
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
         self.caches = rule.layers(h)
+        self._weight_tensors: dict[str, Tensor] = {}
+        self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
-        builder = Builder(self.h, self.tensors, context, batch, self.adapters, layers=layers)
+        builder = Builder(
+            self.h, self.tensors, context, batch, self.adapters, layers=layers, weights=self._weight_tensors
+        )
         model = MODELS.get(self.h.arch)
         return model(builder) if model is not None else generic.build(builder, self.caches)
 
@@ -59,8 +63,7 @@ class Layouts:
         return made
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
-        for n_before in range(1, MOST_BEFORE + 1):
-            layers = leave_out(self._kinds, n_before)
+        for layers in self._choices:
             graph = self.graph(context, batch, layers.built)
             allocation = allocate(graph)
             if stands_for_all(layers, graph, allocation):
@@ -76,8 +79,11 @@ class Layouts:
         il, rest = split_name(name)
         if il is None or il >= self.h.n_layer:
             return ()
-        kind = self._kinds[il]
-        return [w[rest] for w, k in zip(self._weights, self._kinds, strict=True) if k == kind and rest in w]
+        group = self._alike.get((self._kinds[il], rest))
+        if group is None:
+            weights = (w for w, kind in zip(self._weights, self._kinds, strict=True) if kind == self._kinds[il])
+            group = self._alike[self._kinds[il], rest] = [w[rest] for w in weights if rest in w]
+        return group
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
@@ -86,3 +92,8 @@ class Layouts:
     @cached_property
     def _kinds(self) -> tuple[int, ...]:
         return layer_kinds(self.h, self._weights, self.caches, self.adapters)
+
+    @cached_property
+    def _choices(self) -> tuple[Layers, ...]:
+        """Which layers to build, the fewest first."""
+        return tuple(leave_out(self._kinds, n_before) for n_before in range(1, MOST_BEFORE + 1))

@@ -11,7 +11,7 @@ from typing import Final
 
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.ir import Graph, Shape, Tensor
 from ggufphys.graph.ops import as_known
 
 _Q8_0: Final = frozenset(
@@ -55,15 +55,18 @@ def work_bytes(
     """
     tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
     wanted = 0
+    seen: set[tuple[str, Shape]] = set()  # of layers alike, one is enough
     for node in graph.nodes:
         if node.op in ("MUL_MAT", "MUL_MAT_ID"):
-            weights = node.src[0]
+            weights, x = node.src[0], node.src[1]
+            others = alike(weights.name) if alike is not None else ()
+            if others and (others[0].name, x.ne) in seen:
+                continue
+            seen.update((other.name, x.ne) for other in others[:1])
             forms = {(weights.type, weights.name in repacked)}
-            if alike is not None and weights.name:
-                forms |= {(as_known(t.ggml_type), t.name in repacked) for t in alike(weights.name)}
-            for ggml_type, is_repacked in forms:
+            for ggml_type, is_repacked in forms.union((as_known(t.ggml_type), t.name in repacked) for t in others):
                 slots = n_threads * TILED_SLOT_BYTES if ggml_type in tiled and not is_repacked else 0
-                wanted = max(wanted, slots + _converted_bytes(node.src[1], ggml_type))
+                wanted = max(wanted, slots + _converted_bytes(x, ggml_type))
         elif node.op == "FLASH_ATTN_EXT":
             wanted = max(wanted, _attention_bytes(node, n_threads))
     return wanted

@@ -11,7 +11,7 @@ src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, ll
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -103,7 +103,8 @@ def place_weights(
     uses = _Uses(gguf, placement)
     buffers: dict[Buffer, list[TensorInfo]] = {}
     for tensor in gguf.tensors:
-        for buffer in dict.fromkeys(chooser.buffer(tensor, home, out) for home, out in uses.of(tensor)):
+        wanted = [chooser.buffer(tensor, home, as_output) for home, as_output in uses.of(tensor)]
+        for buffer in wanted if len(wanted) == 1 else dict.fromkeys(wanted):
             buffers.setdefault(buffer, []).append(tensor)
     order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
     return dict(sorted(buffers.items(), key=lambda item: (order[item[0].device], not item[0].mapped)))
@@ -117,8 +118,14 @@ class _Uses:
         self.placement = placement
         self.tied = embedding_is_output(gguf)
         self.rope_homes = {placement.layers[il] for il in rope_layers(gguf, len(placement.layers))}
+        self.one_home = HOST if {*placement.layers, placement.output} == {HOST} else None
 
-    def of(self, tensor: TensorInfo) -> Iterator[tuple[str, bool]]:
+    def of(self, tensor: TensorInfo) -> Iterable[tuple[str, bool]]:
+        if self.one_home and tensor.name != TOKEN_EMBD:  # most runs: no need to ask what the tensor is for
+            return ((self.one_home, False),)
+        return self._by_role(tensor)
+
+    def _by_role(self, tensor: TensorInfo) -> Iterator[tuple[str, bool]]:
         layers, output = self.placement.layers, self.placement.output
         match role_of(self.arch, tensor.name):
             case Role.INPUT:
@@ -143,10 +150,11 @@ class _Chooser:
         pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
+        self.repacked = Buffer(HOST, "CPU_REPACK")
         self.on_device = {device.name: self._device_buffer(device.name) for device in params.devices}
 
     def buffer(self, tensor: TensorInfo, home: str, as_output: bool) -> Buffer:
-        override = self._override(tensor.name)
+        override = self._override(tensor.name) if self.overrides or self.params.n_cpu_moe else ""
         if override in self.on_device:
             return self.on_device[override]  # whether it can multiply the type or not
         if override == CPU_BUFFER or home == HOST or tensor.ggml_type in backend_of(home).without:
@@ -169,7 +177,7 @@ class _Chooser:
         if self.pinned is not None and tensor.ggml_type not in self.pinned.without:
             return self.on_host if self.params.use_mmap else Buffer(HOST, self.pinned.host_buffer)
         if self.params.use_extra_bufts and is_repacked(tensor, self.cpu_features, as_output=as_output):
-            return Buffer(HOST, "CPU_REPACK")
+            return self.repacked
         return self.on_host
 
     def _device_buffer(self, name: str) -> Buffer:

@@ -1,19 +1,20 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 from ggufphys import host
 from ggufphys.arch import rule_for
 from ggufphys.errors import UnsupportedError
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.layout import Layouts
 from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms
 from ggufphys.memory.context import context_terms
-from ggufphys.memory.placement import Placement, divides_unknown_memory, place_layers, place_weights
+from ggufphys.memory.placement import Buffer, Placement, divides_unknown_memory, place_layers, place_weights
 from ggufphys.memory.process import process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import REPACKED, weight_terms
@@ -113,42 +114,98 @@ def predict_memory(
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters; the message gives its reason.
     """
-    params = params or Params()
-    require_model(gguf)
-    rule = rule_for(gguf.architecture)
-    h = read_hparams(gguf)
-    context = resolve(params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn)
-    placement = place_layers(params, h.n_layer_all)
-    weights = place_weights(gguf, params, placement, host.cpu_features())
-    layouts = Layouts(gguf, h, rule)
-    buffers = (
-        *weight_terms(gguf, weights),
-        *context_terms(h, rule, context, placement.kv),
-        *(
-            device_compute_terms(layouts, params, context, placement, weights)
-            if any(buffer.device != HOST for buffer in weights)
-            else compute_terms(layouts, context)
-        ),
-        *output_terms(h, context),
-    )
-    process = process_terms(
-        gguf, layouts, params, context, buffers,
-        repacked=frozenset(t.name for t in weights.get(REPACKED, ())), base_bytes=base_bytes, n_prompt=n_prompt,
-    )  # fmt: skip
-    proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
-    return MemoryPrediction(
-        context=context,
-        basis={
-            "model": proven,
-            "context": proven,
-            "compute": "estimate" if placement.devices else compute_basis(h.arch),
-            "output": "exact",
-            "process": "estimate",
-        },
-        terms=(*buffers, *process),
-        given_devices=params.devices,
-        notes=tuple(_notes(params, placement)),
-    )
+    return Predictor(gguf).predict(params or Params(), base_bytes=base_bytes, n_prompt=n_prompt)
+
+
+class Predictor:
+    """Predictions for one file, run in different ways: what all of them share is worked out once.
+
+    Raises:
+        UnsupportedError: the file is no model, or its architecture has no rule yet.
+        GGUFError: a key that the prediction needs is missing or malformed.
+    """
+
+    def __init__(self, gguf: GGUFFile) -> None:
+        require_model(gguf)
+        self.gguf = gguf
+        self.rule = rule_for(gguf.architecture)
+        self.h = read_hparams(gguf)
+        self.layouts = Layouts(gguf, self.h, self.rule)
+        self._weights: dict[Params, _Weights] = {}
+
+    def predict(
+        self, params: Params, *, base_bytes: int | None = None, n_prompt: int | None = None
+    ) -> MemoryPrediction:
+        """What `predict_memory` says."""
+        h = self.h
+        context = resolve(
+            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=self.rule.flash_attn
+        )
+        weights = self._placed_weights(params)
+        placement = weights.placement
+        buffers = (
+            *weights.terms,
+            *context_terms(h, self.rule, context, placement.kv),
+            *(
+                device_compute_terms(self.layouts, params, context, placement, weights.buffers)
+                if any(buffer.device != HOST for buffer in weights.buffers)
+                else compute_terms(self.layouts, context)
+            ),
+            *output_terms(h, context),
+        )
+        process = process_terms(
+            self.gguf, self.layouts, params, context, buffers,
+            repacked=weights.repacked, base_bytes=base_bytes, n_prompt=n_prompt,
+        )  # fmt: skip
+        proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
+        return MemoryPrediction(
+            context=context,
+            basis={
+                "model": proven,
+                "context": proven,
+                "compute": "estimate" if placement.devices else compute_basis(h.arch),
+                "output": "exact",
+                "process": "estimate",
+            },
+            terms=(*buffers, *process),
+            given_devices=params.devices,
+            notes=tuple(_notes(params, placement)),
+        )
+
+    def _placed_weights(self, params: Params) -> "_Weights":
+        key = replace(params, **_NOTHING_TO_WEIGHTS)
+        placed = self._weights.get(key)
+        if placed is None:
+            placement = place_layers(params, self.h.n_layer_all)
+            buffers = place_weights(self.gguf, params, placement, host.cpu_features())
+            placed = self._weights[key] = _Weights(
+                placement=placement,
+                buffers=buffers,
+                terms=weight_terms(self.gguf, buffers),
+                repacked=frozenset(t.name for t in buffers.get(REPACKED, ())),
+            )
+        return placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """Where the weights lie, and what that takes."""
+
+    placement: Placement
+    buffers: Mapping[Buffer, Sequence[TensorInfo]]
+    terms: tuple[Term, ...]
+    repacked: frozenset[str]
+
+
+# Parameters of the context, which make no difference to where weights lie, at any one value.
+_NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
+    f.name: f.default
+    for f in fields(Params)
+    if f.name in {
+        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
+        "flash_attn", "n_threads",
+    }
+}  # fmt: skip
 
 
 def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term, ...]:
@@ -189,4 +246,12 @@ def require_model(gguf: GGUFFile) -> None:
         raise UnsupportedError(f"{gguf.path}: a GGUF of kind {gguf.kind!r}, not a model that can be run by itself")
 
 
-__all__ = ["DeviceMemory", "HParams", "MemoryPrediction", "predict_memory", "predict_weights", "require_model"]
+__all__ = [
+    "DeviceMemory",
+    "HParams",
+    "MemoryPrediction",
+    "Predictor",
+    "predict_memory",
+    "predict_weights",
+    "require_model",
+]

@@ -7,7 +7,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_
 src/llama-arch.cpp, LLM_TENSOR_INFOS (the operation of each tensor).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from ggufphys.gguf import GGMLType, TensorInfo
@@ -51,15 +53,29 @@ NOT_MULTIPLIED: Final[frozenset[str]] = frozenset({
 
 def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: bool = False) -> bool:
     """Does the CPU backend keep this tensor in its repacked layout? `as_output`: the embedding as the output matrix."""
-    n_dims = next((i for i in range(len(tensor.ne), 1, -1) if tensor.ne[i - 1] > 1), 1)  # ggml_n_dims
+    groups = _groups(cpu_features).get(int(tensor.ggml_type))
+    if groups is None:
+        return False
+    n_dims = len(tensor.ne)
+    while n_dims > 1 and tensor.ne[n_dims - 1] == 1:  # as ggml_n_dims counts
+        n_dims -= 1
+    if n_dims not in (2, 3):
+        return False
     stem = tensor.name.removesuffix(".weight")
     if stem.startswith("blk."):
         stem = stem.split(".", 2)[2]
     if n_dims == 2 and stem in NOT_MULTIPLIED and not as_output:
         return False
-    if n_dims not in (2, 3) or (n_dims == 3) != stem.endswith("exps"):
+    if (n_dims == 3) != stem.endswith("exps"):
         return False
-    return any(
-        rule.ggml_type is tensor.ggml_type and rule.features <= cpu_features and tensor.ne[1] % rule.rows == 0
-        for rule in REPACK_RULES
-    )
+    return any(tensor.ne[1] % rows == 0 for rows in groups)
+
+
+@cache
+def _groups(cpu_features: frozenset[str]) -> Mapping[int, tuple[int, ...]]:
+    """For each type's number, how many rows this CPU's kernels for it take at a time.
+
+    A plain number, since an enum's member is slow to look up, and every tensor of a file is.
+    """
+    rules = [rule for rule in REPACK_RULES if rule.features <= cpu_features]
+    return {int(t): tuple(rule.rows for rule in rules if rule.ggml_type is t) for t in {r.ggml_type for r in rules}}

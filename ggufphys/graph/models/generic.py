@@ -6,6 +6,8 @@ tensor table holds. What an architecture adds to that (extra norms, biases, soft
 Error: see docs/physics.md; `basis` says `estimate` wherever this file was used.
 """
 
+from itertools import chain
+
 from ggufphys.arch import LayerCache
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import AttentionKV, Builder
@@ -18,7 +20,7 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
     h = b.h
     x = b.inp_embd()
     pos = b.inp_pos()
-    attentions = {cache: AttentionKV(b, cache) for layer in layers for cache in layer}
+    attentions = {cache: AttentionKV(b, cache) for cache in dict.fromkeys(chain.from_iterable(layers))}
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
@@ -47,13 +49,20 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
 
 
 def _linear(b: Builder, x: Tensor, n_out: int, name: str) -> Tensor:
-    """A product with the weight that would be named so in the usual shape, whatever shape the file gives it."""
-    found = b.weight_or_none(f"{name}.weight")
-    return ops.mul_mat(ops.weight(found.type if found else ops.F32, x.ne[0], n_out, name=f"{name}.weight"), x)
+    """A product with the weight of that name."""
+    return ops.mul_mat(_weight(b, name, x.ne[0], n_out), x)
 
 
 def _norm(b: Builder, x: Tensor, name: str) -> Tensor:
-    return b.norm_rms(x, ops.weight(ops.F32, x.ne[0], name=f"{name}.weight"))
+    return b.norm_rms(x, _weight(b, name, x.ne[0]))
+
+
+def _weight(b: Builder, name: str, *ne: int) -> Tensor:
+    """The weight that would be named so in the usual shape, whatever the file has under the name, if anything."""
+    found = b.weight_or_none(f"{name}.weight")
+    if found is not None and found.ne[: len(ne)] == ne:
+        return found
+    return ops.weight(found.type if found else ops.F32, *ne, name=f"{name}.weight")
 
 
 def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:

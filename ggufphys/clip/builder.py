@@ -49,7 +49,7 @@ class ClipBuilder:
         """A weight that must be there."""
         tensor = self.weight_or_none(name)
         if tensor is None:
-            raise KeyError(name)
+            raise KeyError(name.replace("@", self.prefix))
         return tensor
 
     def weight_or_none(self, name: str) -> Tensor | None:

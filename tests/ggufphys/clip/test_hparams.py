@@ -9,7 +9,7 @@ from bench.clip.files import write_clip
 from bench.clip.shape import ClipShape
 from ggufphys import GGUFError, UnsupportedError, open_gguf
 from ggufphys.clip.hparams import ClipHParams, read_clip
-from ggufphys.gguf import GGMLType
+from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.gguf.writer import TensorSpec, WriteValue
 from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
 from tests.ggufphys.models import tiny_llama, write_model
@@ -20,6 +20,11 @@ def read(path: Path, *, image_max_tokens: int = 0) -> ClipHParams:
     with open_gguf(path) as gguf:
         (h,) = read_clip(gguf, image_max_tokens=image_max_tokens)
         return h
+
+
+def written(gguf: GGUFFile) -> dict[str, WriteValue]:
+    """A file's metadata as the writer takes it."""
+    return {k: v if isinstance(v, str | int | float) else tuple(v) for k, v in gguf.metadata.items()}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_two_encoders_in_one_file(tmp_path: Path) -> None:
     specs: list[TensorSpec] = []
     for path in (vision, audio):
         with open_gguf(path) as gguf:
-            metadata |= {k: tuple(v) if not isinstance(v, str | int | float) else v for k, v in gguf.metadata.items()}
+            metadata |= written(gguf)
             specs += [TensorSpec(t.name, t.ne, GGMLType(t.ggml_type)) for t in gguf.tensors]
     path = write_model(tmp_path / "both.gguf", metadata | {"clip.projector_type": "qwen2.5o"}, specs)
     with open_gguf(path) as gguf:
@@ -98,10 +103,8 @@ def test_refusals(tmp_path: Path) -> None:
         read(write_clip(tmp_path / "g.gguf", replace(shape, image_size=13)))
     path = write_clip(tmp_path / "e.gguf", shape)
     with open_gguf(path) as gguf:
-        specs = [
-            TensorSpec(t.name, t.ne, GGMLType(t.ggml_type)) for t in gguf.tensors if t.name != "v.blk.1.ln1.weight"
-        ]
-        metadata = {k: tuple(v) if not isinstance(v, str | int | float) else v for k, v in gguf.metadata.items()}
+        specs = [TensorSpec(t.name, t.ne, GGMLType(t.ggml_type)) for t in gguf.tensors]
+        metadata = written(gguf)
     specs = [spec for spec in specs if spec.name != "v.blk.1.attn_out.weight"]
     with (
         open_gguf(write_model(tmp_path / "f.gguf", metadata, specs)) as gguf,

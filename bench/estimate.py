@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.buffers import logged_buffers, logged_bytes
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
+from ggufphys.llama_log import logged_buffers, logged_bytes
 from ggufphys.report import dumps, table
 from ggufphys.synth.catalogue import Shape, shapes
 from ggufphys.synth.plan import plan_file

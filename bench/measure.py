@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import measure_report
-from bench.buffers import LoggedBuffer, logged_buffers, logged_bytes
 from bench.devices import llama_devices
 from bench.progress import Progress
 from bench.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.flags import add_run_arguments, count, params_from
+from ggufphys.llama_log import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.memory.predict import require_model
 from ggufphys.params import HOST, Params, resolve
 

@@ -128,7 +128,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
         ).rstrip()
         for row in cells
     ]
-    return [aligned[0], "  ".join("-" * width for width in widths), *aligned[1:]]
+    return [aligned[0], "  ".join("-" * width for width in widths).rstrip(), *aligned[1:]]
 
 
 def dumps(document: object) -> str:

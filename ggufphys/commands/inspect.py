@@ -6,6 +6,7 @@ import sys
 from ggufphys import report
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.folder import run_folder
+from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--assert-fits", metavar="SIZE", help="exit 1 unless the process fits into so much main memory (24GiB, 512MiB)"
     )
+    parser.add_argument(
+        "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
+    )
     add_run_arguments(parser)
 
 
@@ -31,9 +35,13 @@ def run(args: argparse.Namespace) -> int:
     """
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if names_several(args.models):
-        if limit is not None:
-            raise ValueError("--assert-fits is a question about one model; several are named")
+        if limit is not None or args.log is not None:
+            raise ValueError("--assert-fits and --log are questions about one model; several are named")
         return run_folder(args)
+    if args.log is not None:
+        if limit is not None:
+            raise ValueError("--assert-fits and --log are two questions: ask one at a time")
+        return run_log(args)
     params, notes = params_here(args)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         try:

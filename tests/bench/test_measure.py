@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bench import measure
-from bench.buffers import logged_buffers, logged_bytes
 from bench.supervise import PHASES, child_command, run_child
 from ggufphys import Params
 from ggufphys.cli import main
@@ -17,31 +16,6 @@ from ggufphys.embedded import MODEL
 from tests.ggufphys.models import tiny_llama
 
 Command = Callable[[dict[str, Any]], list[str]]
-
-LOG = """
-load_tensors:   CPU_Mapped model buffer size =  2488.71 MiB
-load_tensors:   CPU_REPACK model buffer size =  1195.31 MiB
-llama_context:        CPU  output buffer size =     0.98 MiB
-llama_kv_cache:        CPU KV buffer size =   224.00 MiB
-llama_memory_recurrent:        CPU RS buffer size =   163.02 MiB
-sched_reserve:        CPU compute buffer size =   517.00 MiB
-"""
-
-
-def test_buffer_lines() -> None:
-    """Each buffer line of llama.cpp's log is read, and sums keep their precision."""
-    buffers = logged_buffers(LOG.splitlines())
-
-    assert [(b.quantity, b.buffer) for b in buffers] == [
-        ("model", "CPU_Mapped"),
-        ("model", "CPU_REPACK"),
-        ("output", "CPU"),
-        ("context", "CPU"),
-        ("context", "CPU"),
-        ("compute", "CPU"),
-    ]
-    assert logged_bytes(buffers, "context") == (round(387.02 * 1024**2), round(2 * 0.005 * 1024**2))
-    assert logged_bytes((), "model") is None
 
 
 @pytest.mark.parametrize("use_mmap", [True, False])

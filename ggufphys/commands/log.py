@@ -1,0 +1,33 @@
+"""`ggufphys inspect MODEL --log FILE`: was the prediction right?"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ggufphys import report_log
+from ggufphys.commands.opening import opened
+from ggufphys.flags import given
+from ggufphys.llama_log import log_lines
+from ggufphys.llama_runs import LoggedRun, parse_log
+from ggufphys.memory.predict import require_model
+from ggufphys.plan.reconcile import reconcile
+
+
+def run_log(args: argparse.Namespace) -> int:
+    """Print the comparison; exit code 1 when a figure that is called exact differs, 4 for an unknown architecture."""
+    runs = _runs(args.log)
+    with opened(args.models[0], use_cache=args.use_cache) as gguf:
+        require_model(gguf)
+        result = reconcile(gguf, runs, given(args))
+        print(report_log.log_json(gguf, result) if args.json else report_log.log_text(gguf, result))
+    if result.unsupported:
+        print(f"ggufphys: error: {result.unsupported}", file=sys.stderr)
+        return 4
+    return 0 if result.holds else 1
+
+
+def _runs(name: str) -> tuple[LoggedRun, ...]:
+    if name == "-":
+        return parse_log(log_lines(sys.stdin.buffer))
+    with Path(name).open("rb") as file:
+        return parse_log(log_lines(file))

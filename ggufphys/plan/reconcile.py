@@ -1,0 +1,248 @@
+"""Was the prediction right? Each buffer line of a log beside its prediction for the parameters that the log states."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from ggufphys.errors import UnsupportedError
+from ggufphys.gguf import GGUFFile
+from ggufphys.llama_log import MIB, RESOLUTION_BYTES, LoggedBuffer
+from ggufphys.llama_runs import LoggedRun
+from ggufphys.memory.predict import predict_memory, predict_weights
+from ggufphys.memory.terms import Basis, Quantity, Term
+from ggufphys.params import Params
+
+Verdict = Literal["equal", "differs", "not predicted", "not logged"]
+
+QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
+RULES_COMMIT: Final = "0c1e570"  # the llama.cpp that our rules follow
+# Parameters that the buffers depend on, each with what is assumed when neither log nor flag says it.
+ASSUMED: Final[Mapping[str, str]] = {
+    "n_ctx": "as trained",
+    "n_batch": "2048",
+    "n_ubatch": "512",
+    "n_seq_max": "1",
+    "n_outputs_max": "n_batch",
+    "kv_unified": "off",
+    "swa_full": "off",
+    "type_k": "f16",
+    "type_v": "f16",
+    "flash_attn": "auto",
+    "use_mmap": "on",
+    "use_extra_bufts": "on",
+}
+ASSUMED_SPLIT: Final = "by the devices' free memory"  # of tensor_split, where there are several devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the comparison: what the log says of a buffer, what was predicted, and why they may differ.
+
+    Where a buffer has as many lines as predicted terms they are paired by size, else their sums are compared.
+    `resolution_bytes` is how far the logged figure is rounded; `predicted` and `logged` are None when there is none.
+    """
+
+    quantity: Quantity
+    name: str
+    predicted: int | None
+    logged: int | None
+    resolution_bytes: int
+    basis: Basis | None
+    reason: str = ""
+
+    @property
+    def difference(self) -> int | None:
+        """Predicted less logged; 0 when they agree at the log's precision."""
+        if self.predicted is None or self.logged is None:
+            return None
+        difference = self.predicted - self.logged
+        return 0 if abs(difference) <= self.resolution_bytes else difference
+
+    @property
+    def verdict(self) -> Verdict:
+        """`not logged` is said of quantities that the log is silent about."""
+        if self.predicted is None:
+            return "not predicted"
+        if self.logged is None:
+            return "not logged"
+        return "equal" if self.difference == 0 else "differs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """A log's run beside its prediction. `sources` says of each parameter where it is from: flag, log or assumed."""
+
+    run: LoggedRun
+    params: Params
+    sources: Mapping[str, str]
+    unsupported: str  # why there is no prediction of more than the weights; empty when there is
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """No figure that is called exact differs from the log's."""
+        return not any(line.verdict == "differs" and line.basis == "exact" for line in self.lines)
+
+
+def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any]) -> Reconciliation:
+    """Predict what the log says was run, with `flags` (fields of Params) in place of what it says, and compare.
+
+    Raises:
+        ValueError: no run of this model in the log, or parameters that llama.cpp would refuse.
+        GGUFError: the file lacks what a prediction needs.
+    """
+    run, notes = choose_run(runs, gguf)
+    params = replace(Params(), **{**run.settings, **flags})
+    unsupported = ""
+    basis: Mapping[Quantity, Basis] = {"model": "exact"}
+    try:
+        prediction = predict_memory(gguf, params)
+        terms, basis = prediction.terms, prediction.basis
+    except UnsupportedError as error:
+        terms, unsupported = predict_weights(gguf, params), str(error)
+    if run.build and RULES_COMMIT not in run.build:
+        notes = (*notes, f"the log is of llama.cpp build {run.build}; the rules here follow {RULES_COMMIT}")
+    return Reconciliation(
+        run=run,
+        params=params,
+        sources=_sources(run, params, flags),
+        unsupported=unsupported,
+        lines=tuple(_lines(run, params, flags, terms, basis)),
+        notes=(*notes, *run.remarks),
+    )
+
+
+def choose_run(runs: Sequence[LoggedRun], gguf: GGUFFile) -> tuple[LoggedRun, tuple[str, ...]]:
+    """The run that is of this model: of its last load the first context (a later one may be of a draft head).
+
+    Returns the run, and a note about those left aside.
+
+    Raises:
+        ValueError: the log has no buffer lines, or those of other models only.
+    """
+    with_buffers = [run for run in runs if run.allocated and any(b.quantity != "attachment" for b in run.buffers)]
+    if not with_buffers:
+        raise ValueError(
+            "the log has no lines about buffers (expected such as 'CPU KV buffer size = 32.00 MiB'): "
+            "run llama-server or llama-cli with -lv 4, or -v"
+        )
+    own = [run for run in with_buffers if _is_of(run, gguf)]
+    if not own:
+        found = ", ".join(dict.fromkeys(map(_describe, with_buffers)))
+        raise ValueError(
+            f"the log is of another model: {found}; expected {gguf.architecture} with {len(gguf.tensors)} tensors"
+        )
+    chosen = next(run for run in own if run.load == own[-1].load)
+    aside = [run for run in runs if run is not chosen and run.allocated]
+    names = ", ".join(dict.fromkeys(map(_describe, aside)))
+    note = f"not compared: {len(aside)} more context{'s' if len(aside) > 1 else ''} in the log, of {names}"
+    return chosen, (note,) if aside else ()
+
+
+def _lines(
+    run: LoggedRun, params: Params, flags: Mapping[str, Any], terms: Sequence[Term], basis: Mapping[Quantity, Basis]
+) -> Iterator[Line]:
+    for quantity in QUANTITIES:
+        logged = [b for b in run.buffers if b.quantity == quantity]
+        predicted = [t for t in terms if t.quantity == quantity and t.nbytes]
+        for buffer in dict.fromkeys([*(b.buffer for b in logged), *(t.buffer for t in predicted)]):
+            for line in _of_buffer(
+                quantity,
+                buffer,
+                [t for t in predicted if t.buffer == buffer],
+                [b for b in logged if b.buffer == buffer],
+                silent=not logged,
+                basis=basis.get(quantity),
+            ):
+                yield replace(line, reason=_reason(line, buffer, run, params, flags))
+
+
+def _of_buffer(
+    quantity: Quantity,
+    buffer: str,
+    terms: Sequence[Term],
+    logged: Sequence[LoggedBuffer],
+    *,
+    silent: bool,
+    basis: Basis | None,
+) -> Iterator[Line]:
+    what = " + ".join(dict.fromkeys(b.what for b in logged)) or quantity
+    if len(terms) == len(logged):
+        by_size = sorted(range(len(logged)), key=lambda i: logged[i].mib)
+        pairs = dict(zip(by_size, sorted(t.nbytes for t in terms), strict=True))
+        for i, b in enumerate(logged):
+            yield _line(quantity, f"{buffer} {b.what}", pairs[i], [b], basis)
+    elif logged:
+        name = f"{buffer} {what}" + (f" ({len(logged)} lines)" if len(logged) > 1 else "")
+        yield _line(quantity, name, sum(t.nbytes for t in terms) if terms else None, logged, basis)
+    else:  # llama.cpp would have listed this buffer with the others; or the log stops before
+        line = _line(quantity, f"{buffer} {what}", sum(t.nbytes for t in terms), [], basis)
+        yield line if silent else replace(line, logged=0)
+
+
+def _line(
+    quantity: Quantity, name: str, predicted: int | None, logged: Sequence[LoggedBuffer], basis: Basis | None
+) -> Line:
+    return Line(
+        quantity=quantity,
+        name=name,
+        predicted=predicted,
+        logged=round(sum(b.mib for b in logged) * MIB) if logged else None,
+        resolution_bytes=round(len(logged) * RESOLUTION_BYTES),
+        basis=basis,
+    )
+
+
+def _reason(line: Line, buffer: str, run: LoggedRun, params: Params, flags: Mapping[str, Any]) -> str:
+    """What is known to make such a line differ; empty when it does not, or nobody knows."""
+    if line.verdict in ("equal", "not logged"):
+        return ""
+    repacked = "REPACK" in buffer or buffer == "AMX"
+    if line.verdict == "not predicted":
+        return _reason_for_none(line, buffer, repacked, params)
+    if contradicted := [name for name, value in flags.items() if run.settings.get(name, value) != value]:
+        return f"flags say otherwise than the log: {', '.join(contradicted)}"
+    if line.quantity == "model" and (repacked or params.use_extra_bufts):
+        return "which weights are repacked depends on the CPU: another machine's log?"
+    if line.quantity == "compute" and not {"n_outputs_max"} & {*run.settings, *flags}:
+        return "n_outputs_max is not in the log: llama-server sets about --parallel, the library n_batch"
+    return "an estimate" if line.basis == "estimate" else ""
+
+
+def _reason_for_none(line: Line, buffer: str, repacked: bool, params: Params) -> str:
+    if line.quantity == "attachment":
+        return "an attachment that was not named here"
+    if line.basis is None:
+        return "no rule for this architecture yet"
+    if repacked and not params.use_extra_bufts:
+        return "it ran with repacked weights, and --no-repack says it did not"
+    if buffer == "AMX":
+        return "weights in AMX's layout are not modelled yet"
+    if repacked:
+        return "this machine's CPU would not repack them: another machine's log?"
+    return "" if buffer.startswith("CPU") else "buffers of this device are not modelled yet"
+
+
+def _sources(run: LoggedRun, params: Params, flags: Mapping[str, Any]) -> dict[str, str]:
+    assumed = {**ASSUMED, **({"tensor_split": ASSUMED_SPLIT} if len(params.devices) > 1 else {})}
+    names = dict.fromkeys([*assumed, *run.settings, *flags])
+    return {name: _source(name, run, flags, assumed) for name in names}
+
+
+def _source(name: str, run: LoggedRun, flags: Mapping[str, Any], assumed: Mapping[str, str]) -> str:
+    if name in flags:
+        said = run.settings.get(name, flags[name])
+        return "flag" if said == flags[name] else f"flag (the log says {said})"
+    if name in run.concluded:
+        return f"log ({run.concluded[name]})"
+    return "log" if name in run.settings else f"assumed ({assumed[name]})"
+
+
+def _is_of(run: LoggedRun, gguf: GGUFFile) -> bool:
+    return run.n_tensors in (None, len(gguf.tensors)) and run.architecture in ("", gguf.architecture)
+
+
+def _describe(run: LoggedRun) -> str:
+    name = run.path.replace("\\", "/").rpartition("/")[2] or "a model without a name"
+    return f"{name} ({run.architecture or 'architecture not said'}, {run.n_tensors or 'unknown'} tensors)"

@@ -162,8 +162,8 @@ def test_roles(arch: str, name: str, role: Role | int) -> None:
 
 def test_rotary_factors_of_layers_without_a_window(tmp_path: Path) -> None:
     """gemma4 loads rotary factors for its full layers alone."""
-    pattern = {"attention__sliding_window_pattern": [True, False]}
-    path = write_model(tmp_path / "g4.gguf", llama_metadata("gemma4", **pattern), llama_tensors())  # type: ignore[arg-type]
+    metadata = llama_metadata("gemma4", attention__sliding_window_pattern=[True, False])
+    path = write_model(tmp_path / "g4.gguf", metadata, llama_tensors())
     with open_gguf(path) as gguf:
         assert rope_layers(gguf, 2) == (1,)
     with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf:

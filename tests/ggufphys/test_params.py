@@ -1,9 +1,12 @@
 """llama.cpp's rounding of lengths and batches, and its refusals."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
-from ggufphys import Params
-from ggufphys.params import resolve
+from ggufphys import Device, Params
+from ggufphys.params import resolve, rpc_device
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,17 @@ def test_outputs() -> None:
         ({"n_ctx": -1}, "n_ctx is -1"),
         ({"n_batch": 0, "n_ubatch": 0}, "cannot both be zero"),
         ({"n_outputs_max": 1, "n_seq_max": 2}, "llama.cpp aborts otherwise"),
+        ({"devices": [Device(name="CUDA0")] * 2}, "devices CUDA0, CUDA0: each may be named once"),
+        ({"devices": [Device(name=f"CUDA{i}") for i in range(17)]}, "17 devices, expected at most 16"),
+        ({"split_mode": "diagonal"}, "split_mode is 'diagonal', expected one of none, layer, row, tensor"),
+        ({"split_mode": "tensor"}, "split_mode tensor needs at least one device"),
+        ({"split_mode": "none", "main_gpu": 1, "devices": [Device(name="CUDA0")]}, "main_gpu is 1, expected less than"),
+        ({"tensor_split": [1.0] * 17}, "tensor_split has 17 entries"),
+        ({"tensor_split": [1.0, -1.0]}, "expected proportions of 0 or more"),
+        ({"tensor_split": [float("nan")]}, "expected proportions of 0 or more"),
+        ({"n_cpu_moe": -1}, "n_cpu_moe is -1"),
+        ({"override_tensor": [("exps", "CUDA0")]}, "unknown buffer type 'CUDA0', expected one of CPU"),
+        ({"override_tensor": [("(", "CPU")]}, "is not a regular expression"),
     ],
 )
 def test_refused_at_once(arguments: dict[str, object], message: str) -> None:
@@ -72,3 +86,31 @@ def test_refused_for_the_model() -> None:
         resolve(Params(n_ctx=256, n_batch=0, n_ubatch=1), n_ctx_train=0)
     with pytest.raises(ValueError, match="does not say how long"):
         resolve(Params(), n_ctx_train=0)
+
+
+@pytest.mark.parametrize("name", ["", "Host", "CPU"])
+def test_names_of_devices(name: str) -> None:
+    """A device needs a name, and not one of main memory's."""
+    with pytest.raises(ValueError, match="expected llama.cpp's name for it"):
+        Device(name=name)
+    with pytest.raises(ValueError, match="memory_bytes -1"):
+        Device(name="CUDA0", memory_bytes=-1)
+
+
+def test_rpc_devices() -> None:
+    """An RPC server's device is named as llama.cpp names its buffers, from which its address is read."""
+    assert rpc_device("10.0.0.2:50052", index=1) == Device(name="RPC1[10.0.0.2:50052]")
+    assert rpc_device("[::1]:50052").endpoint == "[::1]:50052"
+    assert Device(name="CUDA0").endpoint == ""
+
+
+def test_json() -> None:
+    """Parameters survive a journey through JSON; lists are as good as tuples."""
+    params = Params(
+        devices=[Device(name="CUDA0", memory_bytes=1)],  # type: ignore[arg-type]
+        tensor_split=[1, 2],  # type: ignore[arg-type]
+        override_tensor=[["exps", "CPU"]],  # type: ignore[arg-type, list-item]
+    )
+
+    assert Params.from_json(json.loads(json.dumps(asdict(params)))) == params
+    assert hash(params) == hash(Params.from_json(asdict(params)))

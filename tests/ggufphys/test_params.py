@@ -109,7 +109,7 @@ def test_json() -> None:
     params = Params(
         devices=[Device(name="CUDA0", memory_bytes=1)],  # type: ignore[arg-type]
         tensor_split=[1, 2],  # type: ignore[arg-type]
-        override_tensor=[["exps", "CPU"]],  # type: ignore[arg-type, list-item]
+        override_tensor=[["exps", "CPU"]],  # type: ignore[arg-type]
     )
 
     assert Params.from_json(json.loads(json.dumps(asdict(params)))) == params

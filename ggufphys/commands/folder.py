@@ -12,6 +12,7 @@ from ggufphys import report_folder
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError
+from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import is_remote
 from ggufphys.params import Params
 from ggufphys.plan.folder import FileRow, file_row, find_models
@@ -36,16 +37,22 @@ def run_folder(args: argparse.Namespace) -> int:
 
 
 def _rows(paths: Sequence[str], params: Params, *, use_cache: bool) -> list[FileRow]:
-    work = partial(file_row, params=params, opened=partial(opened, use_cache=use_cache))
+    read = partial(_read, params=params, use_cache=use_cache)
     n_jobs = min(os.cpu_count() or 1, len(paths) // FILES_PER_JOB)
     if n_jobs < 2 or any(is_remote(path) for path in paths):
-        return [work(path) for path in paths]
+        return read(paths)
     import signal  # what only large folders need
     from concurrent.futures import ProcessPoolExecutor
 
+    parts = [paths[i : i + FILES_PER_JOB] for i in range(0, len(paths), FILES_PER_JOB)]
     # Ctrl-C is the parent's: it stops handing out work, and the children end with what they have in hand.
     with ProcessPoolExecutor(n_jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        return list(pool.map(work, paths, chunksize=4))
+        return [row for rows in pool.map(read, parts) for row in rows]
+
+
+def _read(paths: Sequence[str], params: Params, *, use_cache: bool) -> list[FileRow]:
+    known = KnownArrays()
+    return [file_row(path, params, partial(opened, use_cache=use_cache, known=known)) for path in paths]
 
 
 def _skipped(error: OSError) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self, TextIO
 
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import open_model
 from ggufphys.units import format_bytes
 
@@ -29,10 +30,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
 
 
 @contextmanager
-def opened(text: str, *, use_cache: bool = True) -> Iterator[GGUFFile]:
+def opened(text: str, *, use_cache: bool = True, known: KnownArrays | None = None) -> Iterator[GGUFFile]:
     """The model while the block runs. Raises what `open_model` does."""
     with FetchProgress(sys.stderr) as progress:
-        gguf = open_model(text, use_cache=use_cache, on_bytes=progress)
+        gguf = open_model(text, use_cache=use_cache, on_bytes=progress, known=known)
     with gguf:
         yield gguf
 

@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf.ggml_types import FILE_TYPES
+from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.reader import TensorInfo, parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
 from ggufphys.gguf.values import GGUFArray, Value
@@ -203,15 +204,17 @@ class GGUFFile:
         return GGUFError(f"{self.location}: key {key!r} is {found}, expected {expected}")
 
 
-def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
+def open_gguf(path: str | os.PathLike[str], *, known: KnownArrays | None = None) -> GGUFFile:
     """Open a GGUF file; of a split model any shard will do, and all of them are opened.
+
+    Who opens many files hands the same `known` to all: vocabularies that repeat are then read once.
 
     Raises:
         GGUFError: not a readable GGUF, or a shard is missing or belongs to another model.
         OSError: the path does not exist or may not be read.
     """
     given = Path(path)
-    shard = _open_shard(given, 0)
+    shard = _open_shard(given, 0, known)
     count = shard.split_number("split.count", 1)
     if count <= 1:
         return GGUFFile(path=given, shards=(shard,))
@@ -220,12 +223,12 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise GGUFError(f"{given}: {len(missing)} of {count} shards are missing beside it: {named}")
-    shards = tuple(_open_shard(p, i) for i, p in enumerate(paths))
+    shards = tuple(_open_shard(p, i, known) for i, p in enumerate(paths))
     check_siblings(shards)
     return GGUFFile(path=given, shards=shards)
 
 
-def _open_shard(path: Path, index: int) -> Shard:
+def _open_shard(path: Path, index: int, known: KnownArrays | None) -> Shard:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -234,5 +237,5 @@ def _open_shard(path: Path, index: int) -> Shard:
         raise GGUFError(f"{path}: the file is empty, expected a GGUF file")
     with path.open("rb") as file:
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
-    header = parse_header(buffer, str(path), shard=index)
+    header = parse_header(buffer, str(path), shard=index, known=known)
     return Shard(path=path, file_bytes=len(buffer), header=header, buffer=buffer)

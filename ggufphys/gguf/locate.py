@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ggufphys.gguf.file import GGUFFile, open_gguf
+from ggufphys.gguf.known import KnownArrays
 
 REMOTE: Final = ("http://", "https://", "hf:")
 
@@ -15,11 +16,16 @@ def is_remote(text: str | os.PathLike[str]) -> bool:
 
 
 def open_model(
-    text: str | os.PathLike[str], *, use_cache: bool = True, on_bytes: Callable[[int], None] | None = None
+    text: str | os.PathLike[str],
+    *,
+    use_cache: bool = True,
+    on_bytes: Callable[[int], None] | None = None,
+    known: KnownArrays | None = None,
 ) -> GGUFFile:
     """Open a path, `https://host/model.gguf` or `hf:owner/repo[@revision][:file]`.
 
-    Of a remote file only the header is fetched; `on_bytes` is told how many bytes arrive, from any thread.
+    Of a remote file only the header is fetched; `on_bytes` is told how many bytes arrive, from any thread. `known` is
+    for local files, see `open_gguf`.
 
     Raises:
         GGUFError: not a readable GGUF; FetchError, one of these, when it cannot be fetched.
@@ -27,7 +33,7 @@ def open_model(
         ValueError: an address or reference that is malformed, or may mean several files.
     """
     if not is_remote(text):
-        return open_gguf(text)
+        return open_gguf(text, known=known)
     from ggufphys.gguf.header_cache import HeaderCache, default_folder  # a tenth of a second that paths do without
     from ggufphys.gguf.remote import RemoteReader
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFError, TruncatedError
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.gguf.known import MIN_STRINGS, KnownArrays
 from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType
 
 MAGIC: Final = b"GGUF"
@@ -81,20 +82,21 @@ class Header:
         return self.data_offset + max((t.offset + (t.nbytes or 0) for t in self.tensors), default=0)
 
 
-def parse_header(buffer: Buffer, label: str, *, shard: int = 0) -> Header:
+def parse_header(buffer: Buffer, label: str, *, shard: int = 0, known: KnownArrays | None = None) -> Header:
     """Read magic, metadata and tensor table from the start of `buffer`.
 
     Args:
         buffer: the file, or a first part of it; arrays keep a reference to it.
         label: the file's name for error messages.
         shard: stored in each TensorInfo.
+        known: vocabularies of other files, to be stepped over at once.
 
     Raises:
         TruncatedError: the buffer ends inside the header (or a count in it claims more than the buffer holds).
         GGUFError: anything else that is not a GGUF.
     """
     try:
-        return _parse(_Cursor(buffer, label), shard)
+        return _parse(_Cursor(buffer, label, known), shard)
     except (struct.error, OverflowError, MemoryError) as error:  # every read is checked; this is the last line
         raise GGUFError(f"{label}: unreadable header: {error}") from error
 
@@ -102,10 +104,11 @@ def parse_header(buffer: Buffer, label: str, *, shard: int = 0) -> Header:
 class _Cursor:
     """A position in the buffer, and reads that never go past its end."""
 
-    __slots__ = ("buffer", "byte_order", "end", "label", "length_format", "position", "prefix")
+    __slots__ = ("buffer", "byte_order", "end", "known", "label", "length_format", "position", "prefix")
 
-    def __init__(self, buffer: Buffer, label: str) -> None:
+    def __init__(self, buffer: Buffer, label: str, known: KnownArrays | None) -> None:
         self.buffer = buffer
+        self.known = known
         self.label = label
         self.position = 0
         self.end = len(buffer)
@@ -229,12 +232,25 @@ def _skip_array(cursor: _Cursor, key: str) -> GGUFArray:
         buffer=cursor.buffer,
     )
     if element_type is ValueType.STRING:
-        _skip_strings(cursor, length, key)
+        _skip_known_strings(cursor, length, key)
     else:
         nbytes = length * struct.calcsize("=" + FORMATS[element_type])
         cursor.need(nbytes, f"array {key!r} of {length:,} elements")
         cursor.position += nbytes
     return array
+
+
+def _skip_known_strings(cursor: _Cursor, count: int, key: str) -> None:
+    if cursor.known is None or count < MIN_STRINGS:
+        _skip_strings(cursor, count, key)
+        return
+    start, kind = cursor.position, (key, count, cursor.prefix, cursor.length_format)
+    nbytes = cursor.known.length_at(cursor.buffer, start, kind)
+    if nbytes is not None:
+        cursor.position += nbytes
+        return
+    _skip_strings(cursor, count, key)
+    cursor.known.remember(cursor.buffer, start, cursor.position, kind)
 
 
 def _skip_strings(cursor: _Cursor, count: int, key: str) -> None:

@@ -124,8 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         for start in range(0, min(cut, len(body)), 1 << 16):
             time.sleep(site.pause_s)
             block = body[start : min(start + (1 << 16), cut)]
+            site.sent_bytes += len(block)  # before the client can have read it
             self.wfile.write(block)
-            site.sent_bytes += len(block)
 
     def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

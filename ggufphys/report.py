@@ -1,7 +1,7 @@
 """Dataclasses to text tables and JSON; no arithmetic but rounding for the reader's eye."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ggufphys.gguf import GGUFFile
@@ -20,6 +20,15 @@ _DEVICE_PARAMS: Final = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """The answer to a further question about a model: lines of text, and what stands under `key` in the document."""
+
+    key: str
+    lines: tuple[str, ...]
+    value: object
+
+
 def inspect_text(
     gguf: GGUFFile,
     *,
@@ -28,8 +37,9 @@ def inspect_text(
     weights: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
     notes: Sequence[str] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
-    """The report of `inspect`: the file, then memory as far as it is known, then whether that fits if it was asked."""
+    """The report of `inspect`: the file, memory as far as it is known, further answers, whether it fits if asked."""
     lines = [*_model_lines(gguf)]
     if prediction is not None and params is not None:
         lines += ["", *_memory_lines(prediction, params)]
@@ -37,6 +47,8 @@ def inspect_text(
         rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in weights]
         rows.append(("context, compute, process", "?", "no rule yet", ""))
         lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+    for section in sections:
+        lines += ["", *section.lines]
     said = (*gguf.notes, *notes, *(prediction.notes if prediction is not None else ()))
     if said:
         lines += ["", *(f"note: {text}" for text in said)]
@@ -53,6 +65,7 @@ def inspect_json(
     weights: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
     notes: Sequence[str] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """The same as one JSON document; `memory` is null for files that are no model, `fits` there if it was asked."""
     document: dict[str, Any] = {
@@ -80,6 +93,7 @@ def inspect_json(
         }
     if fits:
         document["fits"] = [{**asdict(fit), "margin_bytes": fit.margin_bytes, "fits": fit.holds} for fit in fits]
+    document.update((section.key, section.value) for section in sections)
     return dumps(document)
 
 

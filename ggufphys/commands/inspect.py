@@ -8,6 +8,7 @@ from ggufphys.commands.devices import params_here
 from ggufphys.commands.folder import run_folder
 from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
     )
     add_run_arguments(parser)
+    add_quantize_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if names_several(args.models):
         if limit is not None or args.log is not None:
             raise ValueError("--assert-fits and --log are questions about one model; several are named")
+        if args.quantize is not None:
+            raise ValueError("--quantize is a question about one model; several are named")
         return run_folder(args)
     if args.log is not None:
         if limit is not None:
@@ -44,10 +48,15 @@ def run(args: argparse.Namespace) -> int:
         return run_log(args)
     params, notes = params_here(args)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
+        sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
         except UnsupportedError as error:
-            print(report.inspect_json(gguf) if args.json else report.inspect_text(gguf, notes=(str(error),)))
+            print(
+                report.inspect_json(gguf, sections=sections)
+                if args.json
+                else report.inspect_text(gguf, notes=(str(error),), sections=sections)
+            )
             if limit is None:
                 return 0
             raise  # whether it fits is a question that has no answer
@@ -56,14 +65,20 @@ def run(args: argparse.Namespace) -> int:
         except UnsupportedError as error:
             weights = predict_weights(gguf, params)
             print(
-                report.inspect_json(gguf, weights=weights) if args.json else report.inspect_text(gguf, weights=weights)
+                report.inspect_json(gguf, weights=weights, sections=sections)
+                if args.json
+                else report.inspect_text(gguf, weights=weights, sections=sections)
             )
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
         verdicts = () if limit is None else fits(prediction, limit)
         print(
-            report.inspect_json(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes)
+            report.inspect_json(
+                gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
+            )
             if args.json
-            else report.inspect_text(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes)
+            else report.inspect_text(
+                gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
+            )
         )
     return 0 if all(verdict.holds for verdict in verdicts) else 1

@@ -59,7 +59,9 @@ def data_section_bytes(gguf: GGUFFile) -> int:
 
 def _retyped(tensor: TensorInfo, ggml_type: GGMLType) -> TensorInfo:
     size = SIZES[ggml_type]
-    return replace(tensor, ggml_type=ggml_type, nbytes=tensor.n_elements // size.block_size * size.type_size)
+    n_dims = max([1, *(i for i, n in enumerate(tensor.ne, 1) if n > 1)])  # trailing ones are not written
+    nbytes = tensor.n_elements // size.block_size * size.type_size
+    return replace(tensor, ne=tensor.ne[:n_dims], ggml_type=ggml_type, nbytes=nbytes)
 
 
 def _metadata_growth(metadata: Mapping[str, Value]) -> int:
@@ -73,9 +75,5 @@ def _entry_bytes(key: str, value_bytes: int) -> int:
 
 
 def _table_bytes(tensors: Iterable[TensorInfo]) -> int:
-    """Bytes of the tensor table; trailing dimensions of 1 are not written."""
-    nbytes = 0
-    for t in tensors:
-        n_dims = max([1, *(i for i, n in enumerate(t.ne, 1) if n > 1)])
-        nbytes += 8 + len(t.name.encode()) + 4 + 8 * n_dims + 4 + 8
-    return nbytes
+    """Bytes of the tensor table: for each its name, dimensions, type and offset."""
+    return sum(8 + len(t.name.encode()) + 4 + 8 * len(t.ne) + 4 + 8 for t in tensors)

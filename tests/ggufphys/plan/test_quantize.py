@@ -1,26 +1,20 @@
 """The choice of types against llama.cpp's own quantiser: real shapes, every special case, random models."""
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ggufphys.errors import GGUFError
-from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES, GGMLType
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
 from ggufphys.plan.quantize import (
     QuantizeOptions,
     check_conversions,
     choose_types,
-    ftype_number,
     needs_imatrix,
     parse_file_type,
     parse_tensor_type,
@@ -31,9 +25,10 @@ from ggufphys.plan.quantize_rules import ATTN_V_GROUPED, LOW_BIT
 from ggufphys.plan.quantize_tables import BASE_TYPES
 from ggufphys.synth.catalogue import shapes
 from ggufphys.synth.tensors import tensor_table
+from tests.ggufphys.plan.quantizer import Quantizer
 
 Metadata = Mapping[str, WriteValue]
-Quantizer = Callable[[Metadata, Sequence[TensorSpec], str, QuantizeOptions], dict[str, object]]
+Dry = Callable[[Metadata, Sequence[TensorSpec], str, QuantizeOptions], dict[str, object]]
 
 # Every name that the rules tell apart, and some that they must not.
 GLOBAL_NAMES = (
@@ -102,27 +97,12 @@ SPECIAL_MODELS = (
 )
 
 
-def start_child() -> subprocess.Popen[str]:
-    """llama.cpp's quantiser, one JSON request and answer a line."""
-    return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("quantizer_child.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-
-
 @pytest.fixture(scope="module")
-def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quantizer]:
+def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dry]:
     """llama.cpp's quantiser in a child process, asked about header-only files."""
     pytest.importorskip("llama_cpp")
     path = tmp_path_factory.mktemp("quantizer") / "model.gguf"
-    with start_child() as child:
-        stdin, stdout = child.stdin, child.stdout
-        assert stdin is not None
-        assert stdout is not None
+    with Quantizer() as child:
         written: list[Sequence[TensorSpec]] = []
 
         def ask(
@@ -131,31 +111,9 @@ def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quantizer]:
             if not written or written[0] is not tensors:
                 write_hole(path, encode_header(metadata, tensors), tensors)
                 written[:] = [tensors]
-            request = {"path": str(path), "ftype": ftype_number(file_type), **their_options(options)}
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-            assert line, f"the quantiser died, exit code {child.wait()}"
-            answer: dict[str, object] = json.loads(line)
-            return answer
+            return child.ask(path, file_type, options)
 
         yield ask
-
-
-def their_options(options: QuantizeOptions) -> dict[str, Any]:
-    """The same as fields of llama_model_quantize_params; a type that is not asked for is GGML_TYPE_COUNT."""
-    return {
-        "imatrix": {"unused": 1} if options.has_imatrix else None,
-        "allow_requantize": options.allow_requantize,
-        "quantize_output_tensor": not options.leave_output_tensor,
-        "pure": options.pure,
-        **{
-            name: int(asked)
-            for name in ("output_tensor_type", "token_embedding_type")
-            if (asked := getattr(options, name)) is not None
-        },
-        "tensor_types": [(pattern, int(ggml_type)) for pattern, ggml_type in options.tensor_types],
-    }
 
 
 def write_hole(path: Path, header: bytes, tensors: Sequence[TensorSpec]) -> None:
@@ -165,7 +123,7 @@ def write_hole(path: Path, header: bytes, tensors: Sequence[TensorSpec]) -> None
 
 
 def agrees(
-    quantizer: Quantizer,
+    quantizer: Dry,
     metadata: Metadata,
     tensors: Sequence[TensorSpec],
     file_type: str,
@@ -234,7 +192,7 @@ def soup(n_layer: int, n_expert: int, *, tied: bool, columns: Sequence[int]) -> 
 
 
 @pytest.mark.parametrize("name", shapes())
-def test_types_of_real_shapes(name: str, quantizer: Quantizer) -> None:
+def test_types_of_real_shapes(name: str, quantizer: Dry) -> None:
     """Every tensor of every catalogued model gets llama.cpp's type, for every file type, with and without imatrix."""
     shape = shapes()[name]
     metadata: Metadata = {
@@ -251,7 +209,7 @@ def test_types_of_real_shapes(name: str, quantizer: Quantizer) -> None:
 
 @pytest.mark.parametrize("special", SPECIAL_MODELS, ids=lambda m: "-".join(map(str, m)))
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_types_of_special_models(special: tuple[str, int, int, int, int], tied: bool, quantizer: Quantizer) -> None:
+def test_types_of_special_models(special: tuple[str, int, int, int, int], tied: bool, quantizer: Dry) -> None:
     """Architectures and sizes with rules of their own agree on every name that any rule tells apart."""
     architecture, n_layer, n_head, n_head_kv, n_expert = special
     metadata = metadata_of(architecture, n_layer, n_head, n_head_kv, n_expert)
@@ -261,14 +219,14 @@ def test_types_of_special_models(special: tuple[str, int, int, int, int], tied: 
 
 
 @pytest.mark.parametrize("columns", [(96,), (100,), (128, 256), (64, 1000, 768)], ids=str)
-def test_types_of_odd_rows(columns: tuple[int, ...], quantizer: Quantizer) -> None:
+def test_types_of_odd_rows(columns: tuple[int, ...], quantizer: Dry) -> None:
     """Rows that are no multiple of a type's block get llama.cpp's fallback, or its refusal."""
     metadata = metadata_of("llama", 16, 8, 2, 0)
     for file_type in BASE_TYPES:
         agrees(quantizer, metadata, soup(16, 0, tied=False, columns=columns), file_type, has_imatrix=False)
 
 
-def test_a_misplaced_expert_is_refused_by_both(quantizer: Quantizer) -> None:
+def test_a_misplaced_expert_is_refused_by_both(quantizer: Dry) -> None:
     """With experts, an FFN tensor outside the layers is refused, as llama.cpp refuses it."""
     metadata = metadata_of("llama", 2, 8, 2, 8)
     tensors = [TensorSpec("blk.2.ffn_down.weight", (256, 8), GGMLType.F16)]
@@ -278,7 +236,7 @@ def test_a_misplaced_expert_is_refused_by_both(quantizer: Quantizer) -> None:
         choose_types(quantize_model(metadata), tensors, "Q8_0")
 
 
-def test_projectors(quantizer: Quantizer, tmp_path: Path) -> None:
+def test_projectors(quantizer: Dry, tmp_path: Path) -> None:
     """A projector gets llama.cpp's types; in the mixes that ask for its heads llama.cpp aborts and we refuse."""
     metadata = metadata_of("clip", 0, 0, 0, 0)
     tensors = soup(8, 0, tied=True, columns=(256,))
@@ -291,15 +249,15 @@ def test_projectors(quantizer: Quantizer, tmp_path: Path) -> None:
 
     path = tmp_path / "model.gguf"
     write_hole(path, encode_header(metadata, tensors), tensors)
-    request = {"path": str(path), "ftype": ftype_number("Q2_K"), "imatrix": None}
-    with start_child() as child:
-        assert child.communicate(json.dumps(request) + "\n")[0] == ""
-        assert child.returncode != 0
+    with Quantizer() as child:
+        with pytest.raises(AssertionError, match="the quantiser died"):
+            child.ask(path, "Q2_K", QuantizeOptions())
+        assert child.child.returncode != 0
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_types_of_random_models(data: st.DataObject, quantizer: Quantizer) -> None:
+def test_types_of_random_models(data: st.DataObject, quantizer: Dry) -> None:
     """Random depths, heads, experts, names and rows agree."""
     architecture = data.draw(st.sampled_from(("llama", "falcon", "qwen2", "qwen3moe", "mpt", "gemma3", "jais2")))
     n_layer, n_head = data.draw(st.integers(1, 90)), data.draw(st.sampled_from((1, 2, 8, 32)))
@@ -334,7 +292,7 @@ def test_types_of_random_models(data: st.DataObject, quantizer: Quantizer) -> No
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_options(options: QuantizeOptions, tied: bool, quantizer: Quantizer) -> None:
+def test_options(options: QuantizeOptions, tied: bool, quantizer: Dry) -> None:
     """Options that name types, and those that keep a mix or a tensor out, give llama.cpp's types."""
     metadata = metadata_of("llama", 16, 8, 2, 0)
     tensors = soup(16, 0, tied=tied, columns=(256, 512, 32))
@@ -346,7 +304,7 @@ def test_options(options: QuantizeOptions, tied: bool, quantizer: Quantizer) -> 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_random_options(data: st.DataObject, quantizer: Quantizer) -> None:
+def test_random_options(data: st.DataObject, quantizer: Dry) -> None:
     """Random options on a mixture of experts agree."""
     types = st.sampled_from((GGMLType.Q8_0, GGMLType.Q4_K, GGMLType.IQ4_NL, GGMLType.Q2_K, GGMLType.F16, GGMLType.BF16))
     patterns = st.sampled_from(("attn", "ffn_down", "exps", r"blk\.[0-3]\.", "embd", "output", "_v", "weight$"))
@@ -382,9 +340,8 @@ def test_conversions(ggml_type: GGMLType, allow: bool, tmp_path: Path) -> None:
     source = tmp_path / "source.gguf"
     write_hole(source, encode_header(metadata, tensors), tensors)
     options = QuantizeOptions(allow_requantize=allow)
-    request = {"path": str(source), "output": str(tmp_path / "out.gguf"), "ftype": ftype_number("Q4_0")}
-    with start_child() as child:
-        answer = json.loads(child.communicate(json.dumps({**request, **their_options(options)}) + "\n")[0])
+    with Quantizer() as child:
+        answer = child.ask(source, "Q4_0", options, output=tmp_path / "out.gguf")
     types = choose_types(quantize_model(metadata), tensors, "Q4_0", options)
     try:
         check_conversions(tensors, types, options)
@@ -408,35 +365,6 @@ def test_types_by_name() -> None:
         parse_tensor_type("q8_k")
     with pytest.raises(ValueError, match=r"'\(' is not a regular expression"):
         QuantizeOptions(tensor_types=(("(", GGMLType.Q8_0),))
-
-
-def test_a_file_really_quantised(tmp_path: Path) -> None:
-    """What llama.cpp writes has the types, the order and the length that we say."""
-    pytest.importorskip("llama_cpp")
-    metadata = metadata_of("llama", 2, 8, 2, 0)
-    tensors = soup(2, 0, tied=False, columns=(256, 96, 1000))
-    model = quantize_model(metadata)
-    source, target = tmp_path / "f16.gguf", tmp_path / "quantised.gguf"
-    write_hole(source, encode_header(metadata, tensors), tensors)
-    with start_child() as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        for file_type in BASE_TYPES:
-            try:
-                types = choose_types(model, tensors, file_type)
-            except ValueError:
-                continue
-            if any(needs_imatrix(t.name, chosen, file_type) for t, chosen in zip(tensors, types, strict=True)):
-                continue
-            request = {"path": str(source), "ftype": ftype_number(file_type), "imatrix": None}
-            child.stdin.write(json.dumps({**request, "output": str(target)}) + "\n")
-            child.stdin.flush()
-            assert "types" in json.loads(child.stdout.readline())
-            ours = [TensorSpec(t.name, t.ne, chosen) for t, chosen in zip(tensors, types, strict=True)]
-            with open_gguf(target) as written:
-                assert {t.name: t.ggml_type for t in written.tensors} == {t.name: t.ggml_type for t in ours}
-                assert [t.name for t in written.tensors] == quantized_order(t.name for t in ours)
-                assert written.file_bytes - written.shards[0].header.data_offset == data_bytes(ours)
 
 
 def test_order_given_does_not_matter() -> None:

@@ -1,0 +1,73 @@
+"""`ggufphys inspect MODEL --quantize TYPES`: llama-quantize's flags, and its answer without its work."""
+
+import argparse
+from typing import Final
+
+from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.params import Params
+from ggufphys.plan.quantize import QuantizeOptions, parse_tensor_type
+from ggufphys.plan.quantized import parse_file_types, quantized_files
+from ggufphys.report import Section
+from ggufphys.report_quantized import quantized_section
+
+_OPTIONS: Final = (
+    "imatrix", "allow_requantize", "leave_output_tensor", "pure", "output_tensor_type", "token_embedding_type",
+    "tensor_type",
+)  # fmt: skip
+
+
+def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
+    """--quantize, and llama-quantize's options that decide about types, under its names.
+
+    Source: llama.cpp 0c1e570 tools/quantize/quantize.cpp, usage.
+    """
+    group = parser.add_argument_group("as another file type (llama-quantize's flags)")
+    group.add_argument(
+        "--quantize", metavar="TYPE,...", help="what the file would weigh and cost as Q4_K_M,Q8_0,..., or as all types"
+    )
+    group.add_argument(
+        "--imatrix", nargs="?", const="", metavar="FILE", help="with an importance matrix (FILE is not read)"
+    )
+    group.add_argument("--allow-requantize", action="store_true", help="quantised tensors may be quantised again")
+    group.add_argument("--leave-output-tensor", action="store_true", help="output.weight keeps its type")
+    group.add_argument("--pure", action="store_true", help="all tensors in one type, no mixture")
+    group.add_argument("--output-tensor-type", metavar="TYPE", help="the type of output.weight")
+    group.add_argument("--token-embedding-type", metavar="TYPE", help="the type of the token embeddings")
+    group.add_argument(
+        "--tensor-type", action="append", metavar="PATTERN=TYPE", help="the type of tensors whose names match"
+    )
+
+
+def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:
+    """The answer to --quantize; none when it was not asked.
+
+    Raises:
+        ValueError: an unknown type, an option without the question, or llama-quantize would refuse.
+        UnsupportedError, GGUFError: see `quantized_files`.
+    """
+    if args.quantize is None:
+        for name in _OPTIONS:
+            if getattr(args, name) not in (None, False):
+                raise ValueError(f"--{name.replace('_', '-')} says how --quantize would be done, which is not asked")
+        return ()
+    file_types = parse_file_types(args.quantize)
+    return (quantized_section(gguf, quantized_files(gguf, file_types, params, _options(args))),)
+
+
+def _options(args: argparse.Namespace) -> QuantizeOptions:
+    return QuantizeOptions(
+        has_imatrix=args.imatrix is not None,
+        allow_requantize=args.allow_requantize,
+        leave_output_tensor=args.leave_output_tensor,
+        pure=args.pure,
+        output_tensor_type=args.output_tensor_type and parse_tensor_type(args.output_tensor_type),
+        token_embedding_type=args.token_embedding_type and parse_tensor_type(args.token_embedding_type),
+        tensor_types=tuple(map(_tensor_type, args.tensor_type or ())),
+    )
+
+
+def _tensor_type(text: str) -> tuple[str, GGMLType]:
+    pattern, equals, ggml_type = text.partition("=")
+    if not (pattern and equals and ggml_type):
+        raise ValueError(f"--tensor-type {text!r}: expected PATTERN=TYPE, such as attn_q=q8_0")
+    return pattern.lower(), parse_tensor_type(ggml_type)  # llama-quantize puts the pattern into lower case

@@ -16,7 +16,7 @@ def folder_text(rows: Sequence[FileRow], folder: str = "") -> str:
     """The table, memory in MiB; paths below `folder` are shown without it."""
     lines = table(_HEADER, [_cells(row, folder) for row in rows], right=_RIGHT)
     nbytes = sum(row.file_bytes or 0 for row in rows)
-    lines += ["", f"{len(rows)} models, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's buffers"]
+    lines += ["", f"{len(rows)} files, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's buffers"]
     if any(_is_estimate(row) for row in rows):
         lines.append("~ is an estimate")
     return "\n".join(lines)

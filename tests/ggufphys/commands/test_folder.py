@@ -84,7 +84,7 @@ def test_text(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "b.gguf", "cut.gguf", "deep/er/new.GGUF", "deep/split-00001-of-00003.gguf", "lost.gguf", "mmproj.gguf",
     ]  # fmt: skip
     assert "truncated" in lines[3]
-    assert lines[-1].startswith("6 models, ")
+    assert lines[-1].startswith("6 files, ")
 
 
 def test_refused_parameters(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ class Access:
     """Who asks: the Authorization header for the host of the first address, and advice for when that is refused."""
 
     authorization: str = ""
-    advice: str = "credentials can be written into the address: https://user:password@host/..."
+    advice: str = "to log in write https://user:password@host/...; HF_TOKEN is sent to the Hub (HF_ENDPOINT) alone"
 
 
 class Refused(Exception):

@@ -253,8 +253,8 @@ def test_claims_gigabytes(site: Site) -> None:
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "answered 401 Unauthorized: credentials can be written into the address"),
-        (403, "answered 403 Forbidden: credentials can be written into the address"),
+        (401, "answered 401 Unauthorized: to log in write https://user:password@host"),
+        (403, "answered 403 Forbidden: to log in write https://user:password@host"),
         (404, "answered 404 Not Found: no such file"),
         (410, "answered 410 Gone"),
     ],

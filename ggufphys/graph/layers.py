@@ -42,6 +42,12 @@ class Layers:
         """The kinds of layer `il` and of those before it."""
         return self.kinds[max(0, il - self.n_before) : il + 1]
 
+    def part(self, first: int, last: int) -> "Layers":
+        """The same of the layers from `first` to `last` alone, numbered from 0."""
+        gaps = (range(g.start - first, g.stop - first) for g in self.gaps if first <= g.start and g.stop <= last + 1)
+        built = tuple(il - first for il in self.built if first <= il <= last)
+        return Layers(kinds=self.kinds[first : last + 1], n_before=self.n_before, built=built, gaps=tuple(gaps))
+
 
 def weights_by_layer(tensors: Iterable[TensorInfo], n_layer: int) -> tuple[Mapping[str, TensorInfo], ...]:
     """The weights of each layer of the trunk, by their names without `blk.N.`."""
@@ -118,11 +124,17 @@ def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
 
 def stands_for_all(layers: Layers, graph: Graph, allocation: Allocation) -> bool:
     """Whether the layout of the layers that were built says what the layout of all would be."""
-    if not layers.gaps:
-        return True
-    waiting = [end == start for start, end in pairwise(graph.marks)]  # layers that expanded nothing
-    if any(all(waiting[i : i + layers.n_before]) for i in range(len(waiting))):
-        return False
+    return not layers.gaps or (expands_in_time(layers, graph.marks) and repeats(layers, allocation))
+
+
+def expands_in_time(layers: Layers, marks: Sequence[int]) -> bool:
+    """Whether no node comes later than with the layers of a step."""
+    waiting = [end == start for start, end in pairwise(marks)]  # layers that expanded nothing
+    return not any(all(waiting[i : i + layers.n_before]) for i in range(len(waiting)))
+
+
+def repeats(layers: Layers, allocation: Allocation) -> bool:
+    """Whether what is left out leads from the state at its seam back to it, as far as it was seen."""
     numbers: dict[object, int] = {}
     snapshots = zip(layers.built, allocation.snapshots, strict=True)
     states = {il: numbers.setdefault(snapshot, len(numbers)) for il, snapshot in snapshots}

@@ -4,7 +4,7 @@ A `Layouts` belongs to one file and makes each graph once: predictions of severa
 built from as few layers as stand for all (`ggufphys.graph.layers`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -84,6 +84,12 @@ class Layouts:
             weights = (w for w, kind in zip(self._weights, self._kinds, strict=True) if kind == self._kinds[il])
             group = self._alike[self._kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
+
+    def choices(self, places: Sequence[Hashable], steps: Iterable[int]) -> Iterator[Layers]:
+        """Which layers to build, for each length of steps, where layers of one kind differ in their places too."""
+        numbers: dict[Hashable, int] = {}
+        kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(self._kinds, places, strict=True)]
+        return (leave_out(kinds, n_before) for n_before in steps)
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:

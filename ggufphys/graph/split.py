@@ -8,7 +8,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_split_gr
 llama_context::graph_get_cb.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.graph.ir import Graph, Tensor
@@ -22,11 +24,20 @@ PIPELINE_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES
 _VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
 _NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide
 _NORMS: Final = frozenset({"NORM", "RMS_NORM"})
+_NOTHING: Final = Tensor("NONE", F32, (0,), external=True)  # what a node shows that takes no bytes of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one device runs; its graph's marks are those of `layers`, from the first to the last that has nodes here."""
+
+    graph: Graph
+    layers: range
 
 
 def split(
     graph: Graph, home: Home, *, offload_kqv: bool = True, norm_home: Home | None = None, n_copies: int = 1
-) -> dict[str, Graph]:
+) -> dict[str, Part]:
     """The part of `graph` that each device runs, which is taken apart for it.
 
     Args:
@@ -79,27 +90,43 @@ class _Splitter:
         self.offload_kqv = offload_kqv
         self.n_copies = n_copies
         self.parts: dict[str, Graph] = {HOST: Graph()}
+        self.marks: dict[str, list[int]] = {HOST: []}  # of each part, as many as layers have begun in it
+        self.n_begun = 0  # layers that have begun with the node at hand
         self.copies: dict[tuple[int, str], Tensor] = {}
         self.early: list[tuple[str, Tensor]] = []  # copies that are kept, in front of all other leafs
 
-    def run(self) -> dict[str, Graph]:
-        current, run_of_nodes = HOST, list[Tensor]()
-        for node in self.graph.nodes:
+    def run(self) -> dict[str, Part]:
+        begun = {n_nodes: n_begun for n_begun, n_nodes in enumerate(self.graph.marks, 1)}
+        current, together, n_begun = HOST, list[tuple[Tensor, int]](), 0
+        for i, node in enumerate(self.graph.nodes):
+            n_begun = begun.get(i, n_begun)
             device = self.device(node) or current
             if node.op not in _VIEWS and device != current:
-                self.close(current, run_of_nodes)
-                current, run_of_nodes = device, []
-            run_of_nodes.append(node)
-        self.close(current, run_of_nodes)
+                self.close(current, together)
+                current, together = device, []
+            together.append((node, n_begun))
+        self.close(current, together)
         self.keep_inputs()
         for device, tensor in self.early:
             self.part(device).leafs.append(tensor)
         kept = set(self.part(HOST).leafs)
         self.part(HOST).leafs += [leaf for leaf in self.graph.leafs if not leaf.external and leaf not in kept]
-        return self.parts
+        return {device: self.finished(device, part) for device, part in self.parts.items()}
 
     def part(self, device: str) -> Graph:
         return self.parts.setdefault(device, Graph())
+
+    def append(self, device: str, node: Tensor) -> None:
+        """Add a node to a device's graph, and note where the layers begun by now start there."""
+        part, marks = self.part(device), self.marks.setdefault(device, [])
+        marks += [len(part.nodes)] * (self.n_begun - len(marks))
+        part.nodes.append(node)
+
+    def finished(self, device: str, part: Graph) -> Part:
+        marks = self.marks.get(device, [])
+        first = max(bisect_right(marks, 0) - 1, 0)  # layers before it have no nodes here
+        part.marks = marks[first:]
+        return Part(part, range(first, len(marks)))
 
     def device(self, tensor: Tensor) -> str | None:
         """Where a tensor's bytes are; None for weights, and caches that lie with their layers: where they are read."""
@@ -111,10 +138,10 @@ class _Splitter:
             return HOST
         return None if self.offload_kqv or tensor.name else HOST
 
-    def close(self, device: str, nodes: list[Tensor]) -> None:
+    def close(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         """Add a run of nodes to its device's graph, behind the copies of what it reads from elsewhere."""
-        part = self.part(device)
-        for node in nodes:
+        self.n_begun = together[0][1] if together else 0
+        for node, _ in together:
             if node.op in _VIEWS:
                 continue
             for source in node.src:
@@ -122,15 +149,15 @@ class _Splitter:
                 if elsewhere is not None and elsewhere != device and (id(source), device) not in self.copies:
                     self.copies[id(source), device] = self.copy(source, elsewhere, device)
             node.src = tuple(self.copies.get((id(s), device), s) for s in node.src)
-        for node in nodes:
-            (part if node.op not in _VIEWS else self.part(self.device(node) or device)).nodes.append(node)
+        for node, self.n_begun in together:
+            self.append(device if node.op not in _VIEWS else self.device(node) or device, node)
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
         copies = [Tensor("COPY", source.type, source.ne, nb=source.nb) for _ in range(self.n_copies)]
-        self.part(elsewhere).nodes.append(Tensor("KEEP", F32, (0,), (source,)))  # takes no bytes
+        self.append(elsewhere, Tensor("KEEP", F32, (0,), (source,), view_of=_NOTHING))
         if self.n_copies == 1:
-            self.part(device).nodes.append(copies[0])
+            self.append(device, copies[0])
         for tensor in copies if self.n_copies > 1 else ():
             tensor.is_input = tensor.is_output = True  # never freed
             self.early.append((device, tensor))

@@ -6,19 +6,22 @@ llama.cpp's own simulation (no_alloc, llama-fit-params) forgets which operations
 can differ from those of a real run, which this follows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 
 from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
-from ggufphys.graph.alloc import allocate
-from ggufphys.graph.batch import reserved_batches
+from ggufphys.graph.alloc import Allocation, allocate
+from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.layers import Layers, expands_in_time, repeats, split_name
 from ggufphys.graph.layout import Layouts
-from ggufphys.graph.split import PIPELINE_COPIES, Home, split
+from ggufphys.graph.split import PIPELINE_COPIES, Home, Part, split
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
+STEPS = (2, 3)  # layers in a step of `graph.layers`: one is seldom enough where a device begins in mid-model
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 
 
@@ -38,17 +41,25 @@ def device_compute_terms(
         return placement.layers[role] if name.startswith("blk.") and isinstance(role, int) else None
 
     all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
-    sizes: dict[str, int] = {}
-    for batch in reserved_batches(context):
-        parts = split(
-            layouts.graph(context, batch),
+    n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
+
+    def cut(batch: Batch, layers: Layers | None) -> dict[str, Part] | None:
+        graph = layouts.graph(context, batch, layers.built if layers is not None else None)
+        if layers is not None and not expands_in_time(layers, graph.marks):
+            return None
+        return split(
+            graph,
             home,
             offload_kqv=params.offload_kqv,
             norm_home=layer_home if all_layers or batch.n_tokens < SMALL_BATCH else None,
-            n_copies=PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1,
+            n_copies=n_copies,
         )
-        for device, part in parts.items():
-            sizes[device] = max(sizes.get(device, 0), allocate(part).buffer_bytes)
+
+    choices = tuple(layouts.choices(_places(layouts.h.n_layer, placement, weights), STEPS))
+    sizes: dict[str, int] = {}
+    for batch in reserved_batches(context):
+        for device, nbytes in _sizes(partial(cut, batch), choices).items():
+            sizes[device] = max(sizes.get(device, 0), nbytes)
     return tuple(
         Term(
             quantity="compute",
@@ -61,6 +72,36 @@ def device_compute_terms(
         )
         for device, nbytes in sizes.items()
     )
+
+
+def _sizes(cut: Callable[[Layers | None], dict[str, Part] | None], choices: Iterable[Layers]) -> dict[str, int]:
+    """Bytes of each device's buffer, from as few layers as stand for all."""
+    for layers in (*choices, None):
+        parts = cut(layers)
+        if parts is None:
+            continue
+        layouts = {device: allocate(part.graph) for device, part in parts.items()}
+        if layers is None or all(_repeats(layers, parts[device], layout) for device, layout in layouts.items()):
+            return {device: layout.buffer_bytes for device, layout in layouts.items()}
+    raise AssertionError("all layers stand for themselves")
+
+
+def _repeats(layers: Layers, part: Part, layout: Allocation) -> bool:
+    if not part.layers:
+        return True
+    first, last = (layers.built[i] for i in (part.layers[0], part.layers[-1]))
+    return repeats(layers.part(first, last), layout)
+
+
+def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Hashable, ...]:
+    """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere."""
+    elsewhere: list[set[tuple[str, str]]] = [set() for _ in range(n_layer)]
+    for buffer, tensors in weights.items():
+        for tensor in tensors:
+            il, rest = split_name(tensor.name)
+            if il is not None and il < n_layer and buffer.device != placement.layers[il]:
+                elsewhere[il].add((rest, buffer.device))
+    return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))
 
 
 def homes(arch: str, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> Home:

@@ -4,7 +4,7 @@ from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.alloc import allocate
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.split import PIPELINE_COPIES, split
+from ggufphys.graph.split import PIPELINE_COPIES, Part, split
 from ggufphys.params import HOST
 
 F32 = GGMLType.F32
@@ -26,8 +26,8 @@ def home(name: str, op: str) -> str | None:
     return name.split(".")[0] or None
 
 
-def ops_of(parts: dict[str, Graph]) -> dict[str, list[str]]:
-    return {device: [node.op for node in part.nodes] for device, part in parts.items()}
+def ops_of(parts: dict[str, Part]) -> dict[str, list[str]]:
+    return {device: [node.op for node in part.graph.nodes] for device, part in parts.items()}
 
 
 def test_nodes_follow_weights() -> None:
@@ -39,7 +39,7 @@ def test_nodes_follow_weights() -> None:
         "A": ["COPY", "RMS_NORM", "MUL_MAT", "RMS_NORM", "MUL_MAT", "RMS_NORM", "KEEP"],
         "B": ["COPY", "MUL_MAT"],
     }
-    assert parts[HOST].leafs[0].is_input
+    assert parts[HOST].graph.leafs[0].is_input
 
 
 def test_host_layers_come_last() -> None:
@@ -61,9 +61,9 @@ def test_norms_at_home() -> None:
 
 def test_copies_of_a_pipeline() -> None:
     """Devices that work on several batches keep as many copies of inputs and of what crosses a border."""
-    once = {d: allocate(p).buffer_bytes for d, p in split(chain("A.0", "B.0"), home).items()}
+    once = {d: allocate(p.graph).buffer_bytes for d, p in split(chain("A.0", "B.0"), home).items()}
     several = {
-        d: allocate(p).buffer_bytes for d, p in split(chain("A.0", "B.0"), home, n_copies=PIPELINE_COPIES).items()
+        d: allocate(p.graph).buffer_bytes for d, p in split(chain("A.0", "B.0"), home, n_copies=PIPELINE_COPIES).items()
     }
     row = 4 * WIDTH * 4
 

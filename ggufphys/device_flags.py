@@ -33,7 +33,7 @@ def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
         help="RPC servers, one device each, in front of other devices",
     )  # fmt: skip
     group.add_argument(
-        "-ngl", "--gpu-layers", "--n-gpu-layers", dest="n_gpu_layers", type=_layers, metavar="N",
+        "-ngl", "--gpu-layers", "--n-gpu-layers", dest="n_gpu_layers", type=layers_to_offload, metavar="N",
         help="layers to offload, counted from the output (auto, all, or a number; default all, given a device)",
     )  # fmt: skip
     group.add_argument(
@@ -150,7 +150,8 @@ def _overrides(text: str) -> tuple[tuple[str, str], ...]:
     return pairs
 
 
-def _layers(text: str) -> int:
+def layers_to_offload(text: str) -> int:
+    """A number of layers, -1 for all."""
     if text in ("auto", "all"):
         return -1
     try:

@@ -12,7 +12,7 @@ from ggufphys.plan.fits import Fit
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
-_QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output")
+_QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
 
 _DEVICE_PARAMS: Final = (
     "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "offload_kqv", "override_tensor",
@@ -35,11 +35,15 @@ def inspect_text(
     params: Params | None = None,
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
+    attachment: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
     notes: Sequence[str] = (),
     sections: Sequence[Section] = (),
 ) -> str:
-    """The report of `inspect`: the file, memory as far as it is known, further answers, whether it fits if asked."""
+    """The report of `inspect`: the file, memory as far as it is known, further answers, whether it fits if asked.
+
+    `weights` are all that is known of a model without a rule; `attachment` what a file that is no model takes.
+    """
     lines = [*_model_lines(gguf)]
     if prediction is not None and params is not None:
         lines += ["", *_memory_lines(prediction, params)]
@@ -47,6 +51,10 @@ def inspect_text(
         rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in weights]
         rows.append(("context, compute, process", "?", "no rule yet", ""))
         lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+    elif attachment:
+        beside = [(t.name, format_mib(t.nbytes), t.buffer) for t in attachment if t.quantity == "attachment"]
+        lines += ["", *table(("memory beside a model", "MiB", "buffer"), beside, right=(1,))]
+        lines += _ceiling_lines(attachment)
     for section in sections:
         lines += ["", *section.lines]
     said = (*gguf.notes, *notes, *(prediction.notes if prediction is not None else ()))
@@ -63,6 +71,7 @@ def inspect_json(
     params: Params | None = None,
     prediction: MemoryPrediction | None = None,
     weights: Sequence[Term] = (),
+    attachment: Sequence[Term] = (),
     fits: Sequence[Fit] = (),
     notes: Sequence[str] = (),
     sections: Sequence[Section] = (),
@@ -90,6 +99,16 @@ def inspect_json(
             "basis": {"model": "exact", "context": "unsupported", "compute": "unsupported"},
             "devices": [],
             "terms": [asdict(term) for term in weights],
+        }
+    elif attachment:
+        nbytes = total(attachment, "attachment")
+        document["memory"] = {
+            **dict.fromkeys(("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "process_bytes")),
+            "attachment_bytes": nbytes,
+            "total_bytes": nbytes,
+            "basis": {},
+            "devices": [],
+            "terms": [asdict(term) for term in attachment],
         }
     if fits:
         document["fits"] = [{**asdict(fit), "margin_bytes": fit.margin_bytes, "fits": fit.holds} for fit in fits]
@@ -178,7 +197,7 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
         f"K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, flash attention {params.flash_attn}"
     )
     if len(prediction.devices) > 1:
-        return [head, _offload_line(params), "", *_device_table(prediction)]
+        return [head, _offload_line(params), "", *_device_table(prediction), *_ceiling_lines(prediction.ceilings)]
     rows: list[tuple[str, str, str, str]] = [
         (term.name, format_mib(term.nbytes), prediction.basis[quantity], term.buffer)
         for quantity in _QUANTITIES
@@ -187,7 +206,14 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
     ]
     rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
     rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
-    return [head, "", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
+    lines = table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))
+    return [head, "", *lines, *_ceiling_lines(prediction.ceilings)]
+
+
+def _ceiling_lines(terms: Iterable[Term]) -> list[str]:
+    """What may be taken later, one line each; nothing when there is nothing."""
+    rows = [(term.name, format_mib(term.nbytes), term.device) for term in terms if term.quantity == "ceiling"]
+    return ["", *table(("later, in no total", "up to MiB", "on"), rows, right=(1,))] if rows else []
 
 
 def _offload_line(params: Params) -> str:
@@ -269,6 +295,7 @@ def _memory_json(prediction: MemoryPrediction) -> dict[str, Any]:
         "context_bytes": prediction.context_bytes,
         "compute_bytes": prediction.compute_bytes,
         "output_bytes": prediction.output_bytes,
+        "attachment_bytes": prediction.attachment_bytes,
         "total_bytes": prediction.total_bytes,
         "process_bytes": prediction.process_bytes,
         "basis": prediction.basis,

@@ -158,7 +158,26 @@ def _mmproj_sizes(path: str, weights_only: bool) -> dict[str, int]:
     return {"weights": sums[0], "compute": sums[1] - sums[0]}
 
 
-_QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"adapters": _adapters, "mmproj": _mmproj}
+def states(model: Path, params: Params, n_tokens: Sequence[int]) -> list[dict[str, int]]:
+    """Bytes of sequence 0's state, `whole` and `partial`, after each number of tokens."""
+    answer = ask("states", model=os.fspath(model), params=asdict(params), n_tokens=list(n_tokens))
+    sizes: list[dict[str, int]] = answer["states"]
+    return sizes
+
+
+def _states(api: Any, model: str, params: dict[str, Any], n_tokens: Sequence[int]) -> dict[str, Any]:
+    _, context = _create(api, model, Params.from_json(params))
+    sizes, done = [], 0
+    for n in n_tokens:
+        while done < n:  # one token at a time: the batch decides nothing about the state
+            assert api.llama_decode(context, api.llama_batch_get_one((ctypes.c_int32 * 1)(1), 1)) == 0
+            done += 1
+        size = {name: api.llama_state_seq_get_size_ext(context, 0, flag) for name, flag in (("whole", 0), ("partial", 1))}
+        sizes.append(size)
+    return {"states": sizes}
+
+
+_QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"adapters": _adapters, "mmproj": _mmproj, "states": _states}
 
 
 def main(question: str, arguments: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from ggufphys import report
+from ggufphys.commands.attached import add_attachment_arguments, alone, attaches, predict_here, with_server
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.folder import run_folder
 from ggufphys.commands.log import run_log
@@ -11,7 +12,7 @@ from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
-from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.memory.predict import predict_weights, require_model
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
     )
     add_run_arguments(parser)
+    add_attachment_arguments(parser)
     add_quantize_arguments(parser)
 
 
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if names_several(args.models):
         if limit is not None or args.log is not None:
             raise ValueError("--assert-fits and --log are questions about one model; several are named")
+        if attaches(args):
+            raise ValueError("adapters, mmproj, a draft model or a server stand beside one model; several are named")
         if args.quantize is not None:
             raise ValueError("--quantize is a question about one model; several are named")
         return run_folder(args)
@@ -47,21 +51,20 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--assert-fits and --log are two questions: ask one at a time")
         return run_log(args)
     params, notes = params_here(args)
+    params = with_server(args, params)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
         except UnsupportedError as error:
-            print(
-                report.inspect_json(gguf, sections=sections)
-                if args.json
-                else report.inspect_text(gguf, notes=(str(error),), sections=sections)
-            )
+            terms, said = alone(args, gguf, str(error))
+            make = report.inspect_json if args.json else report.inspect_text
+            print(make(gguf, attachment=terms, notes=said, sections=sections))
             if limit is None:
                 return 0
             raise  # whether it fits is a question that has no answer
         try:
-            prediction = predict_memory(gguf, params)
+            prediction = predict_here(args, gguf, params)
         except UnsupportedError as error:
             weights = predict_weights(gguf, params)
             print(

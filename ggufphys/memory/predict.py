@@ -30,12 +30,14 @@ class DeviceMemory:
     context_bytes: int
     compute_bytes: int
     output_bytes: int
+    attachment_bytes: int
     memory_bytes: int | None
 
     @property
     def total_bytes(self) -> int:
         """All of llama.cpp's buffers there."""
-        return self.model_bytes + self.context_bytes + self.compute_bytes + self.output_bytes
+        own = self.model_bytes + self.context_bytes + self.compute_bytes + self.output_bytes
+        return own + self.attachment_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +74,20 @@ class MemoryPrediction:
         return total(self.terms, "output")
 
     @property
+    def attachment_bytes(self) -> int:
+        """Buffers beside the model's own: adapters, mmproj, a draft model."""
+        return total(self.terms, "attachment")
+
+    @property
     def total_bytes(self) -> int:
         """All of llama.cpp's buffers."""
-        return self.model_bytes + self.context_bytes + self.compute_bytes + self.output_bytes
+        own = self.model_bytes + self.context_bytes + self.compute_bytes + self.output_bytes
+        return own + self.attachment_bytes
+
+    @property
+    def ceilings(self) -> tuple[Term, ...]:
+        """What may be taken later, up to so much each; nothing is reserved for it, and it is in no total."""
+        return tuple(term for term in self.terms if term.quantity == "ceiling")
 
     @property
     def process_bytes(self) -> int:
@@ -92,6 +105,7 @@ class MemoryPrediction:
                 context_bytes=total(self.terms, "context", name),
                 compute_bytes=total(self.terms, "compute", name),
                 output_bytes=total(self.terms, "output", name),
+                attachment_bytes=total(self.terms, "attachment", name),
                 memory_bytes=memory_bytes,
             )
             for name, memory_bytes in rows
@@ -131,7 +145,7 @@ class Predictor:
         self.rule = rule_for(gguf.architecture)
         self.h = read_hparams(gguf)
         self.layouts = Layouts(gguf, self.h, self.rule)
-        self._weights: dict[Params, _Weights] = {}
+        self._weights: dict[Params, PlacedWeights] = {}
 
     def predict(
         self, params: Params, *, base_bytes: int | None = None, n_prompt: int | None = None
@@ -141,7 +155,7 @@ class Predictor:
         context = resolve(
             params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=self.rule.flash_attn
         )
-        weights = self._placed_weights(params)
+        weights = self.placed_weights(params)
         placement = weights.placement
         buffers = (
             *weights.terms,
@@ -172,13 +186,14 @@ class Predictor:
             notes=tuple(_notes(params, placement)),
         )
 
-    def _placed_weights(self, params: Params) -> "_Weights":
+    def placed_weights(self, params: Params) -> "PlacedWeights":
+        """Where the weights lie when run like this."""
         key = replace(params, **_NOTHING_TO_WEIGHTS)
         placed = self._weights.get(key)
         if placed is None:
             placement = place_layers(params, self.h.n_layer_all)
             buffers = place_weights(self.gguf, params, placement, host.cpu_features())
-            placed = self._weights[key] = _Weights(
+            placed = self._weights[key] = PlacedWeights(
                 placement=placement,
                 buffers=buffers,
                 terms=weight_terms(self.gguf, buffers),
@@ -188,7 +203,7 @@ class Predictor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
+class PlacedWeights:
     """Where the weights lie, and what that takes."""
 
     placement: Placement

@@ -32,6 +32,7 @@ BOOKKEEPING_BYTES: Final = 2_000 << 10
 UNICODE_TABLE_BYTES: Final = 2 * 0x110000  # src/unicode.cpp, unicode_cpt_flags_array: 16 bits a code point
 # src/llama-vocab.cpp, llama_vocab::impl: id_to_token (40), token_to_id (node of 64, bucket 12), piece cache (32)
 TOKEN_BYTES: Final = 40 + 64 + 12 + 32
+VOCABULARY: Final = "vocabulary"
 MERGE_BYTES: Final = 96 + 12  # bpe_ranks: a node with two strings and a rank, and its bucket
 
 
@@ -67,7 +68,7 @@ def process_terms(
         *resident,
         _term("compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved"),
         _term("kernels' scratch memory", work, "what the hungriest matrix product asks for"),
-        _term("vocabulary", *_vocabulary(gguf)),
+        _term(VOCABULARY, *_vocabulary(gguf)),
         _term("llama.cpp's code and bookkeeping", CODE_BYTES + BOOKKEEPING_BYTES, "measured once, Linux x86-64"),
     )
 

@@ -62,6 +62,7 @@ def test_inspect_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             "context_bytes": memory["context_bytes"],
             "compute_bytes": memory["compute_bytes"],
             "output_bytes": memory["output_bytes"],
+            "attachment_bytes": 0,
             "memory_bytes": None,
         }
     ]

@@ -81,7 +81,7 @@ def check_pairs(adapter: GGUFFile, pairs: Sequence[LoraPair], base: GGUFFile) ->
     Raises:
         ValueError: another architecture, a weight that the model lacks, or a shape that does not fit it.
     """
-    if adapter.architecture != base.architecture:
+    if len({adapter.architecture, base.architecture}) > 1:
         raise ValueError(
             f"{adapter.location} is an adapter for {adapter.architecture!r}, but the model is {base.architecture!r}: "
             "llama.cpp refuses it"

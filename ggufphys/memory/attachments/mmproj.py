@@ -9,7 +9,6 @@ mtmd_batch_add_chunk.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.clip.hparams import ClipHParams, read_clip
@@ -18,11 +17,10 @@ from ggufphys.clip.tensors import loaded_tensors
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import allocate
+from ggufphys.memory.attachments import BATCH_MAX_TOKENS
 from ggufphys.memory.backends import CPU, backend_of
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import CPU_BUFFER, HOST
-
-BATCH_MAX_TOKENS: Final = 1024  # --mtmd-batch-max-tokens
 
 
 def mmproj_terms(
@@ -106,9 +104,9 @@ def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens
     if most > reserved:
         yield Term(
             quantity="ceiling",
-            name=f"mmproj: larger images ({kind})",
+            name=f"mmproj: larger or more images ({kind})",
             nbytes=most - reserved,
-            formula=f"graph of {n_batch} x {_size(h, h.largest)}: {most:,}, less the {reserved:,} reserved ({basis})",
+            formula=f"graph of {n_batch} x {_size(h, h.largest)}: {most:,}, less the {reserved:,} reserved (estimate)",
             source="tools/mtmd/clip.cpp, clip_image_batch_encode",
             **place,
         )

@@ -1,0 +1,180 @@
+"""llama.cpp's flags for what stands beside a model: adapters, mmproj, a draft model; and `--server` for llama-server.
+
+Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from ggufphys.commands.opening import opened
+from ggufphys.device_flags import layers_to_offload
+from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.flags import count
+from ggufphys.gguf import GGUFFile
+from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
+from ggufphys.memory.attachments.server import server_params
+from ggufphys.memory.predict import MemoryPrediction, predict_memory
+from ggufphys.memory.terms import Term
+from ggufphys.params import CACHE_TYPES, Params
+
+_NAMES: Final = (
+    "lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model", "server",
+    "cache_ram_mib", "n_ctx_checkpoints",
+)  # fmt: skip
+
+
+def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags; `attachments_opened` and `with_server` read what they leave behind."""
+    group = parser.add_argument_group("what stands beside it (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
+    for name, what in (("lora", "a LoRA adapter"), ("control-vector", "a control vector")):
+        group.add_argument(
+            f"--{name}", action=_Files, metavar="FILE,...", help=f"{what}; several: by commas, or the flag again"
+        )
+        group.add_argument(
+            f"--{name}-scaled", action=_ScaledFiles, metavar="FILE:SCALE,...", help="the same with a scale"
+        )
+    group.add_argument("-mm", "--mmproj", metavar="FILE", help="the encoder of images or sound")
+    group.add_argument(
+        "--no-mmproj-offload",
+        dest="mmproj_offload",
+        action="store_false",
+        help="the encoder on the host, not on a device",
+    )
+    group.add_argument(
+        "--image-max-tokens", type=count, metavar="N", help="tokens an image takes at most (default: the file says)"
+    )
+    group.add_argument(
+        "--mtmd-batch-max-tokens", dest="batch_max_tokens", type=count, metavar="N",
+        help="tokens of images that are encoded at once (default 1024)",
+    )  # fmt: skip
+    group.add_argument(
+        "-md", "--model-draft", "--spec-draft-model", dest="draft_model", metavar="FILE",
+        help="a draft model; its context is as long as the model's",
+    )  # fmt: skip
+    for letter in "kv":
+        group.add_argument(
+            f"-ct{letter}d", f"--cache-type-{letter}-draft", f"--spec-draft-type-{letter}",
+            dest=f"draft_type_{letter}", choices=tuple(CACHE_TYPES), metavar="TYPE",
+            help=f"type of the draft's {letter.upper()} cache (default f16)",
+        )  # fmt: skip
+    group.add_argument(
+        "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl", dest="draft_n_gpu_layers",
+        type=layers_to_offload, metavar="N", help="layers of the draft to offload (default all)",
+    )  # fmt: skip
+    group.add_argument(
+        "--spec-draft-n-max", dest="draft_n_max", type=count, metavar="N", help="tokens drafted at once (default 3)"
+    )
+    server = parser.add_argument_group("llama-server", argument_default=argparse.SUPPRESS)
+    server.add_argument(
+        "--server", action="store_true",
+        help="as llama-server runs it: 4 slots with a unified cache unless -np says how many, an output for each, and "
+        "what it may keep of prompts",
+    )  # fmt: skip
+    server.add_argument(
+        "-cram", "--cache-ram", dest="cache_ram_mib", type=int, metavar="MiB",
+        help="the prompt cache's limit (default 8192, -1: none, 0: no cache); implies --server",
+    )  # fmt: skip
+    server.add_argument(
+        "-ctxcp", "--ctx-checkpoints", "--swa-checkpoints", dest="n_ctx_checkpoints", type=count, metavar="N",
+        help="checkpoints a slot may have (default 32); implies --server",
+    )  # fmt: skip
+
+
+def attaches(args: argparse.Namespace) -> bool:
+    """Do the flags attach anything?"""
+    return any(hasattr(args, name) for name in _NAMES)
+
+
+def with_server(args: argparse.Namespace, params: Params) -> Params:
+    """The parameters as llama-server would have them, if it is asked for."""
+    if not _serves(args):
+        return params
+    n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
+    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max"), n_draft=n_draft)
+
+
+@contextmanager
+def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
+    """The attachments that flags name, with their files open while the block runs. Raises what `open_model` does."""
+    with ExitStack() as stack:
+
+        def files(*names: str) -> tuple[Any, ...]:
+            paths = [path for name in names for path in getattr(args, name, ())]
+            return tuple(stack.enter_context(opened(path, use_cache=args.use_cache)) for path in paths)
+
+        draft = None
+        if hasattr(args, "draft_model"):
+            gguf = stack.enter_context(opened(args.draft_model, use_cache=args.use_cache))
+            draft = Draft(gguf=gguf, **_given(args, "draft_", "type_k", "type_v", "n_gpu_layers", "n_max"))
+        mmproj = (args.mmproj,) if hasattr(args, "mmproj") else ()
+        yield Attachments(
+            loras=files("lora", "lora_scaled"),
+            control_vectors=files("control_vector", "control_vector_scaled"),
+            mmproj=next((stack.enter_context(opened(path, use_cache=args.use_cache)) for path in mmproj), None),
+            draft=draft,
+            server=Server(**_given(args, "", "cache_ram_mib", "n_ctx_checkpoints")) if _serves(args) else None,
+            **_given(args, "", "mmproj_offload", "image_max_tokens", "batch_max_tokens"),
+        )
+
+
+def predict_here(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction:
+    """The model's prediction, with all that flags attach to it. Raises what `predict_attached` does."""
+    if not attaches(args):
+        return predict_memory(gguf, params)
+    from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that a model by itself does not need
+
+    with attachments_opened(args) as attachments:
+        return predict_attached(gguf, params, attachments)
+
+
+def alone(args: argparse.Namespace, gguf: GGUFFile, why: str) -> tuple[tuple[Term, ...], tuple[str, ...]]:
+    """What a file that is no model takes beside one, as far as that follows from it, and notes: `why` it is none."""
+    from ggufphys.memory.attachments.lora import lora_terms
+    from ggufphys.memory.attachments.mmproj import mmproj_terms
+
+    try:
+        if gguf.kind == "adapter":
+            with_model = f"as on the CPU; with its model: ggufphys inspect MODEL --lora {gguf.location}"
+            return lora_terms(gguf), (why, with_model)
+        if gguf.kind == "mmproj":
+            return mmproj_terms(gguf, **_given(args, "", "image_max_tokens", "batch_max_tokens")), (why,)
+    except (GGUFError, UnsupportedError) as error:  # the file is described all the same
+        return (), (why, str(error))
+    return (), (why,)
+
+
+def _serves(args: argparse.Namespace) -> bool:
+    return any(hasattr(args, name) for name in ("server", "cache_ram_mib", "n_ctx_checkpoints"))
+
+
+def _given(args: argparse.Namespace, prefix: str, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, prefix + name) for name in names if hasattr(args, prefix + name)}
+
+
+class _Files(argparse.Action):
+    """Paths, separated by commas, behind those of earlier flags."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        paths = [path for path in str(values).split(",") if path]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), *paths])
+
+
+class _ScaledFiles(argparse.Action):
+    """Paths with a scale each, which costs nothing and is only checked."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        paths = []
+        for pair in filter(None, str(values).split(",")):
+            path, _, scale = pair.rpartition(":")
+            try:
+                float(scale)
+            except ValueError:
+                raise argparse.ArgumentError(self, f"{pair!r} has no scale (expected FILE:SCALE)") from None
+            paths.append(path)
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), *paths])

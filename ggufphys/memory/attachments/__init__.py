@@ -1,0 +1,53 @@
+"""What stands beside a model when it runs, and what does it cost: adapters, mmproj, a draft model, llama-server."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.params import CACHE_TYPES
+
+DRAFT_N_MAX: Final = 3  # --spec-draft-n-max: tokens drafted at once
+BATCH_MAX_TOKENS: Final = 1024  # --mtmd-batch-max-tokens: tokens of images encoded at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A draft model for speculative decoding, with a context as long as the model's own."""
+
+    gguf: GGUFFile
+    type_k: str = "f16"
+    type_v: str = "f16"
+    n_gpu_layers: int = -1
+    n_max: int = DRAFT_N_MAX
+
+    def __post_init__(self) -> None:
+        for name in ("type_k", "type_v"):
+            if getattr(self, name) not in CACHE_TYPES:
+                raise ValueError(f"draft {name} is {getattr(self, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
+        if self.n_max < 0:
+            raise ValueError(f"draft n_max is {self.n_max}, expected 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """llama-server's own memory: how much it may keep of earlier prompts (-1: no limit, 0: nothing)."""
+
+    cache_ram_mib: int = 8192
+    n_ctx_checkpoints: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What is loaded beside a model; files are open."""
+
+    loras: tuple[GGUFFile, ...] = ()
+    control_vectors: tuple[GGUFFile, ...] = ()
+    mmproj: GGUFFile | None = None
+    mmproj_offload: bool = True
+    image_max_tokens: int = 0
+    batch_max_tokens: int = BATCH_MAX_TOKENS
+    draft: Draft | None = None
+    server: Server | None = None
+
+
+__all__ = ["BATCH_MAX_TOKENS", "DRAFT_N_MAX", "Attachments", "Draft", "Server"]

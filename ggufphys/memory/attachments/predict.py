@@ -1,0 +1,160 @@
+"""What will a model cost with all that stands beside it? The model's own prediction, and terms for the rest.
+
+Attachments' buffers are terms of attachment_bytes, in the totals; ceilings are in none.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ggufphys.arch import rule_for
+from ggufphys.gguf import GGUFFile
+from ggufphys.graph.layout import Layouts
+from ggufphys.hparams import read_hparams
+from ggufphys.memory.attachments import Attachments, Draft
+from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
+from ggufphys.memory.attachments.lora import adapters_of, lora_terms
+from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
+from ggufphys.memory.attachments.server import server_terms
+from ggufphys.memory.attachments.state import CELL_EXT, state_bytes
+from ggufphys.memory.compute import compute_terms
+from ggufphys.memory.compute_devices import device_compute_terms
+from ggufphys.memory.predict import MemoryPrediction, PlacedWeights, Predictor
+from ggufphys.memory.process import UNICODE_TABLE_BYTES, VOCABULARY
+from ggufphys.memory.terms import Basis, Quantity, Term
+from ggufphys.params import HOST, ContextParams, Params
+
+_OF_A_DRAFT: Final[frozenset[Quantity]] = frozenset({"model", "context", "compute", "output"})
+_ONCE: Final = frozenset({"interpreter and library", "llama.cpp's code and bookkeeping"})  # however many models
+
+
+def predict_attached(
+    gguf: GGUFFile, params: Params, attachments: Attachments, *, base_bytes: int | None = None
+) -> MemoryPrediction:
+    """Predict a model with its attachments; see `predict_memory` for the arguments and errors they share.
+
+    Raises:
+        UnsupportedError, GGUFError: an attached file is something else, or lacks something.
+        ValueError: llama.cpp would refuse an attachment for this model.
+    """
+    predictor = Predictor(gguf)
+    base = predictor.predict(params, base_bytes=base_bytes)
+    placed = predictor.placed_weights(params)
+    terms = list(base.terms)
+    bases: list[Basis] = [base.basis["model"]]
+    if attachments.loras:
+        terms = _with_adapters(predictor, params, base, placed, attachments.loras)
+        terms += (t for lora in attachments.loras for t in lora_terms(lora, gguf, placed.buffers))
+    for vector in attachments.control_vectors:
+        check_control_vector(vector, predictor.h)
+    if attachments.control_vectors:  # their sum is kept, however many
+        terms += control_vector_terms(predictor.h, placed.placement)
+    if attachments.mmproj is not None:
+        device = params.devices[0].name if params.devices and attachments.mmproj_offload else HOST
+        terms += mmproj_terms(
+            attachments.mmproj,
+            device=device,
+            image_max_tokens=attachments.image_max_tokens,
+            batch_max_tokens=attachments.batch_max_tokens,
+        )
+        bases.append(mmproj_basis(attachments.mmproj) if device == HOST else "estimate")
+    draft_state = 0
+    if attachments.draft is not None:
+        draft = predict_draft(attachments.draft, params, base.context)
+        terms += _draft_terms(draft)
+        bases += [draft.basis[quantity] for quantity in ("model", "context", "compute")]
+        draft_state = _draft_state_bytes(attachments.draft.gguf, draft.context)
+    if attachments.server is not None:
+        terms += server_terms(
+            attachments.server,
+            predictor.h,
+            predictor.rule.layers(predictor.h),
+            base.context,
+            cell_ext_bytes=_cell_ext_bytes(gguf),
+            draft_state_bytes=draft_state,
+        )
+    resident = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
+    terms += [replace(term, quantity="process") for term in resident]
+    basis: Basis = "exact" if set(bases) == {"exact"} else "estimate"
+    return replace(
+        base,
+        terms=tuple(terms),
+        basis={**base.basis, "attachment": basis},
+        notes=(*base.notes, *_notes(attachments)),
+    )
+
+
+def predict_draft(draft: Draft, params: Params, context: ContextParams) -> MemoryPrediction:
+    """The draft model's own prediction: a context as long as the model's, one output a sequence, devices alike.
+
+    Source: llama.cpp 0c1e570 common/speculative.cpp, common_base_params_to_speculative, common_speculative_init_result.
+    """
+    own = replace(
+        params,
+        n_ctx=context.n_ctx,
+        type_k=draft.type_k,
+        type_v=draft.type_v,
+        n_gpu_layers=draft.n_gpu_layers,
+        n_outputs_max=params.n_seq_max,
+        override_tensor=(),
+        n_cpu_moe=0,
+    )
+    return Predictor(draft.gguf).predict(own)
+
+
+def _with_adapters(
+    predictor: Predictor, params: Params, base: MemoryPrediction, placed: PlacedWeights, loras: Sequence[GGUFFile]
+) -> list[Term]:
+    """The model's terms, with the compute buffer as large as the graph with adapters wants, if that is more.
+
+    A buffer is reserved without adapters first, and never shrinks.
+    """
+    layouts = Layouts(predictor.gguf, predictor.h, predictor.rule, adapters_of(loras))
+    if any(buffer.device != HOST for buffer in placed.buffers):
+        adapted = device_compute_terms(layouts, params, base.context, placed.placement, placed.buffers)
+    else:
+        adapted = compute_terms(layouts, base.context)
+    grown = {term.device: term for term in adapted}
+    terms: list[Term] = []
+    for term in base.terms:
+        larger = grown.get(term.device) if term.quantity == "compute" else None
+        if larger is None or larger.nbytes <= term.nbytes:
+            terms.append(term)
+            continue
+        terms.append(replace(larger, name=f"{larger.name}, with adapters"))
+        if term.device == HOST:
+            more = larger.nbytes - term.nbytes
+            why = f"{larger.nbytes:,} with adapters less {term.nbytes:,} without"
+            terms.append(replace(larger, quantity="process", name="compute buffer, adapters", nbytes=more, formula=why))
+    return terms
+
+
+def _draft_terms(draft: MemoryPrediction) -> Iterator[Term]:
+    for term in draft.terms:
+        if term.quantity in _OF_A_DRAFT:
+            yield replace(term, quantity="attachment", name=f"draft: {term.name}")
+        elif term.name not in _ONCE:
+            own = term.nbytes - (UNICODE_TABLE_BYTES if term.name == VOCABULARY else 0)
+            yield replace(term, name=f"draft: {term.name}", nbytes=own)
+
+
+def _is_drafts(term: Term) -> bool:
+    """Is it the draft's, which has terms of the process of its own?"""
+    return term.name.startswith("draft: ")
+
+
+def _draft_state_bytes(gguf: GGUFFile, context: ContextParams) -> int:
+    h = read_hparams(gguf)
+    layers = rule_for(h.arch).layers(h)
+    return state_bytes(layers, context, context.n_ctx_seq, cell_ext_bytes=_cell_ext_bytes(gguf))
+
+
+def _cell_ext_bytes(gguf: GGUFFile) -> int:
+    """What a cell keeps more where positions have two dimensions (M-RoPE)."""
+    sections = gguf.get_array(f"{gguf.architecture}.rope.dimension_sections") or ()
+    return CELL_EXT if any(sections) else 0
+
+
+def _notes(attachments: Attachments) -> Iterator[str]:
+    if attachments.server is not None and attachments.server.cache_ram_mib < 0:
+        yield "--cache-ram -1: the prompt cache has no limit in bytes, so there is no ceiling for it"

@@ -172,12 +172,18 @@ def _states(api: Any, model: str, params: dict[str, Any], n_tokens: Sequence[int
         while done < n:  # one token at a time: the batch decides nothing about the state
             assert api.llama_decode(context, api.llama_batch_get_one((ctypes.c_int32 * 1)(1), 1)) == 0
             done += 1
-        size = {name: api.llama_state_seq_get_size_ext(context, 0, flag) for name, flag in (("whole", 0), ("partial", 1))}
+        size = {
+            name: api.llama_state_seq_get_size_ext(context, 0, flag) for name, flag in (("whole", 0), ("partial", 1))
+        }
         sizes.append(size)
     return {"states": sizes}
 
 
-_QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"adapters": _adapters, "mmproj": _mmproj, "states": _states}
+_QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
+    "adapters": _adapters,
+    "mmproj": _mmproj,
+    "states": _states,
+}
 
 
 def main(question: str, arguments: dict[str, Any]) -> None:

@@ -48,11 +48,12 @@ def read_clip(gguf: GGUFFile, *, image_max_tokens: int = 0) -> tuple[ClipHParams
     """The encoders that llama.cpp loads from the file; `image_max_tokens` as its flag of that name (0: the file's).
 
     Raises:
-        UnsupportedError: no mmproj file, or a projector that the pinned llama.cpp does not know.
+        ValueError: the file is no mmproj file.
+        UnsupportedError: a projector that the pinned llama.cpp does not know.
         GGUFError: a key is missing or out of range.
     """
     if gguf.kind != "mmproj":
-        raise UnsupportedError(f"{gguf.location}: a GGUF of kind {gguf.kind!r}, expected an mmproj file")
+        raise ValueError(f"{gguf.location}: a GGUF of kind {gguf.kind!r}, expected an mmproj file")
     encoders = tuple(_encoders(gguf, image_max_tokens))
     if not encoders:
         raise GGUFError(f"{gguf.location}: none of {', '.join(_HAS.values())} is set: llama.cpp finds no encoder")

@@ -140,7 +140,7 @@ def alone(args: argparse.Namespace, gguf: GGUFFile, why: str) -> tuple[tuple[Ter
             return lora_terms(gguf), (why, with_model)
         if gguf.kind == "mmproj":
             return mmproj_terms(gguf, **_given(args, "", "image_max_tokens", "batch_max_tokens")), (why,)
-    except (GGUFError, UnsupportedError) as error:  # the file is described all the same
+    except (GGUFError, UnsupportedError, ValueError) as error:  # the file is described all the same
         return (), (why, str(error))
     return (), (why,)
 

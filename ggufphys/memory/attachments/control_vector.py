@@ -10,7 +10,7 @@ common_control_vector_load.
 from collections import Counter
 from typing import Final
 
-from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.hparams import HParams
 from ggufphys.memory.backends import CPU, backend_of
@@ -26,13 +26,12 @@ def check_control_vector(vector: GGUFFile, h: HParams) -> None:
     """Refuse a file that llama.cpp refuses for this model.
 
     Raises:
-        UnsupportedError: the file is no control vector.
         GGUFError: a direction has another type, shape or number than llama.cpp reads.
-        ValueError: its directions are not as wide as the model.
+        ValueError: the file is no control vector, or its directions are not as wide as the model.
     """
     directions = [t for t in vector.tensors if t.name.startswith(_PREFIX)]
     if not directions:
-        raise UnsupportedError(f"{vector.location}: a GGUF of kind {vector.kind!r}, expected a control vector")
+        raise ValueError(f"{vector.location}: a GGUF of kind {vector.kind!r}, expected a control vector")
     for tensor in directions:
         number = tensor.name.removeprefix(_PREFIX)
         if not number.isdigit() or number == "0":

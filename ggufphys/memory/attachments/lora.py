@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import Term
@@ -41,14 +41,14 @@ def lora_pairs(adapter: GGUFFile) -> tuple[LoraPair, ...]:
     """The pairs of an adapter file, by name.
 
     Raises:
-        UnsupportedError: the file is no LoRA adapter.
+        ValueError: the file is no LoRA adapter.
         GGUFError: a tensor belongs to no pair, or half of a pair is missing.
     """
     kind = adapter.get_str("adapter.type", "")
     if adapter.kind != "adapter" or adapter.get_str("general.type", "") != "adapter":
-        raise UnsupportedError(f"{adapter.location}: a GGUF of kind {adapter.kind!r}, expected a LoRA adapter")
+        raise ValueError(f"{adapter.location}: a GGUF of kind {adapter.kind!r}, expected a LoRA adapter")
     if kind != "lora":
-        raise UnsupportedError(f"{adapter.location}: adapter.type is {kind!r}, llama.cpp loads 'lora' alone")
+        raise ValueError(f"{adapter.location}: adapter.type is {kind!r}, llama.cpp loads 'lora' alone")
     halves: dict[str, dict[str, TensorInfo]] = {}
     for tensor in adapter.tensors:
         stem, _, half = tensor.name.rpartition(".lora_")
@@ -111,8 +111,7 @@ def lora_terms(
     `weights` says in which buffers the model's weights lie (`place_weights`); without a model all is on the CPU.
 
     Raises:
-        UnsupportedError, GGUFError: see `lora_pairs`, and a type whose size is not known.
-        ValueError: see `check_pairs`.
+        GGUFError, ValueError: see `lora_pairs` and `check_pairs`, and a type whose size is not known.
     """
     pairs = lora_pairs(adapter)
     if base is not None:

@@ -39,7 +39,7 @@ def mmproj_terms(
         batch_max_tokens: as --mtmd-batch-max-tokens: images are encoded together up to that many tokens.
 
     Raises:
-        UnsupportedError, GGUFError: see `read_clip`; a tensor that the encoder needs is missing.
+        ValueError, UnsupportedError, GGUFError: see `read_clip`; a tensor that the encoder needs is missing.
     """
     return tuple(
         term

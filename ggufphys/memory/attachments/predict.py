@@ -34,8 +34,8 @@ def predict_attached(
     """Predict a model with its attachments; see `predict_memory` for the arguments and errors they share.
 
     Raises:
-        UnsupportedError, GGUFError: an attached file is something else, or lacks something.
-        ValueError: llama.cpp would refuse an attachment for this model.
+        ValueError: an attached file is something else, or llama.cpp would refuse it for this model.
+        UnsupportedError, GGUFError: an attached file is of an unknown architecture or projector, or lacks something.
     """
     predictor = Predictor(gguf)
     base = predictor.predict(params, base_bytes=base_bytes)

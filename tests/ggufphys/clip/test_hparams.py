@@ -89,7 +89,7 @@ def test_two_encoders_in_one_file(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     """What llama.cpp refuses is refused with the key, the projector or the tensor at fault."""
     shape = ClipShape(projector="mlp")
-    with pytest.raises(UnsupportedError, match="of kind 'model', expected an mmproj file"):
+    with pytest.raises(ValueError, match="of kind 'model', expected an mmproj file"):
         read(tiny_llama(tmp_path / "llama.gguf"))
     with pytest.raises(UnsupportedError, match="projector type 'hologram'"):
         read(write_clip(tmp_path / "a.gguf", replace(shape, keys={"projector_type": "hologram"})))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufphys import GGUFError, Params, UnsupportedError, open_gguf
+from ggufphys import GGUFError, Params, open_gguf
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.hparams import read_hparams
@@ -66,7 +66,7 @@ def test_refusals(tmp_path: Path) -> None:
     """Files that are none, or of another width, are refused with what was found."""
     with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf:
         h = read_hparams(gguf)
-        with pytest.raises(UnsupportedError, match="expected a control vector"):
+        with pytest.raises(ValueError, match="expected a control vector"):
             check_control_vector(gguf, h)
     with open_gguf(write_control_vector(tmp_path / "good.gguf", 256, 2)) as vector:
         check_control_vector(vector, h)

@@ -1,0 +1,166 @@
+"""A model with all that stands beside it: terms add up, and totals hold what is reserved and nothing else."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.clip.files import write_clip
+from bench.clip.shape import ClipShape
+from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
+from ggufphys.arch import rule_for
+from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.hparams import read_hparams
+from ggufphys.memory.attachments import Attachments, Draft, Server
+from ggufphys.memory.attachments.predict import predict_attached, predict_draft
+from ggufphys.memory.attachments.server import server_params
+from ggufphys.memory.attachments.state import state_bytes
+from ggufphys.memory.terms import total
+from ggufphys.params import Device, resolve
+from tests import attachment_oracle, oracle
+from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
+from tests.ggufphys.memory.attachments.test_state import tiny_gemma3
+from tests.ggufphys.models import llama_tensors, tiny_llama
+
+BASE = Params(n_ctx=1000, n_seq_max=3)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> GGUFFile:
+    """A tiny llama."""
+    return open_gguf(tiny_llama(tmp_path / "model.gguf"))
+
+
+def test_all_at_once(tmp_path: Path, model: GGUFFile) -> None:
+    """The model's own figures stay; the rest is added to total and process, ceilings to neither."""
+    attachments = Attachments(
+        loras=(open_gguf(write_lora(tmp_path / "lora.gguf", llama_tensors(), rank=128)),),
+        control_vectors=(open_gguf(write_control_vector(tmp_path / "vector.gguf", 256, 2)),),
+        mmproj=open_gguf(write_clip(tmp_path / "mmproj.gguf", ClipShape(projector="pixtral"))),
+        draft=Draft(gguf=open_gguf(tiny_llama(tmp_path / "draft.gguf", attention__head_count_kv=2))),
+        server=Server(),
+    )
+    plain = predict_memory(model, BASE)
+    attached = predict_attached(model, BASE, attachments)
+
+    for quantity in ("model_bytes", "context_bytes", "output_bytes"):
+        assert getattr(attached, quantity) == getattr(plain, quantity)
+    assert attached.compute_bytes > plain.compute_bytes  # the adapter's nodes
+    starts = [t.name.split(":")[0].split(" ")[0] for t in attached.terms if t.quantity == "attachment"]
+    assert starts == ["LoRA", "control", "mmproj", "mmproj", *["draft"] * 4]
+    assert attached.attachment_bytes == total(attached.terms, "attachment") > 0
+    own = attached.model_bytes + attached.context_bytes + attached.compute_bytes + attached.output_bytes
+    assert attached.total_bytes == own + attached.attachment_bytes
+    assert sum(device.total_bytes for device in attached.devices) == attached.total_bytes
+    assert attached.process_bytes > plain.process_bytes + attached.attachment_bytes // 2
+    assert {t.name.split(":")[0] for t in attached.ceilings} == {"mmproj", "server"}
+    assert attached.basis["attachment"] == "exact"
+
+
+def test_compute_buffer_with_an_adapter(tmp_path: Path, model: GGUFFile) -> None:
+    """What inspect says of a model with an adapter is what llama.cpp has once it ran with it."""
+    path = write_lora(tmp_path / "lora.gguf", llama_tensors(), rank=96)
+    truth = attachment_oracle.adapters(model.path, BASE, [path])
+    attached = predict_attached(model, BASE, Attachments(loras=(open_gguf(path),)))
+    assert attached.compute_bytes == truth["compute"]
+    assert attached.attachment_bytes == sum(truth["buffers"].values())
+
+
+@pytest.mark.parametrize("params", [BASE, Params(n_ctx=600, n_seq_max=2, kv_unified=True), Params(n_ctx=512)])
+def test_a_draft_model_is_a_model(tmp_path: Path, model: GGUFFile, params: Params) -> None:
+    """A draft's figures are llama.cpp's for a context as long as the model's, with one output a sequence."""
+    path = tiny_llama(tmp_path / "draft.gguf", attention__head_count_kv=2)
+    params = replace(params, use_extra_bufts=False, use_mmap=False)
+    target = predict_memory(model, params)
+    with open_gguf(path) as gguf:
+        draft = predict_draft(Draft(gguf=gguf, type_k="q8_0", type_v="q8_0"), params, target.context)
+    assert draft.context.n_ctx == target.context.n_ctx
+    asked = replace(
+        params, n_ctx=target.context.n_ctx, n_outputs_max=params.n_seq_max, type_k="q8_0", type_v="q8_0"
+    )  # fmt: skip
+    (truth,) = oracle.ask(path, [asked])
+    assert {q: truth[q] for q in ("model", "context", "compute")} == {
+        "model": draft.model_bytes,
+        "context": draft.context_bytes,
+        "compute": draft.compute_bytes,
+    }
+
+
+def test_a_draft_shares_the_process(tmp_path: Path, model: GGUFFile) -> None:
+    """A second model in one process brings no second interpreter and no second Unicode table."""
+    draft = Draft(gguf=open_gguf(tiny_llama(tmp_path / "draft.gguf")))
+    names = [
+        t.name for t in predict_attached(model, BASE, Attachments(draft=draft)).terms if t.quantity == "process"
+    ]  # fmt: skip
+    assert names.count("interpreter and library") == 1
+    assert "draft: interpreter and library" not in names
+    assert "draft: KV cache" in names
+
+
+def test_devices(tmp_path: Path, model: GGUFFile) -> None:
+    """An encoder lies on the first device, or on the host if it is told to; the draft follows its own flags."""
+    devices = (Device(name="CUDA0", memory_bytes=1 << 30), Device(name="CUDA1", memory_bytes=1 << 30))
+    params = replace(BASE, devices=devices)
+    mmproj = open_gguf(write_clip(tmp_path / "mmproj.gguf", ClipShape(projector="mlp")))
+    draft = Draft(gguf=open_gguf(tiny_llama(tmp_path / "draft.gguf")), n_gpu_layers=0)
+
+    def places(attachments: Attachments) -> set[tuple[str, str]]:
+        terms = predict_attached(model, params, attachments).terms
+        return {(t.name.split(":")[0], t.device) for t in terms if t.quantity == "attachment" and t.nbytes}
+
+    assert places(Attachments(mmproj=mmproj)) == {("mmproj", "CUDA0")}
+    assert places(Attachments(mmproj=mmproj, mmproj_offload=False)) == {("mmproj", "Host")}
+    assert ("draft", "Host") in places(Attachments(draft=draft))
+    assert predict_attached(model, params, Attachments(mmproj=mmproj)).basis["attachment"] == "estimate"
+
+
+def test_server_parameters() -> None:
+    """llama-server has four slots in one cache unless it is told how many, and as many outputs as it can verify."""
+    made = server_params(Params(), n_parallel_given=False)
+    assert (made.n_seq_max, made.kv_unified, made.n_outputs_max) == (4, True, 4)
+    made = server_params(Params(n_seq_max=2), n_parallel_given=True, n_draft=3)
+    assert (made.n_seq_max, made.kv_unified, made.n_outputs_max) == (2, False, 8)
+    assert server_params(Params(n_batch=16), n_parallel_given=False, n_draft=15).n_outputs_max == 16
+    assert server_params(Params(n_outputs_max=9), n_parallel_given=False).n_outputs_max == 9
+
+
+def test_server_ceilings(tmp_path: Path) -> None:
+    """The prompt cache's limit, a checkpoint for each slot as llama.cpp would save it, samplers, rows of logits."""
+    path = tiny_gemma3(tmp_path / "gemma.gguf")
+    params = server_params(Params(n_ctx=512), n_parallel_given=False, n_draft=1)
+    with open_gguf(path) as gguf:
+        prediction = predict_attached(gguf, params, Attachments(server=Server(cache_ram_mib=7, n_ctx_checkpoints=5)))
+        layers = rule_for(gguf.architecture).layers(read_hparams(gguf))
+    sizes = {t.name.removeprefix("server: "): t.nbytes for t in prediction.ceilings}
+    (full,) = attachment_oracle.states(path, params, [prediction.context.n_ctx_seq - 1])
+    assert sizes == {
+        "prompt cache": 7 << 20,
+        "context checkpoints": 4 * 5 * full["partial"],
+        "samplers": 4 * 512 * 12,
+        "more rows of logits": 4 * 512 * 4,
+    }
+    assert full["partial"] == state_bytes(layers, prediction.context, 1 << 20, partial=True)
+
+
+def test_a_server_without_a_cache(model: GGUFFile) -> None:
+    """Nothing is said of what is turned off; a cache without a limit is a note, not a number."""
+    params = server_params(Params(n_ctx=512), n_parallel_given=False)
+    off = predict_attached(model, params, Attachments(server=Server(cache_ram_mib=0)))
+    assert [t.name for t in off.ceilings] == ["server: samplers"]  # a llama needs no checkpoints
+    unlimited = predict_attached(model, params, Attachments(server=Server(cache_ram_mib=-1)))
+    assert [t.name for t in unlimited.ceilings] == ["server: samplers"]
+    assert any("no limit in bytes" in note for note in unlimited.notes)
+
+
+def test_refusals(tmp_path: Path, model: GGUFFile) -> None:
+    """Attachments that are something else, or another model's, are refused by name."""
+    with pytest.raises(ValueError, match="expected a LoRA adapter"):
+        predict_attached(model, BASE, Attachments(loras=(model,)))
+    with pytest.raises(ValueError, match="expected an mmproj file"):
+        predict_attached(model, BASE, Attachments(mmproj=model))
+    mmproj = open_gguf(write_clip(tmp_path / "mmproj.gguf", ClipShape(projector="mlp")))
+    with pytest.raises(UnsupportedError, match="not a model that can be run by itself"):
+        predict_attached(model, BASE, Attachments(draft=Draft(gguf=mmproj)))
+    with pytest.raises(ValueError, match="draft type_k is 'q3_k'"):
+        Draft(gguf=model, type_k="q3_k")
+    assert GGMLType.F16 is resolve(BASE, n_ctx_train=2048).type_k

@@ -1,19 +1,23 @@
 """What are the model's hyperparameters? The one place where keys are read and llama.cpp's defaults resolved.
 
 Names are llama.cpp's. What only one architecture's rule interprets (a window's period, say) stays as the file has it,
-None when absent; the rule in `arch/` gives it its meaning.
+None when absent; the rule in `arch/` gives it its meaning. What an architecture's loader changes after reading, its row
+does in `adjust`: layers that it adds, say.
 
-Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams.
+Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; src/models/, load_arch_hparams.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.arch.table import RULES
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFArray, GGUFFile
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
+
+Numbers = int | tuple[int, ...]  # a key that holds one number, or one for each layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +40,49 @@ class HParams:
     n_expert: int
     n_expert_used: int
     causal_attn: bool
+
+    # windows
     n_swa: int | None  # attention.sliding_window
     swa_pattern: int | tuple[bool, ...] | None  # attention.sliding_window_pattern: a period, or a flag for each layer
+    n_kv_shared_layers: int  # attention.shared_kv_layers
+
+    # compressed attention; the sizes of heads before compression only say that it is used
+    n_lora_kv: int
+    n_embd_head_k_mla: int
+    n_embd_head_v_mla: int
+    n_layer_dense_lead: int
+    indexer_head_size: int
+    indexer_top_k: int
+    indexer_kpool: int
+    indexer_types: Numbers | None  # which layers have an indexer of their own
+    compress_ratios: Numbers | None
+    hc_mult: int  # hyper_connection.count
+
+    # recurrent layers
+    recurrent_layers: Numbers | None
+    full_attention_interval: int | None
+    ssm_d_conv: int
+    ssm_d_inner: int
+    ssm_d_state: int
+    ssm_n_group: int
+    wkv_head_size: int
+    token_shift_count: int
+    n_shortconv_l_cache: int
+    n_embd_head_kda: int
+    ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
+    ple_ngram_size: int
+    ple_heads_per_ngram: int
+    ple_conv_kernel: int
 
     @property
     def n_layer(self) -> int:
         """Layers of the trunk: without the next-token-prediction ones."""
         return self.n_layer_all - self.n_layer_nextn
+
+    @property
+    def is_mla(self) -> bool:
+        """Do keys and values share one compressed row? Asked only of architectures whose loader reads these keys."""
+        return self.n_embd_head_k_mla > 0 and self.n_embd_head_v_mla > 0
 
 
 def read_hparams(gguf: GGUFFile) -> HParams:
@@ -67,7 +107,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
     head_size = n_embd // n_head[0] if n_head[0] else 0
     n_embd_head_k = keys.integer("attention.key_length", head_size) if head_size else 0
     n_embd_head_v = keys.integer("attention.value_length", head_size) if head_size else 0
-    return HParams(
+    h = HParams(
         arch=arch,
         n_ctx_train=keys.integer("context_length"),
         n_vocab=_n_vocab(gguf, keys),
@@ -85,8 +125,35 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_expert_used=max(keys.per_layer("expert_used_count", n_layer_all, 0)),
         causal_attn=gguf.get_bool(f"{arch}.attention.causal", True),
         n_swa=keys.optional("attention.sliding_window"),
-        swa_pattern=_swa_pattern(gguf, keys, n_layer_all),
+        swa_pattern=_swa_pattern(keys, n_layer_all),
+        n_kv_shared_layers=keys.integer("attention.shared_kv_layers", 0),
+        n_lora_kv=keys.integer("attention.kv_lora_rank", 0),
+        n_embd_head_k_mla=keys.integer("attention.key_length_mla", 0),
+        n_embd_head_v_mla=keys.integer("attention.value_length_mla", 0),
+        n_layer_dense_lead=keys.integer("leading_dense_block_count", 0),
+        indexer_head_size=keys.integer("attention.indexer.key_length", 0),
+        indexer_top_k=keys.integer("attention.indexer.top_k", 0),
+        indexer_kpool=keys.integer("attention.indexer.kpool", 0),
+        indexer_types=keys.numbers("attention.indexer.types"),
+        compress_ratios=keys.numbers("attention.compress_ratios"),
+        hc_mult=keys.integer("hyper_connection.count", 0),
+        recurrent_layers=keys.numbers("attention.recurrent_layers"),
+        full_attention_interval=keys.optional("full_attention_interval"),
+        ssm_d_conv=keys.integer("ssm.conv_kernel", 0),
+        ssm_d_inner=keys.integer("ssm.inner_size", 0),
+        ssm_d_state=keys.integer("ssm.state_size", 0),
+        ssm_n_group=keys.integer("ssm.group_count", 0),
+        wkv_head_size=keys.integer("wkv.head_size", 0),
+        token_shift_count=keys.integer("token_shift_count", 2),
+        n_shortconv_l_cache=keys.integer("shortconv.l_cache", 0),
+        n_embd_head_kda=keys.integer("kda.head_dim", 0),
+        ple_layers=_as_tuple(keys.numbers("ple.layers")),
+        ple_ngram_size=keys.integer("ple.ngram_size", 0),
+        ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),
+        ple_conv_kernel=keys.integer("ple.conv_kernel", 0),
     )
+    rule = RULES.get(arch)
+    return h if rule is None else rule.adjust(h, gguf)
 
 
 def _n_vocab(gguf: GGUFFile, keys: "_Keys") -> int:
@@ -101,13 +168,16 @@ def _n_vocab(gguf: GGUFFile, keys: "_Keys") -> int:
     return keys.integer("vocab_size", embedding.ne[-1] if embedding is not None and embedding.ne else 0)
 
 
-def _swa_pattern(gguf: GGUFFile, keys: "_Keys", n_layer_all: int) -> int | tuple[bool, ...] | None:
-    name = "attention.sliding_window_pattern"
-    value = gguf.metadata.get(keys.full(name))
-    if not isinstance(value, GGUFArray):
-        return keys.optional(name)
+def _swa_pattern(keys: "_Keys", n_layer_all: int) -> int | tuple[bool, ...] | None:
+    value = keys.numbers("attention.sliding_window_pattern")
+    if not isinstance(value, tuple):
+        return value
     flags = tuple(bool(flag) for flag in value)
     return flags + (False,) * (n_layer_all - len(flags))
+
+
+def _as_tuple(value: Numbers | None) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 class _Keys:
@@ -134,18 +204,26 @@ class _Keys:
             raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is missing, which llama.cpp requires")
         return default
 
-    def per_layer(self, name: str, n_layer_all: int, default: int | Sequence[int]) -> tuple[int, ...]:
-        """A key that holds one number for all layers, or an array with one for each."""
-        key = self.full(name)
-        value = self.gguf.metadata.get(key)
-        if value is None:
-            return (default,) * n_layer_all if isinstance(default, int) else tuple(default)
+    def numbers(self, name: str) -> Numbers | None:
+        """A key that holds one number or an array of any length; flags count as numbers."""
+        value = self.gguf.metadata.get(self.full(name))
         if not isinstance(value, GGUFArray):
-            return (self.gguf.get_int(key, 0),) * n_layer_all
-        if len(value) != n_layer_all:
-            raise GGUFError(f"{self.gguf.path}: key {key!r} has {len(value)} entries, expected {n_layer_all}")
+            return self.optional(name)
         numbers = tuple(value)
         if not all(isinstance(n, int) for n in numbers):
             found = value.element_type.name
-            raise GGUFError(f"{self.gguf.path}: key {key!r} is an array of {found}, expected integers")
+            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is an array of {found}, expected integers")
         return tuple(int(n) for n in numbers)
+
+    def per_layer(self, name: str, n_layer_all: int, default: int | Sequence[int]) -> tuple[int, ...]:
+        """A key that holds one number for all layers, or an array with one for each."""
+        numbers = self.numbers(name)
+        if numbers is None:
+            return (default,) * n_layer_all if isinstance(default, int) else tuple(default)
+        if isinstance(numbers, int):
+            return (numbers,) * n_layer_all
+        if len(numbers) != n_layer_all:
+            raise GGUFError(
+                f"{self.gguf.path}: key {self.full(name)!r} has {len(numbers)} entries, expected {n_layer_all}"
+            )
+        return numbers

@@ -14,6 +14,7 @@ from ggufphys.gguf.ggml_types import GGMLType
 
 FlashAttn = Literal["auto", "on", "off"]
 SplitMode = Literal["none", "layer", "row", "tensor"]
+ContextType = Literal["default", "mtp"]
 
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
@@ -74,6 +75,9 @@ class Params:
     layer down; any negative number means all. `override_tensor` holds pairs of a pattern, searched in tensors' names,
     and a buffer: "CPU" or a device's name; the first match decides, before `n_cpu_moe`, the number of layers whose
     experts stay on the CPU.
+
+    Speculative decoding: `n_rs_seq` drafted tokens can be taken back from recurrent states; `load_mtp` loads the layers
+    that predict tokens further ahead, and a context of `ctx_type` "mtp" runs them.
     """
 
     n_ctx: int = 0
@@ -98,6 +102,9 @@ class Params:
     override_tensor: tuple[tuple[str, str], ...] = ()
     n_cpu_moe: int = 0
     no_host: bool = False  # no pinned host buffers (CUDA_Host), so that repacked weights are considered again
+    n_rs_seq: int = 0
+    load_mtp: bool = False
+    ctx_type: ContextType = "default"
 
     def __post_init__(self) -> None:
         for name in ("devices", "tensor_split"):  # lists are welcome too
@@ -108,7 +115,9 @@ class Params:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
         if self.flash_attn not in ("auto", "on", "off"):
             raise ValueError(f"flash_attn is {self.flash_attn!r}, expected auto, on or off")
-        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads"):
+        if self.ctx_type not in get_args(ContextType):
+            raise ValueError(f"ctx_type is {self.ctx_type!r}, expected one of {', '.join(get_args(ContextType))}")
+        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads", "n_rs_seq"):
             if not 0 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 2^31 - 1")
         if not 1 <= self.n_seq_max <= MAX_SEQ:
@@ -181,6 +190,8 @@ class ContextParams:
     type_k: GGMLType
     type_v: GGMLType
     flash_attn: bool
+    n_rs_seq: int = 0
+    ctx_type: ContextType = "default"
 
     @property
     def n_stream(self) -> int:
@@ -194,12 +205,18 @@ def pad_ctx(n_ctx: int) -> int:
 
 
 def resolve(
-    params: Params, *, n_ctx_train: int, causal_attn: bool = True, flash_attn_possible: bool = True
+    params: Params,
+    *,
+    n_ctx_train: int,
+    causal_attn: bool = True,
+    flash_attn_possible: bool = True,
+    rollback_possible: bool = False,
 ) -> ContextParams:
     """Apply llama.cpp's rules for lengths and batches.
 
     n_batch and n_ubatch are clipped before n_ctx is padded, so n_ctx = 100 gives n_ubatch = 100 and 256 cells.
     Flash attention "auto" counts as on: llama.cpp's CPU backend supports it for every model that can use it.
+    `n_rs_seq` counts only where recurrent states can be rolled back.
 
     Raises:
         ValueError: llama.cpp would refuse the combination.
@@ -234,4 +251,6 @@ def resolve(
         type_k=CACHE_TYPES[params.type_k],
         type_v=type_v,
         flash_attn=flash_attn,
+        n_rs_seq=params.n_rs_seq if rollback_possible else 0,
+        ctx_type=params.ctx_type,
     )

@@ -21,6 +21,7 @@ from ggufphys.params import CACHE_TYPES, Params
 
 QUANTITIES = ("model", "context", "compute")
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+CONTEXT_TYPES = {"default": 0, "mtp": 1}
 
 
 def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[dict[str, Any]]:
@@ -28,7 +29,20 @@ def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[
 
     Devices are RPC workers: the child connects to those that the configurations name.
     """
-    answer = subprocess.run(
+    answer = _run(path, params, no_alloc)
+    if answer.returncode:
+        raise AssertionError(f"the oracle ended with {answer.returncode}: {answer.stderr[-2000:]}")
+    return _parse(answer.stdout)
+
+
+def ask_until_death(path: Path, params: Sequence[Params]) -> tuple[list[dict[str, Any]], bool]:
+    """The same as far as llama.cpp goes, and whether it aborted at the next configuration."""
+    answer = _run(path, params, no_alloc=True)
+    return _parse(answer.stdout), answer.returncode != 0
+
+
+def _run(path: Path, params: Sequence[Params], no_alloc: bool) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [
             sys.executable,
             __file__,
@@ -41,9 +55,10 @@ def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    if answer.returncode:
-        raise AssertionError(f"the oracle ended with {answer.returncode}: {answer.stderr[-2000:]}")
-    return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def _parse(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines()]
 
 
 def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, Any]]) -> None:
@@ -71,7 +86,8 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
 
 class Oracle:
     """One file in llama.cpp; a model serves all configurations that load it alike, since reading 262,144 tokens takes
-    a second, and is never freed: the process is short."""
+    a second, and is never freed: the process is short.
+    """
 
     def __init__(self, api: Any, path: str, no_alloc: bool) -> None:
         self.api = api
@@ -88,10 +104,11 @@ class Oracle:
         native = api.llama_context_default_params()
         for name in (
             "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
+            "n_rs_seq",
         ):  # fmt: skip
             setattr(native, name, getattr(p, name))
         native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
-        native.flash_attn_type = FLASH_ATTN[p.flash_attn]
+        native.flash_attn_type, native.ctx_type = FLASH_ATTN[p.flash_attn], CONTEXT_TYPES[p.ctx_type]
         context = api.llama_init_from_model(model, native)
         if not context:
             return None
@@ -105,12 +122,12 @@ class Oracle:
         from server.engine.devices import use_devices
 
         loaded = ("use_extra_bufts", "use_mmap", "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu",
-                  "override_tensor", "n_cpu_moe", "no_host")  # fmt: skip
+                  "override_tensor", "n_cpu_moe", "no_host", "load_mtp")  # fmt: skip
         key = replace(Params(), **{name: getattr(p, name) for name in loaded})
         if key not in self.models:
             native = self.api.llama_model_default_params()
             keep = use_devices(self.api, native, p)
-            native.use_extra_bufts = p.use_extra_bufts
+            native.use_extra_bufts, native.load_mtp = p.use_extra_bufts, p.load_mtp
             native.no_alloc = self.no_alloc
             native.load_mode = 0 if self.no_alloc or not p.use_mmap else 1
             self.models[key] = self.api.llama_model_load_from_file(self.path.encode(), native)

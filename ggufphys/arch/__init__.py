@@ -1,6 +1,15 @@
 """What each architecture keeps from token to token: caches, the rules that choose them, the table."""
 
-from ggufphys.arch.caches import FullKV, LayerCache, WindowKV, row_bytes
+from ggufphys.arch.caches import (
+    BlockKV,
+    BlockState,
+    FullKV,
+    KVCache,
+    LayerCache,
+    RecurrentState,
+    WindowKV,
+    row_bytes,
+)
 from ggufphys.arch.table import RULES, ArchRule
 from ggufphys.errors import UnsupportedError
 
@@ -22,4 +31,16 @@ def rule_for(arch: str) -> ArchRule:
         ) from None
 
 
-__all__ = ["RULES", "ArchRule", "FullKV", "LayerCache", "WindowKV", "row_bytes", "rule_for"]
+__all__ = [
+    "RULES",
+    "ArchRule",
+    "BlockKV",
+    "BlockState",
+    "FullKV",
+    "KVCache",
+    "LayerCache",
+    "RecurrentState",
+    "WindowKV",
+    "row_bytes",
+    "rule_for",
+]

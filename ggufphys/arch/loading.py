@@ -1,6 +1,7 @@
 """What does an architecture's loader do with weights that tensors' names don't tell? The exceptions, no logic.
 
-Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_tensors; src/llama-arch.cpp, LLM_TENSOR_INFOS.
+Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_tensors; src/llama-arch.cpp, LLM_TENSOR_INFOS;
+src/llama-model-loader.cpp, create_tensor, lazy_read::add.
 """
 
 from typing import Final
@@ -31,4 +32,36 @@ OUTPUT_TENSORS: Final[frozenset[str]] = frozenset({
     "markov_w1", "markov_w2", "conf_proj", "selector_predecessor", "selector_successor", "selector_hidden",
 })
 ROPE_FACTORS: Final[frozenset[str]] = frozenset({"rope_freqs", "rope_factors_long", "rope_factors_short"})
+
+# Loaded by no architecture: their operation is GGML_OP_NONE in LLM_TENSOR_INFOS.
+NEVER_LOADED: Final[frozenset[str]] = frozenset({"masked_embd_centroids", "masked_embd_ordering", "cross_attn_rel_b"})
+
+# Whose loaders leave out the layers behind the trunk, which predict tokens further ahead (TENSOR_SKIP): some always,
+# others unless they are asked for (load_mtp).
+SKIPS_HEAD: Final[frozenset[str]] = frozenset({"bailingmoe2", "dots3note", "exaone-moe", "exaone4", "glm4"})
+SKIPS_HEAD_UNLESS_ASKED: Final[frozenset[str]] = frozenset({
+    "bailingmoe3", "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "glm5-next", "hy_v3",
+    "mimo2", "mistral4", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next", "step35",
+})
+
+# What they load of those layers all the same, by flags that forget to say otherwise. Names without "blk.N.".
+_SHARED_HEAD: Final = ("nextn.embed_tokens", "nextn.shared_head_head", "nextn.shared_head_norm")
+_EXPERTS_AND_FFN: Final = (
+    "ffn_gate", "ffn_down", "ffn_up", "ffn_gate_inp", "exp_probs_b", "ffn_gate_up_exps", "ffn_gate_exps",
+    "ffn_down_exps", "ffn_up_exps", "ffn_gate_shexp", "ffn_down_shexp", "ffn_up_shexp",
+)
+LOADED_OF_HEAD: Final[dict[str, frozenset[str]]] = {
+    "cohere2moe": frozenset(_SHARED_HEAD),
+    "deepseek32": frozenset({"exp_probs_b"}),
+    "glm-dsa":    frozenset({"exp_probs_b"}),
+    "hy_v3":      frozenset({*_SHARED_HEAD, *_EXPERTS_AND_FFN}),
+    "step35":     frozenset({*_SHARED_HEAD, *_EXPERTS_AND_FFN, "attn_q_norm", "attn_k_norm", "attn_gate"}),
+}
+
+# Looked up row by row: a table of more than 4 GiB stays in the file, in a mapping of its own (TENSOR_READ_LAZY).
+READ_LAZILY: Final[dict[str, str]] = {
+    "gemma4":   "per_layer_token_embd.weight",
+    "qwen4exp": "per_layer_token_embd.weight",
+}
+LAZY_BYTES: Final = 4 << 30
 # fmt: on

@@ -3,15 +3,49 @@
 Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams; src/llama-model.cpp, llama_model::create_memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from ggufphys.arch.adjust import (
+    features,
+    head_if_present,
+    heads_by_key,
+    keep,
+    looks_both_ways,
+    loops,
+    router,
+    values_are_latent,
+)
+from ggufphys.arch.alone import borrows_embedding, borrows_vocabulary, can_run, is_projector, shares_cache
+from ggufphys.arch.contexts import (
+    all_but_every,
+    all_but_shared,
+    first_layers,
+    head,
+    hybrid,
+    in_trunk,
+    mixed,
+    recurrent,
+    trunk,
+    with_indexer,
+    with_indexer_glm,
+    with_kv_heads,
+    without_ffn,
+    without_kv_heads,
+    without_kv_heads_and_ffn,
+)
 from ggufphys.arch.rules import (
     LayerRule,
+    Layers,
+    both,
     every,
     flags_from_file,
     full,
+    indexer_keys,
+    latent,
+    nothing,
+    only,
     only_if,
     size_fixed,
     size_optional,
@@ -19,6 +53,22 @@ from ggufphys.arch.rules import (
     size_required,
     windowed,
 )
+from ggufphys.arch.sparse import (
+    compressed,
+    delta_and_pooled_dsa,
+    draft_ring,
+    dsa,
+    dsa_optional,
+    dsa_windowed,
+    msa,
+    window,
+)
+from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and_ngrams, ssm_ungrouped, wkv
+from ggufphys.gguf import GGUFFile
+from ggufphys.params import ContextType
+
+if TYPE_CHECKING:
+    from ggufphys.hparams import HParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,59 +76,171 @@ class ArchRule:
     """What llama.cpp keeps for each layer of one architecture, and where it says so."""
 
     name: str
-    layers: LayerRule
+    keeps: LayerRule
     source: str
+    draft: LayerRule | None = None  # in a context that runs the prediction head; None: llama.cpp has no graph of it
+    adjust: Callable[["HParams", GGUFFile], "HParams"] = keep  # what the loader changes after reading the keys
+    alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
+    rollback: bool = False  # drafted tokens can be taken back from its recurrent state
+    mla: bool = False  # its loader reads the sizes of heads before compression
+    same_types: bool = False  # K and V must be of one type, compressed or not
+
+    def layers(self, h: "HParams", ctx_type: ContextType = "default") -> Layers:
+        """The caches of each of `n_layer_all` layers in a context of this type.
+
+        Raises:
+            ValueError: llama.cpp cannot create such a context for this architecture or model.
+        """
+        if ctx_type == "default":
+            return self.keeps(h)
+        if self.draft is None or h.n_layer_nextn == 0:
+            why = "llama.cpp runs no prediction head of" if self.draft is None else "the file has no prediction head:"
+            raise ValueError(f"ctx_type {ctx_type}: {why} {self.name}")
+        return self.draft(h)
+
+    def needs_same_types(self, h: "HParams") -> bool:
+        """Must K and V be of one type?"""
+        return self.same_types or (self.mla and h.is_mla)
 
 
-def _plain(*names: str) -> tuple[ArchRule, ...]:
-    return tuple(ArchRule(name, full, "llama-model.cpp, create_memory: default branch") for name in names)
+def _same(keeps: LayerRule, source: str, *names: str) -> tuple[ArchRule, ...]:
+    return tuple(ArchRule(name, keeps, source) for name in names)
 
 
 # fmt: off
 TABLE: Final[tuple[ArchRule, ...]] = (
     # -- keys and values of the whole context in every layer
-    *_plain(
+    *_same(
+        trunk(full), "llama-model.cpp, create_memory: default branch",
         "llama", "llama-embed", "deci", "falcon", "gpt2", "gptneox", "mpt", "baichuan", "starcoder", "starcoder2",
         "refact", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl",
-        "qwen3vlmoe", "phi2", "phimoe", "plamo", "codeshell", "orion", "internlm2", "minicpm", "gemma",
-        "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic", "deepseek", "chatglm", "glm4", "glm4moe",
-        "bitnet", "jais", "jais2", "nemotron", "exaone", "granite", "granitemoe", "chameleon", "bailingmoe",
-        "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe", "hunyuan-moe", "hunyuan-dense", "hunyuan_vl",
-        "hy_v3", "smollm3", "seed_oss", "grovemoe", "apertus", "minimax-m2", "cogvlm", "pangu-embedded", "mistral3",
-        "paddleocr", "maincoder", "talkie",
+        "qwen3vlmoe", "qwen3tts", "phi2", "phimoe", "plamo", "plm", "codeshell", "orion", "internlm2", "minicpm",
+        "minicpm3", "gemma", "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic", "deepseek",
+        "deepseek2-ocr", "chatglm", "glm4", "bitnet", "jais", "jais2", "nemotron", "exaone", "granite",
+        "granitemoe", "chameleon", "bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe",
+        "hunyuan-moe", "hunyuan-dense", "hunyuan_vl", "smollm3", "seed_oss", "grovemoe", "apertus",
+        "minimax-m2", "cogvlm", "pangu-embedded", "mistral3", "paddleocr", "maincoder", "talkie", "pockettts",
     ),
-    ArchRule("grok", full, "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
-    ArchRule("phi3", full, "models/phi3.cpp: its window is disabled"),
+    ArchRule("glm4moe",  trunk(full), "models/glm4-moe.cpp", draft=head(full)),
+    ArchRule("hy_v3",    trunk(full), "models/hy-v3.cpp", draft=head(full)),
+    ArchRule("grok",     trunk(full), "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
+    ArchRule("phi3",     trunk(full), "models/phi3.cpp: its window is disabled"),
+    ArchRule("hrm_text", trunk(full), "models/hrm-text.cpp: block_count counts every pass through the two stacks"),
+    ArchRule("nanbeige", trunk(full), "models/nanbeige.cpp: a cache for each loop", adjust=loops),
+    ArchRule("graniteswitch", full, "models/granite-switch.cpp: a router behind the trunk", adjust=router),
+    ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has"),
+    ArchRule("t5encoder", trunk(full), "llama-model.cpp, create_memory: a cache that the encoder does not use"),
+
+    # -- one compressed row a position instead of keys and values, if the file is of the newer kind
+    ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full))),
+    ArchRule("mistral4",  trunk(latent(full)), "models/mistral4.cpp: as deepseek2", mla=True, draft=head(latent(full))),
 
     # -- windows in some layers, when the file names a window
-    ArchRule("gemma3",       windowed(every(6), size_optional),                   "models/gemma3.cpp"),
-    ArchRule("olmo2",        windowed(every(4), size_optional),                   "models/olmo2.cpp"),
-    ArchRule("afmoe",        windowed(every(4), size_optional),                   "models/afmoe.cpp"),
-    ArchRule("mellum",       windowed(every(4), size_optional),                   "models/mellum.cpp"),
-    ArchRule("plamo3",       windowed(every(8), size_optional),                   "models/plamo3.cpp"),
-    ArchRule("laguna",       windowed(every(4, dense_first=True), size_optional), "models/laguna.cpp"),
+    ArchRule("gemma3",       trunk(windowed(every(6), size_optional)),                   "models/gemma3.cpp"),
+    ArchRule("olmo2",        trunk(windowed(every(4), size_optional)),                   "models/olmo2.cpp"),
+    ArchRule("afmoe",        trunk(windowed(every(4), size_optional)),                   "models/afmoe.cpp"),
+    ArchRule("mellum",       trunk(windowed(every(4), size_optional)),                   "models/mellum.cpp"),
+    ArchRule("plamo3",       trunk(windowed(every(8), size_optional)),                   "models/plamo3.cpp"),
+    ArchRule("laguna",       trunk(windowed(every(4, dense_first=True), size_optional)), "models/laguna.cpp"),
 
     # -- windows always
-    ArchRule("gemma2",       windowed(every(2), size_or(4096)),                   "models/gemma2.cpp"),
-    ArchRule("gpt-oss",      windowed(every(2), size_required),                   "models/openai-moe.cpp"),
-    ArchRule("cohere2",      windowed(every(4), size_required),                   "models/cohere2.cpp"),
-    ArchRule("cohere2moe",   windowed(every(4, dense_first=True), size_required), "models/cohere2moe.cpp"),
-    ArchRule("exaone-moe",   windowed(every(4), size_required),                   "models/exaone-moe.cpp"),
-    ArchRule("muse-glimmer", windowed(every(4), size_required),                   "models/muse-glimmer.cpp"),
-    ArchRule("granite_swa",  windowed(flags_from_file, size_required),            "models/granite-swa.cpp"),
-    ArchRule("maple",        windowed(flags_from_file, size_required),            "models/maple.cpp"),
-    ArchRule("mimo2",        windowed(flags_from_file, size_required),            "models/mimo2.cpp"),
-    ArchRule("spark2_5",     windowed(flags_from_file, size_required),            "models/spark2-5.cpp"),
-    ArchRule("step35",       windowed(flags_from_file, size_required),            "models/step35.cpp"),
+    ArchRule("gemma2",       trunk(windowed(every(2), size_or(4096))),                   "models/gemma2.cpp"),
+    ArchRule("gpt-oss",      trunk(windowed(every(2), size_required)),                   "models/openai-moe.cpp"),
+    ArchRule("cohere2",      trunk(windowed(every(4), size_required)),                   "models/cohere2.cpp"),
+    ArchRule("cohere2moe",   trunk(windowed(every(4, dense_first=True), size_required)), "models/cohere2moe.cpp",
+             draft=head(windowed(every(4, dense_first=True), size_required))),
+    ArchRule("exaone-moe",   trunk(windowed(every(4), size_required)),                   "models/exaone-moe.cpp"),
+    ArchRule("muse-glimmer", trunk(windowed(every(4), size_required)),                   "models/muse-glimmer.cpp"),
+    ArchRule("granite_swa",  trunk(windowed(flags_from_file, size_required)),            "models/granite-swa.cpp"),
+    ArchRule("maple",        trunk(windowed(flags_from_file, size_required)),            "models/maple.cpp"),
+    ArchRule("mimo2",        trunk(windowed(flags_from_file, size_required)),            "models/mimo2.cpp",
+             draft=head(windowed(flags_from_file, size_required))),
+    ArchRule("spark2_5",     trunk(windowed(flags_from_file, size_required)),            "models/spark2-5.cpp"),
+    ArchRule("step35",       trunk(windowed(flags_from_file, size_required)),            "models/step35.cpp",
+             draft=head(windowed(flags_from_file, size_required))),
 
     # -- windows in some models of the architecture, or of a size that the source fixes
-    ArchRule("exaone4",      windowed(every(4), only_if(lambda h: h.n_layer == 64, size_or(4096))),
+    ArchRule("exaone4",      trunk(windowed(every(4), only_if(lambda h: h.n_layer == 64, size_or(4096)))),
              "models/exaone4.cpp: the 64-layer model only"),
-    ArchRule("smallthinker", windowed(every(4, dense_first=True), only_if(lambda h: bool(h.n_swa), size_fixed(4096))),
+    ArchRule("smallthinker",
+             trunk(windowed(every(4, dense_first=True), only_if(lambda h: bool(h.n_swa), size_fixed(4096)))),
              "models/smallthinker.cpp"),
-    ArchRule("llama4",       windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192))),
+    ArchRule("llama4",       trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)))),
              "models/llama4.cpp: chunks of 8192"),
+
+    # -- layers that read the caches of earlier ones
+    ArchRule("gemma3n", trunk(only(windowed(every(5), size_required), first_layers(20))),
+             "models/gemma3n.cpp: n_layer_kv_from_start is 20"),
+    ArchRule("gemma4",  trunk(only(windowed(flags_from_file, size_required), all_but_shared)), "models/gemma4.cpp"),
+
+    # -- no cache: encoders, and diffusion models, which read a whole sequence at once
+    *_same(
+        nothing, "llama-model.cpp, create_memory: no memory",
+        "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
+    ),
+    ArchRule("wavtokenizer-dec", nothing, "llama-model.cpp, create_memory: no memory",   adjust=features),
+    ArchRule("gemma-embedding",  nothing, "models/gemma-embedding.cpp: causal_attn off", adjust=looks_both_ways),
+    ArchRule("dream",            nothing, "models/dream.cpp: causal_attn off",           adjust=looks_both_ways),
+    ArchRule("llada",            nothing, "models/llada.cpp: causal_attn off",           adjust=looks_both_ways),
+    ArchRule("llada-moe",        nothing, "models/llada-moe.cpp: causal_attn off",       adjust=looks_both_ways),
+    ArchRule("rnd1",             nothing, "models/rnd1.cpp: causal_attn off",            adjust=looks_both_ways),
+
+    # -- a state for each sequence, however long it is
+    ArchRule("mamba",      recurrent(ssm_ungrouped), "models/mamba.cpp: does not read ssm.group_count"),
+    ArchRule("mamba2",     recurrent(ssm),           "models/mamba2.cpp"),
+    ArchRule("rwkv6",      recurrent(wkv),           "models/rwkv6.cpp"),
+    ArchRule("rwkv6qwen2", recurrent(wkv),           "models/rwkv6qwen2.cpp"),
+    ArchRule("rwkv7",      recurrent(wkv),           "models/rwkv7.cpp"),
+    ArchRule("arwkv7",     recurrent(wkv),           "models/arwkv7.cpp"),
+
+    # -- hybrids: a state in some layers, keys and values in the others
+    ArchRule("jamba",         hybrid(full, ssm_ungrouped, without_kv_heads), "models/jamba.cpp"),
+    ArchRule("granitehybrid", hybrid(full, ssm, without_kv_heads),           "models/granite-hybrid.cpp"),
+    ArchRule("plamo2",        hybrid(full, ssm, without_kv_heads),           "models/plamo2.cpp", adjust=heads_by_key),
+    ArchRule("falcon-h1",     mixed(full, ssm),                              "models/falcon-h1.cpp"),
+    ArchRule("lfm2",          hybrid(windowed(with_kv_heads, size_optional), short_conv, without_kv_heads),
+             "models/lfm2.cpp", rollback=True),
+    ArchRule("lfm2moe",       hybrid(full, short_conv, without_kv_heads),    "models/lfm2moe.cpp", rollback=True),
+    ArchRule("nemotron_h",    hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
+             "models/nemotron-h.cpp", rollback=True),
+    ArchRule("nemotron_h_moe", hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
+             "models/nemotron-h.cpp", draft=head(full), rollback=True),
+    ArchRule("minimax-01",    hybrid(full, linear_attention, all_but_every(8), attends=in_trunk),
+             "models/minimax-01.cpp"),
+    ArchRule("qwen3next",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
+             "models/qwen3next.cpp", draft=head(full)),
+    ArchRule("qwen35",        hybrid(full, ssm, all_but_every(4), attends=in_trunk),
+             "models/qwen35.cpp", draft=head(full), rollback=True),
+    ArchRule("qwen35moe",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
+             "models/qwen35moe.cpp", draft=head(full), rollback=True),
+    ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
+             "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True),
+    ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
+             "models/kimi-linear.cpp", mla=True),
+    ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
+             "models/kimi-k3.cpp", adjust=values_are_latent, rollback=True, mla=True),
+    ArchRule("bailingmoe3",   hybrid(latent(full), kda, without_kv_heads),
+             "models/bailingmoe3.cpp", draft=head(latent(full)), rollback=True, mla=True),
+
+    # -- sparse attention, with the keys of an indexer beside the others
+    ArchRule("deepseek32", dsa(latent(full), in_trunk), "models/deepseek32.cpp", draft=head(latent(full)), mla=True),
+    ArchRule("glm-dsa",    dsa(latent(full), with_indexer_glm), "models/glm-dsa.cpp", draft=head(latent(full)),
+             mla=True),
+    ArchRule("hy_v4",      dsa_optional(latent(full), with_indexer), "models/hy-v4.cpp", mla=True),
+    ArchRule("dots3note",  dsa_windowed(latent(windowed(flags_from_file, size_required)), with_indexer),
+             "models/dots3note.cpp", mla=True),
+    ArchRule("minimax-m3", msa, "models/minimax-m3.cpp"),
+    ArchRule("glm5-next",  delta_and_pooled_dsa, "models/glm5-next.cpp",
+             adjust=values_are_latent, rollback=True, mla=True),
+    ArchRule("deepseek4",  compressed, "models/deepseek4.cpp; llama-kv-cache-dsv4.cpp",
+             draft=head(window), adjust=head_if_present, rollback=True, same_types=True),
+
+    # -- files that llama.cpp runs beside another model only, or not always
+    ArchRule("eagle3",           trunk(full),       "models/eagle3.cpp",           alone=borrows_vocabulary),
+    ArchRule("dflash",           trunk(draft_ring), "models/dflash.cpp",           alone=borrows_embedding),
+    ArchRule("gemma4-assistant", nothing,           "models/gemma4-assistant.cpp", alone=shares_cache),
+    ArchRule("clip",             nothing,           "models/clip.cpp",             alone=is_projector),
 )
 # fmt: on
 

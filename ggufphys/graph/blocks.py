@@ -10,7 +10,7 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context; src/llama-kv-c
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ggufphys.arch.caches import LayerCache, row_bytes
+from ggufphys.arch.caches import KVCache, row_bytes, row_stride
 from ggufphys.gguf import SIZES, GGMLType, TensorInfo
 from ggufphys.graph import ops
 from ggufphys.graph.batch import Batch
@@ -148,7 +148,7 @@ class Builder:
 class AttentionKV:
     """Attention over a KV cache: the inputs that all layers with the same cache share, and the nodes of one layer."""
 
-    def __init__(self, b: Builder, cache: LayerCache) -> None:
+    def __init__(self, b: Builder, cache: KVCache) -> None:
         context, n_tokens = b.context, b.batch.n_tokens
         self.b = b
         self.n_cells = cache.n_cells(context)
@@ -214,7 +214,7 @@ class AttentionKV:
         """The cache as (D, K, C, S)."""
         size = self.b.context.type_k
         cell = row_bytes(size, cache.ne[0])
-        strides = (cache.nb[0], row_bytes(size, k.ne[0]), cell, cell * self.n_cells)
+        strides = (cache.nb[0], row_stride(size, k.ne[0]), cell, cell * self.n_cells)
         return ops.view(cache, (k.ne[0], k.ne[1], self.n_cells, cache.ne[2]), strides)
 
     def read_v(self, cache: Tensor, v: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ class AttentionKV:
         size = self.b.context.type_v
         if self.b.context.flash_attn:
             cell = row_bytes(size, cache.ne[0])
-            strides = (cache.nb[0], row_bytes(size, v.ne[0]), cell, cell * self.n_cells)
+            strides = (cache.nb[0], row_stride(size, v.ne[0]), cell, cell * self.n_cells)
             return ops.view(cache, (v.ne[0], v.ne[1], self.n_cells, cache.ne[2]), strides)
         row = row_bytes(size, self.n_cells)
         strides = (cache.nb[0], row * v.ne[0], row, row * cache.ne[0])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
@@ -30,11 +31,15 @@ TOKEN_EMBD: Final = "token_embd.weight"
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file."""
+    """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file.
+
+    A `lazy` one is mapped whatever the load mode, and read row by row.
+    """
 
     device: str
     name: str
     mapped: bool = False
+    lazy: bool = False
 
     @property
     def backend(self) -> Backend:
@@ -94,7 +99,7 @@ def used_devices(params: Params) -> tuple[Device, ...]:
 def place_weights(
     gguf: GGUFFile, params: Params, placement: Placement, cpu_features: frozenset[str]
 ) -> Mapping[Buffer, list[TensorInfo]]:
-    """The tensors of each buffer, host first. What several buffers hold stands in each.
+    """The tensors of each buffer, host first. What several buffers hold stands in each, what none loads in none.
 
     Copied are a token embedding that is the output matrix too, where the two uses want different buffers, and rotary
     factors, to every device that has a layer.
@@ -102,12 +107,18 @@ def place_weights(
     chooser = _Chooser(params, placement, cpu_features)
     uses = _Uses(gguf, placement)
     buffers: dict[Buffer, list[TensorInfo]] = {}
-    for tensor in gguf.tensors:
+    for tensor in loaded_tensors(gguf, load_mtp=params.load_mtp):
+        if is_read_lazily(gguf.architecture, tensor):
+            buffers.setdefault(_LAZY, []).append(tensor)
+            continue
         wanted = [chooser.buffer(tensor, home, as_output) for home, as_output in uses.of(tensor)]
         for buffer in wanted if len(wanted) == 1 else dict.fromkeys(wanted):
             buffers.setdefault(buffer, []).append(tensor)
     order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
     return dict(sorted(buffers.items(), key=lambda item: (order[item[0].device], not item[0].mapped)))
+
+
+_LAZY: Final = Buffer(HOST, "CPU_Mapped", mapped=True, lazy=True)
 
 
 class _Uses:

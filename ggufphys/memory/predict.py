@@ -143,6 +143,8 @@ class Predictor:
         require_model(gguf)
         self.gguf = gguf
         self.rule = rule_for(gguf.architecture)
+        if why_not := self.rule.alone(gguf):
+            raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.h = read_hparams(gguf)
         self.layouts = Layouts(gguf, self.h, self.rule)
         self._weights: dict[Params, PlacedWeights] = {}
@@ -153,8 +155,9 @@ class Predictor:
         """What `predict_memory` says."""
         h = self.h
         context = resolve(
-            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=self.rule.flash_attn
-        )
+            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
+            flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
+        )  # fmt: skip
         weights = self.placed_weights(params)
         placement = weights.placement
         buffers = (
@@ -218,7 +221,7 @@ _NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
     for f in fields(Params)
     if f.name in {
         "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
-        "flash_attn", "n_threads",
+        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
     }
 }  # fmt: skip
 

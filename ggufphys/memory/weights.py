@@ -1,5 +1,7 @@
 """How many bytes do llama.cpp's weight buffers hold: mapped, allocated, repacked, on devices?
 
+Tensors that an architecture's loader leaves out are in no buffer (`ggufphys/arch/loaded.py`).
+
 With mmap a buffer spans its file from the first tensor in it to the last, padding and other buffers' tensors included;
 without, tensors are laid side by side, each padded as the backend wants. Tensors that the CPU multiplies fastest in
 another layout go to a buffer of their own (CPU_REPACK), and with mmap both copies are held.
@@ -44,7 +46,7 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
         first, last = min(ends)[0], max(end for _, end in ends)
         yield Term(
             quantity="model",
-            name=f"weights mapped from {shard.path.name}",
+            name=f"weights mapped from {shard.path.name}{', read row by row' if buffer.lazy else ''}",
             nbytes=last - first,
             buffer=buffer.name,
             formula=f"last end {last:,} - first offset {first:,} of {len(ends)} tensors",

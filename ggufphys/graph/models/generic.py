@@ -1,14 +1,13 @@
 """What every decoder has in common: the estimate for architectures that have no model file of their own yet.
 
 Pre-norm attention, windowed where the architecture's rule says so, then a feed-forward layer or experts, whichever the
-tensor table holds. What an architecture adds to that (extra norms, biases, softcaps, shared experts) is left out.
+tensor table holds. Left out is what an architecture adds to that (extra norms, biases, softcaps, shared experts), and
+what a recurrent layer, an indexer or an encoder without a cache computes instead of attention.
 
 Error: see docs/physics.md; `basis` says `estimate` wherever this file was used.
 """
 
-from itertools import chain
-
-from ggufphys.arch import LayerCache
+from ggufphys.arch import FullKV, KVCache, LayerCache
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import AttentionKV, Builder
 from ggufphys.graph.ir import Graph, Tensor
@@ -20,22 +19,14 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
     h = b.h
     x = b.inp_embd()
     pos = b.inp_pos()
-    attentions = {cache: AttentionKV(b, cache) for cache in dict.fromkeys(chain.from_iterable(layers))}
+    caches = [_main_cache(layer) for layer in layers]
+    attentions = {cache: AttentionKV(b, cache) for cache in dict.fromkeys(caches) if cache is not None}
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
         x = _norm(b, x, f"blk.{il}.attn_norm")
-        for cache in layers[il]:
-            n_head, n_head_kv = h.n_head[il], max(h.n_head_kv[il], 1)
-            n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
-            q = b.rope(
-                b.heads(_linear(b, x, n_embd_head_k * n_head, f"blk.{il}.attn_q"), n_embd_head_k, n_head), pos, None
-            )
-            k = b.rope(
-                b.heads(_linear(b, x, cache.n_embd_k_gqa, f"blk.{il}.attn_k"), n_embd_head_k, n_head_kv), pos, None
-            )
-            v = b.heads(_linear(b, x, cache.n_embd_v_gqa, f"blk.{il}.attn_v"), n_embd_head_v, n_head_kv)
-            x = _linear(b, attentions[cache].mix(q, k, v), h.n_embd, f"blk.{il}.attn_output")
+        cache = caches[il]
+        x = b.graph.expand(x) if cache is None else _attention(b, x, pos, il, cache, attentions[cache])
         if b.is_last(il):
             x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
         residual = ops.elementwise("ADD", x, residual)
@@ -46,6 +37,25 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
     logits.is_output = True
     b.graph.expand(logits)
     return b.graph
+
+
+def _main_cache(layer: tuple[LayerCache, ...]) -> KVCache | None:
+    """What the layer attends to: of several caches the first, which holds a row for each position."""
+    return next((cache for cache in layer if isinstance(cache, FullKV) and cache.n_embd_k_gqa), None)
+
+
+def _attention(b: Builder, x: Tensor, pos: Tensor, il: int, cache: KVCache, attention: AttentionKV) -> Tensor:
+    """Rotated Q and K, V as it is; where only keys are kept they are the values too."""
+    h = b.h
+    n_head, n_head_kv = max(h.n_head[il], 1), max(h.n_head_kv[il], 1)
+    n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
+    q = b.heads(_linear(b, x, n_embd_head_k * n_head, f"blk.{il}.attn_q"), n_embd_head_k, n_head)
+    k = b.heads(_linear(b, x, cache.n_embd_k_gqa, f"blk.{il}.attn_k"), n_embd_head_k, n_head_kv)
+    q, k = b.rope(q, pos, None), b.rope(k, pos, None)
+    v = k
+    if n_embd_head_v:
+        v = b.heads(_linear(b, x, cache.n_embd_v_gqa, f"blk.{il}.attn_v"), n_embd_head_v, n_head_kv)
+    return _linear(b, attention.mix(q, k, v), h.n_embd, f"blk.{il}.attn_output")
 
 
 def _linear(b: Builder, x: Tensor, n_out: int, name: str) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ggufphys.arch import FullKV, LayerCache, WindowKV, row_bytes
+from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES
 from ggufphys.params import ContextParams
 
@@ -33,10 +34,15 @@ def state_bytes(
     """Bytes of a sequence's state after `n_tokens`, as llama_state_seq_get_size_ext gives them.
 
     `layers` are the caches of each layer (`ArchRule.layers`); `partial` as LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY.
+
+    Raises:
+        UnsupportedError: layers keep something else than keys and values.
     """
     caches = [cache for layer in layers for cache in layer]
     windows = [cache for cache in caches if isinstance(cache, WindowKV)]
-    whole = [cache for cache in caches if not isinstance(cache, WindowKV)]
+    whole = [cache for cache in caches if type(cache) is FullKV]
+    if len(windows) + len(whole) < len(caches):
+        raise UnsupportedError("saved states have no rule yet for layers that keep more than keys and values")
     nbytes = _HEADER
     if not (partial and windows):
         nbytes += _kv_bytes(whole, context, min(n_tokens, context.n_ctx_seq), cell_ext_bytes)

@@ -24,7 +24,9 @@ def hparams(tmp_path: Path, arch: str = "llama", **keys: WriteValue) -> HParams:
 
 def windows(h: HParams) -> str:
     """`w` for each layer with a window, `F` for each without."""
-    return "".join("w" if isinstance(layer[0], WindowKV) else "F" for layer in rule_for(h.arch).layers(h))
+    return "".join(
+        "w" if isinstance(cache, WindowKV) else "F" for layer in rule_for(h.arch).layers(h) for cache in layer
+    )
 
 
 def window_size(h: HParams) -> int:
@@ -43,7 +45,6 @@ def window_size(h: HParams) -> int:
         ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 3}, "wwFwwFww"),
         ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": [True] * 3}, "wwwFFFFF"),
         ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 0}, "wwwwwwww"),
-        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 1}, "FFFFFFFF"),
         ("gemma2", {}, "wFwFwFwF"),
         ("cohere2moe", {"attention__sliding_window": 64}, "FwwwFwww"),
         (
@@ -84,6 +85,7 @@ def test_sizes(tmp_path: Path, arch: str, keys: dict[str, WriteValue], n_swa: in
     [
         ("gpt-oss", {}, "attention.sliding_window' is missing"),
         ("step35", {"attention__sliding_window": 64}, "must be an array with a flag for each layer"),
+        ("gemma3", {"attention__sliding_window": 64, "attention__sliding_window_pattern": 1}, "no layer has a window"),
     ],
 )
 def test_required_keys(tmp_path: Path, arch: str, keys: dict[str, WriteValue], message: str) -> None:
@@ -108,7 +110,9 @@ def test_heads_by_layer(tmp_path: Path) -> None:
     on = resolve(Params(n_ctx=256, flash_attn="on"), n_ctx_train=256)
     off = resolve(Params(n_ctx=256, flash_attn="off"), n_ctx_train=256)
 
-    assert [layer[0] for layer in layers] == [FullKV(n_embd_k_gqa=64 * n, n_embd_v_gqa=64 * n) for n in (1, 2, 4)]
+    assert layers == tuple(
+        (FullKV(n_embd_k_gqa=64 * n, n_embd_v_gqa=64 * n, n_embd_v_max=None if n == 4 else 256),) for n in (1, 2, 4)
+    )
     assert sum(t.nbytes for t in context_terms(h, rule_for("openelm"), on)) == 256 * 2 * 64 * (7 + 7)
     assert sum(t.nbytes for t in context_terms(h, rule_for("openelm"), off)) == 256 * 2 * 64 * (7 + 3 * 4)
 

@@ -120,7 +120,7 @@ def test_random_patterns(data: st.DataObject, tmp_path: Path) -> None:
         "gemma3",
         block_count=n_layer,
         attention__head_count_kv=[heads[il % period] if il < cut else 2 for il in range(n_layer)],
-        attention__sliding_window=512,
+        attention__sliding_window=512 if any(windows[:n_layer]) else 0,
         attention__sliding_window_pattern=[windows[il % period] for il in range(n_layer)],
     )
     dense = data.draw(st.integers(0, n_layer))

@@ -1,0 +1,87 @@
+"""What does an architecture's loader make of hyperparameters that its keys don't tell? For rows of `table.py`.
+
+Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ggufphys.errors import GGUFError
+from ggufphys.gguf import GGUFFile
+
+if TYPE_CHECKING:
+    from ggufphys.hparams import HParams
+
+
+def keep(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Nothing is changed."""
+    return h
+
+
+def looks_both_ways(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Every position attends to every other, whatever the file says."""
+    return replace(h, causal_attn=False)
+
+
+def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """The layers run `num_loops` times, and each pass has caches of its own.
+
+    Source: llama.cpp 0c1e570 src/models/nanbeige.cpp, load_arch_hparams.
+    """
+    n_loops = gguf.get_int(f"{h.arch}.num_loops", 1)
+    if n_loops < 1 or h.n_layer * n_loops > 512:
+        raise GGUFError(f"{gguf.path}: {h.arch}.num_loops is {n_loops}, expected at least 1 and at most 512 layers")
+    n = h.n_layer
+    return h if n_loops == 1 else replace(
+        h, n_layer_all=n * n_loops, n_head=h.n_head[:n] * n_loops, n_head_kv=h.n_head_kv[:n] * n_loops,
+        n_ff=h.n_ff[:n] * n_loops,
+    )  # fmt: skip
+
+
+def router(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Behind the trunk stands one more layer of a single head, which decides about adapters.
+
+    Source: llama.cpp 0c1e570 src/models/granite-switch.cpp, load_arch_hparams.
+    """
+    n = h.n_layer
+    return replace(
+        h, n_layer_all=n + 1, n_layer_nextn=1, n_head=(*h.n_head[:n], 1), n_head_kv=(*h.n_head_kv[:n], 1),
+        n_ff=(*h.n_ff[:n], 0),
+    )  # fmt: skip
+
+
+def head_if_present(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Layers are a prediction head only if its projection is in the file.
+
+    Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, load_arch_hparams.
+    """
+    present = f"blk.{h.n_layer}.nextn.eh_proj.weight" in gguf.tensors_by_name
+    return h if present else replace(h, n_layer_nextn=0)
+
+
+def values_are_latent(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Heads of values are as wide as the compressed row.
+
+    Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, src/models/glm5-next.cpp, load_arch_hparams.
+    """
+    return replace(h, n_embd_head_v=h.n_lora_kv)
+
+
+def heads_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Sizes of heads stand in the file, even when the first layer has none.
+
+    Source: llama.cpp 0c1e570 src/models/plamo2.cpp, load_arch_hparams.
+    """
+    return replace(
+        h,
+        n_embd_head_k=gguf.get_int(f"{h.arch}.attention.key_length", h.n_embd_head_k),
+        n_embd_head_v=gguf.get_int(f"{h.arch}.attention.value_length", h.n_embd_head_v),
+    )
+
+
+def features(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """The input is as wide as its features; the embedding's length is the output's.
+
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, load_hparams (LLM_ARCH_WAVTOKENIZER_DEC).
+    """
+    return replace(h, n_embd=gguf.get_int(f"{h.arch}.features_length", h.n_embd))

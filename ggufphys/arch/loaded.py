@@ -1,0 +1,47 @@
+"""Which tensors of the file does llama.cpp load, and which of those stay in the file until a row is wanted?
+
+Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, llama_model_loader::create_tensor, lazy_read::add; src/models/.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from ggufphys.arch.loading import (
+    LAZY_BYTES,
+    LOADED_OF_HEAD,
+    NEVER_LOADED,
+    READ_LAZILY,
+    SKIPS_HEAD,
+    SKIPS_HEAD_UNLESS_ASKED,
+)
+from ggufphys.gguf import GGUFFile, TensorInfo
+
+_NAME: Final = re.compile(r"(?:(?:(?:enc|dec)\.)?blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
+
+
+def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool) -> Sequence[TensorInfo]:
+    """The tensors that get a place in memory; `load_mtp` asks for the layers that predict further tokens."""
+    head = _first_skipped_layer(gguf, load_mtp)
+    kept = LOADED_OF_HEAD.get(gguf.architecture, frozenset())
+    return [t for t in gguf.tensors if _is_loaded(t.name, head, kept)]
+
+
+def is_read_lazily(arch: str, tensor: TensorInfo) -> bool:
+    """Is the tensor so large a table that llama.cpp maps it, whatever it does with the others?"""
+    return READ_LAZILY.get(arch) == tensor.name and (tensor.nbytes or 0) > LAZY_BYTES
+
+
+def _is_loaded(name: str, first_skipped: int | None, kept: frozenset[str]) -> bool:
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    if match[2] in NEVER_LOADED:
+        return False
+    return first_skipped is None or match[1] is None or int(match[1]) < first_skipped or match[2] in kept
+
+
+def _first_skipped_layer(gguf: GGUFFile, load_mtp: bool) -> int | None:
+    arch = gguf.architecture
+    n_head = gguf.get_int(f"{arch}.nextn_predict_layers", 0)
+    skips = arch in SKIPS_HEAD or (arch in SKIPS_HEAD_UNLESS_ASKED and not load_mtp)
+    return gguf.get_int(f"{arch}.block_count", 0) - n_head if skips and n_head else None

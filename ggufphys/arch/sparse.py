@@ -1,0 +1,158 @@
+"""What do architectures with sparse or compressed attention keep beside their keys?
+
+Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa.cpp, -dsa-iswa.cpp, -msa.cpp, -dsv4.cpp;
+src/llama-memory-hybrid-idx.cpp; src/llama-model.cpp, llama_model::create_memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ggufphys.arch.caches import INDEXER, LATENT, BlockKV, BlockState, FullKV, LayerCache
+from ggufphys.arch.contexts import trunk, with_indexer, with_kv_heads, without_kv_heads
+from ggufphys.arch.rules import (
+    LayerFlags,
+    LayerRule,
+    Layers,
+    all_layers,
+    both,
+    each,
+    flags_from_file,
+    full,
+    indexer_keys,
+    indexer_keys_and_values,
+    k_only,
+    latent,
+    only,
+    size_optional,
+    size_required,
+    windowed,
+)
+from ggufphys.arch.states import kda
+
+if TYPE_CHECKING:
+    from ggufphys.hparams import HParams
+
+
+# -- sparse attention: an indexer picks the positions that are attended to
+
+
+def dsa(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
+    """A cache, and indexer keys in the marked layers.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa.cpp.
+    """
+    return both(trunk(layers), only(indexer_keys, indexed))
+
+
+def dsa_optional(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
+    """The same for every layer, and without an indexer if `attention.indexer.top_k` is 0 or missing.
+
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_HY_V4).
+    """
+    return lambda h: (both(layers, only(indexer_keys, indexed)) if h.indexer_top_k else layers)(h)
+
+
+def dsa_windowed(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
+    """A cache with windows, and whole contexts of indexer keys, in layers with a window as wide as the layer's head.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa-iswa.cpp.
+    """
+
+    def keys(h: "HParams") -> Layers:
+        wide = FullKV(n_embd_k_gqa=h.n_embd_head_k_swa, n_embd_v_gqa=0, kind=INDEXER)
+        return tuple(
+            (wide,) if window else layer for window, layer in zip(flags_from_file(h), indexer_keys(h), strict=True)
+        )
+
+    return both(trunk(layers), only(keys, indexed))
+
+
+def msa(h: "HParams") -> Layers:
+    """A cache in every layer, an indexer's beside it in all but the leading dense ones.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-msa.cpp; src/llama-model.cpp, create_memory (LLM_ARCH_MINIMAX_M3).
+    """
+    return both(full, only(indexer_keys_and_values, _behind_dense_layers))(h)
+
+
+def _behind_dense_layers(h: "HParams") -> Sequence[bool]:
+    return [il >= h.n_layer_dense_lead for il in range(h.n_layer_all)]
+
+
+def pooled_keys(h: "HParams") -> Layers:
+    """Indexer keys of which a pool of positions is scored together: key, gate and pooled value."""
+    return indexer_keys(h, n_parts=3 if h.indexer_kpool else 1)
+
+
+def delta_and_pooled_dsa(h: "HParams") -> Layers:
+    """Recurrent layers, and compressed attention with pooled indexer keys.
+
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_GLM5_NEXT).
+    """
+    return both(
+        only(latent(full), with_kv_heads),
+        only(only(pooled_keys, with_kv_heads), with_indexer),
+        only(kda, without_kv_heads),
+    )(h)
+
+
+# -- DeepSeek V4: a window of raw keys, and blocks of positions compressed into one row each
+
+FINE_RATIO: Final = 4  # DSV4_CSA_RATIO, with an indexer
+COARSE_RATIO: Final = 128  # DSV4_HCA_RATIO
+
+
+def compressed(h: "HParams") -> Layers:
+    """Raw keys of a window in every layer, compressed rows by `attention.compress_ratios`; one stream a sequence.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsv4.cpp, llama_kv_cache_dsv4 ctor.
+    """
+    raw = each(each(window, k_only), lambda cache: replace(cache, per_sequence=True))
+    return both(raw, _blocks, trunk(_block_states))(h)
+
+
+def window(h: "HParams") -> Layers:
+    """Every layer has a window; this is all that a draft context keeps, values included."""
+    return windowed(all_layers, size_required)(h)
+
+
+def _blocks(h: "HParams") -> Layers:
+    return tuple(
+        tuple(
+            BlockKV(n_embd_k_gqa=width, n_embd_v_gqa=0, kind=kind, ratio=ratio, per_sequence=True)
+            for kind, width in _block_rows(h, il, ratio)
+        )
+        for il, ratio in enumerate(_ratios(h))
+    )
+
+
+def _block_rows(h: "HParams", il: int, ratio: int) -> Sequence[tuple[str, int]]:
+    rows = [(LATENT, h.n_head_kv[il] * h.n_embd_head_k_swa)] if ratio in (FINE_RATIO, COARSE_RATIO) else []
+    return [*rows, (INDEXER, h.indexer_head_size)] if ratio == FINE_RATIO else rows
+
+
+def _block_states(h: "HParams") -> Layers:
+    def states(ratio: int) -> tuple[LayerCache, ...]:
+        if ratio == COARSE_RATIO:
+            return (BlockState(n_embd_state=h.n_embd_head_k_swa, state_size=ratio, ratio=ratio),)
+        if ratio != FINE_RATIO:
+            return ()
+        return tuple(  # two blocks overlap
+            BlockState(n_embd_state=2 * width, state_size=2 * ratio, ratio=ratio)
+            for width in (h.n_embd_head_k_swa, h.indexer_head_size)
+        )
+
+    return tuple(states(ratio) for ratio in _ratios(h))
+
+
+def _ratios(h: "HParams") -> Sequence[int]:
+    ratios = h.compress_ratios
+    if isinstance(ratios, tuple):
+        return (*ratios[: h.n_layer_all], *(0,) * (h.n_layer_all - len(ratios)))
+    return (ratios or 0,) * h.n_layer_all
+
+
+def draft_ring(h: "HParams") -> Layers:
+    """A draft model made of DeepSeek V4's blocks keeps windows in all layers, others those that the file marks."""
+    return window(h) if h.hc_mult else windowed(flags_from_file, size_optional)(h)

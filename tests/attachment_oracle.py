@@ -1,11 +1,10 @@
-"""What does llama.cpp itself hold for adapters, saved sequences and mmproj files? In bytes, for tests to compare with.
+"""What does llama.cpp itself hold for adapters and saved sequences? In bytes, for tests to compare with.
 
 Runs as a child process, `python -m tests.attachment_oracle QUESTION JSON`, since llama.cpp may abort; prints one JSON
 object. Sizes that llama.cpp's API does not give are read from its objects by libstdc++'s layout on x86-64, or from
 glibc's count of mapped blocks: good for test machines only.
 
-Source: llama.cpp 0c1e570 src/llama-adapter.h; tools/mtmd/mtmd.h, mtmd_get_memory_usage; include/llama.h,
-llama_state_seq_get_size_ext.
+Source: llama.cpp 0c1e570 src/llama-adapter.h; include/llama.h, llama_state_seq_get_size_ext.
 """
 
 import ctypes
@@ -129,35 +128,6 @@ class _MallInfo(ctypes.Structure):
     _fields_ = (("counts", ctypes.c_size_t * 10),)
 
 
-def mmproj(paths: Sequence[Path], *, weights_only: bool = False) -> list[dict[str, int]]:
-    """Bytes of each mmproj file's loaded tensors, without padding, and of its encoder's compute buffer."""
-    files = [os.fspath(path) for path in paths]
-    sizes: list[dict[str, int]] = ask("mmproj", paths=files, weights_only=weights_only)["files"]
-    return sizes
-
-
-def _mmproj(api: Any, paths: Sequence[str], weights_only: bool) -> dict[str, Any]:
-    return {"files": [_mmproj_sizes(path, weights_only) for path in paths]}
-
-
-def _mmproj_sizes(path: str, weights_only: bool) -> dict[str, int]:
-    """What mtmd itself counts: the tensors' bytes, and with a warm-up the compute buffer's too."""
-    from llama_cpp import mtmd_cpp
-
-    get = mtmd_cpp._libmtmd._Z21mtmd_get_memory_usagePKc19mtmd_context_params
-    get.restype, get.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p, mtmd_cpp.mtmd_context_params]
-    sums = []
-    for warmup in (False, not weights_only):
-        params = mtmd_cpp.mtmd_context_params_default()
-        params.use_gpu, params.warmup = False, warmup
-        storage = (ctypes.c_uint64 * 8)()
-        get(ctypes.addressof(storage), path.encode(), params)
-        assert storage[5] == 1, f"{path}: refused, or on {storage[5]} devices"  # std::map's node count
-        node = (ctypes.c_uint64 * 6).from_address(storage[2])  # the root: colour, parent, left, right, device, bytes
-        sums.append(node[5])
-    return {"weights": sums[0], "compute": sums[1] - sums[0]}
-
-
 def states(model: Path, params: Params, n_tokens: Sequence[int]) -> list[dict[str, int]]:
     """Bytes of sequence 0's state, `whole` and `partial`, after each number of tokens."""
     answer = ask("states", model=os.fspath(model), params=asdict(params), n_tokens=list(n_tokens))
@@ -181,7 +151,6 @@ def _states(api: Any, model: str, params: dict[str, Any], n_tokens: Sequence[int
 
 _QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "adapters": _adapters,
-    "mmproj": _mmproj,
     "states": _states,
 }
 

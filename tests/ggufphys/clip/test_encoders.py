@@ -7,6 +7,7 @@ import pytest
 
 from bench.clip.files import PROJECTORS as SHAPED
 from bench.clip.files import write_clip
+from bench.clip.measure import measure
 from bench.clip.shape import ClipShape
 from ggufphys import open_gguf
 from ggufphys.clip.hparams import read_clip
@@ -14,7 +15,6 @@ from ggufphys.clip.models import MODELS
 from ggufphys.clip.projectors import PROJECTORS
 from ggufphys.clip.tensors import BY_PROJECTOR, loaded_tensors
 from ggufphys.memory.attachments.mmproj import encoder_bytes
-from tests import attachment_oracle
 
 # Where the input, the feed-forward layers and the projector decide about the buffer.
 VARIANTS = [
@@ -41,7 +41,7 @@ def test_encoders_against_llama_cpp(tmp_path: Path, variant: int) -> None:
     """Loaded tensors' bytes are llama.cpp's for every projector, compute buffers for each whose graph is written."""
     names = sorted(SHAPED)
     paths = [write_clip(tmp_path / f"{name}.gguf", shape(name, VARIANTS[variant])) for name in names]
-    for name, path, truth in zip(names, paths, attachment_oracle.mmproj(paths), strict=True):
+    for name, path, truth in zip(names, paths, measure(paths), strict=True):
         with open_gguf(path) as gguf:
             (h,) = read_clip(gguf)
             weights = sum(t.nbytes or 0 for t in loaded_tensors(gguf, name, h.modality, h.n_layer))

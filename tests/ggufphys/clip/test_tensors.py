@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.clip.files import KEYS as SHAPED_KEYS
+from bench.clip.measure import measure
 from ggufphys import open_gguf
 from ggufphys.clip.hparams import read_clip
 from ggufphys.clip.projectors import PROJECTORS
 from ggufphys.clip.tensors import BY_PROJECTOR, COMMON, LAYER, PREFIX, WITHOUT_LAYERS, loaded_tensors
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, WriteValue
-from tests import attachment_oracle
 from tests.ggufphys.models import write_model
 
 N_LAYER = 3
@@ -100,7 +100,7 @@ def test_loaded_tensors_against_llama_cpp(tmp_path: Path) -> None:
     """The bytes of loaded tensors are mtmd's own count for every encoder of images or sound."""
     projectors = [row.name for row in PROJECTORS.values() if row.modality != "gen.audio"]
     paths = [full_file(tmp_path / f"{name}.gguf", name) for name in projectors]
-    truths = attachment_oracle.mmproj(paths, weights_only=True)
+    truths = measure(paths, weights_only=True)
     for name, path, truth in zip(projectors, paths, truths, strict=True):
         with open_gguf(path) as gguf:
             (h,) = read_clip(gguf)

@@ -7,12 +7,10 @@ import pytest
 from ggufphys import Params, open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.llama_runs import parse_log
-from ggufphys.params import rpc_device
 from ggufphys.plan.reconcile import Reconciliation, reconcile
 from server.engine.library import create_context, load_model
 from server.engine.log import LOG
 from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
-from tests.rpc_worker import workers
 
 
 def run(path: Path, *contexts: Params) -> Reconciliation:
@@ -43,20 +41,6 @@ def test_host(params: Params) -> None:
     for name in ("n_seq_max", "kv_unified", "type_k", "type_v", "flash_attn", "use_mmap"):
         assert getattr(result.params, name) == getattr(params, name), name
     assert [name for name, source in result.sources.items() if "assumed" in source] == ["swa_full"]
-
-
-@pytest.mark.parametrize("n_gpu_layers", [0, 3, 99])
-def test_devices(n_gpu_layers: int) -> None:
-    """With two devices their weights and caches agree too, and nothing is left without a prediction."""
-    with workers(2) as endpoints:
-        devices = [rpc_device(endpoint, memory_bytes=1 << 30) for endpoint in endpoints]
-        result = run(MODEL, Params(n_ctx=512, devices=tuple(devices), n_gpu_layers=n_gpu_layers))
-    by_quantity = {q: {line.verdict for line in result.lines if line.quantity == q} for q in ("model", "context")}
-
-    assert by_quantity == {"model": {"equal"}, "context": {"equal"}}
-    if n_gpu_layers:
-        assert [d.name for d in result.params.devices] == [d.name for d in devices]
-    assert "not predicted" not in {line.verdict for line in result.lines}
 
 
 def test_windows(tmp_path: Path) -> None:

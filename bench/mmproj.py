@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,47 +28,47 @@ from ggufphys.graph.alloc import allocate
 from ggufphys.report import dumps, table
 from ggufphys.units import format_mib
 
-_SO400M: Final = {"n_embd": 1152, "n_head": 16, "n_ff": 4304, "n_layer": 27}
-_VIT_L: Final = {"n_embd": 1024, "n_head": 16, "n_ff": 4096, "n_layer": 24}
-_QWEN: Final = {"n_embd": 1280, "n_head": 16, "n_layer": 32}
-_WHISPER: Final = {"n_embd": 1280, "n_head": 20, "n_ff": 5120, "n_layer": 32}
+_SO400M: Final = ClipShape(projector="", n_embd=1152, n_head=16, n_ff=4304, n_layer=27)
+_VIT_L: Final = ClipShape(projector="", n_embd=1024, n_head=16, n_ff=4096, n_layer=24)
+_QWEN: Final = ClipShape(projector="", n_embd=1280, n_head=16, n_layer=32)
+_WHISPER: Final = ClipShape(projector="", n_embd=1280, n_head=20, n_ff=5120, n_layer=32)
 
 # fmt: off
 ENCODERS: Final = {
-    "llava-1.5-7b":        ClipShape(projector="mlp", **_VIT_L, image_size=336, text=4096),
-    "mobilevlm-1.7b":      ClipShape(projector="ldp", **_VIT_L, image_size=336, text=2048),
-    "mobilevlm-v2-1.7b":   ClipShape(projector="ldpv2", **_VIT_L, image_size=336, text=2048),
-    "glm-edge-v-5b":       ClipShape(projector="adapter", **_SO400M, image_size=672, text=3072),
-    "minicpm-v-4":         ClipShape(projector="resampler", **_SO400M, image_size=448, text=2560),
-    "minicpm-v-4.6":       ClipShape(projector="minicpmv4_6", **_SO400M, image_size=448, text=2560),
-    "gemma-3-4b":          ClipShape(projector="gemma3", **_SO400M, image_size=896, text=2560),
+    "llava-1.5-7b":        replace(_VIT_L, projector="mlp", image_size=336, text=4096),
+    "mobilevlm-1.7b":      replace(_VIT_L, projector="ldp", image_size=336, text=2048),
+    "mobilevlm-v2-1.7b":   replace(_VIT_L, projector="ldpv2", image_size=336, text=2048),
+    "glm-edge-v-5b":       replace(_SO400M, projector="adapter", image_size=672, text=3072),
+    "minicpm-v-4":         replace(_SO400M, projector="resampler", image_size=448, text=2560),
+    "minicpm-v-4.6":       replace(_SO400M, projector="minicpmv4_6", image_size=448, text=2560),
+    "gemma-3-4b":          replace(_SO400M, projector="gemma3", image_size=896, text=2560),
     "smolvlm-500m":        ClipShape(projector="idefics3", n_embd=768, n_head=12, n_ff=3072, n_layer=12,
                                      image_size=512, patch_size=16, text=960),
-    "lfm2-vl-1.6b":        ClipShape(projector="lfm2", **_SO400M, image_size=256, patch_size=16, text=2048),
-    "janus-pro-7b":        ClipShape(projector="janus_pro", **_VIT_L, image_size=384, patch_size=16, text=4096),
-    "internvl3-8b":        ClipShape(projector="internvl", **_VIT_L, image_size=448, text=3584),
-    "nemotron-nano-vl":    ClipShape(projector="nemotron_v2_vl", **_QWEN, n_ff=5120, image_size=512, patch_size=16,
+    "lfm2-vl-1.6b":        replace(_SO400M, projector="lfm2", image_size=256, patch_size=16, text=2048),
+    "janus-pro-7b":        replace(_VIT_L, projector="janus_pro", image_size=384, patch_size=16, text=4096),
+    "internvl3-8b":        replace(_VIT_L, projector="internvl", image_size=448, text=3584),
+    "nemotron-nano-vl":    replace(_QWEN, projector="nemotron_v2_vl", n_ff=5120, image_size=512, patch_size=16,
                                      text=4480),
     "llama-4-scout":       ClipShape(projector="llama4", n_embd=1408, n_head=16, n_ff=5632, n_layer=34, image_size=336,
                                      text=5120),
     "cogvlm2-19b":         ClipShape(projector="cogvlm", n_embd=1792, n_head=16, n_ff=15360, n_layer=63,
                                      image_size=490, text=4096),
-    "pixtral-12b":         ClipShape(projector="pixtral", **_VIT_L, image_size=1024, patch_size=16, text=5120),
-    "lightonocr-1b":       ClipShape(projector="lightonocr", **_VIT_L, image_size=1540, text=1024),
-    "kimi-vl-a3b":         ClipShape(projector="kimivl", **_SO400M, image_size=896, text=2048),
-    "paddleocr-vl":        ClipShape(projector="paddleocr", **_SO400M, image_size=384, text=1024),
+    "pixtral-12b":         replace(_VIT_L, projector="pixtral", image_size=1024, patch_size=16, text=5120),
+    "lightonocr-1b":       replace(_VIT_L, projector="lightonocr", image_size=1540, text=1024),
+    "kimi-vl-a3b":         replace(_SO400M, projector="kimivl", image_size=896, text=2048),
+    "paddleocr-vl":        replace(_SO400M, projector="paddleocr", image_size=384, text=1024),
     "dots.ocr":            ClipShape(projector="dots_ocr", n_embd=1536, n_head=12, n_ff=4224, n_layer=42,
                                      image_size=448, text=1536),
-    "hunyuan-ocr":         ClipShape(projector="hunyuanvl", **_SO400M, image_size=2048, patch_size=16, text=1024),
-    "qwen2-vl-7b":         ClipShape(projector="qwen2vl_merger", **_QWEN, n_ff=5120, image_size=560, text=3584),
-    "qwen2.5-vl-7b":       ClipShape(projector="qwen2.5vl_merger", **_QWEN, n_ff=3420, image_size=560, text=3584),
-    "qwen3-vl-8b":         ClipShape(projector="qwen3vl_merger", **_SO400M, image_size=768, patch_size=16, text=4096),
+    "hunyuan-ocr":         replace(_SO400M, projector="hunyuanvl", image_size=2048, patch_size=16, text=1024),
+    "qwen2-vl-7b":         replace(_QWEN, projector="qwen2vl_merger", n_ff=5120, image_size=560, text=3584),
+    "qwen2.5-vl-7b":       replace(_QWEN, projector="qwen2.5vl_merger", n_ff=3420, image_size=560, text=3584),
+    "qwen3-vl-8b":         replace(_SO400M, projector="qwen3vl_merger", image_size=768, patch_size=16, text=4096),
     "glm-4.6v-flash":      ClipShape(projector="glm4v", n_embd=1536, n_head=12, n_ff=4096, n_layer=24,
                                      image_size=336, text=4096),
-    "youtu-vl-4b":         ClipShape(projector="youtuvl", **_SO400M, image_size=512, patch_size=16, text=2048),
-    "ultravox-v0.5-8b":    ClipShape(projector="ultravox", **_WHISPER, text=4096),
-    "voxtral-mini-3b":     ClipShape(projector="voxtral", **_WHISPER, text=3072),
-    "qwen2-audio-7b":      ClipShape(projector="qwen2a", **_WHISPER, text=4096),
+    "youtu-vl-4b":         replace(_SO400M, projector="youtuvl", image_size=512, patch_size=16, text=2048),
+    "ultravox-v0.5-8b":    replace(_WHISPER, projector="ultravox", text=4096),
+    "voxtral-mini-3b":     replace(_WHISPER, projector="voxtral", text=3072),
+    "qwen2-audio-7b":      replace(_WHISPER, projector="qwen2a", text=4096),
     "qwen3-asr-1.7b":      ClipShape(projector="qwen3a", n_embd=1024, n_head=16, n_ff=4096, n_layer=24, text=2048),
 }
 # fmt: on

@@ -79,9 +79,9 @@ def main(port: int) -> None:
     llama_cpp.llama_backend_init()
     registry = library.ggml_backend_reg_by_name(b"RPC")
     address = library.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_rpc_start_server")
-    start = ctypes.CFUNCTYPE(
-        None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p
-    )(address)
+    start = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)(
+        address
+    )
     devices = (ctypes.c_void_p * 1)(library.ggml_backend_dev_by_type(0))  # the CPU
     start(f"127.0.0.1:{port}".encode(), None, 1, 1, devices)
 

@@ -12,7 +12,8 @@ ROOMS = ("ggufphys", "refengine", "server", "bench")
 def test_llama_cpp_is_loaded_in_few_places() -> None:
     """llama.cpp has one logger for the whole process: code in this process goes through the engine's library module.
 
-    `refengine/ggml.py` calls pure functions that log nothing; `bench/derive.py` and `bench/clip/measure.py` import it in a child process.
+    `refengine/ggml.py` calls pure functions that log nothing; `bench/derive.py` and `bench/clip/measure.py` import it
+    in a child process.
     """
     loads = re.compile(r"^\s*(import llama_cpp|from llama_cpp)|import_module\(\"llama_cpp", re.MULTILINE)
     found = {

@@ -1,0 +1,200 @@
+"""Record what llama.cpp says about the small models of `tests/data/archs.toml` into `tests/data/archs.json`.
+
+usage: python -m scripts.record_oracle [NAME...]        all models, or those named; the others keep their records
+
+For each model it first asks which tensors llama.cpp loads: of a file without tensors, created as the loader's own tests
+do (llama_model_init_from_user), then by mending what the loader complains about. Then it writes the header, and lets
+`tests/oracle.py` create a context for each configuration of the grid, nothing allocated. llama.cpp may abort, so all
+of this happens in child processes. Needs the pinned llama-cpp-python on Linux x86-64, and some minutes.
+
+Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, check_tensor_dims, create_tensor.
+"""
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ggufphys import llama_env
+from ggufphys.gguf import GGMLType
+from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
+from tests import archs, oracle
+
+PRODUCTS = re.compile(
+    r"(attn_(q|k|v|qkv|output|o|q_a|q_b|kv_a_mqa|gate)|ffn_(gate|up|down|gate_up)(_exps|_shexp)?|ssm_(in|out)"
+    r"|token_embd|output)\.weight"
+)
+CONVOLUTIONS = re.compile(r"(conv1d|posnet\.\d+\.conv[12]|convnext\.\d+\.dw)\.weight")  # im2col takes F16 alone
+SCALES = (".scale", ".input_scale")  # of weights in NVFP4, which these models have none of
+MENDS = 400  # how often the loader may complain about one model
+
+
+def main(names: Sequence[str]) -> None:
+    """Record and write."""
+    known = json.loads(archs.RECORDS.read_text())["models"] if archs.RECORDS.exists() else {}
+    wanted = names or list(archs.models())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, record in zip(wanted, pool.map(record_model, wanted), strict=True):
+            known[name] = record
+            print(
+                f"{name}: {len(record['tensors'])} lines of tensors, {_tally(record['rows'])}",
+                record.get("failed", ""),
+                flush=True,
+            )
+    models = {name: known[name] for name in archs.models() if name in known}
+    lines = ",\n".join(f"{json.dumps(name)}: {_dump(entry)}" for name, entry in models.items())
+    archs.RECORDS.write_text(f'{{"llama_cpp": "0c1e570", "models": {{\n{lines}\n}}}}\n')
+
+
+def _dump(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, separators=(",", ":"))
+
+
+def _tally(rows: Sequence[object]) -> str:
+    counts = {what: rows.count(what) for what in ("refused", "aborts")}
+    return f"{len(rows) - sum(counts.values())} rows" + "".join(f", {n} {what}" for what, n in counts.items() if n)
+
+
+def record_model(name: str) -> dict[str, Any]:
+    """The record of one model: its tensors, and a row for each configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.gguf")
+        answer = _child("--tensors", name, os.fspath(path))
+        if answer.returncode:
+            return {"tensors": [], "rows": [], "failed": answer.stderr[-1500:]}
+        tensors = list(archs.unpack(json.loads(answer.stdout)))
+        write(path, name, tensors)
+        return {"tensors": archs.pack(tensors), "rows": list(_rows(path))}
+
+
+def _rows(path: Path) -> Iterator[list[int] | str]:
+    """What the oracle says for each configuration; where it dies, the next one has a process of its own."""
+    grid = list(archs.GRID)
+    while grid:
+        answers, died = oracle.ask_until_death(path, grid)
+        for answer in answers:
+            yield "refused" if "error" in answer else [answer[q] for q in oracle.QUANTITIES]
+        if died:
+            yield "aborts"
+        grid = grid[len(answers) + died :]
+
+
+def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:
+    """The model's file, with a hole for weights."""
+    path.write_bytes(encode_header(archs.models()[name].metadata, tensors))
+    os.truncate(path, path.stat().st_size + data_bytes(tensors))
+
+
+def _child(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.record_oracle", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+# -- in the child: which tensors?
+
+
+def print_tensors(name: str, path: Path) -> None:
+    """Print the model's tensors, packed, as JSON."""
+    llama_env.prepare()
+    import llama_cpp as api
+
+    said: list[str] = []
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, user_data: object) -> None:
+        if level >= 4:
+            said.append(text.decode(errors="replace"))
+
+    api.llama_log_set(keep, None)
+    api.llama_backend_init()
+    model = archs.models()[name]
+    shapes = {} if model.required else wanted(api, model, path)
+    shapes = {n: ne for n, ne in shapes.items() if not n.endswith((*SCALES, *model.less))}
+    shapes.update({n: (1,) for n in model.more})
+    for _ in range(MENDS):
+        tensors = [TensorSpec(n, ne, _type(n, ne)) for n, ne in sorted(shapes.items(), key=_file_order)]
+        write(path, name, tensors)
+        said.clear()
+        if load(api, path):
+            print(json.dumps(archs.pack(tensors)))
+            return
+        complaint = "".join(said)
+        if found := re.search(r"tensor '(.+)' not found", complaint):
+            shapes[found[1]] = (1,)
+        elif found := re.search(r"tensor '(.+)' has wrong shape; expected ([\d, ]+), got", complaint):
+            shapes[found[1]] = tuple(int(n) for n in found[2].split(",") if n.strip())
+        else:
+            break
+    raise SystemExit("".join(said)[-1500:])
+
+
+def wanted(api: Any, model: archs.ArchModel, path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors that llama.cpp creates for a file without any."""
+    library = api.llama_cpp._lib
+    shapes: dict[str, tuple[int, ...]] = {}
+    library.ggml_get_name.restype, library.ggml_get_name.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[untyped-decorator]
+    def note(tensor: int, user_data: int) -> None:
+        ne = list((ctypes.c_int64 * 4).from_address(tensor + 16))  # behind type and buffer
+        while len(ne) > 1 and ne[-1] == 1:
+            ne.pop()
+        shapes[library.ggml_get_name(tensor).decode()] = tuple(ne)
+
+    convolutions = [f"{name}.weight" for il in range(8) for name in (
+        f"posnet.{il}.conv1", f"posnet.{il}.conv2", f"convnext.{il}.dw")]  # fmt: skip
+    typed = [TensorSpec(name, (32,), GGMLType.F16) for name in ("conv1d.weight", *convolutions)]
+    path.write_bytes(encode_header(model.metadata, typed) + bytes(data_bytes(typed)))
+
+    class GGUFInit(ctypes.Structure):
+        _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+    library.gguf_init_from_file.restype = ctypes.c_void_p
+    library.gguf_init_from_file.argtypes = [ctypes.c_char_p, GGUFInit]
+    params = api.llama_model_default_params()
+    params.load_mtp = True
+    init = library.llama_model_init_from_user
+    init.restype, init.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, type(params)]
+    metadata = library.gguf_init_from_file(os.fsencode(path), GGUFInit(True, None))
+    if not init(metadata, ctypes.cast(note, ctypes.c_void_p), None, params):
+        raise SystemExit(f"llama.cpp creates no model from the metadata of {model.name}")
+    return shapes
+
+
+def load(api: Any, path: Path) -> bool:
+    """Does llama.cpp load the file?"""
+    params = api.llama_model_default_params()
+    params.no_alloc, params.load_mode, params.use_extra_bufts = True, 0, False
+    return bool(api.llama_model_load_from_file(os.fsencode(path), params))
+
+
+def _type(name: str, ne: tuple[int, ...]) -> GGMLType:
+    """A mixture of types, each where llama.cpp can use it."""
+    if CONVOLUTIONS.fullmatch(name):
+        return GGMLType.F16
+    if len(ne) == 1 or not PRODUCTS.search(name):
+        return GGMLType.F32
+    return GGMLType.Q8_0 if ne[0] % 32 == 0 and "ffn_" in name else GGMLType.F16
+
+
+def _file_order(item: tuple[str, tuple[int, ...]]) -> tuple[int, int, str]:
+    name = item[0]
+    match = re.search(r"\.(\d+)\.", name)
+    if match is None:
+        return (2 if name.startswith("output") else 0, 0, name)
+    return (1, int(match[1]), name)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--tensors"]:
+        print_tensors(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main(sys.argv[1:])

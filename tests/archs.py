@@ -1,0 +1,166 @@
+"""A small model of every architecture, as data: hyperparameters, tensors, and what llama.cpp accounts for it.
+
+`data/archs.toml` holds hyperparameters, written by hand. `data/archs.json` holds what `scripts/record_oracle.py` has
+learned from llama.cpp about them: the tensors it wants, and its memory breakdown for each of `GRID`.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ggufphys.gguf import GGMLType
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue
+from ggufphys.params import Params
+
+DATA = Path(__file__).with_name("data")
+HYPERPARAMETERS = DATA / "archs.toml"
+RECORDS = DATA / "archs.json"
+
+GLOBAL_KEYS = ("tokenizer.", "xielu.")  # without the architecture in front
+UINT64_KEYS = ("ple.layer_multipliers", "ple.head_offsets", "ple.head_vocab_sizes")
+
+_BASE = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False)  # what the oracle simulates
+
+
+def _grid() -> Iterator[Params]:
+    for changes in (
+        {},
+        {"n_ctx": 1000, "n_ubatch": 64},
+        {"n_ctx": 300, "n_batch": 100},
+        {"n_ctx": 8192, "n_seq_max": 4},
+        {"n_ctx": 5000, "n_seq_max": 2},
+        {"n_seq_max": 4, "kv_unified": True},
+        {"n_ctx": 2048, "type_k": "q8_0", "type_v": "q8_0", "flash_attn": "on"},
+        {"n_ctx": 2048, "type_k": "q4_0", "type_v": "q4_0"},
+        {"n_ctx": 32768, "type_k": "q4_0", "n_ubatch": 256},
+        {"n_ctx": 2048, "flash_attn": "off", "n_ubatch": 128},
+        {"n_ctx": 3000, "flash_attn": "off", "n_seq_max": 2},
+        {"n_ctx": 2048, "flash_attn": "off", "type_k": "q8_0"},
+        {"n_ctx": 8192, "n_seq_max": 2, "swa_full": True},
+        {"n_ctx": 16384, "n_ubatch": 2048},
+        {"n_outputs_max": 1},
+        {"n_ctx": 2048, "type_k": "bf16", "type_v": "f32"},
+        {"n_ctx": 2048, "type_k": "q5_1", "type_v": "iq4_nl"},
+        {"n_ctx": 2048, "n_seq_max": 2, "n_rs_seq": 3},
+        {"n_ctx": 2048, "load_mtp": True, "ctx_type": "mtp"},
+        {"n_ctx": 2048, "load_mtp": True, "ctx_type": "mtp", "n_seq_max": 2, "flash_attn": "off"},
+    ):
+        yield Params.from_json({**asdict(_BASE), **changes})
+
+
+GRID = tuple(_grid())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchModel:
+    """A small model: `name` is the architecture's, with a variant behind a slash."""
+
+    name: str
+    arch: str
+    metadata: Mapping[str, WriteValue]
+    less: tuple[str, ...]
+    more: tuple[str, ...]
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What llama.cpp said of a model: its tensors, and for each of `GRID` the bytes, or why there are none.
+
+    `rows` hold (model, context, compute) bytes; "refused" or "aborts" stand for a configuration that gives no context.
+    """
+
+    tensors: tuple[TensorSpec, ...]
+    rows: tuple[tuple[int, int, int] | str, ...]
+
+
+@cache
+def models() -> Mapping[str, ArchModel]:
+    """All models by name."""
+    data = tomllib.loads(HYPERPARAMETERS.read_text())
+    entries: dict[str, dict[str, Any]] = {name: {} for name in data["dense"]}
+    for name in data["moe"]:
+        entries[f"{name}/moe" if name in entries else name] = {"use": ["moe"]}
+    for name, entry in data["models"].items():
+        assert name not in entries, name
+        entries[name] = entry
+    return {name: _model(name, entry, data) for name, entry in entries.items()}
+
+
+def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchModel:
+    own = dict(entry)
+    use, less, more = own.pop("use", []), own.pop("less", []), own.pop("more", [])
+    required = own.pop("required", False)
+    keys = {**data["base"]}
+    for group in use:
+        keys.update(data["groups"][group])
+    keys.update(own)
+    arch = name.partition("/")[0]
+    metadata: dict[str, WriteValue] = {
+        "general.architecture": arch, "general.name": name, "tokenizer.ggml.model": "no_vocab",
+        "tokenizer.ggml.token_type_count": 2,
+    }  # fmt: skip
+    for key, value in keys.items():
+        typed = Typed(value, ValueType.UINT64) if key in UINT64_KEYS else value
+        metadata[key if key.startswith(GLOBAL_KEYS) else f"{arch}.{key}"] = typed
+    return ArchModel(name=name, arch=arch, metadata=metadata, less=tuple(less), more=tuple(more), required=required)
+
+
+@cache
+def records() -> Mapping[str, Record]:
+    """What llama.cpp said of each model."""
+    return {
+        name: Record(
+            tensors=tuple(unpack(entry["tensors"])),
+            rows=tuple(row if isinstance(row, str) else tuple(row) for row in entry["rows"]),
+        )
+        for name, entry in json.loads(RECORDS.read_text())["models"].items()
+    }
+
+
+_LAYER = re.compile(r"((?:enc\.|dec\.)?blk|convnext|posnet)\.(\d+)\.(.+)")
+
+
+def pack(tensors: Iterable[TensorSpec]) -> list[str]:
+    """Tensors as lines, equal ones of several layers in one: "blk.0-2.attn_q.weight f16 256 128"."""
+    layers: dict[tuple[str, str, str], list[int]] = {}
+    for tensor in tensors:
+        shape = " ".join(map(str, (tensor.ggml_type.name.lower(), *tensor.ne)))
+        match = _LAYER.fullmatch(tensor.name)
+        key = (match[1], match[3], shape) if match else ("", tensor.name, shape)
+        layers.setdefault(key, []).append(int(match[2]) if match else 0)
+    return [
+        f"{prefix}.{_ranges(numbers)}.{stem} {shape}" if prefix else f"{stem} {shape}"
+        for (prefix, stem, shape), numbers in layers.items()
+    ]
+
+
+def unpack(lines: Iterable[str]) -> Iterator[TensorSpec]:
+    """The reverse, layer by layer within a line."""
+    for line in lines:
+        name, type_name, *ne = line.split(" ")
+        ggml_type, shape = GGMLType[type_name.upper()], tuple(map(int, ne))
+        match = re.fullmatch(r"((?:enc\.|dec\.)?blk|convnext|posnet)\.([\d,-]+)\.(.+)", name)
+        if match is None:
+            yield TensorSpec(name, shape, ggml_type)
+            continue
+        for part in match[2].split(","):
+            low, _, high = part.partition("-")
+            for il in range(int(low), int(high or low) + 1):
+                yield TensorSpec(f"{match[1]}.{il}.{match[3]}", shape, ggml_type)
+
+
+def _ranges(numbers: list[int]) -> str:
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and n == parts[-1][1] + 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ",".join(f"{a}-{b}" if b > a else str(a) for a, b in parts)

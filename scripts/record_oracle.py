@@ -70,26 +70,20 @@ def record_model(name: str) -> dict[str, Any]:
         if answer.returncode:
             return {"tensors": [], "rows": [], "failed": answer.stderr[-1500:]}
         tensors = list(archs.unpack(json.loads(answer.stdout)))
-        write(path, name, tensors)
+        archs.write(path, name, tensors)
         return {"tensors": archs.pack(tensors), "rows": list(_rows(path))}
 
 
-def _rows(path: Path) -> Iterator[list[int] | str]:
+def _rows(path: Path) -> Iterator[tuple[int, int, int] | str]:
     """What the oracle says for each configuration; where it dies, the next one has a process of its own."""
     grid = list(archs.GRID)
     while grid:
         answers, died = oracle.ask_until_death(path, grid)
         for answer in answers:
-            yield "refused" if "error" in answer else [answer[q] for q in oracle.QUANTITIES]
+            yield archs.row(answer)
         if died:
             yield "aborts"
         grid = grid[len(answers) + died :]
-
-
-def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:
-    """The model's file, with a hole for weights."""
-    path.write_bytes(encode_header(archs.models()[name].metadata, tensors))
-    os.truncate(path, path.stat().st_size + data_bytes(tensors))
 
 
 def _child(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -121,7 +115,7 @@ def print_tensors(name: str, path: Path) -> None:
     shapes.update({n: (1,) for n in model.more})
     for _ in range(MENDS):
         tensors = [TensorSpec(n, ne, _type(n, ne)) for n, ne in sorted(shapes.items(), key=_file_order)]
-        write(path, name, tensors)
+        archs.write(path, name, tensors)
         said.clear()
         if load(api, path):
             print(json.dumps(archs.pack(tensors)))

@@ -5,9 +5,10 @@ learned from llama.cpp about them: the tensors it wants, and its memory breakdow
 """
 
 import json
+import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, data_bytes, encode_header
 from ggufphys.params import Params
 
 DATA = Path(__file__).with_name("data")
@@ -122,6 +123,18 @@ def records() -> Mapping[str, Record]:
         )
         for name, entry in json.loads(RECORDS.read_text())["models"].items()
     }
+
+
+def row(answer: Mapping[str, Any]) -> tuple[int, int, int] | str:
+    """What a record keeps of an answer of the oracle."""
+    return "refused" if "error" in answer else (answer["model"], answer["context"], answer["compute"])
+
+
+def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:
+    """The model's file at its full length, with a hole for weights."""
+    header = encode_header(models()[name].metadata, tensors)
+    path.write_bytes(header)
+    os.truncate(path, len(header) + data_bytes(tensors))
 
 
 _LAYER = re.compile(r"((?:enc\.|dec\.)?blk|convnext|posnet)\.(\d+)\.(.+)")

@@ -6,6 +6,7 @@ import sys
 from ggufphys import report
 from ggufphys.commands.attached import add_attachment_arguments, alone, attaches, predict_here, with_server
 from ggufphys.commands.devices import params_here
+from ggufphys.commands.explain import add_explain_arguments, explained_sections
 from ggufphys.commands.folder import run_folder
 from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     add_attachment_arguments(parser)
     add_quantize_arguments(parser)
+    add_explain_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             )
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
+        sections = (*explained_sections(args, gguf, params, prediction), *sections)
         verdicts = () if limit is None else fits(prediction, limit)
         print(
             report.inspect_json(

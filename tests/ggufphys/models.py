@@ -1,10 +1,12 @@
 """Small model files for tests, header and a hole for weights."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
+from ggufphys.synth import plan_file, shape_named
 
 
 def llama_metadata(arch: str = "llama", **overrides: WriteValue) -> dict[str, WriteValue]:
@@ -58,3 +60,14 @@ def write_model(path: Path, metadata: dict[str, WriteValue], tensors: list[Tenso
 def tiny_llama(path: Path, **overrides: WriteValue) -> Path:
     """A whole two-layer llama."""
     return write_model(path, llama_metadata("llama", **overrides), llama_tensors())
+
+
+def shape_header(path: Path, shape: str) -> Path:
+    """The header of a published model's shape as Q4_K_M, without weights."""
+    path.write_bytes(_header(shape))
+    return path
+
+
+@cache
+def _header(shape: str) -> bytes:
+    return plan_file(shape_named(shape)).header

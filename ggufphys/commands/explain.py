@@ -1,0 +1,27 @@
+"""`ggufphys inspect MODEL --explain`: why are there so many bytes? Layer by layer, term by term."""
+
+import argparse
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.params import Params
+from ggufphys.report import Section
+
+
+def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
+    """--explain."""
+    parser.add_argument(
+        "--explain", action="store_true", help="what each layer keeps, and each term with its formula and source"
+    )
+
+
+def explained_sections(
+    args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction
+) -> tuple[Section, ...]:
+    """The answer to --explain; none when it was not asked."""
+    if not args.explain:
+        return ()
+    from ggufphys.plan.explain import layer_rows  # what other questions do not need
+    from ggufphys.report_explain import explain_section
+
+    return (explain_section(layer_rows(Predictor(gguf), params, prediction.context), prediction),)

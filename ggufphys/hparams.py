@@ -7,17 +7,15 @@ does in `adjust`: layers that it adds, say.
 Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; src/models/, load_arch_hparams.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.arch.table import RULES
 from ggufphys.errors import GGUFError, UnsupportedError
-from ggufphys.gguf import GGUFArray, GGUFFile
+from ggufphys.gguf import GGUFFile
+from ggufphys.keys import Keys, Numbers
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
-
-Numbers = int | tuple[int, ...]  # a key that holds one number, or one for each layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
     arch = gguf.architecture
     if not arch:
         raise UnsupportedError(f"{gguf.path}: no general.architecture: not a model that llama.cpp can load")
-    keys = _Keys(gguf, arch)
+    keys = Keys(gguf, arch)
     n_layer_all = keys.integer("block_count")
     if not 0 < n_layer_all <= MAX_LAYERS:
         raise GGUFError(f"{gguf.path}: {arch}.block_count is {n_layer_all}, expected 1 to {MAX_LAYERS}")
@@ -156,7 +154,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
     return h if rule is None else rule.adjust(h, gguf)
 
 
-def _n_vocab(gguf: GGUFFile, keys: "_Keys") -> int:
+def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:
     """The number of tokens: of the tokenizer's list, else `vocab_size`, else the embedding's rows.
 
     Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl::load ("no_vocab" reads vocab_size).
@@ -168,7 +166,7 @@ def _n_vocab(gguf: GGUFFile, keys: "_Keys") -> int:
     return keys.integer("vocab_size", embedding.ne[-1] if embedding is not None and embedding.ne else 0)
 
 
-def _swa_pattern(keys: "_Keys", n_layer_all: int) -> int | tuple[bool, ...] | None:
+def _swa_pattern(keys: Keys, n_layer_all: int) -> int | tuple[bool, ...] | None:
     value = keys.numbers("attention.sliding_window_pattern")
     if not isinstance(value, tuple):
         return value
@@ -178,52 +176,3 @@ def _swa_pattern(keys: "_Keys", n_layer_all: int) -> int | tuple[bool, ...] | No
 
 def _as_tuple(value: Numbers | None) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else () if value is None else (value,)
-
-
-class _Keys:
-    """The model's own keys, `{arch}.` in front."""
-
-    __slots__ = ("arch", "gguf")
-
-    def __init__(self, gguf: GGUFFile, arch: str) -> None:
-        self.gguf = gguf
-        self.arch = arch
-
-    def full(self, name: str) -> str:
-        return f"{self.arch}.{name}"
-
-    def optional(self, name: str) -> int | None:
-        key = self.full(name)
-        return self.gguf.get_int(key, 0) if key in self.gguf.metadata else None
-
-    def integer(self, name: str, default: int | None = None) -> int:
-        value = self.optional(name)
-        if value is not None:
-            return value
-        if default is None:
-            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is missing, which llama.cpp requires")
-        return default
-
-    def numbers(self, name: str) -> Numbers | None:
-        """A key that holds one number or an array of any length; flags count as numbers."""
-        value = self.gguf.metadata.get(self.full(name))
-        if not isinstance(value, GGUFArray):
-            return self.optional(name)
-        numbers = tuple(value)
-        if not all(isinstance(n, int) for n in numbers):
-            found = value.element_type.name
-            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is an array of {found}, expected integers")
-        return tuple(int(n) for n in numbers)
-
-    def per_layer(self, name: str, n_layer_all: int, default: int | Sequence[int]) -> tuple[int, ...]:
-        """A key that holds one number for all layers, or an array with one for each."""
-        numbers = self.numbers(name)
-        if numbers is None:
-            return (default,) * n_layer_all if isinstance(default, int) else tuple(default)
-        if isinstance(numbers, int):
-            return (numbers,) * n_layer_all
-        if len(numbers) != n_layer_all:
-            raise GGUFError(
-                f"{self.gguf.path}: key {self.full(name)!r} has {len(numbers)} entries, expected {n_layer_all}"
-            )
-        return numbers

@@ -13,9 +13,9 @@ from ggufphys.clip.hparams import ClipHParams
 from ggufphys.clip.tensors import PREFIX
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_2d, interpolate, pool_1d, transpose
+from ggufphys.graph.conv_ops import conv_2d, interpolate, pool_1d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F16, F32, I32, elementwise, reshape
+from ggufphys.graph.ops import F16, F32, I32, concat, elementwise, reshape, transpose
 
 Norm = Literal["NORM", "RMS_NORM"]
 AddPos = Callable[[Tensor], Tensor]

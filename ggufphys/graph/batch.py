@@ -7,11 +7,15 @@ from ggufphys.params import ContextParams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them."""
+    """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them.
+
+    `n_kv` are the cells that attention looks at, None for all; llama.cpp reserves for all.
+    """
 
     n_tokens: int
     n_seqs: int
     n_outputs: int
+    n_kv: int | None = None
 
 
 def reserved_batches(context: ContextParams) -> tuple[Batch, ...]:

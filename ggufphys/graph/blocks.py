@@ -5,30 +5,36 @@ A `Builder` holds what all pieces of one graph share: hyperparameters, context, 
 Legend: E n_embd, D head size, H n_head, K n_head_kv, T tokens in the batch, C cells of the cache, S streams.
 Shapes in comments are ggml's order, innermost first.
 
-Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context; src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v.
+Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
-from ggufphys.arch.caches import KVCache, row_bytes, row_stride
-from ggufphys.gguf import SIZES, GGMLType, TensorInfo
+from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV, row_bytes
+from ggufphys.errors import GGUFError
+from ggufphys.gguf import TensorInfo
 from ggufphys.graph import ops
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F16, F32, I32, I64
+from ggufphys.graph.ops import F32, I32, Glu, Unary
+from ggufphys.graph.rope import Rope
 from ggufphys.hparams import HParams
+from ggufphys.keys import Keys
 from ggufphys.params import ContextParams
 
 Adapters = Mapping[str, Sequence[tuple[TensorInfo, TensorInfo]]]  # by weight: LoRA's a and b, one pair an adapter
 
 
 class Builder:
-    """One graph under construction."""
+    """One graph under construction. `keys` are the file's, for what only this architecture's graph asks for."""
 
     def __init__(
         self,
         h: HParams,
+        keys: Keys,
         tensors: Mapping[str, TensorInfo],
+        caches: Sequence[tuple[LayerCache, ...]],
         context: ContextParams,
         batch: Batch,
         adapters: Adapters | None = None,
@@ -37,20 +43,24 @@ class Builder:
         weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.h = h
+        self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer) if layers is None else layers
         self.tensors = tensors
+        self.caches = caches
         self.context = context
         self.batch = batch
         self.adapters = adapters or {}
         self.graph = Graph()
-        self.n_embd_v_gqa_max = max(h.n_embd_head_v * k for k in h.n_head_kv)
+        self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
+        self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
 
     def layers(self) -> Iterator[int]:
         """The layers to build, in order: not all of them where others stand for them (`ggufphys.graph.layers`).
 
         A model that iterates over this may use the number to ask for weights, hyperparameters and caches of the layer
-        and whether it `is_last`, and for nothing else: layers that have all that in common must have the same nodes.
+        and whether it `is_last`, and for nothing else that changes the nodes: layers that have all that in common must
+        have the same nodes, but for their `params`.
         """
         for il in self._layers:
             self.graph.marks.append(len(self.graph.nodes))
@@ -60,13 +70,50 @@ class Builder:
         """Whether it is the trunk's last layer."""
         return il == self.h.n_layer - 1
 
+    # -- what layers keep
+
+    def kv_cache_or_none(self, il: int) -> KVCache | None:
+        """What the layer attends to: of several caches the first, which holds a row for each position."""
+        return next((c for c in self.caches[il] if isinstance(c, FullKV) and c.n_embd_k_gqa), None)
+
+    def kv_cache(self, il: int) -> KVCache:
+        """The same of a layer that has one."""
+        cache = self.kv_cache_or_none(il)
+        assert cache is not None, f"layer {il} has no KV cache"
+        return cache
+
+    def has_window(self, il: int) -> bool:
+        """Whether the layer attends to a window."""
+        return isinstance(self.kv_cache_or_none(il), WindowKV)
+
+    def recurrent(self, il: int) -> RecurrentState | None:
+        """The recurrent state of a layer, if it has one."""
+        return next((c for c in self.caches[il] if isinstance(c, RecurrentState)), None)
+
+    def n_embd_head(self, cache: KVCache) -> tuple[int, int]:
+        """The sizes of heads of keys and of values in layers with this cache."""
+        h = self.h
+        windowed = isinstance(cache, WindowKV)
+        return (h.n_embd_head_k_swa, h.n_embd_head_v_swa) if windowed else (h.n_embd_head_k, h.n_embd_head_v)
+
+    @cached_property
+    def n_embd_v_gqa_max(self) -> int:
+        """The width of the widest layer's values."""
+        caches = (cache for layer in self.caches for cache in layer if isinstance(cache, FullKV))
+        return max((cache.n_embd_v_max or cache.n_embd_v_gqa for cache in caches), default=0)
+
     # -- weights
 
     def weight(self, name: str, il: int | None = None) -> Tensor:
-        """A weight that must be there."""
+        """A weight that must be there.
+
+        Raises:
+            GGUFError: the file does not have it.
+        """
         tensor = self.weight_or_none(name, il)
         if tensor is None:
-            raise KeyError(f"blk.{il}.{name}" if il is not None else name)
+            full_name = f"blk.{il}.{name}" if il is not None else name
+            raise GGUFError(f"tensor {full_name!r} is missing, which llama.cpp requires of {self.h.arch}")
         return tensor
 
     def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
@@ -84,7 +131,7 @@ class Builder:
         product = ops.mul_mat(w, x)
         for a, b in self.adapters.get(w.name, ()):
             delta = ops.mul_mat(_weight(b), ops.mul_mat(_weight(a), x))
-            product = ops.elementwise("ADD", product, ops.elementwise("SCALE", delta))
+            product = ops.add(product, ops.scale(delta, 1.0))
         return product
 
     def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
@@ -92,181 +139,163 @@ class Builder:
         product = ops.mul_mat_id(experts, x, ids)
         for a, b in self.adapters.get(experts.name, ()):
             delta = ops.mul_mat_id(_weight(b), ops.mul_mat_id(_weight(a), x, ids), ids)
-            product = ops.elementwise("ADD", product, ops.elementwise("SCALE", delta))
+            product = ops.add(product, ops.scale(delta, 1.0))
         return product
+
+    def linear(self, name: str, il: int | None, x: Tensor) -> Tensor:
+        """A matrix product with `{name}.weight`, times `.scale` and plus `.bias` when the file has them."""
+        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
+        factor = self.weight_or_none(f"{name}.scale", il)
+        if factor is not None:
+            product = ops.mul(product, factor)
+        bias = self.weight_or_none(f"{name}.bias", il)
+        return product if bias is None else ops.add(product, bias)
 
     # -- inputs
 
-    def inp_embd(self) -> Tensor:
-        """Token embeddings (E, T), looked up; the input for ready-made embeddings is reserved beside them."""
-        tokens = ops.new_input(I32, self.batch.n_tokens)
-        ready_made = ops.new_input(F32, self.h.n_embd, self.batch.n_tokens)
+    def inp_embd(self, scale: float = 0.0) -> Tensor:
+        """Token embeddings (E, T), looked up, times `scale` if that is not 0.
+
+        The input for ready-made embeddings is reserved beside them.
+        """
+        tokens = ops.new_input(I32, self.batch.n_tokens, name="tokens")
+        ready_made = ops.new_input(F32, self.h.n_embd, self.batch.n_tokens, name="embd")
         embedding = self.weight("token_embd.weight")
         looked_up = ops.get_rows(embedding, tokens)
         for a, b in self.adapters.get(embedding.name, ()):
             delta = ops.mul_mat(_weight(b), ops.get_rows(_weight(a), tokens))
-            looked_up = ops.elementwise("ADD", looked_up, ops.elementwise("SCALE", delta))
+            looked_up = ops.add(looked_up, ops.scale(delta, 1.0))
         self.graph.expand(looked_up)
         self.graph.expand(ready_made)
-        return looked_up
+        return self.graph.expand(ops.scale(looked_up, scale)) if scale else looked_up
 
-    def inp_pos(self) -> Tensor:
-        """Positions (T,)."""
-        return ops.new_input(I32, self.batch.n_tokens)
+    def inp_pos(self, n_pos_per_embd: int = 1) -> Tensor:
+        """Positions (T,), or as many for each token (mrope has four, one list behind the other)."""
+        return ops.new_input(I32, self.batch.n_tokens * n_pos_per_embd, name="pos")
 
     def inp_out_ids(self) -> Tensor:
         """Which tokens' logits are wanted."""
-        return ops.new_input(I32, self.batch.n_outputs)
+        return ops.new_input(I32, self.batch.n_outputs, name="out_ids")
 
-    # -- pieces of a layer
+    # -- norms and rotations
 
-    def norm_rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMS norm and its gain."""
-        return ops.elementwise("MUL", ops.elementwise("RMS_NORM", x), weight)
+    def norm_rms(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """RMS norm, its gain and bias."""
+        return _with_gain(ops.rms_norm(x, self.norm_rms_eps), weight, bias)
 
-    def linear(self, name: str, il: int | None, x: Tensor) -> Tensor:
-        """A matrix product, and the bias when the file has one."""
-        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
-        bias = self.weight_or_none(f"{name}.bias", il)
-        return product if bias is None else ops.elementwise("ADD", product, bias)
+    def norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """Layer norm, its gain and bias."""
+        return _with_gain(ops.norm(x, self.norm_eps), weight, bias)
+
+    def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None, settings: Rope) -> Tensor:
+        """Rotary positions."""
+        return ops.rope(x, pos, factors, settings)
+
+    def rope_factors(self, il: int) -> Tensor | None:
+        """Frequency factors: the model's, or those for contexts as long as in training, or longer.
+
+        Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model::get_rope_factors.
+        """
+        factors = self.weight_or_none("rope_freqs.weight")
+        if factors is not None:
+            return factors
+        n_ctx_orig = self.keys.integer("rope.scaling.original_context_length", self.h.n_ctx_train)
+        long = self.context.n_ctx_seq > n_ctx_orig
+        return self.weight_or_none(f"rope_factors_{'long' if long else 'short'}.weight")
+
+    # -- queries, keys and values
 
     def heads(self, x: Tensor, n_embd_head: int, n_head: int) -> Tensor:
         """(D*H, T) seen as (D, H, T)."""
         return ops.reshape(x, n_embd_head, n_head, self.batch.n_tokens)
 
-    def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None) -> Tensor:
-        """Rotary positions."""
-        return ops.elementwise("ROPE", x, pos) if factors is None else ops.elementwise("ROPE", x, pos, factors)
+    def qkv(
+        self, x: Tensor, il: int, n_embd_head_k: int | None = None, n_embd_head_v: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (D, H, T), keys and values (D, K, T): slices of one product, or three products.
 
-    def ffn_gated(self, x: Tensor, il: int) -> Tensor:
-        """down(act(gate(x)) * up(x)), gate and up side by side."""
-        up = self.linear("ffn_up", il, x)
-        gate = self.linear("ffn_gate", il, x)
-        return self.linear("ffn_down", il, ops.glu(gate, up))
-
-
-class AttentionKV:
-    """Attention over a KV cache: the inputs that all layers with the same cache share, and the nodes of one layer."""
-
-    def __init__(self, b: Builder, cache: KVCache) -> None:
-        context, n_tokens = b.context, b.batch.n_tokens
-        self.b = b
-        self.n_cells = cache.n_cells(context)
-        self.k_idxs = ops.new_input(I64, n_tokens)
-        self.v_idxs = ops.new_input(I64, n_tokens if context.flash_attn else n_tokens * b.n_embd_v_gqa_max)
-        n_stream = context.n_stream
-        mask_type = F16 if context.flash_attn else F32
-        self.mask = ops.new_input(mask_type, self.n_cells, n_tokens // n_stream, 1, n_stream)
-        self.k_rot = _rotation(context.type_k, b.h.n_embd_head_k, largest=True)
-        self.v_rot = _rotation(context.type_v, b.h.n_embd_head_v, largest=False)
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int) -> Tensor:
-        """Store K and V (D, K, T), attend with Q (D, H, T), project: (E, T)."""
-        return self.b.linear("attn_output", il, self.mix(q, k, v))
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store K and V (D, K, T) and attend with Q (D, H, T): (D*H, T), before the output projection.
-
-        A quantised cache keeps rotated rows, whose elements have no outliers; Q is rotated alike, the result back.
+        Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_qkv.
         """
-        if self.k_rot is not None:
-            q, k = rotate(q, self.k_rot), rotate(k, self.k_rot)
-        if self.v_rot is not None:
-            v = rotate(v, self.v_rot)
-        for tensor in (q, v, k):
-            self.b.graph.expand(tensor)
-        cache_k, cache_v = self.store_k(k), self.store_v(v)
-        attended = self.b.graph.expand(self.attend(q, self.read_k(cache_k, k), self.read_v(cache_v, v)))
-        return attended if self.v_rot is None else rotate(attended, self.v_rot)
+        h, n_tokens = self.h, self.batch.n_tokens
+        d_k = h.n_embd_head_k if n_embd_head_k is None else n_embd_head_k
+        d_v = h.n_embd_head_v if n_embd_head_v is None else n_embd_head_v
+        sizes = ((d_k, h.n_head[il]), (d_k, h.n_head_kv[il]), (d_v, h.n_head_kv[il]))
+        clamp = self.keys.real("attention.clamp_kqv", 0.0)
+        parts = []
+        if self.weight_or_none("attn_qkv.weight", il) is not None:
+            x = self._fused_qkv(x, il)
+            if clamp > 0:
+                x = ops.clamp(x, -clamp, clamp)
+            offset = 0
+            for d, n in sizes:
+                strides = (x.nb[0], row_bytes(x.type, d), x.nb[1], x.nb[1] * n_tokens)
+                parts.append(ops.view(x, (d, n, n_tokens), strides, row_bytes(x.type, offset)))
+                offset += d * n
+        else:
+            for name, (d, n) in zip(("attn_q", "attn_k", "attn_v"), sizes, strict=True):
+                part = self.linear(name, il, x)
+                if clamp > 0:
+                    part = ops.clamp(part, -clamp, clamp)
+                parts.append(self.heads(part, d, n))
+        return parts[0], parts[1], parts[2]
 
-    def store_k(self, k: Tensor) -> Tensor:
-        """Write K into rows of the cache (D*K, C, S); gives the cache."""
-        cache = ops.weight(self.b.context.type_k, k.ne[0] * k.ne[1], self.n_cells, self.b.context.n_stream)
-        rows = ops.view(k, (k.ne[0] * k.ne[1], k.ne[2]), (k.nb[0], k.nb[2], k.nb[2] * k.ne[2], k.nb[2] * k.ne[2]))
-        self.b.graph.expand(ops.set_rows(self.merged(cache), rows, self.k_idxs))
-        return cache
+    def _fused_qkv(self, x: Tensor, il: int) -> Tensor:
+        product = self.linear("attn_qkv", il, x)
+        biases = [self.weight_or_none(f"attn_{part}.bias", il) for part in "qkv"]
+        if self.weight_or_none("attn_qkv.bias", il) is not None or None in biases:
+            return product
+        q, k, v = (bias for bias in biases if bias is not None)
+        return ops.add(product, ops.concat(ops.concat(q, k, 0), v, 0))
 
-    def store_v(self, v: Tensor) -> Tensor:
-        """Write V into rows of the cache; without flash attention each element is a row, since V is kept transposed."""
-        width = v.ne[0] * v.ne[1]
-        context = self.b.context
-        if context.flash_attn:
-            cache = ops.weight(context.type_v, width, self.n_cells, context.n_stream)
-            rows = ops.view(v, (width, v.ne[2]), (v.nb[0], v.nb[2], v.nb[2] * v.ne[2], v.nb[2] * v.ne[2]))
-            self.b.graph.expand(ops.set_rows(self.merged(cache), rows, self.v_idxs))
-            return cache
-        padded = self.b.n_embd_v_gqa_max
-        cache = ops.weight(context.type_v, padded, self.n_cells, context.n_stream)
-        flat = ops.reshape(v, width, v.ne[2])
-        if width < padded:
-            flat = Tensor("PAD", F32, (padded, v.ne[2]), (flat,))
-        elements = ops.reshape(cache, 1, padded * self.n_cells * context.n_stream)
-        self.b.graph.expand(ops.set_rows(elements, ops.reshape(flat, 1, padded * v.ne[2]), self.v_idxs))
-        return cache
+    # -- feed-forward layers
 
-    def merged(self, cache: Tensor) -> Tensor:
-        """All streams' cells as one list of rows; a reshape node only when there are several."""
-        if self.b.context.n_stream == 1:
-            return cache
-        return ops.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
+    def ffn_gated(self, x: Tensor, il: int, kind: Glu = "swiglu", suffix: str = "") -> Tensor:
+        """down(act(gate(x)) * up(x)), gate and up side by side; `suffix` as in ffn_up_shexp."""
+        up = self.linear(f"ffn_up{suffix}", il, x)
+        gate = self.linear(f"ffn_gate{suffix}", il, x)
+        return self.linear(f"ffn_down{suffix}", il, ops.glu(gate, up, kind))
 
-    def read_k(self, cache: Tensor, k: Tensor) -> Tensor:
-        """The cache as (D, K, C, S)."""
-        size = self.b.context.type_k
-        cell = row_bytes(size, cache.ne[0])
-        strides = (cache.nb[0], row_stride(size, k.ne[0]), cell, cell * self.n_cells)
-        return ops.view(cache, (k.ne[0], k.ne[1], self.n_cells, cache.ne[2]), strides)
+    def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
+        """The same where one matrix gives gate and up, one behind the other."""
+        return self.linear("ffn_down", il, ops.glu_halves(self.linear("ffn_up", il, x), kind))
 
-    def read_v(self, cache: Tensor, v: Tensor) -> Tensor:
-        """The cache as (D, K, C, S), or transposed as (C, K, D, S)."""
-        size = self.b.context.type_v
-        if self.b.context.flash_attn:
-            cell = row_bytes(size, cache.ne[0])
-            strides = (cache.nb[0], row_stride(size, v.ne[0]), cell, cell * self.n_cells)
-            return ops.view(cache, (v.ne[0], v.ne[1], self.n_cells, cache.ne[2]), strides)
-        row = row_bytes(size, self.n_cells)
-        strides = (cache.nb[0], row * v.ne[0], row, row * cache.ne[0])
-        return ops.view(cache, (self.n_cells, v.ne[1], v.ne[0], cache.ne[2]), strides)
+    def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "") -> Tensor:
+        """down(act(up(x))); None is relu(x)^2."""
+        x = self.linear(f"ffn_up{suffix}", il, x)
+        x = ops.sqr(ops.unary(x, "relu")) if kind is None else ops.unary(x, kind)
+        return self.linear(f"ffn_down{suffix}", il, x)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(QK) V: one operation with flash attention, else products with the scores (C, T, H) between."""
-        n_stream = self.b.context.n_stream
-        per_stream = q.ne[2] // n_stream
-        q = ops.view(q, (q.ne[0], q.ne[1], per_stream, n_stream), (q.nb[0], q.nb[1], q.nb[2], q.nb[2] * per_stream))
-        q, k, v = (ops.permute(x, 0, 2, 1, 3) for x in (q, k, v))
-        if self.b.context.flash_attn:
-            k, v = (ops.cast(x, F16) if x.type is F32 else x for x in (k, v))
-            out = ops.flash_attn_ext(q, k, v, self.mask)
-            return ops.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
-        scores = Tensor("MUL_MAT", F32, (k.ne[1], q.ne[1], q.ne[2], q.ne[3]), (k, q))
-        scores = ops.elementwise("SOFT_MAX", scores, self.mask)
-        out = Tensor("MUL_MAT", F32, (v.ne[1], scores.ne[1], scores.ne[2], scores.ne[3]), (v, scores))
-        out = ops.permute(out, 0, 2, 1, 3)
-        return ops.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+    # -- the end
+
+    def wanted(self, out_ids: Tensor, il: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Of the last layer on, only the tokens whose logits are wanted."""
+        return tuple(ops.get_rows(x, out_ids) for x in tensors) if self.is_last(il) else tensors
+
+    def head(self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0) -> Graph:
+        """From the normed hidden states to logits (n_vocab, n_outputs), with or without a matrix of its own.
+
+        Both are outputs. `scale` multiplies the logits, `softcap` keeps them within it, unless 0.
+        """
+        x.is_output = True
+        matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
+        logits = self.mul_mat(matrix, x)
+        bias = self.weight_or_none("output.bias")
+        if bias is not None:
+            logits = ops.add(logits, bias)
+        if scale:
+            logits = ops.scale(logits, scale)
+        if softcap:
+            logits = ops.scale(ops.unary(ops.scale(logits, 1 / softcap), "tanh"), softcap)
+        logits.is_output = True
+        self.graph.expand(logits)
+        return self.graph
+
+
+def _with_gain(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        x = ops.mul(x, weight)
+    return x if bias is None else ops.add(x, bias)
 
 
 def _weight(info: TensorInfo) -> Tensor:
     return ops.weight(ops.as_known(info.ggml_type), *info.ne, name=info.name)
-
-
-def _rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor | None:
-    """The Hadamard matrix that rotates rows of a quantised cache, an input; None where llama.cpp rotates nothing.
-
-    Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, attn_rot_k, build_input_k_rot, build_input_v_rot.
-    """
-    if SIZES[ggml_type].block_size == 1 or n_embd_head == 0 or n_embd_head % 64:
-        return None
-    size = 64
-    while largest and n_embd_head % (2 * size) == 0:
-        size *= 2
-    return ops.new_input(F32, size, size)
-
-
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Each stretch of `rotation`'s width times it: a product on a reshaped view, shaped back.
-
-    Source: llama.cpp 0c1e570 src/llama-graph.cpp, llama_mul_mat_hadamard.
-    """
-    n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
-    rows = ops.reshape(x, rotation.ne[0], n_elements // rotation.ne[0])
-    return ops.reshape(ops.mul_mat(rotation, rows), *x.ne)

@@ -65,21 +65,5 @@ def interpolate(x: Tensor, width: int, height: int) -> Tensor:
     return Tensor("UPSCALE", x.type, (width, height, x.ne[2], x.ne[3]), (x,))
 
 
-def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    """One behind the other along an axis."""
-    ne = tuple(n + b.ne[i] if i == axis else n for i, n in enumerate(a.ne))
-    return Tensor("CONCAT", a.type, ne, (a, b))
-
-
-def repeat(x: Tensor, *ne: int) -> Tensor:
-    """The tensor repeated until it fills the shape."""
-    return Tensor("REPEAT", x.type, ne, (x,))
-
-
-def transpose(x: Tensor) -> Tensor:
-    """The first two axes exchanged, in strides alone."""
-    return ops.permute(x, 1, 0, 2, 3)
-
-
 def _patch_type(kernel: Tensor) -> GGMLType:
     return F32 if kernel.type is GGMLType.BF16 else F16

@@ -23,10 +23,14 @@ class Tensor:
     """A node of the graph (compared by identity).
 
     `external` tensors have their bytes elsewhere: weights and caches. `view_src` is the tensor whose bytes a view
-    shows, never itself a view. Inputs are filled by the caller before the graph runs, outputs read after it has run.
+    shows, never itself a view, and `offset` the bytes of it in front of the view. Inputs are filled by the caller
+    before the graph runs, outputs read after it has run. `params` are the operation's own numbers, in the order of the
+    function in `ops` that makes the node; an input's and a cache's say what it holds.
     """
 
-    __slots__ = ("external", "is_input", "is_output", "name", "nb", "ne", "op", "src", "type", "view_src")
+    __slots__ = (
+        "external", "is_input", "is_output", "name", "nb", "ne", "offset", "op", "params", "src", "type", "view_src",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -36,7 +40,9 @@ class Tensor:
         src: tuple["Tensor", ...] = (),
         *,
         nb: Shape | None = None,
+        params: tuple[object, ...] = (),
         view_of: "Tensor | None" = None,
+        offset: int = 0,
         is_input: bool = False,
         external: bool = False,
         name: str = "",
@@ -46,11 +52,17 @@ class Tensor:
         self.ne: Shape = (*ne, *_ONES[len(ne)])  # always four
         self.nb: Shape = contiguous_strides(ggml_type, self.ne) if nb is None else nb
         self.src = src
-        self.view_src: Tensor | None = (view_of.view_src or view_of) if view_of is not None else None
+        self.params = params
+        if view_of is None:
+            self.view_src: Tensor | None = None
+            self.offset = 0
+        else:
+            self.view_src = view_of.view_src or view_of
+            self.offset = view_of.offset + offset
         self.is_input = is_input
         self.is_output = False
         self.external = external
-        self.name = name  # of a weight: its tensor's
+        self.name = name  # of a weight: its tensor's; of an input: what it is
 
     @property
     def nbytes(self) -> int:
@@ -59,6 +71,12 @@ class Tensor:
         (n0, n1, n2, n3), (stride0, stride1, stride2, stride3) = self.ne, self.nb
         row = type_size + (n0 - 1) * stride0 if block_size == 1 else n0 * stride0 // block_size
         return row + (n1 - 1) * stride1 + (n2 - 1) * stride2 + (n3 - 1) * stride3
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie dense and in order; strides of axes of one element do not count."""
+        dense = contiguous_strides(self.type, self.ne)
+        return all(n == 1 or own == other for n, own, other in zip(self.ne, self.nb, dense, strict=True))
 
 
 def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:

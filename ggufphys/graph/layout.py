@@ -18,6 +18,7 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
 from ggufphys.graph.models import MODELS, generic
 from ggufphys.hparams import HParams
+from ggufphys.keys import Keys
 from ggufphys.params import ContextParams
 
 MOST_BEFORE: Final = 2  # layers whose nodes may come with a later one's before it is simpler to build all of them
@@ -38,6 +39,7 @@ class Layouts:
 
     def __init__(self, gguf: GGUFFile, h: HParams, rule: ArchRule, adapters: Adapters | None = None) -> None:
         self.h = h
+        self.keys = Keys(gguf, h.arch)
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
         self.caches = rule.layers(h)
@@ -48,10 +50,10 @@ class Layouts:
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
         builder = Builder(
-            self.h, self.tensors, context, batch, self.adapters, layers=layers, weights=self._weight_tensors
-        )
-        model = MODELS.get(self.h.arch)
-        return model(builder) if model is not None else generic.build(builder, self.caches)
+            self.h, self.keys, self.tensors, self.caches, context, batch, self.adapters,
+            layers=layers, weights=self._weight_tensors,
+        )  # fmt: skip
+        return MODELS.get(self.h.arch, generic.build)(builder)
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""

@@ -1,12 +1,26 @@
-"""ggml's operations as far as sizes go: what shape, type and strides does each result have?
+"""ggml's operations: what shape, type and strides does each result have, and which numbers does the operation take?
 
 Functions are named as in ggml.h. Source: llama.cpp 0c1e570 ggml/src/ggml.c.
 """
 
+from math import inf
+from typing import TYPE_CHECKING, Literal
+
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.graph.ir import Shape, Tensor
 
+if TYPE_CHECKING:
+    from ggufphys.graph.rope import Rope
+
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
+
+Unary = Literal[
+    "abs", "sgn", "neg", "step", "tanh", "elu", "relu", "sigmoid", "gelu", "gelu_quick", "silu", "hardswish",
+    "hardsigmoid", "exp", "expm1", "softplus", "gelu_erf", "xielu", "floor", "ceil", "round", "trunc",
+]  # fmt: skip
+Glu = Literal["reglu", "geglu", "swiglu", "swiglu_oai", "geglu_erf", "geglu_quick", "swiglu_clamp"]
+
+# -- leafs
 
 
 def as_known(ggml_type: GGMLType | int) -> GGMLType:
@@ -14,18 +28,21 @@ def as_known(ggml_type: GGMLType | int) -> GGMLType:
     return ggml_type if isinstance(ggml_type, GGMLType) else F32
 
 
-def weight(ggml_type: GGMLType, *ne: int, name: str = "") -> Tensor:
-    """A tensor whose bytes lie in a weight or cache buffer."""
-    return Tensor("NONE", ggml_type, ne, external=True, name=name)
+def weight(ggml_type: GGMLType, *ne: int, name: str = "", params: tuple[object, ...] = ()) -> Tensor:
+    """A tensor whose bytes lie in a weight or cache buffer; a cache's params are its part ("k", "v", ...) and layer."""
+    return Tensor("NONE", ggml_type, ne, external=True, name=name, params=params)
 
 
-def new_input(ggml_type: GGMLType, *ne: int) -> Tensor:
-    """A tensor that the caller fills before each run."""
-    return Tensor("NONE", ggml_type, ne, is_input=True)
+def new_input(ggml_type: GGMLType, *ne: int, name: str = "", params: tuple[object, ...] = ()) -> Tensor:
+    """A tensor that the caller fills before each run: `name` says with what, `params` for which cache."""
+    return Tensor("NONE", ggml_type, ne, is_input=True, name=name, params=params)
+
+
+# -- products and rows
 
 
 def mul_mat(w: Tensor, x: Tensor) -> Tensor:
-    """`x` (n_in, n_tokens) times `w` (n_in, n_out): (n_out, n_tokens), F32."""
+    """`x` (n_in, n_tokens) times `w` (n_in, n_out): (n_out, n_tokens), F32; w's outer axes are repeated over x's."""
     return Tensor("MUL_MAT", F32, (w.ne[1], x.ne[1], x.ne[2], x.ne[3]), (w, x))
 
 
@@ -35,8 +52,9 @@ def mul_mat_id(experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
 
 
 def get_rows(table: Tensor, rows: Tensor) -> Tensor:
-    """The rows of `table` that `rows` names, as F32."""
-    return Tensor("GET_ROWS", F32, (table.ne[0], rows.ne[0], rows.ne[1], rows.ne[2]), (table, rows))
+    """The rows of `table` that `rows` names, as F32 (numbers stay I32)."""
+    ggml_type = I32 if table.type is I32 else F32
+    return Tensor("GET_ROWS", ggml_type, (table.ne[0], rows.ne[0], rows.ne[1], rows.ne[2]), (table, rows))
 
 
 def set_rows(destination: Tensor, values: Tensor, rows: Tensor) -> Tensor:
@@ -51,19 +69,123 @@ def set_rows(destination: Tensor, values: Tensor, rows: Tensor) -> Tensor:
     )
 
 
-def elementwise(op: str, a: Tensor, *more: Tensor) -> Tensor:
+# -- element by element
+
+
+def elementwise(op: str, a: Tensor, *more: Tensor, params: tuple[object, ...] = ()) -> Tensor:
     """An operation whose result has the layout of its first operand, dense: ADD, MUL, RMS_NORM, ROPE, SOFT_MAX, ..."""
-    return Tensor(op, a.type, a.ne, (a, *more))
+    return Tensor(op, a.type, a.ne, (a, *more), params=params)
 
 
-def glu(gate: Tensor, up: Tensor) -> Tensor:
-    """A gated activation: act(gate) * up."""
-    return Tensor("GLU", gate.type, gate.ne, (gate, up))
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """A + b; b is repeated over a."""
+    return Tensor("ADD", a.type, a.ne, (a, b))
 
 
-def view(a: Tensor, ne: tuple[int, ...], nb: Shape | None = None) -> Tensor:
-    """The same bytes under another shape and other strides."""
-    return Tensor("VIEW", a.type, ne, (a,), nb=nb, view_of=a)
+def add_id(a: Tensor, b: Tensor, ids: Tensor) -> Tensor:
+    """`a` (n, n_expert_used, n_tokens) plus the row of `b` (n, n_expert) of each chosen expert."""
+    return Tensor("ADD_ID", a.type, a.ne, (a, b, ids))
+
+
+def sub(a: Tensor, b: Tensor) -> Tensor:
+    """A - b; b is repeated over a."""
+    return Tensor("SUB", a.type, a.ne, (a, b))
+
+
+def mul(a: Tensor, b: Tensor) -> Tensor:
+    """A * b; b is repeated over a."""
+    return Tensor("MUL", a.type, a.ne, (a, b))
+
+
+def div(a: Tensor, b: Tensor) -> Tensor:
+    """A / b; b is repeated over a."""
+    return Tensor("DIV", a.type, a.ne, (a, b))
+
+
+def scale(a: Tensor, factor: float, offset: float = 0.0) -> Tensor:
+    """Factor * a + offset."""
+    return Tensor("SCALE", a.type, a.ne, (a,), params=(factor, offset))
+
+
+def clamp(a: Tensor, low: float, high: float = inf) -> Tensor:
+    """a, not below `low` and not above `high`."""
+    return Tensor("CLAMP", a.type, a.ne, (a,), params=(low, high))
+
+
+def sqr(a: Tensor) -> Tensor:
+    """A * a."""
+    return Tensor("SQR", a.type, a.ne, (a,))
+
+
+def sqrt(a: Tensor) -> Tensor:
+    """The square root of a."""
+    return Tensor("SQRT", a.type, a.ne, (a,))
+
+
+def unary(a: Tensor, kind: Unary) -> Tensor:
+    """An activation function of a."""
+    return Tensor("UNARY", a.type, a.ne, (a,), params=(kind,))
+
+
+def glu(gate: Tensor, up: Tensor, kind: Glu = "swiglu", *numbers: float) -> Tensor:
+    """A gated activation: act(gate) * up. swiglu_oai takes alpha and a limit, swiglu_clamp a limit."""
+    return Tensor("GLU", gate.type, gate.ne, (gate, up), params=(kind, *numbers))
+
+
+def glu_halves(x: Tensor, kind: Glu, *, swapped: bool = False) -> Tensor:
+    """The same where gate and up are the halves of each row, up first with `swapped`."""
+    return Tensor("GLU", x.type, (x.ne[0] // 2, *x.ne[1:]), (x,), params=(kind, swapped))
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """X / sqrt(mean(x^2) + eps), row by row."""
+    return Tensor("RMS_NORM", x.type, x.ne, (x,), params=(eps,))
+
+
+def norm(x: Tensor, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps), row by row."""
+    return Tensor("NORM", x.type, x.ne, (x,), params=(eps,))
+
+
+def l2_norm(x: Tensor, eps: float) -> Tensor:
+    """X / max(|x|, eps), row by row."""
+    return Tensor("L2_NORM", x.type, x.ne, (x,), params=(eps,))
+
+
+def rope(x: Tensor, pos: Tensor, factors: Tensor | None, settings: "Rope") -> Tensor:
+    """Pairs of elements of each head (D, H, T) turned by angles that grow with the position."""
+    sources = (x, pos) if factors is None else (x, pos, factors)
+    return Tensor("ROPE", x.type, x.ne, sources, params=(settings,))
+
+
+def soft_max(
+    x: Tensor, mask: Tensor | None = None, factor: float = 1.0, max_bias: float = 0.0, sinks: Tensor | None = None
+) -> Tensor:
+    """softmax(factor * x + mask), row by row; sinks (n_head,) take part in the sum alone."""
+    sources = [x] + [source for source in (mask, sinks) if source is not None]
+    return Tensor("SOFT_MAX", x.type, x.ne, tuple(sources), params=(factor, max_bias, sinks is not None))
+
+
+# -- rows as a whole
+
+
+def sum_rows(x: Tensor) -> Tensor:
+    """The sum of each row: (1, ...)."""
+    return Tensor("SUM_ROWS", x.type, (1, *x.ne[1:]), (x,))
+
+
+def argsort_top_k(x: Tensor, k: int) -> Tensor:
+    """The numbers of the k largest elements of each row, largest first: a view of all, sorted."""
+    order = Tensor("ARGSORT", I32, x.ne, (x,), params=("desc",))
+    return view(order, (k, *x.ne[1:]), order.nb)
+
+
+# -- the same bytes, and copies
+
+
+def view(a: Tensor, ne: tuple[int, ...], nb: Shape | None = None, offset: int = 0) -> Tensor:
+    """The same bytes from `offset` on under another shape and other strides."""
+    return Tensor("VIEW", a.type, ne, (a,), nb=nb, view_of=a, offset=offset)
 
 
 def reshape(a: Tensor, *ne: int) -> Tensor:
@@ -79,9 +201,20 @@ def permute(a: Tensor, *axes: int) -> Tensor:
     return Tensor("PERMUTE", a.type, tuple(ne), (a,), nb=(nb[0], nb[1], nb[2], nb[3]), view_of=a)
 
 
+def transpose(a: Tensor) -> Tensor:
+    """The first two axes exchanged, in strides alone."""
+    ne, nb = (a.ne[1], a.ne[0], a.ne[2], a.ne[3]), (a.nb[1], a.nb[0], a.nb[2], a.nb[3])
+    return Tensor("TRANSPOSE", a.type, ne, (a,), nb=nb, view_of=a)
+
+
 def cast(a: Tensor, ggml_type: GGMLType) -> Tensor:
     """A dense copy in another type."""
     return Tensor("CPY", ggml_type, a.ne, (a,))
+
+
+def cpy(a: Tensor, destination: Tensor) -> Tensor:
+    """`a` written over `destination`: a view of it."""
+    return Tensor("CPY", destination.type, destination.ne, (a, destination), nb=destination.nb, view_of=destination)
 
 
 def cont(a: Tensor, *ne: int) -> Tensor:
@@ -89,6 +222,27 @@ def cont(a: Tensor, *ne: int) -> Tensor:
     return Tensor("CONT", a.type, ne or a.ne, (a,))
 
 
-def flash_attn_ext(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention in one operation: (n_embd_head_v, n_head, n_tokens, n_stream), F32."""
-    return Tensor("FLASH_ATTN_EXT", F32, (v.ne[0], q.ne[2], q.ne[1], q.ne[3]), (q, k, v, mask))
+def pad(a: Tensor, *ne: int) -> Tensor:
+    """Zeros behind `a` along each axis, up to the shape `ne`."""
+    return Tensor("PAD", a.type, ne, (a,))
+
+
+def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """One behind the other along an axis."""
+    ne = tuple(n + b.ne[i] if i == axis else n for i, n in enumerate(a.ne))
+    return Tensor("CONCAT", a.type, ne, (a, b), params=(axis,))
+
+
+def repeat(a: Tensor, *ne: int) -> Tensor:
+    """The tensor repeated until it fills the shape."""
+    return Tensor("REPEAT", a.type, ne, (a,))
+
+
+def flash_attn_ext(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, factor: float = 1.0, max_bias: float = 0.0,
+    softcap: float = 0.0, sinks: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """softmax(factor * QK + mask) V in one operation: (n_embd_head_v, n_head, n_tokens, n_stream), F32."""
+    sources = [q, k, v] + [source for source in (mask, sinks) if source is not None]
+    ne = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
+    return Tensor("FLASH_ATTN_EXT", F32, ne, tuple(sources), params=(factor, max_bias, softcap, sinks is not None))

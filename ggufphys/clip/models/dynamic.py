@@ -6,9 +6,9 @@ gemma4v.cpp, gemma4uv.cpp, hunyuanvl.cpp.
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_2d, im2col, interpolate, pool_2d, repeat, transpose
+from ggufphys.graph.conv_ops import conv_2d, im2col, interpolate, pool_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F32, elementwise, reshape
+from ggufphys.graph.ops import F32, concat, elementwise, repeat, reshape, transpose
 
 
 def pixtral(b: ClipBuilder) -> Graph:

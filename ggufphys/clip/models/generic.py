@@ -10,9 +10,9 @@ from functools import partial
 
 from ggufphys.clip.builder import AddPos, ClipBuilder, Norm
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import conv_2d, transpose
+from ggufphys.graph.conv_ops import conv_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F32, elementwise, reshape
+from ggufphys.graph.ops import F32, elementwise, reshape, transpose
 
 
 def build(b: ClipBuilder) -> Graph:

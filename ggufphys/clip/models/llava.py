@@ -5,9 +5,9 @@ Source: llama.cpp 0c1e570 tools/mtmd/models/llava.cpp.
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_2d, conv_2d_dw, pool_2d
+from ggufphys.graph.conv_ops import conv_2d, conv_2d_dw, pool_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import elementwise, reshape
+from ggufphys.graph.ops import concat, elementwise, reshape
 
 _LDP_SIDE = 24  # patches a side that MobileVLM's projector takes for granted
 

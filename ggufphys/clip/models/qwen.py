@@ -6,9 +6,9 @@ minimax-m3.cpp, glm4v.cpp.
 
 from ggufphys.clip.builder import ClipBuilder, Norm
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_2d
+from ggufphys.graph.conv_ops import conv_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F16, F32, elementwise, reshape
+from ggufphys.graph.ops import F16, F32, concat, elementwise, reshape
 
 
 def qwen2vl(b: ClipBuilder) -> Graph:

@@ -5,9 +5,9 @@ Source: llama.cpp 0c1e570 tools/mtmd/models/siglip.cpp.
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import pool_2d, transpose
+from ggufphys.graph.conv_ops import pool_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import elementwise, reshape
+from ggufphys.graph.ops import elementwise, reshape, transpose
 
 
 def build(b: ClipBuilder) -> Graph:

@@ -8,9 +8,9 @@ from typing import Final
 
 from ggufphys.clip.builder import ClipBuilder, Norm
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_2d, im2col, repeat, transpose
+from ggufphys.graph.conv_ops import conv_2d, im2col
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F32, elementwise, reshape
+from ggufphys.graph.ops import F32, concat, elementwise, repeat, reshape, transpose
 
 _RESAMPLER_HEAD: Final = 128  # head size of MiniCPM-V's resampler
 

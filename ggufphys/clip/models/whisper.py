@@ -7,9 +7,9 @@ from typing import Final
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.graph import ops
-from ggufphys.graph.conv_ops import concat, conv_1d_ph, conv_2d, repeat, transpose
+from ggufphys.graph.conv_ops import conv_1d_ph, conv_2d
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import elementwise, reshape
+from ggufphys.graph.ops import concat, elementwise, repeat, reshape, transpose
 
 _STACKED: Final = frozenset({"ultravox", "voxtral", "meralion"})
 _QWEN3A_CHUNK: Final = 100  # frames

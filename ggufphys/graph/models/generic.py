@@ -7,30 +7,29 @@ what a recurrent layer, an indexer or an encoder without a cache computes instea
 Error: see docs/physics.md; `basis` says `estimate` wherever this file was used.
 """
 
-from ggufphys.arch import FullKV, KVCache, LayerCache
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import AttentionKV, Builder
+from ggufphys.graph.attention import AttentionKV, attentions
+from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn
+from ggufphys.graph.moe import Routing, moe_ffn
+from ggufphys.graph.rope import read_rope
 
 
-def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
+def build(b: Builder) -> Graph:
     """A graph of the usual shape, from token ids to logits (n_vocab, n_outputs)."""
     h = b.h
     x = b.inp_embd()
     pos = b.inp_pos()
-    caches = [_main_cache(layer) for layer in layers]
-    attentions = {cache: AttentionKV(b, cache) for cache in dict.fromkeys(caches) if cache is not None}
+    attention = attentions(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
         x = _norm(b, x, f"blk.{il}.attn_norm")
-        cache = caches[il]
-        x = b.graph.expand(x) if cache is None else _attention(b, x, pos, il, cache, attentions[cache])
-        if b.is_last(il):
-            x, residual = ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids)
-        residual = ops.elementwise("ADD", x, residual)
-        x = ops.elementwise("ADD", _ffn(b, _norm(b, residual, f"blk.{il}.ffn_norm"), il), residual)
+        cache = b.kv_cache_or_none(il)
+        x = b.graph.expand(x) if cache is None else _attention(b, x, pos, il, attention[cache])
+        x, residual = b.wanted(out_ids, il, x, residual)
+        residual = ops.add(x, residual)
+        x = ops.add(_ffn(b, _norm(b, residual, f"blk.{il}.ffn_norm"), il), residual)
     x = _norm(b, x, "output_norm")
     x.is_output = True
     logits = _linear(b, x, h.n_vocab, "output" if b.weight_or_none("output.weight") is not None else "token_embd")
@@ -39,23 +38,19 @@ def build(b: Builder, layers: tuple[tuple[LayerCache, ...], ...]) -> Graph:
     return b.graph
 
 
-def _main_cache(layer: tuple[LayerCache, ...]) -> KVCache | None:
-    """What the layer attends to: of several caches the first, which holds a row for each position."""
-    return next((cache for cache in layer if isinstance(cache, FullKV) and cache.n_embd_k_gqa), None)
-
-
-def _attention(b: Builder, x: Tensor, pos: Tensor, il: int, cache: KVCache, attention: AttentionKV) -> Tensor:
+def _attention(b: Builder, x: Tensor, pos: Tensor, il: int, attention: AttentionKV) -> Tensor:
     """Rotated Q and K, V as it is; where only keys are kept they are the values too."""
-    h = b.h
+    h, cache = b.h, b.kv_cache(il)
     n_head, n_head_kv = max(h.n_head[il], 1), max(h.n_head_kv[il], 1)
     n_embd_head_k, n_embd_head_v = cache.n_embd_k_gqa // n_head_kv, cache.n_embd_v_gqa // n_head_kv
+    rope = read_rope(b.keys, h, "norm")
     q = b.heads(_linear(b, x, n_embd_head_k * n_head, f"blk.{il}.attn_q"), n_embd_head_k, n_head)
     k = b.heads(_linear(b, x, cache.n_embd_k_gqa, f"blk.{il}.attn_k"), n_embd_head_k, n_head_kv)
-    q, k = b.rope(q, pos, None), b.rope(k, pos, None)
+    q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
     v = k
     if n_embd_head_v:
         v = b.heads(_linear(b, x, cache.n_embd_v_gqa, f"blk.{il}.attn_v"), n_embd_head_v, n_head_kv)
-    return _linear(b, attention.mix(q, k, v), h.n_embd, f"blk.{il}.attn_output")
+    return _linear(b, attention.mix(q, k, v, il), h.n_embd, f"blk.{il}.attn_output")
 
 
 def _linear(b: Builder, x: Tensor, n_out: int, name: str) -> Tensor:
@@ -77,10 +72,10 @@ def _weight(b: Builder, name: str, *ne: int) -> Tensor:
 
 def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     if all(b.weight_or_none(f"ffn_{part}.weight", il) for part in ("gate_inp", "gate_exps", "up_exps", "down_exps")):
-        return moe_ffn(b, x, il, norm_weights=True)
+        return moe_ffn(b, x, il, Routing(norm_weights=True))
     up = _linear(b, x, b.h.n_ff[il] or 4 * b.h.n_embd, f"blk.{il}.ffn_up")
     if b.weight_or_none("ffn_gate.weight", il) is not None:
         up = ops.glu(_linear(b, x, up.ne[0], f"blk.{il}.ffn_gate"), up)
     else:
-        up = ops.elementwise("UNARY", up)
+        up = ops.unary(up, "gelu")
     return _linear(b, up, b.h.n_embd, f"blk.{il}.ffn_down")

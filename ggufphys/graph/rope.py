@@ -1,0 +1,72 @@
+"""By which angles are heads turned? The settings of rotary positions as llama.cpp resolves them for a context.
+
+Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; src/llama-context.cpp, llama_context
+ctor (yarn_attn_factor).
+"""
+
+from dataclasses import dataclass, replace
+from math import log
+from typing import Literal
+
+from ggufphys.hparams import HParams
+from ggufphys.keys import Keys
+
+RopeMode = Literal["norm", "neox", "mrope", "imrope", "vision"]
+"""Which elements are pairs: neighbours (norm), or those half a rotation apart (the others)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rope:
+    """What ggml_rope_ext takes, named alike; `sections` are the dimensions of each of four positions (mrope)."""
+
+    n_dims: int
+    mode: RopeMode
+    n_ctx_orig: int
+    freq_base: float
+    freq_scale: float = 1.0
+    ext_factor: float = 0.0
+    attn_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    sections: tuple[int, ...] = ()
+
+
+def read_rope(keys: Keys, h: HParams, mode: RopeMode, *, log_mul: float = 0.0, mscale: float = 1.0) -> Rope:
+    """The settings of layers without a window: extended by YaRN where the file says so.
+
+    `log_mul` and `mscale` are what few architectures read beside: of yarn_log_multiplier, and of values.
+    """
+    scaling = keys.text("rope.scaling.type", "linear")
+    factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 0.0)) or 1.0
+    if scaling == "none":
+        factor = 1.0
+    attn_factor = 1.0
+    if scaling == "yarn":
+        attn_factor = _attn_factor(factor, mscale) / (_attn_factor(factor, log_mul) if log_mul else 1.0)
+        attn_factor /= 1 + 0.1 * log(factor)  # ggml multiplies by it once more
+    return Rope(
+        n_dims=keys.integer("rope.dimension_count", h.n_embd_head_k),
+        mode=mode,
+        n_ctx_orig=keys.integer("rope.scaling.original_context_length", h.n_ctx_train) or h.n_ctx_train,
+        freq_base=keys.real("rope.freq_base", 10000.0),
+        freq_scale=1.0 / factor,
+        ext_factor=1.0 if scaling == "yarn" else 0.0,
+        attn_factor=attn_factor * keys.real("rope.scaling.attn_factor", 1.0),
+    )
+
+
+def _attn_factor(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * log(factor) + 1
+
+
+def read_rope_swa(keys: Keys, full: Rope, *, freq_base: float = 10000.0, freq_scale: float = 1.0) -> Rope:
+    """The settings of layers with a window, from those without: a base of their own, and usually no scaling.
+
+    `freq_base` is the default of rope.freq_base_swa; the architectures differ in both. YaRN's constants stay.
+    """
+    return replace(
+        full,
+        n_dims=keys.integer("rope.dimension_count_swa", full.n_dims),
+        freq_base=keys.real("rope.freq_base_swa", freq_base),
+        freq_scale=freq_scale,
+    )

@@ -1,0 +1,81 @@
+"""What does a model say of itself? Its keys, `{architecture}.` in front, checked for type and count."""
+
+from collections.abc import Sequence
+
+from ggufphys.errors import GGUFError
+from ggufphys.gguf import GGUFArray, GGUFFile
+
+Numbers = int | tuple[int, ...]  # a key that holds one number, or one for each layer
+
+
+class Keys:
+    """The model's own keys, `{arch}.` in front.
+
+    All methods raise GGUFError for a key that is of another type than asked for, or missing without a default.
+    """
+
+    __slots__ = ("arch", "gguf")
+
+    def __init__(self, gguf: GGUFFile, arch: str) -> None:
+        self.gguf = gguf
+        self.arch = arch
+
+    def full(self, name: str) -> str:
+        """The whole key."""
+        return f"{self.arch}.{name}"
+
+    def optional(self, name: str) -> int | None:
+        """A whole number, or None."""
+        key = self.full(name)
+        return self.gguf.get_int(key, 0) if key in self.gguf.metadata else None
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A whole number."""
+        value = self.optional(name)
+        if value is not None:
+            return value
+        if default is None:
+            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is missing, which llama.cpp requires")
+        return default
+
+    def real(self, name: str, default: float | None = None) -> float:
+        """A number with a fraction."""
+        value = self.gguf.metadata.get(self.full(name))
+        if value is None and default is not None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            found = "missing" if value is None else f"a {type(value).__name__}"
+            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is {found}, expected a number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        return self.gguf.get_bool(self.full(name), default)
+
+    def text(self, name: str, default: str) -> str:
+        """A string."""
+        return self.gguf.get_str(self.full(name), default)
+
+    def numbers(self, name: str) -> Numbers | None:
+        """A key that holds one number or an array of any length; flags count as numbers."""
+        value = self.gguf.metadata.get(self.full(name))
+        if not isinstance(value, GGUFArray):
+            return self.optional(name)
+        numbers = tuple(value)
+        if not all(isinstance(n, int) for n in numbers):
+            found = value.element_type.name
+            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is an array of {found}, expected integers")
+        return tuple(int(n) for n in numbers)
+
+    def per_layer(self, name: str, n_layer_all: int, default: int | Sequence[int]) -> tuple[int, ...]:
+        """A key that holds one number for all layers, or an array with one for each."""
+        numbers = self.numbers(name)
+        if numbers is None:
+            return (default,) * n_layer_all if isinstance(default, int) else tuple(default)
+        if isinstance(numbers, int):
+            return (numbers,) * n_layer_all
+        if len(numbers) != n_layer_all:
+            raise GGUFError(
+                f"{self.gguf.path}: key {self.full(name)!r} has {len(numbers)} entries, expected {n_layer_all}"
+            )
+        return numbers

@@ -31,11 +31,13 @@ class Command:
 
     module: str
     help: str
+    plotter: str = ""  # the module of another room that draws its --plot, found by the subcommand as args.plotter
 
 
 # fmt: off
 COMMANDS: Final[Mapping[str, Command]] = {
-    "inspect":       Command("ggufphys.commands.inspect", "what is in the file, and what it will cost in memory"),
+    "inspect":       Command("ggufphys.commands.inspect", "what is in the file, and what it will cost in memory",
+                             plotter="bench.sweep_plot"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.verify",          "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure",             "run it in a child process: predicted against measured"),
@@ -68,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = argparse.ArgumentParser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
+        parser.set_defaults(plotter=COMMANDS[name].plotter)
         code = module.run(parser.parse_args(rest))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough

@@ -44,7 +44,7 @@ def inspect_text(
 
     `weights` are all that is known of a model without a rule; `attachment` what a file that is no model takes.
     """
-    lines = [*_model_lines(gguf)]
+    lines = [*model_lines(gguf)]
     if prediction is not None and params is not None:
         lines += ["", *_memory_lines(prediction, params)]
     elif weights:
@@ -79,7 +79,7 @@ def inspect_json(
     """The same as one JSON document; `memory` is null for files that are no model, `fits` there if it was asked."""
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "model": _model_json(gguf),
+        "model": model_json(gguf),
         "params": None,
         "memory": None,
         "speed": None,
@@ -147,7 +147,7 @@ def tensors_json(gguf: GGUFFile) -> str:
         }
         for t in gguf.tensors
     ]
-    return dumps({"schema_version": SCHEMA_VERSION, "model": _model_json(gguf), "tensors": rows})
+    return dumps({"schema_version": SCHEMA_VERSION, "model": model_json(gguf), "tensors": rows})
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
@@ -171,7 +171,8 @@ def dumps(document: object) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False)
 
 
-def _model_lines(gguf: GGUFFile) -> list[str]:
+def model_lines(gguf: GGUFFile) -> list[str]:
+    """What the file is: its name and kind, its size."""
     kind = "" if gguf.kind == "model" else f", {gguf.kind}"
     architecture = gguf.architecture or "no architecture"
     shards = f" in {len(gguf.shards)} shards" if len(gguf.shards) > 1 else ""
@@ -260,7 +261,8 @@ def _fit_line(fit: Fit) -> str:
     )
 
 
-def _model_json(gguf: GGUFFile) -> dict[str, Any]:
+def model_json(gguf: GGUFFile) -> dict[str, Any]:
+    """The same as it stands under `model` in every document."""
     return {
         "path": gguf.location,
         "kind": gguf.kind,

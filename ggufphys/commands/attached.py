@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ggufphys.flags import count
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import server_params
-from ggufphys.memory.predict import MemoryPrediction, predict_memory
+from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import CACHE_TYPES, Params
 
@@ -87,12 +87,12 @@ def attaches(args: argparse.Namespace) -> bool:
     return any(hasattr(args, name) for name in _NAMES)
 
 
-def with_server(args: argparse.Namespace, params: Params) -> Params:
-    """The parameters as llama-server would have them, if it is asked for."""
+def with_server(args: argparse.Namespace, params: Params, chosen: Collection[str] = ()) -> Params:
+    """The parameters as llama-server would have them, if it is asked for; `chosen` ones are not its to choose."""
     if not _serves(args):
         return params
     n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
-    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max"), n_draft=n_draft)
+    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max") or "n_seq_max" in chosen, n_draft=n_draft)
 
 
 @contextmanager
@@ -121,12 +121,20 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
 
 def predict_here(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction:
     """The model's prediction, with all that flags attach to it. Raises what `predict_attached` does."""
+    with predicting(args, Predictor(gguf)) as predict:
+        return predict(params)
+
+
+@contextmanager
+def predicting(args: argparse.Namespace, predictor: Predictor) -> Iterator[Callable[[Params], MemoryPrediction]]:
+    """Predictions of one model run in different ways, each with all that flags attach to it, while the block runs."""
     if not attaches(args):
-        return predict_memory(gguf, params)
+        yield predictor.predict
+        return
     from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that a model by itself does not need
 
     with attachments_opened(args) as attachments:
-        return predict_attached(gguf, params, attachments)
+        yield lambda params: predict_attached(predictor.gguf, params, attachments, predictor=predictor)
 
 
 def alone(args: argparse.Namespace, gguf: GGUFFile, why: str) -> tuple[tuple[Term, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from ggufphys.commands.folder import run_folder
 from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
+from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
 from ggufphys.memory.predict import predict_weights, require_model
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_attachment_arguments(parser)
     add_quantize_arguments(parser)
     add_explain_arguments(parser)
+    add_sweep_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,11 +49,17 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("adapters, mmproj, a draft model or a server stand beside one model; several are named")
         if args.quantize is not None:
             raise ValueError("--quantize is a question about one model; several are named")
+        if args.explain or sweeps(args):
+            raise ValueError("--explain and --sweep are questions about one model; several are named")
         return run_folder(args)
     if args.log is not None:
-        if limit is not None:
-            raise ValueError("--assert-fits and --log are two questions: ask one at a time")
+        if limit is not None or args.explain or sweeps(args):
+            raise ValueError("--log is a question by itself: ask --assert-fits, --explain and --sweep without it")
         return run_log(args)
+    if sweeps(args):
+        if limit is not None or args.explain or args.quantize is not None:
+            raise ValueError("--sweep asks about many runs; --assert-fits, --explain and --quantize ask about one")
+        return run_sweep(args)
     params, notes = params_here(args)
     params = with_server(args, params)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:

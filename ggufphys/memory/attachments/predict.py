@@ -29,15 +29,22 @@ _ONCE: Final = frozenset({"interpreter and library", "llama.cpp's code and bookk
 
 
 def predict_attached(
-    gguf: GGUFFile, params: Params, attachments: Attachments, *, base_bytes: int | None = None
+    gguf: GGUFFile,
+    params: Params,
+    attachments: Attachments,
+    *,
+    base_bytes: int | None = None,
+    predictor: Predictor | None = None,
 ) -> MemoryPrediction:
     """Predict a model with its attachments; see `predict_memory` for the arguments and errors they share.
+
+    `predictor` is the model's own, where one is at hand.
 
     Raises:
         ValueError: an attached file is something else, or llama.cpp would refuse it for this model.
         UnsupportedError, GGUFError: an attached file is of an unknown architecture or projector, or lacks something.
     """
-    predictor = Predictor(gguf)
+    predictor = predictor or Predictor(gguf)
     base = predictor.predict(params, base_bytes=base_bytes)
     placed = predictor.placed_weights(params)
     terms = list(base.terms)

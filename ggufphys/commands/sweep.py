@@ -1,0 +1,76 @@
+"""`ggufphys inspect MODEL --sweep NAME=VALUES,...`: how does memory change with the way it is run?"""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from ggufphys.commands.attached import predicting, with_server
+from ggufphys.commands.devices import params_here
+from ggufphys.commands.opening import opened
+from ggufphys.memory.predict import Predictor
+
+if TYPE_CHECKING:
+    from ggufphys.plan.sweep import Axis, Point
+
+
+class Plotter(Protocol):
+    """The module that draws, which another room has (`ggufphys.cli`, COMMANDS)."""
+
+    def check_plot(self, path: Path) -> None:
+        """Refuse beforehand what cannot be drawn."""
+
+    def plot_sweep(self, path: Path, title: str, axes: "Sequence[Axis]", points: "Sequence[Point]") -> None:
+        """Draw the points into a file."""
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """--sweep, and the shapes of its answer."""
+    group = parser.add_argument_group("over a range of runs")
+    group.add_argument(
+        "--sweep", metavar="NAME=VALUES,...",
+        help="memory for each combination, such as ctx=4k..128k,type_k=f16,q8_0,np=1,4,8; lo..hi doubles, "
+        "lo..hi:step adds",
+    )  # fmt: skip
+    group.add_argument("--csv", action="store_true", help="the table as CSV, in bytes")
+    group.add_argument("--plot", metavar="FILE", type=Path, help="the table as a picture, too (.png or .svg)")
+
+
+def sweeps(args: argparse.Namespace) -> bool:
+    """Do the flags ask for it?
+
+    Raises:
+        ValueError: they ask for a shape of an answer without the question, or for two shapes.
+    """
+    if args.sweep is None and (args.csv or args.plot is not None):
+        raise ValueError("--csv and --plot say how --sweep answers, which is not asked")
+    if args.csv and args.json:
+        raise ValueError("--csv and --json: stdout holds one of them")
+    return args.sweep is not None
+
+
+def run_sweep(args: argparse.Namespace) -> int:
+    """Print the table; exit code 2 when llama.cpp would refuse every point."""
+    from ggufphys import report_sweep  # what other questions do not need
+    from ggufphys.plan.sweep import parse_sweep, sweep
+
+    axes = parse_sweep(args.sweep)
+    plotter = cast("Plotter", importlib.import_module(args.plotter)) if args.plot is not None else None
+    if plotter is not None:
+        plotter.check_plot(args.plot)
+    swept = frozenset(axis.name for axis in axes)
+    params, notes = params_here(args)
+    with opened(args.models[0], use_cache=args.use_cache) as gguf, predicting(args, Predictor(gguf)) as predict:
+        points = list(sweep(predict, params, axes, lambda p: with_server(args, p, swept)))
+        if all(point.refused for point in points):
+            raise ValueError(points[0].refused)
+        if args.csv:
+            print(report_sweep.sweep_csv(axes, points))
+        elif args.json:
+            print(report_sweep.sweep_json(gguf, axes, points, notes))
+        else:
+            print(report_sweep.sweep_text(gguf, axes, points, notes))
+        if plotter is not None:
+            plotter.plot_sweep(args.plot, gguf.name, axes, points)
+    return 0

@@ -52,6 +52,8 @@ type: setup
 bench: setup
 	$(BIN)/python -m bench.reader
 	$(BIN)/python -m bench.dequant
+	$(BIN)/python -m bench.estimate
+	$(BIN)/python -m bench.mmproj
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

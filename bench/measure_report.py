@@ -1,6 +1,7 @@
 """A measurement as a text table, as JSON, and as a picture; nothing is computed here but ratios for the reader."""
 
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from bench.measure import Measurement, Row
 
 PLOT_SUFFIXES: Final = (".png", ".svg")
+# matplotlib's own cycle without its grey, which is the measured bars'.
+COLORS: Final = tuple(f"C{i}" for i in range(10) if i != 7)
 
 
 def as_text(result: "Measurement") -> str:
@@ -122,13 +125,13 @@ def plot(result: "Measurement", path: Path) -> None:
     """Stacked bars: what was predicted for the process, and what each phase held."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     bottom = 0.0
     terms = [t for t in result.prediction.terms if t.quantity == "process"] if result.prediction else []
-    for index, term in enumerate(terms):
+    for term, color in zip(terms, cycle(COLORS), strict=False):
         height = term.nbytes / (1 << 20)
-        axes.bar("predicted", height, bottom=bottom, label=term.name, color=f"C{index}")
+        axes.bar("predicted", height, bottom=bottom, label=term.name, color=color)
         bottom += height
     for index, phase in enumerate(result.child.phases):
         label = {"label": "measured: anonymous"} if index == 0 else {}

@@ -16,7 +16,7 @@ from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
-from ggufphys.graph.models import MODELS, generic
+from ggufphys.graph.models import build_of
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
 from ggufphys.params import ContextParams
@@ -53,7 +53,7 @@ class Layouts:
             self.h, self.keys, self.tensors, self.caches, context, batch, self.adapters,
             layers=layers, weights=self._weight_tensors,
         )  # fmt: skip
-        return MODELS.get(self.h.arch, generic.build)(builder)
+        return build_of(self.h.arch)(builder)
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""

@@ -39,6 +39,22 @@ _LAYOUTS: Final[Mapping[GGMLType, list[tuple[str, str, int]]]] = {
     GGMLType.Q5_K: [("dm", "<f2", 2), ("scales", "u1", 12), ("qh", "u1", QK_K // 8), ("qs", "u1", QK_K // 2)],
     GGMLType.Q6_K: [("ql", "u1", QK_K // 2), ("qh", "u1", QK_K // 4), ("scales", "i1", QK_K // 16), ("d", "<f2", 1)],
     GGMLType.Q8_K: [("d", "<f4", 1), ("qs", "i1", QK_K), ("bsums", "<i2", QK_K // 16)],
+    GGMLType.TQ1_0: [("qs", "u1", (QK_K - 4 * QK_K // 64) // 5), ("qh", "u1", QK_K // 64), ("d", "<f2", 1)],
+    GGMLType.TQ2_0: [("qs", "u1", QK_K // 4), ("d", "<f2", 1)],
+    GGMLType.MXFP4: [("e", "u1", 1), ("qs", "u1", 32 // 2)],
+    GGMLType.NVFP4: [("d", "u1", 64 // 16), ("qs", "u1", 64 // 2)],
+    GGMLType.IQ4_NL: [("d", "<f2", 1), ("qs", "u1", 32 // 2)],
+    GGMLType.IQ4_XS: [("d", "<f2", 1), ("scales_h", "u1", 2), ("scales_l", "u1", QK_K // 64), ("qs", "u1", QK_K // 2)],
+    GGMLType.IQ1_S: [("d", "<f2", 1), ("qs", "u1", QK_K // 8), ("qh", "<u2", QK_K // 32)],
+    GGMLType.IQ1_M: [("qs", "u1", QK_K // 8), ("qh", "u1", QK_K // 16), ("scales", "<u2", QK_K // 64)],  # with d
+    # qs here, scales_h above and signs below in the pieces that they are read in; in C uint16_t, uint16_t and uint8_t
+    GGMLType.IQ2_XXS: [("d", "<f2", 1), ("qs", "<u4", QK_K // 16)],
+    GGMLType.IQ2_XS: [("d", "<f2", 1), ("qs", "<u2", QK_K // 8), ("scales", "u1", QK_K // 32)],
+    GGMLType.IQ2_S: [("d", "<f2", 1), ("qs", "u1", QK_K // 8), ("signs", "u1", QK_K // 8), ("qh", "u1", QK_K // 32),
+                     ("scales", "u1", QK_K // 32)],
+    GGMLType.IQ3_XXS: [("d", "<f2", 1), ("qs", "u1", QK_K // 4), ("signs", "<u4", QK_K // 32)],
+    GGMLType.IQ3_S: [("d", "<f2", 1), ("qs", "u1", QK_K // 4), ("qh", "u1", QK_K // 32), ("signs", "u1", QK_K // 8),
+                     ("scales", "u1", QK_K // 64)],
 }
 # fmt: on
 

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
     EXACT = "bit-exact"
     DIFFERS = "DIFFERS"
-    UNSUPPORTED = "not supported yet"
+    UNSUPPORTED = "no conversion"
     MISSING = "data missing"
 
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
+from refengine import dequant_iq as iq
 from refengine import dequant_k as k
+from refengine import dequant_lookup as lookup
 from refengine import dequant_simple as simple
+from refengine import dequant_ternary as ternary
 from refengine.blocks import BLOCKS, F32, Blocks, Raw
 
 Kernel = Callable[[Blocks, F32], None]
@@ -23,22 +26,35 @@ CHUNK_WEIGHTS: Final = 1 << 17
 
 # fmt: off
 FORMATS: Final[Mapping[GGMLType, Kernel]] = {
-    GGMLType.F32:  simple.f32,
-    GGMLType.F16:  simple.f16,
-    GGMLType.BF16: simple.bf16,
-    GGMLType.Q1_0: simple.q1_0,
-    GGMLType.Q2_0: simple.q2_0,
-    GGMLType.Q4_0: simple.q4_0,
-    GGMLType.Q4_1: simple.q4_1,
-    GGMLType.Q5_0: simple.q5_0,
-    GGMLType.Q5_1: simple.q5_1,
-    GGMLType.Q8_0: simple.q8_0,
-    GGMLType.Q2_K: k.q2_k,
-    GGMLType.Q3_K: k.q3_k,
-    GGMLType.Q4_K: k.q4_k,
-    GGMLType.Q5_K: k.q5_k,
-    GGMLType.Q6_K: k.q6_k,
-    GGMLType.Q8_K: k.q8_k,
+    GGMLType.F32:     simple.f32,
+    GGMLType.F16:     simple.f16,
+    GGMLType.BF16:    simple.bf16,
+    GGMLType.Q1_0:    simple.q1_0,
+    GGMLType.Q2_0:    simple.q2_0,
+    GGMLType.Q4_0:    simple.q4_0,
+    GGMLType.Q4_1:    simple.q4_1,
+    GGMLType.Q5_0:    simple.q5_0,
+    GGMLType.Q5_1:    simple.q5_1,
+    GGMLType.Q8_0:    simple.q8_0,
+    GGMLType.Q2_K:    k.q2_k,
+    GGMLType.Q3_K:    k.q3_k,
+    GGMLType.Q4_K:    k.q4_k,
+    GGMLType.Q5_K:    k.q5_k,
+    GGMLType.Q6_K:    k.q6_k,
+    GGMLType.Q8_K:    k.q8_k,
+    GGMLType.TQ1_0:   ternary.tq1_0,
+    GGMLType.TQ2_0:   ternary.tq2_0,
+    GGMLType.MXFP4:   lookup.mxfp4,
+    GGMLType.NVFP4:   lookup.nvfp4,
+    GGMLType.IQ4_NL:  lookup.iq4_nl,
+    GGMLType.IQ4_XS:  lookup.iq4_xs,
+    GGMLType.IQ1_S:   iq.iq1_s,
+    GGMLType.IQ1_M:   iq.iq1_m,
+    GGMLType.IQ2_XXS: iq.iq2_xxs,
+    GGMLType.IQ2_XS:  iq.iq2_xs,
+    GGMLType.IQ2_S:   iq.iq2_s,
+    GGMLType.IQ3_XXS: iq.iq3_xxs,
+    GGMLType.IQ3_S:   iq.iq3_s,
 }
 # fmt: on
 

@@ -70,7 +70,7 @@ def q8_k(blocks: Blocks, w: F32) -> None:
     w *= column(blocks["d"])
 
 
-def scale(w: F32, sc: U8 | I8, d: F32) -> None:
+def scale(w: F32, sc: U8 | I8 | F32, d: F32) -> None:
     """Multiply `w`, `(n, 256)`, by `d*sc`: sc of shape `(n, k)` for 256 / k weights each, d `(n,)`."""
     sub_blocks = w.reshape(*sc.shape, -1)  # (n, k, 256 / k)
     sub_blocks *= (column(d) * sc.astype(np.float32))[:, :, np.newaxis]

@@ -8,9 +8,10 @@ from itertools import product
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ggufphys.gguf import SIZES, GGMLType, TensorInfo
-from refengine.blocks import BLOCKS, U8
+from refengine.blocks import BLOCKS, U8, Blocks
 
 BATCH_WEIGHTS: Final = 1 << 20  # random weights that are compared in one go
 PIECE_BYTES: Final = 128 << 10  # of a tensor, that are compared in one go
@@ -25,6 +26,11 @@ _SPECIAL: Final = {
         0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFA00001,
     ),
 }  # fmt: skip
+_OTHER_SCALES: Final = {
+    GGMLType.MXFP4: tuple(range(256)),
+    GGMLType.NVFP4: tuple(range(256)),
+    GGMLType.IQ1_M: _SPECIAL["<f2"],
+}
 _FILLS: Final = (0x00, 0xFF, 0x80, 0x7F, 0x0F, 0xF0, 0xAA, 0x55)
 
 
@@ -49,20 +55,36 @@ def random_samples(ggml_type: GGMLType, n_blocks: int, seed: int) -> Iterator[Sa
 def special_sample(ggml_type: GGMLType) -> Sample:
     """Every combination of special scales, each with quants of one byte repeated and of bytes that count up.
 
-    The types of 16 bits without scales give all their 65,536 values instead.
+    Scales of 8 bits take all their values. The types of 16 bits without scales give all their 65,536 values instead.
     """
     dtype = BLOCKS[ggml_type]
     if dtype.itemsize == 2:
         return Sample("special", 0, np.arange(1 << 16, dtype="<u2").view(np.uint8))
     scales = _scale_slots(dtype)
-    combinations = np.array(list(product(*(_SPECIAL[kind] for kind, _ in scales))), dtype=np.uint32)
+    patterns: list[tuple[int, ...]] = [_SPECIAL[kind] for kind, _ in scales] or [_OTHER_SCALES[ggml_type]]
+    combinations = np.array(list(product(*patterns)), dtype=np.uint32)
     counting = np.arange(dtype.itemsize, dtype=np.uint8) * 37
     fills = [np.full(dtype.itemsize, fill, np.uint8) for fill in _FILLS] + [counting]
-    blocks = np.repeat(np.stack(fills), len(combinations), axis=0)  # (n_fills * n_combinations, type_size)
+    raw = np.repeat(np.stack(fills), len(combinations), axis=0)  # (n_fills * n_combinations, type_size)
+    combinations = np.tile(combinations, (len(fills), 1))
     for column, (kind, offset) in enumerate(scales):
-        patterns = np.tile(combinations[:, column], len(fills)).astype(kind.replace("f", "u"))
-        blocks[:, offset : offset + patterns.itemsize] = patterns.view(np.uint8).reshape(-1, patterns.itemsize)
-    return Sample("special", 0, blocks.reshape(-1))
+        values = combinations[:, column].astype(kind.replace("f", "u"))
+        raw[:, offset : offset + values.itemsize] = values.view(np.uint8).reshape(-1, values.itemsize)
+    if not scales:
+        _set_other_scale(ggml_type, raw.view(dtype)[:, 0], combinations[:, 0])
+    return Sample("special", 0, raw.reshape(-1))
+
+
+def _set_other_scale(ggml_type: GGMLType, blocks: Blocks, patterns: npt.NDArray[np.uint32]) -> None:
+    """Write scales that are no field of floats: bytes, or a half in the upper 4 bits of four words."""
+    match ggml_type:
+        case GGMLType.MXFP4:
+            blocks["e"] = patterns
+        case GGMLType.NVFP4:
+            blocks["d"] = patterns[:, np.newaxis] + np.arange(4)  # modulo 256: four different ones
+        case GGMLType.IQ1_M:
+            nibbles = patterns[:, np.newaxis] >> 4 * np.arange(4) & 15
+            blocks["scales"] = blocks["scales"] & 0x0FFF | nibbles << 12
 
 
 def _scale_slots(dtype: np.dtype[np.void]) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ ggml packs in two ways. By planes: a run of 32 (or 16) bytes holds as many neigh
 weights after those in its next bits, and so on. By fields: each byte holds neighbouring weights, the first lowest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -32,18 +32,24 @@ def _fields_of_all_bytes(n_bits: int) -> U8:
 _FIELDS: Final[Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]]] = {
     1: _fields_of_all_bytes(1).view(np.uint64)[:, 0],
     2: _fields_of_all_bytes(2).view(np.uint32)[:, 0],
+    4: _fields_of_all_bytes(4).view(np.uint16)[:, 0],
 }
 
 
 def fields(packed: U8, n_bits: int) -> U8:
-    """Numbers of `n_bits` (1 or 2) from bytes, field by field: `(n, k)` gives `(n, k * 8 // n_bits)`."""
+    """Numbers of `n_bits` (1, 2 or 4) from bytes, field by field: `(n, k)` gives `(n, k * 8 // n_bits)`."""
     return np.take(_FIELDS[n_bits], packed).view(np.uint8)
 
 
 def nibbles(qs: U8) -> U8:
-    """`(n, 16)` bytes as `(n, 32)` numbers of 4 bits: the planes of a block of 32, one after the other."""
-    # As items of 16 bytes, which numpy copies at once: (2, n, 1) of them, joined into (n, 2).
-    return np.concatenate(planes(qs, 4).view("V16"), axis=1).view(np.uint8)
+    """`(n, k)` bytes as `(n, 2*k)` numbers of 4 bits: the low nibbles of each k bytes, then the high ones."""
+    return join_planes(planes(qs, 4))
+
+
+def join_planes(parts: Sequence[U8] | U8) -> U8:
+    """Planes of `(n, k)` bytes each, C-contiguous, as `(n, n_planes*k)`: a block's own one after the other."""
+    # As items of k bytes, which numpy copies at once: (n, 1) of each plane.
+    return np.concatenate([part.view(f"V{part.shape[1]}") for part in parts], axis=1).view(np.uint8)
 
 
 def column(scales: F32) -> F32:

@@ -41,7 +41,19 @@ def test_special_sample(ggml_type: GGMLType) -> None:
         assert ((magnitudes > 0) & (magnitudes < np.finfo(values.dtype).tiny)).any()
         assert np.isinf(values).any()
         assert np.isnan(values).any()
-    assert scales or ggml_type is GGMLType.BF16
+    assert scales or ggml_type in (GGMLType.BF16, GGMLType.MXFP4, GGMLType.NVFP4, GGMLType.IQ1_M)
+
+
+def test_special_sample_of_other_scales() -> None:
+    """Scales of 8 bits take all values; the half in IQ1_M's words takes a half's special ones."""
+    e = special_sample(GGMLType.MXFP4).raw.view(BLOCKS[GGMLType.MXFP4])["e"]
+    d = special_sample(GGMLType.NVFP4).raw.view(BLOCKS[GGMLType.NVFP4])["d"]
+    words = special_sample(GGMLType.IQ1_M).raw.view(BLOCKS[GGMLType.IQ1_M])["scales"]
+    halves = special_sample(GGMLType.Q8_0).raw.view(BLOCKS[GGMLType.Q8_0])["d"].view(np.uint16)
+
+    assert set(range(256)) == set(e.tolist())
+    assert all(set(range(256)) == set(d[:, i].tolist()) for i in range(4))
+    assert set(halves.tolist()) == {sum((w >> 12) << 4 * i for i, w in enumerate(row)) for row in words.tolist()}
 
 
 def test_small_tensor() -> None:

@@ -177,7 +177,7 @@ def even_signs() -> Items:
 def items(weights: I8) -> Items:
     """`(n, k)` numbers as `(n,)` items of k bytes, which numpy copies at once."""
     joined: Items = np.ascontiguousarray(weights, np.int8).view(f"<i{weights.shape[1]}")
-    return joined[:, 0]
+    return joined.reshape(-1)
 
 
 def coordinates(points_: Items) -> I8:

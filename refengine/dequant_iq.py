@@ -176,8 +176,8 @@ def even_signs() -> Items:
 
 def items(weights: I8) -> Items:
     """`(n, k)` numbers as `(n,)` items of k bytes, which numpy copies at once."""
-    joined: Items = np.ascontiguousarray(weights, np.int8).view(f"<i{weights.shape[1]}")
-    return joined.reshape(-1)
+    joined: Items = np.ascontiguousarray(weights, np.int8).view(f"<i{weights.shape[1]}").reshape(-1)
+    return joined
 
 
 def coordinates(points_: Items) -> I8:

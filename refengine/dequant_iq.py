@@ -171,7 +171,7 @@ def even_signs() -> Items:
     """The same for 7 bits; the eighth sign makes the number of -1 even."""
     seven = np.arange(128, dtype=np.uint8)
     parity = np.bitwise_xor.reduce(fields(seven[:, np.newaxis], 1), axis=1)
-    return all_signs()[seven | parity << 7]
+    return np.take(all_signs(), seven | parity << 7)
 
 
 def items(weights: I8) -> Items:

@@ -19,13 +19,17 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ggufphys import llama_env
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
+from ggufphys.params import Device, Params, rpc_device
 from tests import archs, oracle
+from tests.rpc_worker import workers
 
 PRODUCTS = re.compile(
     r"(attn_(q|k|v|qkv|output|o|q_a|q_b|kv_a_mqa|gate)|ffn_(gate|up|down|gate_up)(_exps|_shexp)?|ssm_(in|out)"
@@ -38,23 +42,20 @@ MENDS = 400  # how often the loader may complain about one model
 
 def main(names: Sequence[str]) -> None:
     """Record and write."""
-    known = json.loads(archs.RECORDS.read_text())["models"] if archs.RECORDS.exists() else {}
+    known = json.loads(archs.RECORDS.read_text())["models"] if archs.RECORDS.exists() and names else {}
     wanted = names or list(archs.models())
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, record in zip(wanted, pool.map(record_model, wanted), strict=True):
-            known[name] = record
-            print(
-                f"{name}: {len(record['tensors'])} lines of tensors, {_tally(record['rows'])}",
-                record.get("failed", ""),
-                flush=True,
-            )
+    with workers(2) as endpoints, ThreadPoolExecutor(os.cpu_count()) as pool:
+        recorder = Recorder(tuple(rpc_device(endpoint, 1 << 30) for endpoint in endpoints))
+        for name, record in zip(wanted, pool.map(recorder.record, wanted), strict=True):
+            if isinstance(record, str):
+                print(f"{name}: NO RECORD: {record}", flush=True)
+                continue
+            print(f"{name}: {_tally(record.rows)}; with devices {_tally(record.device_rows)}", flush=True)
+            assert archs.decode(json.loads(json.dumps(archs.encode(record)))) == record, name
+            known[name] = archs.encode(record)
     models = {name: known[name] for name in archs.models() if name in known}
-    lines = ",\n".join(f"{json.dumps(name)}: {_dump(entry)}" for name, entry in models.items())
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(e, separators=(',', ':'))}" for name, e in models.items())
     archs.RECORDS.write_text(f'{{"llama_cpp": "0c1e570", "models": {{\n{lines}\n}}}}\n')
-
-
-def _dump(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, separators=(",", ":"))
 
 
 def _tally(rows: Sequence[object]) -> str:
@@ -62,27 +63,39 @@ def _tally(rows: Sequence[object]) -> str:
     return f"{len(rows) - sum(counts.values())} rows" + "".join(f", {n} {what}" for what, n in counts.items() if n)
 
 
-def record_model(name: str) -> dict[str, Any]:
-    """The record of one model: its tensors, and a row for each configuration."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.gguf")
-        answer = _child("--tensors", name, os.fspath(path))
-        if answer.returncode:
-            return {"tensors": [], "rows": [], "failed": answer.stderr[-1500:]}
-        tensors = list(archs.unpack(json.loads(answer.stdout)))
-        archs.write(path, name, tensors)
-        return {"tensors": archs.pack(tensors), "rows": list(_rows(path))}
+class Recorder:
+    """Asks llama.cpp about models, several at a time; an RPC worker serves one client at a time."""
+
+    def __init__(self, devices: tuple[Device, ...]) -> None:
+        self.devices = devices
+        self.workers_free = Lock()
+
+    def record(self, name: str) -> archs.Record | str:
+        """The record of one model, its tensors and a row for each configuration; or why there is none."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.gguf")
+            answer = _child("--tensors", name, os.fspath(path))
+            if answer.returncode:
+                return answer.stderr[-1500:]
+            tensors = tuple(archs.unpack(json.loads(answer.stdout)))
+            archs.write(path, name, tensors)
+            rows = tuple(archs.row(a) if a else "aborts" for a in _answers(path, archs.GRID))
+            grid = [replace(p, devices=self.devices[: len(p.devices)]) for p in archs.DEVICE_GRID]
+            with self.workers_free:
+                answers = list(_answers(path, grid))
+        device_rows = tuple(
+            archs.device_row(a, p.devices) if a else "aborts" for a, p in zip(answers, grid, strict=True)
+        )
+        return archs.Record(tensors=tensors, rows=rows, device_rows=device_rows)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, int, int] | str]:
-    """What the oracle says for each configuration; where it dies, the next one has a process of its own."""
-    grid = list(archs.GRID)
+def _answers(path: Path, grid: Sequence[Params]) -> Iterator[dict[str, Any] | None]:
+    """What the oracle says for each configuration, None where it dies; the next one then has a process of its own."""
     while grid:
         answers, died = oracle.ask_until_death(path, grid)
-        for answer in answers:
-            yield archs.row(answer)
+        yield from answers
         if died:
-            yield "aborts"
+            yield None
         grid = grid[len(answers) + died :]
 
 
@@ -112,7 +125,7 @@ def print_tensors(name: str, path: Path) -> None:
     model = archs.models()[name]
     shapes = {} if model.required else wanted(api, model, path)
     shapes = {n: ne for n, ne in shapes.items() if not n.endswith((*SCALES, *model.less))}
-    shapes.update({n: (1,) for n in model.more})
+    shapes = {**{n: (1,) for n in model.more}, **shapes}
     for _ in range(MENDS):
         tensors = [TensorSpec(n, ne, _type(n, ne)) for n, ne in sorted(shapes.items(), key=_file_order)]
         archs.write(path, name, tensors)
@@ -145,7 +158,7 @@ def wanted(api: Any, model: archs.ArchModel, path: Path) -> dict[str, tuple[int,
 
     convolutions = [f"{name}.weight" for il in range(8) for name in (
         f"posnet.{il}.conv1", f"posnet.{il}.conv2", f"convnext.{il}.dw")]  # fmt: skip
-    typed = [TensorSpec(name, (32,), GGMLType.F16) for name in ("conv1d.weight", *convolutions)]
+    typed = [TensorSpec(name, (32,), GGMLType.F16) for name in ("conv1d.weight", *convolutions, *model.more)]
     path.write_bytes(encode_header(model.metadata, typed) + bytes(data_bytes(typed)))
 
     class GGUFInit(ctypes.Structure):

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, data_bytes, encode_header
-from ggufphys.params import Params
+from ggufphys.params import HOST, Device, Params, rpc_device
 
 DATA = Path(__file__).with_name("data")
 HYPERPARAMETERS = DATA / "archs.toml"
@@ -36,7 +36,10 @@ def _grid() -> Iterator[Params]:
         {"n_ctx": 300, "n_batch": 100},
         {"n_ctx": 8192, "n_seq_max": 4},
         {"n_ctx": 5000, "n_seq_max": 2},
+        {"n_ctx": 1000, "n_seq_max": 3, "n_ubatch": 1024},
         {"n_seq_max": 4, "kv_unified": True},
+        {"n_ctx": 6000, "n_seq_max": 2, "kv_unified": True, "swa_full": True},
+        {"n_ctx": 5000, "n_seq_max": 4, "kv_unified": True, "flash_attn": "off", "n_ubatch": 1024},
         {"n_ctx": 2048, "type_k": "q8_0", "type_v": "q8_0", "flash_attn": "on"},
         {"n_ctx": 2048, "type_k": "q4_0", "type_v": "q4_0"},
         {"n_ctx": 32768, "type_k": "q4_0", "n_ubatch": 256},
@@ -48,6 +51,7 @@ def _grid() -> Iterator[Params]:
         {"n_outputs_max": 1},
         {"n_ctx": 2048, "type_k": "bf16", "type_v": "f32"},
         {"n_ctx": 2048, "type_k": "q5_1", "type_v": "iq4_nl"},
+        {"n_ctx": 1500, "n_seq_max": 2, "type_k": "q8_0", "type_v": "q8_0"},
         {"n_ctx": 2048, "n_seq_max": 2, "n_rs_seq": 3},
         {"n_ctx": 2048, "load_mtp": True, "ctx_type": "mtp"},
         {"n_ctx": 2048, "load_mtp": True, "ctx_type": "mtp", "n_seq_max": 2, "flash_attn": "off"},
@@ -56,6 +60,15 @@ def _grid() -> Iterator[Params]:
 
 
 GRID = tuple(_grid())
+N_MTP = sum(p.load_mtp for p in GRID)  # the last ones
+
+# One and two devices, for what lies where. Prediction cares for their names alone, so the recorder gives its own.
+DEVICES = (rpc_device("first:1", 1 << 30), rpc_device("second:1", 1 << 30))
+DEVICE_GRID = (
+    replace(_BASE, devices=DEVICES[:1], n_gpu_layers=2),
+    replace(_BASE, devices=DEVICES, tensor_split=(2.0, 1.0)),
+    replace(_BASE, devices=DEVICES, n_gpu_layers=3, offload_kqv=False, flash_attn="off"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +87,13 @@ class ArchModel:
 class Record:
     """What llama.cpp said of a model: its tensors, and for each of `GRID` the bytes, or why there are none.
 
-    `rows` hold (model, context, compute) bytes; "refused" or "aborts" stand for a configuration that gives no context.
+    A row holds (model, context, compute) bytes, one of `device_rows` (model, context) bytes of the host and of each
+    device; "refused" or "aborts" stand for a configuration that gives no context.
     """
 
     tensors: tuple[TensorSpec, ...]
     rows: tuple[tuple[int, int, int] | str, ...]
+    device_rows: tuple[tuple[tuple[int, int], ...] | str, ...]
 
 
 @cache
@@ -97,11 +112,12 @@ def models() -> Mapping[str, ArchModel]:
 def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchModel:
     own = dict(entry)
     use, less, more = own.pop("use", []), own.pop("less", []), own.pop("more", [])
-    required = own.pop("required", False)
+    required, without = own.pop("required", False), own.pop("without", [])
     keys = {**data["base"]}
     for group in use:
         keys.update(data["groups"][group])
     keys.update(own)
+    keys = {key: value for key, value in keys.items() if key not in without}
     arch = name.partition("/")[0]
     metadata: dict[str, WriteValue] = {
         "general.architecture": arch, "general.name": name, "tokenizer.ggml.model": "no_vocab",
@@ -116,18 +132,53 @@ def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchMod
 @cache
 def records() -> Mapping[str, Record]:
     """What llama.cpp said of each model."""
-    return {
-        name: Record(
-            tensors=tuple(unpack(entry["tensors"])),
-            rows=tuple(row if isinstance(row, str) else tuple(row) for row in entry["rows"]),
-        )
-        for name, entry in json.loads(RECORDS.read_text())["models"].items()
-    }
+    return {name: decode(entry) for name, entry in json.loads(RECORDS.read_text())["models"].items()}
 
 
 def row(answer: Mapping[str, Any]) -> tuple[int, int, int] | str:
     """What a record keeps of an answer of the oracle."""
     return "refused" if "error" in answer else (answer["model"], answer["context"], answer["compute"])
+
+
+def device_row(answer: Mapping[str, Any], devices: Sequence[Device]) -> tuple[tuple[int, int], ...] | str:
+    """The same for a configuration with devices: what is in no device's buffer is the host's."""
+    if "error" in answer:
+        return "refused"
+    sums = {name: (0, 0) for name in (HOST, *(d.name for d in devices))}
+    for buffer, sizes in answer["by_buffer"].items():
+        name = buffer if buffer in sums else HOST
+        sums[name] = (sums[name][0] + sizes["model"], sums[name][1] + sizes["context"])
+    return tuple(sums.values())
+
+
+def encode(record: Record) -> dict[str, Any]:
+    """The record as JSON: columns, model bytes once for each way of loading, other rows by their word."""
+    found = [(i, row) for i, row in enumerate(record.rows) if not isinstance(row, str)]
+    loads = len(GRID) - N_MTP
+    return {
+        "tensors": pack(record.tensors),
+        "model": [next((row[0] for i, row in found if (i >= loads) is mtp), 0) for mtp in (False, True)],
+        "context": [row if isinstance(row, str) else row[1] for row in record.rows],
+        "compute": [row[2] for _, row in found],
+        "devices": record.device_rows,
+    }
+
+
+def decode(entry: Mapping[str, Any]) -> Record:
+    """The reverse."""
+    compute = iter(entry["compute"])
+    loads = len(GRID) - N_MTP
+    return Record(
+        tensors=tuple(unpack(entry["tensors"])),
+        rows=tuple(
+            context if isinstance(context, str) else (entry["model"][i >= loads], context, next(compute))
+            for i, context in enumerate(entry["context"])
+        ),
+        device_rows=tuple(
+            row if isinstance(row, str) else tuple((model, context) for model, context in row)
+            for row in entry["devices"]
+        ),
+    )
 
 
 def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:

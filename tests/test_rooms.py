@@ -1,9 +1,12 @@
 """What the rooms may touch, beyond what import-linter can say."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import ggufphys
+from ggufphys.arch import RULES
 
 ROOT = Path(ggufphys.__file__).parent.parent
 ROOMS = ("ggufphys", "refengine", "server", "bench")
@@ -24,6 +27,47 @@ def test_llama_cpp_is_loaded_in_few_places() -> None:
     }
 
     assert found == {"server/engine/library.py", "refengine/ggml.py", "bench/derive.py", "bench/clip/measure.py"}
+
+
+def named_architectures(tree: ast.AST) -> Iterator[str]:
+    """Architectures' names that code compares something called an architecture with."""
+    for node in ast.walk(tree):
+        sides: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.Match):
+            sides = [node.subject, *(case.pattern for case in node.cases)]
+        if any(re.search(r"\barch(itecture)?$", ast.unparse(side)) for side in sides):
+            constants = (n.value for side in sides for n in ast.walk(side) if isinstance(n, ast.Constant))
+            yield from (str(value) for value in constants if value in RULES)
+
+
+def test_architectures_are_told_apart_by_tables() -> None:
+    """No code asks which architecture it has before it, but for rules and graphs; a projector is no architecture."""
+    rooms_of_their_own = (ROOT / "ggufphys" / "arch", ROOT / "ggufphys" / "graph" / "models")
+    found = [
+        (str(path.relative_to(ROOT)), name)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if not any(path.is_relative_to(folder) for folder in rooms_of_their_own)
+        for name in named_architectures(ast.parse(path.read_text()))
+        if name != "clip"
+    ]
+
+    assert not found
+
+
+def test_comparisons_with_architectures_are_found() -> None:
+    """The search above finds what it looks for."""
+    code = """
+if gguf.architecture == "llama": pass
+if h.arch in ("gemma3", "other"): pass
+match arch:
+    case "qwen3": pass
+if name == "falcon" or arch == other or arch in TABLE: pass
+"""
+
+    assert set(named_architectures(ast.parse(code))) == {"llama", "gemma3", "qwen3"}
 
 
 def test_public_names_are_what_is_promised() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ggufphys.arch.loading import (
+    HEAD_BY_PROJECTION,
     LAZY_BYTES,
     LOADED_OF_HEAD,
     NEVER_LOADED,
@@ -44,4 +45,8 @@ def _first_skipped_layer(gguf: GGUFFile, load_mtp: bool) -> int | None:
     arch = gguf.architecture
     n_head = gguf.get_int(f"{arch}.nextn_predict_layers", 0)
     skips = arch in SKIPS_HEAD or (arch in SKIPS_HEAD_UNLESS_ASKED and not load_mtp)
-    return gguf.get_int(f"{arch}.block_count", 0) - n_head if skips and n_head else None
+    if not (skips and n_head):
+        return None
+    first = gguf.get_int(f"{arch}.block_count", 0) - n_head
+    is_head = arch not in HEAD_BY_PROJECTION or f"blk.{first}.nextn.eh_proj.weight" in gguf.tensors_by_name
+    return first if is_head else None

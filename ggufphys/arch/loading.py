@@ -44,6 +44,9 @@ SKIPS_HEAD_UNLESS_ASKED: Final[frozenset[str]] = frozenset({
     "mimo2", "mistral4", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next", "step35",
 })
 
+# Whose layers behind the trunk are a head only if its projection is in the file, and else layers of the trunk.
+HEAD_BY_PROJECTION: Final[frozenset[str]] = frozenset({"deepseek4"})
+
 # What they load of those layers all the same, by flags that forget to say otherwise. Names without "blk.N.".
 _SHARED_HEAD: Final = ("nextn.embed_tokens", "nextn.shared_head_head", "nextn.shared_head_norm")
 _EXPERTS_AND_FFN: Final = (

@@ -46,9 +46,11 @@ def embedding_is_output(gguf: GGUFFile) -> bool:
     return "output.weight" not in gguf.tensors_by_name and gguf.architecture not in EMBEDDING_IS_NO_OUTPUT
 
 
-def rope_layers(gguf: GGUFFile, n_layer: int) -> tuple[int, ...]:
-    """The layers for which rotary factors are loaded."""
-    if gguf.architecture not in ROPE_FACTORS_ON_FULL_LAYERS:
-        return tuple(range(n_layer))
-    windows = tuple(gguf.get_array(f"{gguf.architecture}.attention.sliding_window_pattern") or ())
-    return tuple(il for il in range(n_layer) if il >= len(windows) or not windows[il])
+def rope_layers(gguf: GGUFFile) -> tuple[int, ...]:
+    """The layers for which rotary factors are loaded: the file's blocks, not what a loader adds to them."""
+    arch = gguf.architecture
+    layers = range(gguf.get_int(f"{arch}.block_count", 0))
+    if arch not in ROPE_FACTORS_ON_FULL_LAYERS:
+        return tuple(layers)
+    windows = tuple(gguf.get_array(f"{arch}.attention.sliding_window_pattern") or ())
+    return tuple(il for il in layers if il >= len(windows) or not windows[il])

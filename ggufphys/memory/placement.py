@@ -128,7 +128,7 @@ class _Uses:
         self.arch = gguf.architecture
         self.placement = placement
         self.tied = embedding_is_output(gguf)
-        self.rope_homes = {placement.layers[il] for il in rope_layers(gguf, len(placement.layers))}
+        self.rope_homes = {placement.layers[il] for il in rope_layers(gguf)}
         self.one_home = HOST if {*placement.layers, placement.output} == {HOST} else None
 
     def of(self, tensor: TensorInfo) -> Iterable[tuple[str, bool]]:

@@ -19,15 +19,18 @@ from ggufphys.gguf.values import GGUFArray
 from ggufphys.plan.quantize_options import QuantizeOptions, parse_tensor_type
 from ggufphys.plan.quantize_rules import LAYER, QuantizeModel, Subject, mix_type
 from ggufphys.plan.quantize_tables import (
+    ADDED_LAYERS,
     ALIASES,
     BASE_TYPES,
     FALLBACKS,
     KEPT_NAMES,
     KEPT_PARTS,
     KEPT_PARTS_OF,
+    LOOPS_KEYS,
     ROLES_BY_NAME,
     ROLES_BY_PART,
     UNQUANTIZED,
+    WITHOUT_LAYERS,
     Role,
 )
 
@@ -95,7 +98,7 @@ def quantize_model(metadata: Mapping[str, object]) -> QuantizeModel:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str):
         raise GGUFError("general.architecture is missing: without it llama-quantize's choice of types is not defined")
-    if architecture == "clip":  # projectors: llama-quantize reads none of their hyperparameters
+    if architecture in WITHOUT_LAYERS:
         return QuantizeModel(architecture=architecture, n_layer_all=0, n_layer=0, n_expert=0, n_head=0, n_head_kv=0)
 
     def get(key: str, default: int | None) -> int:
@@ -103,11 +106,11 @@ def quantize_model(metadata: Mapping[str, object]) -> QuantizeModel:
 
     n_layer_all = get("block_count", None)
     n_layer = n_layer_all - get("nextn_predict_layers", 0)
-    # both add layers that have no block of their own: a router, and loops over the same blocks
-    if architecture == "graniteswitch":
-        n_layer_all = n_layer + 1
-    if architecture == "nanbeige" and get("num_loops", 1) > 1:
-        n_layer_all = n_layer * get("num_loops", 1)
+    if architecture in ADDED_LAYERS:
+        n_layer_all = n_layer + ADDED_LAYERS[architecture]
+    n_loops = get(LOOPS_KEYS[architecture], 1) if architecture in LOOPS_KEYS else 1
+    if n_loops > 1:
+        n_layer_all = n_layer * n_loops
     n_head = get("attention.head_count", 0)
     return QuantizeModel(
         architecture=architecture,

@@ -14,7 +14,15 @@ from typing import Final
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.ggml_types import GGMLType as T
 from ggufphys.plan.quantize_options import QuantizeOptions
-from ggufphys.plan.quantize_tables import N_LAYER_70B, Q8_0_PARTS_OF, UNQUANTIZED, Role
+from ggufphys.plan.quantize_tables import (
+    EXPERTS_BY_ROLE,
+    GROUPED_70B,
+    MIXES_OF_ITS_OWN,
+    N_LAYER_70B,
+    Q8_0_PARTS_OF,
+    UNQUANTIZED,
+    Role,
+)
 
 LAYER: Final = re.compile(r"blk\.\s*([+-]?\d+)")
 LOW_BIT: Final = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"})
@@ -49,7 +57,7 @@ class QuantizeModel:
     @property
     def is_70b(self) -> bool:
         """Whether llama.cpp names the model's size "70B"."""
-        if self.architecture in ("llama", "llama-embed") and (self.n_expert == 8 or self.n_head == self.n_head_kv):
+        if self.architecture in GROUPED_70B and (self.n_expert == 8 or self.n_head == self.n_head_kv):
             return False
         return N_LAYER_70B.get(self.architecture) == self.n_layer
 
@@ -124,7 +132,7 @@ def mix_type(t: Subject) -> T:
 def _output(t: Subject) -> T:
     if t.options.output_tensor_type is not None:
         return t.options.output_tensor_type
-    if t.file_type == "MXFP4_MOE" or t.model.architecture == "falcon" or t.ne[0] % SIZES[t.base].block_size:
+    if t.file_type == "MXFP4_MOE" or t.model.architecture in MIXES_OF_ITS_OWN or t.ne[0] % SIZES[t.base].block_size:
         return T.Q8_0
     if t.file_type in LOW_BIT or t.file_type == "IQ3_XXS":
         return T.Q5_K
@@ -132,9 +140,8 @@ def _output(t: Subject) -> T:
 
 
 def _mxfp4_moe(t: Subject) -> T:
-    # bailingmoe3 has other 3D tensors than experts (its MLA projections), so there the role must fit too
     is_ffn = t.role in (Role.FFN_UP, Role.FFN_GATE, Role.FFN_DOWN)
-    is_expert = len(t.ne) > 2 and t.ne[2] > 1 and (is_ffn or t.model.architecture != "bailingmoe3")
+    is_expert = len(t.ne) > 2 and t.ne[2] > 1 and (is_ffn or t.model.architecture not in EXPERTS_BY_ROLE)
     return T.MXFP4 if is_expert else T.Q8_0
 
 
@@ -200,7 +207,7 @@ def _attn_q(t: Subject) -> T:
 
 
 def _attn_output(t: Subject) -> T:
-    if t.model.architecture == "falcon":
+    if t.model.architecture in MIXES_OF_ITS_OWN:
         return T.Q4_K if t.file_type == "Q3_K_L" else t.base
     if t.model.n_expert == 8:
         return T.Q5_K if t.file_type in ATTN_OUTPUT_8_EXPERTS else t.base
@@ -214,7 +221,7 @@ def _ffn_up_gate(t: Subject) -> T:
 
 
 def _ffn_down(t: Subject) -> T:
-    is_falcon = t.model.architecture == "falcon"
+    is_falcon = t.model.architecture in MIXES_OF_ITS_OWN
     very_early = t.layer < t.model.n_layer_all // 16
     match t.file_type:
         case "Q2_K":

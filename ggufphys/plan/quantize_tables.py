@@ -90,6 +90,18 @@ KEPT_PARTS_OF: Final[dict[str, tuple[str, ...]]] = {
 # Tensors that never go below Q8_0.
 Q8_0_PARTS_OF: Final[dict[str, tuple[str, ...]]] = {"glm5-next": ("attn_q_a", "attn_q_b", "nextn.eh_proj")}
 
+# Architectures whose mixes differ: attention beside the FFN, not before it; other 3D tensors than experts, so that the
+# role must fit too; "70B" only with grouped queries and without eight experts.
+MIXES_OF_ITS_OWN: Final = frozenset({"falcon"})
+EXPERTS_BY_ROLE: Final = frozenset({"bailingmoe3"})
+GROUPED_70B: Final = frozenset({"llama", "llama-embed"})
+
+# Layers without a block of their own: a router behind the trunk; passes over the same blocks, as many as a key says.
+# Projectors have no layers, and llama-quantize reads none of their hyperparameters.
+ADDED_LAYERS: Final[dict[str, int]] = {"graniteswitch": 1}
+LOOPS_KEYS: Final[dict[str, str]] = {"nanbeige": "num_loops"}
+WITHOUT_LAYERS: Final = frozenset({"clip"})
+
 # What a type becomes when a row is no multiple of its block; what does not fit that either becomes F16.
 FALLBACKS: Final[dict[T, T]] = {
     T.IQ1_S:   T.IQ4_NL,  T.IQ1_M:   T.IQ4_NL,  T.IQ2_XXS: T.IQ4_NL,  T.IQ2_XS:  T.IQ4_NL,  T.IQ2_S: T.IQ4_NL,

@@ -165,9 +165,9 @@ def test_rotary_factors_of_layers_without_a_window(tmp_path: Path) -> None:
     metadata = llama_metadata("gemma4", attention__sliding_window_pattern=[True, False])
     path = write_model(tmp_path / "g4.gguf", metadata, llama_tensors())
     with open_gguf(path) as gguf:
-        assert rope_layers(gguf, 2) == (1,)
+        assert rope_layers(gguf) == (1,)
     with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf:
-        assert rope_layers(gguf, 2) == (0, 1)
+        assert rope_layers(gguf) == (0, 1)
 
 
 def test_notes(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""How often are predictions for every architecture exactly what llama.cpp accounts? A table, and exit 1 if not always.
+
+usage: python -m scripts.check_records [-v]        -v: each row that is wrong
+
+Compares with what `scripts/record_oracle.py` recorded of the small models in `tests/data`: needs no llama.cpp.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ggufphys.arch import RULES
+from tests import archs
+from tests.arch_checks import Check, checks
+
+KINDS = ("host", "devices")
+
+
+def main() -> int:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-v", action="store_true", dest="verbose", help="print each row that is wrong")
+    args = parser.parse_args()
+    found: dict[str, list[Check]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in archs.records():
+            found[name] = list(checks(name, Path(folder)))
+    architectures = {archs.models()[name].arch for name in found}
+    print(f"{len(architectures)} of {len(RULES)} architectures in the table, {len(found)} models of them\n")
+    print("model and context bytes         rows  exact  of them refused by both  llama.cpp aborts: not compared")
+    every = [check for rows in found.values() for check in rows]
+    for kind in KINDS:
+        print(_line(kind, [check for check in every if bool(check.params.devices) == (kind == "devices")]))
+    print("\ncompute bytes                   rows  exact  within 10 %  median error  architectures always exact")
+    print(_compute_lines(found))
+    wrong = [(name, check) for name, rows in found.items() for check in rows if check.counts and not check.exact]
+    for name, check in wrong if args.verbose else ():
+        print(f"\n{name}: {check.params}\n  ours {check.ours}\n  llama.cpp {check.llama_cpp}")
+    return 1 if wrong else 0
+
+
+def _line(kind: str, rows: Sequence[Check]) -> str:
+    counts = Counter(
+        word
+        for check in rows
+        for word, holds in (
+            ("compared", check.counts),
+            ("exact", check.counts and check.exact),
+            ("refused", check.counts and check.exact and check.ours == "refused"),
+            ("aborts", not check.counts),
+        )
+        if holds
+    )
+    title = {"host": "on the host", "devices": "with one and two devices"}[kind]
+    return f"{title:<30} {counts['compared']:>5} {counts['exact']:>6} {counts['refused']:>24} {counts['aborts']:>30}"
+
+
+def _compute_lines(found: dict[str, list[Check]]) -> str:
+    lines = []
+    for title, exact_basis in (("basis exact", True), ("basis estimate", False)):
+        errors: dict[str, list[float]] = defaultdict(list)
+        for name, rows in found.items():
+            for check in rows:
+                if check.compute is not None and check.compute_is_exact is exact_basis:
+                    errors[archs.models()[name].arch].append(check.compute[0] / check.compute[1] - 1)
+        flat = [abs(error) for each in errors.values() for error in each]
+        if flat:
+            always = sum(not any(each) for each in errors.values())
+            lines.append(
+                f"{title:<30} {len(flat):>5} {flat.count(0):>6} {sum(e <= 0.1 for e in flat):>12}"
+                f" {statistics.median(flat):>13.2%} {always:>15} of {len(errors)}"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

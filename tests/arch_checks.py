@@ -1,0 +1,70 @@
+"""Predictions for the small models of `archs.py` beside what llama.cpp said of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggufphys import MemoryPrediction, Params, UnsupportedError, open_gguf, predict_memory
+from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.writer import encode_header
+from tests import archs
+
+Sizes = tuple[tuple[int, int], ...]  # (model, context) bytes: one pair in all, or one for the host and for each device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One configuration of one model: what we say, and what llama.cpp said, "refused" and "aborts" included.
+
+    `compute` are our and llama.cpp's compute bytes, where both gave any and no device was asked for.
+    """
+
+    params: Params
+    ours: Sizes | str
+    llama_cpp: Sizes | str
+    compute: tuple[int, int] | None = None
+    compute_is_exact: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Is there something to compare with? Where llama.cpp aborts there is not."""
+        return self.llama_cpp != "aborts"
+
+    @property
+    def exact(self) -> bool:
+        """Are the bytes the same, or both refuse?"""
+        return self.ours == self.llama_cpp
+
+
+def checks(name: str, folder: Path) -> Iterator[Check]:
+    """Every configuration of one model; its header is written to the folder, without weights, which nothing reads."""
+    record = archs.records()[name]
+    path = folder / "model.gguf"
+    path.write_bytes(encode_header(archs.models()[name].metadata, record.tensors))
+    with open_gguf(path) as gguf:
+        for params, row in zip(archs.GRID, record.rows, strict=True):
+            memory = _predict(gguf, params)
+            if isinstance(memory, str) or isinstance(row, str):
+                ours = memory if isinstance(memory, str) else ((memory.model_bytes, memory.context_bytes),)
+                yield Check(params=params, ours=ours, llama_cpp=row if isinstance(row, str) else (row[:2],))
+                continue
+            yield Check(
+                params=params,
+                ours=((memory.model_bytes, memory.context_bytes),),
+                llama_cpp=(row[:2],),
+                compute=(memory.compute_bytes, row[2]),
+                compute_is_exact=memory.basis["compute"] == "exact",
+            )
+        for params, sizes in zip(archs.DEVICE_GRID, record.device_rows, strict=True):
+            memory = _predict(gguf, params)
+            by_device = (
+                memory if isinstance(memory, str) else tuple((d.model_bytes, d.context_bytes) for d in memory.devices)
+            )
+            yield Check(params=params, ours=by_device, llama_cpp=sizes)
+
+
+def _predict(gguf: GGUFFile, params: Params) -> MemoryPrediction | str:
+    try:
+        return predict_memory(gguf, params)
+    except (ValueError, UnsupportedError):
+        return "refused"

@@ -26,7 +26,6 @@ from ggufphys.hparams import read_hparams
 from tests import archs
 
 SPARSE: Final = re.compile(r"llama_kv_cache_(dsa|msa|dsv4)")
-UNKNOWN: Final = "unknown: no small model in tests/data/archs.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +69,19 @@ def read_tree(tree: Path) -> Mapping[str, SourceArch]:
 
 
 def read_table() -> Mapping[str, str]:
-    """The kind of memory of each row of our table, by what its small models keep; empty where it cannot run alone."""
+    """The kind of memory of each row of our table, by what its small models keep; empty where none can run alone."""
     kept: dict[str, set[str]] = {name: set() for name in RULES}
-    alone = set(RULES)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.gguf")
         for name, record in archs.records().items():
-            archs.write(path, name, record.tensors)
+            if all(row == "refused" for row in record.rows):
+                continue
+            path.write_bytes(archs.header(name))
             with open_gguf(path) as gguf:
                 h = read_hparams(gguf)
-                kept[h.arch] |= {
-                    word for layer in RULES[h.arch].layers(h) for cache in layer for word in _words(cache)
-                } | {"modelled"}
-                if all(row == "refused" for row in record.rows):
-                    alone.discard(h.arch)
-                elif name != h.arch:
-                    alone.add(h.arch)
-    return {name: _kind(words) if name in alone else "" for name, words in kept.items()}
+            words = (word for layer in RULES[h.arch].layers(h) for cache in layer for word in _words(cache))
+            kept[h.arch] |= {"runs", *words}
+    return {name: _kind(words) for name, words in kept.items()}
 
 
 def _words(cache: object) -> Iterator[str]:
@@ -102,7 +97,7 @@ def _words(cache: object) -> Iterator[str]:
 
 def _kind(words: set[str]) -> str:
     if not words:
-        return UNKNOWN
+        return ""
     if "recurrent" in words:
         kind = "hybrid" if "attention" in words else "recurrent"
     elif "sparse" in words:

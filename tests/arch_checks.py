@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ggufphys import MemoryPrediction, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.gguf import GGUFFile
-from ggufphys.gguf.writer import encode_header
 from tests import archs
 
 Sizes = tuple[tuple[int, int], ...]  # (model, context) bytes: one pair in all, or one for the host and for each device
@@ -40,7 +39,7 @@ def checks(name: str, folder: Path) -> Iterator[Check]:
     """Every configuration of one model; its header is written to the folder, without weights, which nothing reads."""
     record = archs.records()[name]
     path = folder / "model.gguf"
-    path.write_bytes(encode_header(archs.models()[name].metadata, record.tensors))
+    path.write_bytes(archs.header(name))
     with open_gguf(path) as gguf:
         for params, row in zip(archs.GRID, record.rows, strict=True):
             memory = _predict(gguf, params)

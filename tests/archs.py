@@ -181,11 +181,16 @@ def decode(entry: Mapping[str, Any]) -> Record:
     )
 
 
+def header(name: str) -> bytes:
+    """The recorded model's file less its weights, which are not read to predict."""
+    return encode_header(models()[name].metadata, records()[name].tensors)
+
+
 def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:
     """The model's file at its full length, with a hole for weights."""
-    header = encode_header(models()[name].metadata, tensors)
-    path.write_bytes(header)
-    os.truncate(path, len(header) + data_bytes(tensors))
+    start = encode_header(models()[name].metadata, tensors)
+    path.write_bytes(start)
+    os.truncate(path, len(start) + data_bytes(tensors))
 
 
 _LAYER = re.compile(r"((?:enc\.|dec\.)?blk|convnext|posnet)\.(\d+)\.(.+)")

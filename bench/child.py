@@ -30,11 +30,11 @@ def main() -> int:
     phase("interpreter")
 
     from ggufphys.params import Params
-    from server.engine.library import create_context, load_library, load_model
+    from server.engine.library import create_context, load_library, load_model, system_info
     from server.engine.log import LOG
 
     load_library()
-    phase("library")
+    phase("library", system_info=system_info())
 
     params = Params.from_json(config["params"])
     model = load_model(config["path"], params, progress=_report_progress())
@@ -81,17 +81,17 @@ def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
             _step(batch, context, chunk, first, logits=first + len(chunk) == n_prompt)
             emit(prefilled=first + len(chunk))
         phase("prefill", seconds=time.perf_counter() - start, n_tokens=n_prompt)
-        import numpy as np
-
+        sampler = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+        api.llama_sampler_chain_add(sampler, api.llama_sampler_init_greedy())
         seconds = []
         for i in range(n_predict):
-            logits = api.llama_get_logits_ith(context.pointer, -1)
-            token = int(np.argmax(np.ctypeslib.as_array(logits, shape=(n_vocab,))))
+            token = int(api.llama_sampler_sample(sampler, context.pointer, -1))
             start = time.perf_counter()
             _step(batch, context, [token], n_prompt + i, logits=True)
             seconds.append(time.perf_counter() - start)
             emit(decoded=i + 1)
         phase("decode", seconds=sum(seconds), n_tokens=n_predict)
+        api.llama_sampler_free(sampler)
 
 
 def _step(batch: Any, context: Any, tokens: list[int], start: int, *, logits: bool) -> None:

@@ -15,10 +15,12 @@ from bench.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.flags import add_run_arguments, count, params_from
 from ggufphys.llama_log import LoggedBuffer, logged_buffers, logged_bytes
-from ggufphys.memory.predict import require_model
+from ggufphys.memory.predict import ProcessMemory, require_model
+from ggufphys.memory.terms import Phase
 from ggufphys.params import HOST, Params, resolve
 
 QUANTITIES: Final = ("model", "context", "compute", "output")
+PEAKS: Final[tuple[Phase, ...]] = ("weights", "context", "prefill", "decode")
 PROCESS_TOLERANCE: Final = 0.03  # what --check allows for the process row
 
 
@@ -202,9 +204,15 @@ def _failure(result: ChildResult) -> tuple[str, ...]:
 
 def _predict(gguf: GGUFFile, params: Params, result: ChildResult, n_prompt: int) -> MemoryPrediction | None:
     library = result.phase("library")
-    base_bytes = library.memory.rss_bytes if library is not None else None
+    memory = library.memory if library is not None else None
     try:
-        return predict_memory(gguf, params, base_bytes=base_bytes, n_prompt=n_prompt)
+        return predict_memory(
+            gguf,
+            replace(params, use_amx=library is not None and "AMX_INT8 = 1" in library.facts.get("system_info", "")),
+            base_bytes=memory.rss_bytes if memory is not None else None,
+            base_file_bytes=memory.file_bytes if memory is not None else None,
+            n_prompt=n_prompt,
+        )
     except UnsupportedError:
         return None
 
@@ -217,21 +225,47 @@ def _buffers(result: ChildResult) -> tuple[LoggedBuffer, ...]:
 def _rows(
     prediction: MemoryPrediction | None, buffers: tuple[LoggedBuffer, ...], result: ChildResult
 ) -> tuple[Row, ...]:
-    decode = result.phase("decode")
     return (
         *(
             _row(f"{quantity}_bytes", getattr(prediction, f"{quantity}_bytes", None), logged_bytes(buffers, quantity))
             for quantity in QUANTITIES
         ),
         *(_device_rows(prediction, buffers) if prediction is not None and len(prediction.devices) > 1 else ()),
-        Row(
-            quantity="process_bytes",
-            predicted=prediction.process_bytes if prediction is not None else None,
-            measured=decode.memory.rss_bytes if decode is not None else None,
-            resolution_bytes=0,
-            source="resident memory after decode",
-        ),
+        *_process_rows(prediction, result),
     )
+
+
+def _process_rows(prediction: MemoryPrediction | None, result: ChildResult) -> Iterator[Row]:
+    """The process in steady decode, of which kind, what is locked if asked for, and its peak until each phase."""
+    predicted = prediction.process if prediction is not None else None
+    decode = result.phase("decode")
+    locks = prediction is not None and prediction.use_mlock
+    for kind in ("rss", "anon", "file", *(("locked",) if locks else ())):
+        measured = getattr(decode.memory, f"{kind}_bytes") if decode is not None else None
+        if kind == "rss" or measured is not None:
+            yield Row(
+                quantity="process_bytes" if kind == "rss" else f"process_{kind}_bytes",
+                predicted=_of_process(predicted, kind),
+                measured=measured,
+                resolution_bytes=0,
+                source="resident memory after decode" if kind != "locked" else "locked memory after decode",
+            )
+    for name in PEAKS:
+        phase = result.phase(name)
+        if phase is not None and phase.memory.peak_bytes is not None:
+            yield Row(
+                quantity=f"peak_{name}_bytes",
+                predicted=predicted.phase(name).peak_bytes if predicted is not None else None,
+                measured=phase.memory.peak_bytes,
+                resolution_bytes=0,
+                source=f"most resident memory until {name} was done",
+            )
+
+
+def _of_process(predicted: ProcessMemory | None, kind: str) -> int | None:
+    if predicted is None:
+        return None
+    return predicted.phases[-1].rss_bytes if kind == "rss" else int(getattr(predicted, f"{kind}_bytes"))
 
 
 def _device_rows(prediction: MemoryPrediction, buffers: tuple[LoggedBuffer, ...]) -> Iterator[Row]:

@@ -16,6 +16,7 @@ class MemorySample:
     file_bytes: int | None
     swap_bytes: int | None
     peak_bytes: int | None
+    locked_bytes: int | None
 
 
 def sample(process: psutil.Process) -> MemorySample:
@@ -27,7 +28,9 @@ def sample(process: psutil.Process) -> MemorySample:
     rss = int(process.memory_info().rss)
     status = _linux_status(process.pid)
     if status is None:
-        return MemorySample(rss_bytes=rss, anon_bytes=None, file_bytes=None, swap_bytes=None, peak_bytes=None)
+        return MemorySample(
+            rss_bytes=rss, anon_bytes=None, file_bytes=None, swap_bytes=None, peak_bytes=None, locked_bytes=None
+        )
     anon = status.get("RssAnon", 0)
     files = status.get("RssFile", 0) + status.get("RssShmem", 0)
     return MemorySample(
@@ -36,6 +39,7 @@ def sample(process: psutil.Process) -> MemorySample:
         file_bytes=files,
         swap_bytes=status.get("VmSwap", 0),
         peak_bytes=status.get("VmHWM"),
+        locked_bytes=status.get("VmLck"),
     )
 
 

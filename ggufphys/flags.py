@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from typing import Any, get_args
 
 from ggufphys.device_flags import add_device_arguments, device_fields
-from ggufphys.params import CACHE_TYPES, Device, FlashAttn, Params
+from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,17 +53,45 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="logits rows in a batch (0: n_batch; llama-server sets about --parallel)",
     )  # fmt: skip
     group.add_argument(
-        "--no-mmap", dest="use_mmap", action="store_false", help="read the weights into memory; do not map the file"
+        "-lm", "--load-mode", action=_LoadMode, choices=("auto", *LOAD_MODES), metavar="MODE",
+        help=f"how weights are loaded: auto (mmap), {', '.join(LOAD_MODES)} (default auto)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mmap", dest="use_mmap", action=argparse.BooleanOptionalAction,
+        help="map the file, or read the weights into memory; like the next two an older name for a load mode",
+    )  # fmt: skip
+    group.add_argument("--mlock", dest="use_mlock", action="store_true", help="lock the weights in main memory")
+    group.add_argument(
+        "-dio", "--direct-io", dest="use_direct_io", action="store_true", help="read the file past the page cache"
     )
     group.add_argument(
         "--no-repack", dest="use_extra_bufts", action="store_false", help="no extra buffers for repacked weights"
     )
+    group.add_argument(
+        "--amx", dest="use_amx", action="store_true",
+        help="this llama.cpp is built with AMX kernels, whose layout weights then take (not a flag of llama.cpp)",
+    )  # fmt: skip
     group.add_argument(
         "-t", "--threads", dest="n_threads", type=count, metavar="N",
         help="threads (0: one for each physical core)",
     )  # fmt: skip
     devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     add_device_arguments(devices)
+
+
+class _LoadMode(argparse.Action):
+    """Sets the fields of `Params` that a load mode stands for."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Called for each `--load-mode`."""
+        for name, value in LOAD_MODES["mmap" if values == "auto" else str(values)].items():
+            setattr(namespace, name, value)
 
 
 def given(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ggufphys.llama_log import MIB, LoggedBuffer, buffer_line
-from ggufphys.params import CACHE_TYPES, Device
+from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device
 
 # Logs of servers are long; most lines are of requests and have none of these words.
 _WORTH_A_LOOK: Final = re.compile(
@@ -164,7 +164,9 @@ class _Reader:
             self.settings["flash_attn"] = "off"
             self.remarks.append("flash attention was asked for and is not supported there")
         elif match := _LOAD_MODE.search(line):
-            self.load_settings["use_mmap"] = match[1] in ("true", "mmap", "mmap+mlock")
+            modes = {"true": "mmap", "false": "none"}  # of versions that could do no more
+            said = LOAD_MODES.get(modes.get(match[1], match[1]), {})
+            self.load_settings.update((k, v) for k, v in said.items() if v or k == "use_mmap")
         elif match := _DEVICE.search(line):
             if self.devices_taken:
                 self.devices, self.devices_taken = [], False
@@ -208,6 +210,8 @@ class _Reader:
             extra = [name for name in names if "REPACK" in name or name == "AMX"]
             settings["use_extra_bufts"] = bool(extra)
             concluded["use_extra_bufts"] = f"there is {'a' if extra else 'no'} CPU_REPACK or AMX buffer"
+            if "AMX" in names:
+                settings["use_amx"], concluded["use_amx"] = True, "there is an AMX buffer"
             if "use_mmap" not in settings:
                 settings["use_mmap"] = any(name.endswith("_Mapped") for name in names)
                 concluded["use_mmap"] = f"there is {'a' if settings['use_mmap'] else 'no'} mapped buffer"

@@ -15,6 +15,7 @@ from ggufphys.gguf.ggml_types import GGMLType
 FlashAttn = Literal["auto", "on", "off"]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 ContextType = Literal["default", "mtp"]
+LoadMode = Literal["none", "mmap", "mlock", "mmap+mlock", "dio"]
 
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
@@ -33,6 +34,15 @@ CACHE_TYPES: Final[dict[str, GGMLType]] = {
     "iq4_nl": GGMLType.IQ4_NL,
     "q5_0": GGMLType.Q5_0,
     "q5_1": GGMLType.Q5_1,
+}
+
+# llama.cpp 0c1e570 src/llama-model-loader.cpp, llama_model_loader ctor: what each load mode means.
+LOAD_MODES: Final[dict[str, dict[str, bool]]] = {
+    "none": {"use_mmap": False, "use_mlock": False, "use_direct_io": False},
+    "mmap": {"use_mmap": True, "use_mlock": False, "use_direct_io": False},
+    "mlock": {"use_mmap": False, "use_mlock": True, "use_direct_io": False},
+    "mmap+mlock": {"use_mmap": True, "use_mlock": True, "use_direct_io": False},
+    "dio": {"use_mmap": False, "use_mlock": False, "use_direct_io": True},
 }
 
 
@@ -91,7 +101,10 @@ class Params:
     type_v: str = "f16"
     flash_attn: FlashAttn = "auto"
     use_mmap: bool = True
+    use_mlock: bool = False  # weights in main memory are locked there
+    use_direct_io: bool = False  # read past the page cache; then nothing is mapped, whatever use_mmap says
     use_extra_bufts: bool = True  # repacked weights (CPU_REPACK, AMX); --no-repack turns it off
+    use_amx: bool = False  # llama.cpp is built with AMX kernels and the CPU has them: then weights take their layout
     n_threads: int = 0  # 0: one for each physical core
     devices: tuple[Device, ...] = ()
     n_gpu_layers: int = -1
@@ -110,6 +123,10 @@ class Params:
         for name in ("devices", "tensor_split"):  # lists are welcome too
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "override_tensor", tuple((p, b) for p, b in self.override_tensor))
+        if self.use_direct_io:
+            if self.use_mlock:
+                raise ValueError("use_direct_io and use_mlock: llama.cpp has no load mode for both")
+            object.__setattr__(self, "use_mmap", False)
         for name in ("type_k", "type_v"):
             if getattr(self, name) not in CACHE_TYPES:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
@@ -131,6 +148,15 @@ class Params:
             )
         for complaint in _device_complaints(self):
             raise ValueError(complaint)
+
+    @property
+    def load_mode(self) -> LoadMode:
+        """llama.cpp's name for how weights are loaded."""
+        if self.use_direct_io:
+            return "dio"
+        if self.use_mlock:
+            return "mmap+mlock" if self.use_mmap else "mlock"
+        return "mmap" if self.use_mmap else "none"
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

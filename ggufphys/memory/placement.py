@@ -20,6 +20,7 @@ from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.memory.amx import is_amx
 from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.repack import is_repacked
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
@@ -161,7 +162,7 @@ class _Chooser:
         pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
-        self.repacked = Buffer(HOST, "CPU_REPACK")
+        self.repacked, self.amx = Buffer(HOST, "CPU_REPACK"), Buffer(HOST, "AMX")
         self.on_device = {device.name: self._device_buffer(device.name) for device in params.devices}
 
     def buffer(self, tensor: TensorInfo, home: str, as_output: bool) -> Buffer:
@@ -187,8 +188,11 @@ class _Chooser:
         # Pinned memory stands in front of repacked layouts, and gives way to the mapping when there is one.
         if self.pinned is not None and tensor.ggml_type not in self.pinned.without:
             return self.on_host if self.params.use_mmap else Buffer(HOST, self.pinned.host_buffer)
-        if self.params.use_extra_bufts and is_repacked(tensor, self.cpu_features, as_output=as_output):
-            return self.repacked
+        if self.params.use_extra_bufts:
+            if self.params.use_amx and is_amx(tensor, as_output=as_output):
+                return self.amx
+            if is_repacked(tensor, self.cpu_features, as_output=as_output):
+                return self.repacked
         return self.on_host
 
     def _device_buffer(self, name: str) -> Buffer:

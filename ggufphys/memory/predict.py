@@ -14,10 +14,11 @@ from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms
 from ggufphys.memory.context import context_terms
+from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.placement import Buffer, Placement, divides_unknown_memory, place_layers, place_weights
-from ggufphys.memory.process import process_terms
+from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
-from ggufphys.memory.weights import REPACKED, weight_terms
+from ggufphys.memory.weights import weight_terms
 from ggufphys.params import HOST, ContextParams, Device, Params, resolve
 
 
@@ -51,6 +52,7 @@ class MemoryPrediction:
     basis: dict[Quantity, Basis]
     terms: tuple[Term, ...]
     given_devices: tuple[Device, ...] = ()
+    use_mlock: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,6 +97,11 @@ class MemoryPrediction:
         return total(self.terms, "process")
 
     @property
+    def process(self) -> ProcessMemory:
+        """The same by kind, by phase, and at its peak."""
+        return process_memory(self.terms, use_mlock=self.use_mlock)
+
+    @property
     def devices(self) -> tuple[DeviceMemory, ...]:
         """The same by device: `Host`, then those that were given, in their order."""
         rows = ((HOST, None), *((d.name, d.memory_bytes or None) for d in self.given_devices))
@@ -113,7 +120,12 @@ class MemoryPrediction:
 
 
 def predict_memory(
-    gguf: GGUFFile, params: Params | None = None, *, base_bytes: int | None = None, n_prompt: int | None = None
+    gguf: GGUFFile,
+    params: Params | None = None,
+    *,
+    base_bytes: int | None = None,
+    base_file_bytes: int | None = None,
+    n_prompt: int | None = None,
 ) -> MemoryPrediction:
     """Predict what llama.cpp will allocate for this file and these parameters (default: llama.cpp's).
 
@@ -121,6 +133,7 @@ def predict_memory(
         gguf: an open file.
         params: how it will be run.
         base_bytes: resident memory of a process that has only loaded the library, where that was measured.
+        base_file_bytes: how much of base_bytes is file-backed; None: divided as in the process we measured.
         n_prompt: for process_bytes: tokens of the longest prompt so far; None for at least a physical batch.
 
     Raises:
@@ -128,7 +141,8 @@ def predict_memory(
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters; the message gives its reason.
     """
-    return Predictor(gguf).predict(params or Params(), base_bytes=base_bytes, n_prompt=n_prompt)
+    conditions = Conditions(base_bytes=base_bytes, base_file_bytes=base_file_bytes, n_prompt=n_prompt)
+    return Predictor(gguf).predict(params or Params(), conditions)
 
 
 class Predictor:
@@ -149,9 +163,7 @@ class Predictor:
         self.layouts = Layouts(gguf, self.h, self.rule)
         self._weights: dict[Params, PlacedWeights] = {}
 
-    def predict(
-        self, params: Params, *, base_bytes: int | None = None, n_prompt: int | None = None
-    ) -> MemoryPrediction:
+    def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
         h = self.h
         context = resolve(
@@ -171,8 +183,7 @@ class Predictor:
             *output_terms(h, context),
         )
         process = process_terms(
-            self.gguf, self.layouts, params, context, buffers,
-            repacked=weights.repacked, base_bytes=base_bytes, n_prompt=n_prompt,
+            self.gguf, self.layouts, params, context, buffers, weights.buffers, conditions or Conditions()
         )  # fmt: skip
         proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
         return MemoryPrediction(
@@ -186,6 +197,7 @@ class Predictor:
             },
             terms=(*buffers, *process),
             given_devices=params.devices,
+            use_mlock=params.use_mlock,
             notes=tuple(_notes(params, placement)),
         )
 
@@ -200,7 +212,6 @@ class Predictor:
                 placement=placement,
                 buffers=buffers,
                 terms=weight_terms(self.gguf, buffers),
-                repacked=frozenset(t.name for t in buffers.get(REPACKED, ())),
             )
         return placed
 
@@ -212,7 +223,6 @@ class PlacedWeights:
     placement: Placement
     buffers: Mapping[Buffer, Sequence[TensorInfo]]
     terms: tuple[Term, ...]
-    repacked: frozenset[str]
 
 
 # Parameters of the context, which make no difference to where weights lie, at any one value.
@@ -269,6 +279,8 @@ __all__ = [
     "HParams",
     "MemoryPrediction",
     "Predictor",
+    "ProcessMemory",
+    "ProcessPhase",
     "predict_memory",
     "predict_weights",
     "require_model",

@@ -1,39 +1,73 @@
-"""How much resident memory will the process have in steady decode: buffers as far as touched, and the rest?
+"""How much resident memory will the process have, phase by phase: buffers as far as touched, and the rest?
 
 Reserved is not resident: of the compute buffer only what a batch writes is touched; of the file, all of it (llama.cpp
-asks for the whole mapping in advance). The moment meant is after one prompt of a full physical batch and some decode
-steps, with logits for the last token only.
+asks for the whole mapping in advance). Steady decode, the last phase, is after one prompt of a full physical batch and
+some decode steps, with logits for the last token only.
 
-Error: measured by `ggufphys measure`, see docs/measure.md. On other systems than Linux the split differs.
+Error: measured by `python -m bench.process`, see docs/measure.md. On other systems than Linux the split differs.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ggufphys import host
-from ggufphys.gguf import GGUFFile
+from ggufphys.arch.graph_nodes import max_nodes
+from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import touched_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.work import work_bytes
-from ggufphys.memory.terms import Term, total
+from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
+from ggufphys.memory.loading import kept_by_malloc, loading_terms
+from ggufphys.memory.placement import Buffer
+from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
+from ggufphys.memory.vocabulary import vocabulary_bytes
+from ggufphys.memory.weights import AMX, READ_BY_ROW, REPACKED
 from ggufphys.params import HOST, ContextParams, Params, pad_ctx
 
-# Measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase "library");
-# `measure` replaces it by what it finds in the same run.
-BASE_BYTES: Final = 44 << 20
-# llama.cpp's own code that is paged in while a model loads and runs; measured likewise, as the growth of RssFile that
-# no mapping of the model explains.
-CODE_BYTES: Final = 2_400 << 10
-# Graph, scheduler and thread bookkeeping, measured as the growth of RssAnon that no term below explains.
-BOOKKEEPING_BYTES: Final = 2_000 << 10
+# An empty process: measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase
+# "library"); `measure` replaces it by what it finds in the same run.
+BASE_ANON_BYTES: Final = 24_800 << 10
+BASE_FILE_BYTES: Final = 20_400 << 10
+# llama.cpp's own code that is paged in as it comes to be used; measured likewise, as the growth of RssFile that no
+# mapping of the model explains.
+CODE_BYTES: Final[Mapping[Phase, int]] = {"weights": 1_200 << 10, "context": 512 << 10, "prefill": 1_000 << 10}
+# What the heap holds beside the terms below: metadata, tensors' descriptions, threads, fragments. Measured as the
+# growth of RssAnon that they don't explain.
+HEAP_BYTES: Final[Mapping[Phase, int]] = {"weights": 1_500 << 10, "context": 300 << 10, "prefill": 300 << 10}
 
-UNICODE_TABLE_BYTES: Final = 2 * 0x110000  # src/unicode.cpp, unicode_cpt_flags_array: 16 bits a code point
-# src/llama-vocab.cpp, llama_vocab::impl: id_to_token (40), token_to_id (node of 64, bucket 12), piece cache (32)
-TOKEN_BYTES: Final = 40 + 64 + 12 + 32
+TOKEN_DATA_BYTES: Final = 12  # llama_token_data: id, logit, probability
+BASE: Final = "interpreter and library"
+CODE: Final = "llama.cpp's code"
 VOCABULARY: Final = "vocabulary"
-MERGE_BYTES: Final = 96 + 12  # bpe_ranks: a node with two strings and a rank, and its bucket
+KEPT: Final = "freed after loading, kept by malloc"
+_MEASURED: Final = "measured once, Linux x86-64"
+_PHASES: Final[Mapping[Quantity, Phase]] = {
+    "model": "weights", "context": "context", "compute": "prefill", "output": "context", "attachment": "context",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is known of the process beside its parameters.
+
+    `base_bytes` are resident in one that has only loaded the library, `base_file_bytes` of them file-backed, where
+    that was measured; `n_prompt` is the longest prompt so far (None: at least a physical batch).
+    """
+
+    base_bytes: int | None = None
+    base_file_bytes: int | None = None
+    n_prompt: int | None = None
+
+    def base(self, backing: Backing) -> tuple[int, str]:
+        """Bytes of the empty process, and where they are from."""
+        if self.base_bytes is None:
+            return (BASE_ANON_BYTES if backing == "anon" else BASE_FILE_BYTES), _MEASURED
+        file = self.base_file_bytes
+        if file is None:  # divided as where it was measured
+            file = self.base_bytes * BASE_FILE_BYTES // (BASE_ANON_BYTES + BASE_FILE_BYTES)
+        return (self.base_bytes - file if backing == "anon" else file), "measured before the model is loaded"
 
 
 def process_terms(
@@ -42,64 +76,129 @@ def process_terms(
     params: Params,
     context: ContextParams,
     buffers: Sequence[Term],
-    *,
-    repacked: frozenset[str],
-    base_bytes: int | None = None,
-    n_prompt: int | None = None,
+    placed: Mapping[Buffer, Sequence[TensorInfo]],
+    conditions: Conditions,
 ) -> tuple[Term, ...]:
-    """Terms of process_bytes.
+    """Terms of process_bytes, and the transient ones of loading.
 
-    `buffers` are the terms of all other quantities, of which the host's count; `repacked` the names of tensors that
-    the CPU repacks, `base_bytes` the empty process, `n_prompt` the longest prompt so far (None: at least a physical
-    batch).
+    `buffers` are the terms of all other quantities, of which the host's count; `placed` says where the weights lie.
     """
-    resident = [replace(t, quantity="process") for t in buffers if t.quantity != "compute" and t.device == HOST]
-    if any(term.device != HOST for term in buffers):  # the graph is cut: take what the host reserves as touched
-        reserved = touched = total(buffers, "compute", HOST)
-        work = 0
-    else:
-        reserved, touched, work = _compute_touched(layouts, params, context, repacked, n_prompt)
-    return (
-        _term(
-            "interpreter and library",
-            BASE_BYTES if base_bytes is None else base_bytes,
-            "measured before the model is loaded" if base_bytes is not None else "measured once, Linux x86-64",
+    terms = [
+        *(
+            _term(BASE, *conditions.base(backing), backing=backing, phase="library")
+            for backing in ("file", "anon")
         ),
-        *resident,
-        _term("compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved"),
-        _term("kernels' scratch memory", work, "what the hungriest matrix product asks for"),
-        _term(VOCABULARY, *_vocabulary(gguf)),
-        _term("llama.cpp's code and bookkeeping", CODE_BYTES + BOOKKEEPING_BYTES, "measured once, Linux x86-64"),
-    )
+        *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
+        *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
+        _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
+        *_graph_terms(gguf, params, context, conditions.n_prompt),
+        _term(
+            "samplers",
+            context.n_seq_max * layouts.h.n_vocab * TOKEN_DATA_BYTES,
+            f"{context.n_seq_max} sequences x {layouts.h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
+            phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample",
+        ),
+        *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
+        *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),
+    ]  # fmt: skip
+    return (*terms, *_kept_terms(terms, kept_by_malloc(placed, params)), *loading_terms(gguf, placed, params))
 
 
-def _compute_touched(
+def resident(term: Term) -> Term:
+    """A buffer's term as one of the process: mapped ones are backed by the file, all others anonymous."""
+    backing: Backing = "file" if term.buffer.endswith("_Mapped") else "anon"
+    return replace(term, quantity="process", backing=backing, phase=_PHASES[term.quantity])
+
+
+def _compute_terms(
+    layouts: Layouts,
+    params: Params,
+    context: ContextParams,
+    buffers: Sequence[Term],
+    placed: Mapping[Buffer, Sequence[TensorInfo]],
+    n_prompt: int | None,
+) -> Iterator[Term]:
+    reserved = total(buffers, "compute", HOST)
+    touched, work = reserved, 0
+    # Of a graph that is cut, or of another shape than the reserved one, take all that is reserved as touched.
+    if context.n_seq_max == 1 and not any(term.device != HOST for term in buffers):
+        repacked = frozenset(t.name for buffer in (AMX, REPACKED) for t in placed.get(buffer, ()))
+        touched, work = _touched(layouts, params, context, repacked, n_prompt)
+    yield _term(
+        "compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved", phase="prefill",
+        source="ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph",
+    )  # fmt: skip
+    yield _term(
+        "kernels' scratch memory", work, "what the hungriest matrix product asks for", phase="prefill",
+        source="ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan",
+    )  # fmt: skip
+
+
+def _touched(
     layouts: Layouts, params: Params, context: ContextParams, repacked: frozenset[str], n_prompt: int | None
-) -> tuple[int, int, int]:
-    """Bytes reserved, bytes written by a prompt batch with one output, bytes of scratch."""
+) -> tuple[int, int]:
+    """Bytes of the compute buffer written by a prompt batch with one output, and bytes of scratch."""
     reserved = layouts.layout(context, reserved_batches(context)[0])
-    buffer_bytes = reserved.allocation.buffer_bytes
     n_tokens = min(context.n_ubatch, context.n_ctx_seq, n_prompt or context.n_ubatch)
-    if context.n_seq_max > 1:  # another shape than the reserved one: take all of it as touched
-        return buffer_bytes, buffer_bytes, 0
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
     actual = layouts.graph(used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1), reserved.layers)
     work = work_bytes(
         actual, params.n_threads or 1,
         repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike,
     )  # fmt: skip
-    return buffer_bytes, touched_bytes(reserved.allocation, actual), work
+    return touched_bytes(reserved.allocation, actual), work
 
 
-def _vocabulary(gguf: GGUFFile) -> tuple[int, str]:
-    tokens, merges = gguf.get_array("tokenizer.ggml.tokens"), gguf.get_array("tokenizer.ggml.merges")
-    n_tokens, n_merges = len(tokens or ()), len(merges or ())
-    nbytes = UNICODE_TABLE_BYTES + n_tokens * TOKEN_BYTES + n_merges * MERGE_BYTES
-    return nbytes, (
-        f"{n_tokens:,} tokens x {TOKEN_BYTES} B + {n_merges:,} merges x {MERGE_BYTES} B + Unicode table "
-        f"{UNICODE_TABLE_BYTES:,}"
-    )
+def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_prompt: int | None) -> Iterator[Term]:
+    n_nodes = max_nodes(gguf.architecture, n_tensors=len(gguf.tensors), n_ubatch=min(context.n_ctx, context.n_ubatch))
+    graph, scheduler = graph_bytes(n_nodes), scheduler_bytes(n_nodes, len(params.devices) + 1)
+    # One graph is kept for batches with outputs, one for those without, which prompts of several batches have.
+    n_graphs = 2 if n_prompt is not None and n_prompt > context.n_ubatch else 1
+    source = "src/llama-context.cpp, graph_max_nodes, sched_reserve"
+    yield _term(
+        "graph and scheduler", graph + scheduler, f"room for {n_nodes:,} nodes: {graph:,} + {scheduler:,}",
+        phase="context", source=source,
+    )  # fmt: skip
+    yield _term(
+        "graphs of batches", n_graphs * graph, f"{n_graphs} x {graph:,}: room for {n_nodes:,} nodes",
+        phase="prefill", source=source,
+    )  # fmt: skip
 
 
-def _term(name: str, nbytes: int, formula: str) -> Term:
-    return Term(quantity="process", name=name, nbytes=nbytes, buffer="", formula=formula, source="ggufphys measure")
+def _kept_terms(terms: Sequence[Term], kept: int) -> Iterator[Term]:
+    """What the heap keeps of staging buffers, and how much of that later buffers which are smaller take again."""
+    if not kept:
+        return
+    source = "glibc malloc/malloc.c, __libc_free, systrim"
+    again = {
+        phase: sum(t.nbytes for t in terms if t.backing == "anon" and t.phase == phase and t.nbytes < kept)
+        for phase in ("context", "prefill", "decode")
+    }
+    yield _term(KEPT, kept, "the second largest staging buffer of at most 32 MiB", phase="weights", source=source)
+    left = kept
+    phase: Phase
+    for phase in ("context", "prefill", "decode"):
+        taken = min(left, again[phase])
+        left -= taken
+        if taken:
+            yield _term(f"{KEPT}, taken again", -taken, "smaller buffers", phase=phase, source=source)
+
+
+def _is_lazy(term: Term) -> bool:
+    """Is it mapped without being read in advance? Then hardly any of it is resident."""
+    return term.quantity == "model" and term.name.endswith(READ_BY_ROW)
+
+
+def _term(
+    name: str,
+    nbytes: int,
+    formula: str,
+    *,
+    phase: Phase,
+    backing: Backing = "anon",
+    source: str = "ggufphys measure",
+) -> Term:
+    return Term(
+        quantity="process", name=name, nbytes=nbytes, buffer="", formula=formula, source=source,
+        backing=backing, phase=phase,
+    )  # fmt: skip

@@ -2,19 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from ggufphys.params import HOST
 
 Basis = Literal["exact", "estimate", "unsupported"]
 # attachment: buffers beside the model's own (adapters, mmproj, draft model). ceiling: what may be taken later, up to
-# that much; in no total.
-Quantity = Literal["model", "context", "compute", "output", "attachment", "process", "ceiling"]
+# that much; in no total. transient: what the process holds while it loads and gives back; in peaks alone.
+Quantity = Literal["model", "context", "compute", "output", "attachment", "process", "ceiling", "transient"]
+Backing = Literal["anon", "file"]  # as Linux counts resident memory: RssAnon, RssFile
+Phase = Literal["library", "weights", "context", "prefill", "decode"]  # as `measure` goes through them
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One addend: which quantity it belongs to, where its bytes lie, and why there are so many."""
+    """One addend: which quantity it belongs to, where its bytes lie, and why there are so many.
+
+    Terms of the process say what backs them, and in which phase they become resident; others leave that None.
+    """
 
     quantity: Quantity
     name: str
@@ -23,6 +29,8 @@ class Term:
     formula: str
     source: str
     device: str = HOST
+    backing: Backing | None = None
+    phase: Phase | None = None
 
 
 def total(terms: Iterable[Term], quantity: Quantity, device: str | None = None) -> int:

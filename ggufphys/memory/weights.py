@@ -15,11 +15,14 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.memory.amx import amx_bytes
 from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import Term
 from ggufphys.params import HOST
 
 REPACKED: Final = Buffer(HOST, "CPU_REPACK")
+AMX: Final = Buffer(HOST, "AMX")
+READ_BY_ROW: Final = ", read row by row"
 
 
 def weight_terms(gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Term, ...]:
@@ -38,6 +41,12 @@ def weight_terms(gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]])
     )
 
 
+def allocated_bytes(buffer: Buffer, tensor: TensorInfo) -> int:
+    """Bytes that a tensor takes in a buffer which is not mapped."""
+    nbytes = amx_bytes(tensor) if buffer == AMX else tensor.nbytes or 0
+    return buffer.backend.tensor_bytes(nbytes, tensor.ggml_type, tensor.ne[0] if tensor.ne else 1)
+
+
 def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo]) -> Iterator[Term]:
     for index, shard in enumerate(gguf.shards):
         ends = [(t.offset, t.offset + (t.nbytes or 0)) for t in tensors if t.shard == index]
@@ -46,7 +55,7 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
         first, last = min(ends)[0], max(end for _, end in ends)
         yield Term(
             quantity="model",
-            name=f"weights mapped from {shard.path.name}{', read row by row' if buffer.lazy else ''}",
+            name=f"weights mapped from {shard.path.name}{READ_BY_ROW if buffer.lazy else ''}",
             nbytes=last - first,
             buffer=buffer.name,
             formula=f"last end {last:,} - first offset {first:,} of {len(ends)} tensors",
@@ -58,16 +67,17 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
 def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo]) -> Term:
     backend = buffer.backend
     rows = f", rows of quantised ones to {backend.row_padding} elements" if backend.row_padding else ""
-    if buffer == REPACKED:
+    if buffer in (REPACKED, AMX):
         name = "weights repacked for the CPU"
     else:
         name = "weights read into memory" if buffer.device == HOST else "weights"
+    unpacked = "" if buffer != AMX else ", with what AMX's layout adds"
     return Term(
         quantity="model",
         name=name,
-        nbytes=sum(backend.tensor_bytes(t.nbytes or 0, t.ggml_type, t.ne[0] if t.ne else 1) for t in tensors),
+        nbytes=sum(allocated_bytes(buffer, tensor) for tensor in tensors),
         buffer=buffer.name,
-        formula=f"sum of {len(tensors)} tensors, each padded to {backend.alignment}{rows}",
+        formula=f"sum of {len(tensors)} tensors, each padded to {backend.alignment}{rows}{unpacked}",
         source="ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl",
         device=buffer.device,
     )

@@ -85,7 +85,13 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
     api = load_library()
     native: Any = api.llama_model_default_params()
     in_use = use_devices(api, native, params)
-    native.load_mode = api.LLAMA_LOAD_MODE_MMAP if params.use_mmap else api.LLAMA_LOAD_MODE_NONE
+    native.load_mode = {
+        "none": api.LLAMA_LOAD_MODE_NONE,
+        "mmap": api.LLAMA_LOAD_MODE_MMAP,
+        "mlock": api.LLAMA_LOAD_MODE_MLOCK,
+        "mmap+mlock": api.LLAMA_LOAD_MODE_MMAP_MLOCK,
+        "dio": api.LLAMA_LOAD_MODE_DIRECT_IO,
+    }[params.load_mode]
     native.use_extra_bufts = params.use_extra_bufts
     reporter = _Reporter(progress)
     callback = api.llama_progress_callback(reporter)  # alive until the load returns

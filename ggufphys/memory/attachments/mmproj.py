@@ -8,7 +8,7 @@ both. Source: llama.cpp 0c1e570 tools/mtmd/clip.cpp, clip_model_loader::load_ten
 mtmd_batch_add_chunk.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.clip.hparams import ClipHParams, read_clip
@@ -72,7 +72,7 @@ def encoder_bytes(gguf: GGUFFile, h: ClipHParams, size: tuple[int, int], n_batch
 def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens: int) -> Iterator[Term]:
     backend = CPU if device == HOST else backend_of(device)
     kind = f"{h.modality} {h.projector.name}"
-    place: Mapping[str, str] = {"buffer": CPU_BUFFER if device == HOST else device, "device": device}
+    buffer = CPU_BUFFER if device == HOST else device
     tensors = _tensors(gguf, h)
     for tensor in tensors:
         if tensor.nbytes is None:
@@ -85,7 +85,8 @@ def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens
         formula=f"{len(tensors)} tensors, each padded to {backend.alignment}"
         + (f"; {left_out} in the file are not this encoder's" if left_out else ""),
         source="tools/mtmd/clip.cpp, clip_model_loader::load_tensors",
-        **place,
+        buffer=buffer,
+        device=device,
     )
     if h.modality == "gen.audio":  # llama.cpp reserves nothing for it in advance
         return
@@ -97,7 +98,8 @@ def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens
         nbytes=reserved,
         formula=f"graph of {_size(h, h.warmup)}, laid out by a simulation of ggml's graph allocator ({basis})",
         source="tools/mtmd/clip.cpp, clip_model_loader::warmup",
-        **place,
+        buffer=buffer,
+        device=device,
     )
     n_batch = _n_batch(h, batch_max_tokens)
     most = encoder_bytes(gguf, h, h.largest, n_batch) if (h.largest, n_batch) != (h.warmup, 1) else reserved
@@ -108,7 +110,8 @@ def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens
             nbytes=most - reserved,
             formula=f"graph of {n_batch} x {_size(h, h.largest)}: {most:,}, less the {reserved:,} reserved (estimate)",
             source="tools/mtmd/clip.cpp, clip_image_batch_encode",
-            **place,
+            buffer=buffer,
+            device=device,
         )
 
 

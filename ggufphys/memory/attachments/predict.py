@@ -20,12 +20,13 @@ from ggufphys.memory.attachments.state import CELL_EXT, state_bytes
 from ggufphys.memory.compute import compute_terms
 from ggufphys.memory.compute_devices import device_compute_terms
 from ggufphys.memory.predict import MemoryPrediction, PlacedWeights, Predictor
-from ggufphys.memory.process import UNICODE_TABLE_BYTES, VOCABULARY
+from ggufphys.memory.process import BASE, CODE, VOCABULARY, Conditions, resident
 from ggufphys.memory.terms import Basis, Quantity, Term
+from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES
 from ggufphys.params import HOST, ContextParams, Params
 
 _OF_A_DRAFT: Final[frozenset[Quantity]] = frozenset({"model", "context", "compute", "output"})
-_ONCE: Final = frozenset({"interpreter and library", "llama.cpp's code and bookkeeping"})  # however many models
+_ONCE: Final = frozenset({BASE, CODE})  # however many models
 
 
 def predict_attached(
@@ -45,7 +46,7 @@ def predict_attached(
         UnsupportedError, GGUFError: an attached file is of an unknown architecture or projector, or lacks something.
     """
     predictor = predictor or Predictor(gguf)
-    base = predictor.predict(params, base_bytes=base_bytes)
+    base = predictor.predict(params, Conditions(base_bytes=base_bytes))
     placed = predictor.placed_weights(params)
     terms = list(base.terms)
     bases: list[Basis] = [base.basis["model"]]
@@ -80,8 +81,8 @@ def predict_attached(
             cell_ext_bytes=_cell_ext_bytes(gguf),
             draft_state_bytes=draft_state,
         )
-    resident = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
-    terms += [replace(term, quantity="process") for term in resident]
+    beside = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
+    terms += map(resident, beside)
     basis: Basis = "exact" if set(bases) == {"exact"} else "estimate"
     return replace(
         base,
@@ -132,7 +133,7 @@ def _with_adapters(
         if term.device == HOST:
             more = larger.nbytes - term.nbytes
             why = f"{larger.nbytes:,} with adapters less {term.nbytes:,} without"
-            terms.append(replace(larger, quantity="process", name="compute buffer, adapters", nbytes=more, formula=why))
+            terms.append(resident(replace(larger, name="compute buffer, adapters", nbytes=more, formula=why)))
     return terms
 
 
@@ -140,7 +141,7 @@ def _draft_terms(draft: MemoryPrediction) -> Iterator[Term]:
     for term in draft.terms:
         if term.quantity in _OF_A_DRAFT:
             yield replace(term, quantity="attachment", name=f"draft: {term.name}")
-        elif term.name not in _ONCE:
+        elif term.quantity == "process" and term.name not in _ONCE:
             own = term.nbytes - (UNICODE_TABLE_BYTES if term.name == VOCABULARY else 0)
             yield replace(term, name=f"draft: {term.name}", nbytes=own)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.measure import Measurement, Row, measure
 from ggufphys.flags import add_run_arguments, params_from
@@ -51,7 +51,8 @@ def within(row: Row) -> bool:
 def combinations(models: Sequence[Path], params: Params, load_modes: Sequence[str]) -> Iterator[Combination]:
     """Run each file in each load mode, with repacked weights and without, one after the other."""
     for model, mode, repacked in product(models, load_modes, (True, False)):
-        asked = replace(params, **LOAD_MODES[mode], use_extra_bufts=repacked)
+        fields: dict[str, Any] = {**LOAD_MODES[mode], "use_extra_bufts": repacked}
+        asked = replace(params, **fields)
         result = measure(model, asked, n_predict=4)
         yield Combination(
             model=model.name,

@@ -1,11 +1,11 @@
 """Dataclasses to text tables and JSON; no arithmetic but rounding for the reader's eye."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.params import HOST, Params
 from ggufphys.plan.fits import Fit
@@ -207,8 +207,19 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
     ]
     rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
     rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
+    rows.extend((f"  {name}", format_mib(nbytes), "", "") for name, nbytes in _process_parts(prediction))
     lines = table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))
     return [head, "", *lines, *_ceiling_lines(prediction.ceilings)]
+
+
+def _process_parts(prediction: MemoryPrediction) -> Iterator[tuple[str, int]]:
+    """Of which kind the process's memory is, and the most it holds while the model loads."""
+    process = prediction.process
+    yield "file-backed", process.file_bytes
+    yield "anonymous", process.anon_bytes
+    if process.locked_bytes:
+        yield "of both, locked", process.locked_bytes
+    yield "while loading, at most", process.phase("weights").peak_bytes
 
 
 def _ceiling_lines(terms: Iterable[Term]) -> list[str]:
@@ -244,6 +255,8 @@ def _device_table(prediction: MemoryPrediction) -> list[str]:
         lines.append(("free", *(_mib_or_dash(device.memory_bytes) for device in devices), ""))
     process = format_mib(prediction.process_bytes)
     lines.append(("process, resident", process, *("-" for _ in devices[1:]), prediction.basis["process"]))
+    parts = _process_parts(prediction)
+    lines.extend((f"  {name}", format_mib(nbytes), *("-" for _ in devices[1:]), "") for name, nbytes in parts)
     header = ("memory, MiB", *(device.name for device in devices), "basis")
     return table(header, lines, right=tuple(range(1, len(devices) + 1)))
 
@@ -285,9 +298,21 @@ def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]
         "type_k": params.type_k,
         "type_v": params.type_v,
         "flash_attn": params.flash_attn,
-        "use_mmap": params.use_mmap,
-        "use_extra_bufts": params.use_extra_bufts,
+        "load_mode": params.load_mode,
+        **{name: asked[name] for name in ("use_mmap", "use_mlock", "use_direct_io", "use_extra_bufts", "use_amx")},
         **{name: asked[name] for name in _DEVICE_PARAMS},
+    }
+
+
+def _process_json(process: ProcessMemory) -> dict[str, Any]:
+    return {
+        "anon_bytes": process.anon_bytes,
+        "file_bytes": process.file_bytes,
+        "device_bytes": process.device_bytes,
+        "locked_bytes": process.locked_bytes,
+        "peak_bytes": process.peak_bytes,
+        "needed_bytes": process.needed_bytes,
+        "phases": [asdict(phase) for phase in process.phases],
     }
 
 
@@ -300,6 +325,7 @@ def _memory_json(prediction: MemoryPrediction) -> dict[str, Any]:
         "attachment_bytes": prediction.attachment_bytes,
         "total_bytes": prediction.total_bytes,
         "process_bytes": prediction.process_bytes,
+        "process": _process_json(prediction.process),
         "basis": prediction.basis,
         "devices": [asdict(device) for device in prediction.devices],
         "terms": [asdict(term) for term in prediction.terms],

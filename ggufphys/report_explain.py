@@ -12,7 +12,7 @@ from ggufphys.units import format_mib
 
 _HEADER: Final = ("layers", "on", "keeps", "cells", "tensors", "MiB a layer", "MiB")
 _QUANTITIES: Final[tuple[Quantity, ...]] = (
-    "model", "context", "compute", "output", "attachment", "process", "ceiling",
+    "model", "context", "compute", "output", "attachment", "process", "transient", "ceiling",
 )  # fmt: skip
 
 
@@ -54,10 +54,14 @@ def _term_lines(terms: Iterable[Term]) -> Iterator[str]:
         if not addends:
             continue
         nbytes = total(terms, quantity)
-        yield f"{quantity}: {nbytes:,} B, {format_mib(nbytes)} MiB" + (", in no total" * (quantity == "ceiling"))
+        yield f"{quantity}: {nbytes:,} B, {format_mib(nbytes)} MiB" + (
+            ", in no total" * (quantity in ("ceiling", "transient"))
+        )
         width = len(f"{max(term.nbytes for term in addends):,}")
         for term in addends:
             place = term.device if term.buffer in ("", term.device) else f"{term.device}, {term.buffer}"
+            if term.phase is not None:
+                place = f"{term.backing}, {'in' if quantity == 'transient' else 'from'} phase {term.phase}"
             yield f"  {term.nbytes:>{width},} B  {term.name} ({place})"
             yield f"  {'':{width}}    = {term.formula}"
             yield f"  {'':{width}}    {term.source}"

@@ -38,7 +38,7 @@ CODE_BYTES: Final[Mapping[Phase, int]] = {"weights": 1_200 << 10, "context": 512
 HEAP_BYTES: Final[Mapping[Phase, int]] = {"weights": 1_500 << 10, "context": 300 << 10, "prefill": 300 << 10}
 
 TOKEN_DATA_BYTES: Final = 12  # llama_token_data: id, logit, probability
-BASE: Final = "interpreter and library"
+BASE: Final[Mapping[Backing, str]] = {"file": "interpreter and library, code", "anon": "interpreter and library"}
 CODE: Final = "llama.cpp's code"
 VOCABULARY: Final = "vocabulary"
 KEPT: Final = "freed after loading, kept by malloc"
@@ -85,8 +85,8 @@ def process_terms(
     """
     terms = [
         *(
-            _term(BASE, *conditions.base(backing), backing=backing, phase="library")
-            for backing in ("file", "anon")
+            _term(name, *conditions.base(backing), backing=backing, phase="library")
+            for backing, name in BASE.items()
         ),
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
         *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),

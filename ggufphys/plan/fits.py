@@ -1,7 +1,9 @@
 """Does it fit into the memory there is? The process against main memory, each device against its own.
 
-Main memory is compared with process_bytes, what the process has resident in steady decode: a mapped file counts whole,
-and of the compute buffer what is written to. That is what a machine or a container runs out of. A device holds
+Main memory is compared with the most that the process holds at any moment and cannot give back: what is resident in
+steady decode, where a mapped file counts whole and of the compute buffer what is written to, or what reading the
+weights takes through staging buffers, if that is more. That is what a machine or a container runs out of. Pages that
+are mapped only while the model loads don't count, since the kernel drops them when it needs room. A device holds
 llama.cpp's buffers and nothing else that is known here.
 """
 
@@ -33,7 +35,7 @@ class Fit:
 
 def fits(prediction: MemoryPrediction, memory_bytes: int) -> tuple[Fit, ...]:
     """Main memory of `memory_bytes`, then every device whose memory is known."""
-    host = Fit(name=HOST, needed_bytes=prediction.process_bytes, memory_bytes=memory_bytes)
+    host = Fit(name=HOST, needed_bytes=prediction.process.needed_bytes, memory_bytes=memory_bytes)
     devices = (
         Fit(name=d.name, needed_bytes=d.total_bytes, memory_bytes=d.memory_bytes)
         for d in prediction.devices

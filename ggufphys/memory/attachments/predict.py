@@ -26,7 +26,7 @@ from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES
 from ggufphys.params import HOST, ContextParams, Params
 
 _OF_A_DRAFT: Final[frozenset[Quantity]] = frozenset({"model", "context", "compute", "output"})
-_ONCE: Final = frozenset({BASE, CODE})  # however many models
+_ONCE: Final = frozenset({*BASE.values(), CODE})  # however many models
 
 
 def predict_attached(

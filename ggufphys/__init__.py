@@ -11,10 +11,12 @@ from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
 from ggufphys.memory.terms import Term
 from ggufphys.params import Device, Params
+from ggufphys.speed.costs import CostPrediction, predict_costs
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CostPrediction",
     "Device",
     "DeviceMemory",
     "GGMLType",
@@ -30,5 +32,6 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "open_gguf",
+    "predict_costs",
     "predict_memory",
 ]

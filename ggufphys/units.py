@@ -38,6 +38,17 @@ def format_count(count: int) -> str:
     return str(count)
 
 
+def format_giga(count: float) -> str:
+    """A count in thousands of millions with three significant digits at least: FLOPs as GFLOP."""
+    value = count / 1e9
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def format_ratio(value: float) -> str:
+    """A ratio with two decimals: FLOPs a byte."""
+    return f"{value:,.2f}"
+
+
 def parse_bytes(text: str) -> int:
     """`24GiB`, `24G`, `512MiB`, `1.5gb` or plain bytes; `K M G T` are binary, `KB MB GB TB` decimal.
 

@@ -5,6 +5,7 @@ import sys
 
 from ggufphys import report
 from ggufphys.commands.attached import add_attachment_arguments, alone, attaches, predict_here, with_server
+from ggufphys.commands.costs import add_costs_arguments, costs_sections
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
 from ggufphys.commands.folder import run_folder
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_quantize_arguments(parser)
     add_explain_arguments(parser)
     add_sweep_arguments(parser)
+    add_costs_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("adapters, mmproj, a draft model or a server stand beside one model; several are named")
         if args.quantize is not None:
             raise ValueError("--quantize is a question about one model; several are named")
-        if args.explain or sweeps(args):
-            raise ValueError("--explain and --sweep are questions about one model; several are named")
+        if args.explain or sweeps(args) or args.costs:
+            raise ValueError("--explain, --sweep and --costs are questions about one model; several are named")
         return run_folder(args)
     if args.log is not None:
-        if limit is not None or args.explain or sweeps(args):
-            raise ValueError("--log is a question by itself: ask --assert-fits, --explain and --sweep without it")
+        if limit is not None or args.explain or sweeps(args) or args.costs:
+            raise ValueError("--log is a question by itself: ask the others without it")
         return run_log(args)
     if sweeps(args):
-        if limit is not None or args.explain or args.quantize is not None:
-            raise ValueError("--sweep asks about many runs; --assert-fits, --explain and --quantize ask about one")
+        if limit is not None or args.explain or args.quantize is not None or args.costs:
+            raise ValueError("--sweep asks about many runs; --assert-fits, --explain, --costs and --quantize about one")
         return run_sweep(args)
     params, notes = params_here(args)
     params = with_server(args, params)
@@ -84,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
             )
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
-        sections = (*explained_sections(args, gguf, params, prediction), *sections)
+        costs = costs_sections(args, gguf, params)
+        sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
         print(
             report.inspect_json(

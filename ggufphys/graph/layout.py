@@ -81,16 +81,16 @@ class Layouts:
         il, rest = split_name(name)
         if il is None or il >= self.h.n_layer:
             return ()
-        group = self._alike.get((self._kinds[il], rest))
+        group = self._alike.get((self.kinds[il], rest))
         if group is None:
-            weights = (w for w, kind in zip(self._weights, self._kinds, strict=True) if kind == self._kinds[il])
-            group = self._alike[self._kinds[il], rest] = [w[rest] for w in weights if rest in w]
+            weights = (w for w, kind in zip(self._weights, self.kinds, strict=True) if kind == self.kinds[il])
+            group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
     def choices(self, places: Sequence[Hashable], steps: Iterable[int]) -> Iterator[Layers]:
         """Which layers to build, for each length of steps, where layers of one kind differ in their places too."""
         numbers: dict[Hashable, int] = {}
-        kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(self._kinds, places, strict=True)]
+        kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(self.kinds, places, strict=True)]
         return (leave_out(kinds, n_before) for n_before in steps)
 
     @cached_property
@@ -98,10 +98,11 @@ class Layouts:
         return weights_by_layer(self.tensors.values(), self.h.n_layer)
 
     @cached_property
-    def _kinds(self) -> tuple[int, ...]:
+    def kinds(self) -> tuple[int, ...]:
+        """A number for each of the trunk's layers: those of one number have the same nodes."""
         return layer_kinds(self.h, self._weights, self.caches, self.adapters)
 
     @cached_property
     def _choices(self) -> tuple[Layers, ...]:
         """Which layers to build, the fewest first."""
-        return tuple(leave_out(self._kinds, n_before) for n_before in range(1, MOST_BEFORE + 1))
+        return tuple(leave_out(self.kinds, n_before) for n_before in range(1, MOST_BEFORE + 1))

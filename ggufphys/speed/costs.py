@@ -1,0 +1,220 @@
+"""What do reading a prompt and generating tokens compute, and how many bytes do they move?
+
+Read from the graph that llama.cpp builds for each batch (`ggufphys.graph.cost`). A deep model's is not built in full:
+layers of one kind cost the same but for the types of their weights, so one more layer of a kind tells what each costs.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ggufphys.arch import rule_for
+from ggufphys.gguf import GGUFFile
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.cost import FIELDS, Cost, node_costs
+from ggufphys.graph.kinds import KINDS, Kind, node_kinds
+from ggufphys.graph.layout import Layouts
+from ggufphys.hparams import read_hparams
+from ggufphys.memory.compute import compute_basis
+from ggufphys.memory.predict import require_model
+from ggufphys.memory.terms import Basis
+from ggufphys.params import ContextParams, Params, pad_ctx, resolve
+
+Costs = Mapping[Kind, Cost]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseCosts:
+    """One phase: `n_tokens` are computed in `n_batches` batches, behind `depth` earlier ones in each sequence."""
+
+    name: str
+    n_tokens: int
+    n_batches: int
+    depth: int
+    by_kind: Costs
+
+    @property
+    def total(self) -> Cost:
+        """The sum over kinds."""
+        return added((cost, 1) for cost in self.by_kind.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPrediction:
+    """The costs of a prompt and of one step of decoding; `decode` is None for models that generate nothing."""
+
+    basis: Basis
+    prefill: PhaseCosts
+    decode: PhaseCosts | None
+
+    @property
+    def phases(self) -> tuple[PhaseCosts, ...]:
+        """Those that there are."""
+        return (self.prefill,) if self.decode is None else (self.prefill, self.decode)
+
+
+def predict_costs(
+    gguf: GGUFFile, params: Params | None = None, *, prefill: int = 0, depth: int = 0, batch: int = 1
+) -> CostPrediction:
+    """Predict FLOPs and bytes moved, by what they are for.
+
+    Args:
+        gguf: an open file.
+        params: how it will be run.
+        prefill: tokens of a prompt; 0 for 512, or as many as fit.
+        depth: tokens that each sequence has in its cache beforehand.
+        batch: sequences that decode one token each.
+
+    Raises:
+        UnsupportedError: the file is no model, or its architecture has no rule yet.
+        GGUFError: a key or a tensor that the prediction needs is missing or malformed.
+        ValueError: llama.cpp would refuse the parameters, or these tokens do not fit into the context.
+    """
+    require_model(gguf)
+    params = params or Params()
+    rule, h = rule_for(gguf.architecture), read_hparams(gguf)
+    context = resolve(
+        params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
+        flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
+    )  # fmt: skip
+    prefill = prefill or min(512, max(context.n_ctx_seq - depth, 1))
+    _check(context, prefill, depth, batch)
+    costs = StepCosts(Layouts(gguf, h, rule), context)
+    generates = any(layer for layer in costs.layouts.caches)
+    return CostPrediction(
+        basis=compute_basis(h.arch),
+        prefill=costs.prefill(prefill, depth),
+        decode=costs.decode(batch, depth) if generates else None,
+    )
+
+
+def _check(context: ContextParams, prefill: int, depth: int, batch: int) -> None:
+    if prefill < 1 or depth < 0 or batch < 1:
+        raise ValueError(f"{prefill} tokens at depth {depth} and a batch of {batch}: expected at least 1, 0 and 1")
+    if batch > context.n_seq_max:
+        raise ValueError(
+            f"a batch of {batch} sequences, but n_seq_max is {context.n_seq_max}: ask for --parallel {batch}"
+        )
+    n_decode = (depth + 1) * (batch if context.kv_unified else 1)
+    needed = max(depth + prefill, n_decode)
+    if needed > context.n_ctx_seq:
+        raise ValueError(
+            f"{needed} tokens (a prompt of {prefill} or a batch of {batch}, at depth {depth}) do not fit into the "
+            f"{context.n_ctx_seq} cells of a sequence: raise --ctx-size"
+        )
+
+
+class StepCosts:
+    """The costs of batches of one model in one context."""
+
+    def __init__(self, layouts: Layouts, context: ContextParams) -> None:
+        self.layouts = layouts
+        self.context = context
+        self._made: dict[tuple[ContextParams, Batch], Costs] = {}
+
+    def prefill(self, n_tokens: int, depth: int = 0) -> PhaseCosts:
+        """A prompt of one sequence, in batches of n_ubatch; only its last token's logits are wanted."""
+        context = self._with_sequences(1)
+        n_ubatch = context.n_ubatch
+        n_last = (n_tokens - 1) % n_ubatch + 1
+        starts = range(depth, depth + n_tokens - n_last, n_ubatch)
+
+        def full(n_kv: int) -> Costs:
+            return self.step(context, Batch(n_tokens=n_ubatch, n_seqs=1, n_outputs=0, n_kv=n_kv))
+
+        last = self.step(context, Batch(n_tokens=n_last, n_seqs=1, n_outputs=1, n_kv=pad_ctx(depth + n_tokens)))
+        batches = (*along_lines(full, [pad_ctx(start + n_ubatch) for start in starts]), last)
+        return PhaseCosts(
+            name="prefill", n_tokens=n_tokens, n_batches=len(batches), depth=depth, by_kind=_rounded(batches)
+        )
+
+    def decode(self, n_seqs: int = 1, depth: int = 0) -> PhaseCosts:
+        """One token for each of `n_seqs` sequences."""
+        context = self._with_sequences(n_seqs)
+        n_kv = pad_ctx((depth + 1) * (n_seqs if context.kv_unified else 1))
+        costs = self.step(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs, n_kv=n_kv))
+        return PhaseCosts(name="decode", n_tokens=n_seqs, n_batches=1, depth=depth, by_kind=_rounded([costs]))
+
+    def step(self, context: ContextParams, batch: Batch) -> Costs:
+        """One batch: the costs of one layer of each kind, and those of one more for each of the other layers."""
+        key = (context, batch)
+        if key not in self._made:
+            kinds = self.layouts.kinds
+            layers = {kind: [il for il, k in enumerate(kinds) if k == kind] for kind in kinds}
+            first = sorted(alike[0] for alike in layers.values())
+            base = self._graph_costs(context, batch, first)
+            parts = [(base, 1)]
+            for alike in layers.values():
+                if len(alike) > 1:
+                    more = self._graph_costs(context, batch, sorted([*first, alike[1]]))
+                    parts += [(more, len(alike) - 1), (base, 1 - len(alike))]
+            self._made[key] = {k: added((costs[k], n) for costs, n in parts) for k in KINDS}
+        return self._made[key]
+
+    def _graph_costs(self, context: ContextParams, batch: Batch, layers: Sequence[int]) -> Costs:
+        graph = self.layouts.graph(context, batch, layers)
+        kinds = node_kinds(graph, self.layouts.caches)
+        sums = {kind: dict.fromkeys(FIELDS, 0.0) for kind in KINDS}
+        for node, cost in node_costs(graph, self.layouts.alike):
+            row = sums[kinds[node]]
+            for field in FIELDS:
+                row[field] += getattr(cost, field)
+        return {kind: Cost(**row) for kind, row in sums.items()}
+
+    def _with_sequences(self, n_seqs: int) -> ContextParams:
+        """The context as a batch of so many sequences sees it: streams of the others are not touched."""
+        n_ctx = self.context.n_ctx if self.context.kv_unified else self.context.n_ctx_seq * n_seqs
+        return replace(self.context, n_seq_max=n_seqs, n_ctx=n_ctx)
+
+
+def added(costs: Iterable[tuple[Cost, float]]) -> Cost:
+    """The sum of costs, each so many times."""
+    total = Cost()
+    for cost, times in costs:
+        total = total.plus(cost, times)
+    return total
+
+
+def along_lines(costs: Callable[[int], Costs], points: Sequence[int]) -> list[Costs]:
+    """`costs` of each of ascending points, with few calls: costs grow in straight lines, with few bends.
+
+    A point in the middle of two that lies on their line stands for all between them.
+    """
+    known: dict[int, Costs] = {}
+
+    def fill(a: int, b: int) -> None:
+        middle = (a + b) // 2
+        for i in (a, b, middle):
+            known.setdefault(i, costs(points[i]))
+        if b - a <= 2:
+            return
+        if _close(known[middle], _between(known[a], known[b], points[a], points[b], points[middle])):
+            for i in range(a + 1, b):
+                known.setdefault(i, _between(known[a], known[b], points[a], points[b], points[i]))
+        else:
+            fill(a, middle)
+            fill(middle, b)
+
+    if points:
+        fill(0, len(points) - 1)
+    return [known[i] for i in range(len(points))]
+
+
+def _between(first: Costs, last: Costs, a: int, b: int, x: int) -> Costs:
+    """On the line through both."""
+    share = (x - a) / (b - a) if b > a else 0.0
+    return {kind: added(((first[kind], 1 - share), (last[kind], share))) for kind in KINDS}
+
+
+def _close(one: Costs, other: Costs) -> bool:
+    return all(
+        abs(getattr(one[kind], field) - getattr(other[kind], field)) <= 1e-9 * max(abs(getattr(one[kind], field)), 1)
+        for kind in KINDS
+        for field in FIELDS
+    )
+
+
+def _rounded(steps: Iterable[Costs]) -> Costs:
+    """The sum over batches, without kinds that cost nothing."""
+    steps = list(steps)
+    sums = {kind: added((costs[kind], 1) for costs in steps).rounded() for kind in KINDS}
+    return {kind: cost for kind, cost in sums.items() if cost.total_bytes or cost.flops}

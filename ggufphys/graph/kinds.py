@@ -16,17 +16,16 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 # The first that matches the beginning of a weight's name, without `blk.N.`; shared experts run for every token, as an
 # ordinary feed-forward layer does.
-_BY_NAME: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("experts", r"ffn_\w+_(ch)?exps|ffn_(pre|post)_norm_2|ffn_gate_inp\.|ffn_gate_tid2eid|exp_probs_b|ffn_latent"),
-        ("ffn", r"ffn|channel_mix|post_ffw|post_mlp|layer_output_norm|pre_ffw"),
-        ("recurrent", r"ssm|time_mix|shortconv|kda"),
-        ("attention", r"attn|post_attention|cross_attn|indexer|self_attn|compressor|inter_attn"),
-        ("head", r"output|dec\.output|enc\.output|cls|result|nextn|dense_"),
-        ("embedding", r"token|position_embd|per_layer"),
-    )
-)
+_BY_NAME: Final[Mapping[Kind, re.Pattern[str]]] = {
+    "experts": re.compile(
+        r"ffn_\w+_(ch)?exps|ffn_(pre|post)_norm_2|ffn_gate_inp\.|ffn_gate_tid2eid|exp_probs_b|ffn_latent"
+    ),
+    "ffn": re.compile(r"ffn|channel_mix|post_ffw|post_mlp|layer_output_norm|pre_ffw"),
+    "recurrent": re.compile(r"ssm|time_mix|shortconv|kda"),
+    "attention": re.compile(r"attn|post_attention|cross_attn|indexer|self_attn|compressor|inter_attn"),
+    "head": re.compile(r"output|dec\.output|enc\.output|cls|result|nextn|dense_"),
+    "embedding": re.compile(r"token|position_embd|per_layer"),
+}
 _NORMS: Final = frozenset({"RMS_NORM", "NORM", "L2_NORM"})
 _RECURRENT: Final = frozenset({"r", "s", "p"})  # parts of caches: what a recurrent layer keeps
 
@@ -38,7 +37,8 @@ def node_kinds(graph: Graph, caches: Sequence[tuple[LayerCache, ...]]) -> Mappin
     """
     kinds: dict[Tensor, Kind] = {}
     for node in graph.nodes:
-        own = next(filter(None, (_kind_of_source(s, caches) for s in node.src if node.op != "ROPE")), None)
+        of_sources = (_kind_of_source(source, caches) for source in node.src if node.op != "ROPE")
+        own: Kind | None = next((kind for kind in of_sources if kind is not None), None)
         if own == "embedding" and node.op == "MUL_MAT" and node.src[0].name == "token_embd.weight":
             own = "head"  # the same matrix, used behind the last layer
         if own is not None:
@@ -64,7 +64,7 @@ def _kind_of_source(source: Tensor, caches: Sequence[tuple[LayerCache, ...]]) ->
 def weight_kind(name: str, caches: Sequence[tuple[LayerCache, ...]]) -> Kind:
     """The kind of the nodes that read a weight; a recurrent layer has names of attention for some of its weights."""
     il, rest = split_name(name)
-    kind = next((kind for kind, pattern in _BY_NAME if pattern.match(rest)), "other")
+    kind: Kind = next((kind for kind, pattern in _BY_NAME.items() if pattern.match(rest)), "other")
     if kind == "attention" and il is not None and il < len(caches) and caches[il]:
         return "recurrent" if all(isinstance(cache, RecurrentState) for cache in caches[il]) else kind
     return kind

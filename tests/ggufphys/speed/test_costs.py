@@ -1,6 +1,7 @@
 """FLOPs and bytes of prefill and decode, against closed forms and each other."""
 
 import json
+from collections.abc import Callable
 from math import isclose, prod
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> GGUFFile:
 def matrices(gguf: GGUFFile, part: str = "blk.") -> int:
     """Weights of the matrices whose names contain `part`."""
     return sum(prod(t.ne) for t in gguf.tensors if t.ne[1:] and t.ne[1] > 1 and part in t.name)
+
+
+def weights_bytes(gguf: GGUFFile, has: Callable[[str], bool]) -> int:
+    """Bytes of the tensors with such names."""
+    return sum(t.nbytes or 0 for t in gguf.tensors if has(t.name))
 
 
 def costs(gguf: GGUFFile, *, depth: int = 0, prefill: int = 512, batch: int = 1, **params: object) -> CostPrediction:
@@ -70,7 +76,7 @@ def test_decode_reads_the_whole_model_and_cache(plain: GGUFFile, type_kv: str) -
     memory = predict_memory(plain, params)
 
     assert decode is not None
-    tensor_bytes = sum(t.nbytes for t in plain.tensors)
+    tensor_bytes = weights_bytes(plain, lambda name: True)
     assert decode.total.weight_bytes == tensor_bytes + N_EMBD * 2
     assert decode.total.cache_read_bytes == memory.context_bytes
     assert decode.total.cache_written_bytes * 8192 == memory.context_bytes
@@ -80,7 +86,7 @@ def test_a_prompt_reads_the_weights_once_a_batch(plain: GGUFFile) -> None:
     """Twice the batches read the layers twice, and write each token to the cache once."""
     one, two = (costs(plain, prefill=512, n_ubatch=n).prefill.total for n in (512, 256))
     head = 2 * 512 * N_EMBD + 2 * N_EMBD * 512 + 4 * N_EMBD  # with the output norm
-    last = sum(t.nbytes for t in plain.tensors if t.name.startswith("blk.5.ffn"))  # for wanted tokens alone
+    last = weights_bytes(plain, lambda name: name.startswith("blk.5.ffn"))  # for wanted tokens alone
 
     assert two.weight_bytes - one.weight_bytes == one.weight_bytes - head - last
     assert one.cache_written_bytes == two.cache_written_bytes == 512 * N_LAYER * 2 * N_EMBD_KV * 2
@@ -92,7 +98,7 @@ def test_few_layers_cost_as_all(tmp_path: Path, shape: str) -> None:
     with open_gguf(shape_header(tmp_path / "model.gguf", shape)) as gguf:
         prediction = predict_costs(gguf, Params(n_ctx=4096, n_seq_max=3), prefill=300, batch=3)
         layouts = Layouts(gguf, read_hparams(gguf), rule_for(gguf.architecture))
-    layouts.kinds = tuple(range(layouts.h.n_layer))  # type: ignore[misc]
+    layouts.kinds = tuple(range(layouts.h.n_layer))
     with open_gguf(tmp_path / "model.gguf") as gguf:
         context = predict_memory(gguf, Params(n_ctx=4096, n_seq_max=3)).context
     everything = StepCosts(layouts, context)
@@ -104,8 +110,8 @@ def test_few_layers_cost_as_all(tmp_path: Path, shape: str) -> None:
 def test_experts_touched(tmp_path: Path) -> None:
     """Decode reads the expected number of distinct experts; one token reads those it uses, many tokens all."""
     with open_gguf(shape_header(tmp_path / "model.gguf", "mixtral-8x7b")) as gguf:
-        bytes_of_all = sum(t.nbytes for t in gguf.tensors if "_exps" in t.name)
-        routers = sum(t.nbytes for t in gguf.tensors if "ffn_gate_inp" in t.name)
+        bytes_of_all = weights_bytes(gguf, lambda name: "_exps" in name)
+        routers = weights_bytes(gguf, lambda name: "ffn_gate_inp" in name)
         decodes = [costs(gguf, batch=n, n_seq_max=64, kv_unified=True).decode for n in (1, 2, 64)]
     read = [d.by_kind["experts"].weight_bytes - routers for d in decodes if d is not None]
 

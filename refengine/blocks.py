@@ -32,6 +32,7 @@ _LAYOUTS: Final[Mapping[GGMLType, list[tuple[str, str, int]]]] = {
     GGMLType.Q5_0: [("d", "<f2", 1), ("qh", "u1", 4), ("qs", "u1", 32 // 2)],
     GGMLType.Q5_1: [("d", "<f2", 1), ("m", "<f2", 1), ("qh", "u1", 4), ("qs", "u1", 32 // 2)],
     GGMLType.Q8_0: [("d", "<f2", 1), ("qs", "i1", 32)],
+    GGMLType.Q8_1: [("d", "<f2", 1), ("s", "<f2", 1), ("qs", "i1", 32)],
     # dm: d and dmin, the scales of the 6-bit (Q2_K: 4-bit) scales and minima; C has it as a union with the two
     GGMLType.Q2_K: [("scales", "u1", QK_K // 16), ("qs", "u1", QK_K // 4), ("dm", "<f2", 2)],
     GGMLType.Q3_K: [("hmask", "u1", QK_K // 8), ("qs", "u1", QK_K // 4), ("scales", "u1", 12), ("d", "<f2", 1)],

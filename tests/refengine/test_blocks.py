@@ -14,5 +14,5 @@ def test_sizes(ggml_type: GGMLType) -> None:
 
 
 def test_every_layout_has_a_kernel() -> None:
-    """Layouts and kernels are of the same types."""
-    assert set(BLOCKS) == set(FORMATS)
+    """Layouts and kernels are of the same types, but for Q8_1: ggml makes it of activations and never goes back."""
+    assert set(BLOCKS) == {*FORMATS, GGMLType.Q8_1}

@@ -66,8 +66,8 @@ def fit(x: F32, weights: F32) -> tuple[F32, F32, I32]:
         weighted = weights * q
         sum_q, sum_q2, sum_xq = total(weighted), total(weighted * q), total(weighted * x)
         determinant = sum_w * sum_q2 - sum_q * sum_q
-        scale: F32 = (sum_w * sum_xq - sum_x * sum_q) / determinant
-        minimum: F32 = (sum_q2 * sum_x - sum_q * sum_xq) / determinant
+        scale: F32 = np.divide(sum_w * sum_xq - sum_x * sum_q, determinant)
+        minimum: F32 = np.divide(sum_q2 * sum_x - sum_q * sum_xq, determinant)
         above = minimum > 0
         scale = np.where(above, sum_xq / sum_q2, scale)
         minimum = np.where(above, np.float32(0), minimum)
@@ -89,10 +89,11 @@ def total(rows: F32) -> F32:
 
 def six_bits(values: F32) -> tuple[F32, U8]:
     """For `(n, 8)` scales or minima: the unit of the super-block, `(n,)`, and the multiples of it, 63 at most."""
-    largest = np.maximum(values.max(axis=1), np.float32(0))
+    highest: F32 = values.max(axis=1)
+    largest: F32 = np.where(highest > 0, highest, np.float32(0))  # not -0
     per_value = np.where(largest > 0, np.float32(63) / largest, np.float32(0))
     multiples = nearest_int(per_value[:, np.newaxis] * values).astype(np.uint8)
-    return largest / np.float32(63), np.minimum(multiples, 63)
+    return np.divide(largest, np.float32(63)), np.minimum(multiples, 63)
 
 
 def packed_scales(sc: U8, m: U8) -> U8:

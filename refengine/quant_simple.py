@@ -44,10 +44,10 @@ def q4_0(x: F32, blocks: Blocks) -> None:
 
 def q4_1(x: F32, blocks: Blocks) -> None:
     """`d = (max - min) / 15`, `m = min`; `q = trunc((x - min)/d + 0.5)`."""
-    lowest = x.min(axis=1, keepdims=True)
-    d = (x.max(axis=1, keepdims=True) - lowest) / np.float32(15)
-    blocks["d"], blocks["m"] = d[:, 0], lowest[:, 0]
-    blocks["qs"] = packed_nibbles(rounded_up_to(15, (x - lowest) * inverse(d[:, 0]) + np.float32(0.5)))
+    m = lowest(x)
+    d = (x.max(axis=1, keepdims=True) - m) / np.float32(15)
+    blocks["d"], blocks["m"] = d[:, 0], m[:, 0]
+    blocks["qs"] = packed_nibbles(rounded_up_to(15, (x - m) * inverse(d[:, 0]) + np.float32(0.5)))
 
 
 def q5_0(x: F32, blocks: Blocks) -> None:
@@ -60,10 +60,10 @@ def q5_0(x: F32, blocks: Blocks) -> None:
 
 def q5_1(x: F32, blocks: Blocks) -> None:
     """As Q4_1 with 31 for 15; the fifth bits as in Q5_0."""
-    lowest = x.min(axis=1, keepdims=True)
-    d = (x.max(axis=1, keepdims=True) - lowest) / np.float32(31)
-    blocks["d"], blocks["m"] = d[:, 0], lowest[:, 0]
-    q = as_int(np.trunc((x - lowest) * inverse(d[:, 0]) + np.float32(0.5))).astype(np.uint8)
+    m = lowest(x)
+    d = (x.max(axis=1, keepdims=True) - m) / np.float32(31)
+    blocks["d"], blocks["m"] = d[:, 0], m[:, 0]
+    q = as_int(np.trunc((x - m) * inverse(d[:, 0]) + np.float32(0.5))).astype(np.uint8)
     blocks["qs"], blocks["qh"] = packed_nibbles(q & 15), np.packbits(q >> 4 & 1, axis=1, bitorder="little")
 
 
@@ -96,6 +96,12 @@ def q8_k(x: F32, blocks: Blocks) -> None:
 def farthest(x: F32) -> F32:
     """The value farthest from 0 of each row, the first of equals: `(n,)`."""
     found: F32 = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, np.newaxis], axis=1)[:, 0]
+    return found + np.float32(0)  # the search starts from +0: of zeros, -0 is not found
+
+
+def lowest(x: F32) -> F32:
+    """The lowest value of each row, the first of equals (0 equals -0): `(n, 1)`."""
+    found: F32 = np.take_along_axis(x, x.argmin(axis=1)[:, np.newaxis], axis=1)
     return found
 
 

@@ -100,6 +100,7 @@ def value_samples(n_rows: int, seed: int) -> Iterator[tuple[str, F32]]:
     flat = normal.reshape(-1, 32)
     flat[::3], flat[1::7], flat[2::11] = 0, 1, -3  # whole sub-blocks of one value
     flat[:, ::5] = 0
+    flat[::2] *= -1  # zeros of both signs
     yield "flat", flat.reshape(shape).astype(np.float32)
     bits = rng.integers(0, 1 << 32, shape, dtype=np.uint32).view(np.float32)
     yield "any bits", np.where(np.isfinite(bits), bits, np.float32(0))

@@ -2,6 +2,8 @@
 
 from refengine.activations import quantize_activations, round_activations
 from refengine.dequant import dequantize
+from refengine.model import Model, load
 from refengine.quant import quantize
+from refengine.sample import Sampling
 
-__all__ = ["dequantize", "quantize", "quantize_activations", "round_activations"]
+__all__ = ["Model", "Sampling", "dequantize", "load", "quantize", "quantize_activations", "round_activations"]

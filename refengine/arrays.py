@@ -1,0 +1,72 @@
+"""How does a tensor of the graph look in numpy? As an array over its bytes, axes the other way round.
+
+ggml counts axes from the innermost, numpy from the outermost: a tensor of ne (D, H, T, 1) is an array `(1, T, H, D)`.
+A type of blocks gives an array of whole blocks, `(.., n_blocks)` of `type_size` bytes each.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.graph.ir import Tensor
+from refengine.blocks import F32, U8
+
+Array = npt.NDArray[Any]
+
+ALIGNMENT: Final = 64  # bytes: a cache line, and the widest vector
+
+DTYPES: Final[Mapping[GGMLType, str]] = {
+    GGMLType.F32: "<f4",
+    GGMLType.F16: "<f2",
+    GGMLType.BF16: "<u2",  # the upper half of an F32; numpy has no such type
+    GGMLType.I8: "i1",
+    GGMLType.I16: "<i2",
+    GGMLType.I32: "<i4",
+    GGMLType.I64: "<i8",
+    GGMLType.F64: "<f8",
+}
+
+
+def dtype_of(ggml_type: GGMLType) -> np.dtype[Any]:
+    """Numpy's type for an element, or for a block as so many bytes."""
+    name = DTYPES.get(ggml_type)
+    return np.dtype(name) if name is not None else np.dtype((np.void, SIZES[ggml_type].type_size))
+
+
+def show(raw: U8, tensor: Tensor, offset: int = 0) -> Array:
+    """The tensor as an array over `raw`, its first byte at `offset`: four axes, strides as the tensor has them."""
+    n0, n1, n2, n3 = tensor.ne
+    shape = (n3, n2, n1, n0 // SIZES[tensor.type].block_size)
+    s0, s1, s2, s3 = tensor.nb
+    return np.ndarray(shape, dtype_of(tensor.type), raw.data, offset, (s3, s2, s1, s0))
+
+
+def aligned_bytes(nbytes: int) -> U8:
+    """Zeroed bytes that begin at a cache line; pages that are never written take no memory."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+def rows_of(array: Array) -> Array:
+    """The same as a matrix `(n_rows, n)`: a view where strides allow, else a copy."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def bf16_to_f32(halves: Array) -> F32:
+    """BF16 is the upper half of an F32."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def f32_to_bf16(values: F32) -> Array:
+    """The nearest BF16, ties to even; a NaN stays one (quiet).
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-impl.h, ggml_compute_fp32_to_bf16.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    return np.where(is_nan, (bits >> 16) | 64, rounded).astype(np.uint16)

@@ -1,0 +1,105 @@
+"""What is written into a graph's inputs before it runs? A function for each name that inputs have.
+
+Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_input_*::set_input; src/llama-kv-cache.cpp, set_input_*.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+
+from ggufphys.arch.caches import KVCache
+from ggufphys.graph.ir import Graph, Tensor
+from refengine.arrays import Array
+from refengine.cells import Cells, Numbers, Tokens
+from refengine.memory import Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What inputs are filled from: the batch, where it went in each kind of cache, which tokens' logits are wanted."""
+
+    tokens: Tokens
+    wanted: Numbers
+    memory: Memory
+    taken: Mapping[Cells, Numbers]
+    causal: bool
+    alibi: bool
+
+    def cells(self, tensor: Tensor) -> Cells:
+        """The cells of the cache that an input belongs to."""
+        return self.memory.cells(cast(KVCache, tensor.params[0]))
+
+
+def _tokens(tensor: Tensor, array: Array, filling: Filling) -> None:
+    array[0, 0, 0] = filling.tokens.ids
+
+
+def _nothing(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """Ready-made embeddings: no node reads them."""
+
+
+def _positions(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """One list, or four of which the last is 0: text has no other axes."""
+    lists = array.reshape(-1, len(filling.tokens))
+    lists[:3] = filling.tokens.positions
+    lists[3:] = 0
+
+
+def _out_ids(tensor: Tensor, array: Array, filling: Filling) -> None:
+    array[0, 0, 0] = filling.wanted
+
+
+def _k_idxs(tensor: Tensor, array: Array, filling: Filling) -> None:
+    array[0, 0, 0] = _rows(tensor, filling)[0]
+
+
+def _v_idxs(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """Rows; where V is transposed, all elements of a token: each is `n_cells` behind the one before."""
+    rows, n_cells = _rows(tensor, filling)
+    width = array.size // len(rows)
+    if width == 1:
+        array[0, 0, 0] = rows
+        return
+    stream, cell = np.divmod(rows, n_cells)
+    first = stream * n_cells * width + cell
+    array.reshape(-1, width)[...] = first[:, np.newaxis] + np.arange(width) * n_cells
+
+
+def _rows(tensor: Tensor, filling: Filling) -> tuple[Numbers, int]:
+    cells = filling.cells(tensor)
+    n_stream, n_cells = cells.positions.shape
+    streams = np.repeat(np.arange(n_stream), len(filling.tokens) // n_stream)
+    return streams * n_cells + filling.taken[cells], n_cells
+
+
+def _kq_mask(tensor: Tensor, array: Array, filling: Filling) -> None:
+    cells = filling.cells(tensor)
+    array[...] = cells.mask(filling.tokens, tensor.ne[0], causal=filling.causal, alibi=filling.alibi)
+
+
+def _rotation(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """The normalised Hadamard matrix."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < tensor.ne[0]:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    array[0, 0] = matrix / np.sqrt(np.float32(tensor.ne[0]))
+
+
+FILL: Final[Mapping[str, Callable[[Tensor, Array, Filling], None]]] = {
+    "tokens": _tokens,
+    "embd": _nothing,
+    "pos": _positions,
+    "out_ids": _out_ids,
+    "k_idxs": _k_idxs,
+    "v_idxs": _v_idxs,
+    "kq_mask": _kq_mask,
+    "rotation": _rotation,
+}
+
+
+def has_alibi(graph: Graph) -> bool:
+    """Whether the graph's attention has a bias that grows with the distance."""
+    biases: list[Any] = [node.params[1] for node in graph.nodes if node.op in ("SOFT_MAX", "FLASH_ATTN_EXT")]
+    return any(bias > 0 for bias in biases)

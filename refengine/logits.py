@@ -1,0 +1,57 @@
+"""How far are our logits from llama.cpp's? A prompt and some steps behind it, the same tokens on both sides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from refengine.blocks import F32
+from refengine.cells import Tokens
+from refengine.llama_logits import llama_logits
+from refengine.model import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Of two arrays of logits: normalised mean square error, the largest difference, how often the same is likeliest.
+
+    `nmse` is mse(a, b) / mse(a, 0) with llama.cpp's as a.
+    """
+
+    n_positions: int
+    nmse: float
+    max_abs: float
+    top1: float
+
+
+def agreement(reference: F32, ours: F32) -> Agreement:
+    """Compare `(n_positions, n_vocab)` with the same of llama.cpp."""
+    a, b = reference.astype(np.float64), ours.astype(np.float64)
+    same = a.argmax(axis=-1) == b.argmax(axis=-1)
+    return Agreement(
+        n_positions=len(a),
+        nmse=float(np.square(a - b).mean() / np.square(a).mean()),
+        max_abs=float(np.abs(a - b).max()),
+        top1=float(same.mean()),
+    )
+
+
+def compare_logits(model: Model, tokens: Sequence[int], n_prompt: int, *, n_threads: int = 0) -> Agreement:
+    """The first `n_prompt` tokens at once, the others one by one, here and in llama.cpp.
+
+    Raises:
+        LlamaError: llama.cpp would not run the model.
+        ValueError: as `Model.logits`.
+    """
+    ids = np.asarray(tokens, np.int64)
+    bounds = [0, *range(n_prompt, len(ids) + 1)]
+    batches = [
+        Tokens(ids=ids[a:b], positions=np.arange(a, b), sequences=np.zeros(b - a, np.int64))
+        for a, b in pairwise(bounds)
+    ]
+    path = model.gguf.shards[0].path
+    theirs = llama_logits(path, model.context, batches, n_threads=n_threads or model.numerics.n_threads)
+    model.reset()
+    ours = np.concatenate([model.evaluate(batch.ids) for batch in batches])  # type: ignore[arg-type]
+    return agreement(theirs.logits, ours)

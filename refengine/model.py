@@ -1,0 +1,210 @@
+"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
+
+>>> model = load(ggufphys.embedded.MODEL)            # doctest: +SKIP
+>>> model.logits(model.tokenize("def "))             # doctest: +SKIP
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from ggufphys.arch import rule_for
+from ggufphys.errors import UnsupportedError
+from ggufphys.gguf import GGUFFile, open_gguf
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.layout import Layouts
+from ggufphys.graph.models import MODELS
+from ggufphys.hparams import read_hparams
+from ggufphys.params import Params, resolve
+from refengine.blocks import F32
+from refengine.cells import Numbers, Tokens
+from refengine.execute import Program, Trace
+from refengine.inputs import FILL, Filling, has_alibi
+from refengine.memory import Memory
+from refengine.ops import Numerics
+from refengine.sample import Sampler, Sampling
+from refengine.weights import Hold, Weights
+
+MOST_CELLS: Final = 4096  # of the context, unless more are asked for
+PROGRAMS: Final = 4  # graphs kept ready: decode, a whole batch, the rest of a prompt
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    type_k: str = "f16",
+    type_v: str = "f16",
+    flash_attn: bool = True,
+    emulate: bool = False,
+    hold: Hold = "f32",
+    n_ctx: int = 0,
+    n_ubatch: int = 512,
+    n_threads: int = 0,
+) -> "Model":
+    """Open a model file for computing with it.
+
+    Args:
+        path: a GGUF file; of a split model any shard.
+        type_k: of the cache of keys: f32, f16, bf16, q8_0, ...
+        type_v: of the cache of values.
+        flash_attn: attention as one operation, as llama.cpp does by default, or as products and a softmax.
+        emulate: quantise activations as ggml's dot products with quantised weights do; else those are exact.
+        hold: "f32" keeps dequantised matrices in memory, "quantised" dequantises a piece of them at a time.
+        n_ctx: tokens of context; 0 for as many as in training, but at most 4096.
+        n_ubatch: tokens that are computed at once.
+        n_threads: llama.cpp's number of threads that is followed: it divides a long cache among them when it adds up
+            in F16. 0 for as many as there are cores. It does not limit numpy's own.
+
+    Raises:
+        GGUFError: not a readable GGUF, or what a model needs is missing in it.
+        UnsupportedError: no model, or of an architecture whose graph is not written.
+        ValueError: parameters that llama.cpp would refuse.
+        OSError: the file cannot be read.
+    """
+    gguf = open_gguf(path)
+    params = Params(
+        n_ctx=n_ctx, n_batch=n_ubatch, n_ubatch=n_ubatch, type_k=type_k, type_v=type_v,
+        flash_attn="on" if flash_attn else "off",
+    )  # fmt: skip
+    return Model(gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1))
+
+
+class Model:
+    """One model in one context. `logits` starts from an empty cache, `evaluate` goes on from what was evaluated.
+
+    Raises as `load` does.
+    """
+
+    def __init__(self, gguf: GGUFFile, params: Params, hold: Hold, numerics: Numerics) -> None:
+        arch = gguf.architecture
+        rule = rule_for(arch)
+        if arch not in MODELS:
+            raise UnsupportedError(
+                f"{gguf.path}: the graph of architecture {arch!r} is not written yet, so it cannot be computed; "
+                f"those that are: {', '.join(sorted(MODELS))}"
+            )
+        if gguf.missing_bytes:
+            raise UnsupportedError(f"{gguf.path}: {gguf.notes[-1]}")
+        self.gguf = gguf
+        self.h = read_hparams(gguf)
+        self.numerics = numerics
+        n_ctx = params.n_ctx or min(self.h.n_ctx_train, MOST_CELLS)
+        self.context = resolve(
+            Params(**{name: getattr(params, name) for name in Params.__slots__} | {"n_ctx": n_ctx}),
+            n_ctx_train=self.h.n_ctx_train, causal_attn=self.h.causal_attn,
+            flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
+        )  # fmt: skip
+        self.weights = Weights(gguf, hold)
+        self._layouts = Layouts(gguf, self.h, rule)
+        self._layers = tuple(rule.layers(self.h))
+        self._programs: OrderedDict[Batch, Program] = OrderedDict()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was evaluated."""
+        self._memory = Memory(self.context, self._layers)
+        self._programs.clear()
+        self._lengths = [0] * self.context.n_seq_max
+
+    # -- logits
+
+    def logits(self, tokens: Sequence[int]) -> F32:
+        """Logits of every position of one sequence from an empty cache: `(n_tokens, n_vocab)`.
+
+        Raises:
+            ValueError: no tokens, more than the context holds, or ids outside of the vocabulary.
+        """
+        self.reset()
+        return self.evaluate(tokens)
+
+    def evaluate(self, tokens: Sequence[int], *, all_logits: bool = True, trace: Trace | None = None) -> F32:
+        """Append tokens to the sequence: logits of each, `(n_tokens, n_vocab)`, or of the last alone, `(1, n_vocab)`.
+
+        Raises as `logits` does.
+        """
+        start = self._lengths[0]
+        positions = np.arange(start, start + len(tokens))
+        return self.evaluate_batch(tokens, positions, np.zeros(len(tokens), np.int64), all_logits, trace)
+
+    def evaluate_batch(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int] | Numbers,
+        sequences: Sequence[int] | Numbers,
+        all_logits: bool = True,
+        trace: Trace | None = None,
+    ) -> F32:
+        """Tokens of several sequences, each with its position; `n_ubatch` at a time.
+
+        Raises as `logits` does.
+        """
+        ids = np.asarray(tokens, np.int64)
+        if not len(ids):
+            raise ValueError("no tokens: expected at least one")
+        if ids.min() < 0 or ids.max() >= self.h.n_vocab:
+            raise ValueError(f"token ids from {ids.min()} to {ids.max()}, expected 0 to {self.h.n_vocab - 1}")
+        batch = Tokens(ids=ids, positions=np.asarray(positions, np.int64), sequences=np.asarray(sequences, np.int64))
+        step = self.context.n_ubatch
+        parts = []
+        for first in range(0, len(ids), step):
+            part = Tokens(
+                ids=batch.ids[first : first + step],
+                positions=batch.positions[first : first + step],
+                sequences=batch.sequences[first : first + step],
+            )
+            is_last = first + step >= len(ids)
+            wanted = np.arange(len(part)) if all_logits else np.arange(len(part) - 1, len(part))
+            logits = self._run(part, wanted, trace)
+            if all_logits or is_last:
+                parts.append(logits)
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _run(self, tokens: Tokens, wanted: Numbers, trace: Trace | None) -> F32:
+        if tokens.positions.max() >= self.context.n_ctx_seq:
+            raise ValueError(
+                f"position {tokens.positions.max()} is beyond the context of {self.context.n_ctx_seq} tokens: "
+                "use more n_ctx"
+            )
+        taken = self._memory.take(tokens)
+        n_kv = max((cells.n_kv for cells in taken), default=None)
+        n_seqs = self.context.n_stream
+        program = self._program(Batch(n_tokens=len(tokens), n_seqs=n_seqs, n_outputs=len(wanted), n_kv=n_kv))
+        filling = Filling(
+            tokens=tokens, wanted=wanted, memory=self._memory, taken=taken, causal=self.h.causal_attn,
+            alibi=has_alibi(program.graph),
+        )  # fmt: skip
+        for tensor, array in program.inputs.items():
+            FILL[tensor.name](tensor, array, filling)
+        program.run(trace)
+        for sequence in np.unique(tokens.sequences):
+            self._lengths[sequence] = int(tokens.positions[tokens.sequences == sequence].max()) + 1
+        *_, logits = program.outputs.values()
+        return np.array(logits[0, 0])
+
+    def _program(self, batch: Batch) -> Program:
+        program = self._programs.get(batch)
+        if program is None:
+            if len(self._programs) == PROGRAMS:
+                self._programs.popitem(last=False)
+            graph = self._layouts.graph(self.context, batch)
+            program = self._programs[batch] = Program(graph, self.weights, self._memory.raw, self.numerics)
+        self._programs.move_to_end(batch)
+        return program
+
+    # -- text
+
+    def generate(self, tokens: Sequence[int], n_tokens: int, sampling: Sampling | None = None) -> Iterator[int]:
+        """Append tokens, then `n_tokens` more, each chosen from the logits behind the one before.
+
+        Raises as `logits` does.
+        """
+        sampler = Sampler(sampling)
+        row = self.evaluate(tokens, all_logits=False)[0]
+        for i in range(n_tokens):
+            token = sampler.choose(row)
+            yield token
+            if i + 1 < n_tokens:
+                row = self.evaluate([token], all_logits=False)[0]

@@ -1,0 +1,155 @@
+"""Softmax, and attention as one operation.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_soft_max_f32,
+ggml_compute_forward_flash_attn_ext_f16_one_chunk, ggml_compute_forward_flash_attn_ext_tiled,
+ggml_flash_attn_ext_reduce_partials.
+"""
+
+from collections.abc import Mapping
+from math import floor, log2
+from typing import Final, cast
+
+import numpy as np
+
+from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.graph.work import FA_TILE_Q, vec_dot_type
+from refengine.arrays import Array
+from refengine.blocks import F32
+from refengine.convert import rounded, to_f32
+from refengine.ops.products import product
+from refengine.ops.step import Operation, Run, Step
+
+LONG_CACHE: Final = 512  # cells from which on ggml divides one token's attention among its threads
+
+
+def slopes(n_head: int, max_bias: float) -> F32:
+    """ALiBi's slope of each head, `(H, 1, 1)`; 1 without a bias."""
+    if max_bias <= 0:
+        return np.ones((n_head, 1, 1), np.float32)
+    n = 1 << floor(log2(n_head))
+    m0, m1 = np.float32(2) ** np.float32(-max_bias / n), np.float32(2) ** np.float32(-max_bias / 2 / n)
+    heads = np.arange(n_head)
+    powers = np.where(heads < n, m0 ** (heads + 1), m1 ** (2 * (heads - n) + 1))
+    return powers.astype(np.float32).reshape(-1, 1, 1)
+
+
+def soft_max(step: Step) -> Run:
+    """softmax(factor * x + slope * mask) of rows `(S, H, T, C)`; sinks take part in the sum alone."""
+    factor, max_bias, has_sinks = cast("tuple[float, float, bool]", step.node.params)
+    sources = list(range(1, len(step.src)))
+    sinks = step.reader(sources.pop())().reshape(-1, 1, 1) if has_sinks else None
+    mask = step.src[sources[0]] if sources else None
+    x, out = step.src[0], step.out
+    slope = slopes(x.shape[1], max_bias)
+
+    def run() -> None:
+        scores = x if factor == 1 else np.multiply(x, np.float32(factor))
+        if mask is not None:
+            bias = mask if mask.dtype == "f4" else mask.astype(np.float32)
+            scores = scores + (bias if max_bias <= 0 else slope * bias)
+        top = scores.max(axis=-1, keepdims=True)
+        if sinks is not None:
+            top = np.maximum(top, sinks)
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        if sinks is not None:
+            total += np.exp(sinks - top)
+        np.divide(weights, total, out)
+
+    return run
+
+
+def flash_attn_ext(step: Step) -> Run:
+    """Q `(S, H, T, D)`, K and V `(S, K, C, D)`: `(S, T, H, D)`.
+
+    For many tokens at once ggml computes in F32. For fewer it rounds Q to K's type, and an F16 V is summed up in F16,
+    cell by cell.
+    """
+    factor, max_bias, softcap, has_sinks = cast("tuple[float, float, float, bool]", step.node.params)
+    sources = list(range(3, len(step.src)))
+    sinks = step.reader(sources.pop())().reshape(-1, 1, 1) if has_sinks else None
+    mask = step.src[sources[0]] if sources else None
+    q, k, v, out = *step.src[:3], step.out.swapaxes(1, 2)
+    k_type, v_type = (source.type for source in step.node.src[1:3])
+    slope = slopes(q.shape[1], max_bias)
+    scale = np.float32(factor / softcap if softcap else factor)
+    n_stream, _, n_tokens, _ = q.shape
+    in_tiles = n_tokens >= FA_TILE_Q and k_type is v_type and k_type in (GGMLType.F16, GGMLType.F32)
+    in_halves = v_type is GGMLType.F16 and not in_tiles
+    splits = in_halves and k_type is v_type and n_tokens == n_stream == 1 and k.shape[2] >= LONG_CACHE
+    chunk = -(-k.shape[2] // step.numerics.n_threads) if splits else k.shape[2]
+
+    def run() -> None:
+        n = k.shape[2] if mask is None else _n_seen(mask)
+        queries = q if in_tiles else rounded(q, vec_dot_type(k_type))
+        scores = product(to_f32(k[:, :, :n], k_type), queries)
+        scores *= scale
+        if softcap:
+            np.tanh(scores, scores)
+            scores *= np.float32(softcap)
+        if mask is not None:
+            bias = mask[..., :n].astype(np.float32)
+            scores += bias if max_bias <= 0 else slope * bias
+        values = to_f32(v[:, :, :n], v_type)
+        parts = [_halves_sum if in_halves else _sum] * -(-n // chunk)
+        sums = [
+            part(scores[..., i * chunk : (i + 1) * chunk], values[:, :, i * chunk : (i + 1) * chunk])
+            for i, part in enumerate(parts)
+        ]
+        out[...] = _merged(sums, sinks)
+
+    return run
+
+
+Sum = tuple[F32, F32, F32]  # the largest score, the sum of weights, the weighted sum: (S, H, T, 1) twice, (S, H, T, D)
+
+
+def _n_seen(mask: Array) -> int:
+    """Cells up to the last that any token sees."""
+    seen = np.flatnonzero((mask > -np.inf).any(axis=(0, 1, 2)))
+    return int(seen[-1]) + 1 if len(seen) else 1
+
+
+def _sum(scores: F32, values: F32) -> Sum:
+    top = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isneginf(top), np.float32(0), top))
+    return top, weights.sum(axis=-1, keepdims=True), product(values.swapaxes(-1, -2), weights)
+
+
+def _halves_sum(scores: F32, values: F32) -> Sum:
+    """The same summed up in F16, cell by cell, the sum scaled down whenever a larger score comes."""
+    tops = np.maximum.accumulate(scores, axis=-1)
+    before = np.concatenate((np.full_like(tops[..., :1], -np.inf), tops[..., :-1]), axis=-1)
+    known = np.where(np.isneginf(tops), np.float32(0), tops)  # nothing seen yet: weights become 0
+    weights, shrinks = np.exp(scores - known), np.exp(before - known)
+    n_shared = scores.shape[1] // values.shape[1]
+    values = np.repeat(values, n_shared, axis=1)
+    total = np.zeros_like(tops[..., :1])
+    acc = np.zeros((*scores.shape[:3], values.shape[-1]), np.float16)
+    has_new_top: Array = np.greater(scores, before).any(axis=(0, 1, 2))
+    for c in range(scores.shape[-1]):
+        weight = weights[..., c : c + 1]
+        if has_new_top[c]:
+            shrink = shrinks[..., c : c + 1]
+            np.multiply(acc, shrink, out=acc, casting="unsafe", dtype=np.float32)
+            total = total * shrink
+        np.add(acc, weight * values[:, :, c : c + 1], out=acc, casting="unsafe", dtype=np.float32)
+        total = total + weight
+    return tops[..., -1:], total, acc.astype(np.float32)
+
+
+def _merged(sums: list[Sum], sinks: F32 | None) -> F32:
+    """One result of the sums of all chunks: (S, H, T, D)."""
+    top = np.maximum.reduce([part[0] for part in sums])
+    if sinks is not None:
+        top = np.maximum(top, sinks)
+    known = np.where(np.isneginf(top), np.float32(0), top)
+    shrinks = [np.exp(part[0] - known) for part in sums]
+    total = sum((part[1] * shrink for part, shrink in zip(sums, shrinks, strict=True)), np.float32(0))
+    if sinks is not None:
+        total = total + np.exp(sinks - known)
+    acc = sum((part[2] * shrink for part, shrink in zip(sums, shrinks, strict=True)), np.float32(0))
+    return cast(F32, acc / np.where(total == 0, np.float32(1), total))
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {"SOFT_MAX": soft_max, "FLASH_ATTN_EXT": flash_attn_ext}

@@ -1,0 +1,245 @@
+"""Element by element: arithmetic, and activation functions.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/binary-ops.cpp, unary-ops.cpp, vec.h.
+"""
+
+from collections.abc import Callable, Mapping
+from math import sqrt
+from typing import Any, Final
+
+import numpy as np
+
+from refengine.arrays import Array
+from refengine.blocks import F32
+from refengine.ops.step import Operation, Run, Step
+
+BinaryFunction = Callable[..., Any]
+
+
+def binary(function: BinaryFunction) -> Operation:
+    """An operation of two operands; the second is repeated over the first."""
+
+    def operation(step: Step) -> Run:
+        a, b, out = step.reader(0), step.reader(1), step.out
+        repeats = [n // m for n, m in zip(out.shape, step.src[1].shape, strict=True)]
+        if all(n == 1 or m == 1 for n, m in zip(repeats, step.src[1].shape, strict=True)):
+            x, y = a(), b()
+            if step.src[0] is x and (step.src[1] is y or step.is_weight(1)):
+                return lambda: function(x, y, out)
+            return lambda: function(a(), b(), out)
+        return lambda: function(a(), np.tile(b(), repeats), out)
+
+    return operation
+
+
+def unary_of(function: Callable[[F32], F32]) -> Operation:
+    """An operation of one operand."""
+
+    def operation(step: Step) -> Run:
+        x, out = step.reader(0), step.out
+
+        def run() -> None:
+            out[...] = function(x())
+
+        return run
+
+    return operation
+
+
+def scale(step: Step) -> Run:
+    """Factor * x + offset."""
+    factor, offset = (np.float32(number) for number in step.node.params)  # type: ignore[arg-type]
+    x, out = step.reader(0), step.out
+    if not offset:
+        return lambda: np.multiply(x(), factor, out)
+    return lambda: np.add(np.multiply(x(), factor), offset, out)
+
+
+def clamp(step: Step) -> Run:
+    """X between two bounds."""
+    low, high = (np.float32(number) for number in step.node.params)  # type: ignore[arg-type]
+    x, out = step.reader(0), step.out
+    return lambda: np.clip(x(), low, high, out)
+
+
+def fill(step: Step) -> Run:
+    """One number everywhere."""
+    value, out = step.node.params[0], step.out
+    return lambda: out.fill(value)
+
+
+def add_id(step: Step) -> Run:
+    """`(1, T, U, E)` plus, for each expert that a token chose, the row of `(1, 1, X, E)` that belongs to it."""
+    a, b, ids, out = step.reader(0), step.reader(1), step.src[2], step.out
+    return lambda: np.add(a(), b()[0, 0][ids[0, 0]], out)
+
+
+# -- activation functions
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + e^-x)."""
+    return 1.0 / (1.0 + _exp(-x))
+
+
+def silu(x: F32) -> F32:
+    """X / (1 + e^-x)."""
+    return x / (1.0 + _exp(-x))
+
+
+def _exp(x: F32) -> F32:
+    with np.errstate(over="ignore"):
+        result: F32 = np.exp(x)
+    return result
+
+
+def gelu_exact(x: F32) -> F32:
+    """The usual approximation of GELU by a hyperbolic tangent."""
+    inner = 0.79788456080286535588 * x * (1.0 + 0.044715 * x * x)
+    bent: F32 = np.tanh(inner)
+    return 0.5 * x * (1.0 + bent)
+
+
+def gelu(x: F32) -> F32:
+    """The same as ggml looks it up: argument and result are halves, but beyond +-10."""
+    looked_up = gelu_exact(_half(np.clip(x, -10, 10)))
+    return np.where(x <= -10, 0.0, np.where(x >= 10, x, _half(looked_up)))
+
+
+def gelu_quick(x: F32) -> F32:
+    """X * sigmoid(1.702 x), looked up alike."""
+    x = _half(x)
+    return _half(x * sigmoid(1.702 * x))
+
+
+def _half(x: F32) -> F32:
+    with np.errstate(over="ignore", under="ignore"):
+        return x.astype(np.float16).astype(np.float32)
+
+
+def gelu_erf(x: F32) -> F32:
+    """GELU by its definition."""
+    return 0.5 * x * (1.0 + erf(x * sqrt(0.5)))
+
+
+def erf(x: F32) -> F32:
+    """The error function, to F32's precision: by its series near 0, by the continued fraction of erfc beyond."""
+    z = np.minimum(np.abs(x.astype(np.float64)), 6.0)
+    series, term = z.copy(), z.copy()
+    for n in range(1, 40):
+        term *= -z * z / n
+        series += term / (2 * n + 1)
+    series *= 2 / np.sqrt(np.pi)
+    far = np.maximum(z, 1.5)
+    fraction = far.copy()
+    for n in range(60, 0, -1):
+        fraction = far + n / 2 / fraction
+    tail = 1 - np.exp(-far * far) / (fraction * np.sqrt(np.pi))
+    return np.copysign(np.where(z < 2.0, series, tail), x).astype(np.float32)
+
+
+def softplus(x: F32) -> F32:
+    """log(1 + e^x)."""
+    return np.where(x > 20, x, np.log(1.0 + np.exp(np.minimum(x, 20.0))))
+
+
+def relu(x: F32) -> F32:
+    """X, 0 where it is negative."""
+    return np.maximum(x, 0.0)
+
+
+def hardsigmoid(x: F32) -> F32:
+    """(x + 3) / 6 between 0 and 1."""
+    clipped: F32 = np.clip((x + 3.0) / 6.0, 0.0, 1.0)
+    return clipped
+
+
+# fmt: off
+ACTIVATIONS: Final[Mapping[str, Callable[[F32], F32]]] = {
+    "abs": np.abs, "neg": np.negative, "sgn": np.sign, "tanh": np.tanh, "exp": np.exp,
+    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc,
+    "step": lambda x: (x > 0).astype(np.float32),
+    "round": lambda x: np.trunc(x + np.copysign(0.5, x)),
+    "relu": relu, "sigmoid": sigmoid, "silu": silu, "softplus": softplus,
+    "gelu": gelu, "gelu_quick": gelu_quick, "gelu_erf": gelu_erf,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
+    "expm1": lambda x: _exp(x) - 1.0,
+    "hardsigmoid": hardsigmoid,
+    "hardswish": lambda x: x * hardsigmoid(x),
+}
+# fmt: on
+
+
+def unary(step: Step) -> Run:
+    """An activation function by its name."""
+    kind = str(step.node.params[0])
+    if kind == "xielu":
+        return _xielu(step)
+    return unary_of(ACTIVATIONS[kind])(step)
+
+
+def _xielu(step: Step) -> Run:
+    alpha_n, alpha_p, beta, eps = (np.float32(number) for number in step.node.params[1:5])  # type: ignore[arg-type]
+
+    def function(x: F32) -> F32:
+        negative = (np.expm1(np.minimum(x, eps)) - x) * alpha_n + beta * x
+        return np.where(x > 0, alpha_p * x * x + beta * x, negative)
+
+    return unary_of(function)(step)
+
+
+# -- gated
+
+
+def _swiglu_oai(gate: F32, up: F32, alpha: float, limit: float) -> F32:
+    gate = np.minimum(gate, np.float32(limit))
+    return gate * sigmoid(np.float32(alpha) * gate) * (np.clip(up, -np.float32(limit), np.float32(limit)) + 1)
+
+
+def _swiglu_clamp(gate: F32, up: F32, limit: float) -> F32:
+    return silu(np.minimum(gate, np.float32(limit))) * np.clip(up, -np.float32(limit), np.float32(limit))
+
+
+# fmt: off
+GATED: Final[Mapping[str, Callable[..., F32]]] = {
+    "reglu":        lambda gate, up: relu(gate) * up,
+    "geglu":        lambda gate, up: gelu(gate) * up,
+    "geglu_erf":    lambda gate, up: gelu_erf(gate) * up,
+    "geglu_quick":  lambda gate, up: gelu_quick(gate) * up,
+    "swiglu":       lambda gate, up: silu(gate) * up,
+    "swiglu_oai":   _swiglu_oai,
+    "swiglu_clamp": _swiglu_clamp,
+}
+# fmt: on
+
+
+def glu(step: Step) -> Run:
+    """act(gate) * up, of two operands or of the halves of one."""
+    function, numbers = GATED[str(step.node.params[0])], step.node.params[1:]
+    gate, up, out = step.src[0], step.src[-1], step.out
+    if len(step.src) == 1:
+        gate, up = _halves(gate, swapped=bool(numbers[0]))
+        numbers = numbers[1:]
+
+    def run() -> None:
+        out[...] = function(gate, up, *numbers)
+
+    return run
+
+
+def _halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:
+    n = x.shape[-1] // 2
+    first, second = x[..., :n], x[..., n:]
+    return (second, first) if swapped else (first, second)
+
+
+# fmt: off
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "ADD": binary(np.add), "SUB": binary(np.subtract), "MUL": binary(np.multiply), "DIV": binary(np.divide),
+    "ADD1": binary(np.add), "ADD_ID": add_id,
+    "SCALE": scale, "CLAMP": clamp, "FILL": fill,
+    "SQR": unary_of(np.square), "SQRT": unary_of(np.sqrt), "LOG": unary_of(np.log),
+    "SIN": unary_of(np.sin), "COS": unary_of(np.cos),
+    "UNARY": unary, "GLU": glu,
+}
+# fmt: on

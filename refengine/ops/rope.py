@@ -1,0 +1,115 @@
+"""Rotary positions: pairs of a head's elements turned by angles that grow with the position.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_rope_flt, ggml_rope_cache_init,
+ggml_mrope_cache_init, rope_yarn; ggml/src/ggml.c, ggml_rope_yarn_corr_dims.
+"""
+
+from collections.abc import Mapping
+from math import ceil, floor, log, pi
+from typing import Final, cast
+
+import numpy as np
+
+from ggufphys.graph.rope import Rope
+from refengine.arrays import Array
+from refengine.blocks import F32
+from refengine.ops.step import Operation, Run, Step
+
+
+def rope(step: Step) -> Run:
+    """Turn the first `n_dims` elements of each head `(S, T, H, D)`, leave the others as they are."""
+    settings = cast(Rope, step.node.params[0])
+    x, positions, out = step.src[0], step.src[1], step.out
+    factors = step.reader(2)()[0, 0, 0] if len(step.src) > 2 else None
+    n_dims = settings.n_dims
+    is_vision = settings.mode == "vision"
+    n_pairs = n_dims if is_vision else n_dims // 2
+    neighbours = settings.mode == "norm"
+    first = slice(0, 2 * n_pairs, 2) if neighbours else slice(0, n_pairs)
+    second = slice(1, 2 * n_pairs, 2) if neighbours else slice(n_pairs, 2 * n_pairs)
+    rest = slice(2 * n_pairs, None)
+    all_turned = 2 * n_pairs == x.shape[-1]
+
+    def run() -> None:
+        theta = angles(settings, positions[0, 0, 0], x.shape[1], n_pairs)
+        cos, sin = turns(settings, theta, factors)
+        cos, sin = cos[:, np.newaxis], sin[:, np.newaxis]  # (T, 1, n_pairs)
+        a, b = x[..., first], x[..., second]
+        turned_a, turned_b = a * cos - b * sin, a * sin + b * cos
+        out[..., first] = turned_a
+        out[..., second] = turned_b
+        if not all_turned and x.ctypes.data != out.ctypes.data:
+            out[..., rest] = x[..., rest]
+
+    return run
+
+
+def angles(settings: Rope, positions: Array, n_tokens: int, n_pairs: int) -> F32:
+    """`(T, n_pairs)`: the position times a power of the base; each power is the product of the one before, in F32."""
+    scale = np.float32(np.float32(settings.freq_base) ** np.float32(-2.0 / settings.n_dims))
+    if settings.mode in ("norm", "neox"):
+        return _powers(positions[:n_tokens], scale, n_pairs)
+    lists = positions.reshape(-1, n_tokens)  # one list of positions behind the other
+    sections = settings.sections
+    chosen, start = _sections(settings, n_pairs)
+    theta = np.empty((n_tokens, n_pairs), np.float32)
+    for pair in range(n_pairs):
+        n_steps = pair - start[pair]
+        theta[:, pair] = _powers(lists[chosen[pair]], scale, n_steps + 1)[:, n_steps]
+    assert sum(sections) > 0
+    return theta
+
+
+def _powers(positions: Array, scale: np.float32, n: int) -> F32:
+    steps = np.full((len(positions), n), scale, np.float32)
+    steps[:, 0] = positions
+    return np.multiply.accumulate(steps, axis=1)
+
+
+def _sections(settings: Rope, n_pairs: int) -> tuple[list[int], list[int]]:
+    """For each pair which list of positions it takes, and at which pair that list's powers began."""
+    sections = (*settings.sections, 0, 0, 0, 0)[:4]
+    total = sum(sections)
+    ends = (sections[0], sections[0] + sections[1], sum(sections[:3]), total)
+    chosen, start = [], []
+    for pair in range(n_pairs):
+        sector = pair % total
+        if settings.mode == "imrope":
+            turn = sector % 3
+            which = turn if sector < 3 * sections[turn] else 3
+        else:
+            which = next(i for i, end in enumerate(ends) if sector < end)
+        chosen.append(which)
+        began = pair - sector + (0, *ends)[which] if settings.mode == "vision" else 0
+        start.append(began)
+    return chosen, start
+
+
+def turns(settings: Rope, theta: F32, factors: F32 | None) -> tuple[F32, F32]:
+    """Cosines and sines of the angles, interpolated and enlarged as YaRN asks."""
+    n_pairs = theta.shape[1]
+    if factors is not None:
+        theta = theta / factors[:n_pairs]
+    freq_scale, magnitude = np.float32(settings.freq_scale), np.float32(settings.attn_factor)
+    turned = freq_scale * theta
+    if settings.ext_factor:
+        low, high = corrected_dims(settings)
+        ramp = (np.arange(n_pairs, dtype=np.float32) - low) / max(np.float32(0.001), high - low)
+        mix = (np.float32(1) - np.clip(ramp, 0, 1)).astype(np.float32) * np.float32(settings.ext_factor)
+        turned = turned * (np.float32(1) - mix) + theta * mix
+        magnitude = magnitude * (np.float32(1) + np.float32(0.1) * np.log(np.float32(1) / freq_scale))
+    return np.cos(turned) * magnitude, np.sin(turned) * magnitude
+
+
+def corrected_dims(settings: Rope) -> tuple[np.float32, np.float32]:
+    """Between which pairs YaRN goes over from extrapolation to interpolation."""
+
+    def dim(n_rotations: float) -> float:
+        n_turns = settings.n_ctx_orig / (n_rotations * 2 * pi)
+        return settings.n_dims * log(n_turns) / (2 * log(settings.freq_base))
+
+    low, high = floor(dim(settings.beta_fast)), ceil(dim(settings.beta_slow))
+    return np.float32(max(0, low)), np.float32(min(settings.n_dims - 1, high))
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {"ROPE": rope}

@@ -1,5 +1,7 @@
 """What does loading hold for a moment, and what does it leave behind that nobody uses?
 
+The file's metadata is held until the model is loaded: of that, what counts is the vocabulary's strings.
+
 With mmap the whole file is mapped and read; what lies outside of the tensors that stay mapped is given back at the end.
 Without, tensors in a layout of their own, and those of devices, are read into a staging buffer as large as the tensor,
 the biggest first, before any others are read. Direct io reads every tensor through an aligned buffer of its own.
@@ -18,6 +20,7 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import Backing, Term
+from ggufphys.memory.vocabulary import metadata_bytes
 from ggufphys.memory.weights import AMX, REPACKED, allocated_bytes
 from ggufphys.params import HOST, Params
 
@@ -32,6 +35,7 @@ Placed = Mapping[Buffer, Sequence[TensorInfo]]
 
 def loading_terms(gguf: GGUFFile, placed: Placed, params: Params) -> Iterator[Term]:
     """Transient terms of the phase "weights": what is held beside that which is resident at its end."""
+    yield _transient("anon", "metadata while loading", *metadata_bytes(gguf))
     if params.use_mmap:
         kept = sum(_mapped_bytes(placed, index) for index in range(len(gguf.shards)))
         nbytes = max(0, gguf.file_bytes - kept)

@@ -41,6 +41,7 @@ TOKEN_DATA_BYTES: Final = 12  # llama_token_data: id, logit, probability
 BASE: Final[Mapping[Backing, str]] = {"file": "interpreter and library, code", "anon": "interpreter and library"}
 CODE: Final = "llama.cpp's code"
 VOCABULARY: Final = "vocabulary"
+TOUCHED: Final = "compute buffer, touched"
 KEPT: Final = "freed after loading, kept by malloc"
 _MEASURED: Final = "measured once, Linux x86-64"
 _PHASES: Final[Mapping[Quantity, Phase]] = {
@@ -101,7 +102,10 @@ def process_terms(
         *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
         *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),
     ]  # fmt: skip
-    return (*terms, *_kept_terms(terms, kept_by_malloc(placed, params)), *loading_terms(gguf, placed, params))
+    kept = kept_by_malloc(placed, params)
+    large = total(buffers, "compute", HOST) >= kept  # what is allocated counts, not what is touched of it
+    again = [term for term in terms if term.name != TOUCHED or not large]
+    return (*terms, *_kept_terms(again, kept), *loading_terms(gguf, placed, params))
 
 
 def resident(term: Term) -> Term:
@@ -120,12 +124,11 @@ def _compute_terms(
 ) -> Iterator[Term]:
     reserved = total(buffers, "compute", HOST)
     touched, work = reserved, 0
-    # Of a graph that is cut, or of another shape than the reserved one, take all that is reserved as touched.
-    if context.n_seq_max == 1 and not any(term.device != HOST for term in buffers):
+    if not any(term.device != HOST for term in buffers):  # of a graph that is cut, take all that is reserved
         repacked = frozenset(t.name for buffer in (AMX, REPACKED) for t in placed.get(buffer, ()))
         touched, work = _touched(layouts, params, context, repacked, n_prompt)
     yield _term(
-        "compute buffer, touched", touched, f"what one batch writes of {reserved:,} reserved", phase="prefill",
+        TOUCHED, touched, f"what one batch writes of {reserved:,} reserved", phase="prefill",
         source="ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph",
     )  # fmt: skip
     yield _term(
@@ -137,11 +140,16 @@ def _compute_terms(
 def _touched(
     layouts: Layouts, params: Params, context: ContextParams, repacked: frozenset[str], n_prompt: int | None
 ) -> tuple[int, int]:
-    """Bytes of the compute buffer written by a prompt batch with one output, and bytes of scratch."""
+    """Bytes of the compute buffer written by a prompt batch with an output for each sequence, and bytes of scratch.
+
+    A batch of one sequence's tokens has the same shapes as one that all share: as many rows, as many cells.
+    """
     reserved = layouts.layout(context, reserved_batches(context)[0])
     n_tokens = min(context.n_ubatch, context.n_ctx_seq, n_prompt or context.n_ubatch)
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
-    actual = layouts.graph(used, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=1), reserved.layers)
+    n_seqs = context.n_seq_max
+    batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    actual = layouts.graph(used, batch, reserved.layers)
     work = work_bytes(
         actual, params.n_threads or 1,
         repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike,

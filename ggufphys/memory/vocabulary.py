@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl; src/unicode.cp
 standard containers are libstdc++'s on 64 bit, of allocations glibc's.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from ggufphys.gguf import GGUFFile
@@ -14,6 +15,8 @@ from ggufphys.gguf import GGUFFile
 UNICODE_TABLE_BYTES: Final = 2 * 0x110000  # 16 bits a code point
 TOKEN_BYTES: Final = 40 + 64 + 32  # token_data, node of token_to_id, string of cache_token_to_piece
 MERGE_BYTES: Final = 96  # node of bpe_ranks: two strings and a rank
+# An element of the metadata's arrays: a string, or a number
+_METADATA_BYTES: Final[Mapping[str, int]] = {"tokens": 32, "merges": 32, "scores": 4, "token_type": 4}
 _POINTER: Final = 8
 # libstdc++'s unordered_map grows to the next of these: _Prime_rehash_policy, the first prime beyond twice the last
 _BUCKETS: Final = (
@@ -31,6 +34,16 @@ def vocabulary_bytes(gguf: GGUFFile) -> tuple[int, str]:
         f"{n_tokens:,} tokens x {TOKEN_BYTES} B + {n_merges:,} merges x {MERGE_BYTES} B + buckets {buckets:,} + "
         f"Unicode table {UNICODE_TABLE_BYTES:,}"
     )
+
+
+def metadata_bytes(gguf: GGUFFile) -> tuple[int, str]:
+    """Bytes of the vocabulary as the file's metadata, beside the model's own, while it loads; how they come about.
+
+    Source: llama.cpp 0c1e570 ggml/src/gguf.cpp, gguf_kv.
+    """
+    lengths = {name: len(gguf.get_array(f"tokenizer.ggml.{name}") or ()) for name in _METADATA_BYTES}
+    nbytes = sum(n * _METADATA_BYTES[name] for name, n in lengths.items())
+    return nbytes, " + ".join(f"{n:,} {name} x {_METADATA_BYTES[name]} B" for name, n in lengths.items())
 
 
 def _n_buckets(n: int) -> int:

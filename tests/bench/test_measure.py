@@ -29,6 +29,9 @@ def test_embedded_model(use_mmap: bool, use_extra_bufts: bool) -> None:
     assert [phase.name for phase in result.child.phases] == list(PHASES)
     assert [rows[f"{q}_bytes"].difference for q in measure.QUANTITIES] == [0, 0, 0, 0]
     assert result.holds, rows["process_bytes"]
+    kinds = [rows[f"process_{kind}_bytes"] for kind in ("anon", "file")]
+    peaks = [rows[f"peak_{phase}_bytes"] for phase in measure.PEAKS]
+    assert all(row.difference is not None and abs(row.difference) <= 4 << 20 for row in (*kinds, *peaks)), result.rows
     assert (result.retries, result.notes) == (0, ())
 
 

@@ -89,6 +89,30 @@ def test_llama_server_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (params["use_mmap"], params["use_extra_bufts"]) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        ("", "mmap"),
+        ("--load-mode auto", "mmap"),
+        ("-lm dio", "dio"),
+        ("-dio", "dio"),
+        ("--mlock", "mmap+mlock"),
+        ("--mlock --no-mmap", "mlock"),
+        ("-lm mlock", "mlock"),
+        ("--no-mmap", "none"),
+    ],
+)
+def test_load_modes(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str, mode: str) -> None:
+    """Load modes go by llama.cpp's name, or by its older flags; the report tells file-backed from anonymous memory."""
+    document = inspect_json(capsys, tiny_llama(tmp_path / "tiny.gguf"), *flags.split())
+    process = document["memory"]["process"]
+
+    assert document["params"]["load_mode"] == mode
+    assert process["anon_bytes"] + process["file_bytes"] == document["memory"]["process_bytes"]
+    assert [phase["name"] for phase in process["phases"]][-1] == "decode"
+    assert (process["locked_bytes"] > 0) == ("mlock" in mode)
+
+
 def test_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An architecture without a rule: exit 4, named, with what is known still printed."""
     path = write_model(tmp_path / "new.gguf", llama_metadata("llama9"), llama_tensors())

@@ -142,6 +142,23 @@ def test_several_models() -> None:
     assert len({run.load for run in runs}) == 3
 
 
+@pytest.mark.parametrize(
+    ("logged", "settings"),
+    [
+        ("load_mode = dio", {"use_mmap": False, "use_direct_io": True}),
+        ("load_mode = mmap+mlock", {"use_mmap": True, "use_mlock": True}),
+        ("mmap = false", {"use_mmap": False}),
+    ],
+)
+def test_load_modes(logged: str, settings: dict[str, bool]) -> None:
+    """How weights were loaded is read from the log, of older versions too; an AMX buffer tells of AMX kernels."""
+    (run,) = parse_log(LOG.replace("load_mode = mmap", logged).replace("CPU_REPACK", "AMX").splitlines())
+    names = ("use_mmap", "use_mlock", "use_direct_io")
+
+    assert {name: run.settings[name] for name in names if name in run.settings} == settings
+    assert (run.settings["use_amx"], run.settings["use_extra_bufts"]) == (True, True)
+
+
 def test_load_that_failed() -> None:
     """A log that ends before a context was created tells of the weights."""
     (run,) = parse_log(LOG[: LOG.index("llama_context: constructing")].splitlines())

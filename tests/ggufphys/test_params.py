@@ -64,6 +64,7 @@ def test_outputs() -> None:
         ({"tensor_split": [1.0, -1.0]}, "expected proportions of 0 or more"),
         ({"tensor_split": [float("nan")]}, "expected proportions of 0 or more"),
         ({"n_cpu_moe": -1}, "n_cpu_moe is -1"),
+        ({"use_direct_io": True, "use_mlock": True}, "llama.cpp has no load mode for both"),
         ({"override_tensor": [("exps", "CUDA0")]}, "unknown buffer type 'CUDA0', expected one of CPU"),
         ({"override_tensor": [("(", "CPU")]}, "is not a regular expression"),
     ],

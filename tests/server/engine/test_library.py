@@ -4,13 +4,14 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ggufphys import GGUFError, UnsupportedError
 from ggufphys.gguf.writer import encode_header
-from ggufphys.params import Params
+from ggufphys.params import LOAD_MODES, Params
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
 from server.engine.errors import EngineError
@@ -79,6 +80,16 @@ def test_progress(chain_path: Path) -> None:
         load_model(chain_path, Params(), progress=lambda fraction: False)
     with pytest.raises(ZeroDivisionError):
         load_model(chain_path, Params(), progress=lambda fraction: bool(1 / 0))
+
+
+@pytest.mark.parametrize("mode", LOAD_MODES)
+def test_load_modes(chain_path: Path, mode: str) -> None:
+    """llama.cpp loads the way it is asked to."""
+    fields: dict[str, Any] = {**LOAD_MODES[mode]}
+    mark = LOG.mark
+    load_model(chain_path, Params(**fields)).close()
+
+    assert any(f"(load_mode = {mode})" in line.text for line in LOG.since(mark))
 
 
 def test_close_order(chain_path: Path) -> None:

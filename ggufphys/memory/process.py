@@ -145,7 +145,7 @@ def _touched(
     A batch of one sequence's tokens has the same shapes as one that all share: as many rows, as many cells.
     """
     reserved = layouts.layout(context, reserved_batches(context)[0])
-    n_tokens = min(context.n_ubatch, context.n_ctx_seq, n_prompt or context.n_ubatch)
+    n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
     used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)

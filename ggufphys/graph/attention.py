@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-from ggufphys.arch.caches import KVCache, row_bytes, row_stride
+from ggufphys.arch.caches import KVCache, WindowKV, row_bytes, row_stride
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
@@ -46,6 +46,8 @@ class AttentionKV:
     def __init__(self, b: Builder, cache: KVCache, scores: Scores | None = None) -> None:
         context, n_tokens = b.context, b.batch.n_tokens
         self.b = b
+        # llama.cpp has two builders: the one for models that have windows stores in another order.
+        self.k_first = any(isinstance(c, WindowKV) for layer in b.caches for c in layer)
         self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
         self.n_cells = cache.n_cells(context)
         self.n_kv = min(self.n_cells, b.batch.n_kv or self.n_cells)
@@ -84,7 +86,7 @@ class AttentionKV:
             k = rotate(k, self.k_rot) if k is not None else None
         if self.v_rot is not None and v is not None:
             v = rotate(v, self.v_rot)
-        for tensor in (q, v, k):
+        for tensor in (q, k, v) if self.k_first else (q, v, k):
             if tensor is not None:
                 self.b.graph.expand(tensor)
         source = il if cache_of is None else cache_of

@@ -187,6 +187,14 @@ class Builder:
         """Layer norm, its gain and bias."""
         return _with_gain(ops.norm(x, self.norm_eps), weight, bias)
 
+    def rms(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
+        """RMS norm with the gain `{name}.weight`, and the bias beside it if the file has one."""
+        return self.norm_rms(x, self.weight(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
+
+    def layer_norm(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
+        """The same with a layer norm."""
+        return self.norm(x, self.weight(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
+
     def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None, settings: Rope) -> Tensor:
         """Rotary positions."""
         return ops.rope(x, pos, factors, settings)
@@ -209,10 +217,31 @@ class Builder:
         """(D*H, T) seen as (D, H, T)."""
         return ops.reshape(x, n_embd_head, n_head, self.batch.n_tokens)
 
+    def qkv_flat(self, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as rows (D*H, T) and (D*K, T), dense, for models that do something to a whole row first."""
+        h, n_tokens = self.h, self.batch.n_tokens
+        if self.weight_or_none("attn_qkv.weight", il) is None:
+            return self.linear("attn_q", il, x), self.linear("attn_k", il, x), self.linear("attn_v", il, x)
+        x = self._fused_qkv(x, il)
+        parts, offset = [], 0
+        for width in (h.n_embd_head_k * h.n_head[il], h.n_embd_head_k * h.n_head_kv[il], h.n_embd_head_v * h.n_head_kv[il]):
+            strides = (x.nb[0], x.nb[1], x.nb[1] * n_tokens, x.nb[1] * n_tokens)
+            parts.append(ops.cont(ops.view(x, (width, n_tokens), strides, row_bytes(x.type, offset))))
+            offset += width
+        return parts[0], parts[1], parts[2]
+
     def qkv(
-        self, x: Tensor, il: int, n_embd_head_k: int | None = None, n_embd_head_v: int | None = None
+        self,
+        x: Tensor,
+        il: int,
+        n_embd_head_k: int | None = None,
+        n_embd_head_v: int | None = None,
+        *,
+        clamp: float = 0.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (D, H, T), keys and values (D, K, T): slices of one product, or three products.
+
+        Elements are kept between -clamp and clamp unless that is 0.
 
         Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_qkv.
         """
@@ -220,7 +249,6 @@ class Builder:
         d_k = h.n_embd_head_k if n_embd_head_k is None else n_embd_head_k
         d_v = h.n_embd_head_v if n_embd_head_v is None else n_embd_head_v
         sizes = ((d_k, h.n_head[il]), (d_k, h.n_head_kv[il]), (d_v, h.n_head_kv[il]))
-        clamp = self.keys.real("attention.clamp_kqv", 0.0)
         parts = []
         if self.weight_or_none("attn_qkv.weight", il) is not None:
             x = self._fused_qkv(x, il)

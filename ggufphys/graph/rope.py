@@ -30,16 +30,21 @@ class Rope:
     beta_slow: float = 1.0
     sections: tuple[int, ...] = ()
 
+    @property
+    def n_pos_per_embd(self) -> int:
+        """Positions of a token: four (time, height, width, another) where the dimensions have sections."""
+        return 4 if self.mode in ("mrope", "imrope") else 1
 
-def read_rope(keys: Keys, h: HParams, mode: RopeMode, *, log_mul: float = 0.0, mscale: float = 1.0) -> Rope:
+
+def read_rope(
+    keys: Keys, h: HParams, mode: RopeMode, *, log_mul: float = 0.0, mscale: float = 1.0, sections: tuple[int, ...] = ()
+) -> Rope:
     """The settings of layers without a window: extended by YaRN where the file says so.
 
     `log_mul` and `mscale` are what few architectures read beside: of yarn_log_multiplier, and of values.
     """
     scaling = keys.text("rope.scaling.type", "linear")
-    factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 0.0)) or 1.0
-    if scaling == "none":
-        factor = 1.0
+    factor = 1.0 if scaling == "none" else 1 / trained_scale(keys)
     attn_factor = 1.0
     if scaling == "yarn":
         attn_factor = _attn_factor(factor, mscale) / (_attn_factor(factor, log_mul) if log_mul else 1.0)
@@ -52,7 +57,23 @@ def read_rope(keys: Keys, h: HParams, mode: RopeMode, *, log_mul: float = 0.0, m
         freq_scale=1.0 / factor,
         ext_factor=1.0 if scaling == "yarn" else 0.0,
         attn_factor=attn_factor * keys.real("rope.scaling.attn_factor", 1.0),
+        sections=sections,
     )
+
+
+def trained_scale(keys: Keys) -> float:
+    """The scale of frequencies that the file names, which holds even where its type of scaling is none."""
+    return 1 / (keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 0.0)) or 1.0)
+
+
+def read_sections(keys: Keys) -> tuple[int, ...]:
+    """The sections of dimensions, one for each of a token's positions; empty where a token has one.
+
+    Source: llama.cpp 0c1e570 src/llama-hparams.cpp, use_mrope.
+    """
+    numbers = keys.numbers("rope.dimension_sections")
+    sections = numbers if isinstance(numbers, tuple) else () if numbers is None else (numbers,) * 4
+    return sections if len(sections) > 1 and min(sections[:2]) > 0 else ()
 
 
 def _attn_factor(factor: float, mscale: float) -> float:

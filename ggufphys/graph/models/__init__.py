@@ -15,6 +15,23 @@ Build = Callable[[Builder], Graph]
 # fmt: off
 MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds its graph
     "llama": "llama",
+    "cohere2": "cohere2",
+    "command-r": "command_r",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "glm4": "glm4",
+    "gpt-oss": "gpt_oss",
+    "granite": "granite",
+    "granitemoe": "granite",
+    "olmo2": "olmo2",
+    "olmoe": "olmoe",
+    "phi3": "phi3",
+    "phimoe": "phi3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3moe": "qwen3",
+    "starcoder2": "starcoder2",
 }
 # fmt: on
 

@@ -1,0 +1,38 @@
+"""gpt-oss: windows in every other layer, sinks, experts with biases and a clamped SwiGLU.
+
+Source: llama.cpp 0c1e570 src/models/openai-moe.cpp, llama_model_openai_moe::graph.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import ops
+from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.moe import Routing, moe_ffn
+from ggufphys.graph.rope import read_rope, read_rope_swa, trained_scale
+
+ALPHA, LIMIT = 1.702, 7.0
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    full = read_rope(b.keys, b.h, "neox")
+    rope_swa = read_rope_swa(b.keys, full, freq_base=full.freq_base, freq_scale=trained_scale(b.keys))
+    n_rot = full.n_dims
+    x = b.inp_embd()
+    pos = b.inp_pos()
+    attention = attentions(b, Scores(factor=1 / sqrt(n_rot)))
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        rope = rope_swa if b.has_window(il) else full
+        residual = x
+        q, k, v = b.qkv(b.rms(x, "attn_norm", il), il, n_rot, n_rot)
+        q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
+        x = attention[b.kv_cache(il)](q, k, v, il, sinks=b.weight_or_none("attn_sinks.weight", il))
+        residual = ops.add(x, residual)
+        x = b.rms(residual, "post_attention_norm", il)
+        x = moe_ffn(b, x, il, Routing(gating="softmax_weight"), kind="swiglu_oai", glu_params=(ALPHA, LIMIT))
+        x = ops.add(x, residual)
+    # llama.cpp keeps all tokens up to here, for drafts that start from them.
+    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))

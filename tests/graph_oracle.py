@@ -1,0 +1,214 @@
+"""Which graph does llama.cpp itself run? Its nodes in order, seen through the evaluation callback, for tests to compare.
+
+Runs as a child process, `python tests/graph_oracle.py N_TOKENS PARAMS PATH...`, since llama.cpp may abort; prints one
+JSON array a file. Weights are read but need not mean anything: a sparse file's are zero.
+
+A node is [operation, type, ne, parameters, sources]. A source is the number of an earlier node, a weight's name, or
+"input". Parameters are those of `ggufphys.graph.ops`, and [] for operations that have none there.
+
+Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c (which numbers each operation keeps).
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ggufphys.gguf import GGMLType
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.rope import Rope
+from ggufphys.params import CACHE_TYPES, Params
+
+Node = list[Any]
+
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
+FLAG_INPUT = 1
+
+
+class GgmlTensor(ctypes.Structure):
+    """ggml_tensor as the pinned ggml has it."""
+
+    _fields_ = (
+        ("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", ctypes.c_int64 * 4), ("nb", ctypes.c_size_t * 4),
+        ("op", ctypes.c_int), ("op_params", ctypes.c_int32 * 16), ("flags", ctypes.c_int32),
+        ("src", ctypes.c_void_p * 10), ("view_src", ctypes.c_void_p), ("view_offs", ctypes.c_size_t),
+        ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64),
+    )  # fmt: skip
+
+
+def llama_graphs(paths: Sequence[Path], params: Params, n_tokens: int) -> list[list[Node] | None]:
+    """What llama.cpp runs for a batch of `n_tokens` of one sequence, one logit wanted; None where it dies of the file.
+
+    The remaining files get a new process.
+    """
+    graphs: list[list[Node] | None] = []
+    while len(graphs) < len(paths):
+        answer = subprocess.run(
+            [sys.executable, __file__, str(n_tokens), json.dumps(asdict(params)), *map(str, paths[len(graphs) :])],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        graphs += [json.loads(line) for line in answer.stdout.splitlines()]
+        if answer.returncode:
+            graphs.append(None)
+        elif len(graphs) < len(paths):
+            raise AssertionError(f"the oracle said too little: {answer.stderr[-2000:]}")
+    return graphs
+
+
+def our_nodes(graph: Graph) -> list[Node]:
+    """Our graph as the oracle tells its own."""
+    numbers = {node: i for i, node in enumerate(graph.nodes)}
+
+    def source(tensor: Tensor) -> int | str:
+        if tensor.op != "NONE":
+            return numbers[tensor]
+        if tensor.is_input:
+            return "input"
+        return tensor.name or "cache_{}_l{}".format(*tensor.params)
+
+    return [
+        [node.op, node.type.name, list(node.ne), _params(node), [source(s) for s in node.src]] for node in graph.nodes
+    ]
+
+
+def first_difference(ours: Sequence[Node], theirs: Sequence[Node]) -> str:
+    """Where two graphs part, in words; empty if nowhere."""
+    for i, (a, b) in enumerate(zip(ours, theirs, strict=False)):
+        if not _alike(a, b):
+            return f"node {i}: ours is {a}, llama.cpp's {b}"
+    if len(ours) != len(theirs):
+        return f"{len(ours)} nodes, llama.cpp has {len(theirs)}"
+    return ""
+
+
+def _alike(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, int | float):
+        return a == b or abs(a - b) <= 1e-6 * max(abs(a), abs(b))  # llama.cpp computes with float32
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return a == b
+
+
+def _params(node: Tensor) -> list[Any]:
+    match node.op, node.params:
+        case "ROPE", (Rope() as rope,):
+            sections = [*rope.sections, 0, 0, 0, 0][:4]
+            yarn = [rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow]
+            return [rope.n_dims, ROPE_MODES[rope.mode], rope.n_ctx_orig, *yarn, *sections]
+        case ("SOFT_MAX" | "FLASH_ATTN_EXT"), (*numbers, _):
+            return numbers
+        case "UNARY", (kind, *numbers):
+            return [str(kind), *numbers]
+        case "GLU", (kind, *rest):
+            one_source = len(node.src) == 1
+            return [str(kind), bool(rest[0]) if one_source else False, *([] if one_source else rest)]
+        case "ARGSORT", _:
+            return []
+        case _, params:
+            return list(params)
+
+
+# -- in the child
+
+
+def _read_floats(*places: int) -> Callable[[GgmlTensor], list[Any]]:
+    def read(tensor: GgmlTensor) -> list[Any]:
+        floats = ctypes.cast(tensor.op_params, ctypes.POINTER(ctypes.c_float))
+        return [floats[i] for i in places]
+
+    return read
+
+
+def _read_rope(tensor: GgmlTensor) -> list[Any]:
+    p = tensor.op_params
+    return [p[1], p[2], p[4], *_read_floats(5, 6, 7, 8, 9, 10)(tensor), *p[11:15]]
+
+
+def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
+    unary, glu = library.ggml_unary_op_name, library.ggml_glu_op_name
+    for function in (unary, glu):
+        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
+
+    def read_unary(tensor: GgmlTensor) -> list[Any]:
+        kind = unary(tensor.op_params[0]).decode().lower()
+        return [kind, *(_read_floats(1, 2, 3, 4)(tensor) if kind == "xielu" else [])]
+
+    def read_glu(tensor: GgmlTensor) -> list[Any]:
+        kind = glu(tensor.op_params[0]).decode().lower()
+        numbers = {"swiglu_oai": (2, 3), "swiglu_clamp": (3,)}.get(kind, ())
+        return [kind, bool(tensor.op_params[1]), *_read_floats(*numbers)(tensor)]
+
+    return {
+        "ROPE": _read_rope, "UNARY": read_unary, "GLU": read_glu,
+        "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),
+        "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),
+        "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "CONCAT": lambda tensor: [tensor.op_params[0]],
+    }  # fmt: skip
+
+
+def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
+    """Decode one batch with each model."""
+    from ggufphys import llama_env
+
+    llama_env.prepare()
+    import llama_cpp as api
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def silent(level: int, text: bytes, user_data: object) -> None:
+        pass
+
+    api.llama_log_set(silent, None)
+    api.llama_backend_init()
+    library = api.llama_cpp._lib
+    op_name = library.ggml_op_name
+    op_name.restype, op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    readers = _readers(library)
+    nodes: list[Node] = []
+    numbers: dict[int, int] = {}
+
+    @ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)
+    def look(address: int, asks: bool, user_data: object) -> bool:
+        if asks:
+            tensor = GgmlTensor.from_address(address)
+            op = op_name(tensor.op).decode()
+            sources = [numbers.get(s) if s in numbers else _leaf(s) for s in tensor.src if s]
+            numbers[address] = len(nodes)
+            read = readers.get(op)
+            nodes.append([op, GGMLType(tensor.type).name, list(tensor.ne), read(tensor) if read else [], sources])
+        return False
+
+    for path in paths:
+        nodes.clear()
+        numbers.clear()
+        settings = api.llama_model_default_params()
+        settings.use_extra_bufts = False
+        model = api.llama_model_load_from_file(path.encode(), settings)
+        native = api.llama_context_default_params()
+        native.n_ctx, native.n_batch, native.n_ubatch, native.n_threads = p.n_ctx, p.n_batch, p.n_ubatch, 1
+        native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+        native.flash_attn_type, native.swa_full = FLASH_ATTN[p.flash_attn], p.swa_full
+        native.cb_eval = ctypes.cast(look, type(native.cb_eval))
+        context = api.llama_init_from_model(model, native)
+        tokens = (api.llama_token * n_tokens)(*range(n_tokens))
+        assert api.llama_decode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
+        print(json.dumps(nodes), flush=True)
+        api.llama_free(context)
+        api.llama_model_free(model)
+
+
+def _leaf(address: int) -> str:
+    tensor = GgmlTensor.from_address(address)
+    return "input" if tensor.flags & FLAG_INPUT else str(tensor.name.decode())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Params.from_json(json.loads(sys.argv[2])), sys.argv[3:])

@@ -1,9 +1,9 @@
-"""Which graph does llama.cpp itself run? Its nodes in order, seen through the evaluation callback, for tests to compare.
+"""Which graph does llama.cpp run? Its nodes in order, seen through the evaluation callback, for tests to compare.
 
 Runs as a child process, `python tests/graph_oracle.py N_TOKENS PARAMS PATH...`, since llama.cpp may abort; prints one
 JSON array a file. Weights are read but need not mean anything: a sparse file's are zero.
 
-A node is [operation, type, ne, parameters, sources]. A source is the number of an earlier node, a weight's name, or
+A node is [operation, type, ne, parameters, sources, whether it is an output]. A source is the number of an earlier node, a weight's name, or
 "input". Parameters are those of `ggufphys.graph.ops`, and [] for operations that have none there.
 
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c (which numbers each operation keeps).
@@ -28,7 +28,7 @@ Node = list[Any]
 
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
-FLAG_INPUT = 1
+FLAG_INPUT, FLAG_OUTPUT = 1, 2
 
 
 class GgmlTensor(ctypes.Structure):
@@ -43,9 +43,9 @@ class GgmlTensor(ctypes.Structure):
 
 
 def llama_graphs(paths: Sequence[Path], params: Params, n_tokens: int) -> list[list[Node] | None]:
-    """What llama.cpp runs for a batch of `n_tokens` of one sequence, one logit wanted; None where it dies of the file.
+    """What llama.cpp runs for a batch of `n_tokens` of one sequence, one logit wanted; None where it refuses.
 
-    The remaining files get a new process.
+    It may also die of a file; the remaining ones get a new process.
     """
     graphs: list[list[Node] | None] = []
     while len(graphs) < len(paths):
@@ -76,7 +76,8 @@ def our_nodes(graph: Graph) -> list[Node]:
         return tensor.name or "cache_{}_l{}".format(*tensor.params)
 
     return [
-        [node.op, node.type.name, list(node.ne), _params(node), [source(s) for s in node.src]] for node in graph.nodes
+        [node.op, node.type.name, list(node.ne), _params(node), [source(s) for s in node.src], node.is_output]
+        for node in graph.nodes
     ]
 
 
@@ -104,7 +105,7 @@ def _params(node: Tensor) -> list[Any]:
             sections = [*rope.sections, 0, 0, 0, 0][:4]
             yarn = [rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow]
             return [rope.n_dims, ROPE_MODES[rope.mode], rope.n_ctx_orig, *yarn, *sections]
-        case ("SOFT_MAX" | "FLASH_ATTN_EXT"), (*numbers, _):
+        case (("SOFT_MAX" | "FLASH_ATTN_EXT"), (*numbers, _)):
             return numbers
         case "UNARY", (kind, *numbers):
             return [str(kind), *numbers]
@@ -175,7 +176,7 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
     nodes: list[Node] = []
     numbers: dict[int, int] = {}
 
-    @ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)
+    @ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)  # type: ignore[untyped-decorator]
     def look(address: int, asks: bool, user_data: object) -> bool:
         if asks:
             tensor = GgmlTensor.from_address(address)
@@ -183,7 +184,8 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
             sources = [numbers.get(s) if s in numbers else _leaf(s) for s in tensor.src if s]
             numbers[address] = len(nodes)
             read = readers.get(op)
-            nodes.append([op, GGMLType(tensor.type).name, list(tensor.ne), read(tensor) if read else [], sources])
+            params, is_output = read(tensor) if read else [], bool(tensor.flags & FLAG_OUTPUT)
+            nodes.append([op, GGMLType(tensor.type).name, list(tensor.ne), params, sources, is_output])
         return False
 
     for path in paths:
@@ -198,6 +200,9 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         native.flash_attn_type, native.swa_full = FLASH_ATTN[p.flash_attn], p.swa_full
         native.cb_eval = ctypes.cast(look, type(native.cb_eval))
         context = api.llama_init_from_model(model, native)
+        if not context:
+            print("null", flush=True)
+            continue
         tokens = (api.llama_token * n_tokens)(*range(n_tokens))
         assert api.llama_decode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
         print(json.dumps(nodes), flush=True)

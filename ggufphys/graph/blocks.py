@@ -224,7 +224,11 @@ class Builder:
             return self.linear("attn_q", il, x), self.linear("attn_k", il, x), self.linear("attn_v", il, x)
         x = self._fused_qkv(x, il)
         parts, offset = [], 0
-        for width in (h.n_embd_head_k * h.n_head[il], h.n_embd_head_k * h.n_head_kv[il], h.n_embd_head_v * h.n_head_kv[il]):
+        for width in (
+            h.n_embd_head_k * h.n_head[il],
+            h.n_embd_head_k * h.n_head_kv[il],
+            h.n_embd_head_v * h.n_head_kv[il],
+        ):
             strides = (x.nb[0], x.nb[1], x.nb[1] * n_tokens, x.nb[1] * n_tokens)
             parts.append(ops.cont(ops.view(x, (width, n_tokens), strides, row_bytes(x.type, offset))))
             offset += width

@@ -87,11 +87,15 @@ class Layouts:
             group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
-    def choices(self, places: Sequence[Hashable], steps: Iterable[int]) -> Iterator[Layers]:
-        """Which layers to build, for each length of steps, where layers of one kind differ in their places too."""
-        numbers: dict[Hashable, int] = {}
-        kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(self.kinds, places, strict=True)]
-        return (leave_out(kinds, n_before) for n_before in steps)
+    def choices(self, places: Sequence[Hashable], steps: Sequence[int]) -> Iterator[Layers]:
+        """Which layers to build, for each length of steps, where layers of one kind differ in their places too.
+
+        Last come pairs of layers, for models where each leaves behind what it computed where the one before it did not.
+        """
+        kinds = _numbered(zip(self.kinds, places, strict=True))
+        yield from (leave_out(kinds, n_before) for n_before in steps)
+        if steps:
+            yield leave_out(_numbered((kind, il % 2) for il, kind in enumerate(kinds)), steps[-1])
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
@@ -105,4 +109,9 @@ class Layouts:
     @cached_property
     def _choices(self) -> tuple[Layers, ...]:
         """Which layers to build, the fewest first."""
-        return tuple(leave_out(self.kinds, n_before) for n_before in range(1, MOST_BEFORE + 1))
+        return tuple(self.choices((None,) * self.h.n_layer, range(1, MOST_BEFORE + 1)))
+
+
+def _numbered(kinds: Iterable[Hashable]) -> list[int]:
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(kind, len(numbers)) for kind in kinds]

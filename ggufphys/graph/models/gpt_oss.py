@@ -34,5 +34,5 @@ def build(b: Builder) -> Graph:
         x = b.rms(residual, "post_attention_norm", il)
         x = moe_ffn(b, x, il, Routing(gating="softmax_weight"), kind="swiglu_oai", glu_params=(ALPHA, LIMIT))
         x = ops.add(x, residual)
-    # llama.cpp keeps all tokens up to here, for drafts that start from them.
+    x.is_output = True  # of all tokens, for drafts that start from them
     return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))

@@ -109,8 +109,9 @@ def test_real_shapes(tmp_path: Path, name: str) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_random_patterns(data: st.DataObject, tmp_path: Path) -> None:
-    """Random windows, head counts and feed-forward layers give the whole graph's result."""
+def test_random_patterns(data: st.DataObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random windows, head counts and feed-forward layers give the whole graph's result, in the generic graph."""
+    monkeypatch.setattr(models, "MODELS", {})
     n_layer = data.draw(st.integers(1, 24))
     period = data.draw(st.integers(1, 6))
     heads = data.draw(st.lists(st.sampled_from([1, 2, 4]), min_size=period, max_size=period))

@@ -1,0 +1,77 @@
+"""The graph of each architecture with a model file is llama.cpp's own: its bytes, and its nodes one by one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys import Params, open_gguf, predict_memory
+from ggufphys.arch import rule_for
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.layout import Layouts
+from ggufphys.graph.models import MODELS
+from ggufphys.hparams import read_hparams
+from ggufphys.params import resolve
+from tests import archs, graph_oracle
+from tests.arch_checks import checks
+
+N_TOKENS = 5
+CELLS_IN_USE = 256  # llama.cpp looks at cells by the 256
+WRITTEN = [
+    name
+    for name, model in archs.models().items()
+    if model.arch in MODELS and any(not isinstance(row, str) for row in archs.records()[name].rows)
+]
+
+
+def test_every_model_file_is_tested() -> None:
+    """No architecture with a graph is without a small model that llama.cpp gave bytes for."""
+    assert {archs.models()[name].arch for name in WRITTEN} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_compute_bytes(tmp_path: Path, name: str) -> None:
+    """The compute buffer is llama.cpp's to the byte, in every configuration of the grid."""
+    found = [(check.params, check.compute) for check in checks(name, tmp_path) if check.compute is not None]
+
+    assert found
+    assert [(params, sizes) for params, sizes in found if sizes[0] != sizes[1]] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"flash_attn": "on"}, {"flash_attn": "off"}, {"flash_attn": "on", "type_k": "q8_0", "type_v": "q8_0"}],
+    ids=["flash-attn", "no-flash-attn", "rotated"],
+)
+def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Operations, shapes, parameters and sources are llama.cpp's, node for node, when it runs a batch."""
+    params = replace(Params(n_ctx=512, n_ubatch=64, use_extra_bufts=False), **changes)
+    paths = [tmp_path / f"{i}.gguf" for i in range(len(WRITTEN))]
+    for name, path in zip(WRITTEN, paths, strict=True):
+        archs.write(path, name, archs.records()[name].tensors)
+
+    theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
+
+    differences = {}
+    for name, path, nodes in zip(WRITTEN, paths, theirs, strict=True):
+        ours = our_nodes(path, params)
+        difference = graph_oracle.first_difference(ours, nodes) if ours and nodes else f"{ours} and {nodes}"
+        if difference and (ours or nodes):
+            differences[name] = difference
+    assert differences == {}
+
+
+def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
+    """Our graph for a first batch of one sequence; None where we refuse."""
+    batch = Batch(n_tokens=N_TOKENS, n_seqs=1, n_outputs=1, n_kv=CELLS_IN_USE)
+    with open_gguf(path) as gguf:
+        h, rule = read_hparams(gguf), rule_for(gguf.architecture)
+        try:
+            predict_memory(gguf, params)
+        except ValueError:
+            return None
+        context = resolve(
+            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn
+        )
+        return graph_oracle.our_nodes(Layouts(gguf, h, rule).graph(context, batch))

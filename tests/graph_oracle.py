@@ -3,8 +3,9 @@
 Runs as a child process, `python tests/graph_oracle.py N_TOKENS PARAMS PATH...`, since llama.cpp may abort; prints one
 JSON array a file. Weights are read but need not mean anything: a sparse file's are zero.
 
-A node is [operation, type, ne, parameters, sources, whether it is an output]. A source is the number of an earlier node, a weight's name, or
-"input". Parameters are those of `ggufphys.graph.ops`, and [] for operations that have none there.
+A node is [operation, type, ne, parameters, sources, whether it is an output]. A source is the number of an earlier
+node, a weight's name, or "input". Parameters are those of `ggufphys.graph.ops`, and [] for operations that have none
+there.
 
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c (which numbers each operation keeps).
 """

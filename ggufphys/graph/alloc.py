@@ -23,8 +23,8 @@ IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
 
 
 # What decides the layout of everything that follows, taken where a layer begins: the free stretches, and which tensors
-# hold bytes where. Tensors from before the second layer stand for themselves, later ones as how many nodes ago they
-# ran, so that snapshots in corresponding places of alike layers are equal.
+# hold bytes where. Inputs and what is from before the second layer stand for themselves, all else as how many nodes
+# ago it ran, so that snapshots in corresponding places of alike layers are equal.
 Snapshot = tuple[tuple[tuple[int, int], ...], frozenset[tuple[Tensor | int, int]]]
 
 
@@ -187,5 +187,6 @@ class _GraphAllocator:
         holds = []
         for tensor in self.alive:
             born = self.positions.get(tensor, -1)
-            holds.append((tensor if born < second else born - now, self.offsets[tensor]))
+            lasting = born < second or tensor.is_input
+            holds.append((tensor if lasting else born - now, self.offsets[tensor]))
         return tuple(self.free.blocks), frozenset(holds)

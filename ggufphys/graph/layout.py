@@ -65,10 +65,11 @@ class Layouts:
         return made
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
-        for layers in self._choices:
+        for layers in tuple(self._choices):
             graph = self.graph(context, batch, layers.built)
             allocation = allocate(graph)
             if stands_for_all(layers, graph, allocation):
+                self._choices.sort(key=lambda choice: choice is not layers)  # what did once will mostly do again
                 return Layout(graph=graph, allocation=allocation, layers=layers.built)
         graph = self.graph(context, batch)
         return Layout(graph=graph, allocation=allocate(graph), layers=None)
@@ -107,9 +108,9 @@ class Layouts:
         return layer_kinds(self.h, self._weights, self.caches, self.adapters)
 
     @cached_property
-    def _choices(self) -> tuple[Layers, ...]:
-        """Which layers to build, the fewest first."""
-        return tuple(self.choices((None,) * self.h.n_layer, range(1, MOST_BEFORE + 1)))
+    def _choices(self) -> list[Layers]:
+        """Which layers to build: the fewest first, but for what has been of use."""
+        return list(self.choices((None,) * self.h.n_layer, range(1, MOST_BEFORE + 1)))
 
 
 def _numbered(kinds: Iterable[Hashable]) -> list[int]:

@@ -154,7 +154,9 @@ class _Splitter:
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
-        copies = [Tensor("COPY", source.type, source.ne, nb=source.nb) for _ in range(self.n_copies)]
+        copies = [
+            Tensor("COPY", source.type, source.ne, nb=source.nb, is_input=source.is_input) for _ in range(self.n_copies)
+        ]
         self.append(elsewhere, Tensor("KEEP", F32, (0,), (source,), view_of=_NOTHING))
         if self.n_copies == 1:
             self.append(device, copies[0])

@@ -26,7 +26,7 @@ from ggufphys.memory.repack import is_repacked
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
-_EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
+EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
 TOKEN_EMBD: Final = "token_embd.weight"
 
 
@@ -179,7 +179,7 @@ class _Chooser:
             if pattern.search(name):
                 return buffer
         if self.params.n_cpu_moe:
-            match = _EXPERTS.search(name)
+            match = EXPERTS.search(name)
             if match is not None and int(match[1]) < self.params.n_cpu_moe:
                 return CPU_BUFFER
         return ""

@@ -166,10 +166,7 @@ class Predictor:
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
         h = self.h
-        context = resolve(
-            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
-            flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
-        )  # fmt: skip
+        context = self.context(params)
         weights = self.placed_weights(params)
         placement = weights.placement
         buffers = (
@@ -200,6 +197,17 @@ class Predictor:
             use_mlock=params.use_mlock,
             notes=tuple(_notes(params, placement)),
         )
+
+    def context(self, params: Params) -> ContextParams:
+        """What llama.cpp makes of the parameters for this model.
+
+        Raises:
+            ValueError: llama.cpp would refuse the combination.
+        """
+        return resolve(
+            params, n_ctx_train=self.h.n_ctx_train, causal_attn=self.h.causal_attn,
+            flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
+        )  # fmt: skip
 
     def placed_weights(self, params: Params) -> "PlacedWeights":
         """Where the weights lie when run like this."""

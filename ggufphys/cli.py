@@ -38,6 +38,7 @@ class Command:
 COMMANDS: Final[Mapping[str, Command]] = {
     "inspect":       Command("ggufphys.commands.inspect", "what is in the file, and what it will cost in memory",
                              plotter="bench.sweep_plot"),
+    "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.verify",          "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure",             "run it in a child process: predicted against measured"),

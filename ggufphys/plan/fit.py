@@ -28,11 +28,12 @@ _ROUNDS: Final = 4  # of dividing layers by what the last division showed
 class Budget:
     """What may be used: `margins` bytes stay free on each of the devices, the process may have `ram_bytes` (None: any).
 
-    What is free on a device is its own `memory_bytes`.
+    What is free on a device is its own `memory_bytes`. `ram_margin_bytes` of main memory stay free.
     """
 
     margins: tuple[int, ...] = ()
     ram_bytes: int | None = None
+    ram_margin_bytes: int = 0
 
     def margin(self, index: int) -> int:
         """What stays free on device `index`; one margin goes for all."""
@@ -284,9 +285,13 @@ class Fitter:
                 for i, device in enumerate(self.devices)
             ]
             if self.budget.ram_bytes is not None:
-                places.insert(
-                    0, Place(name=HOST, needed_bytes=prediction.process_bytes, memory_bytes=self.budget.ram_bytes)
+                main = Place(
+                    name=HOST,
+                    needed_bytes=prediction.process_bytes,
+                    memory_bytes=self.budget.ram_bytes,
+                    margin_bytes=self.budget.ram_margin_bytes,
                 )
+                places.insert(0, main)
             trial = Trial(params=params, prediction=prediction, places=tuple(places))
             self._judged[params] = trial
         return trial

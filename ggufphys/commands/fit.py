@@ -1,0 +1,161 @@
+"""`ggufphys fit MODEL --memory 24GiB,12GiB`: how is it best run there? As flags for llama-server."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, get_args
+
+from ggufphys import host, report
+from ggufphys.commands.attached import add_attachment_arguments, predicting
+from ggufphys.commands.devices import params_here
+from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.flags import add_run_arguments, count, given
+from ggufphys.gguf.locate import is_remote
+from ggufphys.memory.attachments import DRAFT_N_MAX
+from ggufphys.memory.attachments.server import server_params
+from ggufphys.memory.predict import Predictor
+from ggufphys.params import HOST, Device, Params
+from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
+from ggufphys.plan.fit_flags import run_flags
+from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
+from ggufphys.report_fit import fit_section
+from ggufphys.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from ggufphys.plan.fit_help import Help
+
+CACHE_RAM_MIB: Final = 8192  # llama-server's --cache-ram, if nobody says otherwise
+_CHOSEN: Final = frozenset(
+    {"n_ctx", "type_k", "type_v", "n_ubatch", "n_gpu_layers", "n_cpu_moe", "tensor_split", "use_mmap"}
+)
+# Attachments are passed on as they were given: their destination, and llama-server's flag.
+_PASSED_ON: Final = {
+    "lora": "--lora", "lora_scaled": "--lora-scaled", "control_vector": "--control-vector",
+    "control_vector_scaled": "--control-vector-scaled", "mmproj": "--mmproj", "image_max_tokens": "--image-max-tokens",
+    "batch_max_tokens": "--mtmd-batch-max-tokens", "draft_model": "-md", "draft_type_k": "-ctkd",
+    "draft_type_v": "-ctvd", "draft_n_gpu_layers": "-ngld", "draft_n_max": "--spec-draft-n-max",
+    "n_ctx_checkpoints": "-ctxcp",
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL, how much memory there is, what is wanted most, and flags that are not to be chosen."""
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    group = parser.add_argument_group("how much there is, and what for")
+    group.add_argument(
+        "--memory", metavar="SIZE,...",
+        help="free memory of each device, such as 24GiB,12GiB (default: what this machine has)",
+    )  # fmt: skip
+    group.add_argument("--ram", metavar="SIZE", help="main memory that the process may use (default: as --memory)")
+    group.add_argument(
+        "--margin", metavar="SIZE,...",
+        help=f"to be left free on each device (default {format_bytes(MARGIN_BYTES)}, as llama.cpp's --fit-target)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ctx", type=count, metavar="N",
+        help=f"the least context, all sequences together (default {N_CTX_MIN}, for each where they don't share it)",
+    )  # fmt: skip
+    group.add_argument(
+        "--prefer", choices=get_args(Prefer), default="speed",
+        help="what is wanted most: layers on the devices, context, or unquantised K and V (default speed)",
+    )  # fmt: skip
+    add_run_arguments(parser)
+    add_attachment_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the best way to run it; exit code 1, and what would help, when nothing fits."""
+    if args.ctx is not None and hasattr(args, "n_ctx"):
+        raise ValueError("--ctx is the least context that will do, -c the one to take: give one of them")
+    params, notes = _params(args)
+    budget, more_notes = _budget(args)
+    with opened(args.model, use_cache=args.use_cache) as gguf:
+        predictor = Predictor(gguf)
+        with predicting(args, predictor) as predict:
+            fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
+            fitter = Fitter(predictor, params, budget, fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict)
+            fit = fitter.fit(args.prefer)
+            suggestions = () if fit.fits else _helps(fitter)
+        chosen = fit.trial.params
+        flags = run_flags(chosen, name_devices=hasattr(args, "device_specs"))
+        section = fit_section(
+            fit,
+            predictor.placed_weights(chosen).placement,
+            command=["llama-server", *_model_flags(args.model), *flags, *_other_flags(args, fit.trial.places)],
+            flags=flags,
+            helps=suggestions,
+        )
+        make = report.inspect_json if args.json else report.inspect_text
+        print(
+            make(
+                gguf,
+                params=chosen,
+                prediction=fit.trial.prediction,
+                notes=(*notes, *more_notes),
+                sections=(section,),
+            )
+        )
+    return 0 if fit.fits else 1
+
+
+def _helps(fitter: Fitter) -> "tuple[Help, ...]":
+    from ggufphys.plan.fit_help import helps  # when nothing fits alone
+
+    return helps(fitter)
+
+
+def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
+    """What is not chosen, as llama-server would have it, on devices with the memory that is said; and notes."""
+    sizes = [] if args.memory is None else [parse_bytes(part) for part in args.memory.split(",")]
+    if sizes and not hasattr(args, "device_specs") and not hasattr(args, "rpc_specs"):
+        args.device_specs = [f"CUDA{i}={size}" for i, size in enumerate(sizes)]
+        params, notes = params_here(args)
+        del args.device_specs  # so that nobody is told names that were made up here
+    else:
+        params, notes = params_here(args)
+        if sizes and len(sizes) != len(params.devices):
+            raise ValueError(f"--memory names {len(sizes)} sizes for {len(params.devices)} devices: one for each")
+        pairs = zip(params.devices, sizes or [device.memory_bytes for device in params.devices], strict=True)
+        params = replace(params, devices=tuple(Device(name=d.name, memory_bytes=size) for d, size in pairs))
+    n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
+    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max"), n_draft=n_draft), notes
+
+
+def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:
+    """How much there is; main memory is this machine's unless it or the devices' was said."""
+    margins = () if args.margin is None else tuple(parse_bytes(part) for part in args.margin.split(","))
+    if args.ram is not None:
+        return Budget(margins=margins, ram_bytes=parse_bytes(args.ram)), ()
+    if args.memory is not None:
+        return Budget(margins=margins), ("main memory is taken to be enough; --ram says how much there is",)
+    available = host.main_memory().available_bytes
+    if not available:
+        return Budget(margins=margins), ("how much main memory there is cannot be found out here; --ram says it",)
+    note = f"main memory is what this machine has to spare, {format_bytes(available)}; --ram says otherwise"
+    margin = margins[0] if margins else MARGIN_BYTES
+    return Budget(margins=margins, ram_bytes=available, ram_margin_bytes=margin), (note,)
+
+
+def _model_flags(model: str) -> tuple[str, str]:
+    """The model by llama-server's flags; of the Hub, what its -hf cannot say becomes no more than its name."""
+    if model.startswith("hf:"):
+        return "-hf", model.removeprefix("hf:")
+    return "-mu" if is_remote(model) else "-m", model
+
+
+def _other_flags(args: argparse.Namespace, places: Sequence[Place]) -> Iterator[str]:
+    """What stands beside the model; a prompt cache that main memory has room for; and no second opinion (--fit)."""
+    for name, flag in _PASSED_ON.items():
+        value = getattr(args, name, None)
+        if value is not None:
+            yield from (flag, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    if not getattr(args, "mmproj_offload", True):
+        yield "--no-mmproj-offload"
+    left = next((-place.over_bytes for place in places if place.name == HOST), None)
+    cache_ram_mib = getattr(args, "cache_ram_mib", CACHE_RAM_MIB)
+    if left is not None and not hasattr(args, "cache_ram_mib"):
+        cache_ram_mib = min(cache_ram_mib, max(0, left >> 20))
+    if cache_ram_mib != CACHE_RAM_MIB:
+        yield from ("-cram", str(cache_ram_mib))
+    yield from ("--fit", "off")

@@ -24,10 +24,9 @@ def q2_k(blocks: Blocks, w: F32) -> None:
 
 def q3_k(blocks: Blocks, w: F32) -> None:
     """`w = d*(sc - 32)*(q - 4)`, q of 3 bits: 2 in qs, the highest of row r in bit r of hmask; 16 weights a scale."""
-    q = planes(blocks["hmask"], 1).reshape(2, 4, -1, 32)  # (half, plane of qs, n, 32)
-    q *= 4
+    q = planes(~blocks["hmask"], 1).reshape(2, 4, -1, 32)  # (half, plane of qs, n, 32)
+    q *= 0xFC  # -4 where the highest bit is not set
     q |= planes(blocks["qs"].reshape(-1, 2, 32).swapaxes(0, 1), 2).swapaxes(0, 1)
-    q -= 4
     w.reshape(-1, 2, 4, 32).transpose(1, 2, 0, 3)[:] = q.view(np.int8)
     sc = scales_q3_k(blocks["scales"])  # (n, 16)
     sc -= 32
@@ -72,17 +71,19 @@ def q8_k(blocks: Blocks, w: F32) -> None:
 
 def scale(w: F32, sc: U8 | I8 | F32, d: F32) -> None:
     """Multiply `w`, `(n, 256)`, by `d*sc`: sc of shape `(n, k)` for 256 / k weights each, d `(n,)`."""
-    sub_blocks = w.reshape(*sc.shape, -1)  # (n, k, 256 / k)
-    sub_blocks *= (column(d) * sc.astype(np.float32))[:, :, np.newaxis]
+    factors = column(d) * sc.astype(np.float32)
+    weights = w.reshape(-1)
+    weights *= np.repeat(factors.reshape(-1), w.size // factors.size)
 
 
 def scale_and_shift(w: F32, sc_and_m: U8, dm: F32) -> None:
     """Turn q in `w`, `(n, 256)`, into `d*sc*q - dmin*m`: sc and m `(2, n, k)`, d and dmin `(n, 2)`."""
     factors = sc_and_m.astype(np.float32)
     factors *= dm.astype(np.float32).T[:, :, np.newaxis]
-    sub_blocks = w.reshape(*sc_and_m.shape[1:], -1)  # (n, k, 256 / k)
-    sub_blocks *= factors[0, :, :, np.newaxis]
-    sub_blocks -= factors[1, :, :, np.newaxis]
+    factors = factors.reshape(2, -1)
+    weights = w.reshape(-1)
+    weights *= np.repeat(factors[0], w.size // factors[0].size)
+    weights -= np.repeat(factors[1], w.size // factors[1].size)
 
 
 def scale_min_k4(scales: U8) -> U8:

@@ -12,7 +12,7 @@ import numpy as np
 
 from refengine.blocks import F32, I8, U8, Blocks
 from refengine.dequant_k import scale
-from refengine.unpack import column, fields, join_planes
+from refengine.unpack import column, contiguous, fields, join_planes
 
 
 def _by_byte(values: Sequence[int]) -> tuple[bytes, bytes]:
@@ -80,6 +80,6 @@ def nvfp4(blocks: Blocks, w: F32) -> None:
 
 def look_up(values: tuple[bytes, bytes], qs: U8) -> I8:
     """The values of all low nibbles, then of all high ones, of each `qs[i]`: `(n, k)` bytes give `2*n*k` numbers."""
-    packed = qs.tobytes()  # bytes.translate looks up a byte at a time, in half the time of np.take
+    packed = contiguous(qs).tobytes()  # bytes.translate looks up a byte at a time, in half the time of np.take
     planes = [np.frombuffer(packed.translate(table), np.uint8).reshape(qs.shape) for table in values]
     return join_planes(planes).reshape(-1).view(np.int8)

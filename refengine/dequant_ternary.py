@@ -21,12 +21,14 @@ def tq1_0(blocks: Blocks, w: F32) -> None:
     are weights in planes, then those of 16 bytes, then four digits of each of 4 bytes.
     """
     fractions = np.concatenate([blocks["qs"], blocks["qh"]], axis=1) * POWERS  # (5, n, 52), modulo 256
-    q = (fractions > 85).view(np.int8)  # at least a third, 256/3
-    q += (fractions > 170).view(np.int8)
-    q -= 1
-    w[:, :160].reshape(-1, 5, 32)[:] = q[:, :, :32].swapaxes(0, 1)
-    w[:, 160:240].reshape(-1, 5, 16)[:] = q[:, :, 32:48].swapaxes(0, 1)
-    w[:, 240:].reshape(-1, 4, 4)[:] = q[:4, :, 48:].swapaxes(0, 1)
+    digits = (fractions > 85).view(np.int8)  # at least a third, 256/3
+    digits += (fractions > 170).view(np.int8)
+    digits -= 1
+    q = np.empty(w.shape, np.int8)
+    for planes_of, at in ((digits[:, :, :32], 0), (digits[:, :, 32:48], 160), (digits[:4, :, 48:], 240)):
+        items = planes_of.view(f"V{planes_of.shape[2]}")[:, :, 0]  # (plane, n), a plane's bytes in one
+        q[:, at : at + items.itemsize * len(items)].view(items.dtype)[:] = items.T
+    w[:] = q
     w *= column(blocks["d"])
 
 

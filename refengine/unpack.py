@@ -17,11 +17,19 @@ def planes(packed: U8, n_bits: int) -> U8:
 
     The last axis has a multiple of 8 bytes: they are shifted 8 at a time, for numpy shifts single bytes slowly.
     """
-    words = np.ascontiguousarray(packed).view("<u8")
+    words = contiguous(packed).view("<u8")
     shifts = np.arange(0, 8, n_bits, dtype=np.uint64).reshape(-1, *[1] * words.ndim)
     unpacked = words >> shifts
     unpacked &= np.uint64(((1 << n_bits) - 1) * 0x0101010101010101)
     return unpacked.view(np.uint8)
+
+
+def contiguous(packed: U8) -> U8:
+    """Bytes `(..., k)` without gaps; only the last axis has to be so before.
+
+    Copied, where that is needed, as items of k bytes: byte by byte, numpy takes many times as long.
+    """
+    return np.ascontiguousarray(packed.view(f"V{packed.shape[-1]}")).view(np.uint8)
 
 
 def _fields_of_all_bytes(n_bits: int) -> U8:
@@ -30,7 +38,6 @@ def _fields_of_all_bytes(n_bits: int) -> U8:
 
 # The fields of each byte as one item, so that a look-up copies them all: `(256,)` of 8 / n_bits bytes.
 _FIELDS: Final[Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]]] = {
-    1: _fields_of_all_bytes(1).view(np.uint64)[:, 0],
     2: _fields_of_all_bytes(2).view(np.uint32)[:, 0],
     4: _fields_of_all_bytes(4).view(np.uint16)[:, 0],
 }
@@ -38,7 +45,9 @@ _FIELDS: Final[Mapping[int, np.ndarray[tuple[int, ...], np.dtype[np.unsignedinte
 
 def fields(packed: U8, n_bits: int) -> U8:
     """Numbers of `n_bits` (1, 2 or 4) from bytes, field by field: `(n, k)` gives `(n, k * 8 // n_bits)`."""
-    return np.take(_FIELDS[n_bits], packed).view(np.uint8)
+    if n_bits == 1:
+        return np.unpackbits(contiguous(packed), axis=-1, bitorder="little")
+    return np.take(_FIELDS[n_bits], contiguous(packed)).view(np.uint8)
 
 
 def nibbles(qs: U8) -> U8:

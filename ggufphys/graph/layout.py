@@ -46,6 +46,7 @@ class Layouts:
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
+        self._kept: tuple[tuple[ContextParams, Batch, Sequence[int] | None], Graph] | None = None
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
@@ -54,6 +55,13 @@ class Layouts:
             layers=layers, weights=self._weight_tensors,
         )  # fmt: skip
         return build_of(self.h.arch)(builder)
+
+    def kept_graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
+        """The same, made once as long as nobody asks for another: for a question of every prediction."""
+        key = (context, batch, layers)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self.graph(context, batch, layers)
+        return self._kept[1]
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""

@@ -146,10 +146,12 @@ def _touched(
     """
     reserved = layouts.layout(context, reserved_batches(context)[0])
     n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
-    used = replace(context, n_ctx_seq=min(context.n_ctx_seq, pad_ctx(n_tokens)))
+    # Of the cache it looks at what is filled, however long the context is.
+    cells = min(context.n_ctx_seq, pad_ctx(n_tokens))
+    used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
-    actual = layouts.graph(used, batch, reserved.layers)
+    actual = layouts.kept_graph(used, batch, reserved.layers)
     work = work_bytes(
         actual, params.n_threads or 1,
         repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike,

@@ -15,29 +15,15 @@ import numpy as np
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGMLType
+from ggufphys.graph.work import vec_dot_type
 from refengine import quant_simple as simple
 from refengine.blocks import BLOCKS, F32, U8, Blocks
-from refengine.dequant import dequantize
+from refengine.dequant import FORMATS, dequantize
 from refengine.quant import QUANTIZERS, fill_blocks
 from refengine.quant_simple import I32
 
-# fmt: off
-VEC_DOT_TYPES: Final[Mapping[GGMLType, GGMLType]] = {
-    GGMLType.F32: GGMLType.F32,
-    GGMLType.F16: GGMLType.F16,
-    GGMLType.BF16: GGMLType.BF16,
-    **dict.fromkeys((
-        GGMLType.Q1_0, GGMLType.Q2_0, GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q8_0, GGMLType.IQ4_NL, GGMLType.MXFP4,
-        GGMLType.NVFP4,
-    ), GGMLType.Q8_0),
-    **dict.fromkeys((GGMLType.Q4_1, GGMLType.Q5_1), GGMLType.Q8_1),
-    **dict.fromkeys((
-        GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K, GGMLType.TQ1_0, GGMLType.TQ2_0,
-        GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS,
-        GGMLType.IQ3_S, GGMLType.IQ4_XS,
-    ), GGMLType.Q8_K),
-}
-# fmt: on
+# Of every type of weights, the type that activations are converted to before their dot product.
+VEC_DOT_TYPES: Final[Mapping[GGMLType, GGMLType]] = {t: vec_dot_type(t) for t in FORMATS if t is not GGMLType.Q8_K}
 
 
 def levels_x86(x: F32) -> tuple[F32, I32]:
@@ -109,14 +95,14 @@ def round_activations(weight_type: int, x: F32, *, machine: str | None = None) -
         ValueError: as `quantize_activations`.
     """
     try:
-        vec_dot_type = VEC_DOT_TYPES[GGMLType(weight_type)]
+        converted = VEC_DOT_TYPES[GGMLType(weight_type)]
     except (KeyError, ValueError):
         raise UnsupportedError(
             f"ggml multiplies no weights of type number {int(weight_type)}; it does of "
             f"{', '.join(t.name for t in VEC_DOT_TYPES)}"
         ) from None
-    raw = quantize_activations(vec_dot_type, x, machine=machine)
-    if vec_dot_type is GGMLType.Q8_1:  # not a type of weights: no kernel
-        blocks = raw.view(BLOCKS[vec_dot_type])
+    raw = quantize_activations(converted, x, machine=machine)
+    if converted is GGMLType.Q8_1:  # not a type of weights: no kernel
+        blocks = raw.view(BLOCKS[converted])
         return (blocks["qs"] * blocks["d"].astype(np.float32)[:, np.newaxis]).reshape(x.shape)
-    return dequantize(vec_dot_type, raw).reshape(x.shape)
+    return dequantize(converted, raw).reshape(x.shape)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
+from refengine import quant_iq as iq
 from refengine import quant_k as k
 from refengine import quant_simple as simple
 from refengine.blocks import BLOCKS, F32, U8, Blocks
@@ -33,6 +34,7 @@ QUANTIZERS: Final[Mapping[GGMLType, Quantizer]] = {
     GGMLType.Q8_1: simple.q8_1,
     GGMLType.Q4_K: k.q4_k,
     GGMLType.Q8_K: simple.q8_k,
+    GGMLType.IQ4_NL: iq.iq4_nl,
 }
 # fmt: on
 

@@ -32,6 +32,8 @@ def assert_equals_c(ggml_type: GGMLType, n_rows: int, seed: int = 0) -> None:
     for name, x in value_samples(n_rows, seed):
         type_size = SIZES[ggml_type].type_size
         ours, theirs = (raw.reshape(-1, type_size) for raw in (quantize(ggml_type, x), ggml.quantize(ggml_type, x)))
+        if ggml_type is GGMLType.IQ4_NL:  # where d is 0, C leaves q as they were in the block before
+            ours, theirs = (np.where(raw[:, :2].any(axis=1, keepdims=True), raw, 0) for raw in (ours, theirs))
         different = np.flatnonzero((ours != theirs).any(axis=1))
 
         assert len(different) == 0, f"{name}: {len(different)} blocks of {len(ours)}, the first {different[0]}"
@@ -44,6 +46,8 @@ def assert_equals_c(ggml_type: GGMLType, n_rows: int, seed: int = 0) -> None:
 )
 def test_any_values_equal_c(ggml_type: GGMLType, x: F32) -> None:
     """Whatever values hypothesis finds, our bytes are ggml's."""
+    if ggml_type is GGMLType.IQ4_NL:
+        x = x + np.float32(np.copysign(1, x))  # no blocks of zeros, for which C leaves q as they were
     assert quantize(ggml_type, x).tobytes() == ggml.quantize(ggml_type, x).tobytes()
 
 

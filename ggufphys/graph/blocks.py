@@ -142,13 +142,16 @@ class Builder:
             product = ops.add(product, ops.scale(delta, 1.0))
         return product
 
-    def linear(self, name: str, il: int | None, x: Tensor) -> Tensor:
-        """A matrix product with `{name}.weight`, times `.scale` and plus `.bias` when the file has them."""
+    def linear(self, name: str, il: int | None, x: Tensor, *, biased: bool = True) -> Tensor:
+        """A matrix product with `{name}.weight`, times `.scale` and plus `.bias` when the file has them.
+
+        `biased` is False where llama.cpp leaves out the bias of a file that has one.
+        """
         product = self.mul_mat(self.weight(f"{name}.weight", il), x)
         factor = self.weight_or_none(f"{name}.scale", il)
         if factor is not None:
             product = ops.mul(product, factor)
-        bias = self.weight_or_none(f"{name}.bias", il)
+        bias = self.weight_or_none(f"{name}.bias", il) if biased else None
         return product if bias is None else ops.add(product, bias)
 
     # -- inputs

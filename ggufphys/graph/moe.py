@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from ggufphys.errors import GGUFError
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import Glu, Unary
+from ggufphys.keys import Keys
 
 Gating = Literal["softmax", "sigmoid", "softmax_weight", "sqrt_softplus"]
 
@@ -34,6 +36,26 @@ class Routing:
     n_groups: int = 0
     n_groups_used: int = 0
     weights_first: bool = False
+
+
+def read_routing(
+    keys: Keys, gating: Gating | None = None, *, norm_weights: bool | None = None, weights_scale: float | None = None
+) -> Routing:
+    """The routing that a file asks for; what the architecture settles is given.
+
+    Raises:
+        GGUFError: the file names a gating function that llama.cpp does not know.
+    """
+    number = keys.integer("expert_gating_func", 0) or 1
+    if gating is None and number not in GATINGS:
+        raise GGUFError(f"{keys.gguf.path}: {keys.full('expert_gating_func')} is {number}, expected 1 to {len(GATINGS)}")
+    return Routing(
+        gating=gating or GATINGS[number],
+        norm_weights=keys.flag("expert_weights_norm", False) if norm_weights is None else norm_weights,
+        weights_scale=keys.real("expert_weights_scale", 0.0) if weights_scale is None else weights_scale,
+        n_groups=keys.integer("expert_group_count", 0),
+        n_groups_used=keys.integer("expert_group_used_count", 0),
+    )
 
 
 def moe_ffn(

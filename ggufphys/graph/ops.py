@@ -107,6 +107,11 @@ def scale(a: Tensor, factor: float, offset: float = 0.0) -> Tensor:
     return Tensor("SCALE", a.type, a.ne, (a,), params=(factor, offset))
 
 
+def scale_inplace(a: Tensor, factor: float) -> Tensor:
+    """Factor * a, written over a: a view of it."""
+    return Tensor("SCALE", a.type, a.ne, (a,), nb=a.nb, view_of=a, params=(factor, 0.0))
+
+
 def clamp(a: Tensor, low: float, high: float = inf) -> Tensor:
     """a, not below `low` and not above `high`."""
     return Tensor("CLAMP", a.type, a.ne, (a,), params=(low, high))
@@ -186,6 +191,14 @@ def argsort_top_k(x: Tensor, k: int) -> Tensor:
 def view(a: Tensor, ne: tuple[int, ...], nb: Shape | None = None, offset: int = 0) -> Tensor:
     """The same bytes from `offset` on under another shape and other strides."""
     return Tensor("VIEW", a.type, ne, (a,), nb=nb, view_of=a, offset=offset)
+
+
+def strided(a: Tensor, ne: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Tensor:
+    """The same where rows, matrices, ... begin `strides` bytes apart; those not told are dense (ggml_view_3d, say)."""
+    nb = [a.nb[0], *strides]
+    for i in range(len(nb), 4):
+        nb.append(nb[-1] * (ne[i - 1] if i <= len(ne) else 1))
+    return view(a, ne, (nb[0], nb[1], nb[2], nb[3]), offset)
 
 
 def reshape(a: Tensor, *ne: int) -> Tensor:

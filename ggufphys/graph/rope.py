@@ -17,7 +17,10 @@ RopeMode = Literal["norm", "neox", "mrope", "imrope", "vision"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
-    """What ggml_rope_ext takes, named alike; `sections` are the dimensions of each of four positions (mrope)."""
+    """What ggml_rope_ext takes, named alike; `sections` are the dimensions of each of four positions (mrope).
+
+    The `n_dims` elements from `offset` on are turned, the others stay as they are.
+    """
 
     n_dims: int
     mode: RopeMode
@@ -29,6 +32,7 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     sections: tuple[int, ...] = ()
+    offset: int = 0
 
     @property
     def n_pos_per_embd(self) -> int:

@@ -32,6 +32,15 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "qwen3": "qwen3",
     "qwen3moe": "qwen3",
     "starcoder2": "starcoder2",
+    "deepseek2": "deepseek2",
+    "falcon-h1": "falcon_h1",
+    "lfm2": "lfm2",
+    "lfm2moe": "lfm2",
+    "mamba": "mamba",
+    "mamba2": "mamba2",
+    "nemotron_h": "nemotron_h",
+    "nemotron_h_moe": "nemotron_h",
+    "qwen3next": "qwen3next",
 }
 # fmt: on
 

@@ -1,0 +1,90 @@
+"""deepseek2: latent attention, and experts in groups beside a shared one. Older files keep the cache uncompressed.
+
+Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph.
+"""
+
+from dataclasses import replace
+from math import log, sqrt
+
+from ggufphys.graph import mla, ops
+from ggufphys.graph.attention import AttentionK, AttentionKV, Scores
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import Routing, moe_ffn, read_routing
+from ggufphys.graph.rope import Rope, read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    h = b.h
+    n_embd_head = h.n_embd_head_k_mla or h.n_embd_head_k
+    rope, scores = rope_and_scores(b, n_embd_head)
+    routing = read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None)
+    x = b.inp_embd()
+    temperature = attn_scale(b)
+    pos = b.inp_pos()
+    attention = (AttentionK if h.is_mla else AttentionKV)(b, b.kv_cache(0), scores)
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        residual = x
+        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        q = mla.queries(b, x, n_embd_head, il)
+        latent, k_pe = mla.compressed(b, x, pos, rope, il)
+        if isinstance(attention, AttentionK):
+            q = mla.absorbed(b, q, pos, rope, il)
+            v = ops.reshape(latent, h.n_lora_kv, 1, b.batch.n_tokens)
+            k = ops.concat(v, k_pe, 0)
+            q = ops.mul(q, temperature) if temperature is not None else q
+            x = attention.mix_latent(q, k, h.n_lora_kv, il, v_mla=b.weight("attn_v_b.weight", il), after_k=v)
+        else:
+            q = b.rope(q, pos, None, replace(rope, offset=n_embd_head - rope.n_dims))
+            q = ops.mul(q, temperature) if temperature is not None else q
+            x = attention.mix(q, *_decompressed(b, latent, k_pe, n_embd_head, il), il)
+        x = b.linear("attn_output", il, x)
+        x, residual = b.wanted(out_ids, il, x, residual)
+        residual = ops.add(x, residual)
+        x = ffn(b, b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il, routing)
+        x = ops.add(x, residual)
+    return b.head(b.norm_rms(x, b.weight("output_norm.weight")))
+
+
+def ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
+    """Dense in the leading layers, then experts and a shared one."""
+    if il < b.h.n_layer_dense_lead:
+        return b.ffn_gated(x, il)
+    return ops.add(moe_ffn(b, x, il, routing), b.ffn_gated(x, il, suffix="_shexp"))
+
+
+def rope_and_scores(b: Builder, n_embd_head: int) -> tuple[Rope, Scores]:
+    """Rotary settings, and scores scaled for YaRN: its factor on Q and K counts for what does not rotate as well."""
+    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+    rope = read_rope(b.keys, b.h, "norm", log_mul=log_mul, mscale=log_mul or 1.0)
+    longer = log(1 / rope.freq_scale)
+    mscale = rope.attn_factor * (1 + 0.1 * longer) * (1 + 0.1 * log_mul * longer)
+    return rope, Scores(factor=mscale * mscale / sqrt(n_embd_head))
+
+
+def attn_scale(b: Builder) -> Tensor | None:
+    """A factor on each query that grows with its position (1, 1, T), where the file asks for it."""
+    scale = b.keys.real("attention.temperature_scale", 0.0)
+    if not scale:
+        return None
+    length = b.keys.integer("attention.temperature_length", 0)
+    return ops.new_input(ops.F32, 1, 1, b.batch.n_tokens, name="attn_scale", params=(scale, length, 0.0))
+
+
+def _decompressed(b: Builder, latent: Tensor, k_pe: Tensor, n_embd_head: int, il: int) -> tuple[Tensor, Tensor]:
+    """K (N + P, H, T) and V (D, H, T) of all heads, from the row that they share."""
+    n_rot, n_head, n_tokens = k_pe.ne[0], b.h.n_head[il], b.batch.n_tokens
+    n_nope, n_embd_head_v = n_embd_head - n_rot, b.h.n_embd_head_v_mla or b.h.n_embd_head_v
+    kv = ops.mul_mat(b.weight("attn_kv_b.weight", il), latent)
+    head = (n_nope + n_embd_head_v) * kv.nb[0]
+    k_nope = ops.strided(kv, (n_nope, n_head, n_tokens), (head, head * n_head))
+    v = ops.strided(kv, (n_embd_head_v, n_head, n_tokens), (head, head * n_head), n_nope * kv.nb[0])
+    return ops.concat(k_nope, ops.repeat(k_pe, n_rot, n_head, n_tokens), 0), ops.cont(v)
+
+
+def _is_glm_lite(b: Builder) -> bool:
+    """GLM 4.7 Lite, whose files do not name their gating function."""
+    unnamed = b.keys.integer("expert_gating_func", 0) == 0
+    return unnamed and b.h.n_layer in (47, 48) and b.h.n_vocab == 154880

@@ -1,0 +1,31 @@
+"""mamba: state space layers and nothing else.
+
+Source: llama.cpp 0c1e570 src/models/mamba.cpp, llama_model_mamba::graph.
+"""
+
+from collections.abc import Callable
+
+from ggufphys.graph import ops, ssm
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.recurrent import Recurrent
+
+Mix = Callable[[Builder, Recurrent, Tensor, int], Tensor]
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    return build_from(b, ssm.mamba)
+
+
+def build_from(b: Builder, mix: Mix) -> Graph:
+    """The same where `mix` is what a layer does between its norm and its residual."""
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        residual = x
+        x = mix(b, rs, b.norm_rms(x, b.weight("attn_norm.weight", il)), il)
+        x, residual = b.wanted(out_ids, il, x, residual)
+        x = ops.add(x, residual)
+    return b.head(b.norm_rms(x, b.weight("output_norm.weight")))

@@ -1,0 +1,47 @@
+"""nemotron_h and nemotron_h_moe: each layer is a state space layer, attention, or a feed-forward part alone.
+
+Source: llama.cpp 0c1e570 src/models/nemotron-h.cpp, llama_model_nemotron_h::graph.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import ops, ssm
+from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import moe_ffn, read_routing
+from ggufphys.graph.recurrent import Recurrent
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    b.norm_rms_eps = b.keys.real("attention.layer_norm_rms_epsilon", b.norm_eps)
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        residual = x
+        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        if b.recurrent(il) is not None:
+            x = ssm.mamba2(b, rs, x, il)
+        elif b.kv_cache_or_none(il) is not None:
+            x = attention[b.kv_cache(il)](*b.qkv(x, il), il)
+        else:
+            x = _ffn(b, x, il)
+        x = ops.add(x, residual)
+    x = b.norm_rms(x, b.weight("output_norm.weight"))
+    return b.head(ops.get_rows(x, out_ids))
+
+
+def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
+    """relu(x)^2 throughout; experts may work on fewer elements, the shared one never does."""
+    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
+        return b.ffn_plain(x, il, None)
+    narrow, wide = (b.weight_or_none(f"ffn_latent_{way}.weight", il) for way in ("down", "up"))
+    latent = x if narrow is None else ops.mul_mat(narrow, x)
+    logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
+    out = moe_ffn(b, latent, il, read_routing(b.keys, "sigmoid"), plain=None, logits=logits)
+    if wide is not None:
+        out = ops.mul_mat(wide, out)
+    return ops.add(out, b.ffn_plain(x, il, None, "_shexp"))

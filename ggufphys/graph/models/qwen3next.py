@@ -1,0 +1,120 @@
+"""qwen3next: gated delta nets, gated attention in every fourth layer, and experts.
+
+Legend: D head size, H heads of values, K heads of keys, T tokens of a sequence, N n_seqs.
+Source: llama.cpp 0c1e570 src/models/qwen3next.cpp, llama_model_qwen3next::graph.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import ops
+from ggufphys.graph.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.delta_net import all_slots, delta_net, gated_norm, l2_norm, read_state
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import moe_ffn, read_routing
+from ggufphys.graph.recurrent import Recurrent
+from ggufphys.graph.rope import Rope, read_rope
+from ggufphys.graph.ssm_ops import ssm_conv
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "neox")
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    pos = b.inp_pos()
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        residual = x
+        x = b.graph.expand(b.norm_rms(x, b.weight("attn_norm.weight", il)))
+        if b.recurrent(il) is not None:
+            x = _linear_attention(b, rs, x, il)
+        else:
+            x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il)
+        residual = ops.add(x, residual)
+        x = ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il)
+        x = ops.add(x, residual)
+    x = b.norm_rms(x, b.weight("output_norm.weight"))
+    return b.head(ops.get_rows(x, out_ids))
+
+
+def gated_attention(b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int) -> Tensor:
+    """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N)."""
+    d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
+    both, k, v = b.linear("attn_q", il, x), b.linear("attn_k", il, x), b.linear("attn_v", il, x)
+    both = ops.reshape(both, 2 * d, n_head, n_tokens, 1)
+    k, v = (b.heads(part, d, b.h.n_head_kv[il]) for part in (k, v))
+    q = ops.strided(both, (d, n_head, n_tokens, 1), both.nb[1:])
+    gate = ops.strided(both, (d, n_head, n_tokens, 1), both.nb[1:], d * both.nb[0])
+    q = b.norm_rms(q, b.weight("attn_q_norm.weight", il))
+    k = b.norm_rms(k, b.weight("attn_k_norm.weight", il))
+    x = attention.mix(b.rope(q, pos, None, rope), b.rope(k, pos, None, rope), v, il)
+    x = ops.mul(x, ops.unary(ops.cont(gate, d * n_head, n_tokens), "sigmoid"))
+    return b.linear("attn_output", il, x, biased=False)
+
+
+def ffn(b: Builder, x: Tensor, il: int) -> Tensor:
+    """Experts, and a shared one with a gate of its own; dense where the layer has no experts."""
+    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
+        return b.ffn_gated(x, il)
+    out = moe_ffn(b, x, il, read_routing(b.keys, "softmax", norm_weights=True, weights_scale=0.0))
+    if b.weight_or_none("ffn_up_shexp.weight", il) is None:
+        return out
+    shared = b.ffn_gated(x, il, suffix="_shexp")
+    gate = ops.unary(b.mul_mat(b.weight("ffn_gate_inp_shexp.weight", il), x), "sigmoid")
+    return ops.add(out, ops.mul(shared, gate))
+
+
+def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
+    """A gated delta net: (E, T*N) to (E, T*N)."""
+    h, n_tokens, n_seqs = b.h, rs.n_seq_tokens, rs.n_seqs
+    d_k, n_k, n_v = h.ssm_d_state, h.ssm_n_group, b.keys.integer("ssm.time_step_rank")
+    d_v, per_k = h.ssm_d_inner // n_v, n_v // n_k
+    qkv, z = _qkvz(b, rs, x, il)
+    ba = ops.reshape(b.mul_mat(b.weight("ssm_ba.weight", il), x), 2 * per_k, n_k, n_tokens, n_seqs)
+    beta = ops.strided(ba, (per_k, n_k, n_tokens, n_seqs), ba.nb[1:])
+    alpha = ops.strided(ba, (per_k, n_k, n_tokens, n_seqs), ba.nb[1:], per_k * ba.nb[0])
+    beta = ops.unary(ops.cont(beta), "sigmoid")
+    alpha = ops.add(ops.cont(alpha, n_v, n_tokens, n_seqs), b.weight("ssm_dt.bias", il))
+    gate = ops.mul(ops.unary(alpha, "softplus"), b.weight("ssm_a", il))
+    beta, gate = (ops.reshape(part, 1, n_v, n_tokens, n_seqs) for part in (beta, gate))
+
+    x = rs.conv_input(qkv, il, all_slots(rs))
+    state = read_state(rs, d_v, n_v, il)
+    x = ops.unary(ssm_conv(x, b.weight("ssm_conv1d.weight", il)), "silu")
+    size, per_token = x.nb[0], x.nb[1]
+    strides = (per_token, per_token * n_tokens)
+    q = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides))
+    k = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides), d_k * n_k * size)
+    v = ops.strided(x, (d_v, n_v, n_tokens, n_seqs), (d_v * size, *strides), 2 * d_k * n_k * size)
+    q, k = l2_norm(b, q), l2_norm(b, k)
+    if n_k != n_v:  # each head of keys serves several of values, which follow each other
+        q, k = (ops.reshape(part, d_k, 1, n_k, n_tokens * n_seqs) for part in (q, k))
+        q, k = (ops.repeat(part, d_k, per_k, n_k, n_tokens * n_seqs) for part in (q, k))
+        q, k = (ops.reshape(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
+
+    out = delta_net(rs, q, k, v, gate, beta, state, il)
+    out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il)
+    out = b.mul_mat(b.weight("ssm_out.weight", il), ops.reshape(out, d_v * n_v, n_tokens, n_seqs))
+    return ops.reshape(out, h.n_embd, n_tokens * n_seqs)
+
+
+def _qkvz(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tensor, Tensor]:
+    """What is convolved to become Q, K and V (channels, T, N), and the gate on the result; older files mix the heads'."""
+    n_tokens, n_seqs = rs.n_seq_tokens, rs.n_seqs
+    weight = b.weight_or_none("attn_qkv.weight", il)
+    if weight is not None:
+        qkv = b.mul_mat(weight, x)
+        return ops.reshape(qkv, qkv.ne[0], n_tokens, n_seqs), b.mul_mat(b.weight("attn_gate.weight", il), x)
+    h = b.h
+    d_k, n_k = h.ssm_d_state, h.ssm_n_group
+    sizes = (d_k, d_k, h.ssm_d_inner // n_k, h.ssm_d_inner // n_k)
+    both = ops.reshape(b.mul_mat(b.weight("ssm_in.weight", il), x), sum(sizes), n_k, n_tokens, n_seqs)
+    parts = [
+        ops.strided(both, (size, n_k, n_tokens, n_seqs), both.nb[1:], sum(sizes[:i]) * both.nb[0])
+        for i, size in enumerate(sizes)
+    ]
+    z = ops.cont(parts[3])
+    q, k, v = (ops.cont(part, part.ne[0] * n_k, n_tokens, n_seqs) for part in parts[:3])
+    return ops.concat(ops.concat(q, k, 0), v, 0), z

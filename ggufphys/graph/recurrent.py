@@ -1,0 +1,100 @@
+"""The states of recurrent layers: which one belongs to which sequence, how they are read, and how written back.
+
+A layer keeps two rows for each sequence: R, the last inputs of its convolution, and S, the state of its recurrence;
+with rollback `n_rs_seq` older rows of each, in stretches of `n_seq_max`.
+
+Legend: N n_seqs, T tokens of a sequence. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_rs, build_rs_inp;
+src/llama-memory-recurrent.cpp; src/models/delta-net-base.cpp, build_conv_state.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from ggufphys.graph import ops
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ops import F32, I32
+
+ReadStates = Callable[[Tensor, Tensor], Tensor]
+"""What reads the sequences' rows: called with all rows (n_embd, n_rows) and the numbers of the rows (N,)."""
+
+
+class Recurrent:
+    """The inputs that all recurrent layers share, and the nodes that read and write a layer's rows."""
+
+    def __init__(self, b: Builder) -> None:
+        self.b = b
+        self.n_seqs = b.batch.n_seqs
+        self.n_seq_tokens = b.batch.n_tokens // self.n_seqs
+        # llama.cpp reserves for all sequences there may be; a batch that runs needs no more rows than it has sequences.
+        self.reserved = b.batch.n_kv is None
+        n_rows = b.context.n_seq_max if self.reserved else self.n_seqs
+        self.s_copy = ops.new_input(I32, n_rows, name="s_copy")
+        self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
+        self.s_copy_extra = ops.view(self.s_copy, (n_rows - self.n_seqs,), offset=self.n_seqs * self.s_copy.nb[0])
+
+    def rows(self, part: Literal["r", "s"], il: int) -> Tensor:
+        """R or S of a layer: (n_embd, n_rows)."""
+        state = self.b.recurrent(il)
+        assert state is not None, f"layer {il} is not recurrent"
+        n_rows = self.b.context.n_seq_max * (1 + self.b.context.n_rs_seq)
+        return ops.weight(F32, state.n_embd_r if part == "r" else state.n_embd_s, n_rows, params=(part, il))
+
+    def read(self, rows: Tensor, get_rows: ReadStates = ops.get_rows) -> Tensor:
+        """The sequences' rows (n_embd, N), or what `get_rows` makes of them.
+
+        On the way the row of new sequences is cleared, and rows that belong to no sequence of the batch are moved.
+        """
+        graph, width = self.b.graph, rows.ne[0]
+        states = ops.reshape(rows, width, rows.ne[1])
+        cleared = ops.view(states, (width if self.reserved else 0,))
+        graph.expand(ops.scale_inplace(cleared, 0.0))
+        result = graph.expand(get_rows(states, self.s_copy_main))
+        moved = ops.get_rows(states, self.s_copy_extra)
+        behind = ops.strided(rows, (width, moved.ne[1]), (rows.nb[1],), self.n_seqs * rows.nb[1])
+        graph.expand(ops.cpy(moved, behind))
+        return result
+
+    # -- convolutions
+
+    def slots(self) -> range:
+        """The rows of a sequence that a batch writes, the latest first: one, or as many as can be rolled back."""
+        return range(min(self.n_seq_tokens, 1 + self.b.context.n_rs_seq))
+
+    def conv_input(self, x: Tensor, il: int, slots: Iterable[int] | None = None) -> Tensor:
+        """What a layer's convolution reads: the last inputs, then X (channels, T, N): (d_conv - 1 + T, channels, N).
+
+        The last inputs of the next batch are stored; those of `slots` tokens ago too.
+        """
+        rows = self.rows("r", il)
+        channels = x.ne[0]
+        n_last = rows.ne[0] // channels
+        last = ops.reshape(self.read(rows), n_last, channels, self.n_seqs)
+        x = ops.concat(last, ops.transpose(x), 0)
+        self.store_conv(x, rows, self.slots() if slots is None else slots)
+        return x
+
+    def store_conv(self, x: Tensor, rows: Tensor, slots: Iterable[int]) -> None:
+        """Write the last columns of X (columns, channels, N) into rows, and those of `slots` tokens ago."""
+        n_last = rows.ne[0] // x.ne[1]
+        for slot in slots:
+            first = max(x.ne[0] - n_last - slot, 0)
+            last = ops.strided(x, (n_last, x.ne[1], self.n_seqs), (x.nb[1], x.nb[2]), first * x.nb[0])
+            self.b.graph.expand(ops.cpy(last, self.slot(rows, slot)))
+
+    def slot(self, rows: Tensor, slot: int) -> Tensor:
+        """The sequences' rows as they were `slot` tokens ago."""
+        offset = slot * self.b.context.n_seq_max * rows.nb[1]
+        return ops.strided(rows, (rows.ne[0], self.n_seqs), (rows.nb[1],), offset)
+
+    # -- states
+
+    def store_states(self, result: Tensor, offset: int, il: int) -> None:
+        """Write the states that a scan left `offset` bytes into its result, the latest first."""
+        rows = self.rows("s", il)
+        n_slots, row_bytes = len(self.slots()), rows.nb[1]
+        left = ops.strided(result, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.n_seqs), offset)
+        kept = ops.strided(
+            rows, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.b.context.n_seq_max)
+        )
+        self.b.graph.expand(ops.cpy(left, kept))

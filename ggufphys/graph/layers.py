@@ -11,7 +11,8 @@ came before. So a stretch of layers may be left out when
 
 ggml adds a tensor to the graph when something is expanded that depends on it, so a layer's last nodes come with the
 next layer's first. A layer that expands nothing leaves its nodes to the one after: steps then span more layers
-(`n_before`). Where the check fails, all layers must be built.
+(`n_before`). Often what lives on from layer to layer changes places, and the first state is back after a few layers:
+then layers count as alike only when they are as far into that `period`. Where the check fails, all must be built.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,17 +135,18 @@ def expands_in_time(layers: Layers, marks: Sequence[int]) -> bool:
 
 
 def repeats(layers: Layers, allocation: Allocation) -> bool:
-    """Whether what is left out leads from the state at its seam back to it, as far as it was seen."""
+    """Whether what is left out leads from the state at its seam back to it, as far as it was seen anywhere."""
     numbers: dict[object, int] = {}
     snapshots = zip(layers.built, allocation.snapshots, strict=True)
     states = {il: numbers.setdefault(snapshot, len(numbers)) for il, snapshot in snapshots}
-    gaps = {gap.stop: gap for gap in layers.gaps}
     effects: dict[tuple[int | None, tuple[int, ...]], int] = {}
     for il, following in pairwise(layers.built):
-        effects[states[il], layers.step(il)] = states[following]
-        state: int | None = states[following]
-        for left_out in gaps.get(following, ()):
+        # The first counts: a late one may also give back what no layer reads any more, and that has no way back.
+        effects.setdefault((states[il], layers.step(il)), states[following])
+    for gap in layers.gaps:
+        at_seam = state = states.get(gap.stop)
+        for left_out in gap:
             state = effects.get((state, layers.step(left_out)))
-        if state != states[following]:
+        if state != at_seam:
             return False
     return True

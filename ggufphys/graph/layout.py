@@ -21,7 +21,8 @@ from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
 from ggufphys.params import ContextParams
 
-MOST_BEFORE: Final = 2  # layers whose nodes may come with a later one's before it is simpler to build all of them
+# How to choose which layers to build, as (layers in a step before the one it leads to, period), the likeliest first.
+ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1))
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 
 
@@ -96,15 +97,11 @@ class Layouts:
             group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
-    def choices(self, places: Sequence[Hashable], steps: Sequence[int]) -> Iterator[Layers]:
-        """Which layers to build, for each length of steps, where layers of one kind differ in their places too.
-
-        Last come pairs of layers, for models where each leaves behind what it computed where the one before it did not.
-        """
-        kinds = _numbered(zip(self.kinds, places, strict=True))
-        yield from (leave_out(kinds, n_before) for n_before in steps)
-        if steps:
-            yield leave_out(_numbered((kind, il % 2) for il, kind in enumerate(kinds)), steps[-1])
+    def choices(self, places: Sequence[Hashable], attempts: Iterable[tuple[int, int]]) -> Iterator[Layers]:
+        """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
+        for n_before, period in attempts:
+            phases = (il % period for il in range(self.h.n_layer))
+            yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
@@ -117,8 +114,8 @@ class Layouts:
 
     @cached_property
     def _choices(self) -> list[Layers]:
-        """Which layers to build: the fewest first, but for what has been of use."""
-        return list(self.choices((None,) * self.h.n_layer, range(1, MOST_BEFORE + 1)))
+        """Which layers to build: the likeliest first, but for what has been of use."""
+        return list(self.choices((None,) * self.h.n_layer, ATTEMPTS))
 
 
 def _numbered(kinds: Iterable[Hashable]) -> list[int]:

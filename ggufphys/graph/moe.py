@@ -48,7 +48,9 @@ def read_routing(
     """
     number = keys.integer("expert_gating_func", 0) or 1
     if gating is None and number not in GATINGS:
-        raise GGUFError(f"{keys.gguf.path}: {keys.full('expert_gating_func')} is {number}, expected 1 to {len(GATINGS)}")
+        raise GGUFError(
+            f"{keys.gguf.path}: {keys.full('expert_gating_func')} is {number}, expected 1 to {len(GATINGS)}"
+        )
     return Routing(
         gating=gating or GATINGS[number],
         norm_weights=keys.flag("expert_weights_norm", False) if norm_weights is None else norm_weights,

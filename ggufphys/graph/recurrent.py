@@ -94,7 +94,5 @@ class Recurrent:
         rows = self.rows("s", il)
         n_slots, row_bytes = len(self.slots()), rows.nb[1]
         left = ops.strided(result, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.n_seqs), offset)
-        kept = ops.strided(
-            rows, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.b.context.n_seq_max)
-        )
+        kept = ops.strided(rows, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.b.context.n_seq_max))
         self.b.graph.expand(ops.cpy(left, kept))

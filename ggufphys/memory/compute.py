@@ -13,14 +13,17 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
-from ggufphys.params import ContextParams
+from ggufphys.params import ContextParams, ContextType
 
 FLOAT_BYTES = 4
 
 
-def compute_basis(arch: str) -> Basis:
-    """`exact` for architectures whose graph is written, `estimate` for those that borrow the generic one."""
-    return "exact" if arch in MODELS else "estimate"
+def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
+    """`exact` for architectures whose graph is written, `estimate` for those that borrow the generic one.
+
+    A draft context's graph is taken to be as large as the trunk's.
+    """
+    return "exact" if arch in MODELS and ctx_type == "default" else "estimate"
 
 
 def compute_terms(layouts: Layouts, context: ContextParams) -> tuple[Term, ...]:
@@ -34,7 +37,7 @@ def compute_terms(layouts: Layouts, context: ContextParams) -> tuple[Term, ...]:
             nbytes=sizes[batch],
             buffer="CPU",
             formula=f"graph of {batch.n_tokens} tokens, {batch.n_seqs} sequences, {batch.n_outputs} outputs, "
-            f"laid out by a simulation of ggml's graph allocator ({compute_basis(layouts.h.arch)})",
+            f"laid out by a simulation of ggml's graph allocator ({compute_basis(layouts.h.arch, context.ctx_type)})",
             source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n",
         ),
     )

@@ -21,7 +21,8 @@ from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
-STEPS = (2, 3)  # layers in a step of `graph.layers`: one is seldom enough where a device begins in mid-model
+# As graph.layout's; steps of one layer are seldom enough where a device begins in mid-model.
+ATTEMPTS: tuple[tuple[int, int], ...] = ((2, 1), (2, 2), (2, 4), (3, 1))
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 
 
@@ -55,7 +56,7 @@ def device_compute_terms(
             n_copies=n_copies,
         )
 
-    choices = tuple(layouts.choices(_places(layouts.h.n_layer, placement, weights), STEPS))
+    choices = tuple(layouts.choices(_places(layouts.h.n_layer, placement, weights), ATTEMPTS))
     sizes: dict[str, int] = {}
     for batch in reserved_batches(context):
         for device, nbytes in _sizes(partial(cut, batch), choices).items():

@@ -188,7 +188,7 @@ class Predictor:
             basis={
                 "model": proven,
                 "context": proven,
-                "compute": "estimate" if placement.devices else compute_basis(h.arch),
+                "compute": "estimate" if placement.devices else compute_basis(h.arch, context.ctx_type),
                 "output": "exact",
                 "process": "estimate",
             },

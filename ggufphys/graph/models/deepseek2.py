@@ -50,7 +50,7 @@ def build(b: Builder) -> Graph:
 
 def ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
     """Dense in the leading layers, then experts and a shared one."""
-    if il < b.h.n_layer_dense_lead:
+    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
         return b.ffn_gated(x, il)
     return ops.add(moe_ffn(b, x, il, routing), b.ffn_gated(x, il, suffix="_shexp"))
 

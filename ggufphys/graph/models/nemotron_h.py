@@ -31,6 +31,7 @@ def build(b: Builder) -> Graph:
             x = _ffn(b, x, il)
         x = ops.add(x, residual)
     x = b.norm_rms(x, b.weight("output_norm.weight"))
+    x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
 
 

@@ -36,6 +36,7 @@ def build(b: Builder) -> Graph:
         x = ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il)
         x = ops.add(x, residual)
     x = b.norm_rms(x, b.weight("output_norm.weight"))
+    x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
 
 
@@ -101,7 +102,7 @@ def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
 
 
 def _qkvz(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tensor, Tensor]:
-    """What is convolved to become Q, K and V (channels, T, N), and the gate on the result; older files mix the heads'."""
+    """What is convolved to become Q, K and V (channels, T, N), and the gate on the result. Older files mix heads."""
     n_tokens, n_seqs = rs.n_seq_tokens, rs.n_seqs
     weight = b.weight_or_none("attn_qkv.weight", il)
     if weight is not None:

@@ -160,5 +160,5 @@ def test_architectures_are_told_apart_in_one_place() -> None:
     assert found == [
         'gguf/file.py: if declared in ("mmproj", "clip-vision") or self.architecture == "clip":',
         'gguf/file.py: if self.architecture == "controlvector":',
-        'memory/compute.py: return "exact" if arch in MODELS else "estimate"',
+        'memory/compute.py: return "exact" if arch in MODELS and ctx_type == "default" else "estimate"',
     ]

@@ -35,5 +35,5 @@ def test_few_layers_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.truncate(path, plan.file_bytes)
     with open_gguf(path) as gguf:
         few = [predict_memory(gguf, params).devices for params in GRID]
-        monkeypatch.setattr(compute_devices, "STEPS", ())
+        monkeypatch.setattr(compute_devices, "ATTEMPTS", ())
         assert few == [predict_memory(gguf, params).devices for params in GRID]

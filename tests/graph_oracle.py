@@ -105,7 +105,7 @@ def _params(node: Tensor) -> list[Any]:
         case "ROPE", (Rope() as rope,):
             sections = [*rope.sections, 0, 0, 0, 0][:4]
             yarn = [rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow]
-            return [rope.n_dims, ROPE_MODES[rope.mode], rope.n_ctx_orig, *yarn, *sections]
+            return [rope.n_dims, ROPE_MODES[rope.mode], rope.n_ctx_orig, *yarn, *sections, rope.offset]
         case (("SOFT_MAX" | "FLASH_ATTN_EXT"), (*numbers, _)):
             return numbers
         case "UNARY", (kind, *numbers):
@@ -132,7 +132,7 @@ def _read_floats(*places: int) -> Callable[[GgmlTensor], list[Any]]:
 
 def _read_rope(tensor: GgmlTensor) -> list[Any]:
     p = tensor.op_params
-    return [p[1], p[2], p[4], *_read_floats(5, 6, 7, 8, 9, 10)(tensor), *p[11:15]]
+    return [p[1], p[2], p[4], *_read_floats(5, 6, 7, 8, 9, 10)(tensor), *p[11:16]]
 
 
 def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
@@ -153,7 +153,8 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         "ROPE": _read_rope, "UNARY": read_unary, "GLU": read_glu,
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),
         "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),
-        "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "CONCAT": lambda tensor: [tensor.op_params[0]],
+        "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "GATED_LINEAR_ATTN": _read_floats(0),
+        **dict.fromkeys(("CONCAT", "SSM_SCAN", "GATED_DELTA_NET"), lambda tensor: [tensor.op_params[0]]),
     }  # fmt: skip
 
 

@@ -9,13 +9,15 @@ from ggufphys.params import ContextParams
 class Batch:
     """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them.
 
-    `n_kv` are the cells that attention looks at, None for all; llama.cpp reserves for all.
+    `n_kv` are the cells that attention looks at, None for all; llama.cpp reserves for all. `begins` says whether a
+    sequence begins with this batch: its recurrent state is cleared.
     """
 
     n_tokens: int
     n_seqs: int
     n_outputs: int
     n_kv: int | None = None
+    begins: bool = True
 
 
 def reserved_batches(context: ContextParams) -> tuple[Batch, ...]:

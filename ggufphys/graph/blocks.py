@@ -220,15 +220,18 @@ class Builder:
         """(D*H, T) seen as (D, H, T)."""
         return ops.reshape(x, n_embd_head, n_head, self.batch.n_tokens)
 
-    def qkv_flat(self, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as rows (D*H, T) and (D*K, T), dense, for models that do something to a whole row first."""
+    def qkv_flat(self, x: Tensor, il: int, n_embd_head_q: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as rows (D*H, T) and (D*K, T), dense, for models that do something to a whole row first.
+
+        `n_embd_head_q` is the size of a query's head where it holds more than the query.
+        """
         h, n_tokens = self.h, self.batch.n_tokens
         if self.weight_or_none("attn_qkv.weight", il) is None:
             return self.linear("attn_q", il, x), self.linear("attn_k", il, x), self.linear("attn_v", il, x)
         x = self._fused_qkv(x, il)
         parts, offset = [], 0
         for width in (
-            h.n_embd_head_k * h.n_head[il],
+            (n_embd_head_q or h.n_embd_head_k) * h.n_head[il],
             h.n_embd_head_k * h.n_head_kv[il],
             h.n_embd_head_v * h.n_head_kv[il],
         ):

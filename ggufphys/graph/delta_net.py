@@ -31,7 +31,12 @@ def delta_net(
     d, n_head, n_tokens, n_seqs = v.ne
     row = result.nb[0] * d
     out = ops.strided(result, v.ne, (row, row * n_head, row * n_head * n_tokens))
-    rs.store_states(result, row * n_head * n_tokens * n_seqs, il)
+    behind = row * n_head * n_tokens * n_seqs
+    if rs.b.context.n_rs_seq:
+        rs.store_states(result, behind, il)
+    else:
+        left = ops.strided(result, state.ne, (row, row * d, row * d * n_head), behind)
+        rs.b.graph.expand(ops.cpy(left, rs.slot(rs.rows("s", il), 0)))
     return out
 
 

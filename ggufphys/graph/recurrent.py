@@ -27,8 +27,7 @@ class Recurrent:
         self.n_seqs = b.batch.n_seqs
         self.n_seq_tokens = b.batch.n_tokens // self.n_seqs
         # llama.cpp reserves for all sequences there may be; a batch that runs needs no more rows than it has sequences.
-        self.reserved = b.batch.n_kv is None
-        n_rows = b.context.n_seq_max if self.reserved else self.n_seqs
+        n_rows = b.context.n_seq_max if b.batch.n_kv is None else self.n_seqs
         self.s_copy = ops.new_input(I32, n_rows, name="s_copy")
         self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
         self.s_copy_extra = ops.view(self.s_copy, (n_rows - self.n_seqs,), offset=self.n_seqs * self.s_copy.nb[0])
@@ -47,7 +46,7 @@ class Recurrent:
         """
         graph, width = self.b.graph, rows.ne[0]
         states = ops.reshape(rows, width, rows.ne[1])
-        cleared = ops.view(states, (width if self.reserved else 0,))
+        cleared = ops.view(states, (width if self.b.batch.begins else 0,))
         graph.expand(ops.scale_inplace(cleared, 0.0))
         result = graph.expand(get_rows(states, self.s_copy_main))
         moved = ops.get_rows(states, self.s_copy_extra)

@@ -43,7 +43,7 @@ def build(b: Builder) -> Graph:
 def gated_attention(b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int) -> Tensor:
     """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N)."""
     d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
-    both, k, v = b.linear("attn_q", il, x), b.linear("attn_k", il, x), b.linear("attn_v", il, x)
+    both, k, v = b.qkv_flat(x, il, 2 * d)
     both = ops.reshape(both, 2 * d, n_head, n_tokens, 1)
     k, v = (b.heads(part, d, b.h.n_head_kv[il]) for part in (k, v))
     q = ops.strided(both, (d, n_head, n_tokens, 1), both.nb[1:])

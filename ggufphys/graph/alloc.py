@@ -9,6 +9,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl, 
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from ggufphys.graph.ir import Graph, Tensor
@@ -48,6 +49,18 @@ def allocate(graph: Graph) -> Allocation:
     return Allocation(allocator.free.max_end, offsets, tuple(allocator.snapshots))
 
 
+def side_by_side(graph: Graph, n_left_out: int = 0) -> int:
+    """Bytes of all the graph's tensors, none over another: what no layout exceeds.
+
+    Each of `n_left_out` layers is counted as twice the most that comes between two marks, since a layer's last nodes
+    may come behind the next mark. Behind the last mark there is the last layer, for which no other stands.
+    """
+    sizes = [0 if node.view_src is not None else _padded(node.nbytes) for node in graph.nodes]
+    leafs = sum(_padded(leaf.nbytes) for leaf in graph.leafs if not leaf.external)
+    stretches = (sum(sizes[first:last]) for first, last in pairwise(graph.marks))
+    return leafs + sum(sizes) + 2 * n_left_out * max(stretches, default=0)
+
+
 def touched_bytes(plan: Allocation, graph: Graph) -> int:
     """Bytes of the buffer that are written when a smaller batch's graph runs in the layout of a larger one.
 
@@ -69,6 +82,10 @@ def touched_bytes(plan: Allocation, graph: Graph) -> int:
         touched += max(0, stop - max(start, end))
         end = max(end, stop)
     return touched
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
 
 
 class _FreeList:
@@ -150,7 +167,7 @@ class _GraphAllocator:
     def place(self, tensor: Tensor) -> None:
         self.alive.add(tensor)
         if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
-            size = self.sizes[tensor] = -(-tensor.nbytes // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+            size = self.sizes[tensor] = _padded(tensor.nbytes)
             self.offsets[tensor] = self.free.take(size)
 
     def place_in_parent(self, tensor: Tensor) -> bool:

@@ -5,13 +5,13 @@ built from as few layers as stand for all (`ggufphys.graph.layers`).
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from ggufphys.arch import ArchRule
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import Allocation, allocate
+from ggufphys.graph.alloc import Allocation, allocate, side_by_side
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
@@ -47,6 +47,7 @@ class Layouts:
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
+        self._bounds: dict[tuple[ContextParams, Batch], tuple[int, int]] = {}
         self._kept: tuple[tuple[ContextParams, Batch, Sequence[int] | None], Graph] | None = None
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
@@ -72,6 +73,22 @@ class Layouts:
                 self._made.clear()
             made = self._made[context, batch] = self._lay_out(context, batch)
         return made
+
+    def at_most(self, context: ContextParams, batch: Batch) -> int:
+        """Bytes that the layout cannot exceed: all tensors side by side, for this context and any shorter one.
+
+        A bound for small batches that costs nothing in all predictions but the first: it is worked out for a context
+        of at least the trained length, since no tensor is smaller in a longer one.
+        """
+        key = (replace(context, n_ctx=0, n_ctx_seq=0), batch)
+        longest, bound = self._bounds.get(key, (0, 0))
+        if context.n_ctx_seq > longest:
+            longest = max(2 * context.n_ctx_seq, self.h.n_ctx_train)
+            longer = replace(context, n_ctx=longest * context.n_stream, n_ctx_seq=longest)
+            layers = self._choices[0]
+            bound = side_by_side(self.graph(longer, batch, layers.built), self.h.n_layer - len(layers.built))
+            self._bounds[key] = longest, bound
+        return bound
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         for layers in tuple(self._choices):

@@ -28,7 +28,10 @@ def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
 
 def compute_terms(layouts: Layouts, context: ContextParams) -> tuple[Term, ...]:
     """The one term of compute_bytes."""
-    sizes = {batch: layouts.layout(context, batch).allocation.buffer_bytes for batch in reserved_batches(context)}
+    prompt, decode = reserved_batches(context)
+    sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
+    if layouts.at_most(context, decode) > sizes[prompt]:
+        sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
     batch = max(sizes, key=lambda b: sizes[b])
     return (
         Term(

@@ -140,26 +140,41 @@ def sweep(
     Raises:
         UnsupportedError, GGUFError: see `predict_memory`.
     """
+    # Contexts of one kind share much of their work, so they are predicted one after the other.
+    contexts = [axis for axis in axes if axis.name == "n_ctx"]
+    ordered = [*(axis for axis in axes if axis.name != "n_ctx"), *contexts]
+    points = {
+        values: _point(predict, params, dict(zip((axis.name for axis in ordered), values, strict=True)), finish)
+        for values in product(*(axis.values for axis in ordered))
+    }
     for values in product(*(axis.values for axis in axes)):
-        named = {axis.name: value for axis, value in zip(axes, values, strict=True)}
-        asked = {field: value for name, value in named.items() for field in PARAMETERS[name].fields}
-        try:
-            # mypy can't know the fields' types.
-            prediction = predict(finish(replace(params, **asked)))  # type: ignore[arg-type]
-        except ValueError as error:
-            yield Point(values=named, refused=str(error))
-            continue
-        yield Point(
-            values=named,
-            model_bytes=prediction.model_bytes,
-            context_bytes=prediction.context_bytes,
-            compute_bytes=prediction.compute_bytes,
-            output_bytes=prediction.output_bytes,
-            total_bytes=prediction.total_bytes,
-            process_bytes=prediction.process_bytes,
-            devices=prediction.devices,
-            basis=prediction.basis,
-        )
+        named = dict(zip((axis.name for axis in axes), values, strict=True))
+        yield replace(points[tuple(named[axis.name] for axis in ordered)], values=named)
+
+
+def _point(
+    predict: Callable[[Params], MemoryPrediction],
+    params: Params,
+    values: dict[str, Value],
+    finish: Callable[[Params], Params],
+) -> Point:
+    asked = {field: value for name, value in values.items() for field in PARAMETERS[name].fields}
+    try:
+        # mypy can't know the fields' types.
+        prediction = predict(finish(replace(params, **asked)))  # type: ignore[arg-type]
+    except ValueError as error:
+        return Point(values=values, refused=str(error))
+    return Point(
+        values=values,
+        model_bytes=prediction.model_bytes,
+        context_bytes=prediction.context_bytes,
+        compute_bytes=prediction.compute_bytes,
+        output_bytes=prediction.output_bytes,
+        total_bytes=prediction.total_bytes,
+        process_bytes=prediction.process_bytes,
+        devices=prediction.devices,
+        basis=prediction.basis,
+    )
 
 
 def _axis(name: str, texts: Sequence[str]) -> Axis:

@@ -1,8 +1,9 @@
 """How fast is refengine's dequantisation beside gguf's numpy code and ggml's C functions on one thread?
 
 `python -m bench.dequant [--json]`. Times include the allocation of the F32 result and its page faults, as a caller sees
-them, except in "into out=", where ours writes into one array again and again, as an engine does. All take turns within
-each repetition; medians of the repetitions, ratios of medians.
+them, except in "into out=", where ours writes into one array again and again, as an engine does. They are seconds of
+processor time, of which all three take one thread's, so that other programs disturb little. All take turns within each
+repetition; medians of the repetitions, ratios of medians.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from time import perf_counter
+from time import thread_time
 from typing import Any, Final
 
 import numpy as np
@@ -95,9 +96,9 @@ def measure(ggml_type: GGMLType, n_weights: int, repetitions: int) -> Speed:
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repetitions):
         for name, call in calls.items():
-            start = perf_counter()
+            start = thread_time()
             call()
-            times[name].append(perf_counter() - start)
+            times[name].append(thread_time() - start)
     rates = {name: 4 * n_weights / median(seconds) for name, seconds in times.items()}
     return Speed(
         type=ggml_type.name,

@@ -12,7 +12,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-quants.c, dequantize_row_*_K, get_scale_
 import numpy as np
 
 from refengine.blocks import F32, I8, U8, Blocks
-from refengine.unpack import column, planes
+from refengine.unpack import column, contiguous, planes
 
 
 def q2_k(blocks: Blocks, w: F32) -> None:
@@ -112,11 +112,11 @@ def scales_q3_k(scales: U8) -> U8:
         4+j    ddddbbbb   of scale 4+j and scale 12+j the lower bits
         8+j    DDCCBBAA   the upper bits of all four
     """
-    words = scales.view("<u4")  # (n, 3): j = 0..3 at once, as in C
-    lower, upper = words[:, :2], words[:, 2]  # (n, 2), (n,)
-    unpacked = np.empty((len(words), 4), "<u4")
-    unpacked[:, :2] = lower & 0x0F0F0F0F
-    unpacked[:, 2:] = lower >> 4 & 0x0F0F0F0F
-    for i in range(4):
-        unpacked[:, i] |= (upper >> 2 * i & 0x03030303) << 4
+    packed = contiguous(scales)
+    lower = packed[:, :8].copy().view("<u8")[:, 0]  # eight at once
+    upper = packed[:, 8:].copy().view("<u4")[:, 0].astype("<u8")
+    upper |= upper << 30  # B and D, 2 above A and C, to the upper half
+    unpacked = np.empty((len(scales), 2), "<u8")  # a and b; c and d
+    unpacked[:, 0] = lower & 0x0F0F0F0F0F0F0F0F | (upper & 0x0303030303030303) << 4
+    unpacked[:, 1] = lower >> 4 & 0x0F0F0F0F0F0F0F0F | upper & 0x3030303030303030
     return unpacked.view(np.uint8)

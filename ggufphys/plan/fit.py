@@ -10,7 +10,7 @@ what is promised; that nothing further on fits is not.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -146,6 +146,7 @@ class Fitter:
         self.costs = LayerCosts(predictor, params)
         self.scales = scales(predictor, params, fixed, self.costs, n_ctx_min=n_ctx_min)
         self._trials: dict[Choice, Trial] = {}
+        self._held: dict[int, tuple[int, ...]] = {}  # by the number of layers, the division that has held them last
         self._judged: dict[Params, Trial] = {}
         self._divides = len(self.devices) > 1 and params.split_mode == "layer" and "tensor_split" not in self.fixed
         self._rooms = [device.memory_bytes - budget.margin(i) for i, device in enumerate(self.devices)]
@@ -248,7 +249,9 @@ class Fitter:
             return self._judge(params)
         items = self.costs.items(params.n_gpu_layers, params.n_cpu_moe, self.predictor.context(params))
         tried: dict[tuple[int, ...], Trial] = {}
-        while (counts := self._counts(params, items)) not in tried and len(tried) < _ROUNDS:
+        for counts in self._divisions(params, items):
+            if counts in tried:
+                continue
             divided = replace(params, tensor_split=tuple(map(float, counts))) if self._divides else params
             trial = tried[counts] = self._judge(divided)
             totals = {device.name: device.total_bytes for device in trial.prediction.devices}
@@ -259,8 +262,16 @@ class Fitter:
                 )
             ]
             if _on_devices(trial) <= 0:
+                self._held[len(items)] = counts
                 break
         return min(tried.values(), key=_on_devices)
+
+    def _divisions(self, params: Params, items: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """What to try: even ones, by what each trial has shown; and the one that has held as many layers before."""
+        for _ in range(_ROUNDS):
+            yield self._counts(params, items)
+        if self._divides and len(items) in self._held:
+            yield self._held[len(items)]
 
     def _counts(self, params: Params, items: Sequence[int]) -> tuple[int, ...]:
         """How many of the items go to each device."""

@@ -85,7 +85,7 @@ def _place_name(name: str) -> str:
 
 def _help_text(help_: Help) -> str:
     if help_.kind == "no_mmap":
-        return "with --no-mmap"
+        return "with -lm none, without a mapping"
     if help_.kind == "context":
         return f"with a context of {help_.n_ctx:,}"
     if help_.kind == "file_type":

@@ -31,8 +31,8 @@ def _flags(p: Params, name_devices: bool) -> Iterator[tuple[str, ...]]:
         yield "-fa", "on" if p.flash_attn == "auto" else p.flash_attn
     if p.swa_full:
         yield ("--swa-full",)
-    if not p.use_mmap:
-        yield ("--no-mmap",)
+    if p.load_mode != "mmap":
+        yield "-lm", p.load_mode
     if not p.use_extra_bufts:
         yield ("--no-repack",)
     if p.n_threads:

@@ -67,6 +67,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "ctx_type":        Parameter(("ctx_type",), (), _one_of(*get_args(ContextType))),
     "n_threads":       Parameter(("n_threads",), ("t", "threads"), count, True),
     "use_mmap":        Parameter(("use_mmap",), ("mmap",), _switch),
+    "use_mlock":       Parameter(("use_mlock",), ("mlock",), _switch),
     "use_extra_bufts": Parameter(("use_extra_bufts",), ("repack",), _switch),
     "n_gpu_layers":    Parameter(("n_gpu_layers",), ("ngl", "gpu_layers"), layers_to_offload, True),
     "n_cpu_moe":       Parameter(("n_cpu_moe",), ("ncmoe",), count, True),

@@ -36,7 +36,7 @@ def fit_json(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> 
         ["--memory", "8GiB", "-np", "2", "-ctk", "q8_0", "-ctv", "q8_0", "-nkvo", "--no-mmap", "-b", "1024"],
         ["--device", "Vulkan0=5GiB", "-ot", r"blk\.3\..*=CPU", "-fa", "on", "--swa-full", "--no-host"],
         ["--rpc", "10.0.0.1:50052=4GiB,10.0.0.2:50052=4GiB", "--device", "RPC1,RPC0", "-ngl", "20"],
-        ["--device", "none", "--ram", "8GiB", "--no-repack", "-t", "3"],
+        ["--device", "none", "--ram", "8GiB", "--no-repack", "-t", "3", "--mlock"],
     ],
 )
 def test_flags_say_what_was_chosen(llama: str, capsys: pytest.CaptureFixture[str], asked: list[str]) -> None:

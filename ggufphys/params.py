@@ -88,6 +88,9 @@ class Params:
 
     Speculative decoding: `n_rs_seq` drafted tokens can be taken back from recurrent states; `load_mtp` loads the layers
     that predict tokens further ahead, and a context of `ctx_type` "mtp" runs them.
+
+    With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
+    run: they differ where several devices are used (`ggufphys.memory.compute_devices`).
     """
 
     n_ctx: int = 0
@@ -118,6 +121,7 @@ class Params:
     n_rs_seq: int = 0
     load_mtp: bool = False
     ctx_type: ContextType = "default"
+    no_alloc: bool = False
 
     def __post_init__(self) -> None:
         for name in ("devices", "tensor_split"):  # lists are welcome too

@@ -41,9 +41,9 @@ class Allocation:
     snapshots: tuple[Snapshot, ...] = ()
 
 
-def allocate(graph: Graph) -> Allocation:
-    """Lay out the graph's tensors as ggml would."""
-    allocator = _GraphAllocator(graph)
+def allocate(graph: Graph, alignment: int = TENSOR_ALIGNMENT) -> Allocation:
+    """Lay out the graph's tensors as ggml would; `alignment` is what the backend pads each of them to."""
+    allocator = _GraphAllocator(graph, alignment)
     allocator.run()
     offsets = tuple(map(allocator.offsets.get, (*graph.leafs, *graph.nodes)))
     return Allocation(allocator.free.max_end, offsets, tuple(allocator.snapshots))
@@ -84,8 +84,8 @@ def touched_bytes(plan: Allocation, graph: Graph) -> int:
     return touched
 
 
-def _padded(nbytes: int) -> int:
-    return -(-nbytes // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+def _padded(nbytes: int, alignment: int = TENSOR_ALIGNMENT) -> int:
+    return -(-nbytes // alignment) * alignment
 
 
 class _FreeList:
@@ -130,10 +130,11 @@ class _FreeList:
 class _GraphAllocator:
     """The walk over one graph. `offsets` keeps where each tensor was put, `alive` who still holds bytes."""
 
-    __slots__ = ("alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots")
+    __slots__ = ("alignment", "alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots")
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, alignment: int) -> None:
         self.graph = graph
+        self.alignment = alignment
         self.free = _FreeList()
         self.n_children: defaultdict[Tensor, int] = defaultdict(int)  # who still reads it
         self.n_views: defaultdict[Tensor, int] = defaultdict(int)  # who still shows it
@@ -167,7 +168,7 @@ class _GraphAllocator:
     def place(self, tensor: Tensor) -> None:
         self.alive.add(tensor)
         if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
-            size = self.sizes[tensor] = _padded(tensor.nbytes)
+            size = self.sizes[tensor] = _padded(tensor.nbytes, self.alignment)
             self.offsets[tensor] = self.free.take(size)
 
     def place_in_parent(self, tensor: Tensor) -> bool:

@@ -4,6 +4,8 @@ ggml's scheduler runs a node where its weights are, gives nodes without weights 
 host, and copies what crosses a border. Each device then has a graph of its own, laid out into a buffer of its own:
 `split` gives these graphs. A device here is a name; `HOST` has the inputs.
 
+Backends are taken to support every operation on data that is theirs.
+
 Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph; src/llama-context.cpp,
 llama_context::graph_get_cb.
 """
@@ -17,11 +19,17 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
 
-Home = Callable[[str, str], str | None]
-"""The device of a weight, by its name and the operation that reads it; None for what is no weight."""
+Home = Callable[[Tensor, Tensor], str | None]
+"""The device of a weight or cache, and for which node it is asked; None where each device has a copy of it."""
+
+Offload = Callable[[Tensor], str | None]
+"""The device that fetches weights from the host to run a node, if any would."""
+
+NormHome = Callable[[str], str | None]
+"""The device that a norm is pinned to, by the name of its weight."""
 
 PIPELINE_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES
-_VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
+VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
 _NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide
 _NORMS: Final = frozenset({"NORM", "RMS_NORM"})
 _NOTHING: Final = Tensor("NONE", F32, (0,), external=True)  # what a node shows that takes no bytes of its own
@@ -36,63 +44,85 @@ class Part:
 
 
 def split(
-    graph: Graph, home: Home, *, offload_kqv: bool = True, norm_home: Home | None = None, n_copies: int = 1
+    graph: Graph,
+    home: Home,
+    *,
+    norm_home: NormHome | None = None,
+    pins_attention: bool = False,
+    offload: Offload | None = None,
+    n_copies: int = 1,
 ) -> dict[str, Part]:
     """The part of `graph` that each device runs, which is taken apart for it.
 
     Args:
         graph: the whole graph.
-        home: where weights are.
-        offload_kqv: whether caches lie with their layers; otherwise on the host.
-        norm_home: where norms run, by their weight: pinned to their layer when batches are small or all layers are
-            offloaded; None where they run with the layer before.
+        home: where weights and caches are.
+        norm_home: where norms run: pinned to their layer when batches are small or all layers are offloaded; None where
+            they run with the layer before.
+        pins_attention: whether attention without flash attention ends on the host (without offload_kqv).
+        offload: which nodes a device takes from the host, weights and all.
         n_copies: of everything that crosses a border; more than one when devices work on several batches at a time.
     """
-    return _Splitter(graph, _assign(graph, home, offload_kqv, norm_home), offload_kqv, n_copies).run()
+    return _Splitter(graph, assign(graph, home, norm_home, pins_attention, offload), home, n_copies).run()
 
 
-def _assign(graph: Graph, home: Home, offload_kqv: bool, norm_home: Home | None) -> dict[int, str]:
-    """A device for each node that computes, by `id`."""
-    devices: dict[int, str] = {}
-    nodes = [node for node in graph.nodes if node.op not in _VIEWS]
+def assign(
+    graph: Graph,
+    home: Home,
+    norm_home: NormHome | None = None,
+    pins_attention: bool = False,
+    offload: Offload | None = None,
+) -> dict[Tensor, str]:
+    """A device for each node that computes; see `split`."""
+    devices: dict[Tensor, str] = {}
+    nodes = [node for node in graph.nodes if node.op not in VIEWS]
     for node in nodes:
-        device = None
-        if not offload_kqv and (_writes_cache(node) or _ends_attention(node)):
+        device = _by_bytes(node, home, offload)
+        if pins_attention and _ends_attention(node):
             device = HOST
-        elif node.op not in _NOT_BY_WEIGHT:
-            device = next(filter(None, (home(s.name, node.op) for s in node.src if s.external and s.name)), None)
         if device is not None:
-            devices[id(node)] = device
+            devices[node] = device
         if norm_home is not None and node.src and node.src[0].op in _NORMS:
-            pinned = norm_home(node.src[-1].name, node.op)
+            pinned = norm_home(node.src[-1].name)
             if pinned is not None:
-                devices[id(node.src[0])] = pinned
+                devices[node.src[0]] = pinned
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
         _expand(order, devices, over_host)
     return devices
 
 
-def _expand(nodes: Iterable[Tensor], devices: dict[int, str], over_host: bool) -> None:
+def _by_bytes(node: Tensor, home: Home, offload: Offload | None) -> str | None:
+    """Where a node must run: where the cache is that it writes, or its first weight; None where it does not matter."""
+    if node.view_src is not None and node.view_src.external:
+        return home(node.view_src, node)
+    if node.op in _NOT_BY_WEIGHT:
+        return None
+    weight = next((source for source in node.src if source.external and source.name), None)  # views do not count
+    device = None if weight is None else home(weight, node)
+    return (offload(node) if device == HOST and offload is not None else None) or device
+
+
+def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool) -> None:
     """Give nodes without a device that of the last node that had one; not the host's, unless `over_host`."""
     current = None
     for node in nodes:
-        device = devices.get(id(node))
+        device = devices.get(node)
         if device is not None:
             current = device if over_host or device != HOST else None
         elif current is not None:
-            devices[id(node)] = current
+            devices[node] = current
 
 
 class _Splitter:
-    def __init__(self, graph: Graph, devices: dict[int, str], offload_kqv: bool, n_copies: int) -> None:
+    def __init__(self, graph: Graph, devices: dict[Tensor, str], home: Home, n_copies: int) -> None:
         self.graph = graph
         self.devices = devices
-        self.offload_kqv = offload_kqv
+        self.home = home
         self.n_copies = n_copies
         self.parts: dict[str, Graph] = {HOST: Graph()}
         self.marks: dict[str, list[int]] = {HOST: []}  # of each part, as many as layers have begun in it
         self.n_begun = 0  # layers that have begun with the node at hand
-        self.copies: dict[tuple[int, str], Tensor] = {}
+        self.copies: dict[tuple[Tensor, str], Tensor] = {}
         self.early: list[tuple[str, Tensor]] = []  # copies that are kept, in front of all other leafs
 
     def run(self) -> dict[str, Part]:
@@ -100,8 +130,8 @@ class _Splitter:
         current, together, n_begun = HOST, list[tuple[Tensor, int]](), 0
         for i, node in enumerate(self.graph.nodes):
             n_begun = begun.get(i, n_begun)
-            device = self.device(node) or current
-            if node.op not in _VIEWS and device != current:
+            device = current if node.op in VIEWS else self.device(node) or current
+            if device != current:
                 self.close(current, together)
                 current, together = device, []
             together.append((node, n_begun))
@@ -128,29 +158,41 @@ class _Splitter:
         part.marks = marks[first:]
         return Part(part, range(first, len(marks)))
 
-    def device(self, tensor: Tensor) -> str | None:
-        """Where a tensor's bytes are; None for weights, and caches that lie with their layers: where they are read."""
-        if tensor.view_src is not None and tensor.op in _VIEWS:
-            return self.device(tensor.view_src)
-        if tensor.op != "NONE":
-            return self.devices.get(id(tensor), HOST)
-        if tensor.is_input:
-            return HOST
-        return None if self.offload_kqv or tensor.name else HOST
+    def device(self, tensor: Tensor, reader: Tensor | None = None) -> str | None:
+        """Where a tensor's bytes are; of weights and caches also by who reads them."""
+        if tensor.view_src is not None and (tensor.op in VIEWS or tensor.view_src.external):
+            return self.device(tensor.view_src, reader or tensor)
+        if tensor.external:
+            return self.home(tensor, reader or tensor)
+        return HOST if tensor.is_input else self.devices.get(tensor, HOST)
 
     def close(self, device: str, together: list[tuple[Tensor, int]]) -> None:
-        """Add a run of nodes to its device's graph, behind the copies of what it reads from elsewhere."""
-        self.n_begun = together[0][1] if together else 0
-        for node, _ in together:
-            if node.op in _VIEWS:
+        """Add a run of nodes to its device's graph, behind the copies of what it reads from elsewhere.
+
+        A weight from elsewhere begins a run of its own, so that it takes the place of the weight before it.
+        """
+        start = n_copied = 0
+        for i, (node, _) in enumerate(together):
+            if node.op in VIEWS:
                 continue
+            if n_copied and any(self.is_weight_elsewhere(source, node, device) for source in node.src):
+                self.append_all(device, together[start:i])
+                start, n_copied = i, 0
             for source in node.src:
-                elsewhere = self.device(source)
-                if elsewhere is not None and elsewhere != device and (id(source), device) not in self.copies:
-                    self.copies[id(source), device] = self.copy(source, elsewhere, device)
-            node.src = tuple(self.copies.get((id(s), device), s) for s in node.src)
+                elsewhere = self.device(source, node)
+                if elsewhere is not None and elsewhere != device and (source, device) not in self.copies:
+                    self.n_begun = together[start][1]
+                    self.copies[source, device] = self.copy(source, elsewhere, device)
+                    n_copied += 1
+            node.src = tuple(self.copies.get((s, device), s) for s in node.src)
+        self.append_all(device, together[start:])
+
+    def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         for node, self.n_begun in together:
-            self.append(device if node.op not in _VIEWS else self.device(node) or device, node)
+            self.append((self.device(node) if node.op in VIEWS else None) or device, node)
+
+    def is_weight_elsewhere(self, source: Tensor, node: Tensor, device: str) -> bool:
+        return source.external and bool(source.name) and self.device(source, node) not in (None, device)
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
@@ -179,10 +221,6 @@ class _Splitter:
                 twin.is_output = True
                 kept.append((HOST, twin))
         self.early = kept + self.early
-
-
-def _writes_cache(node: Tensor) -> bool:
-    return node.op == "SET_ROWS" and node.view_src is not None and node.view_src.external
 
 
 def _ends_attention(node: Tensor) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 
+LARGE_BATCH: Final = 32  # GGML_OP_OFFLOAD_MIN_BATCH unless the environment says otherwise
 ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING of ggml-cuda/common.cuh and ggml-sycl/presets.hpp
 
 
@@ -21,8 +22,10 @@ class Backend:
     `alignment` is what each tensor is padded to. With `row_padding`, the last row of a quantised tensor whose rows are
     not whole multiples of it is as if they were. `host_buffer` names pinned main memory that weights on the host go to
     unless the file is mapped; empty where the backend has none. With `maps_files` a device's weights are a stretch of
-    the mapped file, like the CPU's. `pipelines` says that devices may work on different batches at a time. `without`
-    are types that it does not multiply.
+    the mapped file, like the CPU's. `pipelines` says that devices may work on different batches at a time. From
+    `offloads_from` tokens in a batch on the device also runs operations on weights that lie on the host (if any are
+    named in `offloads_only`, these alone); 0 for never.
+    `without` are types that it does not multiply.
     """
 
     prefix: str
@@ -32,6 +35,8 @@ class Backend:
     maps_files: bool = False
     splits_rows: bool = False
     pipelines: bool = False
+    offloads_from: int = 0
+    offloads_only: frozenset[str] = frozenset()
     without: frozenset[GGMLType] = frozenset()
     proven: bool = False
     source: str
@@ -56,9 +61,9 @@ PLAIN: Final = Backend(prefix="", alignment=32, source="as the CPU's buffers, wi
 def _cuda(prefix: str) -> Backend:
     return Backend(
         prefix=prefix, alignment=128, row_padding=ROW_PADDING, host_buffer=f"{prefix}_Host", pipelines=True,
-        without=_TERNARY,
+        offloads_from=LARGE_BATCH, without=_TERNARY,
         source="ggml/src/ggml-cuda/ggml-cuda.cu, ggml_backend_cuda_buffer_type_get_alloc_size, "
-        "ggml_backend_cuda_device_supports_op",
+        "ggml_backend_cuda_device_supports_op, ggml_backend_cuda_device_offload_op",
     )  # fmt: skip
 
 
@@ -73,17 +78,18 @@ BACKENDS: Final[tuple[Backend, ...]] = (
     _cuda("MUSA"),
     Backend(
         prefix="MTL", alignment=32, maps_files=True, pipelines=True,
+        offloads_from=LARGE_BATCH, offloads_only=frozenset({"MUL_MAT", "MUL_MAT_ID"}),
         source="ggml/src/ggml-metal/ggml-metal.cpp, ggml_backend_metal_buffer_type_get_alloc_size, "
         "ggml_backend_metal_device_buffer_mapped",
     ),
     # The real alignment is the driver's minStorageBufferOffsetAlignment: 16 to 64 on common ones.
     Backend(
-        prefix="Vulkan", alignment=64, host_buffer="Vulkan_Host", pipelines=True,
+        prefix="Vulkan", alignment=64, host_buffer="Vulkan_Host", pipelines=True, offloads_from=LARGE_BATCH,
         source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_buffer_type_get_alignment",
     ),
     Backend(
         prefix="SYCL", alignment=128, row_padding=ROW_PADDING, host_buffer="SYCL_Host", splits_rows=True,
-        pipelines=True,
+        pipelines=True, offloads_from=LARGE_BATCH,
         source="ggml/src/ggml-sycl/ggml-sycl.cpp, ggml_backend_sycl_buffer_type_get_alloc_size",
     ),
 )  # fmt: skip

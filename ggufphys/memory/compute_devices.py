@@ -1,24 +1,26 @@
 """How large is the compute buffer of each device, when layers are offloaded?
 
-An estimate: the graph is cut as ggml's scheduler would cut it, and each part laid out by itself. What a backend adds
-for operations of its own (scratch of flash attention, say), or moves to a device for large batches, is left out.
-llama.cpp's own simulation (no_alloc, llama-fit-params) forgets which operations it pins to a device, so its figures
-can differ from those of a real run, which this follows.
+The graph is cut as ggml's scheduler would cut it, and each part laid out by itself. What a backend adds for operations
+of its own (scratch of flash attention, say) is left out. llama.cpp's own simulation (no_alloc, llama-fit-params)
+forgets which operations it pins to a device, so its figures can differ from those of a real run: `Params.no_alloc` asks
+for them.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 
-from ggufphys.arch.roles import role_of
+from ggufphys.arch.roles import Role, role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.graph.alloc import Allocation, allocate
 from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.ir import Tensor
 from ggufphys.graph.layers import Layers, expands_in_time, repeats, split_name
 from ggufphys.graph.layout import Layouts
-from ggufphys.graph.split import PIPELINE_COPIES, Home, Part, split
+from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.terms import Term
+from ggufphys.memory.weights import REPACKED
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
 # As graph.layout's; steps of one layer are seldom enough where a device begins in mid-model.
@@ -34,12 +36,11 @@ def device_compute_terms(
     weights: Mapping[Buffer, Sequence[TensorInfo]],
 ) -> tuple[Term, ...]:
     """Terms of compute_bytes, one a device that computes; the host's first."""
-    arch = layouts.h.arch
-    home = homes(arch, placement, weights)
+    home = homes(layouts.h.arch, placement, weights)
 
-    def layer_home(name: str, op: str) -> str | None:
-        role = role_of(arch, name)
-        return placement.layers[role] if name.startswith("blk.") and isinstance(role, int) else None
+    def layer_home(name: str) -> str | None:
+        il, _ = split_name(name)
+        return placement.layers[il] if il is not None and il < len(placement.layers) else None
 
     all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
     n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
@@ -48,17 +49,19 @@ def device_compute_terms(
         graph = layouts.graph(context, batch, layers.built if layers is not None else None)
         if layers is not None and not expands_in_time(layers, graph.marks):
             return None
+        pins_norms = (all_layers or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
             graph,
             home,
-            offload_kqv=params.offload_kqv,
-            norm_home=layer_home if all_layers or batch.n_tokens < SMALL_BATCH else None,
+            norm_home=layer_home if pins_norms else None,
+            pins_attention=not params.offload_kqv and not params.no_alloc,
+            offload=_offload(placement, weights),
             n_copies=n_copies,
         )
 
     choices = tuple(layouts.choices(_places(layouts.h.n_layer, placement, weights), ATTEMPTS))
     sizes: dict[str, int] = {}
-    for batch in reserved_batches(context):
+    for batch in reserved_batches(context)[: 1 if params.no_alloc else None]:  # the simulation is of a prompt alone
         for device, nbytes in _sizes(partial(cut, batch), choices).items():
             sizes[device] = max(sizes.get(device, 0), nbytes)
     return tuple(
@@ -81,7 +84,7 @@ def _sizes(cut: Callable[[Layers | None], dict[str, Part] | None], choices: Iter
         parts = cut(layers)
         if parts is None:
             continue
-        layouts = {device: allocate(part.graph) for device, part in parts.items()}
+        layouts = {device: allocate(part.graph, backend_of(device).alignment) for device, part in parts.items()}
         if layers is None or all(_repeats(layers, parts[device], layout) for device, layout in layouts.items()):
             return {device: layout.buffer_bytes for device, layout in layouts.items()}
     raise AssertionError("all layers stand for themselves")
@@ -106,22 +109,75 @@ def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequenc
 
 
 def homes(arch: str, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> Home:
-    """Where each weight is, as `graph.split` asks for it; names that the file lacks follow their layer."""
+    """Where weights and caches are, as `graph.split` asks for it; names that the file lacks follow their layer."""
     devices: dict[str, list[str]] = {}
     for buffer, tensors in weights.items():
         for tensor in tensors:
             devices.setdefault(tensor.name, []).append(buffer.device)
 
-    def home(name: str, op: str) -> str | None:
-        found = devices.get(name)
-        if found is None:
-            role = role_of(arch, name)
-            return placement.layers[role] if isinstance(role, int) else placement.output
-        if name == TOKEN_EMBD and op != "GET_ROWS":
-            return found[-1]  # its copy, where the output is
-        return found[0]
+    def home(tensor: Tensor, reader: Tensor) -> str | None:
+        if not tensor.name:
+            il = tensor.params[1]
+            assert isinstance(il, int), "a cache says whose it is"
+            return placement.kv(il)
+        found = devices.get(tensor.name)
+        if found is not None:
+            if tensor.name == TOKEN_EMBD and reader.op != "GET_ROWS":
+                return found[-1]  # its copy, where the output is
+            return None if len(found) > 1 and tensor.name != TOKEN_EMBD else found[0]
+        role = role_of(arch, tensor.name)
+        if role is Role.ROPE:
+            return None
+        return placement.layers[role] if isinstance(role, int) else placement.output
 
     return home
+
+
+def _offload(placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> Offload | None:
+    """Which operations on weights of the host does a device take over? Those of batches large enough, not repacked.
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; ggml/src/ggml-cuda/
+    ggml-cuda.cu, get_op_batch_size, and its like.
+    """
+    takers = [(d.name, backend_of(d.name)) for d in placement.devices if backend_of(d.name).offloads_from]
+    if not takers:
+        return None
+    repacked = frozenset(tensor.name for tensor in weights.get(REPACKED, ()))
+
+    def offload(node: Tensor) -> str | None:
+        """The first device that would, in llama.cpp's order."""
+        if any(source.name in repacked for source in node.src):
+            return None
+        n_tokens = {
+            "GET_ROWS": 0, "MUL_MAT": node.ne[1], "MUL_MAT_ID": node.ne[2],
+        }.get(node.op, node.ne[1] * node.ne[2] * node.ne[3])  # fmt: skip
+        for name, backend in takers:
+            if n_tokens >= backend.offloads_from and (not backend.offloads_only or node.op in backend.offloads_only):
+                return name
+        return None
+
+    return offload
+
+
+def keeps_flash_attn(
+    layouts: Layouts,
+    context: ContextParams,
+    placement: Placement,
+    weights: Mapping[Buffer, Sequence[TensorInfo]],
+) -> bool:
+    """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
+    """
+    n_seqs = context.n_seq_max
+    graph = layouts.graph(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs))
+    devices = assign(graph, homes(layouts.h.arch, placement, weights))
+    for node in graph.nodes:
+        keys = node.src[1].view_src if node.op == "FLASH_ATTN_EXT" else None
+        if keys is not None and keys.external and isinstance(il := keys.params[1], int):
+            if devices.get(node, HOST) != placement.layers[il]:
+                return False
+    return True
 
 
 def is_pipelined(params: Params, placement: Placement) -> bool:

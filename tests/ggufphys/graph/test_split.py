@@ -22,8 +22,14 @@ def chain(*names: str) -> Graph:
     return graph
 
 
-def home(name: str, op: str) -> str | None:
-    return name.split(".")[0] or None
+def home(tensor: Tensor, reader: Tensor) -> str | None:
+    """Weights and caches lie where their names begin with; a cache's name is a parameter."""
+    name = tensor.name or str(tensor.params[0])
+    return None if name.startswith("everywhere") else name.split(".")[0]
+
+
+def norm_home(name: str) -> str:
+    return name.split(".")[0]
 
 
 def ops_of(parts: dict[str, Part]) -> dict[str, list[str]]:
@@ -56,7 +62,7 @@ def test_norms_at_home() -> None:
     x = ops.elementwise("MUL", ops.elementwise("RMS_NORM", x), ops.weight(F32, WIDTH, name="B.norm"))
     graph.expand(x)
 
-    assert ops_of(split(graph, home, norm_home=home))["B"] == ["COPY", "RMS_NORM", "MUL"]
+    assert ops_of(split(graph, home, norm_home=norm_home))["B"] == ["COPY", "RMS_NORM", "MUL"]
 
 
 def test_copies_of_a_pipeline() -> None:
@@ -72,10 +78,10 @@ def test_copies_of_a_pipeline() -> None:
     assert several["B"] == (PIPELINE_COPIES + 1) * row
 
 
-def cached() -> Graph:
+def cached(place: str) -> Graph:
     """Something is written to a cache and read from it on device A."""
     graph = Graph()
-    cache = ops.weight(F32, WIDTH, 256)
+    cache = ops.weight(F32, WIDTH, 256, params=(place,))
     k = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.k"), ops.new_input(F32, WIDTH, 4))
     graph.expand(ops.set_rows(cache, k, ops.new_input(ops.I64, 4)))
     graph.expand(ops.mul_mat(ops.weight(F32, 256, 8, name="A.out"), ops.mul_mat(ops.view(cache, (WIDTH, 256)), k)))
@@ -84,8 +90,52 @@ def cached() -> Graph:
 
 def test_cache_on_the_host() -> None:
     """Without offload_kqv writing to a cache is the host's work, and the cache is copied to who reads it."""
-    at_home, on_host = ops_of(split(cached(), home)), ops_of(split(cached(), home, offload_kqv=False))
+    at_home, on_host = ops_of(split(cached("A"), home)), ops_of(split(cached(HOST), home))
 
     assert "SET_ROWS" in at_home["A"]
     assert "SET_ROWS" in on_host[HOST]
     assert on_host["A"].count("COPY") == 2  # the input, and the view of the cache
+
+
+def attention() -> Graph:
+    """The end of attention without flash attention, and the product behind it."""
+    graph = Graph()
+    x = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.q"), ops.new_input(F32, WIDTH, 4))
+    x = ops.cont(ops.permute(ops.mul_mat(ops.weight(F32, WIDTH, 8, name="A.v"), x), 0, 2, 1, 3))
+    graph.expand(ops.mul_mat(ops.weight(F32, 8, 8, name="A.out"), x))
+    return graph
+
+
+def test_attention_ends_on_the_host() -> None:
+    """Without offload_kqv the dense copy behind attention without flash attention is pinned to the host."""
+    assert "CONT" in ops_of(split(attention(), home))["A"]
+    assert "CONT" in ops_of(split(attention(), home, pins_attention=True))[HOST]
+
+
+def test_weights_that_are_everywhere() -> None:
+    """What every device has a copy of is never copied, and does not decide who runs a node."""
+    graph = Graph()
+    x = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.0"), ops.new_input(F32, WIDTH, 4))
+    graph.expand(ops.mul(x, ops.weight(F32, WIDTH, name="everywhere")))
+
+    assert ops_of(split(graph, home))["A"] == ["COPY", "MUL_MAT", "MUL"]
+
+
+def test_a_device_takes_over_from_the_host() -> None:
+    """Weights that a device fetches take each other's place: room for the largest is enough."""
+    parts = split(chain(f"{HOST}.0", f"{HOST}.1", "A.2"), home, offload=lambda node: "A")
+    matrix, row = 4 * WIDTH * WIDTH, 4 * WIDTH * 4
+
+    assert parts["A"].graph.nodes[0].op == "COPY"
+    assert [node.op for node in parts[HOST].graph.nodes].count("MUL_MAT") == 0
+    assert allocate(parts["A"].graph).buffer_bytes < 2 * matrix
+    assert allocate(parts["A"].graph).buffer_bytes >= matrix + row
+
+
+def test_padding_of_a_backend() -> None:
+    """Each tensor is padded to the backend's alignment."""
+    graph = Graph()
+    graph.expand(ops.mul_mat(ops.weight(F32, WIDTH, 1), ops.new_input(F32, WIDTH, 1)))
+
+    assert allocate(graph, 128).buffer_bytes == 4 * WIDTH + 128
+    assert allocate(graph).buffer_bytes == 4 * WIDTH + 32

@@ -207,7 +207,11 @@ def _device_complaints(p: Params) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
-    """What llama.cpp makes of `Params` for one model: lengths padded, zeros replaced, flash attention decided."""
+    """What llama.cpp makes of `Params` for one model: lengths padded, zeros replaced, flash attention decided.
+
+    `v_trans` says that V is stored transposed: without flash attention, unless llama.cpp turned that off when the cache
+    was there already.
+    """
 
     n_ctx: int
     n_ctx_seq: int
@@ -220,6 +224,7 @@ class ContextParams:
     type_k: GGMLType
     type_v: GGMLType
     flash_attn: bool
+    v_trans: bool
     n_rs_seq: int = 0
     ctx_type: ContextType = "default"
 
@@ -281,6 +286,7 @@ def resolve(
         type_k=CACHE_TYPES[params.type_k],
         type_v=type_v,
         flash_attn=flash_attn,
+        v_trans=not flash_attn,
         n_rs_seq=params.n_rs_seq if rollback_possible else 0,
         ctx_type=params.ctx_type,
     )

@@ -61,7 +61,7 @@ class FullKV:
 
     def v_width(self, context: ContextParams) -> int:
         """The width of V's rows as stored."""
-        return self.n_embd_v_gqa if context.flash_attn or self.n_embd_v_max is None else self.n_embd_v_max
+        return self.n_embd_v_max if context.v_trans and self.n_embd_v_max is not None else self.n_embd_v_gqa
 
     def tensors(self, context: ContextParams) -> Iterator[CacheTensor]:
         """K and V, as far as they are kept."""

@@ -130,7 +130,9 @@ class _FreeList:
 class _GraphAllocator:
     """The walk over one graph. `offsets` keeps where each tensor was put, `alive` who still holds bytes."""
 
-    __slots__ = ("alignment", "alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots")
+    __slots__ = (
+        "alignment", "alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots",
+    )  # fmt: skip
 
     def __init__(self, graph: Graph, alignment: int) -> None:
         self.graph = graph

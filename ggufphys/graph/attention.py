@@ -53,7 +53,7 @@ class AttentionKV:
         self.n_kv = min(self.n_cells, b.batch.n_kv or self.n_cells)
         self.n_stream = cache.n_stream(context)
         # Without flash attention V is kept transposed: each element is a row, all layers as wide as the widest.
-        self.v_padded = 0 if context.flash_attn else b.n_embd_v_gqa_max
+        self.v_padded = b.n_embd_v_gqa_max if context.v_trans else 0
         self.k_idxs = ops.new_input(I64, n_tokens, name="k_idxs", params=(cache,))
         self.v_idxs = ops.new_input(I64, n_tokens * (self.v_padded or 1), name="v_idxs", params=(cache,))
         mask_type = F16 if context.flash_attn else F32

@@ -19,8 +19,8 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
 
-Home = Callable[[Tensor, Tensor], str | None]
-"""The device of a weight or cache, and for which node it is asked; None where each device has a copy of it."""
+Home = Callable[[Tensor, Tensor], str]
+"""The device of a weight or cache, and for which node it is asked."""
 
 Offload = Callable[[Tensor], str | None]
 """The device that fetches weights from the host to run a node, if any would."""
@@ -130,7 +130,7 @@ class _Splitter:
         current, together, n_begun = HOST, list[tuple[Tensor, int]](), 0
         for i, node in enumerate(self.graph.nodes):
             n_begun = begun.get(i, n_begun)
-            device = current if node.op in VIEWS else self.device(node) or current
+            device = current if node.op in VIEWS else self.device(node)
             if device != current:
                 self.close(current, together)
                 current, together = device, []
@@ -158,7 +158,7 @@ class _Splitter:
         part.marks = marks[first:]
         return Part(part, range(first, len(marks)))
 
-    def device(self, tensor: Tensor, reader: Tensor | None = None) -> str | None:
+    def device(self, tensor: Tensor, reader: Tensor | None = None) -> str:
         """Where a tensor's bytes are; of weights and caches also by who reads them."""
         if tensor.view_src is not None and (tensor.op in VIEWS or tensor.view_src.external):
             return self.device(tensor.view_src, reader or tensor)
@@ -180,7 +180,7 @@ class _Splitter:
                 start, n_copied = i, 0
             for source in node.src:
                 elsewhere = self.device(source, node)
-                if elsewhere is not None and elsewhere != device and (source, device) not in self.copies:
+                if elsewhere != device and (source, device) not in self.copies:
                     self.n_begun = together[start][1]
                     self.copies[source, device] = self.copy(source, elsewhere, device)
                     n_copied += 1
@@ -189,10 +189,10 @@ class _Splitter:
 
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         for node, self.n_begun in together:
-            self.append((self.device(node) if node.op in VIEWS else None) or device, node)
+            self.append(self.device(node) if node.op in VIEWS else device, node)
 
     def is_weight_elsewhere(self, source: Tensor, node: Tensor, device: str) -> bool:
-        return source.external and bool(source.name) and self.device(source, node) not in (None, device)
+        return source.external and bool(source.name) and self.device(source, node) != device
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""

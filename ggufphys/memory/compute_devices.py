@@ -9,15 +9,16 @@ for them.
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 
-from ggufphys.arch.roles import Role, role_of
+from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.graph.alloc import Allocation, allocate
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, expands_in_time, repeats, split_name
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
 from ggufphys.memory.backends import backend_of
+from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.terms import Term
 from ggufphys.memory.weights import REPACKED
@@ -28,6 +29,11 @@ ATTEMPTS: tuple[tuple[int, int], ...] = ((2, 1), (2, 2), (2, 4), (3, 1))
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 
 
+def uses_devices(placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> bool:
+    """Does anything run elsewhere than on the host? Where weights lie, and where weights of the host are fetched."""
+    return any(buffer.device != HOST for buffer in weights) or _offload(placement, weights) is not None
+
+
 def device_compute_terms(
     layouts: Layouts,
     params: Params,
@@ -36,7 +42,6 @@ def device_compute_terms(
     weights: Mapping[Buffer, Sequence[TensorInfo]],
 ) -> tuple[Term, ...]:
     """Terms of compute_bytes, one a device that computes; the host's first."""
-    home = homes(layouts.h.arch, placement, weights)
 
     def layer_home(name: str) -> str | None:
         il, _ = split_name(name)
@@ -46,13 +51,14 @@ def device_compute_terms(
     n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
 
     def cut(batch: Batch, layers: Layers | None) -> dict[str, Part] | None:
-        graph = layouts.graph(context, batch, layers.built if layers is not None else None)
+        built = range(layouts.h.n_layer) if layers is None else layers.built
+        graph = layouts.graph(context, batch, built)
         if layers is not None and not expands_in_time(layers, graph.marks):
             return None
         pins_norms = (all_layers or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
             graph,
-            home,
+            homes(layouts.h.arch, placement, weights, _layer_of_ropes(graph, built)),
             norm_home=layer_home if pins_norms else None,
             pins_attention=not params.offload_kqv and not params.no_alloc,
             offload=_offload(placement, weights),
@@ -64,13 +70,15 @@ def device_compute_terms(
     for batch in reserved_batches(context)[: 1 if params.no_alloc else None]:  # the simulation is of a prompt alone
         for device, nbytes in _sizes(partial(cut, batch), choices).items():
             sizes[device] = max(sizes.get(device, 0), nbytes)
+    proven = all(backend_of(device.name).proven for device in placement.devices)
+    basis = compute_basis(layouts.h.arch, context.ctx_type) if proven else "estimate"
     return tuple(
         Term(
             quantity="compute",
             name="compute buffer",
             nbytes=nbytes,
             buffer=CPU_BUFFER if device == HOST else device,
-            formula="its part of the graph, laid out by a simulation of ggml's graph allocator (estimate)",
+            formula=f"its part of the graph, laid out by a simulation of ggml's graph allocator ({basis})",
             source="ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph",
             device=device,
         )
@@ -108,26 +116,45 @@ def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequenc
     return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))
 
 
-def homes(arch: str, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> Home:
-    """Where weights and caches are, as `graph.split` asks for it; names that the file lacks follow their layer."""
+def _layer_of_ropes(graph: Graph, layers: Sequence[int]) -> Mapping[Tensor, int]:
+    """The layer of each rotation."""
+    ends = [*graph.marks[1:], len(graph.nodes)]
+    return {
+        node: il
+        for il, start, end in zip(layers, graph.marks, ends, strict=True)
+        for node in graph.nodes[start:end]
+        if node.op == "ROPE"
+    }
+
+
+def homes(
+    arch: str,
+    placement: Placement,
+    weights: Mapping[Buffer, Sequence[TensorInfo]],
+    rope_layers: Mapping[Tensor, int] | None = None,
+) -> Home:
+    """Where weights and caches are, as `graph.split` asks for it; names that the file lacks follow their layer.
+
+    `rope_layers` are the layers of rotations, whose factors each device has for its own.
+    """
     devices: dict[str, list[str]] = {}
     for buffer, tensors in weights.items():
         for tensor in tensors:
             devices.setdefault(tensor.name, []).append(buffer.device)
 
-    def home(tensor: Tensor, reader: Tensor) -> str | None:
+    def home(tensor: Tensor, reader: Tensor) -> str:
         if not tensor.name:
             il = tensor.params[1]
             assert isinstance(il, int), "a cache says whose it is"
             return placement.kv(il)
         found = devices.get(tensor.name)
-        if found is not None:
+        if found:
             if tensor.name == TOKEN_EMBD and reader.op != "GET_ROWS":
                 return found[-1]  # its copy, where the output is
-            return None if len(found) > 1 and tensor.name != TOKEN_EMBD else found[0]
+            layer = (rope_layers or {}).get(reader)
+            own = found[0] if layer is None else placement.layers[layer]
+            return own if own in found else found[0]
         role = role_of(arch, tensor.name)
-        if role is Role.ROPE:
-            return None
         return placement.layers[role] if isinstance(role, int) else placement.output
 
     return home
@@ -174,7 +201,9 @@ def keeps_flash_attn(
     devices = assign(graph, homes(layouts.h.arch, placement, weights))
     for node in graph.nodes:
         keys = node.src[1].view_src if node.op == "FLASH_ATTN_EXT" else None
-        if keys is not None and keys.external and isinstance(il := keys.params[1], int):
+        if keys is not None and keys.external:
+            il = keys.params[1]
+            assert isinstance(il, int), "a cache says whose it is"
             if devices.get(node, HOST) != placement.layers[il]:
                 return False
     return True

@@ -58,7 +58,7 @@ def check_cache_types(h: HParams, rule: ArchRule, context: ContextParams) -> Non
             f"K cache type {context.type_k.name.lower()}, V cache type {context.type_v.name.lower()}: this model keeps "
             "keys and values in one compressed row and does not support different types"
         )
-    if not context.flash_attn:
+    if context.v_trans:
         return
     windows = {any(isinstance(cache, WindowKV) for cache in layer) for layer in rule.layers(h)[: h.n_layer]}
     for name, ggml_type, sizes in (

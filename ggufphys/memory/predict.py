@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Final
 
 from ggufphys import host
@@ -12,7 +13,7 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
-from ggufphys.memory.compute_devices import device_compute_terms
+from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, uses_devices
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.placement import Buffer, Placement, divides_unknown_memory, place_layers, place_weights
@@ -166,15 +167,15 @@ class Predictor:
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
         h = self.h
-        context = self.context(params)
         weights = self.placed_weights(params)
         placement = weights.placement
+        context = self.context(params)
         buffers = (
             *weights.terms,
             *context_terms(h, self.rule, context, placement.kv),
             *(
                 device_compute_terms(self.layouts, params, context, placement, weights.buffers)
-                if any(buffer.device != HOST for buffer in weights.buffers)
+                if uses_devices(placement, weights.buffers)
                 else compute_terms(self.layouts, context)
             ),
             *output_terms(h, context),
@@ -188,7 +189,7 @@ class Predictor:
             basis={
                 "model": proven,
                 "context": proven,
-                "compute": "estimate" if placement.devices else compute_basis(h.arch, context.ctx_type),
+                "compute": proven if compute_basis(h.arch, context.ctx_type) == "exact" else "estimate",
                 "output": "exact",
                 "process": "estimate",
             },
@@ -199,15 +200,27 @@ class Predictor:
         )
 
     def context(self, params: Params) -> ContextParams:
-        """What llama.cpp makes of the parameters for this model.
+        """What llama.cpp makes of the parameters for this model; where weights lie may turn flash attention off.
 
         Raises:
             ValueError: llama.cpp would refuse the combination.
         """
-        return resolve(
-            params, n_ctx_train=self.h.n_ctx_train, causal_attn=self.h.causal_attn,
+        h = self.h
+        resolved = partial(
+            resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
             flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
         )  # fmt: skip
+        context = resolved(params)
+        undecided = params.flash_attn == "auto" and context.flash_attn
+        if not undecided or (params.offload_kqv and not params.override_tensor):
+            return context  # attention lies between its layer's cache and weights
+        weights = self.placed_weights(params)
+        if not uses_devices(weights.placement, weights.buffers) or keeps_flash_attn(
+            self.layouts, context, weights.placement, weights.buffers
+        ):
+            return context
+        without = resolved(replace(params, flash_attn="off"))  # which may be refused
+        return replace(without, v_trans=context.v_trans)
 
     def placed_weights(self, params: Params) -> "PlacedWeights":
         """Where the weights lie when run like this."""

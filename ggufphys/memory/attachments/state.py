@@ -71,7 +71,7 @@ def _kv_bytes(caches: Sequence[FullKV], context: ContextParams, n_cells: int, ce
         nbytes += _ROW + n_cells * row_bytes(context.type_k, cache.n_embd_k_gqa)
         if not cache.n_embd_v_gqa:
             continue
-        if context.flash_attn:
+        if not context.v_trans:
             nbytes += _ROW + n_cells * row_bytes(context.type_v, cache.n_embd_v_gqa)
         else:
             nbytes += _ROW_TRANSPOSED + n_cells * cache.n_embd_v_gqa * SIZES[context.type_v].type_size

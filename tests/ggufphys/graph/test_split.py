@@ -22,10 +22,9 @@ def chain(*names: str) -> Graph:
     return graph
 
 
-def home(tensor: Tensor, reader: Tensor) -> str | None:
+def home(tensor: Tensor, reader: Tensor) -> str:
     """Weights and caches lie where their names begin with; a cache's name is a parameter."""
-    name = tensor.name or str(tensor.params[0])
-    return None if name.startswith("everywhere") else name.split(".")[0]
+    return (tensor.name or str(tensor.params[0])).split(".")[0]
 
 
 def norm_home(name: str) -> str:
@@ -110,15 +109,6 @@ def test_attention_ends_on_the_host() -> None:
     """Without offload_kqv the dense copy behind attention without flash attention is pinned to the host."""
     assert "CONT" in ops_of(split(attention(), home))["A"]
     assert "CONT" in ops_of(split(attention(), home, pins_attention=True))[HOST]
-
-
-def test_weights_that_are_everywhere() -> None:
-    """What every device has a copy of is never copied, and does not decide who runs a node."""
-    graph = Graph()
-    x = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.0"), ops.new_input(F32, WIDTH, 4))
-    graph.expand(ops.mul(x, ops.weight(F32, WIDTH, name="everywhere")))
-
-    assert ops_of(split(graph, home))["A"] == ["COPY", "MUL_MAT", "MUL"]
 
 
 def test_a_device_takes_over_from_the_host() -> None:

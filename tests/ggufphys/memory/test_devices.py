@@ -60,7 +60,7 @@ def by_device(truth: dict[str, Any], devices: Sequence[Device], quantities: Sequ
 
 def check(path: Path, grid: Sequence[Params], quantities: Sequence[str], *, no_alloc: bool = True) -> None:
     for params, truth in zip(grid, oracle.ask(path, grid, no_alloc=no_alloc), strict=True):
-        predicted = predict(path, params)
+        predicted = predict(path, replace(params, no_alloc=no_alloc))
         rows = {d.name: [getattr(d, f"{q}_bytes") for q in quantities] for d in predicted.devices}
 
         assert rows == by_device(truth, params.devices, quantities), params

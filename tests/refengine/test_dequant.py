@@ -1,5 +1,6 @@
 """dequantize: the numbers of each format, the contract around them, and C as the oracle."""
 
+import ctypes
 import struct
 import warnings
 
@@ -135,6 +136,29 @@ def test_by_hand(ggml_type: GGMLType) -> None:
     assert weights.shape == (SIZES[ggml_type].block_size,)
     assert weights.dtype == np.float32
     assert expected == {i: float(weights[i]) for i in expected}
+
+
+class Traits(ctypes.Structure):
+    """The struct ggml_type_traits."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+def test_every_type() -> None:
+    """There is a kernel for each type that ggml converts to F32, for F32, and for Q8_K, which has a function apart."""
+    traits = ctypes.CFUNCTYPE(ctypes.POINTER(Traits), ctypes.c_int)(
+        ("ggml_get_type_traits", ggml._llama_cpp().llama_cpp._lib)
+    )
+
+    assert set(FORMATS) == {t for t in GGMLType if traits(t).contents.to_float} | {GGMLType.F32, GGMLType.Q8_K}
 
 
 @pytest.mark.parametrize("ggml_type", FORMATS, ids=lambda t: t.name)

@@ -43,6 +43,8 @@ class HParams:
     n_swa: int | None  # attention.sliding_window
     swa_pattern: int | tuple[bool, ...] | None  # attention.sliding_window_pattern: a period, or a flag for each layer
     n_kv_shared_layers: int  # attention.shared_kv_layers
+    n_moe_layer_step: int  # interleave_moe_layer_step
+    no_rope_step: int = 0  # one layer in so many does not rotate queries and keys; 0: all do
 
     # compressed attention; the sizes of heads before compression only say that it is used
     n_lora_kv: int
@@ -76,6 +78,14 @@ class HParams:
     def n_layer(self) -> int:
         """Layers of the trunk: without the next-token-prediction ones."""
         return self.n_layer_all - self.n_layer_nextn
+
+    def has_rope(self, il: int) -> bool:
+        """Does this layer rotate queries and keys?"""
+        return not self.no_rope_step or (il + 1) % self.no_rope_step != 0
+
+    def is_moe_step(self, il: int) -> bool:
+        """Is this layer's turn for experts, where one in `n_moe_layer_step` has them?"""
+        return not self.n_moe_layer_step or (il + 1) % self.n_moe_layer_step == 0
 
     @property
     def is_mla(self) -> bool:
@@ -125,6 +135,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_swa=keys.optional("attention.sliding_window"),
         swa_pattern=_swa_pattern(keys, n_layer_all),
         n_kv_shared_layers=keys.integer("attention.shared_kv_layers", 0),
+        n_moe_layer_step=keys.integer("interleave_moe_layer_step", 0),
         n_lora_kv=keys.integer("attention.kv_lora_rank", 0),
         n_embd_head_k_mla=keys.integer("attention.key_length_mla", 0),
         n_embd_head_v_mla=keys.integer("attention.value_length_mla", 0),

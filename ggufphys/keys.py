@@ -48,6 +48,16 @@ class Keys:
             raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is {found}, expected a number")
         return float(value)
 
+    def reals(self, key: str, n_layer: int) -> tuple[float, ...]:
+        """A number for each layer, or one for all, under its whole `key`."""
+        value = self.gguf.metadata.get(key)
+        numbers = (value,) * n_layer if isinstance(value, int | float) else tuple(value or ())
+        if len(numbers) < n_layer or not all(isinstance(number, int | float) for number in numbers):
+            raise GGUFError(
+                f"{self.gguf.path}: key {key!r} is {value!r}, expected a number for each of {n_layer} layers"
+            )
+        return tuple(float(number) for number in numbers)
+
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         return self.gguf.get_bool(self.full(name), default)

@@ -38,6 +38,22 @@ def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
     )  # fmt: skip
 
 
+def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Every fourth layer does not rotate queries and keys.
+
+    Source: llama.cpp 0c1e570 src/models/smollm3.cpp, load_arch_hparams.
+    """
+    return replace(h, no_rope_step=4)
+
+
+def rope_in_chunks(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """The same, unless the file says that there are no chunks: then the last layer alone does not.
+
+    Source: llama.cpp 0c1e570 src/models/llama4.cpp, load_arch_hparams.
+    """
+    return replace(h, no_rope_step=h.n_layer if h.n_swa == 0 else 4)
+
+
 def router(h: "HParams", gguf: GGUFFile) -> "HParams":
     """Behind the trunk stands one more layer of a single head, which decides about adapters.
 

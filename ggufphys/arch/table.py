@@ -14,6 +14,8 @@ from ggufphys.arch.adjust import (
     keep,
     looks_both_ways,
     loops,
+    one_in_four_without_rope,
+    rope_in_chunks,
     router,
     values_are_latent,
 )
@@ -119,11 +121,12 @@ TABLE: Final[tuple[ArchRule, ...]] = (
         "minicpm3", "gemma", "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic", "deepseek",
         "deepseek2-ocr", "chatglm", "glm4", "bitnet", "jais", "jais2", "nemotron", "exaone", "granite",
         "granitemoe", "chameleon", "bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe",
-        "hunyuan-moe", "hunyuan-dense", "hunyuan_vl", "smollm3", "seed_oss", "grovemoe", "apertus",
+        "hunyuan-moe", "hunyuan-dense", "hunyuan_vl", "seed_oss", "grovemoe", "apertus",
         "minimax-m2", "cogvlm", "pangu-embedded", "mistral3", "paddleocr", "maincoder", "talkie", "pockettts",
     ),
     ArchRule("glm4moe",  trunk(full), "models/glm4-moe.cpp", draft=head(full)),
     ArchRule("hy_v3",    trunk(full), "models/hy-v3.cpp", draft=head(full)),
+    ArchRule("smollm3",  trunk(full), "models/smollm3.cpp", adjust=one_in_four_without_rope),
     ArchRule("grok",     trunk(full), "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
     ArchRule("phi3",     trunk(full), "models/phi3.cpp: its window is disabled"),
     ArchRule("hrm_text", trunk(full), "models/hrm-text.cpp: block_count counts every pass through the two stacks"),
@@ -167,7 +170,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              trunk(windowed(every(4, dense_first=True), only_if(lambda h: bool(h.n_swa), size_fixed(4096)))),
              "models/smallthinker.cpp"),
     ArchRule("llama4",       trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)))),
-             "models/llama4.cpp: chunks of 8192"),
+             "models/llama4.cpp: chunks of 8192", adjust=rope_in_chunks),
 
     # -- layers that read the caches of earlier ones
     ArchRule("gemma3n", trunk(only(windowed(every(5), size_required), first_layers(20))),

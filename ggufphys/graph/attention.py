@@ -20,10 +20,11 @@ from ggufphys.graph.ops import F16, F32, I64
 class Scores:
     """What becomes of QK before the softmax: times `factor`, kept within `softcap` unless 0.
 
-    `max_bias` is ALiBi's: a bias that grows with the distance.
+    `max_bias` is ALiBi's: a bias that grows with the distance. `before_cap` multiplies QK in front of the cap.
     """
 
     factor: float
+    before_cap: float = 1.0
     softcap: float = 0.0
     max_bias: float = 0.0
 
@@ -66,11 +67,11 @@ class AttentionKV:
 
     def __call__(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,
-        *, sinks: Tensor | None = None, scores: Scores | None = None, cache_of: int | None = None,
+        *, sinks: Tensor | None = None, scores: Scores | None = None, cache_of: int | None = None, biased: bool = True,
     ) -> Tensor:  # fmt: skip
         """`mix`, and the output projection: (E, T)."""
         x = self.mix(q, k, v, il, sinks=sinks, scores=scores, cache_of=cache_of)
-        return self.b.linear("attn_output", il, x)
+        return self.b.linear("attn_output", il, x, biased=biased)
 
     def mix(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,
@@ -207,7 +208,7 @@ def attend(
         return b.graph.expand(ops.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3]))
     x = ops.mul_mat(k, q)
     if scores.softcap:
-        x = ops.scale(ops.unary(ops.scale(x, 1 / scores.softcap), "tanh"), scores.softcap)
+        x = ops.scale(ops.unary(ops.scale(x, scores.before_cap / scores.softcap), "tanh"), scores.softcap)
     if bias is not None:
         x = ops.add(x, bias)
     x = ops.soft_max(x, mask, scores.factor, scores.max_bias, sinks)

@@ -176,6 +176,13 @@ class Builder:
         """Positions (T,), or as many for each token (mrope has four, one list behind the other)."""
         return ops.new_input(I32, self.batch.n_tokens * n_pos_per_embd, name="pos")
 
+    def inp_attn_scale(self, floor: int, scale: float, offset: float = 0.0) -> Tensor:
+        """A factor on each query (1, 1, T): 1 + scale * log(1 + (position + offset) / floor), steps of `floor`.
+
+        Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_input_attn_temp::set_input.
+        """
+        return ops.new_input(F32, 1, 1, self.batch.n_tokens, name="attn_scale", params=(scale, floor, offset))
+
     def inp_out_ids(self) -> Tensor:
         """Which tokens' logits are wanted."""
         return ops.new_input(I32, self.batch.n_outputs, name="out_ids")
@@ -287,11 +294,11 @@ class Builder:
 
     # -- feed-forward layers
 
-    def ffn_gated(self, x: Tensor, il: int, kind: Glu = "swiglu", suffix: str = "") -> Tensor:
+    def ffn_gated(self, x: Tensor, il: int, kind: Glu = "swiglu", suffix: str = "", *, biased: bool = True) -> Tensor:
         """down(act(gate(x)) * up(x)), gate and up side by side; `suffix` as in ffn_up_shexp."""
-        up = self.linear(f"ffn_up{suffix}", il, x)
-        gate = self.linear(f"ffn_gate{suffix}", il, x)
-        return self.linear(f"ffn_down{suffix}", il, ops.glu(gate, up, kind))
+        up = self.linear(f"ffn_up{suffix}", il, x, biased=biased)
+        gate = self.linear(f"ffn_gate{suffix}", il, x, biased=biased)
+        return self.linear(f"ffn_down{suffix}", il, ops.glu(gate, up, kind), biased=biased)
 
     def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
         """The same where one matrix gives gate and up, one behind the other."""
@@ -309,7 +316,7 @@ class Builder:
         """Of the last layer on, only the tokens whose logits are wanted."""
         return tuple(ops.get_rows(x, out_ids) for x in tensors) if self.is_last(il) else tensors
 
-    def head(self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0) -> Graph:
+    def head(self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, biased: bool = True) -> Graph:
         """From the normed hidden states to logits (n_vocab, n_outputs), with or without a matrix of its own.
 
         Both are outputs. `scale` multiplies the logits, `softcap` keeps them within it, unless 0.
@@ -317,7 +324,7 @@ class Builder:
         x.is_output = True
         matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
         logits = self.mul_mat(matrix, x)
-        bias = self.weight_or_none("output.bias")
+        bias = self.weight_or_none("output.bias") if biased else None
         if bias is not None:
             logits = ops.add(logits, bias)
         if scale:

@@ -3,7 +3,7 @@
 Functions are named as in ggml.h. Source: llama.cpp 0c1e570 ggml/src/ggml.c.
 """
 
-from math import inf
+from math import exp, inf, log
 from typing import TYPE_CHECKING, Literal
 
 from ggufphys.gguf.ggml_types import GGMLType
@@ -130,6 +130,16 @@ def sqrt(a: Tensor) -> Tensor:
 def unary(a: Tensor, kind: Unary) -> Tensor:
     """An activation function of a."""
     return Tensor("UNARY", a.type, a.ne, (a,), params=(kind,))
+
+
+def xielu(a: Tensor, alpha_n: float, alpha_p: float, beta: float, eps: float) -> Tensor:
+    """An activation function of four numbers, kept as ggml keeps them."""
+    numbers = (beta + _softplus(alpha_n), _softplus(alpha_p), beta, eps)
+    return Tensor("UNARY", a.type, a.ne, (a,), params=("xielu", *numbers))
+
+
+def _softplus(x: float) -> float:
+    return x if x > 20 else log(1 + exp(x))  # ggml_compute_softplus_f32
 
 
 def glu(gate: Tensor, up: Tensor, kind: Glu = "swiglu", *numbers: float) -> Tensor:

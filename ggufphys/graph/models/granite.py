@@ -8,19 +8,35 @@ from math import sqrt
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn
-from ggufphys.graph.rope import read_rope
+from ggufphys.graph.moe import Routing
+from ggufphys.graph.rope import Rope, read_rope
 
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
-    rope = read_rope(b.keys, b.h, "norm") if b.keys.flag("rope.scaling.finetuned", True) else None
-    residual_scale = b.keys.real("residual_scale", 0.0)
-    x = b.inp_embd(b.keys.real("embedding_scale", 0.0))
+    keys = b.keys
+    return build_with(
+        b,
+        read_rope(keys, b.h, "norm") if keys.flag("rope.scaling.finetuned", True) else None,
+        embedding_scale=keys.real("embedding_scale", 0.0),
+        residual_scale=keys.real("residual_scale", 0.0),
+        attention_scale=keys.real("attention.scale", 0.0),
+        logit_scale=keys.real("logit_scale"),
+    )
+
+
+def build_with(
+    b: Builder, rope: Rope | None,
+    *, embedding_scale: float, residual_scale: float, attention_scale: float, logit_scale: float,
+) -> Graph:  # fmt: skip
+    """The same for other models that have these factors, 0 for none. Logits are divided by theirs."""
+    x = b.inp_embd(embedding_scale)
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=attention_scale or 1 / sqrt(b.h.n_embd_head_v)))
     out_ids = b.inp_out_ids()
+    ffn = dense_or_experts(b, Routing(norm_weights=True))
     for il in b.layers():
         residual = x
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
@@ -29,21 +45,11 @@ def build(b: Builder) -> Graph:
             q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
         x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(scaled(x, residual_scale), residual)
-        x = ffn(b, b.rms(residual, "ffn_norm", il), il)
-        x = ops.add(scaled(x, residual_scale), residual)
-    return b.head(b.rms(x, "output_norm"), scale=1 / b.keys.real("logit_scale"))
+        residual = ops.add(_scaled(x, residual_scale), residual)
+        x = ffn(b.rms(residual, "ffn_norm", il), il)
+        x = ops.add(_scaled(x, residual_scale), residual)
+    return b.head(b.rms(x, "output_norm"), scale=1 / logit_scale)
 
 
-def scaled(x: Tensor, factor: float) -> Tensor:
-    """X times the factor, unless that is 0."""
+def _scaled(x: Tensor, factor: float) -> Tensor:
     return ops.scale(x, factor) if factor else x
-
-
-def ffn(b: Builder, x: Tensor, il: int) -> Tensor:
-    """Dense, or experts and possibly one that every token uses."""
-    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
-        return b.ffn_gated(x, il)
-    out = moe_ffn(b, x, il, Routing(norm_weights=True))
-    is_shared = b.weight_or_none("ffn_gate_shexp.weight", il) is not None
-    return ops.add(out, b.ffn_gated(x, il, suffix="_shexp")) if is_shared else out

@@ -1,11 +1,10 @@
-"""qwen2: biases on queries, keys and values.
+"""qwen2, qwen, pangu-embedded: the plain decoder; queries, keys and values may have biases.
 
-Source: llama.cpp 0c1e570 src/models/qwen2.cpp, llama_model_qwen2::graph.
+Source: llama.cpp 0c1e570 src/models/qwen2.cpp, llama_model_qwen2::graph; src/models/qwen.cpp, pangu-embed.cpp.
 """
 
-from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 
@@ -14,15 +13,5 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
     x = b.inp_embd()
-    pos = b.inp_pos()
-    attention = attentions(b)
-    out_ids = b.inp_out_ids()
-    for il in b.layers():
-        residual = x
-        q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
-        q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
-        x = attention[b.kv_cache(il)](q, k, v, il)
-        x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(x, residual)
-        x = ops.add(b.ffn_gated(b.rms(residual, "ffn_norm", il), il), residual)
-    return b.head(b.rms(x, "output_norm"))
+    x = decoder(b, x, rotated(b, rope, b.inp_pos()), b.ffn_gated)
+    return b.head(x)

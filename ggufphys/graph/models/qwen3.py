@@ -3,11 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/qwen3.cpp, llama_model_qwen3::graph; src/models/qwen3moe.cpp.
 """
 
-from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing, moe_ffn
+from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope
 
 
@@ -15,19 +14,5 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
     x = b.inp_embd()
-    pos = b.inp_pos()
-    attention = attentions(b)
-    out_ids = b.inp_out_ids()
-    for il in b.layers():
-        residual = x
-        q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
-        q = b.rope(b.rms(q, "attn_q_norm", il), pos, None, rope)
-        k = b.rope(b.rms(k, "attn_k_norm", il), pos, None, rope)
-        x = attention[b.kv_cache(il)](q, k, v, il)
-        x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(x, residual)
-        x = b.rms(residual, "ffn_norm", il)
-        is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
-        x = moe_ffn(b, x, il, Routing(norm_weights=True)) if is_moe else b.ffn_gated(x, il)
-        x = ops.add(x, residual)
-    return b.head(b.rms(x, "output_norm"))
+    x = decoder(b, x, rotated(b, rope, b.inp_pos(), normed="before"), dense_or_experts(b, Routing(norm_weights=True)))
+    return b.head(x)

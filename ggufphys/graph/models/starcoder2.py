@@ -1,11 +1,12 @@
-"""starcoder2: layer norms, biases everywhere, a plain GELU.
+"""starcoder2 and codeshell: layer norms, biases everywhere, a plain GELU.
 
-Source: llama.cpp 0c1e570 src/models/starcoder2.cpp, llama_model_starcoder2::graph.
+Source: llama.cpp 0c1e570 src/models/starcoder2.cpp, llama_model_starcoder2::graph; src/models/codeshell.cpp.
 """
 
-from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
+from functools import partial
+
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 
@@ -14,15 +15,5 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
     x = b.inp_embd()
-    pos = b.inp_pos()
-    attention = attentions(b)
-    out_ids = b.inp_out_ids()
-    for il in b.layers():
-        residual = x
-        q, k, v = b.qkv(b.layer_norm(x, "attn_norm", il), il)
-        q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
-        x = attention[b.kv_cache(il)](q, k, v, il)
-        x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(x, residual)
-        x = ops.add(b.ffn_plain(b.layer_norm(residual, "ffn_norm", il), il, "gelu"), residual)
-    return b.head(b.layer_norm(x, "output_norm"))
+    x = decoder(b, x, rotated(b, rope, b.inp_pos()), partial(b.ffn_plain, kind="gelu"), norm=b.layer_norm)
+    return b.head(x)

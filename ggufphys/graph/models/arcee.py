@@ -1,0 +1,19 @@
+"""arcee: relu(x)^2, factors of frequencies.
+
+Source: llama.cpp 0c1e570 src/models/arcee.cpp, llama_model_arcee::graph.
+"""
+
+from functools import partial
+
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.rope import read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "norm")
+    x = b.inp_embd()
+    x = decoder(b, x, rotated(b, rope, b.inp_pos(), factors=True), partial(b.ffn_plain, kind=None))
+    return b.head(x)

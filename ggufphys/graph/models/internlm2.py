@@ -1,0 +1,17 @@
+"""internlm2 and xverse: the plain decoder, pairs of neighbours rotated.
+
+Source: llama.cpp 0c1e570 src/models/internlm2.cpp, llama_model_internlm2::graph; src/models/xverse.cpp.
+"""
+
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.rope import read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "norm")
+    x = b.inp_embd()
+    x = decoder(b, x, rotated(b, rope, b.inp_pos()), b.ffn_gated)
+    return b.head(x)

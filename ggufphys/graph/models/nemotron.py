@@ -1,0 +1,19 @@
+"""nemotron and jais2: layer norms, relu(x)^2.
+
+Source: llama.cpp 0c1e570 src/models/nemotron.cpp, llama_model_nemotron::graph; src/models/jais2.cpp.
+"""
+
+from functools import partial
+
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.rope import read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "neox")
+    x = b.inp_embd()
+    x = decoder(b, x, rotated(b, rope, b.inp_pos()), partial(b.ffn_plain, kind=None), norm=b.layer_norm)
+    return b.head(x)

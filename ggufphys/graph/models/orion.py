@@ -1,0 +1,17 @@
+"""orion: layer norms.
+
+Source: llama.cpp 0c1e570 src/models/orion.cpp, llama_model_orion::graph.
+"""
+
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.rope import read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "neox")
+    x = b.inp_embd()
+    x = decoder(b, x, rotated(b, rope, b.inp_pos()), b.ffn_gated, norm=b.layer_norm)
+    return b.head(x)

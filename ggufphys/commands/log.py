@@ -3,18 +3,21 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ggufphys import report_log
 from ggufphys.commands.opening import opened
 from ggufphys.flags import given
-from ggufphys.llama_log import log_lines
-from ggufphys.llama_runs import LoggedRun, parse_log
 from ggufphys.memory.predict import require_model
-from ggufphys.plan.reconcile import reconcile
+
+if TYPE_CHECKING:
+    from ggufphys.llama_runs import LoggedRun
 
 
 def run_log(args: argparse.Namespace) -> int:
     """Print the comparison; exit code 1 when a figure that is called exact differs, 4 for an unknown architecture."""
+    from ggufphys import report_log  # what other questions do not need
+    from ggufphys.plan.reconcile import reconcile
+
     runs = _runs(args.log)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         require_model(gguf)
@@ -26,7 +29,10 @@ def run_log(args: argparse.Namespace) -> int:
     return 0 if result.holds else 1
 
 
-def _runs(name: str) -> tuple[LoggedRun, ...]:
+def _runs(name: str) -> "tuple[LoggedRun, ...]":
+    from ggufphys.llama_log import log_lines
+    from ggufphys.llama_runs import parse_log
+
     if name == "-":
         return parse_log(log_lines(sys.stdin.buffer))
     with Path(name).open("rb") as file:

@@ -1,14 +1,14 @@
 """`ggufphys inspect MODEL --quantize TYPES`: llama-quantize's flags, and its answer without its work."""
 
 import argparse
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.params import Params
-from ggufphys.plan.quantize import QuantizeOptions, parse_tensor_type
-from ggufphys.plan.quantized import parse_file_types, quantized_files
 from ggufphys.report import Section
-from ggufphys.report_quantized import quantized_section
+
+if TYPE_CHECKING:
+    from ggufphys.plan.quantize import QuantizeOptions
 
 _OPTIONS: Final = (
     "imatrix", "allow_requantize", "leave_output_tensor", "pure", "output_tensor_type", "token_embedding_type",
@@ -50,11 +50,16 @@ def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params)
             if getattr(args, name) not in (None, False):
                 raise ValueError(f"--{name.replace('_', '-')} says how --quantize would be done, which is not asked")
         return ()
+    from ggufphys.plan.quantized import parse_file_types, quantized_files  # what other questions do not need
+    from ggufphys.report_quantized import quantized_section
+
     file_types = parse_file_types(args.quantize)
     return (quantized_section(gguf, quantized_files(gguf, file_types, params, _options(args))),)
 
 
-def _options(args: argparse.Namespace) -> QuantizeOptions:
+def _options(args: argparse.Namespace) -> "QuantizeOptions":
+    from ggufphys.plan.quantize import QuantizeOptions, parse_tensor_type
+
     return QuantizeOptions(
         has_imatrix=args.imatrix is not None,
         allow_requantize=args.allow_requantize,
@@ -67,6 +72,8 @@ def _options(args: argparse.Namespace) -> QuantizeOptions:
 
 
 def _tensor_type(text: str) -> tuple[str, GGMLType]:
+    from ggufphys.plan.quantize import parse_tensor_type
+
     pattern, equals, ggml_type = text.partition("=")
     if not (pattern and equals and ggml_type):
         raise ValueError(f"--tensor-type {text!r}: expected PATTERN=TYPE, such as attn_q=q8_0")

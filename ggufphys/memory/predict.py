@@ -196,7 +196,7 @@ class Predictor:
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(_notes(params, placement)),
+            notes=tuple(_notes(params, placement, weights.terms)),
         )
 
     def context(self, params: Params) -> ContextParams:
@@ -269,7 +269,13 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
     return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()))
 
 
-def _notes(params: Params, placement: Placement) -> Iterator[str]:
+def _notes(params: Params, placement: Placement, weights: Sequence[Term]) -> Iterator[str]:
+    if params.use_mlock:
+        locked = process_memory(weights, use_mlock=True).locked_bytes
+        yield (
+            f"{locked:,} bytes are to be locked: where that is more than the limit (ulimit -l), llama.cpp says so and "
+            "runs on unlocked"
+        )
     if not params.devices and params.n_gpu_layers > 0:
         yield f"no device to offload {params.n_gpu_layers} layers to: everything lies on the host (see --device)"
     if divides_unknown_memory(params, placement.devices):

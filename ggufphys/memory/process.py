@@ -97,7 +97,7 @@ def process_terms(
             "samplers",
             context.n_seq_max * layouts.h.n_vocab * TOKEN_DATA_BYTES,
             f"{context.n_seq_max} sequences x {layouts.h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
-            phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample",
+            phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample; common/sampling.cpp, set_logits",
         ),
         *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
         *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),

@@ -2,11 +2,12 @@
 
 * The prompt cache keeps states of earlier prompts in main memory, up to `--cache-ram`.
 * Checkpoints let a slot go back where its memory can't be rolled back: with windows, with recurrent layers.
-* Each slot that generates has a sampler with a row of candidates for the whole vocabulary.
 * Rows of logits are reserved for one output a sequence; drafts to be verified want more.
 
+The samplers of its slots are no ceiling: steady decode has them (`ggufphys/memory/process.py`).
+
 Source: llama.cpp 0c1e570 tools/server/server-context.cpp, load_model, create_checkpoint; tools/server/server-task.cpp,
-server_prompt_cache; common/sampling.cpp, common_sampler::set_logits; src/llama-context.cpp, output_reserve.
+server_prompt_cache; src/llama-context.cpp, output_reserve.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
 
 N_PARALLEL_AUTO: Final = 4  # slots, when nobody says how many; then the cache is unified
-TOKEN_DATA_BYTES: Final = 12  # llama_token_data: id, logit, probability
 _LOGIT_BYTES: Final = 4
 
 
@@ -66,12 +66,6 @@ def server_terms(
             f"{context.n_seq_max} slots x {server.n_ctx_checkpoints} checkpoints x {partial:,} (partial state)",
             "tools/server/server-context.cpp, create_checkpoint",
         )
-    yield _term(
-        "samplers",
-        context.n_seq_max * h.n_vocab * TOKEN_DATA_BYTES,
-        f"{context.n_seq_max} slots x {h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
-        "common/sampling.cpp, common_sampler::set_logits",
-    )
     n_more = context.n_outputs_max - context.n_seq_max
     if n_more > 0:
         yield _term(

@@ -1,7 +1,7 @@
 """How much main memory does llama.cpp's vocabulary take? Strings, hash maps, and a table of Unicode.
 
-Error: strings of 16 bytes and more have memory of their own, which is left out: it was less than 1 MiB for vocabularies
-of 32,000 to 152,000 tokens.
+Error: strings of 16 bytes and more have memory of their own, which is left out. Files of `ggufphys synth`, which have
+few such, were at most 3 MiB off in anonymous memory where nothing was staged (docs/measure.md).
 
 Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl; src/unicode.cpp, unicode_cpt_flags_array. Sizes of
 standard containers are libstdc++'s on 64 bit, of allocations glibc's.

@@ -125,7 +125,7 @@ def test_server_parameters() -> None:
 
 
 def test_server_ceilings(tmp_path: Path) -> None:
-    """The prompt cache's limit, a checkpoint for each slot as llama.cpp would save it, rows of logits; samplers are the process's."""
+    """The prompt cache's limit, checkpoints as llama.cpp would save them, rows of logits; samplers are no ceiling."""
     path = tiny_gemma3(tmp_path / "gemma.gguf")
     params = server_params(Params(n_ctx=512), n_parallel_given=False, n_draft=1)
     with open_gguf(path) as gguf:

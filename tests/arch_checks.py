@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggufphys import MemoryPrediction, Params, UnsupportedError, open_gguf, predict_memory
+from ggufphys import MemoryPrediction, Params, UnsupportedError, open_gguf
 from ggufphys.gguf import GGUFFile
+from ggufphys.memory.predict import Predictor
 from tests import archs
 
 Sizes = tuple[tuple[int, int], ...]  # (model, context) bytes: one pair in all, or one for the host and for each device
@@ -41,8 +42,9 @@ def checks(name: str, folder: Path) -> Iterator[Check]:
     path = folder / "model.gguf"
     path.write_bytes(archs.header(name))
     with open_gguf(path) as gguf:
+        predictor = _predictor(gguf)
         for params, row in zip(archs.GRID, record.rows, strict=True):
-            memory = _predict(gguf, params)
+            memory = _predict(predictor, params)
             if isinstance(memory, str) or isinstance(row, str):
                 ours = memory if isinstance(memory, str) else ((memory.model_bytes, memory.context_bytes),)
                 yield Check(params=params, ours=ours, llama_cpp=row if isinstance(row, str) else (row[:2],))
@@ -55,15 +57,23 @@ def checks(name: str, folder: Path) -> Iterator[Check]:
                 compute_is_exact=memory.basis["compute"] == "exact",
             )
         for params, sizes in zip(archs.DEVICE_GRID, record.device_rows, strict=True):
-            memory = _predict(gguf, params)
+            memory = _predict(predictor, params)
             by_device = (
                 memory if isinstance(memory, str) else tuple((d.model_bytes, d.context_bytes) for d in memory.devices)
             )
             yield Check(params=params, ours=by_device, llama_cpp=sizes)
 
 
-def _predict(gguf: GGUFFile, params: Params) -> MemoryPrediction | str:
+def _predictor(gguf: GGUFFile) -> Predictor | None:
+    """What `predict_memory` makes anew for each question; None for a file that cannot be run alone."""
     try:
-        return predict_memory(gguf, params)
-    except (ValueError, UnsupportedError):
+        return Predictor(gguf)
+    except UnsupportedError:
+        return None
+
+
+def _predict(predictor: Predictor | None, params: Params) -> MemoryPrediction | str:
+    try:
+        return predictor.predict(params) if predictor is not None else "refused"
+    except ValueError:
         return "refused"

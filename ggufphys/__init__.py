@@ -8,6 +8,7 @@
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
+from ggufphys.memory.phases import ProcessMemory, ProcessPhase
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
 from ggufphys.memory.terms import Term
 from ggufphys.params import Device, Params
@@ -26,6 +27,8 @@ __all__ = [
     "MemoryPrediction",
     "MissingExtraError",
     "Params",
+    "ProcessMemory",
+    "ProcessPhase",
     "TensorInfo",
     "Term",
     "TruncatedError",

@@ -78,7 +78,7 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
         if device.memory_bytes is not None and device.total_bytes > device.memory_bytes:
             free = format_bytes(device.memory_bytes)
             return "", f"{device.name} needs {format_bytes(device.total_bytes)}, of which {free} are free"
-    if predicted.process_bytes > memory.available_bytes:
+    if predicted.process.needed_bytes > memory.available_bytes:
         return "", f"only {format_bytes(memory.available_bytes)} of memory are free"
     return "", ""
 

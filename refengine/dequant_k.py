@@ -24,7 +24,7 @@ def q2_k(blocks: Blocks, w: F32) -> None:
 
 def q3_k(blocks: Blocks, w: F32) -> None:
     """`w = d*(sc - 32)*(q - 4)`, q of 3 bits: 2 in qs, the highest of row r in bit r of hmask; 16 weights a scale."""
-    q = planes(~blocks["hmask"], 1).reshape(2, 4, -1, 32)  # (half, plane of qs, n, 32)
+    q = planes(~contiguous(blocks["hmask"]), 1).reshape(2, 4, -1, 32)  # (half, plane of qs, n, 32)
     q *= 0xFC  # -4 where the highest bit is not set
     q |= planes(blocks["qs"].reshape(-1, 2, 32).swapaxes(0, 1), 2).swapaxes(0, 1)
     w.reshape(-1, 2, 4, 32).transpose(1, 2, 0, 3)[:] = q.view(np.int8)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from refengine.blocks import F32, Blocks
-from refengine.unpack import column, fields, nibbles
+from refengine.unpack import column, contiguous, fields, nibbles
 
 with np.errstate(all="ignore"):  # signalling NaNs are among them
     HALVES: Final[F32] = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)  # by bit pattern
@@ -81,7 +81,7 @@ def q4_1(blocks: Blocks, w: F32) -> None:
 
 def q5_0(blocks: Blocks, w: F32) -> None:
     """`w = d * (q - 16)`, q of 5 bits: 4 in qs, the highest of weight j in bit j of qh."""
-    q = fields(~blocks["qh"], 1)
+    q = fields(~contiguous(blocks["qh"]), 1)
     q *= 0xF0  # -16 where the highest bit is not set
     q |= nibbles(blocks["qs"])
     w[:] = q.view(np.int8)

@@ -47,6 +47,7 @@ class Layouts:
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
+        self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
         self._bounds: dict[tuple[ContextParams, Batch], tuple[int, int]] = {}
         self._kept: tuple[tuple[ContextParams, Batch, Sequence[int] | None], Graph] | None = None
 

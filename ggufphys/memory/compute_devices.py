@@ -6,7 +6,7 @@ forgets which operations it pins to a device, so its figures can differ from tho
 for them.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 
 from ggufphys.arch.roles import role_of
@@ -65,10 +65,15 @@ def device_compute_terms(
             n_copies=n_copies,
         )
 
-    choices = tuple(layouts.choices(_places(layouts.h.n_layer, placement, weights), ATTEMPTS))
+    places = _places(layouts.h.n_layer, placement, weights)
+    choices = (*layouts.choices(places, ATTEMPTS), None)
     sizes: dict[str, int] = {}
-    for batch in reserved_batches(context)[: 1 if params.no_alloc else None]:  # the simulation is of a prompt alone
-        for device, nbytes in _sizes(partial(cut, batch), choices).items():
+    for n, batch in enumerate(reserved_batches(context)[: 1 if params.no_alloc else None]):  # then a prompt alone
+        # What did for layers in places like these will mostly do again.
+        key = n, frozenset(places)
+        attempt, found = _sizes(partial(cut, batch), choices, layouts.attempts.get(key, 0))
+        layouts.attempts[key] = attempt
+        for device, nbytes in found.items():
             sizes[device] = max(sizes.get(device, 0), nbytes)
     proven = all(backend_of(device.name).proven for device in placement.devices)
     basis = compute_basis(layouts.h.arch, context.ctx_type) if proven else "estimate"
@@ -86,15 +91,20 @@ def device_compute_terms(
     )
 
 
-def _sizes(cut: Callable[[Layers | None], dict[str, Part] | None], choices: Iterable[Layers]) -> dict[str, int]:
-    """Bytes of each device's buffer, from as few layers as stand for all."""
-    for layers in (*choices, None):
+def _sizes(
+    cut: Callable[[Layers | None], dict[str, Part] | None], choices: Sequence[Layers | None], first: int
+) -> tuple[int, dict[str, int]]:
+    """Bytes of each device's buffer, from as few layers as stand for all; and which choice that was, from `first` on.
+
+    The last choice, None, is all layers.
+    """
+    for attempt, layers in enumerate(choices[first:], first):
         parts = cut(layers)
         if parts is None:
             continue
         layouts = {device: allocate(part.graph, backend_of(device).alignment) for device, part in parts.items()}
         if layers is None or all(_repeats(layers, parts[device], layout) for device, layout in layouts.items()):
-            return {device: layout.buffer_bytes for device, layout in layouts.items()}
+            return attempt, {device: layout.buffer_bytes for device, layout in layouts.items()}
     raise AssertionError("all layers stand for themselves")
 
 

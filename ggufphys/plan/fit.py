@@ -314,10 +314,12 @@ def largest(least: int, top: int, over: Callable[[int], int], guessed: Callable[
     Each call of `over` is a prediction, so they are few: what to try next is where `guessed`, which learns from them,
     says that it changes, or without it where a straight line would; it halves when that leads nowhere.
     """
-    if over(top) <= 0:
-        return top
-    low, high = least, top
-    if low == high or over(low) > 0:
+    low, high = least, top + 1
+    if guessed is None or guessed(top) <= 0:
+        if over(top) <= 0:
+            return top
+        high = top
+    if low >= high or over(low) > 0:
         return low
     slow = 0
     while high - low > 1:

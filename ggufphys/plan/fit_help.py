@@ -95,6 +95,8 @@ def _more_on(fitter: Fitter, name: str, choice: Choice) -> int | None:
 
 def _fewer_bits(fitter: Fitter) -> Iterator[Help]:
     """The file type with the most bits that would fit, as llama-quantize would make it of this file."""
+    if fitter.predict != fitter.predictor.predict:  # what is attached is attached to this file
+        return
     gguf = fitter.predictor.gguf
 
     @cache

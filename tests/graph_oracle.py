@@ -30,6 +30,7 @@ Node = list[Any]
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
+RENAMED_CACHES = {"mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l"}  # plamo2 does
 
 
 class GgmlTensor(ctypes.Structure):
@@ -214,7 +215,10 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
 
 def _leaf(address: int) -> str:
     tensor = GgmlTensor.from_address(address)
-    return "input" if tensor.flags & FLAG_INPUT else str(tensor.name.decode())
+    name = str(tensor.name.decode())
+    for theirs, ours in RENAMED_CACHES.items():
+        name = name.replace(theirs, ours)
+    return "input" if tensor.flags & FLAG_INPUT else name
 
 
 if __name__ == "__main__":

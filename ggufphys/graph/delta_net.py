@@ -10,7 +10,7 @@ from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.recurrent import Recurrent
-from ggufphys.graph.ssm_ops import gated_delta_net
+from ggufphys.graph.ssm_ops import gated_delta_net, ssm_conv
 
 
 def all_slots(rs: Recurrent) -> range:
@@ -40,6 +40,36 @@ def delta_net(
     return out
 
 
+def linear_attention(
+    b: Builder, rs: Recurrent, qkv: Tensor, z: Tensor, gate: Tensor, beta: Tensor, il: int, *, repeat_keys: bool
+) -> Tensor:
+    """What is convolved (2*D*K + D*H, T, N), then a delta net, its result gated by Z: (E, T*N).
+
+    Heads of keys are as many as groups; with `repeat_keys` each becomes as many as there are heads of values to it.
+    """
+    h, n_tokens, n_seqs = b.h, rs.n_seq_tokens, rs.n_seqs
+    d_k, n_k, n_v = h.ssm_d_state, h.ssm_n_group, gate.ne[1]
+    d_v, per_k = h.ssm_d_inner // n_v, n_v // n_k
+    x = rs.conv_input(qkv, il, all_slots(rs))
+    state = read_state(rs, d_v, n_v, il)
+    x = ops.unary(ssm_conv(x, b.weight("ssm_conv1d.weight", il)), "silu")
+    size, per_token = x.nb[0], x.nb[1]
+    strides = (per_token, per_token * n_tokens)
+    q = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides))
+    k = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides), d_k * n_k * size)
+    v = ops.strided(x, (d_v, n_v, n_tokens, n_seqs), (d_v * size, *strides), 2 * d_k * n_k * size)
+    q, k = l2_norm(b, q), l2_norm(b, k)
+    if repeat_keys and n_k != n_v:  # those that are alike follow each other
+        q, k = (ops.reshape(part, d_k, 1, n_k, n_tokens * n_seqs) for part in (q, k))
+        q, k = (ops.repeat(part, d_k, per_k, n_k, n_tokens * n_seqs) for part in (q, k))
+        q, k = (ops.reshape(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
+
+    out = delta_net(rs, q, k, v, gate, beta, state, il)
+    out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il)
+    out = b.linear("ssm_out", il, ops.reshape(out, d_v * n_v, n_tokens, n_seqs))
+    return ops.reshape(out, h.n_embd, n_tokens * n_seqs)
+
+
 def l2_norm(b: Builder, x: Tensor) -> Tensor:
     """X / |x|, row by row, by way of the RMS norm. Source: src/models/models.h, build_gdn_l2_norm."""
     n = x.ne[0]
@@ -48,4 +78,4 @@ def l2_norm(b: Builder, x: Tensor) -> Tensor:
 
 def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int) -> Tensor:
     """The normed X times silu(gate), same shapes."""
-    return ops.mul(b.norm_rms(x, b.weight("ssm_norm.weight", il)), ops.unary(gate, "silu"))
+    return ops.mul(b.rms(x, "ssm_norm", il), ops.unary(gate, "silu"))

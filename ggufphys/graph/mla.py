@@ -20,7 +20,7 @@ def queries(b: Builder, x: Tensor, n_embd_head: int, il: int) -> Tensor:
         q = ops.mul_mat(whole, x)
     else:
         q = ops.mul_mat(b.weight("attn_q_a.weight", il), x)
-        q = b.norm_rms(q, b.weight("attn_q_a_norm.weight", il))
+        q = b.rms(q, "attn_q_a_norm", il)
         q = ops.mul_mat(b.weight("attn_q_b.weight", il), q)
     return b.heads(q, n_embd_head, b.h.n_head[il])
 
@@ -32,7 +32,7 @@ def compressed(b: Builder, x: Tensor, pos: Tensor, rope: Rope, il: int) -> tuple
     row = both.nb[1]
     latent = ops.strided(both, (n_lora, n_tokens), (row,))
     k_pe = ops.strided(both, (n_rot, 1, n_tokens), (row, row), n_lora * both.nb[0])
-    return b.norm_rms(latent, b.weight("attn_kv_a_norm.weight", il)), b.rope(k_pe, pos, None, rope)
+    return b.rms(latent, "attn_kv_a_norm", il), b.rope(k_pe, pos, None, rope)
 
 
 def absorbed(b: Builder, q: Tensor, pos: Tensor, rope: Rope, il: int) -> Tensor:

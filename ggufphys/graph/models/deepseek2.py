@@ -27,7 +27,7 @@ def build(b: Builder) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        x = b.rms(x, "attn_norm", il)
         q = mla.queries(b, x, n_embd_head, il)
         latent, k_pe = mla.compressed(b, x, pos, rope, il)
         if isinstance(attention, AttentionK):
@@ -43,9 +43,9 @@ def build(b: Builder) -> Graph:
         x = b.linear("attn_output", il, x)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
-        x = ffn(b, b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il, routing)
+        x = ffn(b, b.rms(residual, "ffn_norm", il), il, routing)
         x = ops.add(x, residual)
-    return b.head(b.norm_rms(x, b.weight("output_norm.weight")))
+    return b.head(b.rms(x, "output_norm"))
 
 
 def ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:

@@ -28,22 +28,22 @@ def build(b: Builder) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        x = b.rms(x, "attn_norm", il)
         if b.recurrent(il) is not None:
             x = _short_conv(b, rs, x, il)
         else:
             q, k, v = b.qkv(x, il)
-            q = b.norm_rms(q, b.weight("attn_q_norm.weight", il))
-            k = b.norm_rms(k, b.weight("attn_k_norm.weight", il))
+            q = b.rms(q, "attn_q_norm", il)
+            k = b.rms(k, "attn_k_norm", il)
             q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
             x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(residual, x)
-        x = b.norm_rms(residual, b.weight("ffn_norm.weight", il))
+        x = b.rms(residual, "ffn_norm", il)
         is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
         x = moe_ffn(b, x, il, routing) if is_moe else b.ffn_gated(x, il)
         x = ops.add(residual, x)
-    return b.head(b.norm_rms(x, b.weight("token_embd_norm.weight")))
+    return b.head(b.rms(x, "token_embd_norm"))
 
 
 def _short_conv(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:

@@ -20,15 +20,15 @@ def build(b: Builder) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        x = b.rms(x, "attn_norm", il)
         q, k, v = b.qkv(x, il)
         factors = b.rope_factors(il)
         q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
         x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
-        x = b.norm_rms(residual, b.weight("ffn_norm.weight", il))
+        x = b.rms(residual, "ffn_norm", il)
         is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
         x = moe_ffn(b, x, il, Routing(norm_weights=True)) if is_moe else b.ffn_gated(x, il)
         x = ops.add(x, residual)
-    return b.head(b.norm_rms(x, b.weight("output_norm.weight")))
+    return b.head(b.rms(x, "output_norm"))

@@ -25,7 +25,7 @@ def build_from(b: Builder, mix: Mix) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = mix(b, rs, b.norm_rms(x, b.weight("attn_norm.weight", il)), il)
+        x = mix(b, rs, b.rms(x, "attn_norm", il), il)
         x, residual = b.wanted(out_ids, il, x, residual)
         x = ops.add(x, residual)
-    return b.head(b.norm_rms(x, b.weight("output_norm.weight")))
+    return b.head(b.rms(x, "output_norm"))

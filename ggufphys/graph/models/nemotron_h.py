@@ -22,7 +22,7 @@ def build(b: Builder) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = b.norm_rms(x, b.weight("attn_norm.weight", il))
+        x = b.rms(x, "attn_norm", il)
         if b.recurrent(il) is not None:
             x = ssm.mamba2(b, rs, x, il)
         elif b.kv_cache_or_none(il) is not None:
@@ -30,7 +30,7 @@ def build(b: Builder) -> Graph:
         else:
             x = _ffn(b, x, il)
         x = ops.add(x, residual)
-    x = b.norm_rms(x, b.weight("output_norm.weight"))
+    x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
 

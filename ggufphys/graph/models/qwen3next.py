@@ -9,12 +9,11 @@ from math import sqrt
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, delta_net, gated_norm, l2_norm, read_state
+from ggufphys.graph.delta_net import linear_attention
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import Rope, read_rope
-from ggufphys.graph.ssm_ops import ssm_conv
 
 
 def build(b: Builder) -> Graph:
@@ -27,29 +26,32 @@ def build(b: Builder) -> Graph:
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
-        x = b.graph.expand(b.norm_rms(x, b.weight("attn_norm.weight", il)))
+        x = b.graph.expand(b.rms(x, "attn_norm", il))
         if b.recurrent(il) is not None:
             x = _linear_attention(b, rs, x, il)
         else:
             x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il)
         residual = ops.add(x, residual)
-        x = ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il)
+        x = ffn(b, b.rms(residual, "post_attention_norm", il), il)
         x = ops.add(x, residual)
-    x = b.norm_rms(x, b.weight("output_norm.weight"))
+    x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
 
 
-def gated_attention(b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int) -> Tensor:
-    """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N)."""
+def gated_attention(
+    b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int, *, reshaped: bool = True
+) -> Tensor:
+    """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N); one is cut from the other's heads."""
     d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
     both, k, v = b.qkv_flat(x, il, 2 * d)
-    both = ops.reshape(both, 2 * d, n_head, n_tokens, 1)
+    if reshaped:
+        both = ops.reshape(both, 2 * d, n_head, n_tokens, 1)
     k, v = (b.heads(part, d, b.h.n_head_kv[il]) for part in (k, v))
-    q = ops.strided(both, (d, n_head, n_tokens, 1), both.nb[1:])
-    gate = ops.strided(both, (d, n_head, n_tokens, 1), both.nb[1:], d * both.nb[0])
-    q = b.norm_rms(q, b.weight("attn_q_norm.weight", il))
-    k = b.norm_rms(k, b.weight("attn_k_norm.weight", il))
+    head = 2 * d * both.nb[0]
+    q, gate = (ops.strided(both, (d, n_head, n_tokens), (head, head * n_head), i * head // 2) for i in range(2))
+    q = b.rms(q, "attn_q_norm", il)
+    k = b.rms(k, "attn_k_norm", il)
     x = attention.mix(b.rope(q, pos, None, rope), b.rope(k, pos, None, rope), v, il)
     x = ops.mul(x, ops.unary(ops.cont(gate, d * n_head, n_tokens), "sigmoid"))
     return b.linear("attn_output", il, x, biased=False)
@@ -69,9 +71,9 @@ def ffn(b: Builder, x: Tensor, il: int) -> Tensor:
 
 def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     """A gated delta net: (E, T*N) to (E, T*N)."""
-    h, n_tokens, n_seqs = b.h, rs.n_seq_tokens, rs.n_seqs
-    d_k, n_k, n_v = h.ssm_d_state, h.ssm_n_group, b.keys.integer("ssm.time_step_rank")
-    d_v, per_k = h.ssm_d_inner // n_v, n_v // n_k
+    n_tokens, n_seqs = rs.n_seq_tokens, rs.n_seqs
+    n_k, n_v = b.h.ssm_n_group, b.keys.integer("ssm.time_step_rank")
+    per_k = n_v // n_k
     qkv, z = _qkvz(b, rs, x, il)
     ba = ops.reshape(b.mul_mat(b.weight("ssm_ba.weight", il), x), 2 * per_k, n_k, n_tokens, n_seqs)
     beta = ops.strided(ba, (per_k, n_k, n_tokens, n_seqs), ba.nb[1:])
@@ -81,24 +83,7 @@ def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     gate = ops.mul(ops.unary(alpha, "softplus"), b.weight("ssm_a", il))
     beta, gate = (ops.reshape(part, 1, n_v, n_tokens, n_seqs) for part in (beta, gate))
 
-    x = rs.conv_input(qkv, il, all_slots(rs))
-    state = read_state(rs, d_v, n_v, il)
-    x = ops.unary(ssm_conv(x, b.weight("ssm_conv1d.weight", il)), "silu")
-    size, per_token = x.nb[0], x.nb[1]
-    strides = (per_token, per_token * n_tokens)
-    q = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides))
-    k = ops.strided(x, (d_k, n_k, n_tokens, n_seqs), (d_k * size, *strides), d_k * n_k * size)
-    v = ops.strided(x, (d_v, n_v, n_tokens, n_seqs), (d_v * size, *strides), 2 * d_k * n_k * size)
-    q, k = l2_norm(b, q), l2_norm(b, k)
-    if n_k != n_v:  # each head of keys serves several of values, which follow each other
-        q, k = (ops.reshape(part, d_k, 1, n_k, n_tokens * n_seqs) for part in (q, k))
-        q, k = (ops.repeat(part, d_k, per_k, n_k, n_tokens * n_seqs) for part in (q, k))
-        q, k = (ops.reshape(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
-
-    out = delta_net(rs, q, k, v, gate, beta, state, il)
-    out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il)
-    out = b.mul_mat(b.weight("ssm_out.weight", il), ops.reshape(out, d_v * n_v, n_tokens, n_seqs))
-    return ops.reshape(out, h.n_embd, n_tokens * n_seqs)
+    return linear_attention(b, rs, qkv, z, gate, beta, il, repeat_keys=True)
 
 
 def _qkvz(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tensor, Tensor]:

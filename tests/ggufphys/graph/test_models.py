@@ -24,6 +24,8 @@ WRITTEN = [
     if model.arch in MODELS and any(not isinstance(row, str) for row in archs.records()[name].rows)
 ]
 
+ENDLESS = ("plamo2/first",)  # without heads in the first layer llama.cpp rotates no dimensions, for ever
+
 
 def test_every_model_file_is_tested() -> None:
     """No architecture with a graph is without a small model that llama.cpp gave bytes for."""
@@ -51,14 +53,15 @@ def test_compute_bytes(tmp_path: Path, name: str) -> None:
 def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Operations, shapes, parameters and sources are llama.cpp's, node for node, when it runs a batch."""
     params = replace(Params(n_ctx=512, n_ubatch=64, use_extra_bufts=False), **changes)
-    paths = [tmp_path / f"{i}.gguf" for i in range(len(WRITTEN))]
-    for name, path in zip(WRITTEN, paths, strict=True):
+    names = [name for name in WRITTEN if name not in ENDLESS]
+    paths = [tmp_path / f"{i}.gguf" for i in range(len(names))]
+    for name, path in zip(names, paths, strict=True):
         archs.write(path, name, archs.records()[name].tensors)
 
     theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
 
     differences = {}
-    for name, path, nodes in zip(WRITTEN, paths, theirs, strict=True):
+    for name, path, nodes in zip(names, paths, theirs, strict=True):
         ours = our_nodes(path, params)
         difference = graph_oracle.first_difference(ours, nodes) if ours and nodes else f"{ours} and {nodes}"
         if difference and (ours or nodes):

@@ -1,0 +1,50 @@
+"""qwen35 and qwen35moe: as qwen3next, dense or with experts, and positions of several axes.
+
+Source: llama.cpp 0c1e570 src/models/qwen35.cpp, llama_model_qwen35::graph; src/models/qwen35moe.cpp.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import ops
+from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.delta_net import linear_attention
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.models.qwen3next import ffn, gated_attention
+from ggufphys.graph.recurrent import Recurrent
+from ggufphys.graph.rope import read_rope, read_sections
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    pos = b.inp_pos(rope.n_pos_per_embd)
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        residual = x
+        x = b.graph.expand(b.rms(x, "attn_norm", il))
+        if b.recurrent(il) is not None:
+            x = _linear_attention(b, rs, x, il)
+        else:
+            x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il, reshaped=False)
+        residual = ops.add(x, residual)
+        x = ffn(b, b.rms(residual, "post_attention_norm", il), il)
+        x = ops.add(x, residual)
+    x = b.rms(x, "output_norm")
+    x.is_output = True  # a prediction head would go on from here
+    return b.head(ops.get_rows(x, out_ids))
+
+
+def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
+    """A gated delta net: (E, T*N) to (E, T*N)."""
+    n_tokens, n_seqs, n_head = rs.n_seq_tokens, rs.n_seqs, b.keys.integer("ssm.time_step_rank")
+    qkv, z = b.linear("attn_qkv", il, x), b.linear("attn_gate", il, x)
+    beta = ops.unary(ops.reshape(b.linear("ssm_beta", il, x), 1, n_head, n_tokens, n_seqs), "sigmoid")
+    alpha = ops.reshape(b.linear("ssm_alpha", il, x), n_head, n_tokens, n_seqs)
+    gate = ops.unary(ops.add(alpha, b.weight("ssm_dt.bias", il)), "softplus")
+    gate = ops.reshape(ops.mul(gate, b.weight("ssm_a", il)), 1, n_head, n_tokens, n_seqs)
+    qkv = ops.reshape(qkv, qkv.ne[0], n_tokens, n_seqs)
+    return linear_attention(b, rs, qkv, z, gate, beta, il, repeat_keys=False)

@@ -14,6 +14,7 @@ Build = Callable[[Builder], Graph]
 
 # fmt: off
 MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds its graph
+    """What builds the architecture's graph; the generic one where none is written."""
     "apertus": "apertus",
     "arcee": "arcee",
     "arctic": "arctic",
@@ -46,6 +47,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "gpt2": "gpt2",
     "gptneox": "gptneox",
     "granite": "granite",
+    "granitehybrid": "granite_hybrid",
     "granitemoe": "granite",
     "grok": "grok",
     "hunyuan-dense": "hunyuan",
@@ -54,12 +56,11 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "internlm2": "internlm2",
     "jais": "jais",
     "jais2": "nemotron",
+    "jamba": "jamba",
     "lfm2": "lfm2",
     "lfm2moe": "lfm2",
     "llama": "llama",
     "maincoder": "maincoder",
-    "granitehybrid": "granite_hybrid",
-    "jamba": "jamba",
     "mamba": "mamba",
     "mamba2": "mamba2",
     "minicpm": "minicpm",
@@ -80,16 +81,16 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "phi3": "phi3",
     "phimoe": "phi3",
     "plamo": "plamo",
+    "plamo2": "plamo2",
     "pockettts": "pockettts",
     "qwen": "qwen2",
     "qwen2": "qwen2",
     "qwen2moe": "qwen2moe",
     "qwen2vl": "qwen2vl",
     "qwen3": "qwen3",
-    "qwen3moe": "qwen3",
-    "plamo2": "plamo2",
     "qwen35": "qwen35",
     "qwen35moe": "qwen35",
+    "qwen3moe": "qwen3",
     "qwen3next": "qwen3next",
     "refact": "refact",
     "seed_oss": "seed_oss",
@@ -104,5 +105,4 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 
 
 def build_of(arch: str) -> Build:
-    """What builds the architecture's graph; the generic one where none is written."""
     return cast(Build, import_module(f"{__name__}.{MODELS.get(arch, 'generic')}").build)

@@ -14,7 +14,6 @@ Build = Callable[[Builder], Graph]
 
 # fmt: off
 MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds its graph
-    """What builds the architecture's graph; the generic one where none is written."""
     "apertus": "apertus",
     "arcee": "arcee",
     "arctic": "arctic",
@@ -105,4 +104,5 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 
 
 def build_of(arch: str) -> Build:
+    """What builds the architecture's graph; the generic one where none is written."""
     return cast(Build, import_module(f"{__name__}.{MODELS.get(arch, 'generic')}").build)

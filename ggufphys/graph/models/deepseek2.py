@@ -9,8 +9,9 @@ from math import log, sqrt
 from ggufphys.graph import mla, ops
 from ggufphys.graph.attention import AttentionK, AttentionKV, Scores
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn, read_routing
+from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import Rope, read_rope
 
 
@@ -19,9 +20,9 @@ def build(b: Builder) -> Graph:
     h = b.h
     n_embd_head = h.n_embd_head_k_mla or h.n_embd_head_k
     rope, scores = rope_and_scores(b, n_embd_head)
-    routing = read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None)
+    ffn = dense_or_experts(b, read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None))
     x = b.inp_embd()
-    temperature = attn_scale(b)
+    temperature = _temperature(b)
     pos = b.inp_pos()
     attention = (AttentionK if h.is_mla else AttentionKV)(b, b.kv_cache(0), scores)
     out_ids = b.inp_out_ids()
@@ -43,16 +44,9 @@ def build(b: Builder) -> Graph:
         x = b.linear("attn_output", il, x)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
-        x = ffn(b, b.rms(residual, "ffn_norm", il), il, routing)
+        x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(x, residual)
     return b.head(b.rms(x, "output_norm"))
-
-
-def ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
-    """Dense in the leading layers, then experts and a shared one."""
-    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
-        return b.ffn_gated(x, il)
-    return ops.add(moe_ffn(b, x, il, routing), b.ffn_gated(x, il, suffix="_shexp"))
 
 
 def rope_and_scores(b: Builder, n_embd_head: int) -> tuple[Rope, Scores]:
@@ -64,13 +58,12 @@ def rope_and_scores(b: Builder, n_embd_head: int) -> tuple[Rope, Scores]:
     return rope, Scores(factor=mscale * mscale / sqrt(n_embd_head))
 
 
-def attn_scale(b: Builder) -> Tensor | None:
-    """A factor on each query that grows with its position (1, 1, T), where the file asks for it."""
+def _temperature(b: Builder) -> Tensor | None:
+    """A factor on each query that grows with its position where the file asks for it."""
     scale = b.keys.real("attention.temperature_scale", 0.0)
     if not scale:
         return None
-    length = b.keys.integer("attention.temperature_length", 0)
-    return ops.new_input(ops.F32, 1, 1, b.batch.n_tokens, name="attn_scale", params=(scale, length, 0.0))
+    return b.inp_attn_scale(b.keys.integer("attention.temperature_length", 0), scale)
 
 
 def _decompressed(b: Builder, latent: Tensor, k_pe: Tensor, n_embd_head: int, il: int) -> tuple[Tensor, Tensor]:

@@ -45,11 +45,12 @@ def build_with(
             q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
         x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(_scaled(x, residual_scale), residual)
+        residual = ops.add(scaled(x, residual_scale), residual)
         x = ffn(b.rms(residual, "ffn_norm", il), il)
-        x = ops.add(_scaled(x, residual_scale), residual)
+        x = ops.add(scaled(x, residual_scale), residual)
     return b.head(b.rms(x, "output_norm"), scale=1 / logit_scale)
 
 
-def _scaled(x: Tensor, factor: float) -> Tensor:
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """X times the factor, unless that is 0."""
     return ops.scale(x, factor) if factor else x

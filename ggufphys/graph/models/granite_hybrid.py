@@ -8,8 +8,10 @@ from math import sqrt
 from ggufphys.graph import ops, ssm
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.models.granite import ffn, scaled
+from ggufphys.graph.models.granite import scaled
+from ggufphys.graph.moe import read_routing
 from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 
@@ -23,6 +25,7 @@ def build(b: Builder) -> Graph:
     attention = attentions(b, Scores(factor=b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v or 1)))
     out_ids = b.inp_out_ids()
     pos = b.inp_pos()
+    ffn = dense_or_experts(b, read_routing(b.keys, "softmax", norm_weights=True, weights_scale=0.0))
     for il in b.layers():
         residual = x
         x = b.rms(x, "attn_norm", il)
@@ -36,6 +39,6 @@ def build(b: Builder) -> Graph:
             x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(scaled(x, residual_scale), residual)
-        x = ffn(b, b.rms(residual, "ffn_norm", il), il)
+        x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(scaled(x, residual_scale), residual)
     return b.head(b.rms(x, "output_norm"), scale=1 / logit_scale if logit_scale else 0.0)

@@ -8,14 +8,15 @@ from math import sqrt
 from ggufphys.graph import ops, ssm
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import moe_ffn, read_routing
+from ggufphys.graph.moe import read_routing
 from ggufphys.graph.recurrent import Recurrent
 
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
-    routing = read_routing(b.keys, "softmax", norm_weights=False, weights_scale=0.0)
+    ffn = dense_or_experts(b, read_routing(b.keys, "softmax", norm_weights=False, weights_scale=0.0))
     x = b.inp_embd()
     rs = Recurrent(b)
     attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v or 1)))
@@ -27,8 +28,6 @@ def build(b: Builder) -> Graph:
         x = ssm.mamba(b, rs, x, il) if is_recurrent else attention[b.kv_cache(il)](*b.qkv(x, il), il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(residual, x)
-        x = b.rms(residual, "ffn_norm", il)
-        is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
-        x = moe_ffn(b, x, il, routing) if is_moe else b.ffn_gated(x, il)
+        x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(residual, x)
     return b.head(b.rms(x, "output_norm"))

@@ -7,8 +7,9 @@ from ggufphys.arch.caches import WindowKV
 from ggufphys.graph import ops
 from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
+from ggufphys.graph.moe import read_routing
 from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 from ggufphys.graph.ssm_ops import ssm_conv
@@ -17,7 +18,7 @@ from ggufphys.graph.ssm_ops import ssm_conv
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
-    routing = read_routing(b.keys, norm_weights=True, weights_scale=0.0)
+    ffn = dense_or_experts(b, read_routing(b.keys, norm_weights=True, weights_scale=0.0))
     x = b.inp_embd()
     attention = attentions(b)
     for cache, kind in attention.items():
@@ -39,9 +40,7 @@ def build(b: Builder) -> Graph:
             x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(residual, x)
-        x = b.rms(residual, "ffn_norm", il)
-        is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
-        x = moe_ffn(b, x, il, routing) if is_moe else b.ffn_gated(x, il)
+        x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(residual, x)
     return b.head(b.rms(x, "token_embd_norm"))
 

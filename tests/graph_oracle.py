@@ -184,7 +184,8 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         if asks:
             tensor = GgmlTensor.from_address(address)
             op = op_name(tensor.op).decode()
-            sources = [numbers.get(s) if s in numbers else _leaf(s) for s in tensor.src if s]
+            others = [s for s in tensor.src if s and s != address]  # a cast names its result as a source
+            sources = [numbers.get(s) if s in numbers else _leaf(s) for s in others]
             numbers[address] = len(nodes)
             read = readers.get(op)
             params, is_output = read(tensor) if read else [], bool(tensor.flags & FLAG_OUTPUT)

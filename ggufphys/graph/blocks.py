@@ -316,6 +316,12 @@ class Builder:
         """Of the last layer on, only the tokens whose logits are wanted."""
         return tuple(ops.get_rows(x, out_ids) for x in tensors) if self.is_last(il) else tensors
 
+    def hidden(self, x: Tensor) -> Graph:
+        """The hidden states as they are, of models without logits."""
+        x.is_output = True
+        self.graph.expand(x)
+        return self.graph
+
     def head(self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, biased: bool = True) -> Graph:
         """From the normed hidden states to logits (n_vocab, n_outputs), with or without a matrix of its own.
 

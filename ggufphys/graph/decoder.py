@@ -10,6 +10,7 @@ from typing import Literal
 
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph.attention_alone import AttentionAlone
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.moe import Routing, moe_ffn
@@ -25,11 +26,11 @@ Norm = Callable[[Tensor, str, int | None], Tensor]
 def decoder(
     b: Builder, x: Tensor, qkv: Qkv, ffn: Ffn,
     *, norm: Norm | None = None, ffn_norm: str = "ffn_norm", scores: Scores | None = None,
-    biased: bool = True,
+    biased: bool = True, alone: AttentionAlone | None = None, last_norm: str = "output_norm",
 ) -> Tensor:  # fmt: skip
     """All layers, and the norm behind them: `b.rms` or another `norm`, with the gains of that name.
 
-    `biased` is False where llama.cpp leaves out a bias behind attention.
+    `biased` is False where llama.cpp leaves out a bias behind attention. Models that keep nothing attend `alone`.
     """
     norm = norm or b.rms
     attention = attentions(b, scores)
@@ -37,11 +38,11 @@ def decoder(
     for il in b.layers():
         residual = x
         q, k, v = qkv(norm(x, "attn_norm", il), il)
-        x = attention[b.kv_cache(il)](q, k, v, il, biased=biased)
+        x = (alone or attention[b.kv_cache(il)])(q, k, v, il, biased=biased)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ops.add(ffn(norm(residual, ffn_norm, il), il), residual)
-    return norm(x, "output_norm", None)
+    return norm(x, last_norm, None)
 
 
 def rotated(

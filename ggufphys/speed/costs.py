@@ -79,11 +79,10 @@ def predict_costs(
     prefill = prefill or min(512, max(context.n_ctx_seq - depth, 1))
     _check(context, prefill, depth, batch)
     costs = StepCosts(Layouts(gguf, h, rule), context)
-    generates = any(layer for layer in costs.layouts.caches)
     return CostPrediction(
         basis=compute_basis(h.arch),
         prefill=costs.prefill(prefill, depth),
-        decode=costs.decode(batch, depth) if generates else None,
+        decode=costs.decode(batch, depth) if any(costs.layouts.caches) else None,
     )
 
 
@@ -112,8 +111,14 @@ class StepCosts:
         self._made: dict[tuple[ContextParams, Batch], Costs] = {}
 
     def prefill(self, n_tokens: int, depth: int = 0) -> PhaseCosts:
-        """A prompt of one sequence, in batches of n_ubatch; only its last token's logits are wanted."""
+        """A prompt of one sequence, in batches of n_ubatch; only its last token's logits are wanted.
+
+        Models that keep nothing see it as a whole, and every token is wanted.
+        """
         context = self._with_sequences(1)
+        if not any(self.layouts.caches):
+            whole = self.step(context, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=n_tokens, n_kv=0))
+            return PhaseCosts(name="prefill", n_tokens=n_tokens, n_batches=1, depth=0, by_kind=_rounded([whole]))
         n_ubatch = context.n_ubatch
         n_last = (n_tokens - 1) % n_ubatch + 1
         starts = range(depth, depth + n_tokens - n_last, n_ubatch)

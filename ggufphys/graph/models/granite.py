@@ -1,4 +1,4 @@
-"""granite and granitemoe: factors on embeddings, scores, residuals and logits; experts beside a shared one.
+"""granite: factors on embeddings, scores, residuals and logits; experts beside a shared one.
 
 Source: llama.cpp 0c1e570 src/models/granite.cpp, llama_model_granite::graph; src/models/granite-moe.cpp.
 """
@@ -15,11 +15,16 @@ from ggufphys.graph.rope import Rope, read_rope
 
 
 def build(b: Builder) -> Graph:
+    """granite: positions only where the file says so, or nothing."""
+    return build_if_rotated(b, rotated=b.keys.flag("rope.scaling.finetuned", True))
+
+
+def build_if_rotated(b: Builder, *, rotated: bool) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     keys = b.keys
     return build_with(
         b,
-        read_rope(keys, b.h, "norm") if keys.flag("rope.scaling.finetuned", True) else None,
+        read_rope(keys, b.h, "norm") if rotated else None,
         embedding_scale=keys.real("embedding_scale", 0.0),
         residual_scale=keys.real("residual_scale", 0.0),
         attention_scale=keys.real("attention.scale", 0.0),

@@ -71,9 +71,10 @@ def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
     """Our graph for a first batch of one sequence; None where we refuse."""
-    batch = Batch(n_tokens=N_TOKENS, n_seqs=1, n_outputs=1, n_kv=CELLS_IN_USE)
     with open_gguf(path) as gguf:
         h, rule = read_hparams(gguf), rule_for(gguf.architecture)
+        n_outputs = 1 if any(rule.layers(h)) else N_TOKENS  # models that keep nothing give all
+        batch = Batch(n_tokens=N_TOKENS, n_seqs=1, n_outputs=n_outputs, n_kv=CELLS_IN_USE)
         try:
             predict_memory(gguf, params)
         except ValueError:

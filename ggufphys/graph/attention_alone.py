@@ -1,0 +1,28 @@
+"""Attention of a batch's tokens to each other: what encoders and diffusion models do, which keep nothing.
+
+Legend as in `blocks`. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_no_cache, build_attn.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import ops
+from ggufphys.graph.attention import Scores, attend
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ops import F16, F32
+
+
+class AttentionAlone:
+    """Called like `AttentionKV`; the mask is as wide as the batch, and sequences are not kept apart."""
+
+    def __init__(self, b: Builder, scores: Scores | None = None) -> None:
+        n_tokens = b.batch.n_tokens
+        self.b = b
+        self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
+        self.mask = ops.new_input(F16 if b.context.flash_attn else F32, n_tokens, n_tokens, name="kq_mask")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, biased: bool = True) -> Tensor:
+        """Attend with Q (D, H, T) to K and V (D, K, T), and the output projection: (E, T)."""
+        for tensor in (q, k, v):
+            self.b.graph.expand(tensor)
+        return self.b.linear("attn_output", il, attend(self.b, q, k, v, self.mask, self.scores), biased=biased)

@@ -1,0 +1,19 @@
+"""rnd1: experts, normed heads of queries and keys, no cache; tokens see all others.
+
+Source: llama.cpp 0c1e570 src/models/rnd1.cpp, llama_model_rnd1::graph.
+"""
+
+from ggufphys.graph.attention_alone import AttentionAlone
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.ir import Graph
+from ggufphys.graph.moe import Routing
+from ggufphys.graph.rope import read_rope
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    rope = read_rope(b.keys, b.h, "neox")
+    x = b.inp_embd()
+    qkv = rotated(b, rope, b.inp_pos(), normed="before")
+    return b.head(decoder(b, x, qkv, dense_or_experts(b, Routing(norm_weights=True)), alone=AttentionAlone(b)))

@@ -67,6 +67,7 @@ class HParams:
     ssm_n_group: int
     wkv_head_size: int
     token_shift_count: int
+    rescaled: tuple[bool, ...]  # behind which layers activations are halved
     n_shortconv_l_cache: int
     n_embd_head_kda: int
     ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
@@ -154,6 +155,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         ssm_n_group=keys.integer("ssm.group_count", 0),
         wkv_head_size=keys.integer("wkv.head_size", 0),
         token_shift_count=keys.integer("token_shift_count", 2),
+        rescaled=_every(keys.integer("rescale_every_n_layers", 0), n_layer_all),
         n_shortconv_l_cache=keys.integer("shortconv.l_cache", 0),
         n_embd_head_kda=keys.integer("kda.head_dim", 0),
         ple_layers=_as_tuple(keys.numbers("ple.layers")),
@@ -175,6 +177,10 @@ def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:
         return len(tokens)
     embedding = gguf.tensors_by_name.get("token_embd.weight")
     return keys.integer("vocab_size", embedding.ne[-1] if embedding is not None and embedding.ne else 0)
+
+
+def _every(interval: int, n_layer_all: int) -> tuple[bool, ...]:
+    return tuple(interval > 0 and (il + 1) % interval == 0 for il in range(n_layer_all))
 
 
 def _swa_pattern(keys: Keys, n_layer_all: int) -> int | tuple[bool, ...] | None:

@@ -44,7 +44,8 @@ class HParams:
     swa_pattern: int | tuple[bool, ...] | None  # attention.sliding_window_pattern: a period, or a flag for each layer
     n_kv_shared_layers: int  # attention.shared_kv_layers
     n_moe_layer_step: int  # interleave_moe_layer_step
-    no_rope_step: int = 0  # one layer in so many does not rotate queries and keys; 0: all do
+    rope_pattern: tuple[bool, ...] = ()  # which layers rotate queries and keys; empty: all
+    deepstack: tuple[int, ...] = ()  # which slice of an image's embeddings a layer adds, -1 for none; empty: none does
 
     # compressed attention; the sizes of heads before compression only say that it is used
     n_lora_kv: int
@@ -82,7 +83,7 @@ class HParams:
 
     def has_rope(self, il: int) -> bool:
         """Does this layer rotate queries and keys?"""
-        return not self.no_rope_step or (il + 1) % self.no_rope_step != 0
+        return not self.rope_pattern or self.rope_pattern[il]
 
     def is_moe_step(self, il: int) -> bool:
         """Is this layer's turn for experts, where one in `n_moe_layer_step` has them?"""

@@ -3,14 +3,18 @@
 Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from ggufphys.arch.rules import every
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile
 
 if TYPE_CHECKING:
     from ggufphys.hparams import HParams
+
+Adjust: TypeAlias = Callable[["HParams", GGUFFile], "HParams"]
 
 
 def keep(h: "HParams", gguf: GGUFFile) -> "HParams":
@@ -43,7 +47,7 @@ def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":
 
     Source: llama.cpp 0c1e570 src/models/smollm3.cpp, load_arch_hparams.
     """
-    return replace(h, no_rope_step=4)
+    return _rope_but_every(h, 4)
 
 
 def rope_in_chunks(h: "HParams", gguf: GGUFFile) -> "HParams":
@@ -51,7 +55,51 @@ def rope_in_chunks(h: "HParams", gguf: GGUFFile) -> "HParams":
 
     Source: llama.cpp 0c1e570 src/models/llama4.cpp, load_arch_hparams.
     """
-    return replace(h, no_rope_step=h.n_layer if h.n_swa == 0 else 4)
+    return _rope_but_every(h, h.n_layer if h.n_swa == 0 else 4)
+
+
+def _rope_but_every(h: "HParams", n: int) -> "HParams":
+    return replace(h, rope_pattern=tuple((il + 1) % n != 0 for il in range(h.n_layer_all)))
+
+
+def rope_in_most_windows(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """Where there are windows, the first of each four layers does not rotate queries and keys.
+
+    Source: llama.cpp 0c1e570 src/models/smallthinker.cpp, llama_model_smallthinker::graph.
+    """
+    return replace(h, rope_pattern=tuple(il % 4 != 0 for il in range(h.n_layer_all))) if h.n_swa else h
+
+
+def rope_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """The file may say which layers rotate queries and keys.
+
+    Source: llama.cpp 0c1e570 src/models/granite-swa.cpp, load_arch_hparams.
+    """
+    pattern = gguf.get_array(f"{h.arch}.attention.rope_pattern")
+    flags = tuple(bool(flag) for flag in pattern or ())
+    return replace(h, rope_pattern=flags + (True,) * (h.n_layer_all - len(flags)))
+
+
+def encodes_in_windows(period: int, *, dense_first: bool = False, causal: bool = False) -> "Adjust":
+    """Windows in some layers of a model without a cache; the file's own pattern takes precedence.
+
+    Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, modern-bert.cpp, load_arch_hparams.
+    """
+
+    def adjust(h: "HParams", gguf: GGUFFile) -> "HParams":
+        flags = every(period, dense_first=dense_first)(h) if h.n_swa else (False,) * h.n_layer_all
+        return replace(h, swa_pattern=tuple(flags), causal_attn=h.causal_attn and causal)
+
+    return adjust
+
+
+def deepstack(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """The first layers each add a slice of an image's embeddings behind the one that the model starts from.
+
+    Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph.
+    """
+    n = gguf.get_int(f"{h.arch}.n_deepstack_layers", 0)
+    return replace(h, deepstack=tuple(il + 1 if il < n else -1 for il in range(h.n_layer_all))) if n else h
 
 
 def router(h: "HParams", gguf: GGUFFile) -> "HParams":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.arch.adjust import (
+    deepstack,
+    encodes_in_windows,
     features,
     head_if_present,
     heads_by_key,
@@ -15,7 +17,9 @@ from ggufphys.arch.adjust import (
     looks_both_ways,
     loops,
     one_in_four_without_rope,
+    rope_by_key,
     rope_in_chunks,
+    rope_in_most_windows,
     router,
     values_are_latent,
 )
@@ -116,8 +120,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     *_same(
         trunk(full), "llama-model.cpp, create_memory: default branch",
         "llama", "llama-embed", "deci", "falcon", "gpt2", "gptneox", "mpt", "baichuan", "starcoder", "starcoder2",
-        "refact", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl",
-        "qwen3vlmoe", "qwen3tts", "phi2", "phimoe", "plamo", "plm", "codeshell", "orion", "internlm2", "minicpm",
+        "refact", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3tts",
+        "phi2", "phimoe", "plamo", "plm", "codeshell", "orion", "internlm2", "minicpm",
         "minicpm3", "gemma", "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic", "deepseek",
         "deepseek2-ocr", "chatglm", "glm4", "bitnet", "jais", "jais2", "nemotron", "exaone", "granite",
         "granitemoe", "chameleon", "bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe",
@@ -126,6 +130,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ),
     ArchRule("glm4moe",  trunk(full), "models/glm4-moe.cpp", draft=head(full)),
     ArchRule("hy_v3",    trunk(full), "models/hy-v3.cpp", draft=head(full)),
+    ArchRule("qwen3vl",    trunk(full), "models/qwen3vl.cpp", adjust=deepstack),
+    ArchRule("qwen3vlmoe", trunk(full), "models/qwen3vlmoe.cpp", adjust=deepstack),
     ArchRule("smollm3",  trunk(full), "models/smollm3.cpp", adjust=one_in_four_without_rope),
     ArchRule("grok",     trunk(full), "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
     ArchRule("phi3",     trunk(full), "models/phi3.cpp: its window is disabled"),
@@ -142,7 +148,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     # -- windows in some layers, when the file names a window
     ArchRule("gemma3",       trunk(windowed(every(6), size_optional)),                   "models/gemma3.cpp"),
     ArchRule("olmo2",        trunk(windowed(every(4), size_optional)),                   "models/olmo2.cpp"),
-    ArchRule("afmoe",        trunk(windowed(every(4), size_optional)),                   "models/afmoe.cpp"),
+    ArchRule("afmoe",        trunk(windowed(every(4), size_optional)),                   "models/afmoe.cpp",
+             adjust=one_in_four_without_rope),
     ArchRule("mellum",       trunk(windowed(every(4), size_optional)),                   "models/mellum.cpp"),
     ArchRule("plamo3",       trunk(windowed(every(8), size_optional)),                   "models/plamo3.cpp"),
     ArchRule("laguna",       trunk(windowed(every(4, dense_first=True), size_optional)), "models/laguna.cpp"),
@@ -155,7 +162,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              draft=head(windowed(every(4, dense_first=True), size_required))),
     ArchRule("exaone-moe",   trunk(windowed(every(4), size_required)),                   "models/exaone-moe.cpp"),
     ArchRule("muse-glimmer", trunk(windowed(every(4), size_required)),                   "models/muse-glimmer.cpp"),
-    ArchRule("granite_swa",  trunk(windowed(flags_from_file, size_required)),            "models/granite-swa.cpp"),
+    ArchRule("granite_swa",  trunk(windowed(flags_from_file, size_required)),            "models/granite-swa.cpp",
+             adjust=rope_by_key),
     ArchRule("maple",        trunk(windowed(flags_from_file, size_required)),            "models/maple.cpp"),
     ArchRule("mimo2",        trunk(windowed(flags_from_file, size_required)),            "models/mimo2.cpp",
              draft=head(windowed(flags_from_file, size_required))),
@@ -168,7 +176,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              "models/exaone4.cpp: the 64-layer model only"),
     ArchRule("smallthinker",
              trunk(windowed(every(4, dense_first=True), only_if(lambda h: bool(h.n_swa), size_fixed(4096)))),
-             "models/smallthinker.cpp"),
+             "models/smallthinker.cpp", adjust=rope_in_most_windows),
     ArchRule("llama4",       trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)))),
              "models/llama4.cpp: chunks of 8192", adjust=rope_in_chunks),
 
@@ -180,10 +188,12 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     # -- no cache: encoders, and diffusion models, which read a whole sequence at once
     *_same(
         nothing, "llama-model.cpp, create_memory: no memory",
-        "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
+        "bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     ),
     ArchRule("wavtokenizer-dec", nothing, "llama-model.cpp, create_memory: no memory",   adjust=features),
-    ArchRule("gemma-embedding",  nothing, "models/gemma-embedding.cpp: causal_attn off", adjust=looks_both_ways),
+    ArchRule("gemma-embedding",  nothing, "models/gemma-embedding.cpp: causal_attn off", adjust=encodes_in_windows(6)),
+    ArchRule("modern-bert",      nothing, "models/modern-bert.cpp",
+             adjust=encodes_in_windows(3, dense_first=True, causal=True)),
     ArchRule("dream",            nothing, "models/dream.cpp: causal_attn off",           adjust=looks_both_ways),
     ArchRule("llada",            nothing, "models/llada.cpp: causal_attn off",           adjust=looks_both_ways),
     ArchRule("llada-moe",        nothing, "models/llada-moe.cpp: causal_attn off",       adjust=looks_both_ways),

@@ -161,16 +161,35 @@ class Builder:
 
         The input for ready-made embeddings is reserved beside them.
         """
-        tokens = ops.new_input(I32, self.batch.n_tokens, name="tokens")
-        ready_made = ops.new_input(F32, self.h.n_embd, self.batch.n_tokens, name="embd")
+        return self.inp_embd_deep(scale)[0]
+
+    def inp_embd_deep(self, scale: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The same, and the input as it was (E, T), behind which the slices lie that `deepstack` layers add.
+
+        Tokens have none of these slices: zeros.
+        """
+        n_embd, n_tokens = self.h.n_embd, self.batch.n_tokens
+        width = n_embd * (1 + len({i for i in self.h.deepstack if i >= 0}))
+        tokens = ops.new_input(I32, n_tokens, name="tokens")
+        ready_made = ops.new_input(F32, width, n_tokens, name="embd")
         embedding = self.weight("token_embd.weight")
         looked_up = ops.get_rows(embedding, tokens)
         for a, b in self.adapters.get(embedding.name, ()):
             delta = ops.mul_mat(_weight(b), ops.get_rows(_weight(a), tokens))
             looked_up = ops.add(looked_up, ops.scale(delta, 1.0))
+        if width > n_embd:
+            looked_up = ops.pad(looked_up, width, n_tokens)
         self.graph.expand(looked_up)
         self.graph.expand(ready_made)
-        return self.graph.expand(ops.scale(looked_up, scale)) if scale else looked_up
+        if width == n_embd:
+            return self.graph.expand(ops.scale(looked_up, scale)) if scale else looked_up, looked_up
+        first = self.graph.expand(_slice(looked_up, n_embd, 0))
+        return self.graph.expand(ops.scale(ops.cont(first), scale)) if scale else first, first
+
+    def add_deepstack(self, x: Tensor, inp: Tensor, il: int) -> Tensor:
+        """X plus the slice of the input that layer `il` adds, if it adds one."""
+        i = self.h.deepstack[il] if self.h.deepstack else -1
+        return x if i < 0 else ops.add(x, _slice(inp, self.h.n_embd, i))
 
     def inp_pos(self, n_pos_per_embd: int = 1) -> Tensor:
         """Positions (T,), or as many for each token (mrope has four, one list behind the other)."""
@@ -337,8 +356,12 @@ class Builder:
             logits = ops.scale(logits, scale)
         if softcap:
             logits = ops.scale(ops.unary(ops.scale(logits, 1 / softcap), "tanh"), softcap)
-        logits.is_output = True
-        self.graph.expand(logits)
+        return self.embeddings(logits)
+
+    def embeddings(self, x: Tensor) -> Graph:
+        """The end of an encoder, and of every graph: the tensor is an output."""
+        x.is_output = True
+        self.graph.expand(x)
         return self.graph
 
 
@@ -346,6 +369,13 @@ def _with_gain(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if weight is not None:
         x = ops.mul(x, weight)
     return x if bias is None else ops.add(x, bias)
+
+
+def _slice(x: Tensor, n_embd: int, i: int) -> Tensor:
+    n_tokens = x.ne[1]
+    return ops.view(
+        x, (n_embd, n_tokens), (x.nb[0], x.nb[1], x.nb[1] * n_tokens, x.nb[1] * n_tokens), i * n_embd * x.nb[0]
+    )
 
 
 def _weight(info: TensorInfo) -> Tensor:

@@ -20,6 +20,9 @@ Qkv = Callable[[Tensor, int], tuple[Tensor, Tensor, Tensor]]
 """From the normed stream (E, T) of a layer to queries (D, H, T), keys and values (D, K, T)."""
 
 Ffn = Callable[[Tensor, int], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""From queries, keys and values of a layer to what is added to the stream (E, T)."""
+
 Norm = Callable[[Tensor, str, int | None], Tensor]
 
 
@@ -43,6 +46,12 @@ def decoder(
         residual = ops.add(x, residual)
         x = ops.add(ffn(norm(residual, ffn_norm, il), il), residual)
     return norm(x, last_norm, None)
+
+
+def cached(b: Builder, scores: Scores | None = None, *, biased: bool = True) -> Attend:
+    """Attention over each layer's cache, and the projection behind it."""
+    attention = attentions(b, scores)
+    return lambda q, k, v, il: attention[b.kv_cache(il)](q, k, v, il, biased=biased)
 
 
 def rotated(

@@ -91,7 +91,7 @@ def layer_kinds(
             if tensor.name in adapters
         )
         kind = (
-            shapes, deltas, tuple(v[il] for v in per_layer), caches[il], h.has_rope(il), h.is_moe_step(il),
+            shapes, deltas, tuple(v[il] for v in per_layer), caches[il], h.is_moe_step(il),
             il == 0, il == h.n_layer - 1,
         )  # fmt: skip
         kinds.append(numbers.setdefault(kind, len(numbers)))

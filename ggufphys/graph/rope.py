@@ -65,6 +65,11 @@ def read_rope(
     )
 
 
+def read_rope_swa_alike(keys: Keys, full: Rope, *, own_dims: bool = False) -> Rope:
+    """The same for architectures whose windows differ in nothing unless the file says so."""
+    return read_rope_swa(keys, full, freq_base=full.freq_base, freq_scale=trained_scale(keys), own_dims=own_dims)
+
+
 def trained_scale(keys: Keys) -> float:
     """The scale of frequencies that the file names, which holds even where its type of scaling is none."""
     return 1 / (keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 0.0)) or 1.0)
@@ -84,14 +89,17 @@ def _attn_factor(factor: float, mscale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * mscale * log(factor) + 1
 
 
-def read_rope_swa(keys: Keys, full: Rope, *, freq_base: float = 10000.0, freq_scale: float = 1.0) -> Rope:
+def read_rope_swa(
+    keys: Keys, full: Rope, *, freq_base: float = 10000.0, freq_scale: float = 1.0, own_dims: bool = False
+) -> Rope:
     """The settings of layers with a window, from those without: a base of their own, and usually no scaling.
 
-    `freq_base` is the default of rope.freq_base_swa; the architectures differ in both. YaRN's constants stay.
+    `freq_base` is the default of rope.freq_base_swa; the architectures differ in both, and in whether such layers may
+    turn another number of dimensions. YaRN's constants stay.
     """
     return replace(
         full,
-        n_dims=keys.integer("rope.dimension_count_swa", full.n_dims),
+        n_dims=keys.integer("rope.dimension_count_swa", full.n_dims) if own_dims else full.n_dims,
         freq_base=keys.real("rope.freq_base_swa", freq_base),
         freq_scale=freq_scale,
     )

@@ -9,7 +9,7 @@ from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.rope import read_rope, read_rope_swa, trained_scale
+from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 N_LAYER_27B = 46  # the model whose queries are scaled by the embedding's width, not the head's
 
@@ -18,7 +18,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     h = b.h
     full = read_rope(b.keys, h, "neox")
-    rope_swa = read_rope_swa(b.keys, full, freq_base=full.freq_base, freq_scale=trained_scale(b.keys))
+    rope_swa = read_rope_swa_alike(b.keys, full)
     width = h.n_embd // h.n_head[0] if h.n_layer == N_LAYER_27B else h.n_embd_head_k
     x = ops.scale(b.inp_embd(), sqrt(h.n_embd))
     pos = b.inp_pos()

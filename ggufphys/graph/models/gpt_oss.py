@@ -10,7 +10,7 @@ from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.moe import Routing, moe_ffn
-from ggufphys.graph.rope import read_rope, read_rope_swa, trained_scale
+from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 ALPHA, LIMIT = 1.702, 7.0
 
@@ -18,7 +18,7 @@ ALPHA, LIMIT = 1.702, 7.0
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     full = read_rope(b.keys, b.h, "neox")
-    rope_swa = read_rope_swa(b.keys, full, freq_base=full.freq_base, freq_scale=trained_scale(b.keys))
+    rope_swa = read_rope_swa_alike(b.keys, full)
     n_rot = full.n_dims
     x = b.inp_embd()
     pos = b.inp_pos()

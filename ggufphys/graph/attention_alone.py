@@ -13,16 +13,29 @@ from ggufphys.graph.ops import F16, F32
 
 
 class AttentionAlone:
-    """Called like `AttentionKV`; the mask is as wide as the batch, and sequences are not kept apart."""
+    """Called like `AttentionKV`; the mask is as wide as the batch, and sequences are not kept apart.
+
+    Layers that see a window have a mask of their own.
+    """
 
     def __init__(self, b: Builder, scores: Scores | None = None) -> None:
         n_tokens = b.batch.n_tokens
         self.b = b
         self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
-        self.mask = ops.new_input(F16 if b.context.flash_attn else F32, n_tokens, n_tokens, name="kq_mask")
+        mask_type = F16 if b.context.flash_attn else F32
+        self.masks = {
+            windowed: ops.new_input(mask_type, n_tokens, n_tokens, name="kq_mask", params=(windowed,))
+            for windowed in (False, True)
+        }
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, biased: bool = True) -> Tensor:
         """Attend with Q (D, H, T) to K and V (D, K, T), and the output projection: (E, T)."""
         for tensor in (q, k, v):
             self.b.graph.expand(tensor)
-        return self.b.linear("attn_output", il, attend(self.b, q, k, v, self.mask, self.scores), biased=biased)
+        x = attend(self.b, q, k, v, self.masks[sees_window(self.b, il)], self.scores)
+        return self.b.linear("attn_output", il, x, biased=biased)
+
+
+def sees_window(b: Builder, il: int) -> bool:
+    """Whether a layer of a model that keeps nothing sees a window of the batch."""
+    return isinstance(b.h.swa_pattern, tuple) and b.h.swa_pattern[il]

@@ -274,6 +274,7 @@ class Builder:
         n_embd_head_v: int | None = None,
         *,
         clamp: float = 0.0,
+        biased: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (D, H, T), keys and values (D, K, T): slices of one product, or three products.
 
@@ -287,7 +288,7 @@ class Builder:
         sizes = ((d_k, h.n_head[il]), (d_k, h.n_head_kv[il]), (d_v, h.n_head_kv[il]))
         parts = []
         if self.weight_or_none("attn_qkv.weight", il) is not None:
-            x = self._fused_qkv(x, il)
+            x = self._fused_qkv(x, il) if biased else self.linear("attn_qkv", il, x, biased=False)
             if clamp > 0:
                 x = ops.clamp(x, -clamp, clamp)
             offset = 0
@@ -297,7 +298,7 @@ class Builder:
                 offset += d * n
         else:
             for name, (d, n) in zip(("attn_q", "attn_k", "attn_v"), sizes, strict=True):
-                part = self.linear(name, il, x)
+                part = self.linear(name, il, x, biased=biased)
                 if clamp > 0:
                     part = ops.clamp(part, -clamp, clamp)
                 parts.append(self.heads(part, d, n))

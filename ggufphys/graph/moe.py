@@ -98,7 +98,7 @@ def route(b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | Non
         logits = ops.add(logits, bias)
     probs = _probabilities(logits, routing.gating)
     selection = probs
-    correction = b.weight_or_none("exp_probs_b.bias", il)
+    correction = b.weight_or_none("exp_probs_b.bias", il) or b.weight_or_none("exp_probs_b", il)
     if correction is not None:
         selection = ops.add(probs, correction)
     if routing.weights_first:

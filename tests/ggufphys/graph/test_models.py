@@ -18,6 +18,8 @@ from tests.arch_checks import checks
 
 N_TOKENS = 5
 CELLS_IN_USE = 256  # llama.cpp looks at cells by the 256
+# llama.cpp reserves for them and dies when they run: of a mask that no layer reads, of a division by zero.
+CANNOT_RUN = {"gemma-embedding", "llama4/none"}
 WRITTEN = [
     name
     for name, model in archs.models().items()
@@ -62,6 +64,9 @@ def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
 
     differences = {}
     for name, path, nodes in zip(names, paths, theirs, strict=True):
+        if name in CANNOT_RUN:
+            assert nodes is None, name
+            continue
         ours = our_nodes(path, params)
         difference = graph_oracle.first_difference(ours, nodes) if ours and nodes else f"{ours} and {nodes}"
         if difference and (ours or nodes):

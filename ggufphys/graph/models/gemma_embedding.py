@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, llama_model_gemma_embe
 from math import sqrt
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention_alone import AttentionAlone, sees_window
 from ggufphys.graph.attention import Scores
+from ggufphys.graph.attention_alone import AttentionAlone, sees_window
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa

@@ -38,10 +38,9 @@ def build_biased(b: Builder) -> Graph:
 
 def build_rotated(b: Builder) -> Graph:
     """jina-bert-v3, nomic-bert, nomic-bert-moe: rotary positions; feed-forward layers are gated, plain or experts."""
-    every = b.keys.integer("moe_every_n_layers", 0)
 
     def ffn(x: Tensor, il: int) -> Tensor:
-        if every and il % every == 1:
+        if b.weight_or_none("ffn_gate_inp.weight", il) is not None:
             return moe_ffn(b, x, il, Routing(), plain="gelu")
         if b.weight_or_none("ffn_gate.weight", il) is not None:
             return b.ffn_gated(x, il, biased=False)

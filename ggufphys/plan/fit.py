@@ -228,7 +228,7 @@ class Fitter:
 
     def _guess(self, params: Params) -> int:
         """By how much devices would be over: layers by their costs, all else as it was last."""
-        if not params.n_gpu_layers:
+        if not params.devices or not params.n_gpu_layers:
             return -min(self._rooms)
         items = self.costs.items(params.n_gpu_layers, params.n_cpu_moe, self.predictor.context(params))
         counts = self._counts(params, items)
@@ -245,7 +245,7 @@ class Fitter:
 
     def _try(self, params: Params) -> Trial:
         """Predict; with several devices, in the division that fits or comes nearest."""
-        if not self.devices or not params.n_gpu_layers:
+        if not params.devices or not params.n_gpu_layers:
             return self._judge(params)
         items = self.costs.items(params.n_gpu_layers, params.n_cpu_moe, self.predictor.context(params))
         tried: dict[tuple[int, ...], Trial] = {}
@@ -289,9 +289,9 @@ class Fitter:
             places = [
                 Place(
                     name=device.name,
-                    needed_bytes=totals[device.name],
+                    needed_bytes=totals.get(device.name, 0),
                     memory_bytes=device.memory_bytes,
-                    margin_bytes=self.budget.margin(i) if totals[device.name] else 0,
+                    margin_bytes=self.budget.margin(i) if totals.get(device.name) else 0,
                 )
                 for i, device in enumerate(self.devices)
             ]

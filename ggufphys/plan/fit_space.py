@@ -1,6 +1,6 @@
 """What may `fit` choose from? For each goal a scale of steps from what takes the least memory to what is wanted most.
 
-    level     where weights are: layers on the devices, from none to all; with experts, these come last
+    level     where weights are: no devices; layers on the devices, from none to all; with experts, these come last
     types     of the K and V cache: q4_0, q8_0, f16
     n_ubatch  64, 128, 256, 512
     n_ctx     multiples of 256 cells for each stream, up to the length in training
@@ -98,6 +98,9 @@ def _levels(predictor: Predictor, params: Params, fixed: Collection[str], costs:
         yield {"n_gpu_layers": n_gpu_layers, "n_cpu_moe": n_cpu_moe}
     else:
         n_gpu_layers = n_all
+        if not params.override_tensor:  # which may name devices
+            # Without layers of its own a device still works on large batches, and has a buffer for that.
+            yield {"devices": (), "n_gpu_layers": -1, "n_cpu_moe": params.n_cpu_moe}
         for n in range(n_all + 1):
             yield {"n_gpu_layers": n, "n_cpu_moe": n_cpu_moe if n else params.n_cpu_moe}
     if not moe_fixed:

@@ -96,7 +96,7 @@ def test_one_device(tmp_path: Path, name: str, data: st.DataObject, prefer: Pref
             assert budget.ram_bytes is not None, "with enough main memory there is always a way"
             assert over(gguf, fit.trial.params, budget) > 0
         layers = replace(fit.trial.params, n_gpu_layers=fit.trial.params.n_gpu_layers + 1, n_cpu_moe=0)
-        if fit.fits and fit.trial.params.n_gpu_layers < fit.n_layers:
+        if fit.fits and fit.trial.params.devices and fit.trial.params.n_gpu_layers < fit.n_layers:
             assert over(gguf, layers, budget) > 0
 
 

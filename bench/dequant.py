@@ -139,14 +139,14 @@ def as_text(speeds: Sequence[Speed], n_weights: int) -> str:
         f"{n_weights:,} weights of each type; GB/s of F32 written; " + ", ".join(map(" ".join, versions().items()))
     ]
     header = ("type", "ours", "into out=", "gguf", "ggml C", "ours/gguf", "out=/gguf", "ours/C")
-    lines.append(f"{header[0]:5}" + "".join(f"{h:>11}" for h in header[1:]))
+    lines.append(f"{header[0]:8}" + "".join(f"{h:>11}" for h in header[1:]))
     for s in speeds:
         rates = (s.ours_bytes_per_s, s.out_bytes_per_s, s.gguf_bytes_per_s, s.ggml_bytes_per_s)
         ratios = (s.ours_over_gguf, s.out_over_gguf, s.ours_over_ggml)
         cells = [cell(rate, 1e9) for rate in rates] + [cell(ratio) for ratio in ratios]
-        lines.append(f"{s.type:5}" + "".join(f"{c:>11}" for c in cells))
+        lines.append(f"{s.type:8}" + "".join(f"{c:>11}" for c in cells))
     medians = middle(s.ours_over_gguf for s in speeds), middle(s.out_over_gguf for s in speeds)
-    lines.append(f"{'median':49}" + "".join(f"{cell(m):>11}" for m in medians))
+    lines.append(f"{'median':52}" + "".join(f"{cell(m):>11}" for m in medians))
     return "\n".join(lines)
 
 

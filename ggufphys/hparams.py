@@ -38,6 +38,8 @@ class HParams:
     n_expert: int
     n_expert_used: int
     causal_attn: bool
+    swiglu_clamp_exp: tuple[float, ...]  # limits of experts' activations, 0 for none
+    swiglu_clamp_shexp: tuple[float, ...]  # and of all other feed-forward layers'
 
     # windows
     n_swa: int | None  # attention.sliding_window
@@ -133,6 +135,8 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_embd_head_v_swa=keys.integer("attention.value_length_swa", n_embd_head_v),
         n_expert=keys.integer("expert_count", 0),
         n_expert_used=max(keys.per_layer("expert_used_count", n_layer_all, 0)),
+        swiglu_clamp_exp=_limits(keys, "swiglu_clamp_exp", n_layer_all),
+        swiglu_clamp_shexp=_limits(keys, "swiglu_clamp_shexp", n_layer_all),
         causal_attn=gguf.get_bool(f"{arch}.attention.causal", True),
         n_swa=keys.optional("attention.sliding_window"),
         swa_pattern=_swa_pattern(keys, n_layer_all),
@@ -178,6 +182,13 @@ def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:
         return len(tokens)
     embedding = gguf.tensors_by_name.get("token_embd.weight")
     return keys.integer("vocab_size", embedding.ne[-1] if embedding is not None and embedding.ne else 0)
+
+
+def _limits(keys: Keys, name: str, n_layer_all: int) -> tuple[float, ...]:
+    """Numbers for each layer, those that llama.cpp takes for 0 as 0."""
+    key = keys.full(name)
+    numbers = keys.reals(key, n_layer_all) if key in keys.gguf.metadata else (0.0,) * n_layer_all
+    return tuple(number if number > 1e-6 else 0.0 for number in numbers)
 
 
 def _every(interval: int, n_layer_all: int) -> tuple[bool, ...]:

@@ -30,7 +30,9 @@ Node = list[Any]
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
-RENAMED_CACHES = {"mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l"}  # plamo2 does
+RENAMED_CACHES = {  # by plamo2 and kimi-linear
+    "mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l", "conv_states_all-": "cache_r_l",
+}  # fmt: skip
 
 
 class GgmlTensor(ctypes.Structure):

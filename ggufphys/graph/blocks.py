@@ -314,11 +314,17 @@ class Builder:
 
     # -- feed-forward layers
 
-    def ffn_gated(self, x: Tensor, il: int, kind: Glu = "swiglu", suffix: str = "", *, biased: bool = True) -> Tensor:
-        """down(act(gate(x)) * up(x)), gate and up side by side; `suffix` as in ffn_up_shexp."""
+    def ffn_gated(
+        self, x: Tensor, il: int, kind: Glu = "swiglu", suffix: str = "", *, biased: bool = True, limit: float = 0.0
+    ) -> Tensor:
+        """down(act(gate(x)) * up(x)), gate and up side by side; `suffix` as in ffn_up_shexp.
+
+        With a `limit` it is swiglu, whose operands are kept within.
+        """
         up = self.linear(f"ffn_up{suffix}", il, x, biased=biased)
         gate = self.linear(f"ffn_gate{suffix}", il, x, biased=biased)
-        return self.linear(f"ffn_down{suffix}", il, ops.glu(gate, up, kind), biased=biased)
+        inner = ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind)
+        return self.linear(f"ffn_down{suffix}", il, inner, biased=biased)
 
     def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
         """The same where one matrix gives gate and up, one behind the other."""

@@ -96,17 +96,19 @@ def rows_normed(b: Builder, rope: Rope, pos: Tensor) -> Qkv:
     return qkv
 
 
-def dense_or_experts(b: Builder, routing: Routing, *, biased: bool = True) -> Ffn:
+def dense_or_experts(b: Builder, routing: Routing, *, biased: bool = True, limited: bool = False) -> Ffn:
     """Experts where a layer has a router, beside those that every token uses if it has any; dense elsewhere.
 
-    `biased` is False where llama.cpp leaves out biases of dense layers.
+    `biased` is False where llama.cpp leaves out biases of dense layers. With `limited` the operands of swiglu are kept
+    within limits that the file names.
     """
 
     def ffn(x: Tensor, il: int) -> Tensor:
+        of_experts, of_others = (b.h.swiglu_clamp_exp[il], b.h.swiglu_clamp_shexp[il]) if limited else (0.0, 0.0)
         if b.weight_or_none("ffn_gate_inp.weight", il) is None:
-            return b.ffn_gated(x, il, biased=biased)
-        out = moe_ffn(b, x, il, routing)
+            return b.ffn_gated(x, il, biased=biased, limit=of_others)
+        out = moe_ffn(b, x, il, routing, limit=of_experts)
         is_shared = b.weight_or_none("ffn_up_shexp.weight", il) is not None
-        return ops.add(out, b.ffn_gated(x, il, suffix="_shexp")) if is_shared else out
+        return ops.add(out, b.ffn_gated(x, il, suffix="_shexp", limit=of_others)) if is_shared else out
 
     return ffn

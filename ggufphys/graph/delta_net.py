@@ -79,3 +79,51 @@ def l2_norm(b: Builder, x: Tensor) -> Tensor:
 def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int) -> Tensor:
     """The normed X times silu(gate), same shapes."""
     return ops.mul(b.rms(x, "ssm_norm", il), ops.unary(gate, "silu"))
+
+
+# -- Kimi delta attention: a gate for each element of a head
+
+
+def convolved_parts(rs: Recurrent, parts: tuple[Tensor, Tensor, Tensor], il: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V (D*H, T*N), each convolved by itself: (D, H, T, N). R holds the last inputs of one behind the other's.
+
+    Source: llama.cpp 0c1e570 src/models/kimi-linear.cpp, causal_conv1d; src/models/bailingmoe3.cpp.
+    """
+    b, rows = rs.b, rs.rows("r", il)
+    state = rs.read(rows)
+    kernels = (b.weight(f"ssm_conv1d_{name}.weight", il) for name in "qkv")
+    q, k, v = (
+        _convolved_part(rs, x, rows, state, i, kernel) for i, (x, kernel) in enumerate(zip(parts, kernels, strict=True))
+    )
+    return q, k, v
+
+
+def _convolved_part(rs: Recurrent, x: Tensor, rows: Tensor, state: Tensor, i: int, kernel: Tensor) -> Tensor:
+    b, n_seqs = rs.b, rs.n_seqs
+    d_inner, d_conv = x.ne[0], kernel.ne[0]
+    n_last, size = d_conv - 1, x.nb[0]
+    shape, offset = (n_last, d_inner, n_seqs), i * n_last * d_inner * size
+    last = ops.strided(state, shape, (n_last * size, state.nb[1]), offset)
+    x = ops.concat(last, ops.transpose(ops.reshape(x, d_inner, rs.n_seq_tokens, n_seqs)), 0)
+    for slot in rs.slots():
+        kept = ops.strided(x, shape, x.nb[1:3], (x.ne[0] - n_last - slot) * size)
+        older = slot * b.context.n_seq_max * rows.nb[1]
+        b.graph.expand(ops.cpy(kept, ops.strided(rows, shape, (n_last * size, rows.nb[1]), older + offset)))
+    x = ops.reshape(ssm_conv(x, ops.reshape(kernel, d_conv, d_inner)), d_inner, b.batch.n_tokens)
+    d = b.h.n_embd_head_kda
+    return ops.reshape(ops.unary(x, "silu"), d, d_inner // d, rs.n_seq_tokens, n_seqs)
+
+
+def kda(
+    rs: Recurrent, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, out_gate: Tensor, il: int
+) -> Tensor:
+    """Q, K and V (D, H, T, N) to (E, T*N); `gate` (D*H, T*N), `beta` (H, T*N) and `out_gate` (D*H, T*N) are products."""
+    b, n_tokens = rs.b, rs.b.batch.n_tokens
+    d, n_head, *rest = v.ne
+    gate = ops.reshape(gate, d, n_head, *rest)
+    beta = ops.unary(ops.reshape(beta, 1, n_head, *rest), "sigmoid")
+    state = read_state(rs, d, n_head, il)
+    out = ops.cont(delta_net(rs, l2_norm(b, q), l2_norm(b, k), v, gate, beta, state, il))
+    out = b.rms(ops.reshape(out, d, n_head, n_tokens), "ssm_norm", il)
+    out = ops.mul(out, ops.unary(ops.reshape(out_gate, d, n_head, n_tokens), "sigmoid"))
+    return ops.mul_mat(b.weight("attn_output.weight", il), ops.cont(out, d * n_head, n_tokens))

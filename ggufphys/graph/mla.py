@@ -7,38 +7,58 @@ Legend: H n_head, T tokens, R n_lora_kv, P the dimensions that rotate, N those o
 Source: llama.cpp 0c1e570 src/models/deepseek2.cpp.
 """
 
+from collections.abc import Callable
+
 from ggufphys.graph import ops
+from ggufphys.graph.attention import AttentionK, Scores
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
-from ggufphys.graph.rope import Rope
+
+Rotate = Callable[[Tensor], Tensor]
+"""What turns the part of queries and keys that rotates (P, H or 1, T); it may leave it as it is."""
 
 
-def queries(b: Builder, x: Tensor, n_embd_head: int, il: int) -> Tensor:
-    """Q (N + P, H, T), in two steps through `attn_q_a` where the layer has it."""
+def attention_k(b: Builder, scores: Scores) -> AttentionK:
+    """Attention over the compressed rows, which are alike in all layers that have them."""
+    cache = next(cache for il in range(b.h.n_layer) if (cache := b.kv_cache_or_none(il)) is not None)
+    return AttentionK(b, cache, scores)
+
+
+def queries(b: Builder, x: Tensor, il: int) -> Tensor:
+    """Q of all heads ((N + P)*H, T), in two steps through `attn_q_a` where the layer has it."""
     whole = b.weight_or_none("attn_q.weight", il)
     if whole is not None:
-        q = ops.mul_mat(whole, x)
-    else:
-        q = ops.mul_mat(b.weight("attn_q_a.weight", il), x)
-        q = b.rms(q, "attn_q_a_norm", il)
-        q = ops.mul_mat(b.weight("attn_q_b.weight", il), q)
-    return b.heads(q, n_embd_head, b.h.n_head[il])
+        return ops.mul_mat(whole, x)
+    return ops.mul_mat(b.weight("attn_q_b.weight", il), query_row(b, x, il))
 
 
-def compressed(b: Builder, x: Tensor, pos: Tensor, rope: Rope, il: int) -> tuple[Tensor, Tensor]:
+def query_row(b: Builder, x: Tensor, il: int) -> Tensor:
+    """The row that queries are computed from, normed."""
+    return b.rms(ops.mul_mat(b.weight("attn_q_a.weight", il), x), "attn_q_a_norm", il)
+
+
+def compressed(b: Builder, x: Tensor, n_rot: int, rotate: Rotate, il: int) -> tuple[Tensor, Tensor]:
     """The row that keys and values are computed from (R, T), normed, and the rotated part of keys (P, 1, T)."""
-    n_lora, n_rot, n_tokens = b.h.n_lora_kv, rope.n_dims, b.batch.n_tokens
+    n_lora, n_tokens = b.h.n_lora_kv, b.batch.n_tokens
     both = ops.mul_mat(b.weight("attn_kv_a_mqa.weight", il), x)
     row = both.nb[1]
     latent = ops.strided(both, (n_lora, n_tokens), (row,))
     k_pe = ops.strided(both, (n_rot, 1, n_tokens), (row, row), n_lora * both.nb[0])
-    return b.rms(latent, "attn_kv_a_norm", il), b.rope(k_pe, pos, None, rope)
+    return b.rms(latent, "attn_kv_a_norm", il), rotate(k_pe)
 
 
-def absorbed(b: Builder, q: Tensor, pos: Tensor, rope: Rope, il: int) -> Tensor:
-    """Q (N + P, H, T) as a latent row is asked: (R + P, H, T)."""
-    n_nope = q.ne[0] - rope.n_dims
-    q_nope = ops.strided(q, (n_nope, *q.ne[1:3]), q.nb[1:3])
-    q_pe = ops.strided(q, (rope.n_dims, *q.ne[1:3]), q.nb[1:3], n_nope * q.nb[0])
+def absorbed(b: Builder, q: Tensor, n_rot: int, rotate: Rotate, il: int) -> Tensor:
+    """Q ((N + P)*H, T) as a latent row is asked: (R + P, H, T)."""
+    n_head, n_tokens, n_embd_head = b.h.n_head[il], b.batch.n_tokens, b.h.n_embd_head_k_mla
+    n_nope, head = n_embd_head - n_rot, n_embd_head * q.nb[0]
+    q_nope = ops.strided(q, (n_nope, n_head, n_tokens), (head, head * n_head))
+    q_pe = ops.strided(q, (n_rot, n_head, n_tokens), (head, head * n_head), n_nope * q.nb[0])
     q_nope = ops.mul_mat(b.weight("attn_k_b.weight", il), ops.permute(q_nope, 0, 2, 1, 3))
-    return ops.concat(ops.permute(q_nope, 0, 2, 1, 3), b.rope(q_pe, pos, None, rope), 0)
+    return ops.concat(ops.permute(q_nope, 0, 2, 1, 3), rotate(q_pe), 0)
+
+
+def attend(b: Builder, attention: AttentionK, q: Tensor, latent: Tensor, k_pe: Tensor, il: int) -> Tensor:
+    """Q (R + P, H, T) asks the cache, to which the row (R, T) and its rotated part are added: (D*H, T)."""
+    v = ops.reshape(latent, b.h.n_lora_kv, 1, b.batch.n_tokens)
+    k = ops.concat(v, k_pe, 0)
+    return attention.mix_latent(q, k, b.h.n_lora_kv, il, v_mla=b.weight("attn_v_b.weight", il), after_k=v)

@@ -62,11 +62,12 @@ def read_routing(
 
 def moe_ffn(
     b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
-    logits: Tensor | None = None, glu_params: tuple[float, ...] = (),
+    logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
-    `logits` are the router's, where the model computes them itself.
+    `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
+    its own are swiglu, whose operands are kept within.
     """
     n_tokens, n_used = x.ne[1], b.h.n_expert_used
     weights, chosen = route(b, x, il, routing, logits)
@@ -74,7 +75,7 @@ def moe_ffn(
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
-    inner = _inner(b, rows, chosen, il, kind, plain, glu_params)
+    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit)
     experts = _times(b, "ffn_down_exps", inner, chosen, il)
     if not routing.weights_first:
         experts = ops.mul(experts, weights)
@@ -143,8 +144,9 @@ def _best_groups(selection: Tensor, routing: Routing) -> Tensor:
 
 
 def _inner(
-    b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...]
-) -> Tensor:
+    b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...],
+    limit: float,
+) -> Tensor:  # fmt: skip
     """The activations inside of the experts: (n_ff, n_used, T)."""
     if b.weight_or_none("ffn_gate_up_exps.weight", il) is not None:
         both = _times(b, "ffn_gate_up_exps", rows, chosen, il)
@@ -153,7 +155,8 @@ def _inner(
         return ops.glu(gate, up, kind, *glu_params)
     up = _times(b, "ffn_up_exps", rows, chosen, il)
     if b.weight_or_none("ffn_gate_exps.weight", il) is not None:
-        return ops.glu(_times(b, "ffn_gate_exps", rows, chosen, il), up, kind, *glu_params)
+        gate = _times(b, "ffn_gate_exps", rows, chosen, il)
+        return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind, *glu_params)
     return ops.sqr(ops.unary(up, "relu")) if plain is None else ops.unary(up, plain)
 
 

@@ -147,6 +147,13 @@ def glu(gate: Tensor, up: Tensor, kind: Glu = "swiglu", *numbers: float) -> Tens
     return Tensor("GLU", gate.type, gate.ne, (gate, up), params=(kind, *numbers))
 
 
+def swiglu(gate: Tensor, up: Tensor, limit: float = 0.0) -> Tensor:
+    """silu(gate) * up, neither above `limit` nor up below its negative; 0 is no limit."""
+    if not limit:
+        return glu(gate, up)
+    return mul(clamp(unary(gate, "silu"), -inf, limit), clamp(up, -limit, limit))
+
+
 def glu_halves(x: Tensor, kind: Glu, *, swapped: bool = False) -> Tensor:
     """The same where gate and up are the halves of each row, up first with `swapped`."""
     return Tensor("GLU", x.type, (x.ne[0] // 2, *x.ne[1:]), (x,), params=(kind, swapped))

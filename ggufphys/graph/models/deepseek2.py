@@ -19,24 +19,27 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     h = b.h
     n_embd_head = h.n_embd_head_k_mla or h.n_embd_head_k
-    rope, scores = rope_and_scores(b, n_embd_head)
+    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+    rope, scores = rope_and_scores(b, n_embd_head, log_mul, mscale=log_mul or 1.0)
     ffn = dense_or_experts(b, read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None))
     x = b.inp_embd()
     temperature = _temperature(b)
     pos = b.inp_pos()
     attention = (AttentionK if h.is_mla else AttentionKV)(b, b.kv_cache(0), scores)
+
+    def rotate(part: Tensor) -> Tensor:
+        return b.rope(part, pos, None, rope)
+
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
         x = b.rms(x, "attn_norm", il)
-        q = mla.queries(b, x, n_embd_head, il)
-        latent, k_pe = mla.compressed(b, x, pos, rope, il)
+        q = b.heads(mla.queries(b, x, il), n_embd_head, h.n_head[il])
+        latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
         if isinstance(attention, AttentionK):
-            q = mla.absorbed(b, q, pos, rope, il)
-            v = ops.reshape(latent, h.n_lora_kv, 1, b.batch.n_tokens)
-            k = ops.concat(v, k_pe, 0)
+            q = mla.absorbed(b, q, rope.n_dims, rotate, il)
             q = ops.mul(q, temperature) if temperature is not None else q
-            x = attention.mix_latent(q, k, h.n_lora_kv, il, v_mla=b.weight("attn_v_b.weight", il), after_k=v)
+            x = mla.attend(b, attention, q, latent, k_pe, il)
         else:
             q = b.rope(q, pos, None, replace(rope, offset=n_embd_head - rope.n_dims))
             q = ops.mul(q, temperature) if temperature is not None else q
@@ -49,13 +52,12 @@ def build(b: Builder) -> Graph:
     return b.head(b.rms(x, "output_norm"))
 
 
-def rope_and_scores(b: Builder, n_embd_head: int) -> tuple[Rope, Scores]:
+def rope_and_scores(b: Builder, n_embd_head: int, log_mul: float, *, mscale: float = 1.0) -> tuple[Rope, Scores]:
     """Rotary settings, and scores scaled for YaRN: its factor on Q and K counts for what does not rotate as well."""
-    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
-    rope = read_rope(b.keys, b.h, "norm", log_mul=log_mul, mscale=log_mul or 1.0)
+    rope = read_rope(b.keys, b.h, "norm", log_mul=log_mul, mscale=mscale)
     longer = log(1 / rope.freq_scale)
-    mscale = rope.attn_factor * (1 + 0.1 * longer) * (1 + 0.1 * log_mul * longer)
-    return rope, Scores(factor=mscale * mscale / sqrt(n_embd_head))
+    by_yarn = rope.attn_factor * (1 + 0.1 * longer) * (1 + 0.1 * log_mul * longer)
+    return rope, Scores(factor=by_yarn * by_yarn / sqrt(n_embd_head))
 
 
 def _temperature(b: Builder) -> Tensor | None:

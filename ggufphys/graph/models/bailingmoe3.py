@@ -1,0 +1,68 @@
+"""bailingmoe3: Kimi delta attention with a bounded gate, gated latent attention in some layers, and experts.
+
+Source: llama.cpp 0c1e570 src/models/bailingmoe3.cpp, llama_model_bailingmoe3::graph.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import mla, ops
+from ggufphys.graph.attention import Scores
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.delta_net import convolved_parts, kda
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import read_routing
+from ggufphys.graph.recurrent import Recurrent
+from ggufphys.graph.rope import read_rope, read_sections
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    sections = read_sections(b.keys)
+    rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
+    ffn = dense_or_experts(b, read_routing(b.keys), limited=True)
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+    pos = b.inp_pos(rope.n_pos_per_embd)
+    out_ids = b.inp_out_ids()
+
+    def rotate(part: Tensor) -> Tensor:
+        return b.rope(part, pos, None, rope)
+
+    for il in b.layers():
+        residual = x
+        x = b.rms(x, "attn_norm", il)
+        if b.recurrent(il) is not None:
+            x = _delta_attention(b, rs, x, il)
+        else:
+            q = mla.absorbed(b, mla.queries(b, x, il), rope.n_dims, rotate, il)
+            latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
+            x = _gated(b, mla.attend(b, attention, q, latent, k_pe, il), x, il)
+        residual = ops.add(x, residual)
+        x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+    x = b.rms(x, "output_norm")
+    x.is_output = True  # a prediction head would go on from here
+    return b.head(ops.get_rows(x, out_ids))
+
+
+def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
+    """(E, T*N) to (E, T*N); the decay is at most `kda.gate_lower_bound` in its logarithm."""
+    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
+    q, k, v = (ops.mul_mat(b.weight(f"attn_{name}.weight", il), x) for name in "qkv")
+    q, k, v = convolved_parts(rs, (q, k, v), il)
+    gate = ops.add(ops.mul_mat(b.weight("ssm_f_a.weight", il), x), b.weight("ssm_dt.bias", il))
+    gate = ops.reshape(gate, b.h.n_embd_head_kda, n_head, n_tokens)
+    gate = ops.unary(ops.mul(gate, ops.reshape(b.weight("ssm_a", il), 1, n_head, 1)), "sigmoid")
+    gate = ops.scale(gate, b.keys.real("kda.gate_lower_bound"))
+    beta = ops.mul_mat(b.weight("ssm_beta.weight", il), x)
+    return kda(rs, q, k, v, gate, beta, ops.mul_mat(b.weight("ssm_g_a.weight", il), x), il)
+
+
+def _gated(b: Builder, found: Tensor, x: Tensor, il: int) -> Tensor:
+    """What heads found (D*H, T), each times a gate that is computed from X, projected: (E, T)."""
+    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
+    gate = ops.mul_mat(b.weight("attn_gate.weight", il), x)
+    gate = ops.unary(ops.reshape(gate, 1, n_head, n_tokens), "sigmoid")
+    found = ops.mul(ops.reshape(found, b.h.n_embd_head_v_mla, n_head, n_tokens), gate)
+    return ops.mul_mat(b.weight("attn_output.weight", il), ops.cont(found, found.ne[0] * n_head, n_tokens))

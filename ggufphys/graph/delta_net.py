@@ -117,7 +117,7 @@ def _convolved_part(rs: Recurrent, x: Tensor, rows: Tensor, state: Tensor, i: in
 def kda(
     rs: Recurrent, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, out_gate: Tensor, il: int
 ) -> Tensor:
-    """Q, K and V (D, H, T, N) to (E, T*N); `gate` (D*H, T*N), `beta` (H, T*N) and `out_gate` (D*H, T*N) are products."""
+    """Q, K and V (D, H, T, N) to (E, T*N); `gate` and `out_gate` (D*H, T*N) and `beta` (H, T*N) are products."""
     b, n_tokens = rs.b, rs.b.batch.n_tokens
     d, n_head, *rest = v.ne
     gate = ops.reshape(gate, d, n_head, *rest)

@@ -3,7 +3,7 @@
 Creates contexts of the first layers of every synth shape over a grid of parameters, and compares llama.cpp's printed
 compute buffer with the prediction. Weights are a hole in a sparse file; caches are really allocated.
 
-usage: python -m bench.estimate [--json]
+usage: python -m bench.estimate [--json] [--devices]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from bench.estimate_devices import all_errors
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.llama_log import logged_buffers, logged_bytes
 from ggufphys.report import dumps, table
@@ -77,7 +78,10 @@ def main() -> int:
     """Print a row a shape, and the band over all that are estimates."""
     parser = argparse.ArgumentParser(prog="python -m bench.estimate", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--devices", action="store_true", help="of devices instead: two RPC workers on loopback")
     args = parser.parse_args()
+    if args.devices:
+        return _devices(as_json=args.json)
     with tempfile.TemporaryDirectory() as folder:
         results = [r for shape in shapes().values() if (r := shape_errors(shape, Path(folder))) is not None]
     if args.json:
@@ -97,10 +101,31 @@ def main() -> int:
     print("\n".join(table(("shape", "architecture", "basis", "exact", "min %", "max %"), rows, right=(3, 4, 5))))
     estimates = [abs(e) for r in results if r.basis == "estimate" for e in r.errors]
     within = sum(e <= 0.1 for e in estimates)
+    if not estimates:
+        print("\nno estimates: every shape's architecture has a graph of its own")
+        return 0
     print(
         f"\nestimates: {sum(e == 0 for e in estimates)} of {len(estimates)} exact, {within} within 10 %, "
         f"median {100 * statistics.median(estimates):.2f} %, worst {100 * max(estimates):.1f} %"
     )
+    return 0
+
+
+def _devices(*, as_json: bool) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        results = list(all_errors(tuple(shapes().values()), Path(folder)))
+    if as_json:
+        print(dumps([asdict(result) for result in results]))
+        return 0
+    rows = [
+        (
+            r.shape, r.architecture, r.basis, "allocated" if r.allocated else "reckoned", f"{r.n_exact}/{r.n_runs}",
+            f"{100 * min(r.errors):+.1f}", f"{100 * max(r.errors):+.1f}",
+        )
+        for r in results
+    ]  # fmt: skip
+    header = ("shape", "architecture", "basis", "llama.cpp", "exact", "min %", "max %")
+    print("\n".join(table(header, rows, right=(4, 5, 6))))
     return 0
 
 

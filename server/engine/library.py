@@ -93,6 +93,8 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
         "dio": api.LLAMA_LOAD_MODE_DIRECT_IO,
     }[params.load_mode]
     native.use_extra_bufts = params.use_extra_bufts
+    if params.no_alloc:  # llama.cpp only reckons what it would allocate; nothing can be computed
+        native.no_alloc, native.load_mode = True, api.LLAMA_LOAD_MODE_NONE
     reporter = _Reporter(progress)
     callback = api.llama_progress_callback(reporter)  # alive until the load returns
     native.progress_callback = callback

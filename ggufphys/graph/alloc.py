@@ -112,19 +112,28 @@ class _FreeList:
         return offset
 
     def give_back(self, offset: int, size: int) -> None:
-        """Return a stretch, joined with its free neighbours."""
-        if size == 0:
-            return
-        i = 0
-        while i < len(self.blocks) and self.blocks[i][0] < offset:
-            i += 1
-        end = offset + size
-        if i < len(self.blocks) and self.blocks[i][0] == end:
-            end += self.blocks.pop(i)[1]
-        if i > 0 and sum(self.blocks[i - 1]) == offset:
-            i -= 1
-            offset = self.blocks.pop(i)[0]
-        self.blocks.insert(i, (offset, end - offset))
+        """Return a stretch, joined with its free neighbours as far as ggml sees them.
+
+        Returning nothing, for a tensor without elements, may leave a stretch of no bytes that keeps others apart.
+        """
+        blocks, end = self.blocks, offset + size
+        for i, (start, free) in enumerate(blocks):
+            if start + free == offset:
+                free += size
+                if i + 1 < len(blocks) and blocks[i + 1][0] == start + free:
+                    free += blocks.pop(i + 1)[1]
+                blocks[i] = (start, free)
+                return
+            if start == end:
+                if i and sum(blocks[i - 1]) == offset:
+                    offset, size = blocks[i - 1][0], offset - blocks[i - 1][0] + size
+                    del blocks[i]
+                    i -= 1
+                blocks[i] = (offset, size + free)
+                return
+            if start > offset:
+                blocks.insert(i, (offset, size))
+                return
 
 
 class _GraphAllocator:

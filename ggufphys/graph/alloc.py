@@ -114,7 +114,8 @@ class _FreeList:
     def give_back(self, offset: int, size: int) -> None:
         """Return a stretch, joined with its free neighbours as far as ggml sees them.
 
-        Returning nothing, for a tensor without elements, may leave a stretch of no bytes that keeps others apart.
+        Returning nothing, for a tensor without elements, may leave a stretch of no bytes that keeps others apart. It
+        may even lie within another tensor, so that all stretches must be looked at.
         """
         blocks, end = self.blocks, offset + size
         for i, (start, free) in enumerate(blocks):
@@ -131,9 +132,8 @@ class _FreeList:
                     i -= 1
                 blocks[i] = (offset, size + free)
                 return
-            if start > offset:
-                blocks.insert(i, (offset, size))
-                return
+        i = next(i for i, (start, _) in enumerate(blocks) if start >= offset)
+        blocks.insert(i, (offset, size))
 
 
 class _GraphAllocator:

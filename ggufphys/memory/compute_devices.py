@@ -60,7 +60,7 @@ def device_compute_terms(
             graph,
             homes(layouts.h.arch, placement, weights, _layer_of_ropes(graph, built)),
             norm_home=layer_home if pins_norms else None,
-            pins_attention=not params.offload_kqv and not params.no_alloc,
+            pins_attention=not (params.offload_kqv or params.no_alloc or context.flash_attn),
             offload=_offload(placement, weights),
             n_copies=n_copies,
         )

@@ -9,7 +9,7 @@ from ggufphys import Params, open_gguf
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
-from ggufphys.graph.alloc import allocate, touched_bytes
+from ggufphys.graph.alloc import _FreeList, allocate, touched_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layout import Layouts
@@ -75,6 +75,22 @@ def test_views_take_nothing() -> None:
 
     assert allocation.offsets == (None, 0, None, 256, 256)  # the weight, x, its view, the product, the sum in its place
     assert allocation.buffer_bytes == 512
+
+
+def test_stretches_of_no_bytes() -> None:
+    """What a tensor without elements gives back keeps apart what lies on its sides, as ggml's list does."""
+    free = _FreeList()
+    first, second, third = (free.take(64) for _ in range(3))
+    free.give_back(second, 64)
+    nothing = free.take(0)
+    free.give_back(first, 64)
+    both = free.take(128)
+    free.give_back(nothing, 0)
+    free.give_back(both, 128)
+    free.give_back(third, 64)
+
+    assert (first, second, third, nothing, both) == (0, 64, 128, 64, 0)
+    assert free.take(256) == 192  # all is free, but the first 192 bytes are not known to touch the open end
 
 
 def test_outputs_are_kept() -> None:

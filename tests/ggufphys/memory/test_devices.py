@@ -13,7 +13,7 @@ from ggufphys import MemoryPrediction, Params, open_gguf, predict_memory
 from ggufphys.params import HOST, Device, rpc_device
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file
-from tests import oracle
+from tests import archs, oracle
 from tests.rpc_worker import workers
 
 BASE = Params(n_ctx=1024, use_extra_bufts=False, use_mmap=False)  # what the oracle simulates
@@ -22,6 +22,8 @@ N_VOCAB = 600  # reading a real vocabulary for every way of loading would take m
 EXPERTS = r"ffn_.*_exps"
 # tied and rope factors, untied, windows and tied, windows and experts, experts
 SHAPES = ("llama-3.1-8b", "mistral-7b", "gemma-3-4b", "gpt-oss-20b", "mixtral-8x7b", "llama-110m")
+# experts; compressed keys; delta nets and experts with a shared one; states and nothing else
+MORE_SHAPES = ("qwen3-30b-a3b", "deepseek-v2-lite", "qwen3-next-80b-a3b", "mamba2-2.7b")
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +86,18 @@ def grid_of(devices: tuple[Device, ...]) -> list[Params]:
         replace(two, override_tensor=((r"blk\.[0-2]\.", "CPU"), (r"blk\.2\.attn", second))),
         replace(two, override_tensor=(("token_embd|rope_freqs", second),)),
         replace(two, override_tensor=(("output", "CPU"),), n_gpu_layers=2),
-        replace(two, n_seq_max=4, n_ctx=4096, swa_full=True),
+        # attention where its layer is not: llama.cpp turns flash attention off
+        replace(one, override_tensor=(("attn_output", first),), n_gpu_layers=0),
+        replace(two, n_seq_max=4, n_ctx=4096, swa_full=True, n_outputs_max=4),
+        replace(two, flash_attn="off", n_gpu_layers=4),
         replace(two, type_k="q8_0", type_v="q8_0", flash_attn="on", kv_unified=True, n_seq_max=2),
     ]
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_model_and_context_of_each_device(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
-    """Weights and caches are where llama.cpp puts them, byte for byte, over one and two devices."""
-    check(sparse(tmp_path, name), grid_of(devices), ("model", "context"))
+@pytest.mark.parametrize("name", [*SHAPES, *MORE_SHAPES])
+def test_each_device(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
+    """Weights, caches and compute buffers are as llama.cpp reckons them, byte for byte, over one and two devices."""
+    check(sparse(tmp_path, name), grid_of(devices), ("model", "context", "compute"))
 
 
 def test_mapped_and_repacked_weights_beside_devices(tmp_path: Path, devices: tuple[Device, ...]) -> None:
@@ -122,6 +127,25 @@ def test_compute_buffers_really_allocated(tmp_path: Path, devices: tuple[Device,
         replace(two, n_ubatch=16, n_gpu_layers=4),
     ]
     check(sparse(tmp_path, "llama-110m", n_vocab=8000), grid, ("compute",), no_alloc=False)
+
+
+@pytest.mark.parametrize("name", ["gemma3/period", "qwen3moe", "deepseek2", "qwen3next", "falcon-h1", "dream"])
+def test_tiny_models_really_allocated(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
+    """So do other architectures' compute buffers, pinned operations and pipelines included."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, name, archs.records()[name].tensors)
+    two = replace(BASE, n_ctx=2048, devices=devices)
+    grid = [
+        replace(two, devices=devices[:1]),
+        replace(two, devices=devices[:1], n_gpu_layers=1),
+        two,
+        replace(two, n_gpu_layers=2, n_outputs_max=1),
+        replace(two, offload_kqv=False),
+        replace(two, offload_kqv=False, flash_attn="off", n_gpu_layers=2),
+        replace(two, override_tensor=((EXPERTS, "CPU"), (r"ffn_(up|gate|down)\.", "CPU"))),
+        replace(two, n_seq_max=4, kv_unified=True),
+    ]
+    check(path, grid, ("context", "compute"), no_alloc=False)
 
 
 def test_layers_are_divided_by_free_memory(tmp_path: Path, devices: tuple[Device, ...]) -> None:

@@ -75,8 +75,8 @@ def our_nodes(graph: Graph) -> list[Node]:
     def source(tensor: Tensor) -> int | str:
         if tensor.op != "NONE":
             return numbers[tensor]
-        if tensor.is_input:
-            return "input"
+        if not tensor.external:
+            return "input" if tensor.is_input else "leaf"
         return tensor.name or "cache_{}_l{}".format(*tensor.params)
 
     return [
@@ -221,7 +221,9 @@ def _leaf(address: int) -> str:
     name = str(tensor.name.decode())
     for theirs, ours in RENAMED_CACHES.items():
         name = name.replace(theirs, ours)
-    return "input" if tensor.flags & FLAG_INPUT else name
+    if tensor.flags & FLAG_INPUT:
+        return "input"
+    return "leaf" if name.startswith("leaf_") or not name else name
 
 
 if __name__ == "__main__":

@@ -168,11 +168,12 @@ class AttentionK(AttentionKV):
 
     def mix_latent(
         self, q: Tensor, k: Tensor, n_embd_v: int, il: int, *, v_mla: Tensor | None, scores: Scores | None = None,
-        after_k: Tensor | None = None,
+        after_k: Tensor | None = None, mask: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K (D, 1, T) and attend with Q (D, H, T); `v_mla` (n_embd_v, D, H) decompresses what comes of it.
 
-        `after_k` is V as the model computes it, expanded between Q and K, not stored.
+        `after_k` is V as the model computes it, expanded between Q and K, not stored. A `mask` takes the place of the
+        cache's.
         """
         for tensor in (q, after_k, k):
             if tensor is not None:
@@ -181,7 +182,7 @@ class AttentionK(AttentionKV):
         self.store_k(cache, k)
         keys = self.read_k(cache, k.ne[0], 1)
         values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
-        return self.attend(q, keys, values, scores=scores, v_mla=v_mla)
+        return self.attend(q, keys, values, scores=scores, v_mla=v_mla, mask=mask)
 
 
 def attend(
@@ -234,6 +235,11 @@ def rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor 
     """
     if SIZES[ggml_type].block_size == 1 or n_embd_head == 0:
         return None
+    return hadamard(n_embd_head, largest=largest)
+
+
+def hadamard(n_embd_head: int, *, largest: bool = True) -> Tensor:
+    """A Hadamard matrix of 64 rows, or of the `largest` power of two that divides the size of a head."""
     size = 64
     while largest and n_embd_head % (2 * size) == 0:
         size *= 2

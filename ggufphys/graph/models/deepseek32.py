@@ -1,0 +1,53 @@
+"""deepseek32: as deepseek2, with indexers that choose the positions that tokens attend to.
+
+Source: llama.cpp 0c1e570 src/models/deepseek32.cpp, llama_model_deepseek32::graph.
+"""
+
+from dataclasses import replace
+
+from ggufphys.graph import dsa, mla, ops
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.models.deepseek2 import rope_and_scores
+from ggufphys.graph.moe import Routing, read_routing
+from ggufphys.graph.rope import RopeMode
+
+INDEXER_EPS = 1e-6
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    b.norm_eps = INDEXER_EPS
+    return build_with(b, "neox", read_routing(b.keys))
+
+
+def build_with(b: Builder, indexer_mode: RopeMode, routing: Routing) -> Graph:
+    """The same with other routing. Layers without an indexer of their own use what the one before them chose."""
+    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+    rope, scores = rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul)
+    ffn = dense_or_experts(b, routing)
+    x = b.inp_embd()
+    pos = b.inp_pos()
+    attention = mla.attention_k(b, scores)
+    indexer = dsa.Indexer(b, replace(rope, mode=indexer_mode))
+    out_ids = b.inp_out_ids()
+
+    def rotate(part: Tensor) -> Tensor:
+        return b.rope(part, pos, None, rope)
+
+    chosen: Tensor | None = None
+    for il in b.layers():
+        residual = x
+        x = b.rms(x, "attn_norm", il)
+        row = mla.query_row(b, x, il)
+        if chosen is None or dsa.indexer_cache(b, il) is not None:
+            chosen = indexer.top_k(x, row, pos, il)
+        q = ops.mul_mat(b.weight("attn_q_b.weight", il), row)
+        q = mla.absorbed(b, q, rope.n_dims, rotate, il)
+        latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
+        x = b.linear("attn_output", il, dsa.attend(b, attention, q, latent, k_pe, chosen, il))
+        x, residual = b.wanted(out_ids, il, x, residual)
+        residual = ops.add(x, residual)
+        x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+    return b.head(b.rms(x, "output_norm"))

@@ -47,6 +47,7 @@ class HParams:
     n_kv_shared_layers: int  # attention.shared_kv_layers
     n_moe_layer_step: int  # interleave_moe_layer_step
     rope_pattern: tuple[bool, ...] = ()  # which layers rotate queries and keys; empty: all
+    sparse_ffn: tuple[bool, ...] = ()  # which layers let only gates pass that are far above the mean; empty: none
     deepstack: tuple[int, ...] = ()  # which slice of an image's embeddings a layer adds, -1 for none; empty: none does
 
     # compressed attention; the sizes of heads before compression only say that it is used

@@ -93,6 +93,16 @@ def encodes_in_windows(period: int, *, dense_first: bool = False, causal: bool =
     return adjust
 
 
+def sparse_in_front(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """One layer in five has no window; in the first ten few gates of the feed-forward layers pass.
+
+    Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, load_arch_hparams; models.h, n_layer_sparsity.
+    """
+    return replace(
+        h, swa_pattern=tuple(every(5)(h)), sparse_ffn=tuple(il < 10 for il in range(h.n_layer_all))
+    )  # fmt: skip
+
+
 def deepstack(h: "HParams", gguf: GGUFFile) -> "HParams":
     """The first layers each add a slice of an image's embeddings behind the one that the model starts from.
 

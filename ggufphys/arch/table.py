@@ -21,6 +21,7 @@ from ggufphys.arch.adjust import (
     rope_in_chunks,
     rope_in_most_windows,
     router,
+    sparse_in_front,
     values_are_latent,
 )
 from ggufphys.arch.alone import borrows_embedding, borrows_vocabulary, can_run, is_projector, shares_cache
@@ -182,7 +183,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
 
     # -- layers that read the caches of earlier ones
     ArchRule("gemma3n", trunk(only(windowed(every(5), size_required), first_layers(20))),
-             "models/gemma3n.cpp: n_layer_kv_from_start is 20"),
+             "models/gemma3n.cpp: n_layer_kv_from_start is 20", adjust=sparse_in_front),
     ArchRule("gemma4",  trunk(only(windowed(flags_from_file, size_required), all_but_shared)), "models/gemma4.cpp"),
 
     # -- no cache: encoders, and diffusion models, which read a whole sequence at once

@@ -196,6 +196,11 @@ def sum_rows(x: Tensor) -> Tensor:
     return Tensor("SUM_ROWS", x.type, (1, *x.ne[1:]), (x,))
 
 
+def mean(x: Tensor) -> Tensor:
+    """The mean of each row: (1, ...)."""
+    return Tensor("MEAN", F32, (1, *x.ne[1:]), (x,))
+
+
 def argsort_top_k(x: Tensor, k: int) -> Tensor:
     """The numbers of the k largest elements of each row, largest first: a view of all, sorted."""
     order = Tensor("ARGSORT", I32, x.ne, (x,), params=("desc",))

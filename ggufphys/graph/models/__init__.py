@@ -51,6 +51,8 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "gemma-embedding": "gemma_embedding",
     "gemma2": "gemma2",
     "gemma3": "gemma3",
+    "gemma3n": "gemma3n",
+    "gemma4": "gemma4",
     "glm-dsa": "glm_dsa",
     "glm4": "glm4",
     "glm4moe": "glm4moe",

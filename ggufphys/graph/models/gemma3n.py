@@ -38,7 +38,7 @@ def build(b: Builder) -> Graph:
         laurel = ops.add(b.rms(b.linear("laurel_r", il, b.linear("laurel_l", il, x)), "laurel_post_norm", il), x)
         source = owner(b, il, N_LAYER_KV)
         rope = rope_swa if b.has_window(source) else full
-        if source == il:
+        if b.kv_cache_or_none(il) is not None:
             q, k, v = b.qkv(x, il)
             q, k = b.rms(q, "attn_q_norm", il), b.rms(k, "attn_k_norm", il)
             v = b.norm_rms(v, None)

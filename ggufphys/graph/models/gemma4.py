@@ -33,7 +33,9 @@ def build(b: Builder) -> Graph:
         source = owner(b, il, n_layer_kv)
         cache, is_swa = b.kv_cache(source), b.has_window(source)
         rope, factors = (rope_swa, None) if is_swa else (full, b.weight_or_none("rope_freqs.weight"))
-        q, k, v = _qkv(b, b.rms(x, "attn_norm", il), il, b.n_embd_head(cache)[0], is_shared=source != il)
+        q, k, v = _qkv(
+            b, b.rms(x, "attn_norm", il), il, b.n_embd_head(cache)[0], is_shared=b.kv_cache_or_none(il) is None
+        )
         q = b.rope(b.rms(q, "attn_q_norm", il), pos, factors, rope)
         if k is not None and v is not None:
             k = b.rope(b.rms(k, "attn_k_norm", il), pos, factors, rope)

@@ -1,0 +1,76 @@
+"""The small models of `tests.archs` with random weights: such that activations keep their size from layer to layer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.synth.blocks import random_blocks
+from ggufphys.gguf import GGMLType
+from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.gguf.writer import TensorSpec, encode_header, padded
+from refengine.blocks import F32
+from tests import archs
+
+TypeOf = Callable[[TensorSpec], GGMLType]
+
+
+def all_f32(tensor: TensorSpec) -> GGMLType:
+    """Everything in F32."""
+    return GGMLType.F32
+
+
+def q8_0(tensor: TensorSpec) -> GGMLType:
+    """Matrices that were quantised in Q8_0."""
+    return GGMLType.Q8_0 if tensor.ggml_type is GGMLType.Q8_0 else GGMLType.F32
+
+
+def q4_k_m(tensor: TensorSpec) -> GGMLType:
+    """Matrices in Q4_K, some in Q6_K as in that mix; those whose rows are no whole blocks of 256 in Q5_0."""
+    if tensor.ggml_type is not GGMLType.Q8_0:
+        return GGMLType.F32
+    if tensor.ne[0] % 256:
+        return GGMLType.Q5_0
+    return GGMLType.Q6_K if any(part in tensor.name for part in ("attn_v", "ffn_down", "output.")) else GGMLType.Q4_K
+
+
+def write(path: Path, name: str, type_of: TypeOf = all_f32, seed: int = 0) -> Path:
+    """The model of that name as a file."""
+    specs = [replace_type(tensor, type_of(tensor)) for tensor in archs.records()[name].tensors]
+    with path.open("wb") as file:
+        file.write(encode_header(archs.models()[name].metadata, specs))
+        for i, spec in enumerate(specs):
+            raw = _data(spec, np.random.default_rng((seed, i)))
+            assert len(raw) == spec.nbytes
+            file.write(raw + bytes(padded(len(raw)) - len(raw)))
+    return path
+
+
+def replace_type(tensor: TensorSpec, ggml_type: GGMLType) -> TensorSpec:
+    """The same tensor in another type."""
+    return replace(tensor, ggml_type=ggml_type)
+
+
+def _data(spec: TensorSpec, rng: np.random.Generator) -> bytes:
+    if spec.ggml_type is GGMLType.F32:
+        return values(spec, rng).astype("<f4").tobytes()
+    n_blocks = spec.n_elements // SIZES[spec.ggml_type].block_size
+    return random_blocks(spec.ggml_type, n_blocks, rng, spec.ne[0] ** -0.5).tobytes()
+
+
+def values(spec: TensorSpec, rng: np.random.Generator) -> F32:
+    """Random weights of the size that their place asks for."""
+    normal = partial(rng.standard_normal, spec.n_elements, dtype=np.float32)
+    name = spec.name
+    if name.endswith("ssm_a") or name.endswith("ssm_a.weight"):
+        return -np.exp(0.3 * normal())  # states decay
+    if "rope_f" in name:
+        return 1 + np.abs(normal())
+    if "norm" in name and name.endswith("weight") or name.endswith((".scale", "ssm_d")):
+        return 1 + 0.2 * normal()
+    if name.endswith((".bias", "sinks.weight")) or len(spec.ne) == 1:
+        return 0.2 * normal()
+    fan_in = spec.ne[0]
+    return normal() * np.float32(1.5 * fan_in**-0.5)

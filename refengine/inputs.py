@@ -87,6 +87,18 @@ def _rotation(tensor: Tensor, array: Array, filling: Filling) -> None:
     array[0, 0] = matrix / np.sqrt(np.float32(tensor.ne[0]))
 
 
+def _s_copy(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """Each sequence's states lie in the row of its number, and stay there."""
+    array[0, 0, 0] = np.arange(array.size)
+
+
+def _attn_scale(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """Queries far back in long contexts count more: `log(floor((position + offset) / length) + 1) * scale + 1`."""
+    scale, length, offset = cast("tuple[float, int, float]", tensor.params)
+    n_lengths = np.floor((filling.tokens.positions.astype(np.float32) + np.float32(offset)) / np.float32(length))
+    array.reshape(-1)[:] = np.log(n_lengths + 1) * np.float32(scale) + 1
+
+
 FILL: Final[Mapping[str, Callable[[Tensor, Array, Filling], None]]] = {
     "tokens": _tokens,
     "embd": _nothing,
@@ -96,6 +108,8 @@ FILL: Final[Mapping[str, Callable[[Tensor, Array, Filling], None]]] = {
     "v_idxs": _v_idxs,
     "kq_mask": _kq_mask,
     "rotation": _rotation,
+    "s_copy": _s_copy,
+    "attn_scale": _attn_scale,
 }
 
 

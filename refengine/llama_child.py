@@ -1,7 +1,7 @@
 """What logits does llama.cpp give? Run as a child, `python -m refengine.llama_child`: a crash takes only the child.
 
-It reads a JSON request from standard input and writes the logits, F32 row by row, to the file that the request names,
-and to standard output a JSON object with the seconds that each batch took.
+It reads a JSON list of requests from standard input. For each it writes the logits, F32 row by row, to the file that
+the request names, and a JSON object to standard output, with the seconds that each batch took.
 """
 
 import ctypes
@@ -28,7 +28,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             said.append(text.decode(errors="replace"))
 
     api.llama_log_set(keep, ctypes.c_void_p(0))
-    api.llama_backend_init()
     params: Any = api.llama_model_default_params()
     params.use_extra_bufts = False
     params.n_gpu_layers = 0
@@ -61,8 +60,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                 row = api.llama_get_logits_ith(context, i)
                 out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
             api.llama_batch_free(batch)
+    api.llama_free(context)
+    api.llama_model_free(model)
     return {"n_vocab": n_vocab, "seconds": seconds}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(answer(json.load(sys.stdin))) + "\n")
+    for each in json.load(sys.stdin):
+        sys.stdout.write(json.dumps(answer(each)) + "\n")

@@ -1,12 +1,12 @@
 """llama.cpp's logits for batches of tokens, on the CPU and without repacked weights, from a child process."""
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,44 +29,56 @@ class LlamaRun:
     seconds: tuple[float, ...]
 
 
-def llama_logits(
-    path: str | os.PathLike[str],
-    context: ContextParams,
-    batches: Sequence[Tokens],
-    *,
-    n_threads: int,
-    all_logits: bool = True,
-) -> LlamaRun:
-    """Decode the batches one after the other in one context.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaRequest:
+    """A model file, how to run it, and the batches to decode one after the other."""
+
+    path: Path
+    context: ContextParams
+    batches: Sequence[Tokens]
+    n_threads: int
+    all_logits: bool = True
+
+    def as_json(self, out: Path) -> dict[str, Any]:
+        """What the child reads; it writes the logits to `out`."""
+        c = self.context
+        return {
+            "path": str(self.path),
+            "out": str(out),
+            "all_logits": self.all_logits,
+            "context": {
+                "n_ctx": c.n_ctx, "n_batch": max(c.n_batch, c.n_ubatch), "n_ubatch": c.n_ubatch,
+                "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
+                "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
+                "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
+            },
+            "batches": [(b.ids.tolist(), b.positions.tolist(), b.sequences.tolist()) for b in self.batches],
+        }  # fmt: skip
+
+
+def llama_logits(requests: Sequence[LlamaRequest]) -> list[LlamaRun]:
+    """Run the requests, each with a model and a context of its own.
 
     Raises:
-        LlamaError: llama.cpp would not load or decode it, or died.
+        LlamaError: llama.cpp would not load or decode one, or died.
     """
-    handle, name = tempfile.mkstemp(prefix="logits-", suffix=".f32")
-    os.close(handle)
-    request = {
-        "path": os.fspath(path),
-        "out": name,
-        "all_logits": all_logits,
-        "context": {
-            "n_ctx": context.n_ctx, "n_batch": max(context.n_batch, context.n_ubatch), "n_ubatch": context.n_ubatch,
-            "n_seq_max": context.n_seq_max, "kv_unified": context.kv_unified, "swa_full": context.swa_full,
-            "type_k": int(context.type_k), "type_v": int(context.type_v),
-            "flash_attn_type": int(context.flash_attn), "n_threads": n_threads, "n_threads_batch": n_threads,
-        },
-        "batches": [(b.ids.tolist(), b.positions.tolist(), b.sequences.tolist()) for b in batches],
-    }  # fmt: skip
-    try:
+    with tempfile.TemporaryDirectory(prefix="logits-") as folder:
+        outs = [Path(folder) / f"{i}.f32" for i in range(len(requests))]
         child = subprocess.run(
-            module_command("refengine.llama_child"), input=json.dumps(request), capture_output=True, text=True,
-            errors="replace", check=False, env=environment(),
+            module_command("refengine.llama_child"),
+            input=json.dumps([request.as_json(out) for request, out in zip(requests, outs, strict=True)]),
+            capture_output=True, text=True, errors="replace", check=False, env=environment(),
         )  # fmt: skip
         if child.returncode:
-            raise LlamaError(f"{path}: llama.cpp ended with {describe(child.returncode)}: {child.stderr[-1500:]}")
-        answer = json.loads(child.stdout.splitlines()[-1])
-        if "error" in answer:
-            raise LlamaError(f"{path}: llama.cpp refused: {answer['error']}")
-        logits = np.fromfile(name, np.float32).reshape(-1, answer["n_vocab"])
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return LlamaRun(logits=logits, seconds=tuple(answer["seconds"]))
+            paths = ", ".join(sorted({str(request.path) for request in requests}))
+            raise LlamaError(f"{paths}: llama.cpp ended with {describe(child.returncode)}: {child.stderr[-1500:]}")
+        answers = [json.loads(line) for line in child.stdout.splitlines()[-len(requests) :]]
+        for request, answer in zip(requests, answers, strict=True):
+            if "error" in answer:
+                raise LlamaError(f"{request.path}: llama.cpp refused: {answer['error']}")
+        return [
+            LlamaRun(
+                logits=np.fromfile(out, np.float32).reshape(-1, answer["n_vocab"]), seconds=tuple(answer["seconds"])
+            )
+            for out, answer in zip(outs, answers, strict=True)
+        ]

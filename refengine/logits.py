@@ -8,7 +8,7 @@ import numpy as np
 
 from refengine.blocks import F32
 from refengine.cells import Tokens
-from refengine.llama_logits import llama_logits
+from refengine.llama_logits import LlamaRequest, llama_logits
 from refengine.model import Model
 
 
@@ -37,21 +37,35 @@ def agreement(reference: F32, ours: F32) -> Agreement:
     )
 
 
-def compare_logits(model: Model, tokens: Sequence[int], n_prompt: int, *, n_threads: int = 0) -> Agreement:
-    """The first `n_prompt` tokens at once, the others one by one, here and in llama.cpp.
+def compare_logits(
+    models: Sequence[Model], tokens: Sequence[int], n_prompt: int, *, n_threads: int = 0
+) -> list[Agreement]:
+    """The first `n_prompt` tokens at once, the others one by one, here and in llama.cpp: for each model.
 
     Raises:
-        LlamaError: llama.cpp would not run the model.
+        LlamaError: llama.cpp would not run a model.
         ValueError: as `Model.logits`.
     """
+    batches = steps(tokens, n_prompt)
+    requests = [
+        LlamaRequest(
+            path=model.gguf.shards[0].path, context=model.context, batches=batches,
+            n_threads=n_threads or model.numerics.n_threads,
+        )
+        for model in models
+    ]  # fmt: skip
+    found = []
+    for model, run in zip(models, llama_logits(requests), strict=True):
+        model.reset()
+        ours = np.concatenate([model.evaluate(batch.ids) for batch in batches])  # type: ignore[arg-type]
+        found.append(agreement(run.logits, ours))
+    return found
+
+
+def steps(tokens: Sequence[int], n_prompt: int) -> list[Tokens]:
+    """One sequence as batches: the prompt, then each token by itself."""
     ids = np.asarray(tokens, np.int64)
-    bounds = [0, *range(n_prompt, len(ids) + 1)]
-    batches = [
+    return [
         Tokens(ids=ids[a:b], positions=np.arange(a, b), sequences=np.zeros(b - a, np.int64))
-        for a, b in pairwise(bounds)
+        for a, b in pairwise([0, *range(n_prompt, len(ids) + 1)])
     ]
-    path = model.gguf.shards[0].path
-    theirs = llama_logits(path, model.context, batches, n_threads=n_threads or model.numerics.n_threads)
-    model.reset()
-    ours = np.concatenate([model.evaluate(batch.ids) for batch in batches])  # type: ignore[arg-type]
-    return agreement(theirs.logits, ours)

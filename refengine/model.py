@@ -169,9 +169,15 @@ class Model:
                 "use more n_ctx"
             )
         taken = self._memory.take(tokens)
-        n_kv = max((cells.n_kv for cells in taken), default=None)
-        n_seqs = self.context.n_stream
-        program = self._program(Batch(n_tokens=len(tokens), n_seqs=n_seqs, n_outputs=len(wanted), n_kv=n_kv))
+        program = self._program(
+            Batch(
+                n_tokens=len(tokens),
+                n_seqs=self.context.n_stream,
+                n_outputs=len(wanted),
+                n_kv=max((cells.n_kv for cells in taken), default=0),
+                begins=bool((tokens.positions == 0).any()),
+            )
+        )
         filling = Filling(
             tokens=tokens, wanted=wanted, memory=self._memory, taken=taken, causal=self.h.causal_attn,
             alibi=has_alibi(program.graph),

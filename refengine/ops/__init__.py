@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from refengine.ops import attention, elementwise, products, rope, rows
+from refengine.ops import attention, elementwise, products, recurrent, rope, rows
 from refengine.ops.step import Numerics, Operation, Run, Step
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -12,6 +12,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     **products.OPERATIONS,
     **rope.OPERATIONS,
     **attention.OPERATIONS,
+    **recurrent.OPERATIONS,
 }
 
 __all__ = ["OPERATIONS", "Numerics", "Operation", "Run", "Step"]

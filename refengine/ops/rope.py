@@ -17,7 +17,7 @@ from refengine.ops.step import Operation, Run, Step
 
 
 def rope(step: Step) -> Run:
-    """Turn the first `n_dims` elements of each head `(S, T, H, D)`, leave the others as they are."""
+    """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on; leave the others as they are."""
     settings = cast(Rope, step.node.params[0])
     x, positions, out = step.src[0], step.src[1], step.out
     factors = step.reader(2)()[0, 0, 0] if len(step.src) > 2 else None
@@ -25,9 +25,9 @@ def rope(step: Step) -> Run:
     is_vision = settings.mode == "vision"
     n_pairs = n_dims if is_vision else n_dims // 2
     neighbours = settings.mode == "norm"
-    first = slice(0, 2 * n_pairs, 2) if neighbours else slice(0, n_pairs)
-    second = slice(1, 2 * n_pairs, 2) if neighbours else slice(n_pairs, 2 * n_pairs)
-    rest = slice(2 * n_pairs, None)
+    start, middle, end = (settings.offset + n for n in (0, n_pairs, 2 * n_pairs))
+    first = slice(start, end, 2) if neighbours else slice(start, middle)
+    second = slice(start + 1, end, 2) if neighbours else slice(middle, end)
     all_turned = 2 * n_pairs == x.shape[-1]
 
     def run() -> None:
@@ -39,7 +39,8 @@ def rope(step: Step) -> Run:
         out[..., first] = turned_a
         out[..., second] = turned_b
         if not all_turned and x.ctypes.data != out.ctypes.data:
-            out[..., rest] = x[..., rest]
+            out[..., :start] = x[..., :start]
+            out[..., end:] = x[..., end:]
 
     return run
 

@@ -21,7 +21,7 @@ def test_embedded_model(flash_attn: bool) -> None:
     model = refengine.load(MODEL, flash_attn=flash_attn)
     tokens = list(model.generate(PYTHON, 84))
 
-    found = compare_logits(model, PYTHON + tokens, 64)
+    [found] = compare_logits([model], PYTHON + tokens, 64)
 
     assert found.n_positions == 96
     assert found.top1 == 1.0

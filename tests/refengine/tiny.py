@@ -20,7 +20,7 @@ from ggufphys.gguf.writer import TensorSpec, encode_header, padded
 from refengine.blocks import F32
 from tests import archs
 
-GAIN: Final = 0.3  # of a matrix: 0.3 / sqrt(256) is about 0.02
+GAIN: Final = 0.3  # 0.3 / sqrt(256) is about 0.02
 
 TypeOf = Callable[[TensorSpec], GGMLType]
 
@@ -31,26 +31,27 @@ def all_f32(tensor: TensorSpec) -> GGMLType:
 
 
 def q8_0(tensor: TensorSpec) -> GGMLType:
-    """Matrices that were quantised in Q8_0."""
-    return GGMLType.Q8_0 if tensor.ggml_type is GGMLType.Q8_0 else GGMLType.F32
+    """Matrices in Q8_0, but for those whose rows are no whole blocks of 32."""
+    is_matrix = tensor.ggml_type is not GGMLType.F32
+    return GGMLType.Q8_0 if is_matrix and tensor.ne[0] % 32 == 0 else GGMLType.F32
 
 
 def q4_k_m(tensor: TensorSpec) -> GGMLType:
     """Matrices in Q4_K, some in Q6_K as in that mix; those whose rows are no whole blocks of 256 in Q5_0."""
-    if tensor.ggml_type is not GGMLType.Q8_0:
+    if q8_0(tensor) is GGMLType.F32:
         return GGMLType.F32
     if tensor.ne[0] % 256:
         return GGMLType.Q5_0
     return GGMLType.Q6_K if any(part in tensor.name for part in ("attn_v", "ffn_down", "output.")) else GGMLType.Q4_K
 
 
-def write(path: Path, name: str, type_of: TypeOf = all_f32, seed: int = 0) -> Path:
-    """The model of that name as a file."""
+def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAIN) -> Path:
+    """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with."""
     specs = [replace_type(tensor, type_of(tensor)) for tensor in archs.records()[name].tensors]
     with path.open("wb") as file:
         file.write(encode_header(archs.models()[name].metadata, specs))
         for i, spec in enumerate(specs):
-            raw = _data(spec, np.random.default_rng((seed, i)))
+            raw = _data(spec, np.random.default_rng(i), gain)
             assert len(raw) == spec.nbytes
             file.write(raw + bytes(padded(len(raw)) - len(raw)))
     return path
@@ -61,14 +62,14 @@ def replace_type(tensor: TensorSpec, ggml_type: GGMLType) -> TensorSpec:
     return replace(tensor, ggml_type=ggml_type)
 
 
-def _data(spec: TensorSpec, rng: np.random.Generator) -> bytes:
+def _data(spec: TensorSpec, rng: np.random.Generator, gain: float) -> bytes:
     if spec.ggml_type is GGMLType.F32:
-        return values(spec, rng).astype("<f4").tobytes()
+        return values(spec, rng, gain).astype("<f4").tobytes()
     n_blocks = spec.n_elements // SIZES[spec.ggml_type].block_size
-    return random_blocks(spec.ggml_type, n_blocks, rng, GAIN * spec.ne[0] ** -0.5).tobytes()
+    return random_blocks(spec.ggml_type, n_blocks, rng, _deviation(spec, gain)).tobytes()
 
 
-def values(spec: TensorSpec, rng: np.random.Generator) -> F32:
+def values(spec: TensorSpec, rng: np.random.Generator, gain: float) -> F32:
     """Random weights of the size that their place asks for."""
     normal = partial(rng.standard_normal, spec.n_elements, dtype=np.float32)
     name = spec.name
@@ -77,10 +78,13 @@ def values(spec: TensorSpec, rng: np.random.Generator) -> F32:
     if "rope_f" in name:
         return 1 + np.abs(normal())
     if "post_" in name and "norm" in name:
-        return 0.2 + 0.04 * normal()  # of what a layer adds
+        return gain / 6 * (1 + 0.2 * normal())  # of what a layer adds
     if "norm" in name and name.endswith("weight") or name.endswith((".scale", "ssm_d")):
         return 1 + 0.2 * normal()
     if name.endswith((".bias", "sinks.weight")) or len(spec.ne) == 1:
         return 0.2 * normal()
-    fan_in = spec.ne[0]
-    return normal() * np.float32(GAIN * fan_in**-0.5)
+    return normal() * np.float32(_deviation(spec, gain))
+
+
+def _deviation(spec: TensorSpec, gain: float) -> float:
+    return 1.0 if spec.name == "token_embd.weight" else gain * float(spec.ne[0] ** -0.5)

@@ -183,7 +183,12 @@ class Model:
             alibi=has_alibi(program.graph),
         )  # fmt: skip
         for tensor, array in program.inputs.items():
-            FILL[tensor.name](tensor, array, filling)
+            fill = FILL.get(tensor.name)
+            if fill is None:
+                raise UnsupportedError(
+                    f"{self.gguf.path}: the graph has an input {tensor.name!r}, which we cannot fill yet"
+                )
+            fill(tensor, array, filling)
         program.run(trace)
         for sequence in np.unique(tokens.sequences):
             self._lengths[sequence] = int(tokens.positions[tokens.sequences == sequence].max()) + 1

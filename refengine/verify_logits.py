@@ -7,7 +7,7 @@ computes the same in two orders. Our logits must not be much further from llama.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -88,13 +88,11 @@ def verify_logits(
     rows = []
     for flash, model in models.items():
         for emulate in (True, False) if _is_quantised(model) else (False,):
-            model.numerics.emulate = emulate
+            model.numerics = replace(model.numerics, emulate=emulate)
             model.reset()
             ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])
             bound = limit if emulate or not _is_quantised(model) else None
-            rows.append(
-                LogitsRow(flash_attn=flash, emulate=emulate, found=agreement(theirs[flash], ours), limit=bound)
-            )
+            rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=agreement(theirs[flash], ours), limit=bound))
     return LogitsReport(
         model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows)
     )

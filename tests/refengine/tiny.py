@@ -7,7 +7,6 @@ then, and layers that only pass on their own output would amplify that to the si
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -71,15 +70,19 @@ def _data(spec: TensorSpec, rng: np.random.Generator, gain: float) -> bytes:
 
 def values(spec: TensorSpec, rng: np.random.Generator, gain: float) -> F32:
     """Random weights of the size that their place asks for."""
-    normal = partial(rng.standard_normal, spec.n_elements, dtype=np.float32)
+
+    def normal() -> F32:
+        return rng.standard_normal(spec.n_elements, dtype=np.float32)
+
     name = spec.name
     if name.endswith("ssm_a") or name.endswith("ssm_a.weight"):
-        return -np.exp(0.3 * normal())  # states decay
+        decay: F32 = -np.exp(0.3 * normal())
+        return decay
     if "rope_f" in name:
         return 1 + np.abs(normal())
     if "post_" in name and "norm" in name:
         return gain / 6 * (1 + 0.2 * normal())  # of what a layer adds
-    if "norm" in name and name.endswith("weight") or name.endswith((".scale", "ssm_d")):
+    if ("norm" in name and name.endswith("weight")) or name.endswith((".scale", "ssm_d")):
         return 1 + 0.2 * normal()
     if name.endswith((".bias", "sinks.weight")) or len(spec.ne) == 1:
         return 0.2 * normal()

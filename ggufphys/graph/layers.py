@@ -126,6 +126,11 @@ def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
     return Layers(kinds=tuple(kinds), n_before=n_before, built=built, gaps=tuple(gaps))
 
 
+def has_constants(graph: Graph) -> bool:
+    """Whether layers have leafs of their own: bytes of all of them are taken before the first node runs."""
+    return any(not leaf.external and not leaf.is_input for leaf in graph.leafs)
+
+
 def stands_for_all(layers: Layers, graph: Graph, allocation: Allocation) -> bool:
     """Whether the layout of the layers that were built says what the layout of all would be."""
     return not layers.gaps or (expands_in_time(layers, graph.marks) and repeats(layers, allocation))

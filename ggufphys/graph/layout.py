@@ -15,14 +15,14 @@ from ggufphys.graph.alloc import Allocation, allocate, side_by_side
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
+from ggufphys.graph.layers import Layers, has_constants, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
 from ggufphys.graph.models import build_of
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
 from ggufphys.params import ContextParams
 
 # How to choose which layers to build, as (layers in a step before the one it leads to, period), the likeliest first.
-ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1))
+ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1), (1, 5))
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 
 
@@ -94,6 +94,8 @@ class Layouts:
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         for layers in tuple(self._choices):
             graph = self.graph(context, batch, layers.built)
+            if layers.gaps and has_constants(graph):
+                break
             allocation = allocate(graph)
             if stands_for_all(layers, graph, allocation):
                 self._choices.sort(key=lambda choice: choice is not layers)  # what did once will mostly do again

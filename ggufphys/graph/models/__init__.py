@@ -90,6 +90,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "mimo2": "mimo2",
     "minicpm": "minicpm",
     "minimax-m2": "minimax_m2",
+    "minimax-01": "minimax_01",
     "mistral3": "mistral3",
     "mistral4": "deepseek2",
     "modern-bert": "modern_bert",

@@ -26,7 +26,7 @@ RECORDS = DATA / "archs.json"
 GLOBAL_KEYS = ("tokenizer.", "xielu.")  # without the architecture in front
 UINT64_KEYS = ("ple.layer_multipliers", "ple.head_offsets", "ple.head_vocab_sizes")
 
-_BASE = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False)  # what the oracle simulates
+_BASE = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False, no_alloc=True)  # what the oracle simulates
 
 
 def _grid() -> Iterator[Params]:

@@ -92,6 +92,7 @@ class ArchRule:
     rollback: bool = False  # drafted tokens can be taken back from its recurrent state
     mla: bool = False  # its loader reads the sizes of heads before compression
     same_types: bool = False  # K and V must be of one type, compressed or not
+    lone_prompt: bool = False  # llama.cpp reserves for a prompt of one sequence too, which may take more
 
     def layers(self, h: "HParams", ctx_type: ContextType = "default") -> Layers:
         """The caches of each of `n_layer_all` layers in a context of this type.
@@ -221,7 +222,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("nemotron_h_moe", hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
              "models/nemotron-h.cpp", draft=head(full), rollback=True),
     ArchRule("minimax-01",    hybrid(full, linear_attention, all_but_every(8), attends=in_trunk),
-             "models/minimax-01.cpp"),
+             "models/minimax-01.cpp", lone_prompt=True),
     ArchRule("qwen3next",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
              "models/qwen3next.cpp", draft=head(full)),
     ArchRule("qwen35",        hybrid(full, ssm, all_but_every(4), attends=in_trunk),
@@ -231,7 +232,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
              "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True),
     ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
-             "models/kimi-linear.cpp", mla=True),
+             "models/kimi-linear.cpp", mla=True, lone_prompt=True),
     ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
              "models/kimi-k3.cpp", adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("bailingmoe3",   hybrid(latent(full), kda, without_kv_heads),

@@ -58,7 +58,9 @@ class AttentionKV:
         self.k_idxs = ops.new_input(I64, n_tokens, name="k_idxs", params=(cache,))
         self.v_idxs = ops.new_input(I64, n_tokens * (self.v_padded or 1), name="v_idxs", params=(cache,))
         mask_type = F16 if context.flash_attn else F32
-        mask_shape = (self.n_kv, n_tokens // self.n_stream, 1, self.n_stream)
+        # A reserved graph looks at all streams of the cache, whose mask is that of the batch's sequences.
+        n_masks = 1 if self.n_stream == 1 else b.batch.n_seqs
+        mask_shape = (self.n_kv, n_tokens // n_masks, 1, n_masks)
         self.mask = ops.new_input(mask_type, *mask_shape, name="kq_mask", params=(cache,))
         first_k, first_v = b.n_embd_head(b.kv_cache_or_none(0) or cache)  # llama.cpp asks the first layer for both
         n_embd_head_k, n_embd_head_v = b.n_embd_head(cache)

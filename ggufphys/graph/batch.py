@@ -20,6 +20,15 @@ class Batch:
     begins: bool = True
 
 
+def lone_prompt(context: ContextParams) -> Batch:
+    """A full prompt of one sequence, for which llama.cpp reserves last where that may take more.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve (TAG_RESERVE_DIAG_DECAY).
+    """
+    n_tokens = min(context.n_ctx, context.n_ubatch)
+    return Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=min(n_tokens, context.n_outputs_max))
+
+
 def reserved_batches(context: ContextParams) -> tuple[Batch, ...]:
     """The batches llama.cpp reserves for: a full prompt, and one token for each sequence.
 

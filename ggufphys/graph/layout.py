@@ -15,7 +15,15 @@ from ggufphys.graph.alloc import Allocation, allocate, side_by_side
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, has_constants, layer_kinds, leave_out, split_name, stands_for_all, weights_by_layer
+from ggufphys.graph.layers import (
+    Layers,
+    has_constants,
+    layer_kinds,
+    leave_out,
+    split_name,
+    stands_for_all,
+    weights_by_layer,
+)
 from ggufphys.graph.models import build_of
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
@@ -44,6 +52,7 @@ class Layouts:
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
         self.caches = rule.layers(h)
+        self.lone_prompt = rule.lone_prompt
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}

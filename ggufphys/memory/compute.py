@@ -6,7 +6,7 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 
 from ggufphys.arch import ArchRule
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.blocks import Adapters
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.layout import Layouts
@@ -26,12 +26,15 @@ def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
     return "exact" if arch in MODELS and ctx_type == "default" else "estimate"
 
 
-def compute_terms(layouts: Layouts, context: ContextParams) -> tuple[Term, ...]:
-    """The one term of compute_bytes."""
+def compute_terms(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> tuple[Term, ...]:
+    """The one term of compute_bytes; with `no_alloc` what llama.cpp's own simulation says, which forgets a batch."""
     prompt, decode = reserved_batches(context)
     sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
     if layouts.at_most(context, decode) > sizes[prompt]:
         sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
+    if layouts.lone_prompt and context.n_seq_max > 1 and not no_alloc:
+        alone = lone_prompt(context)
+        sizes[alone] = layouts.layout(context, alone).allocation.buffer_bytes
     batch = max(sizes, key=lambda b: sizes[b])
     return (
         Term(

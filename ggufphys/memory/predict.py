@@ -176,7 +176,7 @@ class Predictor:
             *(
                 device_compute_terms(self.layouts, params, context, placement, weights.buffers)
                 if uses_devices(placement, weights.buffers)
-                else compute_terms(self.layouts, context)
+                else compute_terms(self.layouts, context, no_alloc=params.no_alloc)
             ),
             *output_terms(h, context),
         )

@@ -48,6 +48,8 @@ class Lightning:
     def __init__(self, b: Builder, rs: Recurrent) -> None:
         self.b, self.rs = b, rs
         n_head, n_tokens, n_seqs = b.h.n_head[0], rs.n_seq_tokens, rs.n_seqs
+        n = b.h.n_layer
+        self.by_layer = [1 - i / max(n - 1, 1) + 1e-5 for i in range(n)]  # later layers forget more slowly
         self.slopes = ops.new_input(F32, n_head, name="la_slopes")
         self.q_decay = ops.new_input(F32, 1, n_head, n_tokens, n_seqs, name="la_q_decay")
         self.k_decay = ops.new_input(F32, 1, n_head, n_tokens, n_seqs, name="la_k_decay")
@@ -57,7 +59,7 @@ class Lightning:
         """(E, T*N) to (E, T*N)."""
         b, rs = self.b, self.rs
         d, n_head, n_tokens, n_seqs = b.h.n_embd_head_v, b.h.n_head[il], rs.n_seq_tokens, rs.n_seqs
-        slope = _slope(b, il)
+        slope = self.by_layer[il]
         rs.read(rs.rows("r", il))  # there is none, and still it is read
         x = ops.reshape(x, x.ne[0], n_tokens, 1, n_seqs)
         qkv = ops.unary(b.mul_mat(b.weight("attn_qkv.weight", il), x), "silu")
@@ -86,8 +88,3 @@ class Lightning:
         gate = ops.unary(b.mul_mat(b.weight("attn_gate.weight", il), x), "sigmoid")
         x = b.mul_mat(b.weight("attn_output.weight", il), ops.mul(gate, found))
         return ops.reshape(x, x.ne[0], n_tokens * n_seqs)
-
-
-def _slope(b: Builder, il: int) -> float:
-    """Later layers forget more slowly."""
-    return 1 - il / max(b.h.n_layer - 1, 1) + 1e-5

@@ -13,7 +13,7 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import read_hparams
 from ggufphys.params import resolve
-from tests import archs, graph_oracle
+from tests import archs, graph_oracle, oracle
 from tests.arch_checks import checks
 
 N_TOKENS = 5
@@ -72,6 +72,21 @@ def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
         if difference and (ours or nodes):
             differences[name] = difference
     assert differences == {}
+
+
+@pytest.mark.parametrize("name", ["minimax-01", "kimi-linear", "mamba2"])
+def test_sequences_in_a_real_run(tmp_path: Path, name: str) -> None:
+    """Where buffers are really allocated, that of several sequences is llama.cpp's as well."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, name, archs.records()[name].tensors)
+    base = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False)
+    asked = [replace(base, n_seq_max=4), replace(base, n_seq_max=3, kv_unified=True)]
+
+    answers = oracle.ask(path, asked, no_alloc=False)
+
+    with open_gguf(path) as gguf:
+        ours = [predict_memory(gguf, params).compute_bytes for params in asked]
+    assert ours == [answer["compute"] for answer in answers]
 
 
 def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:

@@ -24,8 +24,9 @@ IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
 
 
 # What decides the layout of everything that follows, taken where a layer begins: the free stretches, and which tensors
-# hold bytes where. Inputs and what is from before the second layer stand for themselves, all else as how many nodes
-# ago it ran, so that snapshots in corresponding places of alike layers are equal.
+# hold bytes where. Inputs, what is from before the second layer and what has lived through `OLD` layers stand for
+# themselves, all else as how many nodes ago it ran, so that snapshots in corresponding places of alike layers are equal.
+OLD: Final = 2
 Snapshot = tuple[tuple[tuple[int, int], ...], frozenset[tuple[Tensor | int, int]]]
 
 
@@ -212,10 +213,12 @@ class _GraphAllocator:
 
     def snapshot(self, now: int) -> Snapshot:
         """What decides the layout from node `now` on."""
-        second = self.graph.marks[1] if len(self.graph.marks) > 1 else 0
+        marks, begun = self.graph.marks, len(self.snapshots)
+        second = marks[1] if len(marks) > 1 else 0
+        old = max(second, marks[begun - OLD] if begun >= OLD else 0)
         holds = []
         for tensor in self.alive:
             born = self.positions.get(tensor, -1)
-            lasting = born < second or tensor.is_input
+            lasting = born < old or tensor.is_input
             holds.append((tensor if lasting else born - now, self.offsets[tensor]))
         return tuple(self.free.blocks), frozenset(holds)

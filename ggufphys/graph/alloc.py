@@ -25,7 +25,7 @@ IN_PLACE: Final = frozenset({  # ggml_op_can_inplace
 
 # What decides the layout of everything that follows, taken where a layer begins: the free stretches, and which tensors
 # hold bytes where. Inputs, what is from before the second layer and what has lived through `OLD` layers stand for
-# themselves, all else as how many nodes ago it ran, so that snapshots in corresponding places of alike layers are equal.
+# themselves, all else as how many nodes ago it ran: snapshots in corresponding places of alike layers are equal.
 OLD: Final = 2
 Snapshot = tuple[tuple[tuple[int, int], ...], frozenset[tuple[Tensor | int, int]]]
 

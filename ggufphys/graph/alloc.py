@@ -133,7 +133,7 @@ class _FreeList:
                     i -= 1
                 blocks[i] = (offset, size + free)
                 return
-        i = next(i for i, (start, _) in enumerate(blocks) if start >= offset)
+        i = next((i for i, (start, _) in enumerate(blocks) if start >= offset), len(blocks))
         blocks.insert(i, (offset, size))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ggufphys.arch.rules import every
 from ggufphys.errors import GGUFError
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGUFArray, GGUFFile
 
 if TYPE_CHECKING:
     from ggufphys.hparams import HParams
@@ -71,12 +71,12 @@ def rope_in_most_windows(h: "HParams", gguf: GGUFFile) -> "HParams":
 
 
 def rope_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
-    """The file may say which layers rotate queries and keys.
+    """The file may say which layers rotate queries and keys; llama.cpp passes over what is no array.
 
     Source: llama.cpp 0c1e570 src/models/granite-swa.cpp, load_arch_hparams.
     """
-    pattern = gguf.get_array(f"{h.arch}.attention.rope_pattern")
-    flags = tuple(bool(flag) for flag in pattern or ())
+    pattern = gguf.metadata.get(f"{h.arch}.attention.rope_pattern")
+    flags = tuple(bool(flag) for flag in pattern) if isinstance(pattern, GGUFArray) else ()
     return replace(h, rope_pattern=flags + (True,) * (h.n_layer_all - len(flags)))
 
 

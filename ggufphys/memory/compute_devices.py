@@ -58,7 +58,7 @@ def device_compute_terms(
         pins_norms = (all_layers or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
             graph,
-            homes(layouts.h.arch, placement, weights, _layer_of_ropes(graph, built)),
+            homes(layouts.h.arch, placement, weights, _layers_of("ROPE", graph, built)),
             norm_home=layer_home if pins_norms else None,
             pins_attention=not (params.offload_kqv or params.no_alloc or context.flash_attn),
             offload=_offload(placement, weights),
@@ -126,14 +126,14 @@ def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequenc
     return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))
 
 
-def _layer_of_ropes(graph: Graph, layers: Sequence[int]) -> Mapping[Tensor, int]:
-    """The layer of each rotation."""
+def _layers_of(op: str, graph: Graph, layers: Sequence[int]) -> Mapping[Tensor, int]:
+    """The layer of each node of this operation."""
     ends = [*graph.marks[1:], len(graph.nodes)]
     return {
         node: il
         for il, start, end in zip(layers, graph.marks, ends, strict=True)
         for node in graph.nodes[start:end]
-        if node.op == "ROPE"
+        if node.op == op
     }
 
 
@@ -209,14 +209,8 @@ def keeps_flash_attn(
     n_seqs = context.n_seq_max
     graph = layouts.graph(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs))
     devices = assign(graph, homes(layouts.h.arch, placement, weights))
-    for node in graph.nodes:
-        keys = node.src[1].view_src if node.op == "FLASH_ATTN_EXT" else None
-        if keys is not None and keys.external:
-            il = keys.params[1]
-            assert isinstance(il, int), "a cache says whose it is"
-            if devices.get(node, HOST) != placement.layers[il]:
-                return False
-    return True
+    layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.h.n_layer))
+    return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
 
 def is_pipelined(params: Params, placement: Placement) -> bool:

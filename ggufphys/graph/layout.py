@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Final
 
 from ggufphys.arch import ArchRule
+from ggufphys.arch.caches import RecurrentState
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import Allocation, allocate, side_by_side
 from ggufphys.graph.batch import Batch
@@ -131,6 +132,11 @@ class Layouts:
         for n_before, period in attempts:
             phases = (il % period for il in range(self.h.n_layer))
             yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
+
+    @cached_property
+    def has_states(self) -> bool:
+        """Whether any layer is recurrent."""
+        return any(isinstance(cache, RecurrentState) for layer in self.caches for cache in layer)
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:

@@ -211,9 +211,11 @@ class Predictor:
             flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
         )  # fmt: skip
         context = resolved(params)
-        undecided = params.flash_attn == "auto" and context.flash_attn
-        if not undecided or (params.offload_kqv and not params.override_tensor):
-            return context  # attention lies between its layer's cache and weights
+        undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)
+        # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
+        apart = params.override_tensor or not params.offload_kqv or self.layouts.has_states
+        if not (undecided and apart):
+            return context
         weights = self.placed_weights(params)
         if not uses_devices(weights.placement, weights.buffers) or keeps_flash_attn(
             self.layouts, context, weights.placement, weights.buffers

@@ -196,7 +196,7 @@ class Predictor:
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(_notes(params, placement, weights.terms)),
+            notes=tuple(_notes(params, context, placement, weights.terms)),
         )
 
     def context(self, params: Params) -> ContextParams:
@@ -271,7 +271,7 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
     return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()))
 
 
-def _notes(params: Params, placement: Placement, weights: Sequence[Term]) -> Iterator[str]:
+def _notes(params: Params, context: ContextParams, placement: Placement, weights: Sequence[Term]) -> Iterator[str]:
     if params.use_mlock:
         locked = process_memory(weights, use_mlock=True).locked_bytes
         yield (
@@ -284,6 +284,11 @@ def _notes(params: Params, placement: Placement, weights: Sequence[Term]) -> Ite
         yield (
             "the devices' free memory is not known, by which llama.cpp divides the layers: equal shares assumed (say "
             "it with --device NAME=24GiB, or give --tensor-split)"
+        )
+    if not (context.flash_attn or context.v_trans):
+        yield (
+            "llama.cpp will turn flash attention off: some layer's attention would run on another device than the layer "
+            "(--flash-attn on keeps it)"
         )
     unproven = [d.name for d in placement.devices if not backend_of(d.name).proven]
     if unproven:

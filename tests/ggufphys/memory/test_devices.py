@@ -165,3 +165,17 @@ def test_layers_are_divided_by_free_memory(tmp_path: Path, devices: tuple[Device
     assert "equal shares assumed" in equal.notes[0]
     with pytest.raises(ValueError, match=r"how much memory RPC0\[.*\] has decides"):
         predict(path, replace(BASE, devices=(devices[0], unknown[1])))
+
+
+def test_flash_attention_is_turned_off(tmp_path: Path, devices: tuple[Device, ...]) -> None:
+    """Attention that would run where its layer is not turns flash attention off, and the prediction says so."""
+    path = sparse(tmp_path, "llama-110m")
+    params = replace(BASE, devices=devices, n_gpu_layers=0, override_tensor=(("attn_output", devices[0].name),))
+    auto, on = (predict(path, replace(params, flash_attn=kind)) for kind in ("auto", "on"))
+
+    assert (auto.context.flash_attn, auto.context.v_trans) == (False, False)
+    assert any("turn flash attention off" in note for note in auto.notes)
+    assert on.context.flash_attn
+    assert not any("turn flash attention off" in note for note in on.notes)
+    with pytest.raises(ValueError, match="needs flash attention"):
+        predict(path, replace(params, type_v="q8_0"))

@@ -287,8 +287,8 @@ def _notes(params: Params, context: ContextParams, placement: Placement, weights
         )
     if not (context.flash_attn or context.v_trans):
         yield (
-            "llama.cpp will turn flash attention off: some layer's attention would run on another device than the layer "
-            "(--flash-attn on keeps it)"
+            "llama.cpp will turn flash attention off: some layer's attention would run on another device than the "
+            "layer (--flash-attn on keeps it)"
         )
     unproven = [d.name for d in placement.devices if not backend_of(d.name).proven]
     if unproven:

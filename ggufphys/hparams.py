@@ -36,7 +36,8 @@ class HParams:
     n_embd_head_k_swa: int
     n_embd_head_v_swa: int
     n_expert: int
-    n_expert_used: int
+    n_expert_used: int  # the most of any layer
+    n_expert_used_by_layer: tuple[int, ...]
     causal_attn: bool
     swiglu_clamp_exp: tuple[float, ...]  # limits of experts' activations, 0 for none
     swiglu_clamp_shexp: tuple[float, ...]  # and of all other feed-forward layers'
@@ -135,6 +136,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_embd_head_k_swa=keys.integer("attention.key_length_swa", n_embd_head_k),
         n_embd_head_v_swa=keys.integer("attention.value_length_swa", n_embd_head_v),
         n_expert=keys.integer("expert_count", 0),
+        n_expert_used_by_layer=keys.per_layer("expert_used_count", n_layer_all, 0),
         n_expert_used=max(keys.per_layer("expert_used_count", n_layer_all, 0)),
         swiglu_clamp_exp=_limits(keys, "swiglu_clamp_exp", n_layer_all),
         swiglu_clamp_shexp=_limits(keys, "swiglu_clamp_shexp", n_layer_all),

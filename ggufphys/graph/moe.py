@@ -62,15 +62,15 @@ def read_routing(
 
 def moe_ffn(
     b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
-    logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0,
+    logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
 ) -> Tensor:  # fmt: skip
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
     `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
-    its own are swiglu, whose operands are kept within.
+    its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
     """
-    n_tokens, n_used = x.ne[1], b.h.n_expert_used
-    weights, chosen = route(b, x, il, routing, logits)
+    n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
+    weights, chosen = route(b, x, il, routing, logits, n_used)
 
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
@@ -89,9 +89,11 @@ def moe_ffn(
     return ops.cont(out) if n_used == 1 else out
 
 
-def route(b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def route(
+    b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None, n_used: int
+) -> tuple[Tensor, Tensor]:
     """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T)."""
-    n_tokens, n_expert, n_used = x.ne[1], b.h.n_expert, b.h.n_expert_used
+    n_tokens, n_expert = x.ne[1], b.h.n_expert
     if logits is None:
         logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
     bias = b.weight_or_none("ffn_gate_inp.bias", il)

@@ -36,6 +36,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "deci": "deci",
     "deepseek": "deepseek",
     "deepseek2": "deepseek2",
+    "deepseek2-ocr": "deepseek2_ocr",
     "deepseek32": "deepseek32",
     "dots1": "dots1",
     "dream": "dream",

@@ -42,7 +42,8 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     narrow, wide = (b.weight_or_none(f"ffn_latent_{way}.weight", il) for way in ("down", "up"))
     latent = x if narrow is None else ops.mul_mat(narrow, x)
     logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
-    out = moe_ffn(b, latent, il, read_routing(b.keys, "sigmoid"), plain=None, logits=logits)
+    n_used = b.h.n_expert_used_by_layer[il]
+    out = moe_ffn(b, latent, il, read_routing(b.keys, "sigmoid"), plain=None, logits=logits, n_used=n_used)
     if wide is not None:
         out = ops.mul_mat(wide, out)
     return ops.add(out, b.ffn_plain(x, il, None, "_shexp"))

@@ -224,6 +224,18 @@ class _Splitter:
 
 
 def _ends_attention(node: Tensor) -> bool:
-    """The dense copy behind attention without flash attention, which is pinned to the host without offload_kqv."""
+    """The dense copy behind attention without flash attention: of V times the softmax, with MLA once more multiplied.
+
+    It is pinned to the host without offload_kqv.
+    """
     source = node.src[0] if node.src else None
-    return node.op == "CONT" and source is not None and source.op == "PERMUTE" and source.src[0].op == "MUL_MAT"
+    if node.op != "CONT" or source is None or source.op != "PERMUTE":
+        return False
+    product = source.src[0]
+    for _ in range(2):
+        if product.op != "MUL_MAT":
+            return False
+        if product.src[1].op == "SOFT_MAX":
+            return True
+        product = product.src[1]
+    return False

@@ -100,7 +100,7 @@ def attention() -> Graph:
     """The end of attention without flash attention, and the product behind it."""
     graph = Graph()
     x = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.q"), ops.new_input(F32, WIDTH, 4))
-    x = ops.cont(ops.permute(ops.mul_mat(ops.weight(F32, WIDTH, 8, name="A.v"), x), 0, 2, 1, 3))
+    x = ops.cont(ops.permute(ops.mul_mat(ops.weight(F32, WIDTH, 8, name="A.v"), ops.soft_max(x)), 0, 2, 1, 3))
     graph.expand(ops.mul_mat(ops.weight(F32, 8, 8, name="A.out"), x))
     return graph
 

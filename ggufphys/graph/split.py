@@ -116,7 +116,13 @@ def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool
 class _Splitter:
     def __init__(self, graph: Graph, devices: dict[Tensor, str], home: Home, n_copies: int) -> None:
         self.graph = graph
-        self.devices = devices
+        # What is neither computed nor an input lies where it is read first.
+        self.devices = {
+            source: devices.get(node, HOST)
+            for node in reversed(graph.nodes)
+            for source in node.src
+            if source.op == "NONE" and not (source.is_input or source.external)
+        } | devices
         self.home = home
         self.n_copies = n_copies
         self.parts: dict[str, Graph] = {HOST: Graph()}
@@ -140,7 +146,9 @@ class _Splitter:
         for device, tensor in self.early:
             self.part(device).leafs.append(tensor)
         kept = set(self.part(HOST).leafs)
-        self.part(HOST).leafs += [leaf for leaf in self.graph.leafs if not leaf.external and leaf not in kept]
+        for leaf in self.graph.leafs:
+            if not leaf.external and leaf not in kept:
+                self.part(self.device(leaf)).leafs.append(leaf)
         return {device: self.finished(device, part) for device, part in self.parts.items()}
 
     def part(self, device: str) -> Graph:

@@ -129,3 +129,14 @@ def test_padding_of_a_backend() -> None:
 
     assert allocate(graph, 128).buffer_bytes == 4 * WIDTH + 128
     assert allocate(graph).buffer_bytes == 4 * WIDTH + 32
+
+
+def test_a_leaf_that_is_no_input() -> None:
+    """What is neither a weight nor filled by the caller lies where it is read, and is not copied."""
+    graph = Graph()
+    x = ops.mul_mat(ops.weight(F32, WIDTH, WIDTH, name="A.0"), ops.new_input(F32, WIDTH, 4))
+    graph.expand(ops.add(x, ops.elementwise("FILL", Tensor("NONE", F32, (WIDTH, 4)))))
+    parts = split(graph, home)
+
+    assert ops_of(parts)["A"] == ["COPY", "MUL_MAT", "FILL", "ADD"]
+    assert len(parts["A"].graph.leafs) == len(parts[HOST].graph.leafs) == 1

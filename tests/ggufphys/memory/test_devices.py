@@ -129,7 +129,9 @@ def test_compute_buffers_really_allocated(tmp_path: Path, devices: tuple[Device,
     check(sparse(tmp_path, "llama-110m", n_vocab=8000), grid, ("compute",), no_alloc=False)
 
 
-@pytest.mark.parametrize("name", ["gemma3/period", "qwen3moe", "deepseek2", "qwen3next", "falcon-h1", "dream"])
+@pytest.mark.parametrize(
+    "name", ["gemma3/period", "qwen3moe", "deepseek2", "deepseek32", "qwen3next", "plamo2", "dream"]
+)
 def test_tiny_models_really_allocated(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
     """So do other architectures' compute buffers, pinned operations and pipelines included."""
     path = tmp_path / "model.gguf"

@@ -60,16 +60,22 @@ class Recurrent:
         """The rows of a sequence that a batch writes, the latest first: one, or as many as can be rolled back."""
         return range(min(self.n_seq_tokens, 1 + self.b.context.n_rs_seq))
 
-    def conv_input(self, x: Tensor, il: int, slots: Iterable[int] | None = None) -> Tensor:
+    def conv_input(self, x: Tensor, il: int, slots: Iterable[int] | None = None, *, centred: bool = False) -> Tensor:
         """What a layer's convolution reads: the last inputs, then X (channels, T, N): (d_conv - 1 + T, channels, N).
 
-        The last inputs of the next batch are stored; those of `slots` tokens ago too.
+        The last inputs of the next batch are stored; those of `slots` tokens ago too. A `centred` convolution looks
+        forward as far as back: zeros stand for what follows the batch.
         """
         rows = self.rows("r", il)
         channels = x.ne[0]
         n_last = rows.ne[0] // channels
         last = ops.reshape(self.read(rows), n_last, channels, self.n_seqs)
+        half = n_last // 2
+        if centred:
+            last = ops.cont(ops.strided(last, (half, *last.ne[1:3]), last.nb[1:3], (n_last - half) * last.nb[0]))
         x = ops.concat(last, ops.transpose(x), 0)
+        if centred:
+            x = ops.pad(x, x.ne[0] + half, *x.ne[1:])
         self.store_conv(x, rows, self.slots() if slots is None else slots)
         return x
 

@@ -17,6 +17,7 @@ from ggufphys.flags import add_run_arguments, count, params_from
 from ggufphys.llama_log import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.memory.predict import ProcessMemory, require_model
 from ggufphys.memory.terms import Phase
+from ggufphys.other_flags import add_other_flags, other_flags_notes
 from ggufphys.params import HOST, Params, resolve
 
 QUANTITIES: Final = ("model", "context", "compute", "output")
@@ -69,7 +70,11 @@ class Measurement:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, what to run, what to print."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file; of a split model any shard")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument(
+        "model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="a GGUF file; of a split model any shard"
+    )
+    model.add_argument("-m", "--model", metavar="MODEL", help="the same, as llama.cpp has it")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("-n", "--predict", type=count, default=16, metavar="N", help="tokens to decode (default 16)")
     parser.add_argument(
@@ -81,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"exit 1 unless model and context are exact and the process within {PROCESS_TOLERANCE:.0%}%",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(n_ctx=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
+    add_run_arguments(parser, n_ctx=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
+    add_other_flags(parser, but=("-n", "--predict", "-p", "--prompt"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
         measure_report.require_plot(args.plot)
     with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
         params = params_from(args, found=llama_devices)
-        result = measure(args.model, params, n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
+        result = measure(Path(args.model), params, n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
     print(measure_report.as_json(result) if args.json else measure_report.as_text(result))
-    for note in result.notes:
+    for note in (*other_flags_notes(args), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)
     if args.plot is not None and result.child.ok:
         measure_report.plot(result, args.plot)

@@ -110,11 +110,13 @@ def require_plot(path: Path) -> None:
     """Check before the run that the picture can be drawn.
 
     Raises:
-        ValueError: a suffix other than .png and .svg.
+        ValueError: a suffix other than .png and .svg, or no such folder.
         MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise ValueError(f"--plot {path}: expected a name ending in {' or '.join(PLOT_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, NoReturn, Protocol, cast
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError
 
@@ -50,6 +50,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
 # fmt: on
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line: a usage of forty lines above would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2, with the message."""
+        self.exit(USAGE, f"ggufphys: error: {message}\n`{self.prog} --help` lists the flags\n")
+
+
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
@@ -69,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rest = arguments[len(name.split()) :]
     try:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
-        parser = argparse.ArgumentParser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
+        parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
         parser.set_defaults(plotter=COMMANDS[name].plotter)
         code = module.run(parser.parse_args(rest))
@@ -103,13 +111,15 @@ def _without_command(arguments: Sequence[str]) -> int:
 
         print(f"ggufphys {__version__}")
         return OK
-    asked = bool(arguments) and arguments[0] in ("-h", "--help", "help")
+    group = [name for name in COMMANDS if arguments and name.startswith(f"{arguments[0]} ")]  # `bench` is not a command
+    words = arguments[1:] if group else arguments
+    asked = bool(words) and words[0] in ("-h", "--help", "help")
     out = sys.stdout if asked else sys.stderr
-    if arguments and not asked:
-        print(f"ggufphys: error: no subcommand {arguments[0]!r}", file=out)
+    if words and not asked:
+        print(f"ggufphys: error: no subcommand {' '.join(arguments[: 2 if group else 1])!r}", file=out)
     print("usage: ggufphys SUBCOMMAND [--json] ...\n\nsubcommands:", file=out)
-    for name, command in COMMANDS.items():
-        print(f"  {name:14}{command.help}", file=out)
+    for name in group or COMMANDS:
+        print(f"  {name:14}{COMMANDS[name].help}", file=out)
     print("\n`ggufphys SUBCOMMAND --help` tells the rest; `ggufphys --version` the version.", file=out)
     return OK if asked else USAGE
 

@@ -15,12 +15,13 @@ from ggufphys.device_flags import add_device_arguments, device_fields
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that `params_from` reads."""
+def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = None) -> None:
+    """Add the flags that `params_from` reads; `n_ctx` is a command's own default."""
     group = parser.add_argument_group("how it is run (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     group.add_argument(
         "-c", "--ctx-size", dest="n_ctx", type=count, metavar="N",
-        help="context in tokens, all sequences together (0: as trained; 8k works too; default 0)",
+        default=argparse.SUPPRESS if n_ctx is None else n_ctx,
+        help=f"context in tokens, all sequences together (0: as trained; 8k works too; default {n_ctx or 0})",
     )  # fmt: skip
     group.add_argument(
         "-np", "--parallel", dest="n_seq_max", type=count, metavar="N",
@@ -30,6 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "-kvu", "--kv-unified", action=argparse.BooleanOptionalAction,
         help="one KV cache shared by all sequences, instead of one each",
     )  # fmt: skip
+    group.add_argument("-no-kvu", dest="kv_unified", action="store_false", help=argparse.SUPPRESS)
     group.add_argument(
         "-b", "--batch-size", dest="n_batch", type=count, metavar="N",
         help="logical batch, n_batch (default 2048)",
@@ -64,8 +66,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-dio", "--direct-io", dest="use_direct_io", action="store_true", help="read the file past the page cache"
     )
+    group.add_argument("--repack", dest="use_extra_bufts", action="store_true", help=argparse.SUPPRESS)
     group.add_argument(
-        "--no-repack", dest="use_extra_bufts", action="store_false", help="no extra buffers for repacked weights"
+        "-nr", "--no-repack", dest="use_extra_bufts", action="store_false", help="no extra buffers for repacked weights"
     )
     group.add_argument(
         "--amx", dest="use_amx", action="store_true",

@@ -31,12 +31,11 @@ SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the en
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `ggufphys serve`; llama-server's names, so that its command line can be pasted."""
-    parser.add_argument(
-        "model", nargs="?", type=Path, metavar="MODEL", help="a GGUF file (default: the embedded model)"
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="a GGUF file (default: the embedded model)"
     )
-    parser.add_argument(
-        "-m", "--model", dest="model_flag", type=Path, metavar="MODEL", help="the same, as llama-server has it"
-    )
+    model.add_argument("-m", "--model", metavar="MODEL", help="the same, as llama-server has it")
     group = parser.add_argument_group("how it is served")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     group.add_argument("--port", type=port, default=8080, help="port to listen on; 0: any free one (default 8080)")
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
-    path = args.model or args.model_flag or embedded_model()
+    path = Path(args.model) if args.model else embedded_model()
     _, hparams = check_model_file(path)
     params = one_output_per_sequence(params_from(args, found=llama_devices))
     check_context(params, hparams)

@@ -4,12 +4,14 @@ import argparse
 
 from ggufphys.flags import params_from
 from ggufphys.host_devices import FoundDevice, find_devices
+from ggufphys.other_flags import other_flags_notes
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
 
 
 def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
-    """The parameters that flags ask for, with the GPUs of this machine unless flags name devices; and notes on them.
+    """The parameters that flags ask for, with the GPUs of this machine unless flags name devices; and notes on
+    both.
 
     Raises:
         ValueError: a value that llama.cpp would refuse.
@@ -21,7 +23,7 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         return tuple(f.device for f in found)
 
     params = params_from(args, found=look)
-    return params, tuple(_note(f) for f in found if f.device in params.devices)
+    return params, (*other_flags_notes(args), *(_note(f) for f in found if f.device in params.devices))
 
 
 def _note(found: FoundDevice) -> str:

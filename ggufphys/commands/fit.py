@@ -14,6 +14,7 @@ from ggufphys.gguf.locate import is_remote
 from ggufphys.memory.attachments import DRAFT_N_MAX
 from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.predict import Predictor
+from ggufphys.other_flags import add_other_flags
 from ggufphys.params import HOST, Device, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
 from ggufphys.plan.fit_flags import run_flags
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_run_arguments(parser)
     add_attachment_arguments(parser)
+    add_other_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,9 @@ def run_folder(args: argparse.Namespace) -> int:
     Raises:
         GGUFError: there is no model to be found.
     """
-    params, _ = params_here(args)
+    params, notes = params_here(args)
+    for note in notes:
+        print(f"ggufphys: note: {note}", file=sys.stderr)
     paths = find_models(args.models, on_error=_skipped)
     if not paths:
         raise GGUFError(f"{' '.join(args.models)}: no *.gguf file there")

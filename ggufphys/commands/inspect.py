@@ -16,6 +16,7 @@ from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
 from ggufphys.memory.predict import predict_weights, require_model
+from ggufphys.other_flags import add_other_flags
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_explain_arguments(parser)
     add_sweep_arguments(parser)
     add_costs_arguments(parser)
+    add_other_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

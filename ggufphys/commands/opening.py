@@ -19,11 +19,25 @@ _HELP: Final = "a GGUF file (of a split model any shard), https://..., or hf:own
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """MODEL, or with `several` MODEL... as `args.models`, and what `opened` needs to know."""
-    if several:
-        parser.add_argument("models", nargs="+", metavar="MODEL", help=f"{_HELP}; or folders and patterns of files")
-    else:
-        parser.add_argument("model", metavar="MODEL", help=_HELP)
+    """MODEL as `args.model`, or with `several` MODEL... as `args.models`, and what `opened` needs to know.
+
+    llama.cpp's flags for the model do, too: -m, -mu and -hf.
+    """
+    name = "models" if several else "model"
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument(
+        name, nargs="*" if several else "?", default=argparse.SUPPRESS, metavar="MODEL",
+        help=f"{_HELP}; or folders and patterns of files" if several else _HELP,
+    )  # fmt: skip
+    nargs = 1 if several else None
+    for flags, make, text in (
+        (("-m", "--model"), str, "the same, as llama.cpp has it"),
+        (("-mu", "--model-url"), str, "the same, of an address"),
+        (("-hf", "-hfr", "--hf-repo"), "hf:{}".format, "the same as hf:MODEL"),
+    ):
+        group.add_argument(
+            *flags, dest=name, nargs=nargs, type=make, default=argparse.SUPPRESS, metavar="MODEL", help=text
+        )
     parser.add_argument(
         "--no-cache", dest="use_cache", action="store_false", help="fetch the header of a remote file again"
     )

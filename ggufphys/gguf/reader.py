@@ -19,6 +19,16 @@ from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.known import MIN_STRINGS, KnownArrays
 from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType
 
+# What is often found under a model's name instead, by its first four bytes.
+OTHER_FILES: Final[Mapping[bytes, str]] = {
+    b"vers": "perhaps a Git LFS pointer: `git lfs pull` fetches the file",
+    b"<!DO": "perhaps a web page: download the file itself",
+    b"<htm": "perhaps a web page: download the file itself",
+    b"PK\x03\x04": "perhaps a PyTorch checkpoint: llama.cpp's convert_hf_to_gguf.py makes a GGUF of a model",
+    b"lmgg": "GGML, the format before GGUF, which llama.cpp no longer reads",
+    b"fmgg": "GGMF, a format before GGUF, which llama.cpp no longer reads",
+    b"tjgg": "GGJT, a format before GGUF, which llama.cpp no longer reads",
+}
 MAGIC: Final = b"GGUF"
 NEWEST_VERSION: Final = 3
 DEFAULT_ALIGNMENT: Final = 32
@@ -186,7 +196,8 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
 def _read_version(cursor: _Cursor) -> int:
     start = bytes(cursor.buffer[:4])
     if start != MAGIC[: len(start)]:
-        raise GGUFError(f"{cursor.label}: not a GGUF file: it starts with {start!r}, expected {MAGIC!r}")
+        advice = next((f" ({text})" for first, text in OTHER_FILES.items() if start == first), "")
+        raise GGUFError(f"{cursor.label}: not a GGUF file: it starts with {start!r}, expected {MAGIC!r}{advice}")
     cursor.need(4, "the magic")
     cursor.position = 4
     version = cursor.scalar("I", "the version")

@@ -37,7 +37,7 @@ class Shard:
     @property
     def missing_bytes(self) -> int:
         """Tensor bytes that the header declares and the file does not hold: a header-only or unfinished download."""
-        return max(0, self.header.end_offset - self.file_bytes)
+        return max(0, self.header.end_offset - self.file_bytes) if self.header.tensors else 0
 
     def split_number(self, key: str, default: int) -> int:
         """An integer of the split.* keys. Raises GGUFError when the key holds something else."""

@@ -89,6 +89,16 @@ def test_llama_server_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (params["use_mmap"], params["use_extra_bufts"]) == (False, False)
 
 
+def test_llama_server_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A whole line can be pasted, with the model behind -m; flags that predict nothing are named in notes."""
+    line = f"-m {tiny_llama(tmp_path / 'tiny.gguf')} -c 1k -no-kvu --jinja --host 0.0.0.0 --port 80 --temp 0.7 --repack"
+    document = inspect_json(capsys, *line.split(), "--override-kv", "a=int:1")
+
+    assert document["params"]["n_ctx"] == 1024
+    assert "these flags change nothing here: --jinja --host --port --temp" in document["notes"]
+    assert "not considered, though memory may depend on them: --override-kv" in document["notes"]
+
+
 @pytest.mark.parametrize(
     ("flags", "mode"),
     [
@@ -141,11 +151,12 @@ def test_files_that_are_no_model(
 ) -> None:
     """Attachments are described, without a prediction."""
     path = tmp_path / "file.gguf"
-    path.write_bytes(encode_header(metadata, []))
+    path.write_bytes(encode_header(metadata, []).rstrip(b"\0"))  # the padding is not always there
     code, out, _ = run(capsys, "inspect", path)
 
     assert code == 0
     assert f"a GGUF of kind '{kind}'" in out
+    assert "missing" not in out  # there are no tensors whose data could be
     assert inspect_json(capsys, path)["memory"] is None
 
 
@@ -154,7 +165,12 @@ def test_files_that_are_no_model(
     [
         ([], 2, "usage: ggufphys SUBCOMMAND"),
         (["fly"], 2, "no subcommand 'fly'"),
-        (["inspect"], 2, "the following arguments are required: MODEL"),
+        (["bench"], 2, "bench quality"),
+        (["bench", "speed"], 2, "no subcommand 'bench speed'"),
+        (["inspect"], 2, "one of the arguments MODEL -m/--model -mu/--model-url -hf/-hfr/--hf-repo is required"),
+        (["inspect", "{tiny}", "-m", "{tiny}"], 2, "argument -m/--model: not allowed with argument MODEL"),
+        (["inspect", "{tiny}", "--jinjja"], 2, "unrecognized arguments: --jinjja"),
+        (["inspect", "{tiny}", "--port"], 2, "argument --port: expected 1 argument"),
         (["inspect", "{tiny}", "-c", "many"], 2, "'many' is not a count"),
         (["inspect", "{tiny}", "-ctk", "q3_k"], 2, "invalid choice: 'q3_k'"),
         (["inspect", "{tiny}", "-ctv", "q4_0", "-fa", "off"], 2, "needs flash attention, which is off"),
@@ -163,6 +179,7 @@ def test_files_that_are_no_model(
         (["inspect", "{folder}/nowhere.gguf"], 3, "nowhere.gguf: No such file or directory"),
         (["tensors", "{folder}"], 3, "a directory, expected a GGUF file"),
         (["inspect", "{text}"], 3, "not a GGUF file: it starts with b'hell'"),
+        (["inspect", "{pointer}"], 3, "`git lfs pull` fetches the file"),
         (["inspect", "{cut}"], 3, "truncated"),
         (["tensors", "{cut}"], 3, "truncated"),
         (["inspect", "{half}"], 3, "key 'llama.embedding_length' is missing"),
@@ -175,13 +192,14 @@ def test_errors(
     """Bad input ends in one clear line and an exit code, and leaves stdout empty."""
     tiny = tiny_llama(tmp_path / "tiny.gguf")
     (tmp_path / "text").write_text("hello, world")
+    (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1")
     (tmp_path / "cut").write_bytes(tiny.read_bytes()[:1000])
     metadata = llama_metadata()
     del metadata["llama.embedding_length"]
     write_model(tmp_path / "half", metadata, llama_tensors())
     heads = llama_metadata(attention__key_length=24, attention__value_length=24)
     write_model(tmp_path / "heads", heads, llama_tensors())
-    names = {name: tmp_path / name for name in ("text", "cut", "half", "heads")}
+    names = {name: tmp_path / name for name in ("text", "pointer", "cut", "half", "heads")}
     arguments = [a.format(tiny=tiny, folder=tmp_path, **names) for a in arguments]
     if "heads" in " ".join(arguments):
         arguments += ["-ctk", "q8_0"]
@@ -190,6 +208,7 @@ def test_errors(
     assert (exit_code, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
+    assert "usage: ggufphys inspect" not in err  # forty lines, above the one that counts
 
 
 def test_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

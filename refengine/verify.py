@@ -1,4 +1,7 @@
-"""`ggufphys verify`: do a model's blocks mean the same numbers to us, to ggml's C code and to the gguf package?"""
+"""`ggufphys verify`: do a model's blocks mean the same numbers to us, to ggml's C code and to the gguf package?
+
+With `--logits`: does llama.cpp compute from them what we do?
+"""
 
 import argparse
 import json
@@ -11,8 +14,10 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from ggufphys.gguf import GGMLType, open_gguf
+from refengine import report_logits
 from refengine.checks import SAMPLE_BYTES, Report, verify
 from refengine.compare import Difference
+from refengine.verify_logits import verify_logits
 
 SCHEMA_VERSION: Final = 1
 
@@ -68,15 +73,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blocks", type=_at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
     )
-    parser.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of the random blocks (default 0)")
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="S", help="of the random blocks or tokens (default 0)"
+    )
     parser.add_argument("--types", type=_types, metavar="T[,T...]", help="only these types, for instance Q4_K,Q8_0")
     parser.add_argument(
         "--all", action="store_true", help=f"all of MODEL's data, not a sample of about {SAMPLE_BYTES >> 20} MiB"
     )
+    parser.add_argument("--logits", action="store_true", help="compare MODEL's logits with llama.cpp's instead")
+    parser.add_argument(
+        "--prompt-tokens", type=_at_least(1), default=64, metavar="N", help="with --logits: tokens at once (default 64)"
+    )
+    parser.add_argument(
+        "--decode-tokens", type=_at_least(0), default=32, metavar="N",
+        help="with --logits: tokens one by one behind them (default 32)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
+    if args.logits:
+        return _run_logits(args)
     model = open_gguf(args.model) if args.model else None
     with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
         report = verify(
@@ -88,6 +105,15 @@ def run(args: argparse.Namespace) -> int:
             progress=bar.update,
         )
     text = json.dumps(as_json(report), indent=2) if args.json else as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _run_logits(args: argparse.Namespace) -> int:
+    if not args.model:
+        raise ValueError("--logits compares the logits of a MODEL: none was given")
+    report = verify_logits(args.model, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed)
+    text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code
 

@@ -18,7 +18,7 @@ from refengine.logits import Agreement, agreement, steps
 from refengine.model import Model, load
 
 EXACT_NMSE: Final = 1e-7  # what an F16 cache alone may make, whatever llama.cpp differs from itself
-TIMES_NOISE: Final = 4  # NMSE: twice the distance between two of llama.cpp's own ways
+TIMES_NOISE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,8 @@ Sum = tuple[F32, F32, F32]  # the largest score, the sum of weights, the weighte
 
 def _n_seen(mask: Array) -> int:
     """Cells up to the last that any token sees."""
-    seen = np.flatnonzero((mask > -np.inf).any(axis=(0, 1, 2)))
+    hidden = np.array(-np.inf, mask.dtype).view(f"u{mask.itemsize}")  # bits compare faster than halves
+    seen = np.flatnonzero((mask.view(hidden.dtype) != hidden).any(axis=(0, 1, 2)))
     return int(seen[-1]) + 1 if len(seen) else 1
 
 
@@ -122,20 +123,17 @@ def _halves_sum(scores: F32, values: F32) -> Sum:
     before = np.concatenate((np.full_like(tops[..., :1], -np.inf), tops[..., :-1]), axis=-1)
     known = np.where(np.isneginf(tops), np.float32(0), tops)  # nothing seen yet: weights become 0
     weights, shrinks = np.exp(scores - known), np.exp(before - known)
-    n_shared = scores.shape[1] // values.shape[1]
-    values = np.repeat(values, n_shared, axis=1)
-    total = np.zeros_like(tops[..., :1])
+    values = np.repeat(values, scores.shape[1] // values.shape[1], axis=1)
     acc = np.zeros((*scores.shape[:3], values.shape[-1]), np.float16)
     has_new_top: Array = np.greater(scores, before).any(axis=(0, 1, 2))
-    for c in range(scores.shape[-1]):
-        weight = weights[..., c : c + 1]
-        if has_new_top[c]:
-            shrink = shrinks[..., c : c + 1]
-            np.multiply(acc, shrink, out=acc, casting="unsafe", dtype=np.float32)
-            total = total * shrink
-        np.add(acc, weight * values[:, :, c : c + 1], out=acc, casting="unsafe", dtype=np.float32)
-        total = total + weight
-    return tops[..., -1:], total, acc.astype(np.float32)
+    for c, is_new in enumerate(has_new_top.tolist()):
+        if is_new:
+            np.multiply(acc, shrinks[..., c : c + 1], out=acc, casting="unsafe", dtype=np.float32)
+        part = weights[..., c : c + 1] * values[:, :, c : c + 1]
+        np.add(acc, part, out=acc, casting="unsafe", dtype=np.float32)
+    top = tops[..., -1:]
+    total = np.exp(scores - known[..., -1:]).sum(axis=-1, keepdims=True)
+    return top, total, acc.astype(np.float32)
 
 
 def _merged(sums: list[Sum], sinks: F32 | None) -> F32:

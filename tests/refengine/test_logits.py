@@ -1,11 +1,16 @@
 """Our logits against llama.cpp's."""
 
+import json
+
 import numpy as np
 import pytest
 
 import refengine
+from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from refengine.logits import agreement, compare_logits
+from refengine.ops.rope import angles
+from refengine.verify_logits import verify_logits
 
 # Activations are rounded to F16 in front of every product with F16 weights. Two computations whose sums differ in the
 # last bit of F32 round some of them differently, and after some layers differ by F16's noise: so do ours with sums in
@@ -36,3 +41,25 @@ def test_agreement() -> None:
     assert found.nmse == pytest.approx(37 / 50)
     assert found.max_abs == 6.0
     assert found.top1 == 0.5
+
+
+def test_verify_logits(capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify MODEL --logits` judges each way of running the model, and exits with 0 when all agree."""
+    assert main(["verify", str(MODEL), "--logits", "--prompt-tokens", "8", "--decode-tokens", "2", "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert [row["flash_attn"] for row in report["rows"]] == [False, True]
+    assert all(0 < row["nmse"] <= row["limit"] and row["n_positions"] == 10 for row in report["rows"])
+
+
+def test_verify_logits_tells_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that computes something else is beyond the limit."""
+    monkeypatch.setattr("refengine.ops.rope.angles", lambda settings, positions, n_tokens, n_pairs: 1.01 * angles(
+        settings, positions, n_tokens, n_pairs
+    ))  # fmt: skip
+
+    report = verify_logits(MODEL, n_prompt=8, n_decode=2)
+
+    assert report.exit_code == 1
+    assert not any(row.ok for row in report.rows)

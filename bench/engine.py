@@ -1,0 +1,127 @@
+"""How fast does the numpy engine generate beside llama.cpp?
+
+`python -m bench.engine [MODEL ...] [--json]`, the embedded model by default. Both get the same tokens and as many
+threads as there are cores: a prompt that warms up, a prompt that is timed behind it, then steps of one token. They
+take turns; rates are medians over repetitions. Weights are held as F32.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+import refengine
+from ggufphys.embedded import MODEL
+from refengine.cells import Tokens
+from refengine.llama_logits import LlamaRequest, llama_logits
+
+N_PROMPT: Final = 256
+N_DECODE: Final = 64
+REPETITIONS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpeed:
+    """Tokens a second of one model, ours and llama.cpp's."""
+
+    model: str
+    n_threads: int
+    prefill_tok_per_s: float
+    llama_prefill_tok_per_s: float
+    decode_tok_per_s: float
+    llama_decode_tok_per_s: float
+
+    @property
+    def prefill_ratio(self) -> float:
+        """Ours over llama.cpp's."""
+        return self.prefill_tok_per_s / self.llama_prefill_tok_per_s
+
+    @property
+    def decode_ratio(self) -> float:
+        """Ours over llama.cpp's."""
+        return self.decode_tok_per_s / self.llama_decode_tok_per_s
+
+
+def measure(path: Path, repetitions: int = REPETITIONS) -> EngineSpeed:
+    """Measure one model. Raises as `refengine.load` and `llama_logits` do."""
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    model = refengine.load(path, n_ctx=2 * N_PROMPT + N_DECODE, n_threads=n_threads)
+    batches = _batches(model.h.n_vocab)
+    request = LlamaRequest(path=path, context=model.context, batches=batches, n_threads=n_threads, all_logits=False)
+    ours, theirs = [], []
+    for _ in range(repetitions):
+        ours.append(_seconds(model, batches))
+        [run] = llama_logits([request])
+        theirs.append(run.seconds)
+    rates = [
+        (N_PROMPT / median(run[1] for run in runs), 1 / median(median(run[2:]) for run in runs))
+        for runs in (ours, theirs)
+    ]
+    return EngineSpeed(
+        model=path.stem,
+        n_threads=n_threads,
+        prefill_tok_per_s=rates[0][0],
+        llama_prefill_tok_per_s=rates[1][0],
+        decode_tok_per_s=rates[0][1],
+        llama_decode_tok_per_s=rates[1][1],
+    )
+
+
+def _batches(n_vocab: int) -> list[Tokens]:
+    sizes = [N_PROMPT, N_PROMPT, *[1] * N_DECODE]
+    ids = np.random.default_rng(0).integers(0, n_vocab, sum(sizes))
+    bounds = [0, *accumulate(sizes)]
+    return [
+        Tokens(ids=ids[a:b], positions=np.arange(a, b), sequences=np.zeros(b - a, np.int64))
+        for a, b in pairwise(bounds)
+    ]
+
+
+def _seconds(model: refengine.Model, batches: Sequence[Tokens]) -> tuple[float, ...]:
+    model.reset()
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        model.evaluate(batch.ids.tolist(), all_logits=False)
+        seconds.append(time.perf_counter() - start)
+    return tuple(seconds)
+
+
+def as_text(speeds: Sequence[EngineSpeed]) -> str:
+    """The results as a table."""
+    lines = [f"{'tokens/s':28}{'prefill':>10}{'llama.cpp':>11}{'ratio':>8}{'decode':>10}{'llama.cpp':>11}{'ratio':>8}"]
+    for s in speeds:
+        lines.append(
+            f"{s.model[:27]:28}{s.prefill_tok_per_s:10.1f}{s.llama_prefill_tok_per_s:11.1f}{s.prefill_ratio:8.2f}"
+            f"{s.decode_tok_per_s:10.1f}{s.llama_decode_tok_per_s:11.1f}{s.decode_ratio:8.2f}"
+        )
+    lines.append(f"{speeds[0].n_threads} threads, prompts of {N_PROMPT} tokens, {N_DECODE} steps, weights held as F32")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure each model, print the table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
+    parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (5)")
+    args = parser.parse_args(argv)
+    speeds = [measure(path, max(1, args.repetitions)) for path in args.models]
+    rows = [asdict(s) | {"prefill_ratio": s.prefill_ratio, "decode_ratio": s.decode_ratio} for s in speeds]
+    sys.stdout.write(
+        (json.dumps({"schema_version": 1, "rows": rows}, indent=2) if args.json else as_text(speeds)) + "\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

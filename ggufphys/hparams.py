@@ -75,6 +75,7 @@ class HParams:
     rescaled: tuple[bool, ...]  # behind which layers activations are halved
     n_shortconv_l_cache: int
     n_embd_head_kda: int
+    checkpoints: tuple[tuple[int, bool], ...]  # of the residual stream: how many before a layer, does it keep one
     ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
     ple_ngram_size: int
     ple_heads_per_ngram: int
@@ -166,6 +167,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         rescaled=_every(keys.integer("rescale_every_n_layers", 0), n_layer_all),
         n_shortconv_l_cache=keys.integer("shortconv.l_cache", 0),
         n_embd_head_kda=keys.integer("kda.head_dim", 0),
+        checkpoints=_checkpoints(keys.integer("attn_res.block_size", 0), n_layer_all),
         ple_layers=_as_tuple(keys.numbers("ple.layers")),
         ple_ngram_size=keys.integer("ple.ngram_size", 0),
         ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),
@@ -192,6 +194,10 @@ def _limits(keys: Keys, name: str, n_layer_all: int) -> tuple[float, ...]:
     key = keys.full(name)
     numbers = keys.reals(key, n_layer_all) if key in keys.gguf.metadata else (0.0,) * n_layer_all
     return tuple(number if number > 1e-6 else 0.0 for number in numbers)
+
+
+def _checkpoints(interval: int, n_layer_all: int) -> tuple[tuple[int, bool], ...]:
+    return tuple((-(-il // interval), il % interval == 0) if interval > 0 else (0, False) for il in range(n_layer_all))
 
 
 def _every(interval: int, n_layer_all: int) -> tuple[bool, ...]:

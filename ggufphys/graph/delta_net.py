@@ -4,6 +4,7 @@ Legend: D head size, H heads of values, K heads of keys, T tokens of a sequence,
 Source: llama.cpp 0c1e570 src/models/delta-net-base.cpp.
 """
 
+from collections.abc import Iterable
 from math import sqrt
 
 from ggufphys.graph import ops
@@ -84,8 +85,12 @@ def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int) -> Tensor:
 # -- Kimi delta attention: a gate for each element of a head
 
 
-def convolved_parts(rs: Recurrent, parts: tuple[Tensor, Tensor, Tensor], il: int) -> tuple[Tensor, Tensor, Tensor]:
+def convolved_parts(
+    rs: Recurrent, parts: tuple[Tensor, Tensor, Tensor], il: int, slots: Iterable[int] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Q, K and V (D*H, T*N), each convolved by itself: (D, H, T, N). R holds the last inputs of one behind the other's.
+
+    Those of `slots` tokens ago are stored too, as many as are in the batch unless told.
 
     Source: llama.cpp 0c1e570 src/models/kimi-linear.cpp, causal_conv1d; src/models/bailingmoe3.cpp.
     """
@@ -93,20 +98,23 @@ def convolved_parts(rs: Recurrent, parts: tuple[Tensor, Tensor, Tensor], il: int
     state = rs.read(rows)
     kernels = (b.weight(f"ssm_conv1d_{name}.weight", il) for name in "qkv")
     q, k, v = (
-        _convolved_part(rs, x, rows, state, i, kernel) for i, (x, kernel) in enumerate(zip(parts, kernels, strict=True))
+        _convolved_part(rs, x, rows, state, i, kernel, rs.slots() if slots is None else slots)
+        for i, (x, kernel) in enumerate(zip(parts, kernels, strict=True))
     )
     return q, k, v
 
 
-def _convolved_part(rs: Recurrent, x: Tensor, rows: Tensor, state: Tensor, i: int, kernel: Tensor) -> Tensor:
+def _convolved_part(
+    rs: Recurrent, x: Tensor, rows: Tensor, state: Tensor, i: int, kernel: Tensor, slots: Iterable[int]
+) -> Tensor:
     b, n_seqs = rs.b, rs.n_seqs
     d_inner, d_conv = x.ne[0], kernel.ne[0]
     n_last, size = d_conv - 1, x.nb[0]
     shape, offset = (n_last, d_inner, n_seqs), i * n_last * d_inner * size
     last = ops.strided(state, shape, (n_last * size, state.nb[1]), offset)
     x = ops.concat(last, ops.transpose(ops.reshape(x, d_inner, rs.n_seq_tokens, n_seqs)), 0)
-    for slot in rs.slots():
-        kept = ops.strided(x, shape, x.nb[1:3], (x.ne[0] - n_last - slot) * size)
+    for slot in slots:
+        kept = ops.strided(x, shape, x.nb[1:3], max(x.ne[0] - n_last - slot, 0) * size)
         older = slot * b.context.n_seq_max * rows.nb[1]
         b.graph.expand(ops.cpy(kept, ops.strided(rows, shape, (n_last * size, rows.nb[1]), older + offset)))
     x = ops.reshape(ssm_conv(x, ops.reshape(kernel, d_conv, d_inner)), d_inner, b.batch.n_tokens)

@@ -3,6 +3,7 @@
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_moe_ffn.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
@@ -63,11 +64,13 @@ def read_routing(
 def moe_ffn(
     b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
     logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
+    act: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
     `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
     its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
+    `act` makes one of gate and up in a way of the model's own.
     """
     n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
     weights, chosen = route(b, x, il, routing, logits, n_used)
@@ -75,7 +78,7 @@ def moe_ffn(
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
-    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit)
+    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act)
     experts = _times(b, "ffn_down_exps", inner, chosen, il)
     if not routing.weights_first:
         experts = ops.mul(experts, weights)
@@ -147,7 +150,7 @@ def _best_groups(selection: Tensor, routing: Routing) -> Tensor:
 
 def _inner(
     b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...],
-    limit: float,
+    limit: float, act: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> Tensor:  # fmt: skip
     """The activations inside of the experts: (n_ff, n_used, T)."""
     if b.weight_or_none("ffn_gate_up_exps.weight", il) is not None:
@@ -158,6 +161,8 @@ def _inner(
     up = _times(b, "ffn_up_exps", rows, chosen, il)
     if b.weight_or_none("ffn_gate_exps.weight", il) is not None:
         gate = _times(b, "ffn_gate_exps", rows, chosen, il)
+        if act is not None:
+            return act(gate, up)
         return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind, *glu_params)
     return ops.sqr(ops.unary(up, "relu")) if plain is None else ops.unary(up, plain)
 

@@ -75,6 +75,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "jamba": "jamba",
     "jina-bert-v2": "jina_bert_v2",
     "jina-bert-v3": "nomic_bert",
+    "kimi-k3": "kimi_k3",
     "kimi-linear": "kimi_linear",
     "laguna": "laguna",
     "lfm2": "lfm2",

@@ -12,7 +12,7 @@ from functools import partial
 from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.graph.alloc import Allocation, allocate
-from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, expands_in_time, repeats, split_name
 from ggufphys.graph.layout import Layouts
@@ -68,7 +68,10 @@ def device_compute_terms(
     places = _places(layouts.h.n_layer, placement, weights)
     choices = (*layouts.choices(places, ATTEMPTS), None)
     sizes: dict[str, int] = {}
-    for n, batch in enumerate(reserved_batches(context)[: 1 if params.no_alloc else None]):  # then a prompt alone
+    batches = [*reserved_batches(context)]
+    if layouts.lone_prompt and context.n_seq_max > 1:
+        batches.append(lone_prompt(context))
+    for n, batch in enumerate(batches[: 1 if params.no_alloc else None]):  # the simulation is of the first alone
         # What did for layers in places like these will mostly do again.
         key = n, frozenset(places)
         attempt, found = _sizes(partial(cut, batch), choices, layouts.attempts.get(key, 0))

@@ -348,12 +348,17 @@ class Builder:
         self.graph.expand(x)
         return self.graph
 
-    def head(self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, biased: bool = True) -> Graph:
+    def head(
+        self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, scale_before: float = 0.0, biased: bool = True
+    ) -> Graph:
         """From the normed hidden states to logits (n_vocab, n_outputs), with or without a matrix of its own.
 
-        Both are outputs. `scale` multiplies the logits, `softcap` keeps them within it, unless 0.
+        Both are outputs. `scale` multiplies the logits, `scale_before` what the matrix is multiplied with, `softcap`
+        keeps the logits within it, unless 0.
         """
         x.is_output = True
+        if scale_before:
+            x = ops.scale(x, scale_before)
         matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
         logits = self.mul_mat(matrix, x)
         bias = self.weight_or_none("output.bias") if biased else None

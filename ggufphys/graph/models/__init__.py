@@ -91,6 +91,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "mellum": "mellum",
     "mimo2": "mimo2",
     "minicpm": "minicpm",
+    "minicpm3": "minicpm3",
     "minimax-01": "minimax_01",
     "minimax-m2": "minimax_m2",
     "mistral3": "mistral3",

@@ -1,13 +1,14 @@
 """How fast does the numpy engine generate beside llama.cpp?
 
-`python -m bench.engine [MODEL ...] [--json]`, the embedded model by default. Both get the same tokens and as many
-threads as there are cores: a prompt that warms up, a prompt that is timed behind it, then steps of one token. They
-take turns; rates are medians over repetitions. Weights are held as F32.
+`python -m bench.engine [MODEL ...] [--json]`, the embedded model by default. Both get the same tokens and the same
+number of threads, OpenBLAS by its environment variable: a prompt that warms up, a prompt that is timed behind it, then
+steps of one token. They take turns; rates are medians over repetitions. Weights are held as F32.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from ggufphys.embedded import MODEL
 from refengine.cells import Tokens
 from refengine.llama_logits import LlamaRequest, llama_logits
 
+BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 N_PROMPT: Final = 256
 N_DECODE: Final = 64
 REPETITIONS: Final = 5
@@ -51,9 +53,8 @@ class EngineSpeed:
         return self.decode_tok_per_s / self.llama_decode_tok_per_s
 
 
-def measure(path: Path, repetitions: int = REPETITIONS) -> EngineSpeed:
+def measure(path: Path, n_threads: int, repetitions: int = REPETITIONS) -> EngineSpeed:
     """Measure one model. Raises as `refengine.load` and `llama_logits` do."""
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     model = refengine.load(path, n_ctx=2 * N_PROMPT + N_DECODE, n_threads=n_threads)
     batches = _batches(model.h.n_vocab)
     request = LlamaRequest(path=path, context=model.context, batches=batches, n_threads=n_threads, all_logits=False)
@@ -114,8 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
     args = parser.parse_args(argv)
-    speeds = [measure(path, max(1, args.repetitions)) for path in args.models]
+    if os.environ.get(BLAS_THREADS) != str(args.threads):  # read when numpy is loaded: start again with it
+        command = [sys.executable, "-m", "bench.engine", *(sys.argv[1:] if argv is None else argv)]
+        return subprocess.run(command, env={**os.environ, BLAS_THREADS: str(args.threads)}, check=False).returncode
+    speeds = [measure(path, args.threads, max(1, args.repetitions)) for path in args.models]
     rows = [asdict(s) | {"prefill_ratio": s.prefill_ratio, "decode_ratio": s.decode_ratio} for s in speeds]
     sys.stdout.write(
         (json.dumps({"schema_version": 1, "rows": rows}, indent=2) if args.json else as_text(speeds)) + "\n"

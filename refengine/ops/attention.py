@@ -20,6 +20,7 @@ from refengine.ops.products import product
 from refengine.ops.step import Operation, Run, Step
 
 LONG_CACHE: Final = 512  # cells from which on ggml divides one token's attention among its threads
+PARTS: Final = 1 << 18  # numbers that are kept at a time of what cells add to a sum in F16: 1 MiB
 
 
 def slopes(n_head: int, max_bias: float) -> F32:
@@ -126,11 +127,16 @@ def _halves_sum(scores: F32, values: F32) -> Sum:
     values = np.repeat(values, scores.shape[1] // values.shape[1], axis=1)
     acc = np.zeros((*scores.shape[:3], values.shape[-1]), np.float16)
     has_new_top: Array = np.greater(scores, before).any(axis=(0, 1, 2))
-    for c, is_new in enumerate(has_new_top.tolist()):
-        if is_new:
-            np.multiply(acc, shrinks[..., c : c + 1], out=acc, casting="unsafe", dtype=np.float32)
-        part = weights[..., c : c + 1] * values[:, :, c : c + 1]
-        np.add(acc, part, out=acc, casting="unsafe", dtype=np.float32)
+    step = max(1, PARTS // acc.size)
+    for first in range(0, scores.shape[-1], step):
+        cells = slice(first, first + step)
+        # (C, S, H, T, D): what each cell adds
+        parts = np.ascontiguousarray(weights[..., cells].transpose(3, 0, 1, 2))[..., np.newaxis]
+        parts = parts * values[:, :, cells].transpose(2, 0, 1, 3)[:, :, :, np.newaxis]
+        for c, (part, is_new) in enumerate(zip(parts, has_new_top[cells].tolist(), strict=True), first):
+            if is_new:
+                np.multiply(acc, shrinks[..., c : c + 1], out=acc, casting="unsafe", dtype=np.float32)
+            np.add(acc, part, out=acc, casting="unsafe", dtype=np.float32)
     top = tops[..., -1:]
     total = np.exp(scores - known[..., -1:]).sum(axis=-1, keepdims=True)
     return top, total, acc.astype(np.float32)

@@ -7,7 +7,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_ssm_co
 ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_gated_delta_net_one_chunk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 import numpy as np
@@ -80,8 +80,76 @@ def gated_delta_net(step: Step) -> Run:
     return run
 
 
+# -- RWKV, and linear attention with gates: `step(S, t)` gives the next state and the result of one token
+
+
+def _scan(step: Step, one: Callable[[F32, int], tuple[F32, F32]], n_sources: int) -> Run:
+    """The results `(N, T, H, D)` of all tokens, and the last states `(N, H, D, D)` behind them."""
+    state, flat = step.src[n_sources], step.out.reshape(-1)
+    _, n_tokens, n_head, d = step.src[0].shape
+    n_seqs = state.size // (n_head * d * d)
+    n_results = n_tokens * n_head * d
+    out = flat[:n_results].reshape(n_seqs, n_tokens // n_seqs, n_head, d)
+    left = flat[n_results:].reshape(n_seqs, n_head, d, d)
+
+    def run() -> None:
+        s: F32 = state.reshape(n_seqs, n_head, d, d)
+        for t in range(n_tokens // n_seqs):
+            s, out[:, t] = one(s, t)
+        left[...] = s
+
+    return run
+
+
+def _tokens(step: Step, n: int) -> list[F32]:
+    """The first `n` sources as `(N, T, H, D)`."""
+    _, n_tokens, n_head, d = step.src[0].shape
+    n_seqs = step.src[-1].size // (n_head * d * d)
+    return [step.reader(i)().reshape(n_seqs, n_tokens // n_seqs, n_head, d) for i in range(n)]
+
+
+def rwkv_wkv6(step: Step) -> Run:
+    """`o = r (S + first k v)`, then `S <- decay S + k v`; S has a row for each element of k."""
+    k, v, r = _tokens(step, 3)
+    first, decay = step.reader(3)().reshape(k.shape[2:]), step.reader(4)().reshape(k.shape)
+
+    def one(s: F32, t: int) -> tuple[F32, F32]:
+        kv = k[:, t, :, :, np.newaxis] * v[:, t, :, np.newaxis]
+        result = np.einsum("nhij,nhi->nhj", s + first[..., np.newaxis] * kv, r[:, t])
+        return s * decay[:, t, :, :, np.newaxis] + kv, result
+
+    return _scan(step, one, 5)
+
+
+def rwkv_wkv7(step: Step) -> Run:
+    """`S <- w S + v k + (S a) b`, `o = S r`; S has a row for each element of v."""
+    r, w, k, v, a, b = _tokens(step, 6)
+
+    def one(s: F32, t: int) -> tuple[F32, F32]:
+        removed = np.einsum("nhij,nhj->nhi", s, a[:, t])[..., np.newaxis] * b[:, t, :, np.newaxis]
+        s = s * w[:, t, :, np.newaxis] + v[:, t, :, :, np.newaxis] * k[:, t, :, np.newaxis] + removed
+        return s, np.einsum("nhij,nhj->nhi", s, r[:, t])
+
+    return _scan(step, one, 6)
+
+
+def gated_linear_attn(step: Step) -> Run:
+    """`S <- gate S + k v`, `o = factor q S`; S has a row for each element of k."""
+    k, v, q, gate = _tokens(step, 4)
+    factor = np.float32(cast(float, step.node.params[0]))
+
+    def one(s: F32, t: int) -> tuple[F32, F32]:
+        s = s * gate[:, t, :, :, np.newaxis] + k[:, t, :, :, np.newaxis] * v[:, t, :, np.newaxis]
+        return s, np.einsum("nhij,nhi->nhj", s, factor * q[:, t])
+
+    return _scan(step, one, 4)
+
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "SSM_CONV": ssm_conv,
     "SSM_SCAN": ssm_scan,
     "GATED_DELTA_NET": gated_delta_net,
+    "RWKV_WKV6": rwkv_wkv6,
+    "RWKV_WKV7": rwkv_wkv7,
+    "GATED_LINEAR_ATTN": gated_linear_attn,
 }

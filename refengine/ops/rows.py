@@ -57,6 +57,12 @@ def sum_rows(step: Step) -> Run:
     return lambda: np.sum(x, axis=-1, keepdims=True, out=out)
 
 
+def mean(step: Step) -> Run:
+    """The mean of each row."""
+    x, out = step.src[0], step.out
+    return lambda: np.mean(x, axis=-1, keepdims=True, out=out)
+
+
 def argsort(step: Step) -> Run:
     """The order of each row's elements, largest first."""
     x, out = step.src[0], step.out
@@ -152,7 +158,7 @@ def repeat(step: Step) -> Run:
 # fmt: off
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "RMS_NORM": rms_norm, "NORM": norm, "L2_NORM": l2_norm,
-    "SUM_ROWS": sum_rows, "ARGSORT": argsort,
+    "SUM_ROWS": sum_rows, "MEAN": mean, "ARGSORT": argsort,
     "GET_ROWS": get_rows, "SET_ROWS": set_rows, "CPY": copy, "CONT": copy, "DUP": copy,
     "PAD": pad, "CONCAT": concat, "REPEAT": repeat,
 }

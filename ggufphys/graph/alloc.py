@@ -4,14 +4,21 @@ Walking the nodes in order, a tensor's bytes are taken when it is computed and g
 Operations that may work in place take over a parent's bytes when nobody else reads them. The buffer's size is the
 highest end that was ever in use.
 
+Two steps: `lifetimes` says when which stretches of the buffer are taken and given back, `lay_out` where they lie. The
+first needs the graph, and no sizes but to see which are equal; so where a graph's sizes are known at several points
+(`ggufphys.graph.affine`), the second alone is done for each of them.
+
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_alloc.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import add
 from typing import Final
 
+from ggufphys.graph.affine import Point, at
 from ggufphys.graph.ir import Graph, Tensor
 
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
@@ -31,35 +38,84 @@ Snapshot = tuple[tuple[tuple[int, int], ...], frozenset[tuple[Tensor | int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Allocation:
-    """Where each tensor of a graph lies: offsets in the order of its leafs and nodes, None for views and weights.
+class Lifetimes:
+    """When stretches of the buffer are taken and given back; they are numbered in the order in which they are taken.
 
-    `snapshots` has one entry for each of the graph's marks.
+    An event is a stretch's number when it is taken, its complement when it is given back. `places` has the stretch of
+    each of the graph's leafs and nodes, None for views and weights. `sizes` are bytes, before padding. `marks` says for
+    each of the graph's how many events there were, and which tensors then held which stretches.
     """
 
+    events: tuple[int, ...]
+    sizes: tuple[int, ...]
+    places: tuple[int | None, ...]
+    marks: tuple[tuple[int, tuple[tuple[Tensor | int, int], ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Where each stretch of a graph's lifetimes begins. `snapshots` has one entry for each of the graph's marks."""
+
     buffer_bytes: int
-    offsets: tuple[int | None, ...]
+    lifetimes: Lifetimes
+    starts: tuple[int, ...]
     snapshots: tuple[Snapshot, ...] = ()
+
+    @property
+    def offsets(self) -> tuple[int | None, ...]:
+        """Where each tensor lies, in the order of the graph's leafs and nodes; None for views and weights."""
+        return tuple(None if place is None else self.starts[place] for place in self.lifetimes.places)
 
 
 def allocate(graph: Graph, alignment: int = TENSOR_ALIGNMENT) -> Allocation:
     """Lay out the graph's tensors as ggml would; `alignment` is what the backend pads each of them to."""
-    allocator = _GraphAllocator(graph, alignment)
-    allocator.run()
-    offsets = tuple(map(allocator.offsets.get, (*graph.leafs, *graph.nodes)))
-    return Allocation(allocator.free.max_end, offsets, tuple(allocator.snapshots))
+    return lay_out(lifetimes(graph), alignment)
 
 
-def side_by_side(graph: Graph, n_left_out: int = 0) -> int:
-    """Bytes of all the graph's tensors, none over another: what no layout exceeds.
+def lifetimes(graph: Graph) -> Lifetimes:
+    """When each stretch of the graph's buffer is taken and given back."""
+    return _Walk(graph).run()
+
+
+def lay_out(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> Allocation:
+    """Put each stretch where ggml's allocator would, with the sizes they have at `point`."""
+    sizes = padded_sizes(lifetimes, alignment, point)
+    free = _FreeList()
+    take, give_back = free.take, free.give_back
+    starts = [0] * len(sizes)
+    snapshots: list[Snapshot] = []
+    first = 0
+    for last, held in (*lifetimes.marks, (len(lifetimes.events), None)):
+        for event in lifetimes.events[first:last]:
+            if event >= 0:
+                starts[event] = take(sizes[event])
+            else:
+                give_back(starts[~event], sizes[~event])
+        first = last
+        if held is not None:
+            snapshots.append((tuple(free.blocks), frozenset([(holder, starts[place]) for holder, place in held])))
+    return Allocation(free.max_end, lifetimes, tuple(starts), tuple(snapshots))
+
+
+def padded_sizes(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> list[int]:
+    """Bytes of each stretch at `point`."""
+    return [-(-(size if type(size) is int else at(size, point)) // alignment) * alignment for size in lifetimes.sizes]
+
+
+def side_by_side(
+    lifetimes: Lifetimes, n_left_out: int = 0, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
+) -> int:
+    """Bytes of all stretches, none over another: what no layout exceeds.
 
     Each of `n_left_out` layers is counted as twice the most that comes between two marks, since a layer's last nodes
     may come behind the next mark. Behind the last mark there is the last layer, for which no other stands.
     """
-    sizes = [0 if node.view_src is not None else _padded(node.nbytes) for node in graph.nodes]
-    leafs = sum(_padded(leaf.nbytes) for leaf in graph.leafs if not leaf.external)
-    stretches = (sum(sizes[first:last]) for first, last in pairwise(graph.marks))
-    return leafs + sum(sizes) + 2 * n_left_out * max(stretches, default=0)
+    sizes = padded_sizes(lifetimes, alignment, point)
+    between = (
+        sum(sizes[event] for event in lifetimes.events[first:last] if event >= 0)
+        for (first, _), (last, _) in pairwise(lifetimes.marks)
+    )
+    return sum(sizes) + 2 * n_left_out * (max(between, default=0) if n_left_out else 0)
 
 
 def touched_bytes(plan: Allocation, graph: Graph) -> int:
@@ -70,23 +126,34 @@ def touched_bytes(plan: Allocation, graph: Graph) -> int:
 
     Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_needs_realloc, ggml_gallocr_alloc_graph.
     """
+    return union_bytes(plan.starts, written_sizes(plan.lifetimes, graph, tensor_sizes(graph)))
+
+
+def tensor_sizes(graph: Graph) -> tuple[int, ...]:
+    """Bytes of each leaf and node."""
+    return tuple([tensor.nbytes for tensors in (graph.leafs, graph.nodes) for tensor in tensors])
+
+
+def written_sizes(lifetimes: Lifetimes, graph: Graph, sizes: Sequence[int]) -> list[int]:
+    """Bytes that are written of each stretch when `graph`, of the same nodes, runs with its tensors of these sizes."""
     tensors = (*graph.leafs, *graph.nodes)
-    assert len(tensors) == len(plan.offsets), "another graph"
+    assert len(tensors) == len(lifetimes.places), "another graph"
     read = {source for node in graph.nodes for source in node.src}
-    stretches = sorted(
-        (offset, offset + tensor.nbytes)
-        for offset, tensor in zip(plan.offsets, tensors, strict=True)
-        if offset is not None and (not tensor.is_input or tensor in read)
-    )
+    written = [0] * len(lifetimes.sizes)
+    for place, tensor, nbytes in zip(lifetimes.places, tensors, sizes, strict=True):
+        if place is not None and nbytes > written[place] and (not tensor.is_input or tensor in read):
+            written[place] = nbytes
+    return written
+
+
+def union_bytes(starts: Sequence[int], sizes: Sequence[int]) -> int:
+    """Bytes that lie in at least one of the stretches."""
     touched = end = 0
-    for start, stop in stretches:
-        touched += max(0, stop - max(start, end))
-        end = max(end, stop)
+    for start, stop in sorted(zip(starts, map(add, starts, sizes), strict=True)):
+        if stop > end:
+            touched += stop - (start if start > end else end)
+            end = stop
     return touched
-
-
-def _padded(nbytes: int, alignment: int = TENSOR_ALIGNMENT) -> int:
-    return -(-nbytes // alignment) * alignment
 
 
 class _FreeList:
@@ -137,51 +204,52 @@ class _FreeList:
         blocks.insert(i, (offset, size))
 
 
-class _GraphAllocator:
-    """The walk over one graph. `offsets` keeps where each tensor was put, `alive` who still holds bytes."""
+class _Walk:
+    """The walk over one graph. `alive` says who holds a stretch, `places` also who ever did."""
 
-    __slots__ = (
-        "alignment", "alive", "free", "graph", "n_children", "n_views", "offsets", "positions", "sizes", "snapshots",
-    )  # fmt: skip
+    __slots__ = ("alive", "events", "graph", "marks", "n_children", "n_views", "places", "positions", "sizes")
 
-    def __init__(self, graph: Graph, alignment: int) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.alignment = alignment
-        self.free = _FreeList()
         self.n_children: defaultdict[Tensor, int] = defaultdict(int)  # who still reads it
         self.n_views: defaultdict[Tensor, int] = defaultdict(int)  # who still shows it
-        self.offsets: dict[Tensor, int] = {}
-        self.sizes: dict[Tensor, int] = {}
         self.positions = {node: i for i, node in enumerate(graph.nodes)} if graph.marks else {}
-        self.alive: set[Tensor] = set()
-        self.snapshots: list[Snapshot] = []
+        self.alive: dict[Tensor, int] = {}
+        self.places: dict[Tensor, int] = {}
+        self.events: list[int] = []
+        self.sizes: list[int] = []
+        self.marks: list[tuple[int, tuple[tuple[Tensor | int, int], ...]]] = []
 
-    def run(self) -> None:
-        nodes = self.graph.nodes
-        for leaf in self.graph.leafs:
+    def run(self) -> Lifetimes:
+        graph, n_children = self.graph, self.n_children
+        for leaf in graph.leafs:
             if not leaf.external:
                 self.place(leaf)
-        for node in nodes:
+        for node in graph.nodes:
             if node.view_src is not None:
                 self.n_views[node.view_src] += 1
             for source in node.src:
                 if not source.external:
-                    self.n_children[source] += 1
-        marks = [*self.graph.marks, len(nodes)]
-        for i, node in enumerate(nodes):
-            while i == marks[len(self.snapshots)]:
-                self.snapshots.append(self.snapshot(i))
+                    n_children[source] += 1
+        marks = [*graph.marks, len(graph.nodes)]
+        for i, node in enumerate(graph.nodes):
+            while i == marks[len(self.marks)]:
+                self.marks.append((len(self.events), self.holders(i)))
             if node.view_src is None:
                 self.place(node)
             for parent in node.src:
                 if not parent.external:
-                    self.finish_reading(parent)
+                    left = n_children[parent] = n_children[parent] - 1
+                    if not left:
+                        self.finish(parent)
+        places = tuple(map(self.places.get, (*graph.leafs, *graph.nodes)))
+        return Lifetimes(tuple(self.events), tuple(self.sizes), places, tuple(self.marks))
 
     def place(self, tensor: Tensor) -> None:
-        self.alive.add(tensor)
         if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
-            size = self.sizes[tensor] = _padded(tensor.nbytes, self.alignment)
-            self.offsets[tensor] = self.free.take(size)
+            place = self.places[tensor] = self.alive[tensor] = len(self.sizes)
+            self.sizes.append(tensor.nbytes)
+            self.events.append(place)
 
     def place_in_parent(self, tensor: Tensor) -> bool:
         """Take over the bytes of a parent with the same layout whose only reader this tensor is."""
@@ -189,14 +257,13 @@ class _GraphAllocator:
             if parent not in self.alive or parent.is_output or self.n_children[parent] != 1 or self.n_views[parent]:
                 continue
             if parent.ne == tensor.ne and parent.nb == tensor.nb and parent.type is tensor.type:
-                self.offsets[tensor], self.sizes[tensor] = self.offsets[parent], self.sizes[parent]
-                self.alive.remove(parent)
+                self.places[tensor] = self.alive[tensor] = self.alive.pop(parent)
                 return True
         return False
 
-    def finish_reading(self, parent: Tensor) -> None:
-        left = self.n_children[parent] = self.n_children[parent] - 1
-        if left or self.n_views[parent]:
+    def finish(self, parent: Tensor) -> None:
+        """Its last reader has run."""
+        if self.n_views[parent]:
             return
         shown = parent.view_src
         if shown is None:
@@ -208,17 +275,15 @@ class _GraphAllocator:
 
     def release(self, tensor: Tensor) -> None:
         if tensor in self.alive and not tensor.is_output:
-            self.alive.remove(tensor)
-            self.free.give_back(self.offsets[tensor], self.sizes[tensor])
+            self.events.append(~self.alive.pop(tensor))
 
-    def snapshot(self, now: int) -> Snapshot:
-        """What decides the layout from node `now` on."""
-        marks, begun = self.graph.marks, len(self.snapshots)
+    def holders(self, now: int) -> tuple[tuple[Tensor | int, int], ...]:
+        """Who holds which stretch when node `now` comes; see `Snapshot`."""
+        marks, begun = self.graph.marks, len(self.marks)
         second = marks[1] if len(marks) > 1 else 0
         old = max(second, marks[begun - OLD] if begun >= OLD else 0)
-        holds = []
-        for tensor in self.alive:
+        held: list[tuple[Tensor | int, int]] = []
+        for tensor, place in self.alive.items():
             born = self.positions.get(tensor, -1)
-            lasting = born < old or tensor.is_input
-            holds.append((tensor if lasting else born - now, self.offsets[tensor]))
-        return tuple(self.free.blocks), frozenset(holds)
+            held.append((tensor if born < old or tensor.is_input else born - now, place))
+        return tuple(held)

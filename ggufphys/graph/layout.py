@@ -4,44 +4,43 @@ A `Layouts` belongs to one file and makes each graph once: predictions of severa
 built from as few layers as stand for all (`ggufphys.graph.layers`).
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import RecurrentState
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import Allocation, allocate, side_by_side
+from ggufphys.graph.affine import Point
+from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import (
-    Layers,
-    has_constants,
-    layer_kinds,
-    leave_out,
-    split_name,
-    stands_for_all,
-    weights_by_layer,
-)
+from ggufphys.graph.layers import Layers, layer_kinds, leave_out, repeats, split_name, weights_by_layer
 from ggufphys.graph.models import build_of
+from ggufphys.graph.traced import Cut, Traced, Tracer, kind_of, point_of
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
-from ggufphys.params import ContextParams
+from ggufphys.params import HOST, ContextParams
 
 # How to choose which layers to build, as (layers in a step before the one it leads to, period), the likeliest first.
 ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1), (1, 5))
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
+UNBOUNDED: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A graph, where its tensors lie, and which layers it was built from (None: all)."""
+    """Where the tensors of a graph lie, and which layers it was built from (None: all).
 
-    graph: Graph
+    Its sizes are those of `traced` at `point`.
+    """
+
+    traced: Traced
+    point: Point
     allocation: Allocation
-    layers: tuple[int, ...] | None
+    layers: Layers | None
 
 
 class Layouts:
@@ -58,8 +57,8 @@ class Layouts:
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
-        self._bounds: dict[tuple[ContextParams, Batch], tuple[int, int]] = {}
-        self._kept: tuple[tuple[ContextParams, Batch, Sequence[int] | None], Graph] | None = None
+        self._divided: dict[Hashable, tuple[frozenset[Hashable], tuple[Layers | None, ...]]] = {}
+        self._tracer = Tracer(self.graph)
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
@@ -69,12 +68,16 @@ class Layouts:
         )  # fmt: skip
         return build_of(self.h.arch)(builder)
 
-    def kept_graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
-        """The same, made once as long as nobody asks for another: for a question of every prediction."""
-        key = (context, batch, layers)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self.graph(context, batch, layers)
-        return self._kept[1]
+    def traced(
+        self,
+        context: ContextParams,
+        batch: Batch,
+        layers: Layers | None,
+        cut: Cut | None = None,
+        where: Hashable = None,
+    ) -> Traced:
+        """The same for contexts of any length, divided among devices; see `Tracer.traced`."""
+        return self._tracer.traced(context, batch, layers, cut, where)
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""
@@ -86,32 +89,33 @@ class Layouts:
         return made
 
     def at_most(self, context: ContextParams, batch: Batch) -> int:
-        """Bytes that the layout cannot exceed: all tensors side by side, for this context and any shorter one.
-
-        A bound for small batches that costs nothing in all predictions but the first: it is worked out for a context
-        of at least the trained length, since no tensor is smaller in a longer one.
-        """
-        key = (replace(context, n_ctx=0, n_ctx_seq=0), batch)
-        longest, bound = self._bounds.get(key, (0, 0))
-        if context.n_ctx_seq > longest:
-            longest = max(2 * context.n_ctx_seq, self.h.n_ctx_train)
-            longer = replace(context, n_ctx=longest * context.n_stream, n_ctx_seq=longest)
-            layers = self._choices[0]
-            bound = side_by_side(self.graph(longer, batch, layers.built), self.h.n_layer - len(layers.built))
-            self._bounds[key] = longest, bound
-        return bound
+        """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
+        layers = self._choices[0]
+        traced = self.traced(context, batch, layers)
+        if not traced.stands:
+            return UNBOUNDED
+        n_left_out = self.h.n_layer - len(layers.built)
+        return side_by_side(traced.pieces[HOST].lifetimes, n_left_out, point=point_of(context, batch))
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
-        for layers in tuple(self._choices):
-            graph = self.graph(context, batch, layers.built)
-            if layers.gaps and has_constants(graph):
-                break
-            allocation = allocate(graph)
-            if stands_for_all(layers, graph, allocation):
-                self._choices.sort(key=lambda choice: choice is not layers)  # what did once will mostly do again
-                return Layout(graph=graph, allocation=allocation, layers=layers.built)
-        graph = self.graph(context, batch)
-        return Layout(graph=graph, allocation=allocate(graph), layers=None)
+        point = point_of(context, batch)
+        for layers in (*self._choices, None):
+            traced = self.traced(context, batch, layers)
+            if not traced.stands:
+                continue
+            allocation = lay_out(traced.pieces[HOST].lifetimes, point=point)
+            if layers is None or not layers.gaps or repeats(layers, allocation):
+                if layers is not None:
+                    self._choices.sort(key=lambda choice: choice is not layers)  # what did once will mostly do again
+                return Layout(traced=traced, point=point, allocation=allocation, layers=layers)
+        raise AssertionError("all layers stand for themselves")
+
+    def running(self, layout: Layout, context: ContextParams, batch: Batch) -> tuple[Traced, Point]:
+        """The graph of a smaller batch that runs in a layout, and where its sizes are to be looked at."""
+        traced, point = layout.traced, point_of(context, batch)
+        if not traced.has_nodes_of(kind_of(context, batch, layout.layers), point):
+            traced = self.traced(context, batch, layout.layers)
+        return traced, point
 
     def alike(self, name: str) -> Sequence[TensorInfo]:
         """The weights that the named one of a layer stands for, itself included: they differ in their types at most.
@@ -132,6 +136,18 @@ class Layouts:
         for n_before, period in attempts:
             phases = (il % period for il in range(self.h.n_layer))
             yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
+
+    def divided(
+        self, where: Hashable, places: Callable[[], Sequence[Hashable]], attempts: Iterable[tuple[int, int]]
+    ) -> tuple[frozenset[Hashable], tuple[Layers | None, ...]]:
+        """The places of layers that are divided as `where` says, and which layers to build then, None for all."""
+        found = self._divided.get(where)
+        if found is None:
+            if len(self._divided) == REMEMBERED:
+                self._divided.clear()
+            of_layers = places()
+            found = self._divided[where] = frozenset(of_layers), (*self.choices(of_layers, attempts), None)
+        return found
 
     @cached_property
     def has_states(self) -> bool:

@@ -7,11 +7,13 @@ tiled/tiled.cpp, ggml_tiled_supported, ggml_tiled_wdata_size.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Final
 
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.graph.ir import Graph, Shape, Tensor
+from ggufphys.graph.affine import Point, at
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import as_known
 
 _Q8_0: Final = frozenset(
@@ -47,36 +49,38 @@ def work_bytes(
     repacked: frozenset[str],
     cpu_features: frozenset[str],
     alike: Callable[[str], Sequence[TensorInfo]] | None = None,
+    point: Point = (),
 ) -> int:
     """Bytes of scratch memory for the whole graph: the most that any node asks for.
 
     `repacked` names the weights that are kept in a repacked layout; `cpu_features` are those of `ggufphys.host`.
-    `alike` gives the weights of layers that were left out of the graph, for one that stands for them.
+    `alike` gives the weights of layers that were left out of the graph, for one that stands for them; `point` is where
+    the sizes of a traced graph are looked at.
     """
     tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
     wanted = 0
-    seen: set[tuple[str, Shape]] = set()  # of layers alike, one is enough
+    seen: set[tuple[str, int]] = set()  # of layers alike, one is enough
     for node in graph.nodes:
         if node.op in ("MUL_MAT", "MUL_MAT_ID"):
             weights, x = node.src[0], node.src[1]
+            n_elements = prod([n if type(n) is int else at(n, point) for n in x.ne])
             others = alike(weights.name) if alike is not None else ()
-            if others and (others[0].name, x.ne) in seen:
+            if others and (others[0].name, n_elements) in seen:
                 continue
-            seen.update((other.name, x.ne) for other in others[:1])
+            seen.update((other.name, n_elements) for other in others[:1])
             forms = {(weights.type, weights.name in repacked)}
             for ggml_type, is_repacked in forms.union((as_known(t.ggml_type), t.name in repacked) for t in others):
                 slots = n_threads * TILED_SLOT_BYTES if ggml_type in tiled and not is_repacked else 0
-                wanted = max(wanted, slots + _converted_bytes(x, ggml_type))
+                wanted = max(wanted, slots + _converted_bytes(x.type, n_elements, ggml_type))
         elif node.op == "FLASH_ATTN_EXT":
             wanted = max(wanted, _attention_bytes(node, n_threads))
     return wanted
 
 
-def _converted_bytes(x: Tensor, ggml_type: GGMLType) -> int:
+def _converted_bytes(x_type: GGMLType, n_elements: int, ggml_type: GGMLType) -> int:
     """The right operand in the type that a product with weights of `ggml_type` wants."""
-    to = SIZES[vec_dot_type(ggml_type)]
-    n_elements = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3]
-    return 0 if x.type is vec_dot_type(ggml_type) else n_elements // to.block_size * to.type_size
+    wanted = vec_dot_type(ggml_type)
+    return 0 if x_type is wanted else n_elements // SIZES[wanted].block_size * SIZES[wanted].type_size
 
 
 def _attention_bytes(node: Tensor, n_threads: int) -> int:

@@ -11,15 +11,17 @@ from functools import partial
 
 from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
-from ggufphys.graph.alloc import Allocation, allocate
+from ggufphys.graph.affine import Point
+from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, expands_in_time, repeats, split_name
+from ggufphys.graph.layers import Layers, repeats, split_name
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
+from ggufphys.graph.traced import Piece, Traced, point_of
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis
-from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement
+from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement, what_places
 from ggufphys.memory.terms import Term
 from ggufphys.memory.weights import REPACKED
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
@@ -50,11 +52,8 @@ def device_compute_terms(
     all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
     n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
 
-    def cut(batch: Batch, layers: Layers | None) -> dict[str, Part] | None:
+    def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
         built = range(layouts.h.n_layer) if layers is None else layers.built
-        graph = layouts.graph(context, batch, built)
-        if layers is not None and not expands_in_time(layers, graph.marks):
-            return None
         pins_norms = (all_layers or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
             graph,
@@ -65,16 +64,23 @@ def device_compute_terms(
             n_copies=n_copies,
         )
 
-    places = _places(layouts.h.n_layer, placement, weights)
-    choices = (*layouts.choices(places, ATTEMPTS), None)
+    where = what_places(params)
+
+    def traced(batch: Batch, layers: Layers | None) -> Traced:
+        return layouts.traced(context, batch, layers, partial(cut, batch, layers), where)
+
+    places, choices = layouts.divided(where, lambda: _places(layouts.h.n_layer, placement, weights), ATTEMPTS)
     sizes: dict[str, int] = {}
     batches = [*reserved_batches(context)]
     if layouts.lone_prompt and context.n_seq_max > 1:
         batches.append(lone_prompt(context))
     for n, batch in enumerate(batches[: 1 if params.no_alloc else None]):  # the simulation is of the first alone
         # What did for layers in places like these will mostly do again.
-        key = n, frozenset(places)
-        attempt, found = _sizes(partial(cut, batch), choices, layouts.attempts.get(key, 0))
+        key = n, places
+        first = layouts.attempts.get(key, 0)
+        if n and _fits(traced(batch, choices[first]), choices[first], point_of(context, batch), sizes):
+            continue
+        attempt, found = _sizes(partial(traced, batch), choices, first, point_of(context, batch))
         layouts.attempts[key] = attempt
         for device, nbytes in found.items():
             sizes[device] = max(sizes.get(device, 0), nbytes)
@@ -95,26 +101,38 @@ def device_compute_terms(
 
 
 def _sizes(
-    cut: Callable[[Layers | None], dict[str, Part] | None], choices: Sequence[Layers | None], first: int
+    traced: Callable[[Layers | None], Traced], choices: Sequence[Layers | None], first: int, point: Point
 ) -> tuple[int, dict[str, int]]:
     """Bytes of each device's buffer, from as few layers as stand for all; and which choice that was, from `first` on.
 
     The last choice, None, is all layers.
     """
     for attempt, layers in enumerate(choices[first:], first):
-        parts = cut(layers)
-        if parts is None:
+        made = traced(layers)
+        if not made.stands:
             continue
-        layouts = {device: allocate(part.graph, backend_of(device).alignment) for device, part in parts.items()}
-        if layers is None or all(_repeats(layers, parts[device], layout) for device, layout in layouts.items()):
+        layouts = {
+            device: lay_out(piece.lifetimes, backend_of(device).alignment, point)
+            for device, piece in made.pieces.items()
+        }
+        if layers is None or all(_repeats(layers, made.pieces[device], layout) for device, layout in layouts.items()):
             return attempt, {device: layout.buffer_bytes for device, layout in layouts.items()}
     raise AssertionError("all layers stand for themselves")
 
 
-def _repeats(layers: Layers, part: Part, layout: Allocation) -> bool:
-    if not part.layers:
+def _fits(made: Traced, layers: Layers | None, point: Point, sizes: Mapping[str, int]) -> bool:
+    """Whether no device's buffer can be larger than those of `sizes`: then nothing needs to be laid out."""
+    n_left_out = sum(map(len, layers.gaps)) if layers is not None else 0
+    return made.stands and all(
+        side_by_side(piece.lifetimes, n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
+        for device, piece in made.pieces.items()
+    )
+
+
+def _repeats(layers: Layers, piece: Piece, layout: Allocation) -> bool:
+    if not piece.layers:
         return True
-    first, last = (layers.built[i] for i in (part.layers[0], part.layers[-1]))
+    first, last = (layers.built[i] for i in (piece.layers[0], piece.layers[-1]))
     return repeats(layers.part(first, last), layout)
 
 

@@ -12,9 +12,9 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
@@ -63,6 +63,22 @@ class Placement:
     def kv(self, il: int) -> str:
         """The device of a layer's cache."""
         return self.layers[il] if self.offload_kqv and il < len(self.layers) else HOST
+
+
+# Parameters of the context, which make no difference to where weights lie, at any one value.
+_NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
+    f.name: f.default
+    for f in fields(Params)
+    if f.name in {
+        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
+        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
+    }
+}  # fmt: skip
+
+
+def what_places(params: Params) -> Params:
+    """The same for all parameters with which layers and weights lie in the same places."""
+    return replace(params, **_NOTHING_TO_WEIGHTS)
 
 
 def place_layers(params: Params, n_layer_all: int) -> Placement:

@@ -1,9 +1,8 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
 
 from ggufphys import host
 from ggufphys.arch import rule_for
@@ -16,7 +15,14 @@ from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, uses_devices
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
-from ggufphys.memory.placement import Buffer, Placement, divides_unknown_memory, place_layers, place_weights
+from ggufphys.memory.placement import (
+    Buffer,
+    Placement,
+    divides_unknown_memory,
+    place_layers,
+    place_weights,
+    what_places,
+)
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
@@ -226,7 +232,7 @@ class Predictor:
 
     def placed_weights(self, params: Params) -> "PlacedWeights":
         """Where the weights lie when run like this."""
-        key = replace(params, **_NOTHING_TO_WEIGHTS)
+        key = what_places(params)
         placed = self._weights.get(key)
         if placed is None:
             placement = place_layers(params, self.h.n_layer_all)
@@ -246,17 +252,6 @@ class PlacedWeights:
     placement: Placement
     buffers: Mapping[Buffer, Sequence[TensorInfo]]
     terms: tuple[Term, ...]
-
-
-# Parameters of the context, which make no difference to where weights lie, at any one value.
-_NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
-    f.name: f.default
-    for f in fields(Params)
-    if f.name in {
-        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
-        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
-    }
-}  # fmt: skip
 
 
 def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term, ...]:

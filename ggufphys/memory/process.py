@@ -14,7 +14,7 @@ from typing import Final
 from ggufphys import host
 from ggufphys.arch.graph_nodes import max_nodes
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import touched_bytes
+from ggufphys.graph.alloc import union_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.work import work_bytes
@@ -151,12 +151,13 @@ def _touched(
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
-    actual = layouts.kept_graph(used, batch, reserved.layers)
+    traced, point = layouts.running(reserved, used, batch)
     work = work_bytes(
-        actual, params.n_threads or 1,
-        repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike,
+        traced.graph, params.n_threads or 1,
+        repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike, point=point,
     )  # fmt: skip
-    return touched_bytes(reserved.allocation, actual), work
+    written = traced.written_sizes(reserved.allocation.lifetimes, point)
+    return union_bytes(reserved.allocation.starts, written), work
 
 
 def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_prompt: int | None) -> Iterator[Term]:

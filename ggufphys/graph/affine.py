@@ -10,7 +10,7 @@ have the same answers the same code would have done the same.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, cast
 
 Point: TypeAlias = tuple[int, ...]
@@ -44,7 +44,7 @@ class Trace:
         return point == self.point or holds_at(self.questions, point)
 
 
-def holds_at(questions: dict[Question, bool], point: Point) -> bool:
+def holds_at(questions: Mapping[Question, bool], point: Point) -> bool:
     """Whether the questions have these answers at a point."""
     return all(
         compare(_at(const, slopes, point), 0) == answer for (const, slopes, compare), answer in questions.items()
@@ -58,7 +58,9 @@ def at(number: int, point: Point) -> int:
 
 
 def _at(const: int, slopes: tuple[int, ...], point: Point) -> int:
-    return const + sum(map(operator.mul, slopes, point))
+    for slope, value in zip(slopes, point, strict=True):
+        const += slope * value
+    return const
 
 
 class Affine:
@@ -128,7 +130,7 @@ class Affine:
 
     def _compare(self, other: object, compare: Callable[[int, int], bool]) -> bool:
         if not isinstance(other, (Affine, int)):
-            return NotImplemented
+            raise TypeError(f"a size compared with {other!r}")
         difference = self - other
         if isinstance(difference, Affine):
             return self.trace.ask(difference.const, difference.slopes, compare)

@@ -7,7 +7,7 @@ built from as few layers as stand for all (`ggufphys.graph.layers`).
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import RecurrentState
@@ -19,7 +19,8 @@ from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, repeats, split_name, weights_by_layer
 from ggufphys.graph.models import build_of
-from ggufphys.graph.traced import Cut, Traced, Tracer, kind_of, point_of
+from ggufphys.graph.traced import Traced, Tracer, kind_of, point_of
+from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
 from ggufphys.params import HOST, ContextParams
@@ -28,6 +29,8 @@ from ggufphys.params import HOST, ContextParams
 ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1), (1, 5))
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 UNBOUNDED: Final = 1 << 62
+
+P = TypeVar("P", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,8 @@ class Layouts:
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
-        self._divided: dict[Hashable, tuple[frozenset[Hashable], tuple[Layers | None, ...]]] = {}
-        self._tracer = Tracer(self.graph)
+        self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...]]] = {}
+        self.tracer = Tracer(self.graph)
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
@@ -67,17 +70,6 @@ class Layouts:
             layers=layers, weights=self._weight_tensors,
         )  # fmt: skip
         return build_of(self.h.arch)(builder)
-
-    def traced(
-        self,
-        context: ContextParams,
-        batch: Batch,
-        layers: Layers | None,
-        cut: Cut | None = None,
-        where: Hashable = None,
-    ) -> Traced:
-        """The same for contexts of any length, divided among devices; see `Tracer.traced`."""
-        return self._tracer.traced(context, batch, layers, cut, where)
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""
@@ -91,7 +83,7 @@ class Layouts:
     def at_most(self, context: ContextParams, batch: Batch) -> int:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
         layers = self._choices[0]
-        traced = self.traced(context, batch, layers)
+        traced = self.tracer.traced(context, batch, layers)
         if not traced.stands:
             return UNBOUNDED
         n_left_out = self.h.n_layer - len(layers.built)
@@ -100,7 +92,7 @@ class Layouts:
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         point = point_of(context, batch)
         for layers in (*self._choices, None):
-            traced = self.traced(context, batch, layers)
+            traced = self.tracer.traced(context, batch, layers)
             if not traced.stands:
                 continue
             allocation = lay_out(traced.pieces[HOST].lifetimes, point=point)
@@ -110,12 +102,23 @@ class Layouts:
                 return Layout(traced=traced, point=point, allocation=allocation, layers=layers)
         raise AssertionError("all layers stand for themselves")
 
-    def running(self, layout: Layout, context: ContextParams, batch: Batch) -> tuple[Traced, Point]:
-        """The graph of a smaller batch that runs in a layout, and where its sizes are to be looked at."""
-        traced, point = layout.traced, point_of(context, batch)
-        if not traced.has_nodes_of(kind_of(context, batch, layout.layers), point):
-            traced = self.traced(context, batch, layout.layers)
-        return traced, point
+    def use(
+        self, layout: Layout, context: ContextParams, batch: Batch, *,
+        n_threads: int, repacked: frozenset[str], cpu_features: frozenset[str],
+    ) -> tuple[Sequence[int], int]:  # fmt: skip
+        """What the graph of a smaller batch writes when it runs in a layout: of each stretch, and of scratch memory."""
+        kind, point = kind_of(context, batch, layout.layers), point_of(context, batch)
+        uses = layout.traced.uses
+        key = (kind, point, n_threads, repacked, cpu_features)
+        if key not in uses:
+            same = layout.traced.has_nodes_of(kind, point)
+            traced = layout.traced if same else self.tracer.traced(context, batch, layout.layers)
+            work = work_bytes(
+                traced.graph, n_threads,
+                repacked=repacked, cpu_features=cpu_features, alike=self.alike, point=point,
+            )  # fmt: skip
+            uses[key] = traced.written_sizes(layout.traced.pieces[HOST].lifetimes, point), work
+        return uses[key]
 
     def alike(self, name: str) -> Sequence[TensorInfo]:
         """The weights that the named one of a layer stands for, itself included: they differ in their types at most.
@@ -138,8 +141,8 @@ class Layouts:
             yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
 
     def divided(
-        self, where: Hashable, places: Callable[[], Sequence[Hashable]], attempts: Iterable[tuple[int, int]]
-    ) -> tuple[frozenset[Hashable], tuple[Layers | None, ...]]:
+        self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[tuple[int, int]]
+    ) -> tuple[frozenset[P], tuple[Layers | None, ...]]:
         """The places of layers that are divided as `where` says, and which layers to build then, None for all."""
         found = self._divided.get(where)
         if found is None:

@@ -6,7 +6,7 @@ wanted. Everything else about a context and a batch decides which nodes there ar
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from ggufphys.graph.affine import Point, Question, Trace, at, holds_at
 from ggufphys.graph.alloc import Lifetimes, lifetimes, tensor_sizes, written_sizes
@@ -16,10 +16,12 @@ from ggufphys.graph.layers import Layers, expands_in_time, has_constants
 from ggufphys.graph.split import Part
 from ggufphys.params import HOST, N_CTX_PAD, ContextParams
 
-REMEMBERED: Final = 6  # kinds of context and batch: more than a prediction looks at
+REMEMBERED: Final = 8
 
 Cut = Callable[[Graph], Mapping[str, Part]]
 """What makes of a graph the part of each device."""
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """A graph whose pieces hold at every point where `trace` does; its nodes and their sizes where `to_build` does.
+    """A graph cut into pieces, whose sizes are affine. A graph that was really cut is of no more use.
 
-    `sizes` are bytes of leafs and nodes. `stands` says whether the layers
-    that were built may stand for all, as far as the nodes tell. A graph that is cut is of no more use.
+    `sizes` are bytes of leafs and nodes of a whole one, which hold where `to_build` does. `stands` says whether the
+    layers that were built may stand for all, as far as the nodes tell.
     """
 
     kind: Hashable
@@ -43,8 +45,8 @@ class Traced:
     sizes: tuple[int, ...]
     pieces: Mapping[str, Piece]
     stands: bool
-    trace: Trace
     to_build: Mapping[Question, bool]
+    uses: dict[Hashable, tuple[Sequence[int], int]]  # see `Layouts.use`
 
     def has_nodes_of(self, kind: Hashable, point: Point) -> bool:
         """Whether the graph of such a context and batch has the same nodes at a point."""
@@ -57,11 +59,14 @@ class Traced:
 
 
 class Tracer:
-    """The traced graphs of one model. `build` makes a graph of some layers, None for all."""
+    """What was made of one model's graphs, good for many contexts. `build` makes a graph of some layers, None for all.
+
+    A few kinds of contexts and batches are remembered: more than one prediction looks at.
+    """
 
     def __init__(self, build: Callable[[ContextParams, Batch, Sequence[int] | None], Graph]) -> None:
         self._build = build
-        self._made: dict[Hashable, list[Traced]] = {}
+        self._made: dict[Hashable, list[tuple[Trace, object]]] = {}
 
     def traced(
         self,
@@ -71,38 +76,45 @@ class Tracer:
         cut: Cut | None = None,
         where: Hashable = None,
     ) -> Traced:
-        """The graph, from the layers to be built, whose sizes hold at the context's point.
-
-        `cut` divides it among devices, None for the host alone; `where` is equal where it divides graphs alike.
-        """
+        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts."""
         kind = kind_of(context, batch, layers, where)
+
+        def make(graph: Graph, trace: Trace) -> Traced:
+            sizes = tensor_sizes(graph) if cut is None else ()
+            to_build = dict(trace.questions)
+            in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
+            stands = in_time and not (layers is not None and layers.gaps and has_constants(graph))
+            parts = (cut or whole)(graph)
+            pieces = {device: Piece(lifetimes(part.graph), part.layers) for device, part in parts.items()}
+            return Traced(
+                kind=kind, graph=graph, sizes=sizes, pieces=pieces, stands=stands, to_build=to_build, uses={}
+            )  # fmt: skip
+
+        return self.made(kind, context, batch, layers, make)
+
+    def made(
+        self,
+        kind: Hashable,
+        context: ContextParams,
+        batch: Batch,
+        layers: Layers | None,
+        make: Callable[[Graph, Trace], V],
+    ) -> V:
+        """What `make` makes of the graph, which must depend on no more than `kind` and the unknowns."""
         point = point_of(context, batch)
         if kind not in self._made and len(self._made) == REMEMBERED:
             self._made.clear()
-        made = self._made.setdefault(kind, [])
-        for traced in made:
-            if traced.trace.holds_at(point):
-                return traced
-        made.append(self._trace(kind, context, batch, layers, cut))
-        return made[-1]
-
-    def _trace(
-        self, kind: Hashable, context: ContextParams, batch: Batch, layers: Layers | None, cut: Cut | None
-    ) -> Traced:
-        trace = Trace(point_of(context, batch))
+        group = self._made.setdefault(kind, [])
+        for trace, made in group:
+            if trace.holds_at(point):
+                return cast(V, made)
+        trace = Trace(point)
         n_ctx_seq = trace.unknown(0, N_CTX_PAD, context.n_ctx_seq % N_CTX_PAD)
         context = replace(context, n_ctx=n_ctx_seq * context.n_stream, n_ctx_seq=n_ctx_seq)
         batch = replace(batch, n_outputs=trace.unknown(1))
-        graph = self._build(context, batch, None if layers is None else layers.built)
-        sizes = tensor_sizes(graph) if cut is None else ()
-        to_build = dict(trace.questions)
-        stands = (
-            layers is None or not layers.gaps or (expands_in_time(layers, graph.marks) and not has_constants(graph))
-        )
-        pieces = {device: Piece(lifetimes(part.graph), part.layers) for device, part in (cut or whole)(graph).items()}
-        return Traced(
-            kind=kind, graph=graph, sizes=sizes, pieces=pieces, stands=stands, trace=trace, to_build=to_build
-        )  # fmt: skip
+        made = make(self._build(context, batch, None if layers is None else layers.built), trace)
+        group.append((trace, made))
+        return made
 
 
 def whole(graph: Graph) -> Mapping[str, Part]:

@@ -11,14 +11,14 @@ from functools import partial
 
 from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
-from ggufphys.graph.affine import Point
+from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, repeats, split_name
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
-from ggufphys.graph.traced import Piece, Traced, point_of
+from ggufphys.graph.traced import Piece, Traced, kind_of, point_of
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement, what_places
@@ -28,6 +28,9 @@ from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
 # As graph.layout's; steps of one layer are seldom enough where a device begins in mid-model.
 ATTEMPTS: tuple[tuple[int, int], ...] = ((2, 1), (2, 2), (2, 4), (3, 1))
+Place = tuple[str, frozenset[tuple[str, str]]]
+"""A layer's device, and which of its weights are on others."""
+
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 
 
@@ -67,9 +70,9 @@ def device_compute_terms(
     where = what_places(params)
 
     def traced(batch: Batch, layers: Layers | None) -> Traced:
-        return layouts.traced(context, batch, layers, partial(cut, batch, layers), where)
+        return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), where)
 
-    places, choices = layouts.divided(where, lambda: _places(layouts.h.n_layer, placement, weights), ATTEMPTS)
+    places, choices = _divided(layouts, where, placement, weights)
     sizes: dict[str, int] = {}
     batches = [*reserved_batches(context)]
     if layouts.lone_prompt and context.n_seq_max > 1:
@@ -136,7 +139,14 @@ def _repeats(layers: Layers, piece: Piece, layout: Allocation) -> bool:
     return repeats(layers.part(first, last), layout)
 
 
-def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Hashable, ...]:
+def _divided(
+    layouts: Layouts, where: Hashable, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]
+) -> tuple[frozenset[Place], tuple[Layers | None, ...]]:
+    """The places that layers are in, and which layers to build then, None for all."""
+    return layouts.divided(where, lambda: _places(layouts.h.n_layer, placement, weights), ATTEMPTS)
+
+
+def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Place, ...]:
     """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere."""
     elsewhere: list[set[tuple[str, str]]] = [set() for _ in range(n_layer)]
     for buffer, tensors in weights.items():
@@ -219,6 +229,7 @@ def _offload(placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]
 
 def keeps_flash_attn(
     layouts: Layouts,
+    params: Params,
     context: ContextParams,
     placement: Placement,
     weights: Mapping[Buffer, Sequence[TensorInfo]],
@@ -227,11 +238,20 @@ def keeps_flash_attn(
 
     Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
     """
+    where = what_places(params)
+    places, _ = _divided(layouts, where, placement, weights)
+    if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
+        return True  # one device has each layer's weights and cache, and runs what lies between their nodes
     n_seqs = context.n_seq_max
-    graph = layouts.graph(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs))
-    devices = assign(graph, homes(layouts.h.arch, placement, weights))
-    layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.h.n_layer))
-    return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
+    batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+
+    def keeps(graph: Graph, _: Trace) -> bool:
+        devices = assign(graph, homes(layouts.h.arch, placement, weights))
+        layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.h.n_layer))
+        return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
+
+    kind = kind_of(context, batch, None, ("keeps_flash_attn", where))
+    return layouts.tracer.made(kind, context, batch, None, keeps)
 
 
 def is_pipelined(params: Params, placement: Placement) -> bool:

@@ -224,7 +224,7 @@ class Predictor:
             return context
         weights = self.placed_weights(params)
         if not uses_devices(weights.placement, weights.buffers) or keeps_flash_attn(
-            self.layouts, context, weights.placement, weights.buffers
+            self.layouts, params, context, weights.placement, weights.buffers
         ):
             return context
         without = resolved(replace(params, flash_attn="off"))  # which may be refused

@@ -17,7 +17,6 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import union_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.layout import Layouts
-from ggufphys.graph.work import work_bytes
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
 from ggufphys.memory.placement import Buffer
@@ -151,12 +150,10 @@ def _touched(
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
-    traced, point = layouts.running(reserved, used, batch)
-    work = work_bytes(
-        traced.graph, params.n_threads or 1,
-        repacked=repacked, cpu_features=host.cpu_features(), alike=layouts.alike, point=point,
+    written, work = layouts.use(
+        reserved, used, batch,
+        n_threads=params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features(),
     )  # fmt: skip
-    written = traced.written_sizes(reserved.allocation.lifetimes, point)
     return union_bytes(reserved.allocation.starts, written), work
 
 

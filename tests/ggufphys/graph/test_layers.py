@@ -83,6 +83,7 @@ def assert_stands_for_all(gguf: GGUFFile, params: Params) -> tuple[int, ...] | N
     for batch in reserved_batches(context):
         layout, whole = layouts.layout(context, batch), layouts.graph(context, batch)
         allocation = allocate(whole)
+        layers = None if layout.layers is None else layout.layers.built
         repacked = frozenset(t.name for t in gguf.tensors[::3])
 
         assert layout.allocation.buffer_bytes == allocation.buffer_bytes
@@ -95,9 +96,9 @@ def assert_stands_for_all(gguf: GGUFFile, params: Params) -> tuple[int, ...] | N
             point=layout.point,
         ) == work_bytes(whole, 2, repacked=repacked, cpu_features=frozenset({"avx2"}))
         if context.n_seq_max == 1 and batch.n_tokens >= small.n_tokens:
-            short = layouts.graph(context, small, layout.layers and layout.layers.built)
+            short = layouts.graph(context, small, layers)
             assert touched_bytes(layout.allocation, short) == touched_bytes(allocation, layouts.graph(context, small))
-        built = layout.layers and layout.layers.built
+        built = layers
     return built
 
 

@@ -351,10 +351,18 @@ class Builder:
     def head(
         self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, scale_before: float = 0.0, biased: bool = True
     ) -> Graph:
+        """From the normed hidden states to `logits`, the end."""
+        return self.embeddings(
+            self.logits(x, scale=scale, softcap=softcap, scale_before=scale_before, biased=biased)
+        )
+
+    def logits(
+        self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, scale_before: float = 0.0, biased: bool = True
+    ) -> Tensor:
         """From the normed hidden states to logits (n_vocab, n_outputs), with or without a matrix of its own.
 
-        Both are outputs. `scale` multiplies the logits, `scale_before` what the matrix is multiplied with, `softcap`
-        keeps the logits within it, unless 0.
+        Both are outputs, if no more is done to the logits. `scale` multiplies them, `scale_before` what the matrix is
+        multiplied with, `softcap` keeps them within it, unless 0.
         """
         x.is_output = True
         if scale_before:
@@ -368,7 +376,7 @@ class Builder:
             logits = ops.scale(logits, scale)
         if softcap:
             logits = ops.scale(ops.unary(ops.scale(logits, 1 / softcap), "tanh"), softcap)
-        return self.embeddings(logits)
+        return logits
 
     def embeddings(self, x: Tensor) -> Graph:
         """The end of an encoder, and of every graph: the tensor is an output."""

@@ -128,6 +128,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "qwen35moe": "qwen35",
     "qwen3moe": "qwen3",
     "qwen3next": "qwen3next",
+    "qwen3tts": "qwen3tts",
     "qwen3vl": "qwen3vl",
     "qwen3vlmoe": "qwen3vl",
     "refact": "refact",

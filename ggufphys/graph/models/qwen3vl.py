@@ -6,13 +6,18 @@ Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph; sr
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import cached, dense_or_experts, rotated
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope, read_sections
 
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    return b.head(hidden(b))
+
+
+def hidden(b: Builder) -> Tensor:
+    """From token ids to the normed hidden states (E, n_outputs)."""
     rope = read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
     x, inp = b.inp_embd_deep()
     qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), normed="before")
@@ -25,4 +30,4 @@ def build(b: Builder) -> Graph:
         residual = ops.add(x, residual)
         x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
         x = b.add_deepstack(x, inp, il)
-    return b.head(b.rms(x, "output_norm"))
+    return b.rms(x, "output_norm")

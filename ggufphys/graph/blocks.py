@@ -352,9 +352,7 @@ class Builder:
         self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, scale_before: float = 0.0, biased: bool = True
     ) -> Graph:
         """From the normed hidden states to `logits`, the end."""
-        return self.embeddings(
-            self.logits(x, scale=scale, softcap=softcap, scale_before=scale_before, biased=biased)
-        )
+        return self.embeddings(self.logits(x, scale=scale, softcap=softcap, scale_before=scale_before, biased=biased))
 
     def logits(
         self, x: Tensor, *, scale: float = 0.0, softcap: float = 0.0, scale_before: float = 0.0, biased: bool = True

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from bench.derive import derived
+from ggufphys.cli import INTERRUPTED
 from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
@@ -70,6 +71,8 @@ def _command(*arguments: object) -> bool:
     print("$ ggufphys " + " ".join(words) + "\n", flush=True)
     code = ggufphys(words)
     print(flush=True)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt  # the demo's as well
     return code == 0
 
 

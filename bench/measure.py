@@ -14,6 +14,7 @@ from bench.progress import Progress
 from bench.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.flags import add_run_arguments, count, params_from
+from ggufphys.gguf.locate import local_path
 from ggufphys.llama_log import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.memory.predict import ProcessMemory, require_model
 from ggufphys.memory.terms import Phase
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         measure_report.require_plot(args.plot)
     with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
         params = params_from(args, found=llama_devices)
-        result = measure(Path(args.model), params, n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
+        path = local_path(args.model)
+        result = measure(path, params, n_prompt=args.prompt, n_predict=args.predict, on_event=progress)
     print(measure_report.as_json(result) if args.json else measure_report.as_text(result))
     for note in (*other_flags_notes(args), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)
@@ -189,10 +191,13 @@ def _run_with_retry(
     notes = (f"llama.cpp died by {result.exit} in phase {result.failed_in!r}",)
     if not params.use_extra_bufts:
         return result, 0, notes, params
-    notes = (
-        f"{notes[0]}; ran it again without extra buffers (--no-repack). Wheels built on a CPU with AMX crash so "
-        "(llama.cpp issue 20824): rebuild with CFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'",
+    why = (
+        "The kernel kills so what takes more memory than there is"
+        if result.exit == "SIGKILL"
+        else "Wheels built on a CPU with AMX crash so (llama.cpp issue 20824): rebuild with "
+        "CFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'"
     )
+    notes = (f"{notes[0]}; ran it again without extra buffers (--no-repack). {why}",)
     params = replace(params, use_extra_bufts=False)
     result = attempt(params)
     return result, 1, (*notes, *_failure(result)), params

@@ -1,5 +1,6 @@
 """A measurement as a text table, as JSON, and as a picture; nothing is computed here but ratios for the reader."""
 
+from collections import Counter
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -11,10 +12,12 @@ from ggufphys.units import format_mib
 
 if TYPE_CHECKING:
     from bench.measure import Measurement, Row
+    from ggufphys import MemoryPrediction
 
 PLOT_SUFFIXES: Final = (".png", ".svg")
 # matplotlib's own cycle without its grey, which is the measured bars'.
 COLORS: Final = tuple(f"C{i}" for i in range(10) if i != 7)
+THIN: Final = 0.02  # of the process: a part that gets no colour of its own
 
 
 def as_text(result: "Measurement") -> str:
@@ -130,10 +133,9 @@ def plot(result: "Measurement", path: Path) -> None:
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     bottom = 0.0
-    terms = [t for t in result.prediction.terms if t.quantity == "process"] if result.prediction else []
-    for term, color in zip(terms, cycle(COLORS), strict=False):
-        height = term.nbytes / (1 << 20)
-        axes.bar("predicted", height, bottom=bottom, label=term.name, color=color)
+    for (name, nbytes), color in zip(_parts(result.prediction), cycle(COLORS), strict=False):
+        height = nbytes / (1 << 20)
+        axes.bar("predicted", height, bottom=bottom, label=name, color=color)
         bottom += height
     for index, phase in enumerate(result.child.phases):
         label = {"label": "measured: anonymous"} if index == 0 else {}
@@ -145,6 +147,18 @@ def plot(result: "Measurement", path: Path) -> None:
     axes.set_title(f"{result.path.name}: predicted, and measured after each phase")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.savefig(path, dpi=150)
+
+
+def _parts(prediction: "MemoryPrediction | None") -> list[tuple[str, int]]:
+    """The process's terms by name, largest first; the thin ones, which nobody could tell apart, as one."""
+    by_name: Counter[str] = Counter()
+    for term in prediction.terms if prediction else ():
+        if term.quantity == "process":
+            by_name[term.name] += term.nbytes
+    thick = [(name, nbytes) for name, nbytes in by_name.most_common() if nbytes >= by_name.total() * THIN]
+    n_thin = len(by_name) - len(thick)
+    rest = by_name.total() - sum(nbytes for _, nbytes in thick)
+    return [*thick, (f"{n_thin} smaller terms", rest)] if n_thin else thick
 
 
 def _mib(nbytes: int | None) -> str:

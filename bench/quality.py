@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bench.corpus import held_out
 from bench.derive import FILE_TYPE_IDS, derived
 from bench.perplexity import Scorer, Tokens
+from ggufphys.gguf.locate import local_path
 from ggufphys.report import SCHEMA_VERSION, dumps, table
 
 
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise ValueError(f"{name} is {value}: expected at least {least}")
     texts = _read(args.text) if args.text else [document.text for document in held_out()]
-    paths = [derived(model) if model in FILE_TYPE_IDS else Path(model) for model in args.models]
+    paths = [derived(model) if model in FILE_TYPE_IDS else local_path(model) for model in args.models]
     results = [
         measure(path, texts, n_ctx=args.ctx_size, n_threads=args.threads, n_bytes_max=args.max_bytes) for path in paths
     ]

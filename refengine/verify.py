@@ -14,6 +14,7 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.gguf.locate import local_path
 from refengine import report_logits
 from refengine.checks import SAMPLE_BYTES, Report, verify
 from refengine.compare import Difference
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
     if args.logits:
         return _run_logits(args)
-    model = open_gguf(args.model) if args.model else None
+    model = open_gguf(local_path(args.model)) if args.model else None
     with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
         report = verify(
             model,
@@ -112,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
 def _run_logits(args: argparse.Namespace) -> int:
     if not args.model:
         raise ValueError("--logits compares the logits of a MODEL: none was given")
-    report = verify_logits(args.model, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed)
+    path = local_path(args.model)
+    report = verify_logits(path, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed)
     text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code

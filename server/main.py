@@ -10,6 +10,7 @@ from typing import Final
 
 from ggufphys import GGUFPhysError
 from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.gguf.locate import local_path
 from ggufphys.params import Device
 from server.app import create_app, service_of
 from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, unwise
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
-    path = Path(args.model) if args.model else embedded_model()
+    path = local_path(args.model) if args.model else embedded_model()
     _, hparams = check_model_file(path)
     params = one_output_per_sequence(params_from(args, found=llama_devices))
     check_context(params, hparams)

@@ -18,6 +18,7 @@ from ggufphys.units import format_bytes, format_count
 
 SCHEMA_VERSION: Final = 1
 LISTED_TYPE: Final = "Q4_K_M"
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, of a quota, of ulimit or a file system
 EXIT_NO_ROOM: Final = 1
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\ninterrupted: {path} was not written, no part of it is left", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in NO_ROOM:
             raise
         reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
         print(f"no room: {reason}\n{path} was not written, no part of it is left", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from ggufphys.gguf.file import GGUFFile, open_gguf
@@ -13,6 +14,17 @@ REMOTE: Final = ("http://", "https://", "hf:")
 def is_remote(text: str | os.PathLike[str]) -> bool:
     """Is it an address or a reference to the Hub, not a path? (A local file of such a name is `./hf:...`.)"""
     return os.fspath(text).startswith(REMOTE)
+
+
+def local_path(text: str) -> Path:
+    """The path of a model that is going to be run.
+
+    Raises:
+        ValueError: an address, or a reference to the Hub.
+    """
+    if "://" in text or is_remote(text):
+        raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
+    return Path(text)
 
 
 def open_model(
@@ -33,6 +45,8 @@ def open_model(
         ValueError: an address or reference that is malformed, or may mean several files.
     """
     if not is_remote(text):
+        if "://" in os.fspath(text):
+            raise ValueError(f"{os.fspath(text)}: expected a path, https://..., or hf:owner/repo[@revision][:file]")
         return open_gguf(text, known=known)
     from ggufphys.gguf.header_cache import HeaderCache, default_folder  # a tenth of a second that paths do without
     from ggufphys.gguf.remote import RemoteReader

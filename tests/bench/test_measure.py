@@ -77,6 +77,7 @@ def test_crash_twice(tmp_path: Path, phase: int, signal_name: str) -> None:
     assert all(row.measured is None for row in result.rows if row.quantity == "process_bytes")
     assert not result.holds
     assert f"ended with {signal_name} in phase '{PHASES[phase]}'" in result.notes[-1]
+    assert ("more memory than there is" in result.notes[0]) == (signal_name == "SIGKILL")
 
 
 def test_error_in_the_child(tmp_path: Path) -> None:

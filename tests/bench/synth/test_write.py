@@ -217,10 +217,11 @@ def fails_after(n_writes: int, error: BaseException) -> Callable[[int, memoryvie
     ("error", "code", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), 1, "no room: No space left on device"),
+        (OSError(errno.EFBIG, "File too large"), 1, "no room: File too large"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(errno.EIO, "Input/output error"), 3, "Input/output error"),
     ],
-    ids=["full", "interrupted", "broken"],
+    ids=["full", "too-large", "interrupted", "broken"],
 )
 @pytest.mark.parametrize("there_before", [False, True], ids=["new", "old"])
 def test_an_end_in_the_middle(

@@ -28,7 +28,7 @@ from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
 # As graph.layout's; steps of one layer are seldom enough where a device begins in mid-model.
 ATTEMPTS: tuple[tuple[int, int], ...] = ((2, 1), (2, 2), (2, 4), (3, 1))
-Place = tuple[str, frozenset[tuple[str, str]]]
+Place = tuple[str, frozenset[Hashable]]
 """A layer's device, and which of its weights are on others."""
 
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
@@ -143,16 +143,30 @@ def _divided(
     layouts: Layouts, where: Hashable, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]
 ) -> tuple[frozenset[Place], tuple[Layers | None, ...]]:
     """The places that layers are in, and which layers to build then, None for all."""
-    return layouts.divided(where, lambda: _places(layouts.h.n_layer, placement, weights), ATTEMPTS)
+
+    def places() -> tuple[Place, ...]:
+        fetched = _offload(placement, weights) is not None
+        return _places(layouts.h.n_layer, placement, weights, fetched=fetched)
+
+    return layouts.divided(where, places, ATTEMPTS)
 
 
-def _places(n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Place, ...]:
-    """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere."""
-    elsewhere: list[set[tuple[str, str]]] = [set() for _ in range(n_layer)]
+def _places(
+    n_layer: int, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]], *, fetched: bool
+) -> tuple[Place, ...]:
+    """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere.
+
+    Weights on the host that may be `fetched` to a device take room there by their types.
+    """
+    elsewhere: list[set[Hashable]] = [set() for _ in range(n_layer)]
     for buffer, tensors in weights.items():
         for tensor in tensors:
             il, rest = split_name(tensor.name)
-            if il is not None and il < n_layer and buffer.device != placement.layers[il]:
+            if il is None or il >= n_layer:
+                continue
+            if fetched and buffer.device == HOST:
+                elsewhere[il].add((rest, HOST, tensor.ggml_type))
+            elif buffer.device != placement.layers[il]:
                 elsewhere[il].add((rest, buffer.device))
     return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))
 

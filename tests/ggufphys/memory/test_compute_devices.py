@@ -13,7 +13,12 @@ from ggufphys.synth.plan import plan_file
 
 DEVICES = tuple(Device(name=f"RPC{i}[10.0.0.1:50052]", memory_bytes=n << 30) for i, n in enumerate((24, 8, 8)))
 ONE, ALL = Params(n_ctx=2048, devices=DEVICES[:1]), Params(n_ctx=2048, devices=DEVICES)
+CUDA = Params(
+    n_ctx=2048, devices=(Device(name="CUDA0", memory_bytes=8 << 30), Device(name="CUDA1", memory_bytes=8 << 30))
+)
 GRID = [
+    replace(CUDA, n_gpu_layers=4, n_outputs_max=1, tensor_split=(3.0, 1.0)),  # weights of the host are fetched
+    replace(CUDA, n_cpu_moe=20),
     ONE,
     ALL,
     replace(ONE, n_gpu_layers=9),

@@ -76,6 +76,7 @@ class HParams:
     n_shortconv_l_cache: int
     n_embd_head_kda: int
     checkpoints: tuple[tuple[int, bool], ...]  # of the residual stream: how many before a layer, does it keep one
+    stack_ends: tuple[str, ...]  # where layers run again and again: whose run ends behind a layer, "" for none
     ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
     ple_ngram_size: int
     ple_heads_per_ngram: int
@@ -168,6 +169,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_shortconv_l_cache=keys.integer("shortconv.l_cache", 0),
         n_embd_head_kda=keys.integer("kda.head_dim", 0),
         checkpoints=_checkpoints(keys.integer("attn_res.block_size", 0), n_layer_all),
+        stack_ends=(),
         ple_layers=_as_tuple(keys.numbers("ple.layers")),
         ple_ngram_size=keys.integer("ple.ngram_size", 0),
         ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),

@@ -36,10 +36,25 @@ def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
     if n_loops < 1 or h.n_layer * n_loops > 512:
         raise GGUFError(f"{gguf.path}: {h.arch}.num_loops is {n_loops}, expected at least 1 and at most 512 layers")
     n = h.n_layer
-    return h if n_loops == 1 else replace(
+    ends = (*("",) * (n - 1), "all") * n_loops
+    return replace(
         h, n_layer_all=n * n_loops, n_head=h.n_head[:n] * n_loops, n_head_kv=h.n_head_kv[:n] * n_loops,
-        n_ff=h.n_ff[:n] * n_loops,
+        n_ff=h.n_ff[:n] * n_loops, stack_ends=ends,
     )  # fmt: skip
+
+
+def two_stacks(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """A low stack of layers runs `hrm.l_cycles` times, then a high one once, and that `hrm.h_cycles` times.
+
+    Source: llama.cpp 0c1e570 src/models/hrm-text.cpp, load_arch_hparams.
+    """
+    names = [f"{h.arch}.hrm.{name}" for name in ("layers_per_stack", "l_cycles", "h_cycles")]
+    n_stack, n_low, n_high = numbers = [gguf.get_int(name, 0) for name in names]
+    if min(numbers) < 1 or h.n_layer != n_stack * (n_low + 1) * n_high:
+        found = ", ".join(f"{name} is {number}" for name, number in zip(names, numbers, strict=True))
+        raise GGUFError(f"{gguf.path}: {found}, expected as many runs of layers as {h.arch}.block_count, {h.n_layer}")
+    inner = ("",) * (n_stack - 1)
+    return replace(h, stack_ends=((*inner, "low") * n_low + (*inner, "high")) * n_high)
 
 
 def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":

@@ -22,6 +22,7 @@ from ggufphys.arch.adjust import (
     rope_in_most_windows,
     router,
     sparse_in_front,
+    two_stacks,
     values_are_latent,
 )
 from ggufphys.arch.alone import borrows_embedding, borrows_vocabulary, can_run, is_projector, shares_cache
@@ -137,7 +138,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("smollm3",  trunk(full), "models/smollm3.cpp", adjust=one_in_four_without_rope),
     ArchRule("grok",     trunk(full), "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
     ArchRule("phi3",     trunk(full), "models/phi3.cpp: its window is disabled"),
-    ArchRule("hrm_text", trunk(full), "models/hrm-text.cpp: block_count counts every pass through the two stacks"),
+    ArchRule("hrm_text", trunk(full), "models/hrm-text.cpp: block_count counts every pass through the two stacks",
+             adjust=two_stacks),
     ArchRule("nanbeige", trunk(full), "models/nanbeige.cpp: a cache for each loop", adjust=loops),
     ArchRule("graniteswitch", full, "models/granite-switch.cpp: a router behind the trunk", adjust=router),
     ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has"),

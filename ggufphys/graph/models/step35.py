@@ -1,0 +1,58 @@
+"""step35: windows that rotate twice as many dimensions, a gate for each head, experts whose activations are limited.
+
+Source: llama.cpp 0c1e570 src/models/step35.cpp, llama_model_step35::graph.
+"""
+
+from dataclasses import replace
+from math import sqrt
+
+from ggufphys.graph import ops
+from ggufphys.graph.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.moe import read_routing
+from ggufphys.graph.rope import Rope, read_rope, read_rope_swa
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    h = b.h
+    full = read_rope(b.keys, h, "neox")
+    rope_swa = read_rope_swa(b.keys, full, own_dims=True)
+    full = replace(full, n_dims=full.n_dims // 2)
+    x = b.inp_embd()
+    pos = b.inp_pos()
+    attention = attentions(b, Scores(factor=1 / sqrt(h.n_embd_head_k)))
+    out_ids = b.inp_out_ids()
+    routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
+    ffn = dense_or_experts(b, routing, limited=True)
+    for il in b.layers():
+        rope, factors = (rope_swa, None) if b.has_window(il) else (full, b.rope_factors(il))
+        normed = b.rms(x, "attn_norm", il)
+        residual = ops.add(_attention(b, attention[b.kv_cache(il)], normed, pos, rope, factors, il), x)
+        x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+    x.is_output = True  # a prediction head would go on from here
+    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))
+
+
+def _attention(
+    b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, factors: Tensor | None, il: int
+) -> Tensor:
+    """(E, T) to (E, T): what each head finds is multiplied with one number."""
+    h, n_head, n_head_kv, n_tokens = b.h, b.h.n_head[il], b.h.n_head_kv[il], b.batch.n_tokens
+    q, k, v = b.qkv_flat(x, il)
+    q, k = b.heads(q, h.n_embd_head_k, n_head), b.heads(k, h.n_embd_head_k, n_head_kv)
+    q, k = (_normed(b, part, name, il) for part, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
+    q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
+    out = attention.mix(q, k, b.heads(v, h.n_embd_head_v, n_head_kv), il)
+    if b.weight_or_none("attn_gate.weight", il) is not None:
+        gate = ops.reshape(ops.unary(b.linear("attn_gate", il, x), "sigmoid"), 1, n_head, n_tokens)
+        heads = ops.mul(ops.reshape(out, h.n_embd_head_v, n_head, n_tokens), gate)
+        out = ops.reshape(heads, h.n_embd_head_v * n_head, n_tokens)
+    return b.linear("attn_output", il, out, biased=False)
+
+
+def _normed(b: Builder, x: Tensor, name: str, il: int) -> Tensor:
+    gain = b.weight_or_none(f"{name}.weight", il)
+    return x if gain is None else b.norm_rms(x, gain)

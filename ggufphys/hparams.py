@@ -76,7 +76,8 @@ class HParams:
     n_shortconv_l_cache: int
     n_embd_head_kda: int
     checkpoints: tuple[tuple[int, bool], ...]  # of the residual stream: how many before a layer, does it keep one
-    stack_ends: tuple[str, ...]  # where layers run again and again: whose run ends behind a layer, "" for none
+    weights_of: tuple[int, ...]  # where layers run again and again: whose weights each has, none if its own
+    stack_ends: tuple[str, ...]  # and which run ends behind it, "" for none
     ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
     ple_ngram_size: int
     ple_heads_per_ngram: int
@@ -169,6 +170,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_shortconv_l_cache=keys.integer("shortconv.l_cache", 0),
         n_embd_head_kda=keys.integer("kda.head_dim", 0),
         checkpoints=_checkpoints(keys.integer("attn_res.block_size", 0), n_layer_all),
+        weights_of=(),
         stack_ends=(),
         ple_layers=_as_tuple(keys.numbers("ple.layers")),
         ple_ngram_size=keys.integer("ple.ngram_size", 0),

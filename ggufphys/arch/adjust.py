@@ -39,7 +39,8 @@ def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
     ends = (*("",) * (n - 1), "all") * n_loops
     return replace(
         h, n_layer_all=n * n_loops, n_head=h.n_head[:n] * n_loops, n_head_kv=h.n_head_kv[:n] * n_loops,
-        n_ff=h.n_ff[:n] * n_loops, stack_ends=ends,
+        n_ff=h.n_ff[:n] * n_loops,
+        weights_of=tuple(range(n)) * n_loops, stack_ends=ends,
     )  # fmt: skip
 
 
@@ -53,8 +54,10 @@ def two_stacks(h: "HParams", gguf: GGUFFile) -> "HParams":
     if min(numbers) < 1 or h.n_layer != n_stack * (n_low + 1) * n_high:
         found = ", ".join(f"{name} is {number}" for name, number in zip(names, numbers, strict=True))
         raise GGUFError(f"{gguf.path}: {found}, expected as many runs of layers as {h.arch}.block_count, {h.n_layer}")
-    inner = ("",) * (n_stack - 1)
-    return replace(h, stack_ends=((*inner, "low") * n_low + (*inner, "high")) * n_high)
+    low, high, inner = tuple(range(n_stack)), tuple(range(n_stack, 2 * n_stack)), ("",) * (n_stack - 1)
+    return replace(
+        h, weights_of=(low * n_low + high) * n_high, stack_ends=((*inner, "low") * n_low + (*inner, "high")) * n_high
+    )
 
 
 def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":

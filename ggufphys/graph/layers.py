@@ -77,14 +77,15 @@ def layer_kinds(
 ) -> tuple[int, ...]:
     """Number the kinds of the trunk's layers: equal weights but for their types, adapters, hyperparameters and caches.
 
-    The first and the last layer are kinds of their own.
+    The first and the last layer are kinds of their own. Layers that share weights differ in the types of these too:
+    nothing that a weight's name tells says which of them it is used in.
     """
-    values = [getattr(h, field.name) for field in fields(h)]
+    values = [getattr(h, field.name) for field in fields(h) if field.name != "weights_of"]
     per_layer = [v for v in values if isinstance(v, tuple) and len(v) == h.n_layer_all]
     numbers: dict[object, int] = {}
     kinds = []
     for il in range(h.n_layer):
-        shapes = frozenset((name, tensor.ne) for name, tensor in weights[il].items())
+        shapes = frozenset((name, w.ne, w.ggml_type if h.weights_of else None) for name, w in weights[il].items())
         deltas = frozenset(
             (name, tuple((a.ne, b.ne) for a, b in adapters[tensor.name]))
             for name, tensor in (weights[il].items() if adapters else ())

@@ -123,10 +123,10 @@ class Layouts:
     def alike(self, name: str) -> Sequence[TensorInfo]:
         """The weights that the named one of a layer stands for, itself included: they differ in their types at most.
 
-        Empty for weights outside of layers, and for names that the file does not have.
+        Empty for weights outside of layers or that layers share, and for names that the file does not have.
         """
         il, rest = split_name(name)
-        if il is None or il >= self.h.n_layer:
+        if il is None or il >= self.h.n_layer or self.h.weights_of:
             return ()
         group = self._alike.get((self.kinds[il], rest))
         if group is None:
@@ -159,7 +159,8 @@ class Layouts:
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
-        return weights_by_layer(self.tensors.values(), self.h.n_layer)
+        own = weights_by_layer(self.tensors.values(), self.h.n_layer)
+        return tuple(own[of] for of in self.h.weights_of) or own
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:

@@ -15,7 +15,6 @@ from ggufphys.graph.rope import Rope, read_rope
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
-    n_stack, n_low = b.keys.integer("hrm.layers_per_stack"), b.keys.integer("hrm.l_cycles")
     high = b.inp_embd(b.keys.real("embedding_scale", 0.0))
     pos = b.inp_pos()
     attention = attentions(b)
@@ -23,8 +22,7 @@ def build(b: Builder) -> Graph:
     low = b.weight("hrm.z_l_init")
     x = ops.add(high, low)
     for il in b.layers():
-        run, i = divmod(il, n_stack)
-        of = n_stack + i if (run + 1) % (n_low + 1) == 0 else i  # the layer whose weights it has
+        of = b.h.weights_of[il]
         residual = x
         x = _attention(b, attention[b.kv_cache(il)], b.norm_rms(x, None), pos, rope, il, of)
         residual = ops.add(x, residual)

@@ -14,13 +14,12 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "norm")
     normed = not b.keys.flag("skip_loop_final_norm", False)
-    n_weights = b.h.n_layer // b.keys.integer("num_loops", 1)  # layers that have weights
     x = b.inp_embd()
     pos = b.inp_pos()
     attention = attentions(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
-        of = il % n_weights
+        of = b.h.weights_of[il]
         residual = x
         q, k, v = b.qkv(b.rms(x, "attn_norm", of), of)
         factors = b.rope_factors(of)

@@ -15,8 +15,11 @@ from ggufphys.commands.quantize import add_quantize_arguments, quantized_section
 from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags import add_run_arguments
+from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import predict_weights, require_model
+from ggufphys.memory.terms import Term
 from ggufphys.other_flags import add_other_flags
+from ggufphys.params import Params
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
 
@@ -80,24 +83,21 @@ def run(args: argparse.Namespace) -> int:
         try:
             prediction = predict_here(args, gguf, params)
         except UnsupportedError as error:
-            weights = predict_weights(gguf, params)
-            print(
-                report.inspect_json(gguf, weights=weights, sections=sections)
-                if args.json
-                else report.inspect_text(gguf, weights=weights, sections=sections)
-            )
+            make = report.inspect_json if args.json else report.inspect_text
+            print(make(gguf, weights=_weights(gguf, params), notes=notes, sections=sections))
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
         costs = costs_sections(args, gguf, params)
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
-        print(
-            report.inspect_json(
-                gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
-            )
-            if args.json
-            else report.inspect_text(
-                gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
-            )
-        )
+        make = report.inspect_json if args.json else report.inspect_text
+        print(make(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _weights(gguf: GGUFFile, params: Params) -> tuple[Term, ...]:
+    """What can be said of a model that has no prediction; nothing where even a tensor's type is unknown."""
+    try:
+        return predict_weights(gguf, params)
+    except UnsupportedError:
+        return ()

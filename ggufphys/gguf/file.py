@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from ggufphys.errors import GGUFError
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.reader import TensorInfo, parse_header
@@ -90,8 +90,9 @@ class GGUFFile:
 
     @property
     def bpw(self) -> float:
-        """Bits per weight, averaged over all tensors; 0 when there are none."""
-        return 8 * self.tensor_bytes / self.n_params if self.n_params else 0.0
+        """Bits per weight, averaged over all tensors of known type; 0 when there are none."""
+        n_known = sum(t.n_elements for t in self.tensors if t.nbytes is not None)
+        return 8 * self.tensor_bytes / n_known if n_known else 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,6 +164,18 @@ class GGUFFile:
         if value is not None and not isinstance(value, GGUFArray):
             raise self._wrong_type(key, value, "an array")
         return value
+
+    def require_sizes(self, tensors: Iterable[TensorInfo]) -> None:
+        """Refuse tensors whose bytes cannot be told.
+
+        Raises:
+            UnsupportedError: one has a type that the pinned llama.cpp does not know.
+        """
+        for tensor in tensors:
+            if tensor.nbytes is None:
+                raise UnsupportedError(
+                    f"{self.location}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known here"
+                )
 
     def tensor_data(self, tensor: TensorInfo) -> memoryview:
         """The tensor's bytes, not copied: a view into the mapped file.

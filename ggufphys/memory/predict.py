@@ -258,8 +258,8 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
     """The terms of model_bytes alone, which need no rule for the architecture.
 
     Raises:
-        GGUFError: a tensor has a type whose size is not known.
-        ValueError, UnsupportedError: see `predict_memory`.
+        UnsupportedError: a tensor has a type whose size is not known.
+        ValueError: see `predict_memory`.
     """
     params = params or Params()
     placement = place_layers(params, gguf.get_int(f"{gguf.architecture}.block_count", 0))

@@ -13,7 +13,6 @@ get_mapping_range, create_tensor; ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.memory.amx import amx_bytes
 from ggufphys.memory.placement import Buffer
@@ -29,11 +28,9 @@ def weight_terms(gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]])
     """Terms of model_bytes, one for each buffer of each file, from what `place_weights` put where.
 
     Raises:
-        GGUFError: a tensor has a type whose size is not known.
+        UnsupportedError: a tensor has a type whose size is not known.
     """
-    for tensor in gguf.tensors:
-        if tensor.nbytes is None:
-            raise GGUFError(f"{gguf.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
+    gguf.require_sizes(gguf.tensors)
     return tuple(
         term
         for buffer, tensors in buffers.items()

@@ -137,6 +137,23 @@ def test_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert document["memory"]["basis"]["context"] == "unsupported"
 
 
+def test_type_from_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tensor type that nobody knows: exit 4, named, with what is known still printed."""
+    path = write_model(tmp_path / "new.gguf", llama_metadata(), llama_tensors())
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"token_embd.weight") + len(b"token_embd.weight") + 4 + 2 * 8  # behind its dims
+    raw[place : place + 4] = (77).to_bytes(4, "little")
+    path.write_bytes(raw)
+    code, out, err = run(capsys, "inspect", path)
+    document = inspect_json(capsys, path, code=4)
+
+    assert code == run(capsys, "fit", path, "--memory", "1GiB")[0] == 4
+    assert "tensor 'token_embd.weight' has type 77?, whose size is not known here" in err
+    assert "in 20 tensors" in out
+    assert document["memory"] is None
+    assert document["model"]["bpw"] > 8  # of those that are known
+
+
 @pytest.mark.parametrize(
     ("metadata", "kind"),
     [

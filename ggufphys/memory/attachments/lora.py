@@ -111,7 +111,7 @@ def lora_terms(
     `weights` says in which buffers the model's weights lie (`place_weights`); without a model all is on the CPU.
 
     Raises:
-        GGUFError, ValueError: see `lora_pairs` and `check_pairs`, and a type whose size is not known.
+        GGUFError, ValueError, UnsupportedError: see `lora_pairs`, `check_pairs` and `GGUFFile.require_sizes`.
     """
     pairs = lora_pairs(adapter)
     if base is not None:
@@ -119,11 +119,7 @@ def lora_terms(
     homes = _homes(weights or {})
     buffers: dict[Buffer, list[TensorInfo]] = {}
     for pair in pairs:
-        for tensor in (pair.a, pair.b):
-            if tensor.nbytes is None:
-                raise GGUFError(
-                    f"{adapter.location}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known"
-                )
+        adapter.require_sizes((pair.a, pair.b))
         buffers.setdefault(homes.get(pair.name, ON_CPU), []).extend((pair.a, pair.b))
     return tuple(
         Term(

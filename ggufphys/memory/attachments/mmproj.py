@@ -74,9 +74,7 @@ def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens
     kind = f"{h.modality} {h.projector.name}"
     buffer = CPU_BUFFER if device == HOST else device
     tensors = _tensors(gguf, h)
-    for tensor in tensors:
-        if tensor.nbytes is None:
-            raise GGUFError(f"{gguf.location}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
+    gguf.require_sizes(tensors)
     left_out = len(gguf.tensors) - len(tensors)
     yield Term(
         quantity="attachment",

@@ -77,7 +77,7 @@ class HParams:
     n_embd_head_kda: int
     checkpoints: tuple[tuple[int, bool], ...]  # of the residual stream: how many before a layer, does it keep one
     weights_of: tuple[int, ...]  # where layers run again and again: whose weights each has, none if its own
-    stack_ends: tuple[str, ...]  # and which run ends behind it, "" for none
+    runs: tuple[tuple[int, bool], ...]  # and the number of its run, does that end behind it
     ple_layers: tuple[int, ...]  # the layers with n-gram embeddings
     ple_ngram_size: int
     ple_heads_per_ngram: int
@@ -171,7 +171,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         n_embd_head_kda=keys.integer("kda.head_dim", 0),
         checkpoints=_checkpoints(keys.integer("attn_res.block_size", 0), n_layer_all),
         weights_of=(),
-        stack_ends=(),
+        runs=(),
         ple_layers=_as_tuple(keys.numbers("ple.layers")),
         ple_ngram_size=keys.integer("ple.ngram_size", 0),
         ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),

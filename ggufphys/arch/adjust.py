@@ -36,11 +36,9 @@ def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
     if n_loops < 1 or h.n_layer * n_loops > 512:
         raise GGUFError(f"{gguf.path}: {h.arch}.num_loops is {n_loops}, expected at least 1 and at most 512 layers")
     n = h.n_layer
-    ends = (*("",) * (n - 1), "all") * n_loops
     return replace(
         h, n_layer_all=n * n_loops, n_head=h.n_head[:n] * n_loops, n_head_kv=h.n_head_kv[:n] * n_loops,
-        n_ff=h.n_ff[:n] * n_loops,
-        weights_of=tuple(range(n)) * n_loops, stack_ends=ends,
+        n_ff=h.n_ff[:n] * n_loops, weights_of=tuple(range(n)) * n_loops, runs=_runs(n, n_loops),
     )  # fmt: skip
 
 
@@ -54,10 +52,13 @@ def two_stacks(h: "HParams", gguf: GGUFFile) -> "HParams":
     if min(numbers) < 1 or h.n_layer != n_stack * (n_low + 1) * n_high:
         found = ", ".join(f"{name} is {number}" for name, number in zip(names, numbers, strict=True))
         raise GGUFError(f"{gguf.path}: {found}, expected as many runs of layers as {h.arch}.block_count, {h.n_layer}")
-    low, high, inner = tuple(range(n_stack)), tuple(range(n_stack, 2 * n_stack)), ("",) * (n_stack - 1)
-    return replace(
-        h, weights_of=(low * n_low + high) * n_high, stack_ends=((*inner, "low") * n_low + (*inner, "high")) * n_high
-    )
+    low, high = tuple(range(n_stack)), tuple(range(n_stack, 2 * n_stack))
+    return replace(h, weights_of=(low * n_low + high) * n_high, runs=_runs(n_stack, (n_low + 1) * n_high))
+
+
+def _runs(n_layer: int, n_runs: int) -> tuple[tuple[int, bool], ...]:
+    """For each layer of each run its number, and whether it is the run's last."""
+    return tuple((run, i == n_layer - 1) for run in range(n_runs) for i in range(n_layer))
 
 
 def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":

@@ -28,7 +28,8 @@ class Routing:
     """How experts are chosen and weighted. `softmax_weight` is a softmax over the chosen ones alone.
 
     With `n_groups` > 1 experts are chosen from the best `n_groups_used` groups. `weights_scale` 0 or 1 is none;
-    `weights_first` weights what goes into the experts, not what comes out.
+    `weights_first` weights what goes into the experts, not what comes out. `chosen_by` is what experts are chosen by,
+    if not by what weights them; of those that are run, each is shared by `n_sharing` that can be chosen.
     """
 
     gating: Gating = "softmax"
@@ -37,6 +38,8 @@ class Routing:
     n_groups: int = 0
     n_groups_used: int = 0
     weights_first: bool = False
+    chosen_by: Gating | None = None
+    n_sharing: int = 1
 
 
 def read_routing(
@@ -64,13 +67,13 @@ def read_routing(
 def moe_ffn(
     b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
     logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
-    act: Callable[[Tensor, Tensor], Tensor] | None = None,
+    act: Callable[[Tensor, Tensor], Tensor] | None = None, suffix: str = "_exps",
 ) -> Tensor:  # fmt: skip
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
     `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
     its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
-    `act` makes one of gate and up in a way of the model's own.
+    `act` makes one of gate and up in a way of the model's own. The experts' weights end with the `suffix`.
     """
     n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
     weights, chosen = route(b, x, il, routing, logits, n_used)
@@ -78,8 +81,8 @@ def moe_ffn(
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
-    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act)
-    experts = _times(b, "ffn_down_exps", inner, chosen, il)
+    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act, suffix)
+    experts = _times(b, f"ffn_down{suffix}", inner, chosen, il)
     if not routing.weights_first:
         experts = ops.mul(experts, weights)
     b.graph.expand(experts)  # (E, n_used, T)
@@ -109,9 +112,13 @@ def route(
         selection = ops.add(probs, correction)
     if routing.weights_first:
         selection = logits
+    if routing.chosen_by is not None:
+        selection = _probabilities(logits, routing.chosen_by)
     if routing.n_groups > 1:
         selection = _best_groups(selection, routing)
     chosen = ops.argsort_top_k(selection, n_used)
+    if routing.n_sharing > 1:
+        chosen = ops.cast(ops.scale(ops.cast(chosen, ops.F32), 1 / routing.n_sharing), ops.I32)
     weights = ops.get_rows(ops.reshape(probs, 1, n_expert, n_tokens), chosen)  # (1, n_used, T)
     if routing.gating == "softmax_weight":
         weights = ops.reshape(ops.soft_max(ops.reshape(weights, n_used, n_tokens)), 1, n_used, n_tokens)
@@ -150,17 +157,17 @@ def _best_groups(selection: Tensor, routing: Routing) -> Tensor:
 
 def _inner(
     b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...],
-    limit: float, act: Callable[[Tensor, Tensor], Tensor] | None,
+    limit: float, act: Callable[[Tensor, Tensor], Tensor] | None, suffix: str,
 ) -> Tensor:  # fmt: skip
     """The activations inside of the experts: (n_ff, n_used, T)."""
-    if b.weight_or_none("ffn_gate_up_exps.weight", il) is not None:
-        both = _times(b, "ffn_gate_up_exps", rows, chosen, il)
+    if b.weight_or_none(f"ffn_gate_up{suffix}.weight", il) is not None:
+        both = _times(b, f"ffn_gate_up{suffix}", rows, chosen, il)
         shape = (both.ne[0] // 2, both.ne[1], both.ne[2])
         gate, up = (ops.view(both, shape, both.nb, i * shape[0] * both.nb[0]) for i in (0, 1))
         return ops.glu(gate, up, kind, *glu_params)
-    up = _times(b, "ffn_up_exps", rows, chosen, il)
-    if b.weight_or_none("ffn_gate_exps.weight", il) is not None:
-        gate = _times(b, "ffn_gate_exps", rows, chosen, il)
+    up = _times(b, f"ffn_up{suffix}", rows, chosen, il)
+    if b.weight_or_none(f"ffn_gate{suffix}.weight", il) is not None:
+        gate = _times(b, f"ffn_gate{suffix}", rows, chosen, il)
         if act is not None:
             return act(gate, up)
         return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind, *glu_params)

@@ -65,6 +65,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "granitehybrid": "granite_hybrid",
     "granitemoe": "granite_moe",
     "grok": "grok",
+    "grovemoe": "grovemoe",
     "hrm_text": "hrm_text",
     "hunyuan-dense": "hunyuan",
     "hunyuan-moe": "hunyuan",

@@ -15,6 +15,7 @@ from ggufphys.graph.rope import Rope, read_rope
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "neox")
+    n_low = b.keys.integer("hrm.l_cycles")
     high = b.inp_embd(b.keys.real("embedding_scale", 0.0))
     pos = b.inp_pos()
     attention = attentions(b)
@@ -27,9 +28,10 @@ def build(b: Builder) -> Graph:
         x = _attention(b, attention[b.kv_cache(il)], b.norm_rms(x, None), pos, rope, il, of)
         residual = ops.add(x, residual)
         x = ops.add(b.ffn_gated(b.norm_rms(residual, None), of, biased=False), residual)
-        if b.h.stack_ends[il]:
+        run, ends = b.h.runs[il]
+        if ends:
             x = b.norm_rms(x, None)
-            low, high = (low, x) if b.h.stack_ends[il] == "high" else (x, high)
+            low, high = (low, x) if (run + 1) % (n_low + 1) == 0 else (x, high)
             x = ops.add(high, low)
     return b.head(ops.get_rows(high, out_ids))
 

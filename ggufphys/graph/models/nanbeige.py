@@ -28,6 +28,7 @@ def build(b: Builder) -> Graph:
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ops.add(b.ffn_gated(b.rms(residual, "ffn_norm", of), of), residual)
-        if normed and b.h.stack_ends[il] and not b.is_last(il):
+        _, ends = b.h.runs[il]
+        if normed and ends and not b.is_last(il):
             x = b.rms(x, "output_norm")
     return b.head(b.rms(x, "output_norm"))

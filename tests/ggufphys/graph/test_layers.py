@@ -2,6 +2,7 @@
 
 import ast
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.arch import RULES, rule_for
+from ggufphys.gguf import GGMLType
+from ggufphys.gguf.writer import WriteValue, encode_header
 from ggufphys.graph import models, ops
 from ggufphys.graph.alloc import allocate, touched_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
@@ -21,6 +24,7 @@ from ggufphys.hparams import read_hparams
 from ggufphys.params import resolve
 from ggufphys.synth.catalogue import shape_named, shapes
 from ggufphys.synth.plan import plan_file
+from tests import archs
 from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
 
 CONFIGURATIONS = [
@@ -136,6 +140,30 @@ def test_random_patterns(data: st.DataObject, tmp_path: Path, monkeypatch: pytes
     ]
     with open_gguf(write_model(tmp_path / "random.gguf", metadata, tensors)) as gguf:
         assert_stands_for_all(gguf, data.draw(st.sampled_from(CONFIGURATIONS)))
+
+
+@pytest.mark.parametrize("name", ["nanbeige", "hrm_text"])
+def test_layers_that_run_again(tmp_path: Path, name: str) -> None:
+    """Runs through layers that share weights, of several types, are read off a part of them too."""
+    n = 24  # layers with weights: two stacks of half as many in hrm_text
+    changes: dict[str, WriteValue] = {
+        "nanbeige": {"nanbeige.block_count": n},
+        "hrm_text": {"hrm_text.block_count": 3 * n, "hrm_text.hrm.layers_per_stack": n // 2},
+    }[name]
+    layer = {t.name.removeprefix("blk.0."): t for t in archs.records()[name].tensors if t.name.startswith("blk.0.")}
+    tensors = [t for t in archs.records()[name].tensors if not t.name.startswith("blk.")]
+    for il in range(n):
+        odd = GGMLType.Q8_0 if il == 5 else GGMLType.F16
+        tensors += [replace(t, name=f"blk.{il}.{stem}", ggml_type=odd if t.ne[1:] else t.ggml_type)
+                    for stem, t in layer.items()]  # fmt: skip
+    path = tmp_path / "model.gguf"
+    path.write_bytes(encode_header({**archs.models()[name].metadata, **changes}, tensors))
+    with open_gguf(path) as gguf:
+        for params in CONFIGURATIONS:
+            built = assert_stands_for_all(gguf, params)
+
+            assert built is not None
+            assert len(built) < 3 * n
 
 
 def layered(*, leaks: bool = False, lazy: bool = False) -> Graph:

@@ -146,10 +146,10 @@ def test_random_patterns(data: st.DataObject, tmp_path: Path, monkeypatch: pytes
 def test_layers_that_run_again(tmp_path: Path, name: str) -> None:
     """Runs through layers that share weights, of several types, are read off a part of them too."""
     n = 24  # layers with weights: two stacks of half as many in hrm_text
-    changes: dict[str, WriteValue] = {
+    changes: dict[str, dict[str, WriteValue]] = {
         "nanbeige": {"nanbeige.block_count": n},
         "hrm_text": {"hrm_text.block_count": 3 * n, "hrm_text.hrm.layers_per_stack": n // 2},
-    }[name]
+    }
     layer = {t.name.removeprefix("blk.0."): t for t in archs.records()[name].tensors if t.name.startswith("blk.0.")}
     tensors = [t for t in archs.records()[name].tensors if not t.name.startswith("blk.")]
     for il in range(n):
@@ -157,7 +157,7 @@ def test_layers_that_run_again(tmp_path: Path, name: str) -> None:
         tensors += [replace(t, name=f"blk.{il}.{stem}", ggml_type=odd if t.ne[1:] else t.ggml_type)
                     for stem, t in layer.items()]  # fmt: skip
     path = tmp_path / "model.gguf"
-    path.write_bytes(encode_header({**archs.models()[name].metadata, **changes}, tensors))
+    path.write_bytes(encode_header({**archs.models()[name].metadata, **changes[name]}, tensors))
     with open_gguf(path) as gguf:
         for params in CONFIGURATIONS:
             built = assert_stands_for_all(gguf, params)

@@ -29,68 +29,66 @@ class Section:
     value: object
 
 
-def inspect_text(
-    gguf: GGUFFile,
-    *,
-    params: Params | None = None,
-    prediction: MemoryPrediction | None = None,
-    weights: Sequence[Term] = (),
-    attachment: Sequence[Term] = (),
-    fits: Sequence[Fit] = (),
-    notes: Sequence[str] = (),
-    sections: Sequence[Section] = (),
-) -> str:
-    """The report of `inspect`: the file, memory as far as it is known, further answers, whether it fits if asked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What `inspect` found out: the file, memory as far as it is known, further answers, whether it fits if asked.
 
     `weights` are all that is known of a model without a rule; `attachment` what a file that is no model takes.
     """
-    lines = [*model_lines(gguf)]
-    if prediction is not None and params is not None:
-        lines += ["", *_memory_lines(prediction, params)]
-    elif weights:
-        rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in weights]
+
+    gguf: GGUFFile
+    params: Params | None = None
+    prediction: MemoryPrediction | None = None
+    weights: Sequence[Term] = ()
+    attachment: Sequence[Term] = ()
+    fits: Sequence[Fit] = ()
+    notes: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The file's, those given, the prediction's."""
+        return (*self.gguf.notes, *self.notes, *(self.prediction.notes if self.prediction is not None else ()))
+
+
+def inspect_text(found: Inspection) -> str:
+    """The report of `inspect`."""
+    lines = [*model_lines(found.gguf)]
+    if found.prediction is not None and found.params is not None:
+        lines += ["", *_memory_lines(found.prediction, found.params)]
+    elif found.weights:
+        rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in found.weights]
         rows.append(("context, compute, process", "?", "no rule yet", ""))
         lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
-    elif attachment:
-        beside = [(t.name, format_mib(t.nbytes), t.buffer) for t in attachment if t.quantity == "attachment"]
+    elif found.attachment:
+        beside = [(t.name, format_mib(t.nbytes), t.buffer) for t in found.attachment if t.quantity == "attachment"]
         lines += ["", *table(("memory beside a model", "MiB", "buffer"), beside, right=(1,))]
-        lines += _ceiling_lines(attachment)
-    for section in sections:
+        lines += _ceiling_lines(found.attachment)
+    for section in found.sections:
         lines += ["", *section.lines]
-    said = (*gguf.notes, *notes, *(prediction.notes if prediction is not None else ()))
-    if said:
-        lines += ["", *(f"note: {text}" for text in said)]
-    if fits:
-        lines += ["", *map(_fit_line, fits)]
+    if found.all_notes:
+        lines += ["", *(f"note: {text}" for text in found.all_notes)]
+    if found.fits:
+        lines += ["", *map(_fit_line, found.fits)]
     return "\n".join(lines)
 
 
-def inspect_json(
-    gguf: GGUFFile,
-    *,
-    params: Params | None = None,
-    prediction: MemoryPrediction | None = None,
-    weights: Sequence[Term] = (),
-    attachment: Sequence[Term] = (),
-    fits: Sequence[Fit] = (),
-    notes: Sequence[str] = (),
-    sections: Sequence[Section] = (),
-) -> str:
+def inspect_json(found: Inspection) -> str:
     """The same as one JSON document; `memory` is null for files that are no model, `fits` there if it was asked."""
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "model": model_json(gguf),
+        "model": model_json(found.gguf),
         "params": None,
         "memory": None,
         "speed": None,
-        "notes": [*gguf.notes, *notes, *(prediction.notes if prediction is not None else ())],
+        "notes": list(found.all_notes),
     }
-    if prediction is not None and params is not None:
-        document["params"] = _params_json(prediction, params)
-        document["memory"] = _memory_json(prediction)
-    elif weights:
+    if found.prediction is not None and found.params is not None:
+        document["params"] = _params_json(found.prediction, found.params)
+        document["memory"] = _memory_json(found.prediction)
+    elif found.weights:
         document["memory"] = {
-            "model_bytes": total(weights, "model"),
+            "model_bytes": total(found.weights, "model"),
             "context_bytes": None,
             "compute_bytes": None,
             "output_bytes": None,
@@ -98,56 +96,22 @@ def inspect_json(
             "process_bytes": None,
             "basis": {"model": "exact", "context": "unsupported", "compute": "unsupported"},
             "devices": [],
-            "terms": [asdict(term) for term in weights],
+            "terms": [asdict(term) for term in found.weights],
         }
-    elif attachment:
-        nbytes = total(attachment, "attachment")
+    elif found.attachment:
+        nbytes = total(found.attachment, "attachment")
         document["memory"] = {
             **dict.fromkeys(("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "process_bytes")),
             "attachment_bytes": nbytes,
             "total_bytes": nbytes,
             "basis": {},
             "devices": [],
-            "terms": [asdict(term) for term in attachment],
+            "terms": [asdict(term) for term in found.attachment],
         }
-    if fits:
-        document["fits"] = [{**asdict(fit), "margin_bytes": fit.margin_bytes, "fits": fit.holds} for fit in fits]
-    document.update((section.key, section.value) for section in sections)
+    if found.fits:
+        document["fits"] = [{**asdict(fit), "margin_bytes": fit.margin_bytes, "fits": fit.holds} for fit in found.fits]
+    document.update((section.key, section.value) for section in found.sections)
     return dumps(document)
-
-
-def tensors_text(gguf: GGUFFile) -> str:
-    """The tensor table; shapes in ggml's order, innermost first."""
-    rows = [
-        (
-            str(i),
-            t.name,
-            " x ".join(f"{n:,}" for n in t.ne) or "scalar",
-            t.type_name,
-            "?" if t.nbytes is None else f"{t.nbytes:,}",
-            f"{gguf.shards[t.shard].header.data_offset + t.offset:,}",
-        )
-        for i, t in enumerate(gguf.tensors)
-    ]
-    header = ("#", "name", "shape", "type", "bytes", "offset")
-    lines = table(header, rows, right=(0, 4, 5))
-    return "\n".join([*lines, "", f"{len(rows)} tensors, {format_bytes(gguf.tensor_bytes)}"])
-
-
-def tensors_json(gguf: GGUFFile) -> str:
-    """The tensor table as one JSON document."""
-    rows = [
-        {
-            "name": t.name,
-            "ne": list(t.ne),
-            "type": t.type_name,
-            "nbytes": t.nbytes,
-            "shard": t.shard,
-            "file_offset": gguf.shards[t.shard].header.data_offset + t.offset,
-        }
-        for t in gguf.tensors
-    ]
-    return dumps({"schema_version": SCHEMA_VERSION, "model": model_json(gguf), "tensors": rows})
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
-from ggufphys import host, report
+from ggufphys import host
 from ggufphys.commands.attached import add_attachment_arguments, predicting
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import add_model_arguments, opened
@@ -19,6 +19,7 @@ from ggufphys.params import HOST, Device, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
+from ggufphys.report import Inspection, inspect_json, inspect_text
 from ggufphys.report_fit import fit_section
 from ggufphys.units import format_bytes, parse_bytes
 
@@ -88,16 +89,14 @@ def run(args: argparse.Namespace) -> int:
             flags=flags,
             helps=suggestions,
         )
-        make = report.inspect_json if args.json else report.inspect_text
-        print(
-            make(
-                gguf,
-                params=chosen,
-                prediction=fit.trial.prediction,
-                notes=(*notes, *more_notes),
-                sections=(section,),
-            )
+        found = Inspection(
+            gguf=gguf,
+            params=chosen,
+            prediction=fit.trial.prediction,
+            notes=(*notes, *more_notes),
+            sections=(section,),
         )
+        print(inspect_json(found) if args.json else inspect_text(found))
     return 0 if fit.fits else 1
 
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 
-from ggufphys import report
 from ggufphys.commands.attached import add_attachment_arguments, alone, attaches, predict_here, with_server
 from ggufphys.commands.costs import add_costs_arguments, costs_sections
 from ggufphys.commands.devices import params_here
@@ -22,6 +21,7 @@ from ggufphys.other_flags import add_other_flags
 from ggufphys.params import Params
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
+from ggufphys.report import Inspection, inspect_json, inspect_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,29 +69,30 @@ def run(args: argparse.Namespace) -> int:
         return run_sweep(args)
     params, notes = params_here(args)
     params = with_server(args, params)
+    show = inspect_json if args.json else inspect_text
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
         except UnsupportedError as error:
             terms, said = alone(args, gguf, str(error))
-            make = report.inspect_json if args.json else report.inspect_text
-            print(make(gguf, attachment=terms, notes=said, sections=sections))
+            print(show(Inspection(gguf=gguf, attachment=terms, notes=said, sections=sections)))
             if limit is None:
                 return 0
             raise  # whether it fits is a question that has no answer
         try:
             prediction = predict_here(args, gguf, params)
         except UnsupportedError as error:
-            make = report.inspect_json if args.json else report.inspect_text
-            print(make(gguf, weights=_weights(gguf, params), notes=notes, sections=sections))
+            print(show(Inspection(gguf=gguf, weights=_weights(gguf, params), notes=notes, sections=sections)))
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
         costs = costs_sections(args, gguf, params)
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
-        make = report.inspect_json if args.json else report.inspect_text
-        print(make(gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections))
+        found = Inspection(
+            gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
+        )
+        print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ggufphys import report
+from ggufphys import report_tensors
 from ggufphys.commands.opening import add_model_arguments, opened
 
 
@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a row a tensor."""
     with opened(args.model, use_cache=args.use_cache) as gguf:
-        print(report.tensors_json(gguf) if args.json else report.tensors_text(gguf))
+        print(report_tensors.tensors_json(gguf) if args.json else report_tensors.tensors_text(gguf))
     return 0

@@ -52,11 +52,6 @@ def retyped(gguf: GGUFFile, types: Sequence[GGMLType], file_type: str) -> GGUFFi
     return GGUFFile(path=path, shards=(Shard(path=path, file_bytes=data_offset + end, header=header, buffer=b""),))
 
 
-def data_section_bytes(gguf: GGUFFile) -> int:
-    """Bytes of a whole file behind its header, padding included."""
-    return sum(shard.file_bytes - shard.header.data_offset for shard in gguf.shards)
-
-
 def _retyped(tensor: TensorInfo, ggml_type: GGMLType) -> TensorInfo:
     size = SIZES[ggml_type]
     n_dims = max([1, *(i for i, n in enumerate(tensor.ne, 1) if n > 1)])  # trailing ones are not written

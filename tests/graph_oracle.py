@@ -157,6 +157,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),
         "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),
         "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "GATED_LINEAR_ATTN": _read_floats(0),
+        "SET": lambda tensor: [tensor.op_params[3] // 4],  # bytes of elements of F32
         **dict.fromkeys(("CONCAT", "SSM_SCAN", "GATED_DELTA_NET"), lambda tensor: [tensor.op_params[0]]),
     }  # fmt: skip
 

@@ -268,6 +268,11 @@ def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
     return Tensor("CONCAT", a.type, ne, (a, b), params=(axis,))
 
 
+def set_at(a: Tensor, b: Tensor, first: int) -> Tensor:
+    """A copy of `a` whose elements from `first` on, in memory, are those of the vector `b`."""
+    return Tensor("SET", a.type, a.ne, (a, b), params=(first,))
+
+
 def repeat(a: Tensor, *ne: int) -> Tensor:
     """The tensor repeated until it fills the shape."""
     return Tensor("REPEAT", a.type, ne, (a,))

@@ -26,11 +26,17 @@ class Agreement:
 
 
 def agreement(reference: F32, ours: F32) -> Agreement:
-    """Compare `(n_positions, n_vocab)` with the same of llama.cpp."""
-    a, b = reference.astype(np.float64), ours.astype(np.float64)
-    same = a.argmax(axis=-1) == b.argmax(axis=-1)
+    """Compare `(n_positions, n_vocab)` with the same of llama.cpp.
+
+    Logits that both make as low as can be (-inf, or the least float) count for the best token alone: their squares
+    would hide all others.
+    """
+    same = reference.argmax(axis=-1) == ours.argmax(axis=-1)
+    least = np.finfo(np.float32).min
+    possible = (reference > least) | (ours > least)
+    a, b = reference[possible].astype(np.float64), ours[possible].astype(np.float64)
     return Agreement(
-        n_positions=len(a),
+        n_positions=len(reference),
         nmse=float(np.square(a - b).mean() / np.square(a).mean()),
         max_abs=float(np.abs(a - b).max()),
         top1=float(same.mean()),

@@ -144,6 +144,19 @@ def concat(step: Step) -> Run:
     return lambda: np.concatenate((a(), b()), axis=axis, out=out)
 
 
+def set_at(step: Step) -> Run:
+    """A copy, in which a vector takes the place of elements that lie one behind the other."""
+    first = int(step.node.params[0])  # type: ignore[call-overload]
+    a, b, out = step.reader(0), step.reader(1), step.out
+
+    def run() -> None:
+        out[...] = a()
+        vector = b().reshape(-1)
+        out.reshape(-1)[first : first + vector.size] = vector
+
+    return run
+
+
 def repeat(step: Step) -> Run:
     """The whole again and again until the shape is full."""
     x, out = step.reader(0), step.out
@@ -160,6 +173,6 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "RMS_NORM": rms_norm, "NORM": norm, "L2_NORM": l2_norm,
     "SUM_ROWS": sum_rows, "MEAN": mean, "ARGSORT": argsort,
     "GET_ROWS": get_rows, "SET_ROWS": set_rows, "CPY": copy, "CONT": copy, "DUP": copy,
-    "PAD": pad, "CONCAT": concat, "REPEAT": repeat,
+    "PAD": pad, "CONCAT": concat, "REPEAT": repeat, "SET": set_at,
 }
 # fmt: on

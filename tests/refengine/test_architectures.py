@@ -36,7 +36,6 @@ NOT_YET = {
     "glm-dsa": "no LIGHTNING_INDEXER",
     "minimax-01": "inputs that are not filled",
     "graniteswitch": "inputs that are not filled",
-    "chameleon": "no SET",
     "kimi-k3": "no DSV4_HC_PRE",
 }
 LLAMA_DOES_NOT = ("llama4/none", "plamo2/first")  # aborts in llama_decode; never comes back from it

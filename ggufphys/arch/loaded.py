@@ -21,11 +21,20 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 _NAME: Final = re.compile(r"(?:(?:(?:enc|dec)\.)?blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
 
 
-def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool) -> Sequence[TensorInfo]:
-    """The tensors that get a place in memory; `load_mtp` asks for the layers that predict further tokens."""
+def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool) -> Sequence[tuple[TensorInfo, str]]:
+    """The tensors that get a place in memory, each with its name in its layer (`GGUFFile.split_names`).
+
+    `load_mtp` asks for the layers that predict further tokens.
+    """
     head = _first_skipped_layer(gguf, load_mtp)
     kept = LOADED_OF_HEAD.get(gguf.architecture, frozenset())
-    return [t for t in gguf.tensors if _is_loaded(t.name, head, kept)]
+    named = [(tensor, name) for tensor, (_, name) in zip(gguf.tensors, gguf.split_names, strict=True)]
+    if head is not None:
+        return [row for row in named if _is_loaded(row[0].name, head, kept)]
+    loaded = {
+        name: _is_loaded(name, None, kept) for name in {name for _, name in gguf.split_names}
+    }  # few: layers share them
+    return [row for row in named if loaded[row[1]]]
 
 
 def is_read_lazily(arch: str, tensor: TensorInfo) -> bool:

@@ -7,6 +7,7 @@ a context really has.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from ggufphys.arch.caches import INDEXER, INDEXER_VALUES, LATENT, FullKV, KVCache, LayerCache, WindowKV
@@ -102,13 +103,14 @@ def attention(h: "HParams", windows: Sequence[bool], n_swa: int) -> Layers:
     )  # fmt: skip
     widest = max(v_widths)
 
-    def cache(k_width: int, v_width: int, window: bool) -> KVCache:
+    @cache  # one object for all layers that keep the same
+    def caches(k_width: int, v_width: int, window: bool) -> tuple[LayerCache, ...]:
         v_max = widest if widest != v_width else None
         if window:
-            return WindowKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max, n_swa=n_swa)
-        return FullKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max)
+            return (WindowKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max, n_swa=n_swa),)
+        return (FullKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max),)
 
-    return tuple((cache(k, v, w),) for k, v, w in zip(k_widths, v_widths, windows, strict=True))
+    return tuple(caches(k, v, w) for k, v, w in zip(k_widths, v_widths, windows, strict=True))
 
 
 # -- which layers have a window

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.gguf.known import KnownArrays
+from ggufphys.gguf.names import split_name
 from ggufphys.gguf.reader import TensorInfo, parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
 from ggufphys.gguf.values import GGUFArray, Value
@@ -52,6 +53,11 @@ class GGUFFile:
     def tensors_by_name(self) -> Mapping[str, TensorInfo]:
         """The same rows by name."""
         return {t.name: t for t in self.tensors}
+
+    @cached_property
+    def split_names(self) -> tuple[tuple[int | None, str], ...]:
+        """Each tensor's layer and its name there, None and the whole name outside of layers; in the table's order."""
+        return tuple([split_name(t.name) for t in self.tensors])
 
     @property
     def architecture(self) -> str:

@@ -43,13 +43,15 @@ class Lifetimes:
 
     An event is a stretch's number when it is taken, its complement when it is given back. `places` has the stretch of
     each of the graph's leafs and nodes, None for views and weights. `sizes` are bytes, before padding. `marks` says for
-    each of the graph's how many events there were, and which tensors then held which stretches.
+    each of the graph's how many events there were, and which tensors then held which stretches. `unread` are stretches
+    of inputs that no node reads.
     """
 
     events: tuple[int, ...]
     sizes: tuple[int, ...]
     places: tuple[int | None, ...]
     marks: tuple[tuple[int, tuple[tuple[Tensor | int, int], ...]], ...]
+    unread: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +128,23 @@ def touched_bytes(plan: Allocation, graph: Graph) -> int:
 
     Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_needs_realloc, ggml_gallocr_alloc_graph.
     """
-    return union_bytes(plan.starts, written_sizes(plan.lifetimes, graph, tensor_sizes(graph)))
+    return union_bytes(plan.starts, written_sizes(plan.lifetimes, graph))
 
 
-def tensor_sizes(graph: Graph) -> tuple[int, ...]:
-    """Bytes of each leaf and node."""
-    return tuple([tensor.nbytes for tensors in (graph.leafs, graph.nodes) for tensor in tensors])
-
-
-def written_sizes(lifetimes: Lifetimes, graph: Graph, sizes: Sequence[int]) -> list[int]:
-    """Bytes that are written of each stretch when `graph`, of the same nodes, runs with its tensors of these sizes."""
+def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
+    """Bytes that are written of each stretch when `graph`, of the same nodes, runs; see `touched_bytes`."""
     tensors = (*graph.leafs, *graph.nodes)
     assert len(tensors) == len(lifetimes.places), "another graph"
-    read = {source for node in graph.nodes for source in node.src}
     written = [0] * len(lifetimes.sizes)
-    for place, tensor, nbytes in zip(lifetimes.places, tensors, sizes, strict=True):
-        if place is not None and nbytes > written[place] and (not tensor.is_input or tensor in read):
-            written[place] = nbytes
+    for place, tensor in zip(lifetimes.places, tensors, strict=True):
+        if place is not None and place not in lifetimes.unread:
+            written[place] = max(written[place], tensor.nbytes)
     return written
+
+
+def written_sizes_at(lifetimes: Lifetimes, point: Point) -> list[int]:
+    """The same when the graph itself runs at another point, where its lifetimes hold too."""
+    return [0 if i in lifetimes.unread else at(size, point) for i, size in enumerate(lifetimes.sizes)]
 
 
 def union_bytes(starts: Sequence[int], sizes: Sequence[int]) -> int:
@@ -231,6 +232,7 @@ class _Walk:
             for source in node.src:
                 if not source.external:
                     n_children[source] += 1
+        unread = frozenset(place for leaf, place in self.alive.items() if leaf.is_input and not n_children[leaf])
         marks = [*graph.marks, len(graph.nodes)]
         for i, node in enumerate(graph.nodes):
             while i == marks[len(self.marks)]:
@@ -243,7 +245,7 @@ class _Walk:
                     if not left:
                         self.finish(parent)
         places = tuple(map(self.places.get, (*graph.leafs, *graph.nodes)))
-        return Lifetimes(tuple(self.events), tuple(self.sizes), places, tuple(self.marks))
+        return Lifetimes(tuple(self.events), tuple(self.sizes), places, tuple(self.marks), unread)
 
     def place(self, tensor: Tensor) -> None:
         if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):

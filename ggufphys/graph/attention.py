@@ -31,7 +31,10 @@ class Scores:
 
 def attentions(b: Builder, scores: Scores | None = None) -> Mapping[KVCache, "AttentionKV"]:
     """One for each kind of KV cache that the model's layers have; ask with `b.kv_cache(il)`."""
-    kinds = dict.fromkeys(cache for il in range(b.h.n_layer) if (cache := b.kv_cache_or_none(il)) is not None)
+    first: dict[int, int] = {}  # most layers share what they keep with another: one object
+    for il, caches in enumerate(b.caches[: b.h.n_layer]):
+        first.setdefault(id(caches), il)
+    kinds = dict.fromkeys(cache for il in first.values() if (cache := b.kv_cache_or_none(il)) is not None)
     alike: dict[object, AttentionKV] = {}
     # Layers of different widths share a cache object in llama.cpp, and its inputs: what counts is which cells it keeps.
     return {cache: alike.setdefault(_cells(cache), AttentionKV(b, cache, scores)) for cache in kinds}

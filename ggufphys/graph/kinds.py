@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, get_args
 
 from ggufphys.arch.caches import LayerCache, RecurrentState
+from ggufphys.gguf.names import split_name
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import split_name
 
 Kind = Literal["embedding", "attention", "recurrent", "ffn", "experts", "head", "other"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

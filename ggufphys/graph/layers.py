@@ -15,12 +15,12 @@ next layer's first. A layer that expands nothing leaves its nodes to the one aft
 then layers count as alike only when they are as far into that `period`. Where the check fails, all must be built.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from ggufphys.arch import LayerCache
-from ggufphys.gguf import TensorInfo
+from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import Allocation
 from ggufphys.graph.blocks import Adapters
 from ggufphys.graph.ir import Graph
@@ -50,23 +50,13 @@ class Layers:
         return Layers(kinds=self.kinds[first : last + 1], n_before=self.n_before, built=built, gaps=tuple(gaps))
 
 
-def weights_by_layer(tensors: Iterable[TensorInfo], n_layer: int) -> tuple[Mapping[str, TensorInfo], ...]:
+def weights_by_layer(gguf: GGUFFile, n_layer: int) -> tuple[Mapping[str, TensorInfo], ...]:
     """The weights of each layer of the trunk, by their names without `blk.N.`."""
     weights: tuple[dict[str, TensorInfo], ...] = tuple({} for _ in range(n_layer))
-    for tensor in tensors:
-        il, name = split_name(tensor.name)
+    for tensor, (il, name) in zip(gguf.tensors, gguf.split_names, strict=True):
         if il is not None and il < n_layer:
             weights[il][name] = tensor
     return weights
-
-
-def split_name(name: str) -> tuple[int | None, str]:
-    """`blk.7.attn_q.weight` as 7 and `attn_q.weight`; None and the whole name for tensors outside of layers."""
-    if name.startswith("blk."):
-        number, _, rest = name[4:].partition(".")
-        if number.isdecimal():
-            return int(number), rest
-    return None, name
 
 
 def layer_kinds(

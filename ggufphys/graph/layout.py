@@ -12,12 +12,13 @@ from typing import Any, Final, TypeVar
 from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import RecurrentState
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
-from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
+from ggufphys.graph.alloc import Allocation, lay_out, side_by_side, written_sizes, written_sizes_at
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, layer_kinds, leave_out, repeats, split_name, weights_by_layer
+from ggufphys.graph.layers import Layers, layer_kinds, leave_out, repeats, weights_by_layer
 from ggufphys.graph.models import build_of
 from ggufphys.graph.traced import Traced, Tracer, kind_of, point_of
 from ggufphys.graph.work import work_bytes
@@ -51,6 +52,7 @@ class Layouts:
 
     def __init__(self, gguf: GGUFFile, h: HParams, rule: ArchRule, adapters: Adapters | None = None) -> None:
         self.h = h
+        self.gguf = gguf
         self.keys = Keys(gguf, h.arch)
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
@@ -60,6 +62,8 @@ class Layouts:
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
+        self._chosen: dict[tuple[int, int], Layers] = {}  # by attempt
+        self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...]]] = {}
         self.tracer = Tracer(self.graph)
 
@@ -82,23 +86,23 @@ class Layouts:
 
     def at_most(self, context: ContextParams, batch: Batch) -> int:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
-        layers = self._choices[0]
+        layers = next(self._likely())
         traced = self.tracer.traced(context, batch, layers)
         if not traced.stands:
             return UNBOUNDED
-        n_left_out = self.h.n_layer - len(layers.built)
+        n_left_out = 0 if layers is None else self.h.n_layer - len(layers.built)
         return side_by_side(traced.pieces[HOST].lifetimes, n_left_out, point=point_of(context, batch))
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         point = point_of(context, batch)
-        for layers in (*self._choices, None):
+        for layers in self._likely():
             traced = self.tracer.traced(context, batch, layers)
             if not traced.stands:
                 continue
             allocation = lay_out(traced.pieces[HOST].lifetimes, point=point)
             if layers is None or not layers.gaps or repeats(layers, allocation):
-                if layers is not None:
-                    self._choices.sort(key=lambda choice: choice is not layers)  # what did once will mostly do again
+                if layers is not None:  # what did once will mostly do again
+                    self._useful = [layers, *(other for other in self._useful if other is not layers)]
                 return Layout(traced=traced, point=point, allocation=allocation, layers=layers)
         raise AssertionError("all layers stand for themselves")
 
@@ -107,18 +111,21 @@ class Layouts:
         n_threads: int, repacked: frozenset[str], cpu_features: frozenset[str],
     ) -> tuple[Sequence[int], int]:  # fmt: skip
         """What the graph of a smaller batch writes when it runs in a layout: of each stretch, and of scratch memory."""
-        kind, point = kind_of(context, batch, layout.layers), point_of(context, batch)
-        uses = layout.traced.uses
+        traced, point = layout.traced, point_of(context, batch)
+        kind = kind_of(context, batch, layout.layers)
         key = (kind, point, n_threads, repacked, cpu_features)
-        if key not in uses:
-            same = layout.traced.has_nodes_of(kind, point)
-            traced = layout.traced if same else self.tracer.traced(context, batch, layout.layers)
+        if key not in traced.uses:
+            lifetimes = traced.pieces[HOST].lifetimes
+            if kind == traced.kind and traced.trace.holds_at(point):
+                graph, written = traced.graph, written_sizes_at(lifetimes, point)
+            else:
+                graph = self.graph(context, batch, None if layout.layers is None else layout.layers.built)
+                written = written_sizes(lifetimes, graph)
             work = work_bytes(
-                traced.graph, n_threads,
-                repacked=repacked, cpu_features=cpu_features, alike=self.alike, point=point,
+                graph, n_threads, repacked=repacked, cpu_features=cpu_features, alike=self.alike, point=point
             )  # fmt: skip
-            uses[key] = traced.written_sizes(layout.traced.pieces[HOST].lifetimes, point), work
-        return uses[key]
+            traced.uses[key] = written, work
+        return traced.uses[key]
 
     def alike(self, name: str) -> Sequence[TensorInfo]:
         """The weights that the named one of a layer stands for, itself included: they differ in their types at most.
@@ -159,7 +166,7 @@ class Layouts:
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
-        own = weights_by_layer(self.tensors.values(), self.h.n_layer)
+        own = weights_by_layer(self.gguf, self.h.n_layer)
         return tuple(own[of] for of in self.h.weights_of) or own
 
     @cached_property
@@ -167,10 +174,15 @@ class Layouts:
         """A number for each of the trunk's layers: those of one number have the same nodes."""
         return layer_kinds(self.h, self._weights, self.caches, self.adapters)
 
-    @cached_property
-    def _choices(self) -> list[Layers]:
-        """Which layers to build: the likeliest first, but for what has been of use."""
-        return list(self.choices((None,) * self.h.n_layer, ATTEMPTS))
+    def _likely(self) -> Iterator[Layers | None]:
+        """Which layers to build: what has been of use, then the likeliest first, at last None for all."""
+        yield from tuple(self._useful)
+        for attempt in ATTEMPTS:
+            if attempt not in self._chosen:
+                self._chosen[attempt] = next(self.choices((None,) * self.h.n_layer, (attempt,)))
+            if self._chosen[attempt] not in self._useful:
+                yield self._chosen[attempt]
+        yield None
 
 
 def _numbered(kinds: Iterable[Hashable]) -> list[int]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
 
-from ggufphys.graph.affine import Point, Question, Trace, at, holds_at
-from ggufphys.graph.alloc import Lifetimes, lifetimes, tensor_sizes, written_sizes
+from ggufphys.graph.affine import Point, Trace
+from ggufphys.graph.alloc import Lifetimes, lifetimes
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.layers import Layers, expands_in_time, has_constants
@@ -34,28 +34,17 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """A graph cut into pieces, whose sizes are affine. A graph that was really cut is of no more use.
+    """A graph cut into pieces, good wherever `trace` holds. A graph that was really cut is of no more use.
 
-    `sizes` are bytes of leafs and nodes of a whole one, which hold where `to_build` does. `stands` says whether the
-    layers that were built may stand for all, as far as the nodes tell.
+    `stands` says whether the layers that were built may stand for all, as far as the nodes tell.
     """
 
     kind: Hashable
     graph: Graph
-    sizes: tuple[int, ...]
     pieces: Mapping[str, Piece]
     stands: bool
-    to_build: Mapping[Question, bool]
+    trace: Trace
     uses: dict[Hashable, tuple[Sequence[int], int]]  # see `Layouts.use`
-
-    def has_nodes_of(self, kind: Hashable, point: Point) -> bool:
-        """Whether the graph of such a context and batch has the same nodes at a point."""
-        return kind == self.kind and holds_at(self.to_build, point)
-
-    def written_sizes(self, reserved: Lifetimes, point: Point) -> list[int]:
-        """Bytes that are written of each stretch of a layout when this graph runs in it."""
-        sizes = [size if type(size) is int else at(size, point) for size in self.sizes]
-        return written_sizes(reserved, self.graph, sizes)
 
 
 class Tracer:
@@ -80,15 +69,11 @@ class Tracer:
         kind = kind_of(context, batch, layers, where)
 
         def make(graph: Graph, trace: Trace) -> Traced:
-            sizes = tensor_sizes(graph) if cut is None else ()
-            to_build = dict(trace.questions)
             in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
             stands = in_time and not (layers is not None and layers.gaps and has_constants(graph))
             parts = (cut or whole)(graph)
             pieces = {device: Piece(lifetimes(part.graph), part.layers) for device, part in parts.items()}
-            return Traced(
-                kind=kind, graph=graph, sizes=sizes, pieces=pieces, stands=stands, to_build=to_build, uses={}
-            )  # fmt: skip
+            return Traced(kind=kind, graph=graph, pieces=pieces, stands=stands, trace=trace, uses={})
 
         return self.made(kind, context, batch, layers, make)
 

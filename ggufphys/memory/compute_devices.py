@@ -11,11 +11,12 @@ from functools import partial
 
 from ggufphys.arch.roles import role_of
 from ggufphys.gguf import TensorInfo
+from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, repeats, split_name
+from ggufphys.graph.layers import Layers, repeats
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
 from ggufphys.graph.traced import Piece, Traced, kind_of, point_of

@@ -124,11 +124,12 @@ def place_weights(
     chooser = _Chooser(params, placement, cpu_features)
     uses = _Uses(gguf, placement)
     buffers: dict[Buffer, list[TensorInfo]] = {}
-    for tensor in loaded_tensors(gguf, load_mtp=params.load_mtp):
-        if is_read_lazily(gguf.architecture, tensor):
+    arch = gguf.architecture
+    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp):
+        if is_read_lazily(arch, tensor):
             buffers.setdefault(_LAZY, []).append(tensor)
             continue
-        wanted = [chooser.buffer(tensor, home, as_output) for home, as_output in uses.of(tensor)]
+        wanted = [chooser.buffer(tensor, name, home, as_output) for home, as_output in uses.of(tensor)]
         for buffer in wanted if len(wanted) == 1 else dict.fromkeys(wanted):
             buffers.setdefault(buffer, []).append(tensor)
     order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
@@ -179,10 +180,20 @@ class _Chooser:
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
         self.repacked, self.amx = Buffer(HOST, "CPU_REPACK"), Buffer(HOST, "AMX")
+        self.known: dict[tuple[str, int, tuple[int, ...], str, bool], Buffer] = {}
         self.on_device = {device.name: self._device_buffer(device.name) for device in params.devices}
 
-    def buffer(self, tensor: TensorInfo, home: str, as_output: bool) -> Buffer:
-        override = self._override(tensor.name) if self.overrides or self.params.n_cpu_moe else ""
+    def buffer(self, tensor: TensorInfo, name: str, home: str, as_output: bool) -> Buffer:
+        """`name` is the tensor's in its layer: weights of other layers that are alike go to the same buffer."""
+        if self.overrides or self.params.n_cpu_moe:
+            return self._chosen(tensor, home, as_output, self._override(tensor.name))
+        key = (name, int(tensor.ggml_type), tensor.ne, home, as_output)
+        chosen = self.known.get(key)
+        if chosen is None:
+            chosen = self.known[key] = self._chosen(tensor, home, as_output, "")
+        return chosen
+
+    def _chosen(self, tensor: TensorInfo, home: str, as_output: bool, override: str) -> Buffer:
         if override in self.on_device:
             return self.on_device[override]  # whether it can multiply the type or not
         if override == CPU_BUFFER or home == HOST or tensor.ggml_type in backend_of(home).without:

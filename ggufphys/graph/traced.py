@@ -95,7 +95,8 @@ class Tracer:
                 return cast(V, made)
         trace = Trace(point)
         n_ctx_seq = trace.unknown(0, N_CTX_PAD, context.n_ctx_seq % N_CTX_PAD)
-        context = replace(context, n_ctx=n_ctx_seq * context.n_stream, n_ctx_seq=n_ctx_seq)
+        n_ctx = n_ctx_seq * context.n_stream
+        context = replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq, n_batch=0, n_outputs_max=0)
         batch = replace(batch, n_outputs=trace.unknown(1))
         made = make(self._build(context, batch, None if layers is None else layers.built), trace)
         group.append((trace, made))
@@ -114,5 +115,6 @@ def point_of(context: ContextParams, batch: Batch) -> Point:
 
 def kind_of(context: ContextParams, batch: Batch, layers: Layers | None, where: Hashable = None) -> Hashable:
     """All else that a graph follows from."""
-    of_context = replace(context, n_ctx=0, n_ctx_seq=context.n_ctx_seq % N_CTX_PAD)
+    # The batch says how many tokens and outputs there are, whatever the context allows.
+    of_context = replace(context, n_ctx=0, n_ctx_seq=context.n_ctx_seq % N_CTX_PAD, n_batch=0, n_outputs_max=0)
     return of_context, replace(batch, n_outputs=0), None if layers is None else layers.built, where

@@ -9,14 +9,16 @@ llama_memory_recurrent ctor; src/llama-context.cpp, llama_init_from_model.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
 from ggufphys.gguf import SIZES
 from ggufphys.hparams import HParams
 from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.terms import Term
-from ggufphys.params import CPU_BUFFER, HOST, ContextParams
+from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType
 
 
 def context_terms(
@@ -29,14 +31,37 @@ def context_terms(
     Raises:
         ValueError: llama.cpp would refuse the context type or the cache types for this model.
     """
-    layers = rule.layers(h, context.ctx_type)
-    check_cache_types(h, rule, context)
-    caches = Counter((home(il), cache) for il, layer in enumerate(layers) for cache in layer)
-    return tuple(
-        _term(cache, n_layers, context, device)
-        for (device, cache), n_layers in caches.items()
-        if any(cache.tensors(context))
-    )
+    return caches_by_device(h, rule, context.ctx_type, home).terms(context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachesByDevice:
+    """What all layers of a model keep in contexts of one type: of how many layers each cache is, by device.
+
+    `check` refuses what llama.cpp refuses.
+    """
+
+    n_layers: Mapping[tuple[str, LayerCache], int]
+    check: Callable[[ContextParams], None]
+
+    def terms(self, context: ContextParams) -> tuple[Term, ...]:
+        """See `context_terms`."""
+        self.check(context)
+        return tuple(
+            _term(cache, n, context, device)
+            for (device, cache), n in self.n_layers.items()
+            if any(cache.tensors(context))
+        )
+
+
+def caches_by_device(
+    h: HParams, rule: ArchRule, ctx_type: ContextType, home: Callable[[int], str] = lambda il: HOST
+) -> CachesByDevice:
+    """What follows from where layers lie alone, whatever the context; see `context_terms` for the arguments."""
+    layers = rule.layers(h, ctx_type)
+    n_layers = Counter((home(il), cache) for il, layer in enumerate(layers) for cache in layer)
+    windows = frozenset(any(isinstance(cache, WindowKV) for cache in layer) for layer in rule.layers(h)[: h.n_layer])
+    return CachesByDevice(n_layers=n_layers, check=partial(check_cache_types, h, rule, windows))
 
 
 def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend = CPU) -> int:
@@ -44,8 +69,8 @@ def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend = CP
     return sum(backend.tensor_bytes(t.nbytes, t.ggml_type, t.width) for t in cache.tensors(context))
 
 
-def check_cache_types(h: HParams, rule: ArchRule, context: ContextParams) -> None:
-    """Refuse the types that llama.cpp refuses for this model.
+def check_cache_types(h: HParams, rule: ArchRule, windows: Collection[bool], context: ContextParams) -> None:
+    """Refuse the types that llama.cpp refuses for this model; `windows` says which kinds of layers it has.
 
     Compressed rows hold keys and values in one, so in one type; with flash attention each head must be whole blocks of
     a quantised type.
@@ -60,7 +85,6 @@ def check_cache_types(h: HParams, rule: ArchRule, context: ContextParams) -> Non
         )
     if context.v_trans:
         return
-    windows = {any(isinstance(cache, WindowKV) for cache in layer) for layer in rule.layers(h)[: h.n_layer]}
     for name, ggml_type, sizes in (
         ("K", context.type_k, {h.n_embd_head_k_swa if window else h.n_embd_head_k for window in windows}),
         ("V", context.type_v, {h.n_embd_head_v_swa if window else h.n_embd_head_v for window in windows}),

@@ -13,7 +13,7 @@ from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, uses_devices
-from ggufphys.memory.context import context_terms
+from ggufphys.memory.context import CachesByDevice, caches_by_device
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.placement import (
     Buffer,
@@ -26,7 +26,7 @@ from ggufphys.memory.placement import (
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
-from ggufphys.params import HOST, ContextParams, Device, Params, resolve
+from ggufphys.params import HOST, ContextParams, ContextType, Device, Params, resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +169,7 @@ class Predictor:
         self.h = read_hparams(gguf)
         self.layouts = Layouts(gguf, self.h, self.rule)
         self._weights: dict[Params, PlacedWeights] = {}
+        self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
@@ -178,7 +179,7 @@ class Predictor:
         context = self.context(params)
         buffers = (
             *weights.terms,
-            *context_terms(h, self.rule, context, placement.kv),
+            *self.caches(params).terms(context),
             *(
                 device_compute_terms(self.layouts, params, context, placement, weights.buffers)
                 if uses_devices(placement, weights.buffers)
@@ -204,6 +205,19 @@ class Predictor:
             use_mlock=params.use_mlock,
             notes=tuple(_notes(params, context, placement, weights.terms)),
         )
+
+    def caches(self, params: Params) -> CachesByDevice:
+        """What layers keep, and where, when run like this.
+
+        Raises:
+            ValueError: llama.cpp has no such type of context for this model.
+        """
+        key = (what_places(params), params.ctx_type)
+        caches = self._caches.get(key)
+        if caches is None:
+            home = self.placed_weights(params).placement.kv
+            caches = self._caches[key] = caches_by_device(self.h, self.rule, params.ctx_type, home)
+        return caches
 
     def context(self, params: Params) -> ContextParams:
         """What llama.cpp makes of the parameters for this model; where weights lie may turn flash attention off.

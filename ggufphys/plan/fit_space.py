@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from ggufphys.memory.context import check_cache_types
 from ggufphys.memory.placement import used_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import N_CTX_PAD, Params
@@ -119,7 +118,8 @@ def _types(predictor: Predictor, params: Params, fixed: Collection[str]) -> Iter
             continue
         seen.append(step)
         try:
-            check_cache_types(predictor.h, predictor.rule, predictor.context(replace(params, **step)))
+            tried = replace(params, **step)
+            predictor.caches(tried).check(predictor.context(tried))
         except ValueError as error:
             refusal = error
             continue

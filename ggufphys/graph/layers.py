@@ -39,6 +39,11 @@ class Layers:
     built: tuple[int, ...]
     gaps: tuple[range, ...]
 
+    @property
+    def n_left_out(self) -> int:
+        """How many layers are not built."""
+        return len(self.kinds) - len(self.built)
+
     def step(self, il: int) -> tuple[int, ...]:
         """The kinds of layer `il` and of those before it."""
         return self.kinds[max(0, il - self.n_before) : il + 1]
@@ -115,6 +120,16 @@ def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
     left_out = {il for gap in gaps for il in gap}
     built = tuple(il for il in range(n) if il not in left_out)
     return Layers(kinds=tuple(kinds), n_before=n_before, built=built, gaps=tuple(gaps))
+
+
+def one_of_each(kinds: Sequence[int]) -> Layers:
+    """The first layer of each kind: not how all lie, but how much the others can add (`alloc.side_by_side`)."""
+    first: dict[int, int] = {}
+    for il, kind in enumerate(kinds):
+        first.setdefault(kind, il)
+    built = tuple(first.values())
+    gaps = (range(il + 1, following) for il, following in pairwise((*built, len(kinds))) if following > il + 1)
+    return Layers(kinds=tuple(kinds), n_before=1, built=built, gaps=tuple(gaps))
 
 
 def has_constants(graph: Graph) -> bool:

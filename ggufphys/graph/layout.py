@@ -18,7 +18,7 @@ from ggufphys.graph.alloc import Allocation, lay_out, side_by_side, written_size
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, layer_kinds, leave_out, repeats, weights_by_layer
+from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, repeats, weights_by_layer
 from ggufphys.graph.models import build_of
 from ggufphys.graph.traced import Traced, Tracer, kind_of, point_of
 from ggufphys.graph.work import work_bytes
@@ -62,9 +62,10 @@ class Layouts:
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
+        self.decode_counts = False  # whether a decode step may have been larger than its prompt
         self._chosen: dict[tuple[int, int], Layers] = {}  # by attempt
         self._useful: list[Layers] = []
-        self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...]]] = {}
+        self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
         self.tracer = Tracer(self.graph)
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
@@ -86,12 +87,11 @@ class Layouts:
 
     def at_most(self, context: ContextParams, batch: Batch) -> int:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
-        layers = next(self._likely())
+        layers = self._samples
         traced = self.tracer.traced(context, batch, layers)
         if not traced.stands:
             return UNBOUNDED
-        n_left_out = 0 if layers is None else self.h.n_layer - len(layers.built)
-        return side_by_side(traced.pieces[HOST].lifetimes, n_left_out, point=point_of(context, batch))
+        return side_by_side(traced.pieces[HOST].lifetimes, layers.n_left_out, point=point_of(context, batch))
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         point = point_of(context, batch)
@@ -147,16 +147,26 @@ class Layouts:
             phases = (il % period for il in range(self.h.n_layer))
             yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
 
+    def samples(self, places: Sequence[Hashable]) -> Layers:
+        """A layer of each kind and place, for a bound on what all take."""
+        return one_of_each(_numbered(zip(self.kinds, places, strict=True)))
+
+    @cached_property
+    def _samples(self) -> Layers:
+        return self.samples((None,) * self.h.n_layer)
+
     def divided(
         self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[tuple[int, int]]
-    ) -> tuple[frozenset[P], tuple[Layers | None, ...]]:
-        """The places of layers that are divided as `where` says, and which layers to build then, None for all."""
+    ) -> tuple[frozenset[P], tuple[Layers | None, ...], Layers]:
+        """Of layers that are divided as `where` says: the places, which to build (None: all), and samples."""
         found = self._divided.get(where)
         if found is None:
             if len(self._divided) == REMEMBERED:
                 self._divided.clear()
             of_layers = places()
-            found = self._divided[where] = frozenset(of_layers), (*self.choices(of_layers, attempts), None)
+            found = self._divided[where] = (
+                frozenset(of_layers), (*self.choices(of_layers, attempts), None), self.samples(of_layers)
+            )  # fmt: skip
         return found
 
     @cached_property

@@ -30,7 +30,8 @@ def compute_terms(layouts: Layouts, context: ContextParams, *, no_alloc: bool = 
     """The one term of compute_bytes; with `no_alloc` what llama.cpp's own simulation says, which forgets a batch."""
     prompt, decode = reserved_batches(context)
     sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
-    if layouts.at_most(context, decode) > sizes[prompt]:
+    layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
+    if layouts.decode_counts:
         sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
     if layouts.lone_prompt and context.n_seq_max > 1 and not no_alloc:
         alone = lone_prompt(context)

@@ -73,7 +73,7 @@ def device_compute_terms(
     def traced(batch: Batch, layers: Layers | None) -> Traced:
         return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), where)
 
-    places, choices = _divided(layouts, where, placement, weights)
+    places, choices, samples = _divided(layouts, where, placement, weights)
     sizes: dict[str, int] = {}
     batches = [*reserved_batches(context)]
     if layouts.lone_prompt and context.n_seq_max > 1:
@@ -82,9 +82,10 @@ def device_compute_terms(
         # What did for layers in places like these will mostly do again.
         key = n, places
         first = layouts.attempts.get(key, 0)
-        if n and _fits(traced(batch, choices[first]), choices[first], point_of(context, batch), sizes):
-            continue
-        attempt, found = _sizes(partial(traced, batch), choices, first, point_of(context, batch))
+        point = point_of(context, batch)
+        if n and key not in layouts.attempts and _fits(traced(batch, samples), samples, point, sizes):
+            continue  # until it must be laid out once: then it is not much work any more
+        attempt, found = _sizes(partial(traced, batch), choices, first, point)
         layouts.attempts[key] = attempt
         for device, nbytes in found.items():
             sizes[device] = max(sizes.get(device, 0), nbytes)
@@ -124,11 +125,10 @@ def _sizes(
     raise AssertionError("all layers stand for themselves")
 
 
-def _fits(made: Traced, layers: Layers | None, point: Point, sizes: Mapping[str, int]) -> bool:
+def _fits(made: Traced, layers: Layers, point: Point, sizes: Mapping[str, int]) -> bool:
     """Whether no device's buffer can be larger than those of `sizes`: then nothing needs to be laid out."""
-    n_left_out = sum(map(len, layers.gaps)) if layers is not None else 0
     return made.stands and all(
-        side_by_side(piece.lifetimes, n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
+        side_by_side(piece.lifetimes, layers.n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
         for device, piece in made.pieces.items()
     )
 
@@ -142,8 +142,8 @@ def _repeats(layers: Layers, piece: Piece, layout: Allocation) -> bool:
 
 def _divided(
     layouts: Layouts, where: Hashable, placement: Placement, weights: Mapping[Buffer, Sequence[TensorInfo]]
-) -> tuple[frozenset[Place], tuple[Layers | None, ...]]:
-    """The places that layers are in, and which layers to build then, None for all."""
+) -> tuple[frozenset[Place], tuple[Layers | None, ...], Layers]:
+    """See `Layouts.divided`; a place is a layer's device, and which of its weights are on others."""
 
     def places() -> tuple[Place, ...]:
         fetched = _offload(placement, weights) is not None
@@ -254,7 +254,7 @@ def keeps_flash_attn(
     Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
     """
     where = what_places(params)
-    places, _ = _divided(layouts, where, placement, weights)
+    places, _, _ = _divided(layouts, where, placement, weights)
     if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
         return True  # one device has each layer's weights and cache, and runs what lies between their nodes
     n_seqs = context.n_seq_max

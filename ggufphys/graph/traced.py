@@ -50,7 +50,7 @@ class Traced:
 class Tracer:
     """What was made of one model's graphs, good for many contexts. `build` makes a graph of some layers, None for all.
 
-    A few kinds of contexts and batches are remembered: more than one prediction looks at.
+    A few kinds of contexts and batches are remembered, more than one prediction looks at, and a few traces of each.
     """
 
     def __init__(self, build: Callable[[ContextParams, Batch, Sequence[int] | None], Graph]) -> None:
@@ -100,6 +100,7 @@ class Tracer:
         batch = replace(batch, n_outputs=trace.unknown(1))
         made = make(self._build(context, batch, None if layers is None else layers.built), trace)
         group.append((trace, made))
+        del group[:-REMEMBERED]
         return made
 
 
@@ -117,4 +118,4 @@ def kind_of(context: ContextParams, batch: Batch, layers: Layers | None, where: 
     """All else that a graph follows from."""
     # The batch says how many tokens and outputs there are, whatever the context allows.
     of_context = replace(context, n_ctx=0, n_ctx_seq=context.n_ctx_seq % N_CTX_PAD, n_batch=0, n_outputs_max=0)
-    return of_context, replace(batch, n_outputs=0), None if layers is None else layers.built, where
+    return of_context, replace(batch, n_outputs=0), None if layers is None else (layers.built, layers.n_before), where

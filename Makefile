@@ -54,6 +54,8 @@ bench: setup
 	$(BIN)/python -m bench.dequant
 	$(BIN)/python -m bench.estimate
 	$(BIN)/python -m bench.mmproj
+	-$(BIN)/python -m bench.predict
+	$(BIN)/python -m bench.engine
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

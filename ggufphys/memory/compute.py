@@ -4,11 +4,7 @@ The compute buffer is as large as the larger of the two graphs that llama.cpp re
 decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, output_reserve.
 """
 
-from ggufphys.arch import ArchRule
-from ggufphys.gguf import GGUFFile
-from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
-from ggufphys.graph.blocks import Adapters
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.batch import lone_prompt, reserved_batches
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import HParams
@@ -62,15 +58,3 @@ def output_terms(h: HParams, context: ContextParams) -> tuple[Term, ...]:
             source="src/llama-context.cpp, output_reserve",
         ),
     )
-
-
-def build_graph(
-    gguf: GGUFFile,
-    h: HParams,
-    rule: ArchRule,
-    context: ContextParams,
-    batch: Batch,
-    adapters: Adapters | None = None,
-) -> Graph:
-    """The architecture's graph for one batch, of all layers; the generic one, without adapters, where there is none."""
-    return Layouts(gguf, h, rule, adapters).graph(context, batch)

@@ -23,7 +23,7 @@ MIB = 1 << 20
 SHAPES = ("llama-3.1-8b", "gemma-3-4b", "qwen3-30b-a3b", "deepseek-v2-lite", "mamba2-2.7b")
 PREFERENCES = st.sampled_from(tuple(ORDERS))
 SLOW = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -133,7 +133,7 @@ def test_no_device(tmp_path: Path, name: str, ram: int, prefer: Prefer) -> None:
         assert not Fitter(Predictor(gguf), params, less).fit(prefer).fits
 
 
-@settings(SLOW, max_examples=4)
+@settings(SLOW, max_examples=3)
 @given(first=st.integers(60, 250), second=st.integers(60, 250))
 def test_no_other_division(tmp_path: Path, first: int, second: int) -> None:
     """Where two devices hold no more layers as they are divided, they hold no more in any division."""

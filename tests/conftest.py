@@ -1,12 +1,15 @@
 """What all tests share: llama.cpp's environment, and the installed ggml's own facts."""
 
 import ctypes
+import signal
 
 import pytest
 
 from ggufphys import llama_env
 
 llama_env.prepare()
+# A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

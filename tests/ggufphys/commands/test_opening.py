@@ -106,7 +106,11 @@ def test_interrupt(site: Site) -> None:
         [sys.executable, "-m", "ggufphys", "inspect", f"{site.url}/m-00001-of-00003.gguf"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    out, err = process.communicate(timeout=20)
+    with process:
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
 
     assert (process.returncode, out, err) == (130, "", "ggufphys: interrupted\n")
 

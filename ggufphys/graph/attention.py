@@ -173,7 +173,7 @@ class AttentionK(AttentionKV):
 
     def mix_latent(
         self, q: Tensor, k: Tensor, n_embd_v: int, il: int, *, v_mla: Tensor | None, scores: Scores | None = None,
-        after_k: Tensor | None = None, mask: Tensor | None = None,
+        after_k: Tensor | None = None, mask: Tensor | None = None, sinks: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K (D, 1, T) and attend with Q (D, H, T); `v_mla` (n_embd_v, D, H) decompresses what comes of it.
 
@@ -187,7 +187,7 @@ class AttentionK(AttentionKV):
         self.store_k(cache, k)
         keys = self.read_k(cache, k.ne[0], 1)
         values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
-        return self.attend(q, keys, values, scores=scores, v_mla=v_mla, mask=mask)
+        return self.attend(q, keys, values, sinks=sinks, scores=scores, v_mla=v_mla, mask=mask)
 
 
 def attend(

@@ -8,7 +8,7 @@ from math import inf, sqrt
 
 from ggufphys.arch.caches import INDEXER, FullKV
 from ggufphys.graph import ops
-from ggufphys.graph.attention import AttentionK, AttentionKV, hadamard
+from ggufphys.graph.attention import AttentionKV, hadamard
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32
@@ -23,12 +23,12 @@ def indexer_cache(b: Builder, il: int) -> FullKV | None:
 class Indexer(AttentionKV):
     """The indexers of all layers that have one: they share the inputs of a cache."""
 
-    def __init__(self, b: Builder, rope: Rope) -> None:
+    def __init__(self, b: Builder, rope: Rope, *, hadamard_rotated: bool = True) -> None:
         cache = next(cache for il in range(b.h.n_layer) if (cache := indexer_cache(b, il)) is not None)
         super().__init__(b, cache)
         self.rope = rope
         self.mask = ops.new_input(F16, *self.mask.ne, name="kq_mask", params=(cache,))
-        self.hadamard = hadamard(b.h.indexer_head_size)
+        self.hadamard = hadamard(b.h.indexer_head_size) if hadamard_rotated else None
 
     def cache_k(self, il: int, n_embd_head: int, n_head_kv: int) -> Tensor:
         """Keys of a layer's indexer (D, C, S)."""
@@ -45,7 +45,8 @@ class Indexer(AttentionKV):
         k = ops.mul_mat(b.weight("indexer.attn_k.weight", il), x)
         k = b.norm(k, b.weight("indexer.k_norm.weight", il), b.weight("indexer.k_norm.bias", il))
         k = b.rope(b.heads(k, d, 1), pos, None, self.rope)
-        q, k = ops.mul_mat(self.hadamard, q), ops.mul_mat(self.hadamard, k)
+        if self.hadamard is not None:
+            q, k = ops.mul_mat(self.hadamard, q), ops.mul_mat(self.hadamard, k)
         cache = self.cache_k(il, d, 1)
         self.store_k(cache, k)
         keys = self.read_k(cache, d, 1)
@@ -59,17 +60,6 @@ class Indexer(AttentionKV):
         weights = ops.scale(weights, 1 / sqrt(d * n_head))
         scores = lightning_indexer(q, keys, weights, self.mask)
         return ops.cont(top_k(scores, min(scores.ne[0], b.h.indexer_top_k)))
-
-
-def attend(
-    b: Builder, attention: AttentionK, q: Tensor, latent: Tensor, k_pe: Tensor, chosen: Tensor, il: int
-) -> Tensor:
-    """As `mla.attend`, over the chosen cells alone."""
-    v = ops.reshape(latent, b.h.n_lora_kv, 1, b.batch.n_tokens)
-    k = ops.concat(v, k_pe, 0)
-    return attention.mix_latent(
-        q, k, b.h.n_lora_kv, il, v_mla=b.weight("attn_v_b.weight", il), after_k=v, mask=only(attention.mask, chosen)
-    )
 
 
 def only(mask: Tensor, chosen: Tensor) -> Tensor:

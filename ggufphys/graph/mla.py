@@ -57,8 +57,16 @@ def absorbed(b: Builder, q: Tensor, n_rot: int, rotate: Rotate, il: int) -> Tens
     return ops.concat(ops.permute(q_nope, 0, 2, 1, 3), rotate(q_pe), 0)
 
 
-def attend(b: Builder, attention: AttentionK, q: Tensor, latent: Tensor, k_pe: Tensor, il: int) -> Tensor:
-    """Q (R + P, H, T) asks the cache, to which the row (R, T) and its rotated part are added: (D*H, T)."""
-    v = ops.reshape(latent, b.h.n_lora_kv, 1, b.batch.n_tokens)
+def attend(
+    b: Builder, attention: AttentionK, q: Tensor, latent: Tensor, k_pe: Tensor, il: int,
+    *, sinks: Tensor | None = None, mask: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Q (R + P, H, T) asks the cache, to which the row (R, T) and its rotated part are added: (D*H, T).
+
+    A `mask` takes the place of the cache's.
+    """
+    n_lora = latent.ne[0]
+    v = ops.reshape(latent, n_lora, 1, b.batch.n_tokens)
     k = ops.concat(v, k_pe, 0)
-    return attention.mix_latent(q, k, b.h.n_lora_kv, il, v_mla=b.weight("attn_v_b.weight", il), after_k=v)
+    v_mla = b.weight("attn_v_b.weight", il)
+    return attention.mix_latent(q, k, n_lora, il, v_mla=v_mla, after_k=v, mask=mask, sinks=sinks)

@@ -73,6 +73,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "hunyuan-moe": "hunyuan",
     "hunyuan_vl": "hunyuan_vl",
     "hy_v3": "hy_v3",
+    "hy_v4": "hy_v4",
     "internlm2": "internlm2",
     "jais": "jais",
     "jais2": "nemotron",

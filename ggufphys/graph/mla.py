@@ -3,7 +3,7 @@
 The cache keeps that row, and the product that would give the keys is applied to the queries instead: all heads then
 read one key, whose first elements are the value.
 
-Legend: H n_head, T tokens, R n_lora_kv, P the dimensions that rotate, N those of a head's key that do not.
+Legend: H n_head, T tokens, R the length of the row, P the dimensions that rotate, N those of a head's key that do not.
 Source: llama.cpp 0c1e570 src/models/deepseek2.cpp.
 """
 
@@ -39,7 +39,7 @@ def query_row(b: Builder, x: Tensor, il: int) -> Tensor:
 
 def compressed(b: Builder, x: Tensor, n_rot: int, rotate: Rotate, il: int) -> tuple[Tensor, Tensor]:
     """The row that keys and values are computed from (R, T), normed, and the rotated part of keys (P, 1, T)."""
-    n_lora, n_tokens = b.h.n_lora_kv, b.batch.n_tokens
+    n_lora, n_tokens = b.weight("attn_kv_a_norm.weight", il).ne[0], b.batch.n_tokens
     both = ops.mul_mat(b.weight("attn_kv_a_mqa.weight", il), x)
     row = both.nb[1]
     latent = ops.strided(both, (n_lora, n_tokens), (row,))
@@ -49,11 +49,12 @@ def compressed(b: Builder, x: Tensor, n_rot: int, rotate: Rotate, il: int) -> tu
 
 def absorbed(b: Builder, q: Tensor, n_rot: int, rotate: Rotate, il: int) -> Tensor:
     """Q ((N + P)*H, T) as a latent row is asked: (R + P, H, T)."""
-    n_head, n_tokens, n_embd_head = b.h.n_head[il], b.batch.n_tokens, b.h.n_embd_head_k_mla
-    n_nope, head = n_embd_head - n_rot, n_embd_head * q.nb[0]
+    n_head, n_tokens, k_b = b.h.n_head[il], b.batch.n_tokens, b.weight("attn_k_b.weight", il)
+    n_nope = k_b.ne[0]
+    head = (n_nope + n_rot) * q.nb[0]
     q_nope = ops.strided(q, (n_nope, n_head, n_tokens), (head, head * n_head))
     q_pe = ops.strided(q, (n_rot, n_head, n_tokens), (head, head * n_head), n_nope * q.nb[0])
-    q_nope = ops.mul_mat(b.weight("attn_k_b.weight", il), ops.permute(q_nope, 0, 2, 1, 3))
+    q_nope = ops.mul_mat(k_b, ops.permute(q_nope, 0, 2, 1, 3))
     return ops.concat(ops.permute(q_nope, 0, 2, 1, 3), rotate(q_pe), 0)
 
 

@@ -40,6 +40,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "deepseek2-ocr": "deepseek2_ocr",
     "deepseek32": "deepseek32",
     "dots1": "dots1",
+    "dots3note": "dots3note",
     "dream": "dream",
     "ernie4_5": "ernie4_5",
     "ernie4_5-moe": "ernie4_5",

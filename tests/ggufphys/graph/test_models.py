@@ -18,8 +18,9 @@ from tests.arch_checks import checks
 
 N_TOKENS = 5
 CELLS_IN_USE = 256  # llama.cpp looks at cells by the 256
-# llama.cpp reserves for them and dies when they run: of a mask that no layer reads, of a division by zero.
-CANNOT_RUN = {"gemma-embedding", "llama4/none"}
+# llama.cpp reserves for them and dies when they run: of a mask that no layer reads, of a division by zero, of rotation
+# matrices that it has not made where a layer with a window has an indexer.
+CANNOT_RUN = {"gemma-embedding", "llama4/none", "dots3note", "dots3note/head"}
 WRITTEN = [
     name
     for name, model in archs.models().items()

@@ -52,13 +52,11 @@ def build(b: Builder) -> Graph:
 
 def _attentions(b: Builder) -> Mapping[bool, AttentionK]:
     """Attention in layers without and with a window, as far as there are such layers."""
-    n_embd_head_swa = b.keys.integer("attention.key_length_mla_swa")
-    first = {b.has_window(il): il for il in reversed(range(b.h.n_layer))}
+    n_embd_head = {False: b.h.n_embd_head_k_mla, True: b.keys.integer("attention.key_length_mla_swa")}
+    caches = {b.has_window(il): b.kv_cache(il) for il in range(b.h.n_layer)}
     return {
-        has_window: AttentionK(
-            b, b.kv_cache(il), Scores(factor=1 / sqrt(n_embd_head_swa if has_window else b.h.n_embd_head_k_mla))
-        )
-        for has_window, il in first.items()
+        has_window: AttentionK(b, cache, Scores(factor=1 / sqrt(n_embd_head[has_window])))
+        for has_window, cache in caches.items()
     }
 
 

@@ -10,56 +10,84 @@ import sys
 import time
 from typing import Any
 
+Batch = tuple[list[int], list[int], list[int]]
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Load the model, decode the batches, write the logits; "error" says what llama.cpp would not do."""
-    import numpy as np
 
+def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tuple[Any, Any, Any]:
+    """llama_cpp, the model and a context, or raises `Refused`. `said` collects warnings, `cb_eval` sees each node."""
     from ggufphys import llama_env
 
     llama_env.prepare()
     import llama_cpp as api
-
-    said: list[str] = []
 
     @api.llama_log_callback  # type: ignore[untyped-decorator]
     def keep(level: int, text: bytes, user_data: object) -> None:
         if level >= 3:
             said.append(text.decode(errors="replace"))
 
+    _alive.append(keep)
     api.llama_log_set(keep, ctypes.c_void_p(0))
     params: Any = api.llama_model_default_params()
     params.use_extra_bufts = False
     params.n_gpu_layers = 0
     model = api.llama_model_load_from_file(request["path"].encode(), params)
     if not model:
-        return {"error": "".join(said)[-1500:]}
+        raise Refused("".join(said)[-1500:])
     native: Any = api.llama_context_default_params()
     for name, value in request["context"].items():
         setattr(native, name, value)
+    if cb_eval is not None:
+        native.cb_eval = api.ggml_backend_sched_eval_callback(cb_eval)
+        _alive.append(native.cb_eval)
     context = api.llama_init_from_model(model, native)
     if not context:
-        return {"error": "".join(said)[-1500:]}
-    n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
-    seconds = []
-    with open(request["out"], "wb") as out:  # noqa: PTH123
-        for tokens, positions, sequences in request["batches"]:
-            batch = api.llama_batch_init(len(tokens), 0, 1)
-            batch.n_tokens = len(tokens)
-            for i, (token, position, sequence) in enumerate(zip(tokens, positions, sequences, strict=True)):
-                batch.token[i], batch.pos[i] = token, position
-                batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-                batch.logits[i] = request["all_logits"] or i + 1 == len(tokens)
-            start = time.perf_counter()
-            code = api.llama_decode(context, batch)
-            api.llama_synchronize(context)
-            seconds.append(time.perf_counter() - start)
-            if code:
-                return {"error": f"llama_decode gave {code}: " + "".join(said)[-1500:]}
-            for i in range(len(tokens)) if request["all_logits"] else (-1,):
-                row = api.llama_get_logits_ith(context, i)
-                out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
-            api.llama_batch_free(batch)
+        raise Refused("".join(said)[-1500:])
+    return api, model, context
+
+
+class Refused(Exception):
+    """llama.cpp would not do it: what it logged."""
+
+
+_alive: list[object] = []  # what C calls must outlive the call that handed it over
+
+
+def decode(api: Any, context: Any, batch: Batch, *, all_logits: bool, said: list[str]) -> float:
+    """Decode `(tokens, positions, sequences)`: seconds that it took. Raises `Refused`."""
+    tokens, positions, sequences = batch
+    native = api.llama_batch_init(len(tokens), 0, 1)
+    native.n_tokens = len(tokens)
+    for i, (token, position, sequence) in enumerate(zip(tokens, positions, sequences, strict=True)):
+        native.token[i], native.pos[i] = token, position
+        native.n_seq_id[i], native.seq_id[i][0] = 1, sequence
+        native.logits[i] = all_logits or i + 1 == len(tokens)
+    start = time.perf_counter()
+    code = api.llama_decode(context, native)
+    api.llama_synchronize(context)
+    seconds = time.perf_counter() - start
+    api.llama_batch_free(native)
+    if code:
+        raise Refused(f"llama_decode gave {code}: " + "".join(said)[-1500:])
+    return seconds
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Load the model, decode the batches, write the logits; "error" says what llama.cpp would not do."""
+    import numpy as np
+
+    said: list[str] = []
+    try:
+        api, model, context = opened(request, said)
+        n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+        seconds = []
+        with open(request["out"], "wb") as out:  # noqa: PTH123
+            for batch in request["batches"]:
+                seconds.append(decode(api, context, batch, all_logits=request["all_logits"], said=said))
+                for i in range(len(batch[0])) if request["all_logits"] else (-1,):
+                    row = api.llama_get_logits_ith(context, i)
+                    out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
+    except Refused as refused:
+        return {"error": str(refused)}
     api.llama_free(context)
     api.llama_model_free(model)
     return {"n_vocab": n_vocab, "seconds": seconds}

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.params import ContextParams
 from refengine.blocks import F32
 from refengine.cells import Tokens
+
+TIMEOUT_S: Final = 1800.0
 
 
 class LlamaError(GGUFPhysError):
@@ -51,26 +53,38 @@ class LlamaRequest:
                 "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
                 "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
                 "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
+                "offload_kqv": False, "op_offload": False,
             },
             "batches": [(b.ids.tolist(), b.positions.tolist(), b.sequences.tolist()) for b in self.batches],
         }  # fmt: skip
 
 
-def llama_logits(requests: Sequence[LlamaRequest]) -> list[LlamaRun]:
+def not_done(paths: str, timeout_s: float) -> LlamaError:
+    """The error for a llama.cpp that does not come back."""
+    return LlamaError(
+        f"{paths}: llama.cpp gave no answer in {timeout_s:g} s and was ended: either it never comes back from "
+        "decoding this model, or it needs longer: ask for fewer tokens, or for more time (--timeout)"
+    )
+
+
+def llama_logits(requests: Sequence[LlamaRequest], *, timeout_s: float = TIMEOUT_S) -> list[LlamaRun]:
     """Run the requests, each with a model and a context of its own.
 
     Raises:
-        LlamaError: llama.cpp would not load or decode one, or died.
+        LlamaError: llama.cpp would not load or decode one, died, or was not done after `timeout_s`.
     """
     with tempfile.TemporaryDirectory(prefix="logits-") as folder:
         outs = [Path(folder) / f"{i}.f32" for i in range(len(requests))]
-        child = subprocess.run(
-            module_command("refengine.llama_child"),
-            input=json.dumps([request.as_json(out) for request, out in zip(requests, outs, strict=True)]),
-            capture_output=True, text=True, errors="replace", check=False, env=environment(),
-        )  # fmt: skip
+        paths = ", ".join(sorted({str(request.path) for request in requests}))
+        try:
+            child = subprocess.run(
+                module_command("refengine.llama_child"),
+                input=json.dumps([request.as_json(out) for request, out in zip(requests, outs, strict=True)]),
+                capture_output=True, text=True, errors="replace", check=False, env=environment(), timeout=timeout_s,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise not_done(paths, timeout_s) from None
         if child.returncode:
-            paths = ", ".join(sorted({str(request.path) for request in requests}))
             raise LlamaError(f"{paths}: llama.cpp ended with {describe(child.returncode)}: {child.stderr[-1500:]}")
         answers = [json.loads(line) for line in child.stdout.splitlines()[-len(requests) :]]
         for request, answer in zip(requests, answers, strict=True):

@@ -1,6 +1,6 @@
 """`ggufphys verify`: do a model's blocks mean the same numbers to us, to ggml's C code and to the gguf package?
 
-With `--logits`: does llama.cpp compute from them what we do?
+With `--logits`: does llama.cpp compute from them what we do? With `--trace`: in every node of the graph?
 """
 
 import argparse
@@ -9,15 +9,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
+from pathlib import Path
 from typing import Any, Final
 
 from tqdm import tqdm
 
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.locate import local_path
-from refengine import report_logits
+from refengine import report_logits, report_trace
 from refengine.checks import SAMPLE_BYTES, Report, verify
 from refengine.compare import Difference
+from refengine.llama_logits import TIMEOUT_S
+from refengine.trace import THRESHOLD, verify_nodes
 from refengine.verify_logits import verify_logits
 
 SCHEMA_VERSION: Final = 1
@@ -89,12 +92,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decode-tokens", type=_at_least(0), default=32, metavar="N",
         help="with --logits: tokens one by one behind them (default 32)",
     )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=_positive, default=TIMEOUT_S, metavar="S",
+        help=f"with --logits: seconds that llama.cpp may go without an answer (default {TIMEOUT_S:g})",
+    )  # fmt: skip
+    parser.add_argument("--trace", action="store_true", help="with --logits: compare every node of the graph")
+    parser.add_argument(
+        "--threshold", type=_positive, default=THRESHOLD, metavar="NMSE",
+        help="with --trace: the first node that by itself, computed from llama.cpp's operands, differs by more is "
+        f"named, and the exit code is 1 (default {THRESHOLD:g}: sums in another order make 1e-13, sums in F16 1e-8, "
+        "one tensor with a scale off by 0.1 %% makes 1e-6)",
+    )  # fmt: skip
+    parser.add_argument("--flash-attn", "-fa", choices=("on", "off"), default="on", help="with --trace (default on)")
+    parser.add_argument(
+        "--against", metavar="FILE",
+        help="with --trace: llama.cpp runs this file instead, such as the one that MODEL was quantised from",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
     if args.logits:
-        return _run_logits(args)
+        return _run_trace(args) if args.trace else _run_logits(args)
+    if args.trace or args.against:
+        raise ValueError("--trace and --against belong to --logits: expected `verify MODEL --logits --trace`")
     model = open_gguf(local_path(args.model)) if args.model else None
     with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
         report = verify(
@@ -111,13 +132,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_logits(args: argparse.Namespace) -> int:
-    if not args.model:
-        raise ValueError("--logits compares the logits of a MODEL: none was given")
-    path = local_path(args.model)
-    report = verify_logits(path, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed)
+    if args.against:
+        raise ValueError("--against belongs to --trace: expected `verify MODEL --logits --trace --against FILE`")
+    report = verify_logits(
+        _model_path(args), n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed,
+        timeout_s=args.timeout,
+    )  # fmt: skip
     text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code
+
+
+def _run_trace(args: argparse.Namespace) -> int:
+    report = verify_nodes(
+        _model_path(args),
+        against=local_path(args.against) if args.against else None,
+        n_prompt=args.prompt_tokens,
+        n_decode=args.decode_tokens,
+        seed=args.seed,
+        flash_attn=args.flash_attn == "on",
+        threshold=args.threshold,
+        timeout_s=args.timeout,
+    )
+    text = json.dumps(report_trace.as_json(report), indent=2) if args.json else report_trace.as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _model_path(args: argparse.Namespace) -> Path:
+    if not args.model:
+        raise ValueError("--logits compares the logits of a MODEL: none was given")
+    return local_path(args.model)
 
 
 def _magnitude(peer: Difference | None) -> str:
@@ -135,6 +180,16 @@ def _at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return integer
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return number
 
 
 def _types(text: str) -> tuple[GGMLType, ...]:

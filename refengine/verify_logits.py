@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from refengine.llama_logits import LlamaRequest, llama_logits
+from refengine.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
 from refengine.logits import Agreement, agreement, steps
 from refengine.model import Model, load
 
@@ -57,7 +57,13 @@ class LogitsReport:
 
 
 def verify_logits(
-    path: str | os.PathLike[str], *, n_prompt: int = 64, n_decode: int = 32, seed: int = 0, n_threads: int = 0
+    path: str | os.PathLike[str],
+    *,
+    n_prompt: int = 64,
+    n_decode: int = 32,
+    seed: int = 0,
+    n_threads: int = 0,
+    timeout_s: float = TIMEOUT_S,
 ) -> LogitsReport:
     """Compare a prompt of random tokens and steps behind it, with flash attention and without.
 
@@ -82,7 +88,7 @@ def verify_logits(
         )
         for model in models.values()
     ]  # fmt: skip
-    theirs = dict(zip(models, (run.logits for run in llama_logits(requests)), strict=True))
+    theirs = dict(zip(models, (run.logits for run in llama_logits(requests, timeout_s=timeout_s)), strict=True))
     noise = agreement(theirs[False], theirs[True]).nmse
     limit = max(EXACT_NMSE, TIMES_NOISE * noise)
     rows = []

@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise ValueError(f"{name} is {value}: expected at least {least}")
     texts = _read(args.text) if args.text else [document.text for document in held_out()]
-    paths = [derived(model) if model in FILE_TYPE_IDS else local_path(model) for model in args.models]
+    paths = [_path(model) for model in args.models]
     results = [
         measure(path, texts, n_ctx=args.ctx_size, n_threads=args.threads, n_bytes_max=args.max_bytes) for path in paths
     ]
@@ -157,6 +157,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_table(results))
     return int(args.max_ratio is not None and any(result.ratio > args.max_ratio for result in results))
+
+
+def _path(model: str) -> Path:
+    if model in FILE_TYPE_IDS:
+        return derived(model)
+    path = local_path(model)
+    if not path.exists():
+        types = ", ".join(FILE_TYPE_IDS)
+        raise ValueError(f"{model}: no such file, and no file type; expected a GGUF file, or one of {types}")
+    return path
 
 
 def _read(paths: Sequence[Path]) -> list[str]:

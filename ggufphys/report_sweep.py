@@ -33,7 +33,8 @@ def sweep_text(gguf: GGUFFile, axes: Sequence[Axis], points: Sequence[Point], no
         [
             *lines,
             "",
-            f"{len(points)} points; memory in MiB; buffers: all of llama.cpp's{_estimates(points)}",
+            f"{'1 point' if len(points) == 1 else f'{len(points)} points'}; memory in MiB; "
+            f"buffers: all of llama.cpp's{_estimates(points)}",
             *(f"refused: {reason}" for reason in why),
             *(f"note: {note}" for note in notes),
         ]

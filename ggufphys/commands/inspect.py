@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--explain, --sweep and --costs are questions about one model; several are named")
         return run_folder(args)
     if args.log is not None:
-        if limit is not None or args.explain or sweeps(args) or args.costs:
+        if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
             raise ValueError("--log is a question by itself: ask the others without it")
         return run_log(args)
     if sweeps(args):

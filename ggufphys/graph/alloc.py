@@ -120,19 +120,14 @@ def side_by_side(
     return sum(sizes) + 2 * n_left_out * (max(between, default=0) if n_left_out else 0)
 
 
-def touched_bytes(plan: Allocation, graph: Graph) -> int:
-    """Bytes of the buffer that are written when a smaller batch's graph runs in the layout of a larger one.
+def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
+    """Bytes that are written of each stretch when a smaller batch's graph, of the same nodes, runs in the layout.
 
-    `graph` has the same nodes as the one that `plan` was made for. ggml keeps the reserved layout whenever everything
-    fits, and memory that nothing was written to is not resident; an input that no node reads is never filled.
+    ggml keeps the reserved layout whenever everything fits, and memory that nothing was written to is not resident; an
+    input that no node reads is never filled.
 
     Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_needs_realloc, ggml_gallocr_alloc_graph.
     """
-    return union_bytes(plan.starts, written_sizes(plan.lifetimes, graph))
-
-
-def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
-    """Bytes that are written of each stretch when `graph`, of the same nodes, runs; see `touched_bytes`."""
     tensors = (*graph.leafs, *graph.nodes)
     assert len(tensors) == len(lifetimes.places), "another graph"
     written = [0] * len(lifetimes.sizes)

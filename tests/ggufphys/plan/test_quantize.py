@@ -1,81 +1,27 @@
 """The choice of types against llama.cpp's own quantiser: real shapes, every special case, random models."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ggufphys.errors import GGUFError
-from ggufphys.gguf.ggml_types import FILE_TYPES, GGMLType
-from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
+from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.gguf.writer import TensorSpec, encode_header
 from ggufphys.plan.quantize import (
     QuantizeOptions,
-    check_conversions,
     choose_types,
-    needs_imatrix,
-    parse_file_type,
-    parse_tensor_type,
     quantize_model,
-    quantized_order,
 )
 from ggufphys.plan.quantize_rules import ATTN_V_GROUPED, LOW_BIT
 from ggufphys.plan.quantize_tables import BASE_TYPES
 from ggufphys.synth.catalogue import shapes
 from ggufphys.synth.tensors import tensor_table
+from tests.ggufphys.plan.quantize_models import Metadata, metadata_of, soup, write_hole
 from tests.ggufphys.plan.quantizer import Quantizer
 
-Metadata = Mapping[str, WriteValue]
 Dry = Callable[[Metadata, Sequence[TensorSpec], str, QuantizeOptions], dict[str, object]]
-
-# Every name that the rules tell apart, and some that they must not.
-GLOBAL_NAMES = (
-    "token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight",
-    "per_layer_model_proj.weight", "output_norm.weight", "mm.a.code_embd.weight", "a.rvq.codebook.0.weight",
-    "v.patch_embd.weight", "v.patch_merger.weight", "v.position_embd.weight", "v.rel_pos.weight", "sam.pos_embd.weight",
-    "sam.neck.0.weight", "sam.net_2.weight", "v.blk.0.attn_v.weight", "enc.blk.1.attn_v.weight", "rope_freqs.weight",
-    "a.b.c", "d2t", "cls.output.weight", "altup_proj.weight", "output.bias",
-)  # fmt: skip
-LAYER_NAMES = (
-    "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_qkv.weight", "attn_output.weight",
-    "ffn_up.weight", "ffn_gate.weight", "ffn_down.weight", "ssm_in.weight",  # ROLES_END
-    "attn_q_norm.weight", "attn_q_a.weight", "attn_q_b.weight", "attn_k_b.weight", "attn_v_b.weight", "attn_v.bias",
-    "attn_kv_a_mqa.weight", "attn_kv_b.weight", "attn_rel_b.weight", "attn_gate.weight", "cross_attn_v.weight",
-    "ffn_gate_inp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight", "ffn_gate_tid2eid.weight",
-    "ffn_norm.weight", "ffn_down.bias", "laurel_l.weight", "nextn.eh_proj.weight", "hc_attn_fn.weight",
-    "ssm_out.weight", "ssm_a", "ssm_conv1d.weight", "ssm_f_a.weight", "ssm_f_b.weight", "ssm_g_a.weight",
-    "ssm_g_b.weight", "ssm_beta.weight", "shortconv.conv.weight", "shortconv.in_proj.weight",
-    "indexer.k_proj.weight", "indexer.q_proj.weight", "indexer.attn_k.weight", "indexer.attn_q_b.weight",
-    "indexer.proj.weight", "indexer_compressor_gate.weight", "indexer_compressor_ape.weight",
-    "time_mix_key.weight", "time_mix_first.weight", "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight",
-    "time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight",
-    "time_mix_a2.weight", "time_mix_g1.weight", "time_mix_g2.weight", "time_mix_decay_w1.weight",
-    "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
-)  # fmt: skip
-ROLES_END = 9
-EXPERT_NAMES = (
-    "ffn_up_exps.weight", "ffn_gate_exps.weight", "ffn_down_exps.weight", "ffn_gate_up_exps.weight", "attn_k_b.weight",
-)  # fmt: skip
-
-# Keys that an architecture's loader asks for beside the common ones.
-EXTRA_KEYS: Mapping[str, Mapping[str, WriteValue]] = {
-    "glm5-next": {
-        "attention.key_length_mla": 192, "attention.value_length_mla": 128, "attention.q_lora_rank": 64,
-        "attention.kv_lora_rank": 64, "ssm.conv_kernel": 4, "kda.head_dim": 64, "expert_feed_forward_length": 64,
-        "expert_shared_count": 1, "attention.indexer.head_count": 2, "attention.indexer.key_length": 32,
-        "attention.indexer.top_k": 8, "attention.indexer.kpool": 2, "hyper_connection.count": 4,
-        "hyper_connection.sinkhorn_iterations": 1, "hyper_connection.epsilon": 1e-6,
-    },
-    "bailingmoe3": {
-        "attention.key_length_mla": 192, "attention.value_length_mla": 128, "attention.kv_lora_rank": 64,
-        "ssm.conv_kernel": 4, "kda.head_dim": 64, "kda.safe_gate": True, "kda.gate_lower_bound": -5.0,
-        "expert_feed_forward_length": 64, "expert_shared_count": 1, "leading_dense_block_count": 1,
-        "expert_gating_func": 2,
-    },
-    "nanbeige": {"num_loops": 3},
-}  # fmt: skip
 
 # architecture, n_layer, n_head, n_head_kv, n_expert, and why it is here
 SPECIAL_MODELS = (
@@ -116,12 +62,6 @@ def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dry]:
         yield ask
 
 
-def write_hole(path: Path, header: bytes, tensors: Sequence[TensorSpec]) -> None:
-    """A file of full length without data."""
-    path.write_bytes(header)
-    os.truncate(path, len(header) + data_bytes(tensors))
-
-
 def agrees(
     quantizer: Dry,
     metadata: Metadata,
@@ -142,53 +82,6 @@ def agrees(
         ours = {t.name: ggml_type.name for t, ggml_type in zip(tensors, chosen, strict=True)}
 
     assert theirs.get("types") == ours, f"{file_type}, {options}: {theirs.get('error')}"
-
-
-def metadata_of(architecture: str, n_layer: int, n_head: int, n_head_kv: int, n_expert: int) -> Metadata:
-    """The least metadata that the loader of the architecture is content with."""
-    keys: dict[str, WriteValue] = {
-        "context_length": 512,
-        "embedding_length": 64 * max(1, n_head),
-        "block_count": n_layer,
-        "feed_forward_length": 256,
-        "attention.head_count": n_head,
-        "attention.head_count_kv": n_head_kv,
-        "attention.layer_norm_epsilon": 1e-5,
-        "attention.layer_norm_rms_epsilon": 1e-5,
-        "attention.sliding_window": 256,
-        **EXTRA_KEYS.get(architecture, {}),
-    }
-    if n_expert:
-        keys |= {"expert_count": n_expert, "expert_used_count": 1, "expert_feed_forward_length": 64}
-    return {
-        "general.architecture": architecture,
-        "general.file_type": 1,
-        **{f"{architecture}.{k}": v for k, v in keys.items()},
-    }
-
-
-def soup(n_layer: int, n_expert: int, *, tied: bool, columns: Sequence[int]) -> list[TensorSpec]:
-    """One tensor of every name, rows as long as `columns` says in turn."""
-    # what depends on depth does so by role: in deep models few layers have all the names
-    names = [*GLOBAL_NAMES]
-    for layer in range(n_layer):
-        layer_names = LAYER_NAMES if n_layer < 16 or layer % 32 == 0 else LAYER_NAMES[:ROLES_END]
-        names += [f"blk.{layer}.{name}" for name in layer_names]
-    if not tied:
-        names.append("output.weight")
-    tensors = [
-        TensorSpec(
-            name, (columns[i % len(columns)],) if "bias" in name else (columns[i % len(columns)], 8), GGMLType.F16
-        )
-        for i, name in enumerate(names)
-        if n_expert < 2 or not name.startswith(("v.", "enc."))
-    ]
-    experts = [
-        TensorSpec(f"blk.{i}.{name}", (256, 8, n_expert), GGMLType.F16)
-        for i in range(n_layer if n_expert else 0)
-        for name in EXPERT_NAMES
-    ]
-    return list({t.name: t for t in tensors + experts}.values())
 
 
 @pytest.mark.parametrize("name", shapes())
@@ -320,116 +213,3 @@ def test_random_options(data: st.DataObject, quantizer: Dry) -> None:
     metadata = metadata_of(data.draw(st.sampled_from(("llama", "qwen3moe"))), 8, 8, 2, 4)
 
     agrees(quantizer, metadata, tensors, data.draw(st.sampled_from(list(BASE_TYPES))), options=options)
-
-
-def test_rows_must_fit_a_type_asked_for() -> None:
-    """llama-quantize aborts where rows are no multiple of the block asked for an embedding: refused by name."""
-    model = quantize_model(metadata_of("llama", 1, 8, 2, 0))
-    tensors = [TensorSpec("token_embd.weight", (288, 8), GGMLType.F16)]
-    with pytest.raises(ValueError, match=r"aborts at tensor 'token_embd\.weight'.*288.*Q4_K"):
-        choose_types(model, tensors, "Q8_0", QuantizeOptions(token_embedding_type=GGMLType.Q4_K))
-
-
-@pytest.mark.parametrize("ggml_type", [GGMLType.Q8_0, GGMLType.Q8_1, GGMLType.I32, GGMLType.F32, GGMLType.BF16])
-@pytest.mark.parametrize("allow", [False, True])
-def test_conversions(ggml_type: GGMLType, allow: bool, tmp_path: Path) -> None:
-    """What llama.cpp converts we allow, what it refuses we refuse: requantising, integers, types without a way back."""
-    pytest.importorskip("llama_cpp")
-    tensors = [TensorSpec("token_embd.weight", (256, 8), ggml_type)]
-    metadata = metadata_of("llama", 1, 8, 2, 0)
-    source = tmp_path / "source.gguf"
-    write_hole(source, encode_header(metadata, tensors), tensors)
-    options = QuantizeOptions(allow_requantize=allow)
-    with Quantizer() as child:
-        answer = child.ask(source, "Q4_0", options, output=tmp_path / "out.gguf")
-    types = choose_types(quantize_model(metadata), tensors, "Q4_0", options)
-    try:
-        check_conversions(tensors, types, options)
-    except ValueError:
-        assert "error" in answer
-    else:
-        assert "types" in answer
-
-
-def test_a_type_already_there_is_copied() -> None:
-    """A quantised tensor that keeps its type is no requantising."""
-    tensors = [TensorSpec("blk.0.attn_q.weight", (256, 8), GGMLType.Q4_0)]
-
-    check_conversions(tensors, [GGMLType.Q4_0], QuantizeOptions())
-
-
-def test_types_by_name() -> None:
-    """Types are read in any case; those that nothing is quantised to are refused with the others listed."""
-    assert parse_tensor_type("q4_k") is GGMLType.Q4_K
-    with pytest.raises(ValueError, match=r"'q8_k'.*IQ2_S"):
-        parse_tensor_type("q8_k")
-    with pytest.raises(ValueError, match=r"'\(' is not a regular expression"):
-        QuantizeOptions(tensor_types=(("(", GGMLType.Q8_0),))
-
-
-def test_order_given_does_not_matter() -> None:
-    """Types come back in the order given and do not depend on it."""
-    model = quantize_model(metadata_of("llama", 16, 8, 2, 0))
-    tensors = soup(16, 0, tied=False, columns=(256,))
-    backwards = tensors[::-1]
-
-    assert choose_types(model, tensors, "Q4_K_M") == choose_types(model, backwards, "Q4_K_M")[::-1]
-
-
-def test_order_of_the_output() -> None:
-    """llama-quantize writes tensors without a layer first, then layer by layer, each in the order of names."""
-    names = ["blk.10.attn_v.weight", "output.weight", "blk.2.ffn_up.weight", "blk.2.attn_q.weight", "a.weight"]
-
-    assert quantized_order(names) == [
-        "a.weight",
-        "output.weight",
-        "blk.2.attn_q.weight",
-        "blk.2.ffn_up.weight",
-        "blk.10.attn_v.weight",
-    ]
-
-
-def test_file_types_by_name() -> None:
-    """Names are read in any case, aliases resolved, unknown ones refused with the known ones listed."""
-    assert [parse_file_type(t) for t in ("q4_k_m", "Q4_K", "bf16")] == ["Q4_K_M", "Q4_K_M", "BF16"]
-    with pytest.raises(ValueError, match=r"'NVFP4' .*Q4_K_M"):
-        parse_file_type("NVFP4")
-
-
-def test_every_file_type_is_known() -> None:
-    """Every file type of llama.cpp has a base type, but the one that only converters make."""
-    assert set(FILE_TYPES.values()) - set(BASE_TYPES) == {"NVFP4"}
-
-
-def test_needs_imatrix() -> None:
-    """Very low-bit tensors need an importance matrix, embeddings and output never."""
-    assert needs_imatrix("blk.0.ffn_up.weight", GGMLType.IQ2_XXS, "IQ2_XXS")
-    assert needs_imatrix("blk.0.ffn_up.weight", GGMLType.Q2_K, "Q2_K_S")
-    assert not needs_imatrix("blk.0.ffn_up.weight", GGMLType.Q2_K, "Q2_K")
-    assert not needs_imatrix("token_embd.weight", GGMLType.Q2_K, "Q2_K_S")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ({}, "general.architecture is missing"),
-        ({"general.architecture": "llama"}, r"'llama\.block_count' is missing"),
-        ({"general.architecture": "llama", "llama.block_count": "two"}, "'two', expected an integer"),
-        ({"general.architecture": "llama", "llama.block_count": 2, "llama.expert_count": True}, "expected an integer"),
-    ],
-)
-def test_unusable_metadata(metadata: Metadata, message: str) -> None:
-    """What the choice depends on is named when it is missing or of the wrong type."""
-    with pytest.raises(GGUFError, match=message):
-        quantize_model(metadata)
-
-
-def test_unknown_tensor_type() -> None:
-    """A tensor of a type that llama.cpp does not know is refused by name."""
-
-    class Odd:
-        name, ne, ggml_type = "a.weight", (256, 8), 99
-
-    model = quantize_model(metadata_of("llama", 1, 8, 2, 0))
-    with pytest.raises(ValueError, match=r"'a\.weight'.*99"):
-        choose_types(model, [Odd()], "Q4_0")

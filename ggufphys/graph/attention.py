@@ -180,14 +180,18 @@ class AttentionK(AttentionKV):
         `after_k` is V as the model computes it, expanded between Q and K, not stored. A `mask` takes the place of the
         cache's.
         """
+        keys = self.read_k(self.store_latent(q, k, il, after_k=after_k), k.ne[0], 1)
+        values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
+        return self.attend(q, keys, values, sinks=sinks, scores=scores, v_mla=v_mla, mask=mask)
+
+    def store_latent(self, q: Tensor, k: Tensor, il: int, *, after_k: Tensor | None = None) -> Tensor:
+        """Store K behind Q, as `mix_latent` does: the layer's cache, all of it."""
         for tensor in (q, after_k, k):
             if tensor is not None:
                 self.b.graph.expand(tensor)
         cache = self.cache_k(il, k.ne[0], 1)
         self.store_k(cache, k)
-        keys = self.read_k(cache, k.ne[0], 1)
-        values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
-        return self.attend(q, keys, values, sinks=sinks, scores=scores, v_mla=v_mla, mask=mask)
+        return cache
 
 
 def attend(

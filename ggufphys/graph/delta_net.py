@@ -5,7 +5,7 @@ Source: llama.cpp 0c1e570 src/models/delta-net-base.cpp.
 """
 
 from collections.abc import Iterable
-from math import sqrt
+from math import inf, sqrt
 
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
@@ -71,10 +71,10 @@ def linear_attention(
     return ops.reshape(out, h.n_embd, n_tokens * n_seqs)
 
 
-def l2_norm(b: Builder, x: Tensor) -> Tensor:
+def l2_norm(b: Builder, x: Tensor, eps: float | None = None) -> Tensor:
     """X / |x|, row by row, by way of the RMS norm. Source: src/models/models.h, build_gdn_l2_norm."""
     n = x.ne[0]
-    return ops.scale(ops.rms_norm(x, b.norm_rms_eps / n), 1 / sqrt(n))
+    return ops.scale(ops.rms_norm(x, (b.norm_rms_eps if eps is None else eps) / n), 1 / sqrt(n))
 
 
 def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int) -> Tensor:
@@ -122,16 +122,36 @@ def _convolved_part(
     return ops.reshape(ops.unary(x, "silu"), d, d_inner // d, rs.n_seq_tokens, n_seqs)
 
 
+def decay_gate(b: Builder, x: Tensor, il: int) -> Tensor:
+    """How much of the state each element of a head keeps, as a logarithm (D, H, T*N), bounded if the file says so.
+
+    Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, src/models/glm5-next.cpp.
+    """
+    n_head = b.h.n_head[il]
+    gate = ops.mul_mat(b.weight("ssm_f_b.weight", il), ops.mul_mat(b.weight("ssm_f_a.weight", il), x))
+    gate = ops.add(gate, b.weight("ssm_dt.bias", il))
+    a, shape = ops.reshape(b.weight("ssm_a", il), 1, n_head, 1), (b.h.n_embd_head_kda, n_head, x.ne[1])
+    bound = b.keys.real("kda.gate_lower_bound", -inf)
+    if bound == -inf:
+        return ops.mul(ops.reshape(ops.unary(gate, "softplus"), *shape), a)
+    gate = ops.scale(ops.mul(ops.reshape(gate, *shape), a), -1.0)
+    return ops.scale(ops.unary(gate, "sigmoid"), bound)
+
+
 def kda(
-    rs: Recurrent, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, out_gate: Tensor, il: int
-) -> Tensor:
-    """Q, K and V (D, H, T, N) to (E, T*N); `gate` and `out_gate` (D*H, T*N) and `beta` (H, T*N) are products."""
+    rs: Recurrent, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, out_gate: Tensor, il: int,
+    *, l2_eps: float | None = None,
+) -> Tensor:  # fmt: skip
+    """Q, K and V (D, H, T, N) to (E, T*N); `gate` and `out_gate` (D*H, T*N) and `beta` (H, T*N) are products.
+
+    `l2_eps` is what |q| and |k| are not less than, if that is not the RMS norms'.
+    """
     b, n_tokens = rs.b, rs.b.batch.n_tokens
     d, n_head, *rest = v.ne
     gate = ops.reshape(gate, d, n_head, *rest)
     beta = ops.unary(ops.reshape(beta, 1, n_head, *rest), "sigmoid")
     state = read_state(rs, d, n_head, il)
-    out = ops.cont(delta_net(rs, l2_norm(b, q), l2_norm(b, k), v, gate, beta, state, il))
+    out = ops.cont(delta_net(rs, l2_norm(b, q, l2_eps), l2_norm(b, k, l2_eps), v, gate, beta, state, il))
     out = b.rms(ops.reshape(out, d, n_head, n_tokens), "ssm_norm", il)
     out = ops.mul(out, ops.unary(ops.reshape(out_gate, d, n_head, n_tokens), "sigmoid"))
     return ops.mul_mat(b.weight("attn_output.weight", il), ops.cont(out, d * n_head, n_tokens))

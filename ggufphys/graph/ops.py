@@ -38,6 +38,11 @@ def new_input(ggml_type: GGMLType, *ne: int, name: str = "", params: tuple[objec
     return Tensor("NONE", ggml_type, ne, is_input=True, name=name, params=params)
 
 
+def arange(start: int, stop: int) -> Tensor:
+    """The numbers from `start` up to `stop`, F32: computed when the graph runs, though from nothing."""
+    return Tensor("ARANGE", F32, (stop - start,), params=(start, stop, 1))
+
+
 # -- products and rows
 
 
@@ -201,9 +206,14 @@ def mean(x: Tensor) -> Tensor:
     return Tensor("MEAN", F32, (1, *x.ne[1:]), (x,))
 
 
+def argsort(x: Tensor) -> Tensor:
+    """The numbers of the elements of each row, of the largest first."""
+    return Tensor("ARGSORT", I32, x.ne, (x,), params=("desc",))
+
+
 def argsort_top_k(x: Tensor, k: int) -> Tensor:
     """The numbers of the k largest elements of each row, largest first: a view of all, sorted."""
-    order = Tensor("ARGSORT", I32, x.ne, (x,), params=("desc",))
+    order = argsort(x)
     return view(order, (k, *x.ne[1:]), order.nb)
 
 

@@ -59,6 +59,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "glm-dsa": "glm_dsa",
     "glm4": "glm4",
     "glm4moe": "glm4moe",
+    "glm5-next": "glm5_next",
     "gpt-oss": "gpt_oss",
     "gpt2": "gpt2",
     "gptneox": "gptneox",

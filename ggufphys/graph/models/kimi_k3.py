@@ -4,12 +4,13 @@ Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, llama_model_kimi_k3::graph.
 """
 
 from functools import partial
-from math import inf, sqrt
+from math import sqrt
 
 from ggufphys.graph import mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, convolved_parts, kda
+from ggufphys.graph.delta_net import all_slots, convolved_parts, decay_gate, kda
+from ggufphys.graph.hyper import hc_pre
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.recurrent import Recurrent
@@ -61,25 +62,15 @@ def _look_back(b: Builder, x: Tensor, stack: Tensor, score: Tensor) -> Tensor:
     probs = ops.soft_max(ops.concat(ops.reshape(of_stack, n, n_tokens), of_x, 0))
     p_stack = ops.cont(ops.strided(probs, (n, n_tokens), (probs.nb[1],)))
     p_x = ops.cont(ops.strided(probs, (1, n_tokens), (probs.nb[1],), probs.nb[0] * n))
-    mixed = Tensor("DSV4_HC_PRE", ops.F32, (x.ne[0], n_tokens), (stack, p_stack))
-    return ops.add(mixed, ops.mul(x, p_x))
+    return ops.add(hc_pre(stack, p_stack), ops.mul(x, p_x))
 
 
 def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
-    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
     q, k, v = (ops.mul_mat(b.weight(f"attn_{name}.weight", il), x) for name in "qkv")
     q, k, v = convolved_parts(rs, (q, k, v), il, range(len(all_slots(rs))))
-    gate = ops.mul_mat(b.weight("ssm_f_b.weight", il), ops.mul_mat(b.weight("ssm_f_a.weight", il), x))
-    gate = ops.add(gate, b.weight("ssm_dt.bias", il))
-    a, shape = ops.reshape(b.weight("ssm_a", il), 1, n_head, 1), (b.h.n_embd_head_kda, n_head, n_tokens)
-    bound = b.keys.real("kda.gate_lower_bound", -inf)
-    if bound > -inf:
-        gate = ops.scale(ops.mul(ops.reshape(gate, *shape), a), -1.0)
-        gate = ops.scale(ops.unary(gate, "sigmoid"), bound)
-    else:
-        gate = ops.mul(ops.reshape(ops.unary(gate, "softplus"), *shape), a)
+    gate = decay_gate(b, x, il)
     beta = ops.mul_mat(b.weight("ssm_beta.weight", il), x)
-    x = ops.reshape(ops.reshape(x, x.ne[0], rs.n_seq_tokens, rs.n_seqs), x.ne[0], n_tokens)
+    x = ops.reshape(ops.reshape(x, x.ne[0], rs.n_seq_tokens, rs.n_seqs), x.ne[0], b.batch.n_tokens)
     return kda(rs, q, k, v, gate, beta, ops.mul_mat(b.weight("ssm_g.weight", il), x), il)
 
 

@@ -1,0 +1,133 @@
+"""Hyper-connections: several streams beside each other in place of one residual.
+
+A layer reads a mixture of the streams and writes what it makes of that back to all of them, while they mix with each
+other. The weights of all three mixtures come of what is in the streams.
+
+Legend: E n_embd, N streams, T tokens. Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, build_hc_pre, build_hc_post,
+build_hc_head, build_hc_mean; ggml/src/ggml.c, ggml_dsv4_hc_pre, ggml_dsv4_hc_comb, ggml_dsv4_hc_post.
+"""
+
+from typing import Literal
+
+from ggufphys.graph import ops
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.ir import Tensor
+from ggufphys.graph.moe import Routing, moe_ffn
+from ggufphys.graph.ops import F32, Glu
+
+
+class Streams:
+    """Reads from the streams (E, N, T) and writes to them, with weights that are named alike in all layers."""
+
+    def __init__(self, b: Builder) -> None:
+        self.b = b
+        self.n = b.keys.integer("hyper_connection.count")
+        self.eps = b.keys.real("hyper_connection.epsilon")
+        self.n_iter = b.keys.integer("hyper_connection.sinkhorn_iterations")
+
+    def begin(self, x: Tensor) -> Tensor:
+        """X (E, T) in all streams."""
+        n_embd, n_tokens = x.ne[:2]
+        return ops.repeat(ops.reshape(x, n_embd, 1, n_tokens), n_embd, self.n, n_tokens)
+
+    def read(self, streams: Tensor, name: Literal["attn", "ffn"], il: int) -> tuple[Tensor, "Write"]:
+        """What attention or the feed-forward layer works on (E, T), and how its result is to be written."""
+        b, n = self.b, self.n
+        mixes = self._mixes(streams, b.weight(f"hc_{name}_fn.weight", il))  # (N + N + N*N, T)
+        scale, base = b.weight(f"hc_{name}_scale.weight", il), b.weight(f"hc_{name}_base.weight", il)
+
+        def part(i: int) -> Tensor:
+            mix = ops.strided(mixes, (n, mixes.ne[1]), (mixes.nb[1],), i * n * mixes.nb[0])
+            mix = ops.mul(mix, ops.view(scale, (1,), offset=i * scale.nb[0]))
+            return ops.unary(ops.add(mix, ops.view(base, (n,), offset=i * n * base.nb[0])), "sigmoid")
+
+        x = hc_pre(streams, ops.scale(part(0), 1.0, self.eps))
+        comb = hc_comb(mixes, scale, base, self.eps, self.n_iter)
+        return x, Write(streams, ops.scale(part(1), 2.0), comb)
+
+    def head(self, streams: Tensor) -> Tensor:
+        """What the norm behind the last layer works on (E, T)."""
+        b = self.b
+        mixes = self._mixes(streams, b.weight("output_hc_fn.weight"))  # (N, T)
+        mixes = ops.add(ops.mul(mixes, b.weight("output_hc_scale.weight")), b.weight("output_hc_base.weight"))
+        weights = ops.scale(ops.unary(mixes, "sigmoid"), 1.0, self.eps)
+        out: Tensor | None = None
+        for i in range(self.n):
+            weight = ops.strided(weights, (1, weights.ne[1]), (weights.nb[1],), i * weights.nb[0])
+            part = ops.mul(_stream(streams, i), weight)
+            out = part if out is None else ops.add(out, part)
+        assert out is not None, "no streams"
+        return out
+
+    def _mixes(self, streams: Tensor, weights: Tensor) -> Tensor:
+        n_embd, n, n_tokens = streams.ne[:3]
+        flat = ops.rms_norm(ops.reshape(streams, n_embd * n, n_tokens), self.b.norm_rms_eps)
+        return ops.mul_mat(weights, flat)
+
+
+class Write:
+    """Where a result goes: `post` (N, T) times to each stream, which mix with each other by `comb` (N, N, T)."""
+
+    __slots__ = ("comb", "post", "streams")
+
+    def __init__(self, streams: Tensor, post: Tensor, comb: Tensor) -> None:
+        self.streams = streams
+        self.post = post
+        self.comb = comb
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """X (E, T), written: the streams behind it."""
+        return Tensor("DSV4_HC_POST", F32, self.streams.ne, (x, self.streams, self.post, self.comb))
+
+
+def wanted(streams: Tensor, out_ids: Tensor) -> Tensor:
+    """The streams of those tokens alone whose logits are wanted."""
+    n_embd, n, n_tokens = streams.ne[:3]
+    rows = ops.get_rows(ops.reshape(streams, n_embd * n, n_tokens), out_ids)
+    return ops.reshape(rows, n_embd, n, rows.ne[1])
+
+
+def mean(streams: Tensor) -> Tensor:
+    """The mean of the streams: (E, T)."""
+    total = _stream(streams, 0)
+    for i in range(1, streams.ne[1]):
+        total = ops.add(total, _stream(streams, i))
+    return ops.scale(total, 1 / streams.ne[1])
+
+
+def _stream(streams: Tensor, i: int) -> Tensor:
+    return ops.strided(streams, (streams.ne[0], streams.ne[2]), (streams.nb[2],), i * streams.nb[1])
+
+
+def limited_ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
+    """Experts and a shared one, or dense in a layer without a router, their activations within limits of the file."""
+    has_own = b.keys.full("swiglu_clamp_shexp") in b.keys.gguf.metadata
+    dense_kind, dense_limit = _limited((b.h.swiglu_clamp_shexp if has_own else b.h.swiglu_clamp_exp)[il])
+    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
+        return _gated(b, x, il, "", dense_kind, dense_limit)
+    kind, limit = _limited(b.h.swiglu_clamp_exp[il])
+    experts = moe_ffn(b, x, il, routing, kind=kind, glu_params=limit)
+    return ops.add(experts, _gated(b, x, il, "_shexp", dense_kind, dense_limit))
+
+
+def _limited(limit: float) -> tuple[Glu, tuple[float, ...]]:
+    return ("swiglu_clamp", (limit,)) if limit else ("swiglu", ())
+
+
+def _gated(b: Builder, x: Tensor, il: int, suffix: str, kind: Glu, limit: tuple[float, ...]) -> Tensor:
+    up, gate = (b.mul_mat(b.weight(f"ffn_{name}{suffix}.weight", il), x) for name in ("up", "gate"))
+    return b.mul_mat(b.weight(f"ffn_down{suffix}.weight", il), ops.glu(gate, up, kind, *limit))
+
+
+# -- ggml's operations
+
+
+def hc_pre(x: Tensor, weights: Tensor) -> Tensor:
+    """The streams (E, N, T), each weighted (N, T), added: (E, T)."""
+    return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, weights))
+
+
+def hc_comb(mixes: Tensor, scale: Tensor, base: Tensor, eps: float, n_iter: int) -> Tensor:
+    """How much of each stream goes to each (N, N, T): rows and columns that add up to 1, by so many iterations."""
+    n = next(n for n in range(1, mixes.ne[0]) if (2 + n) * n == mixes.ne[0])
+    return Tensor("DSV4_HC_COMB", F32, (n, n, mixes.ne[1]), (mixes, scale, base), params=(eps, n_iter))

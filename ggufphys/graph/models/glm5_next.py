@@ -1,0 +1,89 @@
+"""glm5-next: hyper-connections, Kimi delta attention, latent attention to pools of positions in some layers, experts.
+
+Source: llama.cpp 0c1e570 src/models/glm5-next.cpp, llama_model_glm5_next::graph.
+"""
+
+from math import sqrt
+
+from ggufphys.graph import hyper, mla, ops
+from ggufphys.graph.attention import AttentionK, Scores
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.delta_net import convolved_parts, decay_gate, kda
+from ggufphys.graph.dsa import indexer_cache
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.kpool import Pools
+from ggufphys.graph.moe import read_routing
+from ggufphys.graph.recurrent import Recurrent
+
+L2_EPS = 1e-6
+
+
+def build(b: Builder) -> Graph:
+    """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    x = b.inp_embd()
+    rs = Recurrent(b)
+    scores = Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla))
+    attention = mla.attention_k(b, scores)
+    pools = Pools(b)
+    out_ids = b.inp_out_ids()
+    streams = hyper.Streams(b)
+    routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
+    x = streams.begin(x)
+    chosen: Tensor | None = None
+    for il in b.layers():
+        read, write = streams.read(x, "attn", il)
+        read = b.graph.expand(b.rms(read, "attn_norm", il))
+        if b.recurrent(il) is not None:
+            x = write(_delta_attention(b, rs, read, il))
+        else:
+            row = mla.query_row(b, read, il)
+            if chosen is None or indexer_cache(b, il) is not None:
+                chosen = pools.choose(read, row, il)
+                chosen = chosen if pools.gathers else pools.mask(chosen, attention.mask)
+            x = write(_latent_attention(b, attention, pools, read, row, chosen, il))
+        read, write = streams.read(x, "ffn", il)
+        x = write(hyper.limited_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
+    return b.head(b.rms(hyper.mean(hyper.wanted(x, out_ids)), "output_norm"))
+
+
+def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
+    q, k, v = (ops.mul_mat(b.weight(f"attn_{name}.weight", il), x) for name in "qkv")
+    q, k, v = convolved_parts(rs, (q, k, v), il, range(1 + b.context.n_rs_seq))
+    gate = decay_gate(b, x, il)
+    beta = ops.mul_mat(b.weight("ssm_beta.weight", il), x)
+    out_gate = ops.mul_mat(b.weight("ssm_g_b.weight", il), ops.mul_mat(b.weight("ssm_g_a.weight", il), x))
+    return kda(rs, q, k, v, gate, beta, out_gate, il, l2_eps=L2_EPS)
+
+
+def _latent_attention(
+    b: Builder, attention: AttentionK, pools: Pools, x: Tensor, row: Tensor, chosen: Tensor, il: int
+) -> Tensor:
+    """Attention to the chosen cells, told by number or by mask; nothing rotates."""
+    q = b.heads(ops.mul_mat(b.weight("attn_q_b.weight", il), row), b.h.n_embd_head_k_mla, b.h.n_head[il])
+    q = ops.mul_mat(b.weight("attn_k_b.weight", il), ops.permute(q, 0, 2, 1, 3))
+    q = ops.permute(q, 0, 2, 1, 3)
+    latent = b.rms(ops.mul_mat(b.weight("attn_kv_a_mqa.weight", il), x), "attn_kv_a_norm", il)
+    k = ops.reshape(latent, b.h.n_lora_kv, 1, b.batch.n_tokens)
+    v_mla = b.weight("attn_v_b.weight", il)
+    if pools.gathers:
+        out = _attend_gathered(b, attention, pools, q, k, v_mla, chosen, il)
+    else:
+        mask = ops.reshape(chosen, *attention.mask.ne)
+        out = attention.mix_latent(q, k, k.ne[0], il, v_mla=v_mla, mask=mask)
+    return ops.mul_mat(b.weight("attn_output.weight", il), out)
+
+
+def _attend_gathered(
+    b: Builder, attention: AttentionK, pools: Pools, q: Tensor, k: Tensor, v_mla: Tensor, chosen: Tensor, il: int
+) -> Tensor:
+    """Attention to copies of the chosen rows, other ones for each token: (D*H, T)."""
+    n, n_tokens = chosen.ne[:2]
+    cache = attention.store_latent(q, k, il)
+    b.graph.expand(attention.mask)
+    rows = ops.strided(cache, (cache.ne[0], cache.ne[1] * cache.ne[2]), (cache.nb[1],))
+    rows = ops.reshape(ops.get_rows(rows, ops.reshape(chosen, n * n_tokens)), cache.ne[0], n, 1, n_tokens)
+    x = ops.mul_mat(rows, ops.permute(q, 0, 2, 3, 1))
+    x = ops.soft_max(x, pools.chosen_mask, attention.scores.factor)
+    x = ops.mul_mat(v_mla, ops.mul_mat(ops.cont(ops.transpose(rows)), x))
+    x = ops.cont(ops.permute(x, 0, 2, 1, 3))
+    return ops.reshape(x, x.ne[0] * x.ne[1], n_tokens)

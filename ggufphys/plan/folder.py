@@ -12,14 +12,15 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.locate import is_remote
 from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.memory.predict import predict_memory, predict_weights, require_model
-from ggufphys.memory.terms import Basis, Quantity, total
+from ggufphys.memory.terms import total
 from ggufphys.params import Params
+from ggufphys.plan.totals import Totals, totals_of
 
 Opener = Callable[[str], AbstractContextManager[GGUFFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileRow:
+class FileRow(Totals):
     """One model. Figures that are not known are None, and `reason` then says why."""
 
     path: str
@@ -33,13 +34,6 @@ class FileRow:
     file_bytes: int | None = None
     bpw: float | None = None
     n_ctx: int | None = None
-    model_bytes: int | None = None
-    context_bytes: int | None = None
-    compute_bytes: int | None = None
-    output_bytes: int | None = None
-    total_bytes: int | None = None
-    process_bytes: int | None = None
-    basis: dict[Quantity, Basis] | None = None
     reason: str = ""
 
     @property
@@ -100,17 +94,7 @@ def _predicted(row: FileRow, gguf: GGUFFile, params: Params) -> FileRow:
         prediction = predict_memory(gguf, params)
     except UnsupportedError as error:
         return replace(row, model_bytes=total(predict_weights(gguf, params), "model"), reason=_short(error, row.path))
-    return replace(
-        row,
-        n_ctx=prediction.context.n_ctx,
-        model_bytes=prediction.model_bytes,
-        context_bytes=prediction.context_bytes,
-        compute_bytes=prediction.compute_bytes,
-        output_bytes=prediction.output_bytes,
-        total_bytes=prediction.total_bytes,
-        process_bytes=prediction.process_bytes,
-        basis=prediction.basis,
-    )
+    return replace(row, n_ctx=prediction.context.n_ctx, **totals_of(prediction))
 
 
 def _short(error: Exception, path: str) -> str:

@@ -15,8 +15,8 @@ from typing import Final, TypeAlias, get_args
 from ggufphys.device_flags import layers_to_offload
 from ggufphys.flags import count
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
-from ggufphys.memory.terms import Basis, Quantity
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode
+from ggufphys.plan.totals import Totals, totals_of
 
 MOST_POINTS: Final = 20_000
 
@@ -87,18 +87,11 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Totals):
     """A combination of values, by parameter, and what it costs. `refused` says why llama.cpp would not take it."""
 
     values: dict[str, Value]
-    model_bytes: int | None = None
-    context_bytes: int | None = None
-    compute_bytes: int | None = None
-    output_bytes: int | None = None
-    total_bytes: int | None = None
-    process_bytes: int | None = None
     devices: tuple[DeviceMemory, ...] = ()
-    basis: dict[Quantity, Basis] | None = None
     refused: str | None = None
 
 
@@ -165,17 +158,7 @@ def _point(
         prediction = predict(finish(replace(params, **asked)))  # type: ignore[arg-type]
     except ValueError as error:
         return Point(values=values, refused=str(error))
-    return Point(
-        values=values,
-        model_bytes=prediction.model_bytes,
-        context_bytes=prediction.context_bytes,
-        compute_bytes=prediction.compute_bytes,
-        output_bytes=prediction.output_bytes,
-        total_bytes=prediction.total_bytes,
-        process_bytes=prediction.process_bytes,
-        devices=prediction.devices,
-        basis=prediction.basis,
-    )
+    return Point(values=values, devices=prediction.devices, **totals_of(prediction))
 
 
 def _axis(name: str, texts: Sequence[str]) -> Axis:

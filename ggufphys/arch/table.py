@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ggufphys.arch.aborts import bias_of_one_stream, never, stores_values_as_matrix
 from ggufphys.arch.adjust import (
     deepstack,
     encodes_in_windows,
@@ -73,7 +74,7 @@ from ggufphys.arch.sparse import (
 )
 from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and_ngrams, ssm_ungrouped, wkv
 from ggufphys.gguf import GGUFFile
-from ggufphys.params import ContextType
+from ggufphys.params import ContextParams, ContextType
 
 if TYPE_CHECKING:
     from ggufphys.hparams import HParams
@@ -89,6 +90,7 @@ class ArchRule:
     draft: LayerRule | None = None  # in a context that runs the prediction head; None: llama.cpp has no graph of it
     adjust: Callable[["HParams", GGUFFile], "HParams"] = keep  # what the loader changes after reading the keys
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
+    aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     rollback: bool = False  # drafted tokens can be taken back from its recurrent state
     mla: bool = False  # its loader reads the sizes of heads before compression
@@ -124,7 +126,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
         trunk(full), "llama-model.cpp, create_memory: default branch",
         "llama", "llama-embed", "deci", "falcon", "gpt2", "gptneox", "mpt", "baichuan", "starcoder", "starcoder2",
         "refact", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3tts",
-        "phi2", "phimoe", "plamo", "plm", "codeshell", "orion", "internlm2", "minicpm",
+        "phi2", "phimoe", "plamo", "codeshell", "orion", "internlm2", "minicpm",
         "minicpm3", "gemma", "xverse", "command-r", "dbrx", "olmo", "olmoe", "openelm", "arctic", "deepseek",
         "deepseek2-ocr", "chatglm", "glm4", "bitnet", "jais", "jais2", "nemotron", "exaone", "granite",
         "granitemoe", "chameleon", "bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe",
@@ -136,13 +138,15 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen3vl",    trunk(full), "models/qwen3vl.cpp", adjust=deepstack),
     ArchRule("qwen3vlmoe", trunk(full), "models/qwen3vlmoe.cpp", adjust=deepstack),
     ArchRule("smollm3",  trunk(full), "models/smollm3.cpp", adjust=one_in_four_without_rope),
+    ArchRule("plm",      trunk(full), "models/plm.cpp", aborts=stores_values_as_matrix),
     ArchRule("grok",     trunk(full), "llama-context.cpp, llama_init_from_model: no flash attention", flash_attn=False),
     ArchRule("phi3",     trunk(full), "models/phi3.cpp: its window is disabled"),
     ArchRule("hrm_text", trunk(full), "models/hrm-text.cpp: block_count counts every pass through the two stacks",
              adjust=two_stacks),
     ArchRule("nanbeige", trunk(full), "models/nanbeige.cpp: a cache for each loop", adjust=loops),
     ArchRule("graniteswitch", full, "models/granite-switch.cpp: a router behind the trunk", adjust=router),
-    ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has"),
+    ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has",
+             aborts=bias_of_one_stream),
     ArchRule("t5encoder", trunk(full), "llama-model.cpp, create_memory: a cache that the encoder does not use"),
 
     # -- one compressed row a position instead of keys and values, if the file is of the newer kind

@@ -97,8 +97,7 @@ class AttentionKV:
                 self.b.graph.expand(tensor)
         source = il if cache_of is None else cache_of
         sizes = self.b.n_embd_head(self.b.kv_cache(source))
-        k_heads = (sizes[0], self.b.h.n_head_kv[source]) if k is None else k.ne[:2]
-        v_heads = (sizes[1], self.b.h.n_head_kv[source]) if v is None else v.ne[:2]
+        k_heads, v_heads = ((size, self.b.h.n_head_kv[source]) for size in sizes)
         cache_k, cache_v = self.cache_k(source, *k_heads), self.cache_v(source, *v_heads)
         if k is not None:
             self.store_k(cache_k, k)
@@ -137,7 +136,7 @@ class AttentionKV:
         if width < self.v_padded:
             flat = ops.pad(flat, self.v_padded, n_tokens)
         elements = ops.reshape(cache, 1, cache.ne[0] * cache.ne[1] * cache.ne[2])
-        self.b.graph.expand(ops.set_rows(elements, ops.reshape(flat, 1, self.v_padded * n_tokens), self.v_idxs))
+        self.b.graph.expand(ops.set_rows(elements, ops.reshape(flat, 1, flat.ne[0] * flat.ne[1]), self.v_idxs))
 
     def merged(self, cache: Tensor) -> Tensor:
         """All streams' cells as one list of rows; a reshape node only when there are several."""

@@ -223,8 +223,14 @@ class Predictor:
         """What llama.cpp makes of the parameters for this model; where weights lie may turn flash attention off.
 
         Raises:
-            ValueError: llama.cpp would refuse the combination.
+            ValueError: llama.cpp would refuse the combination, or abort.
         """
+        context = self._context(params)
+        if why_not := self.rule.aborts(context):
+            raise ValueError(why_not)
+        return context
+
+    def _context(self, params: Params) -> ContextParams:
         h = self.h
         resolved = partial(
             resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,

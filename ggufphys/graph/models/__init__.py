@@ -127,6 +127,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "plamo": "plamo",
     "plamo2": "plamo2",
     "plamo3": "plamo3",
+    "plm": "plm",
     "pockettts": "pockettts",
     "qwen": "qwen2",
     "qwen2": "qwen2",

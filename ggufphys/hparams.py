@@ -49,6 +49,7 @@ class HParams:
     n_moe_layer_step: int  # interleave_moe_layer_step
     rope_pattern: tuple[bool, ...] = ()  # which layers rotate queries and keys; empty: all
     sparse_ffn: tuple[bool, ...] = ()  # which layers let only gates pass that are far above the mean; empty: none
+    dec_n_layer: int = 0  # how many layers decode, where others encode
     deepstack: tuple[int, ...] = ()  # which slice of an image's embeddings a layer adds, -1 for none; empty: none does
 
     # compressed attention; the sizes of heads before compression only say that it is used
@@ -87,6 +88,11 @@ class HParams:
     def n_layer(self) -> int:
         """Layers of the trunk: without the next-token-prediction ones."""
         return self.n_layer_all - self.n_layer_nextn
+
+    @property
+    def n_layer_run(self) -> int:
+        """Layers that a token passes: the trunk's, or those of the decoder where an encoder has its own."""
+        return self.dec_n_layer or self.n_layer
 
     def has_rope(self, il: int) -> bool:
         """Does this layer rotate queries and keys?"""

@@ -246,12 +246,13 @@ def resolve(
     causal_attn: bool = True,
     flash_attn_possible: bool = True,
     rollback_possible: bool = False,
+    has_encoder: bool = False,
 ) -> ContextParams:
     """Apply llama.cpp's rules for lengths and batches.
 
     n_batch and n_ubatch are clipped before n_ctx is padded, so n_ctx = 100 gives n_ubatch = 100 and 256 cells.
     Flash attention "auto" counts as on: llama.cpp's CPU backend supports it for every model that can use it.
-    `n_rs_seq` counts only where recurrent states can be rolled back.
+    `n_rs_seq` counts only where recurrent states can be rolled back, `n_outputs_max` only without an encoder.
 
     Raises:
         ValueError: llama.cpp would refuse the combination.
@@ -261,7 +262,7 @@ def resolve(
         raise ValueError("n_ctx is 0 and the model does not say how long its context was in training")
     n_batch = min(n_ctx, params.n_batch) if causal_attn else params.n_batch
     n_ubatch = min(n_batch, params.n_ubatch or params.n_batch)
-    n_outputs_max = params.n_outputs_max or n_batch
+    n_outputs_max = n_batch if has_encoder else params.n_outputs_max or n_batch
     if n_outputs_max < params.n_seq_max:
         raise ValueError(
             f"a batch of {n_batch} tokens (n_batch, or n_ctx if that is less) leaves room for {n_outputs_max} outputs, "

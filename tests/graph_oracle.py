@@ -50,7 +50,8 @@ class GgmlTensor(ctypes.Structure):
 def llama_graphs(paths: Sequence[Path], params: Params, n_tokens: int) -> list[list[Node] | None]:
     """What llama.cpp runs for a batch of `n_tokens` of one sequence, one logit wanted; None where it refuses.
 
-    It may also die of a file; the remaining ones get a new process.
+    Where a decoder has an encoder before it, that has read the same tokens. llama.cpp may also die of a file; the
+    remaining ones get a new process.
     """
     graphs: list[list[Node] | None] = []
     while len(graphs) < len(paths):
@@ -214,10 +215,21 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
             print("null", flush=True)
             continue
         tokens = (api.llama_token * n_tokens)(*range(n_tokens))
+        if _encodes_tokens(api, model):  # the decoder asks for what was encoded
+            assert api.llama_encode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
+            nodes.clear()
+            numbers.clear()
         assert api.llama_decode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
         print(json.dumps(nodes), flush=True)
         api.llama_free(context)
         api.llama_model_free(model)
+
+
+def _encodes_tokens(api: Any, model: object) -> bool:
+    """Is it a model of an encoder and a decoder? Draft models have an encoder too, of their target's features."""
+    name = ctypes.create_string_buffer(16)
+    api.llama_model_meta_val_str(model, b"general.architecture", name, len(name))
+    return name.value == b"t5"
 
 
 def _leaf(address: int) -> str:

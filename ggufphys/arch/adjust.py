@@ -131,6 +131,20 @@ def deepstack(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, deepstack=tuple(il + 1 if il < n else -1 for il in range(h.n_layer_all))) if n else h
 
 
+def decoder_layers(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """A decoder of as many layers as the encoder, or of another number; the cache is the encoder's all the same.
+
+    Source: llama.cpp 0c1e570 src/models/t5.cpp, load_arch_hparams.
+    """
+    n = gguf.get_int(f"{h.arch}.decoder_block_count", h.n_layer)
+    if not 0 < n <= h.n_layer:
+        raise GGUFError(
+            f"{gguf.path}: {h.arch}.decoder_block_count is {n}, expected 1 to {h.n_layer}: llama.cpp keeps a cache for "
+            "as many layers as the encoder has"
+        )
+    return replace(h, dec_n_layer=n)
+
+
 def router(h: "HParams", gguf: GGUFFile) -> "HParams":
     """Behind the trunk stands one more layer of a single head, which decides about adapters.
 

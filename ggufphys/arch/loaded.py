@@ -18,7 +18,7 @@ from ggufphys.arch.loading import (
 )
 from ggufphys.gguf import GGUFFile, TensorInfo
 
-_NAME: Final = re.compile(r"(?:(?:(?:enc|dec)\.)?blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
+_NAME: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
 
 
 def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool) -> Sequence[tuple[TensorInfo, str]]:

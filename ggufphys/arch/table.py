@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ggufphys.arch.aborts import bias_of_one_stream, never, stores_values_as_matrix
 from ggufphys.arch.adjust import (
+    decoder_layers,
     deepstack,
     encodes_in_windows,
     features,
@@ -92,6 +93,7 @@ class ArchRule:
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
     aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
+    has_encoder: bool = False  # every token of a batch may be an output
     rollback: bool = False  # drafted tokens can be taken back from its recurrent state
     mla: bool = False  # its loader reads the sizes of heads before compression
     same_types: bool = False  # K and V must be of one type, compressed or not
@@ -146,8 +148,9 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("nanbeige", trunk(full), "models/nanbeige.cpp: a cache for each loop", adjust=loops),
     ArchRule("graniteswitch", full, "models/granite-switch.cpp: a router behind the trunk", adjust=router),
     ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has",
-             aborts=bias_of_one_stream),
-    ArchRule("t5encoder", trunk(full), "llama-model.cpp, create_memory: a cache that the encoder does not use"),
+             aborts=bias_of_one_stream, adjust=decoder_layers, has_encoder=True),
+    ArchRule("t5encoder", trunk(full), "llama-model.cpp, create_memory: a cache that the encoder does not use",
+             has_encoder=True),
 
     # -- one compressed row a position instead of keys and values, if the file is of the newer kind
     ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full))),

@@ -81,6 +81,7 @@ class AttentionKV:
     def mix(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,
         *, sinks: Tensor | None = None, scores: Scores | None = None, cache_of: int | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K and V (D, K, T) and attend with Q (D, H, T): (D*H, T), before the output projection.
 
@@ -104,7 +105,7 @@ class AttentionKV:
         if v is not None:
             self.store_v(cache_v, v)
         keys, values = self.read_k(cache_k, *k_heads), self.read_v(cache_v, *v_heads)
-        attended = self.attend(q, keys, values, sinks=sinks, scores=scores)
+        attended = self.attend(q, keys, values, sinks=sinks, scores=scores, bias=bias)
         return attended if self.v_rot is None else rotate(attended, self.v_rot)
 
     # -- the cache
@@ -161,10 +162,10 @@ class AttentionKV:
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor,
         *, sinks: Tensor | None = None, scores: Scores | None = None, v_mla: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | None = None, bias: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """softmax(QK) V: see `attend`."""
-        return attend(self.b, q, k, v, mask or self.mask, scores or self.scores, sinks=sinks, v_mla=v_mla)
+        return attend(self.b, q, k, v, mask or self.mask, scores or self.scores, sinks=sinks, v_mla=v_mla, bias=bias)
 
 
 class AttentionK(AttentionKV):

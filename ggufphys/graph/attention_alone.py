@@ -30,10 +30,13 @@ class AttentionAlone:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, biased: bool = True) -> Tensor:
         """Attend with Q (D, H, T) to K and V (D, K, T), and the output projection: (E, T)."""
+        return self.b.linear("attn_output", il, self.mix(q, k, v, il), biased=biased)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, bias: Tensor | None = None) -> Tensor:
+        """The same before the output projection (D*H, T); a `bias` is added to the scores."""
         for tensor in (q, k, v):
             self.b.graph.expand(tensor)
-        x = attend(self.b, q, k, v, self.masks[sees_window(self.b, il)], self.scores)
-        return self.b.linear("attn_output", il, x, biased=biased)
+        return attend(self.b, q, k, v, self.masks[sees_window(self.b, il)], self.scores, bias=bias)
 
 
 def sees_window(b: Builder, il: int) -> bool:

@@ -9,6 +9,7 @@ from ggufphys.params import ContextParams
 class Batch:
     """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them.
 
+    Where an encoder comes first, `n_enc` are the tokens that it has read, None for as many as in training.
     `n_kv` are the cells that attention looks at, None for all; llama.cpp reserves for all. `begins` says whether a
     sequence begins with this batch: its recurrent state is cleared.
     """
@@ -18,6 +19,7 @@ class Batch:
     n_outputs: int
     n_kv: int | None = None
     begins: bool = True
+    n_enc: int | None = None
 
 
 def lone_prompt(context: ContextParams) -> Batch:

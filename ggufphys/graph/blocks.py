@@ -45,13 +45,14 @@ class Builder:
         self.h = h
         self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
-        self._layers = range(h.n_layer) if layers is None else layers
+        self._layers = range(h.n_layer_run) if layers is None else layers
         self.tensors = tensors
         self.caches = caches
         self.context = context
         self.batch = batch
         self.adapters = adapters or {}
         self.graph = Graph()
+        self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
         self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
         self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
 
@@ -67,8 +68,8 @@ class Builder:
             yield il
 
     def is_last(self, il: int) -> bool:
-        """Whether it is the trunk's last layer."""
-        return il == self.h.n_layer - 1
+        """Whether it is the last layer that runs."""
+        return il == self.h.n_layer_run - 1
 
     # -- what layers keep
 
@@ -112,13 +113,13 @@ class Builder:
         """
         tensor = self.weight_or_none(name, il)
         if tensor is None:
-            full_name = f"blk.{il}.{name}" if il is not None else name
+            full_name = f"{self.stack}.{il}.{name}" if il is not None else name
             raise GGUFError(f"tensor {full_name!r} is missing, which llama.cpp requires of {self.h.arch}")
         return tensor
 
     def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
         """A weight, or None when the file has no such tensor."""
-        full_name = f"blk.{il}.{name}" if il is not None else name
+        full_name = f"{self.stack}.{il}.{name}" if il is not None else name
         made = self._weights.get(full_name)
         if made is None and full_name in self.tensors:
             made = self._weights[full_name] = _weight(self.tensors[full_name])

@@ -64,6 +64,8 @@ def _kind_of_source(source: Tensor, caches: Sequence[tuple[LayerCache, ...]]) ->
 def weight_kind(name: str, caches: Sequence[tuple[LayerCache, ...]]) -> Kind:
     """The kind of the nodes that read a weight; a recurrent layer has names of attention for some of its weights."""
     il, rest = split_name(name)
+    if il is not None:
+        rest = rest.removeprefix("enc.").removeprefix("dec.")
     kind: Kind = next((kind for kind, pattern in _BY_NAME.items() if pattern.match(rest)), "other")
     if kind == "attention" and il is not None and il < len(caches) and caches[il]:
         return "recurrent" if all(isinstance(cache, RecurrentState) for cache in caches[il]) else kind

@@ -56,7 +56,7 @@ class Layers:
 
 
 def weights_by_layer(gguf: GGUFFile, n_layer: int) -> tuple[Mapping[str, TensorInfo], ...]:
-    """The weights of each layer of the trunk, by their names without `blk.N.`."""
+    """The weights of each of the first layers, by their names without `blk.N.`."""
     weights: tuple[dict[str, TensorInfo], ...] = tuple({} for _ in range(n_layer))
     for tensor, (il, name) in zip(gguf.tensors, gguf.split_names, strict=True):
         if il is not None and il < n_layer:
@@ -70,7 +70,7 @@ def layer_kinds(
     caches: Sequence[tuple[LayerCache, ...]],
     adapters: Adapters,
 ) -> tuple[int, ...]:
-    """Number the kinds of the trunk's layers: equal weights but for their types, adapters, hyperparameters and caches.
+    """Number the kinds of these layers: equal weights but for their types, adapters, hyperparameters and caches.
 
     The first and the last layer are kinds of their own. Layers that share weights differ in the types of these too:
     nothing that a weight's name tells says which of them it is used in.
@@ -79,7 +79,7 @@ def layer_kinds(
     per_layer = [v for v in values if isinstance(v, tuple) and len(v) == h.n_layer_all]
     numbers: dict[object, int] = {}
     kinds = []
-    for il in range(h.n_layer):
+    for il in range(len(weights)):
         shapes = frozenset((name, w.ne, w.ggml_type if h.weights_of else None) for name, w in weights[il].items())
         deltas = frozenset(
             (name, tuple((a.ne, b.ne) for a, b in adapters[tensor.name]))
@@ -88,7 +88,7 @@ def layer_kinds(
         )
         kind = (
             shapes, deltas, tuple(v[il] for v in per_layer), caches[il], h.is_moe_step(il),
-            il == 0, il == h.n_layer - 1,
+            il == 0, il == len(weights) - 1,
         )  # fmt: skip
         kinds.append(numbers.setdefault(kind, len(numbers)))
     return tuple(kinds)

@@ -56,6 +56,7 @@ class Layouts:
         self.keys = Keys(gguf, h.arch)
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
+        self.n_layer = h.n_layer_run
         self.caches = rule.layers(h)
         self.lone_prompt = rule.lone_prompt
         self._weight_tensors: dict[str, Tensor] = {}
@@ -133,7 +134,7 @@ class Layouts:
         Empty for weights outside of layers or that layers share, and for names that the file does not have.
         """
         il, rest = split_name(name)
-        if il is None or il >= self.h.n_layer or self.h.weights_of:
+        if il is None or il >= self.n_layer or self.h.weights_of:
             return ()
         group = self._alike.get((self.kinds[il], rest))
         if group is None:
@@ -144,7 +145,7 @@ class Layouts:
     def choices(self, places: Sequence[Hashable], attempts: Iterable[tuple[int, int]]) -> Iterator[Layers]:
         """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
         for n_before, period in attempts:
-            phases = (il % period for il in range(self.h.n_layer))
+            phases = (il % period for il in range(self.n_layer))
             yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
 
     def samples(self, places: Sequence[Hashable]) -> Layers:
@@ -153,7 +154,7 @@ class Layouts:
 
     @cached_property
     def _samples(self) -> Layers:
-        return self.samples((None,) * self.h.n_layer)
+        return self.samples((None,) * self.n_layer)
 
     def divided(
         self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[tuple[int, int]]
@@ -176,12 +177,12 @@ class Layouts:
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:
-        own = weights_by_layer(self.gguf, self.h.n_layer)
+        own = weights_by_layer(self.gguf, self.n_layer)
         return tuple(own[of] for of in self.h.weights_of) or own
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:
-        """A number for each of the trunk's layers: those of one number have the same nodes."""
+        """A number for each layer that runs: those of one number have the same nodes."""
         return layer_kinds(self.h, self._weights, self.caches, self.adapters)
 
     def _likely(self) -> Iterator[Layers | None]:
@@ -189,7 +190,7 @@ class Layouts:
         yield from tuple(self._useful)
         for attempt in ATTEMPTS:
             if attempt not in self._chosen:
-                self._chosen[attempt] = next(self.choices((None,) * self.h.n_layer, (attempt,)))
+                self._chosen[attempt] = next(self.choices((None,) * self.n_layer, (attempt,)))
             if self._chosen[attempt] not in self._useful:
                 yield self._chosen[attempt]
         yield None

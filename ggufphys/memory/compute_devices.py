@@ -57,7 +57,7 @@ def device_compute_terms(
     n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
 
     def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
-        built = range(layouts.h.n_layer) if layers is None else layers.built
+        built = range(layouts.n_layer) if layers is None else layers.built
         pins_norms = (all_layers or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
             graph,
@@ -147,7 +147,7 @@ def _divided(
 
     def places() -> tuple[Place, ...]:
         fetched = _offload(placement, weights) is not None
-        return _places(layouts.h.n_layer, placement, weights, fetched=fetched)
+        return _places(layouts.n_layer, placement, weights, fetched=fetched)
 
     return layouts.divided(where, places, ATTEMPTS)
 
@@ -262,7 +262,7 @@ def keeps_flash_attn(
 
     def keeps(graph: Graph, _: Trace) -> bool:
         devices = assign(graph, homes(layouts.h.arch, placement, weights))
-        layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.h.n_layer))
+        layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.n_layer))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
     kind = kind_of(context, batch, None, ("keeps_flash_attn", where))

@@ -235,6 +235,7 @@ class Predictor:
         resolved = partial(
             resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
             flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
+            has_encoder=self.rule.has_encoder,
         )  # fmt: skip
         context = resolved(params)
         undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)

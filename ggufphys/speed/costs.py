@@ -75,6 +75,7 @@ def predict_costs(
     context = resolve(
         params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
         flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
+        has_encoder=rule.has_encoder,
     )  # fmt: skip
     prefill = prefill or min(512, max(context.n_ctx_seq - depth, 1))
     _check(context, prefill, depth, batch)

@@ -154,6 +154,8 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "starcoder": "gpt2",
     "starcoder2": "starcoder2",
     "step35": "step35",
+    "t5": "t5",
+    "t5encoder": "t5encoder",
     "talkie": "talkie",
     "xverse": "internlm2",
 }

@@ -95,7 +95,7 @@ def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
     with open_gguf(path) as gguf:
         h, rule = read_hparams(gguf), rule_for(gguf.architecture)
         n_outputs = 1 if any(rule.layers(h)) else N_TOKENS  # models that keep nothing give all
-        batch = Batch(n_tokens=N_TOKENS, n_seqs=1, n_outputs=n_outputs, n_kv=CELLS_IN_USE)
+        batch = Batch(n_tokens=N_TOKENS, n_seqs=1, n_outputs=n_outputs, n_kv=CELLS_IN_USE, n_enc=N_TOKENS)
         try:
             predict_memory(gguf, params)
         except ValueError:

@@ -161,6 +161,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "GATED_LINEAR_ATTN": _read_floats(0),
         "ARANGE": _read_floats(0, 1, 2),
         "DSV4_HC_COMB": lambda tensor: [*_read_floats(0)(tensor), tensor.op_params[1]],
+        "POOL_2D": lambda tensor: [("max", "avg")[tensor.op_params[0]], tensor.op_params[1]],
         "SET": lambda tensor: [tensor.op_params[3] // 4],  # bytes of elements of F32
         **dict.fromkeys(("CONCAT", "SSM_SCAN", "GATED_DELTA_NET"), lambda tensor: [tensor.op_params[0]]),
     }  # fmt: skip

@@ -20,8 +20,18 @@ def indexer_cache(b: Builder, il: int) -> FullKV | None:
     return next((cache for cache in b.caches[il] if isinstance(cache, FullKV) and cache.kind == INDEXER), None)
 
 
-class Indexer(AttentionKV):
-    """The indexers of all layers that have one: they share the inputs of a cache."""
+class IndexerKeys(AttentionKV):
+    """The caches of indexers' keys, which share their inputs."""
+
+    def cache_k(self, il: int, n_embd_head: int, n_head_kv: int) -> Tensor:
+        """Keys of a layer's indexer (D, C, S)."""
+        return ops.weight(
+            self.b.context.type_k, n_embd_head * n_head_kv, self.n_cells, self.n_stream, params=("k", il, INDEXER)
+        )
+
+
+class Indexer(IndexerKeys):
+    """The indexers of all layers that have one."""
 
     def __init__(self, b: Builder, rope: Rope, *, hadamard_rotated: bool = True) -> None:
         cache = next(cache for il in range(b.h.n_layer) if (cache := indexer_cache(b, il)) is not None)
@@ -29,12 +39,6 @@ class Indexer(AttentionKV):
         self.rope = rope
         self.mask = ops.new_input(F16, *self.mask.ne, name="kq_mask", params=(cache,))
         self.hadamard = hadamard(b.h.indexer_head_size) if hadamard_rotated else None
-
-    def cache_k(self, il: int, n_embd_head: int, n_head_kv: int) -> Tensor:
-        """Keys of a layer's indexer (D, C, S)."""
-        return ops.weight(
-            self.b.context.type_k, n_embd_head * n_head_kv, self.n_cells, self.n_stream, params=("k", il, INDEXER)
-        )
 
     def top_k(self, x: Tensor, query_row: Tensor, pos: Tensor, il: int) -> Tensor:
         """The cells that each token of X (E, T) attends to, best first: (n_top_k, T/S, 1, S)."""

@@ -87,6 +87,11 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     return Tensor("ADD", a.type, a.ne, (a, b))
 
 
+def add_inplace(a: Tensor, b: Tensor) -> Tensor:
+    """A + b, written over a: a view of it."""
+    return Tensor("ADD", a.type, a.ne, (a, b), nb=a.nb, view_of=a)
+
+
 def add_id(a: Tensor, b: Tensor, ids: Tensor) -> Tensor:
     """`a` (n, n_expert_used, n_tokens) plus the row of `b` (n, n_expert) of each chosen expert."""
     return Tensor("ADD_ID", a.type, a.ne, (a, b, ids))

@@ -102,6 +102,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "minicpm3": "minicpm3",
     "minimax-01": "minimax_01",
     "minimax-m2": "minimax_m2",
+    "minimax-m3": "minimax_m3",
     "mistral3": "mistral3",
     "mistral4": "deepseek2",
     "modern-bert": "modern_bert",

@@ -100,11 +100,11 @@ class BlockSparse:
         n_chosen, n_rows = self.n_chosen, size * self.n_chosen * n_heads
         first = ops.scale(ops.cast(chosen, F32), float(size))
         first = ops.repeat(ops.reshape(first, 1, n_chosen, n_heads, n), size, n_chosen, n_heads, n)
-        positions = ops.add(first, ops.reshape(arange(size), size, 1, 1))
+        positions = ops.add(first, ops.reshape(ops.arange(0, size), size, 1, 1))
         positions = ops.cast(ops.reshape(positions, n_rows, n), I32)
         cells = ops.get_rows(ops.reshape(self.pos_cell_f32, 1, n_pos, n), positions)
         cells = ops.reshape(cells, size, n_chosen, n_heads, n)
-        rows = ops.add(ops.scale(cells, float(n_groups)), ops.reshape(arange(n_groups), 1, 1, n_heads))
+        rows = ops.add(ops.scale(cells, float(n_groups)), ops.reshape(ops.arange(0, n_groups), 1, 1, n_heads))
         rows = ops.cast(ops.reshape(rows, n_rows, n), I32)
 
         k, v = (
@@ -188,8 +188,3 @@ class BlockSparse:
 def pool_max(x: Tensor, size: int) -> Tensor:
     """The largest of each `size` elements of a row."""
     return Tensor("POOL_2D", F32, (x.ne[0] // size, *x.ne[1:]), (x,), params=("max", size))
-
-
-def arange(n: int) -> Tensor:
-    """0, 1, ... up to `n`, itself left out."""
-    return Tensor("ARANGE", F32, (n,), params=(0.0, float(n), 1.0))

@@ -9,6 +9,7 @@ from math import sqrt
 from ggufphys.graph import dsa, mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.hyper import wanted
 from ggufphys.graph.hyper_independent import IndependentStreams
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import Routing, moe_ffn, read_routing
@@ -56,10 +57,7 @@ def build(b: Builder) -> Graph:
         x = _ffn(b, b.rms(x, "ffn_norm", il), routing, il)
         all_streams = streams.write(all_streams, x, weights)
 
-    n_embd, n = all_streams.ne[:2]
-    flat = ops.get_rows(ops.reshape(all_streams, n_embd * n, b.batch.n_tokens), out_ids)
-    x = streams.end(ops.reshape(flat, n_embd, n, flat.ne[1]))
-    return b.head(b.rms(x, "output_norm"))
+    return b.head(b.rms(streams.end(wanted(all_streams, out_ids)), "output_norm"))
 
 
 def _ffn(b: Builder, x: Tensor, routing: Routing, il: int) -> Tensor:

@@ -1,6 +1,6 @@
 """How often are predictions for every architecture exactly what llama.cpp accounts? A table, and exit 1 if not always.
 
-usage: python -m scripts.check_records [-v]        -v: each row that is wrong
+usage: python -m scripts.check_records [-v] [-a]        -v: each row that is wrong; -a: a line for each architecture
 
 Compares with what `scripts/record_oracle.py` recorded of the small models in `tests/data`: needs no llama.cpp.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ggufphys.arch import RULES
+from ggufphys.report import table
 from tests import archs
 from tests.arch_checks import Check, checks
 
@@ -24,6 +25,7 @@ def main() -> int:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", action="store_true", dest="verbose", help="print each row that is wrong")
+    parser.add_argument("-a", action="store_true", dest="by_arch", help="print a line for each architecture")
     args = parser.parse_args()
     found: dict[str, list[Check]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -37,6 +39,8 @@ def main() -> int:
         print(_line(kind, [check for check in every if bool(check.params.devices) == (kind == "devices")]))
     print("\ncompute bytes                   rows  exact  within 10 %  median error  architectures always exact")
     print(_compute_lines(found))
+    if args.by_arch:
+        print(f"\n{_by_architecture(found)}")
     wrong = [(name, check) for name, rows in found.items() for check in rows if check.counts and not check.exact]
     for name, check in wrong if args.verbose else ():
         print(f"\n{name}: {check.params}\n  ours {check.ours}\n  llama.cpp {check.llama_cpp}")
@@ -75,6 +79,25 @@ def _compute_lines(found: dict[str, list[Check]]) -> str:
                 f" {statistics.median(flat):>13.2%} {always:>15} of {len(errors)}"
             )
     return "\n".join(lines)
+
+
+def _by_architecture(found: dict[str, list[Check]]) -> str:
+    """Rows exact of rows: model and context bytes, on the host and with devices, and compute bytes."""
+    rows: dict[str, list[Check]] = defaultdict(list)
+    for name, checked in found.items():
+        rows[archs.models()[name].arch] += checked
+    table_rows = []
+    for arch, checked in sorted(rows.items()):
+        compared = [check for check in checked if check.counts]
+        sizes = [check.compute for check in checked if check.compute is not None]
+        table_rows.append(
+            (
+                arch,
+                f"{sum(check.exact for check in compared)}/{len(compared)}",
+                f"{sum(ours == theirs for ours, theirs in sizes)}/{len(sizes)}",
+            )
+        )
+    return "\n".join(table(("architecture", "model and context", "compute"), table_rows, right=(1, 2)))
 
 
 if __name__ == "__main__":

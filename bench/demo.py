@@ -91,7 +91,7 @@ def _measure() -> bool:
 
 
 def _verify() -> bool:
-    return _command("verify", derived(FILE_TYPE))
+    return all([_command("verify", derived(FILE_TYPE)), _command("verify", MODEL, "--logits")])
 
 
 def _serve() -> bool:

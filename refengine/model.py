@@ -1,17 +1,20 @@
-"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
+r"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
 
 >>> model = load(ggufphys.embedded.MODEL)            # doctest: +SKIP
 >>> model.logits(model.tokenize("def "))             # doctest: +SKIP
+>>> print(*model.generate("import os\n", 50), sep="") # doctest: +SKIP
 """
 
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from ggufphys.arch import rule_for
+from ggufphys.arch.caches import FullKV
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.batch import Batch
@@ -22,10 +25,12 @@ from ggufphys.params import Params, resolve
 from refengine.blocks import F32
 from refengine.cells import Numbers, Tokens
 from refengine.execute import Program, Trace
+from refengine.generate import sampler_for, text_of, tokens_behind
 from refengine.inputs import FILL, Filling, has_alibi
 from refengine.memory import Memory
 from refengine.ops import Numerics
 from refengine.sample import Sampler, Sampling
+from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 
 MOST_CELLS: Final = 4096  # of the context, unless more are asked for
@@ -207,15 +212,55 @@ class Model:
 
     # -- text
 
-    def generate(self, tokens: Sequence[int], n_tokens: int, sampling: Sampling | None = None) -> Iterator[int]:
+    @property
+    def n_past(self) -> int:
+        """Tokens of the sequence that were evaluated: the position of the next."""
+        return self._lengths[0]
+
+    def cut(self, n_tokens: int) -> bool:
+        """Keep the sequence's first `n_tokens` alone; False, and nothing done, where the memory cannot be cut.
+
+        A recurrent state is the last one only, and the cache of a window has dropped what lies before it.
+        """
+        if any(type(cache) is not FullKV for layer in self._layers for cache in layer):
+            return False
+        self._memory.remove(0, n_tokens)
+        self._lengths[0] = min(n_tokens, self._lengths[0])
+        return True
+
+    @cached_property
+    def tokenizer(self) -> AnyTokenizer:
+        """The model's own. Raises as `refengine.text.open.open_tokenizer` does."""
+        return open_tokenizer(self.gguf)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Tokens of a prompt, special ones read and BOS put before it as the model wants."""
+        return self.tokenizer.tokenize(text)
+
+    def generate(
+        self, prompt: str | Sequence[int], n_tokens: int | None = None, sampling: Sampling | None = None
+    ) -> Iterator[str]:
+        """What the model writes behind a prompt, from an empty cache, in pieces as soon as characters are whole.
+
+        Args:
+            prompt: a text, or tokens.
+            n_tokens: at most so many; None for until the model ends or the context is full.
+            sampling: how to choose; the likeliest token unless it says otherwise.
+
+        Raises:
+            ValueError: no tokens, or more than the context holds.
+            GGUFError, MissingExtraError, UnsupportedError: the vocabulary cannot be used.
+        """
+        tokens = self.tokenize(prompt) if isinstance(prompt, str) else prompt
+        self.reset()
+        sampler = sampler_for(self.tokenizer, sampling)
+        return text_of(tokens_behind(self, tokens, n_tokens, sampler), self.tokenizer)
+
+    def generate_tokens(
+        self, tokens: Sequence[int], n_tokens: int | None = None, sampling: Sampling | None = None
+    ) -> Iterator[int]:
         """Append tokens, then `n_tokens` more, each chosen from the logits behind the one before.
 
         Raises as `logits` does.
         """
-        sampler = Sampler(sampling)
-        row = self.evaluate(tokens, all_logits=False)[0]
-        for i in range(n_tokens):
-            token = sampler.choose(row)
-            yield token
-            if i + 1 < n_tokens:
-                row = self.evaluate([token], all_logits=False)[0]
+        return tokens_behind(self, tokens, n_tokens, Sampler(sampling))

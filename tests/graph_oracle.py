@@ -30,9 +30,9 @@ Node = list[Any]
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
-RENAMED_CACHES = {  # by plamo2, kimi-linear and glm5-next
+RENAMED_CACHES = {  # by plamo2, kimi-linear, glm5-next and deepseek4
     "mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l", "conv_states_all-": "cache_r_l",
-    "cache_idx_k_l": "cache_k_l",
+    "cache_idx_k_l": "cache_k_l", "dsv4_": "cache_",
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _alike(a: object, b: object) -> bool:
 
 def _params(node: Tensor) -> list[Any]:
     match node.op, node.params:
-        case "ROPE", (Rope() as rope,):
+        case (("ROPE" | "ROPE_BACK"), (Rope() as rope,)):
             sections = [*rope.sections, 0, 0, 0, 0][:4]
             yarn = [rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow]
             return [rope.n_dims, ROPE_MODES[rope.mode], rope.n_ctx_orig, *yarn, *sections, rope.offset]
@@ -155,7 +155,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         return [kind, bool(tensor.op_params[1]), *_read_floats(*numbers)(tensor)]
 
     return {
-        "ROPE": _read_rope, "UNARY": read_unary, "GLU": read_glu,
+        "ROPE": _read_rope, "ROPE_BACK": _read_rope, "UNARY": read_unary, "GLU": read_glu,
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),
         "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),
         "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "GATED_LINEAR_ATTN": _read_floats(0),

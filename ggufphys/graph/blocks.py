@@ -171,7 +171,7 @@ class Builder:
         """
         n_embd, n_tokens = self.h.n_embd, self.batch.n_tokens
         width = n_embd * (1 + len({i for i in self.h.deepstack if i >= 0}))
-        tokens = ops.new_input(I32, n_tokens, name="tokens")
+        tokens = self.tokens
         ready_made = ops.new_input(F32, width, n_tokens, name="embd")
         embedding = self.weight("token_embd.weight")
         looked_up = ops.get_rows(embedding, tokens)
@@ -186,6 +186,11 @@ class Builder:
             return self.graph.expand(ops.scale(looked_up, scale)) if scale else looked_up, looked_up
         first = self.graph.expand(_slice(looked_up, n_embd, 0))
         return self.graph.expand(ops.scale(ops.cont(first), scale)) if scale else first, first
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Token ids (T,)."""
+        return ops.new_input(I32, self.batch.n_tokens, name="tokens")
 
     def add_deepstack(self, x: Tensor, inp: Tensor, il: int) -> Tensor:
         """X plus the slice of the input that layer `il` adds, if it adds one."""

@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 src/models/deepseek32.cpp; src/llama-graph.cpp, build_
 from math import inf, sqrt
 
 from ggufphys.arch.caches import INDEXER, FullKV
+from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, hadamard
 from ggufphys.graph.blocks import Builder
@@ -66,12 +67,12 @@ class Indexer(IndexerKeys):
         return ops.cont(top_k(scores, min(scores.ne[0], b.h.indexer_top_k)))
 
 
-def only(mask: Tensor, chosen: Tensor) -> Tensor:
-    """The mask (C, T/S, 1, S), minus infinity for all but the chosen cells."""
+def only(mask: Tensor, chosen: Tensor, zeros_type: GGMLType = F32) -> Tensor:
+    """The mask (C, T/S, 1, S), minus infinity for all but the chosen cells; these are opened by zeros of that type."""
     everywhere = ops.elementwise("FILL", mask, params=(-inf,))
     cells = ops.view(everywhere, (1, *mask.ne[:2], mask.ne[3]), (mask.nb[0], *mask.nb[:3]))
     rows = ops.view(chosen, (*chosen.ne[:2], chosen.ne[3]), (*chosen.nb[:3], chosen.ne[3] * chosen.nb[3]))
-    zeros = ops.elementwise("FILL", Tensor("NONE", F32, (1, *rows.ne[:3])), params=(0.0,))
+    zeros = ops.elementwise("FILL", Tensor("NONE", zeros_type, (1, *rows.ne[:3])), params=(0.0,))
     opened = ops.set_rows(cells, zeros, rows)
     opened = ops.view(opened, mask.ne, (opened.nb[0], opened.nb[2], opened.nb[3], opened.nb[3]))
     return ops.add(opened, mask)

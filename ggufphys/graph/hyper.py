@@ -21,7 +21,7 @@ class Streams:
 
     def __init__(self, b: Builder) -> None:
         self.b = b
-        self.n = b.keys.integer("hyper_connection.count")
+        self.n = b.h.hc_mult
         self.eps = b.keys.real("hyper_connection.epsilon")
         self.n_iter = b.keys.integer("hyper_connection.sinkhorn_iterations")
 
@@ -99,14 +99,17 @@ def _stream(streams: Tensor, i: int) -> Tensor:
     return ops.strided(streams, (streams.ne[0], streams.ne[2]), (streams.nb[2],), i * streams.nb[1])
 
 
-def limited_ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
-    """Experts and a shared one, or dense in a layer without a router, their activations within limits of the file."""
+def limited_ffn(b: Builder, x: Tensor, il: int, routing: Routing, chosen: Tensor | None = None) -> Tensor:
+    """Experts and a shared one, or dense in a layer without a router, their activations within limits of the file.
+
+    `chosen` are experts' numbers (n_expert_used, T) where something else than the router chooses.
+    """
     has_own = b.keys.full("swiglu_clamp_shexp") in b.keys.gguf.metadata
     dense_kind, dense_limit = _limited((b.h.swiglu_clamp_shexp if has_own else b.h.swiglu_clamp_exp)[il])
     if b.weight_or_none("ffn_gate_inp.weight", il) is None:
         return _gated(b, x, il, "", dense_kind, dense_limit)
     kind, limit = _limited(b.h.swiglu_clamp_exp[il])
-    experts = moe_ffn(b, x, il, routing, kind=kind, glu_params=limit)
+    experts = moe_ffn(b, x, il, routing, kind=kind, glu_params=limit, chosen=chosen)
     return ops.add(experts, _gated(b, x, il, "_shexp", dense_kind, dense_limit))
 
 

@@ -67,16 +67,17 @@ def read_routing(
 def moe_ffn(
     b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
     logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
-    act: Callable[[Tensor, Tensor], Tensor] | None = None, suffix: str = "_exps",
+    act: Callable[[Tensor, Tensor], Tensor] | None = None, suffix: str = "_exps", chosen: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
     `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
     its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
     `act` makes one of gate and up in a way of the model's own. The experts' weights end with the `suffix`.
+    `chosen` are the experts' numbers (n_used, T) where something else than the router chooses.
     """
     n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
-    weights, chosen = route(b, x, il, routing, logits, n_used)
+    weights, chosen = route(b, x, il, routing, logits, n_used, chosen)
 
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
@@ -96,9 +97,9 @@ def moe_ffn(
 
 
 def route(
-    b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None, n_used: int
+    b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None, n_used: int, chosen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T)."""
+    """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T), which may be given."""
     n_tokens, n_expert = x.ne[1], b.h.n_expert
     if logits is None:
         logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
@@ -116,7 +117,7 @@ def route(
         selection = _probabilities(logits, routing.chosen_by)
     if routing.n_groups > 1:
         selection = _best_groups(selection, routing)
-    chosen = ops.argsort_top_k(selection, n_used)
+    chosen = ops.argsort_top_k(selection, n_used) if chosen is None else chosen
     if routing.n_sharing > 1:
         chosen = ops.cast(ops.scale(ops.cast(chosen, ops.F32), 1 / routing.n_sharing), ops.I32)
     weights = ops.get_rows(ops.reshape(probs, 1, n_expert, n_tokens), chosen)  # (1, n_used, T)

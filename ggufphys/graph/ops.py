@@ -190,6 +190,11 @@ def rope(x: Tensor, pos: Tensor, factors: Tensor | None, settings: "Rope") -> Te
     return Tensor("ROPE", x.type, x.ne, sources, params=(settings,))
 
 
+def rope_back(x: Tensor, pos: Tensor, settings: "Rope") -> Tensor:
+    """The same, turned back."""
+    return Tensor("ROPE_BACK", x.type, x.ne, (x, pos), params=(settings,))
+
+
 def soft_max(
     x: Tensor, mask: Tensor | None = None, factor: float = 1.0, max_bias: float = 0.0, sinks: Tensor | None = None
 ) -> Tensor:

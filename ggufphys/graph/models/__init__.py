@@ -39,6 +39,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "deepseek2": "deepseek2",
     "deepseek2-ocr": "deepseek2_ocr",
     "deepseek32": "deepseek32",
+    "deepseek4": "deepseek4",
     "dots1": "dots1",
     "dots3note": "dots3note",
     "dream": "dream",

@@ -187,6 +187,8 @@ def _type(name: str, ne: tuple[int, ...]) -> GGMLType:
     """A mixture of types, each where llama.cpp can use it."""
     if CONVOLUTIONS.fullmatch(name):
         return GGMLType.F16
+    if name.endswith("ffn_gate_tid2eid.weight"):  # numbers of experts
+        return GGMLType.I32
     if len(ne) == 1 or not PRODUCTS.search(name):
         return GGMLType.F32
     return GGMLType.Q8_0 if ne[0] % 32 == 0 and "ffn_" in name else GGMLType.F16

@@ -97,8 +97,8 @@ class Blocks(AttentionKV):
         new_score = ops.add(new_score, ops.get_rows(self._weight("ape", il), self.places))
         new = (new_kv, new_score)
         old = tuple(self._restored(part, il) for part in STATE_PARTS)
-        now = (ops.strided(rows, (rows.ne[0], self.n_state_rows), (rows.nb[1],)) for rows in old)
-        comp = self._compressed(*(ops.concat(o, n, 1) for o, n in zip(now, new, strict=True)), il)
+        now = [ops.strided(rows, (rows.ne[0], self.n_state_rows), (rows.nb[1],)) for rows in old]
+        comp = self._compressed(ops.concat(now[0], new_kv, 1), ops.concat(now[1], new_score, 1), il)
         comp = comp if self.rot is None else rotate(comp, self.rot)
         self.store_k(self.cache_k(il, self.width, 1), comp)
         if self.snapshot is not None:
@@ -148,8 +148,8 @@ class Blocks(AttentionKV):
         n, offset = self.ratio * n_blocks, d * rows.nb[0]
         first = ops.cont(ops.strided(rows, (d, n), (rows.nb[1],)))
         second = ops.cont(ops.strided(rows, (d, n), (rows.nb[1],), n * rows.nb[1] + offset))
-        halves = (ops.reshape(half, d, self.ratio, n_blocks) for half in (first, second))
-        return ops.cont(ops.permute(ops.concat(*halves, 1), 1, 0, 2, 3))
+        first, second = (ops.reshape(half, d, self.ratio, n_blocks) for half in (first, second))
+        return ops.cont(ops.permute(ops.concat(first, second, 1), 1, 0, 2, 3))
 
 
 def _with_row(rows: Tensor, value: float) -> Tensor:

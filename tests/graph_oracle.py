@@ -30,9 +30,9 @@ Node = list[Any]
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
-RENAMED_CACHES = {  # by plamo2, kimi-linear, glm5-next and deepseek4
+RENAMED_CACHES = {  # by plamo2, kimi-linear, glm5-next, deepseek4 and qwen4exp
     "mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l", "conv_states_all-": "cache_r_l",
-    "cache_idx_k_l": "cache_k_l", "dsv4_": "cache_",
+    "cache_idx_k_l": "cache_k_l", "dsv4_": "cache_", "cache_ple_r_l": "cache_p_l",
 }  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),
         "FLASH_ATTN_EXT": _read_floats(0, 1, 2), "GATED_LINEAR_ATTN": _read_floats(0),
         "ARANGE": _read_floats(0, 1, 2),
+        "DSV4_HC_PRE": lambda tensor: [*_read_floats(0)(tensor), bool(tensor.op_params[1])],
         "DSV4_HC_COMB": lambda tensor: [*_read_floats(0)(tensor), tensor.op_params[1]],
         "POOL_2D": lambda tensor: [("max", "avg")[tensor.op_params[0]], tensor.op_params[1]],
         "SET": lambda tensor: [tensor.op_params[3] // 4],  # bytes of elements of F32

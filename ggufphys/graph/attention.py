@@ -81,12 +81,12 @@ class AttentionKV:
     def mix(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,
         *, sinks: Tensor | None = None, scores: Scores | None = None, cache_of: int | None = None,
-        bias: Tensor | None = None,
+        bias: Tensor | None = None, mask: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K and V (D, K, T) and attend with Q (D, H, T): (D*H, T), before the output projection.
 
         A quantised cache keeps rotated rows, whose elements have no outliers; Q is rotated alike, the result back.
-        A layer without K and V of its own reads those of layer `cache_of`.
+        A layer without K and V of its own reads those of layer `cache_of`. A `mask` takes the place of the cache's.
         """
         if self.k_rot is not None:
             q = rotate(q, self.k_rot)
@@ -105,7 +105,7 @@ class AttentionKV:
         if v is not None:
             self.store_v(cache_v, v)
         keys, values = self.read_k(cache_k, *k_heads), self.read_v(cache_v, *v_heads)
-        attended = self.attend(q, keys, values, sinks=sinks, scores=scores, bias=bias)
+        attended = self.attend(q, keys, values, sinks=sinks, scores=scores, bias=bias, mask=mask)
         return attended if self.v_rot is None else rotate(attended, self.v_rot)
 
     # -- the cache

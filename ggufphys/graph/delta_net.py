@@ -10,6 +10,7 @@ from math import inf, sqrt
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ops import Unary
 from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.ssm_ops import gated_delta_net, ssm_conv
 
@@ -42,16 +43,16 @@ def delta_net(
 
 
 def linear_attention(
-    b: Builder, rs: Recurrent, qkv: Tensor, z: Tensor, gate: Tensor, beta: Tensor, il: int, *, repeat_keys: bool
-) -> Tensor:
-    """What is convolved (2*D*K + D*H, T, N), then a delta net, its result gated by Z: (E, T*N).
+    b: Builder, rs: Recurrent, x: Tensor, z: Tensor, gate: Tensor, beta: Tensor, il: int,
+    *, repeat_keys: bool = False, gated_by: Unary = "silu",
+) -> Tensor:  # fmt: skip
+    """A convolution's input (d_conv - 1 + T, 2*D*K + D*H, N), convolved, a delta net, the result gated by Z: (E, T*N).
 
     Heads of keys are as many as groups; with `repeat_keys` each becomes as many as there are heads of values to it.
     """
     h, n_tokens, n_seqs = b.h, rs.n_seq_tokens, rs.n_seqs
     d_k, n_k, n_v = h.ssm_d_state, h.ssm_n_group, gate.ne[1]
     d_v, per_k = h.ssm_d_inner // n_v, n_v // n_k
-    x = rs.conv_input(qkv, il, all_slots(rs))
     state = read_state(rs, d_v, n_v, il)
     x = ops.unary(ssm_conv(x, b.weight("ssm_conv1d.weight", il)), "silu")
     size, per_token = x.nb[0], x.nb[1]
@@ -66,7 +67,7 @@ def linear_attention(
         q, k = (ops.reshape(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
 
     out = delta_net(rs, q, k, v, gate, beta, state, il)
-    out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il)
+    out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il, gated_by)
     out = b.linear("ssm_out", il, ops.reshape(out, d_v * n_v, n_tokens, n_seqs))
     return ops.reshape(out, h.n_embd, n_tokens * n_seqs)
 
@@ -77,9 +78,9 @@ def l2_norm(b: Builder, x: Tensor, eps: float | None = None) -> Tensor:
     return ops.scale(ops.rms_norm(x, (b.norm_rms_eps if eps is None else eps) / n), 1 / sqrt(n))
 
 
-def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int) -> Tensor:
-    """The normed X times silu(gate), same shapes."""
-    return ops.mul(b.rms(x, "ssm_norm", il), ops.unary(gate, "silu"))
+def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int, kind: Unary = "silu") -> Tensor:
+    """The normed X times an activation of the gate, same shapes."""
+    return ops.mul(b.rms(x, "ssm_norm", il), ops.unary(gate, kind))
 
 
 # -- Kimi delta attention: a gate for each element of a head

@@ -127,7 +127,7 @@ def _gated(b: Builder, x: Tensor, il: int, suffix: str, kind: Glu, limit: tuple[
 
 def hc_pre(x: Tensor, weights: Tensor) -> Tensor:
     """The streams (E, N, T), each weighted (N, T), added: (E, T)."""
-    return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, weights))
+    return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, weights), params=(1.0, False))
 
 
 def hc_comb(mixes: Tensor, scale: Tensor, base: Tensor, eps: float, n_iter: int) -> Tensor:

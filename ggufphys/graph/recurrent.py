@@ -1,7 +1,8 @@
 """The states of recurrent layers: which one belongs to which sequence, how they are read, and how written back.
 
 A layer keeps two rows for each sequence: R, the last inputs of its convolution, and S, the state of its recurrence;
-with rollback `n_rs_seq` older rows of each, in stretches of `n_seq_max`.
+few keep a third, P, the last inputs of another convolution. With rollback there are `n_rs_seq` older rows of each, in
+stretches of `n_seq_max`.
 
 Legend: N n_seqs, T tokens of a sequence. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_rs, build_rs_inp;
 src/llama-memory-recurrent.cpp; src/models/delta-net-base.cpp, build_conv_state.
@@ -14,6 +15,8 @@ from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32, I32
+
+Part = Literal["r", "s", "p"]
 
 ReadStates = Callable[[Tensor, Tensor], Tensor]
 """What reads the sequences' rows: called with all rows (n_embd, n_rows) and the numbers of the rows (N,)."""
@@ -32,12 +35,13 @@ class Recurrent:
         self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
         self.s_copy_extra = ops.view(self.s_copy, (n_rows - self.n_seqs,), offset=self.n_seqs * self.s_copy.nb[0])
 
-    def rows(self, part: Literal["r", "s"], il: int) -> Tensor:
-        """R or S of a layer: (n_embd, n_rows)."""
+    def rows(self, part: Part, il: int) -> Tensor:
+        """R, S or P of a layer: (n_embd, n_rows)."""
         state = self.b.recurrent(il)
         assert state is not None, f"layer {il} is not recurrent"
         n_rows = self.b.context.n_seq_max * (1 + self.b.context.n_rs_seq)
-        return ops.weight(F32, state.n_embd_r if part == "r" else state.n_embd_s, n_rows, params=(part, il))
+        width = {"r": state.n_embd_r, "s": state.n_embd_s, "p": state.n_embd_p}[part]
+        return ops.weight(F32, width, n_rows, params=(part, il))
 
     def read(self, rows: Tensor, get_rows: ReadStates = ops.get_rows) -> Tensor:
         """The sequences' rows (n_embd, N), or what `get_rows` makes of them.
@@ -60,13 +64,16 @@ class Recurrent:
         """The rows of a sequence that a batch writes, the latest first: one, or as many as can be rolled back."""
         return range(min(self.n_seq_tokens, 1 + self.b.context.n_rs_seq))
 
-    def conv_input(self, x: Tensor, il: int, slots: Iterable[int] | None = None, *, centred: bool = False) -> Tensor:
+    def conv_input(
+        self, x: Tensor, il: int, slots: Iterable[int] | None = None,
+        *, centred: bool = False, part: Part = "r", dense: bool = False,
+    ) -> Tensor:  # fmt: skip
         """What a layer's convolution reads: the last inputs, then X (channels, T, N): (d_conv - 1 + T, channels, N).
 
         The last inputs of the next batch are stored; those of `slots` tokens ago too. A `centred` convolution looks
-        forward as far as back: zeros stand for what follows the batch.
+        forward as far as back: zeros stand for what follows the batch. What is stored is copied first if `dense`.
         """
-        rows = self.rows("r", il)
+        rows = self.rows(part, il)
         channels = x.ne[0]
         n_last = rows.ne[0] // channels
         last = ops.reshape(self.read(rows), n_last, channels, self.n_seqs)
@@ -76,16 +83,16 @@ class Recurrent:
         x = ops.concat(last, ops.transpose(x), 0)
         if centred:
             x = ops.pad(x, x.ne[0] + half, *x.ne[1:])
-        self.store_conv(x, rows, self.slots() if slots is None else slots)
+        self.store_conv(x, rows, self.slots() if slots is None else slots, dense=dense)
         return x
 
-    def store_conv(self, x: Tensor, rows: Tensor, slots: Iterable[int]) -> None:
+    def store_conv(self, x: Tensor, rows: Tensor, slots: Iterable[int], *, dense: bool = False) -> None:
         """Write the last columns of X (columns, channels, N) into rows, and those of `slots` tokens ago."""
         n_last = rows.ne[0] // x.ne[1]
         for slot in slots:
             first = max(x.ne[0] - n_last - slot, 0)
             last = ops.strided(x, (n_last, x.ne[1], self.n_seqs), (x.nb[1], x.nb[2]), first * x.nb[0])
-            self.b.graph.expand(ops.cpy(last, self.slot(rows, slot)))
+            self.b.graph.expand(ops.cpy(ops.cont(last) if dense else last, self.slot(rows, slot)))
 
     def slot(self, rows: Tensor, slot: int) -> Tensor:
         """The sequences' rows as they were `slot` tokens ago."""

@@ -143,6 +143,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "qwen3tts": "qwen3tts",
     "qwen3vl": "qwen3vl",
     "qwen3vlmoe": "qwen3vl",
+    "qwen4exp": "qwen4exp",
     "refact": "refact",
     "rnd1": "rnd1",
     "rwkv6": "rwkv6",

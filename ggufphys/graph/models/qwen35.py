@@ -8,7 +8,7 @@ from math import sqrt
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import linear_attention
+from ggufphys.graph.delta_net import all_slots, linear_attention
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, gated_attention
 from ggufphys.graph.recurrent import Recurrent
@@ -40,11 +40,16 @@ def build(b: Builder) -> Graph:
 
 def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     """A gated delta net: (E, T*N) to (E, T*N)."""
+    qkv, z, gate, beta = delta_net_parts(b, rs, x, il)
+    return linear_attention(b, rs, rs.conv_input(qkv, il, all_slots(rs)), z, gate, beta, il)
+
+
+def delta_net_parts(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is convolved to become Q, K and V (channels, T, N); the gates on the result, on what is kept, and beta."""
     n_tokens, n_seqs, n_head = rs.n_seq_tokens, rs.n_seqs, b.keys.integer("ssm.time_step_rank")
     qkv, z = b.linear("attn_qkv", il, x), b.linear("attn_gate", il, x)
     beta = ops.unary(ops.reshape(b.linear("ssm_beta", il, x), 1, n_head, n_tokens, n_seqs), "sigmoid")
     alpha = ops.reshape(b.linear("ssm_alpha", il, x), n_head, n_tokens, n_seqs)
     gate = ops.unary(ops.add(alpha, b.weight("ssm_dt.bias", il)), "softplus")
     gate = ops.reshape(ops.mul(gate, b.weight("ssm_a", il)), 1, n_head, n_tokens, n_seqs)
-    qkv = ops.reshape(qkv, qkv.ne[0], n_tokens, n_seqs)
-    return linear_attention(b, rs, qkv, z, gate, beta, il, repeat_keys=False)
+    return ops.reshape(qkv, qkv.ne[0], n_tokens, n_seqs), z, gate, beta

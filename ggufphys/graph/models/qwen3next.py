@@ -9,7 +9,7 @@ from math import sqrt
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import linear_attention
+from ggufphys.graph.delta_net import all_slots, linear_attention
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.recurrent import Recurrent
@@ -43,16 +43,25 @@ def gated_attention(
     b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int, *, reshaped: bool = True
 ) -> Tensor:
     """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N); one is cut from the other's heads."""
-    d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
-    both, k, v = b.qkv_flat(x, il, 2 * d)
+    both, k, v = b.qkv_flat(x, il, 2 * b.h.n_embd_head_v)
     if reshaped:
-        both = ops.reshape(both, 2 * d, n_head, n_tokens, 1)
+        both = ops.reshape(both, 2 * b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens, 1)
+    return mix_gated(b, attention, (both, k, v), pos, rope, il)
+
+
+def mix_gated(
+    b: Builder, attention: AttentionKV, qkv: tuple[Tensor, Tensor, Tensor], pos: Tensor, rope: Rope, il: int,
+    *, mask: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The same from rows (D*H, T): of queries and gates, keys, and values. A `mask` takes the place of the cache's."""
+    d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
+    both, k, v = qkv
     k, v = (b.heads(part, d, b.h.n_head_kv[il]) for part in (k, v))
     head = 2 * d * both.nb[0]
     q, gate = (ops.strided(both, (d, n_head, n_tokens), (head, head * n_head), i * head // 2) for i in range(2))
     q = b.rms(q, "attn_q_norm", il)
     k = b.rms(k, "attn_k_norm", il)
-    x = attention.mix(b.rope(q, pos, None, rope), b.rope(k, pos, None, rope), v, il)
+    x = attention.mix(b.rope(q, pos, None, rope), b.rope(k, pos, None, rope), v, il, mask=mask)
     x = ops.mul(x, ops.unary(ops.cont(gate, d * n_head, n_tokens), "sigmoid"))
     return b.linear("attn_output", il, x, biased=False)
 
@@ -83,7 +92,7 @@ def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     gate = ops.mul(ops.unary(alpha, "softplus"), b.weight("ssm_a", il))
     beta, gate = (ops.reshape(part, 1, n_v, n_tokens, n_seqs) for part in (beta, gate))
 
-    return linear_attention(b, rs, qkv, z, gate, beta, il, repeat_keys=True)
+    return linear_attention(b, rs, rs.conv_input(qkv, il, all_slots(rs)), z, gate, beta, il, repeat_keys=True)
 
 
 def _qkvz(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tensor, Tensor]:

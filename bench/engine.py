@@ -22,7 +22,7 @@ import numpy as np
 
 import refengine
 from ggufphys.embedded import MODEL
-from refengine.cells import Tokens
+from refengine.batch import Tokens
 from refengine.llama_logits import LlamaRequest, llama_logits
 
 BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
@@ -57,7 +57,7 @@ def measure(path: Path, n_threads: int, repetitions: int = REPETITIONS) -> Engin
     """Measure one model. Raises as `refengine.load` and `llama_logits` do."""
     model = refengine.load(path, n_ctx=2 * N_PROMPT + N_DECODE, n_threads=n_threads)
     batches = _batches(model.h.n_vocab)
-    request = LlamaRequest(path=path, context=model.context, batches=batches, n_threads=n_threads, all_logits=False)
+    request = LlamaRequest(path=path, context=model.context, batches=batches, n_threads=n_threads)
     ours, theirs = [], []
     for _ in range(repetitions):
         ours.append(_seconds(model, batches))
@@ -82,7 +82,9 @@ def _batches(n_vocab: int) -> list[Tokens]:
     ids = np.random.default_rng(0).integers(0, n_vocab, sum(sizes))
     bounds = [0, *accumulate(sizes)]
     return [
-        Tokens(ids=ids[a:b], positions=np.arange(a, b), sequences=np.zeros(b - a, np.int64))
+        Tokens(
+            ids=ids[a:b], positions=np.arange(a, b), sequences=np.zeros(b - a, np.int64), wanted=np.array([b - a - 1])
+        )
         for a, b in pairwise(bounds)
     ]
 
@@ -92,7 +94,7 @@ def _seconds(model: refengine.Model, batches: Sequence[Tokens]) -> tuple[float, 
     seconds = []
     for batch in batches:
         start = time.perf_counter()
-        model.evaluate(batch.ids.tolist(), all_logits=False)
+        model.decode(batch)
         seconds.append(time.perf_counter() - start)
     return tuple(seconds)
 

@@ -12,18 +12,20 @@ import numpy as np
 from ggufphys.arch.caches import KVCache
 from ggufphys.graph.ir import Graph, Tensor
 from refengine.arrays import Array
-from refengine.cells import Cells, Numbers, Tokens
+from refengine.batch import Numbers, Tokens
+from refengine.cells import Cells
 from refengine.memory import Memory
+from refengine.states import Taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """What inputs are filled from: the batch, where it went in each kind of cache, which tokens' logits are wanted."""
+    """What inputs are filled from: the batch, and where it went in each kind of cache and in the states' rows."""
 
     tokens: Tokens
-    wanted: Numbers
     memory: Memory
     taken: Mapping[Cells, Numbers]
+    states: Taken | None
     causal: bool
     alibi: bool
 
@@ -48,7 +50,7 @@ def _positions(tensor: Tensor, array: Array, filling: Filling) -> None:
 
 
 def _out_ids(tensor: Tensor, array: Array, filling: Filling) -> None:
-    array[0, 0, 0] = filling.wanted
+    array[0, 0, 0] = filling.tokens.outputs
 
 
 def _k_idxs(tensor: Tensor, array: Array, filling: Filling) -> None:
@@ -69,9 +71,9 @@ def _v_idxs(tensor: Tensor, array: Array, filling: Filling) -> None:
 
 def _rows(tensor: Tensor, filling: Filling) -> tuple[Numbers, int]:
     cells = filling.cells(tensor)
-    n_stream, n_cells = cells.positions.shape
-    streams = np.repeat(np.arange(n_stream), len(filling.tokens) // n_stream)
-    return streams * n_cells + filling.taken[cells], n_cells
+    n_cells = cells.positions.shape[1]
+    streams = cells.streams(filling.tokens)
+    return np.repeat(streams, len(filling.tokens) // len(streams)) * n_cells + filling.taken[cells], n_cells
 
 
 def _kq_mask(tensor: Tensor, array: Array, filling: Filling) -> None:
@@ -88,8 +90,9 @@ def _rotation(tensor: Tensor, array: Array, filling: Filling) -> None:
 
 
 def _s_copy(tensor: Tensor, array: Array, filling: Filling) -> None:
-    """Each sequence's states lie in the row of its number, and stay there."""
-    array[0, 0, 0] = np.arange(array.size)
+    """The rows whose states those get that the batch works on."""
+    assert filling.states is not None
+    array[0, 0, 0] = filling.states.sources
 
 
 def _attn_scale(tensor: Tensor, array: Array, filling: Filling) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-Batch = tuple[list[int], list[int], list[int]]
+Batch = tuple[list[int], list[int], list[int], list[int]]  # tokens, positions, sequences, whose logits are wanted
 
 
 def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tuple[Any, Any, Any]:
@@ -52,15 +52,17 @@ class Refused(Exception):
 _alive: list[object] = []  # what C calls must outlive the call that handed it over
 
 
-def decode(api: Any, context: Any, batch: Batch, *, all_logits: bool, said: list[str]) -> float:
-    """Decode `(tokens, positions, sequences)`: seconds that it took. Raises `Refused`."""
-    tokens, positions, sequences = batch
+def decode(api: Any, context: Any, batch: Batch, said: list[str]) -> float:
+    """Decode a batch: seconds that it took. Raises `Refused`."""
+    tokens, positions, sequences, wanted = batch
     native = api.llama_batch_init(len(tokens), 0, 1)
     native.n_tokens = len(tokens)
     for i, (token, position, sequence) in enumerate(zip(tokens, positions, sequences, strict=True)):
         native.token[i], native.pos[i] = token, position
         native.n_seq_id[i], native.seq_id[i][0] = 1, sequence
-        native.logits[i] = all_logits or i + 1 == len(tokens)
+        native.logits[i] = False
+    for i in wanted:
+        native.logits[i] = True
     start = time.perf_counter()
     code = api.llama_decode(context, native)
     api.llama_synchronize(context)
@@ -82,8 +84,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         seconds = []
         with open(request["out"], "wb") as out:  # noqa: PTH123
             for batch in request["batches"]:
-                seconds.append(decode(api, context, batch, all_logits=request["all_logits"], said=said))
-                for i in range(len(batch[0])) if request["all_logits"] else (-1,):
+                seconds.append(decode(api, context, batch, said))
+                for i in batch[3]:
                     row = api.llama_get_logits_ith(context, i)
                     out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
     except Refused as refused:

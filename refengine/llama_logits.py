@@ -13,8 +13,8 @@ import numpy as np
 from ggufphys.children import describe, environment, module_command
 from ggufphys.errors import GGUFPhysError
 from ggufphys.params import ContextParams
+from refengine.batch import Tokens
 from refengine.blocks import F32
-from refengine.cells import Tokens
 
 TIMEOUT_S: Final = 1800.0
 
@@ -25,7 +25,7 @@ class LlamaError(GGUFPhysError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaRun:
-    """Logits of all tokens in order, `(n_tokens, n_vocab)` (of each batch's last, unless all), and seconds a batch."""
+    """Logits of all tokens that want them, in order, `(n_wanted, n_vocab)`, and seconds a batch."""
 
     logits: F32
     seconds: tuple[float, ...]
@@ -39,23 +39,24 @@ class LlamaRequest:
     context: ContextParams
     batches: Sequence[Tokens]
     n_threads: int
-    all_logits: bool = True
 
     def as_json(self, out: Path) -> dict[str, Any]:
         """What the child reads; it writes the logits to `out`."""
         c = self.context
+        n_batch = max(c.n_batch, c.n_ubatch, *(len(batch) for batch in self.batches))
         return {
             "path": str(self.path),
             "out": str(out),
-            "all_logits": self.all_logits,
             "context": {
-                "n_ctx": c.n_ctx, "n_batch": max(c.n_batch, c.n_ubatch), "n_ubatch": c.n_ubatch,
+                "n_ctx": c.n_ctx, "n_batch": n_batch, "n_ubatch": c.n_ubatch,
                 "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
                 "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
                 "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
                 "offload_kqv": False, "op_offload": False,
             },
-            "batches": [(b.ids.tolist(), b.positions.tolist(), b.sequences.tolist()) for b in self.batches],
+            "batches": [
+                (b.ids.tolist(), b.positions.tolist(), b.sequences.tolist(), b.outputs.tolist()) for b in self.batches
+            ],
         }  # fmt: skip
 
 

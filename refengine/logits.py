@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from refengine.batch import Tokens
 from refengine.blocks import F32
-from refengine.cells import Tokens
 from refengine.llama_logits import LlamaRequest, llama_logits
 from refengine.model import Model
 
@@ -48,11 +48,18 @@ def compare_logits(
 ) -> list[Agreement]:
     """The first `n_prompt` tokens at once, the others one by one, here and in llama.cpp: for each model.
 
+    Raises as `compare_batches` does.
+    """
+    return compare_batches(models, steps(tokens, n_prompt), n_threads=n_threads)
+
+
+def compare_batches(models: Sequence[Model], batches: Sequence[Tokens], *, n_threads: int = 0) -> list[Agreement]:
+    """The same batches one after the other, here and in llama.cpp: for each model.
+
     Raises:
         LlamaError: llama.cpp would not run a model.
-        ValueError: as `Model.logits`.
+        ValueError: as `Model.decode`.
     """
-    batches = steps(tokens, n_prompt)
     requests = [
         LlamaRequest(
             path=model.gguf.shards[0].path, context=model.context, batches=batches,
@@ -63,7 +70,7 @@ def compare_logits(
     found = []
     for model, run in zip(models, llama_logits(requests), strict=True):
         model.reset()
-        ours = np.concatenate([model.evaluate(batch.ids) for batch in batches])  # type: ignore[arg-type]
+        ours = np.concatenate([model.decode(batch) for batch in batches])
         found.append(agreement(run.logits, ours))
     return found
 

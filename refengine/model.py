@@ -8,6 +8,7 @@ r"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
@@ -17,13 +18,13 @@ from ggufphys.arch import rule_for
 from ggufphys.arch.caches import FullKV
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
-from ggufphys.graph.batch import Batch
+from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import read_hparams
 from ggufphys.params import Params, resolve
+from refengine.batch import Tokens, physical_batches
 from refengine.blocks import F32
-from refengine.cells import Numbers, Tokens
 from refengine.execute import Program, Trace
 from refengine.generate import sampler_for, text_of, tokens_behind
 from refengine.inputs import FILL, Filling, has_alibi
@@ -34,7 +35,7 @@ from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 
 MOST_CELLS: Final = 4096  # of the context, unless more are asked for
-PROGRAMS: Final = 4  # graphs kept ready: decode, a whole batch, the rest of a prompt
+PROGRAMS: Final = 8  # graphs kept ready: decode, a whole batch, the rest of a prompt, of some sequences each
 
 
 def load(
@@ -47,6 +48,9 @@ def load(
     hold: Hold = "f32",
     n_ctx: int = 0,
     n_ubatch: int = 512,
+    n_seq_max: int = 1,
+    kv_unified: bool = False,
+    swa_full: bool = False,
     n_threads: int = 0,
 ) -> "Model":
     """Open a model file for computing with it.
@@ -60,6 +64,9 @@ def load(
         hold: "f32" keeps dequantised matrices in memory, "quantised" dequantises a piece of them at a time.
         n_ctx: tokens of context; 0 for as many as in training, but at most 4096.
         n_ubatch: tokens that are computed at once.
+        n_seq_max: sequences that there may be, for `Model.decode`.
+        kv_unified: they share the cells of one cache, else each has as many of its own.
+        swa_full: layers with windows keep all positions too.
         n_threads: llama.cpp's number of threads that is followed: it divides a long cache among them when it adds up
             in F16. 0 for as many as there are cores. It does not limit numpy's own.
 
@@ -72,13 +79,15 @@ def load(
     gguf = open_gguf(path)
     params = Params(
         n_ctx=n_ctx, n_batch=n_ubatch, n_ubatch=n_ubatch, type_k=type_k, type_v=type_v,
-        flash_attn="on" if flash_attn else "off",
+        flash_attn="on" if flash_attn else "off", n_seq_max=n_seq_max, kv_unified=kv_unified, swa_full=swa_full,
     )  # fmt: skip
     return Model(gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1))
 
 
 class Model:
     """One model in one context. `logits` starts from an empty cache, `evaluate` goes on from what was evaluated.
+
+    `decode` takes batches of several sequences; the other functions speak of sequence 0.
 
     Raises as `load` does.
     """
@@ -130,61 +139,70 @@ class Model:
 
         Raises as `logits` does.
         """
-        start = self._lengths[0]
-        positions = np.arange(start, start + len(tokens))
-        return self.evaluate_batch(tokens, positions, np.zeros(len(tokens), np.int64), all_logits, trace)
+        start, n = self._lengths[0], len(tokens)
+        return self.decode(
+            Tokens(
+                ids=np.asarray(tokens, np.int64), positions=np.arange(start, start + n),
+                sequences=np.zeros(n, np.int64), wanted=None if all_logits else np.arange(n - 1, n),
+            ),
+            trace,
+        )  # fmt: skip
 
-    def evaluate_batch(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int] | Numbers,
-        sequences: Sequence[int] | Numbers,
-        all_logits: bool = True,
-        trace: Trace | None = None,
-    ) -> F32:
-        """Tokens of several sequences, each with its position; `n_ubatch` at a time.
+    def decode(self, batch: Tokens, trace: Trace | None = None) -> F32:
+        """Append tokens of any sequences to these: logits of those that are wanted, in order, `(n_wanted, n_vocab)`.
 
-        Raises as `logits` does.
+        Raises:
+            ValueError: as `logits`, or positions that do not follow those before, or too many sequences.
         """
-        ids = np.asarray(tokens, np.int64)
-        if not len(ids):
-            raise ValueError("no tokens: expected at least one")
-        if ids.min() < 0 or ids.max() >= self.h.n_vocab:
-            raise ValueError(f"token ids from {ids.min()} to {ids.max()}, expected 0 to {self.h.n_vocab - 1}")
-        batch = Tokens(ids=ids, positions=np.asarray(positions, np.int64), sequences=np.asarray(sequences, np.int64))
-        step = self.context.n_ubatch
-        parts = []
-        for first in range(0, len(ids), step):
-            part = Tokens(
-                ids=batch.ids[first : first + step],
-                positions=batch.positions[first : first + step],
-                sequences=batch.sequences[first : first + step],
-            )
-            is_last = first + step >= len(ids)
-            wanted = np.arange(len(part)) if all_logits else np.arange(len(part) - 1, len(part))
-            logits = self._run(part, wanted, trace)
-            if all_logits or is_last:
-                parts.append(logits)
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        self._check(batch)
+        logits = np.empty((len(batch.outputs), self.h.n_vocab), np.float32)
+        for numbers, n_seqs in physical_batches(batch.sequences, self.context.n_ubatch, self._memory.split):
+            part = batch.part(numbers)
+            wanted = np.searchsorted(batch.outputs, numbers[part.outputs])
+            if not len(wanted):  # graphs are of at least one
+                part = replace(part, wanted=np.array([len(part) - 1]))
+            logits[wanted] = self._run(part, n_seqs, trace)[: len(wanted)]
+        return logits
 
-    def _run(self, tokens: Tokens, wanted: Numbers, trace: Trace | None) -> F32:
-        if tokens.positions.max() >= self.context.n_ctx_seq:
-            raise ValueError(
-                f"position {tokens.positions.max()} is beyond the context of {self.context.n_ctx_seq} tokens: "
-                "use more n_ctx"
-            )
-        taken = self._memory.take(tokens)
+    def _check(self, batch: Tokens) -> None:
+        """Raise for a batch that llama.cpp would not take."""
+        if not len(batch):
+            raise ValueError("no tokens: expected at least one")
+        low, high = batch.ids.min(), batch.ids.max()
+        if low < 0 or high >= self.h.n_vocab:
+            raise ValueError(f"token ids from {low} to {high}, expected 0 to {self.h.n_vocab - 1}")
+        for sequence in np.unique(batch.sequences).tolist():
+            if not 0 <= sequence < self.context.n_seq_max:
+                raise ValueError(
+                    f"sequence {sequence} of at most {self.context.n_seq_max}, counted from 0: use more n_seq_max"
+                )
+            positions, start = batch.positions[batch.sequences == sequence], self._lengths[sequence]
+            if not np.array_equal(positions, np.arange(start, start + len(positions))):
+                raise ValueError(
+                    f"positions {positions[0]} to {positions[-1]} of sequence {sequence}, expected "
+                    f"{len(positions)} from {start} on, one after the other"
+                )
+            if positions[-1] >= self.context.n_ctx_seq:
+                raise ValueError(
+                    f"position {positions[-1]} is beyond the context of {self.context.n_ctx_seq} tokens: use more n_ctx"
+                )
+
+    def _run(self, tokens: Tokens, n_seqs: int, trace: Trace | None) -> F32:
+        memory = self._memory
+        taken = memory.take(tokens)
+        states = memory.take_states(tokens.sequences[:: len(tokens) // n_seqs].tolist())
         program = self._program(
             Batch(
                 n_tokens=len(tokens),
-                n_seqs=self.context.n_stream,
-                n_outputs=len(wanted),
-                n_kv=max((cells.n_kv for cells in taken), default=0),
-                begins=bool((tokens.positions == 0).any()),
+                n_seqs=n_seqs,
+                n_outputs=len(tokens.outputs),
+                n_kv=max((cells.n_kv(tokens) for cells in taken), default=0),
+                first_stream=int(tokens.sequences[0]) if memory.split == "consecutive" else 0,
+                states=states.rows if states is not None else StateRows(),
             )
         )
         filling = Filling(
-            tokens=tokens, wanted=wanted, memory=self._memory, taken=taken, causal=self.h.causal_attn,
+            tokens=tokens, memory=memory, taken=taken, states=states, causal=self.h.causal_attn,
             alibi=has_alibi(program.graph),
         )  # fmt: skip
         for tensor, array in program.inputs.items():

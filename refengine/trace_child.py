@@ -96,7 +96,7 @@ def main() -> None:
         api, _, context = opened(request, said, sender.on_node)
         sender.use(api.llama_cpp._lib)
         for batch in request["batches"]:
-            decode(api, context, batch, all_logits=True, said=said)
+            decode(api, context, batch, said)
     except Refused as refused:
         sender.send({"error": str(refused)})
         return

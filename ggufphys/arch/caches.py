@@ -85,9 +85,13 @@ class FullKV:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowKV(FullKV):
-    """Keys and values of the last `n_swa` positions, with room for the batch that is being written."""
+    """Keys and values of the last `n_swa` positions, with room for the batch that is being written.
+
+    A `chunked` window does not move with the token: it begins at a multiple of `n_swa`.
+    """
 
     n_swa: int
+    chunked: bool = False
 
     def n_cells(self, context: ContextParams) -> int:
         """`pad256(min(n_ctx_seq, n_swa * (unified ? n_seq_max : 1) + n_ubatch))`, or all with swa_full."""

@@ -33,7 +33,7 @@ def full(h: "HParams") -> Layers:
     return attention(h, (False,) * h.n_layer_all, 0)
 
 
-def windowed(pattern: LayerFlags, size: WindowSize) -> LayerRule:
+def windowed(pattern: LayerFlags, size: WindowSize, *, chunked: bool = False) -> LayerRule:
     """Layers marked by `pattern` attend to a window of `size` positions, the others to the whole context.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-iswa.cpp, llama_kv_cache_iswa ctor; src/llama-model.cpp,
@@ -49,7 +49,7 @@ def windowed(pattern: LayerFlags, size: WindowSize) -> LayerRule:
             raise GGUFError(
                 f"{h.arch}.attention.sliding_window is {n_swa}, but no layer has a window: llama.cpp aborts"
             )
-        return attention(h, flags, n_swa)
+        return attention(h, flags, n_swa, chunked=chunked)
 
     return rule
 
@@ -89,7 +89,7 @@ def indexer_keys_and_values(h: "HParams") -> Layers:
     return ((cache,),) * h.n_layer_all
 
 
-def attention(h: "HParams", windows: Sequence[bool], n_swa: int) -> Layers:
+def attention(h: "HParams", windows: Sequence[bool], n_swa: int, *, chunked: bool = False) -> Layers:
     """Keys and values of each layer, with a window or without; V is padded to the widest of all layers.
 
     Source: llama.cpp 0c1e570 src/llama-hparams.cpp, n_embd_k_gqa, n_embd_v_gqa, n_embd_v_gqa_max.
@@ -107,7 +107,9 @@ def attention(h: "HParams", windows: Sequence[bool], n_swa: int) -> Layers:
     def caches(k_width: int, v_width: int, window: bool) -> tuple[LayerCache, ...]:
         v_max = widest if widest != v_width else None
         if window:
-            return (WindowKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max, n_swa=n_swa),)
+            return (
+                WindowKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max, n_swa=n_swa, chunked=chunked),
+            )
         return (FullKV(n_embd_k_gqa=k_width, n_embd_v_gqa=v_width, n_embd_v_max=v_max),)
 
     return tuple(caches(k, v, w) for k, v, w in zip(k_widths, v_widths, windows, strict=True))

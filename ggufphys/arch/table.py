@@ -188,7 +188,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("smallthinker",
              trunk(windowed(every(4, dense_first=True), only_if(lambda h: bool(h.n_swa), size_fixed(4096)))),
              "models/smallthinker.cpp", adjust=rope_in_most_windows),
-    ArchRule("llama4",       trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)))),
+    ArchRule("llama4",
+             trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)), chunked=True)),
              "models/llama4.cpp: chunks of 8192", adjust=rope_in_chunks),
 
     # -- layers that read the caches of earlier ones

@@ -56,6 +56,9 @@ class AttentionKV:
         self.n_cells = cache.n_cells(context)
         self.n_kv = min(self.n_cells, b.batch.n_kv or self.n_cells)
         self.n_stream = cache.n_stream(context)
+        # A reserved graph looks at all streams, one that runs at those of its sequences.
+        one_each = self.n_stream > 1 and b.batch.n_kv is not None
+        self.n_read, self.first_read = (b.batch.n_seqs, b.batch.first_stream) if one_each else (self.n_stream, 0)
         # Without flash attention V is kept transposed: each element is a row, all layers as wide as the widest.
         self.v_padded = b.n_embd_v_gqa_max if context.v_trans else 0
         self.k_idxs = ops.new_input(I64, n_tokens, name="k_idxs", params=(cache,))
@@ -147,7 +150,7 @@ class AttentionKV:
         """The cache as (D, K, C, S)."""
         cell = row_bytes(cache.type, cache.ne[0])
         strides = (cache.nb[0], row_stride(cache.type, n_embd_head), cell, cell * self.n_cells)
-        return ops.view(cache, (n_embd_head, n_head_kv, self.n_kv, self.n_stream), strides)
+        return ops.view(cache, (n_embd_head, n_head_kv, self.n_kv, self.n_read), strides, self.first_read * strides[3])
 
     def read_v(self, cache: Tensor, n_embd_head: int, n_head_kv: int) -> Tensor:
         """The cache as (D, K, C, S), or transposed as (C, K, D, S)."""
@@ -155,7 +158,7 @@ class AttentionKV:
             return self.read_k(cache, n_embd_head, n_head_kv)
         row = row_bytes(cache.type, self.n_cells)
         strides = (cache.nb[0], row * n_embd_head, row, row * cache.ne[0])
-        return ops.view(cache, (self.n_kv, n_head_kv, n_embd_head, self.n_stream), strides)
+        return ops.view(cache, (self.n_kv, n_head_kv, n_embd_head, self.n_read), strides, self.first_read * strides[3])
 
     # -- the mixture
 

@@ -6,20 +6,34 @@ from ggufphys.params import ContextParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StateRows:
+    """Which rows of the recurrent states a batch works on: `n_rows` from `first` on, its sequences' in front.
+
+    None are as many as there are, where llama.cpp reserves, else one for each sequence of the batch. The row `zero` is
+    cleared for sequences that begin; None when none does.
+    """
+
+    first: int = 0
+    n_rows: int | None = None
+    zero: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them.
 
     Where an encoder comes first, `n_enc` are the tokens that it has read, None for as many as in training.
-    `n_kv` are the cells that attention looks at, None for all; llama.cpp reserves for all. `begins` says whether a
-    sequence begins with this batch: its recurrent state is cleared.
+    `n_kv` are the cells that attention looks at, None for all in all streams, as llama.cpp reserves; else it looks at
+    as many streams as there are sequences, the first of which is `first_stream`.
     """
 
     n_tokens: int
     n_seqs: int
     n_outputs: int
     n_kv: int | None = None
-    begins: bool = True
     n_enc: int | None = None
+    first_stream: int = 0
+    states: StateRows = StateRows()
 
 
 def lone_prompt(context: ContextParams) -> Batch:

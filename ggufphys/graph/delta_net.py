@@ -116,7 +116,7 @@ def _convolved_part(
     x = ops.concat(last, ops.transpose(ops.reshape(x, d_inner, rs.n_seq_tokens, n_seqs)), 0)
     for slot in slots:
         kept = ops.strided(x, shape, x.nb[1:3], max(x.ne[0] - n_last - slot, 0) * size)
-        older = slot * b.context.n_seq_max * rows.nb[1]
+        older = rs.offset(rows, slot)
         b.graph.expand(ops.cpy(kept, ops.strided(rows, shape, (n_last * size, rows.nb[1]), older + offset)))
     x = ops.reshape(ssm_conv(x, ops.reshape(kernel, d_conv, d_inner)), d_inner, b.batch.n_tokens)
     d = b.h.n_embd_head_kda

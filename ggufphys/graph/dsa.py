@@ -57,7 +57,7 @@ class Indexer(IndexerKeys):
         keys = self.read_k(cache, d, 1)
 
         weights = ops.mul_mat(b.weight("indexer.proj.weight", il), x)  # (H, T)
-        n, per_stream = self.n_stream, x.ne[1] // self.n_stream
+        n, per_stream = self.n_read, x.ne[1] // self.n_read
         q = ops.strided(q, (d, n_head, per_stream, n), (q.nb[1], q.nb[2], q.nb[3] // n))
         weights = ops.strided(
             weights, (n_head, per_stream, 1, n), (weights.nb[1], weights.nb[2] // n, weights.nb[3] // n)

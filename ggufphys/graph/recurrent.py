@@ -29,8 +29,10 @@ class Recurrent:
         self.b = b
         self.n_seqs = b.batch.n_seqs
         self.n_seq_tokens = b.batch.n_tokens // self.n_seqs
+        states = b.batch.states
         # llama.cpp reserves for all sequences there may be; a batch that runs needs no more rows than it has sequences.
-        n_rows = b.context.n_seq_max if b.batch.n_kv is None else self.n_seqs
+        n_rows = states.n_rows or (b.context.n_seq_max if b.batch.n_kv is None else self.n_seqs)
+        self.first, self.zero = states.first, states.zero
         self.s_copy = ops.new_input(I32, n_rows, name="s_copy")
         self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
         self.s_copy_extra = ops.view(self.s_copy, (n_rows - self.n_seqs,), offset=self.n_seqs * self.s_copy.nb[0])
@@ -50,11 +52,12 @@ class Recurrent:
         """
         graph, width = self.b.graph, rows.ne[0]
         states = ops.reshape(rows, width, rows.ne[1])
-        cleared = ops.view(states, (width if self.b.batch.begins else 0,))
+        zero = self.zero
+        cleared = ops.view(states, (0,)) if zero is None else ops.view(states, (width,), offset=zero * states.nb[1])
         graph.expand(ops.scale_inplace(cleared, 0.0))
         result = graph.expand(get_rows(states, self.s_copy_main))
         moved = ops.get_rows(states, self.s_copy_extra)
-        behind = ops.strided(rows, (width, moved.ne[1]), (rows.nb[1],), self.n_seqs * rows.nb[1])
+        behind = ops.strided(rows, (width, moved.ne[1]), (rows.nb[1],), (self.first + self.n_seqs) * rows.nb[1])
         graph.expand(ops.cpy(moved, behind))
         return result
 
@@ -96,8 +99,11 @@ class Recurrent:
 
     def slot(self, rows: Tensor, slot: int) -> Tensor:
         """The sequences' rows as they were `slot` tokens ago."""
-        offset = slot * self.b.context.n_seq_max * rows.nb[1]
-        return ops.strided(rows, (rows.ne[0], self.n_seqs), (rows.nb[1],), offset)
+        return ops.strided(rows, (rows.ne[0], self.n_seqs), (rows.nb[1],), self.offset(rows, slot))
+
+    def offset(self, rows: Tensor, slot: int = 0) -> int:
+        """Bytes in front of the sequences' rows as they were `slot` tokens ago."""
+        return (slot * self.b.context.n_seq_max + self.first) * rows.nb[1]
 
     # -- states
 
@@ -106,5 +112,6 @@ class Recurrent:
         rows = self.rows("s", il)
         n_slots, row_bytes = len(self.slots()), rows.nb[1]
         left = ops.strided(result, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.n_seqs), offset)
-        kept = ops.strided(rows, (rows.ne[0], self.n_seqs, n_slots), (row_bytes, row_bytes * self.b.context.n_seq_max))
+        strides = (row_bytes, row_bytes * self.b.context.n_seq_max)
+        kept = ops.strided(rows, (rows.ne[0], self.n_seqs, n_slots), strides, self.offset(rows))
         self.b.graph.expand(ops.cpy(left, kept))

@@ -27,7 +27,8 @@ def read_shifts(b: Builder, rs: Recurrent, il: int) -> Tensor:
 def store_shifts(b: Builder, rs: Recurrent, shifts: Tensor, il: int) -> None:
     """Keep it for the next batch."""
     n = b.h.n_embd * rs.n_seqs * b.h.token_shift_count
-    b.graph.expand(ops.cpy(ops.view(shifts, (n,)), ops.view(rs.rows("r", il), (n,))))
+    rows = rs.rows("r", il)
+    b.graph.expand(ops.cpy(ops.view(shifts, (n,)), ops.view(rows, (n,), offset=rs.offset(rows))))
 
 
 def before(x: Tensor, shift: Tensor) -> Tensor:

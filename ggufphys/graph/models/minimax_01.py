@@ -81,7 +81,7 @@ class Lightning:
         faded = ops.mul(old, ops.reshape(block_decay, 1, 1, n_head))
         k = ops.cont(ops.permute(ops.mul(k, k_decay), 1, 2, 0, 3))
         new = ops.add(faded, ops.mul_mat(k, v))
-        b.graph.expand(ops.cpy(new, ops.view(rows, (rows.ne[0] * n_seqs,))))
+        b.graph.expand(ops.cpy(new, ops.view(rows, (rows.ne[0] * n_seqs,), offset=rs.offset(rows))))
 
         found = ops.cont(ops.permute(found, 0, 2, 1, 3))
         found = b.rms(ops.reshape(found, d * n_head, n_tokens, 1, n_seqs), "attn_norm_2", il)

@@ -150,7 +150,7 @@ def compare_nodes(model: Model, request: LlamaRequest, *, forced: bool, timeout_
         comparison = _Comparison(theirs, forced=forced)
         for batch in request.batches:
             comparison.begin()
-            model.evaluate_batch(batch.ids.tolist(), batch.positions, batch.sequences, trace=comparison.see)
+            model.decode(batch, comparison.see)
         extra = theirs.next()
         if extra is not None:
             raise UnsupportedError(f"llama.cpp's graph has more nodes than ours: {extra.op} {extra.name!r} behind all")

@@ -32,6 +32,7 @@ class Command:
     module: str
     help: str
     plotter: str = ""  # the module of another room that draws its --plot, found by the subcommand as args.plotter
+    numpy: str = ""  # the room of the model in numpy, for --engine numpy, found as args.numpy_room
 
 
 # fmt: off
@@ -42,7 +43,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.verify",          "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure",             "run it in a child process: predicted against measured"),
-    "serve":         Command("server.main",               "the HTTP server"),
+    "serve":         Command("server.main",               "the HTTP server", numpy="refengine"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),
     "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
     "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
-        parser.set_defaults(plotter=COMMANDS[name].plotter)
+        parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy)
         code = module.run(parser.parse_args(rest))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -235,6 +235,11 @@ class Model:
         """Tokens of the sequence that were evaluated: the position of the next."""
         return self._lengths[0]
 
+    @property
+    def n_ctx_seq(self) -> int:
+        """Tokens that the sequence may have."""
+        return self.context.n_ctx_seq
+
     def cut(self, n_tokens: int) -> bool:
         """Keep the sequence's first `n_tokens` alone; False, and nothing done, where the memory cannot be cut.
 
@@ -254,6 +259,10 @@ class Model:
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt, special ones read and BOS put before it as the model wants."""
         return self.tokenizer.tokenize(text)
+
+    def sampler(self, **options: Any) -> Sampler:
+        """What chooses tokens; `options` are the fields of `Sampling`. Raises ValueError as that does."""
+        return sampler_for(self.tokenizer, Sampling(**options))
 
     def generate(
         self, prompt: str | Sequence[int], n_tokens: int | None = None, sampling: Sampling | None = None

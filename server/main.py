@@ -1,6 +1,7 @@
 """`ggufphys serve`: flags to a running server, and signals to its orderly end."""
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Final
 from ggufphys import GGUFPhysError
 from ggufphys.flags import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
-from ggufphys.params import Device
+from ggufphys.params import Device, Params
 from server.app import create_app, service_of
 from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, unwise
 from server.config import ServerConfig
@@ -21,12 +22,16 @@ from server.engine.errors import EngineError
 from server.engine.library import load_library
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
+from server.engine.numpy_engine import NumpyEngine, check_params, without_effect
 from server.engine.protocol import EngineStatus
+from server.engine.threaded import ThreadedEngine
 from server.http import HttpServer
 from server.service import Service
 from server.signals import Signals
 
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
+ENGINES: Final = ("llama.cpp", "numpy")
+IN_NUMPY: Final = "what is predicted is llama.cpp's memory, and numpy computes here"
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
 
@@ -54,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drain-timeout", type=positive, default=30, metavar="S",
         help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
     )  # fmt: skip
+    group.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="what computes: llama.cpp, or this project's model in numpy, slower by far (default llama.cpp)",
+    )  # fmt: skip
+    group.add_argument(
+        "--hold", choices=("f32", "quantised"), default="f32",
+        help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
+    )  # fmt: skip
     group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
     group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
     add_run_arguments(parser)
@@ -70,12 +83,15 @@ def run(args: argparse.Namespace) -> int:
     LOG.verbose = args.verbose
     path = local_path(args.model) if args.model else embedded_model()
     _, hparams = check_model_file(path)
-    params = one_output_per_sequence(params_from(args, found=llama_devices))
+    in_numpy = args.engine == "numpy"
+    params = one_output_per_sequence(params_from(args, found=None if in_numpy else llama_devices))
     check_context(params, hparams)
+    if in_numpy:
+        check_params(params)
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
-    for warning in unwise(params, args.host, config.api_keys):
+    for warning in (*unwise(params, args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
         warn(f"warning: {warning}")
-    predicted, tell = prediction(path, params), warn if args.json else say
+    predicted, tell = IN_NUMPY if in_numpy else prediction(path, params), warn if args.json else say
     tell(prediction_line(predicted))
     if not isinstance(predicted, str):
         refusal, tight = fits(predicted, host_memory())
@@ -87,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
-        engine = LlamaEngine(path, params, name=args.alias, max_waiting=args.max_queue, warn=warn)
+        engine = make_engine(args, path, params)
         stack.callback(engine.close)
         app = create_app(config, engine)
         try:
@@ -110,12 +126,22 @@ def run(args: argparse.Namespace) -> int:
         return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
 
 
+def make_engine(args: argparse.Namespace, path: Path, params: Params) -> ThreadedEngine:
+    """The engine that was asked for, its model still loading."""
+    if args.engine == "numpy":
+        load = importlib.import_module(args.numpy_room).load  # the room beside this one: the console script knows it
+        return NumpyEngine(
+            path, params, load=load, hold=args.hold, name=args.alias, max_waiting=args.max_queue, warn=warn
+        )
+    return LlamaEngine(path, params, name=args.alias, max_waiting=args.max_queue, warn=warn)
+
+
 def llama_devices() -> tuple[Device, ...]:
     """The GPUs that this build of llama.cpp finds: used unless flags name others, as llama-server does."""
     return available_devices(load_library())
 
 
-def serve(engine: LlamaEngine, service: Service, signals: Signals, *, drain_timeout_s: float) -> int:
+def serve(engine: ThreadedEngine, service: Service, signals: Signals, *, drain_timeout_s: float) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
     while not signals.received.wait(WAKE_S):
         if engine.status is EngineStatus.FAILED:

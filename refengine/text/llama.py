@@ -3,13 +3,12 @@
 Source: llama.cpp 0c1e570 include/llama.h, llama_model_params.vocab_only, llama_tokenize, llama_token_to_piece.
 """
 
-import atexit
 import ctypes
 import importlib
 import os
 from collections import deque
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ggufphys import llama_env
@@ -21,20 +20,23 @@ WARN: Final = 3  # ggml_log_level
 LOG_LINES: Final = 3  # of llama.cpp's log, for an error message
 
 
-@cache
-def _keep_log(api: Any) -> deque[str]:
-    """Send llama.cpp's log to a short memory of warnings and errors, instead of to stderr."""
+@contextmanager
+def _log_kept(api: Any) -> Iterator[deque[str]]:
+    """Keep llama.cpp's last warnings and errors. It has one logger in the process, which is then as it was before."""
     said: deque[str] = deque(maxlen=LOG_LINES)
 
     def keep(level: int, text: bytes, user_data: object) -> None:
         if level >= WARN:
             said.append(text.decode(errors="replace").strip())
 
+    before, user_data = api.llama_log_callback(), ctypes.c_void_p()
+    api.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
     callback = api.llama_log_callback(keep)
     api.llama_log_set(callback, None)
-    # Its destructors may log when the interpreter is gone.
-    atexit.register(lambda: (api.llama_log_set(api.llama_log_callback(), None), callback))
-    return said
+    try:
+        yield said
+    finally:
+        api.llama_log_set(before, user_data)
 
 
 class LlamaTokenizer:
@@ -61,11 +63,10 @@ class LlamaTokenizer:
                 f"{gguf.path}: tokenizer {model!r} needs llama.cpp's, and llama-cpp-python is not installed ({error}): "
                 "pip install 'ggufphys[all]'"
             ) from error
-        said = _keep_log(self._api)
-        said.clear()
         native = self._api.llama_model_default_params()
         native.vocab_only, native.n_gpu_layers = True, 0
-        self._model = self._api.llama_model_load_from_file(os.fsencode(gguf.shards[0].path), native)
+        with _log_kept(self._api) as said:
+            self._model = self._api.llama_model_load_from_file(os.fsencode(gguf.shards[0].path), native)
         if not self._model:
             raise GGUFError(f"{gguf.path}: llama.cpp could not read the vocabulary: {' | '.join(said)}")
         self._vocab = self._api.llama_model_get_vocab(self._model)

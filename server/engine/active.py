@@ -6,25 +6,24 @@ Knows nothing of batches or memory, so that a scheduler can advance many of them
 import time
 
 from server.engine.protocol import Failed, Finished, FinishReason, Generation, Piece, Started, Timings, Usage
-from server.engine.sampler import Sampler
+from server.engine.runner import Chooser, Words
 from server.engine.text import TextStream
-from server.engine.vocab import Vocab
 
 
 class ActiveGeneration:
     """A generation from its first decode to its last event. Close it when it is over."""
 
-    def __init__(self, generation: Generation, sampler: Sampler, vocab: Vocab, *, n_cached: int) -> None:
+    def __init__(self, generation: Generation, chooser: Chooser, words: Words, *, n_cached: int) -> None:
         self.generation = generation
         self.request = generation.request
-        self.sampler = sampler
-        self._vocab = vocab
+        self.chooser = chooser
+        self._words = words
         self._text = TextStream(self.request.stop)
         self._n_cached = n_cached
         self._n_generated = 0
         self.started_at = time.perf_counter()
         self._first_token_at: float | None = None
-        sampler.remember(self.request.prompt)
+        chooser.remember(self.request.prompt)
         generation.publish(Started())
 
     def accept(self, token: int) -> FinishReason | None:
@@ -32,9 +31,9 @@ class ActiveGeneration:
         if self._first_token_at is None:
             self._first_token_at = time.perf_counter()
         self._n_generated += 1
-        if self._vocab.ends_generation(token):
+        if self._words.ends_generation(token):
             return "stop"
-        self._show(self._text.feed(self._vocab.piece(token)))
+        self._show(self._text.feed(self._words.piece(token)))
         if self._text.stopped:
             return "stop"
         if self.request.max_tokens is not None and self._n_generated >= self.request.max_tokens:

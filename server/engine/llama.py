@@ -1,44 +1,29 @@
-"""The engine over llama.cpp: one context, one thread that owns it, one generation at a time."""
+"""llama.cpp as what an engine runs: a model, a context with one sequence, and a batch."""
 
 import os
-import threading
-import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from ggufphys import UnsupportedError, open_gguf
+from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.engine import amx
-from server.engine.active import ActiveGeneration
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
-from server.engine.errors import ContextLengthError, EngineError, NotReadyError
-from server.engine.handles import Context, Model
-from server.engine.lease import Lease
+from server.engine.describe import describe
+from server.engine.errors import EngineError
+from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
-from server.engine.protocol import EngineStatus, Failed, FinishReason, Generation, GenerationRequest, ModelInfo
-from server.engine.queue import GenerationQueue
+from server.engine.protocol import Sampling
+from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
+from server.engine.threaded import ThreadedEngine
 from server.engine.vocab import Vocab
 
 SEQ_ID = 0  # the one sequence in use
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Loaded:
-    """What the engine's thread owns once the model is there."""
-
-    model: Model
-    context: Context
-    batch: Batch
-    vocab: Vocab
-    info: ModelInfo
-
-
-class LlamaEngine:
-    """Loads a model in the background and generates from it; implements `Engine`.
+class LlamaEngine(ThreadedEngine):
+    """Generates with llama.cpp; implements `Engine`.
 
     `warn` gets one-line messages about the load that a user should see.
     """
@@ -52,213 +37,76 @@ class LlamaEngine:
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._path = os.fspath(path)
-        self._params = one_output_per_sequence(params)
-        self._name = name
-        self._warn = warn
-        self._queue = GenerationQueue(max_waiting)
-        self._lease = Lease()
-        self._loaded: _Loaded | None = None
-        self._status = EngineStatus.LOADING
-        self._error: Exception | None = None
-        self._settled = threading.Event()  # no longer LOADING
-        self._closing = threading.Event()
-        self._held: list[int] = []  # the tokens whose keys and values are in memory, by position
-        self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
-        self._thread.start()
+        def load(unwanted: Unwanted) -> LlamaRunner:
+            load_library()
+            safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
+            if warning:
+                warn(warning)
+            model = load_model(path, safe, progress=lambda fraction: not unwanted())
+            try:
+                return LlamaRunner(model, safe, name)
+            except BaseException:
+                model.close()
+                raise
 
-    # What HTTP threads call.
+        super().__init__(load, max_waiting=max_waiting, warn=warn)
 
-    @property
-    def status(self) -> EngineStatus:
-        """Whether requests can be submitted."""
-        return self._status
 
-    @property
-    def error(self) -> Exception | None:
-        """Why the status is FAILED."""
-        return self._error
+class LlamaRunner:
+    """A model that llama.cpp has loaded, in a context of its own; implements `Runner`.
 
-    def wait_until_settled(self, timeout_s: float | None = None) -> EngineStatus:
-        """Wait until the model is loaded or could not be."""
-        self._settled.wait(timeout_s)
-        return self._status
+    Raises:
+        UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
+        ValueError, EngineError: as `create_context`.
+    """
 
-    @property
-    def info(self) -> ModelInfo:
-        """The model. Raises NotReadyError until it is loaded."""
-        return self._ready.info
-
-    @property
-    def _ready(self) -> _Loaded:
-        if self._loaded is None or self._status is not EngineStatus.READY:
-            raise NotReadyError(f"the engine is not ready: {self._status}")
-        return self._loaded
-
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt, special ones read and BOS added as the model wants."""
-        with self._lease.borrow():
-            return self._ready.vocab.tokenize(text)
-
-    def detokenize(self, tokens: tuple[int, ...]) -> str:
-        """The text of tokens, special ones written out."""
-        with self._lease.borrow():
-            return self._ready.vocab.text(tokens)
-
-    def submit(self, request: GenerationRequest) -> Generation:
-        """Queue a request; see `Engine.submit` for what it raises."""
-        info = self._ready.info
-        if not request.prompt:
-            raise ValueError("the prompt is empty")
-        for token in request.prompt:
-            if not 0 <= token < info.n_vocab:
-                raise ValueError(f"token {token} is not in the vocabulary, expected 0 to {info.n_vocab - 1}")
-        if len(request.prompt) >= info.n_ctx_seq:
-            raise ContextLengthError(n_prompt=len(request.prompt), n_ctx_seq=info.n_ctx_seq)
-        generation = Generation(request)
-        self._queue.put(generation)
-        return generation
-
-    def close(self) -> None:
-        """End what runs, fail what waits, free the model. A second call does nothing."""
-        self._closing.set()
-        for generation in self._queue.close():
-            generation.publish(Failed(message="the server is shutting down"))
-        self._thread.join()
-
-    # What the engine's own thread does.
-
-    def _run(self) -> None:
-        try:
-            loaded = self._load()
-        except Exception as error:  # whatever it is, the readers of `error` must learn of it
-            self._error = error
-            self._settle(EngineStatus.CLOSED if self._closing.is_set() else EngineStatus.FAILED)
-            return
-        try:
-            self._loaded = loaded
-            self._settle(EngineStatus.READY)
-            while (generation := self._queue.get()) is not None:
-                started_at = time.perf_counter()
-                self._generate(generation, loaded)
-                self._queue.completed(started_at)
-        finally:
-            self._status = EngineStatus.CLOSED
-            self._lease.revoke()
-            loaded.batch.close()
-            loaded.model.close()
-
-    def _settle(self, status: EngineStatus) -> None:
-        self._status = status
-        self._settled.set()
-
-    def _load(self) -> _Loaded:
-        load_library()
-        params, warning = amx.guard(self._params, info=system_info())
-        if warning:
-            self._warn(warning)
-        model = load_model(self._path, params, progress=lambda fraction: not self._closing.is_set())
-        try:
-            _check_generates(model)
-            vocab = Vocab(model)
-            context = create_context(model, params)
-            # One ubatch a step: llama_decode would split a larger batch the same way, and a cancel is seen in between.
-            batch = Batch(context, context.params.n_ubatch)
-            return _Loaded(
-                model=model, context=context, batch=batch, vocab=vocab, info=self._describe(model, context, vocab)
-            )
-        except BaseException:
-            model.close()
-            raise
-
-    def _describe(self, model: Model, context: Context, vocab: Vocab) -> ModelInfo:
-        api = model.api
-        with open_gguf(model.path) as gguf:
-            name, template = gguf.name, gguf.get_str("tokenizer.chat_template", "")
-        return ModelInfo(
-            name=self._name or name,
-            n_ctx_seq=context.n_ctx_seq,
-            n_ctx_train=model.hparams.n_ctx_train,
-            n_vocab=vocab.n_vocab,
-            n_embd=model.hparams.n_embd,
-            n_params=int(api.llama_model_n_params(model.pointer)),
-            model_bytes=int(api.llama_model_size(model.pointer)),
-            chat_template=template,
-            bos_text="" if vocab.bos is None else vocab.text((vocab.bos,)),
-            eos_text="" if vocab.eos is None else vocab.text((vocab.eos,)),
-            adds_bos=vocab.adds_bos,
+    def __init__(self, model: Model, params: Params, name: str) -> None:
+        _check_generates(model)
+        self._model = model
+        self.words = Vocab(model)
+        self._context = create_context(model, params)
+        # One ubatch a step: llama_decode would split a larger batch the same way, and a cancel is seen in between.
+        self._batch = Batch(self._context, self._context.params.n_ubatch)
+        self.n_step = self._batch.capacity
+        self.info = describe(
+            model.path,
+            self.words,
+            name=name,
+            hparams=model.hparams,
+            n_ctx_seq=self._context.n_ctx_seq,
+            n_params=int(model.api.llama_model_n_params(model.pointer)),
+            model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
 
-    def _generate(self, generation: Generation, loaded: _Loaded) -> None:
-        """Run one generation to its last event. Whatever goes wrong ends this generation, not the engine."""
-        try:
-            n_cached = self._reuse(generation.request, loaded)
-            with Sampler(generation.request.sampling, loaded.context, loaded.vocab) as sampler:
-                active = ActiveGeneration(generation, sampler, loaded.vocab, n_cached=n_cached)
-                active.finish(self._advance(active, loaded, n_cached))
-        except Exception as error:
-            loaded.context.clear()
-            self._held.clear()
-            if not isinstance(error, EngineError):
-                self._warn("unexpected error in the engine:\n" + traceback.format_exc())
-            generation.publish(Failed(message=str(error) or type(error).__name__))
+    def keep(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""
+        if n_tokens and self._context.keeps_all_positions and self._context.remove(SEQ_ID, n_tokens):
+            return True
+        self._context.clear()
+        return n_tokens == 0
 
-    def _reuse(self, request: GenerationRequest, loaded: _Loaded) -> int:
-        """Cut memory back to what the prompt shares with it; how many of the prompt's tokens need no evaluation.
-
-        At least the last token is evaluated again, because its logits are needed.
-        """
-        n_cached = 0
-        if request.cache_prompt and loaded.context.keeps_all_positions:
-            n_cached = min(_common_prefix(self._held, request.prompt), len(request.prompt) - 1)
-        if n_cached == 0 or not loaded.context.remove(SEQ_ID, n_cached):
-            loaded.context.clear()
-            n_cached = 0
-        del self._held[n_cached:]
-        return n_cached
-
-    def _advance(self, active: ActiveGeneration, loaded: _Loaded, n_cached: int) -> FinishReason:
-        prompt = active.request.prompt
-        row = -1
-        for start in range(n_cached, len(prompt), loaded.batch.capacity):
-            if self._unwanted(active):
-                return "cancelled"
-            chunk = prompt[start : start + loaded.batch.capacity]
-            row = self._decode(chunk, loaded, logits=start + len(chunk) == len(prompt))
-        if active.request.max_tokens == 0:
-            return "length"
-        while True:
-            token = active.sampler.sample(row)
-            if token is None:
-                raise EngineError(
-                    "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
-                )
-            reason = active.accept(token)
-            if reason is not None:
-                return reason
-            if self._unwanted(active):
-                return "cancelled"
-            if len(self._held) >= loaded.context.n_ctx_seq:
-                return "length"
-            row = self._decode((token,), loaded, logits=True)
-
-    def _unwanted(self, active: ActiveGeneration) -> bool:
-        return active.generation.cancelled or self._closing.is_set()
-
-    def _decode(self, tokens: tuple[int, ...], loaded: _Loaded, *, logits: bool) -> int:
+    def evaluate(self, tokens: tuple[int, ...], start: int, *, logits: bool) -> int:
         """Evaluate the next tokens of the sequence; the last one's place in the batch.
 
         Source: llama.cpp 0c1e570 include/llama.h, llama_decode (return codes).
         """
-        batch = loaded.batch
+        batch = self._batch
         batch.clear()
-        row = batch.add(tokens, seq_id=SEQ_ID, start=len(self._held), logits_of_last=logits)
+        row = batch.add(tokens, seq_id=SEQ_ID, start=start, logits_of_last=logits)
         mark = LOG.mark
-        code = batch.decode(loaded.context)
+        code = batch.decode(self._context)
         if code != 0:
-            raise EngineError(f"llama_decode failed with code {code} at position {len(self._held)}; {LOG.quote(mark)}")
-        self._held.extend(tokens)
+            raise EngineError(f"llama_decode failed with code {code} at position {start}; {LOG.quote(mark)}")
         return row
+
+    def chooser(self, sampling: Sampling) -> Sampler:
+        """A chain of samplers."""
+        return Sampler(sampling, self._context, self.words)
+
+    def close(self) -> None:
+        """Free batch, context and model."""
+        self._batch.close()
+        self._model.close()
 
 
 def _check_generates(model: Model) -> None:
@@ -272,12 +120,3 @@ def _check_generates(model: Model) -> None:
         raise UnsupportedError(f"{model.path}: a diffusion model ({model.hparams.arch}), which is not served yet")
     if api.llama_model_has_encoder(pointer) or not model.hparams.causal_attn:
         raise UnsupportedError(f"{model.path}: an encoder model ({model.hparams.arch}), which does not generate text")
-
-
-def _common_prefix(held: list[int], prompt: tuple[int, ...]) -> int:
-    n = 0
-    for ours, theirs in zip(held, prompt, strict=False):
-        if ours != theirs:
-            break
-        n += 1
-    return n

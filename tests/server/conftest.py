@@ -1,16 +1,20 @@
 """Fixtures of the server's tests: an application over a fake engine, real engines over a model of known answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+import refengine
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.llama import LlamaEngine
+from server.engine.numpy_engine import NumpyEngine
 from server.engine.protocol import EngineStatus
+from server.engine.threaded import ThreadedEngine
 from tests.server.chain_model import write_chain_model
 from tests.server.fake_engine import FakeEngine
 
@@ -30,18 +34,34 @@ def chain_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_chain_model(tmp_path_factory.mktemp("models") / "chain.gguf")
 
 
+def numpy_engine(path: Path, params: Params, **options: Any) -> NumpyEngine:
+    """The engine over the numpy model, in the form of the other."""
+    return NumpyEngine(path, params, load=refengine.load, **options)
+
+
+MakeEngine = Callable[..., ThreadedEngine]
+ENGINES: dict[str, MakeEngine] = {"llama.cpp": LlamaEngine, "numpy": numpy_engine}
+
+
+@pytest.fixture(scope="session", params=list(ENGINES.values()), ids=list(ENGINES))
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """Each of the engines, by a path and parameters."""
+    made: MakeEngine = request.param
+    return made
+
+
 @pytest.fixture
-def endless_engine(chain_path: Path) -> Iterator[LlamaEngine]:
+def endless_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[ThreadedEngine]:
     """Room for 100,000 tokens: counting on from a digit takes it longer than any test waits."""
-    engine = LlamaEngine(chain_path, Params(n_ctx=100_000, n_threads=1), max_waiting=1)
+    engine = make_engine(chain_path, Params(n_ctx=100_000, n_threads=1), max_waiting=1)
     assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="session")
-def chain_engine(chain_path: Path) -> Iterator[LlamaEngine]:
-    engine = LlamaEngine(chain_path, Params(n_ctx=512, n_ubatch=32, n_threads=1))
+def chain_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[ThreadedEngine]:
+    engine = make_engine(chain_path, Params(n_ctx=512, n_ubatch=32, n_threads=1))
     assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
     yield engine
     engine.close()

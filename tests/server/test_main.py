@@ -21,7 +21,7 @@ from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
 from server.beforehand import HostMemory, fits, prediction, unwise
 from server.engine.tiny_model import write_tiny_model
-from server.main import embedded_model, read_keys
+from server.main import ENGINES, embedded_model, read_keys
 from server.signals import Signals
 
 TIMEOUT_S = 30.0
@@ -157,6 +157,11 @@ def test_signals() -> None:
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
         (["tiny.gguf", "--api-key-file", "empty.txt"], 2, "empty.txt"),
+        (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
+        (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
+        (["tiny.gguf", "--engine", "numpy"], 4, "no tokenizer"),
+        (["tiny.gguf", "--engine", "numpy", "-np", "2"], 2, "it runs one sequence"),
+        (["tiny.gguf", "--engine", "numpy", "--rpc", "localhost:1"], 2, "it computes on the host"),
     ],
 )
 def test_errors(
@@ -247,12 +252,16 @@ def test_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not embedded_model().exists(), reason="the embedded model has not been trained yet")
-def test_embedded_model() -> None:
-    """Without a MODEL the embedded one is served, and goes on with a Python text."""
-    with serving("-c", "256") as server:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_embedded_model(engine: str) -> None:
+    """Without a MODEL the embedded one is served, and goes on with a Python text; a signal ends it in order."""
+    with serving("-c", "256", "--engine", engine) as server:
         server.wait_until_ready()
         request = server.post(prompt="def main(", max_tokens=8, temperature=0)
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             choice = json.load(response)["choices"][0]
+        server.process.terminate()
+        code = server.process.wait(TIMEOUT_S)
 
     assert choice["text"]
+    assert code == (0 if os.name == "posix" else 1)

@@ -1,8 +1,10 @@
 """Our tokenizers against llama.cpp's, on the same file."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
+import llama_cpp as api
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,6 +142,23 @@ def test_every_tokenizer_that_llama_cpp_has(tmp_path: Path) -> None:
 
         assert isinstance(found, LlamaTokenizer)
         assert found.tokenize("The cats") == (2, 4, 5, 6, 3)
+
+
+def test_logger_is_left_alone(both: Open) -> None:
+    """Loading a vocabulary leaves llama.cpp's one logger as it was."""
+    lines = list[bytes]()
+    callback = api.llama_log_callback(lambda level, text, user_data: lines.append(text))
+    before, user_data = api.llama_log_callback(), ctypes.c_void_p()
+    api.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
+    api.llama_log_set(callback, None)
+    try:
+        _, theirs = both(vocabularies.spm())
+        assert lines == []
+        theirs.tokenize("<s>")
+    finally:
+        api.llama_log_set(before, user_data)
+
+    assert any(b"BOS" in line for line in lines)
 
 
 # fmt: off

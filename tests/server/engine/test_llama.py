@@ -26,6 +26,7 @@ from server.engine.protocol import (
 )
 from server.engine.sampler import Sampler
 from server.engine.text import TextStream
+from server.engine.threaded import ThreadedEngine
 from server.engine.tiny_model import write_tiny_model
 from server.engine.vocab import Vocab
 from tests.server.chain_model import ENDING, LOOP, write_chain_model, write_mixing_model
@@ -50,11 +51,11 @@ def read(generation: Generation) -> tuple[list[str], Finished]:
                 pass
 
 
-def request(engine: LlamaEngine, text: str, **fields: object) -> GenerationRequest:
+def request(engine: ThreadedEngine, text: str, **fields: object) -> GenerationRequest:
     return replace(GenerationRequest(prompt=engine.tokenize(text), sampling=GREEDY), **fields)  # type: ignore[arg-type]
 
 
-def answer(engine: LlamaEngine, text: str, **fields: object) -> tuple[str, Finished]:
+def answer(engine: ThreadedEngine, text: str, **fields: object) -> tuple[str, Finished]:
     pieces, finished = read(engine.submit(request(engine, text, **fields)))
     return "".join(pieces), finished
 
@@ -67,7 +68,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_answer(chain_engine: LlamaEngine) -> None:
+def test_answer(chain_engine: ThreadedEngine) -> None:
     """The model's answer comes whole, ends by its end token, and is counted with it."""
     text, finished = answer(chain_engine, "Hi!")
 
@@ -78,7 +79,7 @@ def test_answer(chain_engine: LlamaEngine) -> None:
     assert min(finished.timings.queue_s, finished.timings.prompt_s, finished.timings.decode_s) > 0
 
 
-def test_utf8_across_tokens(chain_engine: LlamaEngine) -> None:
+def test_utf8_across_tokens(chain_engine: ThreadedEngine) -> None:
     """Each byte is a token here, and each piece is whole characters."""
     pieces, _ = read(chain_engine.submit(request(chain_engine, "!")))
 
@@ -95,7 +96,7 @@ def test_utf8_across_tokens(chain_engine: LlamaEngine) -> None:
         (("nowhere", "wor!"), ENDING[1:]),
     ],
 )
-def test_stop_strings(chain_engine: LlamaEngine, stop: tuple[str, ...], expected: str) -> None:
+def test_stop_strings(chain_engine: ThreadedEngine, stop: tuple[str, ...], expected: str) -> None:
     """A stop string ends the answer before it, also across tokens; one that does not come loses nothing."""
     text, finished = answer(chain_engine, "!", stop=stop)
 
@@ -104,7 +105,7 @@ def test_stop_strings(chain_engine: LlamaEngine, stop: tuple[str, ...], expected
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-def test_max_tokens(chain_engine: LlamaEngine, n: int) -> None:
+def test_max_tokens(chain_engine: ThreadedEngine, n: int) -> None:
     """No more tokens than asked for, none included."""
     text, finished = answer(chain_engine, "0", max_tokens=n)
 
@@ -113,7 +114,7 @@ def test_max_tokens(chain_engine: LlamaEngine, n: int) -> None:
     assert finished.usage.n_generated == n
 
 
-def test_context_runs_full(chain_engine: LlamaEngine) -> None:
+def test_context_runs_full(chain_engine: ThreadedEngine) -> None:
     """A generation that fills the context ends by length, with every cell used."""
     _, finished = answer(chain_engine, "0")
 
@@ -121,7 +122,7 @@ def test_context_runs_full(chain_engine: LlamaEngine) -> None:
     assert finished.usage.n_prompt + finished.usage.n_generated == chain_engine.info.n_ctx_seq + 1
 
 
-def test_prompt_in_chunks(chain_engine: LlamaEngine) -> None:
+def test_prompt_in_chunks(chain_engine: ThreadedEngine) -> None:
     """A prompt longer than a batch (32 here) is evaluated in several and answered as one."""
     text, finished = answer(chain_engine, "x" * 300 + "!", cache_prompt=False)
 
@@ -129,7 +130,7 @@ def test_prompt_in_chunks(chain_engine: LlamaEngine) -> None:
     assert finished.usage.n_cached == 0
 
 
-def test_longest_prompt(chain_engine: LlamaEngine) -> None:
+def test_longest_prompt(chain_engine: ThreadedEngine) -> None:
     """A prompt that leaves one token is answered with two; one that leaves none is refused, with the numbers."""
     n_ctx = chain_engine.info.n_ctx_seq
     text, finished = answer(chain_engine, "x" * (n_ctx - 3) + "0")
@@ -140,7 +141,7 @@ def test_longest_prompt(chain_engine: LlamaEngine) -> None:
     assert (refused.value.n_prompt, refused.value.n_ctx_seq) == (n_ctx, n_ctx)
 
 
-def test_prefix_is_reused(chain_engine: LlamaEngine) -> None:
+def test_prefix_is_reused(chain_engine: ThreadedEngine) -> None:
     """What a prompt shares with memory is not evaluated again, except its last token; the answer is the same."""
     answer(chain_engine, "Once upon a time!", cache_prompt=False)
     again, same = answer(chain_engine, "Once upon a time!")
@@ -191,7 +192,7 @@ def engine_tokens(text: str) -> bytes:
     return b"s" + text.replace(" ", "\u2581").encode()
 
 
-def test_sampling_chain(chain_engine: LlamaEngine) -> None:
+def test_sampling_chain(chain_engine: ThreadedEngine) -> None:
     """Bias, penalties and every filter at once: a banned token does not come, a seed repeats itself."""
     banned = chain_engine.tokenize("3")[-1]
     sampling = Sampling(
@@ -207,14 +208,14 @@ def test_sampling_chain(chain_engine: LlamaEngine) -> None:
     assert "3" not in first
 
 
-def test_ignore_eos(chain_engine: LlamaEngine) -> None:
+def test_ignore_eos(chain_engine: ThreadedEngine) -> None:
     """With ignore_eos the end token never comes."""
     _, finished = answer(chain_engine, "!", max_tokens=60, sampling=replace(GREEDY, ignore_eos=True))
 
     assert (finished.reason, finished.usage.n_generated) == ("length", 60)
 
 
-def test_tokens(chain_engine: LlamaEngine) -> None:
+def test_tokens(chain_engine: ThreadedEngine) -> None:
     """Text goes to tokens and back, special ones by their names; a lone surrogate is no text."""
     tokens = chain_engine.tokenize("a</s>é")
 
@@ -224,7 +225,7 @@ def test_tokens(chain_engine: LlamaEngine) -> None:
         chain_engine.tokenize("\ud800")
 
 
-def test_refusals(chain_engine: LlamaEngine) -> None:
+def test_refusals(chain_engine: ThreadedEngine) -> None:
     """No prompt, and tokens that llama_decode would refuse, are refused at once."""
     with pytest.raises(ValueError, match="empty"):
         chain_engine.submit(GenerationRequest(prompt=()))
@@ -233,7 +234,7 @@ def test_refusals(chain_engine: LlamaEngine) -> None:
             chain_engine.submit(GenerationRequest(prompt=(token,)))
 
 
-def test_cancel_frees_the_engine(endless_engine: LlamaEngine) -> None:
+def test_cancel_frees_the_engine(endless_engine: ThreadedEngine) -> None:
     """A cancelled generation gives way to the next one, whether it runs or waits; a full queue refuses."""
     engine = endless_engine
     endless = engine.submit(request(engine, "0"))
@@ -249,7 +250,7 @@ def test_cancel_frees_the_engine(endless_engine: LlamaEngine) -> None:
     assert read(endless)[1].reason == "cancelled"
 
 
-def test_close_ends_everything(endless_engine: LlamaEngine) -> None:
+def test_close_ends_everything(endless_engine: ThreadedEngine) -> None:
     """Closing ends what runs, fails what waits, and refuses what comes later; closing twice does nothing."""
     engine = endless_engine
     running = engine.submit(request(engine, "0"))

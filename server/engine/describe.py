@@ -1,0 +1,29 @@
+"""What does the HTTP side learn of a model? What its file says, and what whoever runs it counted."""
+
+from pathlib import Path
+
+from ggufphys import open_gguf
+from ggufphys.hparams import HParams
+from server.engine.protocol import ModelInfo
+from server.engine.runner import Words
+
+
+def describe(
+    path: Path, words: Words, *, name: str, hparams: HParams, n_ctx_seq: int, n_params: int, model_bytes: int
+) -> ModelInfo:
+    """The model for the HTTP side; `name` empty: as the file has it."""
+    with open_gguf(path) as gguf:
+        own_name, template = gguf.name, gguf.get_str("tokenizer.chat_template", "")
+    return ModelInfo(
+        name=name or own_name,
+        n_ctx_seq=n_ctx_seq,
+        n_ctx_train=hparams.n_ctx_train,
+        n_vocab=words.n_vocab,
+        n_embd=hparams.n_embd,
+        n_params=n_params,
+        model_bytes=model_bytes,
+        chat_template=template,
+        bos_text="" if words.bos is None else words.text((words.bos,)),
+        eos_text="" if words.eos is None else words.text((words.eos,)),
+        adds_bos=words.adds_bos,
+    )

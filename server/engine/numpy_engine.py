@@ -1,0 +1,236 @@
+"""The model in numpy as what an engine runs: `refengine`, of which this room knows only what it asks of it.
+
+The two rooms stand side by side, so whoever knows both hands `refengine.load` in: the console script, a test.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from ggufphys import GGUFFile, UnsupportedError
+from ggufphys.hparams import HParams
+from ggufphys.params import Params
+from server.engine.checks import check_model_file
+from server.engine.describe import describe
+from server.engine.protocol import Sampling
+from server.engine.runner import Unwanted, Words
+from server.engine.threaded import ThreadedEngine
+
+Hold = Literal["f32", "quantised"]
+
+
+class Draws(Protocol):
+    """refengine.Sampler."""
+
+    def remember(self, tokens: Sequence[int]) -> None:
+        """Let the penalties see tokens."""
+        ...
+
+    def choose(self, logits: Any) -> int:
+        """A token for a row of logits."""
+        ...
+
+
+class NumpyModel(Protocol):
+    """What is asked of refengine.Model."""
+
+    gguf: GGUFFile
+    h: HParams
+
+    @property
+    def n_ctx_seq(self) -> int:
+        """Tokens of context."""
+        ...
+
+    @property
+    def tokenizer(self) -> Words:
+        """The model's own."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+    def cut(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens, if memory can be cut."""
+        ...
+
+    def evaluate(self, tokens: Sequence[int], *, all_logits: bool = True) -> Any:
+        """Append tokens: logits, `(1, n_vocab)` of the last."""
+        ...
+
+    def sampler(self, **options: Any) -> Draws:
+        """What chooses tokens; options are `Sampling`'s."""
+        ...
+
+
+class Load(Protocol):
+    """refengine.load."""
+
+    def __call__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        type_k: str,
+        type_v: str,
+        flash_attn: bool,
+        hold: Hold,
+        n_ctx: int,
+        n_ubatch: int,
+        n_threads: int,
+    ) -> NumpyModel:
+        """Open a model."""
+        ...
+
+
+class NumpyEngine(ThreadedEngine):
+    """Generates with numpy; implements `Engine`.
+
+    Args:
+        path: the model file.
+        params: how it is run; what only llama.cpp has a use for is not looked at.
+        load: `refengine.load`.
+        hold: weights dequantised in memory, or piece by piece as they are used.
+        name: the model's name to clients; empty: as the file has it.
+        max_waiting: how many requests may wait.
+        warn: gets one-line messages that a user should see.
+
+    Raises:
+        ValueError: parameters that this engine has no use for and that would change what is computed where.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        params: Params,
+        *,
+        load: Load,
+        hold: Hold = "f32",
+        name: str = "",
+        max_waiting: int = 64,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        check_params(params)
+
+        def load_runner(unwanted: Unwanted) -> NumpyRunner:
+            del unwanted  # a file is mapped, not read
+            first_shard, _ = check_model_file(path)
+            model = load(
+                first_shard,
+                type_k=params.type_k,
+                type_v=params.type_v,
+                flash_attn=params.flash_attn != "off",
+                hold=hold,
+                n_ctx=params.n_ctx,
+                n_ubatch=params.n_ubatch,
+                n_threads=params.n_threads,
+            )
+            return NumpyRunner(model, name, params.n_ubatch)
+
+        super().__init__(load_runner, max_waiting=max_waiting, warn=warn)
+
+
+class NumpyRunner:
+    """A model that runs in numpy; implements `Runner`.
+
+    Raises:
+        UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
+    """
+
+    def __init__(self, model: NumpyModel, name: str, n_step: int) -> None:
+        if not model.h.causal_attn:
+            raise UnsupportedError(
+                f"{model.gguf.path}: an encoder model ({model.h.arch}), which does not generate text"
+            )
+        self._model = model
+        self.words: Words = model.tokenizer
+        self.n_step = n_step
+        self.info = describe(
+            model.gguf.shards[0].path,
+            self.words,
+            name=name,
+            hparams=model.h,
+            n_ctx_seq=model.n_ctx_seq,
+            n_params=model.gguf.n_params,
+            model_bytes=model.gguf.tensor_bytes,
+        )
+        self._logits: Any = None
+        # Weights are dequantised when they are first used: here, and not while somebody waits for an answer.
+        model.evaluate((self.words.bos or 0,), all_logits=False)
+        model.reset()
+
+    def keep(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""
+        if self._model.cut(n_tokens):
+            return True
+        self._model.reset()
+        return n_tokens == 0
+
+    def evaluate(self, tokens: tuple[int, ...], start: int, *, logits: bool) -> int:
+        """Evaluate the next tokens of the sequence, which the model counts itself."""
+        del start
+        found = self._model.evaluate(tokens, all_logits=False)
+        self._logits = found[0] if logits else None
+        return 0
+
+    def chooser(self, sampling: Sampling) -> "NumpyChooser":
+        """What chooses the tokens of a generation."""
+        return NumpyChooser(self._model.sampler(**asdict(sampling)), lambda: self._logits)
+
+    def close(self) -> None:
+        """Let the model go; the file is unmapped with the last array over it."""
+        self._logits = None
+        del self._model
+
+
+class NumpyChooser:
+    """Chooses from the logits that were computed last; implements `Chooser`."""
+
+    def __init__(self, sampler: Draws, logits: Callable[[], Any]) -> None:
+        self._sampler = sampler
+        self._logits = logits
+
+    def remember(self, tokens: Sequence[int]) -> None:
+        """Let the penalties see the prompt."""
+        self._sampler.remember(tokens)
+
+    def sample(self, row: int) -> int | None:
+        """Choose a token, and remember it; None when the logits are no numbers."""
+        del row
+        logits = self._logits()
+        return self._sampler.choose(logits) if abs(float(logits.max())) < float("inf") else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return
+
+
+def check_params(params: Params) -> None:
+    """Whether this engine can do what is asked for.
+
+    Raises:
+        ValueError: it cannot; the message says what to leave out.
+    """
+    refused = {
+        "-np": (params.n_seq_max != 1, "it runs one sequence"),
+        "--device, --rpc": (bool(params.devices), "it computes on the host"),
+    }
+    for flag, (is_wrong, why) in refused.items():
+        if is_wrong:
+            raise ValueError(f"{flag}: not with the numpy engine: {why}; leave it out, or take --engine llama.cpp")
+
+
+def without_effect(params: Params) -> Iterator[str]:
+    """Warnings about flags that were given and do nothing with this engine."""
+    defaults = Params()
+    flags = {"n_batch": "-b", "n_threads": "-t", "use_mmap": "--no-mmap", "use_mlock": "--mlock"}
+    for name, flag in flags.items():
+        if getattr(params, name) != getattr(defaults, name):
+            advice = "; OPENBLAS_NUM_THREADS in the environment sets numpy's threads" if name == "n_threads" else ""
+            yield f"{flag} does nothing with the numpy engine{advice}"

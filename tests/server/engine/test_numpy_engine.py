@@ -1,0 +1,62 @@
+"""The numpy engine beside llama.cpp's, on the embedded model."""
+
+import pytest
+
+import refengine
+from ggufphys.embedded import MODEL
+from ggufphys.params import Device, Params
+from server.engine.llama import LlamaEngine
+from server.engine.numpy_engine import NumpyEngine, NumpyRunner, check_params, without_effect
+from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece, Sampling
+from server.engine.runner import Runner
+from server.engine.threaded import ThreadedEngine
+
+PROMPT = "import os\n\ndef read_lines(path):\n"
+
+
+def greedy(engine: ThreadedEngine, prompt: str, n: int) -> str:
+    """The text of `n` tokens behind a prompt."""
+    assert engine.wait_until_settled(60) is EngineStatus.READY, engine.error
+    request = GenerationRequest(prompt=engine.tokenize(prompt), max_tokens=n, sampling=Sampling(temperature=0))
+    generation, pieces = engine.submit(request), []
+    while not isinstance(event := generation.next_event(60), Finished):
+        assert event is not None
+        pieces += [event.text] if isinstance(event, Piece) else []
+    return "".join(pieces)
+
+
+@pytest.mark.parametrize("hold", ["f32", "quantised"])
+def test_same_text_as_llama_cpp(hold: str) -> None:
+    """Both go on with a prompt alike, and say the same of the model."""
+    params = Params(n_ctx=256, n_threads=1)
+    engines = (LlamaEngine(MODEL, params), NumpyEngine(MODEL, params, load=refengine.load, hold=hold))  # type: ignore[arg-type]
+    theirs, ours = (greedy(engine, PROMPT, 16) for engine in engines)
+    infos = [engine.info for engine in engines]
+    for engine in engines:
+        engine.close()
+
+    assert len(ours) > 20
+    assert ours == theirs
+    assert infos[0] == infos[1]
+
+
+def test_implements_runner() -> None:
+    """What mypy checks: the numpy model is what an engine asks for."""
+    runner: Runner = NumpyRunner(refengine.load(MODEL, n_ctx=32), "name", 8)
+
+    assert runner.info.name == "name"
+    assert runner.keep(0)
+
+
+def test_refuses_what_it_cannot_do() -> None:
+    """Several sequences and devices are refused, what changes nothing is warned of."""
+    check_params(Params(n_batch=64, n_threads=3))
+    with pytest.raises(ValueError, match="-np"):
+        check_params(Params(n_seq_max=2))
+    with pytest.raises(ValueError, match="--device"):
+        check_params(Params(devices=(Device(name="CUDA0", memory_bytes=1 << 30),)))
+
+    warnings = list(without_effect(Params(n_batch=64, n_threads=3)))
+    assert len(warnings) == 2
+    assert "OPENBLAS_NUM_THREADS" in warnings[1]
+    assert list(without_effect(Params())) == []

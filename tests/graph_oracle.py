@@ -154,7 +154,12 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         numbers = {"swiglu_oai": (2, 3), "swiglu_clamp": (3,)}.get(kind, ())
         return [kind, bool(tensor.op_params[1]), *_read_floats(*numbers)(tensor)]
 
+    def read_im2col(tensor: GgmlTensor) -> list[Any]:
+        return [tensor.op_params[0], tensor.op_params[2], bool(tensor.op_params[6])]
+
     return {
+        "IM2COL": read_im2col,
+        "GROUP_NORM": lambda tensor: [tensor.op_params[0], *_read_floats(1)(tensor)],
         "ROPE": _read_rope, "ROPE_BACK": _read_rope, "UNARY": read_unary, "GLU": read_glu,
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),
         "SCALE": _read_floats(0, 1), "CLAMP": _read_floats(0, 1), "SOFT_MAX": _read_floats(0, 1),

@@ -187,8 +187,11 @@ def heads_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
 
 
 def features(h: "HParams", gguf: GGUFFile) -> "HParams":
-    """The input is as wide as its features; the embedding's length is the output's.
+    """The input is as wide as its features, and heads share that; the embedding's length is the output's.
 
     Source: llama.cpp 0c1e570 src/llama-model.cpp, load_hparams (LLM_ARCH_WAVTOKENIZER_DEC).
     """
-    return replace(h, n_embd=gguf.get_int(f"{h.arch}.features_length", h.n_embd))
+    n_embd = gguf.get_int(f"{h.arch}.features_length", h.n_embd)
+    size = n_embd // h.n_head[0] if h.n_head[0] else 0
+    k, v = (gguf.get_int(f"{h.arch}.attention.{part}_length", size) if size else 0 for part in ("key", "value"))
+    return replace(h, n_embd=n_embd, n_embd_head_k=k, n_embd_head_v=v)

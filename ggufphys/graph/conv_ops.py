@@ -19,7 +19,13 @@ def im2col(kernel: Tensor, x: Tensor, stride: int, padding: int, ggml_type: GGML
     width = conv_output(x.ne[0], kernel.ne[0], stride, padding)
     height = conv_output(x.ne[1], kernel.ne[1], stride, padding)
     ne = (kernel.ne[0] * kernel.ne[1] * kernel.ne[2], width, height, x.ne[3])
-    return Tensor("IM2COL", ggml_type, ne, (kernel, x))
+    return Tensor("IM2COL", ggml_type, ne, (kernel, x), params=(stride, padding, True))
+
+
+def im2col_1d(kernel: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
+    """The same along time: of (T, C, N), patches (k*C, OT, N)."""
+    ne = (kernel.ne[1] * kernel.ne[0], conv_output(x.ne[0], kernel.ne[0], stride, padding), x.ne[2])
+    return Tensor("IM2COL", _patch_type(kernel), ne, (kernel, x), params=(stride, padding, False))
 
 
 def conv_2d(kernel: Tensor, x: Tensor, stride: int, padding: int = 0) -> Tensor:
@@ -43,11 +49,17 @@ def conv_2d_dw(kernel: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
 
 def conv_1d_ph(kernel: Tensor, x: Tensor, stride: int) -> Tensor:
     """A convolution along time with half a kernel of padding: (T, C) with (k, C, OC) gives (OT, OC)."""
-    length = conv_output(x.ne[0], kernel.ne[0], stride, kernel.ne[0] // 2)
-    patches = Tensor("IM2COL", _patch_type(kernel), (kernel.ne[1] * kernel.ne[0], length, x.ne[2]), (kernel, x))
+    patches = im2col_1d(kernel, x, stride, kernel.ne[0] // 2)
     rows = ops.reshape(patches, patches.ne[0], patches.ne[1] * patches.ne[2])
     flat = ops.reshape(kernel, kernel.ne[0] * kernel.ne[1], kernel.ne[2])
-    return ops.reshape(ops.mul_mat(rows, flat), length, kernel.ne[2], patches.ne[2])
+    return ops.reshape(ops.mul_mat(rows, flat), patches.ne[1], kernel.ne[2], patches.ne[2])
+
+
+def conv_1d_dw_ph(kernel: Tensor, x: Tensor, stride: int) -> Tensor:
+    """The same for each channel by itself: (T, C) with (k, 1, C) gives (OT, C)."""
+    channels = ops.reshape(x, x.ne[0], 1, x.ne[1], x.ne[2])
+    out = ops.mul_mat(im2col_1d(kernel, channels, stride, kernel.ne[0] // 2), kernel)
+    return ops.reshape(out, out.ne[0], out.ne[2], 1)
 
 
 def pool_2d(x: Tensor, size: int) -> Tensor:

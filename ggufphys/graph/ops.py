@@ -179,6 +179,11 @@ def norm(x: Tensor, eps: float) -> Tensor:
     return Tensor("NORM", x.type, x.ne, (x,), params=(eps,))
 
 
+def group_norm(x: Tensor, n_groups: int, eps: float) -> Tensor:
+    """The same over groups of neighbours along the third axis, each as a whole."""
+    return Tensor("GROUP_NORM", x.type, x.ne, (x,), params=(n_groups, eps))
+
+
 def l2_norm(x: Tensor, eps: float) -> Tensor:
     """X / max(|x|, eps), row by row."""
     return Tensor("L2_NORM", x.type, x.ne, (x,), params=(eps,))

@@ -160,6 +160,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "t5": "t5",
     "t5encoder": "t5encoder",
     "talkie": "talkie",
+    "wavtokenizer-dec": "wavtokenizer_dec",
     "xverse": "internlm2",
 }
 # fmt: on

@@ -16,6 +16,7 @@ from ggufphys.arch.loading import (
     ROPE_FACTORS_ON_FULL_LAYERS,
 )
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.names import split_name
 
 _LAYER: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk|convnext|posnet)\.(\d+)\.")
 
@@ -39,6 +40,19 @@ def role_of(arch: str, name: str) -> Role | int:
     if stem in OUTPUT_TENSORS or (stem == "token_embd_norm" and arch in EMBEDDING_NORM_IS_OUTPUT):
         return Role.OUTPUT
     return Role.ROPE if stem in ROPE_FACTORS else 0
+
+
+def norm_layer(arch: str, name: str) -> int | None:
+    """The layer that llama.cpp's graph builder says a norm belongs to, by the name of its gain; None for no layer.
+
+    Of wavtokenizer's layers the convolutions say 0 and the others none.
+    """
+    il, rest = split_name(name)
+    if il is None:
+        return 0 if name.startswith("token_embd_norm.") and arch not in EMBEDDING_NORM_IS_OUTPUT else None
+    if rest.startswith("posnet."):
+        return 0
+    return None if rest.startswith("convnext.") else il
 
 
 def embedding_is_output(gguf: GGUFFile) -> bool:

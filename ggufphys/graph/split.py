@@ -31,7 +31,7 @@ NormHome = Callable[[str], str | None]
 PIPELINE_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES
 VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
 _NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide
-_NORMS: Final = frozenset({"NORM", "RMS_NORM"})
+_NORMS: Final = frozenset({"NORM", "RMS_NORM", "GROUP_NORM"})
 _NOTHING: Final = Tensor("NONE", F32, (0,), external=True)  # what a node shows that takes no bytes of its own
 
 

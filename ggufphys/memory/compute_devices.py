@@ -9,7 +9,7 @@ for them.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 
-from ggufphys.arch.roles import role_of
+from ggufphys.arch.roles import norm_layer, role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
@@ -50,7 +50,7 @@ def device_compute_terms(
     """Terms of compute_bytes, one a device that computes; the host's first."""
 
     def layer_home(name: str) -> str | None:
-        il, _ = split_name(name)
+        il = norm_layer(layouts.h.arch, name)
         return placement.layers[il] if il is not None and il < len(placement.layers) else None
 
     all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
@@ -63,7 +63,7 @@ def device_compute_terms(
             graph,
             homes(layouts.h.arch, placement, weights, _layers_of("ROPE", graph, built)),
             norm_home=layer_home if pins_norms else None,
-            pins_attention=not (params.offload_kqv or params.no_alloc or context.flash_attn),
+            pins_attention=not (params.offload_kqv or params.no_alloc),
             offload=_offload(placement, weights),
             n_copies=n_copies,
         )

@@ -17,22 +17,20 @@ def build(b: Builder) -> Graph:
     """The whole graph, from codes to spectra (E, T) of all tokens."""
     x = _convolved(b, "conv1d", _turned(b.inp_embd()))
     for il in range(b.keys.integer("posnet.block_count", 0)):
-        x = _position_layer(b, x, f"posnet.{il}", il)
+        x = _position_layer(b, x, f"posnet.{il}")
     x = _turned(b.layer_norm(_turned(x), "token_embd_norm"))
-    n_convnext = b.keys.integer("convnext.block_count", 0)
     for il in b.layers():
-        if il < n_convnext:
+        if b.weight_or_none(f"convnext.{il}.dw.weight") is not None:
             x = ops.add(_mixed(b, x, f"convnext.{il}"), x)
     return b.hidden(b.linear("output", None, b.layer_norm(_turned(x), "output_norm")))
 
 
-def _position_layer(b: Builder, x: Tensor, name: str, il: int) -> Tensor:
+def _position_layer(b: Builder, x: Tensor, name: str) -> Tensor:
     """Two convolutions in most layers; the third attends, and the sixth is a norm."""
-    match il:
-        case 2:
-            return ops.add(_attention(b, _group_norm(b, x, f"{name}.attn_norm"), name), x)
-        case 5:
-            return _group_norm(b, x, f"{name}.attn_norm")
+    if b.weight_or_none(f"{name}.conv1.weight") is None:
+        normed = _group_norm(b, x, f"{name}.attn_norm")
+        attends = b.weight_or_none(f"{name}.attn_q.weight") is not None
+        return ops.add(_attention(b, normed, name), x) if attends else normed
     residual = x
     for part in ("1", "2"):
         x = _group_norm(b, x, f"{name}.norm{part}")

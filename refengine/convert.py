@@ -25,6 +25,8 @@ def to_f32(array: Array, ggml_type: GGMLType) -> F32:
         return array.astype(np.float32)
     if ggml_type is GGMLType.BF16:
         return bf16_to_f32(array)
+    if ggml_type is GGMLType.I32:
+        return array.astype(np.float32)
     block_size = SIZES[ggml_type].block_size
     raw = np.ascontiguousarray(array).view(np.uint8)
     return dequantize(ggml_type, raw.reshape(-1)).reshape(*array.shape[:-1], array.shape[-1] * block_size)
@@ -39,6 +41,8 @@ def from_f32(values: F32, ggml_type: GGMLType) -> Array:
             return values.astype(np.float16)
     if ggml_type is GGMLType.BF16:
         return f32_to_bf16(values)
+    if ggml_type is GGMLType.I32:  # towards zero, as C does
+        return values.astype(np.int32)
     n_blocks = values.shape[-1] // SIZES[ggml_type].block_size
     # What ggml's CPU backend converts itself, at run time, it rounds otherwise than its reference quantiser.
     convert = quantize_activations if ggml_type in AT_RUN_TIME else quantize

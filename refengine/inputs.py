@@ -3,35 +3,16 @@
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_input_*::set_input; src/llama-kv-cache.cpp, set_input_*.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import numpy as np
 
-from ggufphys.arch.caches import KVCache
 from ggufphys.graph.ir import Graph, Tensor
 from refengine.arrays import Array
-from refengine.batch import Numbers, Tokens
-from refengine.cells import Cells
-from refengine.memory import Memory
-from refengine.states import Taken
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filling:
-    """What inputs are filled from: the batch, and where it went in each kind of cache and in the states' rows."""
-
-    tokens: Tokens
-    memory: Memory
-    taken: Mapping[Cells, Numbers]
-    states: Taken | None
-    causal: bool
-    alibi: bool
-
-    def cells(self, tensor: Tensor) -> Cells:
-        """The cells of the cache that an input belongs to."""
-        return self.memory.cells(cast(KVCache, tensor.params[0]))
+from refengine.batch import Numbers
+from refengine.filling import Fill, Filling
+from refengine.inputs_other import OTHER
 
 
 def _tokens(tensor: Tensor, array: Array, filling: Filling) -> None:
@@ -102,7 +83,7 @@ def _attn_scale(tensor: Tensor, array: Array, filling: Filling) -> None:
     array.reshape(-1)[:] = np.log(n_lengths + 1) * np.float32(scale) + 1
 
 
-FILL: Final[Mapping[str, Callable[[Tensor, Array, Filling], None]]] = {
+FILL: Final[Mapping[str, Fill]] = {
     "tokens": _tokens,
     "embd": _nothing,
     "pos": _positions,
@@ -113,6 +94,7 @@ FILL: Final[Mapping[str, Callable[[Tensor, Array, Filling], None]]] = {
     "rotation": _rotation,
     "s_copy": _s_copy,
     "attn_scale": _attn_scale,
+    **OTHER,
 }
 
 

@@ -27,7 +27,8 @@ from refengine.batch import Tokens, physical_batches
 from refengine.blocks import F32
 from refengine.execute import Program, Trace
 from refengine.generate import sampler_for, text_of, tokens_behind
-from refengine.inputs import FILL, Filling, has_alibi
+from refengine.filling import Filling
+from refengine.inputs import FILL, has_alibi
 from refengine.memory import Memory
 from refengine.ops import Numerics
 from refengine.sample import Sampler, Sampling
@@ -202,8 +203,8 @@ class Model:
             )
         )
         filling = Filling(
-            tokens=tokens, memory=memory, taken=taken, states=states, causal=self.h.causal_attn,
-            alibi=has_alibi(program.graph),
+            tokens=tokens, memory=memory, taken=taken, states=states, keys=self._layouts.keys,
+            causal=self.h.causal_attn, alibi=has_alibi(program.graph),
         )  # fmt: skip
         for tensor, array in program.inputs.items():
             fill = FILL.get(tensor.name)

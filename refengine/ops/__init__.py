@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from refengine.ops import attention, elementwise, products, recurrent, rope, rows
+from refengine.ops import attention, elementwise, hyper, products, recurrent, rope, rows, sparse
 from refengine.ops.step import Numerics, Operation, Run, Step
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -13,6 +13,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     **rope.OPERATIONS,
     **attention.OPERATIONS,
     **recurrent.OPERATIONS,
+    **sparse.OPERATIONS,
+    **hyper.OPERATIONS,
 }
 
 __all__ = ["OPERATIONS", "Numerics", "Operation", "Run", "Step"]

@@ -68,6 +68,13 @@ def fill(step: Step) -> Run:
     return lambda: out.fill(value)
 
 
+def arange(step: Step) -> Run:
+    """Numbers that follow each other."""
+    start, stop, stride = (np.float32(number) for number in step.node.params)  # type: ignore[arg-type]
+    numbers, out = np.arange(start, stop, stride, np.float32), step.out
+    return lambda: np.copyto(out, numbers)
+
+
 def add_id(step: Step) -> Run:
     """`(1, T, U, E)` plus, for each expert that a token chose, the row of `(1, 1, X, E)` that belongs to it."""
     a, b, ids, out = step.reader(0), step.reader(1), step.src[2], step.out
@@ -237,7 +244,7 @@ def _halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "ADD": binary(np.add), "SUB": binary(np.subtract), "MUL": binary(np.multiply), "DIV": binary(np.divide),
     "ADD1": binary(np.add), "ADD_ID": add_id,
-    "SCALE": scale, "CLAMP": clamp, "FILL": fill,
+    "SCALE": scale, "CLAMP": clamp, "FILL": fill, "ARANGE": arange,
     "SQR": unary_of(np.square), "SQRT": unary_of(np.sqrt), "LOG": unary_of(np.log),
     "SIN": unary_of(np.sin), "COS": unary_of(np.cos),
     "UNARY": unary, "GLU": glu,

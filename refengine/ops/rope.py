@@ -17,11 +17,12 @@ from refengine.ops.step import Operation, Run, Step
 
 
 def rope(step: Step) -> Run:
-    """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on; leave the others as they are."""
+    """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on, or back; leave the others."""
     settings = cast(Rope, step.node.params[0])
     x, positions, out = step.src[0], step.src[1], step.out
     factors = step.reader(2)()[0, 0, 0] if len(step.src) > 2 else None
     n_dims = settings.n_dims
+    way = np.float32(-1 if step.node.op == "ROPE_BACK" else 1)
     is_vision = settings.mode == "vision"
     n_pairs = n_dims if is_vision else n_dims // 2
     neighbours = settings.mode == "norm"
@@ -33,7 +34,7 @@ def rope(step: Step) -> Run:
     def run() -> None:
         theta = angles(settings, positions[0, 0, 0], x.shape[1], n_pairs)
         cos, sin = turns(settings, theta, factors)
-        cos, sin = cos[:, np.newaxis], sin[:, np.newaxis]  # (T, 1, n_pairs)
+        cos, sin = cos[:, np.newaxis], way * sin[:, np.newaxis]  # (T, 1, n_pairs)
         a, b = x[..., first], x[..., second]
         turned_a, turned_b = a * cos - b * sin, a * sin + b * cos
         out[..., first] = turned_a
@@ -113,4 +114,4 @@ def corrected_dims(settings: Rope) -> tuple[np.float32, np.float32]:
     return np.float32(max(0, low)), np.float32(min(settings.n_dims - 1, high))
 
 
-OPERATIONS: Final[Mapping[str, Operation]] = {"ROPE": rope}
+OPERATIONS: Final[Mapping[str, Operation]] = {"ROPE": rope, "ROPE_BACK": rope}

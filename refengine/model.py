@@ -26,8 +26,8 @@ from ggufphys.params import Params, resolve
 from refengine.batch import Tokens, physical_batches
 from refengine.blocks import F32
 from refengine.execute import Program, Trace
-from refengine.generate import sampler_for, text_of, tokens_behind
 from refengine.filling import Filling
+from refengine.generate import sampler_for, text_of, tokens_behind
 from refengine.inputs import FILL, has_alibi
 from refengine.memory import Memory
 from refengine.ops import Numerics

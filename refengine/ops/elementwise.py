@@ -70,8 +70,9 @@ def fill(step: Step) -> Run:
 
 def arange(step: Step) -> Run:
     """Numbers that follow each other."""
-    start, stop, stride = (np.float32(number) for number in step.node.params)  # type: ignore[arg-type]
-    numbers, out = np.arange(start, stop, stride, np.float32), step.out
+    start, _, stride = (np.float32(number) for number in step.node.params)  # type: ignore[arg-type]
+    out = step.out
+    numbers = start + stride * np.arange(out.size, dtype=np.float32)
     return lambda: np.copyto(out, numbers)
 
 

@@ -36,7 +36,8 @@ def hc_comb(step: Step) -> Run:
     n = out.shape[-1]
 
     def normed(comb: F32, axis: int) -> F32:
-        return comb / (comb.sum(axis=axis, keepdims=True) + np.float32(eps))
+        divided: F32 = comb / (comb.sum(axis=axis, keepdims=True) + np.float32(eps))
+        return divided
 
     def run() -> None:
         scores = mixes()[0, 0, :, 2 * n :] * scale()[0, 0, 0, 2] + base()[0, 0, 0, 2 * n :]

@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_lightn
 ggml_compute_forward_top_k_f32, ggml_compute_forward_pool_2d.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 import numpy as np
@@ -30,11 +30,45 @@ def top_k(step: Step) -> Run:
     n = out.shape[-1]
 
     def run() -> None:
-        best = np.argsort(-x, axis=-1, kind="stable")[..., :n]
+        order = np.argsort(-x, axis=-1, kind="stable")
+        best = order[..., :n]
+        if n < x.shape[-1]:
+            last, next_one = (np.take_along_axis(x, order[..., i : i + 1], -1)[..., 0] for i in (n - 1, n))
+            for row in zip(*np.nonzero((last == next_one) & np.isfinite(last)), strict=True):
+                best[row] = partial_sort(x[row].tolist(), n)
         best[..., :2] = best[..., 1::-1]
         out[...] = best
 
     return run
+
+
+def partial_sort(values: Sequence[float], n: int) -> list[int]:
+    """The numbers of the `n` largest, largest first; of equal ones those that C++'s standard library (GNU) takes.
+
+    It keeps a heap of the best so far, whose top is the least of them: scores of relu are often 0 in several places.
+    """
+
+    def sift(heap: list[int], hole: int, size: int, value: int) -> None:
+        top = hole
+        while (child := 2 * hole + 2) < size:
+            child -= values[heap[child]] > values[heap[child - 1]]
+            heap[hole], hole = heap[child], child
+        if child == size:  # one child alone
+            heap[hole], hole = heap[child - 1], child - 1
+        while hole > top and values[heap[parent := (hole - 1) // 2]] > values[value]:
+            heap[hole], hole = heap[parent], parent
+        heap[hole] = value
+
+    best = list(range(n))
+    for parent in range(n // 2 - 1, -1, -1):
+        sift(best, parent, n, best[parent])
+    for i in range(n, len(values)):
+        if values[i] > values[best[0]]:
+            sift(best, 0, n, i)
+    for size in range(n - 1, 0, -1):
+        value, best[size] = best[size], best[0]
+        sift(best, 0, size, value)
+    return best
 
 
 def pool_max(step: Step) -> Run:

@@ -39,8 +39,8 @@ class BlockSparse:
         self.size = b.keys.integer("attention.indexer.block_size")
         # Blocks cover the positions in the cache: of a reserved graph's, which is empty, as few as there may be.
         n_pos = b.batch.n_kv or N_CTX_PAD
-        self.n_blocks = -(-n_pos // self.size)
-        self.n_pos = self.n_blocks * self.size
+        self.n_pos = (n_pos + self.size - 1) & ~(self.size - 1)  # GGML_PAD: whole blocks if these are powers of 2
+        self.n_blocks = self.n_pos // self.size
         self.n_chosen = min(b.h.indexer_top_k, self.n_blocks)
         n_tokens, n = b.batch.n_tokens, self.n_stream
         self.bias = ops.new_input(F32, self.n_blocks, n_tokens, name="msa_bias")

@@ -210,7 +210,7 @@ class ContextParams:
     """What llama.cpp makes of `Params` for one model: lengths padded, zeros replaced, flash attention decided.
 
     `v_trans` says that V is stored transposed: without flash attention, unless llama.cpp turned that off when the cache
-    was there already.
+    was there already. `unfused` are operations that llama.cpp replaces by simpler ones.
     """
 
     n_ctx: int
@@ -227,6 +227,7 @@ class ContextParams:
     v_trans: bool
     n_rs_seq: int = 0
     ctx_type: ContextType = "default"
+    unfused: frozenset[str] = frozenset()
 
     @property
     def n_stream(self) -> int:

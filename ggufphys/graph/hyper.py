@@ -7,13 +7,15 @@ Legend: E n_embd, N streams, T tokens. Source: llama.cpp 0c1e570 src/models/deep
 build_hc_head, build_hc_mean; ggml/src/ggml.c, ggml_dsv4_hc_pre, ggml_dsv4_hc_comb, ggml_dsv4_hc_post.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.ops import F32, Glu
+
+HC_POST: Final = "DSV4_HC_POST"
 
 
 class Streams:
@@ -43,7 +45,7 @@ class Streams:
 
         x = hc_pre(streams, ops.scale(part(0), 1.0, self.eps))
         comb = hc_comb(mixes, scale, base, self.eps, self.n_iter)
-        return x, Write(streams, ops.scale(part(1), 2.0), comb)
+        return x, Write(b, il, streams, ops.scale(part(1), 2.0), comb)
 
     def head(self, streams: Tensor) -> Tensor:
         """What the norm behind the last layer works on (E, T)."""
@@ -68,16 +70,37 @@ class Streams:
 class Write:
     """Where a result goes: `post` (N, T) times to each stream, which mix with each other by `comb` (N, N, T)."""
 
-    __slots__ = ("comb", "post", "streams")
+    __slots__ = ("b", "comb", "il", "post", "streams")
 
-    def __init__(self, streams: Tensor, post: Tensor, comb: Tensor) -> None:
+    def __init__(self, b: Builder, il: int, streams: Tensor, post: Tensor, comb: Tensor) -> None:
+        self.b = b
+        self.il = il
         self.streams = streams
         self.post = post
         self.comb = comb
 
     def __call__(self, x: Tensor) -> Tensor:
         """X (E, T), written: the streams behind it."""
-        return Tensor("DSV4_HC_POST", F32, self.streams.ne, (x, self.streams, self.post, self.comb))
+        if HC_POST in self.b.context.unfused:
+            return self._unfused(x)
+        streams = hc_post(x, self.streams, self.post, self.comb)
+        self.b.graph.probed[streams] = self.il
+        return streams
+
+    def _unfused(self, x: Tensor) -> Tensor:
+        """The same, stream by stream."""
+        n_embd, n, n_tokens = self.streams.ne[:3]
+        post, comb = self.post, self.comb
+        out: Tensor | None = None
+        for i in range(n):
+            part = ops.mul(x, ops.strided(post, (1, n_tokens), (post.nb[1],), i * post.nb[0]))
+            for j in range(n):
+                weight = ops.strided(comb, (1, n_tokens), (comb.nb[2],), i * comb.nb[0] + j * comb.nb[1])
+                part = ops.add(part, ops.mul(_stream(self.streams, j), weight))
+            part = ops.reshape(part, n_embd, 1, n_tokens)
+            out = part if out is None else ops.concat(out, part, 1)
+        assert out is not None, "no streams"
+        return out
 
 
 def wanted(streams: Tensor, out_ids: Tensor) -> Tensor:
@@ -128,6 +151,11 @@ def _gated(b: Builder, x: Tensor, il: int, suffix: str, kind: Glu, limit: tuple[
 def hc_pre(x: Tensor, weights: Tensor) -> Tensor:
     """The streams (E, N, T), each weighted (N, T), added: (E, T)."""
     return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, weights), params=(1.0, False))
+
+
+def hc_post(x: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
+    """To each stream (E, N, T) X (E, T) times its weight (N, T), and of the streams what it takes (N, N, T) of each."""
+    return Tensor(HC_POST, F32, streams.ne, (x, streams, post, comb))
 
 
 def hc_comb(mixes: Tensor, scale: Tensor, base: Tensor, eps: float, n_iter: int) -> Tensor:

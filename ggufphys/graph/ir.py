@@ -88,14 +88,20 @@ def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:
 
 
 class Graph:
-    """Tensors in the order ggml would run them. `marks` says how many nodes there were when each layer began."""
+    """Tensors in the order ggml would run them. `marks` says how many nodes there were when each layer began.
 
-    __slots__ = ("_seen", "leafs", "marks", "nodes")
+    `probed` are nodes, and their layers, that llama.cpp gives up for simpler ones if they would run elsewhere than on
+    their layer's device; `pinned` are those that it keeps there, as it does norms.
+    """
+
+    __slots__ = ("_seen", "leafs", "marks", "nodes", "pinned", "probed")
 
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leafs: list[Tensor] = []  # no operation: inputs, weights, caches
         self.marks: list[int] = []
+        self.probed: dict[Tensor, int] = {}
+        self.pinned: dict[Tensor, int] = {}
         self._seen: set[Tensor] = set()
 
     def expand(self, tensor: Tensor) -> Tensor:

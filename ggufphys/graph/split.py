@@ -57,8 +57,8 @@ def split(
     Args:
         graph: the whole graph.
         home: where weights and caches are.
-        norm_home: where norms run: pinned to their layer when batches are small or all layers are offloaded; None where
-            they run with the layer before.
+        norm_home: where norms run, and what else the graph pins: pinned to their layer when batches are small or all
+            layers are offloaded; None where they run with the layer before.
         pins_attention: whether attention without flash attention ends on the host (without offload_kqv).
         offload: which nodes a device takes from the host, weights and all.
         n_copies: of everything that crosses a border; more than one when devices work on several batches at a time.
@@ -82,13 +82,21 @@ def assign(
             device = HOST
         if device is not None:
             devices[node] = device
-        if norm_home is not None and node.src and node.src[0].op in _NORMS:
-            pinned = norm_home(node.src[-1].name)
-            if pinned is not None:
-                devices[node.src[0]] = pinned
+        if norm_home is not None:
+            pinned = _pinned(node, graph)
+            where = norm_home(pinned[1]) if pinned is not None else None
+            if pinned is not None and where is not None:
+                devices[pinned[0]] = where
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
         _expand(order, devices, over_host)
     return devices
+
+
+def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
+    """A node that is pinned to its layer, and the beginning of the names of the layer's weights."""
+    if node in graph.pinned:
+        return node, f"blk.{graph.pinned[node]}."
+    return (node.src[0], node.src[-1].name) if node.src and node.src[0].op in _NORMS else None
 
 
 def _by_bytes(node: Tensor, home: Home, offload: Offload | None) -> str | None:

@@ -48,12 +48,7 @@ def device_compute_terms(
     weights: Mapping[Buffer, Sequence[TensorInfo]],
 ) -> tuple[Term, ...]:
     """Terms of compute_bytes, one a device that computes; the host's first."""
-
-    def layer_home(name: str) -> str | None:
-        il = norm_layer(layouts.h.arch, name)
-        return placement.layers[il] if il is not None and il < len(placement.layers) else None
-
-    all_layers = bool(placement.layers) and HOST not in (*placement.layers, placement.output)
+    all_layers = _all_offloaded(placement)
     n_copies = PIPELINE_COPIES if all_layers and is_pipelined(params, placement) else 1
 
     def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
@@ -62,7 +57,7 @@ def device_compute_terms(
         return split(
             graph,
             homes(layouts.h.arch, placement, weights, _layers_of("ROPE", graph, built)),
-            norm_home=layer_home if pins_norms else None,
+            norm_home=partial(_norm_home, layouts.h.arch, placement) if pins_norms else None,
             pins_attention=not (params.offload_kqv or params.no_alloc),
             offload=_offload(placement, weights),
             n_copies=n_copies,
@@ -103,6 +98,15 @@ def device_compute_terms(
         )
         for device, nbytes in sizes.items()
     )
+
+
+def _all_offloaded(placement: Placement) -> bool:
+    return bool(placement.layers) and HOST not in (*placement.layers, placement.output)
+
+
+def _norm_home(arch: str, placement: Placement, name: str) -> str | None:
+    il = norm_layer(arch, name)
+    return placement.layers[il] if il is not None and il < len(placement.layers) else None
 
 
 def _sizes(
@@ -267,6 +271,34 @@ def keeps_flash_attn(
 
     kind = kind_of(context, batch, None, ("keeps_flash_attn", where))
     return layouts.tracer.made(kind, context, batch, None, keeps)
+
+
+def unfused_ops(
+    layouts: Layouts,
+    params: Params,
+    context: ContextParams,
+    placement: Placement,
+    weights: Mapping[Buffer, Sequence[TensorInfo]],
+) -> frozenset[str]:
+    """The operations that llama.cpp replaces by simpler ones, since those of some layer would run elsewhere.
+
+    Only nodes that the graph says are `probed`; what flash attention is replaced by, `keeps_flash_attn` decides.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
+    """
+    n_seqs = context.n_seq_max
+    batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    pins = _all_offloaded(placement) or n_seqs < SMALL_BATCH
+
+    def elsewhere(graph: Graph, _: Trace) -> frozenset[str]:
+        if not graph.probed:
+            return frozenset()
+        norm_home = partial(_norm_home, layouts.h.arch, placement)
+        devices = assign(graph, homes(layouts.h.arch, placement, weights), norm_home if pins else None)
+        return frozenset(n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il])
+
+    kind = kind_of(context, batch, None, ("unfused_ops", what_places(params)))
+    return layouts.tracer.made(kind, context, batch, None, elsewhere)
 
 
 def is_pipelined(params: Params, placement: Placement) -> bool:

@@ -12,7 +12,7 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.hparams import HParams, read_hparams
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
-from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, uses_devices
+from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, unfused_ops, uses_devices
 from ggufphys.memory.context import CachesByDevice, caches_by_device
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.placement import (
@@ -226,6 +226,8 @@ class Predictor:
             ValueError: llama.cpp would refuse the combination, or abort.
         """
         context = self._context(params)
+        if params.devices and self.h.hc_mult:
+            context = self._unfused(params, context)
         if why_not := self.rule.aborts(context):
             raise ValueError(why_not)
         return context
@@ -250,6 +252,13 @@ class Predictor:
             return context
         without = resolved(replace(params, flash_attn="off"))  # which may be refused
         return replace(without, v_trans=context.v_trans)
+
+    def _unfused(self, params: Params, context: ContextParams) -> ContextParams:
+        weights = self.placed_weights(params)
+        if not uses_devices(weights.placement, weights.buffers):
+            return context
+        unfused = unfused_ops(self.layouts, params, context, weights.placement, weights.buffers)
+        return replace(context, unfused=unfused) if unfused else context
 
     def placed_weights(self, params: Params) -> "PlacedWeights":
         """Where the weights lie when run like this."""

@@ -130,7 +130,18 @@ def test_compute_buffers_really_allocated(tmp_path: Path, devices: tuple[Device,
 
 
 @pytest.mark.parametrize(
-    "name", ["gemma3/period", "qwen3moe", "deepseek2", "deepseek32", "qwen3next", "plamo2", "kimi-linear"]
+    "name",
+    [
+        "gemma3/period",
+        "qwen3moe",
+        "deepseek2",
+        "deepseek32",
+        "qwen3next",
+        "plamo2",
+        "kimi-linear",
+        "deepseek4",
+        "glm5-next",
+    ],
 )
 def test_tiny_models_really_allocated(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
     """So do other architectures' compute buffers, pinned operations and pipelines included."""

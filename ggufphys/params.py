@@ -227,7 +227,7 @@ class ContextParams:
     v_trans: bool
     n_rs_seq: int = 0
     ctx_type: ContextType = "default"
-    unfused: frozenset[str] = frozenset()
+    unfused: tuple[str, ...] = ()
 
     @property
     def n_stream(self) -> int:

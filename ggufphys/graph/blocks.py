@@ -67,6 +67,10 @@ class Builder:
             self.graph.marks.append(len(self.graph.nodes))
             yield il
 
+    def pin(self, x: Tensor, il: int) -> None:
+        """Keep a node with its layer's device, where llama.cpp's builder names it the layer's last."""
+        self.graph.pinned[x] = il
+
     def is_last(self, il: int) -> bool:
         """Whether it is the last layer that runs."""
         return il == self.h.n_layer_run - 1

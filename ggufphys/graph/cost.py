@@ -1,7 +1,7 @@
 """How much does each node of a graph compute, and how many bytes does it move?
 
-FLOPs are the multiplications and additions of products, attention, convolutions and scans. Element-wise work is not
-among them: its bytes are what takes time. Bytes are what a node must read and write at least once: of a weight, of a
+FLOPs are the multiplications and additions of products, attention and its indexers, convolutions, scans and
+hyper-connections. Element-wise work is not among them: its bytes are what takes time. Bytes are what a node must read and write at least once: of a weight, of a
 cache, or of activations, which is all else. Views cost nothing.
 
 Legend: T tokens, D head size, C cells, H heads. Source: llama.cpp 0c1e570 ggml/src/ggml.c, ggml-cpu/ops.cpp.
@@ -130,7 +130,7 @@ def _share_read(node: Tensor, i: int) -> float:
     match node.op, i:
         case "GET_ROWS", 0:  # as many rows as are asked for
             return prod(node.src[1].ne) / rows
-        case ("SET_ROWS", 2) | ("CPY", 1):  # where to, not what
+        case ("SET_ROWS", 2) | ("CPY", 1) | ("FILL", 0):  # where to, not what
             return 0
         case "MUL_MAT_ID", 0:
             n_used, n_tokens = node.src[2].ne[:2]
@@ -175,10 +175,30 @@ def _ssm_scan(node: Tensor) -> int:
     return 5 * node.src[0].ne[0] * prod(node.src[1].ne)
 
 
+def _indexer(node: Tensor) -> int:
+    """Products of queries and keys, and their sum over heads, weighted: 2 * (D + 1) * H * C * T."""
+    d, n_head = node.src[0].ne[:2]
+    return 2 * (d + 1) * n_head * prod(node.ne)
+
+
+def _streams_read(node: Tensor) -> int:
+    """A weighted sum of N streams: 2 * N for each element."""
+    return 2 * node.src[0].ne[1] * prod(node.ne)
+
+
+def _streams_written(node: Tensor) -> int:
+    """What is written times a weight, and a weighted sum of the N streams where they mix: 2 + 2 * N, or 2."""
+    mixed = node.src[1].ne[1] if len(node.src) > 3 else 0
+    return 2 * (1 + mixed) * prod(node.ne)
+
+
 FLOPS: Final[Mapping[str, Callable[[Tensor], int]]] = {
     "MUL_MAT": _mul_mat,
     "MUL_MAT_ID": _mul_mat,
     "FLASH_ATTN_EXT": _flash_attn,
+    "LIGHTNING_INDEXER": _indexer,
+    "DSV4_HC_PRE": _streams_read,
+    "DSV4_HC_POST": _streams_written,
     "SSM_CONV": _conv,
     "SSM_SCAN": _ssm_scan,
     "GATED_DELTA_NET": _scan(7, 2),  # decay 1, S k 2, outer product 2, S q 2

@@ -20,9 +20,9 @@ _BY_NAME: Final[Mapping[Kind, re.Pattern[str]]] = {
     "experts": re.compile(
         r"ffn_\w+_(ch)?exps|ffn_(pre|post)_norm_2|ffn_gate_inp\.|ffn_gate_tid2eid|exp_probs_b|ffn_latent"
     ),
-    "ffn": re.compile(r"ffn|channel_mix|post_ffw|post_mlp|layer_output_norm|pre_ffw"),
+    "ffn": re.compile(r"(hc_)?ffn|channel_mix|post_ffw|post_mlp|layer_output_norm|pre_ffw"),
     "recurrent": re.compile(r"ssm|time_mix|shortconv|kda"),
-    "attention": re.compile(r"attn|post_attention|cross_attn|indexer|self_attn|compressor|inter_attn"),
+    "attention": re.compile(r"(hc_)?attn|post_attention|cross_attn|indexer|self_attn|compressor|inter_attn"),
     "head": re.compile(r"output|dec\.output|enc\.output|cls|result|nextn|dense_"),
     "embedding": re.compile(r"token|position_embd|per_layer"),
 }

@@ -74,6 +74,11 @@ def work_bytes(
                 wanted = max(wanted, slots + _converted_bytes(x.type, n_elements, ggml_type))
         elif node.op == "FLASH_ATTN_EXT":
             wanted = max(wanted, _attention_bytes(node, n_threads))
+        elif node.op == "TOP_K":  # the order of a row
+            n = node.src[0].ne[0]
+            wanted = max(wanted, 4 * n_threads * (n if type(n) is int else at(n, point)))
+        elif node.op == "LIGHTNING_INDEXER":  # a key
+            wanted = max(wanted, 4 * n_threads * node.src[1].ne[0])
     return wanted
 
 

@@ -279,7 +279,7 @@ def unfused_ops(
     context: ContextParams,
     placement: Placement,
     weights: Mapping[Buffer, Sequence[TensorInfo]],
-) -> frozenset[str]:
+) -> tuple[str, ...]:
     """The operations that llama.cpp replaces by simpler ones, since those of some layer would run elsewhere.
 
     Only nodes that the graph says are `probed`; what flash attention is replaced by, `keeps_flash_attn` decides.
@@ -290,12 +290,12 @@ def unfused_ops(
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
     pins = _all_offloaded(placement) or n_seqs < SMALL_BATCH
 
-    def elsewhere(graph: Graph, _: Trace) -> frozenset[str]:
+    def elsewhere(graph: Graph, _: Trace) -> tuple[str, ...]:
         if not graph.probed:
-            return frozenset()
+            return ()
         norm_home = partial(_norm_home, layouts.h.arch, placement)
         devices = assign(graph, homes(layouts.h.arch, placement, weights), norm_home if pins else None)
-        return frozenset(n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il])
+        return tuple(sorted({n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il]}))
 
     kind = kind_of(context, batch, None, ("unfused_ops", what_places(params)))
     return layouts.tracer.made(kind, context, batch, None, elsewhere)

@@ -33,7 +33,7 @@ def build(b: Builder) -> Graph:
         for tensor in (x, write.post, write.comb):
             b.graph.expand(tensor)
         x = write(_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
-        b.graph.pinned[x] = il
+        b.pin(x, il)
     return b.head(b.rms(streams.head(hyper.wanted(x, out_ids)), "output_norm"))
 
 

@@ -1,8 +1,8 @@
 """How much does each node of a graph compute, and how many bytes does it move?
 
 FLOPs are the multiplications and additions of products, attention and its indexers, convolutions, scans and
-hyper-connections. Element-wise work is not among them: its bytes are what takes time. Bytes are what a node must read and write at least once: of a weight, of a
-cache, or of activations, which is all else. Views cost nothing.
+hyper-connections. Element-wise work is not among them: its bytes are what takes time. Bytes are what a node must read
+and write at least once: of a weight, of a cache, or of activations, which is all else. Views cost nothing.
 
 Legend: T tokens, D head size, C cells, H heads. Source: llama.cpp 0c1e570 ggml/src/ggml.c, ggml-cpu/ops.cpp.
 """

@@ -1,18 +1,20 @@
 """Which layers of a deep model must be built to know its compute buffer? Far from all: most repeat.
 
-Layers of one *kind* have the same nodes. Between two layers the allocator is in some state (its free stretches, and who
-holds which bytes), and a *step*, the kinds of the last layer and of the next one, takes it to the next state whatever
-came before. So a stretch of layers may be left out when
+Layers of one *kind* have the same nodes. Where a layer begins, tensors of earlier ones hold bytes of the buffer: by who
+they are (`Segment.roles`), not by where they lie, that is a state, and a *step*, the kinds of the last layer and of the
+next one, takes it to the next state whatever came before. So a stretch of layers may be left out when
 
 * it ends with a layer of the same kind as the one before it, so that the seam is a step like any other;
 * each of its steps runs before it, where its effect is seen, and again behind it, so that no tensor that many layers
   read (a mask, positions) is given back too early;
-* those effects, one after the other, lead from the state at the seam back to it: `stands_for_all` checks that.
+* those effects, one after the other, lead from the state at the seam back to it: `course_of_all` checks that.
+
+What all layers take and give back is then known without having built them, and is laid out as if they had been: where
+bytes lie need not repeat.
 
 ggml adds a tensor to the graph when something is expanded that depends on it, so a layer's last nodes come with the
 next layer's first. A layer that expands nothing leaves its nodes to the one after: steps then span more layers
-(`n_before`). Often what lives on from layer to layer changes places, and the first state is back after a few layers:
-then layers count as alike only when they are as far into that `period`. Where the check fails, all must be built.
+(`n_before`). Where the check fails, all must be built.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,9 @@ from itertools import pairwise
 
 from ggufphys.arch import LayerCache
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import Allocation
+from ggufphys.graph.alloc import Course, in_order
 from ggufphys.graph.blocks import Adapters
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.lifetimes import Lifetimes, Role
 from ggufphys.hparams import HParams
 
 
@@ -132,35 +134,65 @@ def one_of_each(kinds: Sequence[int]) -> Layers:
     return Layers(kinds=tuple(kinds), n_before=1, built=built, gaps=tuple(gaps))
 
 
-def has_constants(graph: Graph) -> bool:
-    """Whether layers have leafs of their own: bytes of all of them are taken before the first node runs."""
-    return any(not leaf.external and not leaf.is_input for leaf in graph.leafs)
-
-
-def stands_for_all(layers: Layers, graph: Graph, allocation: Allocation) -> bool:
-    """Whether the layout of the layers that were built says what the layout of all would be."""
-    return not layers.gaps or (expands_in_time(layers, graph.marks) and repeats(layers, allocation))
-
-
 def expands_in_time(layers: Layers, marks: Sequence[int]) -> bool:
     """Whether no node comes later than with the layers of a step."""
     waiting = [end == start for start, end in pairwise(marks)]  # layers that expanded nothing
     return not any(all(waiting[i : i + layers.n_before]) for i in range(len(waiting)))
 
 
-def repeats(layers: Layers, allocation: Allocation) -> bool:
-    """Whether what is left out leads from the state at its seam back to it, as far as it was seen anywhere."""
-    numbers: dict[object, int] = {}
-    snapshots = zip(layers.built, allocation.snapshots, strict=True)
-    states = {il: numbers.setdefault(snapshot, len(numbers)) for il, snapshot in snapshots}
-    effects: dict[tuple[int | None, tuple[int, ...]], int] = {}
-    for il, following in pairwise(layers.built):
+def course_of_all(layers: Layers, lifetimes: Lifetimes) -> Course | None:
+    """What happens to the buffer with all layers, read off those that were built; None where these do not tell."""
+    if not layers.gaps:
+        return in_order(lifetimes)
+    segments = lifetimes.segments
+    of_layer = {il: number for number, il in enumerate(layers.built, 1)}
+    effects: dict[tuple[tuple[Role, ...], tuple[int, ...]], int] = {}
+    for il in layers.built[:-1]:
+        number = of_layer[il]
         # The first counts: a late one may also give back what no layer reads any more, and that has no way back.
-        effects.setdefault((states[il], layers.step(il)), states[following])
+        first = effects.setdefault((segments[number].roles, layers.step(il)), number)
+        if len(segments[first].taken) != len(segments[number].taken):
+            return None
     for gap in layers.gaps:
-        at_seam = state = states.get(gap.stop)
-        for left_out in gap:
-            state = effects.get((state, layers.step(left_out)))
-        if state != at_seam:
-            return False
-    return True
+        at_seam = roles = segments[of_layer[gap.stop]].roles
+        for il in gap:
+            known = effects.get((roles, layers.step(il)))
+            if known is None:
+                return None
+            of_layer[il] = known
+            roles = segments[known + 1].roles
+        if roles != at_seam:
+            return None
+    leafs, constants = _constants(layers, lifetimes, of_layer)
+    order = sorted(of_layer)
+    return Course(
+        lifetimes,
+        (0, *(of_layer[il] for il in order)),
+        leafs,
+        (segments[0].constants, *(constants.get(il, ()) for il in order)),
+    )
+
+
+def _constants(
+    layers: Layers, lifetimes: Lifetimes, of_layer: Mapping[int, int]
+) -> tuple[tuple[int, ...], Mapping[int, tuple[int, ...]]]:
+    """All leafs, and where the constants of each layer are among them.
+
+    Those of layers that are left out come behind all that is read in front of the gap.
+    """
+    own = {il: lifetimes.segments[number].constants for il, number in of_layer.items()}
+    if not any(own.values()):
+        return tuple(range(lifetimes.n_leafs)), {}
+    ahead: dict[int, list[tuple[int, int | None]]] = {}
+    for gap in layers.gaps:
+        read_before = (leaf for leaf, reader in enumerate(lifetimes.readers) if reader < of_layer[gap.stop])
+        ahead.setdefault(max(read_before, default=-1), []).extend((leaf, il) for il in gap for leaf in own[il])
+    leafs = ahead.pop(-1, [])
+    for leaf in range(lifetimes.n_leafs):
+        leafs += [(leaf, None), *ahead.get(leaf, ())]
+    positions = {leaf: i for i, leaf in enumerate(leafs)}
+    left_out = {il for gap in layers.gaps for il in gap}
+    constants = {
+        il: tuple(positions[leaf, il if il in left_out else None] for leaf in leafs_of) for il, leafs_of in own.items()
+    }
+    return tuple(leaf for leaf, _ in leafs), constants

@@ -18,7 +18,7 @@ from ggufphys.graph.alloc import Allocation, lay_out, side_by_side, written_size
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, repeats, weights_by_layer
+from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, weights_by_layer
 from ggufphys.graph.models import build_of
 from ggufphys.graph.traced import Traced, Tracer, kind_of, point_of
 from ggufphys.graph.work import work_bytes
@@ -26,8 +26,8 @@ from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
 from ggufphys.params import HOST, ContextParams
 
-# How to choose which layers to build, as (layers in a step before the one it leads to, period), the likeliest first.
-ATTEMPTS: Final = ((1, 1), (1, 2), (1, 4), (1, 3), (2, 1), (1, 5))
+# How to choose which layers to build: how many layers are in a step before the one it leads to.
+ATTEMPTS: Final = (1, 2, 3)
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 UNBOUNDED: Final = 1 << 62
 
@@ -64,7 +64,7 @@ class Layouts:
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
         self.decode_counts = False  # whether a decode step may have been larger than its prompt
-        self._chosen: dict[tuple[int, int], Layers] = {}  # by attempt
+        self._chosen: dict[int, Layers] = {}  # by attempt
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
         self.tracer = Tracer(self.graph)
@@ -90,7 +90,7 @@ class Layouts:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
         layers = self._samples
         traced = self.tracer.traced(context, batch, layers)
-        if not traced.stands:
+        if not traced.is_bounded:
             return UNBOUNDED
         return side_by_side(traced.pieces[HOST].lifetimes, layers.n_left_out, point=point_of(context, batch))
 
@@ -98,12 +98,10 @@ class Layouts:
         point = point_of(context, batch)
         for layers in self._likely():
             traced = self.tracer.traced(context, batch, layers)
-            if not traced.stands:
-                continue
-            allocation = lay_out(traced.pieces[HOST].lifetimes, point=point)
-            if layers is None or not layers.gaps or repeats(layers, allocation):
+            if traced.courses is not None:
                 if layers is not None:  # what did once will mostly do again
                     self._useful = [layers, *(other for other in self._useful if other is not layers)]
+                allocation = lay_out(traced.courses[HOST], point=point)
                 return Layout(traced=traced, point=point, allocation=allocation, layers=layers)
         raise AssertionError("all layers stand for themselves")
 
@@ -142,11 +140,10 @@ class Layouts:
             group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
-    def choices(self, places: Sequence[Hashable], attempts: Iterable[tuple[int, int]]) -> Iterator[Layers]:
+    def choices(self, places: Sequence[Hashable], attempts: Iterable[int]) -> Iterator[Layers]:
         """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
-        for n_before, period in attempts:
-            phases = (il % period for il in range(self.n_layer))
-            yield leave_out(_numbered(zip(self.kinds, places, phases, strict=True)), n_before)
+        kinds = _numbered(zip(self.kinds, places, strict=True))
+        return (leave_out(kinds, n_before) for n_before in attempts)
 
     def samples(self, places: Sequence[Hashable]) -> Layers:
         """A layer of each kind and place, for a bound on what all take."""
@@ -157,7 +154,7 @@ class Layouts:
         return self.samples((None,) * self.n_layer)
 
     def divided(
-        self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[tuple[int, int]]
+        self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[int]
     ) -> tuple[frozenset[P], tuple[Layers | None, ...], Layers]:
         """Of layers that are divided as `where` says: the places, which to build (None: all), and samples."""
         found = self._divided.get(where)

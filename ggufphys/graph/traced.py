@@ -6,13 +6,15 @@ wanted. Everything else about a context and a batch decides which nodes there ar
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, TypeVar, cast
 
 from ggufphys.graph.affine import Point, Trace
-from ggufphys.graph.alloc import Lifetimes, lifetimes
+from ggufphys.graph.alloc import Course, in_order
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.layers import Layers, expands_in_time, has_constants
+from ggufphys.graph.layers import Layers, course_of_all, expands_in_time
+from ggufphys.graph.lifetimes import Lifetimes, is_constant, lifetimes
 from ggufphys.graph.split import Part
 from ggufphys.params import HOST, N_CTX_PAD, ContextParams
 
@@ -26,25 +28,42 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """When one device's buffer is taken and given back, and which of the layers that were built it has nodes of."""
+    """When one device's buffer is taken and given back, and the layers that it has nodes of; None: all were built."""
 
     lifetimes: Lifetimes
-    layers: range
+    layers: Layers | None
+
+    @property
+    def course(self) -> Course | None:
+        """The same for all layers; None where those that were built do not tell."""
+        return in_order(self.lifetimes) if self.layers is None else course_of_all(self.layers, self.lifetimes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Traced:
     """A graph cut into pieces, good wherever `trace` holds. A graph that was really cut is of no more use.
 
-    `stands` says whether the layers that were built may stand for all, as far as the nodes tell.
+    `in_time` says that no node of a layer comes later than `Layers` allows for.
     """
 
     kind: Hashable
     graph: Graph
     pieces: Mapping[str, Piece]
-    stands: bool
+    in_time: bool
     trace: Trace
     uses: dict[Hashable, tuple[Sequence[int], int]]  # see `Layouts.use`
+
+    @cached_property
+    def courses(self) -> Mapping[str, Course] | None:
+        """What happens to each device's buffer; None where the layers that were built do not stand for all."""
+        found = {device: piece.course for device, piece in self.pieces.items()} if self.in_time else {}
+        courses = {device: course for device, course in found.items() if course is not None}
+        return courses if len(courses) == len(self.pieces) else None
+
+    @cached_property
+    def is_bounded(self) -> bool:
+        """Whether the layers that were built say how much each other one may add."""
+        return self.in_time and not any(map(is_constant, self.graph.leafs))
 
 
 class Tracer:
@@ -70,10 +89,12 @@ class Tracer:
 
         def make(graph: Graph, trace: Trace) -> Traced:
             in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
-            stands = in_time and not (layers is not None and layers.gaps and has_constants(graph))
             parts = (cut or whole)(graph)
-            pieces = {device: Piece(lifetimes(part.graph), part.layers) for device, part in parts.items()}
-            return Traced(kind=kind, graph=graph, pieces=pieces, stands=stands, trace=trace, uses={})
+            pieces = {
+                device: Piece(lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers))
+                for device, part in parts.items()
+            }
+            return Traced(kind=kind, graph=graph, pieces=pieces, in_time=in_time, trace=trace, uses={})
 
         return self.made(kind, context, batch, layers, make)
 
@@ -107,6 +128,11 @@ class Tracer:
 def whole(graph: Graph) -> Mapping[str, Part]:
     """All of it on the host."""
     return {HOST: Part(graph, range(len(graph.marks)))}
+
+
+def _with_nodes(layers: Layers, built: range) -> Layers:
+    """Of the layers the part between those of `built` that have nodes."""
+    return layers.part(layers.built[built[0]], layers.built[built[-1]]) if built else layers.part(0, -1)
 
 
 def point_of(context: ContextParams, batch: Batch) -> Point:

@@ -13,13 +13,13 @@ from ggufphys.arch.roles import norm_layer, role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
-from ggufphys.graph.alloc import Allocation, lay_out, side_by_side
+from ggufphys.graph.alloc import lay_out, side_by_side
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers, repeats
+from ggufphys.graph.layers import Layers
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
-from ggufphys.graph.traced import Piece, Traced, kind_of, point_of
+from ggufphys.graph.traced import Traced, kind_of, point_of
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement, what_places
@@ -27,8 +27,7 @@ from ggufphys.memory.terms import Term
 from ggufphys.memory.weights import REPACKED
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, Params
 
-# As graph.layout's; steps of one layer are seldom enough where a device begins in mid-model.
-ATTEMPTS: tuple[tuple[int, int], ...] = ((2, 1), (2, 2), (2, 4), (3, 1))
+ATTEMPTS: tuple[int, ...] = (1, 2, 3)  # as graph.layout's
 Place = tuple[str, frozenset[Hashable]]
 """A layer's device, and which of its weights are on others."""
 
@@ -117,31 +116,21 @@ def _sizes(
     The last choice, None, is all layers.
     """
     for attempt, layers in enumerate(choices[first:], first):
-        made = traced(layers)
-        if not made.stands:
-            continue
-        layouts = {
-            device: lay_out(piece.lifetimes, backend_of(device).alignment, point)
-            for device, piece in made.pieces.items()
-        }
-        if layers is None or all(_repeats(layers, made.pieces[device], layout) for device, layout in layouts.items()):
-            return attempt, {device: layout.buffer_bytes for device, layout in layouts.items()}
+        courses = traced(layers).courses
+        if courses is not None:
+            return attempt, {
+                device: lay_out(course, backend_of(device).alignment, point).buffer_bytes
+                for device, course in courses.items()
+            }
     raise AssertionError("all layers stand for themselves")
 
 
 def _fits(made: Traced, layers: Layers, point: Point, sizes: Mapping[str, int]) -> bool:
     """Whether no device's buffer can be larger than those of `sizes`: then nothing needs to be laid out."""
-    return made.stands and all(
+    return made.is_bounded and all(
         side_by_side(piece.lifetimes, layers.n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
         for device, piece in made.pieces.items()
     )
-
-
-def _repeats(layers: Layers, piece: Piece, layout: Allocation) -> bool:
-    if not piece.layers:
-        return True
-    first, last = (layers.built[i] for i in (piece.layers[0], piece.layers[-1]))
-    return repeats(layers.part(first, last), layout)
 
 
 def _divided(

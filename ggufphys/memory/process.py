@@ -14,7 +14,6 @@ from typing import Final
 from ggufphys import host
 from ggufphys.arch.graph_nodes import max_nodes
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import union_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.layout import Layouts
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
@@ -154,7 +153,7 @@ def _touched(
         reserved, used, batch,
         n_threads=params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features(),
     )  # fmt: skip
-    return union_bytes(reserved.allocation.starts, written), work
+    return reserved.allocation.touched_bytes(written), work
 
 
 def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_prompt: int | None) -> Iterator[Term]:

@@ -9,7 +9,7 @@ from ggufphys import Params, open_gguf
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
-from ggufphys.graph.alloc import _FreeList, allocate, union_bytes, written_sizes
+from ggufphys.graph.alloc import FreeList, allocate, written_sizes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layout import Layouts
@@ -79,7 +79,7 @@ def test_views_take_nothing() -> None:
 
 def test_stretches_of_no_bytes() -> None:
     """What a tensor without elements gives back keeps apart what lies on its sides, as ggml's list does."""
-    free = _FreeList()
+    free = FreeList()
     first, second, third = (free.take(64) for _ in range(3))
     free.give_back(second, 64)
     nothing = free.take(0)
@@ -161,7 +161,7 @@ def test_touched(llama_graphs: tuple[Graph, Graph]) -> None:
     """A short prompt touches less than is reserved; the reserved batch itself touches almost all of it."""
     reserved, short = llama_graphs
     plan = allocate(reserved)
-    whole, part = (union_bytes(plan.starts, written_sizes(plan.lifetimes, graph)) for graph in (reserved, short))
+    whole, part = (plan.touched_bytes(written_sizes(plan.lifetimes, graph)) for graph in (reserved, short))
 
     assert 0 < part < whole <= plan.buffer_bytes
 

@@ -6,6 +6,7 @@ with the sizes they have at one point. The buffer's size is the highest end that
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dyn_tallocr_free_bytes.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import add
@@ -14,6 +15,8 @@ from typing import Final
 from ggufphys.graph.affine import Point, at
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.lifetimes import Lifetimes, lifetimes
+
+_State = tuple[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]]
 
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
 
@@ -91,8 +94,8 @@ def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
         starts[leaf] = start
     placed, offsets = list(course.leafs), at_first[:]
     # What decides the layout of everything that follows: where those in use lie, and the free stretches.
-    states: dict[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], int] = {}
-    kept: list[tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = []
+    states: dict[_State, int] = {}
+    kept: list[_State] = []
     following: dict[tuple[int, int], int] = {}
     state, at_hand = -1, -1  # the state at hand is that of `free`
     for number, constants in zip(course.segments, course.constants, strict=True):
@@ -102,9 +105,9 @@ def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
             continue
         segment = segments[number]
         if state >= 0:
-            held, blocks = kept[state]
+            held, free_then = kept[state]
             if state != at_hand:
-                free.blocks[:] = blocks
+                free.state = free_then
             for stretch, start in zip(segment.held, held, strict=True):
                 starts[stretch] = start
         for stretch, i in zip(segment.constants, constants, strict=True):
@@ -117,7 +120,7 @@ def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
         placed += segment.taken
         offsets += starts[segment.taken.start : segment.taken.stop]
         if number + 1 < len(segments):
-            left = tuple([starts[stretch] for stretch in segments[number + 1].held]), tuple(free.blocks)
+            left = tuple([starts[stretch] for stretch in segments[number + 1].held]), free.state
             at_hand = states.setdefault(left, len(kept))
             if at_hand == len(kept):
                 kept.append(left)
@@ -168,50 +171,81 @@ def written_sizes_at(lifetimes: Lifetimes, point: Point) -> list[int]:
 
 
 class FreeList:
-    """Free stretches of one growing buffer, sorted by offset; the last one is the open end."""
+    """Free stretches of one growing buffer, sorted by offset, as offsets and sizes; the last one is the open end."""
 
-    __slots__ = ("blocks", "max_end")
+    __slots__ = ("max_end", "offsets", "sizes")
 
     def __init__(self) -> None:
-        self.blocks: list[tuple[int, int]] = [(0, 1 << 62)]  # (offset, size)
+        self.offsets = [0]
+        self.sizes = [1 << 62]
         self.max_end = 0
+
+    @property
+    def state(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What is free."""
+        return tuple(self.offsets), tuple(self.sizes)
+
+    @state.setter
+    def state(self, state: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        self.offsets[:], self.sizes[:] = state
 
     def take(self, size: int) -> int:
         """The offset of the smallest free stretch that fits (the later one of equals), else of the open end."""
-        best, best_size = len(self.blocks) - 1, 1 << 63
-        for i, (_, free) in enumerate(self.blocks[:-1]):
+        best, best_size = -1, 1 << 63
+        for i, free in enumerate(self.sizes):
             if size <= free <= best_size:
                 best, best_size = i, free
-        offset, free = self.blocks[best]
-        if free == size:
-            del self.blocks[best]
+        offset = self.offsets[best]
+        if best_size == size:
+            del self.offsets[best], self.sizes[best]
         else:
-            self.blocks[best] = (offset + size, free - size)
-        self.max_end = max(self.max_end, offset + size)
+            self.offsets[best] = offset + size
+            self.sizes[best] = best_size - size
+        if offset + size > self.max_end:
+            self.max_end = offset + size
         return offset
 
     def give_back(self, offset: int, size: int) -> None:
-        """Return a stretch, joined with its free neighbours as far as ggml sees them.
+        """Return a stretch, joined with its free neighbours as far as ggml sees them."""
+        offsets, sizes = self.offsets, self.sizes
+        if not size or 0 in sizes:
+            self._give_back_slowly(offset, size)
+            return
+        i = bisect_left(offsets, offset)  # the stretch behind it
+        touches = offsets[i] == offset + size
+        if i and offsets[i - 1] + sizes[i - 1] == offset:
+            sizes[i - 1] += size
+            if touches:
+                sizes[i - 1] += sizes[i]
+                del offsets[i], sizes[i]
+        elif touches:
+            offsets[i] = offset
+            sizes[i] += size
+        else:
+            offsets.insert(i, offset)
+            sizes.insert(i, size)
 
-        Returning nothing, for a tensor without elements, may leave a stretch of no bytes that keeps others apart. It
-        may even lie within another tensor, so that all stretches must be looked at.
+    def _give_back_slowly(self, offset: int, size: int) -> None:
+        """The same where there may be stretches of no bytes, which keep others apart.
+
+        Returning nothing, for a tensor without elements, leaves one, and it may even lie within another tensor, so that
+        all must be looked at.
         """
-        blocks, end = self.blocks, offset + size
-        for i, (start, free) in enumerate(blocks):
+        offsets, sizes, end = self.offsets, self.sizes, offset + size
+        for i, (start, free) in enumerate(zip(offsets, sizes, strict=True)):
             if start + free == offset:
-                free += size
-                if i + 1 < len(blocks) and blocks[i + 1][0] == start + free:
-                    free += blocks.pop(i + 1)[1]
-                blocks[i] = (start, free)
+                sizes[i] += size
+                if i + 1 < len(offsets) and offsets[i + 1] == end:
+                    sizes[i] += sizes[i + 1]
+                    del offsets[i + 1], sizes[i + 1]
                 return
             if start == end:
-                if i and sum(blocks[i - 1]) == offset:
-                    offset, size = blocks[i - 1][0], offset - blocks[i - 1][0] + size
-                    del blocks[i]
-                    i -= 1
-                blocks[i] = (offset, size + free)
+                offsets[i] = offset
+                sizes[i] += size
+                if i and offsets[i - 1] + sizes[i - 1] == offset:
+                    sizes[i - 1] += sizes[i]
+                    del offsets[i], sizes[i]
                 return
-        i = next((i for i, (start, _) in enumerate(blocks) if start >= offset), len(blocks))
-        blocks.insert(i, (offset, size))
-
-
+        i = next((i for i, start in enumerate(offsets) if start >= offset), len(offsets))
+        offsets.insert(i, offset)
+        sizes.insert(i, size)

@@ -3,13 +3,18 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ggufphys import Device, Params, open_gguf, predict_memory
+from ggufphys.graph import layout
 from ggufphys.memory import compute_devices
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file
+from tests.ggufphys.models import shape_header
 
 DEVICES = tuple(Device(name=f"RPC{i}[10.0.0.1:50052]", memory_bytes=n << 30) for i, n in enumerate((24, 8, 8)))
 ONE, ALL = Params(n_ctx=2048, devices=DEVICES[:1]), Params(n_ctx=2048, devices=DEVICES)
@@ -42,3 +47,74 @@ def test_few_layers_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         few = [predict_memory(gguf, params).devices for params in GRID]
         monkeypatch.setattr(compute_devices, "ATTEMPTS", ())
         assert few == [predict_memory(gguf, params).devices for params in GRID]
+
+
+RUNS = st.fixed_dictionaries(
+    {
+        "n_ctx": st.sampled_from([300, 2048, 8192, 32768]),
+        "n_ubatch": st.sampled_from([512, 16, 2048]),
+        "n_seq_max": st.sampled_from([1, 2, 4]),
+        "n_outputs_max": st.sampled_from([0, 16]),
+        "n_gpu_layers": st.integers(-1, 40),
+        "n_cpu_moe": st.sampled_from([0, 0, 5]),
+        "swa_full": st.booleans(),
+        "kv_unified": st.booleans(),
+        "offload_kqv": st.booleans(),
+        "no_alloc": st.booleans(),
+        "flash_attn": st.sampled_from(["auto", "on", "off"]),
+        "override_tensor": st.sampled_from(
+            [(), ((r"blk\.1.\.ffn", "CPU"),), (("attn_k", "CPU"),), (("output", "CPU"),)]
+        ),
+        "devices": st.sampled_from(
+            [
+                (),
+                (Device(name="CUDA0", memory_bytes=24 << 30),),
+                (Device(name="CUDA0", memory_bytes=24 << 30), Device(name="CUDA1", memory_bytes=8 << 30)),
+                (DEVICES[0],),
+                DEVICES,
+            ]
+        ),
+    }
+)
+SHAPES = st.sampled_from(
+    [
+        "llama-3.1-8b",
+        "gemma-3-4b",
+        "gemma-2-9b",
+        "gpt-oss-20b",
+        "deepseek-v2-lite",
+        "qwen3-30b-a3b",
+        "mamba2-2.7b",
+        "qwen3-next-80b-a3b",
+    ]
+)
+
+
+def assert_few_stand_for_all(folder: Path, shape: str, run: dict[str, Any]) -> None:
+    """Predict twice, once with all layers built."""
+    with pytest.MonkeyPatch.context() as patch, open_gguf(shape_header(folder / "model.gguf", shape)) as gguf:
+        few = predict_memory(gguf, Params(**run)).devices
+        patch.setattr(compute_devices, "ATTEMPTS", ())
+        patch.setattr(layout, "ATTEMPTS", ())
+        assert few == predict_memory(gguf, Params(**run)).devices
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=SHAPES, run=RUNS)
+def test_random_runs(tmp_path: Path, shape: str, run: dict[str, Any]) -> None:
+    """The same however a published shape is run, on the host and on up to three devices."""
+    assert_few_stand_for_all(tmp_path, shape, run)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=SHAPES, run=RUNS)
+def test_many_random_runs(tmp_path: Path, shape: str, run: dict[str, Any]) -> None:
+    """The same of many more."""
+    assert_few_stand_for_all(tmp_path, shape, run)
+
+
+def test_a_window_model_partly_offloaded(tmp_path: Path) -> None:
+    """Where the host's weights are fetched and differ in type from layer to layer, no layer stands for too many."""
+    run = {"n_ctx": 8192, "n_gpu_layers": 20, "swa_full": True, "n_outputs_max": 16, "devices": CUDA.devices[:1]}
+    assert_few_stand_for_all(tmp_path, "gemma-3-4b", run)

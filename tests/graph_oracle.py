@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class GgmlTensor(ctypes.Structure):
 
 
 def llama_graphs(paths: Sequence[Path], params: Params, n_tokens: int) -> list[list[Node] | None]:
-    """What llama.cpp runs for a batch of `n_tokens` of one sequence, one logit wanted; None where it refuses.
+    """What llama.cpp runs for a batch of `n_tokens` of each sequence, one logit wanted; None where it refuses.
 
     Where a decoder has an encoder before it, that has read the same tokens. llama.cpp may also die of a file; the
     remaining ones get a new process.
@@ -216,6 +217,7 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         native.n_ctx, native.n_batch, native.n_ubatch, native.n_threads = p.n_ctx, p.n_batch, p.n_ubatch, 1
         native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
         native.flash_attn_type, native.swa_full = FLASH_ATTN[p.flash_attn], p.swa_full
+        native.n_seq_max, native.kv_unified = p.n_seq_max, p.kv_unified
         native.cb_eval = ctypes.cast(look, type(native.cb_eval))
         context = api.llama_init_from_model(model, native)
         if not context:
@@ -226,10 +228,20 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
             assert api.llama_encode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
             nodes.clear()
             numbers.clear()
-        assert api.llama_decode(context, api.llama_batch_get_one(tokens, n_tokens)) == 0
+        assert api.llama_decode(context, _batch(api, tokens, p.n_seq_max)) == 0
         print(json.dumps(nodes), flush=True)
         api.llama_free(context)
         api.llama_model_free(model)
+
+
+def _batch(api: Any, tokens: Sequence[int], n_seqs: int) -> Any:
+    """The same tokens for each sequence, the last one's last logits wanted."""
+    batch = api.llama_batch_init(len(tokens) * n_seqs, 0, 1)
+    for i, (sequence, (position, token)) in enumerate(product(range(n_seqs), enumerate(tokens))):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, position, 1, sequence
+        batch.logits[i] = i == len(tokens) * n_seqs - 1
+    batch.n_tokens = len(tokens) * n_seqs
+    return batch
 
 
 def _encodes_tokens(api: Any, model: object) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from ggufphys.errors import UnsupportedError
 from ggufphys.graph.alloc import allocate
 from ggufphys.graph.ir import Graph, Tensor
+from refengine import faithful
 from refengine.arrays import Array, aligned_bytes, show
 from refengine.blocks import U8
 from refengine.ops import OPERATIONS, Numerics, Run, Step
@@ -74,10 +75,11 @@ class Program:
         return show(self._buffer, tensor, offset + tensor.offset)
 
     def _bound(self) -> Iterator[tuple[Tensor, Run]]:
+        to_the_bit = faithful.OPERATIONS if self._numerics.emulate and self._numerics.simd else {}
         for node in self.graph.nodes:
             if node.op in NOTHING_TO_DO:
                 continue
-            operation = OPERATIONS.get(node.op)
+            operation = to_the_bit.get(node.op) or OPERATIONS.get(node.op)
             if operation is None:
                 raise UnsupportedError(f"the graph has {node.op}, which the numpy engine cannot compute yet")
             sources = tuple(self._arrays[source] for source in node.src)

@@ -78,6 +78,11 @@ def vec_dot_type(ggml_type: GGMLType) -> int:
     return int(_cpu_traits(ggml_type).vec_dot_type)
 
 
+def cpu_vec_dot(ggml_type: GGMLType) -> int:
+    """The address of the CPU backend's dot product with weights of a type, 0 for none. Raises as `dequantize` does."""
+    return int(_cpu_traits(ggml_type).vec_dot or 0)
+
+
 def _quantized(from_float: ToFloat, ggml_type: GGMLType, x: F32) -> U8:
     source = np.ascontiguousarray(x, np.float32)
     size = SIZES[ggml_type]
@@ -129,6 +134,11 @@ def _cpu_traits(ggml_type: GGMLType) -> Any:
 def version() -> str:
     """The version of the installed llama_cpp. Raises MissingExtraError as `dequantize` does."""
     return str(_llama_cpp().__version__)
+
+
+def system_info() -> str:
+    """What the CPU backend was compiled for, as llama.cpp prints it. Raises MissingExtraError as `dequantize` does."""
+    return str(_llama_cpp().llama_print_system_info().decode())
 
 
 @cache

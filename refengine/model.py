@@ -32,6 +32,7 @@ from refengine.inputs import FILL, has_alibi
 from refengine.memory import Memory
 from refengine.ops import Numerics
 from refengine.sample import Sampler, Sampling
+from refengine.simd import detected
 from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 
@@ -82,7 +83,9 @@ def load(
         n_ctx=n_ctx, n_batch=n_ubatch, n_ubatch=n_ubatch, type_k=type_k, type_v=type_v,
         flash_attn="on" if flash_attn else "off", n_seq_max=n_seq_max, kv_unified=kv_unified, swa_full=swa_full,
     )  # fmt: skip
-    return Model(gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1))
+    return Model(
+        gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1, simd=detected())
+    )
 
 
 class Model:

@@ -226,7 +226,7 @@ def glu(step: Step) -> Run:
     function, numbers = GATED[str(step.node.params[0])], step.node.params[1:]
     gate, up, out = step.src[0], step.src[-1], step.out
     if len(step.src) == 1:
-        gate, up = _halves(gate, swapped=bool(numbers[0]))
+        gate, up = halves(gate, swapped=bool(numbers[0]))
         numbers = numbers[1:]
 
     def run() -> None:
@@ -235,7 +235,8 @@ def glu(step: Step) -> Run:
     return run
 
 
-def _halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:
+def halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:
+    """Gate and up of a row that holds both."""
     n = x.shape[-1] // 2
     first, second = x[..., :n], x[..., n:]
     return (second, first) if swapped else (first, second)

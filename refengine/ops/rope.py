@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_rope_f
 ggml_mrope_cache_init, rope_yarn; ggml/src/ggml.c, ggml_rope_yarn_corr_dims.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil, floor, log, pi
 from typing import Final, cast
 
@@ -15,8 +15,18 @@ from refengine.arrays import Array
 from refengine.blocks import F32
 from refengine.ops.step import Operation, Run, Step
 
+Function = Callable[[F32], F32]
 
-def rope(step: Step) -> Run:
+
+def turned(a: F32, b: F32, cos: F32, sin: F32) -> tuple[F32, F32]:
+    """A pair turned by an angle."""
+    return a * cos - b * sin, a * sin + b * cos
+
+
+Turn = Callable[[F32, F32, F32, F32], tuple[F32, F32]]
+
+
+def rope(step: Step, cos: Function = np.cos, sin: Function = np.sin, turn: Turn = turned) -> Run:
     """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on, or back; leave the others."""
     settings = cast(Rope, step.node.params[0])
     x, positions, out = step.src[0], step.src[1], step.out
@@ -33,10 +43,9 @@ def rope(step: Step) -> Run:
 
     def run() -> None:
         theta = angles(settings, positions[0, 0, 0], x.shape[1], n_pairs)
-        cos, sin = turns(settings, theta, factors)
-        cos, sin = cos[:, np.newaxis], way * sin[:, np.newaxis]  # (T, 1, n_pairs)
-        a, b = x[..., first], x[..., second]
-        turned_a, turned_b = a * cos - b * sin, a * sin + b * cos
+        c, s = turns(settings, theta, factors, cos, sin)
+        c, s = c[:, np.newaxis], way * s[:, np.newaxis]  # (T, 1, n_pairs)
+        turned_a, turned_b = turn(x[..., first], x[..., second], c, s)
         out[..., first] = turned_a
         out[..., second] = turned_b
         if not all_turned and x.ctypes.data != out.ctypes.data:
@@ -87,7 +96,9 @@ def _sections(settings: Rope, n_pairs: int) -> tuple[list[int], list[int]]:
     return chosen, start
 
 
-def turns(settings: Rope, theta: F32, factors: F32 | None) -> tuple[F32, F32]:
+def turns(
+    settings: Rope, theta: F32, factors: F32 | None, cos: Function = np.cos, sin: Function = np.sin
+) -> tuple[F32, F32]:
     """Cosines and sines of the angles, interpolated and enlarged as YaRN asks."""
     n_pairs = theta.shape[1]
     if factors is not None:
@@ -100,7 +111,7 @@ def turns(settings: Rope, theta: F32, factors: F32 | None) -> tuple[F32, F32]:
         mix = (np.float32(1) - np.clip(ramp, 0, 1)).astype(np.float32) * np.float32(settings.ext_factor)
         turned = turned * (np.float32(1) - mix) + theta * mix
         magnitude = magnitude * (np.float32(1) + np.float32(0.1) * np.log(np.float32(1) / freq_scale))
-    return np.cos(turned) * magnitude, np.sin(turned) * magnitude
+    return cos(turned) * magnitude, sin(turned) * magnitude
 
 
 def corrected_dims(settings: Rope) -> tuple[np.float32, np.float32]:

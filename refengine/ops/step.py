@@ -12,6 +12,7 @@ from ggufphys.graph.ir import Tensor
 from refengine.arrays import Array
 from refengine.blocks import F32
 from refengine.convert import to_f32
+from refengine.simd import Simd
 from refengine.weights import Weights
 
 Run = Callable[[], object]
@@ -22,12 +23,14 @@ Operation = Callable[["Step"], Run]
 class Numerics:
     """How faithfully ggml's arithmetic is followed where it is not that of real numbers.
 
-    `emulate`: activations are quantised as ggml's dot products with quantised weights do. `n_threads`: ggml divides a
-    long cache among that many threads, and each sums up in F16 for itself.
+    `emulate`: activations are quantised as ggml's dot products with quantised weights do. `simd`: sums are added up in
+    the order of this code, too (None: in numpy's). `n_threads`: ggml divides a long cache among that many threads, and
+    each sums up in F16 for itself.
     """
 
     emulate: bool = False
     n_threads: int = 1
+    simd: Simd | None = None
 
 
 @dataclass(frozen=True, slots=True)

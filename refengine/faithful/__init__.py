@@ -1,0 +1,21 @@
+"""ggml's operations with the very bits of its CPU code: what `emulate` takes in place of `refengine.ops`.
+
+Roundings of activations amplify what two right computations differ by in F32's last bit (docs/verify.md), so a logit
+equals llama.cpp's only where every sum before it was added up in ggml's order. These follow that order, on x86 with
+AVX2 or AVX-512; each gives what `refengine.ops` gives but for the last bits, and takes many times as long.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from refengine.faithful import attention, products, rope, rows
+from refengine.ops.step import Operation
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "MUL_MAT": products.mul_mat,
+    "RMS_NORM": rows.rms_norm,
+    "SOFT_MAX": rows.soft_max,
+    "GLU": rows.glu,
+    "ROPE": rope.rope,
+    "FLASH_ATTN_EXT": attention.flash_attn_ext,
+}

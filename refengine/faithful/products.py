@@ -1,0 +1,90 @@
+"""Products with matrices of F32 and F16, to the bit.
+
+A dot product is added up in lanes: number i goes to lane i modulo their number, by a fused multiply-add. Of one row of
+activations there are four vectors of lanes, and of several rows, which llamafile's kernels multiply in tiles, one.
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/vec.cpp, ggml_vec_dot_f32, ggml_vec_dot_f16;
+ggml/src/ggml-cpu/llamafile/sgemm.cpp, llamafile_sgemm, tinyBLAS; ggml/src/ggml-cpu/ggml-cpu.c,
+ggml_compute_forward_mul_mat.
+"""
+
+import numpy as np
+
+from ggufphys.gguf.ggml_types import GGMLType
+from refengine.blocks import F32
+from refengine.convert import rounded
+from refengine.faithful.arithmetic import F64, WORK, as_f64, fma, halved
+from refengine.faithful.blocks import block_product
+from refengine.ops import products
+from refengine.ops.step import Run, Step
+from refengine.simd import REGISTERS, Simd
+
+
+def mul_mat(step: Step) -> Run:
+    """`(S, H, T, n_in)` times `(S, K, n_out, n_in)`: `(S, H, T, n_out)`."""
+    w, x, simd = step.node.src[0], step.node.src[1], step.numerics.simd
+    assert simd is not None
+    if x.type is not GGMLType.F32 or w.name == "rotation":
+        return products.mul_mat(step)
+    if w.type not in (GGMLType.F32, GGMLType.F16):
+        return block_product(step, simd) or products.mul_mat(step)
+    matrices, vectors, out, to_type = step.reader(0), step.reader(1), step.out, w.type
+    tiled = w.type is GGMLType.F16 or x.is_contiguous
+    n_lanes = lanes_of(simd, n_in=w.ne[0], n_out=w.ne[1], n_rows=x.ne[1] if tiled else 1)
+
+    def run() -> None:
+        a, b = matrices(), rounded(vectors(), to_type)
+        s, k = out.shape[0] // a.shape[0], out.shape[1] // a.shape[1]
+        for i, j in np.ndindex(*out.shape[:2]):
+            out[i, j] = dots(a[i // s, j // k], b[i, j], n_lanes, simd, f16=to_type is GGMLType.F16)
+
+    return run
+
+
+def lanes_of(simd: Simd, *, n_in: int, n_out: int, n_rows: int) -> int:
+    """In how many lanes the products of `n_rows` rows at once are added up."""
+    tiled = simd.tiles and n_rows > 1 and n_in % simd.lanes == 0 and n_out % 4 == 0
+    return simd.lanes if tiled else REGISTERS * simd.lanes
+
+
+def dots(matrix: F32, vectors: F32, n_lanes: int, simd: Simd, *, f16: bool) -> F32:
+    """`(n_out, n)` with `(T, n)`: `(T, n_out)`.
+
+    What is left behind whole lanes is added at the end one by one: of halves rounded products in F64, else in F32.
+    """
+    n_whole = vectors.shape[1] // n_lanes * n_lanes
+    a, b = _in_lanes(matrix[:, :n_whole], n_lanes), _in_lanes(vectors[:, :n_whole], n_lanes)
+    out = np.empty((len(vectors), len(matrix)), np.float32)
+    by_neighbours = simd.lanes < 16 and n_lanes > simd.lanes
+    step = max(1, WORK // (len(vectors) * n_lanes))
+    for first in range(0, len(matrix), step):
+        part = slice(first, first + step)
+        acc = np.zeros((len(vectors), len(matrix[part]), n_lanes))
+        for x, y in zip(a, b, strict=True):
+            acc = fma(x[part], y[:, np.newaxis], acc)
+        out[:, part] = _total(acc.astype(np.float32), by_neighbours=by_neighbours)
+    if n_whole == vectors.shape[1]:
+        return out
+    return _with_rest(out, matrix[:, n_whole:], vectors[:, n_whole:], f16=f16)
+
+
+def _in_lanes(rows: F32, n_lanes: int) -> F64:
+    """`(m, n)` as `(n / n_lanes, m, n_lanes)`."""
+    return np.ascontiguousarray(rows.reshape(len(rows), -1, n_lanes).swapaxes(0, 1), np.float64)
+
+
+def _total(lanes: F32, *, by_neighbours: bool) -> F32:
+    """Four vectors of eight end with the sums of neighbours (hadd), all else goes on halving."""
+    if not by_neighbours:
+        return halved(lanes)
+    while lanes.shape[-1] > 4:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    pairs = lanes[..., 0::2] + lanes[..., 1::2]
+    return pairs[..., 0] + pairs[..., 1]
+
+
+def _with_rest(sums: F32, matrix: F32, vectors: F32, *, f16: bool) -> F32:
+    total = sums.astype(np.float64)
+    for x, y in zip(matrix.T, vectors.T, strict=True):
+        total = total + (x * y[:, np.newaxis]) if f16 else fma(as_f64(x), as_f64(y)[:, np.newaxis], total)
+    return total.astype(np.float32)

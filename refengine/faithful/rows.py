@@ -1,0 +1,90 @@
+"""Norms, softmax and gated activations to the bit.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_rms_norm_f32, _soft_max_f32, _swiglu_f32;
+ggml/src/ggml-cpu/vec.cpp, ggml_vec_soft_max_f32, ggml_vec_swiglu_f32, ggml_vec_silu_f32.
+"""
+
+from typing import cast
+
+import numpy as np
+
+from refengine.arrays import Array
+from refengine.blocks import F32
+from refengine.faithful.arithmetic import F64, halved, in_order
+from refengine.faithful.functions import c_exp, vector_exp, vector_silu
+from refengine.ops import elementwise
+from refengine.ops.attention import slopes
+from refengine.ops.step import Run, Step
+from refengine.simd import Simd
+
+
+def rms_norm(step: Step) -> Run:
+    """X / sqrt(mean(x^2) + eps): squares in F32, summed up one after the other in F64."""
+    eps = np.float32(step.node.params[0])  # type: ignore[arg-type]
+    x, out = step.src[0], step.out
+
+    def run() -> None:
+        total = in_order(np.square(x).astype(np.float64))
+        mean = (total / x.shape[-1]).astype(np.float32)[..., np.newaxis]
+        np.multiply(x, np.float32(1) / np.sqrt(mean + eps), out)
+
+    return run
+
+
+def soft_max(step: Step) -> Run:
+    """softmax(factor * x + slope * mask) of rows `(S, H, T, C)`; sinks take part in the sum alone."""
+    factor, max_bias, has_sinks = cast("tuple[float, float, bool]", step.node.params)
+    simd = step.numerics.simd
+    assert simd is not None
+    sources = list(range(1, len(step.src)))
+    sinks = step.reader(sources.pop())().reshape(-1, 1, 1) if has_sinks else None
+    mask = step.src[sources[0]] if sources else None
+    x, out = step.src[0], step.out
+    slope = slopes(x.shape[1], max_bias)
+
+    def run() -> None:
+        scores = x * np.float32(factor)
+        if mask is not None:
+            scores += mask.astype(np.float32) if max_bias <= 0 else slope * mask.astype(np.float32)
+        top = scores.max(axis=-1, keepdims=True)
+        if sinks is not None:
+            top = np.maximum(top, sinks)
+        weights, total = weights_and_sum(scores, top, simd)
+        if sinks is not None:
+            total += c_exp(sinks - top)[..., 0]
+        np.multiply(weights, (1 / total).astype(np.float32)[..., np.newaxis], out)
+
+    return run
+
+
+def weights_and_sum(scores: F32, top: F32, simd: Simd) -> tuple[F32, F64]:
+    """e^(score - top), `(..., n)`, and the sum, `(...)`: of each vector in F32, of these in F64."""
+    n_whole = scores.shape[-1] // simd.lanes * simd.lanes
+    below = scores - top
+    weights = np.concatenate((vector_exp(below[..., :n_whole], simd), c_exp(below[..., n_whole:])), axis=-1)
+    vectors = halved(weights[..., :n_whole].reshape(*scores.shape[:-1], -1, simd.lanes))
+    parts = np.concatenate((vectors, weights[..., n_whole:]), axis=-1)
+    return weights, in_order(parts.astype(np.float64))
+
+
+def glu(step: Step) -> Run:
+    """silu(gate) * up; other kinds as `refengine.ops` has them."""
+    simd = step.numerics.simd
+    assert simd is not None
+    if step.node.params[0] != "swiglu":
+        return elementwise.glu(step)
+    gate, up, out = step.src[0], step.src[-1], step.out
+    if len(step.src) == 1:
+        gate, up = elementwise.halves(gate, swapped=bool(step.node.params[1]))
+
+    def run() -> None:
+        np.multiply(silu(gate, simd), up, out)
+
+    return run
+
+
+def silu(x: Array, simd: Simd) -> F32:
+    """X / (1 + e^-x) of rows: whole vectors, then what is left one by one."""
+    n_whole = x.shape[-1] // simd.lanes * simd.lanes
+    rest = x[..., n_whole:]
+    return np.concatenate((vector_silu(x[..., :n_whole], simd), rest / (np.float32(1) + c_exp(-rest))), axis=-1)

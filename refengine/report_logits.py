@@ -30,7 +30,7 @@ def _row(row: LogitsRow) -> dict[str, Any]:
 def as_text(report: LogitsReport) -> str:
     """A line for each way of running the model."""
     table: list[tuple[str, ...]] = [
-        ("flash attention", "activations", "positions", "NMSE", "limit", "max |diff|", "same top-1", "verdict")
+        ("flash attention", "arithmetic", "positions", "NMSE", "limit", "max |diff|", "same top-1", "verdict")
     ]
     table += [_cells(row) for row in report.rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -48,7 +48,7 @@ def _cells(row: LogitsRow) -> tuple[str, ...]:
     found = row.found
     return (
         "on" if row.flash_attn else "off",
-        "as ggml rounds them" if row.emulate else "as they are",
+        "as in ggml" if row.emulate else "as in numpy",
         f"{found.n_positions}",
         f"{found.nmse:.1e}",
         "-" if row.limit is None else f"{row.limit:.1e}",

@@ -93,7 +93,7 @@ def verify_logits(
     limit = max(EXACT_NMSE, TIMES_NOISE * noise)
     rows = []
     for flash, model in models.items():
-        for emulate in (True, False) if _is_quantised(model) else (False,):
+        for emulate in (True, False) if _is_quantised(model) or model.numerics.simd else (False,):
             model.numerics = replace(model.numerics, emulate=emulate)
             model.reset()
             ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])

@@ -49,7 +49,8 @@ def lanes_of(simd: Simd, *, n_in: int, n_out: int, n_rows: int) -> int:
 def dots(matrix: F32, vectors: F32, n_lanes: int, simd: Simd, *, f16: bool) -> F32:
     """`(n_out, n)` with `(T, n)`: `(T, n_out)`.
 
-    What is left behind whole lanes is added at the end one by one: of halves rounded products in F64, else in F32.
+    What is left behind whole lanes is added at the end one by one: of halves rounded products in F64, else in F32,
+    where GCC rounds the products of whole vectors of four and fuses the last.
     """
     n_whole = vectors.shape[1] // n_lanes * n_lanes
     a, b = _in_lanes(matrix[:, :n_whole], n_lanes), _in_lanes(vectors[:, :n_whole], n_lanes)
@@ -85,6 +86,13 @@ def _total(lanes: F32, *, by_neighbours: bool) -> F32:
 
 def _with_rest(sums: F32, matrix: F32, vectors: F32, *, f16: bool) -> F32:
     total = sums.astype(np.float64)
-    for x, y in zip(matrix.T, vectors.T, strict=True):
-        total = total + (x * y[:, np.newaxis]) if f16 else fma(as_f64(x), as_f64(y)[:, np.newaxis], total)
+    n = matrix.shape[1]
+    for i in range(n):
+        x, y = matrix[:, i], vectors[:, i : i + 1]
+        if f16:
+            total = total + x * y
+        elif i < n // 4 * 4:
+            total = as_f64(total + x * y)
+        else:
+            total = fma(as_f64(x), as_f64(y), total)
     return total.astype(np.float32)

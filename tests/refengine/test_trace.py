@@ -73,14 +73,17 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "layer 1" in text
     assert "no node by itself differs by more than 1e-06" in text
 
-    assert main([*command, "--against", str(with_error(path, WRONG, 2.0))]) == 1
+    command += ["--against", str(with_error(path, WRONG, 2.0))]
+    assert main(command) == 1
     assert "ffn_up-1, MUL_MAT" in capsys.readouterr().out
 
-    assert main([*command, "--threshold", "1e-30", "--flash-attn", "off", "--json"]) == 1
+    assert main([*command, "--threshold", "0.1", "--flash-attn", "off", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["flash_attn"] is False
-    assert report["first"]["alone"] > report["threshold"] == 1e-30
+    assert report["first"]["alone"] > report["threshold"] == 0.1
     assert {row["batch"] for row in report["rows"]} == {0, 1}
+
+    assert main([*command, "--threshold", "10"]) == 0
 
 
 def test_options_of_trace_alone(capsys: pytest.CaptureFixture[str]) -> None:

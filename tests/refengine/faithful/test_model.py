@@ -24,7 +24,7 @@ NOISE = {"F16": 5e-6, "Q8_0": 1e-3, "Q4_K_M": 1e-2}
 @pytest.fixture(scope="module")
 def tokens() -> list[int]:
     """What the embedded model goes on with, so that its logits are sure of something."""
-    return PYTHON + list(refengine.load(MODEL).generate(PYTHON, 84))
+    return PYTHON + list(refengine.load(MODEL).generate_tokens(PYTHON, 84))
 
 
 def found(file_type: str, tokens: list[int], *, flash_attn: bool) -> Agreement:

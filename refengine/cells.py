@@ -27,6 +27,7 @@ class Cells:
         self.window = window
         self.positions: Numbers = np.full((n_stream, n_cells), EMPTY, np.int64)
         self.sequences: Numbers = np.full((n_stream, n_cells), EMPTY, np.int64)
+        self.ids: Numbers = np.full((n_stream, n_cells), EMPTY, np.int64)
         self._heads = [0] * n_stream
 
     @property
@@ -49,7 +50,9 @@ class Cells:
         parts = []
         for i, stream in enumerate(streams.tolist()):
             mine = slice(i * share, (i + 1) * share)
-            parts.append(self._take(stream, tokens.positions[mine], tokens.sequences[mine]))
+            found = self._take(stream, tokens.positions[mine], tokens.sequences[mine])
+            self.ids[stream, found] = tokens.ids[mine]
+            parts.append(found)
         return np.concatenate(parts)
 
     def _take(self, stream: int, positions: Numbers, sequences: Numbers) -> Numbers:
@@ -70,6 +73,13 @@ class Cells:
         held[found], owners[found] = positions, sequences
         self._heads[stream] = (int(found[-1]) + 1) % n_cells
         return found
+
+    def id_at(self, sequence: int, position: int) -> int | None:
+        """The token of a sequence at a position, or the nearest before it; None where none is kept."""
+        stream = sequence if self.n_stream > 1 else 0
+        held = np.where(self.sequences[stream] == sequence, self.positions[stream], EMPTY)
+        cell = int(np.argmax(np.where(held <= position, held, EMPTY)))
+        return int(self.ids[stream, cell]) if 0 <= held[cell] <= position else None
 
     def _purge(self, stream: int, found: Numbers) -> None:
         """What is older than a token that is overwritten goes too: a sequence keeps no position behind a gap."""

@@ -13,6 +13,7 @@ from refengine.arrays import Array
 from refengine.batch import Numbers
 from refengine.filling import Fill, Filling
 from refengine.inputs_other import OTHER
+from refengine.inputs_sparse import SPARSE
 
 
 def _tokens(tensor: Tensor, array: Array, filling: Filling) -> None:
@@ -95,6 +96,7 @@ FILL: Final[Mapping[str, Fill]] = {
     "s_copy": _s_copy,
     "attn_scale": _attn_scale,
     **OTHER,
+    **SPARSE,
 }
 
 

@@ -1,7 +1,7 @@
 """Inputs that only some architectures have.
 
 Source: llama.cpp 0c1e570 src/models/minimax-01.cpp, llm_graph_input_la::set_input; src/models/granite-switch.cpp,
-llm_graph_input_switch::set_input.
+llm_graph_input_switch::set_input; src/models/qwen4exp.cpp, llm_graph_input_qwen4exp_ple::set_input.
 """
 
 from collections.abc import Mapping
@@ -84,6 +84,34 @@ def _router_v(tensor: Tensor, array: Array, filling: Filling) -> None:
     array[0, 0, 0] = _adapters(filling)
 
 
+# -- qwen4exp: n-grams, hashed to rows of a table
+
+
+def _ngrams(tensor: Tensor, array: Array, filling: Filling) -> None:
+    """For each token a row of each head: the hash of the last 2, 3, ... tokens. What ends a text ends n-grams too."""
+    keys, tokens = filling.keys, filling.tokens
+    size, per_size = keys.integer("ple.ngram_size"), keys.integer("ple.heads_per_ngram")
+    multipliers, offsets, n_rows = (
+        keys.per_layer(f"ple.{name}", n, 0)
+        for name, n in (
+            ("layer_multipliers", size), ("head_offsets", (size - 1) * per_size),
+            ("head_vocab_sizes", (size - 1) * per_size),
+        )
+    )  # fmt: skip
+    end, cells = keys.integer("ple.eos_token_id"), next(iter(filling.taken))
+    rows = array.reshape(len(tokens), (size - 1) * per_size)
+    for row, token, position, sequence in zip(
+        rows, tokens.ids.tolist(), tokens.positions.tolist(), tokens.sequences.tolist(), strict=True
+    ):
+        mixed, is_cut = token * multipliers[0], False
+        for n in range(1, size):
+            before = None if is_cut or position < n else cells.id_at(sequence, position - n)
+            is_cut = is_cut or before is None or before == end
+            mixed ^= ((end if before is None else before) * multipliers[n]) % (1 << 64)
+            for head in range((n - 1) * per_size, n * per_size):
+                row[head] = mixed % n_rows[head] + offsets[head]
+
+
 OTHER: Final[Mapping[str, Fill]] = {
     "la_slopes": _la_slopes,
     "la_q_decay": _la_q_decay,
@@ -93,4 +121,5 @@ OTHER: Final[Mapping[str, Fill]] = {
     "router_q": _router_q,
     "router_k": _router_k,
     "router_v": _router_v,
+    "ngrams": _ngrams,
 }

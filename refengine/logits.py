@@ -8,7 +8,7 @@ import numpy as np
 
 from refengine.batch import Tokens
 from refengine.blocks import F32
-from refengine.llama_logits import LlamaRequest, llama_logits
+from refengine.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
 from refengine.model import Model
 
 
@@ -44,16 +44,18 @@ def agreement(reference: F32, ours: F32) -> Agreement:
 
 
 def compare_logits(
-    models: Sequence[Model], tokens: Sequence[int], n_prompt: int, *, n_threads: int = 0
+    models: Sequence[Model], tokens: Sequence[int], n_prompt: int, *, timeout_s: float = TIMEOUT_S
 ) -> list[Agreement]:
     """The first `n_prompt` tokens at once, the others one by one, here and in llama.cpp: for each model.
 
     Raises as `compare_batches` does.
     """
-    return compare_batches(models, steps(tokens, n_prompt), n_threads=n_threads)
+    return compare_batches(models, steps(tokens, n_prompt), timeout_s=timeout_s)
 
 
-def compare_batches(models: Sequence[Model], batches: Sequence[Tokens], *, n_threads: int = 0) -> list[Agreement]:
+def compare_batches(
+    models: Sequence[Model], batches: Sequence[Tokens], *, timeout_s: float = TIMEOUT_S
+) -> list[Agreement]:
     """The same batches one after the other, here and in llama.cpp: for each model.
 
     Raises:
@@ -63,12 +65,12 @@ def compare_batches(models: Sequence[Model], batches: Sequence[Tokens], *, n_thr
     requests = [
         LlamaRequest(
             path=model.gguf.shards[0].path, context=model.context, batches=batches,
-            n_threads=n_threads or model.numerics.n_threads,
+            n_threads=model.numerics.n_threads,
         )
         for model in models
     ]  # fmt: skip
     found = []
-    for model, run in zip(models, llama_logits(requests), strict=True):
+    for model, run in zip(models, llama_logits(requests, timeout_s=timeout_s), strict=True):
         model.reset()
         ours = np.concatenate([model.decode(batch) for batch in batches])
         found.append(agreement(run.logits, ours))

@@ -23,10 +23,12 @@ class BlockMeans:
         self.keys = IndexerKeys(b, cache)
         n_kv, n_tokens, _, n = self.mask.ne
         self.n_blocks = -(-n_kv // ratio)
-        self.cell_block = ops.new_input(I32, n_kv, n, name="qsa_cell_block")
-        self.block_cells = ops.new_input(I32, ratio * self.n_blocks, n, name="qsa_block_cells")
-        self.block_pos = ops.new_input(I32, rope.n_pos_per_embd * self.n_blocks * n, name="qsa_block_pos")
-        self.bias = ops.new_input(F32, self.n_blocks, n_tokens, n, name="qsa_bias")
+        self.cell_block = ops.new_input(I32, n_kv, n, name="qsa_cell_block", params=(ratio,))
+        self.block_cells = ops.new_input(I32, ratio * self.n_blocks, n, name="qsa_block_cells", params=(ratio,))
+        self.block_pos = ops.new_input(
+            I32, rope.n_pos_per_embd * self.n_blocks * n, name="qsa_block_pos", params=(ratio,)
+        )
+        self.bias = ops.new_input(F32, self.n_blocks, n_tokens, n, name="qsa_bias", params=(ratio,))
 
     def top_k(self, x: Tensor, il: int) -> Tensor:
         """The cells that each token of X (E, T) attends to, best first: (N, T/S, 1, S)."""

@@ -1,0 +1,41 @@
+"""A small model's logits against llama.cpp's, in the ways that models are run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import refengine
+from ggufphys.graph.models import MODELS
+from refengine.llama_logits import TIMEOUT_S
+from refengine.logits import Agreement, compare_logits
+from tests import archs
+
+N_PROMPT: Final = 64
+N_STEPS: Final = 32
+WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "F32": {"type_k": "f32", "type_v": "f32", "flash_attn": False},
+    "F16": {"flash_attn": False},
+    "flash": {"flash_attn": True},
+}
+NO_LOGITS: Final = ("llama-embed",)  # embeddings alone, though llama.cpp makes it a cache
+
+
+def generating() -> Iterator[str]:
+    """The small models with a graph that keep something from token to token, and so give logits step by step."""
+    for name, record in archs.records().items():
+        keeps, arch = any(not isinstance(row, str) and row[1] > 0 for row in record.rows), name.partition("/")[0]
+        if keeps and arch in MODELS and arch not in NO_LOGITS:
+            yield name
+
+
+def opened(path: Path, way: str) -> refengine.Model:
+    """The model, to be run in that way."""
+    return refengine.load(path, n_ctx=256, n_threads=2, **WAYS[way])
+
+
+def agreements(models: Sequence[refengine.Model], *, timeout_s: float = TIMEOUT_S) -> list[Agreement]:
+    """Of a prompt, then steps of one token."""
+    tokens = np.random.default_rng(1).integers(0, models[0].h.n_vocab, N_PROMPT + N_STEPS)
+    return compare_logits(models, tokens.tolist(), N_PROMPT, timeout_s=timeout_s)

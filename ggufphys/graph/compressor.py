@@ -88,7 +88,7 @@ class Blocks(AttentionKV):
     def keys(self, il: int) -> Tensor:
         """The rows that the batch may see (D, 1, C, S)."""
         keys = self.read_k(self.cache_k(il, self.width, 1), self.width, 1)
-        return ops.view(keys, (self.width, 1, self.n_visible, self.n_stream), keys.nb)
+        return ops.view(keys, (self.width, 1, self.n_visible, self.n_read), keys.nb)
 
     def store(self, x: Tensor, il: int) -> None:
         """Compress what blocks X (E, T) completes, and keep the last positions, whose blocks are not full yet."""

@@ -110,7 +110,7 @@ class WindowAndBlocks:
 
     def _chosen(self, indexer: Blocks, x: Tensor, row: Tensor, il: int) -> Tensor:
         """The blocks that each token of X (E, T) attends to: (n_top_k, T/S, 1, S)."""
-        b, d, n = self.b, indexer.width, indexer.n_stream
+        b, d, n = self.b, indexer.width, indexer.n_read
         q = b.mul_mat(b.weight("indexer.attn_q_b.weight", il), row)
         n_head, per_stream = q.ne[0] // d, x.ne[1] // n
         q = b.rope(b.heads(q, d, n_head), self.pos, None, self.rope_indexer)

@@ -19,12 +19,22 @@ class StateRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCount:
+    """Of blocks of `ratio` positions: how many a batch completes, and how many are whole then, in all sequences."""
+
+    ratio: int
+    n_new: int
+    n_whole: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """`n_tokens` in one physical batch, shared evenly by `n_seqs` sequences; logits for `n_outputs` of them.
 
     Where an encoder comes first, `n_enc` are the tokens that it has read, None for as many as in training.
     `n_kv` are the cells that attention looks at, None for all in all streams, as llama.cpp reserves; else it looks at
-    as many streams as there are sequences, the first of which is `first_stream`.
+    as many streams as there are sequences, the first of which is `first_stream`. `blocks` are counted for models that
+    make one row of several positions; without, the batch is taken to begin where a block does.
     """
 
     n_tokens: int
@@ -34,6 +44,11 @@ class Batch:
     n_enc: int | None = None
     first_stream: int = 0
     states: StateRows = StateRows()
+    blocks: tuple[BlockCount, ...] = ()
+
+    def blocks_of(self, ratio: int) -> BlockCount | None:
+        """The blocks of so many positions, if they are counted."""
+        return next((count for count in self.blocks if count.ratio == ratio), None)
 
 
 def lone_prompt(context: ContextParams) -> Batch:

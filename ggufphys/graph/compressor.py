@@ -46,7 +46,8 @@ class Blocks(AttentionKV):
     def __init__(self, b: Builder, cache: BlockKV, rope: Rope) -> None:
         super().__init__(b, cache)
         batch, n_rs_seq = b.batch, b.context.n_rs_seq
-        self.kind, self.ratio, self.width, self.rope = cache.kind, cache.ratio, cache.n_embd_k_gqa, rope
+        self.cache, self.rope = cache, rope
+        self.kind, self.ratio, self.width = cache.kind, cache.ratio, cache.n_embd_k_gqa
         self.name = "lid" if cache.kind == INDEXER else "csa" if cache.ratio == OVERLAPPING else "hca"
         self.overlaps = cache.ratio == OVERLAPPING
         self.n_parts = 2 if self.overlaps else 1
@@ -58,9 +59,10 @@ class Blocks(AttentionKV):
             n_kept = min(batch.n_tokens, self.n_state_rows)
         else:
             self.n_visible = min(self.n_cells, max(pad_ctx(batch.n_kv // self.ratio), N_CTX_PAD))
-            padded = self.overlaps and self.n_stream > 1  # fine blocks of several sequences, to as many of each
-            whole = -(-n_seq_tokens // self.ratio) if padded else n_seq_tokens // self.ratio
-            n_blocks = max(whole * batch.n_seqs, 1)
+            counted = batch.blocks_of(self.ratio)
+            n_new = n_seq_tokens // self.ratio * batch.n_seqs if counted is None else counted.n_new
+            padded = self.overlaps and self.n_stream > 1  # fine blocks of several sequences: as many of each
+            n_blocks = -(-n_seq_tokens // self.ratio) * batch.n_seqs if padded else max(n_new, 1)
             n_kept = min(n_seq_tokens, state_size) * batch.n_seqs
         mask_type = F16 if b.context.flash_attn or cache.kind == INDEXER else F32
         self.mask = self._input("mask", mask_type, self.n_visible, *self.mask.ne[1:])
@@ -74,7 +76,7 @@ class Blocks(AttentionKV):
         self.snapshot = self._moves("snapshot", n_rs_seq * self.n_state_rows) if n_rs_seq else None
 
     def _input(self, what: str, ggml_type: GGMLType, *ne: int) -> Tensor:
-        return ops.new_input(ggml_type, *ne, name=f"block_{what}", params=(self.name,))
+        return ops.new_input(ggml_type, *ne, name=f"block_{what}", params=(self.cache,))
 
     def _moves(self, what: str, n: int) -> tuple[Tensor, Tensor]:
         """Which rows go where."""

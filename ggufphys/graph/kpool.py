@@ -19,6 +19,7 @@ from ggufphys.graph.blocks import Builder
 from ggufphys.graph.dsa import indexer_cache, lightning_indexer, top_k
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32, I64
+from ggufphys.params import pad_ctx
 
 N_POOL_PAD: Final = 64
 N_TOKENS_GATHERED: Final = 16  # batches up to this attend to copies of the chosen rows alone, larger ones by a mask
@@ -34,19 +35,15 @@ class Pools:
         self.b = b
         self.keys = AttentionKV(b, cache)  # for its cells and where batches are stored
         n_kv = self.keys.n_kv
-        if batch.n_kv is None:  # reserved: all pools there may be, each of them new
-            n_full = n_new = self.keys.n_cells // n_pool_size * b.context.n_seq_max
-        else:
-            n_full = (n_kv - 1) // n_pool_size * self.keys.n_stream  # whole pools with the last cell not yet in use
-            n_new = n_tokens // batch.n_seqs // n_pool_size * batch.n_seqs
-        self.n_pools = max(N_POOL_PAD, -(-(n_full + 1) // N_POOL_PAD) * N_POOL_PAD)
+        n_new, n_whole = self._counts(n_pool_size)
+        self.n_pools = max(N_POOL_PAD, -(-(n_whole + 1) // N_POOL_PAD) * N_POOL_PAD)
         self.n_new = max(n_new, 1)
         self.n_top = min(self.n_pools, h.indexer_top_k // n_pool_size)
         self.has_tail = b.keys.flag("attention.indexer.kpool_select_tail", True)
         self.n_chosen = n_pool_size * self.n_top + (n_pool_size - 1 if self.has_tail else 0)
         self.gathers = n_tokens <= N_TOKENS_GATHERED and n_kv > self.n_chosen
 
-        params = (cache,)
+        params = (cache, n_pool_size, self.n_top, self.gathers, n_kv)
         self.pool_cells = ops.new_input(I32, self.n_pools, name="pool_cells", params=params)
         self.pool_idxs = ops.new_input(I32, n_pool_size, self.n_pools, name="pool_idxs", params=params)
         self.pool_mask = ops.new_input(F16, self.n_pools, n_tokens, name="pool_mask", params=params)
@@ -56,6 +53,20 @@ class Pools:
         self.new_pool_cells = ops.new_input(I64, self.n_new, name="new_pool_cells", params=params)
         for tensor in (self.pool_cells, self.pool_idxs, self.pool_mask, self.tail_idxs, self.chosen_mask):
             b.graph.expand(tensor)  # llama.cpp keeps them whether they are read or not
+
+    def _counts(self, n_pool_size: int) -> tuple[int, int]:
+        """How many pools the batch completes, and how many there are then."""
+        batch, keys = self.b.batch, self.keys
+        if batch.n_kv is None:  # reserved: all that there may be, each of them new
+            n = keys.n_cells // n_pool_size * self.b.context.n_seq_max
+            return n, n
+        counted = batch.blocks_of(n_pool_size)
+        if counted is not None:
+            return counted.n_new, counted.n_whole
+        n_new = batch.n_tokens // batch.n_seqs // n_pool_size * batch.n_seqs
+        if pad_ctx(batch.n_tokens // keys.n_read) == keys.n_kv:  # nothing before it, as far as cells tell
+            return n_new, n_new
+        return n_new, (keys.n_kv - 1) // n_pool_size * keys.n_read  # with the last cell not yet in use
 
     def choose(self, x: Tensor, query_row: Tensor, il: int) -> Tensor:
         """The cells that each token of X (E, T) attends to: (N, T), best first. What stands for none is masked."""

@@ -23,15 +23,16 @@ def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
 
 
 def compute_terms(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> tuple[Term, ...]:
-    """The one term of compute_bytes; with `no_alloc` what llama.cpp's own simulation says, which forgets a batch."""
+    """The one term of compute_bytes; with `no_alloc` what llama.cpp's own simulation says: of a full prompt alone."""
     prompt, decode = reserved_batches(context)
     sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
-    layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
-    if layouts.decode_counts:
-        sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
-    if layouts.lone_prompt and context.n_seq_max > 1 and not no_alloc:
-        alone = lone_prompt(context)
-        sizes[alone] = layouts.layout(context, alone).allocation.buffer_bytes
+    if not no_alloc:
+        layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
+        if layouts.decode_counts:
+            sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
+        if layouts.lone_prompt and context.n_seq_max > 1:
+            alone = lone_prompt(context)
+            sizes[alone] = layouts.layout(context, alone).allocation.buffer_bytes
     batch = max(sizes, key=lambda b: sizes[b])
     return (
         Term(

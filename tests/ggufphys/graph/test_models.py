@@ -111,6 +111,19 @@ def test_sequences_in_a_real_run(tmp_path: Path, name: str) -> None:
     assert ours == [answer["compute"] for answer in answers]
 
 
+@pytest.mark.parametrize("no_alloc", [False, True], ids=["run", "simulation"])
+def test_decode_that_takes_more(tmp_path: Path, no_alloc: bool) -> None:
+    """A step that gathers keys may take more than a short prompt; llama.cpp's own simulation leaves it out."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, "minimax-m3", archs.records()["minimax-m3"].tensors)
+    params = Params(n_ctx=2048, n_ubatch=16, n_seq_max=8, use_extra_bufts=False, use_mmap=False)
+
+    [answer] = oracle.ask(path, [params], no_alloc=no_alloc)
+
+    with open_gguf(path) as gguf:
+        assert predict_memory(gguf, replace(params, no_alloc=no_alloc)).compute_bytes == answer["compute"]
+
+
 def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
     """Our graph for a first batch, as many tokens of each sequence; None where we refuse."""
     with open_gguf(path) as gguf:

@@ -72,11 +72,12 @@ def partial_sort(values: Sequence[float], n: int) -> list[int]:
 
 
 def pool_max(step: Step) -> Run:
-    """The largest of so many elements of a row that follow each other."""
+    """The largest of so many elements of a row that follow each other; what is left over is left out."""
     kind, size = cast("tuple[str, int]", step.node.params)
     assert kind == "max", kind
     x, out = step.src[0], step.out
-    return lambda: np.max(x.reshape(*out.shape, size), axis=-1, out=out)
+    whole = x[..., : out.shape[-1] * size]
+    return lambda: np.max(whole.reshape(*out.shape, size), axis=-1, out=out)
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {

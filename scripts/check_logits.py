@@ -13,54 +13,67 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.errors import GGUFPhysError
+from refengine.llama_logits import LlamaError
 from tests.refengine import tiny
-from tests.refengine.ways import WAYS, agreements, generating, opened
+from tests.refengine.ways import AMPLIFIES, WAYS, agreements, arch_of, generating, opened
 
 LIMITS: Final = {"F32": 1e-10, "F16": 1e-7, "flash": 1e-7}
 TIMEOUT_S: Final = 60.0
 
-Cells = dict[str, float | str | None]  # NMSE by way, or why there is none; None: not run that way
+Cell = float | GGUFPhysError | ValueError | None  # NMSE, or why there is none; None: not run that way
+Cells = dict[str, Cell]  # by way
 
 
 def main(names: Sequence[str]) -> int:
     """Compare and print."""
     found: dict[str, dict[str, Cells]] = {}
     for name in names or list(generating()):
-        found.setdefault(name.partition("/")[0], {})[name] = _compare(name)
+        found.setdefault(arch_of(name), {})[name] = _compare(name)
         print(f"{name}: {found[name.partition('/')[0]][name]}", file=sys.stderr, flush=True)
     print(f"| architecture | models | {' | '.join(WAYS)} |\n|---|--:|{'--:|' * len(WAYS)}")
     for arch, rows in found.items():
         print(f"| {arch} | {len(rows)} | {' | '.join(_worst(list(rows.values()), way) for way in WAYS)} |")
-    complaints = [
-        f"{name}, {way}: {cell if isinstance(cell, str) else f'NMSE {cell:.1e}, expected at most {LIMITS[way]:.0e}'}"
-        for rows in found.values() for name, cells in rows.items() for way, cell in cells.items() if _is_bad(way, cell)
-    ]  # fmt: skip
-    n_ok = sum(not any(_is_bad(*item) for cells in rows.values() for item in cells.items()) for rows in found.values())
+    cells = [(name, way, cell) for rows in found.values() for name, row in rows.items() for way, cell in row.items()]
+    wrong = {name: f"{name}, {way}: {_said(way, cell)}" for name, way, cell in cells if _is_wrong(way, cell)}
+    n_ok = sum(not wrong.keys() & rows.keys() for rows in found.values())
     print(f"\n{n_ok} of {len(found)} architectures within {', '.join(f'{v:.0e} ({k})' for k, v in LIMITS.items())}")
-    for complaint in complaints:
-        print(f"* {complaint}")
-    return 1 if complaints else 0
+    for line in wrong.values():
+        print(f"* {line}")
+    print("\nLeft out, since llama.cpp does not compute them:")
+    for name, way, cell in cells:
+        if isinstance(cell, LlamaError):
+            print(f"* {name}, {way}: {_said(way, cell)}")
+    return 1 if wrong else 0
 
 
 def _compare(name: str) -> Cells:
-    cells: Cells = {}
     with tempfile.TemporaryDirectory() as folder:
         path = tiny.write(Path(folder) / "f32.gguf", name)
-        for way, settings in WAYS.items():
+        cells: Cells = dict.fromkeys(WAYS)
+        ways = [way for way in WAYS if opened(path, way).context.flash_attn == WAYS[way]["flash_attn"]]
+        for together in (ways, *([way] for way in ways)):  # one by one if a way ends llama.cpp, or takes too long
             try:
-                model = opened(path, way)
-                if model.context.flash_attn != settings["flash_attn"]:
-                    cells[way] = None
-                    continue
-                [agreement] = agreements([model], timeout_s=TIMEOUT_S)
-                cells[way] = agreement.nmse
+                models = [opened(path, way, emulate=arch_of(name) in AMPLIFIES) for way in together]
+                found = agreements(models, timeout_s=TIMEOUT_S)
             except (GGUFPhysError, ValueError) as error:
-                cells[way] = " ".join(str(error).removeprefix(f"{path}: ").split())[-300:]
-    return cells
+                cells.update(dict.fromkeys(together, error))
+                continue
+            cells.update(zip(together, (row.nmse for row in found), strict=True))
+            if together is ways:
+                break
+        return cells
 
 
-def _is_bad(way: str, cell: float | str | None) -> bool:
-    return isinstance(cell, str) or (cell is not None and not cell <= LIMITS[way])
+def _is_wrong(way: str, cell: Cell) -> bool:
+    if isinstance(cell, float):
+        return not cell <= LIMITS[way]
+    return isinstance(cell, Exception) and not isinstance(cell, LlamaError)
+
+
+def _said(way: str, cell: Cell) -> str:
+    if isinstance(cell, float):
+        return f"NMSE {cell:.1e}, expected at most {LIMITS[way]:.0e}"
+    return " ".join(str(cell).split(": ", 1)[-1].split())[-200:]
 
 
 def _worst(rows: Sequence[Cells], way: str) -> str:

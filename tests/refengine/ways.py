@@ -19,20 +19,29 @@ WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "F16": {"flash_attn": False},
     "flash": {"flash_attn": True},
 }
+# What is computed with every sum in ggml's own order (`emulate`): these amplify its last bit.
+AMPLIFIES: Final[Mapping[str, str]] = {
+    "gemma4": "scores that no factor makes small pass on what GELU's table of halves makes of a last bit",
+}
 NO_LOGITS: Final = ("llama-embed",)  # embeddings alone, though llama.cpp makes it a cache
 
 
 def generating() -> Iterator[str]:
     """The small models with a graph that keep something from token to token, and so give logits step by step."""
     for name, record in archs.records().items():
-        keeps, arch = any(not isinstance(row, str) and row[1] > 0 for row in record.rows), name.partition("/")[0]
-        if keeps and arch in MODELS and arch not in NO_LOGITS:
+        keeps = any(not isinstance(row, str) and row[1] > 0 for row in record.rows)
+        if keeps and arch_of(name) in MODELS and arch_of(name) not in NO_LOGITS:
             yield name
 
 
-def opened(path: Path, way: str) -> refengine.Model:
+def arch_of(name: str) -> str:
+    """The architecture of a small model."""
+    return name.partition("/")[0]
+
+
+def opened(path: Path, way: str, *, emulate: bool = False) -> refengine.Model:
     """The model, to be run in that way."""
-    return refengine.load(path, n_ctx=256, n_threads=2, **WAYS[way])
+    return refengine.load(path, n_ctx=256, n_threads=2, emulate=emulate, **WAYS[way])
 
 
 def agreements(models: Sequence[refengine.Model], *, timeout_s: float = TIMEOUT_S) -> list[Agreement]:

@@ -13,9 +13,12 @@ from refengine.ops.step import Operation
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "MUL_MAT": products.mul_mat,
+    "MUL_MAT_ID": products.mul_mat_id,
     "RMS_NORM": rows.rms_norm,
+    "NORM": rows.norm,
     "SOFT_MAX": rows.soft_max,
     "GLU": rows.glu,
+    "UNARY": rows.unary,
     "ROPE": rope.rope,
     "FLASH_ATTN_EXT": attention.flash_attn_ext,
 }

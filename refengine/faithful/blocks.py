@@ -108,7 +108,7 @@ def block_product(step: Step, simd: Simd) -> Run | None:
 class Pieces:
     """A matrix of blocks a few rows at a time, as slices and their levels; `keep` them once they are made."""
 
-    def __init__(self, ggml_type: GGMLType, matrix: Array, *, keep: bool) -> None:
+    def __init__(self, ggml_type: GGMLType, matrix: Array, *, keep: bool = False) -> None:
         self._type = ggml_type
         self._matrix = matrix
         self._kept: list[tuple[slice, Levels]] | None = None

@@ -74,6 +74,11 @@ def c_sin(x: F32) -> F32:
     return _each("sinf", x)
 
 
+def c_log(x: F32) -> F32:
+    """Natural logarithms by the C library."""
+    return _each("logf", x)
+
+
 def c_tanh(x: F32) -> F32:
     """Hyperbolic tangents by the C library."""
     return _each("tanhf", x)

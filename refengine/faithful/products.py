@@ -7,16 +7,21 @@ ggml/src/ggml-cpu/llamafile/sgemm.cpp, llamafile_sgemm, tinyBLAS; ggml/src/ggml-
 ggml_compute_forward_mul_mat.
 """
 
+from typing import Final
+
 import numpy as np
 
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.graph.work import vec_dot_type
 from refengine.blocks import F32
-from refengine.convert import rounded
+from refengine.convert import rounded, to_f32
 from refengine.faithful.arithmetic import F64, WORK, as_f64, fma, halved
-from refengine.faithful.blocks import block_product
+from refengine.faithful.blocks import Pieces, activations, block_product, kernel
 from refengine.ops import products
 from refengine.ops.step import Run, Step
 from refengine.simd import REGISTERS, Simd
+
+FLOATS: Final = (GGMLType.F32, GGMLType.F16)
 
 
 def mul_mat(step: Step) -> Run:
@@ -25,7 +30,7 @@ def mul_mat(step: Step) -> Run:
     assert simd is not None
     if x.type is not GGMLType.F32 or w.name == "rotation":
         return products.mul_mat(step)
-    if w.type not in (GGMLType.F32, GGMLType.F16):
+    if w.type not in FLOATS:
         return block_product(step, simd) or products.mul_mat(step)
     matrices, vectors, out, to_type = step.reader(0), step.reader(1), step.out, w.type
     tiled = w.type is GGMLType.F16 or x.is_contiguous
@@ -36,6 +41,38 @@ def mul_mat(step: Step) -> Run:
         s, k = out.shape[0] // a.shape[0], out.shape[1] // a.shape[1]
         for i, j in np.ndindex(*out.shape[:2]):
             out[i, j] = dots(a[i // s, j // k], b[i, j], n_lanes, simd, f16=to_type is GGMLType.F16)
+
+    return run
+
+
+def mul_mat_id(step: Step) -> Run:
+    """`(1, T, U or 1, n_in)` times those of `(1, X, n_out, n_in)` that `(1, 1, T, U)` names: `(1, T, U, n_out)`.
+
+    Rows are multiplied one by one, but for K-types, of which tiles take those of one expert at once.
+    """
+    experts, simd = step.node.src[0], step.numerics.simd
+    assert simd is not None
+    blocks, ids, out, read = step.src[0][0], step.src[2][0, 0], step.out[0], step.reader(1)
+    is_float = experts.type in FLOATS
+    if not is_float and kernel(experts.type, 1, simd) is None:
+        return products.mul_mat_id(step)
+    to_type = vec_dot_type(experts.type)
+
+    def multiplied(expert: int, rows: F32) -> F32:
+        if is_float:
+            matrix = to_f32(blocks[expert], experts.type)
+            f16 = experts.type is GGMLType.F16
+            return dots(matrix, rounded(rows, to_type), REGISTERS * simd.lanes, simd, f16=f16)
+        multiply = kernel(experts.type, len(rows), simd)
+        assert multiply is not None
+        x = activations(to_type, rows)
+        return np.concatenate([multiply(piece, x) for _, piece in Pieces(experts.type, blocks[expert])], axis=1)
+
+    def run() -> None:
+        x = read()[0]
+        for expert in np.unique(ids).tolist():
+            tokens, slots = np.nonzero(ids == expert)
+            out[tokens, slots] = multiplied(expert, x[tokens, slots if x.shape[1] > 1 else 0])
 
     return run
 

@@ -1,9 +1,12 @@
-"""Norms, softmax and gated activations to the bit.
+"""Norms, softmax and activation functions to the bit.
 
-Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_rms_norm_f32, _soft_max_f32, _swiglu_f32;
-ggml/src/ggml-cpu/vec.cpp, ggml_vec_soft_max_f32, ggml_vec_swiglu_f32, ggml_vec_silu_f32.
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_rms_norm_f32, _norm_f32,
+_soft_max_f32, _swiglu_f32, _swiglu_oai_f32;
+ggml/src/ggml-cpu/vec.cpp, ggml_vec_soft_max_f32, ggml_vec_cvar_f32, ggml_vec_swiglu_f32,
+ggml_vec_silu_f32; ggml/src/ggml-cpu/unary-ops.cpp.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -11,7 +14,7 @@ import numpy as np
 from refengine.arrays import Array
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, halved, in_order
-from refengine.faithful.functions import c_exp, vector_exp, vector_silu
+from refengine.faithful.functions import c_exp, c_log, c_tanh, vector_exp, vector_silu
 from refengine.ops import elementwise
 from refengine.ops.attention import slopes
 from refengine.ops.step import Run, Step
@@ -27,6 +30,23 @@ def rms_norm(step: Step) -> Run:
         total = in_order(np.square(x).astype(np.float64))
         mean = (total / x.shape[-1]).astype(np.float32)[..., np.newaxis]
         np.multiply(x, np.float32(1) / np.sqrt(mean + eps), out)
+
+    return run
+
+
+def norm(step: Step) -> Run:
+    """(x - mean) / sqrt(variance + eps): squares in F32, whole vectors summed up in F32, these sums in F64."""
+    eps = np.float32(step.node.params[0])  # type: ignore[arg-type]
+    simd = step.numerics.simd
+    assert simd is not None
+    x, out = step.src[0], step.out
+    n = x.shape[-1]
+
+    def run() -> None:
+        mean = in_order(x.astype(np.float64)).astype(np.float32) / np.float32(n)
+        centred = x - mean[..., np.newaxis]
+        variance = (_sum_of_vectors(np.square(centred), simd) / n).astype(np.float32)[..., np.newaxis]
+        np.multiply(centred, np.float32(1) / np.sqrt(variance + eps), out)
 
     return run
 
@@ -62,23 +82,49 @@ def weights_and_sum(scores: F32, top: F32, simd: Simd) -> tuple[F32, F64]:
     n_whole = scores.shape[-1] // simd.lanes * simd.lanes
     below = scores - top
     weights = np.concatenate((vector_exp(below[..., :n_whole], simd), c_exp(below[..., n_whole:])), axis=-1)
-    vectors = halved(weights[..., :n_whole].reshape(*scores.shape[:-1], -1, simd.lanes))
-    parts = np.concatenate((vectors, weights[..., n_whole:]), axis=-1)
-    return weights, in_order(parts.astype(np.float64))
+    return weights, _sum_of_vectors(weights, simd)
+
+
+def _sum_of_vectors(values: F32, simd: Simd) -> F64:
+    """The sum over the last axis: of each vector in F32, of these and of what is left behind them in F64."""
+    n_whole = values.shape[-1] // simd.lanes * simd.lanes
+    vectors = halved(values[..., :n_whole].reshape(*values.shape[:-1], -1, simd.lanes))
+    return in_order(np.concatenate((vectors, values[..., n_whole:]), axis=-1).astype(np.float64))
+
+
+def unary(step: Step) -> Run:
+    """Activation functions with an exponential; others as `refengine.ops` has them."""
+    simd = step.numerics.simd
+    assert simd is not None
+    functions: dict[object, Callable[[F32], F32]] = {
+        "silu": lambda x: silu(x, simd),
+        "sigmoid": lambda x: np.float32(1) / (np.float32(1) + c_exp(-x)),
+        "softplus": lambda x: np.where(x > 20, x, c_log(np.float32(1) + c_exp(np.minimum(x, np.float32(20))))),
+        "exp": c_exp,
+        "tanh": c_tanh,
+    }
+    function = functions.get(step.node.params[0])
+    return elementwise.unary(step) if function is None else elementwise.unary_of(function)(step)
 
 
 def glu(step: Step) -> Run:
-    """silu(gate) * up; other kinds as `refengine.ops` has them."""
+    """silu(gate) * up, and gpt-oss's kind of it; others as `refengine.ops` has them."""
     simd = step.numerics.simd
     assert simd is not None
-    if step.node.params[0] != "swiglu":
+    kind, *numbers = step.node.params
+    if kind not in ("swiglu", "swiglu_oai"):
         return elementwise.glu(step)
     gate, up, out = step.src[0], step.src[-1], step.out
     if len(step.src) == 1:
-        gate, up = elementwise.halves(gate, swapped=bool(step.node.params[1]))
+        gate, up = elementwise.halves(gate, swapped=bool(numbers.pop(0)))
+    if kind == "swiglu":
+        return lambda: np.multiply(silu(gate, simd), up, out)
+    alpha, limit = (np.float32(number) for number in numbers)  # type: ignore[arg-type]
 
     def run() -> None:
-        np.multiply(silu(gate, simd), up, out)
+        x = np.minimum(gate, limit)
+        bent = x / (np.float32(1) + c_exp(alpha * -x))
+        np.multiply(bent, np.clip(up, -limit, limit) + np.float32(1), out)
 
     return run
 

@@ -50,9 +50,7 @@ def as_text(result: "Measurement") -> str:
         for row in result.rows
     ]
     lines = [
-        f"{result.path.name}, {result.params.n_threads} threads, "
-        f"mmap {'on' if result.params.use_mmap else 'off'}, "
-        f"extra buffers {'on' if result.params.use_extra_bufts else 'off'}",
+        result.heading,
         "",
         *table(("after", "RSS MiB", "anon", "file", "swap", "peak"), phases, right=(1, 2, 3, 4, 5)),
         "",
@@ -78,6 +76,7 @@ def as_json(result: "Measurement") -> str:
         {
             "schema_version": SCHEMA_VERSION,
             "model": str(result.path),
+            "engine": result.engine,
             "params": asdict(result.params),
             "rows": [{**asdict(row), "difference": row.difference} for row in result.rows],
             "buffers": [asdict(buffer) for buffer in result.buffers],

@@ -2,8 +2,18 @@
 
 from refengine.activations import quantize_activations, round_activations
 from refengine.dequant import dequantize
+from refengine.footprint import predict_footprint
 from refengine.model import Model, load
 from refengine.quant import quantize
 from refengine.sample import Sampling
 
-__all__ = ["Model", "Sampling", "dequantize", "load", "quantize", "quantize_activations", "round_activations"]
+__all__ = [
+    "Model",
+    "Sampling",
+    "dequantize",
+    "load",
+    "predict_footprint",
+    "quantize",
+    "quantize_activations",
+    "round_activations",
+]

@@ -5,6 +5,7 @@ A type of blocks gives an array of whole blocks, `(.., n_blocks)` of `type_size`
 """
 
 from collections.abc import Mapping
+from mmap import ACCESS_COPY, mmap
 from typing import Any, Final
 
 import numpy as np
@@ -44,8 +45,16 @@ def show(raw: U8, tensor: Tensor, offset: int = 0) -> Array:
     return np.ndarray(shape, dtype_of(tensor.type), raw.data, offset, (s3, s2, s1, s0))
 
 
+def reserved_bytes(nbytes: int) -> U8:
+    """Zeroed bytes that begin at a page; pages that are never written take no memory.
+
+    From the system itself: numpy would ask for huge pages, and malloc might put them between what comes and goes.
+    """
+    return np.frombuffer(mmap(-1, max(nbytes, 1), access=ACCESS_COPY), np.uint8)[:nbytes]
+
+
 def aligned_bytes(nbytes: int) -> U8:
-    """Zeroed bytes that begin at a cache line; pages that are never written take no memory."""
+    """Zeroed bytes that begin at a cache line."""
     raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]

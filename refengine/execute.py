@@ -54,6 +54,11 @@ class Program:
         self._runs: tuple[tuple[Tensor, Run], ...] = tuple(self._bound())
         self._calls = tuple(run for _, run in self._runs)
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffer for intermediate results."""
+        return len(self._buffer)
+
     def run(self, trace: Trace | None = None) -> None:
         """Evaluate all nodes in order; `trace` sees each result as soon as it is there, valid until the next."""
         with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):

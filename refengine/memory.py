@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ggufphys.arch.caches import KVCache, LayerCache, RecurrentState, WindowKV
 from ggufphys.graph.ir import Tensor
 from ggufphys.params import ContextParams
-from refengine.arrays import aligned_bytes
+from refengine.arrays import reserved_bytes
 from refengine.batch import Numbers, Split, Tokens
 from refengine.blocks import U8
 from refengine.cells import Cells
@@ -38,9 +38,14 @@ class Memory:
         """The bytes of a cache; zeros at first."""
         raw = self._bytes.get(tensor.params)
         if raw is None:
-            raw = self._bytes[tensor.params] = aligned_bytes(tensor.nbytes)
+            raw = self._bytes[tensor.params] = reserved_bytes(tensor.nbytes)
         assert len(raw) == tensor.nbytes, f"cache {tensor.params} has {len(raw)} bytes, the graph {tensor.nbytes}"
         return raw
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all caches that were used so far, touched or not."""
+        return sum(len(raw) for raw in self._bytes.values())
 
     def cells(self, cache: KVCache) -> Cells:
         """The cells of a kind of cache; layers with windows of one length share them."""

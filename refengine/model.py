@@ -7,7 +7,7 @@ r"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -19,12 +19,15 @@ from ggufphys.arch.caches import FullKV
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.batch import Batch, StateRows
+from ggufphys.graph.ir import Graph
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import read_hparams
+from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, resolve
-from refengine.batch import Tokens, physical_batches
+from refengine.batch import Numbers, Tokens, physical_batches
 from refengine.blocks import F32
+from refengine.cells import Cells
 from refengine.execute import Program, Trace
 from refengine.filling import Filling
 from refengine.generate import sampler_for, text_of, tokens_behind
@@ -33,6 +36,7 @@ from refengine.memory import Memory
 from refengine.ops import Numerics
 from refengine.sample import Sampler, Sampling
 from refengine.simd import detected
+from refengine.states import Taken
 from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 
@@ -163,8 +167,8 @@ class Model:
         for numbers, n_seqs in physical_batches(batch.sequences, self.context.n_ubatch, self._memory.split):
             part = batch.part(numbers)
             wanted = np.searchsorted(batch.outputs, numbers[part.outputs])
-            if not len(wanted):  # graphs are of at least one
-                part = replace(part, wanted=np.array([len(part) - 1]))
+            if not len(wanted):
+                part = _last_wanted(part)
             logits[wanted] = self._run(part, n_seqs, trace)[: len(wanted)]
         return logits
 
@@ -193,18 +197,8 @@ class Model:
 
     def _run(self, tokens: Tokens, n_seqs: int, trace: Trace | None) -> F32:
         memory = self._memory
-        taken = memory.take(tokens)
-        states = memory.take_states(tokens.sequences[:: len(tokens) // n_seqs].tolist())
-        program = self._program(
-            Batch(
-                n_tokens=len(tokens),
-                n_seqs=n_seqs,
-                n_outputs=len(tokens.outputs),
-                n_kv=max((cells.n_kv(tokens) for cells in taken), default=0),
-                first_stream=int(tokens.sequences[0]) if memory.split == "consecutive" else 0,
-                states=states.rows if states is not None else StateRows(),
-            )
-        )
+        batch, taken, states = _take(memory, tokens, n_seqs)
+        program = self._program(batch)
         filling = Filling(
             tokens=tokens, memory=memory, taken=taken, states=states, keys=self._layouts.keys,
             causal=self.h.causal_attn, alibi=has_alibi(program.graph),
@@ -222,13 +216,32 @@ class Model:
         *_, logits = program.outputs.values()
         return np.array(logits[0, 0])
 
+    def batches(self, tokens: Iterable[Tokens]) -> Iterator[Batch]:
+        """The physical batches that `decode` would compute from an empty memory, one after the other."""
+        memory = Memory(self.context, self._layers)
+        for batch in tokens:
+            for numbers, n_seqs in physical_batches(batch.sequences, self.context.n_ubatch, memory.split):
+                part = batch.part(numbers)
+                yield _take(memory, part if len(part.outputs) else _last_wanted(part), n_seqs)[0]
+
+    def graph(self, batch: Batch) -> Graph:
+        """The graph of a physical batch."""
+        return self._layouts.graph(self.context, batch)
+
+    def held_bytes(self) -> dict[Quantity, int]:
+        """Bytes that are held now, by llama.cpp's quantities: weights mapped and as F32, caches, graphs' buffers."""
+        return {
+            "model": self.weights.mapped_bytes + self.weights.held_bytes,
+            "context": self._memory.held_bytes,
+            "compute": sum(program.buffer_bytes for program in self._programs.values()),
+        }
+
     def _program(self, batch: Batch) -> Program:
         program = self._programs.get(batch)
         if program is None:
             if len(self._programs) == PROGRAMS:
                 self._programs.popitem(last=False)
-            graph = self._layouts.graph(self.context, batch)
-            program = self._programs[batch] = Program(graph, self.weights, self._memory.raw, self.numerics)
+            program = self._programs[batch] = Program(self.graph(batch), self.weights, self._memory.raw, self.numerics)
         self._programs.move_to_end(batch)
         return program
 
@@ -247,9 +260,10 @@ class Model:
     def cut(self, n_tokens: int) -> bool:
         """Keep the sequence's first `n_tokens` alone; False, and nothing done, where the memory cannot be cut.
 
-        A recurrent state is the last one only, and the cache of a window has dropped what lies before it.
+        A recurrent state is the last one only, and the cache of a window has dropped what lies before it: of such
+        memories nothing can be kept.
         """
-        if any(type(cache) is not FullKV for layer in self._layers for cache in layer):
+        if n_tokens and any(type(cache) is not FullKV for layer in self._layers for cache in layer):
             return False
         self._memory.remove(0, n_tokens)
         self._lengths[0] = min(n_tokens, self._lengths[0])
@@ -295,3 +309,23 @@ class Model:
         Raises as `logits` does.
         """
         return tokens_behind(self, tokens, n_tokens, Sampler(sampling))
+
+
+def _take(memory: Memory, tokens: Tokens, n_seqs: int) -> tuple[Batch, dict[Cells, Numbers], Taken | None]:
+    """Give the tokens of a physical batch their places in memory: its shape, and those places."""
+    taken = memory.take(tokens)
+    states = memory.take_states(tokens.sequences[:: len(tokens) // n_seqs].tolist())
+    batch = Batch(
+        n_tokens=len(tokens),
+        n_seqs=n_seqs,
+        n_outputs=len(tokens.outputs),
+        n_kv=max((cells.n_kv(tokens) for cells in taken), default=0),
+        first_stream=int(tokens.sequences[0]) if memory.split == "consecutive" else 0,
+        states=states.rows if states is not None else StateRows(),
+    )
+    return batch, taken, states
+
+
+def _last_wanted(tokens: Tokens) -> Tokens:
+    """A batch with the last token's logits: graphs are of at least one."""
+    return replace(tokens, wanted=np.array([len(tokens) - 1]))

@@ -33,6 +33,12 @@ class Weights:
         self.hold = hold
         self._raw: dict[str, U8] = {}
         self._f32: dict[object, F32] = {}
+        self.held_bytes = 0  # of weights that are kept as F32 beside the file
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the tensors that were asked for, in the mapped file."""
+        return sum(len(raw) for raw in self._raw.values())
 
     def raw(self, name: str) -> U8:
         """The bytes of a tensor, in the mapped file."""
@@ -54,6 +60,7 @@ class Weights:
             made = to_f32(self.array(tensor), tensor.type)
             if self.hold == "f32":
                 self._f32[key] = made
+                self.held_bytes += 0 if tensor.type is GGMLType.F32 else made.nbytes
         return made
 
     def pieces(self, tensor: Tensor) -> Iterator[tuple[int, F32]]:

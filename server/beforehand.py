@@ -15,6 +15,7 @@ from ggufphys.params import Params
 from ggufphys.units import format_bytes
 
 SCHEMA_VERSION: Final = 1
+HELD_AS_F32: Final = "F32"  # the numpy engine's name for weights that it keeps dequantised
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -68,10 +69,13 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     """
     host, *devices = predicted.devices
     needed = host.context_bytes + host.compute_bytes + host.output_bytes
-    if needed > memory.installed_bytes:
+    held = sum(term.nbytes for term in predicted.terms if term.quantity == "model" and term.buffer == HELD_AS_F32)
+    if needed + held > memory.installed_bytes:
+        weights, advice = (f", and weights as F32 {format_bytes(held)}", ", or --hold quantised") if held else ("", "")
         return (
-            f"context, compute and output buffers need {format_bytes(needed)}, this machine has "
-            f"{format_bytes(memory.installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k and -v",
+            f"context, compute and output buffers need {format_bytes(needed)}{weights}, this machine has "
+            f"{format_bytes(memory.installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k and -v"
+            f"{advice}",
             "",
         )
     for device in devices:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from ggufphys import GGUFPhysError
+from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.flags import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Device, Params
@@ -22,7 +22,7 @@ from server.engine.errors import EngineError
 from server.engine.library import load_library
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
-from server.engine.numpy_engine import NumpyEngine, check_params, without_effect
+from server.engine.numpy_engine import Load, NumpyEngine, Predict, check_params, load_options, without_effect
 from server.engine.protocol import EngineStatus
 from server.engine.threaded import ThreadedEngine
 from server.http import HttpServer
@@ -31,7 +31,6 @@ from server.signals import Signals
 
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 ENGINES: Final = ("llama.cpp", "numpy")
-IN_NUMPY: Final = "what is predicted is llama.cpp's memory, and numpy computes here"
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
 
@@ -91,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
     for warning in (*unwise(params, args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
         warn(f"warning: {warning}")
-    predicted, tell = IN_NUMPY if in_numpy else prediction(path, params), warn if args.json else say
+    predicted = numpy_prediction(args, path, params) if in_numpy else prediction(path, params)
+    tell = warn if args.json else say
     tell(prediction_line(predicted))
     if not isinstance(predicted, str):
         refusal, tight = fits(predicted, host_memory())
@@ -126,10 +126,19 @@ def run(args: argparse.Namespace) -> int:
         return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
 
 
+def numpy_prediction(args: argparse.Namespace, path: Path, params: Params) -> MemoryPrediction:
+    """The memory of the numpy engine after a prompt of one physical batch. Raises as `refengine.load`."""
+    room = importlib.import_module(args.numpy_room)  # beside this one: the console script names it
+    load: Load = room.load
+    predict: Predict = room.predict_footprint
+    model = load(path, **load_options(params, args.hold))
+    return predict(model, n_prompt=max(1, min(params.n_ubatch, model.n_ctx_seq - 1)))
+
+
 def make_engine(args: argparse.Namespace, path: Path, params: Params) -> ThreadedEngine:
     """The engine that was asked for, its model still loading."""
     if args.engine == "numpy":
-        load = importlib.import_module(args.numpy_room).load  # the room beside this one: the console script knows it
+        load: Load = importlib.import_module(args.numpy_room).load
         return NumpyEngine(
             path, params, load=load, hold=args.hold, name=args.alias, max_waiting=args.max_queue, warn=warn
         )

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from ggufphys import GGUFFile, UnsupportedError
+from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
 from ggufphys.hparams import HParams
 from ggufphys.params import Params
 from server.engine.checks import check_model_file
@@ -66,23 +66,30 @@ class NumpyModel(Protocol):
         ...
 
 
-class Load(Protocol):
-    """refengine.load."""
+Load = Callable[..., NumpyModel]
+"""refengine.load: a path, and options by name."""
 
-    def __call__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        type_k: str,
-        type_v: str,
-        flash_attn: bool,
-        hold: Hold,
-        n_ctx: int,
-        n_ubatch: int,
-        n_threads: int,
-    ) -> NumpyModel:
-        """Open a model."""
+
+class Predict(Protocol):
+    """refengine.predict_footprint."""
+
+    def __call__(self, model: Any, *, n_prompt: int) -> MemoryPrediction:
+        """The memory that it will take."""
         ...
+
+
+def load_options(params: Params, hold: Hold) -> dict[str, Any]:
+    """What `refengine.load` is told of the parameters."""
+    return {
+        "type_k": params.type_k,
+        "type_v": params.type_v,
+        "flash_attn": params.flash_attn != "off",
+        "swa_full": params.swa_full,
+        "hold": hold,
+        "n_ctx": params.n_ctx,
+        "n_ubatch": params.n_ubatch,
+        "n_threads": params.n_threads,
+    }
 
 
 class NumpyEngine(ThreadedEngine):
@@ -117,17 +124,7 @@ class NumpyEngine(ThreadedEngine):
         def load_runner(unwanted: Unwanted) -> NumpyRunner:
             del unwanted  # a file is mapped, not read
             first_shard, _ = check_model_file(path)
-            model = load(
-                first_shard,
-                type_k=params.type_k,
-                type_v=params.type_v,
-                flash_attn=params.flash_attn != "off",
-                hold=hold,
-                n_ctx=params.n_ctx,
-                n_ubatch=params.n_ubatch,
-                n_threads=params.n_threads,
-            )
-            return NumpyRunner(model, name, params.n_ubatch)
+            return NumpyRunner(load(first_shard, **load_options(params, hold)), name, params.n_ubatch)
 
         super().__init__(load_runner, max_waiting=max_waiting, warn=warn)
 

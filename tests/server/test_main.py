@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import refengine
 from ggufphys.cli import main
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
@@ -217,6 +218,19 @@ def test_fits(chain_path: Path) -> None:
     assert (refusal, "free" in tight) == ("", True)
     refusal, tight = fits(predicted, HostMemory(available_bytes=0, installed_bytes=needed - 1))
     assert ("--ctx-size" in refusal, tight) == (True, "")
+
+
+def test_weights_held_as_f32_must_fit() -> None:
+    """Weights that are kept dequantised cannot be read again: where they do not fit, the refusal says what to do."""
+    model = refengine.load(embedded_model(), n_ctx=64)
+    predicted = refengine.predict_footprint(model, n_prompt=8)
+    needed = predicted.context_bytes + predicted.compute_bytes
+    held = sum(term.nbytes for term in predicted.terms if term.buffer == "F32")
+
+    assert held > 0
+    assert fits(predicted, HostMemory(available_bytes=1 << 40, installed_bytes=needed + held)) == ("", "")
+    refusal, _ = fits(predicted, HostMemory(available_bytes=1 << 40, installed_bytes=needed + held - 1))
+    assert "--hold quantised" in refusal
 
 
 def test_unwise() -> None:

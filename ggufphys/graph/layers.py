@@ -151,7 +151,8 @@ def course_of_all(layers: Layers, lifetimes: Lifetimes) -> Course | None:
         number = of_layer[il]
         # The first counts: a late one may also give back what no layer reads any more, and that has no way back.
         first = effects.setdefault((segments[number].roles, layers.step(il)), number)
-        if len(segments[first].taken) != len(segments[number].taken):
+        same_end = segments[first + 1].roles == segments[number + 1].roles
+        if same_end and len(segments[first].taken) != len(segments[number].taken):
             return None
     for gap in layers.gaps:
         at_seam = roles = segments[of_layer[gap.stop]].roles

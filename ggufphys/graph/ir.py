@@ -49,8 +49,9 @@ class Tensor:
     ) -> None:
         self.op = op
         self.type = ggml_type
-        self.ne: Shape = (*ne, *_ONES[len(ne)])  # always four
-        self.nb: Shape = contiguous_strides(ggml_type, self.ne) if nb is None else nb
+        shape: Shape = ne if len(ne) == 4 else (*ne, *_ONES[len(ne)])
+        self.ne = shape
+        self.nb: Shape = contiguous_strides(ggml_type, shape) if nb is None else nb
         self.src = src
         self.params = params
         if view_of is None:
@@ -111,6 +112,10 @@ class Graph:
             seen.add(tensor)
             for source in tensor.src:
                 if source not in seen:
-                    self.expand(source)
+                    if source.op == "NONE":  # spares a call: most sources that are new are weights
+                        seen.add(source)
+                        self.leafs.append(source)
+                    else:
+                        self.expand(source)
             (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
         return tensor

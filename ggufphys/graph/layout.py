@@ -20,7 +20,7 @@ from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, weights_by_layer
 from ggufphys.graph.models import build_of
-from ggufphys.graph.traced import Traced, Tracer, kind_of, point_of
+from ggufphys.graph.traced import Traced, Tracer, collection_paused, kind_of, point_of
 from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
@@ -118,7 +118,8 @@ class Layouts:
             if kind == traced.kind and traced.trace.holds_at(point):
                 graph, written = traced.graph, written_sizes_at(lifetimes, point)
             else:
-                graph = self.graph(context, batch, None if layout.layers is None else layout.layers.built)
+                with collection_paused():
+                    graph = self.graph(context, batch, None if layout.layers is None else layout.layers.built)
                 written = written_sizes(lifetimes, graph)
             work = work_bytes(
                 graph, n_threads, repacked=repacked, cpu_features=cpu_features, alike=self.alike, point=point

@@ -10,8 +10,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl.
 """
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from ggufphys.graph.ir import Graph, Tensor
@@ -78,19 +79,20 @@ class _Walk:
     """The walk over one graph. `alive` says who holds a stretch, `places` also who ever did."""
 
     __slots__ = (
-        "alive", "constants", "events", "graph", "held", "n_children", "n_views", "own_constants", "places",
-        "positions", "segments", "sizes", "taken",
+        "alive", "born", "constants", "events", "graph", "held", "n_children", "n_views", "own_constants", "places",
+        "segments", "sizes", "taken",
     )  # fmt: skip
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.n_children: defaultdict[Tensor, int] = defaultdict(int)  # who still reads it
-        self.n_views: defaultdict[Tensor, int] = defaultdict(int)  # who still shows it
-        self.positions = {node: i for i, node in enumerate(graph.nodes)} if graph.marks else {}
+        nodes = graph.nodes
+        self.n_children = dict(Counter(chain.from_iterable([node.src for node in nodes])))  # how many still read it
+        self.n_views = dict(Counter([node.view_src for node in nodes if node.view_src is not None]))  # or show it
         self.constants = {leaf for leaf in graph.leafs if is_constant(leaf)} if graph.marks else set[Tensor]()
         self.alive: dict[Tensor, int] = {}
         self.places: dict[Tensor, int] = {}
         self.sizes: list[int] = []
+        self.born: list[int] = []  # of each stretch the node that holds it
         self.segments: list[Segment] = []
         # of the segment at hand
         self.events: list[int] = []
@@ -99,30 +101,25 @@ class _Walk:
         self.own_constants: list[int] = []
 
     def run(self) -> Lifetimes:
-        graph, n_children = self.graph, self.n_children
+        graph, n_children, place, finish = self.graph, self.n_children, self.place, self.finish
         for leaf in graph.leafs:
             if not leaf.external:
-                self.place(leaf)
+                place(leaf, -1)
         self.events, self.taken = [], len(self.sizes)
-        for node in graph.nodes:
-            if node.view_src is not None:
-                self.n_views[node.view_src] += 1
-            for source in node.src:
-                if not source.external:
-                    n_children[source] += 1
-        unread = frozenset(place for leaf, place in self.alive.items() if leaf.is_input and not n_children[leaf])
+        unread = frozenset(place for leaf, place in self.alive.items() if leaf.is_input and leaf not in n_children)
         readers = self.readers()
         marks = [*graph.marks, len(graph.nodes)]
+        mark = marks[0]
         for i, node in enumerate(graph.nodes):
-            while i == marks[len(self.segments)]:
+            while i == mark:
                 self.begin(i)
+                mark = marks[len(self.segments)]
             if node.view_src is None:
-                self.place(node)
+                place(node, i)
             for parent in node.src:
-                if not parent.external:
-                    left = n_children[parent] = n_children[parent] - 1
-                    if not left:
-                        self.finish(parent)
+                left = n_children[parent] = n_children[parent] - 1
+                if not left and not parent.external:
+                    finish(parent)
         self.close()
         places = tuple(map(self.places.get, (*graph.leafs, *graph.nodes)))
         return Lifetimes(tuple(self.segments), tuple(self.sizes), places, unread, readers)
@@ -146,13 +143,12 @@ class _Walk:
         themselves: list[tuple[int, Role]] = []
         young: list[tuple[int, int, int, int]] = []
         for tensor, place in self.alive.items():
-            born = self.positions.get(tensor, -1)
-            if tensor in self.constants:
-                continue
+            born = self.born[place]
             if born < old or tensor.is_input:
-                themselves.append((place, tensor))
+                if tensor not in self.constants:
+                    themselves.append((place, tensor))
             else:
-                young.append((born - now, self.n_children[tensor], self.n_views[tensor], place))
+                young.append((born - now, self.n_children.get(tensor, 0), self.n_views.get(tensor, 0), place))
         themselves.sort(key=_place)
         young.sort()
         self.held = themselves + [(place, (born, children, views)) for born, children, views, place in young]
@@ -163,37 +159,45 @@ class _Walk:
         self.segments.append(Segment(tuple(self.events), taken, held, roles, tuple(sorted(self.own_constants))))
         self.events, self.taken, self.own_constants = [], len(self.sizes), []
 
-    def place(self, tensor: Tensor) -> None:
-        if tensor.op not in IN_PLACE or not self.place_in_parent(tensor):
-            place = self.places[tensor] = self.alive[tensor] = len(self.sizes)
+    def place(self, tensor: Tensor, now: int) -> None:
+        if tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
+            place = self.leave(parent)
+            self.born[place] = now
+        else:
+            place = len(self.sizes)
             self.sizes.append(tensor.nbytes)
+            self.born.append(now)
             self.events.append(place)
+        self.places[tensor] = self.alive[tensor] = place
 
-    def place_in_parent(self, tensor: Tensor) -> bool:
-        """Take over the bytes of a parent with the same layout whose only reader this tensor is."""
+    def replaceable(self, tensor: Tensor) -> Tensor | None:
+        """A parent with the same layout whose only reader this tensor is: it may take over the bytes."""
         for parent in tensor.src:
-            if parent not in self.alive or parent.is_output or self.n_children[parent] != 1 or self.n_views[parent]:
-                continue
-            if parent.ne == tensor.ne and parent.nb == tensor.nb and parent.type is tensor.type:
-                self.places[tensor] = self.alive[tensor] = self.leave(parent)
-                return True
-        return False
+            if (
+                self.n_children[parent] == 1
+                and parent in self.alive
+                and not parent.is_output
+                and not self.n_views.get(parent)
+                and parent.ne == tensor.ne
+                and parent.nb == tensor.nb
+                and parent.type is tensor.type
+            ):
+                return parent
+        return None
 
     def finish(self, parent: Tensor) -> None:
         """Its last reader has run."""
-        if self.n_views[parent]:
+        n_views = self.n_views
+        if n_views.get(parent):
             return
         shown = parent.view_src
-        if shown is None:
-            self.release(parent)
-            return
-        views = self.n_views[shown] = self.n_views[shown] - 1
-        if not views and not self.n_children[shown]:
-            self.release(shown)
-
-    def release(self, tensor: Tensor) -> None:
-        if tensor in self.alive and not tensor.is_output:
-            self.events.append(~self.leave(tensor))
+        if shown is not None:
+            n_views[shown] -= 1
+            if n_views[shown] or self.n_children.get(shown):
+                return
+            parent = shown
+        if parent in self.alive and not parent.is_output:
+            self.events.append(~self.leave(parent))
 
     def leave(self, tensor: Tensor) -> int:
         """The stretch that a tensor holds no longer."""

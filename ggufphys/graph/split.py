@@ -105,9 +105,11 @@ def _by_bytes(node: Tensor, home: Home, offload: Offload | None) -> str | None:
         return home(node.view_src, node)
     if node.op in _NOT_BY_WEIGHT:
         return None
-    weight = next((source for source in node.src if source.external and source.name), None)  # views do not count
-    device = None if weight is None else home(weight, node)
-    return (offload(node) if device == HOST and offload is not None else None) or device
+    for source in node.src:
+        if source.external and source.name:  # views do not count
+            device = home(source, node)
+            return (offload(node) if device == HOST and offload is not None else None) or device
+    return None
 
 
 def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool) -> None:
@@ -140,11 +142,11 @@ class _Splitter:
         self.early: list[tuple[str, Tensor]] = []  # copies that are kept, in front of all other leafs
 
     def run(self) -> dict[str, Part]:
-        begun = {n_nodes: n_begun for n_begun, n_nodes in enumerate(self.graph.marks, 1)}
+        devices, begun = self.devices, {n_nodes: n_begun for n_begun, n_nodes in enumerate(self.graph.marks, 1)}
         current, together, n_begun = HOST, list[tuple[Tensor, int]](), 0
         for i, node in enumerate(self.graph.nodes):
             n_begun = begun.get(i, n_begun)
-            device = current if node.op in VIEWS else self.device(node)
+            device = current if node.op in VIEWS else devices.get(node) or self.device(node)
             if device != current:
                 self.close(current, together)
                 current, together = device, []
@@ -164,9 +166,12 @@ class _Splitter:
 
     def append(self, device: str, node: Tensor) -> None:
         """Add a node to a device's graph, and note where the layers begun by now start there."""
-        part, marks = self.part(device), self.marks.setdefault(device, [])
-        marks += [len(part.nodes)] * (self.n_begun - len(marks))
-        part.nodes.append(node)
+        if device not in self.marks:
+            self.marks[device], self.parts[device] = [], self.part(device)
+        nodes, marks = self.parts[device].nodes, self.marks[device]
+        if len(marks) < self.n_begun:
+            marks += [len(nodes)] * (self.n_begun - len(marks))
+        nodes.append(node)
 
     def finished(self, device: str, part: Graph) -> Part:
         marks = self.marks.get(device, [])
@@ -188,27 +193,38 @@ class _Splitter:
         A weight from elsewhere begins a run of its own, so that it takes the place of the weight before it.
         """
         start = n_copied = 0
+        copies = self.copies
         for i, (node, _) in enumerate(together):
             if node.op in VIEWS:
                 continue
-            if n_copied and any(self.is_weight_elsewhere(source, node, device) for source in node.src):
+            elsewhere = self.elsewhere(node, device)
+            if not elsewhere:
+                continue
+            if n_copied and any(source.external and source.name for source, _ in elsewhere):
                 self.append_all(device, together[start:i])
                 start, n_copied = i, 0
-            for source in node.src:
-                elsewhere = self.device(source, node)
-                if elsewhere != device and (source, device) not in self.copies:
+            for source, origin in elsewhere:
+                if (source, device) not in copies:
                     self.n_begun = together[start][1]
-                    self.copies[source, device] = self.copy(source, elsewhere, device)
+                    copies[source, device] = self.copy(source, origin, device)
                     n_copied += 1
-            node.src = tuple(self.copies.get((s, device), s) for s in node.src)
+            node.src = tuple(copies.get((s, device), s) for s in node.src)
         self.append_all(device, together[start:])
+
+    def elsewhere(self, node: Tensor, device: str) -> list[tuple[Tensor, str]]:
+        """Which of a node's sources are on another device, and on which."""
+        found, devices = [], self.devices
+        for source in node.src:
+            origin = devices.get(source) if source.view_src is None else None
+            if origin is None:
+                origin = self.device(source, node)
+            if origin != device:
+                found.append((source, origin))
+        return found
 
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         for node, self.n_begun in together:
             self.append(self.device(node) if node.op in VIEWS else device, node)
-
-    def is_weight_elsewhere(self, source: Tensor, node: Tensor, device: str) -> bool:
-        return source.external and bool(source.name) and self.device(source, node) != device
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""

@@ -4,7 +4,9 @@ The unknowns are the length of a sequence's context, in steps of what llama.cpp 
 wanted. Everything else about a context and a batch decides which nodes there are.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, TypeVar, cast
@@ -119,10 +121,23 @@ class Tracer:
         n_ctx = n_ctx_seq * context.n_stream
         context = replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq, n_batch=0, n_outputs_max=0)
         batch = replace(batch, n_outputs=trace.unknown(1))
-        made = make(self._build(context, batch, None if layers is None else layers.built), trace)
+        with collection_paused():
+            made = make(self._build(context, batch, None if layers is None else layers.built), trace)
         group.append((trace, made))
         del group[:-REMEMBERED]
         return made
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No search for garbage in cycles meanwhile: a graph is many objects that all live on, and has no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def whole(graph: Graph) -> Mapping[str, Part]:

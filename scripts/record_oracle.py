@@ -125,9 +125,10 @@ def print_tensors(name: str, path: Path) -> None:
     model = archs.models()[name]
     shapes = {} if model.required else wanted(api, model, path)
     shapes = {n: ne for n, ne in shapes.items() if not n.endswith((*SCALES, *model.less))}
-    shapes = {**{n: (1,) for n in model.more}, **shapes}
+    shapes = {**{n: (1,) for n in model.more}, **shapes, **{t.name: t.ne for t in model.given}}
+    types = {t.name: t.ggml_type for t in model.given}
     for _ in range(MENDS):
-        tensors = [TensorSpec(n, ne, _type(n, ne)) for n, ne in sorted(shapes.items(), key=_file_order)]
+        tensors = [TensorSpec(n, ne, types.get(n) or _type(n, ne)) for n, ne in sorted(shapes.items(), key=_file_order)]
         archs.write(path, name, tensors)
         said.clear()
         if load(api, path):
@@ -159,6 +160,7 @@ def wanted(api: Any, model: archs.ArchModel, path: Path) -> dict[str, tuple[int,
     convolutions = [f"{name}.weight" for il in range(8) for name in (
         f"posnet.{il}.conv1", f"posnet.{il}.conv2", f"convnext.{il}.dw")]  # fmt: skip
     typed = [TensorSpec(name, (32,), GGMLType.F16) for name in ("conv1d.weight", *convolutions, *model.more)]
+    typed += model.given
     path.write_bytes(encode_header(model.metadata, typed) + bytes(data_bytes(typed)))
 
     class GGUFInit(ctypes.Structure):

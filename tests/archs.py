@@ -73,13 +73,18 @@ DEVICE_GRID = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchModel:
-    """A small model: `name` is the architecture's, with a variant behind a slash."""
+    """A small model: `name` is the architecture's, with a variant behind a slash.
+
+    It has `less` tensors than its metadata make llama.cpp ask for, or `more`; `given` are those whose shape and type
+    nothing else tells.
+    """
 
     name: str
     arch: str
     metadata: Mapping[str, WriteValue]
     less: tuple[str, ...]
     more: tuple[str, ...]
+    given: tuple[TensorSpec, ...]
     required: bool
 
 
@@ -112,6 +117,7 @@ def models() -> Mapping[str, ArchModel]:
 def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchModel:
     own = dict(entry)
     use, less, more = own.pop("use", []), own.pop("less", []), own.pop("more", [])
+    given = unpack(own.pop("given", []))
     required, without = own.pop("required", False), own.pop("without", [])
     keys = {**data["base"]}
     for group in use:
@@ -126,7 +132,15 @@ def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchMod
     for key, value in keys.items():
         typed = Typed(value, ValueType.UINT64) if key in UINT64_KEYS else value
         metadata[key if key.startswith(GLOBAL_KEYS) else f"{arch}.{key}"] = typed
-    return ArchModel(name=name, arch=arch, metadata=metadata, less=tuple(less), more=tuple(more), required=required)
+    return ArchModel(
+        name=name,
+        arch=arch,
+        metadata=metadata,
+        less=tuple(less),
+        more=tuple(more),
+        given=tuple(given),
+        required=required,
+    )
 
 
 @cache

@@ -262,8 +262,10 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              draft=head(window), adjust=head_if_present, rollback=True, same_types=True),
 
     # -- files that llama.cpp runs beside another model only, or not always
-    ArchRule("eagle3",           trunk(full),       "models/eagle3.cpp",           alone=borrows_vocabulary),
-    ArchRule("dflash",           trunk(draft_ring), "models/dflash.cpp",           alone=borrows_embedding),
+    ArchRule("eagle3",           trunk(full),       "models/eagle3.cpp",           alone=borrows_vocabulary,
+             has_encoder=True),
+    ArchRule("dflash",           trunk(draft_ring), "models/dflash.cpp",           alone=borrows_embedding,
+             has_encoder=True),
     ArchRule("gemma4-assistant", nothing,           "models/gemma4-assistant.cpp", alone=shares_cache),
     ArchRule("clip",             nothing,           "models/clip.cpp",             alone=is_projector),
 )

@@ -387,8 +387,8 @@ class Builder:
         return logits
 
     def embeddings(self, x: Tensor) -> Graph:
-        """The end of an encoder, and of every graph: the tensor is an output."""
-        x.is_output = True
+        """The end of an encoder, and of every graph: the tensor is an output, and so is the one whose bytes it shows."""
+        (x.view_src or x).is_output = x.is_output = True
         self.graph.expand(x)
         return self.graph
 

@@ -43,6 +43,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "dots1": "dots1",
     "dots3note": "dots3note",
     "dream": "dream",
+    "eagle3": "eagle3",
     "ernie4_5": "ernie4_5",
     "ernie4_5-moe": "ernie4_5",
     "eurobert": "eurobert",

@@ -155,11 +155,16 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
         numbers = {"swiglu_oai": (2, 3), "swiglu_clamp": (3,)}.get(kind, ())
         return [kind, bool(tensor.op_params[1]), *_read_floats(*numbers)(tensor)]
 
+    def read_pad(tensor: GgmlTensor) -> list[Any]:
+        before = [tensor.op_params[i] for i in (0, 2, 4, 6)]
+        return before if any(before) else []
+
     def read_im2col(tensor: GgmlTensor) -> list[Any]:
         return [tensor.op_params[0], tensor.op_params[2], bool(tensor.op_params[6])]
 
     return {
         "IM2COL": read_im2col,
+        "PAD": read_pad,
         "GROUP_NORM": lambda tensor: [tensor.op_params[0], *_read_floats(1)(tensor)],
         "ROPE": _read_rope, "ROPE_BACK": _read_rope, "UNARY": read_unary, "GLU": read_glu,
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),

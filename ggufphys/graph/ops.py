@@ -287,6 +287,12 @@ def pad(a: Tensor, *ne: int) -> Tensor:
     return Tensor("PAD", a.type, ne, (a,))
 
 
+def pad_before(a: Tensor, *n: int) -> Tensor:
+    """So many zeros in front of `a` along each axis."""
+    n += (0,) * (4 - len(n))
+    return Tensor("PAD", a.type, tuple(size + more for size, more in zip(a.ne, n, strict=True)), (a,), params=n)
+
+
 def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
     """One behind the other along an axis."""
     ne = tuple(n + b.ne[i] if i == axis else n for i, n in enumerate(a.ne))

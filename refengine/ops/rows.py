@@ -126,9 +126,10 @@ def copy(step: Step) -> Run:
 
 
 def pad(step: Step) -> Run:
-    """Zeros behind each axis."""
+    """Zeros behind each axis, or as many in front as the node says."""
     x, out = step.src[0], step.out
-    inner = out[tuple(slice(n) for n in x.shape)]
+    before = [int(n) for n in reversed(step.node.params)] or [0] * x.ndim  # type: ignore[call-overload]
+    inner = out[tuple(slice(first, first + n) for first, n in zip(before, x.shape, strict=True))]
 
     def run() -> None:
         out.fill(0)

@@ -40,6 +40,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "deepseek2-ocr": "deepseek2_ocr",
     "deepseek32": "deepseek32",
     "deepseek4": "deepseek4",
+    "dflash": "dflash",
     "dots1": "dots1",
     "dots3note": "dots3note",
     "dream": "dream",

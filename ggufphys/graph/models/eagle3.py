@@ -2,16 +2,15 @@
 
 It may have a smaller vocabulary than its target: logits are then spread over that, and tokens it lacks get none.
 
-Legend: V the target's vocabulary, D the draft's. Source: llama.cpp 0c1e570 src/models/eagle3.cpp,
+Legend: V the target's vocabulary. Source: llama.cpp 0c1e570 src/models/eagle3.cpp,
 llama_model_eagle3::graph.
 """
-
-from math import inf
 
 from ggufphys.graph import ops
 from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.drafts import spread
+from ggufphys.graph.ir import Graph
 from ggufphys.graph.ops import F32, I32
 from ggufphys.graph.rope import read_rope
 
@@ -39,14 +38,3 @@ def build(b: Builder) -> Graph:
     x.is_output = True  # what the next token's features are, when the draft goes on by itself
     logits = ops.mul_mat(b.weight("output.weight"), b.norm_rms(x, b.weight("output_norm.weight")))
     return b.embeddings(spread(b, logits))
-
-
-def spread(b: Builder, logits: Tensor, elsewhere: float = -inf) -> Tensor:
-    """Logits (D, T) at their tokens' places among all (V, T), the others set to `elsewhere`."""
-    places = b.weight_or_none("d2t")
-    if places is None:
-        return logits
-    n_draft, n_outputs = logits.ne[:2]
-    full = ops.elementwise("FILL", Tensor("NONE", F32, (1, b.h.n_vocab, n_outputs)), params=(elsewhere,))
-    rows = ops.reshape(logits, 1, n_draft, n_outputs)
-    return ops.reshape(ops.set_rows(full, rows, ops.reshape(places, n_draft, 1, 1)), b.h.n_vocab, n_outputs)

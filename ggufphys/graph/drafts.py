@@ -77,7 +77,7 @@ def candidates(b: Builder, logits: Tensor, hidden: Tensor, tokens: Tensor) -> Te
     A walk through them outside of the graph chooses the block's tokens.
     """
     n_embd, n_tokens, n_blocks = b.h.n_embd, b.batch.n_tokens, b.batch.n_seqs
-    k, rank = b.keys.integer("selector.top_k"), b.keys.integer("selector.rank")
+    k, rank = b.keys.integer("selector_top_k"), b.keys.integer("selector_rank")
     per_block = n_tokens // n_blocks
     length = min(per_block, b.keys.integer("block_size"))
     best = dsa.top_k(logits, k)

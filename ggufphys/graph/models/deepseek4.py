@@ -46,8 +46,9 @@ def _ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
 class WindowAndBlocks:
     """Attention of all layers: to a window of rows, which are keys and values alike, and to the layer's blocks."""
 
-    def __init__(self, b: Builder, pos: Tensor) -> None:
-        self.b, self.pos = b, pos
+    def __init__(self, b: Builder, pos: Tensor, *, windows_only: bool = False) -> None:
+        """With `windows_only` no layer has blocks: llama.cpp then has another builder, which shows values apart."""
+        self.b, self.pos, self.windows_only = b, pos, windows_only
         self.d = b.h.n_embd_head_k_swa
         self.window = AttentionKV(b, b.kv_cache(0), Scores(factor=1 / sqrt(self.d)))
         self.rot = k_rotation(b, self.d)
@@ -105,7 +106,8 @@ class WindowAndBlocks:
             keys = ops.concat(keys, blocks.keys(il), 2)
             of_blocks = blocks.mask if chosen is None else dsa.only(blocks.mask, chosen, mask.type)
             mask = ops.concat(mask, of_blocks, 0)
-        out = window.attend(q, keys, keys, mask=mask, sinks=b.weight("attn_sinks.weight", il))
+        values = ops.view(keys, keys.ne, keys.nb) if self.windows_only else keys
+        out = window.attend(q, keys, values, mask=mask, sinks=b.weight("attn_sinks.weight", il))
         return out if self.rot is None else rotate(out, self.rot)
 
     def _chosen(self, indexer: Blocks, x: Tensor, row: Tensor, il: int) -> Tensor:
@@ -134,5 +136,5 @@ def _ropes(b: Builder, d: int) -> tuple[Rope, Rope]:
         offset=d - n_dims,
     )  # fmt: skip
     attn_factor = 1 / (1 + 0.1 * log(1 / rope.freq_scale)) if rope.ext_factor else 1.0
-    base = b.keys.real("attention.compress_rope_freq_base")
+    base = b.keys.real("attention.compress_rope_freq_base", rope.freq_base)
     return plain, replace(rope, n_dims=n_dims, freq_base=base, attn_factor=attn_factor, offset=d - n_dims)

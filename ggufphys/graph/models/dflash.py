@@ -16,13 +16,18 @@ from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.drafts import biased_by_pairs, candidates, spread
+from ggufphys.graph.hyper import Streams, limited_ffn
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.models.deepseek4 import WindowAndBlocks
+from ggufphys.graph.moe import read_routing
 from ggufphys.graph.ops import I32, Glu
-from ggufphys.graph.rope import Rope, read_rope, read_sections
+from ggufphys.graph.rope import Rope, read_rope
 
 
 def build(b: Builder) -> Graph:
     """The decoder, from token ids to logits (n_vocab, T)."""
+    if b.h.hc_mult:
+        return _build_of_streams(b)
     keys = b.keys
     rope = _rope(b)
     factors = None if rope.sections else b.weight_or_none("rope_freqs.weight")
@@ -52,9 +57,28 @@ def build(b: Builder) -> Graph:
     return _head(b, x, tokens)
 
 
+def _build_of_streams(b: Builder) -> Graph:
+    """The same, made of deepseek4's layers: hyper-connections, windows in all layers, experts."""
+    pos = b.inp_pos(_rope(b).n_pos_per_embd)
+    attention, streams, routing = WindowAndBlocks(b, pos, windows_only=True), Streams(b), read_routing(b.keys)
+    tokens = ops.new_input(I32, b.batch.n_tokens, name="tokens")
+    x = streams.begin(ops.get_rows(b.weight("token_embd.weight"), tokens))
+    for il in b.layers():
+        read, write = streams.read(x, "attn", il)
+        x = write(attention(b.rms(read, "attn_norm", il), il))
+        read, write = streams.read(x, "ffn", il)
+        x = write(limited_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
+    hidden = streams.head(x)
+    hidden.is_output = True
+    matrix = b.weight_or_none("output.weight") or b.weight("token_embd.weight")
+    logits = b.graph.expand(b.mul_mat(matrix, b.rms(hidden, "output_norm")))
+    return _finished(b, logits, hidden, tokens)
+
+
 def _rope(b: Builder) -> Rope:
-    """Neighbours half a rotation apart, or a target's several positions."""
-    sections = read_sections(b.keys)
+    """Pairs half a rotation apart; where the target's tokens have several positions, by these, though the first alone."""
+    numbers = b.keys.numbers("rope.dimension_sections")
+    sections = numbers if isinstance(numbers, tuple) and any(numbers) else ()
     return read_rope(b.keys, b.h, "mrope" if sections else "neox", sections=sections)
 
 
@@ -80,10 +104,10 @@ def _head(b: Builder, x: Tensor, tokens: Tensor) -> Graph:
     scale = b.keys.real("logit_scale", 0.0) if selects else 0.0
     softcap = b.keys.real("final_logit_softcapping", 0.0) if selects else 0.0
     logits = b.graph.expand(spread(b, b.logits(x, scale=scale, softcap=softcap, biased=False)))
-    return finished(b, logits, x, tokens)
+    return _finished(b, logits, x, tokens)
 
 
-def finished(b: Builder, logits: Tensor, hidden: Tensor, tokens: Tensor) -> Graph:
+def _finished(b: Builder, logits: Tensor, hidden: Tensor, tokens: Tensor) -> Graph:
     """The end: logits as they are, or what the heads that the file has make of them."""
     if b.weight_or_none("markov_w1.weight") is not None:
         logits, sure = biased_by_pairs(b, logits, hidden, tokens)

@@ -28,6 +28,7 @@ from ggufphys.params import CACHE_TYPES, Params
 
 Node = list[Any]
 
+CONTEXT_TYPES = {"default": 0, "mtp": 1}
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
@@ -216,11 +217,12 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         nodes.clear()
         numbers.clear()
         settings = api.llama_model_default_params()
-        settings.use_extra_bufts = False
+        settings.use_extra_bufts, settings.load_mtp = False, p.load_mtp
         model = api.llama_model_load_from_file(path.encode(), settings)
         native = api.llama_context_default_params()
         native.n_ctx, native.n_batch, native.n_ubatch, native.n_threads = p.n_ctx, p.n_batch, p.n_ubatch, 1
         native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+        native.ctx_type = CONTEXT_TYPES[p.ctx_type]
         native.flash_attn_type, native.swa_full = FLASH_ATTN[p.flash_attn], p.swa_full
         native.n_seq_max, native.kv_unified = p.n_seq_max, p.kv_unified
         native.cb_eval = ctypes.cast(look, type(native.cb_eval))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-from ggufphys.arch.caches import KVCache, WindowKV, row_bytes, row_stride
+from ggufphys.arch.caches import KVCache, row_bytes, row_stride
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
@@ -32,7 +32,7 @@ class Scores:
 def attentions(b: Builder, scores: Scores | None = None) -> Mapping[KVCache, "AttentionKV"]:
     """One for each kind of KV cache that the model's layers have; ask with `b.kv_cache(il)`."""
     first: dict[int, int] = {}  # most layers share what they keep with another: one object
-    for il, caches in enumerate(b.caches[: b.h.n_layer]):
+    for il, caches in enumerate(b.caches):
         first.setdefault(id(caches), il)
     kinds = dict.fromkeys(cache for il in first.values() if (cache := b.kv_cache_or_none(il)) is not None)
     alike: dict[object, AttentionKV] = {}
@@ -51,7 +51,7 @@ class AttentionKV:
         context, n_tokens = b.context, b.batch.n_tokens
         self.b = b
         # llama.cpp has two builders: the one for models that have windows stores in another order.
-        self.k_first = any(isinstance(c, WindowKV) for layer in b.caches for c in layer)
+        self.k_first = b.has_windows
         self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
         self.n_cells = cache.n_cells(context)
         self.n_kv = min(self.n_cells, b.batch.n_kv or self.n_cells)

@@ -52,6 +52,7 @@ class Builder:
         self.batch = batch
         self.adapters = adapters or {}
         self.graph = Graph()
+        self.has_windows = any(isinstance(c, WindowKV) for layer in caches for c in layer)  # whatever the context has
         self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
         self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
         self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
@@ -387,7 +388,7 @@ class Builder:
         return logits
 
     def embeddings(self, x: Tensor) -> Graph:
-        """The end of an encoder, and of every graph: the tensor is an output, and so is the one whose bytes it shows."""
+        """The end of an encoder, and of every graph: the tensor is an output, with the one whose bytes it shows."""
         (x.view_src or x).is_output = x.is_output = True
         self.graph.expand(x)
         return self.graph

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
-from ggufphys.arch.caches import RecurrentState
+from ggufphys.arch.caches import RecurrentState, WindowKV
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
@@ -19,12 +19,12 @@ from ggufphys.graph.batch import Batch
 from ggufphys.graph.blocks import Adapters, Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, weights_by_layer
-from ggufphys.graph.models import build_of
+from ggufphys.graph.models import HEADS, build_of
 from ggufphys.graph.traced import Traced, Tracer, collection_paused, kind_of, point_of
 from ggufphys.graph.work import work_bytes
 from ggufphys.hparams import HParams
 from ggufphys.keys import Keys
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST, ContextParams, ContextType
 
 # How to choose which layers to build: how many layers are in a step before the one it leads to.
 ATTEMPTS: Final = (1, 2, 3)
@@ -50,14 +50,25 @@ class Layout:
 class Layouts:
     """The graphs of one model and their layouts; LoRA's `adapters` put more nodes into the graphs."""
 
-    def __init__(self, gguf: GGUFFile, h: HParams, rule: ArchRule, adapters: Adapters | None = None) -> None:
+    def __init__(
+        self,
+        gguf: GGUFFile,
+        h: HParams,
+        rule: ArchRule,
+        adapters: Adapters | None = None,
+        *,
+        ctx_type: ContextType = "default",
+    ) -> None:
+        """The graphs of contexts of one type; where that of a draft context is not written, the trunk's instead."""
         self.h = h
         self.gguf = gguf
         self.keys = Keys(gguf, h.arch)
         self.tensors = gguf.tensors_by_name
         self.adapters = adapters or {}
-        self.n_layer = h.n_layer_run
-        self.caches = rule.layers(h)
+        self.ctx_type = ctx_type if h.arch in HEADS else "default"
+        self.n_layer = h.n_layer_run if self.ctx_type == "default" else 0  # that others may stand for
+        self.caches = rule.layers(h, self.ctx_type)
+        self.has_windows = any(isinstance(cache, WindowKV) for layer in rule.layers(h) for cache in layer)
         self.lone_prompt = rule.lone_prompt
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
@@ -75,7 +86,8 @@ class Layouts:
             self.h, self.keys, self.tensors, self.caches, context, batch, self.adapters,
             layers=layers, weights=self._weight_tensors,
         )  # fmt: skip
-        return build_of(self.h.arch)(builder)
+        builder.has_windows = self.has_windows
+        return build_of(self.h.arch, self.ctx_type)(builder)
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""

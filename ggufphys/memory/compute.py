@@ -6,7 +6,7 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 
 from ggufphys.graph.batch import lone_prompt, reserved_batches
 from ggufphys.graph.layout import Layouts
-from ggufphys.graph.models import MODELS
+from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import ContextParams, ContextType
@@ -17,9 +17,9 @@ FLOAT_BYTES = 4
 def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
     """`exact` for architectures whose graph is written, `estimate` for those that borrow the generic one.
 
-    A draft context's graph is taken to be as large as the trunk's.
+    A draft context's graph is taken to be as large as the trunk's where it is not written.
     """
-    return "exact" if arch in MODELS and ctx_type == "default" else "estimate"
+    return "exact" if arch in (MODELS if ctx_type == "default" else HEADS) else "estimate"
 
 
 def compute_terms(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> tuple[Term, ...]:

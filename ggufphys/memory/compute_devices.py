@@ -167,7 +167,7 @@ def _places(
 
 def _layers_of(op: str, graph: Graph, layers: Sequence[int]) -> Mapping[Tensor, int]:
     """The layer of each node of this operation."""
-    ends = [*graph.marks[1:], len(graph.nodes)]
+    ends = [*graph.marks[1:], len(graph.nodes)][: len(graph.marks)]
     return {
         node: il
         for il, start, end in zip(layers, graph.marks, ends, strict=True)

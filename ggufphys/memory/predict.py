@@ -168,6 +168,7 @@ class Predictor:
             raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.h = read_hparams(gguf)
         self.layouts = Layouts(gguf, self.h, self.rule)
+        self._head_layouts: Layouts | None = None
         self._weights: dict[Params, PlacedWeights] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
@@ -177,18 +178,19 @@ class Predictor:
         weights = self.placed_weights(params)
         placement = weights.placement
         context = self.context(params)
+        layouts = self.layouts_of(params)
         buffers = (
             *weights.terms,
             *self.caches(params).terms(context),
             *(
-                device_compute_terms(self.layouts, params, context, placement, weights.buffers)
+                device_compute_terms(layouts, params, context, placement, weights.buffers)
                 if uses_devices(placement, weights.buffers)
-                else compute_terms(self.layouts, context, no_alloc=params.no_alloc)
+                else compute_terms(layouts, context, no_alloc=params.no_alloc)
             ),
             *output_terms(h, context),
         )
         process = process_terms(
-            self.gguf, self.layouts, params, context, buffers, weights.buffers, conditions or Conditions()
+            self.gguf, layouts, params, context, buffers, weights.buffers, conditions or Conditions()
         )  # fmt: skip
         proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
         return MemoryPrediction(
@@ -205,6 +207,18 @@ class Predictor:
             use_mlock=params.use_mlock,
             notes=tuple(_notes(params, context, placement, weights.terms)),
         )
+
+    def layouts_of(self, params: Params) -> Layouts:
+        """The graphs of contexts of the type that is asked for.
+
+        Raises:
+            ValueError: llama.cpp has no such type of context for this model.
+        """
+        if params.ctx_type == "default":
+            return self.layouts
+        if self._head_layouts is None:
+            self._head_layouts = Layouts(self.gguf, self.h, self.rule, ctx_type=params.ctx_type)
+        return self._head_layouts
 
     def caches(self, params: Params) -> CachesByDevice:
         """What layers keep, and where, when run like this.
@@ -240,14 +254,15 @@ class Predictor:
             has_encoder=self.rule.has_encoder,
         )  # fmt: skip
         context = resolved(params)
+        layouts = self.layouts_of(params)
         undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)
         # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
-        apart = params.override_tensor or not params.offload_kqv or self.layouts.has_states
+        apart = params.override_tensor or not params.offload_kqv or layouts.has_states
         if not (undecided and apart):
             return context
         weights = self.placed_weights(params)
         if not uses_devices(weights.placement, weights.buffers) or keeps_flash_attn(
-            self.layouts, params, context, weights.placement, weights.buffers
+            layouts, params, context, weights.placement, weights.buffers
         ):
             return context
         without = resolved(replace(params, flash_attn="off"))  # which may be refused

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
+from ggufphys.params import ContextType
 
 Build = Callable[[Builder], Graph]
 
@@ -168,6 +169,13 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 # fmt: on
 
 
-def build_of(arch: str) -> Build:
-    """What builds the architecture's graph; the generic one where none is written."""
-    return cast(Build, import_module(f"{__name__}.{MODELS.get(arch, 'generic')}").build)
+# Whose prediction head's graph is written too, in the same module: `build_head`.
+HEADS: Final = frozenset({
+    "cohere2moe", "glm4moe", "hy_v3", "mimo2", "qwen35", "qwen35moe", "qwen3next", "step35",
+})  # fmt: skip
+
+
+def build_of(arch: str, ctx_type: ContextType = "default") -> Build:
+    """What builds the architecture's graph in contexts of this type; the generic one where none is written."""
+    module = import_module(f"{__name__}.{MODELS.get(arch, 'generic')}")
+    return cast(Build, module.build if ctx_type == "default" else module.build_head)

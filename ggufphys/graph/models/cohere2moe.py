@@ -3,7 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/cohere2moe.cpp, llama_model_cohere2moe::graph.
 """
 
-from ggufphys.graph import ops
+from ggufphys.graph import head, ops
 from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
@@ -34,6 +34,23 @@ def build(b: Builder) -> Graph:
     x = norm(x, "output_norm", None)
     x.is_output = True  # of all tokens, for drafts that start from them
     return b.head(ops.get_rows(x, out_ids), scale=keys.real("logit_scale"))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, keys, rope = b.h.n_layer, b.keys, read_rope(b.keys, b.h, "norm")
+    routing = read_routing(keys, None if keys.integer("expert_gating_func", 0) else "sigmoid")
+    norm = b.norm_rms if b.norm_rms_eps else b.norm
+    pos, out_ids = b.inp_pos(), b.inp_out_ids()
+    residual = head.begin(b, norm)
+    normed = norm(residual, b.weight("attn_norm.weight", il))
+    q, k, v = b.qkv(normed, il)
+    factors = b.rope_factors(il)
+    q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
+    attended = attentions(b)[b.kv_cache(il)](q, k, v, il)
+    x = head.normed(b, ops.add(ops.add(_ffn(b, normed, il, routing), residual), attended), norm)
+    x.is_output = True
+    return head.end(b, ops.get_rows(x, out_ids), scale=keys.real("logit_scale"))
 
 
 def _ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:

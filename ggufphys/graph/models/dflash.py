@@ -76,7 +76,7 @@ def _build_of_streams(b: Builder) -> Graph:
 
 
 def _rope(b: Builder) -> Rope:
-    """Pairs half a rotation apart; where the target's tokens have several positions, by these, though the first alone."""
+    """Pairs half a rotation apart; by several positions where the target's tokens have them."""
     numbers = b.keys.numbers("rope.dimension_sections")
     sections = numbers if isinstance(numbers, tuple) and any(numbers) else ()
     return read_rope(b.keys, b.h, "mrope" if sections else "neox", sections=sections)
@@ -133,7 +133,7 @@ class _Convolution:
         return self._convolved(x, 1)
 
     def _convolved(self, x: Tensor, side: int) -> Tensor:
-        """Each token plus those before it in its block, weighted by element; as it is, where the file has no weights."""
+        """Each token plus those before it in its block, weighted by element; without weights X as it is."""
         if self.base is None or self.dynamic is None:
             return x
         n_embd, n_tokens, n_blocks = x.ne[0], x.ne[1], self.b.batch.n_seqs

@@ -3,10 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/glm4-moe.cpp, llama_model_glm4_moe::graph.
 """
 
+from ggufphys.graph import head, ops
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.decoder import cached, decoder, dense_or_experts, rotated
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import read_routing
+from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import read_rope, read_sections
 
 
@@ -14,9 +15,24 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     sections = read_sections(b.keys)
     rope = read_rope(b.keys, b.h, "mrope" if sections else "neox", sections=sections)
-    number = b.keys.integer("expert_gating_func", 0)
-    routing = read_routing(b.keys, None if number else "sigmoid")
     x = b.inp_embd()
     qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), normed="before")
-    x = decoder(b, x, qkv, dense_or_experts(b, routing), ffn_norm="post_attention_norm")
+    x = decoder(b, x, qkv, dense_or_experts(b, _routing(b)), ffn_norm="post_attention_norm")
     return b.head(x)
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, rope = b.h.n_layer, read_rope(b.keys, b.h, "mrope" if read_sections(b.keys) else "neox")
+    qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), normed="before")
+    attend, ffn, out_ids = cached(b), dense_or_experts(b, _routing(b)), b.inp_out_ids()
+    residual = head.begin(b)
+    x = attend(*qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il), il)
+    residual = ops.add(x, residual)
+    x = ops.add(ffn(b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il), residual)
+    return head.end_all(b, x, out_ids)
+
+
+def _routing(b: Builder) -> Routing:
+    number = b.keys.integer("expert_gating_func", 0)
+    return read_routing(b.keys, None if number else "sigmoid")

@@ -3,26 +3,43 @@
 Source: llama.cpp 0c1e570 src/models/hy-v3.cpp, llama_model_hy_v3::graph.
 """
 
-from ggufphys.graph import ops
+from collections.abc import Callable
+
+from ggufphys.graph import head, ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import cached, dense_or_experts, rotated
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope
 
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
-    rope = read_rope(b.keys, b.h, "neox")
-    number = b.keys.integer("expert_gating_func", 0)
-    ffn = dense_or_experts(b, read_routing(b.keys, None if number else "sigmoid"))
     x = b.inp_embd()
-    qkv = rotated(b, rope, b.inp_pos(), factors=True, normed="before")
-    attend = cached(b)
+    layer = _layer(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
-        residual = ops.add(attend(*qkv(b.rms(x, "attn_norm", il), il), il), x)
-        x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+        x = layer(x, il)
     x = b.rms(x, "output_norm")
     x.is_output = True  # of all tokens, for drafts that start from them
     return b.head(ops.get_rows(x, out_ids))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    layer, out_ids = _layer(b), b.inp_out_ids()
+    return head.end_all(b, layer(head.begin(b), b.h.n_layer), out_ids)
+
+
+def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
+    """From stream to stream (E, T)."""
+    number = b.keys.integer("expert_gating_func", 0)
+    ffn = dense_or_experts(b, read_routing(b.keys, None if number else "sigmoid"))
+    qkv = rotated(b, read_rope(b.keys, b.h, "neox"), b.inp_pos(), factors=True, normed="before")
+    attend = cached(b)
+
+    def layer(x: Tensor, il: int) -> Tensor:
+        residual = ops.add(attend(*qkv(b.rms(x, "attn_norm", il), il), il), x)
+        return ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+
+    return layer

@@ -5,8 +5,8 @@ Source: llama.cpp 0c1e570 src/models/mimo2.cpp, llama_model_mimo2::graph.
 
 from math import sqrt
 
-from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph import head, ops
+from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.moe import Routing, moe_ffn
@@ -39,3 +39,19 @@ def build(b: Builder) -> Graph:
         routing = Routing(gating="sigmoid", norm_weights=True)
         x = ops.add(moe_ffn(b, x, il, routing) if is_moe else b.ffn_gated(x, il), residual)
     return b.head(b.rms(x, "output_norm"))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, rope = b.h.n_layer, read_rope(b.keys, b.h, "neox")
+    rope = read_rope_swa(b.keys, rope) if b.has_window(il) else rope
+    value_scale = b.keys.real("attention.value_scale", 1.0)
+    pos, out_ids = b.inp_pos(), b.inp_out_ids()
+    residual = head.begin(b)
+    q, k, v = b.qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il, biased=False)
+    q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
+    attention = AttentionKV(b, b.kv_cache(il), Scores(factor=1 / sqrt(b.h.n_embd_head_k)))
+    x = attention(q, k, v, il, sinks=b.weight_or_none("attn_sinks.weight", il), biased=False)
+    residual = ops.add(ops.scale(x, value_scale) if value_scale else x, residual)
+    x = b.ffn_gated(b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il)
+    return head.end_wanted(b, ops.add(x, residual), out_ids)

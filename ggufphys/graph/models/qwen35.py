@@ -5,12 +5,12 @@ Source: llama.cpp 0c1e570 src/models/qwen35.cpp, llama_model_qwen35::graph; src/
 
 from math import sqrt
 
-from ggufphys.graph import ops
+from ggufphys.graph import head, ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.delta_net import all_slots, linear_attention
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.models.qwen3next import ffn, gated_attention
+from ggufphys.graph.models.qwen3next import ffn, gated_attention, head_attention
 from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope, read_sections
 
@@ -36,6 +36,17 @@ def build(b: Builder) -> Graph:
     x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, rope = b.h.n_layer, read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
+    pos, out_ids = b.inp_pos(rope.n_pos_per_embd), b.inp_out_ids()
+    residual = head.begin(b)
+    x = b.norm_rms(residual, b.weight("attn_norm.weight", il))
+    residual = ops.add(gated_attention(b, head_attention(b, il), x, pos, rope, il, reshaped=False), residual)
+    x = ops.add(ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il), residual)
+    return head.end_all(b, x, out_ids)
 
 
 def _linear_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:

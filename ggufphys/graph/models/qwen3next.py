@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/qwen3next.cpp, llama_model_qwen3next::graph
 
 from math import sqrt
 
-from ggufphys.graph import ops
+from ggufphys.graph import head, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.delta_net import all_slots, linear_attention
@@ -37,6 +37,26 @@ def build(b: Builder) -> Graph:
     x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, rope = b.h.n_layer, read_rope(b.keys, b.h, "neox")
+    pos, out_ids = b.inp_pos(), b.inp_out_ids()
+    residual = head.begin(b)
+    x = b.norm_rms(residual, b.weight("attn_norm.weight", il))
+    x = gated_attention(b, head_attention(b, il), x, pos, rope, il, reshaped=False)
+    residual = ops.add(ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids))
+    x = ops.add(ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il), residual)
+    x = head.normed(b, x)
+    x.is_output = True
+    return head.end(b, x)
+
+
+def head_attention(b: Builder, il: int) -> AttentionKV:
+    """That of the head's layer."""
+    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)
+    return AttentionKV(b, b.kv_cache(il), Scores(factor=factor))
 
 
 def gated_attention(

@@ -3,10 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/step35.cpp, llama_model_step35::graph.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import sqrt
 
-from ggufphys.graph import ops
+from ggufphys.graph import head, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import dense_or_experts
@@ -17,23 +18,39 @@ from ggufphys.graph.rope import Rope, read_rope, read_rope_swa
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    x = b.inp_embd()
+    layer = _layer(b)
+    out_ids = b.inp_out_ids()
+    for il in b.layers():
+        x = layer(x, il)
+    x.is_output = True  # a prediction head would go on from here
+    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    layer, out_ids = _layer(b), b.inp_out_ids()
+    return head.end_wanted(b, layer(head.begin(b), b.h.n_layer), out_ids)
+
+
+def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
+    """From stream to stream (E, T)."""
     h = b.h
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
     full = replace(full, n_dims=full.n_dims // 2)
-    x = b.inp_embd()
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1 / sqrt(h.n_embd_head_k)))
-    out_ids = b.inp_out_ids()
     routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
     ffn = dense_or_experts(b, routing, limited=True)
-    for il in b.layers():
+
+    def layer(x: Tensor, il: int) -> Tensor:
         rope, factors = (rope_swa, None) if b.has_window(il) else (full, b.rope_factors(il))
         normed = b.rms(x, "attn_norm", il)
         residual = ops.add(_attention(b, attention[b.kv_cache(il)], normed, pos, rope, factors, il), x)
-        x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))
+        return ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
+
+    return layer
 
 
 def _attention(

@@ -140,4 +140,5 @@ def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
         context = resolve(
             params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn
         )
-        return graph_oracle.our_nodes(Layouts(gguf, h, rule).graph(context, batch))
+        layouts = Layouts(gguf, h, rule, ctx_type=params.ctx_type)
+        return graph_oracle.our_nodes(layouts.graph(context, batch))

@@ -24,7 +24,7 @@ _BY_NAME: Final[Mapping[Kind, re.Pattern[str]]] = {
     "recurrent": re.compile(r"ssm|time_mix|shortconv|kda"),
     "attention": re.compile(r"(hc_)?attn|post_attention|cross_attn|indexer|self_attn|compressor|inter_attn"),
     "head": re.compile(r"output|dec\.output|enc\.output|cls|result|nextn|dense_"),
-    "embedding": re.compile(r"token|position_embd|per_layer"),
+    "embedding": re.compile(r"token|position_embd|per_layer|ple_"),
 }
 _NORMS: Final = frozenset({"RMS_NORM", "NORM", "L2_NORM"})
 _RECURRENT: Final = frozenset({"r", "s", "p"})  # parts of caches: what a recurrent layer keeps
@@ -33,7 +33,8 @@ _RECURRENT: Final = frozenset({"r", "s", "p"})  # parts of caches: what a recurr
 def node_kinds(graph: Graph, caches: Sequence[tuple[LayerCache, ...]]) -> Mapping[Tensor, Kind]:
     """The kind of each node; `caches` are what each layer keeps.
 
-    A node without weights belongs to what its first operand comes from, and a norm to what it prepares for.
+    A node without weights belongs to what the last of its operands to be computed comes from (what a layer adds, not
+    what it is added to), and a norm to what it prepares for.
     """
     kinds: dict[Tensor, Kind] = {}
     for node in graph.nodes:
@@ -46,9 +47,13 @@ def node_kinds(graph: Graph, caches: Sequence[tuple[LayerCache, ...]]) -> Mappin
             first = node.src[0]
             if first.op in _NORMS:
                 kinds.setdefault(first, own)
-    for node in graph.nodes:
+    order: dict[Tensor, int] = {}
+    for i, node in enumerate(graph.nodes):
+        order[node] = i
         if node not in kinds:
-            kinds[node] = next((kinds[s] for s in node.src if s in kinds), "other")
+            known = (s for s in node.src if kinds.get(s, "other") != "other")
+            last = max(known, key=order.__getitem__, default=None)
+            kinds[node] = "other" if last is None else kinds[last]
     return kinds
 
 

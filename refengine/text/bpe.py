@@ -14,11 +14,10 @@ from ggufphys.synth.tokenizer import byte_tokens
 from refengine.text.merge import merge
 from refengine.text.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from refengine.text.split import split
-from refengine.text.spm import SPACE, spelled
+from refengine.text.spm import REMEMBERED, SPACE, spelled
 from refengine.text.tokenizer import Tokenizer
 from refengine.text.vocab import BYTE, NORMAL, Defaults, ranks, read_vocab
 
-REMEMBERED: Final = 1 << 15  # pieces whose tokens are kept: most of a text is words that were there before
 GPT2 = Defaults(bos=11, eos=11)
 BYTES: Final = {character: byte for byte, character in enumerate(byte_tokens())}
 

@@ -3,7 +3,10 @@
 Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llm_tokenizer_spm_session, byte_to_token.
 """
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile
@@ -11,7 +14,8 @@ from refengine.text.merge import merge
 from refengine.text.tokenizer import Tokenizer
 from refengine.text.vocab import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Defaults, read_vocab, scores
 
-SPACE = "▁"
+SPACE: Final = "▁"
+REMEMBERED: Final = 1 << 15  # pieces whose tokens are kept: most of a text is words that were there before
 DEFAULTS = Defaults(bos=1, eos=2, unk=0, adds_bos=True, adds_space=True)
 
 
@@ -26,20 +30,28 @@ class SPMTokenizer(Tokenizer):
         super().__init__(read_vocab(gguf, DEFAULTS))
         self._path = gguf.path
         self._scores = scores(gguf, self.n_vocab)
+        # Where no token goes on behind a word's end, nothing is merged across it: words can be looked at one by one.
+        self._words = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
+        self._by_word = not any(map(re.compile(f"[^{SPACE}]{SPACE}").search, self.vocab.tokens))
+        self._tokens_of = lru_cache(REMEMBERED)(self._merged)
 
     def encode(self, text: str, *, begins: bool) -> Iterator[int]:
         """Tokens of a text without special tokens, a space put before it where the model wants one."""
         prefix = " " if begins and self.vocab.adds_space else ""
-        for symbol in merge(list((prefix + text).replace(" ", SPACE)), self._rank):
-            token = self.vocab.ids.get(symbol)
-            if token is not None:
-                yield token
-            else:
-                yield from map(self._byte, symbol.encode())
+        text = (prefix + text).replace(" ", SPACE)
+        for piece in self._words.findall(text) if self._by_word else (text,):
+            yield from self._tokens_of(piece) if self._by_word else self._merged(piece)
 
     def spell(self, token: int) -> bytes:
         """The bytes that a token stands for."""
         return spelled(self.vocab.tokens[token], self.vocab.kinds[token])
+
+    def _merged(self, piece: str) -> tuple[int, ...]:
+        tokens = list[int]()
+        for symbol in merge(list(piece), self._rank):
+            token = self.vocab.ids.get(symbol)
+            tokens += map(self._byte, symbol.encode()) if token is None else (token,)
+        return tuple(tokens)
 
     def _rank(self, left: str, right: str) -> float | None:
         token = self.vocab.ids.get(left + right)

@@ -68,9 +68,15 @@ def test_bpe_over_characters(both: Open, pre: str, model: str) -> None:
     assert_alike(*both(vocabularies.characters_bpe(pre, model)))
 
 
-def test_spm(both: Open) -> None:
-    """SentencePiece's BPE gives llama.cpp's tokens."""
-    assert_alike(*both(vocabularies.spm()))
+@pytest.mark.parametrize("more", [[], ["e▁"], ["e▁", "e▁s"]], ids=" ".join)
+def test_spm(both: Open, more: list[str]) -> None:
+    """SentencePiece's BPE gives llama.cpp's tokens, whether or not some go on behind a word's end."""
+    keys = vocabularies.spm()
+    for name, value in (("tokens", more), ("token_type", [1] * len(more)), ("scores", [0.5] * len(more))):
+        column = keys[name]
+        assert isinstance(column, list)
+        keys[name] = [*column, *value]
+    assert_alike(*both(keys))
 
 
 # fmt: off

@@ -96,7 +96,7 @@ def _queries(b: Builder, x: Tensor, il: int) -> Tensor:
 
 def _rest(x: Tensor) -> Tensor:
     """All streams but the active one (E, T, A - 1)."""
-    return ops.view(x, (x.ne[0], x.ne[1], N_STREAMS - 1), x.nb, x.ne[0] * x.ne[1] * x.nb[0])
+    return ops.strided(x, (x.ne[0], x.ne[1], N_STREAMS - 1), x.nb[1:3], x.nb[2])
 
 
 def _magnitude(x: Tensor) -> Tensor:

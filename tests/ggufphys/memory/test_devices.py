@@ -133,6 +133,7 @@ def test_compute_buffers_really_allocated(tmp_path: Path, devices: tuple[Device,
     "name",
     [
         "gemma3/period",
+        "gemma3n",
         "qwen3moe",
         "deepseek2",
         "deepseek32",

@@ -8,7 +8,7 @@ AVX2 or AVX-512; each gives what `refengine.ops` gives but for the last bits, an
 from collections.abc import Mapping
 from typing import Final
 
-from refengine.faithful import attention, products, rope, rows
+from refengine.faithful import attention, products, recurrent, rope, rows
 from refengine.ops.step import Operation
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -21,4 +21,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "UNARY": rows.unary,
     "ROPE": rope.rope,
     "FLASH_ATTN_EXT": attention.flash_attn_ext,
+    "SSM_CONV": recurrent.ssm_conv,
+    "SSM_SCAN": recurrent.ssm_scan,
+    "GATED_DELTA_NET": recurrent.gated_delta_net,
 }

@@ -15,8 +15,9 @@ from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.graph.work import vec_dot_type
 from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
-from refengine.faithful.arithmetic import F64, WORK, as_f64, fma, halved
+from refengine.faithful.arithmetic import WORK
 from refengine.faithful.blocks import Pieces, activations, block_product, kernel
+from refengine.faithful.lanes import floats_behind, halves_behind, lane_dot
 from refengine.ops import products
 from refengine.ops.step import Run, Step
 from refengine.simd import REGISTERS, Simd
@@ -84,52 +85,12 @@ def lanes_of(simd: Simd, *, n_in: int, n_out: int, n_rows: int) -> int:
 
 
 def dots(matrix: F32, vectors: F32, n_lanes: int, simd: Simd, *, f16: bool) -> F32:
-    """`(n_out, n)` with `(T, n)`: `(T, n_out)`.
-
-    What is left behind whole lanes is added at the end one by one: of halves rounded products in F64, else in F32,
-    where GCC rounds the products of whole vectors of four and fuses the last.
-    """
-    n_whole = vectors.shape[1] // n_lanes * n_lanes
-    a, b = _in_lanes(matrix[:, :n_whole], n_lanes), _in_lanes(vectors[:, :n_whole], n_lanes)
+    """`(n_out, n)` with `(T, n)`: `(T, n_out)`, a few rows of the matrix at a time."""
     out = np.empty((len(vectors), len(matrix)), np.float32)
-    by_neighbours = simd.lanes < 16 and n_lanes > simd.lanes
     step = max(1, WORK // (len(vectors) * n_lanes))
+    behind = halves_behind if f16 else floats_behind
+    wide = vectors[:, np.newaxis].astype(np.float64)
     for first in range(0, len(matrix), step):
-        part = slice(first, first + step)
-        acc = np.zeros((len(vectors), len(matrix[part]), n_lanes))
-        for x, y in zip(a, b, strict=True):
-            acc = fma(x[part], y[:, np.newaxis], acc)
-        out[:, part] = _total(acc.astype(np.float32), by_neighbours=by_neighbours)
-    if n_whole == vectors.shape[1]:
-        return out
-    return _with_rest(out, matrix[:, n_whole:], vectors[:, n_whole:], f16=f16)
-
-
-def _in_lanes(rows: F32, n_lanes: int) -> F64:
-    """`(m, n)` as `(n / n_lanes, m, n_lanes)`."""
-    return np.ascontiguousarray(rows.reshape(len(rows), -1, n_lanes).swapaxes(0, 1), np.float64)
-
-
-def _total(lanes: F32, *, by_neighbours: bool) -> F32:
-    """Four vectors of eight end with the sums of neighbours (hadd), all else goes on halving."""
-    if not by_neighbours:
-        return halved(lanes)
-    while lanes.shape[-1] > 4:
-        half = lanes.shape[-1] // 2
-        lanes = lanes[..., :half] + lanes[..., half:]
-    pairs = lanes[..., 0::2] + lanes[..., 1::2]
-    return pairs[..., 0] + pairs[..., 1]
-
-
-def _with_rest(sums: F32, matrix: F32, vectors: F32, *, f16: bool) -> F32:
-    total = sums.astype(np.float64)
-    n = matrix.shape[1]
-    for i in range(n):
-        x, y = matrix[:, i], vectors[:, i : i + 1]
-        if f16:
-            total = total + x * y
-        elif i < n // 4 * 4:
-            total = as_f64(total + x * y)
-        else:
-            total = fma(as_f64(x), as_f64(y), total)
-    return total.astype(np.float32)
+        rows = slice(first, first + step)
+        out[:, rows] = lane_dot(matrix[rows].astype(np.float64), wide, n_lanes, simd, behind)
+    return out

@@ -99,12 +99,17 @@ def unary(step: Step) -> Run:
     functions: dict[object, Callable[[F32], F32]] = {
         "silu": lambda x: silu(x, simd),
         "sigmoid": lambda x: np.float32(1) / (np.float32(1) + c_exp(-x)),
-        "softplus": lambda x: np.where(x > 20, x, c_log(np.float32(1) + c_exp(np.minimum(x, np.float32(20))))),
+        "softplus": softplus,
         "exp": c_exp,
         "tanh": c_tanh,
     }
     function = functions.get(step.node.params[0])
     return elementwise.unary(step) if function is None else elementwise.unary_of(function)(step)
+
+
+def softplus(x: F32) -> F32:
+    """log(1 + e^x), X itself beyond 20."""
+    return np.where(x > 20, x, c_log(np.float32(1) + c_exp(np.minimum(x, np.float32(20)))))
 
 
 def glu(step: Step) -> Run:

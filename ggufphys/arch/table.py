@@ -154,7 +154,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
 
     # -- one compressed row a position instead of keys and values, if the file is of the newer kind
     ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full))),
-    ArchRule("mistral4",  trunk(latent(full)), "models/mistral4.cpp: as deepseek2", mla=True, draft=head(latent(full))),
+    ArchRule("mistral4",  trunk(latent(full)), "models/mistral4.cpp: as deepseek2, but it runs no head", mla=True),
 
     # -- windows in some layers, when the file names a window
     ArchRule("gemma3",       trunk(windowed(every(6), size_optional)),                   "models/gemma3.cpp"),

@@ -88,6 +88,10 @@ class Builder:
         assert cache is not None, f"layer {il} has no KV cache"
         return cache
 
+    def first_kv_cache(self) -> KVCache:
+        """The same of the first layer that has one."""
+        return next(cache for il in range(len(self.caches)) if (cache := self.kv_cache_or_none(il)) is not None)
+
     def has_window(self, il: int) -> bool:
         """Whether the layer attends to a window."""
         return isinstance(self.kv_cache_or_none(il), WindowKV)

@@ -33,8 +33,9 @@ def begin(b: Builder, norm: Gain | None = None) -> Tensor:
 
 def normed(b: Builder, x: Tensor, norm: Gain | None = None) -> Tensor:
     """What logits are computed from, by the head's own norm or the trunk's."""
-    gain = b.weight_or_none("nextn.shared_head_norm.weight", b.h.n_layer) or b.weight("output_norm.weight")
-    return (norm or b.norm_rms)(x, gain)
+    names = ("nextn.shared_head_norm.weight", "layer_output_norm.weight")
+    own = (gain for name in names if (gain := b.weight_or_none(name, b.h.n_layer)) is not None)
+    return (norm or b.norm_rms)(x, next(own, None) or b.weight("output_norm.weight"))
 
 
 def end(b: Builder, x: Tensor, *, scale: float = 0.0) -> Graph:

@@ -20,8 +20,7 @@ Rotate = Callable[[Tensor], Tensor]
 
 def attention_k(b: Builder, scores: Scores) -> AttentionK:
     """Attention over the compressed rows, which are alike in all layers that have them."""
-    cache = next(cache for il in range(b.h.n_layer) if (cache := b.kv_cache_or_none(il)) is not None)
-    return AttentionK(b, cache, scores)
+    return AttentionK(b, b.first_kv_cache(), scores)
 
 
 def queries(b: Builder, x: Tensor, il: int) -> Tensor:

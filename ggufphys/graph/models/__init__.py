@@ -171,7 +171,8 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 
 # Whose prediction head's graph is written too, in the same module: `build_head`.
 HEADS: Final = frozenset({
-    "cohere2moe", "glm4moe", "hy_v3", "mimo2", "qwen35", "qwen35moe", "qwen3next", "step35",
+    "bailingmoe3", "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "hy_v3", "mimo2",
+    "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next", "step35",
 })  # fmt: skip
 
 

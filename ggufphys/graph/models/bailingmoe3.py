@@ -5,7 +5,7 @@ Source: llama.cpp 0c1e570 src/models/bailingmoe3.cpp, llama_model_bailingmoe3::g
 
 from math import sqrt
 
-from ggufphys.graph import mla, ops
+from ggufphys.graph import head, mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import dense_or_experts
@@ -44,6 +44,26 @@ def build(b: Builder) -> Graph:
     x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    il, sections = b.h.n_layer, read_sections(b.keys)
+    rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
+    pos, out_ids = b.inp_pos(rope.n_pos_per_embd), b.inp_out_ids()
+    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+
+    def rotate(part: Tensor) -> Tensor:
+        return b.rope(part, pos, None, rope)
+
+    residual = head.begin(b)
+    x = b.norm_rms(residual, b.weight("attn_norm.weight", il))
+    q = mla.absorbed(b, mla.queries(b, x, il), rope.n_dims, rotate, il)
+    latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
+    residual = ops.add(_gated(b, mla.attend(b, attention, q, latent, k_pe, il), x, il), residual)
+    ffn = dense_or_experts(b, read_routing(b.keys), limited=True)
+    x = ops.add(ffn(b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il), residual)
+    return head.end_all(b, x, out_ids)
 
 
 def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:

@@ -6,12 +6,12 @@ Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph
 from dataclasses import replace
 from math import log, sqrt
 
-from ggufphys.graph import mla, ops
+from ggufphys.graph import head, mla, ops
 from ggufphys.graph.attention import AttentionK, AttentionKV, Scores
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
+from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import Rope, read_rope
 
 
@@ -50,6 +50,30 @@ def build(b: Builder) -> Graph:
         x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(x, residual)
     return b.head(b.rms(x, "output_norm"))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+    rope, scores = rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul, mscale=log_mul or 1.0)
+    return build_head_with(b, rope, scores, read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None))
+
+
+def build_head_with(b: Builder, rope: Rope, scores: Scores, routing: Routing) -> Graph:
+    """The same of an architecture whose head has the trunk's attention, without an indexer, and its experts."""
+    il, pos, out_ids = b.h.n_layer, b.inp_pos(), b.inp_out_ids()
+    attention = mla.attention_k(b, scores)
+
+    def rotate(part: Tensor) -> Tensor:
+        return b.rope(part, pos, None, rope)
+
+    residual = head.begin(b)
+    x = b.norm_rms(residual, b.weight("attn_norm.weight", il))
+    q = mla.absorbed(b, mla.queries(b, x, il), rope.n_dims, rotate, il)
+    x = mla.attend(b, attention, q, *mla.compressed(b, x, rope.n_dims, rotate, il), il)
+    residual = ops.add(b.linear("attn_output", il, x, biased=False), residual)
+    x = dense_or_experts(b, routing)(b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il)
+    return head.end_all(b, ops.add(x, residual), out_ids)
 
 
 def rope_and_scores(b: Builder, n_embd_head: int, log_mul: float, *, mscale: float = 1.0) -> tuple[Rope, Scores]:

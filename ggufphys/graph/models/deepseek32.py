@@ -9,7 +9,7 @@ from ggufphys.graph import dsa, mla, ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import dense_or_experts
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.models.deepseek2 import rope_and_scores
+from ggufphys.graph.models.deepseek2 import build_head_with, rope_and_scores
 from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import RopeMode
 
@@ -20,6 +20,17 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     b.norm_eps = INDEXER_EPS
     return build_with(b, "neox", read_routing(b.keys))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    return head_of(b, read_routing(b.keys))
+
+
+def head_of(b: Builder, routing: Routing) -> Graph:
+    """The same with other routing."""
+    log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+    return build_head_with(b, *rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul), routing)
 
 
 def build_with(b: Builder, indexer_mode: RopeMode, routing: Routing) -> Graph:

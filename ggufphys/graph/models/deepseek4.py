@@ -7,12 +7,13 @@ from dataclasses import replace
 from math import log, sqrt
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV
-from ggufphys.graph import dsa, hyper, ops
+from ggufphys.graph import dsa, head, hyper, ops
 from ggufphys.graph.attention import AttentionKV, Scores, rotate
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.compressor import Blocks, block_cache, k_rotation
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import Routing, read_routing
+from ggufphys.graph.ops import F32
 from ggufphys.graph.rope import Rope, read_rope
 
 
@@ -37,6 +38,27 @@ def build(b: Builder) -> Graph:
     return b.head(b.rms(streams.head(hyper.wanted(x, out_ids)), "output_norm"))
 
 
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden streams to logits (n_vocab, n_outputs)."""
+    il, streams, n_tokens, n_embd = b.h.n_layer, hyper.Streams(b), b.batch.n_tokens, b.h.n_embd
+    width = n_embd * streams.n
+    token = b.norm_rms(head.embedded(b), b.weight("nextn.enorm.weight", il))
+    hidden = ops.reshape(ops.new_input(F32, width, n_tokens, name="h"), n_embd, streams.n, n_tokens)
+    hidden = b.norm_rms(hidden, b.weight("nextn.hnorm.weight", il))
+    pos, out_ids = b.inp_pos(), b.inp_out_ids()
+    attention = WindowAndBlocks(b, pos, windows_only=True)
+    x = b.linear("nextn.eh_proj", il, ops.concat(streams.begin(token), hidden, 0), biased=False)
+    read, write = streams.read(x, "attn", il)
+    x = write(attention(b.norm_rms(read, b.weight("attn_norm.weight", il)), il))
+    read, write = streams.read(x, "ffn", il)
+    x = write(hyper.limited_ffn(b, b.norm_rms(read, b.weight("ffn_norm.weight", il)), il, read_routing(b.keys)))
+    x = hyper.wanted(x, out_ids)
+    x.src[0].is_output = True  # what a draft that goes on by itself starts from
+    x = head.normed(b, streams.head(x))
+    x.is_output = True
+    return head.end(b, x)
+
+
 def _ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
     """Experts that the router chooses, or the token itself by a table."""
     table = b.weight_or_none("ffn_gate_tid2eid.weight", il)
@@ -50,7 +72,7 @@ class WindowAndBlocks:
         """With `windows_only` no layer has blocks: llama.cpp then has another builder, which shows values apart."""
         self.b, self.pos, self.windows_only = b, pos, windows_only
         self.d = b.h.n_embd_head_k_swa
-        self.window = AttentionKV(b, b.kv_cache(0), Scores(factor=1 / sqrt(self.d)))
+        self.window = AttentionKV(b, b.first_kv_cache(), Scores(factor=1 / sqrt(self.d)))
         self.rot = k_rotation(b, self.d)
         self.rope, self.rope_blocks = _ropes(b, self.d)
         self.rope_indexer = replace(self.rope_blocks, offset=b.h.indexer_head_size - self.rope.n_dims)

@@ -45,7 +45,7 @@ def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
     il, rope = b.h.n_layer, read_rope(b.keys, b.h, "neox")
     rope = read_rope_swa(b.keys, rope) if b.has_window(il) else rope
-    value_scale = b.keys.real("attention.value_scale", 1.0)
+    value_scale = b.keys.real("attention.value_scale", 0.0)
     pos, out_ids = b.inp_pos(), b.inp_out_ids()
     residual = head.begin(b)
     q, k, v = b.qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il, biased=False)

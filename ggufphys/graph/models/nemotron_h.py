@@ -5,8 +5,8 @@ Source: llama.cpp 0c1e570 src/models/nemotron-h.cpp, llama_model_nemotron_h::gra
 
 from math import sqrt
 
-from ggufphys.graph import ops, ssm
-from ggufphys.graph.attention import Scores, attentions
+from ggufphys.graph import head, ops, ssm
+from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.moe import moe_ffn, read_routing
@@ -33,6 +33,21 @@ def build(b: Builder) -> Graph:
     x = b.rms(x, "output_norm")
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
+    b.norm_rms_eps = b.keys.real("attention.layer_norm_rms_epsilon", b.norm_eps)
+    il, out_ids = b.h.n_layer, b.inp_out_ids()
+    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)
+    attention = AttentionKV(b, b.kv_cache(il), Scores(factor=factor))
+    residual = head.begin(b)
+    q, k, v = b.qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il)
+    residual = ops.get_rows(ops.add(attention(q, k, v, il), residual), out_ids)
+    x = _ffn(b, b.norm_rms(residual, b.weight("post_attention_norm.weight", il)), il)
+    x = head.normed(b, ops.add(x, residual), b.norm)
+    x.is_output = True
+    return head.end(b, x)
 
 
 def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:

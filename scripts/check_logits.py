@@ -15,7 +15,7 @@ from typing import Final
 from ggufphys.errors import GGUFPhysError
 from refengine.llama_logits import LlamaError
 from tests.refengine import tiny
-from tests.refengine.ways import AMPLIFIES, WAYS, agreements, arch_of, generating, opened
+from tests.refengine.ways import AMPLIFIES, LLAMA_DOES_NOT, WAYS, agreements, arch_of, generating, opened
 
 LIMITS: Final = {"F32": 1e-10, "F16": 1e-7, "flash": 1e-7}
 TIMEOUT_S: Final = 60.0
@@ -29,7 +29,7 @@ def main(names: Sequence[str]) -> int:
     found: dict[str, dict[str, Cells]] = {}
     for name in names or list(generating()):
         found.setdefault(arch_of(name), {})[name] = _compare(name)
-        print(f"{name}: {found[name.partition('/')[0]][name]}", file=sys.stderr, flush=True)
+        print(f"{name}: {found[arch_of(name)][name]}", file=sys.stderr, flush=True)
     print(f"| architecture | models | {' | '.join(WAYS)} |\n|---|--:|{'--:|' * len(WAYS)}")
     for arch, rows in found.items():
         print(f"| {arch} | {len(rows)} | {' | '.join(_worst(list(rows.values()), way) for way in WAYS)} |")
@@ -40,6 +40,8 @@ def main(names: Sequence[str]) -> int:
     for line in wrong.values():
         print(f"* {line}")
     print("\nLeft out, since llama.cpp does not compute them:")
+    for name, why in LLAMA_DOES_NOT.items():
+        print(f"* {name}: {why}")
     for name, way, cell in cells:
         if isinstance(cell, LlamaError):
             print(f"* {name}, {way}: {_said(way, cell)}")

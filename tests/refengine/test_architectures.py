@@ -19,14 +19,8 @@ NOT_YET = {
     "deepseek4": "inputs that are not filled",
     "glm5-next": "inputs that are not filled",
 }
-LLAMA_DOES_NOT = {
-    "llama4/none": "aborts in llama_decode",
-    "plamo2/first": "does not come back from llama_decode",
-    **dict.fromkeys(("dots3note", "dots3note/head"), "aborts in llama_decode: a layer with a window has an indexer"),
-    "cogvlm": "reads V behind a row's end where keys have fewer heads than queries; cogvlm/mha is compared",
-}
 ABORTS = {"plm": "flash"}  # what llama.cpp does not compute in one way
-OTHERS = [name for name in generating() if name not in (*QUICK, *LLAMA_DOES_NOT) and arch_of(name) not in NOT_YET]
+OTHERS = [name for name in generating() if name not in QUICK and arch_of(name) not in NOT_YET]
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -23,6 +23,13 @@ WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
 AMPLIFIES: Final[Mapping[str, str]] = {
     "gemma4": "scores that no factor makes small pass on what GELU's table of halves makes of a last bit",
 }
+LLAMA_DOES_NOT: Final[Mapping[str, str]] = {
+    "llama4/none": "llama_decode aborts: no attention.temperature_scale",
+    "plamo2/first": "llama_decode does not come back",
+    "dots3note": "llama_decode aborts: a layer with a window has an indexer; dots3note/matched is compared",
+    "dots3note/head": "as dots3note",
+    "cogvlm": "reads V behind a row's end where keys have fewer heads than queries; cogvlm/mha is compared",
+}
 NO_LOGITS: Final = ("llama-embed",)  # embeddings alone, though llama.cpp makes it a cache
 
 
@@ -30,7 +37,7 @@ def generating() -> Iterator[str]:
     """The small models with a graph that keep something from token to token, and so give logits step by step."""
     for name, record in archs.records().items():
         keeps = any(not isinstance(row, str) and row[1] > 0 for row in record.rows)
-        if keeps and arch_of(name) in MODELS and arch_of(name) not in NO_LOGITS:
+        if keeps and arch_of(name) in MODELS and arch_of(name) not in NO_LOGITS and name not in LLAMA_DOES_NOT:
             yield name
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV, row_bytes
 from ggufphys.errors import GGUFError
-from ggufphys.gguf import TensorInfo
+from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.graph import ops
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
@@ -382,6 +382,9 @@ class Builder:
             x = ops.scale(x, scale_before)
         matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
         logits = self.mul_mat(matrix, x)
+        factor = self.weight_or_none("output.scale") if matrix.type is GGMLType.NVFP4 else None
+        if factor is not None:
+            logits = ops.mul(logits, factor)
         bias = self.weight_or_none("output.bias") if biased else None
         if bias is not None:
             logits = ops.add(logits, bias)

@@ -16,6 +16,7 @@ from ggufphys.graph.work import FA_TILE_Q, vec_dot_type
 from refengine.arrays import Array
 from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
+from refengine.minima import WITH_MINIMA, lost_sums, minima
 from refengine.ops.products import product
 from refengine.ops.step import Operation, Run, Step
 
@@ -84,6 +85,8 @@ def flash_attn_ext(step: Step) -> Run:
         n = k.shape[2] if mask is None else _n_seen(mask)
         queries = q if in_tiles else rounded(q, vec_dot_type(k_type))
         scores = product(to_f32(k[:, :, :n], k_type), queries)
+        if k_type in WITH_MINIMA:
+            scores += product(minima(k[:, :, :n], k_type), lost_sums(q))
         scores *= scale
         if softcap:
             np.tanh(scores, scores)

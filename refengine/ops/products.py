@@ -16,6 +16,7 @@ from ggufphys.graph.work import vec_dot_type
 from refengine.arrays import rows_of
 from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
+from refengine.minima import WITH_MINIMA, lost_sums, minima
 from refengine.ops.step import Operation, Run, Step
 
 
@@ -28,6 +29,22 @@ def operand_type(step: Step) -> GGMLType:
 
 def mul_mat(step: Step) -> Run:
     """`(S, H, T, n_in)` times `(S, K, n_out, n_in)`: `(S, H, T, n_out)`."""
+    run = _mul_mat(step)
+    return _with_lost_sums(step, run) if step.numerics.emulate and step.node.src[0].type in WITH_MINIMA else run
+
+
+def _with_lost_sums(step: Step, run: Run) -> Run:
+    blocks, vectors, out = step.src[0], step.reader(1), step.out
+    ggml_type = step.node.src[0].type
+
+    def both() -> None:
+        run()
+        out[...] += product(minima(blocks, ggml_type), lost_sums(vectors()))
+
+    return both
+
+
+def _mul_mat(step: Step) -> Run:
     w = step.node.src[0]
     if step.is_weight(0) and w.ne[2] == w.ne[3] == 1:
         return _with_matrix(step)
@@ -80,12 +97,18 @@ def mul_mat_id(step: Step) -> Run:
     blocks = step.src[0][0]
     held = step.weights.f32(experts)[0] if step.weights.hold == "f32" else None
 
+    has_lost = step.numerics.emulate and experts.type in WITH_MINIMA
+
     def run() -> None:
         x = rounded(read(), to_type)[0]
+        lost = lost_sums(read())[0] if has_lost else None
         for expert in np.unique(ids):
             tokens, slots = np.nonzero(ids == expert)
             matrix = to_f32(blocks[expert], experts.type) if held is None else held[expert]
-            out[tokens, slots] = x[tokens, slots if x.shape[1] > 1 else 0] @ matrix.T
+            rows = slots if x.shape[1] > 1 else 0
+            out[tokens, slots] = x[tokens, rows] @ matrix.T
+            if lost is not None:
+                out[tokens, slots] += lost[tokens, rows] @ minima(blocks[expert], experts.type).T
 
     return run
 

@@ -63,6 +63,20 @@ def test_quantised_weights(name: str, tmp_path: Path) -> None:
     assert q4_k_m.nmse <= 1e-6
 
 
+@pytest.mark.parametrize("name", ["qwen3", "llama/moe"])
+def test_blocks_with_minima_or_scales(name: str, tmp_path: Path) -> None:
+    """Minima of Q4_1 and Q5_1 meet sums that ggml rounds; NVFP4's products are multiplied with scales of the file."""
+    paths = [
+        tiny.write(tmp_path / f"{type_of.__name__}.gguf", name, type_of, gain=0.05)
+        for type_of in (tiny.q5_1, tiny.nvfp4)
+    ]
+
+    q5_1, nvfp4 = agreements([refengine.load(path, n_ctx=256, n_threads=2, emulate=True) for path in paths])
+
+    assert q5_1.nmse <= 1e-8
+    assert nvfp4.nmse <= 1e-6
+
+
 def test_activations_that_are_not_quantised(tmp_path: Path) -> None:
     """Without emulation the logits are further from llama.cpp's, and whole matrices in memory change nothing."""
     path = tiny.write(tmp_path / "q8_0.gguf", "llama", tiny.q8_0, gain=0.05)

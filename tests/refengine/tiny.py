@@ -5,6 +5,7 @@ blocks, to the arguments of a table) two computations whose sums differ in F32's
 then, and layers that only pass on their own output would amplify that to the size of the rounding itself.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,15 @@ from bench.synth.blocks import random_blocks
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.writer import TensorSpec, encode_header, padded
-from refengine.blocks import F32
+from refengine.blocks import BLOCKS, F32
 from tests import archs
 
 GAIN: Final = 0.3  # 0.3 / sqrt(256) is about 0.02
+
+NVFP4_SCALES: Final = 48, 64  # bytes that stand for 1/2 to 2
+SCALED: Final = re.compile(
+    r"(blk\.\d+\.(attn_(q|k|v|qkv|output|gate)|ffn_(gate|up|down)(_exps|_shexp)?|ssm_(in|out))|output)\.weight"
+)
 
 TypeOf = Callable[[TensorSpec], GGMLType]
 
@@ -44,9 +50,26 @@ def q4_k_m(tensor: TensorSpec) -> GGMLType:
     return GGMLType.Q6_K if any(part in tensor.name for part in ("attn_v", "ffn_down", "output.")) else GGMLType.Q4_K
 
 
+def q5_1(tensor: TensorSpec) -> GGMLType:
+    """Matrices in Q5_1, experts in Q4_1: types whose blocks have a minimum."""
+    if q8_0(tensor) is GGMLType.F32:
+        return GGMLType.F32
+    return GGMLType.Q4_1 if "exps" in tensor.name else GGMLType.Q5_1
+
+
+def nvfp4(tensor: TensorSpec) -> GGMLType:
+    """Matrices in NVFP4, those for which llama.cpp knows scales; the others in Q8_0."""
+    is_known = SCALED.fullmatch(tensor.name) is not None and tensor.ne[0] % 64 == 0
+    return GGMLType.NVFP4 if is_known else q8_0(tensor)
+
+
 def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAIN) -> Path:
     """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with."""
     specs = [replace_type(tensor, type_of(tensor)) for tensor in archs.records()[name].tensors]
+    specs += [
+        TensorSpec(spec.name.replace(".weight", ".scale"), spec.ne[2:3] or (1,), GGMLType.F32)
+        for spec in specs if spec.ggml_type is GGMLType.NVFP4
+    ]  # fmt: skip
     with path.open("wb") as file:
         file.write(encode_header(archs.models()[name].metadata, specs))
         for i, spec in enumerate(specs):
@@ -65,6 +88,11 @@ def _data(spec: TensorSpec, rng: np.random.Generator, gain: float) -> bytes:
     if spec.ggml_type is GGMLType.F32:
         return values(spec, rng, gain).astype("<f4").tobytes()
     n_blocks = spec.n_elements // SIZES[spec.ggml_type].block_size
+    if spec.ggml_type is GGMLType.NVFP4:
+        blocks = np.zeros(n_blocks, BLOCKS[spec.ggml_type])
+        blocks["d"] = rng.integers(*NVFP4_SCALES, blocks["d"].shape)
+        blocks["qs"] = rng.integers(0, 256, blocks["qs"].shape)
+        return blocks.tobytes()
     return random_blocks(spec.ggml_type, n_blocks, rng, _deviation(spec, gain)).tobytes()
 
 
@@ -82,6 +110,8 @@ def values(spec: TensorSpec, rng: np.random.Generator, gain: float) -> F32:
         return 1 + np.abs(normal())
     if "post_" in name and "norm" in name:
         return gain / 6 * (1 + 0.2 * normal())  # of what a layer adds
+    if SCALED.fullmatch(name.replace(".scale", ".weight")) and name.endswith(".scale"):
+        return gain * 0.02 * (1 + 0.2 * normal())  # of matrices whose elements are about 3, rows of about 256
     if ("norm" in name and name.endswith("weight")) or name.endswith((".scale", "ssm_d")):
         return 1 + 0.2 * normal()
     if name.endswith((".bias", "sinks.weight")) or len(spec.ne) == 1:

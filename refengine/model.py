@@ -16,7 +16,7 @@ import numpy as np
 
 from ggufphys.arch import rule_for
 from ggufphys.arch.caches import FullKV
-from ggufphys.errors import UnsupportedError
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.graph.ir import Graph
@@ -87,9 +87,9 @@ def load(
         n_ctx=n_ctx, n_batch=n_ubatch, n_ubatch=n_ubatch, type_k=type_k, type_v=type_v,
         flash_attn="on" if flash_attn else "off", n_seq_max=n_seq_max, kv_unified=kv_unified, swa_full=swa_full,
     )  # fmt: skip
-    return Model(
-        gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1, simd=detected())
-    )
+    # What ggml's code is like, llama.cpp has to say: it is loaded only where that is asked for.
+    simd = detected() if emulate else None
+    return Model(gguf, params, hold, Numerics(emulate=emulate, n_threads=n_threads or os.cpu_count() or 1, simd=simd))
 
 
 class Model:
@@ -109,7 +109,7 @@ class Model:
                 f"those that are: {', '.join(sorted(MODELS))}"
             )
         if gguf.missing_bytes:
-            raise UnsupportedError(f"{gguf.path}: {gguf.notes[-1]}")
+            raise GGUFError(f"{gguf.path}: cannot be run: {gguf.notes[-1]}")
         self.gguf = gguf
         self.h = read_hparams(gguf)
         self.numerics = numerics

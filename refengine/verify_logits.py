@@ -16,6 +16,7 @@ from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from refengine.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
 from refengine.logits import Agreement, agreement, steps
 from refengine.model import Model, load
+from refengine.simd import detected
 
 EXACT_NMSE: Final = 1e-7  # what an F16 cache alone may make, whatever llama.cpp differs from itself
 TIMES_NOISE: Final = 2
@@ -94,7 +95,7 @@ def verify_logits(
     rows = []
     for flash, model in models.items():
         for emulate in (True, False) if _is_quantised(model) or model.numerics.simd else (False,):
-            model.numerics = replace(model.numerics, emulate=emulate)
+            model.numerics = replace(model.numerics, emulate=emulate, simd=detected())
             model.reset()
             ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])
             bound = limit if emulate or not _is_quantised(model) else None

@@ -1,5 +1,8 @@
 """The numpy engine beside llama.cpp's, on the embedded model."""
 
+import subprocess
+import sys
+
 import pytest
 
 import refengine
@@ -38,6 +41,20 @@ def test_same_text_as_llama_cpp(hold: str) -> None:
     assert len(ours) > 20
     assert ours == theirs
     assert infos[0] == infos[1]
+
+
+def test_needs_no_llama_cpp() -> None:
+    """Neither importing the server nor generating with numpy loads llama.cpp, which need not be installed."""
+    script = (
+        "import sys; sys.modules['llama_cpp'] = None\n"
+        "import refengine, server.main\n"
+        "from ggufphys.embedded import MODEL\n"
+        "print(*refengine.load(MODEL, n_ctx=64).generate('import ', 4), sep='')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_implements_runner() -> None:

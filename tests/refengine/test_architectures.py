@@ -13,7 +13,7 @@ from tests.refengine.ways import AMPLIFIES, WAYS, agreements, arch_of, generatin
 QUICK = (
     "llama", "llama/moe", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt-oss", "deepseek2",
     "deepseek2/uncompressed", "granite", "olmo2", "olmoe", "starcoder2", "command-r", "glm4", "mamba2", "falcon-h1",
-    "lfm2", "nemotron_h", "qwen3next",
+    "lfm2", "nemotron_h", "qwen3next", "deepseek32", "minimax-m3", "qwen4exp", "kimi-k3", "minimax-01", "graniteswitch",
 )  # fmt: skip
 NOT_YET = {
     "deepseek4": "inputs that are not filled",
@@ -73,7 +73,7 @@ def test_blocks_with_minima_or_scales(name: str, tmp_path: Path) -> None:
 
     q5_1, nvfp4 = agreements([refengine.load(path, n_ctx=256, n_threads=2, emulate=True) for path in paths])
 
-    assert q5_1.nmse <= 1e-8
+    assert q5_1.nmse <= 2e-7  # without those sums 5e-7
     assert nvfp4.nmse <= 1e-6
 
 

@@ -33,6 +33,11 @@ def host_memory() -> HostMemory:
     return HostMemory(available_bytes=memory.available, installed_bytes=memory.total + psutil.swap_memory().total)
 
 
+def resident_bytes() -> int:
+    """What this process holds now: the HTTP server, before any model."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def prediction(path: Path, params: Params) -> MemoryPrediction | str:
     """The predicted memory, or why there is none."""
     with open_gguf(path) as gguf:
@@ -54,6 +59,7 @@ def prediction_line(predicted: MemoryPrediction | str) -> str:
             ("compute", predicted.compute_bytes),
             ("output", predicted.output_bytes),
         )
+        if nbytes
     )
     return (
         f"predicted: {format_bytes(predicted.total_bytes)} of buffers ({parts}), "

@@ -14,7 +14,7 @@ from ggufphys.flags import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Device, Params
 from server.app import create_app, service_of
-from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, unwise
+from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, resident_bytes, unwise
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.devices import available_devices
@@ -132,7 +132,8 @@ def numpy_prediction(args: argparse.Namespace, path: Path, params: Params) -> Me
     load: Load = room.load
     predict: Predict = room.predict_footprint
     model = load(path, **load_options(params, args.hold))
-    return predict(model, n_prompt=max(1, min(params.n_ubatch, model.n_ctx_seq - 1)))
+    n_prompt = max(1, min(params.n_ubatch, model.n_ctx_seq - 1))
+    return predict(model, n_prompt=n_prompt, base_bytes=resident_bytes())
 
 
 def make_engine(args: argparse.Namespace, path: Path, params: Params) -> ThreadedEngine:

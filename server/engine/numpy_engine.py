@@ -73,7 +73,7 @@ Load = Callable[..., NumpyModel]
 class Predict(Protocol):
     """refengine.predict_footprint."""
 
-    def __call__(self, model: Any, *, n_prompt: int) -> MemoryPrediction:
+    def __call__(self, model: Any, *, n_prompt: int, base_bytes: int) -> MemoryPrediction:
         """The memory that it will take."""
         ...
 

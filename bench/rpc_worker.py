@@ -25,7 +25,7 @@ def workers(count: int) -> Iterator[tuple[str, ...]]:
             port = _free_port()
             children.append(
                 subprocess.Popen(
-                    [sys.executable, __file__, str(port)],
+                    [sys.executable, "-P", __file__, str(port)],  # modules beside this one hide none of Python's
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -4,6 +4,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/simd-mappings.h, GGML_F32_EPR, GGML_
 ggml_backend_cpu_get_features.
 """
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,12 @@ class Simd:
 
 @cache
 def detected() -> Simd | None:
-    """What the installed llama_cpp was compiled for, as far as it is followed here; None for anything else."""
+    """What the installed llama_cpp was compiled for, as far as it is followed here; None for anything else.
+
+    Only on Linux, where GCC is what usually compiled it: which operations are fused is the compiler's choice.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
     try:
         said = ggml.system_info()
     except MissingExtraError:

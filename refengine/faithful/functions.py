@@ -38,7 +38,7 @@ def vector_exp(x: F32, simd: Simd) -> F32:
     upper = fma(fma(c5, b, c4), u, fma(c3, b, c2))
     if simd.lanes == 16:
         j = fma(upper, u, fma(c1, b, 1))
-        found = np.ldexp(j, n.astype(np.int32)).astype(np.float32)
+        found = _as_f32(np.ldexp(j, n.astype(np.int32)))
     else:
         j = fma(upper, u, as_f64(c1 * b))
         found = _scaled(j, n)
@@ -51,7 +51,12 @@ def _scaled(j: F64, n: F64) -> F32:
     """`k * j + k`, k = 2^n; far out in two steps, the first one rounded."""
     power = np.ldexp(1.0, np.clip(n, -126, 126).astype(np.int32))
     rest = np.ldexp(1.0, (n - np.clip(n, -126, 126)).astype(np.int32))
-    return (fma(power, j, power) * rest).astype(np.float32)
+    return _as_f32(fma(power, j, power) * rest)
+
+
+def _as_f32(values: F64) -> F32:
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(np.float32)
 
 
 def vector_silu(x: F32, simd: Simd) -> F32:

@@ -26,8 +26,7 @@ def main() -> int:
     phase("library", system_info=f"numpy {np.__version__}")
 
     model = refengine.load(config["path"], **config["load"])
-    model.evaluate([0], all_logits=False)  # weights are dequantised when they are first used
-    model.reset()
+    model.prepare()
     phase("weights")
     phase("context", n_ctx_seq=model.n_ctx_seq)
     _generate(model, config["n_prompt"], config["n_predict"])

@@ -7,7 +7,7 @@ r"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -130,6 +130,18 @@ class Model:
         self._memory = Memory(self.context, self._layers)
         self._programs.clear()
         self._lengths = [0] * self.context.n_seq_max
+
+    def prepare(self, watch: Callable[[], object] = lambda: None) -> None:
+        """Dequantise the weights now and not with the first token, by computing one and forgetting it.
+
+        `watch` is called before each matrix; what it raises ends the work.
+        """
+        before, self.weights.watch = self.weights.watch, watch
+        try:
+            self.evaluate([0], all_logits=False)
+        finally:
+            self.weights.watch = before
+            self.reset()
 
     # -- logits
 

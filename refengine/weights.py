@@ -4,7 +4,7 @@
 cache. `hold="f32"` dequantises each matrix when it is first used and keeps it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ class Weights:
         self._raw: dict[str, U8] = {}
         self._f32: dict[object, F32] = {}
         self.held_bytes = 0  # of weights that are kept as F32 beside the file
+        self.watch: Callable[[], object] = _nothing  # called before a matrix is dequantised as a whole; may raise
 
     @property
     def mapped_bytes(self) -> int:
@@ -57,6 +58,7 @@ class Weights:
         key = ((tensor.view_src or tensor).name, tensor.offset, tensor.ne, tensor.nb)
         made = self._f32.get(key)
         if made is None:
+            self.watch()
             made = to_f32(self.array(tensor), tensor.type)
             if self.hold == "f32":
                 self._f32[key] = made
@@ -72,3 +74,7 @@ class Weights:
         step = max(1, PIECE_WEIGHTS // (matrix.shape[1] * SIZES[tensor.type].block_size))
         for start in range(0, len(matrix), step):
             yield start, to_f32(matrix[start : start + step], tensor.type)
+
+
+def _nothing() -> None:
+    """Watches nothing."""

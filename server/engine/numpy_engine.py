@@ -14,6 +14,7 @@ from ggufphys.hparams import HParams
 from ggufphys.params import Params
 from server.engine.checks import check_model_file
 from server.engine.describe import describe
+from server.engine.errors import EngineError
 from server.engine.protocol import Sampling
 from server.engine.runner import Unwanted, Words
 from server.engine.threaded import ThreadedEngine
@@ -47,6 +48,10 @@ class NumpyModel(Protocol):
     @property
     def tokenizer(self) -> Words:
         """The model's own."""
+        ...
+
+    def prepare(self, watch: Callable[[], object]) -> None:
+        """Dequantise the weights; `watch` is called before each and may raise."""
         ...
 
     def reset(self) -> None:
@@ -122,9 +127,16 @@ class NumpyEngine(ThreadedEngine):
         check_params(params)
 
         def load_runner(unwanted: Unwanted) -> NumpyRunner:
-            del unwanted  # a file is mapped, not read
             first_shard, _ = check_model_file(path)
-            return NumpyRunner(load(first_shard, **load_options(params, hold)), name, params.n_ubatch)
+            model = load(first_shard, **load_options(params, hold))
+            runner = NumpyRunner(model, name, params.n_ubatch)
+
+            def give_up() -> None:
+                if unwanted():
+                    raise EngineError(f"{path}: loading was cancelled")
+
+            model.prepare(give_up)  # weights are dequantised here, and not while somebody waits for an answer
+            return runner
 
         super().__init__(load_runner, max_waiting=max_waiting, warn=warn)
 
@@ -154,9 +166,6 @@ class NumpyRunner:
             model_bytes=model.gguf.tensor_bytes,
         )
         self._logits: Any = None
-        # Weights are dequantised when they are first used: here, and not while somebody waits for an answer.
-        model.evaluate((self.words.bos or 0,), all_logits=False)
-        model.reset()
 
     def keep(self, n_tokens: int) -> bool:
         """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""

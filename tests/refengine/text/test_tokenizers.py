@@ -1,6 +1,7 @@
 """Our tokenizers against llama.cpp's, on the same file."""
 
 import ctypes
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ggufphys import GGUFError, UnsupportedError, open_gguf
+from ggufphys import GGUFError, MissingExtraError, UnsupportedError, open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.gguf.writer import WriteValue
 from refengine.text.llama import LlamaTokenizer
@@ -165,6 +166,18 @@ def test_logger_is_left_alone(both: Open) -> None:
         api.llama_log_set(before, user_data)
 
     assert any(b"BOS" in line for line in lines)
+
+
+def test_llama_cpp_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer that only llama.cpp has says so where that is not installed; our own do without."""
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    keys: dict[str, WriteValue] = {"model": "rwkv", "tokens": ["a", "b"]}
+    message = r"tokenizer 'rwkv' needs llama.cpp's.*ggufphys\[all\]"
+    path = vocabularies.write(tmp_path / "rwkv.gguf", keys)
+    with open_gguf(path) as gguf, pytest.raises(MissingExtraError, match=message):
+        open_tokenizer(gguf)
+    with open_gguf(MODEL) as gguf:
+        assert open_tokenizer(gguf).tokenize("a")
 
 
 # fmt: off

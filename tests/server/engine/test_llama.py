@@ -1,4 +1,4 @@
-"""The engine over llama.cpp, on a model whose answers are known."""
+"""The engines, on a model whose answers are known: most tests run on both, some on llama.cpp's alone."""
 
 import threading
 import time
@@ -30,6 +30,7 @@ from server.engine.threaded import ThreadedEngine
 from server.engine.tiny_model import write_tiny_model
 from server.engine.vocab import Vocab
 from tests.server.chain_model import ENDING, LOOP, write_chain_model, write_mixing_model
+from tests.server.conftest import MakeEngine
 
 GREEDY = Sampling(temperature=0)
 TIMEOUT_S = 20.0
@@ -153,7 +154,7 @@ def test_prefix_is_reused(chain_engine: ThreadedEngine) -> None:
     assert fresh.usage.n_cached == 0
 
 
-def test_every_way_to_evaluate_agrees(tmp_path: Path) -> None:
+def test_every_way_to_evaluate_agrees(tmp_path: Path, make_engine: MakeEngine) -> None:
     """Chunks, a reused prefix and token-by-token decoding give the answer that evaluating all of it anew gives."""
     path = write_mixing_model(tmp_path / "mixing.gguf")
     prompt, n = "A prompt of some length, for chunks and prefixes.", 24
@@ -173,7 +174,7 @@ def test_every_way_to_evaluate_agrees(tmp_path: Path) -> None:
         text = TextStream()
         answer_text = "".join(text.feed(vocab.piece(token)) for token in expected)
         assert len(set(expected)) > n // 2, "a model that repeats itself would prove little"
-    engine = LlamaEngine(path, Params(n_ctx=256, n_ubatch=7, n_threads=1))
+    engine = make_engine(path, Params(n_ctx=256, n_ubatch=7, n_threads=1))
     engine.wait_until_settled(TIMEOUT_S)
     sampling = replace(GREEDY, ignore_eos=True)
     fields = {"max_tokens": n, "sampling": sampling}
@@ -267,9 +268,9 @@ def test_close_ends_everything(endless_engine: ThreadedEngine) -> None:
             call()
 
 
-def test_nan_logits(tmp_path: Path) -> None:
+def test_nan_logits(tmp_path: Path, make_engine: MakeEngine) -> None:
     """A model whose logits are no numbers fails the request with a reason, and the engine lives on."""
-    engine = LlamaEngine(write_chain_model(tmp_path / "nan.gguf", nan=True), Params(n_ctx=256, n_threads=1))
+    engine = make_engine(write_chain_model(tmp_path / "nan.gguf", nan=True), Params(n_ctx=256, n_threads=1))
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY
     for _ in range(2):
         generation = engine.submit(request(engine, "a"))
@@ -297,11 +298,11 @@ def test_failed_decode(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     engine.close()
 
 
-def test_model_without_tokenizer(tmp_path: Path) -> None:
+def test_model_without_tokenizer(tmp_path: Path, make_engine: MakeEngine) -> None:
     """A model that cannot be served is a failed load with the reason, not a crash."""
     path = tmp_path / "tiny.gguf"
     write_tiny_model(path)
-    engine = LlamaEngine(path, Params(n_ctx=256, n_threads=1))
+    engine = make_engine(path, Params(n_ctx=256, n_threads=1))
 
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
     assert isinstance(engine.error, UnsupportedError)

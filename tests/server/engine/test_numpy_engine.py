@@ -2,12 +2,18 @@
 
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import refengine
 from ggufphys.embedded import MODEL
+from ggufphys.graph.ir import Tensor
 from ggufphys.params import Device, Params
+from refengine.arrays import Array
 from server.engine.llama import LlamaEngine
 from server.engine.numpy_engine import NumpyEngine, NumpyRunner, check_params, without_effect
 from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece, Sampling
@@ -63,6 +69,36 @@ def test_implements_runner() -> None:
 
     assert runner.info.name == "name"
     assert runner.keep(0)
+
+
+def test_close_while_loading() -> None:
+    """Closing an engine whose weights are still being dequantised ends the load with the next matrix."""
+    entered, proceed, made = threading.Event(), threading.Event(), []
+
+    def load(path: Path, **options: Any) -> refengine.Model:
+        model = refengine.load(path, **options)
+        read = model.weights.array
+
+        def slow(tensor: Tensor) -> Array:
+            entered.set()
+            assert proceed.wait(60)
+            made.append(tensor.name)
+            return read(tensor)
+
+        model.weights.array = slow  # type: ignore[method-assign]
+        return model
+
+    engine = NumpyEngine(MODEL, Params(n_ctx=64), load=load)
+    assert entered.wait(60)
+    closer = threading.Thread(target=engine.close)
+    closer.start()
+    while not engine._closing.is_set():
+        time.sleep(0.002)
+    proceed.set()
+    closer.join(60)
+
+    assert engine.status is EngineStatus.CLOSED
+    assert len(made) == 1
 
 
 def test_refuses_what_it_cannot_do() -> None:

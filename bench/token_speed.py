@@ -1,6 +1,7 @@
 """How fast are our tokenizers beside llama.cpp's, and do both give the same tokens on a megabyte of text?
 
-`python -m bench.tokenize [MODEL ...] [--json]`, the embedded model by default; a file with a vocabulary alone will do.
+`python -m bench.token_speed [MODEL ...] [--json]`, the embedded model by default;
+a vocabulary alone will do.
 The text is the standard library's sources. Both tokenise it in turn; rates are medians over repetitions. Exit code 1
 when their tokens differ.
 """
@@ -104,7 +105,7 @@ def as_text(rows: Sequence[Tokenized]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each vocabulary, print the table or JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tokenize", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.token_speed", description=__doc__)
     parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (3)")

@@ -4,10 +4,15 @@ Legend: E n_embd, N streams, T tokens, R the low rank of the gates.
 Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, build_hc_mix, build_hc_combine.
 """
 
+from typing import Final
+
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.hyper import HC_POST
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32
+
+HC_PRE: Final = "DSV4_HC_PRE"
 
 
 class GatedStreams:
@@ -32,20 +37,33 @@ class GatedStreams:
 
     def read(self, streams: Tensor, name: str, il: int) -> tuple[Tensor, Tensor]:
         """What a block reads of the streams (E, T), and by how much they take what it writes, as `write` wants it."""
-        shape = streams.ne[:3]
+        b, shape = self.b, streams.ne[:3]
         row, gate = self._row_and_gate(streams, f"hc_{name}", il)
-        x = hc_pre_gated(ops.reshape(row, *shape), ops.reshape(gate, *shape), 1 / self.n)
-        return x, self.b.mul_mat(self.b.weight(f"hc_{name}_inject.weight", il), row)
+        if HC_PRE in b.context.unfused:
+            x = self._mean(row, gate, streams)
+        else:
+            x = hc_pre_gated(ops.reshape(row, *shape), ops.reshape(gate, *shape), 1 / self.n)
+            b.graph.probed[x] = il
+        return x, b.mul_mat(b.weight(f"hc_{name}_inject.weight", il), row)
 
-    def write(self, streams: Tensor, x: Tensor, inject: Tensor) -> Tensor:
+    def write(self, streams: Tensor, x: Tensor, inject: Tensor, il: int) -> Tensor:
         """The streams (E, N, T), each plus 2 sigmoid(inject / N) (N, T) times X (E, T)."""
-        weights = ops.scale(ops.unary(ops.scale(inject, 1 / self.n), "sigmoid"), 2.0)
-        return Tensor("DSV4_HC_POST", F32, streams.ne, (x, streams, weights))
+        b, (n_embd, n, n_tokens) = self.b, streams.ne[:3]
+        weights = ops.scale(ops.unary(ops.scale(inject, 1 / n), "sigmoid"), 2.0)
+        if HC_POST in b.context.unfused:
+            x = ops.repeat(ops.reshape(x, n_embd, 1, n_tokens), n_embd, n, n_tokens)
+            return ops.add(streams, ops.mul(x, ops.reshape(weights, 1, n, n_tokens)))
+        streams = Tensor(HC_POST, F32, streams.ne, (x, streams, weights))
+        b.graph.probed[streams] = il
+        return streams
 
     def end(self, streams: Tensor) -> Tensor:
         """One stream (E, T) for the head, normed."""
+        return self._mean(*self._row_and_gate(streams, "output_hc", None), streams)
+
+    def _mean(self, row: Tensor, gate: Tensor, streams: Tensor) -> Tensor:
+        """The mean of the normed streams in a row (E*N, T), each element times sigmoid(gate): (E, T)."""
         n_embd, n, n_tokens = streams.ne[:3]
-        row, gate = self._row_and_gate(streams, "output_hc", None)
         gated = ops.reshape(ops.mul(row, ops.unary(gate, "sigmoid")), n_embd, n, n_tokens)
         first, *others = (ops.strided(gated, (n_embd, n_tokens), (gated.nb[2],), i * gated.nb[1]) for i in range(n))
         out = ops.cont(first)
@@ -63,4 +81,4 @@ class GatedStreams:
 
 def hc_pre_gated(x: Tensor, gate: Tensor, factor: float) -> Tensor:
     """The sum over streams (E, N, T) of factor * sigmoid(gate) * X: (E, T)."""
-    return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, gate), params=(factor, True))
+    return Tensor(HC_PRE, F32, (x.ne[0], x.ne[2]), (x, gate), params=(factor, True))

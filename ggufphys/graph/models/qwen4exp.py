@@ -50,9 +50,10 @@ def build(b: Builder) -> Graph:
             x = _attention(b, attend, x, pos, rope, chosen, il)
         if b.is_last(il):
             x, inject, streams = ops.get_rows(x, out_ids), ops.get_rows(inject, out_ids), wanted(streams, out_ids)
-        streams = connections.write(streams, x, inject)
+        streams = connections.write(streams, x, inject, il)
         x, inject = connections.read(streams, "ffn", il)
-        streams = connections.write(streams, ffn(b, x, il), inject)
+        streams = connections.write(streams, ffn(b, x, il), inject, il)
+        b.pin(streams, il)
     return b.head(connections.end(streams))
 
 

@@ -78,7 +78,7 @@ def _adapters(
     return {"buffers": buffers, "control_vector": vector_bytes, "compute": compute_bytes}
 
 
-def _create(api: Any, path: str, p: Params) -> tuple[int, int]:
+def _create(api: Any, path: str, p: Params, *, target: int | None = None) -> tuple[int, int]:
     """The model really loaded, on devices if there are any, and a context of it."""
     from server.engine.devices import use_devices
 
@@ -93,6 +93,7 @@ def _create(api: Any, path: str, p: Params) -> tuple[int, int]:
         setattr(cparams, name, getattr(p, name))
     cparams.type_k, cparams.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
     cparams.flash_attn_type = oracle.FLASH_ATTN[p.flash_attn]
+    cparams.ctx_other = target
     context = api.llama_init_from_model(model, cparams)
     assert context, "llama.cpp refuses the context"
     return model, context
@@ -128,6 +129,24 @@ class _MallInfo(ctypes.Structure):
     _fields_ = (("counts", ctypes.c_size_t * 10),)
 
 
+def draft(model: Path, params: Params, beside: Path, beside_params: Params) -> dict[str, int]:
+    """Bytes of a draft model's weights, context and compute buffer when its context knows its target's."""
+    return ask(
+        "draft",
+        model=os.fspath(model),
+        params=asdict(params),
+        beside=os.fspath(beside),
+        beside_params=asdict(beside_params),
+    )
+
+
+def _draft(api: Any, model: str, params: dict[str, Any], beside: str, beside_params: dict[str, Any]) -> dict[str, Any]:
+    _, target = _create(api, model, Params.from_json(params))
+    _, context = _create(api, beside, Params.from_json(beside_params), target=target)
+    by_buffer = oracle.breakdown(api, context)
+    return {q: sum(sizes[q] for sizes in by_buffer.values()) for q in oracle.QUANTITIES}
+
+
 def states(model: Path, params: Params, n_tokens: Sequence[int]) -> list[dict[str, int]]:
     """Bytes of sequence 0's state, `whole` and `partial`, after each number of tokens."""
     answer = ask("states", model=os.fspath(model), params=asdict(params), n_tokens=list(n_tokens))
@@ -151,6 +170,7 @@ def _states(api: Any, model: str, params: dict[str, Any], n_tokens: Sequence[int
 
 _QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "adapters": _adapters,
+    "draft": _draft,
     "states": _states,
 }
 

@@ -28,6 +28,7 @@ from ggufphys.arch.adjust import (
     values_are_latent,
 )
 from ggufphys.arch.alone import borrows_embedding, borrows_vocabulary, can_run, is_projector, shares_cache
+from ggufphys.arch.borrowed import embedding_and_output, nothing_borrowed, unless_tied
 from ggufphys.arch.contexts import (
     all_but_every,
     all_but_shared,
@@ -74,7 +75,7 @@ from ggufphys.arch.sparse import (
     window,
 )
 from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and_ngrams, ssm_ungrouped, wkv
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.params import ContextParams, ContextType
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class ArchRule:
     draft: LayerRule | None = None  # in a context that runs the prediction head; None: llama.cpp has no graph of it
     adjust: Callable[["HParams", GGUFFile], "HParams"] = keep  # what the loader changes after reading the keys
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
+    borrows: Callable[[GGUFFile, GGUFFile], Mapping[str, TensorInfo]] = nothing_borrowed  # weights of a draft's target
     aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
@@ -263,9 +265,9 @@ TABLE: Final[tuple[ArchRule, ...]] = (
 
     # -- files that llama.cpp runs beside another model only, or not always
     ArchRule("eagle3",           trunk(full),       "models/eagle3.cpp",           alone=borrows_vocabulary,
-             has_encoder=True),
+             borrows=embedding_and_output, has_encoder=True),
     ArchRule("dflash",           trunk(draft_ring), "models/dflash.cpp",           alone=borrows_embedding,
-             has_encoder=True),
+             borrows=unless_tied, has_encoder=True),
     ArchRule("gemma4-assistant", nothing,           "models/gemma4-assistant.cpp", alone=shares_cache),
     ArchRule("clip",             nothing,           "models/clip.cpp",             alone=is_projector),
 )

@@ -58,12 +58,16 @@ class Layouts:
         adapters: Adapters | None = None,
         *,
         ctx_type: ContextType = "default",
+        borrowed: Mapping[str, TensorInfo] | None = None,
     ) -> None:
-        """The graphs of contexts of one type; where that of a draft context is not written, the trunk's instead."""
+        """The graphs of contexts of one type; where that of a draft context is not written, the trunk's instead.
+
+        `borrowed` are weights of another model, by the names that the file would give its own.
+        """
         self.h = h
         self.gguf = gguf
         self.keys = Keys(gguf, h.arch)
-        self.tensors = gguf.tensors_by_name
+        self.tensors = {**gguf.tensors_by_name, **(borrowed or {})}
         self.adapters = adapters or {}
         self.ctx_type = ctx_type if h.arch in HEADS else "default"
         self.n_layer = h.n_layer_run if self.ctx_type == "default" else 0  # that others may stand for

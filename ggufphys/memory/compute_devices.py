@@ -9,7 +9,7 @@ for them.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 
-from ggufphys.arch.roles import norm_layer, role_of
+from ggufphys.arch.roles import Role, norm_layer, role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
@@ -204,6 +204,8 @@ def homes(
             own = found[0] if layer is None else placement.layers[layer]
             return own if own in found else found[0]
         role = role_of(arch, tensor.name)
+        if role is Role.INPUT:
+            return HOST
         return placement.layers[role] if isinstance(role, int) else placement.output
 
     return home

@@ -158,16 +158,24 @@ class Predictor:
     Raises:
         UnsupportedError: the file is no model, or its architecture has no rule yet.
         GGUFError: a key that the prediction needs is missing or malformed.
+        ValueError: a draft model whose weights do not go with its `target`'s.
     """
 
-    def __init__(self, gguf: GGUFFile) -> None:
+    def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None) -> None:
         require_model(gguf)
         self.gguf = gguf
         self.rule = rule_for(gguf.architecture)
-        if why_not := self.rule.alone(gguf):
+        borrowed = {} if target is None else self.rule.borrows(gguf, target)
+        if not borrowed and (why_not := self.rule.alone(gguf)):
             raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.h = read_hparams(gguf)
-        self.layouts = Layouts(gguf, self.h, self.rule)
+        for tensor in borrowed.values():
+            if tensor.ne[0] != self.h.n_embd:
+                raise ValueError(
+                    f"{gguf.path}: a draft model {self.h.n_embd} wide, which reads {tensor.name} of its target, whose "
+                    f"rows have {tensor.ne[0]} elements: expected as many"
+                )
+        self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed)
         self._head_layouts: Layouts | None = None
         self._weights: dict[Params, PlacedWeights] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}

@@ -68,7 +68,7 @@ def predict_attached(
         bases.append(mmproj_basis(attachments.mmproj) if device == HOST else "estimate")
     draft_state = 0
     if attachments.draft is not None:
-        draft = predict_draft(attachments.draft, params, base.context)
+        draft = predict_draft(attachments.draft, params, base.context, gguf)
         terms += _draft_terms(draft)
         bases += [draft.basis[quantity] for quantity in ("model", "context", "compute")]
         draft_state = _draft_state_bytes(attachments.draft.gguf, draft.context)
@@ -92,8 +92,12 @@ def predict_attached(
     )
 
 
-def predict_draft(draft: Draft, params: Params, context: ContextParams) -> MemoryPrediction:
+def predict_draft(
+    draft: Draft, params: Params, context: ContextParams, target: GGUFFile | None = None
+) -> MemoryPrediction:
     """The draft model's own prediction: a context as long as the model's, one output a sequence, devices alike.
+
+    It may read weights of its `target`, which are counted there.
 
     Source: llama.cpp 0c1e570 common/speculative.cpp, common_base_params_to_speculative, common_speculative_init_result.
     """
@@ -107,7 +111,7 @@ def predict_draft(draft: Draft, params: Params, context: ContextParams) -> Memor
         override_tensor=(),
         n_cpu_moe=0,
     )
-    return Predictor(draft.gguf).predict(own)
+    return Predictor(draft.gguf, target).predict(own)
 
 
 def _with_adapters(

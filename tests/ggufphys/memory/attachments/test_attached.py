@@ -15,9 +15,10 @@ from ggufphys.memory.attachments import Attachments, Draft, Server
 from ggufphys.memory.attachments.predict import predict_attached, predict_draft
 from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.attachments.state import state_bytes
+from ggufphys.memory.predict import Predictor
 from ggufphys.memory.terms import total
-from ggufphys.params import Device, resolve
-from tests import attachment_oracle, oracle
+from ggufphys.params import Device, FlashAttn, resolve
+from tests import archs, attachment_oracle, oracle
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
 from tests.ggufphys.memory.attachments.test_state import tiny_gemma3
 from tests.ggufphys.models import llama_tensors, tiny_llama
@@ -84,6 +85,41 @@ def test_a_draft_model_is_a_model(tmp_path: Path, model: GGUFFile, params: Param
         "context": draft.context_bytes,
         "compute": draft.compute_bytes,
     }
+
+
+@pytest.mark.parametrize("name", ["eagle3/borrowed", "dflash/borrowed"])
+@pytest.mark.parametrize("flash_attn", ["on", "off"])
+def test_a_draft_that_reads_its_targets_weights(
+    tmp_path: Path, model: GGUFFile, name: str, flash_attn: FlashAttn
+) -> None:
+    """Its figures beside the target are llama.cpp's, who creates its context there only; alone it is refused."""
+    path = tmp_path / "draft.gguf"
+    archs.write(path, name, archs.records()[name].tensors)
+    params = Params(n_ctx=600, n_seq_max=2, use_extra_bufts=False, use_mmap=False, flash_attn=flash_attn)
+    target = predict_memory(model, params)
+    with open_gguf(path) as gguf:
+        draft = predict_draft(Draft(gguf=gguf), params, target.context, model)
+        with pytest.raises(UnsupportedError, match="only beside its target's"):
+            predict_memory(gguf, params)
+    own = replace(params, n_ctx=target.context.n_ctx, n_outputs_max=params.n_seq_max)
+    truth = attachment_oracle.draft(model.path, params, path, own)
+    ours = {"model": draft.model_bytes, "context": draft.context_bytes, "compute": draft.compute_bytes}
+    assert ours == truth
+    assert draft.basis["compute"] == "exact"
+
+
+def test_a_draft_of_another_width(tmp_path: Path) -> None:
+    """A draft that would read rows of other lengths than its own is refused."""
+    path = tmp_path / "draft.gguf"
+    archs.write(path, "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
+    narrow = tmp_path / "narrow.gguf"
+    archs.write(narrow, "wavtokenizer-dec/whole", archs.records()["wavtokenizer-dec/whole"].tensors)
+    with (
+        open_gguf(path) as gguf,
+        open_gguf(narrow) as target,
+        pytest.raises(ValueError, match="256 wide, which reads token_embd.weight of its target, whose rows have 96"),
+    ):
+        Predictor(gguf, target)
 
 
 def test_a_draft_shares_the_process(tmp_path: Path, model: GGUFFile) -> None:

@@ -12,7 +12,9 @@ from ggufphys.graph.ir import Graph, Tensor
 from refengine.arrays import Array
 from refengine.batch import Numbers
 from refengine.filling import Fill, Filling
+from refengine.inputs_compressed import COMPRESSED
 from refengine.inputs_other import OTHER
+from refengine.inputs_pools import POOLS
 from refengine.inputs_sparse import SPARSE
 
 
@@ -97,6 +99,8 @@ FILL: Final[Mapping[str, Fill]] = {
     "attn_scale": _attn_scale,
     **OTHER,
     **SPARSE,
+    **POOLS,
+    **COMPRESSED,
 }
 
 

@@ -4,7 +4,7 @@ A sequence's pools are its positions from 0 on, so many at a time. Legend: T tok
 Source: llama.cpp 0c1e570 src/llama-memory-hybrid-idx.cpp, kpool_layout_update, set_input_kpool.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 import numpy as np
@@ -120,7 +120,7 @@ def _new_pool_cells(tensor: Tensor, array: Array, filling: Filling) -> None:
     array[0, 0, 0, : len(pools.new)] = pools.members[pools.new, -1]
 
 
-def _tokens(pools: _Pools) -> "zip[tuple[int, int]]":
+def _tokens(pools: _Pools) -> Iterator[tuple[int, int]]:
     return zip(pools.tokens.sequences.tolist(), pools.tokens.positions.tolist(), strict=True)
 
 

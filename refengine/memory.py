@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from ggufphys.arch.caches import KVCache, LayerCache, RecurrentState, WindowKV
+import numpy as np
+
+from ggufphys.arch.caches import BlockKV, BlockState, KVCache, LayerCache, RecurrentState, WindowKV
 from ggufphys.graph.ir import Tensor
 from ggufphys.params import ContextParams
 from refengine.arrays import reserved_bytes
@@ -59,16 +61,28 @@ class Memory:
         return cells
 
     def all_cells(self) -> tuple[Cells, ...]:
-        """The cells of every kind of KV cache that the model has."""
-        kinds = (cache for layer in self.layers for cache in layer if isinstance(cache, KVCache))
+        """The cells of every kind of KV cache that the model has: of those that hold a row for each position."""
+        caches = (cache for layer in self.layers for cache in layer)
+        kinds = (cache for cache in caches if isinstance(cache, KVCache) and not isinstance(cache, BlockKV))
         return tuple(dict.fromkeys(self.cells(cache) for cache in kinds if cache.n_embd_k_gqa))
+
+    def lengths(self) -> tuple[int, ...]:
+        """How many positions each sequence has, as far as cells tell."""
+        found = [0] * self.context.n_seq_max
+        for cells in self.all_cells():
+            for sequence in np.unique(cells.sequences[cells.sequences >= 0]).tolist():
+                longest = int(cells.positions[cells.sequences == sequence].max()) + 1
+                found[sequence] = max(found[sequence], longest)
+        return tuple(found)
 
     def remove(self, sequence: int, first_position: int) -> None:
         """Forget a sequence from a position on.
 
         Raises:
-            ValueError: recurrent states know no positions: they are forgotten as a whole.
+            ValueError: recurrent states, and those of blocks, know no positions: they are forgotten as a whole.
         """
+        if first_position and self._has(BlockState):
+            raise ValueError(f"sequence {sequence} has blocks that are not whole: it can be removed as a whole alone")
         if self._states is not None:
             if first_position:
                 raise ValueError(f"sequence {sequence} has recurrent states: it can be removed as a whole alone")

@@ -24,10 +24,11 @@ from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import read_hparams
 from ggufphys.memory.terms import Quantity
-from ggufphys.params import Params, resolve
+from ggufphys.params import Params, pad_ctx, resolve
 from refengine.batch import Numbers, Tokens, physical_batches
 from refengine.blocks import F32
 from refengine.cells import Cells
+from refengine.counts import block_counts, ratios_of
 from refengine.execute import Program, Trace
 from refengine.filling import Filling
 from refengine.generate import sampler_for, text_of, tokens_behind
@@ -122,6 +123,7 @@ class Model:
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)
         self._layers = tuple(rule.layers(self.h))
+        self._ratios = ratios_of(self.h, self._layers)
         self._programs: OrderedDict[Batch, Program] = OrderedDict()
         self.reset()
 
@@ -209,7 +211,7 @@ class Model:
 
     def _run(self, tokens: Tokens, n_seqs: int, trace: Trace | None) -> F32:
         memory = self._memory
-        batch, taken, states = _take(memory, tokens, n_seqs)
+        batch, taken, states = _take(memory, tokens, n_seqs, self._ratios)
         program = self._program(batch)
         filling = Filling(
             tokens=tokens, memory=memory, taken=taken, states=states, keys=self._layouts.keys,
@@ -234,7 +236,7 @@ class Model:
         for batch in tokens:
             for numbers, n_seqs in physical_batches(batch.sequences, self.context.n_ubatch, memory.split):
                 part = batch.part(numbers)
-                yield _take(memory, part if len(part.outputs) else _last_wanted(part), n_seqs)[0]
+                yield _take(memory, part if len(part.outputs) else _last_wanted(part), n_seqs, self._ratios)[0]
 
     def graph(self, batch: Batch) -> Graph:
         """The graph of a physical batch."""
@@ -323,17 +325,23 @@ class Model:
         return tokens_behind(self, tokens, n_tokens, Sampler(sampling))
 
 
-def _take(memory: Memory, tokens: Tokens, n_seqs: int) -> tuple[Batch, dict[Cells, Numbers], Taken | None]:
+def _take(
+    memory: Memory, tokens: Tokens, n_seqs: int, ratios: Sequence[int]
+) -> tuple[Batch, dict[Cells, Numbers], Taken | None]:
     """Give the tokens of a physical batch their places in memory: its shape, and those places."""
     taken = memory.take(tokens)
     states = memory.take_states(tokens.sequences[:: len(tokens) // n_seqs].tolist())
+    n_kv = [0, *(cells.n_kv(tokens) for cells in taken)]
+    if ratios:  # blocks reach further back than windows
+        n_kv.append(pad_ctx(int(tokens.positions.max()) + 1))
     batch = Batch(
         n_tokens=len(tokens),
         n_seqs=n_seqs,
         n_outputs=len(tokens.outputs),
-        n_kv=max((cells.n_kv(tokens) for cells in taken), default=0),
+        n_kv=max(n_kv),
         first_stream=int(tokens.sequences[0]) if memory.split == "consecutive" else 0,
         states=states.rows if states is not None else StateRows(),
+        blocks=block_counts(ratios, tokens, memory.lengths() if ratios else ()),
     )
     return batch, taken, states
 

@@ -17,12 +17,8 @@ QUICK = (
 )  # fmt: skip
 # Those with operations or inputs that no other has.
 RARE = ("deepseek32", "minimax-m3", "qwen4exp", "kimi-k3", "minimax-01", "graniteswitch")
-NOT_YET = {
-    "deepseek4": "inputs that are not filled",
-    "glm5-next": "inputs that are not filled",
-}
 ABORTS = {"plm": "flash"}  # what llama.cpp does not compute in one way
-OTHERS = [name for name in generating() if name not in (*QUICK, *RARE) and arch_of(name) not in NOT_YET]
+OTHERS = [name for name in generating() if name not in (*QUICK, *RARE)]
 
 
 @pytest.mark.parametrize("name", [*QUICK, *RARE])

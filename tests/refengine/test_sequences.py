@@ -45,8 +45,9 @@ def batches(n_vocab: int, seed: int = 3) -> list[Tokens]:
     return made
 
 
-# Attention, a window shorter than the prompts, states alone, both in each layer, a delta net beside attention.
-@pytest.mark.parametrize("name", ["llama", "gemma3", "mamba2", "falcon-h1", "qwen3next"])
+# Attention, a window shorter than the prompts, states alone, both in each layer, a delta net beside attention; pools of
+# positions; compressed blocks beside a window.
+@pytest.mark.parametrize("name", ["llama", "gemma3", "mamba2", "falcon-h1", "qwen3next", "glm5-next", "deepseek4"])
 @pytest.mark.parametrize("kv_unified", [False, True])
 def test_sequences(name: str, kv_unified: bool, tmp_path: Path) -> None:
     """Sequences see themselves alone, whether they share the cells of one cache or not, in prompts and steps alike."""
@@ -90,7 +91,9 @@ def of_one(n_vocab: int, *lengths: int) -> list[Tokens]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "cache", "limit"), [("gemma2", F32, 1e-10), ("gpt-oss", {}, 1e-7)])
+@pytest.mark.parametrize(
+    ("name", "cache", "limit"), [("gemma2", F32, 1e-10), ("gpt-oss", {}, 1e-7), ("deepseek4", F32, 1e-10)]
+)
 def test_longer_than_all(name: str, cache: dict[str, Any], limit: float, tmp_path: Path) -> None:
     """A prompt longer than window and physical batch, whose cells are then used again."""
     path = tiny.write(tmp_path / "f32.gguf", name)

@@ -21,6 +21,7 @@ from refengine.blocks import BLOCKS, F32
 from tests import archs
 
 GAIN: Final = 0.3  # 0.3 / sqrt(256) is about 0.02
+N_EXPERT: Final = 4  # of all these models
 
 NVFP4_SCALES: Final = 48, 64  # bytes that stand for 1/2 to 2
 SCALED: Final = re.compile(
@@ -65,7 +66,8 @@ def nvfp4(tensor: TensorSpec) -> GGMLType:
 
 def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAIN) -> Path:
     """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with."""
-    specs = [replace_type(tensor, type_of(tensor)) for tensor in archs.records()[name].tensors]
+    tensors = archs.records()[name].tensors
+    specs = [t if t.ggml_type is GGMLType.I32 else replace_type(t, type_of(t)) for t in tensors]
     specs += [
         TensorSpec(spec.name.replace(".weight", ".scale"), spec.ne[2:3] or (1,), GGMLType.F32)
         for spec in specs if spec.ggml_type is GGMLType.NVFP4
@@ -87,6 +89,9 @@ def replace_type(tensor: TensorSpec, ggml_type: GGMLType) -> TensorSpec:
 def _data(spec: TensorSpec, rng: np.random.Generator, gain: float) -> bytes:
     if spec.ggml_type is GGMLType.F32:
         return values(spec, rng, gain).astype("<f4").tobytes()
+    if spec.ggml_type is GGMLType.I32:  # the experts of each token
+        first = rng.integers(0, N_EXPERT, spec.ne[1])
+        return ((first[:, np.newaxis] + np.arange(spec.ne[0])) % N_EXPERT).astype("<i4").tobytes()
     n_blocks = spec.n_elements // SIZES[spec.ggml_type].block_size
     if spec.ggml_type is GGMLType.NVFP4:
         blocks = np.zeros(n_blocks, BLOCKS[spec.ggml_type])

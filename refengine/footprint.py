@@ -31,6 +31,7 @@ HEAP_BYTES: Final = 2 << 20
 # What a node of a graph takes as Python objects: arrays, views, closures; measured likewise
 NODE_BYTES: Final = 4_500
 PAGE_BYTES: Final = 4096
+FAULT_AROUND_BYTES: Final = 64 << 10  # what Linux maps of a file when a page of it is touched: mm/memory.c
 TIMES_SCORES: Final = 3  # arrays as large as the scores that attention has at a time: scores, differences, weights
 LOOKED_UP: Final = "GET_ROWS"
 
@@ -69,7 +70,7 @@ def predict_footprint(
         ),
         _process("heap", HEAP_BYTES, "weights", formula="measured once, Linux x86-64"),
         _process("libraries' code", CODE_BYTES, "prefill", "file", formula="measured once, Linux x86-64"),
-        *_weights(model, first),
+        *_weights(model, first, n_prompt + n_predict),
         *_caches(model, first, n_prompt + n_predict),
         *_buffers(graphs),
         _process(
@@ -110,7 +111,7 @@ def _graphs(model: Model, n_prompt: int, n_predict: int) -> Mapping[Batch, Graph
     return {batch: model.graph(batch) for batch in kept}
 
 
-def _weights(model: Model, graph: Graph) -> Iterator[Term]:
+def _weights(model: Model, graph: Graph, n_tokens: int) -> Iterator[Term]:
     """The file's tensors that the graph names, and those it multiplies with as F32."""
     named = {t.name: t for t in _externals(graph) if t.name}
     sizes = {name: model.gguf.tensors_by_name[name].nbytes or 0 for name in named}
@@ -129,7 +130,12 @@ def _weights(model: Model, graph: Graph) -> Iterator[Term]:
     yield _buffer("model", f"weights mapped from {file}", mapped, "mapped", f"{len(named)} tensors")
     yield _process(
         f"weights mapped from {file}, read", sum(sizes[name] for name in read), "weights", "file",
-        formula=f"{len(read)} tensors; of those that are looked up by row, hardly any page",
+        formula=f"{len(read)} tensors",
+    )  # fmt: skip
+    looked_up = [min(size, n_tokens * FAULT_AROUND_BYTES) for name, size in sizes.items() if name not in read]
+    yield _process(
+        f"weights mapped from {file}, looked up", sum(looked_up), "prefill", "file",
+        formula=f"{FAULT_AROUND_BYTES:,} B around each of {n_tokens:,} rows of {len(looked_up)} tensors",
     )  # fmt: skip
     if held:
         formula = f"4 B x {held // 4:,} weights of {len(made)} matrices"

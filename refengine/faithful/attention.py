@@ -3,30 +3,34 @@
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_flash_attn_ext_f16.
 """
 
-from typing import Final, cast
+from typing import cast
 
 import numpy as np
 
 from ggufphys.gguf.ggml_types import GGMLType
-from ggufphys.graph.work import FA_TILE_Q
+from ggufphys.graph.work import FA_TILE_Q, vec_dot_type
+from refengine.arrays import Array
+from refengine.batch import Numbers
+from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
-from refengine.faithful.cells import cell_by_cell, merged
+from refengine.faithful.blocks import SIMPLE, activations, levels, simple
+from refengine.faithful.cells import Products, cell_by_cell, merged
 from refengine.faithful.heads import Heads
+from refengine.faithful.products import FLOATS, dots
 from refengine.faithful.tiles import in_tiles
 from refengine.ops import attention as plain
 from refengine.ops.attention import LONG_CACHE, slopes
 from refengine.ops.step import Run, Step
-
-FLOATS: Final = (GGMLType.F16, GGMLType.F32)
+from refengine.simd import REGISTERS, Simd
 
 
 def flash_attn_ext(step: Step) -> Run:
-    """Q `(S, H, T, D)`, K and V `(S, K, C, D)`: `(S, T, H, E)`; of F16 and F32, others as `refengine.ops` does."""
+    """Q `(S, H, T, D)`, K and V `(S, K, C, D)`: `(S, T, H, E)`; K of types that are followed, others as plainly."""
     factor, max_bias, softcap, has_sinks = cast("tuple[float, float, float, bool]", step.node.params)
     k_type, v_type = (source.type for source in step.node.src[1:3])
     simd = step.numerics.simd
     assert simd is not None
-    if k_type is not v_type or k_type not in FLOATS:
+    if k_type not in (*FLOATS, *SIMPLE):
         return plain.flash_attn_ext(step)
     sources = list(range(3, len(step.src)))
     sinks = step.reader(sources.pop())().reshape(-1) if has_sinks else None
@@ -35,8 +39,9 @@ def flash_attn_ext(step: Step) -> Run:
     n_stream, n_head, n_tokens, _ = q.shape
     n_cells = k.shape[2]
     slope = slopes(n_head, max_bias)
-    tiled = n_tokens >= FA_TILE_Q
-    splits = n_tokens == n_stream == 1 and n_cells >= LONG_CACHE
+    of_one_float = k_type is v_type and k_type in FLOATS
+    tiled = of_one_float and n_tokens >= FA_TILE_Q
+    splits = of_one_float and n_tokens == n_stream == 1 and n_cells >= LONG_CACHE
     chunk = -(-n_cells // step.numerics.n_threads) if splits else n_cells
     shared = np.arange(n_head) // (n_head // k.shape[1])  # whose keys and values a head has
 
@@ -45,23 +50,43 @@ def flash_attn_ext(step: Step) -> Run:
         if mask is not None:
             hidden += slope * mask[s % len(mask), :, :n_tokens, :n_cells].astype(np.float32)
         return Heads(
-            q=q[s] if tiled else rounded(q[s], k_type),
-            k=to_f32(k[s], k_type)[shared],
             v=to_f32(v[s], v_type)[shared],
             mask=hidden,
             sinks=sinks,
             scale=np.float32(factor) / np.float32(softcap) if softcap else np.float32(factor),
             softcap=np.float32(softcap),
-            of_f16=k_type is GGMLType.F16,
+            v_is_f16=v_type is GGMLType.F16,
         )
+
+    def one_stream(s: int) -> F32:
+        if tiled:
+            return in_tiles(heads(s), q[s], to_f32(k[s], k_type)[shared], simd)
+        products = with_keys(q[s], k[s], k_type, shared, simd)
+        parts = [cell_by_cell(heads(s), products, simd, first, first + chunk) for first in range(0, n_cells, chunk)]
+        return merged(parts) if splits else parts[0].divided()
 
     def run() -> None:
         for s in range(n_stream):
-            if tiled:
-                found = in_tiles(heads(s), simd)
-            else:
-                parts = [cell_by_cell(heads(s), simd, first, first + chunk) for first in range(0, n_cells, chunk)]
-                found = merged(parts) if splits else parts[0].divided()
-            out[s] = found.swapaxes(0, 1)
+            out[s] = one_stream(s).swapaxes(0, 1)
 
     return run
+
+
+def with_keys(q: F32, k: Array, k_type: GGMLType, shared: Numbers, simd: Simd) -> Products:
+    """Queries `(H, T, D)`, rounded as ggml does, with keys `(K, C, D)` in their type, or blocks of it."""
+    if k_type in FLOATS:
+        keys, queries = to_f32(k, k_type), rounded(q, k_type)
+        n_lanes, f16 = REGISTERS * simd.lanes, k_type is GGMLType.F16
+
+        def of_floats(cells: Numbers) -> F32:
+            return np.stack(
+                [dots(keys[i][cells], x, n_lanes, simd, f16=f16) for i, x in zip(shared, queries, strict=True)]
+            )
+
+        return of_floats
+    blocks = [activations(vec_dot_type(k_type), x) for x in q]
+
+    def of_blocks(cells: Numbers) -> F32:
+        return np.stack([simple(levels(k_type, k[i][cells]), x) for i, x in zip(shared, blocks, strict=True)])
+
+    return of_blocks

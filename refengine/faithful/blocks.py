@@ -15,7 +15,7 @@ import numpy as np
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.work import vec_dot_type
 from refengine.activations import quantize_activations
-from refengine.arrays import Array, rows_of
+from refengine.arrays import Array
 from refengine.blocks import BLOCKS, F32, Blocks
 from refengine.dequant import dequantize
 from refengine.dequant_k import scale_min_k4
@@ -86,21 +86,22 @@ def activations(ggml_type: GGMLType, rows: F32) -> Activations:
 
 
 def block_product(step: Step, simd: Simd) -> Run | None:
-    """A product with a matrix of the file whose type is followed here; None for others."""
+    """A product with matrices of a type that is followed here, of the file or of a cache; None for others."""
     w, x = step.node.src[:2]
-    if not (step.is_weight(0) and w.ne[2] == w.ne[3] == 1):
-        return None
     multiply = kernel(w.type, x.ne[1], simd)
     if multiply is None:
         return None
-    read, out, to_type = step.reader(1), rows_of(step.out), vec_dot_type(w.type)
-    assert np.shares_memory(out, step.out)
-    pieces = Pieces(w.type, step.src[0][0, 0], keep=step.weights.hold == "f32")
+    read, out, matrices, to_type = step.reader(1), step.out, step.src[0], vec_dot_type(w.type)
+    keep = step.is_weight(0) and step.weights.hold == "f32"
+    pieces = {ij: Pieces(w.type, matrices[ij], keep=keep) for ij in np.ndindex(*matrices.shape[:2])}
+    s, k = out.shape[0] // matrices.shape[0], out.shape[1] // matrices.shape[1]
 
     def run() -> None:
-        x = activations(to_type, rows_of(read()))
-        for rows, piece in pieces:
-            out[:, rows] = multiply(piece, x)
+        vectors = read()
+        for i, j in np.ndindex(*out.shape[:2]):
+            x = activations(to_type, vectors[i, j])
+            for rows, piece in pieces[i // s, j // k]:
+                out[i, j][:, rows] = multiply(piece, x)
 
     return run
 

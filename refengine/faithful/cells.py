@@ -4,22 +4,25 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_flash_
 ggml_flash_attn_ext_reduce_partials; ggml/src/ggml-cpu/vec.h, ggml_vec_mad_f16, ggml_vec_scale_f16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from refengine.batch import Numbers
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, as_f64, fma
 from refengine.faithful.functions import c_exp
 from refengine.faithful.heads import Heads, Sums
-from refengine.faithful.products import dots
-from refengine.simd import REGISTERS, Simd
+from refengine.simd import Simd
+
+Products = Callable[[Numbers], F32]
+"""Of all queries with the keys of some cells: `(H, T, C)`."""
 
 
-def cell_by_cell(heads: Heads, simd: Simd, first: int, end: int) -> Sums:
+def cell_by_cell(heads: Heads, products: Products, simd: Simd, first: int, end: int) -> Sums:
     """All queries against the cells from `first` to `end`, those that none sees left out."""
     cells = first + np.flatnonzero((~np.isneginf(heads.mask[..., first:end])).any(axis=(0, 1)))
-    scores = _scores(heads, simd, cells)  # (H, T, C)
+    scores = heads.scaled(products(cells)) + heads.mask[..., cells]  # (H, T, C)
     n_head, n_tokens, _ = scores.shape
     start = np.full((n_head, n_tokens, 1), -np.inf, np.float32)
     tops = np.maximum.accumulate(np.concatenate((start, scores), axis=-1), axis=-1)
@@ -41,17 +44,10 @@ def cell_by_cell(heads: Heads, simd: Simd, first: int, end: int) -> Sums:
     return sums if first else sums.with_sinks(heads.sinks)
 
 
-def _scores(heads: Heads, simd: Simd, cells: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> F32:
-    n_lanes = REGISTERS * simd.lanes
-    pairs = zip(heads.k, heads.q, strict=True)
-    products = [dots(k[cells], q, n_lanes, simd, f16=heads.of_f16) for k, q in pairs]
-    return heads.scaled(np.stack(products)) + heads.mask[..., cells]
-
-
 def _scaled(acc: F64, factor: F64, heads: Heads, simd: Simd) -> F64:
     factor = factor[..., np.newaxis]
     found = as_f64(acc * factor)
-    if heads.of_f16:
+    if heads.v_is_f16:
         n = _n_in_halves(acc, simd)
         found = _as_f16(found)
         found[..., :n] = _as_f16(acc[..., :n] * _as_f16(factor))
@@ -62,7 +58,7 @@ def _added(acc: F64, values: F64, weight: F64, heads: Heads, simd: Simd) -> F64:
     """`acc + values * weight`, rounded to F32, of halves then to F16; or at once, where ggml adds in halves."""
     weight = weight[..., np.newaxis]
     found = fma(values, weight, acc)
-    if heads.of_f16:
+    if heads.v_is_f16:
         n = _n_in_halves(acc, simd)
         found = _as_f16(found)
         found[..., :n] = _as_f16(values[..., :n] * _as_f16(weight) + acc[..., :n])

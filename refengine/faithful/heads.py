@@ -11,16 +11,14 @@ from refengine.faithful.functions import c_exp, c_tanh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """Q `(H, T, D)`, K `(H, C, D)`, V `(H, C, E)`, mask times ALiBi's slope `(H, T, C)`, sinks `(H,)` or none."""
+    """V `(H, C, E)`, mask times ALiBi's slope `(H, T, C)`, sinks `(H,)` or none; `v_is_f16`: it is summed up in F16."""
 
-    q: F32
-    k: F32
     v: F32
     mask: F32
     sinks: F32 | None
     scale: np.float32
     softcap: np.float32
-    of_f16: bool
+    v_is_f16: bool
 
     def scaled(self, products: F32) -> F32:
         """Scores without a mask."""

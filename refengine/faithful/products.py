@@ -29,8 +29,10 @@ def mul_mat(step: Step) -> Run:
     """`(S, H, T, n_in)` times `(S, K, n_out, n_in)`: `(S, H, T, n_out)`."""
     w, x, simd = step.node.src[0], step.node.src[1], step.numerics.simd
     assert simd is not None
-    if x.type is not GGMLType.F32 or w.name == "rotation":
+    if x.type is not GGMLType.F32:
         return products.mul_mat(step)
+    if w.name == "rotation":
+        return rotate(step)
     if w.type not in FLOATS:
         return block_product(step, simd) or products.mul_mat(step)
     matrices, vectors, out, to_type = step.reader(0), step.reader(1), step.out, w.type
@@ -42,6 +44,26 @@ def mul_mat(step: Step) -> Run:
         s, k = out.shape[0] // a.shape[0], out.shape[1] // a.shape[1]
         for i, j in np.ndindex(*out.shape[:2]):
             out[i, j] = dots(a[i // s, j // k], b[i, j], n_lanes, simd, f16=to_type is GGMLType.F16)
+
+    return run
+
+
+def rotate(step: Step) -> Run:
+    """Rows times the normalised Hadamard matrix: sums and differences of neighbours, of pairs, of fours, ...
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_fwht_impl.
+    """
+    x, out = step.src[1], step.out
+    n = x.shape[-1]
+    scale = np.float32(1) / np.sqrt(np.float32(n))
+
+    def run() -> None:
+        rows, length = x * scale, 1
+        while length < n:
+            pairs = rows.reshape(*x.shape[:-1], -1, 2, length)
+            rows = np.stack((pairs[..., 0, :] + pairs[..., 1, :], pairs[..., 0, :] - pairs[..., 1, :]), axis=-2)
+            length *= 2
+        out[...] = rows.reshape(x.shape)
 
     return run
 

@@ -15,19 +15,19 @@ from refengine.faithful.rows import weights_and_sum
 from refengine.simd import Simd
 
 
-def in_tiles(heads: Heads, simd: Simd) -> F32:
-    """All queries against 64 cells at a time: `(H, T, E)`."""
+def in_tiles(heads: Heads, q: F32, k: F32, simd: Simd) -> F32:
+    """All queries `(H, T, D)` against keys `(H, C, D)`, 64 cells at a time: `(H, T, E)`."""
     n_head, n_tokens, n_cells = heads.mask.shape
     top = np.full((n_head, n_tokens), -np.inf, np.float32)
     total = np.zeros((n_head, n_tokens))
     acc = np.zeros((n_head, n_tokens, heads.v.shape[2]))
-    queries = heads.q.astype(np.float64)
+    queries = q.astype(np.float64)
     for first in range(0, n_cells, FA_TILE_KV):
         cells = slice(first, first + FA_TILE_KV)
         hidden = heads.mask[..., cells]
         if np.isneginf(hidden).all():
             continue
-        products = _in_order(queries, heads.k[:, cells].astype(np.float64))
+        products = _in_order(queries, k[:, cells].astype(np.float64))
         scores = _padded(heads.scaled(products) + hidden)
         tile_top = scores.max(axis=-1)
         seen = ~np.isneginf(tile_top)

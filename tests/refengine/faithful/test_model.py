@@ -7,9 +7,10 @@ import pytest
 
 import refengine
 from bench.derive import derived
-from refengine.logits import compare_logits
+from refengine.llama_logits import LlamaRequest
+from refengine.logits import compare_logits, steps
 from refengine.simd import detected
-from refengine.trace import verify_nodes
+from refengine.trace import compare_nodes, verify_nodes
 from tests.refengine import tiny
 from tests.refengine.faithful.bits import simd_or_skip
 
@@ -67,6 +68,23 @@ def test_every_node(name: str, tmp_path: Path) -> None:
 def test_every_node_of_quantised_weights(type_of: tiny.TypeOf, tmp_path: Path) -> None:
     """The same of quantised weights, with attention as products and a softmax."""
     nearly_all_bits(tiny.write(tmp_path / "model.gguf", "llama/moe", type_of), n_prompt=40, flash_attn=False)
+
+
+@pytest.mark.parametrize(("cache", "flash_attn"), [(("q8_0", "q4_0"), True), (("q5_0", "f16"), False)])
+def test_every_node_of_a_quantised_cache(cache: tuple[str, str], flash_attn: bool, tmp_path: Path) -> None:
+    """Rows of a quantised cache are rotated, rounded and multiplied to the bit."""
+    simd_or_skip()
+    path = tiny.write(tmp_path / "model.gguf", "llama")
+    model = refengine.load(
+        path, n_ctx=256, n_threads=2, type_k=cache[0], type_v=cache[1], flash_attn=flash_attn, emulate=True
+    )
+    batches = steps(np.random.default_rng(0).integers(0, model.h.n_vocab, 20).tolist(), 19)
+    request = LlamaRequest(path=path, context=model.context, batches=batches, n_threads=2)
+
+    rows = compare_nodes(model, request, forced=True)
+
+    assert max(row.alone for row in rows) < 1e-13
+    assert all(row.is_exact for row in rows if row.op == "MUL_MAT")
 
 
 @pytest.mark.slow

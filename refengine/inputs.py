@@ -12,6 +12,7 @@ from ggufphys.graph.ir import Graph, Tensor
 from refengine.arrays import Array
 from refengine.batch import Numbers
 from refengine.filling import Fill, Filling
+from refengine.inputs_alone import ALONE
 from refengine.inputs_compressed import COMPRESSED
 from refengine.inputs_other import OTHER
 from refengine.inputs_pools import POOLS
@@ -97,6 +98,7 @@ FILL: Final[Mapping[str, Fill]] = {
     "rotation": _rotation,
     "s_copy": _s_copy,
     "attn_scale": _attn_scale,
+    **ALONE,
     **OTHER,
     **SPARSE,
     **POOLS,

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+POOLING_NONE = 0
 Batch = tuple[list[int], list[int], list[int], list[int]]  # tokens, positions, sequences, whose logits are wanted
 
 
@@ -36,6 +37,8 @@ def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tup
     native: Any = api.llama_context_default_params()
     for name, value in request["context"].items():
         setattr(native, name, value)
+    if native.embeddings:
+        native.pooling_type = POOLING_NONE
     if cb_eval is not None:
         native.cb_eval = api.ggml_backend_sched_eval_callback(cb_eval)
         _alive.append(native.cb_eval)
@@ -52,8 +55,8 @@ class Refused(Exception):
 _alive: list[object] = []  # what C calls must outlive the call that handed it over
 
 
-def decode(api: Any, context: Any, batch: Batch, said: list[str]) -> float:
-    """Decode a batch: seconds that it took. Raises `Refused`."""
+def decode(api: Any, context: Any, batch: Batch, said: list[str], *, encodes: bool = False) -> float:
+    """Decode a batch, or encode it: seconds that it took. Raises `Refused`."""
     tokens, positions, sequences, wanted = batch
     native = api.llama_batch_init(len(tokens), 0, 1)
     native.n_tokens = len(tokens)
@@ -64,7 +67,7 @@ def decode(api: Any, context: Any, batch: Batch, said: list[str]) -> float:
     for i in wanted:
         native.logits[i] = True
     start = time.perf_counter()
-    code = api.llama_decode(context, native)
+    code = (api.llama_encode if encodes else api.llama_decode)(context, native)
     api.llama_synchronize(context)
     seconds = time.perf_counter() - start
     api.llama_batch_free(native)
@@ -80,13 +83,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     said: list[str] = []
     try:
         api, model, context = opened(request, said)
-        n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+        embeds = request["context"].get("embeddings", False)
+        width = api.llama_model_n_embd_out if embeds else api.llama_vocab_n_tokens
+        n_vocab = width(model if embeds else api.llama_model_get_vocab(model))
+        row_of = api.llama_get_embeddings_ith if embeds else api.llama_get_logits_ith
         seconds = []
         with open(request["out"], "wb") as out:  # noqa: PTH123
             for batch in request["batches"]:
-                seconds.append(decode(api, context, batch, said))
+                seconds.append(decode(api, context, batch, said, encodes=embeds))
                 for i in batch[3]:
-                    row = api.llama_get_logits_ith(context, i)
+                    row = row_of(context, i)
                     out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
     except Refused as refused:
         return {"error": str(refused)}

@@ -39,6 +39,7 @@ class LlamaRequest:
     context: ContextParams
     batches: Sequence[Tokens]
     n_threads: int
+    embeddings: bool = False  # of encoders, in place of logits
 
     def as_json(self, out: Path) -> dict[str, Any]:
         """What the child reads; it writes the logits to `out`."""
@@ -52,7 +53,7 @@ class LlamaRequest:
                 "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
                 "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
                 "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
-                "offload_kqv": False, "op_offload": False,
+                "offload_kqv": False, "op_offload": False, **({"embeddings": True} if self.embeddings else {}),
             },
             "batches": [
                 (b.ids.tolist(), b.positions.tolist(), b.sequences.tolist(), b.outputs.tolist()) for b in self.batches

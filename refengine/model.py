@@ -119,6 +119,7 @@ class Model:
             Params(**{name: getattr(params, name) for name in Params.__slots__} | {"n_ctx": n_ctx}),
             n_ctx_train=self.h.n_ctx_train, causal_attn=self.h.causal_attn,
             flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
+            has_encoder=rule.has_encoder,
         )  # fmt: skip
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)
@@ -156,6 +157,21 @@ class Model:
         self.reset()
         return self.evaluate(tokens)
 
+    def embeddings(self, tokens: Sequence[int]) -> F32:
+        """What an encoder makes of each token of one sequence, which sees all the others: `(n_tokens, n_embd)`.
+
+        Raises:
+            ValueError: as `logits`, or more tokens than are computed at once.
+        """
+        self.reset()
+        n = len(tokens)
+        batch = Tokens(
+            ids=np.asarray(tokens, np.int64), positions=np.arange(n), sequences=np.zeros(n, np.int64), wanted=None
+        )
+        self._check(batch)
+        self._check_at_once(n)
+        return self._run(batch, 1, None)
+
     def evaluate(self, tokens: Sequence[int], *, all_logits: bool = True, trace: Trace | None = None) -> F32:
         """Append tokens to the sequence: logits of each, `(n_tokens, n_vocab)`, or of the last alone, `(1, n_vocab)`.
 
@@ -177,14 +193,27 @@ class Model:
             ValueError: as `logits`, or positions that do not follow those before, or too many sequences.
         """
         self._check(batch)
+        if not any(self._layers):
+            self._check_at_once(len(batch))
         logits = np.empty((len(batch.outputs), self.h.n_vocab), np.float32)
         for numbers, n_seqs in physical_batches(batch.sequences, self.context.n_ubatch, self._memory.split):
             part = batch.part(numbers)
             wanted = np.searchsorted(batch.outputs, numbers[part.outputs])
             if not len(wanted):
                 part = _last_wanted(part)
-            logits[wanted] = self._run(part, n_seqs, trace)[: len(wanted)]
+            rows = self._run(part, n_seqs, trace)[: len(wanted)]
+            if rows.shape[1] != self.h.n_vocab:
+                raise UnsupportedError(f"{self.gguf.path}: an encoder, which gives embeddings and no logits")
+            logits[wanted] = rows
         return logits
+
+    def _check_at_once(self, n_tokens: int) -> None:
+        """Raise for more tokens than an encoder can see at once."""
+        if n_tokens > self.context.n_ubatch:
+            raise ValueError(
+                f"{n_tokens} tokens, which must all be computed at once, but at most {self.context.n_ubatch} are: "
+                "use more n_ubatch"
+            )
 
     def _check(self, batch: Tokens) -> None:
         """Raise for a batch that llama.cpp would not take."""

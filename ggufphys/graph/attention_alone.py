@@ -24,7 +24,7 @@ class AttentionAlone:
         self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
         mask_type = F16 if b.context.flash_attn else F32
         self.masks = {
-            windowed: ops.new_input(mask_type, n_tokens, n_tokens, name="kq_mask", params=(windowed,))
+            windowed: ops.new_input(mask_type, n_tokens, n_tokens, name="kq_mask_alone", params=(windowed,))
             for windowed in (False, True)
         }
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 import refengine
+from ggufphys.arch import rule_for
 from ggufphys.graph.models import MODELS
 from refengine.llama_logits import TIMEOUT_S
 from refengine.logits import Agreement, compare_logits
@@ -34,10 +35,19 @@ NO_LOGITS: Final = ("llama-embed",)  # embeddings alone, though llama.cpp makes 
 
 
 def generating() -> Iterator[str]:
-    """The small models with a graph that keep something from token to token, and so give logits step by step."""
+    """The small models with a graph that keep something from token to token, and so give logits step by step.
+
+    Those with an encoder want to be told more than tokens.
+    """
     for name, record in archs.records().items():
         keeps = any(not isinstance(row, str) and row[1] > 0 for row in record.rows)
-        if keeps and arch_of(name) in MODELS and arch_of(name) not in NO_LOGITS and name not in LLAMA_DOES_NOT:
+        if (
+            keeps
+            and arch_of(name) in MODELS
+            and not rule_for(arch_of(name)).has_encoder
+            and arch_of(name) not in NO_LOGITS
+            and name not in LLAMA_DOES_NOT
+        ):
             yield name
 
 

@@ -23,7 +23,7 @@ def build(b: Builder) -> Graph:
     encoded = ops.new_input(F32, b.h.n_embd, _n_enc(b), name="cross_embd")
     cache = b.kv_cache(0)
     attention = attentions(b, PLAIN)[cache]
-    buckets = ops.new_input(I32, attention.n_kv, b.batch.n_tokens, name="pos_bucket", params=(cache,))
+    buckets = ops.new_input(I32, attention.n_kv, b.batch.n_tokens, name="pos_bucket_dec", params=(cache,))
     mask_type = F16 if b.context.flash_attn else F32
     cross_mask = ops.new_input(mask_type, _n_enc(b), b.batch.n_tokens, name="cross_kq_mask")
     out_ids = b.inp_out_ids()

@@ -15,7 +15,11 @@ from ggufphys.graph.ir import Tensor
 from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.ops import F32, Glu
 
+HC_PRE: Final = "DSV4_HC_PRE"
+HC_COMB: Final = "DSV4_HC_COMB"
 HC_POST: Final = "DSV4_HC_POST"
+PROBED: Final = (HC_PRE, HC_COMB, HC_POST)
+"""What llama.cpp gives up if a layer's would run elsewhere, in the order in which it tries them."""
 
 
 class Streams:
@@ -38,28 +42,46 @@ class Streams:
         mixes = self._mixes(streams, b.weight(f"hc_{name}_fn.weight", il))  # (N + N + N*N, T)
         scale, base = b.weight(f"hc_{name}_scale.weight", il), b.weight(f"hc_{name}_base.weight", il)
 
-        def part(i: int) -> Tensor:
-            mix = ops.strided(mixes, (n, mixes.ne[1]), (mixes.nb[1],), i * n * mixes.nb[0])
+        def part(i: int, width: int = n) -> Tensor:
+            mix = ops.strided(mixes, (width, mixes.ne[1]), (mixes.nb[1],), i * n * mixes.nb[0])
             mix = ops.mul(mix, ops.view(scale, (1,), offset=i * scale.nb[0]))
-            return ops.unary(ops.add(mix, ops.view(base, (n,), offset=i * n * base.nb[0])), "sigmoid")
+            return ops.add(mix, ops.view(base, (width,), offset=i * n * base.nb[0]))
 
-        x = hc_pre(streams, ops.scale(part(0), 1.0, self.eps))
-        comb = hc_comb(mixes, scale, base, self.eps, self.n_iter)
-        return x, Write(b, il, streams, ops.scale(part(1), 2.0), comb)
+        weights = ops.scale(ops.unary(part(0), "sigmoid"), 1.0, self.eps)
+        if HC_PRE in b.context.unfused:
+            x = _mixed(streams, weights)
+        else:
+            x = hc_pre(streams, weights)
+            b.graph.probed[x] = il
+        if HC_COMB in b.context.unfused:
+            comb = self._evened(ops.reshape(part(2, n * n), n, n, mixes.ne[1]))
+        else:
+            comb = hc_comb(mixes, scale, base, self.eps, self.n_iter)
+            b.graph.probed[comb] = il
+        return x, Write(b, il, streams, ops.scale(ops.unary(part(1), "sigmoid"), 2.0), comb)
 
     def head(self, streams: Tensor) -> Tensor:
         """What the norm behind the last layer works on (E, T)."""
         b = self.b
         mixes = self._mixes(streams, b.weight("output_hc_fn.weight"))  # (N, T)
         mixes = ops.add(ops.mul(mixes, b.weight("output_hc_scale.weight")), b.weight("output_hc_base.weight"))
-        weights = ops.scale(ops.unary(mixes, "sigmoid"), 1.0, self.eps)
-        out: Tensor | None = None
-        for i in range(self.n):
-            weight = ops.strided(weights, (1, weights.ne[1]), (weights.nb[1],), i * weights.nb[0])
-            part = ops.mul(_stream(streams, i), weight)
-            out = part if out is None else ops.add(out, part)
-        assert out is not None, "no streams"
-        return out
+        return _mixed(streams, ops.scale(ops.unary(mixes, "sigmoid"), 1.0, self.eps))
+
+    def _evened(self, scores: Tensor) -> Tensor:
+        """The same as `hc_comb` makes of the scores (N, N, T), step by step."""
+        eps = ops.elementwise("FILL", Tensor("NONE", F32, (1,)), params=(self.eps,))
+
+        def rows(comb: Tensor) -> Tensor:
+            return ops.div(comb, ops.add(ops.sum_rows(comb), eps))
+
+        def columns(comb: Tensor) -> Tensor:
+            total = ops.add(ops.sum_rows(ops.cont(ops.permute(comb, 1, 0, 2, 3))), eps)
+            return ops.div(comb, ops.permute(total, 1, 0, 2, 3))
+
+        comb = columns(ops.add(ops.soft_max(scores), eps))
+        for _ in range(1, self.n_iter):
+            comb = columns(rows(comb))
+        return comb
 
     def _mixes(self, streams: Tensor, weights: Tensor) -> Tensor:
         n_embd, n, n_tokens = streams.ne[:3]
@@ -101,6 +123,17 @@ class Write:
             out = part if out is None else ops.concat(out, part, 1)
         assert out is not None, "no streams"
         return out
+
+
+def _mixed(streams: Tensor, weights: Tensor) -> Tensor:
+    """The same as `hc_pre` makes of them, stream by stream."""
+    out: Tensor | None = None
+    for i in range(streams.ne[1]):
+        weight = ops.strided(weights, (1, weights.ne[1]), (weights.nb[1],), i * weights.nb[0])
+        part = ops.mul(_stream(streams, i), weight)
+        out = part if out is None else ops.add(out, part)
+    assert out is not None, "no streams"
+    return out
 
 
 def wanted(streams: Tensor, out_ids: Tensor) -> Tensor:
@@ -150,7 +183,7 @@ def _gated(b: Builder, x: Tensor, il: int, suffix: str, kind: Glu, limit: tuple[
 
 def hc_pre(x: Tensor, weights: Tensor) -> Tensor:
     """The streams (E, N, T), each weighted (N, T), added: (E, T)."""
-    return Tensor("DSV4_HC_PRE", F32, (x.ne[0], x.ne[2]), (x, weights), params=(1.0, False))
+    return Tensor(HC_PRE, F32, (x.ne[0], x.ne[2]), (x, weights), params=(1.0, False))
 
 
 def hc_post(x: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
@@ -161,4 +194,4 @@ def hc_post(x: Tensor, streams: Tensor, post: Tensor, comb: Tensor) -> Tensor:
 def hc_comb(mixes: Tensor, scale: Tensor, base: Tensor, eps: float, n_iter: int) -> Tensor:
     """How much of each stream goes to each (N, N, T): rows and columns that add up to 1, by so many iterations."""
     n = next(n for n in range(1, mixes.ne[0]) if (2 + n) * n == mixes.ne[0])
-    return Tensor("DSV4_HC_COMB", F32, (n, n, mixes.ne[1]), (mixes, scale, base), params=(eps, n_iter))
+    return Tensor(HC_COMB, F32, (n, n, mixes.ne[1]), (mixes, scale, base), params=(eps, n_iter))

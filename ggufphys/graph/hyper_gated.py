@@ -4,15 +4,11 @@ Legend: E n_embd, N streams, T tokens, R the low rank of the gates.
 Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, build_hc_mix, build_hc_combine.
 """
 
-from typing import Final
-
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.hyper import HC_POST
+from ggufphys.graph.hyper import HC_POST, HC_PRE
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32
-
-HC_PRE: Final = "DSV4_HC_PRE"
 
 
 class GatedStreams:

@@ -7,6 +7,7 @@ for them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from ggufphys.arch.roles import Role, norm_layer, role_of
@@ -15,6 +16,7 @@ from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.alloc import lay_out, side_by_side
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
+from ggufphys.graph.hyper import PROBED
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers
 from ggufphys.graph.layout import Layouts
@@ -286,10 +288,15 @@ def unfused_ops(
             return ()
         norm_home = partial(_norm_home, layouts.h.arch, placement)
         devices = assign(graph, homes(layouts.h.arch, placement, weights), norm_home if pins else None)
-        return tuple(sorted({n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il]}))
+        return tuple({n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il]})
 
-    kind = kind_of(context, batch, None, ("unfused_ops", what_places(params)))
-    return layouts.tracer.made(kind, context, batch, None, elsewhere)
+    found: tuple[str, ...] = ()
+    for op in PROBED:  # each in a graph without those that were given up before
+        probe = replace(context, unfused=found)
+        kind = kind_of(probe, batch, None, ("unfused_ops", what_places(params)))
+        if op in layouts.tracer.made(kind, probe, batch, None, elsewhere):
+            found += (op,)
+    return found
 
 
 def is_pipelined(params: Params, placement: Placement) -> bool:

@@ -167,6 +167,16 @@ def test_tiny_models_really_allocated(tmp_path: Path, devices: tuple[Device, ...
     check(path, grid, ("context", "compute"), no_alloc=False)
 
 
+@pytest.mark.parametrize("name", ["deepseek4", "glm5-next"])
+def test_hyper_connections_elsewhere(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:
+    """Where hyper-connections would run on another device than their layer, simpler operations stand for them."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, name, archs.records()[name].tensors)
+    two = replace(BASE, n_ctx=2048, devices=devices)
+    grid = [replace(two, override_tensor=(("hc_", "CPU"),)), replace(two, devices=devices[:1], n_gpu_layers=2)]
+    check(path, grid, ("context", "compute"), no_alloc=False)
+
+
 def test_layers_are_divided_by_free_memory(tmp_path: Path, devices: tuple[Device, ...]) -> None:
     """Without a tensor split the devices' memory divides the layers; unknown memory is taken as equal, and said."""
     path = sparse(tmp_path, "llama-110m")

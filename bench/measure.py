@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs it: llama.cpp, or this project's model in numpy (default llama.cpp)",
     )  # fmt: skip
     parser.add_argument(
-        "--hold", choices=("f32", "quantised"), default="f32",
+        "--hold", choices=("f32", "quantised"),
         help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
     )  # fmt: skip
     add_run_arguments(parser, n_ctx=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
@@ -111,13 +111,15 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; exit 1 when the child failed even without extra buffers, or --check does not hold."""
     if args.plot is not None:
         measure_report.require_plot(args.plot)
+    if args.hold and args.engine != "numpy":
+        raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
         path = local_path(args.model)
         lengths = {"n_prompt": args.prompt, "n_predict": args.predict}
         if args.engine == "numpy":
             from bench.measure_numpy import measure_numpy
 
-            result = measure_numpy(path, params_from(args), hold=args.hold, **lengths, on_event=progress)
+            result = measure_numpy(path, params_from(args), hold=args.hold or "f32", **lengths, on_event=progress)
         else:
             result = measure(path, params_from(args, found=llama_devices), **lengths, on_event=progress)
     print(measure_report.as_json(result) if args.json else measure_report.as_text(result))

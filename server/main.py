@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.flags import add_run_arguments, params_from
@@ -22,7 +22,16 @@ from server.engine.errors import EngineError
 from server.engine.library import load_library
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
-from server.engine.numpy_engine import Load, NumpyEngine, Predict, check_params, load_options, without_effect
+from server.engine.numpy_engine import (
+    Hold,
+    Load,
+    NumpyEngine,
+    NumpyModel,
+    Predict,
+    check_params,
+    load_options,
+    without_effect,
+)
 from server.engine.protocol import EngineStatus
 from server.engine.threaded import ThreadedEngine
 from server.http import HttpServer
@@ -31,6 +40,7 @@ from server.signals import Signals
 
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 ENGINES: Final = ("llama.cpp", "numpy")
+HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
 
@@ -63,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what computes: llama.cpp, or this project's model in numpy, slower by far (default llama.cpp)",
     )  # fmt: skip
     group.add_argument(
-        "--hold", choices=("f32", "quantised"), default="f32",
+        "--hold", choices=get_args(Hold),
         help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
     )  # fmt: skip
     group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
@@ -87,10 +97,16 @@ def run(args: argparse.Namespace) -> int:
     check_context(params, hparams)
     if in_numpy:
         check_params(params)
+    elif args.hold:
+        raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
     for warning in (*unwise(params, args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
         warn(f"warning: {warning}")
-    predicted = numpy_prediction(args, path, params) if in_numpy else prediction(path, params)
+    predicted: MemoryPrediction | str
+    if in_numpy:
+        model, predicted = open_numpy(args, path, params)
+    else:
+        model, predicted = None, prediction(path, params)
     tell = warn if args.json else say
     tell(prediction_line(predicted))
     if not isinstance(predicted, str):
@@ -103,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
-        engine = make_engine(args, path, params)
+        options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
+        engine = NumpyEngine(model, **options) if model is not None else LlamaEngine(path, params, **options)
         stack.callback(engine.close)
         app = create_app(config, engine)
         try:
@@ -126,24 +143,19 @@ def run(args: argparse.Namespace) -> int:
         return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
 
 
-def numpy_prediction(args: argparse.Namespace, path: Path, params: Params) -> MemoryPrediction:
-    """The memory of the numpy engine after a prompt of one physical batch. Raises as `refengine.load`."""
+def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
+    """The model in numpy, nothing of it computed yet, and its memory after a prompt of one physical batch.
+
+    Raises as `refengine.load`, or as its tokenizer does.
+    """
     room = importlib.import_module(args.numpy_room)  # beside this one: the console script names it
     load: Load = room.load
     predict: Predict = room.predict_footprint
-    model = load(path, **load_options(params, args.hold))
-    n_prompt = max(1, min(params.n_ubatch, model.n_ctx_seq - 1))
-    return predict(model, n_prompt=n_prompt, base_bytes=resident_bytes())
-
-
-def make_engine(args: argparse.Namespace, path: Path, params: Params) -> ThreadedEngine:
-    """The engine that was asked for, its model still loading."""
-    if args.engine == "numpy":
-        load: Load = importlib.import_module(args.numpy_room).load
-        return NumpyEngine(
-            path, params, load=load, hold=args.hold, name=args.alias, max_waiting=args.max_queue, warn=warn
-        )
-    return LlamaEngine(path, params, name=args.alias, max_waiting=args.max_queue, warn=warn)
+    base_bytes = resident_bytes()
+    model = load(path, **load_options(params, args.hold or HOLD))
+    assert model.tokenizer  # what cannot be tokenised is told before anybody connects
+    n_prompt = max(1, min(model.context.n_ubatch, model.context.n_ctx_seq - 1))
+    return model, predict(model, n_prompt=n_prompt, base_bytes=base_bytes)
 
 
 def llama_devices() -> tuple[Device, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Final
 
-from ggufphys.errors import GGUFError
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.synth.tokenizer import byte_tokens
 from refengine.text.merge import merge
@@ -26,7 +26,8 @@ class BPETokenizer(Tokenizer):
     """The tokenizer of GPT-2, Llama 3, Qwen, DeepSeek, Gemma 4 and many more.
 
     Raises:
-        GGUFError: the vocabulary is missing or contradicts itself, or its `tokenizer.ggml.pre` is unknown.
+        GGUFError: the vocabulary is missing or contradicts itself.
+        UnsupportedError: `tokenizer.ggml.pre` is unknown.
     """
 
     def __init__(self, gguf: GGUFFile) -> None:
@@ -34,9 +35,9 @@ class BPETokenizer(Tokenizer):
         name = "gemma4" if is_gemma4 else gguf.get_str("tokenizer.ggml.pre", "")
         pre = PRE_TOKENIZERS.get(name)
         if pre is None:
-            raise GGUFError(
-                f"{gguf.path}: tokenizer.ggml.pre is {name!r}, which neither llama.cpp 0c1e570 knows nor we; "
-                "converting the model again with a newer or older llama.cpp may help"
+            raise UnsupportedError(
+                f"{gguf.path}: tokenizer.ggml.pre is {name!r}, which llama.cpp 0c1e570 does not know either; "
+                "converting the model with that one may help"
             )
         if gguf.get_array("tokenizer.ggml.merges") is None and name != "kimi-k2":
             raise GGUFError(f"{gguf.path}: no tokenizer.ggml.merges, expected them beside a vocabulary for BPE")

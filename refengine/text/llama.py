@@ -6,6 +6,7 @@ Source: llama.cpp 0c1e570 include/llama.h, llama_model_params.vocab_only, llama_
 import ctypes
 import importlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,6 @@ class LlamaTokenizer:
         return bool(self._api.llama_vocab_is_eog(self._vocab, token))
 
     def __del__(self) -> None:
-        if getattr(self, "_model", None):
+        if getattr(self, "_model", None) and not sys.is_finalizing():
             self._api.llama_model_free(self._model)
             self._model = None

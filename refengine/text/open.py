@@ -49,6 +49,6 @@ def open_tokenizer(gguf: GGUFFile) -> AnyTokenizer:
     Raises:
         GGUFError: the vocabulary is missing or contradicts itself.
         MissingExtraError: only llama.cpp has this tokenizer, and llama-cpp-python is not installed.
-        UnsupportedError: the file has no vocabulary.
+        UnsupportedError: the file has no vocabulary, or one that is to be cut in an unknown way.
     """
     return WRITTEN_HERE.get(gguf.get_str("tokenizer.ggml.model", ""), LlamaTokenizer)(gguf)

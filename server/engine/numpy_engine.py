@@ -3,7 +3,6 @@
 The two rooms stand side by side, so whoever knows both hands `refengine.load` in: the console script, a test.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from types import TracebackType
@@ -11,8 +10,7 @@ from typing import Any, Literal, Protocol, Self
 
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
 from ggufphys.hparams import HParams
-from ggufphys.params import Params
-from server.engine.checks import check_model_file
+from ggufphys.params import ContextParams, Params
 from server.engine.describe import describe
 from server.engine.errors import EngineError
 from server.engine.protocol import Sampling
@@ -39,11 +37,7 @@ class NumpyModel(Protocol):
 
     gguf: GGUFFile
     h: HParams
-
-    @property
-    def n_ctx_seq(self) -> int:
-        """Tokens of context."""
-        ...
+    context: ContextParams
 
     @property
     def tokenizer(self) -> Words:
@@ -101,44 +95,31 @@ class NumpyEngine(ThreadedEngine):
     """Generates with numpy; implements `Engine`.
 
     Args:
-        path: the model file.
-        params: how it is run; what only llama.cpp has a use for is not looked at.
-        load: `refengine.load`.
-        hold: weights dequantised in memory, or piece by piece as they are used.
+        model: opened by `refengine.load` with `load_options`; the engine's from now on.
         name: the model's name to clients; empty: as the file has it.
         max_waiting: how many requests may wait.
         warn: gets one-line messages that a user should see.
-
-    Raises:
-        ValueError: parameters that this engine has no use for and that would change what is computed where.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
-        params: Params,
+        model: NumpyModel,
         *,
-        load: Load,
-        hold: Hold = "f32",
         name: str = "",
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        check_params(params)
-
-        def load_runner(unwanted: Unwanted) -> NumpyRunner:
-            first_shard, _ = check_model_file(path)
-            model = load(first_shard, **load_options(params, hold))
-            runner = NumpyRunner(model, name, params.n_ubatch)
+        def load(unwanted: Unwanted) -> NumpyRunner:
+            runner = NumpyRunner(model, name)
 
             def give_up() -> None:
                 if unwanted():
-                    raise EngineError(f"{path}: loading was cancelled")
+                    raise EngineError(f"{model.gguf.path}: loading was cancelled")
 
             model.prepare(give_up)  # weights are dequantised here, and not while somebody waits for an answer
             return runner
 
-        super().__init__(load_runner, max_waiting=max_waiting, warn=warn)
+        super().__init__(load, max_waiting=max_waiting, warn=warn)
 
 
 class NumpyRunner:
@@ -148,20 +129,20 @@ class NumpyRunner:
         UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
     """
 
-    def __init__(self, model: NumpyModel, name: str, n_step: int) -> None:
+    def __init__(self, model: NumpyModel, name: str) -> None:
         if not model.h.causal_attn:
             raise UnsupportedError(
                 f"{model.gguf.path}: an encoder model ({model.h.arch}), which does not generate text"
             )
         self._model = model
         self.words: Words = model.tokenizer
-        self.n_step = n_step
+        self.n_step = model.context.n_ubatch
         self.info = describe(
             model.gguf.shards[0].path,
             self.words,
             name=name,
             hparams=model.h,
-            n_ctx_seq=model.n_ctx_seq,
+            n_ctx_seq=model.context.n_ctx_seq,
             n_params=model.gguf.n_params,
             model_bytes=model.gguf.tensor_bytes,
         )

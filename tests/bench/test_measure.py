@@ -124,6 +124,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["{model}", "-c", "256", "-p", "1000"], 2, "a prompt of 1000 tokens and 16 more: expected 1 to 240"),
         (["{model}", "-c", "256", "-n", "256"], 2, "256 tokens to decode do not fit into a sequence of 256"),
         (["{folder}/nothing.gguf"], 3, "No such file"),
+        (["{folder}/nothing.gguf", "--engine", "numpy"], 3, "No such file"),
+        (["{header}", "--engine", "numpy"], 3, "cannot be run: tensor data is missing"),
+        (["{model}", "--engine", "numpy", "-c", "256", "-n", "256"], 2, "do not fit into a sequence of 256"),
+        (["{model}", "--hold", "f32"], 2, "it is for --engine numpy"),
         (["{header}"], 3, "cannot be run: tensor data is missing"),
     ],
 )

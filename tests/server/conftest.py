@@ -12,7 +12,7 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.llama import LlamaEngine
-from server.engine.numpy_engine import NumpyEngine
+from server.engine.numpy_engine import NumpyEngine, load_options
 from server.engine.protocol import EngineStatus
 from server.engine.threaded import ThreadedEngine
 from tests.server.chain_model import write_chain_model
@@ -36,7 +36,7 @@ def chain_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def numpy_engine(path: Path, params: Params, **options: Any) -> NumpyEngine:
     """The engine over the numpy model, in the form of the other."""
-    return NumpyEngine(path, params, load=refengine.load, **options)
+    return NumpyEngine(refengine.load(path, **load_options(params, "f32")), **options)
 
 
 MakeEngine = Callable[..., ThreadedEngine]

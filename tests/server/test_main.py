@@ -158,6 +158,7 @@ def test_signals() -> None:
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
         (["tiny.gguf", "--api-key-file", "empty.txt"], 2, "empty.txt"),
+        (["tiny.gguf", "--hold", "f32"], 2, "--engine numpy"),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
         (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
         (["tiny.gguf", "--engine", "numpy"], 4, "no tokenizer"),

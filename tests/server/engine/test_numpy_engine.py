@@ -4,8 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,14 @@ from ggufphys.graph.ir import Tensor
 from ggufphys.params import Device, Params
 from refengine.arrays import Array
 from server.engine.llama import LlamaEngine
-from server.engine.numpy_engine import NumpyEngine, NumpyRunner, check_params, without_effect
+from server.engine.numpy_engine import (
+    Hold,
+    NumpyEngine,
+    NumpyRunner,
+    check_params,
+    load_options,
+    without_effect,
+)
 from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece, Sampling
 from server.engine.runner import Runner
 from server.engine.threaded import ThreadedEngine
@@ -35,10 +40,10 @@ def greedy(engine: ThreadedEngine, prompt: str, n: int) -> str:
 
 
 @pytest.mark.parametrize("hold", ["f32", "quantised"])
-def test_same_text_as_llama_cpp(hold: str) -> None:
+def test_same_text_as_llama_cpp(hold: Hold) -> None:
     """Both go on with a prompt alike, and say the same of the model."""
     params = Params(n_ctx=256, n_threads=1)
-    engines = (LlamaEngine(MODEL, params), NumpyEngine(MODEL, params, load=refengine.load, hold=hold))  # type: ignore[arg-type]
+    engines = (LlamaEngine(MODEL, params), NumpyEngine(refengine.load(MODEL, **load_options(params, hold))))
     theirs, ours = (greedy(engine, PROMPT, 16) for engine in engines)
     infos = [engine.info for engine in engines]
     for engine in engines:
@@ -65,7 +70,7 @@ def test_needs_no_llama_cpp() -> None:
 
 def test_implements_runner() -> None:
     """What mypy checks: the numpy model is what an engine asks for."""
-    runner: Runner = NumpyRunner(refengine.load(MODEL, n_ctx=32), "name", 8)
+    runner: Runner = NumpyRunner(refengine.load(MODEL, n_ctx=32), "name")
 
     assert runner.info.name == "name"
     assert runner.keep(0)
@@ -75,20 +80,17 @@ def test_close_while_loading() -> None:
     """Closing an engine whose weights are still being dequantised ends the load with the next matrix."""
     entered, proceed, made = threading.Event(), threading.Event(), []
 
-    def load(path: Path, **options: Any) -> refengine.Model:
-        model = refengine.load(path, **options)
-        read = model.weights.array
+    model = refengine.load(MODEL, n_ctx=64)
+    read = model.weights.array
 
-        def slow(tensor: Tensor) -> Array:
-            entered.set()
-            assert proceed.wait(60)
-            made.append(tensor.name)
-            return read(tensor)
+    def slow(tensor: Tensor) -> Array:
+        entered.set()
+        assert proceed.wait(60)
+        made.append(tensor.name)
+        return read(tensor)
 
-        model.weights.array = slow  # type: ignore[method-assign]
-        return model
-
-    engine = NumpyEngine(MODEL, Params(n_ctx=64), load=load)
+    model.weights.array = slow  # type: ignore[method-assign]
+    engine = NumpyEngine(model)
     assert entered.wait(60)
     closer = threading.Thread(target=engine.close)
     closer.start()

@@ -47,7 +47,12 @@ def batches(n_vocab: int, seed: int = 3) -> list[Tokens]:
 
 # Attention, a window shorter than the prompts, states alone, both in each layer, a delta net beside attention; pools of
 # positions; compressed blocks beside a window.
-@pytest.mark.parametrize("name", ["llama", "gemma3", "mamba2", "falcon-h1", "qwen3next", "glm5-next", "deepseek4"])
+COMMON = ("llama", "gemma3", "mamba2", "falcon-h1", "qwen3next", "glm5-next", "deepseek4")
+# Chosen blocks and cells, n-grams, lightning attention, short convolutions, adapters, RWKV.
+RARE = ("minimax-m3", "qwen4exp", "deepseek32", "minimax-01", "kimi-k3", "graniteswitch", "rwkv7")
+
+
+@pytest.mark.parametrize("name", [*COMMON, *(pytest.param(name, marks=pytest.mark.slow) for name in RARE)])
 @pytest.mark.parametrize("kv_unified", [False, True])
 def test_sequences(name: str, kv_unified: bool, tmp_path: Path) -> None:
     """Sequences see themselves alone, whether they share the cells of one cache or not, in prompts and steps alike."""

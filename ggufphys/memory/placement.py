@@ -125,13 +125,26 @@ def place_weights(
     uses = _Uses(gguf, placement)
     buffers: dict[Buffer, list[TensorInfo]] = {}
     arch = gguf.architecture
-    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp):
+
+    def targets(tensor: TensorInfo, name: str) -> list[list[TensorInfo]]:
         if is_read_lazily(arch, tensor):
-            buffers.setdefault(_LAZY, []).append(tensor)
-            continue
-        wanted = [chooser.buffer(tensor, name, home, as_output) for home, as_output in uses.of(tensor)]
-        for buffer in wanted if len(wanted) == 1 else dict.fromkeys(wanted):
-            buffers.setdefault(buffer, []).append(tensor)
+            wanted = [_LAZY]
+        else:
+            wanted = [chooser.buffer(tensor, name, home, as_output) for home, as_output in uses.of(tensor)]
+        return [buffers.setdefault(buffer, []) for buffer in dict.fromkeys(wanted)]
+
+    by_kind = uses.one_home is not None and not chooser.asks_names  # weights that are alike all go the same way
+    known: dict[tuple[str, int, tuple[int, ...]], list[list[TensorInfo]]] = {}
+    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp):
+        if by_kind:
+            kind = name, int(tensor.ggml_type), tensor.ne
+            found = known.get(kind)
+            if found is None:
+                found = known[kind] = targets(tensor, name)
+        else:
+            found = targets(tensor, name)
+        for target in found:
+            target.append(tensor)
     order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
     return dict(sorted(buffers.items(), key=lambda item: (order[item[0].device], not item[0].mapped)))
 
@@ -176,6 +189,7 @@ class _Chooser:
         self.params = params
         self.cpu_features = cpu_features
         self.overrides = [(re.compile(pattern), buffer) for pattern, buffer in params.override_tensor]
+        self.asks_names = bool(self.overrides or params.n_cpu_moe)
         pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
@@ -185,7 +199,7 @@ class _Chooser:
 
     def buffer(self, tensor: TensorInfo, name: str, home: str, as_output: bool) -> Buffer:
         """`name` is the tensor's in its layer: weights of other layers that are alike go to the same buffer."""
-        if self.overrides or self.params.n_cpu_moe:
+        if self.asks_names:
             return self._chosen(tensor, home, as_output, self._override(tensor.name))
         key = (name, int(tensor.ggml_type), tensor.ne, home, as_output)
         chosen = self.known.get(key)

@@ -10,6 +10,7 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, load_tensors, memory_breakdown; s
 get_mapping_range, create_tensor; ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -61,6 +62,12 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
         )
 
 
+def _alike(tensors: Sequence[TensorInfo]) -> Iterator[tuple[int, int]]:
+    """A tensor's index for each type and shape, and how many have these: they take as many bytes each."""
+    kinds = [(int(tensor.ggml_type), tensor.ne) for tensor in tensors]
+    return ((kinds.index(kind), n) for kind, n in Counter(kinds).items())
+
+
 def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo]) -> Term:
     backend = buffer.backend
     rows = f", rows of quantised ones to {backend.row_padding} elements" if backend.row_padding else ""
@@ -72,7 +79,7 @@ def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo]) -> Term:
     return Term(
         quantity="model",
         name=name,
-        nbytes=sum(allocated_bytes(buffer, tensor) for tensor in tensors),
+        nbytes=sum(n * allocated_bytes(buffer, tensors[i]) for i, n in _alike(tensors)),
         buffer=buffer.name,
         formula=f"sum of {len(tensors)} tensors, each padded to {backend.alignment}{rows}{unpacked}",
         source="ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl",

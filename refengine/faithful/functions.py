@@ -79,6 +79,11 @@ def c_sin(x: F32) -> F32:
     return _each("sinf", x)
 
 
+def c_erf(x: F32) -> F32:
+    """The error function by the C library."""
+    return _each("erff", x)
+
+
 def c_log(x: F32) -> F32:
     """Natural logarithms by the C library."""
     return _each("logf", x)

@@ -7,6 +7,7 @@ ggml_vec_silu_f32; ggml/src/ggml-cpu/unary-ops.cpp.
 """
 
 from collections.abc import Callable
+from math import sqrt
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from refengine.arrays import Array
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, halved, in_order
-from refengine.faithful.functions import c_exp, c_log, c_tanh, vector_exp, vector_silu
+from refengine.faithful.functions import c_erf, c_exp, c_log, c_tanh, vector_exp, vector_silu
 from refengine.ops import elementwise
 from refengine.ops.attention import slopes
 from refengine.ops.step import Run, Step
@@ -30,6 +31,38 @@ def rms_norm(step: Step) -> Run:
         total = in_order(np.square(x).astype(np.float64))
         mean = (total / x.shape[-1]).astype(np.float32)[..., np.newaxis]
         np.multiply(x, np.float32(1) / np.sqrt(mean + eps), out)
+
+    return run
+
+
+def l2_norm(step: Step) -> Run:
+    """X / max(|x|, eps), summed up alike."""
+    eps = np.float32(step.node.params[0])  # type: ignore[arg-type]
+    x, out = step.src[0], step.out
+
+    def run() -> None:
+        total = in_order(np.square(x).astype(np.float64)).astype(np.float32)[..., np.newaxis]
+        np.multiply(x, np.float32(1) / np.maximum(np.sqrt(total), eps), out)
+
+    return run
+
+
+def sum_rows(step: Step) -> Run:
+    """The sum of each row, from the first element to the last in F64."""
+    x, out = step.src[0], step.out
+
+    def run() -> None:
+        out[..., 0] = in_order(x.astype(np.float64))
+
+    return run
+
+
+def mean(step: Step) -> Run:
+    """The mean of each row: the sum as F32, divided."""
+    x, out = step.src[0], step.out
+
+    def run() -> None:
+        out[..., 0] = in_order(x.astype(np.float64)).astype(np.float32) / np.float32(x.shape[-1])
 
     return run
 
@@ -101,6 +134,7 @@ def unary(step: Step) -> Run:
         "sigmoid": lambda x: np.float32(1) / (np.float32(1) + c_exp(-x)),
         "softplus": softplus,
         "exp": c_exp,
+        "gelu_erf": lambda x: np.float32(0.5) * x * (np.float32(1) + c_erf(x * np.float32(sqrt(0.5)))),
         "tanh": c_tanh,
     }
     function = functions.get(step.node.params[0])

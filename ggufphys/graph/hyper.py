@@ -12,8 +12,7 @@ from typing import Final, Literal
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
-from ggufphys.graph.moe import Routing, moe_ffn
-from ggufphys.graph.ops import F32, Glu
+from ggufphys.graph.ops import F32
 
 HC_PRE: Final = "DSV4_HC_PRE"
 HC_COMB: Final = "DSV4_HC_COMB"
@@ -22,50 +21,71 @@ PROBED: Final = (HC_PRE, HC_COMB, HC_POST)
 """What llama.cpp gives up if a layer's would run elsewhere, in the order in which it tries them."""
 
 
-class Streams:
-    """Reads from the streams (E, N, T) and writes to them, with weights that are named alike in all layers."""
+class WeightedStreams:
+    """Streams (E, N, T) whose weights when they are read and written come of one product, all of them as one row."""
 
     def __init__(self, b: Builder) -> None:
         self.b = b
         self.n = b.h.hc_mult
         self.eps = b.keys.real("hyper_connection.epsilon")
-        self.n_iter = b.keys.integer("hyper_connection.sinkhorn_iterations")
 
     def begin(self, x: Tensor) -> Tensor:
         """X (E, T) in all streams."""
-        n_embd, n_tokens = x.ne[:2]
-        return ops.repeat(ops.reshape(x, n_embd, 1, n_tokens), n_embd, self.n, n_tokens)
+        return copies(x, self.n)
+
+    def head_weights(self, streams: Tensor) -> Tensor:
+        """The weights of the mixture behind the last layer (N, T)."""
+        b = self.b
+        mixes = self.mixes(streams, b.weight("output_hc_fn.weight"))
+        mixes = ops.add(ops.mul(mixes, b.weight("output_hc_scale.weight")), b.weight("output_hc_base.weight"))
+        return ops.scale(ops.unary(mixes, "sigmoid"), 1.0, self.eps)
+
+    def mixes(self, streams: Tensor, matrix: Tensor) -> Tensor:
+        """The product of a matrix and all streams of a token as one normed row."""
+        n_embd, n, n_tokens = streams.ne[:3]
+        flat = ops.rms_norm(ops.reshape(streams, n_embd * n, n_tokens), self.b.norm_rms_eps)
+        return ops.mul_mat(matrix, flat)
+
+    def part(self, mixes: Tensor, name: str, il: int, i: int, width: int = 0) -> Tensor:
+        """Of the product the rows from `i` * N on, N or `width` of them: scaled and shifted as that part is."""
+        b, width = self.b, width or self.n
+        scale, base = b.weight(f"hc_{name}_scale.weight", il), b.weight(f"hc_{name}_base.weight", il)
+        first = i * self.n
+        mix = ops.strided(mixes, (width, mixes.ne[1]), (mixes.nb[1],), first * mixes.nb[0])
+        mix = ops.mul(mix, ops.view(scale, (1,), offset=i * scale.nb[0]))
+        return ops.add(mix, ops.view(base, (width,), offset=first * base.nb[0]))
+
+
+class Streams(WeightedStreams):
+    """Reads from the streams (E, N, T) and writes to them, with weights that are named alike in all layers."""
+
+    def __init__(self, b: Builder) -> None:
+        super().__init__(b)
+        self.n_iter = b.keys.integer("hyper_connection.sinkhorn_iterations")
 
     def read(self, streams: Tensor, name: Literal["attn", "ffn"], il: int) -> tuple[Tensor, "Write"]:
         """What attention or the feed-forward layer works on (E, T), and how its result is to be written."""
         b, n = self.b, self.n
-        mixes = self._mixes(streams, b.weight(f"hc_{name}_fn.weight", il))  # (N + N + N*N, T)
+        mixes = self.mixes(streams, b.weight(f"hc_{name}_fn.weight", il))  # (N + N + N*N, T)
         scale, base = b.weight(f"hc_{name}_scale.weight", il), b.weight(f"hc_{name}_base.weight", il)
 
-        def part(i: int, width: int = n) -> Tensor:
-            mix = ops.strided(mixes, (width, mixes.ne[1]), (mixes.nb[1],), i * n * mixes.nb[0])
-            mix = ops.mul(mix, ops.view(scale, (1,), offset=i * scale.nb[0]))
-            return ops.add(mix, ops.view(base, (width,), offset=i * n * base.nb[0]))
-
-        weights = ops.scale(ops.unary(part(0), "sigmoid"), 1.0, self.eps)
+        weights = ops.scale(ops.unary(self.part(mixes, name, il, 0), "sigmoid"), 1.0, self.eps)
         if HC_PRE in b.context.unfused:
-            x = _mixed(streams, weights)
+            x = mixed(streams, weights)
         else:
             x = hc_pre(streams, weights)
             b.graph.probed[x] = il
         if HC_COMB in b.context.unfused:
-            comb = self._evened(ops.reshape(part(2, n * n), n, n, mixes.ne[1]))
+            comb = self._evened(ops.reshape(self.part(mixes, name, il, 2, n * n), n, n, mixes.ne[1]))
         else:
             comb = hc_comb(mixes, scale, base, self.eps, self.n_iter)
             b.graph.probed[comb] = il
-        return x, Write(b, il, streams, ops.scale(ops.unary(part(1), "sigmoid"), 2.0), comb)
+        post = ops.scale(ops.unary(self.part(mixes, name, il, 1), "sigmoid"), 2.0)
+        return x, Write(b, il, streams, post, comb)
 
     def head(self, streams: Tensor) -> Tensor:
         """What the norm behind the last layer works on (E, T)."""
-        b = self.b
-        mixes = self._mixes(streams, b.weight("output_hc_fn.weight"))  # (N, T)
-        mixes = ops.add(ops.mul(mixes, b.weight("output_hc_scale.weight")), b.weight("output_hc_base.weight"))
-        return _mixed(streams, ops.scale(ops.unary(mixes, "sigmoid"), 1.0, self.eps))
+        return mixed(streams, self.head_weights(streams))
 
     def _evened(self, scores: Tensor) -> Tensor:
         """The same as `hc_comb` makes of the scores (N, N, T), step by step."""
@@ -82,11 +102,6 @@ class Streams:
         for _ in range(1, self.n_iter):
             comb = columns(rows(comb))
         return comb
-
-    def _mixes(self, streams: Tensor, weights: Tensor) -> Tensor:
-        n_embd, n, n_tokens = streams.ne[:3]
-        flat = ops.rms_norm(ops.reshape(streams, n_embd * n, n_tokens), self.b.norm_rms_eps)
-        return ops.mul_mat(weights, flat)
 
 
 class Write:
@@ -115,22 +130,27 @@ class Write:
         post, comb = self.post, self.comb
         out: Tensor | None = None
         for i in range(n):
-            part = ops.mul(x, ops.strided(post, (1, n_tokens), (post.nb[1],), i * post.nb[0]))
+            part = ops.mul(x, row(post, i))
             for j in range(n):
                 weight = ops.strided(comb, (1, n_tokens), (comb.nb[2],), i * comb.nb[0] + j * comb.nb[1])
-                part = ops.add(part, ops.mul(_stream(self.streams, j), weight))
+                part = ops.add(part, ops.mul(stream(self.streams, j), weight))
             part = ops.reshape(part, n_embd, 1, n_tokens)
             out = part if out is None else ops.concat(out, part, 1)
         assert out is not None, "no streams"
         return out
 
 
-def _mixed(streams: Tensor, weights: Tensor) -> Tensor:
-    """The same as `hc_pre` makes of them, stream by stream."""
+def copies(x: Tensor, n: int) -> Tensor:
+    """X (E, T) in N streams (E, N, T)."""
+    n_embd, n_tokens = x.ne[:2]
+    return ops.repeat(ops.reshape(x, n_embd, 1, n_tokens), n_embd, n, n_tokens)
+
+
+def mixed(streams: Tensor, weights: Tensor) -> Tensor:
+    """The sum of the streams (E, N, T), weighted (N, T), stream by stream: (E, T)."""
     out: Tensor | None = None
     for i in range(streams.ne[1]):
-        weight = ops.strided(weights, (1, weights.ne[1]), (weights.nb[1],), i * weights.nb[0])
-        part = ops.mul(_stream(streams, i), weight)
+        part = ops.mul(stream(streams, i), row(weights, i))
         out = part if out is None else ops.add(out, part)
     assert out is not None, "no streams"
     return out
@@ -145,37 +165,20 @@ def wanted(streams: Tensor, out_ids: Tensor) -> Tensor:
 
 def mean(streams: Tensor) -> Tensor:
     """The mean of the streams: (E, T)."""
-    total = _stream(streams, 0)
+    total = stream(streams, 0)
     for i in range(1, streams.ne[1]):
-        total = ops.add(total, _stream(streams, i))
+        total = ops.add(total, stream(streams, i))
     return ops.scale(total, 1 / streams.ne[1])
 
 
-def _stream(streams: Tensor, i: int) -> Tensor:
+def row(weights: Tensor, i: int) -> Tensor:
+    """A stream's weight for each token (1, T)."""
+    return ops.strided(weights, (1, weights.ne[1]), (weights.nb[1],), i * weights.nb[0])
+
+
+def stream(streams: Tensor, i: int) -> Tensor:
+    """One stream (E, T)."""
     return ops.strided(streams, (streams.ne[0], streams.ne[2]), (streams.nb[2],), i * streams.nb[1])
-
-
-def limited_ffn(b: Builder, x: Tensor, il: int, routing: Routing, chosen: Tensor | None = None) -> Tensor:
-    """Experts and a shared one, or dense in a layer without a router, their activations within limits of the file.
-
-    `chosen` are experts' numbers (n_expert_used, T) where something else than the router chooses.
-    """
-    has_own = b.keys.full("swiglu_clamp_shexp") in b.keys.gguf.metadata
-    dense_kind, dense_limit = _limited((b.h.swiglu_clamp_shexp if has_own else b.h.swiglu_clamp_exp)[il])
-    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
-        return _gated(b, x, il, "", dense_kind, dense_limit)
-    kind, limit = _limited(b.h.swiglu_clamp_exp[il])
-    experts = moe_ffn(b, x, il, routing, kind=kind, glu_params=limit, chosen=chosen)
-    return ops.add(experts, _gated(b, x, il, "_shexp", dense_kind, dense_limit))
-
-
-def _limited(limit: float) -> tuple[Glu, tuple[float, ...]]:
-    return ("swiglu_clamp", (limit,)) if limit else ("swiglu", ())
-
-
-def _gated(b: Builder, x: Tensor, il: int, suffix: str, kind: Glu, limit: tuple[float, ...]) -> Tensor:
-    up, gate = (b.mul_mat(b.weight(f"ffn_{name}{suffix}.weight", il), x) for name in ("up", "gate"))
-    return b.mul_mat(b.weight(f"ffn_down{suffix}.weight", il), ops.glu(gate, up, kind, *limit))
 
 
 # -- ggml's operations

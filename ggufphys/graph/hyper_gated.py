@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, build_hc_mix, build_hc_combin
 
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
-from ggufphys.graph.hyper import HC_POST, HC_PRE
+from ggufphys.graph.hyper import HC_POST, HC_PRE, copies
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32
 
@@ -20,7 +20,7 @@ class GatedStreams:
 
     def begin(self, x: Tensor) -> Tensor:
         """As many copies of X (E, T): (E, N, T)."""
-        return ops.repeat(ops.reshape(x, x.ne[0], 1, x.ne[1]), x.ne[0], self.n, x.ne[1])
+        return copies(x, self.n)
 
     def gain(self, name: str, il: int | None = None) -> Tensor:
         """A gain for each element of each stream (E, N), however the file shapes it."""

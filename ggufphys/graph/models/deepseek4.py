@@ -12,6 +12,7 @@ from ggufphys.graph.attention import AttentionKV, Scores, rotate
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.compressor import Blocks, block_cache, k_rotation
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.limited import limited_ffn
 from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.ops import F32
 from ggufphys.graph.rope import Rope, read_rope
@@ -51,7 +52,7 @@ def build_head(b: Builder) -> Graph:
     read, write = streams.read(x, "attn", il)
     x = write(attention(b.norm_rms(read, b.weight("attn_norm.weight", il)), il))
     read, write = streams.read(x, "ffn", il)
-    x = write(hyper.limited_ffn(b, b.norm_rms(read, b.weight("ffn_norm.weight", il)), il, read_routing(b.keys)))
+    x = write(limited_ffn(b, b.norm_rms(read, b.weight("ffn_norm.weight", il)), il, read_routing(b.keys)))
     x = hyper.wanted(x, out_ids)
     x.src[0].is_output = True  # what a draft that goes on by itself starts from
     x = head.normed(b, streams.head(x))
@@ -62,7 +63,7 @@ def build_head(b: Builder) -> Graph:
 def _ffn(b: Builder, x: Tensor, il: int, routing: Routing) -> Tensor:
     """Experts that the router chooses, or the token itself by a table."""
     table = b.weight_or_none("ffn_gate_tid2eid.weight", il)
-    return hyper.limited_ffn(b, x, il, routing, None if table is None else ops.get_rows(table, b.tokens))
+    return limited_ffn(b, x, il, routing, None if table is None else ops.get_rows(table, b.tokens))
 
 
 class WindowAndBlocks:

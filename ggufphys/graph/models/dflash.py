@@ -16,8 +16,9 @@ from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.drafts import biased_by_pairs, candidates, spread
-from ggufphys.graph.hyper import Streams, limited_ffn
+from ggufphys.graph.hyper import Streams
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.limited import limited_ffn
 from ggufphys.graph.models.deepseek4 import WindowAndBlocks
 from ggufphys.graph.moe import read_routing
 from ggufphys.graph.ops import I32, Glu

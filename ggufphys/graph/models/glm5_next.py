@@ -12,6 +12,7 @@ from ggufphys.graph.delta_net import convolved_parts, decay_gate, kda
 from ggufphys.graph.dsa import indexer_cache
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.kpool import Pools
+from ggufphys.graph.limited import limited_ffn
 from ggufphys.graph.moe import read_routing
 from ggufphys.graph.recurrent import Recurrent
 
@@ -42,7 +43,7 @@ def build(b: Builder) -> Graph:
                 chosen = chosen if pools.gathers else pools.mask(chosen, attention.mask)
             x = write(_latent_attention(b, attention, pools, read, row, chosen, il))
         read, write = streams.read(x, "ffn", il)
-        x = write(hyper.limited_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
+        x = write(limited_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
     return b.head(b.rms(hyper.mean(hyper.wanted(x, out_ids)), "output_norm"))
 
 

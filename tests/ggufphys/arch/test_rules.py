@@ -160,5 +160,6 @@ def test_architectures_are_told_apart_in_one_place() -> None:
     assert found == [
         'gguf/file.py: if declared in ("mmproj", "clip-vision") or self.architecture == "clip":',
         'gguf/file.py: if self.architecture == "controlvector":',
-        'memory/compute.py: return "exact" if arch in MODELS and ctx_type == "default" else "estimate"',
+        'graph/layout.py: self.ctx_type = ctx_type if h.arch in HEADS else "default"',
+        'memory/compute.py: return "exact" if arch in (MODELS if ctx_type == "default" else HEADS) else "estimate"',
     ]

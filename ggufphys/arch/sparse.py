@@ -29,10 +29,13 @@ from ggufphys.arch.rules import (
     windowed,
 )
 from ggufphys.arch.states import kda
+from ggufphys.errors import GGUFError
 
 if TYPE_CHECKING:
     from ggufphys.hparams import HParams
 
+
+N_STREAMS: Final = 4  # of hyper-connections: ggml_dsv4_hc_comb asserts it
 
 # -- sparse attention: an indexer picks the positions that are attended to
 
@@ -88,8 +91,24 @@ def pooled_keys(h: "HParams") -> Layers:
 def delta_and_pooled_dsa(h: "HParams") -> Layers:
     """Recurrent layers, and compressed attention with pooled indexer keys.
 
-    Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_GLM5_NEXT).
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_GLM5_NEXT); src/models/glm5-next.cpp,
+    load_arch_hparams, build_dsa_layer (what it asserts).
+
+    Raises:
+        GGUFError: hyperparameters of which llama.cpp dies.
     """
+    _check_streams(h)
+    if h.indexer_kpool < 2 or h.indexer_top_k % h.indexer_kpool:
+        raise GGUFError(
+            f"{h.arch}.attention.indexer.kpool is {h.indexer_kpool}, expected 2 or more and a divisor of "
+            f"attention.indexer.top_k, {h.indexer_top_k}: llama.cpp aborts"
+        )
+    own = [own for il, own in enumerate(with_indexer(h)[: h.n_layer]) if h.n_head_kv[il]]
+    if own and not own[0]:
+        raise GGUFError(
+            f"{h.arch}.attention.indexer.types gives the first layer with attention no indexer, and there is none "
+            "before it to share: llama.cpp aborts"
+        )
     return both(
         only(latent(full), with_kv_heads),
         only(only(pooled_keys, with_kv_heads), with_indexer),
@@ -106,8 +125,20 @@ COARSE_RATIO: Final = 128  # DSV4_HCA_RATIO
 def compressed(h: "HParams") -> Layers:
     """Raw keys of a window in every layer, compressed rows by `attention.compress_ratios`; one stream a sequence.
 
-    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsv4.cpp, llama_kv_cache_dsv4 ctor.
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsv4.cpp, llama_kv_cache_dsv4 ctor; src/llama-kv-cache.cpp,
+    build_input_k_rot (which divides by zero for a cache of no layer that is to be rotated).
+
+    Raises:
+        GGUFError: hyperparameters of which llama.cpp dies.
     """
+    _check_streams(h)
+    rotated = (FINE_RATIO, COARSE_RATIO) if h.n_embd_head_k == h.indexer_head_size else (FINE_RATIO,)
+    for ratio in rotated:
+        if ratio not in _ratios(h)[: h.n_layer]:
+            raise GGUFError(
+                f"{h.arch}.attention.compress_ratios has no layer of {ratio}, whose cache llama.cpp rotates: "
+                "it divides by zero"
+            )
     raw = each(each(window, k_only), lambda cache: replace(cache, per_sequence=True))
     return both(raw, _blocks, trunk(_block_states))(h)
 
@@ -115,6 +146,11 @@ def compressed(h: "HParams") -> Layers:
 def window(h: "HParams") -> Layers:
     """Every layer has a window; this is all that a draft context keeps, values included."""
     return windowed(all_layers, size_required)(h)
+
+
+def _check_streams(h: "HParams") -> None:
+    if h.hc_mult != N_STREAMS:
+        raise GGUFError(f"{h.arch}.hyper_connection.count is {h.hc_mult}, expected {N_STREAMS}: llama.cpp aborts")
 
 
 def _blocks(h: "HParams") -> Layers:

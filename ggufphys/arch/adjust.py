@@ -174,6 +174,14 @@ def values_are_latent(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, n_embd_head_v=h.n_lora_kv)
 
 
+def heads_alone(h: "HParams", gguf: GGUFFile) -> "HParams":
+    """All layers are prediction heads, and all of them run.
+
+    Source: llama.cpp 0c1e570 src/models/gemma4-assistant.cpp, llama_model_gemma4_assistant::graph.
+    """
+    return replace(h, dec_n_layer=h.n_layer_all)
+
+
 def heads_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
     """Sizes of heads stand in the file, even when the first layer has none.
 

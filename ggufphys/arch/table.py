@@ -14,6 +14,7 @@ from ggufphys.arch.adjust import (
     encodes_in_windows,
     features,
     head_if_present,
+    heads_alone,
     heads_by_key,
     keep,
     looks_both_ways,
@@ -28,7 +29,14 @@ from ggufphys.arch.adjust import (
     values_are_latent,
 )
 from ggufphys.arch.alone import borrows_embedding, borrows_vocabulary, can_run, is_projector, shares_cache
-from ggufphys.arch.borrowed import embedding_and_output, nothing_borrowed, unless_tied
+from ggufphys.arch.borrowed import (
+    embedding_and_output,
+    embedding_beside_own,
+    last_two,
+    none_read,
+    nothing_borrowed,
+    unless_tied,
+)
 from ggufphys.arch.contexts import (
     all_but_every,
     all_but_shared,
@@ -93,6 +101,7 @@ class ArchRule:
     adjust: Callable[["HParams", GGUFFile], "HParams"] = keep  # what the loader changes after reading the keys
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
     borrows: Callable[[GGUFFile, GGUFFile], Mapping[str, TensorInfo]] = nothing_borrowed  # weights of a draft's target
+    reads: Callable[["HParams", Layers], Layers | None] = none_read  # a draft: which of its target's caches
     aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
@@ -268,7 +277,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              borrows=embedding_and_output, has_encoder=True),
     ArchRule("dflash",           trunk(draft_ring), "models/dflash.cpp",           alone=borrows_embedding,
              borrows=unless_tied, has_encoder=True),
-    ArchRule("gemma4-assistant", nothing,           "models/gemma4-assistant.cpp", alone=shares_cache),
+    ArchRule("gemma4-assistant", nothing,           "models/gemma4-assistant.cpp", alone=shares_cache,
+             borrows=embedding_beside_own, reads=last_two, adjust=heads_alone),
     ArchRule("clip",             nothing,           "models/clip.cpp",             alone=is_projector),
 )
 # fmt: on

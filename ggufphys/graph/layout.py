@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
-from ggufphys.arch.caches import RecurrentState, WindowKV
+from ggufphys.arch.caches import LayerCache, RecurrentState, WindowKV
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
@@ -59,10 +59,12 @@ class Layouts:
         *,
         ctx_type: ContextType = "default",
         borrowed: Mapping[str, TensorInfo] | None = None,
+        read: Sequence[tuple[LayerCache, ...]] | None = None,
     ) -> None:
         """The graphs of contexts of one type; where that of a draft context is not written, the trunk's instead.
 
-        `borrowed` are weights of another model, by the names that the file would give its own.
+        `borrowed` are weights of another model, by the names that the file gives them, `read` caches of that model
+        which each layer reads.
         """
         self.h = h
         self.gguf = gguf
@@ -71,8 +73,8 @@ class Layouts:
         self.adapters = adapters or {}
         self.ctx_type = ctx_type if h.arch in HEADS else "default"
         self.n_layer = h.n_layer_run if self.ctx_type == "default" else 0  # that others may stand for
-        self.caches = rule.layers(h, self.ctx_type)
-        self.has_windows = any(isinstance(cache, WindowKV) for layer in rule.layers(h) for cache in layer)
+        self.caches = rule.layers(h, self.ctx_type) if read is None else read
+        self.has_windows = any(isinstance(cache, WindowKV) for layer in read or rule.layers(h) for cache in layer)
         self.lone_prompt = rule.lone_prompt
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}

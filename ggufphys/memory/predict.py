@@ -169,13 +169,13 @@ class Predictor:
         if not borrowed and (why_not := self.rule.alone(gguf)):
             raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.h = read_hparams(gguf)
-        for tensor in borrowed.values():
-            if tensor.ne[0] != self.h.n_embd:
-                raise ValueError(
-                    f"{gguf.path}: a draft model {self.h.n_embd} wide, which reads {tensor.name} of its target, whose "
-                    f"rows have {tensor.ne[0]} elements: expected as many"
-                )
-        self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed)
+        read = (
+            None
+            if target is None
+            else self.rule.reads(self.h, rule_for(target.architecture).layers(read_hparams(target)))
+        )
+        self.reads_target = read is not None
+        self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed, read=read)
         self._head_layouts: Layouts | None = None
         self._weights: dict[Params, PlacedWeights] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}

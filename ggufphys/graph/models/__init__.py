@@ -60,6 +60,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "gemma3": "gemma3",
     "gemma3n": "gemma3n",
     "gemma4": "gemma4",
+    "gemma4-assistant": "gemma4_assistant",
     "glm-dsa": "glm_dsa",
     "glm4": "glm4",
     "glm4moe": "glm4moe",

@@ -111,7 +111,10 @@ def predict_draft(
         override_tensor=(),
         n_cpu_moe=0,
     )
-    return Predictor(draft.gguf, target).predict(own)
+    predictor = Predictor(draft.gguf, target)
+    if predictor.reads_target:  # caches of the target's types
+        own = replace(own, type_k=params.type_k, type_v=params.type_v)
+    return predictor.predict(own)
 
 
 def _with_adapters(

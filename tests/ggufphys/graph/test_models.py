@@ -29,6 +29,7 @@ WRITTEN = [
 
 # Its head passes no sections on to a rotation that needs some, and ggml dies of that.
 ROTATES_BY_NO_SECTION = "glm4moe/head"
+BESIDE_TARGET = "gemma4-assistant"  # tests/ggufphys/memory/attachments/test_attached.py
 ENDLESS = ("plamo2/first",)  # without heads in the first layer llama.cpp rotates no dimensions, for ever
 # With several sequences: what is written back to states is a view of the same bytes in another shape; llama.cpp dies
 # when it runs.
@@ -38,7 +39,7 @@ ONE_SEQUENCE = (*OTHER_VIEWS, "t5encoder", "minimax-01", "kimi-linear")
 
 def test_every_model_file_is_tested() -> None:
     """No architecture with a graph is without a small model that llama.cpp gave bytes for."""
-    assert {archs.models()[name].arch for name in WRITTEN} == set(MODELS)
+    assert {archs.models()[name].arch for name in WRITTEN} == set(MODELS) - {BESIDE_TARGET}
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,23 @@ def test_a_draft_that_reads_its_targets_weights(
     assert draft.basis["compute"] == "exact"
 
 
+@pytest.mark.parametrize("changes", [{}, {"flash_attn": "off"}, {"type_k": "q8_0", "type_v": "q8_0"}])
+def test_a_draft_that_reads_its_targets_caches(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """It keeps nothing, and its compute buffer is llama.cpp's."""
+    paths = [tmp_path / "target.gguf", tmp_path / "draft.gguf"]
+    for path, name in zip(paths, ("gemma4/target", "gemma4-assistant"), strict=True):
+        archs.write(path, name, archs.records()[name].tensors)
+    params = replace(Params(n_ctx=600, n_seq_max=2, use_extra_bufts=False, use_mmap=False), **changes)
+    with open_gguf(paths[0]) as target, open_gguf(paths[1]) as gguf:
+        context = predict_memory(target, params).context
+        draft = predict_draft(Draft(gguf=gguf), params, context, target)
+    own = replace(params, n_ctx=context.n_ctx, n_outputs_max=params.n_seq_max)
+    truth = attachment_oracle.draft(paths[0], params, paths[1], own)
+    ours = {"model": draft.model_bytes, "context": draft.context_bytes, "compute": draft.compute_bytes}
+    assert ours == truth
+    assert draft.basis["compute"] == "exact"
+
+
 def test_a_draft_of_another_width(tmp_path: Path) -> None:
     """A draft that would read rows of other lengths than its own is refused."""
     path = tmp_path / "draft.gguf"
@@ -117,7 +135,9 @@ def test_a_draft_of_another_width(tmp_path: Path) -> None:
     with (
         open_gguf(path) as gguf,
         open_gguf(narrow) as target,
-        pytest.raises(ValueError, match="256 wide, which reads token_embd.weight of its target, whose rows have 96"),
+        pytest.raises(
+            ValueError, match="for states 256 wide, which reads token_embd.weight of its target, whose rows have 96"
+        ),
     ):
         Predictor(gguf, target)
 

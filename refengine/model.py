@@ -23,6 +23,7 @@ from ggufphys.graph.ir import Graph
 from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
 from ggufphys.hparams import read_hparams
+from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve
 from refengine.batch import Numbers, Tokens, physical_batches
@@ -109,6 +110,7 @@ class Model:
                 f"{gguf.path}: the graph of architecture {arch!r} is not written yet, so it cannot be computed; "
                 f"those that are: {', '.join(sorted(MODELS))}"
             )
+        require_model(gguf)
         if gguf.missing_bytes:
             raise GGUFError(f"{gguf.path}: cannot be run: {gguf.notes[-1]}")
         self.gguf = gguf

@@ -1,11 +1,15 @@
 """Text from a model that runs in numpy."""
 
+from pathlib import Path
+
 import pytest
 
 import refengine
+from ggufphys import UnsupportedError
 from ggufphys.embedded import MODEL
 from refengine.generate import text_of
 from refengine.text.open import open_tokenizer
+from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
 
 PROMPT = "import os\n\ndef read_lines(path):\n"
 
@@ -73,3 +77,11 @@ def test_no_tokens(model: refengine.Model) -> None:
     """An empty prompt of a model that puts nothing before it is refused."""
     with pytest.raises(ValueError, match="no tokens"):
         next(model.generate("", 3))
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    """An adapter is no model, however many tensors it has."""
+    path = write_model(tmp_path / "a.gguf", llama_metadata() | {"general.type": "adapter"}, llama_tensors())
+
+    with pytest.raises(UnsupportedError, match="adapter"):
+        refengine.load(path)

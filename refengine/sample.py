@@ -62,7 +62,8 @@ class Sampler:
     def __init__(self, sampling: Sampling | None = None, banned: Iterable[int] = ()) -> None:
         self.sampling = sampling or Sampling()
         self._banned = np.array(tuple(banned), np.int64)
-        self._rng = np.random.default_rng(self.sampling.seed)
+        seed = self.sampling.seed
+        self._rng = np.random.default_rng(None if seed is None else seed % 2**64)  # numpy takes no negative ones
         last_n = self.sampling.repeat_last_n
         self._seen = deque[int](maxlen=None if last_n < 0 else last_n)
 

@@ -91,6 +91,7 @@ def test_same_seed_same_tokens() -> None:
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
+    assert draw(-1) == draw(2**64 - 1) != draw(1)
     assert draw(None) != draw(None)
 
 

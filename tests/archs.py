@@ -200,6 +200,31 @@ def header(name: str) -> bytes:
     return encode_header(models()[name].metadata, records()[name].tensors)
 
 
+def deepened(name: str, n_layer: int) -> bytes:
+    """The header of the recorded model with as many layers: those between its first and its last, again and again.
+
+    Raises:
+        ValueError: its tensors are not those of as many layers as it says that it has.
+    """
+    model, tensors = models()[name], records()[name].tensors
+    key = f"{model.arch}.block_count"
+    n, layers = model.metadata.get(key), dict[int, list[TensorSpec]]()
+    for tensor in tensors:
+        if tensor.name.startswith("blk."):
+            layers.setdefault(int(tensor.name.split(".")[1]), []).append(tensor)
+    if not isinstance(n, int) or n < 2 or layers.keys() != set(range(n)):
+        raise ValueError(f"{name}: {key} is {n!r}, and the tensors are of layers {sorted(layers)}")
+    source = [0, *(1 + il % (n - 2) if n > 2 else 1 for il in range(n_layer - 2)), n - 1]
+    metadata = {
+        k: [v[il] for il in source] if isinstance(v, list) and len(v) == n and "sections" not in k else v
+        for k, v in model.metadata.items()
+    }
+    repeated = [
+        replace(t, name=f"blk.{il}.{t.name.split('.', 2)[2]}") for il, of in enumerate(source) for t in layers[of]
+    ]
+    return encode_header({**metadata, key: n_layer}, [t for t in tensors if not t.name.startswith("blk.")] + repeated)
+
+
 def write(path: Path, name: str, tensors: Sequence[TensorSpec]) -> None:
     """The model's file at its full length, with a hole for weights."""
     start = encode_header(models()[name].metadata, tensors)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.arch import RULES, rule_for
 from ggufphys.gguf import GGMLType
-from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header
+from ggufphys.gguf.writer import WriteValue, encode_header
 from ggufphys.graph import models, ops
 from ggufphys.graph.alloc import allocate, written_sizes
 from ggufphys.graph.batch import Batch, reserved_batches
@@ -173,28 +173,11 @@ def test_layers_that_run_again(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["chameleon", "deepseek32", "glm-dsa/long", "kimi-k3/checkpoints", "gemma3n"])
 def test_deep_models_of_every_kind(tmp_path: Path, name: str) -> None:
     """Layers with constants of their own, and such as look back at others, stand for others too."""
-    metadata, tensors = deepened(name, 24)
     path = tmp_path / "model.gguf"
-    path.write_bytes(encode_header(metadata, tensors))
+    path.write_bytes(archs.deepened(name, 24))
     with open_gguf(path) as gguf:
         for params in CONFIGURATIONS[:3]:
             assert_stands_for_all(gguf, params)
-
-
-def deepened(name: str, n_layer: int) -> tuple[dict[str, WriteValue], list[TensorSpec]]:
-    """A recorded model with its layers but the first and the last over and over again."""
-    model, tensors = archs.models()[name], archs.records()[name].tensors
-    key = f"{model.arch}.block_count"
-    n = model.metadata[key]
-    assert isinstance(n, int)
-    source = [0, *(1 + il % (n - 2) for il in range(n_layer - 2)), n - 1]
-    metadata = {k: [v[il] for il in source] if isinstance(v, list) and len(v) == n else v
-                for k, v in model.metadata.items()}  # fmt: skip
-    layers = [[t for t in tensors if t.name.startswith(f"blk.{il}.")] for il in range(n)]
-    others = [t for t in tensors if not t.name.startswith("blk.")]
-    return {**metadata, key: n_layer}, others + [
-        replace(t, name=f"blk.{il}.{t.name.split('.', 2)[2]}") for il, of in enumerate(source) for t in layers[of]
-    ]
 
 
 def layered(*, leaks: bool = False, lazy: bool = False) -> Graph:

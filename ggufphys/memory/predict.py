@@ -280,7 +280,7 @@ class Predictor:
         weights = self.placed_weights(params)
         if not uses_devices(weights.placement, weights.buffers):
             return context
-        unfused = unfused_ops(self.layouts, params, context, weights.placement, weights.buffers)
+        unfused = unfused_ops(self.layouts_of(params), params, context, weights.placement, weights.buffers)
         return replace(context, unfused=unfused) if unfused else context
 
     def placed_weights(self, params: Params) -> "PlacedWeights":

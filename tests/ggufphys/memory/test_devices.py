@@ -177,6 +177,14 @@ def test_hyper_connections_elsewhere(tmp_path: Path, devices: tuple[Device, ...]
     check(path, grid, ("context", "compute"), no_alloc=False)
 
 
+def test_hyper_connections_of_a_head(tmp_path: Path, devices: tuple[Device, ...]) -> None:
+    """So do they in a prediction head on the host, whose last one comes in front of the device's output."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, "deepseek4/head", archs.records()["deepseek4/head"].tensors)
+    head = replace(BASE, n_ctx=2048, devices=devices[:1], load_mtp=True, ctx_type="mtp")
+    check(path, [replace(head, n_gpu_layers=n) for n in (1, 2)], ("context", "compute"), no_alloc=False)
+
+
 def test_layers_are_divided_by_free_memory(tmp_path: Path, devices: tuple[Device, ...]) -> None:
     """Without a tensor split the devices' memory divides the layers; unknown memory is taken as equal, and said."""
     path = sparse(tmp_path, "llama-110m")

@@ -21,12 +21,14 @@ class Simd:
     """The x86 code that is followed: with AVX2 and FMA vectors of 8 floats, with AVX-512 of 16.
 
     `tiles`: products of several rows take llamafile's kernels. `half_sums`: AVX512-FP16 code adds up halves without
-    going through F32 (llama_cpp does not say so; what it was compiled for is taken to be this processor).
+    going through F32 (llama_cpp does not say so; what it was compiled for is taken to be this processor). `bf16_pairs`:
+    AVX512-BF16 code multiplies pairs of BF16.
     """
 
     lanes: int
     tiles: bool
     half_sums: bool
+    bf16_pairs: bool = False
 
 
 @cache
@@ -47,7 +49,10 @@ def detected() -> Simd | None:
         return None
     wide = "AVX512" in features
     return Simd(
-        lanes=16 if wide else 8, tiles="LLAMAFILE" in features, half_sums=wide and "avx512_fp16" in _processor_flags()
+        lanes=16 if wide else 8,
+        tiles="LLAMAFILE" in features,
+        half_sums=wide and "avx512_fp16" in _processor_flags(),
+        bf16_pairs=wide and "AVX512_BF16" in features,
     )
 
 

@@ -3,7 +3,7 @@
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_flash_attn_ext_f16.
 """
 
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
 from refengine.faithful.blocks import SIMPLE, activations, levels, simple
 from refengine.faithful.cells import Products, cell_by_cell, merged
+from refengine.faithful.floats import FLOATS, dots
 from refengine.faithful.heads import Heads
-from refengine.faithful.products import FLOATS, dots
 from refengine.faithful.tiles import in_tiles
 from refengine.ops import attention as plain
 from refengine.ops.attention import LONG_CACHE, slopes
 from refengine.ops.step import Run, Step
-from refengine.simd import REGISTERS, Simd
+from refengine.simd import Simd
+
+TILED: Final = (GGMLType.F32, GGMLType.F16)
 
 
 def flash_attn_ext(step: Step) -> Run:
@@ -39,7 +41,7 @@ def flash_attn_ext(step: Step) -> Run:
     n_stream, n_head, n_tokens, _ = q.shape
     n_cells = k.shape[2]
     slope = slopes(n_head, max_bias)
-    of_one_float = k_type is v_type and k_type in FLOATS
+    of_one_float = k_type is v_type and k_type in TILED
     tiled = of_one_float and n_tokens >= FA_TILE_Q
     splits = of_one_float and n_tokens == n_stream == 1 and n_cells >= LONG_CACHE
     chunk = -(-n_cells // step.numerics.n_threads) if splits else n_cells
@@ -76,12 +78,9 @@ def with_keys(q: F32, k: Array, k_type: GGMLType, shared: Numbers, simd: Simd) -
     """Queries `(H, T, D)`, rounded as ggml does, with keys `(K, C, D)` in their type, or blocks of it."""
     if k_type in FLOATS:
         keys, queries = to_f32(k, k_type), rounded(q, k_type)
-        n_lanes, f16 = REGISTERS * simd.lanes, k_type is GGMLType.F16
 
         def of_floats(cells: Numbers) -> F32:
-            return np.stack(
-                [dots(keys[i][cells], x, n_lanes, simd, f16=f16) for i, x in zip(shared, queries, strict=True)]
-            )
+            return np.stack([dots(k_type, keys[i][cells], x, simd) for i, x in zip(shared, queries, strict=True)])
 
         return of_floats
     blocks = [activations(vec_dot_type(k_type), x) for x in q]

@@ -22,15 +22,21 @@ Behind = Callable[[F64, F64, F64], F64]
 
 def lane_dot(a: F64, b: F64, n_lanes: int, simd: Simd, behind: Behind) -> F32:
     """Along the last axis, `(..., n)` with `(..., n)`: `(...)`."""
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    n_whole = shape[-1] // n_lanes * n_lanes
-    acc = np.zeros((*shape[:-1], n_lanes))
-    for first in range(0, n_whole, n_lanes):
-        lanes = slice(first, first + n_lanes)
-        acc = fma(a[..., lanes], b[..., lanes], acc)
+    n_whole = a.shape[-1] // n_lanes * n_lanes
+    acc = in_lanes(a[..., :n_whole], b[..., :n_whole], n_lanes)
     by_neighbours = simd.lanes < 16 and n_lanes > simd.lanes
     total = _reduced(acc.astype(np.float32), by_neighbours=by_neighbours).astype(np.float64)
     return behind(total, a[..., n_whole:], b[..., n_whole:]).astype(np.float32)
+
+
+def in_lanes(a: F64, b: F64, n_lanes: int) -> F64:
+    """The sum of each lane: `(..., n_lanes)`."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    acc = np.zeros((*shape[:-1], n_lanes))
+    for first in range(0, shape[-1], n_lanes):
+        lanes = slice(first, first + n_lanes)
+        acc = fma(a[..., lanes], b[..., lanes], acc)
+    return acc
 
 
 def _reduced(lanes: F32, *, by_neighbours: bool) -> F32:

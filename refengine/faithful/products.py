@@ -1,13 +1,7 @@
-"""Products with matrices of F32 and F16, to the bit.
+"""Products of matrices to the bit, of all tokens or of each with the experts it chose.
 
-A dot product is added up in lanes: number i goes to lane i modulo their number, by a fused multiply-add. Of one row of
-activations there are four vectors of lanes, and of several rows, which llamafile's kernels multiply in tiles, one.
-Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/vec.cpp, ggml_vec_dot_f32, ggml_vec_dot_f16;
-ggml/src/ggml-cpu/llamafile/sgemm.cpp, llamafile_sgemm, tinyBLAS; ggml/src/ggml-cpu/ggml-cpu.c,
-ggml_compute_forward_mul_mat.
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_compute_forward_mul_mat, ggml_compute_forward_mul_mat_id.
 """
-
-from typing import Final
 
 import numpy as np
 
@@ -15,14 +9,10 @@ from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.graph.work import vec_dot_type
 from refengine.blocks import F32
 from refengine.convert import rounded, to_f32
-from refengine.faithful.arithmetic import WORK
 from refengine.faithful.blocks import Pieces, activations, block_product, kernel
-from refengine.faithful.lanes import floats_behind, halves_behind, lane_dot
+from refengine.faithful.floats import FLOATS, dots
 from refengine.ops import products
 from refengine.ops.step import Run, Step
-from refengine.simd import REGISTERS, Simd
-
-FLOATS: Final = (GGMLType.F32, GGMLType.F16)
 
 
 def mul_mat(step: Step) -> Run:
@@ -36,14 +26,14 @@ def mul_mat(step: Step) -> Run:
     if w.type not in FLOATS:
         return block_product(step, simd) or products.mul_mat(step)
     matrices, vectors, out, to_type = step.reader(0), step.reader(1), step.out, w.type
-    tiled = w.type is GGMLType.F16 or x.is_contiguous
-    n_lanes = lanes_of(simd, n_in=w.ne[0], n_out=w.ne[1], n_rows=x.ne[1] if tiled else 1)
+    # Rows that are converted lie dense behind it; those of F32 are taken as they lie.
+    n_rows = x.ne[1] if w.type is not GGMLType.F32 or x.is_contiguous else 1
 
     def run() -> None:
         a, b = matrices(), rounded(vectors(), to_type)
         s, k = out.shape[0] // a.shape[0], out.shape[1] // a.shape[1]
         for i, j in np.ndindex(*out.shape[:2]):
-            out[i, j] = dots(a[i // s, j // k], b[i, j], n_lanes, simd, f16=to_type is GGMLType.F16)
+            out[i, j] = dots(to_type, a[i // s, j // k], b[i, j], simd, n_rows=n_rows)
 
     return run
 
@@ -84,8 +74,7 @@ def mul_mat_id(step: Step) -> Run:
     def multiplied(expert: int, rows: F32) -> F32:
         if is_float:
             matrix = to_f32(blocks[expert], experts.type)
-            f16 = experts.type is GGMLType.F16
-            return dots(matrix, rounded(rows, to_type), REGISTERS * simd.lanes, simd, f16=f16)
+            return dots(experts.type, matrix, rounded(rows, to_type), simd)
         multiply = kernel(experts.type, len(rows), simd)
         assert multiply is not None
         x = activations(to_type, rows)
@@ -98,21 +87,3 @@ def mul_mat_id(step: Step) -> Run:
             out[tokens, slots] = multiplied(expert, x[tokens, slots if x.shape[1] > 1 else 0])
 
     return run
-
-
-def lanes_of(simd: Simd, *, n_in: int, n_out: int, n_rows: int) -> int:
-    """In how many lanes the products of `n_rows` rows at once are added up."""
-    tiled = simd.tiles and n_rows > 1 and n_in % simd.lanes == 0 and n_out % 4 == 0
-    return simd.lanes if tiled else REGISTERS * simd.lanes
-
-
-def dots(matrix: F32, vectors: F32, n_lanes: int, simd: Simd, *, f16: bool) -> F32:
-    """`(n_out, n)` with `(T, n)`: `(T, n_out)`, a few rows of the matrix at a time."""
-    out = np.empty((len(vectors), len(matrix)), np.float32)
-    step = max(1, WORK // (len(vectors) * n_lanes))
-    behind = halves_behind if f16 else floats_behind
-    wide = vectors[:, np.newaxis].astype(np.float64)
-    for first in range(0, len(matrix), step):
-        rows = slice(first, first + step)
-        out[:, rows] = lane_dot(matrix[rows].astype(np.float64), wide, n_lanes, simd, behind)
-    return out

@@ -9,9 +9,10 @@ from ggufphys.graph.work import vec_dot_type
 from refengine.activations import quantize_activations
 from refengine.arrays import dtype_of
 from refengine.blocks import F32
+from refengine.convert import from_f32, to_f32
 from refengine.faithful.blocks import K_TYPES, SIMPLE, TILED_ROWS, activations, kernel, levels, tiled
-from refengine.faithful.products import dots, lanes_of
-from refengine.simd import REGISTERS, Simd
+from refengine.faithful.floats import FLOATS, dots, is_tiled
+from refengine.simd import Simd
 from tests.refengine.faithful.bits import c_dot, same_bits, simd_or_skip
 
 WIDE = Simd(lanes=16, tiles=True, half_sums=False)
@@ -26,14 +27,13 @@ def like_activations(n: int) -> F32:
 
 
 @pytest.mark.parametrize("n", [32, 64, 256, 768, 777])
-@pytest.mark.parametrize("ggml_type", [GGMLType.F32, GGMLType.F16])
+@pytest.mark.parametrize("ggml_type", FLOATS)
 def test_floats(ggml_type: GGMLType, n: int) -> None:
     """One row at a time is added up as ggml_vec_dot does, elements behind the last whole step included."""
     simd = simd_or_skip()
-    dtype = dtype_of(ggml_type)
-    w, x = like_activations(n).astype(dtype), like_activations(n + 1)[:, :n].astype(dtype)
+    w, x = from_f32(like_activations(n), ggml_type), from_f32(like_activations(n + 1)[:, :n].copy(), ggml_type)
 
-    found = dots(w.astype(np.float32), x.astype(np.float32), REGISTERS * simd.lanes, simd, f16=dtype == np.float16)
+    found = dots(ggml_type, to_f32(w, ggml_type), to_f32(x, ggml_type), simd)
 
     dot = c_dot(ggml_type)
     expected = [[dot(row.view(np.uint8), col.view(np.uint8), n) for row in w] for col in x]
@@ -74,30 +74,40 @@ def test_tiles_are_near(ggml_type: GGMLType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("simd", "sizes", "n_lanes"),
+    ("simd", "sizes", "tiled"),
     [
-        (WIDE, (256, 256, 64), 16),
-        (WIDE, (256, 256, 1), 64),  # a row by itself
-        (WIDE, (256, 255, 64), 64),  # tiles have four rows of weights
-        (WIDE, (264, 256, 64), 64),  # and whole vectors
-        (NARROW, (264, 256, 64), 8),
-        (NARROW, (256, 256, 1), 32),
-        (Simd(lanes=8, tiles=False, half_sums=False), (256, 256, 64), 32),
+        (WIDE, (256, 256, 64), True),
+        (WIDE, (256, 256, 1), False),  # a row by itself
+        (WIDE, (256, 255, 64), False),  # tiles have four rows of weights
+        (WIDE, (264, 256, 64), False),  # and whole vectors
+        (NARROW, (264, 256, 64), True),
+        (NARROW, (256, 256, 1), False),
+        (Simd(lanes=8, tiles=False, half_sums=False), (256, 256, 64), False),
     ],
 )
-def test_lanes(simd: Simd, sizes: tuple[int, int, int], n_lanes: int) -> None:
-    """Several rows of whole vectors are multiplied in tiles, a vector to a sum; else four vectors."""
+def test_tiled(simd: Simd, sizes: tuple[int, int, int], tiled: bool) -> None:
+    """Several rows of whole vectors are multiplied in tiles, if llama.cpp has llamafile's kernels."""
     n_in, n_out, n_rows = sizes
 
-    assert lanes_of(simd, n_in=n_in, n_out=n_out, n_rows=n_rows) == n_lanes
+    assert is_tiled(GGMLType.F16, simd, n_in=n_in, n_out=n_out, n_rows=n_rows) is tiled
 
 
-@pytest.mark.parametrize(("simd", "n_lanes"), [(WIDE, 16), (WIDE, 64), (NARROW, 8), (NARROW, 32)])
-def test_any_order_is_near(simd: Simd, n_lanes: int) -> None:
+def test_tiles_of_pairs() -> None:
+    """Where pairs are multiplied a vector has twice as many numbers."""
+    simd = Simd(lanes=16, tiles=True, half_sums=False, bf16_pairs=True)
+
+    assert not is_tiled(GGMLType.BF16, simd, n_in=48, n_out=4, n_rows=2)
+    assert is_tiled(GGMLType.F16, simd, n_in=48, n_out=4, n_rows=2)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+@pytest.mark.parametrize("ggml_type", FLOATS)
+@pytest.mark.parametrize("simd", [WIDE, NARROW, Simd(lanes=16, tiles=True, half_sums=True, bf16_pairs=True)])
+def test_any_order_is_near(simd: Simd, ggml_type: GGMLType, n_rows: int) -> None:
     """Whatever the lanes, the product is right to F32's precision."""
-    w, x = like_activations(1000), like_activations(1001)[:, :1000]
+    w, x = like_activations(992)[[0, 1, 2, 0]], like_activations(993)[:, :992]
 
-    found = dots(w, x, n_lanes, simd, f16=False)
+    found = dots(ggml_type, w, x, simd, n_rows=n_rows)
 
     exact = x.astype(np.float64) @ w.astype(np.float64).T
     assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max() + 1e-3

@@ -45,14 +45,15 @@ def role_of(arch: str, name: str) -> Role | int:
 def norm_layer(arch: str, name: str) -> int | None:
     """The layer that llama.cpp's graph builder says a norm belongs to, by the name of its gain; None for no layer.
 
-    Of wavtokenizer's layers the convolutions say 0 and the others none; norms of several streams (qwen4exp) say none.
+    Of wavtokenizer's layers the convolutions say 0 and the others none; norms of several streams (qwen4exp) and of what
+    scores them (kimi-k3) say none.
     """
     il, rest = split_name(name)
     if il is None:
         return 0 if name.startswith("token_embd_norm.") and arch not in EMBEDDING_NORM_IS_OUTPUT else None
     if rest.startswith("posnet."):
         return 0
-    return None if rest.startswith(("convnext.", "hc_", "ple_")) else il
+    return None if rest.startswith(("convnext.", "hc_", "ple_")) or "_res_score." in rest else il
 
 
 def embedding_is_output(gguf: GGUFFile) -> bool:

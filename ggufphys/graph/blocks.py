@@ -69,7 +69,7 @@ class Builder:
             yield il
 
     def pin(self, x: Tensor, il: int) -> None:
-        """Keep a node with its layer's device, where llama.cpp's builder names it the layer's last."""
+        """Keep a node with its layer's device, where llama.cpp's builder names it the layer's last, or a norm of it."""
         self.graph.pinned[x] = il
 
     def is_last(self, il: int) -> bool:

@@ -96,7 +96,8 @@ def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
     """A node that is pinned to its layer, and the beginning of the names of the layer's weights."""
     if node in graph.pinned:
         return node, f"blk.{graph.pinned[node]}."
-    return (node.src[0], node.src[-1].name) if node.src and node.src[0].op in _NORMS else None
+    is_gain = node.src and node.src[0].op in _NORMS and node.src[0] not in graph.pinned
+    return (node.src[0], node.src[-1].name) if is_gain else None
 
 
 def _by_bytes(node: Tensor, home: Home, offload: Offload | None) -> str | None:

@@ -33,6 +33,7 @@ ATTEMPTS: tuple[int, ...] = (1, 2, 3)  # as graph.layout's
 Place = tuple[str, frozenset[Hashable]]
 """A layer's device, and which of its weights are on others."""
 
+FLASH_ATTN = "FLASH_ATTN_EXT"
 SMALL_BATCH = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 
 
@@ -259,7 +260,8 @@ def keeps_flash_attn(
 
     def keeps(graph: Graph, _: Trace) -> bool:
         devices = assign(graph, homes(layouts.h.arch, placement, weights))
-        layers = _layers_of("FLASH_ATTN_EXT", graph, range(layouts.n_layer))
+        layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
+        layers.update(_layers_of(FLASH_ATTN, graph, range(layouts.n_layer)))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
     kind = kind_of(context, batch, None, ("keeps_flash_attn", where))

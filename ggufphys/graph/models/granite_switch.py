@@ -64,6 +64,7 @@ def _adapters(b: Builder, attention: AttentionKV) -> Tensor:
         for signal in (ops.new_input(ops.F32, n_tokens, name=f"router_{part}") for part in "qkv")
     )
     found = attention.mix(q, k, v, router, scores=Scores(factor=1.0))
+    b.graph.probed.update((node, router) for node in b.graph.nodes if node.op == "FLASH_ATTN_EXT")  # no other's yet
     number = ops.reshape(ops.cont(ops.strided(found, (1, n_tokens), (found.nb[1],))), n_tokens)
     number = ops.clamp(number, 0.0, float(b.keys.integer("adapters.count")))
     return ops.cast(ops.unary(number, "round"), ops.I32)

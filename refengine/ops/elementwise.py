@@ -11,6 +11,7 @@ import numpy as np
 
 from refengine.arrays import Array
 from refengine.blocks import F32
+from refengine.ops.halves import gelu, gelu_quick
 from refengine.ops.step import Operation, Run, Step
 
 BinaryFunction = Callable[..., Any]
@@ -99,30 +100,6 @@ def _exp(x: F32) -> F32:
     with np.errstate(over="ignore"):
         result: F32 = np.exp(x)
     return result
-
-
-def gelu_exact(x: F32) -> F32:
-    """The usual approximation of GELU by a hyperbolic tangent."""
-    inner = 0.79788456080286535588 * x * (1.0 + 0.044715 * x * x)
-    bent: F32 = np.tanh(inner)
-    return 0.5 * x * (1.0 + bent)
-
-
-def gelu(x: F32) -> F32:
-    """The same as ggml looks it up: argument and result are halves, but beyond +-10."""
-    looked_up = gelu_exact(_half(np.clip(x, -10, 10)))
-    return np.where(x <= -10, 0.0, np.where(x >= 10, x, _half(looked_up)))
-
-
-def gelu_quick(x: F32) -> F32:
-    """X * sigmoid(1.702 x), looked up alike."""
-    x = _half(x)
-    return _half(x * sigmoid(1.702 * x))
-
-
-def _half(x: F32) -> F32:
-    with np.errstate(over="ignore", under="ignore"):
-        return x.astype(np.float16).astype(np.float32)
 
 
 def gelu_erf(x: F32) -> F32:

@@ -22,7 +22,7 @@ WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 # What is computed with every sum in ggml's own order (`emulate`): these amplify its last bit.
 AMPLIFIES: Final[Mapping[str, str]] = {
-    "gemma4": "scores that no factor makes small pass on what GELU's table of halves makes of a last bit",
+    "gemma4": "scores that no factor makes small pass on what a last bit does to the halves that GELU is looked up by",
 }
 LLAMA_DOES_NOT: Final[Mapping[str, str]] = {
     "llama4/none": "llama_decode aborts: no attention.temperature_scale",

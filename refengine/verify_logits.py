@@ -68,7 +68,8 @@ def verify_logits(
 ) -> LogitsReport:
     """Compare a prompt of random tokens and steps behind it, with flash attention and without.
 
-    A file with quantised weights is computed twice: with activations quantised as ggml does, and without.
+    It is computed twice: as ggml does, activations quantised and, where they are followed, its sums to the bit; and
+    plainly. A file without quantised weights is computed plainly alone where the sums are not followed.
 
     Raises:
         LlamaError: llama.cpp would not run the model.
@@ -94,7 +95,7 @@ def verify_logits(
     limit = max(EXACT_NMSE, TIMES_NOISE * noise)
     rows = []
     for flash, model in models.items():
-        for emulate in (True, False) if _is_quantised(model) or model.numerics.simd else (False,):
+        for emulate in (True, False) if _is_quantised(model) or detected() else (False,):
             model.numerics = replace(model.numerics, emulate=emulate, simd=detected())
             model.reset()
             ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])

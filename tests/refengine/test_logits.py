@@ -10,6 +10,7 @@ from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from refengine.logits import agreement, compare_logits
 from refengine.ops.rope import angles
+from refengine.simd import detected
 from refengine.verify_logits import verify_logits
 
 # Activations are rounded to F16 in front of every product with F16 weights. Two computations whose sums differ in the
@@ -52,6 +53,7 @@ def test_verify_logits(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["flash_attn"] for row in report["rows"]} == {False, True}
     assert all(row["nmse"] <= row["limit"] and row["n_positions"] == 10 for row in report["rows"])
     assert all(row["nmse"] > 0 for row in report["rows"] if not row["emulate"])
+    assert any(row["emulate"] for row in report["rows"]) is (detected() is not None)
 
 
 def test_verify_logits_tells_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:

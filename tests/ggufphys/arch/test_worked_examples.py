@@ -83,7 +83,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, WriteValue], Params]] = {
     "a layer of DeepSeek V4": (
         "deepseek4",
         {
-            "block_count": 1,
+            "block_count": 1, "hyper_connection.count": 4,
             **attention(
                 head_count=64, head_count_kv=1, key_length=512, value_length=512, sliding_window=128,
                 indexer__key_length=128, compress_ratios=[4],

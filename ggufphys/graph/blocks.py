@@ -1,168 +1,24 @@
 """The pieces that model files are composed of, node for node as llama.cpp's builder makes them.
 
-A `Builder` holds what all pieces of one graph share: hyperparameters, context, batch, the graph, the weights by name.
-
 Legend: E n_embd, D head size, H n_head, K n_head_kv, T tokens in the batch, C cells of the cache, S streams.
 Shapes in comments are ggml's order, innermost first.
 
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV, row_bytes
-from ggufphys.errors import GGUFError
-from ggufphys.gguf import GGMLType, TensorInfo
+from ggufphys.arch.caches import row_bytes
+from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
-from ggufphys.graph.batch import Batch
+from ggufphys.graph.construction import Construction, weight_of
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32, I32, Glu, Unary
 from ggufphys.graph.rope import Rope
-from ggufphys.hparams import HParams
-from ggufphys.keys import Keys
-from ggufphys.params import ContextParams
-
-Adapters = Mapping[str, Sequence[tuple[TensorInfo, TensorInfo]]]  # by weight: LoRA's a and b, one pair an adapter
 
 
-class Builder:
-    """One graph under construction. `keys` are the file's, for what only this architecture's graph asks for."""
-
-    def __init__(
-        self,
-        h: HParams,
-        keys: Keys,
-        tensors: Mapping[str, TensorInfo],
-        caches: Sequence[tuple[LayerCache, ...]],
-        context: ContextParams,
-        batch: Batch,
-        adapters: Adapters | None = None,
-        *,
-        layers: Sequence[int] | None = None,
-        weights: dict[str, Tensor] | None = None,
-    ) -> None:
-        self.h = h
-        self.keys = keys
-        self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
-        self._layers = range(h.n_layer_run) if layers is None else layers
-        self.tensors = tensors
-        self.caches = caches
-        self.context = context
-        self.batch = batch
-        self.adapters = adapters or {}
-        self.graph = Graph()
-        self.has_windows = any(isinstance(c, WindowKV) for layer in caches for c in layer)  # whatever the context has
-        self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
-        self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
-        self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
-
-    def layers(self) -> Iterator[int]:
-        """The layers to build, in order: not all of them where others stand for them (`ggufphys.graph.layers`).
-
-        A model that iterates over this may use the number to ask for weights, hyperparameters and caches of the layer
-        and whether it `is_last`, and for nothing else that changes the nodes: layers that have all that in common must
-        have the same nodes, but for their `params`.
-        """
-        for il in self._layers:
-            self.graph.marks.append(len(self.graph.nodes))
-            yield il
-
-    def pin(self, x: Tensor, il: int) -> None:
-        """Keep a node with its layer's device, where llama.cpp's builder names it the layer's last, or a norm of it."""
-        self.graph.pinned[x] = il
-
-    def is_last(self, il: int) -> bool:
-        """Whether it is the last layer that runs."""
-        return il == self.h.n_layer_run - 1
-
-    # -- what layers keep
-
-    def kv_cache_or_none(self, il: int) -> KVCache | None:
-        """What the layer attends to: of several caches the first, which holds a row for each position."""
-        return next((c for c in self.caches[il] if isinstance(c, FullKV) and c.n_embd_k_gqa), None)
-
-    def kv_cache(self, il: int) -> KVCache:
-        """The same of a layer that has one."""
-        cache = self.kv_cache_or_none(il)
-        assert cache is not None, f"layer {il} has no KV cache"
-        return cache
-
-    def first_kv_cache(self) -> KVCache:
-        """The same of the first layer that has one."""
-        return next(cache for il in range(len(self.caches)) if (cache := self.kv_cache_or_none(il)) is not None)
-
-    def has_window(self, il: int) -> bool:
-        """Whether the layer attends to a window."""
-        return isinstance(self.kv_cache_or_none(il), WindowKV)
-
-    def recurrent(self, il: int) -> RecurrentState | None:
-        """The recurrent state of a layer, if it has one."""
-        return next((c for c in self.caches[il] if isinstance(c, RecurrentState)), None)
-
-    def n_embd_head(self, cache: KVCache) -> tuple[int, int]:
-        """The sizes of heads of keys and of values in layers with this cache."""
-        h = self.h
-        windowed = isinstance(cache, WindowKV)
-        return (h.n_embd_head_k_swa, h.n_embd_head_v_swa) if windowed else (h.n_embd_head_k, h.n_embd_head_v)
-
-    @cached_property
-    def n_embd_v_gqa_max(self) -> int:
-        """The width of the widest layer's values."""
-        caches = (cache for layer in self.caches for cache in layer if isinstance(cache, FullKV))
-        return max((cache.n_embd_v_max or cache.n_embd_v_gqa for cache in caches), default=0)
-
-    # -- weights
-
-    def weight(self, name: str, il: int | None = None) -> Tensor:
-        """A weight that must be there.
-
-        Raises:
-            GGUFError: the file does not have it.
-        """
-        tensor = self.weight_or_none(name, il)
-        if tensor is None:
-            full_name = f"{self.stack}.{il}.{name}" if il is not None else name
-            raise GGUFError(f"tensor {full_name!r} is missing, which llama.cpp requires of {self.h.arch}")
-        return tensor
-
-    def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
-        """A weight, or None when the file has no such tensor."""
-        full_name = f"{self.stack}.{il}.{name}" if il is not None else name
-        made = self._weights.get(full_name)
-        if made is None and full_name in self.tensors:
-            made = self._weights[full_name] = _weight(self.tensors[full_name])
-        return made
-
-    # -- products, and what adapters add to them
-
-    def mul_mat(self, w: Tensor, x: Tensor) -> Tensor:
-        """The product with a weight; each adapter of that weight adds scale * b (a x)."""
-        product = ops.mul_mat(w, x)
-        for a, b in self.adapters.get(w.name, ()):
-            delta = ops.mul_mat(_weight(b), ops.mul_mat(_weight(a), x))
-            product = ops.add(product, ops.scale(delta, 1.0))
-        return product
-
-    def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
-        """The same for the experts that each token chose."""
-        product = ops.mul_mat_id(experts, x, ids)
-        for a, b in self.adapters.get(experts.name, ()):
-            delta = ops.mul_mat_id(_weight(b), ops.mul_mat_id(_weight(a), x, ids), ids)
-            product = ops.add(product, ops.scale(delta, 1.0))
-        return product
-
-    def linear(self, name: str, il: int | None, x: Tensor, *, biased: bool = True) -> Tensor:
-        """A matrix product with `{name}.weight`, times `.scale` and plus `.bias` when the file has them.
-
-        `biased` is False where llama.cpp leaves out the bias of a file that has one.
-        """
-        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
-        factor = self.weight_or_none(f"{name}.scale", il)
-        if factor is not None:
-            product = ops.mul(product, factor)
-        bias = self.weight_or_none(f"{name}.bias", il) if biased else None
-        return product if bias is None else ops.add(product, bias)
+class Builder(Construction):
+    """Inputs, norms, projections, feed-forward layers and the end, from the weights by their names."""
 
     # -- inputs
 
@@ -185,7 +41,7 @@ class Builder:
         embedding = self.weight("token_embd.weight")
         looked_up = ops.get_rows(embedding, tokens)
         for a, b in self.adapters.get(embedding.name, ()):
-            delta = ops.mul_mat(_weight(b), ops.get_rows(_weight(a), tokens))
+            delta = ops.mul_mat(weight_of(b), ops.get_rows(weight_of(a), tokens))
             looked_up = ops.add(looked_up, ops.scale(delta, 1.0))
         if width > n_embd:
             looked_up = ops.pad(looked_up, width, n_tokens)
@@ -412,7 +268,3 @@ def _slice(x: Tensor, n_embd: int, i: int) -> Tensor:
     return ops.view(
         x, (n_embd, n_tokens), (x.nb[0], x.nb[1], x.nb[1] * n_tokens, x.nb[1] * n_tokens), i * n_embd * x.nb[0]
     )
-
-
-def _weight(info: TensorInfo) -> Tensor:
-    return ops.weight(ops.as_known(info.ggml_type), *info.ne, name=info.name)

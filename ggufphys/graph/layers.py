@@ -24,7 +24,7 @@ from itertools import pairwise
 from ggufphys.arch import LayerCache
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.alloc import Course, in_order
-from ggufphys.graph.blocks import Adapters
+from ggufphys.graph.construction import Adapters
 from ggufphys.graph.lifetimes import Lifetimes, Role
 from ggufphys.hparams import HParams
 

@@ -16,7 +16,8 @@ from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.alloc import Allocation, lay_out, side_by_side, written_sizes, written_sizes_at
 from ggufphys.graph.batch import Batch
-from ggufphys.graph.blocks import Adapters, Builder
+from ggufphys.graph.blocks import Builder
+from ggufphys.graph.construction import Adapters
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.layers import Layers, layer_kinds, leave_out, one_of_each, weights_by_layer
 from ggufphys.graph.models import HEADS, build_of

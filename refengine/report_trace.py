@@ -4,7 +4,8 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
-from refengine.trace import NodeRow, TraceReport, sections
+from refengine.node_rows import NodeRow
+from refengine.trace import TraceReport, sections
 
 SCHEMA_VERSION: Final = 1
 

@@ -9,8 +9,9 @@ import refengine
 from bench.derive import derived
 from refengine.llama_logits import LlamaRequest
 from refengine.logits import compare_logits, steps
+from refengine.node_rows import compare_nodes
 from refengine.simd import detected
-from refengine.trace import compare_nodes, verify_nodes
+from refengine.trace import verify_nodes
 from tests.refengine import tiny
 from tests.refengine.faithful.bits import simd_or_skip
 

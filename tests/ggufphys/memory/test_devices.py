@@ -149,6 +149,7 @@ def test_compute_buffers_really_allocated(tmp_path: Path, devices: tuple[Device,
         "qwen4exp/ratios",
         "kimi-k3",
         "nanbeige",
+        "graniteswitch",
     ],
 )
 def test_tiny_models_really_allocated(tmp_path: Path, devices: tuple[Device, ...], name: str) -> None:

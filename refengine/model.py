@@ -43,6 +43,7 @@ from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 
 MOST_CELLS: Final = 4096  # of the context, unless more are asked for
+TARGETLESS: Final = "a draft model, which goes on from what its target computed: the numpy engine runs models alone"
 PROGRAMS: Final = 8  # graphs kept ready: decode, a whole batch, the rest of a prompt, of some sequences each
 
 
@@ -114,6 +115,8 @@ class Model:
         require_model(gguf)
         if gguf.missing_bytes:
             raise GGUFError(f"{gguf.path}: cannot be run: {gguf.notes[-1]}")
+        if why_not := rule.alone(gguf) or (TARGETLESS if rule.is_draft else ""):
+            raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.gguf = gguf
         self.h = read_hparams(gguf)
         self.numerics = numerics
@@ -124,6 +127,8 @@ class Model:
             flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
             has_encoder=rule.has_encoder,
         )  # fmt: skip
+        if why_not := rule.aborts(self.context):
+            raise ValueError(f"{gguf.path}: {why_not}")
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)
         self._layers = tuple(rule.layers(self.h))

@@ -110,6 +110,11 @@ class ArchRule:
     same_types: bool = False  # K and V must be of one type, compressed or not
     lone_prompt: bool = False  # llama.cpp reserves for a prompt of one sequence too, which may take more
 
+    @property
+    def is_draft(self) -> bool:
+        """Whether it goes on from what another model, its target, has computed."""
+        return self.borrows is not nothing_borrowed
+
     def layers(self, h: "HParams", ctx_type: ContextType = "default") -> Layers:
         """The caches of each of `n_layer_all` layers in a context of this type.
 

@@ -1,0 +1,26 @@
+"""Models that the engine cannot compute are refused with the reason, not computed wrongly."""
+
+from pathlib import Path
+
+import pytest
+
+import refengine
+from ggufphys.errors import UnsupportedError
+from tests.refengine import tiny
+
+
+@pytest.mark.parametrize("name", ["eagle3/own", "dflash", "gemma4-assistant"])
+def test_drafts(name: str, tmp_path: Path) -> None:
+    """A draft goes on from what its target computed, whether or not it has all weights of its own."""
+    path = tiny.write(tmp_path / "draft.gguf", name)
+
+    with pytest.raises(UnsupportedError, match=r"draft\.gguf: a draft model"):
+        refengine.load(path)
+
+
+def test_what_llama_cpp_dies_of(tmp_path: Path) -> None:
+    """A way of running that llama.cpp aborts in is refused here too."""
+    path = tiny.write(tmp_path / "plm.gguf", "plm")
+
+    with pytest.raises(ValueError, match=r"plm\.gguf: llama\.cpp aborts.*expected flash_attn off"):
+        refengine.load(path)

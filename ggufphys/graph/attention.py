@@ -6,9 +6,9 @@ src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v, build_input_k_idxs, build_in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 
 from ggufphys.arch.caches import KVCache, row_bytes, row_stride
+from ggufphys.floats import sqrtf
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
@@ -52,7 +52,7 @@ class AttentionKV:
         self.b = b
         # llama.cpp has two builders: the one for models that have windows stores in another order.
         self.k_first = b.has_windows
-        self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
+        self.scores = scores or Scores(factor=1 / sqrtf(b.h.n_embd_head_k or 1))
         self.n_cells = cache.n_cells(context)
         self.n_kv = min(self.n_cells, b.batch.n_kv or self.n_cells)
         self.n_stream = cache.n_stream(context)

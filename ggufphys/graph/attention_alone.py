@@ -3,8 +3,7 @@
 Legend as in `blocks`. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_no_cache, build_attn.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attend
 from ggufphys.graph.blocks import Builder
@@ -21,7 +20,7 @@ class AttentionAlone:
     def __init__(self, b: Builder, scores: Scores | None = None) -> None:
         n_tokens = b.batch.n_tokens
         self.b = b
-        self.scores = scores or Scores(factor=1 / sqrt(b.h.n_embd_head_k or 1))
+        self.scores = scores or Scores(factor=1 / sqrtf(b.h.n_embd_head_k or 1))
         mask_type = F16 if b.context.flash_attn else F32
         self.masks = {
             windowed: ops.new_input(mask_type, n_tokens, n_tokens, name="kq_mask_alone", params=(windowed,))

@@ -5,8 +5,9 @@ Source: llama.cpp 0c1e570 src/models/delta-net-base.cpp.
 """
 
 from collections.abc import Iterable
-from math import inf, sqrt
+from math import inf
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Tensor
@@ -75,7 +76,7 @@ def linear_attention(
 def l2_norm(b: Builder, x: Tensor, eps: float | None = None) -> Tensor:
     """X / |x|, row by row, by way of the RMS norm. Source: src/models/models.h, build_gdn_l2_norm."""
     n = x.ne[0]
-    return ops.scale(ops.rms_norm(x, (b.norm_rms_eps if eps is None else eps) / n), 1 / sqrt(n))
+    return ops.scale(ops.rms_norm(x, (b.norm_rms_eps if eps is None else eps) / n), 1 / sqrtf(n))
 
 
 def gated_norm(b: Builder, x: Tensor, gate: Tensor, il: int, kind: Unary = "silu") -> Tensor:

@@ -4,9 +4,10 @@ Legend: D indexer head size, H its heads, T tokens, C cells, S streams, n_top_k 
 Source: llama.cpp 0c1e570 src/models/deepseek32.cpp; src/llama-graph.cpp, build_attn with llm_graph_input_attn_k_dsa.
 """
 
-from math import inf, sqrt
+from math import inf
 
 from ggufphys.arch.caches import INDEXER, FullKV
+from ggufphys.floats import sqrtf
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, hadamard
@@ -62,7 +63,7 @@ class Indexer(IndexerKeys):
         weights = ops.strided(
             weights, (n_head, per_stream, 1, n), (weights.nb[1], weights.nb[2] // n, weights.nb[3] // n)
         )
-        weights = ops.scale(weights, 1 / sqrt(d * n_head))
+        weights = ops.scale(weights, 1 / sqrtf(d * n_head))
         scores = lightning_indexer(q, keys, weights, self.mask)
         return ops.cont(top_k(scores, min(scores.ne[0], b.h.indexer_top_k)))
 

@@ -9,10 +9,11 @@ chosen. Source: llama.cpp 0c1e570 src/models/glm5-next.cpp, build_inp_kpool, bui
 src/llama-memory-hybrid-idx.cpp, kpool_pad, kpool_build_sizes, kpool_access.
 """
 
-from math import inf, sqrt
+from math import inf
 from typing import Final
 
 from ggufphys.arch.caches import INDEXER, row_bytes
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV
 from ggufphys.graph.blocks import Builder
@@ -75,7 +76,7 @@ class Pools:
         q = b.heads(q, d, q.ne[0] // d)
         pooled = self._keys(x, il)
         weights = ops.mul_mat(b.weight("indexer.proj.weight", il), x)
-        weights = ops.scale(weights, 1 / sqrt(q.ne[0] * q.ne[1]))
+        weights = ops.scale(weights, 1 / sqrtf(q.ne[0] * q.ne[1]))
         scores = lightning_indexer(q, pooled, weights, self.pool_mask)
 
         n_top, n_tokens, n_pools = self.n_top, x.ne[1], self.n_pools

@@ -7,9 +7,8 @@ Legend: D head size, H n_head, K groups (n_head_kv), T tokens, C cells, S stream
 chosen. Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp; src/llama-kv-cache-msa.cpp.
 """
 
-from math import sqrt
-
 from ggufphys.arch.caches import INDEXER_VALUES, FullKV
+from ggufphys.floats import sqrtf
 from ggufphys.gguf import SIZES
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, rotate
@@ -175,7 +174,7 @@ class BlockSparse:
         n_channels = k.ne[3]
         n_per_group = n_head // self.b.h.n_head_kv[0]
         q = ops.reshape(q, d, n_per_group, n_channels, n_head * n_tokens // (n_per_group * n_channels))
-        out = ops.flash_attn_ext(ops.permute(q, 0, 2, 3, 1), k, v, mask, 1 / sqrt(self.b.h.n_embd_head_v))
+        out = ops.flash_attn_ext(ops.permute(q, 0, 2, 3, 1), k, v, mask, 1 / sqrtf(self.b.h.n_embd_head_v))
         out = ops.permute(out, 0, 1, 3, 2)
         if not out.is_contiguous:
             out = ops.cont(out)

@@ -4,8 +4,9 @@ Legend: E n_embd, N streams, T tokens of a sequence, S n_seqs.
 Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, build_inp_ple, build_ple.
 """
 
-from math import inf, sqrt
+from math import inf
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.delta_net import all_slots
@@ -37,7 +38,7 @@ def add_ngrams(rs: Recurrent, of: GatedStreams, streams: Tensor, ngrams: Tensor,
     key = b.mul_mat(b.weight("ple_key.weight", il), ngrams)
     value = b.mul_mat(b.weight("ple_value.weight", il), ngrams)
     likeness = ops.sum_rows(ops.mul(normed(key, "key"), normed(streams, "query")))
-    likeness = ops.scale(likeness, 1 / sqrt(n_embd))
+    likeness = ops.scale(likeness, 1 / sqrtf(n_embd))
     size = ops.sqrt(ops.clamp(ops.unary(likeness, "abs"), SMALLEST, inf))
     gate = ops.unary(ops.mul(ops.unary(likeness, "sgn"), size), "sigmoid")
     value = ops.repeat(ops.reshape(value, n_embd, 1, n_tokens), n_embd, n, n_tokens)

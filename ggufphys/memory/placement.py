@@ -9,7 +9,6 @@ src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, ll
 """
 
 import re
-import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,6 +18,7 @@ from typing import Any, Final
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
+from ggufphys.floats import f32
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.memory.amx import is_amx
 from ggufphys.memory.backends import CPU, Backend, backend_of
@@ -95,7 +95,7 @@ def place_layers(params: Params, n_layer_all: int) -> Placement:
     offloaded = min(n_gpu_layers, n_layer_all + 1)
     bounds = _split_points(params, devices) if devices and offloaded else ()
     homes = tuple(
-        devices[bisect_right(bounds, _f32((il - first) / offloaded))].name if bounds and il >= first else HOST
+        devices[bisect_right(bounds, f32((il - first) / offloaded))].name if bounds and il >= first else HOST
         for il in range(n_layer_all + 1)
     )
     return Placement(devices=devices, layers=homes[:-1], output=homes[-1], offload_kqv=params.offload_kqv)
@@ -254,7 +254,7 @@ def _check_split_mode(params: Params, devices: tuple[Device, ...]) -> None:
 
 def _split_points(params: Params, devices: tuple[Device, ...]) -> tuple[float, ...]:
     """Upper ends of the devices' shares of 1, in 32-bit floats like llama.cpp's, so that ties fall alike."""
-    shares = [_f32(share) for share in params.tensor_split[: len(devices)]]
+    shares = [f32(share) for share in params.tensor_split[: len(devices)]]
     shares += [0.0] * (len(devices) - len(shares))
     if not any(shares):
         unknown = [device.name for device in devices if not device.memory_bytes]
@@ -263,12 +263,6 @@ def _split_points(params: Params, devices: tuple[Device, ...]) -> tuple[float, .
                 f"how much memory {', '.join(unknown)} has decides how layers are divided: say it (--device "
                 f"{unknown[0]}=24GiB), or divide them yourself with tensor_split"
             )
-        shares = [_f32(device.memory_bytes or 1) for device in devices]
-    sums = list(accumulate(shares, lambda a, b: _f32(a + b)))
-    return tuple(_f32(end / sums[-1]) for end in sums)
-
-
-def _f32(value: float) -> float:
-    """The nearest 32-bit float."""
-    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
-    return rounded
+        shares = [f32(device.memory_bytes or 1) for device in devices]
+    sums = list(accumulate(shares, lambda a, b: f32(a + b)))
+    return tuple(f32(end / sums[-1]) for end in sums)

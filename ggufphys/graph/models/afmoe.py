@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/afmoe.cpp, llama_model_afmoe::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     rope_swa = read_rope_swa_alike(b.keys, full)
     number = b.keys.integer("expert_gating_func", 0)
     ffn = dense_or_experts(b, read_routing(b.keys, None if number else "sigmoid"))
-    x = ops.scale(b.inp_embd(), sqrt(b.h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(b.h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b)
     out_ids = b.inp_out_ids()

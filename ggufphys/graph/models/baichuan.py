@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/baichuan.cpp, llama_model_baichuan::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import decoder, rotated
@@ -20,5 +19,5 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd()
     qkv = rotated(b, rope, b.inp_pos()) if b.h.n_layer == N_LAYER_7B else b.qkv
     max_bias = 8.0 if b.h.n_layer == N_LAYER_13B else 0.0
-    scores = Scores(factor=1 / sqrt(b.h.n_embd_head_v), max_bias=max_bias)
+    scores = Scores(factor=1 / sqrtf(b.h.n_embd_head_v), max_bias=max_bias)
     return b.head(decoder(b, x, qkv, b.ffn_gated, scores=scores))

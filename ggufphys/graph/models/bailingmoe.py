@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/bailingmoe.cpp, llama_model_bailingmoe::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
@@ -23,6 +22,6 @@ def build(b: Builder) -> Graph:
         x,
         rotated(b, rope, b.inp_pos(), factors=True),
         dense_or_experts(b, routing),
-        scores=Scores(factor=1 / sqrt(rope.n_dims)),
+        scores=Scores(factor=1 / sqrtf(rope.n_dims)),
     )
     return b.head(x)

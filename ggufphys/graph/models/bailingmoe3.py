@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/bailingmoe3.cpp, llama_model_bailingmoe3::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -23,7 +22,7 @@ def build(b: Builder) -> Graph:
     ffn = dense_or_experts(b, read_routing(b.keys), limited=True)
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
 
@@ -51,7 +50,7 @@ def build_head(b: Builder) -> Graph:
     il, sections = b.h.n_layer, read_sections(b.keys)
     rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
     pos, out_ids = b.inp_pos(rope.n_pos_per_embd), b.inp_out_ids()
-    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
 
     def rotate(part: Tensor) -> Tensor:
         return b.rope(part, pos, None, rope)

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/bert.cpp, llama_model_bert::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.attention_alone import AttentionAlone
@@ -25,7 +24,7 @@ def build(b: Builder) -> Graph:
 
 def build_biased(b: Builder) -> Graph:
     """jina-bert-v2: a bias for distances, feed-forward layers gated by a GELU."""
-    scores = Scores(factor=1 / sqrt(b.h.n_embd_head_v), max_bias=b.keys.real("attention.max_alibi_bias", 8.0))
+    scores = Scores(factor=1 / sqrtf(b.h.n_embd_head_v), max_bias=b.keys.real("attention.max_alibi_bias", 8.0))
 
     def ffn(x: Tensor, il: int) -> Tensor:
         if b.weight_or_none("ffn_gate.weight", il) is not None:

@@ -4,8 +4,9 @@ Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph
 """
 
 from dataclasses import replace
-from math import log, sqrt
+from math import log
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, mla, ops
 from ggufphys.graph.attention import AttentionK, AttentionKV, Scores
 from ggufphys.graph.blocks import Builder
@@ -81,7 +82,7 @@ def rope_and_scores(b: Builder, n_embd_head: int, log_mul: float, *, mscale: flo
     rope = read_rope(b.keys, b.h, "norm", log_mul=log_mul, mscale=mscale)
     longer = log(1 / rope.freq_scale)
     by_yarn = rope.attn_factor * (1 + 0.1 * longer) * (1 + 0.1 * log_mul * longer)
-    return rope, Scores(factor=by_yarn * by_yarn / sqrt(n_embd_head))
+    return rope, Scores(factor=by_yarn * by_yarn / sqrtf(n_embd_head))
 
 
 def _temperature(b: Builder) -> Tensor | None:

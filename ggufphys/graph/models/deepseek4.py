@@ -4,9 +4,10 @@ Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, llama_model_deepseek4::graph
 """
 
 from dataclasses import replace
-from math import log, sqrt
+from math import log
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV
+from ggufphys.floats import sqrtf
 from ggufphys.graph import dsa, head, hyper, ops
 from ggufphys.graph.attention import AttentionKV, Scores, rotate
 from ggufphys.graph.blocks import Builder
@@ -73,7 +74,7 @@ class WindowAndBlocks:
         """With `windows_only` no layer has blocks: llama.cpp then has another builder, which shows values apart."""
         self.b, self.pos, self.windows_only = b, pos, windows_only
         self.d = b.h.n_embd_head_k_swa
-        self.window = AttentionKV(b, b.first_kv_cache(), Scores(factor=1 / sqrt(self.d)))
+        self.window = AttentionKV(b, b.first_kv_cache(), Scores(factor=1 / sqrtf(self.d)))
         self.rot = k_rotation(b, self.d)
         self.rope, self.rope_blocks = _ropes(b, self.d)
         self.rope_indexer = replace(self.rope_blocks, offset=b.h.indexer_head_size - self.rope.n_dims)
@@ -141,7 +142,7 @@ class WindowAndBlocks:
         q = b.rope(b.heads(q, d, n_head), self.pos, None, self.rope_indexer)
         assert indexer.rot is not None, "indexers rotate their keys"
         q = rotate(q, indexer.rot)
-        weights = ops.scale(b.mul_mat(b.weight("indexer.proj.weight", il), x), 1 / sqrt(d * n_head))
+        weights = ops.scale(b.mul_mat(b.weight("indexer.proj.weight", il), x), 1 / sqrtf(d * n_head))
         keys = indexer.keys(il)
         q = ops.strided(q, (d, n_head, per_stream, n), (q.nb[1], q.nb[2], q.nb[3] // n))
         strides = (weights.nb[1], weights.nb[2] // n, weights.nb[3] // n)

@@ -9,9 +9,9 @@ Legend: E n_embd, T tokens, N blocks, L tokens of a block, W taps of a convoluti
 its weights. Source: llama.cpp 0c1e570 src/models/dflash.cpp, llama_model_dflash::graph, build_dflash2_conv.
 """
 
-from math import sqrt
 from typing import Literal
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -35,7 +35,7 @@ def build(b: Builder) -> Graph:
     ffn: Glu = "geglu" if keys.text("hidden_activation", "silu").startswith("gelu") else "swiglu"
     value_scale = keys.real("attention.value_scale", 0.0)
     pos = b.inp_pos(rope.n_pos_per_embd)
-    attention = attentions(b, Scores(factor=keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v)))
     tokens = ops.new_input(I32, b.batch.n_tokens, name="tokens")
     x = ops.get_rows(b.weight("token_embd.weight"), tokens)
     embedding_scale = keys.real("embedding_scale", 0.0)

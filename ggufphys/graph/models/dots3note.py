@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/dots3note.cpp, llama_model_dots3note::graph
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import dsa, mla, ops
 from ggufphys.graph.attention import AttentionK, Scores
 from ggufphys.graph.blocks import Builder
@@ -55,7 +55,7 @@ def _attentions(b: Builder) -> Mapping[bool, AttentionK]:
     n_embd_head = {False: b.h.n_embd_head_k_mla, True: b.keys.integer("attention.key_length_mla_swa")}
     caches = {b.has_window(il): b.kv_cache(il) for il in range(b.h.n_layer)}
     return {
-        has_window: AttentionK(b, cache, Scores(factor=1 / sqrt(n_embd_head[has_window])))
+        has_window: AttentionK(b, cache, Scores(factor=1 / sqrtf(n_embd_head[has_window])))
         for has_window, cache in caches.items()
     }
 

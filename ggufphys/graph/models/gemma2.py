@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/gemma2.cpp, llama_model_gemma2::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa_alike(b.keys, full)
     width = h.n_embd // h.n_head[0] if h.n_layer == N_LAYER_27B else h.n_embd_head_k
-    x = ops.scale(b.inp_embd(), sqrt(h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0, softcap=b.keys.real("attn_logit_softcapping", 50.0)))
     out_ids = b.inp_out_ids()
@@ -29,7 +28,7 @@ def build(b: Builder) -> Graph:
         residual = x
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
         q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
-        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrt(width)), k, v, il)
+        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrtf(width)), k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(b.rms(x, "post_attention_norm", il), residual)
         x = b.ffn_gated(b.rms(residual, "ffn_norm", il), il, "geglu")

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/gemma3.cpp, llama_model_gemma3::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
     width = h.n_embd // h.n_head[0] if h.n_layer == N_LAYER_27B else h.n_embd_head_k
-    x = ops.scale(b.inp_embd(), sqrt(h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
     out_ids = b.inp_out_ids()
@@ -30,7 +29,7 @@ def build(b: Builder) -> Graph:
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
         q = b.rope(b.rms(q, "attn_q_norm", il), pos, None, rope)
         k = b.rope(b.rms(k, "attn_k_norm", il), pos, None, rope)
-        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrt(width)), k, v, il)
+        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrtf(width)), k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(b.rms(x, "post_attention_norm", il), residual)
         x = b.ffn_gated(b.rms(residual, "ffn_norm", il), il, "geglu")

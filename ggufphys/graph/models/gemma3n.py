@@ -6,8 +6,7 @@ Legend beside that of `blocks`: A streams, P the width of a layer's own input. S
 Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, llama_model_gemma3n::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -25,7 +24,7 @@ def build(b: Builder) -> Graph:
     h = b.h
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
-    x = ops.scale(b.inp_embd(), sqrt(h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
     inp_per_layer = inputs_per_layer(b, x)
@@ -48,7 +47,7 @@ def build(b: Builder) -> Graph:
             q = b.rope(b.rms(_queries(b, x, il), "attn_q_norm", il), pos, None, rope)
             x = attention[b.kv_cache(source)](q, None, None, il, cache_of=source, biased=False)
         x = ops.add(b.rms(x, "post_attention_norm", il), active)
-        residual = ops.scale(ops.add(x, laurel), 1 / sqrt(2))
+        residual = ops.scale(ops.add(x, laurel), 1 / sqrtf(2))
         x = _ffn(b, b.rms(residual, "ffn_norm", il), il)
         x = ops.add(b.rms(x, "post_ffw_norm", il), residual)
         streams = _correct(b, streams, x, il)
@@ -65,10 +64,10 @@ def inputs_per_layer(b: Builder, x: Tensor) -> Tensor:
     n, n_layer, n_tokens = b.weight("per_layer_proj_norm.weight").ne[0], b.h.n_layer, b.batch.n_tokens
     tokens = ops.new_input(ops.I32, n_tokens, name="tokens")
     looked_up = ops.get_rows(b.weight("per_layer_token_embd.weight"), tokens)
-    looked_up = b.graph.expand(ops.scale(ops.reshape(looked_up, n, n_layer, n_tokens), sqrt(n)))
-    projected = ops.scale(ops.mul_mat(b.weight("per_layer_model_proj.weight"), x), 1 / sqrt(b.h.n_embd))
+    looked_up = b.graph.expand(ops.scale(ops.reshape(looked_up, n, n_layer, n_tokens), sqrtf(n)))
+    projected = ops.scale(ops.mul_mat(b.weight("per_layer_model_proj.weight"), x), 1 / sqrtf(b.h.n_embd))
     projected = b.rms(ops.reshape(projected, n, n_layer, n_tokens), "per_layer_proj_norm")
-    both = ops.scale(ops.add(projected, looked_up), 1 / sqrt(2))
+    both = ops.scale(ops.add(projected, looked_up), 1 / sqrtf(2))
     return ops.cont(ops.permute(both, 0, 2, 1, 3))
 
 

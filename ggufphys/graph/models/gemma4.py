@@ -4,8 +4,7 @@ read the caches of earlier ones.
 Source: llama.cpp 0c1e570 src/models/gemma4.cpp, llama_model_gemma4::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -22,7 +21,7 @@ def build(b: Builder) -> Graph:
     n_layer_kv = h.n_layer_all - h.n_kv_shared_layers
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
-    x = ops.scale(b.inp_embd(), sqrt(h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
     has_inputs = b.weight_or_none("per_layer_token_embd.weight") is not None
@@ -84,7 +83,7 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     if router is None:
         return dense
     dense = b.rms(dense, "post_ffw_norm_1", il)
-    normed = ops.scale(b.norm_rms(x, None), 1 / sqrt(b.h.n_embd))
+    normed = ops.scale(b.norm_rms(x, None), 1 / sqrtf(b.h.n_embd))
     logits = b.mul_mat(router, ops.mul(normed, b.weight("ffn_gate_inp.scale", il)))
     experts = b.rms(x, "pre_ffw_norm_2", il)
     experts = moe_ffn(b, experts, il, Routing(norm_weights=True), kind="geglu", logits=logits)

@@ -6,9 +6,8 @@ Legend: W the target's n_embd. Source: llama.cpp 0c1e570 src/models/gemma4-assis
 llama_model_gemma4_assistant::graph.
 """
 
-from math import sqrt
-
 from ggufphys.arch.borrowed import TARGET_EMBEDDING
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -24,7 +23,7 @@ def build(b: Builder) -> Graph:
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
     tokens = ops.new_input(I32, n_tokens, name="tokens")
     hidden = ops.new_input(F32, width, n_tokens, name="embd")
-    embedded = ops.scale(ops.get_rows(b.weight(TARGET_EMBEDDING), tokens), sqrt(width))
+    embedded = ops.scale(ops.get_rows(b.weight(TARGET_EMBEDDING), tokens), sqrtf(width))
     x = ops.mul_mat(b.weight("nextn.pre_projection.weight"), ops.concat(embedded, hidden, 0))
     attention = attentions(b, Scores(factor=1.0))
     pos, out_ids = b.inp_pos(), b.inp_out_ids()

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, llama_model_gemma_embedding::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.attention_alone import AttentionAlone, sees_window
@@ -17,7 +16,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     full = read_rope(b.keys, b.h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
-    x = ops.scale(b.inp_embd(), sqrt(b.h.n_embd))
+    x = ops.scale(b.inp_embd(), sqrtf(b.h.n_embd))
     pos = b.inp_pos()
     attend = AttentionAlone(b, Scores(factor=1.0))
     out_ids = b.inp_out_ids()
@@ -27,7 +26,7 @@ def build(b: Builder) -> Graph:
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
         q = b.rope(b.rms(q, "attn_q_norm", il), pos, None, rope)
         k = b.rope(b.rms(k, "attn_k_norm", il), pos, None, rope)
-        x, residual = b.wanted(out_ids, il, attend(ops.scale(q, 1 / sqrt(b.h.n_embd_head_k)), k, v, il), residual)
+        x, residual = b.wanted(out_ids, il, attend(ops.scale(q, 1 / sqrtf(b.h.n_embd_head_k)), k, v, il), residual)
         residual = ops.add(b.rms(x, "post_attention_norm", il), residual)
         x = b.ffn_gated(b.rms(residual, "ffn_norm", il), il, "geglu")
         x = ops.add(b.rms(x, "post_ffw_norm", il), residual)

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/glm5-next.cpp, llama_model_glm5_next::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import hyper, mla, ops
 from ggufphys.graph.attention import AttentionK, Scores
 from ggufphys.graph.blocks import Builder
@@ -23,7 +22,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     x = b.inp_embd()
     rs = Recurrent(b)
-    scores = Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla))
+    scores = Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla))
     attention = mla.attention_k(b, scores)
     pools = Pools(b)
     out_ids = b.inp_out_ids()

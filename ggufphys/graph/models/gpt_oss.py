@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/openai-moe.cpp, llama_model_openai_moe::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -22,7 +21,7 @@ def build(b: Builder) -> Graph:
     n_rot = full.n_dims
     x = b.inp_embd()
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=1 / sqrt(n_rot)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(n_rot)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         rope = rope_swa if b.has_window(il) else full

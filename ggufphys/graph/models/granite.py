@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/granite.cpp, llama_model_granite::graph; src/models/granite-moe.cpp.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -39,7 +38,7 @@ def build_with(
     """The same for other models that have these factors, 0 for none. Logits are divided by theirs."""
     x = b.inp_embd(embedding_scale)
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=attention_scale or 1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=attention_scale or 1 / sqrtf(b.h.n_embd_head_v)))
     out_ids = b.inp_out_ids()
     ffn = dense_or_experts(b, Routing(norm_weights=True))
     for il in b.layers():

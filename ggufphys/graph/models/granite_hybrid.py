@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/granite-hybrid.cpp, llama_model_granite_hybrid::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops, ssm
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -22,7 +21,7 @@ def build(b: Builder) -> Graph:
     residual_scale, logit_scale = b.keys.real("residual_scale", 0.0), b.keys.real("logit_scale", 0.0)
     x = b.inp_embd(b.keys.real("embedding_scale", 0.0))
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v or 1)))
+    attention = attentions(b, Scores(factor=b.keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v or 1)))
     out_ids = b.inp_out_ids()
     pos = b.inp_pos()
     ffn = dense_or_experts(b, read_routing(b.keys, "softmax", norm_weights=True, weights_scale=0.0))

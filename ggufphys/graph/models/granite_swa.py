@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/granite-swa.cpp, llama_model_granite_swa::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     residual_scale = keys.real("residual_scale", 0.0)
     x = b.inp_embd(keys.real("embedding_scale", 0.0))
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -6,8 +6,7 @@ among the stacked matrices as a router does among experts.
 Source: llama.cpp 0c1e570 src/models/granite-switch.cpp, llama_model_granite_switch::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -24,7 +23,7 @@ def build(b: Builder) -> Graph:
     if embedding_scale := keys.real("embedding_scale", 0.0):
         x = ops.scale(x, embedding_scale)
     pos = b.inp_pos()
-    factor = keys.real("attention.scale", 0.0) or 1 / sqrt(h.n_embd_head_v)
+    factor = keys.real("attention.scale", 0.0) or 1 / sqrtf(h.n_embd_head_v)
     attention = attentions(b, Scores(factor=factor))[b.kv_cache(0)]
     adapters = _adapters(b, attention)
     out_ids = b.inp_out_ids()

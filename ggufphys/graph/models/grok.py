@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/grok.cpp, llama_model_grok::graph.
 """
 
 from dataclasses import replace
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -50,4 +50,4 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     experts = moe_ffn(b, x, il, Routing(norm_weights=True), kind="geglu")
     if b.weight_or_none("ffn_up.weight", il) is None:
         return experts
-    return ops.scale(ops.add(b.ffn_gated(x, il, "geglu"), experts), sqrt(2) / 2)
+    return ops.scale(ops.add(b.ffn_gated(x, il, "geglu"), experts), sqrtf(2) / 2)

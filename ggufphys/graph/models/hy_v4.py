@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/hy-v4.cpp, llama_model_hy_v4::graph.
 """
 
 from dataclasses import replace
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import dsa, mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -28,7 +28,7 @@ def build(b: Builder) -> Graph:
     streams = IndependentStreams(b)
     x = b.inp_embd()
     pos = b.inp_pos()
-    attention = mla.attention_k(b, Scores(factor=1 / sqrt(h.n_embd_head_k_mla)))
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(h.n_embd_head_k_mla)))
     last = replace(rope, offset=h.indexer_head_size - rope.n_dims)
     indexer = dsa.Indexer(b, last, hadamard_rotated=False) if h.indexer_top_k else None
     out_ids = b.inp_out_ids()

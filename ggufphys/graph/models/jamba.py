@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/jamba.cpp, llama_model_jamba::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops, ssm
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -19,7 +18,7 @@ def build(b: Builder) -> Graph:
     ffn = dense_or_experts(b, read_routing(b.keys, "softmax", norm_weights=False, weights_scale=0.0))
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v or 1)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v or 1)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

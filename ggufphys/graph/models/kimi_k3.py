@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, llama_model_kimi_k3::graph.
 """
 
 from functools import partial
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -20,7 +20,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     n_rot = b.keys.integer("rope.dimension_count", b.h.n_embd_head_k)
     out_ids = b.inp_out_ids()
     stack: Tensor | None = None  # checkpoints of the stream (E, n, T)

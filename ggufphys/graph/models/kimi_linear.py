@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/kimi-linear.cpp, llama_model_kimi_linear::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import mla, ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -21,7 +20,7 @@ def build(b: Builder) -> Graph:
     ffn = dense_or_experts(b, read_routing(b.keys, norm_weights=True))
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     out_ids = b.inp_out_ids()
 
     def unrotated(part: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/mimo2.cpp, llama_model_mimo2::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -21,7 +20,7 @@ def build(b: Builder) -> Graph:
     value_scale = keys.real("attention.value_scale", 1.0)
     x = b.inp_embd()
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_k)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
@@ -50,7 +49,7 @@ def build_head(b: Builder) -> Graph:
     residual = head.begin(b)
     q, k, v = b.qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il, biased=False)
     q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
-    attention = AttentionKV(b, b.kv_cache(il), Scores(factor=1 / sqrt(b.h.n_embd_head_k)))
+    attention = AttentionKV(b, b.kv_cache(il), Scores(factor=1 / sqrtf(b.h.n_embd_head_k)))
     x = attention(q, k, v, il, sinks=b.weight_or_none("attn_sinks.weight", il), biased=False)
     residual = ops.add(ops.scale(x, value_scale) if value_scale else x, residual)
     x = b.ffn_gated(b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il)

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/minicpm.cpp, llama_model_minicpm.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import granite
@@ -18,7 +17,7 @@ def build(b: Builder) -> Graph:
         b,
         read_rope(keys, b.h, "norm"),
         embedding_scale=keys.real("embedding_scale", 12.0),
-        residual_scale=keys.real("residual_scale", 1.4 / sqrt(b.h.n_layer)),
+        residual_scale=keys.real("residual_scale", 1.4 / sqrtf(b.h.n_layer)),
         attention_scale=0.0,
         logit_scale=keys.real("logit_scale", 256 / b.h.n_embd),
     )

@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/minicpm3.cpp, llama_model_minicpm3::graph.
 """
 
 from dataclasses import replace
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -19,10 +19,10 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     h = b.h
     rope = read_rope(b.keys, h, "neox")
-    residual_scale = DEPTH_SCALE / sqrt(h.n_layer)
+    residual_scale = DEPTH_SCALE / sqrtf(h.n_layer)
     x = ops.scale(b.inp_embd(), EMBEDDING_SCALE)
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=1 / sqrt(h.n_embd_head_k)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(h.n_embd_head_k)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

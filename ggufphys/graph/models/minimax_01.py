@@ -4,8 +4,7 @@ Legend: D head size, H n_head, T tokens of a sequence, N n_seqs.
 Source: llama.cpp 0c1e570 src/models/minimax-01.cpp, llama_model_minimax_01::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -23,7 +22,7 @@ def build(b: Builder) -> Graph:
     residual_scale = b.keys.real("residual_scale")
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     pos = b.inp_pos()
     out_ids = b.inp_out_ids()
     lightning = Lightning(b, rs)

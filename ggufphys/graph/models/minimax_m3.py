@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, llama_model_minimax_m3::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -22,7 +21,7 @@ def build(b: Builder) -> Graph:
     routing = read_routing(b.keys)
     x = b.inp_embd()
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     sparse = BlockSparse(b, attention[b.kv_cache(0)], rope) if is_sparse(b) else None
     out_ids = b.inp_out_ids()
     for il in b.layers():

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/mpt.cpp, llama_model_mpt::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -34,5 +33,5 @@ def build(b: Builder) -> Graph:
         scales = b.weight_or_none("ffn.act.scales", il)
         return b.linear("ffn_down", il, x if scales is None else ops.div(x, scales))
 
-    scores = Scores(factor=1 / sqrt(h.n_embd_head_v), max_bias=b.keys.real("attention.max_alibi_bias", 0.0))
+    scores = Scores(factor=1 / sqrtf(h.n_embd_head_v), max_bias=b.keys.real("attention.max_alibi_bias", 0.0))
     return b.head(decoder(b, x, qkv, ffn, norm=b.layer_norm, scores=scores))

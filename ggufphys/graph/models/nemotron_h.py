@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/nemotron-h.cpp, llama_model_nemotron_h::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, ops, ssm
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -18,7 +17,7 @@ def build(b: Builder) -> Graph:
     b.norm_rms_eps = b.keys.real("attention.layer_norm_rms_epsilon", b.norm_eps)
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x
@@ -39,7 +38,7 @@ def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
     b.norm_rms_eps = b.keys.real("attention.layer_norm_rms_epsilon", b.norm_eps)
     il, out_ids = b.h.n_layer, b.inp_out_ids()
-    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)
+    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v)
     attention = AttentionKV(b, b.kv_cache(il), Scores(factor=factor))
     residual = head.begin(b)
     q, k, v = b.qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il)

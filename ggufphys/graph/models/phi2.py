@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/phi2.cpp, llama_model_phi2::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -24,7 +23,7 @@ def build(b: Builder) -> Graph:
         normed = b.layer_norm(x, "attn_norm", il)
         q, k, v = b.qkv(normed, il)
         q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
-        attended = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrt(b.h.n_embd_head_v)), k, v, il)
+        attended = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrtf(b.h.n_embd_head_v)), k, v, il)
         attended, residual, normed = b.wanted(out_ids, il, attended, residual, normed)
         x = ops.add(ops.add(attended, b.ffn_plain(normed, il, "gelu")), residual)
     return b.head(b.layer_norm(x, "output_norm"))

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/phi3.cpp, llama_model_phi3::graph; src/models/phimoe.cpp.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -25,7 +24,7 @@ def build(b: Builder) -> Graph:
         factors = b.rope_factors(il)
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il)
         q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
-        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrt(b.h.n_embd_head_v)), k, v, il)
+        x = attention[b.kv_cache(il)](ops.scale(q, 1 / sqrtf(b.h.n_embd_head_v)), k, v, il)
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "ffn_norm", il)

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/plamo2.cpp, llama_model_plamo2::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd()
     pos = b.inp_pos()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/qwen35.cpp, llama_model_qwen35::graph; src/models/qwen35moe.cpp.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, ops
 from ggufphys.graph.attention import Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -20,7 +19,7 @@ def build(b: Builder) -> Graph:
     rope = read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
     for il in b.layers():

@@ -4,8 +4,7 @@ Legend: D head size, H heads of values, K heads of keys, T tokens of a sequence,
 Source: llama.cpp 0c1e570 src/models/qwen3next.cpp, llama_model_qwen3next::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -21,7 +20,7 @@ def build(b: Builder) -> Graph:
     rope = read_rope(b.keys, b.h, "neox")
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     pos = b.inp_pos()
     out_ids = b.inp_out_ids()
     for il in b.layers():
@@ -55,7 +54,7 @@ def build_head(b: Builder) -> Graph:
 
 def head_attention(b: Builder, il: int) -> AttentionKV:
     """That of the head's layer."""
-    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrt(b.h.n_embd_head_v)
+    factor = b.keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v)
     return AttentionKV(b, b.kv_cache(il), Scores(factor=factor))
 
 

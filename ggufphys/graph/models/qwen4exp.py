@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, llama_model_qwen4exp::graph.
 """
 
 from functools import cache
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import dsa, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -26,7 +26,7 @@ def build(b: Builder) -> Graph:
     rope = read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = attentions(b, Scores(factor=1 / sqrt(b.h.n_embd_head_v)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
     ngrams = inp_ngrams(b)

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/refact.cpp, llama_model_refact::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.attention import Scores
 from ggufphys.graph.blocks import Builder
@@ -15,7 +14,7 @@ from ggufphys.graph.ir import Graph, Tensor
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     x = b.inp_embd()
-    scores = Scores(factor=1 / sqrt(b.h.n_embd_head_v), max_bias=8.0)
+    scores = Scores(factor=1 / sqrtf(b.h.n_embd_head_v), max_bias=8.0)
 
     def ffn(x: Tensor, il: int) -> Tensor:
         if b.weight_or_none("ffn_up.weight", il) is None:

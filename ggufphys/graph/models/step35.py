@@ -5,8 +5,8 @@ Source: llama.cpp 0c1e570 src/models/step35.cpp, llama_model_step35::graph.
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import sqrt
 
+from ggufphys.floats import sqrtf
 from ggufphys.graph import head, ops
 from ggufphys.graph.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.blocks import Builder
@@ -40,7 +40,7 @@ def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
     full = replace(full, n_dims=full.n_dims // 2)
     pos = b.inp_pos()
-    attention = attentions(b, Scores(factor=1 / sqrt(h.n_embd_head_k)))
+    attention = attentions(b, Scores(factor=1 / sqrtf(h.n_embd_head_k)))
     routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
     ffn = dense_or_experts(b, routing, limited=True)
 

@@ -5,8 +5,7 @@ Time runs along the innermost axis (T, C) between the embedding and the last nor
 Legend: C channels. Source: llama.cpp 0c1e570 src/models/wavtokenizer-dec.cpp, llama_model_wavtokenizer_dec::graph.
 """
 
-from math import sqrt
-
+from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
 from ggufphys.graph.blocks import Builder
 from ggufphys.graph.conv_ops import conv_1d_dw_ph, conv_1d_ph
@@ -41,7 +40,7 @@ def _position_layer(b: Builder, x: Tensor, name: str) -> Tensor:
 def _attention(b: Builder, x: Tensor, name: str) -> Tensor:
     """One head, as wide as all channels; every time asks every other."""
     q, k, v = (_convolved(b, f"{name}.attn_{part}", x) for part in "qkv")
-    scores = ops.soft_max(ops.mul_mat(_turned(k), _turned(q)), factor=1 / sqrt(x.ne[1]))
+    scores = ops.soft_max(ops.mul_mat(_turned(k), _turned(q)), factor=1 / sqrtf(x.ne[1]))
     return _convolved(b, f"{name}.attn_output", ops.mul_mat(scores, v))
 
 

@@ -15,7 +15,17 @@ from typing import Final
 from ggufphys.errors import GGUFPhysError
 from refengine.llama_logits import LlamaError
 from tests.refengine import tiny
-from tests.refengine.ways import AMPLIFIES, LLAMA_DOES_NOT, WAYS, agreements, arch_of, generating, opened
+from tests.refengine.ways import (
+    ABORTS,
+    AMPLIFIES,
+    LLAMA_DOES_NOT,
+    WAYS,
+    agreements,
+    arch_of,
+    generating,
+    opened,
+    ways_of,
+)
 
 LIMITS: Final = {"F32": 1e-10, "F16": 1e-7, "flash": 1e-7}
 TIMEOUT_S: Final = 60.0
@@ -42,6 +52,8 @@ def main(names: Sequence[str]) -> int:
     print("\nLeft out, since llama.cpp does not compute them:")
     for name, why in LLAMA_DOES_NOT.items():
         print(f"* {name}: {why}")
+    for name, way in ABORTS.items():
+        print(f"* {name}, {way}: llama_decode aborts")
     for name, way, cell in cells:
         if isinstance(cell, LlamaError):
             print(f"* {name}, {way}: {_said(way, cell)}")
@@ -52,7 +64,7 @@ def _compare(name: str) -> Cells:
     with tempfile.TemporaryDirectory() as folder:
         path = tiny.write(Path(folder) / "f32.gguf", name)
         cells: Cells = dict.fromkeys(WAYS)
-        ways = [way for way in WAYS if opened(path, way).context.flash_attn == WAYS[way]["flash_attn"]]
+        ways = [way for way in ways_of(name) if opened(path, way).context.flash_attn == WAYS[way]["flash_attn"]]
         for together in (ways, *([way] for way in ways)):  # one by one if a way ends llama.cpp, or takes too long
             try:
                 models = [opened(path, way, emulate=arch_of(name) in AMPLIFIES) for way in together]

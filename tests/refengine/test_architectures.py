@@ -7,7 +7,7 @@ import pytest
 
 import refengine
 from tests.refengine import tiny
-from tests.refengine.ways import AMPLIFIES, WAYS, agreements, arch_of, generating, opened
+from tests.refengine.ways import AMPLIFIES, WAYS, agreements, arch_of, generating, opened, ways_of
 
 # A family's ways of computing, each once; the other architectures and all variants take minutes.
 QUICK = (
@@ -17,7 +17,6 @@ QUICK = (
 )  # fmt: skip
 # Those with operations or inputs that no other has.
 RARE = ("deepseek32", "minimax-m3", "qwen4exp", "kimi-k3", "minimax-01", "graniteswitch")
-ABORTS = {"plm": "flash"}  # what llama.cpp does not compute in one way
 OTHERS = [name for name in generating() if name not in (*QUICK, *RARE)]
 
 
@@ -39,7 +38,7 @@ def test_logits_of_the_others(name: str, tmp_path: Path) -> None:
     """The other architectures and variants."""
     path = tiny.write(tmp_path / "f32.gguf", name)
 
-    ways = [way for way in WAYS if way != ABORTS.get(name)]
+    ways = ways_of(name)
 
     found = agreements([opened(path, way, emulate=arch_of(name) in AMPLIFIES) for way in ways])
 

@@ -31,6 +31,7 @@ LLAMA_DOES_NOT: Final[Mapping[str, str]] = {
     "dots3note/head": "as dots3note",
     "cogvlm": "reads V behind a row's end where keys have fewer heads than queries; cogvlm/mha is compared",
 }
+ABORTS: Final[Mapping[str, str]] = {"plm": "flash"}  # models that llama.cpp dies of when they are run that way
 NO_LOGITS: Final = ("llama-embed",)  # embeddings alone, though llama.cpp makes it a cache
 
 
@@ -54,6 +55,11 @@ def generating() -> Iterator[str]:
 def arch_of(name: str) -> str:
     """The architecture of a small model."""
     return name.partition("/")[0]
+
+
+def ways_of(name: str) -> list[str]:
+    """The ways in which llama.cpp runs a small model."""
+    return [way for way in WAYS if way != ABORTS.get(name)]
 
 
 def opened(path: Path, way: str, *, emulate: bool = False) -> refengine.Model:

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# A file of tests stays on one of the processes: its fixtures are made once.
+PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help setup demo test test-slow lint type bench clean
 
@@ -36,10 +38,10 @@ demo: setup
 	$(BIN)/ggufphys demo
 
 test: lint type
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: lint type
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

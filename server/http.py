@@ -7,6 +7,8 @@ waitress because it is the one pure-Python server that tells an application that
 import os
 import socket
 import threading
+import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 SPARE_THREADS: Final = 16  # for /health and refusals while every place in the queue holds a thread
 BODY_MARGIN: Final = 2  # the application refuses in OpenAI's shape; waitress, in plain text, what is far larger still
 STOP_TIMEOUT_S: Final = 5
+POLL_S: Final = 0.01
 
 
 class HttpServer:
@@ -54,10 +57,21 @@ class HttpServer:
         """Answer connections, in a thread."""
         self._thread.start()
 
+    def flush(self) -> None:
+        """Wait until answers that are complete are sent, too: the last bytes follow when the application is done."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._thread.is_alive() and self._is_sending() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    def _is_sending(self) -> bool:
+        channels = list(self._server.active_channels.values())
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
     def stop(self) -> None:
         """Close the listening socket and every connection, and wait for the threads."""
         if self._thread.is_alive():
-            self._server.trigger.pull_trigger(self._close)  # in the server's own thread, which owns the sockets
+            with suppress(OSError):  # it may be awake, and have closed what wakes it before this has written there
+                self._server.trigger.pull_trigger(self._close)  # in the server's own thread, which owns the sockets
             self._thread.join(STOP_TIMEOUT_S)
         else:
             self._close()

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         tell(f"{http.url} serves {path}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
-        return serve(engine, service_of(app), signals, drain_timeout_s=args.drain_timeout)
+        return serve(engine, service_of(app), http, signals, drain_timeout_s=args.drain_timeout)
 
 
 def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
@@ -163,7 +163,9 @@ def llama_devices() -> tuple[Device, ...]:
     return available_devices(load_library())
 
 
-def serve(engine: ThreadedEngine, service: Service, signals: Signals, *, drain_timeout_s: float) -> int:
+def serve(
+    engine: ThreadedEngine, service: Service, http: HttpServer, signals: Signals, *, drain_timeout_s: float
+) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
     while not signals.received.wait(WAKE_S):
         if engine.status is EngineStatus.FAILED:
@@ -175,7 +177,9 @@ def serve(engine: ThreadedEngine, service: Service, signals: Signals, *, drain_t
     service.draining.set()
     if service.in_flight.count:
         warn(f"finishing {service.in_flight.count} request(s), at most {drain_timeout_s} s; again to quit at once")
-    if not service.in_flight.wait_for_none(drain_timeout_s):
+    if service.in_flight.wait_for_none(drain_timeout_s):
+        http.flush()
+    else:
         warn(f"{service.in_flight.count} request(s) did not finish in {drain_timeout_s} s and are cut off")
     return 0
 

@@ -5,6 +5,8 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import openai
 import pytest
@@ -17,6 +19,9 @@ from server.engine.threaded import ThreadedEngine
 from server.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING
 from tests.server.fake_engine import FakeEngine
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 TIMEOUT_S = 20.0
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -230,6 +235,28 @@ def test_keep_alive() -> None:
         connection.close()
 
     assert statuses == [200, 200, 400, 200]
+
+
+def test_complete_answers_are_sent() -> None:
+    """What the application has answered reaches a slow client before the server ends."""
+    body = b"x" * (32 << 20)  # more than sockets hold
+
+    def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def read(response: http.client.HTTPResponse) -> int:
+        time.sleep(0.2)
+        return len(response.read())
+
+    with ThreadPoolExecutor(1) as pool:
+        with HttpServer(app, host="127.0.0.1", port=0, max_streams=1, max_body_bytes=1) as server:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+            connection.request("GET", "/")
+            n_read = pool.submit(read, connection.getresponse())
+            server.flush()
+        assert n_read.result() == len(body)
+        connection.close()
 
 
 def test_address_in_use() -> None:

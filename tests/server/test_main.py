@@ -88,12 +88,14 @@ def test_drain(chain_path: Path) -> None:
             refused = server.status(server.post(prompt="a"))
             rest = stream.read().decode()
         code = server.process.wait(TIMEOUT_S)
+        assert server.process.stderr is not None
+        errors = server.process.stderr.read()
 
     assert json.loads(first[6:])["model"] == "mine"
     assert refused == 503
     assert rest.endswith("data: [DONE]\n\n")
     assert rest.count("data: ") == 2500 + 2 - 1  # the pieces but the first, the last chunk, [DONE]
-    assert code == 0
+    assert code == 0, errors
     assert server.lines[0].startswith("predicted: ")
 
 

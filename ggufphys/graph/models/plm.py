@@ -8,10 +8,11 @@ Source: llama.cpp 0c1e570 src/models/plm.cpp, llama_model_plm::graph.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
 from ggufphys.graph.blocks import Builder
+from ggufphys.graph.decoder import decoder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.mla import compressed
 from ggufphys.graph.rope import Rope, read_rope
@@ -20,21 +21,11 @@ from ggufphys.graph.rope import Rope, read_rope
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "norm")
-    x = b.inp_embd()
-    pos = b.inp_pos()
-    attention = attentions(b)
-    out_ids = b.inp_out_ids()
-    for il in b.layers():
-        residual = x
-        q, k, v = _qkv(b, b.rms(x, "attn_norm", il), pos, rope, il)
-        x = attention[b.kv_cache(il)](q, k, v, il, biased=False)
-        x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(x, residual)
-        x = ops.add(b.ffn_plain(b.rms(residual, "ffn_norm", il), il, None), residual)
-    return b.head(b.rms(x, "output_norm"))
+    x, pos = b.inp_embd(), b.inp_pos()
+    return b.head(decoder(b, x, partial(_qkv, b, pos, rope), partial(b.ffn_plain, kind=None), biased=False))
 
 
-def _qkv(b: Builder, x: Tensor, pos: Tensor, rope: Rope, il: int) -> tuple[Tensor, Tensor, Tensor]:
+def _qkv(b: Builder, pos: Tensor, rope: Rope, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
     """Q and K (D, H, T), whose last elements are rotated, those of K alike in all heads; V (D*H, T)."""
     h, n_head, n_tokens, n_rot = b.h, b.h.n_head[il], b.batch.n_tokens, rope.n_dims
     n_nope, n_embd_head_v = h.n_embd_head_k - n_rot, h.n_embd_head_v

@@ -1,0 +1,5 @@
+"""Would llama.cpp load this file and make a context of it? If not, why: every reason, not only the first."""
+
+from ggufphys.loads.refusal import Refusal
+
+__all__ = ["Refusal"]

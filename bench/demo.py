@@ -17,7 +17,7 @@ from ggufphys.cli import INTERRUPTED
 from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
-from ggufphys.report import SCHEMA_VERSION, dumps
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps
 
 FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"

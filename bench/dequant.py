@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
-from refengine import dequantize, ggml, gguf_py
+from refengine import dequantize
 from refengine.blocks import BLOCKS, F32, U8
-from refengine.dequant import FORMATS
+from refengine.dequant.table import FORMATS
+from refengine.peers import ggml, gguf_py
 
 N_WEIGHTS: Final = 1 << 24
 ROW_WEIGHTS: Final = 4096  # of the tensor: gguf works on 16 rows at a time

@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from ggufphys.children import describe, died, environment, module_command
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
+from ggufphys.machine.children import describe, died, environment, module_command
 
 FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from ggufphys.children import environment, module_command
+from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Device
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import refengine
 from ggufphys.embedded import MODEL
 from refengine.batch import Tokens
-from refengine.llama_logits import LlamaRequest, llama_logits
+from refengine.peers.llama_logits import LlamaRequest, llama_logits
 
 BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 N_PROMPT: Final = 256

@@ -17,8 +17,8 @@ from typing import Final
 
 from bench.estimate_devices import all_errors
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
-from ggufphys.llama_log import logged_buffers, logged_bytes
-from ggufphys.report import dumps, table
+from ggufphys.logs.lines import logged_buffers, logged_bytes
+from ggufphys.report.inspection import dumps, table
 from ggufphys.synth.catalogue import Shape, shapes
 from ggufphys.synth.plan import plan_file
 from server.engine.library import create_context, load_model

@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.rpc_worker import workers
 from ggufphys import Device, GGUFFile, Params, open_gguf, predict_memory
-from ggufphys.llama_log import MIB, RESOLUTION_BYTES, logged_buffers
+from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, logged_buffers
 from ggufphys.params import HOST, rpc_device
 from ggufphys.synth.catalogue import Shape
 from ggufphys.synth.plan import plan_file

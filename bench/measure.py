@@ -13,12 +13,12 @@ from bench.devices import llama_devices
 from bench.progress import Progress
 from bench.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
-from ggufphys.flags import add_run_arguments, count, params_from
+from ggufphys.flags.others import add_other_flags, other_flags_notes
+from ggufphys.flags.run import add_run_arguments, count, params_from
 from ggufphys.gguf.locate import local_path
-from ggufphys.llama_log import LoggedBuffer, logged_buffers, logged_bytes
+from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.memory.predict import ProcessMemory, require_model
 from ggufphys.memory.terms import Phase
-from ggufphys.other_flags import add_other_flags, other_flags_notes
 from ggufphys.params import HOST, Params, resolve
 
 QUANTITIES: Final = ("model", "context", "compute", "output")

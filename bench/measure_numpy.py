@@ -11,7 +11,7 @@ import refengine
 from bench.measure import Measurement, Row, failure, physical_cores, process_rows, prompt_length
 from bench.supervise import ChildResult, run_child
 from ggufphys import MemoryPrediction
-from ggufphys.children import module_command
+from ggufphys.machine.children import module_command
 from ggufphys.params import Params
 from refengine.weights import Hold
 

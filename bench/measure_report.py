@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.errors import MissingExtraError
-from ggufphys.report import SCHEMA_VERSION, dumps, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_mib
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from ggufphys.clip.builder import ClipBuilder
 from ggufphys.clip.hparams import read_clip
 from ggufphys.clip.models import MODELS, generic
 from ggufphys.clip.tensors import loaded_tensors
-from ggufphys.graph.alloc import allocate
-from ggufphys.report import dumps, table
+from ggufphys.graph.allocating.alloc import allocate
+from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_mib
 
 _SO400M: Final = ClipShape(projector="", n_embd=1152, n_head=16, n_ff=4304, n_layer=27)

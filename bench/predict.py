@@ -18,7 +18,7 @@ from ggufphys.memory.context import context_terms
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Device, Params
 from ggufphys.plan.sweep import parse_sweep, sweep
-from ggufphys.report import dumps, table
+from ggufphys.report.inspection import dumps, table
 from ggufphys.synth import plan_file, shape_named
 
 SWEEP: Final = "ctx=4k..128k,type_kv=f16,q8_0,np=1,4"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measure import Measurement, Row, measure
-from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.params import LOAD_MODES, Params
-from ggufphys.report import SCHEMA_VERSION, dumps, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_mib
 
 BAR: Final = 0.02

@@ -18,7 +18,7 @@ from bench.corpus import held_out
 from bench.derive import FILE_TYPE_IDS, derived
 from bench.perplexity import Scorer, Tokens
 from ggufphys.gguf.locate import local_path
-from ggufphys.report import SCHEMA_VERSION, dumps, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Final
 from bench.processes import run_process
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
-from ggufphys.report import dumps, table
+from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_bytes
 
 N_TOKENS: Final = 262_144

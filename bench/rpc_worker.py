@@ -63,7 +63,7 @@ def _wait_for(endpoint: str, child: "subprocess.Popen[bytes]") -> None:
 
 def main(port: int) -> None:
     """Serve the CPU as a device until killed."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     import llama_cpp

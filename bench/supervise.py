@@ -13,7 +13,7 @@ from typing import Any, Final
 import psutil
 
 from bench.sample import MemorySample, sample
-from ggufphys.children import describe, died, environment, module_command
+from ggufphys.machine.children import describe, died, environment, module_command
 
 PHASES: Final = ("interpreter", "library", "weights", "context", "prefill", "decode")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.measure_report import require_plot as check_plot
 from ggufphys.plan.sweep import Axis, Point, Value
-from ggufphys.report_sweep import value_text
+from ggufphys.report.sweep import value_text
 
 GIB = 1 << 30
 

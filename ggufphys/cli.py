@@ -41,7 +41,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                              plotter="bench.sweep_plot"),
     "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
-    "verify":        Command("refengine.verify",          "numerics: dequantised blocks, numpy against ggml"),
+    "verify":        Command("refengine.checks.verify",          "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure",             "run it in a child process: predicted against measured"),
     "serve":         Command("server.main",               "the HTTP server", numpy="refengine"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),

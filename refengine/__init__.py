@@ -1,10 +1,10 @@
 """The same model in numpy: what llama.cpp computes, computed again, to check one against the other."""
 
-from refengine.activations import quantize_activations, round_activations
-from refengine.dequant import dequantize
+from refengine.dequant.table import dequantize
 from refengine.footprint import predict_footprint
 from refengine.model import Model, load
-from refengine.quant import quantize
+from refengine.quant.activations import quantize_activations, round_activations
+from refengine.quant.table import quantize
 from refengine.sample import Sampling
 
 __all__ = [

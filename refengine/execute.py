@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from ggufphys.errors import UnsupportedError
-from ggufphys.graph.alloc import allocate
+from ggufphys.graph.allocating.alloc import allocate
 from ggufphys.graph.ir import Graph, Tensor
 from refengine import faithful
 from refengine.arrays import Array, aligned_bytes, show

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf import GGMLType
-from ggufphys.graph.alloc import allocate
+from ggufphys.graph.allocating.alloc import allocate
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.memory.predict import MemoryPrediction

@@ -18,27 +18,27 @@ from ggufphys.arch import rule_for
 from ggufphys.arch.caches import FullKV
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
+from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import MODELS
-from ggufphys.hparams import read_hparams
+from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve
 from refengine.batch import Numbers, Tokens, physical_batches
 from refengine.blocks import F32
-from refengine.cells import Cells
-from refengine.counts import block_counts, ratios_of
 from refengine.execute import Program, Trace
-from refengine.filling import Filling
 from refengine.generate import sampler_for, text_of, tokens_behind
-from refengine.inputs import FILL, has_alibi
-from refengine.memory import Memory
+from refengine.inputs.filling import Filling
+from refengine.inputs.table import FILL, has_alibi
+from refengine.memory.cells import Cells
+from refengine.memory.counts import block_counts, ratios_of
+from refengine.memory.memory import Memory
+from refengine.memory.states import Taken
 from refengine.ops import Numerics
+from refengine.peers.simd import detected
 from refengine.sample import Sampler, Sampling
-from refengine.simd import detected
-from refengine.states import Taken
 from refengine.text.open import AnyTokenizer, open_tokenizer
 from refengine.weights import Hold, Weights
 

@@ -14,7 +14,7 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.ir import Tensor
 from refengine.arrays import Array, show
 from refengine.blocks import F32, U8
-from refengine.convert import to_f32
+from refengine.quant.convert import to_f32
 
 Hold = Literal["f32", "quantised"]
 

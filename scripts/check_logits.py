@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.errors import GGUFPhysError
-from refengine.llama_logits import LlamaError
+from refengine.peers.llama_logits import LlamaError
 from tests.refengine import tiny
 from tests.refengine.ways import (
     ABORTS,

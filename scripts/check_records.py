@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ggufphys.arch import RULES
-from ggufphys.report import table
+from ggufphys.report.inspection import table
 from tests import archs
 from tests.arch_checks import Check, checks
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from ggufphys import llama_env
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
+from ggufphys.machine import llama_env
 from ggufphys.params import Device, Params, rpc_device
 from tests import archs, oracle
 from tests.rpc_worker import workers

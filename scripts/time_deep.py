@@ -17,7 +17,7 @@ from typing import Final
 
 from ggufphys import GGUFError, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.models import MODELS
-from ggufphys.report import table
+from ggufphys.report.inspection import table
 from tests import archs
 
 BAR_S: Final = 0.15

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from ggufphys import GGUFPhysError, MemoryPrediction
-from ggufphys.flags import add_run_arguments, params_from
+from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Device, Params
 from server.app import create_app, service_of

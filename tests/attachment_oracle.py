@@ -177,7 +177,7 @@ _QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 
 def main(question: str, arguments: dict[str, Any]) -> None:
     """Answer one question."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 128 << 10)  # fixed: otherwise it rises with what is freed

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ggufphys import llama_env
+from ggufphys.machine import llama_env
 
 llama_env.prepare()
 # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.

@@ -182,7 +182,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
 
 def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
     """Decode one batch with each model."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     import llama_cpp as api

@@ -63,7 +63,7 @@ def _parse(stdout: str) -> list[dict[str, Any]]:
 
 def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, Any]]) -> None:
     """Load the file once for each configuration and print what llama.cpp accounts."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     import llama_cpp as api

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ggufphys.children import describe, environment, module_command
+from ggufphys.machine.children import describe, environment, module_command
 
 
 def measure(paths: Sequence[Path], *, weights_only: bool = False) -> list[dict[str, int]]:
@@ -55,7 +55,7 @@ def _sizes(path: str, weights_only: bool) -> dict[str, int]:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the sizes of each file."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     import llama_cpp

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bench.synth.replacing import write_sparse
 from ggufphys.plan.quantize import parse_file_type
-from ggufphys.report import dumps, table
+from ggufphys.report.inspection import dumps, table
 from ggufphys.synth.catalogue import Shape, shape_named, shapes
 from ggufphys.synth.plan import SynthPlan, plan_file, typed_tensors
 from ggufphys.units import format_bytes, format_count

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.processes import ProcessRun, run_process
-from ggufphys.report import dumps, table
+from ggufphys.report.inspection import dumps, table
 from ggufphys.synth import plan_file, shape_named
 from ggufphys.units import format_bytes
 

@@ -12,7 +12,7 @@ from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFArray, GGUFFile
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 Adjust: TypeAlias = Callable[["HParams", GGUFFile], "HParams"]
 

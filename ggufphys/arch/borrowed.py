@@ -11,7 +11,7 @@ from ggufphys.arch.rules import Layers, flags_from_file
 from ggufphys.gguf import GGUFFile, TensorInfo
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 TARGET_EMBEDDING: Final = "target.token_embd.weight"
 """The name by which a draft with an embedding of its own reads its target's too."""

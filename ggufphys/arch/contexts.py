@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ggufphys.arch.rules import LayerFlags, LayerRule, all_layers, both, only
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 
 # -- which layers

@@ -14,7 +14,7 @@ from ggufphys.arch.caches import INDEXER, INDEXER_VALUES, LATENT, FullKV, KVCach
 from ggufphys.errors import GGUFError
 
 if TYPE_CHECKING:  # hparams consults the table, so the table knows its type alone
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 Layers: TypeAlias = tuple[tuple[LayerCache, ...], ...]
 LayerRule: TypeAlias = Callable[["HParams"], Layers]

@@ -32,7 +32,7 @@ from ggufphys.arch.states import kda
 from ggufphys.errors import GGUFError
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 
 N_STREAMS: Final = 4  # of hyper-connections: ggml_dsv4_hc_comb asserts it

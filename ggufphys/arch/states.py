@@ -10,7 +10,7 @@ from ggufphys.arch.caches import RecurrentState
 from ggufphys.arch.rules import Layers
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 
 def ssm(h: "HParams") -> Layers:

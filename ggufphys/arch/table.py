@@ -87,7 +87,7 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.params import ContextParams, ContextType
 
 if TYPE_CHECKING:
-    from ggufphys.hparams import HParams
+    from ggufphys.hparams.hparams import HParams
 
 
 @dataclass(frozen=True, slots=True)

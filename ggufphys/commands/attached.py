@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from ggufphys.commands.opening import opened
-from ggufphys.device_flags import layers_to_offload
 from ggufphys.errors import GGUFError, UnsupportedError
-from ggufphys.flags import count
+from ggufphys.flags.devices import layers_to_offload
+from ggufphys.flags.run import count
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import server_params

@@ -2,10 +2,10 @@
 
 import argparse
 
-from ggufphys.flags import count
+from ggufphys.flags.run import count
 from ggufphys.gguf import GGUFFile
 from ggufphys.params import Params
-from ggufphys.report import Section
+from ggufphys.report.inspection import Section
 
 
 def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def costs_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
         if (args.prefill, args.depth, args.batch) != (None, None, None):
             raise ValueError("--prefill, --depth and --batch are for --costs: ask for it too")
         return ()
-    from ggufphys.report_costs import costs_section  # what other questions do not need
+    from ggufphys.report.costs import costs_section  # what other questions do not need
     from ggufphys.speed.costs import predict_costs
 
     asked = {name: getattr(args, name) for name in ("prefill", "depth", "batch") if getattr(args, name) is not None}

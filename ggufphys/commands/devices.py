@@ -2,9 +2,9 @@
 
 import argparse
 
-from ggufphys.flags import params_from
-from ggufphys.host_devices import FoundDevice, find_devices
-from ggufphys.other_flags import other_flags_notes
+from ggufphys.flags.others import other_flags_notes
+from ggufphys.flags.run import params_from
+from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
 

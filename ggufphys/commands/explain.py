@@ -5,7 +5,7 @@ import argparse
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
-from ggufphys.report import Section
+from ggufphys.report.inspection import Section
 
 
 def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,6 @@ def explained_sections(
     if not args.explain:
         return ()
     from ggufphys.plan.explain import layer_rows  # what other questions do not need
-    from ggufphys.report_explain import explain_section
+    from ggufphys.report.explain import explain_section
 
     return (explain_section(layer_rows(Predictor(gguf), params, prediction.context), prediction),)

@@ -5,22 +5,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
-from ggufphys import host
 from ggufphys.commands.attached import add_attachment_arguments, predicting
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import add_model_arguments, opened
-from ggufphys.flags import add_run_arguments, count, given
+from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.run import add_run_arguments, count, given
 from ggufphys.gguf.locate import is_remote
+from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX
 from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.predict import Predictor
-from ggufphys.other_flags import add_other_flags
 from ggufphys.params import HOST, Device, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
-from ggufphys.report import Inspection, inspect_json, inspect_text
-from ggufphys.report_fit import fit_section
+from ggufphys.report.fit import fit_section
+from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 from ggufphys.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:

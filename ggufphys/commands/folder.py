@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ggufphys import report_folder
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError
@@ -16,6 +15,7 @@ from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import is_remote
 from ggufphys.params import Params
 from ggufphys.plan.folder import FileRow, file_row, find_models
+from ggufphys.report import folder as report_folder
 
 FILES_PER_JOB: Final = 16  # from twice as many on, reading vocabularies takes longer than starting processes
 

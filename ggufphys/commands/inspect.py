@@ -13,15 +13,15 @@ from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import UnsupportedError
-from ggufphys.flags import add_run_arguments
+from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.run import add_run_arguments
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import predict_weights, require_model
 from ggufphys.memory.terms import Term
-from ggufphys.other_flags import add_other_flags
 from ggufphys.params import Params
 from ggufphys.plan.fits import fits, memory_limit
 from ggufphys.plan.folder import names_several
-from ggufphys.report import Inspection, inspect_json, inspect_text
+from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufphys.commands.opening import opened
-from ggufphys.flags import given
+from ggufphys.flags.run import given
 from ggufphys.memory.predict import require_model
 
 if TYPE_CHECKING:
-    from ggufphys.llama_runs import LoggedRun
+    from ggufphys.logs.runs import LoggedRun
 
 
 def run_log(args: argparse.Namespace) -> int:
     """Print the comparison; exit code 1 when a figure that is called exact differs, 4 for an unknown architecture."""
-    from ggufphys import report_log  # what other questions do not need
     from ggufphys.plan.reconcile import reconcile
+    from ggufphys.report import log as report_log  # what other questions do not need
 
     runs = _runs(args.log)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
@@ -30,8 +30,8 @@ def run_log(args: argparse.Namespace) -> int:
 
 
 def _runs(name: str) -> "tuple[LoggedRun, ...]":
-    from ggufphys.llama_log import log_lines
-    from ggufphys.llama_runs import parse_log
+    from ggufphys.logs.lines import log_lines
+    from ggufphys.logs.runs import parse_log
 
     if name == "-":
         return parse_log(log_lines(sys.stdin.buffer))

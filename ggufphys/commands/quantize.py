@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.params import Params
-from ggufphys.report import Section
+from ggufphys.report.inspection import Section
 
 if TYPE_CHECKING:
     from ggufphys.plan.quantize import QuantizeOptions
@@ -51,7 +51,7 @@ def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params)
                 raise ValueError(f"--{name.replace('_', '-')} says how --quantize would be done, which is not asked")
         return ()
     from ggufphys.plan.quantized import parse_file_types, quantized_files  # what other questions do not need
-    from ggufphys.report_quantized import quantized_section
+    from ggufphys.report.quantized import quantized_section
 
     file_types = parse_file_types(args.quantize)
     return (quantized_section(gguf, quantized_files(gguf, file_types, params, _options(args))),)

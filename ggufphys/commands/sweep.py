@@ -52,8 +52,8 @@ def sweeps(args: argparse.Namespace) -> bool:
 
 def run_sweep(args: argparse.Namespace) -> int:
     """Print the table; exit code 2 when llama.cpp would refuse every point."""
-    from ggufphys import report_sweep  # what other questions do not need
     from ggufphys.plan.sweep import parse_sweep, sweep
+    from ggufphys.report import sweep as report_sweep  # what other questions do not need
 
     axes = parse_sweep(args.sweep)
     plotter = cast("Plotter", importlib.import_module(args.plotter)) if args.plot is not None else None

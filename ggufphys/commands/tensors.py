@@ -2,8 +2,8 @@
 
 import argparse
 
-from ggufphys import report_tensors
 from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.report import tensors as report_tensors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
 
-from ggufphys.hparams import HParams
-from ggufphys.keys import Keys
+from ggufphys.hparams.hparams import HParams
+from ggufphys.hparams.keys import Keys
 
 RopeMode = Literal["norm", "neox", "mrope", "imrope", "vision"]
 """Which elements are pairs: neighbours (norm), or those half a rotation apart (the others)."""

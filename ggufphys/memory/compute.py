@@ -4,10 +4,10 @@ The compute buffer is as large as the larger of the two graphs that llama.cpp re
 decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, output_reserve.
 """
 
+from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import lone_prompt, reserved_batches
-from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import HEADS, MODELS
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import ContextParams, ContextType
 

@@ -14,14 +14,14 @@ from ggufphys.arch.roles import Role, norm_layer, role_of
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point, Trace
-from ggufphys.graph.alloc import lay_out, side_by_side
+from ggufphys.graph.allocating.alloc import lay_out, side_by_side
+from ggufphys.graph.allocating.layers import Layers
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.allocating.traced import Traced, kind_of, point_of
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
-from ggufphys.graph.hyper import PROBED
+from ggufphys.graph.building.hyper import PROBED
+from ggufphys.graph.devices.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.layers import Layers
-from ggufphys.graph.layout import Layouts
-from ggufphys.graph.split import PIPELINE_COPIES, Home, Offload, Part, assign, split
-from ggufphys.graph.traced import Traced, kind_of, point_of
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.placement import TOKEN_EMBD, Buffer, Placement, what_places

@@ -15,7 +15,7 @@ from functools import partial
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
 from ggufphys.gguf import SIZES
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType

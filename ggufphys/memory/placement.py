@@ -18,8 +18,8 @@ from typing import Any, Final
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
-from ggufphys.floats import f32
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.graph.building.floats import f32
 from ggufphys.memory.amx import is_amx
 from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.repack import is_repacked

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ggufphys import host
 from ggufphys.arch import rule_for
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.layout import Layouts
-from ggufphys.hparams import HParams, read_hparams
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.hparams.hparams import HParams, read_hparams
+from ggufphys.machine import host
 from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, unfused_ops, uses_devices

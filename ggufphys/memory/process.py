@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ggufphys import host
 from ggufphys.arch.graph_nodes import max_nodes
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.layout import Layouts
+from ggufphys.machine import host
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
 from ggufphys.memory.placement import Buffer

@@ -1,4 +1,4 @@
-"""Which flags make llama-server run a model like this? The inverse of `ggufphys.flags`, for pasting.
+"""Which flags make llama-server run a model like this? The inverse of `ggufphys.flags.run`, for pasting.
 
 Only what is chosen or differs from llama.cpp's defaults is written.
 """

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
-from ggufphys.llama_log import MIB, RESOLUTION_BYTES, LoggedBuffer
-from ggufphys.llama_runs import LoggedRun
+from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
+from ggufphys.logs.runs import LoggedRun
 from ggufphys.memory.predict import predict_memory, predict_weights
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.params import Params

@@ -12,8 +12,8 @@ from itertools import product
 from math import prod
 from typing import Final, TypeAlias, get_args
 
-from ggufphys.device_flags import layers_to_offload
-from ggufphys.flags import count
+from ggufphys.flags.devices import layers_to_offload
+from ggufphys.flags.run import count
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode
 from ggufphys.plan.totals import Totals, totals_of

@@ -1,6 +1,6 @@
 """What do reading a prompt and generating tokens compute, and how many bytes do they move?
 
-Read from the graph that llama.cpp builds for each batch (`ggufphys.graph.cost`). A deep model's is not built in full:
+Read from the graph that llama.cpp builds for each batch (`graph.describing`). A deep model's is not built in full:
 layers of one kind cost the same but for the types of their weights, so one more layer of a kind tells what each costs.
 """
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGUFFile
+from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
-from ggufphys.graph.cost import FIELDS, Cost, node_costs
-from ggufphys.graph.kinds import KINDS, Kind, node_kinds
-from ggufphys.graph.layout import Layouts
-from ggufphys.hparams import read_hparams
+from ggufphys.graph.describing.cost import FIELDS, Cost, node_costs
+from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
+from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Basis

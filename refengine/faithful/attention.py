@@ -8,11 +8,10 @@ from typing import Final, cast
 import numpy as np
 
 from ggufphys.gguf.ggml_types import GGMLType
-from ggufphys.graph.work import FA_TILE_Q, vec_dot_type
+from ggufphys.graph.allocating.work import FA_TILE_Q, vec_dot_type
 from refengine.arrays import Array
 from refengine.batch import Numbers
 from refengine.blocks import F32
-from refengine.convert import rounded, to_f32
 from refengine.faithful.blocks import SIMPLE, activations, levels, simple
 from refengine.faithful.cells import Products, cell_by_cell, merged
 from refengine.faithful.floats import FLOATS, dots
@@ -21,7 +20,8 @@ from refengine.faithful.tiles import in_tiles
 from refengine.ops import attention as plain
 from refengine.ops.attention import LONG_CACHE, slopes
 from refengine.ops.step import Run, Step
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
+from refengine.quant.convert import rounded, to_f32
 
 TILED: Final = (GGMLType.F32, GGMLType.F16)
 

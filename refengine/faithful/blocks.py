@@ -13,15 +13,15 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.graph.work import vec_dot_type
-from refengine.activations import quantize_activations
+from ggufphys.graph.allocating.work import vec_dot_type
 from refengine.arrays import Array
 from refengine.blocks import BLOCKS, F32, Blocks
-from refengine.dequant import dequantize
-from refengine.dequant_k import scale_min_k4
+from refengine.dequant.k import scale_min_k4
+from refengine.dequant.table import dequantize
 from refengine.faithful.arithmetic import F64, as_f64, fma, halved
 from refengine.ops.step import Run, Step
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
+from refengine.quant.activations import quantize_activations
 
 LANES: Final = 8  # of vectors of 256 bits, whatever the processor has
 PIECE_WEIGHTS: Final = 1 << 16  # of a matrix that are multiplied at a time

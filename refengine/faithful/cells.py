@@ -13,7 +13,7 @@ from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, as_f64, fma
 from refengine.faithful.functions import c_exp
 from refengine.faithful.heads import Heads, Sums
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 Products = Callable[[Numbers], F32]
 """Of all queries with the keys of some cells: `(H, T, C)`."""

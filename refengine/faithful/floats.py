@@ -15,7 +15,7 @@ from ggufphys.gguf.ggml_types import GGMLType
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, WORK, halved
 from refengine.faithful.lanes import floats_behind, halves_behind, in_lanes, lane_dot
-from refengine.simd import REGISTERS, Simd
+from refengine.peers.simd import REGISTERS, Simd
 
 FLOATS: Final = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 

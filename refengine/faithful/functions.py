@@ -12,7 +12,7 @@ import numpy as np
 
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, as_f64, fma
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 _TO_INTEGER: Final = float.fromhex("0x1.8p23")  # adding it leaves no bits behind the point
 _LOG2_E: Final = float.fromhex("0x1.715476p+0")

@@ -11,7 +11,7 @@ import numpy as np
 
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, as_f64, fma, halved
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 VECTOR_IN_ORDER: Final = 4  # the shortest vector that GCC computes products in where it must add them up in order
 

@@ -6,13 +6,13 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_compute_forward_mul
 import numpy as np
 
 from ggufphys.gguf.ggml_types import GGMLType
-from ggufphys.graph.work import vec_dot_type
+from ggufphys.graph.allocating.work import vec_dot_type
 from refengine.blocks import F32
-from refengine.convert import rounded, to_f32
 from refengine.faithful.blocks import Pieces, activations, block_product, kernel
 from refengine.faithful.floats import FLOATS, dots
 from refengine.ops import products
 from refengine.ops.step import Run, Step
+from refengine.quant.convert import rounded, to_f32
 
 
 def mul_mat(step: Step) -> Run:

@@ -16,7 +16,7 @@ from refengine.faithful.functions import c_exp
 from refengine.faithful.lanes import floats_behind, fused_behind, lane_dot
 from refengine.faithful.rows import softplus
 from refengine.ops.step import Run, Step
-from refengine.simd import REGISTERS
+from refengine.peers.simd import REGISTERS
 
 
 def ssm_conv(step: Step) -> Run:

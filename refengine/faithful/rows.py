@@ -19,7 +19,7 @@ from refengine.faithful.functions import c_erf, c_exp, c_log, c_tanh, vector_exp
 from refengine.ops import elementwise
 from refengine.ops.attention import slopes
 from refengine.ops.step import Run, Step
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 
 def rms_norm(step: Step) -> Run:

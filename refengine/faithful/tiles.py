@@ -6,13 +6,13 @@ ggml/src/ggml-cpu/simd-gemm.h, simd_gemm.
 
 import numpy as np
 
-from ggufphys.graph.work import FA_TILE_KV
+from ggufphys.graph.allocating.work import FA_TILE_KV
 from refengine.blocks import F32
 from refengine.faithful.arithmetic import F64, as_f64, fma
 from refengine.faithful.functions import c_exp
 from refengine.faithful.heads import Heads, Sums
 from refengine.faithful.rows import weights_and_sum
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 
 def in_tiles(heads: Heads, q: F32, k: F32, simd: Simd) -> F32:

@@ -12,13 +12,13 @@ from typing import Final, cast
 import numpy as np
 
 from ggufphys.gguf.ggml_types import GGMLType
-from ggufphys.graph.work import FA_TILE_Q, vec_dot_type
+from ggufphys.graph.allocating.work import FA_TILE_Q, vec_dot_type
 from refengine.arrays import Array
 from refengine.blocks import F32
-from refengine.convert import rounded, to_f32
-from refengine.minima import WITH_MINIMA, lost_sums, minima
 from refengine.ops.products import product
 from refengine.ops.step import Operation, Run, Step
+from refengine.quant.convert import rounded, to_f32
+from refengine.quant.minima import WITH_MINIMA, lost_sums, minima
 
 LONG_CACHE: Final = 512  # cells from which on ggml divides one token's attention among its threads
 PARTS: Final = 1 << 18  # numbers that are kept at a time of what cells add to a sum in F16: 1 MiB

@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.graph.work import vec_dot_type
+from ggufphys.graph.allocating.work import vec_dot_type
 from refengine.arrays import rows_of
 from refengine.blocks import F32
-from refengine.convert import rounded, to_f32
-from refengine.minima import WITH_MINIMA, lost_sums, minima
 from refengine.ops.step import Operation, Run, Step
+from refengine.quant.convert import rounded, to_f32
+from refengine.quant.minima import WITH_MINIMA, lost_sums, minima
 
 
 def operand_type(step: Step) -> GGMLType:

@@ -11,8 +11,8 @@ import numpy as np
 from ggufphys.gguf.ggml_types import GGMLType
 from refengine.arrays import Array
 from refengine.blocks import F32
-from refengine.convert import from_f32, to_f32
 from refengine.ops.step import Operation, Run, Step
+from refengine.quant.convert import from_f32, to_f32
 
 
 def _mean_square(x: F32) -> F32:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ggufphys.graph.ir import Tensor
 from refengine.arrays import Array
 from refengine.blocks import F32
-from refengine.convert import to_f32
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
+from refengine.quant.convert import to_f32
 from refengine.weights import Weights
 
 Run = Callable[[], object]

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ggufphys import llama_env
 from ggufphys.errors import GGUFError, MissingExtraError, UnsupportedError
 from ggufphys.gguf import GGUFFile
+from ggufphys.machine import llama_env
 
 PIECE_BYTES: Final = 256  # more than almost any token has
 WARN: Final = 3  # ggml_log_level

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from ggufphys.children import describe, died, environment, module_command
+from ggufphys.machine.children import describe, died, environment, module_command
 from ggufphys.params import Params
 
 TIMEOUT_S: Final = 60.0

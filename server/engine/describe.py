@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ggufphys import open_gguf
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from server.engine.protocol import ModelInfo
 from server.engine.runner import Words
 

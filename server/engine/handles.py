@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams
 
 

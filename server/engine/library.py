@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from ggufphys import MissingExtraError, llama_env
+from ggufphys import MissingExtraError
+from ggufphys.machine import llama_env
 from ggufphys.params import Params
 from server.engine.checks import check_context, check_model_file
 from server.engine.devices import use_devices

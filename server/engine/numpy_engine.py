@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams, Params
 from server.engine.describe import describe
 from server.engine.errors import EngineError

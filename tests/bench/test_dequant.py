@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench import dequant
-from refengine.dequant import FORMATS
+from refengine.dequant.table import FORMATS
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from bench.measure import measure
 from ggufphys import Params, open_gguf
 from ggufphys.embedded import MODEL
-from ggufphys.llama_runs import parse_log
+from ggufphys.logs.runs import parse_log
 from ggufphys.params import rpc_device
 from ggufphys.plan.reconcile import reconcile
 from tests.rpc_worker import workers

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from refengine.batch import Split, batch_of, physical_batches
-from refengine.states import States
-from refengine.windows import Window, beyond
+from refengine.memory.states import States
+from refengine.memory.windows import Window, beyond
 
 
 def _split(sequences: list[int], n_ubatch: int, split: Split) -> list[tuple[list[int], int]]:

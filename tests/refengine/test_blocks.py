@@ -4,7 +4,7 @@ import pytest
 
 from ggufphys.gguf import SIZES, GGMLType
 from refengine.blocks import BLOCKS
-from refengine.dequant import FORMATS
+from refengine.dequant.table import FORMATS
 
 
 @pytest.mark.parametrize("ggml_type", BLOCKS, ids=lambda t: t.name)

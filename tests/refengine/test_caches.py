@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import refengine
-from refengine.logits import compare_batches, steps
+from refengine.checks.logits import compare_batches, steps
 from tests.refengine import tiny
 
 N_PROMPT = 150  # of which a part of 22 tokens is computed otherwise than parts of 64

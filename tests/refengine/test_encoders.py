@@ -8,9 +8,9 @@ import pytest
 import refengine
 from ggufphys import UnsupportedError
 from refengine.batch import Tokens
-from refengine.inputs_alone import buckets
-from refengine.llama_logits import LlamaRequest, llama_logits
-from refengine.logits import agreement
+from refengine.checks.logits import agreement
+from refengine.inputs.alone import buckets
+from refengine.peers.llama_logits import LlamaRequest, llama_logits
 from tests.refengine import tiny
 from tests.refengine.ways import WAYS, opened
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from refengine import ggml
 from refengine.ops.halves import gelu, gelu_quick_table, gelu_table
+from refengine.peers import ggml
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_quick"])

@@ -9,7 +9,7 @@ import pytest
 
 import refengine
 from refengine.batch import Tokens, batch_of
-from refengine.logits import agreement, compare_batches
+from refengine.checks.logits import agreement, compare_batches
 from tests.refengine import tiny
 
 N_UBATCH = 48

@@ -9,8 +9,8 @@ import numpy as np
 import refengine
 from ggufphys.arch import rule_for
 from ggufphys.graph.models import MODELS
-from refengine.llama_logits import TIMEOUT_S
-from refengine.logits import Agreement, compare_logits
+from refengine.checks.logits import Agreement, compare_logits
+from refengine.peers.llama_logits import TIMEOUT_S
 from tests import archs
 
 N_PROMPT: Final = 64

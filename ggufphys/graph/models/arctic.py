@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/models/arctic.cpp, llama_model_arctic::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope
 
 

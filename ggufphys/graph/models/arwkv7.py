@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/arwkv7.cpp, llama_model_arwkv7::graph.
 """
 
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.building.rwkv import time_mix_7
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.rwkv6qwen2 import build_with
-from ggufphys.graph.recurrent import Recurrent
-from ggufphys.graph.rwkv import time_mix_7
 
 
 def build(b: Builder) -> Graph:

@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/baichuan.cpp, llama_model_baichuan::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

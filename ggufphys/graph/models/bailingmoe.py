@@ -3,12 +3,12 @@
 Source: llama.cpp 0c1e570 src/models/bailingmoe.cpp, llama_model_bailingmoe::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope
 
 

@@ -3,15 +3,16 @@
 Source: llama.cpp 0c1e570 src/models/bailingmoe3.cpp, llama_model_bailingmoe3::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, mla, ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
-from ggufphys.graph.delta_net import convolved_parts, kda
+from ggufphys.graph import ops
+from ggufphys.graph.building import head, mla
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.delta_net import convolved_parts, kda
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope, read_sections
 
 

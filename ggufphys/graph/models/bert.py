@@ -3,14 +3,14 @@
 Source: llama.cpp 0c1e570 src/models/bert.cpp, llama_model_bert::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.attention_alone import AttentionAlone
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import Ffn
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.attention_alone import AttentionAlone
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import Ffn
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import Rope, read_rope
 
 

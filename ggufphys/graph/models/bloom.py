@@ -5,10 +5,10 @@ Source: llama.cpp 0c1e570 src/models/bloom.cpp, llama_model_bloom::graph.
 
 from functools import partial
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph
 
 

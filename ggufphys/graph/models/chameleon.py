@@ -8,8 +8,8 @@ Source: llama.cpp 0c1e570 src/models/chameleon.cpp, llama_model_chameleon::graph
 from typing import Final
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 

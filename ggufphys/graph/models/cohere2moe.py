@@ -3,11 +3,12 @@
 Source: llama.cpp 0c1e570 src/models/cohere2moe.cpp, llama_model_cohere2moe::graph.
 """
 
-from ggufphys.graph import head, ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.rope import read_rope
 
 

@@ -6,13 +6,14 @@ Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph
 from dataclasses import replace
 from math import log
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, mla, ops
-from ggufphys.graph.attention import AttentionK, AttentionKV, Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph import ops
+from ggufphys.graph.building import head, mla
+from ggufphys.graph.building.attention import AttentionK, AttentionKV, Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import Rope, read_rope
 
 

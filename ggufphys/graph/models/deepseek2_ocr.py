@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph (is_ocr).
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.deepseek2 import rope_and_scores
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import Rope
 
 

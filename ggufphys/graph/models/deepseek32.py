@@ -5,12 +5,13 @@ Source: llama.cpp 0c1e570 src/models/deepseek32.cpp, llama_model_deepseek32::gra
 
 from dataclasses import replace
 
-from ggufphys.graph import dsa, mla, ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph import ops
+from ggufphys.graph.building import dsa, mla
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.deepseek2 import build_head_with, rope_and_scores
-from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import RopeMode
 
 INDEXER_EPS = 1e-6

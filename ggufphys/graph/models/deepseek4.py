@@ -7,14 +7,15 @@ from dataclasses import replace
 from math import log
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV
-from ggufphys.floats import sqrtf
-from ggufphys.graph import dsa, head, hyper, ops
-from ggufphys.graph.attention import AttentionKV, Scores, rotate
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.compressor import Blocks, block_cache, k_rotation
+from ggufphys.graph import ops
+from ggufphys.graph.building import dsa, head, hyper
+from ggufphys.graph.building.attention import AttentionKV, Scores, rotate
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.compressor import Blocks, block_cache, k_rotation
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.limited import limited_ffn
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.limited import limited_ffn
-from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.ops import F32
 from ggufphys.graph.rope import Rope, read_rope
 

@@ -11,16 +11,16 @@ its weights. Source: llama.cpp 0c1e570 src/models/dflash.cpp, llama_model_dflash
 
 from typing import Literal
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.drafts import biased_by_pairs, candidates, spread
-from ggufphys.graph.hyper import Streams
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.drafts import biased_by_pairs, candidates, spread
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.hyper import Streams
+from ggufphys.graph.building.limited import limited_ffn
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.limited import limited_ffn
 from ggufphys.graph.models.deepseek4 import WindowAndBlocks
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.ops import I32, Glu
 from ggufphys.graph.rope import Rope, read_rope
 

@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/dots1.cpp, llama_model_dots1::graph; src/models/bailingmoe2.cpp.
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import dsa, mla, ops
-from ggufphys.graph.attention import AttentionK, Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph import ops
+from ggufphys.graph.building import dsa, mla
+from ggufphys.graph.building.attention import AttentionK, Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import Rope, read_rope
 
 INDEXER_EPS = 1e-6

@@ -7,9 +7,9 @@ llama_model_eagle3::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.drafts import spread
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.drafts import spread
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.ops import F32, I32
 from ggufphys.graph.rope import read_rope

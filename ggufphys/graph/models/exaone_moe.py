@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/exaone-moe.cpp, llama_model_exaone_moe::graph.
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope
 
 

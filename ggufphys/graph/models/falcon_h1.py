@@ -3,11 +3,12 @@
 Source: llama.cpp 0c1e570 src/models/falcon-h1.cpp, llama_model_falcon_h1::graph.
 """
 
-from ggufphys.graph import ops, ssm
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph import ops
+from ggufphys.graph.building import ssm
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 
 

@@ -6,13 +6,13 @@ Legend beside that of `blocks`: A streams, P the width of a layer's own input. S
 Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, llama_model_gemma3n::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.shared_kv import owner
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope, read_rope_swa
-from ggufphys.graph.shared_kv import owner
 
 N_STREAMS = 4
 N_LAYER_KV = 20  # layers from here on read the caches of the last ones before

@@ -4,15 +4,15 @@ read the caches of earlier ones.
 Source: llama.cpp 0c1e570 src/models/gemma4.cpp, llama_model_gemma4::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.shared_kv import owner
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.gemma3n import inputs_per_layer, plane, stretch
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope, read_rope_swa
-from ggufphys.graph.shared_kv import owner
 
 
 def build(b: Builder) -> Graph:

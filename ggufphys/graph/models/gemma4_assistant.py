@@ -7,10 +7,10 @@ llama_model_gemma4_assistant::graph.
 """
 
 from ggufphys.arch.borrowed import TARGET_EMBEDDING
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.ops import F32, I32
 from ggufphys.graph.rope import read_rope, read_rope_swa

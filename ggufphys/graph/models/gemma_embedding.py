@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, llama_model_gemma_embedding::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.attention_alone import AttentionAlone, sees_window
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.attention_alone import AttentionAlone, sees_window
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa
 

@@ -8,10 +8,10 @@ Error: see docs/physics.md; `basis` says `estimate` wherever this file was used.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import AttentionKV, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import AttentionKV, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope
 
 

@@ -3,11 +3,12 @@
 Source: llama.cpp 0c1e570 src/models/glm4-moe.cpp, llama_model_glm4_moe::graph.
 """
 
-from ggufphys.graph import head, ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import cached, decoder, dense_or_experts, rotated
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import cached, decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing, read_routing
 from ggufphys.graph.rope import read_rope, read_sections
 
 

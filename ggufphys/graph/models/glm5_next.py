@@ -3,17 +3,18 @@
 Source: llama.cpp 0c1e570 src/models/glm5-next.cpp, llama_model_glm5_next::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import hyper, mla, ops
-from ggufphys.graph.attention import AttentionK, Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import convolved_parts, decay_gate, kda
-from ggufphys.graph.dsa import indexer_cache
+from ggufphys.graph import ops
+from ggufphys.graph.building import hyper, mla
+from ggufphys.graph.building.attention import AttentionK, Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_net import convolved_parts, decay_gate, kda
+from ggufphys.graph.building.dsa import indexer_cache
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.kpool import Pools
+from ggufphys.graph.building.limited import limited_ffn
+from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.kpool import Pools
-from ggufphys.graph.limited import limited_ffn
-from ggufphys.graph.moe import read_routing
-from ggufphys.graph.recurrent import Recurrent
 
 L2_EPS = 1e-6
 

@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/glm-dsa.cpp, llama_model_glm_dsa::graph.
 """
 
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.deepseek32 import build_with, head_of
-from ggufphys.graph.moe import Routing, read_routing
 
 
 def build(b: Builder) -> Graph:

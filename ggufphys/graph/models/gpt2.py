@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/gpt2.cpp, llama_model_gpt2::graph; src/mode
 from functools import partial
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder
 from ggufphys.graph.ir import Graph
 
 

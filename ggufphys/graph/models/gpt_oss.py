@@ -3,12 +3,12 @@
 Source: llama.cpp 0c1e570 src/models/openai-moe.cpp, llama_model_openai_moe::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 ALPHA, LIMIT = 1.702, 7.0

@@ -3,13 +3,13 @@
 Source: llama.cpp 0c1e570 src/models/granite.cpp, llama_model_granite::graph; src/models/granite-moe.cpp.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import Rope, read_rope
 
 

@@ -3,15 +3,16 @@
 Source: llama.cpp 0c1e570 src/models/granite-hybrid.cpp, llama_model_granite_hybrid::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import ops, ssm
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph import ops
+from ggufphys.graph.building import ssm
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.granite import scaled
-from ggufphys.graph.moe import read_routing
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 
 

@@ -3,7 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/granite-moe.cpp, llama_model_granite_moe::load_arch_hparams; granite.cpp.
 """
 
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import granite
 

@@ -6,10 +6,10 @@ among the stacked matrices as a router does among experts.
 Source: llama.cpp 0c1e570 src/models/granite-switch.cpp, llama_model_granite_switch::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 

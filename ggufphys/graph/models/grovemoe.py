@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from ggufphys.errors import GGUFError
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
+from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.rope import read_rope
 
 

@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/hrm-text.cpp, llama_model_hrm_text::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import AttentionKV, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import AttentionKV, attentions
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 

@@ -3,7 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/hunyuan-vl.cpp, llama_model_hunyuan_vl::graph.
 """
 
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import hunyuan
 from ggufphys.graph.rope import read_rope, read_sections

@@ -5,11 +5,12 @@ Source: llama.cpp 0c1e570 src/models/hy-v3.cpp, llama_model_hy_v3::graph.
 
 from collections.abc import Callable
 
-from ggufphys.graph import head, ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import cached, dense_or_experts, rotated
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import cached, dense_or_experts, rotated
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope
 
 

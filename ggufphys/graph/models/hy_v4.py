@@ -5,14 +5,15 @@ Source: llama.cpp 0c1e570 src/models/hy-v4.cpp, llama_model_hy_v4::graph.
 
 from dataclasses import replace
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import dsa, mla, ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.hyper import wanted
-from ggufphys.graph.hyper_independent import IndependentStreams
+from ggufphys.graph import ops
+from ggufphys.graph.building import dsa, mla
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.hyper import wanted
+from ggufphys.graph.building.hyper_independent import IndependentStreams
+from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.ops import Glu
 from ggufphys.graph.rope import read_rope
 

@@ -3,9 +3,9 @@
 Source: llama.cpp 0c1e570 src/models/jais.cpp, llama_model_jais::graph.
 """
 
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder
 from ggufphys.graph.ir import Graph
 
 

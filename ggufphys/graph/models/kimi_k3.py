@@ -5,15 +5,16 @@ Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, llama_model_kimi_k3::graph.
 
 from functools import partial
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import mla, ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, convolved_parts, decay_gate, kda
-from ggufphys.graph.hyper import hc_pre
+from ggufphys.graph import ops
+from ggufphys.graph.building import mla
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_net import all_slots, convolved_parts, decay_gate, kda
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.hyper import hc_pre
+from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
-from ggufphys.graph.recurrent import Recurrent
 
 
 def build(b: Builder) -> Graph:

@@ -6,11 +6,11 @@ Source: llama.cpp 0c1e570 src/models/laguna.cpp, llama_model_laguna::graph.
 from dataclasses import replace
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import read_rope, read_rope_swa
 
 

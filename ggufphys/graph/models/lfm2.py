@@ -5,12 +5,12 @@ Source: llama.cpp 0c1e570 src/models/lfm2.cpp, llama_model_lfm2::graph.
 
 from ggufphys.arch.caches import WindowKV
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 from ggufphys.graph.ssm_ops import ssm_conv
 

@@ -5,9 +5,9 @@ Source: llama.cpp 0c1e570 src/models/llada.cpp, llama_model_llada::graph.
 
 from functools import partial
 
-from ggufphys.graph.attention_alone import AttentionAlone
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.attention_alone import AttentionAlone
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/models/llama4.cpp, llama_model_llama4::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 CHUNK = 8192

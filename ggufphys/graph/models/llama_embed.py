@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/llama.cpp, llama_model_llama::graph<true>.
 """
 
-from ggufphys.graph.attention_alone import AttentionAlone
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.attention_alone import AttentionAlone
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope
 
 

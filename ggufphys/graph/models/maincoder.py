@@ -3,8 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/maincoder.cpp, llama_model_maincoder::graph.
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

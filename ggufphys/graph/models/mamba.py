@@ -5,10 +5,11 @@ Source: llama.cpp 0c1e570 src/models/mamba.cpp, llama_model_mamba::graph.
 
 from collections.abc import Callable
 
-from ggufphys.graph import ops, ssm
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph import ops
+from ggufphys.graph.building import ssm
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.recurrent import Recurrent
 
 Mix = Callable[[Builder, Recurrent, Tensor, int], Tensor]
 

@@ -3,8 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/mamba.cpp, llama_model_mamba::graph.
 """
 
-from ggufphys.graph import ssm
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building import ssm
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.mamba import build_from
 

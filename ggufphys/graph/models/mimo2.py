@@ -3,12 +3,13 @@
 Source: llama.cpp 0c1e570 src/models/mimo2.cpp, llama_model_mimo2::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, ops
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope, read_rope_swa
 
 

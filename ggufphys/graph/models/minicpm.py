@@ -3,8 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/minicpm.cpp, llama_model_minicpm.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import granite
 from ggufphys.graph.rope import read_rope

@@ -5,10 +5,10 @@ Source: llama.cpp 0c1e570 src/models/minicpm3.cpp, llama_model_minicpm3::graph.
 
 from dataclasses import replace
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 

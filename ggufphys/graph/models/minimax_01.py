@@ -4,14 +4,14 @@ Legend: D head size, H n_head, T tokens of a sequence, N n_seqs.
 Source: llama.cpp 0c1e570 src/models/minimax-01.cpp, llama_model_minimax_01::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.ops import F32
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope
 
 

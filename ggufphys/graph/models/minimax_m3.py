@@ -3,13 +3,13 @@
 Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, llama_model_minimax_m3::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
+from ggufphys.graph.building.msa import BlockSparse, is_sparse
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn, read_routing
-from ggufphys.graph.msa import BlockSparse, is_sparse
 from ggufphys.graph.rope import read_rope
 
 ALPHA, LIMIT = 1.702, 7.0

@@ -6,10 +6,10 @@ Source: llama.cpp 0c1e570 src/models/mistral3.cpp, llama_model_mistral3::graph.
 from dataclasses import replace
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope
 
 

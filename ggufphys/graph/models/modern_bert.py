@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/modern-bert.cpp, llama_model_modern_bert::g
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention_alone import AttentionAlone, sees_window
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention_alone import AttentionAlone, sees_window
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa
 

@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 src/models/mpt.cpp, llama_model_mpt::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder
+from ggufphys.graph.building.attention import Scores
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 

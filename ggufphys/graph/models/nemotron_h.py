@@ -3,13 +3,14 @@
 Source: llama.cpp 0c1e570 src/models/nemotron-h.cpp, llama_model_nemotron_h::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, ops, ssm
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph import ops
+from ggufphys.graph.building import head, ssm
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
-from ggufphys.graph.recurrent import Recurrent
 
 
 def build(b: Builder) -> Graph:

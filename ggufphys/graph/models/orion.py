@@ -3,8 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/orion.cpp, llama_model_orion::graph.
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

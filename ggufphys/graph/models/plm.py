@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import partial
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder
+from ggufphys.graph.building.mla import compressed
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.mla import compressed
 from ggufphys.graph.rope import Rope, read_rope
 
 

@@ -5,8 +5,8 @@ Source: llama.cpp 0c1e570 src/models/pockettts.cpp, llama_model_pockettts::graph
 
 from functools import partial
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

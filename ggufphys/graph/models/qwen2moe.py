@@ -6,10 +6,10 @@ Source: llama.cpp 0c1e570 src/models/qwen2moe.cpp, llama_model_qwen2moe::graph.
 from functools import partial
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
+from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing, moe_ffn
 from ggufphys.graph.rope import read_rope
 
 

@@ -3,14 +3,15 @@
 Source: llama.cpp 0c1e570 src/models/qwen35.cpp, llama_model_qwen35::graph; src/models/qwen35moe.cpp.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, ops
-from ggufphys.graph.attention import Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, linear_attention
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_net import all_slots, linear_attention
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, gated_attention, head_attention
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import read_rope, read_sections
 
 

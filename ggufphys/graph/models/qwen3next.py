@@ -4,14 +4,15 @@ Legend: D head size, H heads of values, K heads of keys, T tokens of a sequence,
 Source: llama.cpp 0c1e570 src/models/qwen3next.cpp, llama_model_qwen3next::graph.
 """
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, ops
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, linear_attention
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_net import all_slots, linear_attention
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import moe_ffn, read_routing
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import Rope, read_rope
 
 

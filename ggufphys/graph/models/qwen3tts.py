@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph, wh
 from math import inf
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.qwen3vl import hidden
 

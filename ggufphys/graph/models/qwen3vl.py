@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph; sr
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import cached, dense_or_experts, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import cached, dense_or_experts, rotated
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import Routing
 from ggufphys.graph.rope import read_rope, read_sections
 
 

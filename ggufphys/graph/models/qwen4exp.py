@@ -5,19 +5,20 @@ Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, llama_model_qwen4exp::graph.
 
 from functools import cache
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import dsa, ops
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.delta_net import all_slots, linear_attention
-from ggufphys.graph.hyper import wanted
-from ggufphys.graph.hyper_gated import GatedStreams
+from ggufphys.graph import ops
+from ggufphys.graph.building import dsa
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_net import all_slots, linear_attention
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.hyper import wanted
+from ggufphys.graph.building.hyper_gated import GatedStreams
+from ggufphys.graph.building.ngrams import add_ngrams, inp_ngrams
+from ggufphys.graph.building.qsa import BlockMeans
+from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, mix_gated
 from ggufphys.graph.models.qwen35 import delta_net_parts
-from ggufphys.graph.ngrams import add_ngrams, inp_ngrams
-from ggufphys.graph.qsa import BlockMeans
-from ggufphys.graph.recurrent import Recurrent
 from ggufphys.graph.rope import Rope, read_rope, read_sections
 
 

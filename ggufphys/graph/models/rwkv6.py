@@ -6,10 +6,10 @@ Source: llama.cpp 0c1e570 src/models/rwkv6.cpp, llama_model_rwkv6::graph.
 from collections.abc import Callable
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.building.rwkv import before, last, lerp, read_shifts, store_shifts, time_mix_6
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.recurrent import Recurrent
-from ggufphys.graph.rwkv import before, last, lerp, read_shifts, store_shifts, time_mix_6
 
 TimeMix = Callable[[Recurrent, Tensor, Tensor, int], Tensor]
 """From a layer's stream and the tokens before (E, T, N) to what is added to it."""

@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e570 src/models/rwkv6qwen2.cpp, llama_model_rwkv6qwen2::gra
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.building.rwkv import before, last, read_shifts, store_shifts, time_mix_6
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.rwkv6 import TimeMix
-from ggufphys.graph.recurrent import Recurrent
-from ggufphys.graph.rwkv import before, last, read_shifts, store_shifts, time_mix_6
 
 
 def build(b: Builder) -> Graph:

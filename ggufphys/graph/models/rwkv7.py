@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e570 src/models/rwkv7.cpp, llama_model_rwkv7::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.building.rwkv import lerp, time_mix_7
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.rwkv6 import build_with
-from ggufphys.graph.recurrent import Recurrent
-from ggufphys.graph.rwkv import lerp, time_mix_7
 
 
 def build(b: Builder) -> Graph:

@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/models/smallthinker.cpp, llama_model_smallthinker:
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.moe import moe_ffn, read_routing
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 

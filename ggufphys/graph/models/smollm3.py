@@ -3,8 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/smollm3.cpp, llama_model_smollm3::graph.
 """
 
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import decoder, rotated
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import decoder, rotated
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 

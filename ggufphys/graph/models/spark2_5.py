@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/spark2-5.cpp, llama_model_spark2_5::graph.
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import attentions
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import attentions
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 

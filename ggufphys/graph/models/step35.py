@@ -6,13 +6,14 @@ Source: llama.cpp 0c1e570 src/models/step35.cpp, llama_model_step35::graph.
 from collections.abc import Callable
 from dataclasses import replace
 
-from ggufphys.floats import sqrtf
-from ggufphys.graph import head, ops
-from ggufphys.graph.attention import AttentionKV, Scores, attentions
-from ggufphys.graph.blocks import Builder
-from ggufphys.graph.decoder import dense_or_experts
+from ggufphys.graph import ops
+from ggufphys.graph.building import head
+from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.decoder import dense_or_experts
+from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.moe import read_routing
 from ggufphys.graph.rope import Rope, read_rope, read_rope_swa
 
 

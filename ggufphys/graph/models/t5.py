@@ -7,9 +7,9 @@ llama_model_t5::graph; src/llama-graph.cpp, build_pos_bias, build_attn_inp_cross
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.attention import Scores, attend, attentions
-from ggufphys.graph.attention_alone import AttentionAlone
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.attention import Scores, attend, attentions
+from ggufphys.graph.building.attention_alone import AttentionAlone
+from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F16, F32, I32
 

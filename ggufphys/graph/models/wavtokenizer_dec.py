@@ -5,9 +5,9 @@ Time runs along the innermost axis (T, C) between the embedding and the last nor
 Legend: C channels. Source: llama.cpp 0c1e570 src/models/wavtokenizer-dec.cpp, llama_model_wavtokenizer_dec::graph.
 """
 
-from ggufphys.floats import sqrtf
 from ggufphys.graph import ops
-from ggufphys.graph.blocks import Builder
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.conv_ops import conv_1d_dw_ph, conv_1d_ph
 from ggufphys.graph.ir import Graph, Tensor
 

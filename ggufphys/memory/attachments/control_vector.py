@@ -12,7 +12,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.backends import CPU, backend_of
 from ggufphys.memory.placement import Placement
 from ggufphys.memory.terms import Term

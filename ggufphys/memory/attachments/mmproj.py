@@ -16,7 +16,7 @@ from ggufphys.clip.models import MODELS, generic
 from ggufphys.clip.tensors import loaded_tensors
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.alloc import allocate
+from ggufphys.graph.allocating.alloc import allocate
 from ggufphys.memory.attachments import BATCH_MAX_TOKENS
 from ggufphys.memory.backends import CPU, backend_of
 from ggufphys.memory.terms import Basis, Term

@@ -9,8 +9,8 @@ from typing import Final
 
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.layout import Layouts
-from ggufphys.hparams import read_hparams
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
 from ggufphys.memory.attachments.lora import adapters_of, lora_terms

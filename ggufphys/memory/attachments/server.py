@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch import LayerCache
-from ggufphys.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.state import needs_checkpoints, state_bytes
 from ggufphys.memory.terms import Term

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 
-from ggufphys import llama_env
+from ggufphys.machine import llama_env
 
 llama_env.prepare()
 

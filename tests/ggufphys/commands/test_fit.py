@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ggufphys import host, host_devices
 from ggufphys.cli import main
 from ggufphys.commands import devices as devices_here
+from ggufphys.machine import devices as host_devices
+from ggufphys.machine import host
 from ggufphys.params import Device
 from tests.ggufphys.models import shape_header, tiny_llama
 

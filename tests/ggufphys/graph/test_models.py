@@ -8,10 +8,10 @@ import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.arch import rule_for
+from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
-from ggufphys.graph.layout import Layouts
 from ggufphys.graph.models import HEADS, MODELS
-from ggufphys.hparams import read_hparams
+from ggufphys.hparams.hparams import read_hparams
 from ggufphys.params import resolve
 from tests import archs, graph_oracle, oracle
 from tests.arch_checks import checks

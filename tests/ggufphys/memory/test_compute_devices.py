@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ggufphys import Device, Params, open_gguf, predict_memory
-from ggufphys.graph import layout
+from ggufphys.graph.allocating import layout
 from ggufphys.memory import compute_devices
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file

@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Any
 
-from ggufphys import llama_env
+from ggufphys.machine import llama_env
 
 llama_env.prepare()
 

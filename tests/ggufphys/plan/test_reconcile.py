@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ggufphys import host, open_gguf
+from ggufphys import open_gguf
 from ggufphys.cli import main
 from ggufphys.gguf import GGMLType
-from ggufphys.llama_runs import parse_log
+from ggufphys.logs.runs import parse_log
+from ggufphys.machine import host
 from ggufphys.memory.terms import Basis
 from ggufphys.plan.reconcile import Line, reconcile
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model

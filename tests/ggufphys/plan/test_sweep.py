@@ -11,7 +11,7 @@ import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.cli import main
-from ggufphys.flags import add_run_arguments
+from ggufphys.flags.run import add_run_arguments
 from ggufphys.plan.sweep import PARAMETERS, parse_sweep
 from tests.ggufphys.models import shape_header, tiny_llama
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ggufphys.gguf import SIZES, GGMLType
-from refengine import ggml
 from refengine.blocks import F32, U8
-from refengine.simd import Simd, detected
+from refengine.peers import ggml
+from refengine.peers.simd import Simd, detected
 
 _DOT = ctypes.CFUNCTYPE(
     None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,

@@ -5,7 +5,7 @@ import pytest
 
 from refengine.blocks import F32
 from refengine.faithful import functions
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
 
 WIDE = Simd(lanes=16, tiles=True, half_sums=False)
 NARROW = Simd(lanes=8, tiles=True, half_sums=False)

@@ -7,11 +7,11 @@ import pytest
 
 import refengine
 from bench.derive import derived
-from refengine.llama_logits import LlamaRequest
-from refengine.logits import compare_logits, steps
-from refengine.node_rows import compare_nodes
-from refengine.simd import detected
-from refengine.trace import verify_nodes
+from refengine.checks.logits import compare_logits, steps
+from refengine.checks.node_rows import compare_nodes
+from refengine.checks.trace import verify_nodes
+from refengine.peers.llama_logits import LlamaRequest
+from refengine.peers.simd import detected
 from tests.refengine import tiny
 from tests.refengine.faithful.bits import simd_or_skip
 

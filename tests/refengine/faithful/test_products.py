@@ -5,14 +5,14 @@ import pytest
 
 from bench.synth.blocks import random_blocks
 from ggufphys.gguf import SIZES, GGMLType
-from ggufphys.graph.work import vec_dot_type
-from refengine.activations import quantize_activations
+from ggufphys.graph.allocating.work import vec_dot_type
 from refengine.arrays import dtype_of
 from refengine.blocks import F32
-from refengine.convert import from_f32, to_f32
 from refengine.faithful.blocks import K_TYPES, SIMPLE, TILED_ROWS, activations, kernel, levels, tiled
 from refengine.faithful.floats import FLOATS, dots, is_tiled
-from refengine.simd import Simd
+from refengine.peers.simd import Simd
+from refengine.quant.activations import quantize_activations
+from refengine.quant.convert import from_f32, to_f32
 from tests.refengine.faithful.bits import c_dot, same_bits, simd_or_skip
 
 WIDE = Simd(lanes=16, tiles=True, half_sums=False)

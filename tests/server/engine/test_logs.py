@@ -6,7 +6,7 @@ import pytest
 
 from ggufphys import Params, open_gguf
 from ggufphys.embedded import MODEL
-from ggufphys.llama_runs import parse_log
+from ggufphys.logs.runs import parse_log
 from ggufphys.plan.reconcile import Reconciliation, reconcile
 from server.engine.library import create_context, load_model
 from server.engine.log import LOG

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ggufphys import GGUFError, Params, host, open_gguf
+from ggufphys import GGUFError, Params, open_gguf
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.gguf.writer import TensorSpec
-from ggufphys.graph.layout import Layouts
-from ggufphys.hparams import read_hparams
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.hparams.hparams import read_hparams
+from ggufphys.machine import host
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs, lora_terms
 from ggufphys.memory.compute import compute_terms
 from ggufphys.memory.placement import place_layers, place_weights

@@ -9,7 +9,7 @@ from ggufphys import Params, open_gguf
 from ggufphys.arch import rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
-from ggufphys.hparams import read_hparams
+from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.attachments.state import needs_checkpoints, state_bytes
 from ggufphys.params import resolve
 from tests import attachment_oracle

@@ -1,0 +1,251 @@
+"""How large must the compute buffer be? A simulation of ggml's graph allocator, which lays tensors over each other.
+
+`lifetimes` says when which stretches of the buffer are taken and given back, `lay_out` where they lie, with the sizes
+they have at one point. The buffer's size is the highest end that was ever in use.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dyn_tallocr_free_bytes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import add
+from typing import Final
+
+from ggufphys.graph.affine import Point, at
+from ggufphys.graph.allocating.lifetimes import Lifetimes, lifetimes
+from ggufphys.graph.ir import Graph
+
+_State = tuple[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]]
+
+TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What happens to a buffer, one segment of `lifetimes` after the other, some of them many times.
+
+    `leafs` are the stretches that are taken first; those of constants come as often as the segments that they are of.
+    `constants` says for each of `segments` which of `leafs` its own are, by their positions.
+    """
+
+    lifetimes: Lifetimes
+    segments: tuple[int, ...]
+    leafs: tuple[int, ...]
+    constants: tuple[tuple[int, ...], ...]
+
+
+def in_order(lifetimes: Lifetimes) -> Course:
+    """Each segment once."""
+    return Course(
+        lifetimes,
+        tuple(range(len(lifetimes.segments))),
+        tuple(range(lifetimes.n_leafs)),
+        tuple(segment.constants for segment in lifetimes.segments),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Where stretches of the buffer begin: `stretches` says which, by their numbers in `lifetimes`.
+
+    A segment that comes again in the same state of the buffer is the same again, and is here once.
+    """
+
+    buffer_bytes: int
+    lifetimes: Lifetimes
+    stretches: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    @property
+    def offsets(self) -> tuple[int | None, ...]:
+        """Where each tensor lies, in the order of the graph's leafs and nodes; None for views and weights.
+
+        Only of a graph that stands for itself.
+        """
+        starts = dict(zip(self.stretches, self.starts, strict=True))
+        return tuple(None if place is None else starts[place] for place in self.lifetimes.places)
+
+    def touched_bytes(self, written: Sequence[int]) -> int:
+        """Bytes that lie in at least one of the stretches, where so many are written of each."""
+        touched = end = 0
+        sizes = map(written.__getitem__, self.stretches)
+        for start, stop in sorted(zip(self.starts, map(add, self.starts, sizes), strict=True)):
+            if stop > end:
+                touched += stop - (start if start > end else end)
+                end = stop
+        return touched
+
+
+def allocate(graph: Graph, alignment: int = TENSOR_ALIGNMENT) -> Allocation:
+    """Lay out the graph's tensors as ggml would; `alignment` is what the backend pads each of them to."""
+    return lay_out(in_order(lifetimes(graph)), alignment)
+
+
+def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> Allocation:
+    """Put each stretch where ggml's allocator would, with the sizes they have at `point`."""
+    lifetimes = course.lifetimes
+    segments, sizes = lifetimes.segments, padded_sizes(lifetimes, alignment, point)
+    free = FreeList()
+    take, give_back = free.take, free.give_back
+    at_first = [take(sizes[leaf]) for leaf in course.leafs]
+    starts = [0] * len(sizes)  # of each stretch the last that was taken
+    for leaf, start in zip(course.leafs, at_first, strict=True):
+        starts[leaf] = start
+    placed, offsets = list(course.leafs), at_first[:]
+    # What decides the layout of everything that follows: where those in use lie, and the free stretches.
+    states: dict[_State, int] = {}
+    kept: list[_State] = []
+    following: dict[tuple[int, int], int] = {}
+    state, at_hand = -1, -1  # the state at hand is that of `free`
+    for number, constants in zip(course.segments, course.constants, strict=True):
+        again = following.get((number, state))
+        if again is not None:
+            state = again
+            continue
+        segment = segments[number]
+        if state >= 0:
+            held, free_then = kept[state]
+            if state != at_hand:
+                free.state = free_then
+            for stretch, start in zip(segment.held, held, strict=True):
+                starts[stretch] = start
+        for stretch, i in zip(segment.constants, constants, strict=True):
+            starts[stretch] = at_first[i]
+        for event in segment.events:
+            if event >= 0:
+                starts[event] = take(sizes[event])
+            else:
+                give_back(starts[~event], sizes[~event])
+        placed += segment.taken
+        offsets += starts[segment.taken.start : segment.taken.stop]
+        if number + 1 < len(segments):
+            left = tuple([starts[stretch] for stretch in segments[number + 1].held]), free.state
+            at_hand = states.setdefault(left, len(kept))
+            if at_hand == len(kept):
+                kept.append(left)
+            if not constants:
+                following[number, state] = at_hand
+            state = at_hand
+    return Allocation(free.max_end, lifetimes, tuple(placed), tuple(offsets))
+
+
+def padded_sizes(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> list[int]:
+    """Bytes of each stretch at `point`."""
+    return [-(-(size if type(size) is int else at(size, point)) // alignment) * alignment for size in lifetimes.sizes]
+
+
+def side_by_side(
+    lifetimes: Lifetimes, n_left_out: int = 0, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
+) -> int:
+    """Bytes of all stretches, none over another: what no layout exceeds.
+
+    Each of `n_left_out` layers is counted as twice the most that comes between two marks, since a layer's last nodes
+    may come behind the next mark. Behind the last mark there is the last layer, for which no other stands.
+    """
+    sizes = padded_sizes(lifetimes, alignment, point)
+    between = (sum(sizes[s.taken.start : s.taken.stop]) for s in lifetimes.segments[1:-1])
+    return sum(sizes) + 2 * n_left_out * (max(between, default=0) if n_left_out else 0)
+
+
+def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
+    """Bytes that are written of each stretch when a smaller batch's graph, of the same nodes, runs in the layout.
+
+    ggml keeps the reserved layout whenever everything fits, and memory that nothing was written to is not resident; an
+    input that no node reads is never filled.
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_needs_realloc, ggml_gallocr_alloc_graph.
+    """
+    tensors = (*graph.leafs, *graph.nodes)
+    assert len(tensors) == len(lifetimes.places), "another graph"
+    written = [0] * len(lifetimes.sizes)
+    for place, tensor in zip(lifetimes.places, tensors, strict=True):
+        if place is not None and place not in lifetimes.unread:
+            written[place] = max(written[place], tensor.nbytes)
+    return written
+
+
+def written_sizes_at(lifetimes: Lifetimes, point: Point) -> list[int]:
+    """The same when the graph itself runs at another point, where its lifetimes hold too."""
+    return [0 if i in lifetimes.unread else at(size, point) for i, size in enumerate(lifetimes.sizes)]
+
+
+class FreeList:
+    """Free stretches of one growing buffer, sorted by offset, as offsets and sizes; the last one is the open end."""
+
+    __slots__ = ("max_end", "offsets", "sizes")
+
+    def __init__(self) -> None:
+        self.offsets = [0]
+        self.sizes = [1 << 62]
+        self.max_end = 0
+
+    @property
+    def state(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What is free."""
+        return tuple(self.offsets), tuple(self.sizes)
+
+    @state.setter
+    def state(self, state: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        self.offsets[:], self.sizes[:] = state
+
+    def take(self, size: int) -> int:
+        """The offset of the smallest free stretch that fits (the later one of equals), else of the open end."""
+        best, best_size = -1, 1 << 63
+        for i, free in enumerate(self.sizes):
+            if size <= free <= best_size:
+                best, best_size = i, free
+        offset = self.offsets[best]
+        if best_size == size:
+            del self.offsets[best], self.sizes[best]
+        else:
+            self.offsets[best] = offset + size
+            self.sizes[best] = best_size - size
+        if offset + size > self.max_end:
+            self.max_end = offset + size
+        return offset
+
+    def give_back(self, offset: int, size: int) -> None:
+        """Return a stretch, joined with its free neighbours as far as ggml sees them."""
+        offsets, sizes = self.offsets, self.sizes
+        if not size or 0 in sizes:
+            self._give_back_slowly(offset, size)
+            return
+        i = bisect_left(offsets, offset)  # the stretch behind it
+        touches = offsets[i] == offset + size
+        if i and offsets[i - 1] + sizes[i - 1] == offset:
+            sizes[i - 1] += size
+            if touches:
+                sizes[i - 1] += sizes[i]
+                del offsets[i], sizes[i]
+        elif touches:
+            offsets[i] = offset
+            sizes[i] += size
+        else:
+            offsets.insert(i, offset)
+            sizes.insert(i, size)
+
+    def _give_back_slowly(self, offset: int, size: int) -> None:
+        """The same where there may be stretches of no bytes, which keep others apart.
+
+        Returning nothing, for a tensor without elements, leaves one, and it may even lie within another tensor, so that
+        all must be looked at.
+        """
+        offsets, sizes, end = self.offsets, self.sizes, offset + size
+        for i, (start, free) in enumerate(zip(offsets, sizes, strict=True)):
+            if start + free == offset:
+                sizes[i] += size
+                if i + 1 < len(offsets) and offsets[i + 1] == end:
+                    sizes[i] += sizes[i + 1]
+                    del offsets[i + 1], sizes[i + 1]
+                return
+            if start == end:
+                offsets[i] = offset
+                sizes[i] += size
+                if i and offsets[i - 1] + sizes[i - 1] == offset:
+                    sizes[i - 1] += sizes[i]
+                    del offsets[i], sizes[i]
+                return
+        i = next((i for i, start in enumerate(offsets) if start >= offset), len(offsets))
+        offsets.insert(i, offset)
+        sizes.insert(i, size)

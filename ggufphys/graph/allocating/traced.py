@@ -1,0 +1,162 @@
+"""One graph for many contexts: built once, its sizes known as affine functions of the context and of the outputs.
+
+The unknowns are the length of a sequence's context, in steps of what llama.cpp pads it to, and how many outputs are
+wanted. Everything else about a context and a batch decides which nodes there are.
+"""
+
+import gc
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final, TypeVar, cast
+
+from ggufphys.graph.affine import Point, Trace
+from ggufphys.graph.allocating.alloc import Course, in_order
+from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
+from ggufphys.graph.allocating.lifetimes import Lifetimes, is_constant, lifetimes
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.devices.split import Part
+from ggufphys.graph.ir import Graph
+from ggufphys.params import HOST, N_CTX_PAD, ContextParams
+
+REMEMBERED: Final = 8
+
+Cut = Callable[[Graph], Mapping[str, Part]]
+"""What makes of a graph the part of each device."""
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """When one device's buffer is taken and given back, and the layers that it has nodes of; None: all were built."""
+
+    lifetimes: Lifetimes
+    layers: Layers | None
+
+    @property
+    def course(self) -> Course | None:
+        """The same for all layers; None where those that were built do not tell."""
+        return in_order(self.lifetimes) if self.layers is None else course_of_all(self.layers, self.lifetimes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A graph cut into pieces, good wherever `trace` holds. A graph that was really cut is of no more use.
+
+    `in_time` says that no node of a layer comes later than `Layers` allows for.
+    """
+
+    kind: Hashable
+    graph: Graph
+    pieces: Mapping[str, Piece]
+    in_time: bool
+    trace: Trace
+    uses: dict[Hashable, tuple[Sequence[int], int]]  # see `Layouts.use`
+
+    @cached_property
+    def courses(self) -> Mapping[str, Course] | None:
+        """What happens to each device's buffer; None where the layers that were built do not stand for all."""
+        found = {device: piece.course for device, piece in self.pieces.items()} if self.in_time else {}
+        courses = {device: course for device, course in found.items() if course is not None}
+        return courses if len(courses) == len(self.pieces) else None
+
+    @cached_property
+    def is_bounded(self) -> bool:
+        """Whether the layers that were built say how much each other one may add."""
+        return self.in_time and not any(map(is_constant, self.graph.leafs))
+
+
+class Tracer:
+    """What was made of one model's graphs, good for many contexts. `build` makes a graph of some layers, None for all.
+
+    A few kinds of contexts and batches are remembered, more than one prediction looks at, and a few traces of each.
+    """
+
+    def __init__(self, build: Callable[[ContextParams, Batch, Sequence[int] | None], Graph]) -> None:
+        self._build = build
+        self._made: dict[Hashable, list[tuple[Trace, object]]] = {}
+
+    def traced(
+        self,
+        context: ContextParams,
+        batch: Batch,
+        layers: Layers | None,
+        cut: Cut | None = None,
+        where: Hashable = None,
+    ) -> Traced:
+        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts."""
+        kind = kind_of(context, batch, layers, where)
+
+        def make(graph: Graph, trace: Trace) -> Traced:
+            in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
+            parts = (cut or whole)(graph)
+            pieces = {
+                device: Piece(lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers))
+                for device, part in parts.items()
+            }
+            return Traced(kind=kind, graph=graph, pieces=pieces, in_time=in_time, trace=trace, uses={})
+
+        return self.made(kind, context, batch, layers, make)
+
+    def made(
+        self,
+        kind: Hashable,
+        context: ContextParams,
+        batch: Batch,
+        layers: Layers | None,
+        make: Callable[[Graph, Trace], V],
+    ) -> V:
+        """What `make` makes of the graph, which must depend on no more than `kind` and the unknowns."""
+        point = point_of(context, batch)
+        if kind not in self._made and len(self._made) == REMEMBERED:
+            self._made.clear()
+        group = self._made.setdefault(kind, [])
+        for trace, made in group:
+            if trace.holds_at(point):
+                return cast(V, made)
+        trace = Trace(point)
+        n_ctx_seq = trace.unknown(0, N_CTX_PAD, context.n_ctx_seq % N_CTX_PAD)
+        n_ctx = n_ctx_seq * context.n_stream
+        context = replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq, n_batch=0, n_outputs_max=0)
+        batch = replace(batch, n_outputs=trace.unknown(1))
+        with collection_paused():
+            made = make(self._build(context, batch, None if layers is None else layers.built), trace)
+        group.append((trace, made))
+        del group[:-REMEMBERED]
+        return made
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No search for garbage in cycles meanwhile: a graph is many objects that all live on, and has no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def whole(graph: Graph) -> Mapping[str, Part]:
+    """All of it on the host."""
+    return {HOST: Part(graph, range(len(graph.marks)))}
+
+
+def _with_nodes(layers: Layers, built: range) -> Layers:
+    """Of the layers the part between those of `built` that have nodes."""
+    return layers.part(layers.built[built[0]], layers.built[built[-1]]) if built else layers.part(0, -1)
+
+
+def point_of(context: ContextParams, batch: Batch) -> Point:
+    """The values of the unknowns."""
+    return context.n_ctx_seq // N_CTX_PAD, batch.n_outputs
+
+
+def kind_of(context: ContextParams, batch: Batch, layers: Layers | None, where: Hashable = None) -> Hashable:
+    """All else that a graph follows from."""
+    # The batch says how many tokens and outputs there are, whatever the context allows.
+    of_context = replace(context, n_ctx=0, n_ctx_seq=context.n_ctx_seq % N_CTX_PAD, n_batch=0, n_outputs_max=0)
+    return of_context, replace(batch, n_outputs=0), None if layers is None else (layers.built, layers.n_before), where

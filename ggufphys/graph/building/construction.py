@@ -1,0 +1,163 @@
+"""What do all pieces of one graph share? Hyperparameters, context and batch, what layers keep, the weights by name.
+
+Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context, build_lora_mm, build_lora_mm_id.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV
+from ggufphys.errors import GGUFError
+from ggufphys.gguf import TensorInfo
+from ggufphys.graph import ops
+from ggufphys.graph.batch import Batch
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.hparams.hparams import HParams
+from ggufphys.hparams.keys import Keys
+from ggufphys.params import ContextParams
+
+Adapters = Mapping[str, Sequence[tuple[TensorInfo, TensorInfo]]]  # by weight: LoRA's a and b, one pair an adapter
+
+
+class Construction:
+    """One graph under construction. `keys` are the file's, for what only this architecture's graph asks for."""
+
+    def __init__(
+        self,
+        h: HParams,
+        keys: Keys,
+        tensors: Mapping[str, TensorInfo],
+        caches: Sequence[tuple[LayerCache, ...]],
+        context: ContextParams,
+        batch: Batch,
+        adapters: Adapters | None = None,
+        *,
+        layers: Sequence[int] | None = None,
+        weights: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.h = h
+        self.keys = keys
+        self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
+        self._layers = range(h.n_layer_run) if layers is None else layers
+        self.tensors = tensors
+        self.caches = caches
+        self.context = context
+        self.batch = batch
+        self.adapters = adapters or {}
+        self.graph = Graph()
+        self.has_windows = any(isinstance(c, WindowKV) for layer in caches for c in layer)  # whatever the context has
+        self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
+        self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
+        self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
+
+    def layers(self) -> Iterator[int]:
+        """The layers to build, in order: not all of them where others stand for them (`allocating.layers`).
+
+        A model that iterates over this may use the number to ask for weights, hyperparameters and caches of the layer
+        and whether it `is_last`, and for nothing else that changes the nodes: layers that have all that in common must
+        have the same nodes, but for their `params`.
+        """
+        for il in self._layers:
+            self.graph.marks.append(len(self.graph.nodes))
+            yield il
+
+    def pin(self, x: Tensor, il: int) -> None:
+        """Keep a node with its layer's device, where llama.cpp's builder names it the layer's last, or a norm of it."""
+        self.graph.pinned[x] = il
+
+    def is_last(self, il: int) -> bool:
+        """Whether it is the last layer that runs."""
+        return il == self.h.n_layer_run - 1
+
+    # -- what layers keep
+
+    def kv_cache_or_none(self, il: int) -> KVCache | None:
+        """What the layer attends to: of several caches the first, which holds a row for each position."""
+        return next((c for c in self.caches[il] if isinstance(c, FullKV) and c.n_embd_k_gqa), None)
+
+    def kv_cache(self, il: int) -> KVCache:
+        """The same of a layer that has one."""
+        cache = self.kv_cache_or_none(il)
+        assert cache is not None, f"layer {il} has no KV cache"
+        return cache
+
+    def first_kv_cache(self) -> KVCache:
+        """The same of the first layer that has one."""
+        return next(cache for il in range(len(self.caches)) if (cache := self.kv_cache_or_none(il)) is not None)
+
+    def has_window(self, il: int) -> bool:
+        """Whether the layer attends to a window."""
+        return isinstance(self.kv_cache_or_none(il), WindowKV)
+
+    def recurrent(self, il: int) -> RecurrentState | None:
+        """The recurrent state of a layer, if it has one."""
+        return next((c for c in self.caches[il] if isinstance(c, RecurrentState)), None)
+
+    def n_embd_head(self, cache: KVCache) -> tuple[int, int]:
+        """The sizes of heads of keys and of values in layers with this cache."""
+        h = self.h
+        windowed = isinstance(cache, WindowKV)
+        return (h.n_embd_head_k_swa, h.n_embd_head_v_swa) if windowed else (h.n_embd_head_k, h.n_embd_head_v)
+
+    @cached_property
+    def n_embd_v_gqa_max(self) -> int:
+        """The width of the widest layer's values."""
+        caches = (cache for layer in self.caches for cache in layer if isinstance(cache, FullKV))
+        return max((cache.n_embd_v_max or cache.n_embd_v_gqa for cache in caches), default=0)
+
+    # -- weights
+
+    def weight(self, name: str, il: int | None = None) -> Tensor:
+        """A weight that must be there.
+
+        Raises:
+            GGUFError: the file does not have it.
+        """
+        tensor = self.weight_or_none(name, il)
+        if tensor is None:
+            full_name = f"{self.stack}.{il}.{name}" if il is not None else name
+            raise GGUFError(f"tensor {full_name!r} is missing, which llama.cpp requires of {self.h.arch}")
+        return tensor
+
+    def weight_or_none(self, name: str, il: int | None = None) -> Tensor | None:
+        """A weight, or None when the file has no such tensor."""
+        full_name = f"{self.stack}.{il}.{name}" if il is not None else name
+        made = self._weights.get(full_name)
+        if made is None and full_name in self.tensors:
+            made = self._weights[full_name] = weight_of(self.tensors[full_name])
+        return made
+
+    # -- products, and what adapters add to them
+
+    def mul_mat(self, w: Tensor, x: Tensor) -> Tensor:
+        """The product with a weight; each adapter of that weight adds scale * b (a x)."""
+        product = ops.mul_mat(w, x)
+        for a, b in self.adapters.get(w.name, ()):
+            delta = ops.mul_mat(weight_of(b), ops.mul_mat(weight_of(a), x))
+            product = ops.add(product, ops.scale(delta, 1.0))
+        return product
+
+    def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
+        """The same for the experts that each token chose."""
+        product = ops.mul_mat_id(experts, x, ids)
+        for a, b in self.adapters.get(experts.name, ()):
+            delta = ops.mul_mat_id(weight_of(b), ops.mul_mat_id(weight_of(a), x, ids), ids)
+            product = ops.add(product, ops.scale(delta, 1.0))
+        return product
+
+    def linear(self, name: str, il: int | None, x: Tensor, *, biased: bool = True) -> Tensor:
+        """A matrix product with `{name}.weight`, times `.scale` and plus `.bias` when the file has them.
+
+        `biased` is False where llama.cpp leaves out the bias of a file that has one.
+        """
+        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
+        factor = self.weight_or_none(f"{name}.scale", il)
+        if factor is not None:
+            product = ops.mul(product, factor)
+        bias = self.weight_or_none(f"{name}.bias", il) if biased else None
+        return product if bias is None else ops.add(product, bias)
+
+
+def weight_of(info: TensorInfo) -> Tensor:
+    """The tensor of a weight, its name and shape and type as the file has them."""
+    return ops.weight(ops.as_known(info.ggml_type), *info.ne, name=info.name)

@@ -1,0 +1,187 @@
+"""A feed-forward layer of experts: the router chooses, the chosen experts run, their outputs are weighted and added.
+
+Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_moe_ffn.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from ggufphys.errors import GGUFError
+from ggufphys.graph import ops
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ops import Glu, Unary
+from ggufphys.hparams.keys import Keys
+
+Gating = Literal["softmax", "sigmoid", "softmax_weight", "sqrt_softplus"]
+
+GATINGS: dict[int, Gating] = {1: "softmax", 2: "sigmoid", 3: "softmax_weight", 4: "sqrt_softplus"}
+"""expert_gating_func of a file, by its number. Source: src/llama-hparams.h, llama_expert_gating_func_type."""
+
+_SMALLEST_F16 = 6.103515625e-5  # a sum of weights is not taken to be less, before dividing by it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How experts are chosen and weighted. `softmax_weight` is a softmax over the chosen ones alone.
+
+    With `n_groups` > 1 experts are chosen from the best `n_groups_used` groups. `weights_scale` 0 or 1 is none;
+    `weights_first` weights what goes into the experts, not what comes out. `chosen_by` is what experts are chosen by,
+    if not by what weights them; of those that are run, each is shared by `n_sharing` that can be chosen.
+    """
+
+    gating: Gating = "softmax"
+    norm_weights: bool = False
+    weights_scale: float = 0.0
+    n_groups: int = 0
+    n_groups_used: int = 0
+    weights_first: bool = False
+    chosen_by: Gating | None = None
+    n_sharing: int = 1
+
+
+def read_routing(
+    keys: Keys, gating: Gating | None = None, *, norm_weights: bool | None = None, weights_scale: float | None = None
+) -> Routing:
+    """The routing that a file asks for; what the architecture settles is given.
+
+    Raises:
+        GGUFError: the file names a gating function that llama.cpp does not know.
+    """
+    number = keys.integer("expert_gating_func", 0) or 1
+    if gating is None and number not in GATINGS:
+        raise GGUFError(
+            f"{keys.gguf.path}: {keys.full('expert_gating_func')} is {number}, expected 1 to {len(GATINGS)}"
+        )
+    return Routing(
+        gating=gating or GATINGS[number],
+        norm_weights=keys.flag("expert_weights_norm", False) if norm_weights is None else norm_weights,
+        weights_scale=keys.real("expert_weights_scale", 0.0) if weights_scale is None else weights_scale,
+        n_groups=keys.integer("expert_group_count", 0),
+        n_groups_used=keys.integer("expert_group_used_count", 0),
+    )
+
+
+def moe_ffn(
+    b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
+    logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
+    act: Callable[[Tensor, Tensor], Tensor] | None = None, suffix: str = "_exps", chosen: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
+
+    `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
+    its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
+    `act` makes one of gate and up in a way of the model's own. The experts' weights end with the `suffix`.
+    `chosen` are the experts' numbers (n_used, T) where something else than the router chooses.
+    """
+    n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
+    weights, chosen = route(b, x, il, routing, logits, n_used, chosen)
+
+    rows = ops.reshape(x, x.ne[0], 1, n_tokens)
+    if routing.weights_first:
+        rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
+    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act, suffix)
+    experts = _times(b, f"ffn_down{suffix}", inner, chosen, il)
+    if not routing.weights_first:
+        experts = ops.mul(experts, weights)
+    b.graph.expand(experts)  # (E, n_used, T)
+
+    strides = (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3])
+    slices = [b.graph.expand(ops.view(experts, (x.ne[0], n_tokens), strides, i * experts.nb[1])) for i in range(n_used)]
+    out = slices[0]
+    for part in slices[1:]:
+        out = b.graph.expand(ops.add(out, part))
+    return ops.cont(out) if n_used == 1 else out
+
+
+def route(
+    b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None, n_used: int, chosen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T), which may be given."""
+    n_tokens, n_expert = x.ne[1], b.h.n_expert
+    if logits is None:
+        logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
+    bias = b.weight_or_none("ffn_gate_inp.bias", il)
+    if bias is not None:
+        logits = ops.add(logits, bias)
+    probs = _probabilities(logits, routing.gating)
+    selection = probs
+    correction = b.weight_or_none("exp_probs_b.bias", il) or b.weight_or_none("exp_probs_b", il)
+    if correction is not None:
+        selection = ops.add(probs, correction)
+    if routing.weights_first:
+        selection = logits
+    if routing.chosen_by is not None:
+        selection = _probabilities(logits, routing.chosen_by)
+    if routing.n_groups > 1:
+        selection = _best_groups(selection, routing)
+    chosen = ops.argsort_top_k(selection, n_used) if chosen is None else chosen
+    if routing.n_sharing > 1:
+        chosen = ops.cast(ops.scale(ops.cast(chosen, ops.F32), 1 / routing.n_sharing), ops.I32)
+    weights = ops.get_rows(ops.reshape(probs, 1, n_expert, n_tokens), chosen)  # (1, n_used, T)
+    if routing.gating == "softmax_weight":
+        weights = ops.reshape(ops.soft_max(ops.reshape(weights, n_used, n_tokens)), 1, n_used, n_tokens)
+    if routing.norm_weights:
+        weights = ops.reshape(weights, n_used, n_tokens)
+        total = ops.clamp(ops.sum_rows(weights), _SMALLEST_F16, inf)
+        weights = ops.reshape(ops.div(weights, total), 1, n_used, n_tokens)
+    if routing.weights_scale not in (0.0, 1.0):
+        weights = ops.scale(weights, routing.weights_scale)
+    return b.graph.expand(weights), chosen
+
+
+def _probabilities(logits: Tensor, gating: Gating) -> Tensor:
+    if gating == "softmax":
+        return ops.soft_max(logits)
+    if gating == "sigmoid":
+        return ops.unary(logits, "sigmoid")
+    if gating == "sqrt_softplus":
+        return ops.sqrt(ops.unary(logits, "softplus"))
+    return logits
+
+
+def _best_groups(selection: Tensor, routing: Routing) -> Tensor:
+    """Minus infinity for all experts but those of the groups whose two best have the largest sum."""
+    n_expert, n_tokens = selection.ne[:2]
+    n_groups = routing.n_groups
+    groups = ops.reshape(selection, n_expert // n_groups, n_groups, n_tokens)
+    best = ops.argsort_top_k(groups, 2)
+    scores = ops.get_rows(ops.reshape(groups, 1, groups.ne[0], n_groups, n_tokens), best)  # (1, 2, n_groups, T)
+    scores = ops.sum_rows(ops.reshape(scores, 2, n_groups, n_tokens))
+    chosen = ops.argsort_top_k(ops.reshape(scores, n_groups, n_tokens), routing.n_groups_used)
+    kept = ops.get_rows(groups, chosen)
+    nothing = ops.elementwise("FILL", groups, params=(-inf,))
+    return ops.reshape(ops.set_rows(nothing, kept, chosen), n_expert, n_tokens)
+
+
+def _inner(
+    b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...],
+    limit: float, act: Callable[[Tensor, Tensor], Tensor] | None, suffix: str,
+) -> Tensor:  # fmt: skip
+    """The activations inside of the experts: (n_ff, n_used, T)."""
+    if b.weight_or_none(f"ffn_gate_up{suffix}.weight", il) is not None:
+        both = _times(b, f"ffn_gate_up{suffix}", rows, chosen, il)
+        shape = (both.ne[0] // 2, both.ne[1], both.ne[2])
+        gate, up = (ops.view(both, shape, both.nb, i * shape[0] * both.nb[0]) for i in (0, 1))
+        return ops.glu(gate, up, kind, *glu_params)
+    up = _times(b, f"ffn_up{suffix}", rows, chosen, il)
+    if b.weight_or_none(f"ffn_gate{suffix}.weight", il) is not None:
+        gate = _times(b, f"ffn_gate{suffix}", rows, chosen, il)
+        if act is not None:
+            return act(gate, up)
+        return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind, *glu_params)
+    return ops.sqr(ops.unary(up, "relu")) if plain is None else ops.unary(up, plain)
+
+
+def _times(b: Builder, name: str, x: Tensor, chosen: Tensor, il: int) -> Tensor:
+    """The product with the chosen experts, times their scale and plus their bias when the file has them."""
+    product = b.mul_mat_id(b.weight(f"{name}.weight", il), x, chosen)
+    factor = b.weight_or_none(f"{name}.scale", il)
+    if factor is not None:
+        n_expert, n_tokens = factor.ne[0], x.ne[2]
+        per_token = ops.repeat(ops.reshape(factor, 1, n_expert, 1), 1, n_expert, n_tokens)
+        product = ops.mul(product, ops.get_rows(per_token, chosen))
+    bias = b.weight_or_none(f"{name}.bias", il)
+    return product if bias is None else ops.add_id(product, bias, chosen)

@@ -1,0 +1,1 @@
+"""What does a log of llama.cpp say that it allocated, and how was it run?"""

@@ -1,0 +1,1 @@
+"""What is this machine, and how is a process started on it?"""

@@ -1,0 +1,118 @@
+"""The answer of `fit`: a command line, what is left where, where one step more fails; or what would help."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ggufphys.memory.placement import Placement
+from ggufphys.params import HOST, Params
+from ggufphys.plan.fit import Fit, Place
+from ggufphys.plan.fit_flags import changed, run_flags
+from ggufphys.plan.fit_help import Help
+from ggufphys.report.inspection import Section, table
+from ggufphys.units import format_bytes, format_mib
+
+
+def fit_section(
+    fit: Fit, placement: Placement, *, command: Sequence[str], flags: Sequence[str], helps: Sequence[Help] = ()
+) -> Section:
+    """`command` runs llama-server with the chosen `flags` and all others; `helps` are there if nothing fits."""
+    answer = _fitting(fit, command, flags) if fit.fits else _failing(fit, flags, helps)
+    return Section(
+        key="fit",
+        lines=(*_place_lines(fit, placement), "", *answer),
+        value=_value(fit, command, flags, helps),
+    )
+
+
+def _place_lines(fit: Fit, placement: Placement) -> list[str]:
+    header = ("on", "layers", "needs MiB", "of", "left", "to be left")
+    rows = [
+        (
+            "main memory (process)" if place.name == HOST else place.name,
+            _layers(placement, place.name),
+            format_mib(place.needed_bytes),
+            format_mib(place.memory_bytes),
+            format_mib(place.left_bytes),
+            format_mib(place.margin_bytes),
+        )
+        for place in fit.trial.places
+    ]
+    return table(header, rows, right=(2, 3, 4, 5))
+
+
+def _layers(placement: Placement, name: str) -> str:
+    """The layers of a device, which follow on each other."""
+    mine = [il for il, home in enumerate(placement.layers) if home == name]
+    parts = [f"{mine[0]}-{mine[-1]}" if len(mine) > 1 else f"{mine[0]}"] if mine else []
+    if placement.output == name:
+        parts.append("output")
+    return ", ".join(parts) or "none"
+
+
+def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+    yield f"it fits; preferred: {fit.prefer}"
+    yield ""
+    yield shlex.join(command)
+    if fit.next_steps:
+        yield ""
+        for goal, trial in fit.next_steps.items():
+            step = shlex.join(_changes(flags, trial.params))
+            yield f"one step more, {_GOALS[goal]}: {step}: {_too_much(trial.tightest)}"
+    else:
+        yield "nothing is left to be wanted"
+
+
+def _failing(fit: Fit, flags: Sequence[str], helps: Sequence[Help]) -> Iterator[str]:
+    yield "does not fit: even with " + shlex.join(flags)
+    places = [place for place in fit.trial.places if place.over_bytes > 0]
+    yield "  " + ", ".join(map(_too_much, places))
+    for i, help_ in enumerate(helps):
+        yield f"{'it would fit' if i == 0 else 'or'} {_help_text(help_)}"
+
+
+_GOALS = {"level": "more on the devices", "types": "more bits for K and V", "n_ubatch": "batch", "n_ctx": "context"}
+
+
+def _too_much(place: Place) -> str:
+    return f"{format_mib(place.over_bytes)} MiB too much on {_place_name(place.name)}"
+
+
+def _place_name(name: str) -> str:
+    return "the host" if name == HOST else name
+
+
+def _help_text(help_: Help) -> str:
+    if help_.kind == "no_mmap":
+        return "with -lm none, without a mapping"
+    if help_.kind == "context":
+        return f"with a context of {help_.n_ctx:,}"
+    if help_.kind == "file_type":
+        return f"as {help_.file_type}, a file of {format_bytes(help_.file_bytes or 0)}"
+    places = (help_.more_bytes or {}).items()
+    return "with " + " and ".join(f"{nbytes >> 20:,} MiB more on {_place_name(name)}" for name, nbytes in places)
+
+
+def _changes(flags: Sequence[str], params: Params) -> list[str]:
+    return changed(list(flags), run_flags(params, name_devices="-dev" in flags))
+
+
+def _value(fit: Fit, command: Sequence[str], flags: Sequence[str], helps: Sequence[Help]) -> dict[str, Any]:
+    return {
+        "fits": fit.fits,
+        "prefer": fit.prefer,
+        "command": list(command) if fit.fits else None,
+        "flags": list(flags),
+        "n_layers": fit.n_layers,
+        "places": [_place_value(place) for place in fit.trial.places],
+        "next_steps": [
+            {"goal": goal, "flags": _changes(flags, trial.params), **_place_value(trial.tightest)}
+            for goal, trial in fit.next_steps.items()
+        ],
+        "helps": [{k: v for k, v in asdict(help_).items() if v is not None} for help_ in helps],
+    }
+
+
+def _place_value(place: Place) -> dict[str, Any]:
+    return {**asdict(place), "left_bytes": place.left_bytes, "over_bytes": place.over_bytes}

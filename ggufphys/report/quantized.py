@@ -1,0 +1,38 @@
+"""The answer to `inspect --quantize` as a text table and JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.plan.quantized import QuantizedFile
+from ggufphys.report.inspection import Section, table
+from ggufphys.units import format_bytes
+
+
+def quantized_section(gguf: GGUFFile, rows: Sequence[QuantizedFile]) -> Section:
+    """A row for each file type, in the order given."""
+    header = ("as", "file", "bpw", "of this", "weights", "buffers", "process", "")
+    lines = [*table(header, [_row(gguf, row) for row in rows], right=(1, 2, 3, 4, 5, 6))]
+    lines += [f"{row.file_type}: {row.refused}" for row in rows if row.refused]
+    if any(row.needs_imatrix for row in rows):
+        lines.append("imatrix: llama-quantize insists on an importance matrix; the types are those it chooses with one")
+    return Section(key="quantized", lines=tuple(lines), value=[asdict(row) for row in rows])
+
+
+def _row(gguf: GGUFFile, row: QuantizedFile) -> tuple[str, ...]:
+    if row.refused is not None or row.bpw is None or row.tensor_bytes is None:
+        return (row.file_type, *("-",) * 6, "refused")
+    return (
+        row.file_type,
+        _size(row.file_bytes),
+        f"{row.bpw:.2f}",
+        f"{row.tensor_bytes / gguf.tensor_bytes:.0%}" if gguf.tensor_bytes else "-",
+        _size(row.model_bytes),
+        _size(row.total_bytes),
+        _size(row.process_bytes),
+        "imatrix" if row.needs_imatrix else "",
+    )
+
+
+def _size(nbytes: int | None) -> str:
+    return "?" if nbytes is None else format_bytes(nbytes)

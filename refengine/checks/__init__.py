@@ -1,0 +1,1 @@
+"""Are the numbers right? Blocks, logits and nodes beside those of others."""

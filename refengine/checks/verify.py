@@ -1,0 +1,202 @@
+"""`ggufphys verify`: do a model's blocks mean the same numbers to us, to ggml's C code and to the gguf package?
+
+With `--logits`: does llama.cpp compute from them what we do? With `--trace`: in every node of the graph?
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.gguf.locate import local_path
+from refengine.checks import report_logits, report_trace
+from refengine.checks.blocks import SAMPLE_BYTES, Report, verify
+from refengine.checks.compare import Difference
+from refengine.checks.trace import THRESHOLD, verify_nodes
+from refengine.checks.verify_logits import verify_logits
+from refengine.peers.llama_logits import TIMEOUT_S
+
+SCHEMA_VERSION: Final = 1
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as JSON's types: infinite differences, which JSON has no number for, become null."""
+    rows = [asdict(row) for row in report.synthetic + report.tensors]
+    for row in rows:
+        for peer in (row["ggml"], row["gguf"]):
+            if peer and not isfinite(peer["max_abs"]):
+                peer["max_abs"] = None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "ok": report.exit_code == 0,
+        "llama_cpp": report.llama_cpp,
+        "gguf": report.gguf,
+        "numpy": report.numpy,
+        "seed": report.seed,
+        "model": report.model,
+        "rows": rows,
+    }
+
+
+def as_text(report: Report) -> str:
+    """The report as a table, and below it a line for each first difference."""
+    rows = report.synthetic + report.tensors
+    table = [("type", "blocks from", "blocks", "max |diff| to ggml", "to gguf", "verdict")]
+    table += [
+        (row.type, row.source, f"{row.n_blocks:,}", _magnitude(row.ggml), _magnitude(row.gguf), row.verdict.value)
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    alignments = ("<", "<", ">", ">", ">", "<")
+    lines = [f"llama_cpp {report.llama_cpp}, gguf {report.gguf}, numpy {report.numpy}, seed {report.seed}"]
+    for cells in table:
+        columns = zip(cells, alignments, widths, strict=True)
+        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
+    for row in rows:
+        for name, peer in (("ggml", row.ggml), ("gguf", row.gguf)):
+            if peer and peer.first:
+                lines.append(
+                    f"{row.type}: {peer.n_different:,} weights differ from {name}'s, the first in {peer.first}"
+                )
+        if row.note:
+            lines.append(f"{row.type}: {row.note}")
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file whose tensors to check, too")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument(
+        "--blocks", type=_at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="S", help="of the random blocks or tokens (default 0)"
+    )
+    parser.add_argument("--types", type=_types, metavar="T[,T...]", help="only these types, for instance Q4_K,Q8_0")
+    parser.add_argument(
+        "--all", action="store_true", help=f"all of MODEL's data, not a sample of about {SAMPLE_BYTES >> 20} MiB"
+    )
+    parser.add_argument("--logits", action="store_true", help="compare MODEL's logits with llama.cpp's instead")
+    parser.add_argument(
+        "--prompt-tokens", type=_at_least(1), default=64, metavar="N", help="with --logits: tokens at once (default 64)"
+    )
+    parser.add_argument(
+        "--decode-tokens", type=_at_least(0), default=32, metavar="N",
+        help="with --logits: tokens one by one behind them (default 32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=_positive, default=TIMEOUT_S, metavar="S",
+        help=f"with --logits: seconds that llama.cpp may go without an answer (default {TIMEOUT_S:g})",
+    )  # fmt: skip
+    parser.add_argument("--trace", action="store_true", help="with --logits: compare every node of the graph")
+    parser.add_argument(
+        "--threshold", type=_positive, default=THRESHOLD, metavar="NMSE",
+        help="with --trace: the first node that by itself, computed from llama.cpp's operands, differs by more is "
+        f"named, and the exit code is 1 (default {THRESHOLD:g}: sums in another order make 1e-13, sums in F16 1e-8, "
+        "one tensor with a scale off by 0.1 %% makes 1e-6)",
+    )  # fmt: skip
+    parser.add_argument("--flash-attn", "-fa", choices=("on", "off"), default="on", help="with --trace (default on)")
+    parser.add_argument(
+        "--against", metavar="FILE",
+        help="with --trace: llama.cpp runs this file instead, such as the one that MODEL was quantised from",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
+    if args.logits:
+        return _run_trace(args) if args.trace else _run_logits(args)
+    if args.trace or args.against:
+        raise ValueError("--trace and --against belong to --logits: expected `verify MODEL --logits --trace`")
+    model = open_gguf(local_path(args.model)) if args.model else None
+    with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
+        report = verify(
+            model,
+            types=args.types,
+            n_blocks=args.blocks,
+            seed=args.seed,
+            budget_bytes=None if args.all else SAMPLE_BYTES,
+            progress=bar.update,
+        )
+    text = json.dumps(as_json(report), indent=2) if args.json else as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _run_logits(args: argparse.Namespace) -> int:
+    if args.against:
+        raise ValueError("--against belongs to --trace: expected `verify MODEL --logits --trace --against FILE`")
+    report = verify_logits(
+        _model_path(args), n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed,
+        timeout_s=args.timeout,
+    )  # fmt: skip
+    text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _run_trace(args: argparse.Namespace) -> int:
+    report = verify_nodes(
+        _model_path(args),
+        against=local_path(args.against) if args.against else None,
+        n_prompt=args.prompt_tokens,
+        n_decode=args.decode_tokens,
+        seed=args.seed,
+        flash_attn=args.flash_attn == "on",
+        threshold=args.threshold,
+        timeout_s=args.timeout,
+    )
+    text = json.dumps(report_trace.as_json(report), indent=2) if args.json else report_trace.as_text(report)
+    sys.stdout.write(text + "\n")
+    return report.exit_code
+
+
+def _model_path(args: argparse.Namespace) -> Path:
+    if not args.model:
+        raise ValueError("--logits compares the logits of a MODEL: none was given")
+    return local_path(args.model)
+
+
+def _magnitude(peer: Difference | None) -> str:
+    if peer is None:
+        return "-"
+    if not isfinite(peer.max_abs):
+        return "NaN or Inf"
+    return f"{peer.max_abs:.2g}" if peer.max_abs else "0"
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least {minimum}")
+        return int(text)
+
+    return integer
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return number
+
+
+def _types(text: str) -> tuple[GGMLType, ...]:
+    names = [name.upper() for name in text.split(",")]
+    unknown = [name for name in names if name not in GGMLType.__members__]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"no such type: {', '.join(unknown)}; ggml's types are {', '.join(GGMLType.__members__)}"
+        )
+    return tuple(GGMLType[name] for name in names)

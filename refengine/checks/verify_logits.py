@@ -1,0 +1,111 @@
+"""`ggufphys verify MODEL --logits`: are llama.cpp's logits those that the model's graph gives in numpy?
+
+Two right computations need not agree in all digits. Activations are rounded (to F16, or to blocks for quantised
+weights) in every layer; where two sums differ in F32's last bit, a rounding now and then goes the other way, and the
+next layers pass that on. How far that goes in a given model llama.cpp shows itself: with flash attention and without it
+computes the same in two orders. Our logits must not be much further from llama.cpp's than those are from each other.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from refengine.checks.logits import Agreement, agreement, steps
+from refengine.model import Model, load
+from refengine.peers.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
+from refengine.peers.simd import detected
+
+EXACT_NMSE: Final = 1e-7  # what an F16 cache alone may make, whatever llama.cpp differs from itself
+TIMES_NOISE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsRow:
+    """One way of running the model: how far our logits are from llama.cpp's, and how far they may be.
+
+    `limit` is None where nothing is asserted: activations are not quantised as ggml does.
+    """
+
+    flash_attn: bool
+    emulate: bool
+    found: Agreement
+    limit: float | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is within the limit."""
+        return self.limit is None or self.found.nmse <= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsReport:
+    """All ways; `noise` is the NMSE between llama.cpp's own logits with and without flash attention."""
+
+    model: str
+    n_prompt: int
+    n_decode: int
+    seed: int
+    noise: float
+    rows: tuple[LogitsRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a row is beyond its limit."""
+        return 0 if all(row.ok for row in self.rows) else 1
+
+
+def verify_logits(
+    path: str | os.PathLike[str],
+    *,
+    n_prompt: int = 64,
+    n_decode: int = 32,
+    seed: int = 0,
+    n_threads: int = 0,
+    timeout_s: float = TIMEOUT_S,
+) -> LogitsReport:
+    """Compare a prompt of random tokens and steps behind it, with flash attention and without.
+
+    It is computed twice: as ggml does, activations quantised and, where they are followed, its sums to the bit; and
+    plainly. A file without quantised weights is computed plainly alone where the sums are not followed.
+
+    Raises:
+        LlamaError: llama.cpp would not run the model.
+        GGUFError, UnsupportedError, OSError: as `refengine.load`.
+        ValueError: more tokens than the model's context holds.
+    """
+    models = {flash: load(path, flash_attn=flash, hold="quantised", n_threads=n_threads) for flash in (False, True)}
+    first = models[False]
+    n_tokens = n_prompt + n_decode
+    if n_tokens > first.context.n_ctx_seq:
+        raise ValueError(f"{n_tokens} tokens do not fit into the model's context of {first.context.n_ctx_seq}")
+    tokens = np.random.default_rng(seed).integers(0, first.h.n_vocab, n_tokens).tolist()
+    batches = steps(tokens, n_prompt)
+    requests = [
+        LlamaRequest(
+            path=model.gguf.shards[0].path, context=model.context, batches=batches,
+            n_threads=model.numerics.n_threads,
+        )
+        for model in models.values()
+    ]  # fmt: skip
+    theirs = dict(zip(models, (run.logits for run in llama_logits(requests, timeout_s=timeout_s)), strict=True))
+    noise = agreement(theirs[False], theirs[True]).nmse
+    limit = max(EXACT_NMSE, TIMES_NOISE * noise)
+    rows = []
+    for flash, model in models.items():
+        for emulate in (True, False) if _is_quantised(model) or detected() else (False,):
+            model.numerics = replace(model.numerics, emulate=emulate, simd=detected())
+            model.reset()
+            ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])
+            bound = limit if emulate or not _is_quantised(model) else None
+            rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=agreement(theirs[flash], ours), limit=bound))
+    return LogitsReport(
+        model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows)
+    )
+
+
+def _is_quantised(model: Model) -> bool:
+    types = {tensor.ggml_type for tensor in model.gguf.tensors}
+    return any(isinstance(t, GGMLType) and SIZES[t].block_size > 1 for t in types)

@@ -1,0 +1,1 @@
+"""Blocks of every type to numbers."""

@@ -1,0 +1,1 @@
+"""What do contexts keep: cells of caches, recurrent states?"""

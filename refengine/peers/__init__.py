@@ -1,0 +1,1 @@
+"""llama.cpp and gguf, asked for what ours is compared with."""

@@ -1,0 +1,57 @@
+"""One graph for many contexts: the same bytes as from a graph built for each."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys import Device, Params, open_gguf
+from ggufphys.graph.allocating import layout
+from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.ir import Tensor
+from ggufphys.memory.predict import Predictor
+from tests.ggufphys.models import shape_header
+
+SHAPES = (
+    "llama-3.1-8b", "gemma-3-4b", "qwen3-30b-a3b", "deepseek-v2-lite", "gpt-oss-20b", "mamba2-2.7b",
+    "qwen3-next-80b-a3b",
+)  # fmt: skip
+CONTEXTS = (4096, 300, 512, 700, 1024, 8192, 40_000, 131_072)
+RUNS: tuple[dict[str, Any], ...] = (
+    {},
+    {"n_seq_max": 4, "kv_unified": True, "type_k": "q8_0", "type_v": "q8_0"},
+    {"flash_attn": "off", "n_seq_max": 2, "n_ubatch": 64},
+    {"n_outputs_max": 16, "swa_full": True},
+)
+DEVICES = ((), (Device(name="CUDA0", memory_bytes=24 << 30),))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_contexts_one_after_the_other(tmp_path: Path, name: str) -> None:
+    """A predictor that has seen other contexts says of each what a new one says, term by term."""
+    with open_gguf(shape_header(tmp_path / "model.gguf", name)) as gguf:
+        for devices in DEVICES:
+            predictor = Predictor(gguf)
+            for run in RUNS:
+                for n_ctx in CONTEXTS:
+                    params = Params(n_ctx=n_ctx, devices=devices, **run)
+
+                    assert predictor.predict(params).terms == Predictor(gguf).predict(params).terms, params
+
+
+def test_graphs_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts that differ in their length alone share a prompt's graph and a decode step's."""
+    built: list[int] = []
+
+    class Counted(Builder):
+        def inp_pos(self, n_pos_per_embd: int = 1) -> Tensor:
+            built.append(self.batch.n_tokens)
+            return super().inp_pos(n_pos_per_embd)
+
+    monkeypatch.setattr(layout, "Builder", Counted)
+    with open_gguf(shape_header(tmp_path / "model.gguf", "llama-3.1-8b")) as gguf:
+        predictor = Predictor(gguf)
+        for n_ctx in (1024, 4096, 65_536):
+            predictor.predict(Params(n_ctx=n_ctx))
+
+    assert built == [512, 1]

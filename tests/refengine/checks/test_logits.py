@@ -1,0 +1,68 @@
+"""Our logits against llama.cpp's."""
+
+import json
+
+import numpy as np
+import pytest
+
+import refengine
+from ggufphys.cli import main
+from ggufphys.embedded import MODEL
+from refengine.checks.logits import agreement, compare_logits
+from refengine.checks.verify_logits import verify_logits
+from refengine.ops.rope import angles
+from refengine.peers.simd import detected
+
+# Activations are rounded to F16 in front of every product with F16 weights. Two computations whose sums differ in the
+# last bit of F32 round some of them differently, and after some layers differ by F16's noise: so do ours with sums in
+# F32 and F64, and llama.cpp's with and without flash attention.
+F16_NOISE = 5e-7
+
+PYTHON = [37, 265, 3, 1112, 11, 290, 421, 99, 1500, 2000, 7, 13]  # any tokens will do
+
+
+@pytest.mark.parametrize("flash_attn", [False, True])
+def test_embedded_model(flash_attn: bool) -> None:
+    """On the embedded model both find the same token likeliest at every position, within F16's noise."""
+    model = refengine.load(MODEL, flash_attn=flash_attn)
+    tokens = list(model.generate_tokens(PYTHON, 84))
+
+    [found] = compare_logits([model], PYTHON + tokens, 64)
+
+    assert found.n_positions == 96
+    assert found.top1 == 1.0
+    assert found.nmse < F16_NOISE
+
+
+def test_agreement() -> None:
+    """The error is relative to the reference's own square."""
+    reference = np.array([[3.0, 4.0], [0.0, 5.0]], np.float32)
+    found = agreement(reference, reference + np.array([[0.0, 1.0], [6.0, 0.0]], np.float32))
+
+    assert found.nmse == pytest.approx(37 / 50)
+    assert found.max_abs == 6.0
+    assert found.top1 == 0.5
+
+
+def test_verify_logits(capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify MODEL --logits` judges each way of running the model, and exits with 0 when all agree."""
+    assert main(["verify", str(MODEL), "--logits", "--prompt-tokens", "8", "--decode-tokens", "2", "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert {row["flash_attn"] for row in report["rows"]} == {False, True}
+    assert all(row["nmse"] <= row["limit"] and row["n_positions"] == 10 for row in report["rows"])
+    assert all(row["nmse"] > 0 for row in report["rows"] if not row["emulate"])
+    assert any(row["emulate"] for row in report["rows"]) is (detected() is not None)
+
+
+def test_verify_logits_tells_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that computes something else is beyond the limit."""
+    monkeypatch.setattr("refengine.ops.rope.angles", lambda settings, positions, n_tokens, n_pairs: 1.01 * angles(
+        settings, positions, n_tokens, n_pairs
+    ))  # fmt: skip
+
+    report = verify_logits(MODEL, n_prompt=8, n_decode=2)
+
+    assert report.exit_code == 1
+    assert not any(row.ok for row in report.rows)

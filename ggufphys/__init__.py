@@ -8,6 +8,7 @@
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
+from ggufphys.loads import Refusal, check_loads
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
 from ggufphys.memory.terms import Term
@@ -29,11 +30,13 @@ __all__ = [
     "Params",
     "ProcessMemory",
     "ProcessPhase",
+    "Refusal",
     "TensorInfo",
     "Term",
     "TruncatedError",
     "UnsupportedError",
     "__version__",
+    "check_loads",
     "open_gguf",
     "predict_costs",
     "predict_memory",

@@ -16,7 +16,7 @@ from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.names import split_name
 from ggufphys.gguf.reader import TensorInfo, parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
-from ggufphys.gguf.values import GGUFArray, Value
+from ggufphys.gguf.values import GGUFArray, Value, ValueType
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
 
@@ -43,6 +43,11 @@ class GGUFFile:
     def metadata(self) -> Mapping[str, Value]:
         """Keys and values; arrays are `GGUFArray`, decoded on access."""
         return self.shards[0].header.metadata
+
+    @property
+    def value_types(self) -> Mapping[str, ValueType]:
+        """The GGUF type of each key's value, as the file has it."""
+        return self.shards[0].header.value_types
 
     @cached_property
     def tensors(self) -> tuple[TensorInfo, ...]:

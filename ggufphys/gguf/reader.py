@@ -72,7 +72,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What one GGUF file declares. `notes` are oddities worth a warning.
+    """What one GGUF file declares. `notes` are oddities worth a warning, `value_types` the metadata's types there.
 
     `table_offset` is where the metadata ends and the tensor table starts, `data_offset` where tensor data does.
     """
@@ -81,6 +81,7 @@ class Header:
     byte_order: ByteOrder
     alignment: int
     metadata: Mapping[str, Value]
+    value_types: Mapping[str, ValueType]
     tensors: tuple[TensorInfo, ...]
     table_offset: int
     data_offset: int
@@ -165,13 +166,15 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
     n_tensors = cursor.length("the number of tensors")
     n_kv = cursor.length("the number of metadata entries")
     metadata: dict[str, Value] = {}
+    value_types: dict[str, ValueType] = {}
     for index in range(n_kv):
         key = cursor.string(f"metadata key {index} of {n_kv}")
         if not key:
             raise GGUFError(f"{cursor.label}: metadata key {index} is empty")
         if key in metadata:
             raise GGUFError(f"{cursor.label}: duplicate metadata key {key!r} (entry {index})")
-        metadata[key] = _read_value(cursor, key)
+        value_types[key] = value_type = _value_type(cursor, key)
+        metadata[key] = _read_value(cursor, key, value_type)
     alignment = _alignment(metadata, cursor.label)
     table_offset = cursor.position
     tensors = _read_tensors(cursor, n_tensors, shard)
@@ -186,6 +189,7 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
         byte_order=cursor.byte_order,
         alignment=alignment,
         metadata=metadata,
+        value_types=value_types,
         tensors=tensors,
         table_offset=table_offset,
         data_offset=data_offset,
@@ -218,8 +222,7 @@ def _value_type(cursor: _Cursor, key: str) -> ValueType:
         raise GGUFError(f"{cursor.label}: key {key!r} has value type {number}, expected 0 to 12") from None
 
 
-def _read_value(cursor: _Cursor, key: str) -> Value:
-    value_type = _value_type(cursor, key)
+def _read_value(cursor: _Cursor, key: str, value_type: ValueType) -> Value:
     if value_type is ValueType.ARRAY:
         return _skip_array(cursor, key)
     if value_type is ValueType.STRING:

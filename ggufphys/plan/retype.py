@@ -11,7 +11,7 @@ from typing import Final
 from ggufphys.gguf import SIZES, GGMLType, GGUFFile, TensorInfo
 from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, NEWEST_VERSION, Header
 from ggufphys.gguf.split import SHARD_NAME, Shard
-from ggufphys.gguf.values import Value
+from ggufphys.gguf.values import Value, ValueType
 from ggufphys.gguf.writer import padded
 from ggufphys.plan.quantize import ftype_number, quantized_order
 
@@ -38,11 +38,13 @@ def retyped(gguf: GGUFFile, types: Sequence[GGMLType], file_type: str) -> GGUFFi
     table_offset = first.table_offset + _metadata_growth(first.metadata)
     data_offset = padded(table_offset + _table_bytes(tensors))
     metadata = {key: value for key, value in first.metadata.items() if key not in SPLIT_KEYS}
+    value_types = {key: kind for key, kind in first.value_types.items() if key not in SPLIT_KEYS}
     header = Header(
         version=NEWEST_VERSION,
         byte_order="little",
         alignment=DEFAULT_ALIGNMENT,
         metadata={**metadata, VERSION: QUANTIZATION_VERSION, FILE_TYPE: ftype_number(file_type)},
+        value_types={**value_types, VERSION: ValueType.UINT32, FILE_TYPE: ValueType.UINT32},
         tensors=tuple(tensors),
         table_offset=table_offset,
         data_offset=data_offset,

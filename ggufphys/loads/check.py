@@ -1,0 +1,66 @@
+"""The verdict: every reason why llama.cpp would not load a file and make a context, from its header alone.
+
+Source: llama.cpp 0c1e570 src/llama.cpp, llama_model_load: what is read in which order.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.loads.hparams import LOADER, TYPE_NAMES, read_values
+from ggufphys.loads.refusal import Refusal
+from ggufphys.loads.table import statements
+from ggufphys.gguf.values import ValueType
+from ggufphys.params import Params
+
+ARCHITECTURE: Final = "general.architecture"
+
+
+def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, ...]:
+    """Why llama.cpp would not load this file and make a context as `params` say; empty where it would.
+
+    Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
+    """
+    return tuple(_reasons(gguf, params or Params()))
+
+
+def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
+    yield from _general(gguf)
+    arch = gguf.metadata.get(ARCHITECTURE, "")
+    if not isinstance(arch, str):
+        return
+    if statements(arch) is None:
+        yield Refusal(
+            what="an architecture that llama.cpp does not know",
+            where=ARCHITECTURE,
+            found=repr(arch),
+            expected="one of llama.cpp's, in small letters as there",
+            source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
+        )
+        return
+    values, refusals = read_values(gguf, arch)
+    yield from refusals
+
+
+# Keys that are read whatever the architecture is, and the type that they must have if they are there.
+GENERAL: Final = (
+    (ARCHITECTURE, ValueType.STRING),
+    ("general.file_type", ValueType.UINT32),
+    ("split.count", ValueType.UINT16),
+)
+
+
+def _general(gguf: GGUFFile) -> Iterator[Refusal]:
+    for key, wanted in GENERAL:
+        found = gguf.value_types.get(key, wanted)
+        if found is not wanted:
+            yield Refusal(
+                what="the value has another type than llama.cpp reads",
+                where=key,
+                found=TYPE_NAMES[found],
+                expected=TYPE_NAMES[wanted],
+                source=f"{LOADER}, get_key",
+            )
+
+
+__all__ = ["check_loads"]

@@ -1,0 +1,137 @@
+"""What does an architecture's loader read, and what does it insist on? `hparams.txt`, parsed.
+
+Lines are kept as they stand: the table says what they mean. Expressions are Python's, over the hyperparameters that were
+read before them.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import CodeType
+from typing import Final, Literal
+
+EVERY: Final = "*"  # the section that comes before an architecture's own
+GLOBAL: Final = ("general.", "tokenizer.", "xielu.")  # keys without the architecture in front
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A key that is read: `how`, and the hyperparameter that it becomes."""
+
+    key: str
+    how: str
+    name: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """What the table says of hyperparameters, with the `names` that occur in it."""
+
+    text: str
+    code: CodeType
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition that must hold ("assert") or must not ("refuse"), or what `name` becomes ("set")."""
+
+    word: Literal["assert", "refuse", "set"]
+    expression: Expression
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which layers have a window: the key's array, or else every `period`-th has none."""
+
+    period: int
+    dense_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Lines that count where `condition` holds, and those that count where it doesn't."""
+
+    condition: Expression
+    then: "tuple[Statement, ...]"
+    otherwise: "tuple[Statement, ...]"
+
+
+Statement = Read | Rule | Pattern | Branch
+
+
+@cache
+def statements(arch: str) -> tuple[Statement, ...] | None:
+    """An architecture's own lines, in llama.cpp's order; None for a name that llama.cpp does not know."""
+    lines = _sections().get(arch)
+    return None if lines is None else tuple(_parse(lines, 0))
+
+
+def architectures() -> tuple[str, ...]:
+    """Every name that llama.cpp knows."""
+    return tuple(name for name in _sections() if name != EVERY)
+
+
+@cache
+def _sections() -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in resources.files("ggufphys.loads").joinpath("hparams.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            lines = []
+            sections |= dict.fromkeys(line[1:-1].split(), lines)
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    return sections
+
+
+def _parse(lines: Sequence[str], indent: int) -> Iterator[Statement]:
+    at = 0
+    while at < len(lines):
+        line = lines[at].strip()
+        at += 1
+        if not line.startswith("if "):
+            yield _statement(line)
+            continue
+        then, at = _block(lines, at, indent)
+        otherwise: Sequence[str] = ()
+        if at < len(lines) and lines[at].strip() == "else":
+            otherwise, at = _block(lines, at + 1, indent)
+        inner = indent + 2
+        yield Branch(_expression(line[3:]), tuple(_parse(then, inner)), tuple(_parse(otherwise, inner)))
+
+
+def _block(lines: Sequence[str], start: int, indent: int) -> tuple[Sequence[str], int]:
+    """The lines from `start` on that stand further in, and where they end."""
+    end = start
+    while end < len(lines) and len(lines[end]) - len(lines[end].lstrip()) > indent:
+        end += 1
+    return lines[start:end], end
+
+
+def _statement(line: str) -> Statement:
+    word, _, rest = line.partition(" ")
+    if word == "assert":
+        return Rule("assert", _expression(rest))
+    if word == "refuse":
+        return Rule("refuse", _expression(rest))
+    if word == "swa_pattern":
+        period, _, first = rest.partition(" ")
+        return Pattern(int(period), first == "first")
+    if rest.startswith("= "):
+        return Rule("set", _expression(rest[2:]), word)
+    how, _, name = rest.partition(" ")
+    return Read(word, how.removesuffix("?"), name, not how.endswith("?"))
+
+
+def _expression(text: str) -> Expression:
+    tree = ast.parse(text, "hparams.txt", "eval")
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return Expression(text, compile(tree, "hparams.txt", "eval"), names)
+
+
+__all__ = ["EVERY", "GLOBAL", "Branch", "Expression", "Pattern", "Read", "Rule", "Statement", "architectures", "statements"]

@@ -1,0 +1,123 @@
+"""Does llama.cpp load a file and make a context of it? Its own answer, for tests to compare verdicts with.
+
+`python tests/load_oracle.py` reads a path a line and answers each in a process of its own, forked with the library
+loaded, since some files end it: one JSON object a line. Nothing is allocated and no weight read (`no_alloc`), so a
+sparse file will do.
+"""
+
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+N_CTX = 512
+SECONDS = 20
+MEMORY_BYTES = 16 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`outcome` is accepted, refused, ends (the process) or slow; `says` llama.cpp's last words."""
+
+    outcome: str
+    says: str
+
+    @property
+    def accepted(self) -> bool:
+        """Is there a context?"""
+        return self.outcome == "accepted"
+
+
+class LoadOracle:
+    """A child with llama.cpp in it; closes with the block."""
+
+    def __enter__(self) -> Self:
+        self._child = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._child.communicate()
+
+    def ask(self, path: Path) -> Answer:
+        """What llama.cpp makes of the file."""
+        assert self._child.stdin is not None and self._child.stdout is not None
+        self._child.stdin.write(f"{path}\n")
+        self._child.stdin.flush()
+        return Answer(**json.loads(self._child.stdout.readline()))
+
+
+def main() -> None:
+    """Answer until there is no more input."""
+    from ggufphys import llama_env
+
+    llama_env.prepare()
+    import llama_cpp as api
+
+    said: list[str] = []
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, user_data: object) -> None:
+        if level == api.GGML_LOG_LEVEL_ERROR:
+            said.append(text.decode(errors="replace").strip())
+
+    api.llama_log_set(keep, None)
+    api.llama_backend_init()
+    for line in sys.stdin:
+        print(json.dumps(_answer(api, line.rstrip("\n"), said)), flush=True)
+
+
+def _answer(api: Any, path: str, said: list[str]) -> dict[str, str]:
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        accepted = _load(api, path)
+        os.write(write, " | ".join(said[-3:]).encode())
+        os._exit(0 if accepted else 1)
+    os.close(write)
+    says, slow = b"", False
+    while not slow:
+        ready, _, _ = select.select([read], [], [], SECONDS)
+        chunk = os.read(read, 65536) if ready else b""
+        slow = not ready
+        if not chunk:
+            break
+        says += chunk
+    os.close(read)
+    if slow:
+        os.kill(pid, 9)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    outcome = "slow" if slow else {0: "accepted", 1: "refused"}.get(status, "ends")
+    return {"outcome": outcome, "says": says.decode(errors="replace")[-400:].strip()}
+
+
+def _load(api: Any, path: str) -> bool:
+    params = api.llama_model_default_params()
+    params.no_alloc, params.load_mode, params.use_extra_bufts = True, 0, False
+    model = api.llama_model_load_from_file(path.encode(), params)
+    if not model:
+        return False
+    native = api.llama_context_default_params()
+    native.n_ctx = N_CTX
+    return bool(api.llama_init_from_model(model, native))
+
+
+if __name__ == "__main__":
+    main()

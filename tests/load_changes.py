@@ -11,12 +11,13 @@ from typing import Final
 
 from ggufphys.gguf import GGMLType, GGUFArray, GGUFFile, open_gguf
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.values import Scalar, ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, data_bytes, encode_header
 
 INTEGERS: Final = {
     ValueType.UINT8: (0, 255), ValueType.INT8: (-128, 127), ValueType.UINT16: (0, 65535),
-    ValueType.INT16: (-32768, 32767), ValueType.UINT32: (0, (1 << 32) - 1), ValueType.INT32: (-(1 << 31), (1 << 31) - 1),
+    ValueType.INT16: (-32768, 32767), ValueType.UINT32: (0, (1 << 32) - 1),
+    ValueType.INT32: (-(1 << 31), (1 << 31) - 1),
     ValueType.UINT64: (0, (1 << 64) - 1), ValueType.INT64: (-(1 << 63), (1 << 63) - 1),
 }  # fmt: skip
 FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
@@ -98,7 +99,7 @@ def _type(draft: Draft, rng: random.Random) -> Found:
     elif isinstance(old.value, tuple):
         new = Typed(tuple(_cast(value, kind) for value in old.value), kind)
     elif rng.random() < 0.2:
-        new = Typed((old.value,) * rng.choice((1, 2, 3, 4)), old.value_type)  # now an array
+        new = Typed((_cast(old.value, old.value_type),) * rng.choice((1, 2, 3, 4)), old.value_type)  # now an array
     else:
         new = Typed(_cast(old.value, kind), kind)
     return f"{key}: {_short(old)} -> {_short(new)}", _with_key(draft, key, new)
@@ -173,6 +174,7 @@ def _vocabulary(draft: Draft, rng: random.Random) -> Found:
     keys = [key for key in draft.metadata if key.startswith("tokenizer.")]
     key = rng.choice(keys)
     old = draft.metadata[key]
+    names: tuple[str, ...]
     if key == "tokenizer.ggml.model":
         names = ("llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "no_vocab", "none", "test", "gemma4", "LLAMA", "")
         new = Typed(rng.choice(names), ValueType.STRING)
@@ -261,7 +263,8 @@ def _other_list(old: Typed, rng: random.Random) -> Typed:
         a, b = rng.sample(range(len(values)), 2)
         values[a] = values[b]
     elif way == "odd" and values:
-        odd = {ValueType.STRING: rng.choice(("", "a b", "nospace", "<unk>", "é", "a  b c")), ValueType.FLOAT32: float("nan")}
+        words = ("", "a b", "nospace", "<unk>", "é", "a  b c")
+        odd: dict[ValueType, Scalar] = {ValueType.STRING: rng.choice(words), ValueType.FLOAT32: float("nan")}
         values[rng.randrange(len(values))] = odd.get(old.value_type, 99)
     elif way == "none":
         values = []
@@ -297,5 +300,3 @@ def _short(typed: Typed) -> str:
     if isinstance(typed.value, tuple):
         return f"{kind}[{len(typed.value)}]{list(typed.value[:4])}"
     return f"{kind} {typed.value!r}"
-
-

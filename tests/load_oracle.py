@@ -54,7 +54,8 @@ class LoadOracle:
 
     def ask(self, path: Path) -> Answer:
         """What llama.cpp makes of the file."""
-        assert self._child.stdin is not None and self._child.stdout is not None
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
         self._child.stdin.write(f"{path}\n")
         self._child.stdin.flush()
         return Answer(**json.loads(self._child.stdout.readline()))
@@ -62,7 +63,7 @@ class LoadOracle:
 
 def main() -> None:
     """Answer until there is no more input."""
-    from ggufphys import llama_env
+    from ggufphys.machine import llama_env
 
     llama_env.prepare()
     import llama_cpp as api
@@ -71,7 +72,7 @@ def main() -> None:
 
     @api.llama_log_callback  # type: ignore[untyped-decorator]
     def keep(level: int, text: bytes, user_data: object) -> None:
-        if level == api.GGML_LOG_LEVEL_ERROR:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR
             said.append(text.decode(errors="replace").strip())
 
     api.llama_log_set(keep, None)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import LOADER, TYPE_NAMES, read_values
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.table import statements
-from ggufphys.gguf.values import ValueType
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
@@ -38,7 +38,7 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
             source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
         )
         return
-    values, refusals = read_values(gguf, arch)
+    _values, refusals = read_values(gguf, arch)
     yield from refusals
 
 

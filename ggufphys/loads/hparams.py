@@ -1,4 +1,4 @@
-"""Do the keys hold what llama.cpp's loader reads from them? The hyperparameters as it has them, and every reason why not.
+"""Do the keys hold what llama.cpp's loader reads? The hyperparameters as it has them, and every reason why not.
 
 Source: llama.cpp 0c1e570 src/llama-model.cpp, load_hparams, load_swa_pattern; src/llama-model-loader.cpp, get_key,
 get_arr, get_key_or_arr, get_arr_n.
@@ -36,7 +36,8 @@ DEFAULTS: Final[dict[str, Any]] = {
 }  # fmt: skip
 COUNTS: Final = ("n_layer_all", "n_layer")
 LISTS: Final = (
-    "n_head", "n_head_kv", "n_ff", "n_ff_exp", "n_expert_used", "is_swa", "is_recr", "is_indexer_full", "compress_ratios",
+    "n_head", "n_head_kv", "n_ff", "n_ff_exp", "n_expert_used", "is_swa", "is_recr", "is_indexer_full",
+    "compress_ratios",
 )  # fmt: skip
 
 
@@ -160,10 +161,10 @@ class _Reader:
         elif isinstance(value, GGUFArray):
             reason = self._read_array(line, value, kind, length)
         else:
-            found = self.gguf.value_types[key]
-            if kind == "count" or found is not WANTED[kind]:
+            given = self.gguf.value_types[key]
+            if kind == "count" or given is not WANTED[kind]:
                 wanted = "an array" if kind == "count" else kind
-                reason = ("the value has another type than llama.cpp reads", TYPE_NAMES[found], wanted)
+                reason = ("the value has another type than llama.cpp reads", TYPE_NAMES[given], wanted)
             elif length == "*":
                 n = self._count(line.how)
                 self.values[line.name] = [value] * n + [0] * (MAX_LAYERS - n)
@@ -173,9 +174,11 @@ class _Reader:
         self.unread.discard(line.name)
         if reason is not None:
             self.unread.add(line.name)
-            what, found_text, expected = reason
+            what, found, expected = reason
             self.refusals.append(
-                Refusal(what=what, where=key, found=found_text, expected=expected, source=f"{LOADER}, {_call(line.how)}")
+                Refusal(
+                    what=what, where=key, found=found_text, expected=expected, source=f"{LOADER}, {_call(line.how)}"
+                )
             )
 
     def _read_array(self, line: Read, value: GGUFArray, kind: str, length: str) -> tuple[str, str, str] | None:
@@ -237,8 +240,6 @@ def _short(value: Any) -> str:
         head = ", ".join(map(str, value[:6]))
         return f"[{head}, ...]"
     return repr(value)
-
-
 
 
 __all__ = ["Values", "read_values"]

@@ -1,7 +1,6 @@
 """What does an architecture's loader read, and what does it insist on? `hparams.txt`, parsed.
 
-Lines are kept as they stand: the table says what they mean. Expressions are Python's, over the hyperparameters that were
-read before them.
+The table itself says what its lines mean. Expressions are Python's, over hyperparameters that were read before them.
 """
 
 import ast
@@ -134,4 +133,6 @@ def _expression(text: str) -> Expression:
     return Expression(text, compile(tree, "hparams.txt", "eval"), names)
 
 
-__all__ = ["EVERY", "GLOBAL", "Branch", "Expression", "Pattern", "Read", "Rule", "Statement", "architectures", "statements"]
+__all__ = [
+    "EVERY", "GLOBAL", "Branch", "Expression", "Pattern", "Read", "Rule", "Statement", "architectures", "statements",
+]  # fmt: skip

@@ -177,7 +177,7 @@ class _Reader:
             what, found, expected = reason
             self.refusals.append(
                 Refusal(
-                    what=what, where=key, found=found_text, expected=expected, source=f"{LOADER}, {_call(line.how)}"
+                    what=what, where=key, found=found, expected=expected, source=f"{LOADER}, {_call(line.how)}"
                 )
             )
 

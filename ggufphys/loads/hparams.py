@@ -176,9 +176,7 @@ class _Reader:
             self.unread.add(line.name)
             what, found, expected = reason
             self.refusals.append(
-                Refusal(
-                    what=what, where=key, found=found, expected=expected, source=f"{LOADER}, {_call(line.how)}"
-                )
+                Refusal(what=what, where=key, found=found, expected=expected, source=f"{LOADER}, {_call(line.how)}")
             )
 
     def _read_array(self, line: Read, value: GGUFArray, kind: str, length: str) -> tuple[str, str, str] | None:

@@ -83,7 +83,7 @@ def _predictions(path: Path, name: str, runs: int) -> Iterator[Row]:
 
         def rules() -> None:
             predictor = Predictor(gguf)
-            placed = predictor.placed_weights(params)
+            placed = predictor.placed(params)
             context_terms(predictor.h, predictor.rule, predictor.context(params), placed.placement.kv)
 
         yield Row(

@@ -12,7 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from bench.measure import Measurement, Row, measure
+from bench.measure.llama import measure
+from bench.measure.measurement import Measurement, Row
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.params import LOAD_MODES, Params
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table

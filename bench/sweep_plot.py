@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from bench.measure_report import require_plot as check_plot
+from bench.measure.report import require_plot as check_plot
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.sweep import value_text
 

@@ -90,7 +90,7 @@ class Params:
     that predict tokens further ahead, and a context of `ctx_type` "mtp" runs them.
 
     With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
-    run: they differ where several devices are used (`ggufphys.memory.compute_devices`).
+    run: they differ where several devices are used (`ggufphys.graph.devices.sizes`).
     """
 
     n_ctx: int = 0

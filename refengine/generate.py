@@ -2,19 +2,33 @@
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ggufphys.params import ContextParams
+from refengine.blocks import F32
 from refengine.sample import Sampler, Sampling
 from refengine.text.open import AnyTokenizer
 
-if TYPE_CHECKING:
-    from refengine.model import Model
+
+class Evaluates(Protocol):
+    """What goes on from tokens: a model with a context."""
+
+    @property
+    def context(self) -> ContextParams:
+        """How it runs."""
+
+    @property
+    def n_past(self) -> int:
+        """How many tokens it has evaluated."""
+
+    def evaluate(self, tokens: Sequence[int], *, all_logits: bool) -> F32:
+        """Logits of the last token, or of all."""
 
 
-def tokens_behind(model: "Model", tokens: Sequence[int], n_tokens: int | None, sampler: Sampler) -> Iterator[int]:
+def tokens_behind(model: Evaluates, tokens: Sequence[int], n_tokens: int | None, sampler: Sampler) -> Iterator[int]:
     """Append tokens to what the model has evaluated, then choose one after the other, until the context is full.
 
-    Raises as `Model.evaluate` does.
+    Raises as `evaluate` does.
     """
     sampler.remember(tokens)
     row = model.evaluate(tokens, all_logits=False)[0]

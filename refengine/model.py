@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.arch.caches import FullKV
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
@@ -22,7 +22,6 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve

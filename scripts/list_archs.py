@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys import open_gguf
-from ggufphys.arch import RULES, BlockKV, RecurrentState, WindowKV
+from ggufphys.arch import RULES, BlockKV, RecurrentState, WindowKV, read_hparams
 from ggufphys.arch.caches import INDEXER, INDEXER_VALUES
-from ggufphys.hparams.hparams import read_hparams
 from tests import archs
 
 SPARSE: Final = re.compile(r"llama_kv_cache_(dsa|msa|dsv4)")

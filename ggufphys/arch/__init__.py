@@ -12,6 +12,8 @@ from ggufphys.arch.caches import (
 )
 from ggufphys.arch.table import RULES, ArchRule
 from ggufphys.errors import UnsupportedError
+from ggufphys.gguf import GGUFFile
+from ggufphys.hparams.hparams import HParams, as_written
 
 
 def rule_for(arch: str) -> ArchRule:
@@ -31,6 +33,18 @@ def rule_for(arch: str) -> ArchRule:
         ) from None
 
 
+def read_hparams(gguf: GGUFFile) -> HParams:
+    """The hyperparameters of a model file, as its architecture takes them.
+
+    Raises:
+        GGUFError: a required key is missing, of the wrong type, or out of range.
+        UnsupportedError: the file has no architecture, so it is not a model.
+    """
+    h = as_written(gguf)
+    rule = RULES.get(h.arch)
+    return h if rule is None else rule.adjust(h, gguf)
+
+
 __all__ = [
     "RULES",
     "ArchRule",
@@ -41,6 +55,7 @@ __all__ = [
     "LayerCache",
     "RecurrentState",
     "WindowKV",
+    "read_hparams",
     "row_bytes",
     "rule_for",
 ]

@@ -5,29 +5,27 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from ggufphys.arch.rules import every
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFArray, GGUFFile
+from ggufphys.hparams.hparams import HParams
 
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
-
-Adjust: TypeAlias = Callable[["HParams", GGUFFile], "HParams"]
+Adjust: TypeAlias = Callable[[HParams, GGUFFile], HParams]
 
 
-def keep(h: "HParams", gguf: GGUFFile) -> "HParams":
+def keep(h: HParams, gguf: GGUFFile) -> HParams:
     """Nothing is changed."""
     return h
 
 
-def looks_both_ways(h: "HParams", gguf: GGUFFile) -> "HParams":
+def looks_both_ways(h: HParams, gguf: GGUFFile) -> HParams:
     """Every position attends to every other, whatever the file says."""
     return replace(h, causal_attn=False)
 
 
-def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
+def loops(h: HParams, gguf: GGUFFile) -> HParams:
     """The layers run `num_loops` times, and each pass has caches of its own.
 
     Source: llama.cpp 0c1e570 src/models/nanbeige.cpp, load_arch_hparams.
@@ -42,7 +40,7 @@ def loops(h: "HParams", gguf: GGUFFile) -> "HParams":
     )  # fmt: skip
 
 
-def two_stacks(h: "HParams", gguf: GGUFFile) -> "HParams":
+def two_stacks(h: HParams, gguf: GGUFFile) -> HParams:
     """A low stack of layers runs `hrm.l_cycles` times, then a high one once, and that `hrm.h_cycles` times.
 
     Source: llama.cpp 0c1e570 src/models/hrm-text.cpp, load_arch_hparams.
@@ -61,7 +59,7 @@ def _runs(n_layer: int, n_runs: int) -> tuple[tuple[int, bool], ...]:
     return tuple((run, i == n_layer - 1) for run in range(n_runs) for i in range(n_layer))
 
 
-def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":
+def one_in_four_without_rope(h: HParams, gguf: GGUFFile) -> HParams:
     """Every fourth layer does not rotate queries and keys.
 
     Source: llama.cpp 0c1e570 src/models/smollm3.cpp, load_arch_hparams.
@@ -69,7 +67,7 @@ def one_in_four_without_rope(h: "HParams", gguf: GGUFFile) -> "HParams":
     return _rope_but_every(h, 4)
 
 
-def rope_in_chunks(h: "HParams", gguf: GGUFFile) -> "HParams":
+def rope_in_chunks(h: HParams, gguf: GGUFFile) -> HParams:
     """The same, unless the file says that there are no chunks: then the last layer alone does not.
 
     Source: llama.cpp 0c1e570 src/models/llama4.cpp, load_arch_hparams.
@@ -77,11 +75,11 @@ def rope_in_chunks(h: "HParams", gguf: GGUFFile) -> "HParams":
     return _rope_but_every(h, h.n_layer if h.n_swa == 0 else 4)
 
 
-def _rope_but_every(h: "HParams", n: int) -> "HParams":
+def _rope_but_every(h: HParams, n: int) -> HParams:
     return replace(h, rope_pattern=tuple((il + 1) % n != 0 for il in range(h.n_layer_all)))
 
 
-def rope_in_most_windows(h: "HParams", gguf: GGUFFile) -> "HParams":
+def rope_in_most_windows(h: HParams, gguf: GGUFFile) -> HParams:
     """Where there are windows, the first of each four layers does not rotate queries and keys.
 
     Source: llama.cpp 0c1e570 src/models/smallthinker.cpp, llama_model_smallthinker::graph.
@@ -89,7 +87,7 @@ def rope_in_most_windows(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, rope_pattern=tuple(il % 4 != 0 for il in range(h.n_layer_all))) if h.n_swa else h
 
 
-def rope_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
+def rope_by_key(h: HParams, gguf: GGUFFile) -> HParams:
     """The file may say which layers rotate queries and keys; llama.cpp passes over what is no array.
 
     Source: llama.cpp 0c1e570 src/models/granite-swa.cpp, load_arch_hparams.
@@ -105,14 +103,14 @@ def encodes_in_windows(period: int, *, dense_first: bool = False, causal: bool =
     Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, modern-bert.cpp, load_arch_hparams.
     """
 
-    def adjust(h: "HParams", gguf: GGUFFile) -> "HParams":
+    def adjust(h: HParams, gguf: GGUFFile) -> HParams:
         flags = every(period, dense_first=dense_first)(h) if h.n_swa else (False,) * h.n_layer_all
         return replace(h, swa_pattern=tuple(flags), causal_attn=h.causal_attn and causal)
 
     return adjust
 
 
-def sparse_in_front(h: "HParams", gguf: GGUFFile) -> "HParams":
+def sparse_in_front(h: HParams, gguf: GGUFFile) -> HParams:
     """One layer in five has no window; in the first ten few gates of the feed-forward layers pass.
 
     Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, load_arch_hparams; models.h, n_layer_sparsity.
@@ -122,7 +120,7 @@ def sparse_in_front(h: "HParams", gguf: GGUFFile) -> "HParams":
     )  # fmt: skip
 
 
-def deepstack(h: "HParams", gguf: GGUFFile) -> "HParams":
+def deepstack(h: HParams, gguf: GGUFFile) -> HParams:
     """The first layers each add a slice of an image's embeddings behind the one that the model starts from.
 
     Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph.
@@ -131,7 +129,7 @@ def deepstack(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, deepstack=tuple(il + 1 if il < n else -1 for il in range(h.n_layer_all))) if n else h
 
 
-def decoder_layers(h: "HParams", gguf: GGUFFile) -> "HParams":
+def decoder_layers(h: HParams, gguf: GGUFFile) -> HParams:
     """A decoder of as many layers as the encoder, or of another number; the cache is the encoder's all the same.
 
     Source: llama.cpp 0c1e570 src/models/t5.cpp, load_arch_hparams.
@@ -145,7 +143,7 @@ def decoder_layers(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, dec_n_layer=n)
 
 
-def router(h: "HParams", gguf: GGUFFile) -> "HParams":
+def router(h: HParams, gguf: GGUFFile) -> HParams:
     """Behind the trunk stands one more layer of a single head, which decides about adapters.
 
     Source: llama.cpp 0c1e570 src/models/granite-switch.cpp, load_arch_hparams.
@@ -157,7 +155,7 @@ def router(h: "HParams", gguf: GGUFFile) -> "HParams":
     )  # fmt: skip
 
 
-def head_if_present(h: "HParams", gguf: GGUFFile) -> "HParams":
+def head_if_present(h: HParams, gguf: GGUFFile) -> HParams:
     """Layers are a prediction head only if its projection is in the file.
 
     Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, load_arch_hparams.
@@ -166,7 +164,7 @@ def head_if_present(h: "HParams", gguf: GGUFFile) -> "HParams":
     return h if present else replace(h, n_layer_nextn=0)
 
 
-def values_are_latent(h: "HParams", gguf: GGUFFile) -> "HParams":
+def values_are_latent(h: HParams, gguf: GGUFFile) -> HParams:
     """Heads of values are as wide as the compressed row.
 
     Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, src/models/glm5-next.cpp, load_arch_hparams.
@@ -174,7 +172,7 @@ def values_are_latent(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, n_embd_head_v=h.n_lora_kv)
 
 
-def heads_alone(h: "HParams", gguf: GGUFFile) -> "HParams":
+def heads_alone(h: HParams, gguf: GGUFFile) -> HParams:
     """All layers are prediction heads, and all of them run.
 
     Source: llama.cpp 0c1e570 src/models/gemma4-assistant.cpp, llama_model_gemma4_assistant::graph.
@@ -182,7 +180,7 @@ def heads_alone(h: "HParams", gguf: GGUFFile) -> "HParams":
     return replace(h, dec_n_layer=h.n_layer_all)
 
 
-def heads_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
+def heads_by_key(h: HParams, gguf: GGUFFile) -> HParams:
     """Sizes of heads stand in the file, even when the first layer has none.
 
     Source: llama.cpp 0c1e570 src/models/plamo2.cpp, load_arch_hparams.
@@ -194,7 +192,7 @@ def heads_by_key(h: "HParams", gguf: GGUFFile) -> "HParams":
     )
 
 
-def features(h: "HParams", gguf: GGUFFile) -> "HParams":
+def features(h: HParams, gguf: GGUFFile) -> HParams:
     """The input is as wide as its features, and heads share that; the embedding's length is the output's.
 
     Source: llama.cpp 0c1e570 src/llama-model.cpp, load_hparams (LLM_ARCH_WAVTOKENIZER_DEC).

@@ -5,13 +5,11 @@ create_memory (share).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ggufphys.arch.rules import Layers, flags_from_file
 from ggufphys.gguf import GGUFFile, TensorInfo
-
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 
 TARGET_EMBEDDING: Final = "target.token_embd.weight"
 """The name by which a draft with an embedding of its own reads its target's too."""
@@ -68,12 +66,12 @@ def _as_wide(draft: GGUFFile, found: Mapping[str, TensorInfo], key: str) -> Mapp
 # -- caches
 
 
-def none_read(h: "HParams", of_target: Layers) -> Layers | None:
+def none_read(h: HParams, of_target: Layers) -> Layers | None:
     """None: the draft has its own."""
     return None
 
 
-def last_two(h: "HParams", of_target: Layers) -> Layers:
+def last_two(h: HParams, of_target: Layers) -> Layers:
     """Layers with a window read the cache of the target's last but one, the others that of the last."""
     windows: Sequence[bool] = flags_from_file(h)
     return tuple(of_target[-2 if window else -1] for window in windows)

@@ -7,38 +7,34 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model::create_memory; src/l
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ggufphys.arch.rules import LayerFlags, LayerRule, all_layers, both, only
-
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
-
+from ggufphys.hparams.hparams import HParams
 
 # -- which layers
 
 
-def in_trunk(h: "HParams") -> Sequence[bool]:
+def in_trunk(h: HParams) -> Sequence[bool]:
     """The trunk; all layers of a model that is nothing but a prediction head."""
     return [il < (h.n_layer or h.n_layer_all) for il in range(h.n_layer_all)]
 
 
-def in_head(h: "HParams") -> Sequence[bool]:
+def in_head(h: HParams) -> Sequence[bool]:
     """The layers behind the trunk."""
     return [il >= h.n_layer for il in range(h.n_layer_all)]
 
 
-def without_kv_heads(h: "HParams") -> Sequence[bool]:
+def without_kv_heads(h: HParams) -> Sequence[bool]:
     """Layers of the trunk that have no heads for keys and values are recurrent."""
     return [il < h.n_layer and n_head_kv == 0 for il, n_head_kv in enumerate(h.n_head_kv)]
 
 
-def without_kv_heads_and_ffn(h: "HParams") -> Sequence[bool]:
+def without_kv_heads_and_ffn(h: HParams) -> Sequence[bool]:
     """Layers with neither heads nor a feed-forward part are recurrent."""
     return [recurrent and n_ff == 0 for recurrent, n_ff in zip(without_kv_heads(h), h.n_ff, strict=True)]
 
 
-def without_ffn(h: "HParams") -> Sequence[bool]:
+def without_ffn(h: HParams) -> Sequence[bool]:
     """Layers that are not a feed-forward part alone."""
     return [n_ff == 0 for n_ff in h.n_ff]
 
@@ -46,7 +42,7 @@ def without_ffn(h: "HParams") -> Sequence[bool]:
 def all_but_every(interval: int) -> LayerFlags:
     """Recurrent are those that the file marks; else all of the trunk but every `full_attention_interval`-th."""
 
-    def flags(h: "HParams") -> Sequence[bool]:
+    def flags(h: HParams) -> Sequence[bool]:
         if h.recurrent_layers is not None:
             return _by_layer(h.recurrent_layers, h.n_layer_all)
         n = h.full_attention_interval or interval
@@ -55,14 +51,14 @@ def all_but_every(interval: int) -> LayerFlags:
     return flags
 
 
-def with_indexer(h: "HParams") -> Sequence[bool]:
+def with_indexer(h: HParams) -> Sequence[bool]:
     """Layers with an indexer of their own by `attention.indexer.types`, in the trunk; all where the key is missing."""
     types = h.indexer_types
     flags = (True,) * h.n_layer_all if types is None else _by_layer(types, h.n_layer_all)
     return flags_and(flags, in_trunk(h))
 
 
-def with_indexer_glm(h: "HParams") -> Sequence[bool]:
+def with_indexer_glm(h: HParams) -> Sequence[bool]:
     """The same, but models trained on a million positions and more share indexers where the key is missing.
 
     Source: llama.cpp 0c1e570 src/models/glm-dsa.cpp, GLM_5_2_DEFAULT_INDEXER_TYPES.
@@ -92,12 +88,12 @@ def first_layers(n: int) -> LayerFlags:
     return lambda h: [il < n for il in range(h.n_layer_all)]
 
 
-def all_but_shared(h: "HParams") -> Sequence[bool]:
+def all_but_shared(h: HParams) -> Sequence[bool]:
     """All but the last `attention.shared_kv_layers`."""
     return [il < h.n_layer_all - h.n_kv_shared_layers for il in range(h.n_layer_all)]
 
 
-def with_kv_heads(h: "HParams") -> Sequence[bool]:
+def with_kv_heads(h: HParams) -> Sequence[bool]:
     """Layers of the trunk that attend."""
     return but(in_trunk, without_kv_heads)(h)
 

@@ -8,24 +8,22 @@ a context really has.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from ggufphys.arch.caches import INDEXER, INDEXER_VALUES, LATENT, FullKV, KVCache, LayerCache, WindowKV
 from ggufphys.errors import GGUFError
-
-if TYPE_CHECKING:  # hparams consults the table, so the table knows its type alone
-    from ggufphys.hparams.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 
 Layers: TypeAlias = tuple[tuple[LayerCache, ...], ...]
-LayerRule: TypeAlias = Callable[["HParams"], Layers]
-LayerFlags: TypeAlias = Callable[["HParams"], Sequence[bool]]  # a flag for each of n_layer_all layers
-WindowSize: TypeAlias = Callable[["HParams"], int | None]  # None: no layer has a window
+LayerRule: TypeAlias = Callable[[HParams], Layers]
+LayerFlags: TypeAlias = Callable[[HParams], Sequence[bool]]  # a flag for each of n_layer_all layers
+WindowSize: TypeAlias = Callable[[HParams], int | None]  # None: no layer has a window
 
 
 # -- what attention keeps
 
 
-def full(h: "HParams") -> Layers:
+def full(h: HParams) -> Layers:
     """Every layer attends to the whole context.
 
     Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model::create_memory (default branch).
@@ -40,7 +38,7 @@ def windowed(pattern: LayerFlags, size: WindowSize, *, chunked: bool = False) ->
     create_memory (aborts when there is a window and no layer that has it).
     """
 
-    def rule(h: "HParams") -> Layers:
+    def rule(h: HParams) -> Layers:
         n_swa = size(h)
         if n_swa is None:
             return full(h)
@@ -60,7 +58,7 @@ def latent(layers: LayerRule) -> LayerRule:
     Source: llama.cpp 0c1e570 src/llama-hparams.cpp, is_mla; src/llama-kv-cache.cpp, llama_kv_cache ctor (has_v).
     """
 
-    def rule(h: "HParams") -> Layers:
+    def rule(h: HParams) -> Layers:
         return each(layers, k_only)(h) if h.is_mla else layers(h)
 
     return rule
@@ -71,7 +69,7 @@ def k_only(cache: KVCache) -> KVCache:
     return replace(cache, n_embd_v_gqa=0, n_embd_v_max=None, kind=LATENT)
 
 
-def indexer_keys(h: "HParams", *, n_parts: int = 1) -> Layers:
+def indexer_keys(h: HParams, *, n_parts: int = 1) -> Layers:
     """A key of one head for each position, by which sparse attention selects positions; no values.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa.cpp, llama_kv_cache_dsa ctor; src/llama-memory-hybrid-idx.cpp.
@@ -80,7 +78,7 @@ def indexer_keys(h: "HParams", *, n_parts: int = 1) -> Layers:
     return ((cache,),) * h.n_layer_all
 
 
-def indexer_keys_and_values(h: "HParams") -> Layers:
+def indexer_keys_and_values(h: HParams) -> Layers:
     """The same in a cache of the usual kind, whose values are allocated and not used.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-msa.cpp, llama_kv_cache_msa ctor.
@@ -89,7 +87,7 @@ def indexer_keys_and_values(h: "HParams") -> Layers:
     return ((cache,),) * h.n_layer_all
 
 
-def attention(h: "HParams", windows: Sequence[bool], n_swa: int, *, chunked: bool = False) -> Layers:
+def attention(h: HParams, windows: Sequence[bool], n_swa: int, *, chunked: bool = False) -> Layers:
     """Keys and values of each layer, with a window or without; V is padded to the widest of all layers.
 
     Source: llama.cpp 0c1e570 src/llama-hparams.cpp, n_embd_k_gqa, n_embd_v_gqa, n_embd_v_gqa_max.
@@ -126,7 +124,7 @@ def every(period: int, *, dense_first: bool = False) -> LayerFlags:
     Source: llama.cpp 0c1e570 src/llama-model.cpp, load_swa_pattern; src/llama-hparams.cpp, set_swa_pattern.
     """
 
-    def pattern(h: "HParams") -> Sequence[bool]:
+    def pattern(h: HParams) -> Sequence[bool]:
         if isinstance(h.swa_pattern, tuple):
             return h.swa_pattern[: h.n_layer_all]
         n = period if h.swa_pattern is None else h.swa_pattern
@@ -136,14 +134,14 @@ def every(period: int, *, dense_first: bool = False) -> LayerFlags:
     return pattern
 
 
-def flags_from_file(h: "HParams") -> Sequence[bool]:
+def flags_from_file(h: HParams) -> Sequence[bool]:
     """The file must say for each layer whether it has a window."""
     if not isinstance(h.swa_pattern, tuple):
         raise GGUFError(f"{h.arch}.attention.sliding_window_pattern must be an array with a flag for each layer")
     return h.swa_pattern[: h.n_layer_all]
 
 
-def all_layers(h: "HParams") -> Sequence[bool]:
+def all_layers(h: HParams) -> Sequence[bool]:
     """Every layer, those of the prediction head too."""
     return (True,) * h.n_layer_all
 
@@ -151,14 +149,14 @@ def all_layers(h: "HParams") -> Sequence[bool]:
 # -- how wide a window is
 
 
-def size_required(h: "HParams") -> int:
+def size_required(h: HParams) -> int:
     """`attention.sliding_window`, which llama.cpp requires of this architecture."""
     if h.n_swa is None:
         raise GGUFError(f"key '{h.arch}.attention.sliding_window' is missing, which llama.cpp requires")
     return h.n_swa
 
 
-def size_optional(h: "HParams") -> int | None:
+def size_optional(h: HParams) -> int | None:
     """`attention.sliding_window`; without it, or with 0, no layer has a window."""
     return h.n_swa or None
 
@@ -173,7 +171,7 @@ def size_fixed(n_swa: int) -> WindowSize:
     return lambda h: n_swa
 
 
-def only_if(condition: Callable[["HParams"], bool], size: WindowSize) -> WindowSize:
+def only_if(condition: Callable[[HParams], bool], size: WindowSize) -> WindowSize:
     """`size` for models that fulfil `condition`; others have no windows."""
     return lambda h: size(h) if condition(h) else None
 
@@ -200,6 +198,6 @@ def both(*rules: LayerRule) -> LayerRule:
     )
 
 
-def nothing(h: "HParams") -> Layers:
+def nothing(h: HParams) -> Layers:
     """No layer keeps anything: encoders, and diffusion models, which read a whole sequence at once."""
     return ((),) * h.n_layer_all

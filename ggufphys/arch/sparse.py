@@ -6,7 +6,7 @@ src/llama-memory-hybrid-idx.cpp; src/llama-model.cpp, llama_model::create_memory
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV, BlockState, FullKV, LayerCache
 from ggufphys.arch.contexts import trunk, with_indexer, with_kv_heads, without_kv_heads
@@ -30,10 +30,7 @@ from ggufphys.arch.rules import (
 )
 from ggufphys.arch.states import kda
 from ggufphys.errors import GGUFError
-
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
-
+from ggufphys.hparams.hparams import HParams
 
 N_STREAMS: Final = 4  # of hyper-connections: ggml_dsv4_hc_comb asserts it
 
@@ -62,7 +59,7 @@ def dsa_windowed(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
     Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa-iswa.cpp.
     """
 
-    def keys(h: "HParams") -> Layers:
+    def keys(h: HParams) -> Layers:
         wide = FullKV(n_embd_k_gqa=h.n_embd_head_k_swa, n_embd_v_gqa=0, kind=INDEXER)
         return tuple(
             (wide,) if window else layer for window, layer in zip(flags_from_file(h), indexer_keys(h), strict=True)
@@ -71,7 +68,7 @@ def dsa_windowed(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
     return both(trunk(layers), only(keys, indexed))
 
 
-def msa(h: "HParams") -> Layers:
+def msa(h: HParams) -> Layers:
     """A cache in every layer, an indexer's beside it in all but the leading dense ones.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-msa.cpp; src/llama-model.cpp, create_memory (LLM_ARCH_MINIMAX_M3).
@@ -79,16 +76,16 @@ def msa(h: "HParams") -> Layers:
     return both(full, only(indexer_keys_and_values, _behind_dense_layers))(h)
 
 
-def _behind_dense_layers(h: "HParams") -> Sequence[bool]:
+def _behind_dense_layers(h: HParams) -> Sequence[bool]:
     return [il >= h.n_layer_dense_lead for il in range(h.n_layer_all)]
 
 
-def pooled_keys(h: "HParams") -> Layers:
+def pooled_keys(h: HParams) -> Layers:
     """Indexer keys of which a pool of positions is scored together: key, gate and pooled value."""
     return indexer_keys(h, n_parts=3 if h.indexer_kpool else 1)
 
 
-def delta_and_pooled_dsa(h: "HParams") -> Layers:
+def delta_and_pooled_dsa(h: HParams) -> Layers:
     """Recurrent layers, and compressed attention with pooled indexer keys.
 
     Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_GLM5_NEXT); src/models/glm5-next.cpp,
@@ -122,7 +119,7 @@ FINE_RATIO: Final = 4  # DSV4_CSA_RATIO, with an indexer
 COARSE_RATIO: Final = 128  # DSV4_HCA_RATIO
 
 
-def compressed(h: "HParams") -> Layers:
+def compressed(h: HParams) -> Layers:
     """Raw keys of a window in every layer, compressed rows by `attention.compress_ratios`; one stream a sequence.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-dsv4.cpp, llama_kv_cache_dsv4 ctor; src/llama-kv-cache.cpp,
@@ -143,17 +140,17 @@ def compressed(h: "HParams") -> Layers:
     return both(raw, _blocks, trunk(_block_states))(h)
 
 
-def window(h: "HParams") -> Layers:
+def window(h: HParams) -> Layers:
     """Every layer has a window; this is all that a draft context keeps, values included."""
     return windowed(all_layers, size_required)(h)
 
 
-def _check_streams(h: "HParams") -> None:
+def _check_streams(h: HParams) -> None:
     if h.hc_mult != N_STREAMS:
         raise GGUFError(f"{h.arch}.hyper_connection.count is {h.hc_mult}, expected {N_STREAMS}: llama.cpp aborts")
 
 
-def _blocks(h: "HParams") -> Layers:
+def _blocks(h: HParams) -> Layers:
     return tuple(
         tuple(
             BlockKV(n_embd_k_gqa=width, n_embd_v_gqa=0, kind=kind, ratio=ratio, per_sequence=True)
@@ -163,12 +160,12 @@ def _blocks(h: "HParams") -> Layers:
     )
 
 
-def _block_rows(h: "HParams", il: int, ratio: int) -> Sequence[tuple[str, int]]:
+def _block_rows(h: HParams, il: int, ratio: int) -> Sequence[tuple[str, int]]:
     rows = [(LATENT, h.n_head_kv[il] * h.n_embd_head_k_swa)] if ratio in (FINE_RATIO, COARSE_RATIO) else []
     return [*rows, (INDEXER, h.indexer_head_size)] if ratio == FINE_RATIO else rows
 
 
-def _block_states(h: "HParams") -> Layers:
+def _block_states(h: HParams) -> Layers:
     def states(ratio: int) -> tuple[LayerCache, ...]:
         if ratio == COARSE_RATIO:
             return (BlockState(n_embd_state=h.n_embd_head_k_swa, state_size=ratio, ratio=ratio),)
@@ -182,13 +179,13 @@ def _block_states(h: "HParams") -> Layers:
     return tuple(states(ratio) for ratio in _ratios(h))
 
 
-def _ratios(h: "HParams") -> Sequence[int]:
+def _ratios(h: HParams) -> Sequence[int]:
     ratios = h.compress_ratios
     if isinstance(ratios, tuple):
         return (*ratios[: h.n_layer_all], *(0,) * (h.n_layer_all - len(ratios)))
     return (ratios or 0,) * h.n_layer_all
 
 
-def draft_ring(h: "HParams") -> Layers:
+def draft_ring(h: HParams) -> Layers:
     """A draft model made of DeepSeek V4's blocks keeps windows in all layers, others those that the file marks."""
     return window(h) if h.hc_mult else windowed(flags_from_file, size_optional)(h)

@@ -4,16 +4,13 @@ Source: llama.cpp 0c1e570 src/llama-hparams.cpp, n_embd_r, n_embd_s, ple_conv_st
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ggufphys.arch.caches import RecurrentState
 from ggufphys.arch.rules import Layers
-
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
+from ggufphys.hparams.hparams import HParams
 
 
-def ssm(h: "HParams") -> Layers:
+def ssm(h: HParams) -> Layers:
     """State space models with groups (mamba 2), and gated delta nets: B and C of each group are convolved too.
 
     `n_embd_r = (d_conv - 1) * (d_inner + 2 * n_group * d_state)`, `n_embd_s = d_state * d_inner`.
@@ -21,34 +18,34 @@ def ssm(h: "HParams") -> Layers:
     return _same(h, _ssm(h, h.ssm_n_group))
 
 
-def ssm_ungrouped(h: "HParams") -> Layers:
+def ssm_ungrouped(h: HParams) -> Layers:
     """State space models of the first kind (mamba): `n_embd_r = (d_conv - 1) * d_inner`."""
     return _same(h, _ssm(h, 0))
 
 
-def wkv(h: "HParams") -> Layers:
+def wkv(h: HParams) -> Layers:
     """RWKV: `n_embd_r = token_shift_count * n_embd`, `n_embd_s = n_embd * wkv_head_size`."""
     return _same(h, RecurrentState(n_embd_r=h.token_shift_count * h.n_embd, n_embd_s=h.n_embd * h.wkv_head_size))
 
 
-def short_conv(h: "HParams") -> Layers:
+def short_conv(h: HParams) -> Layers:
     """A short convolution and nothing else: `n_embd_r = n_embd * (l_cache - 1)`."""
     return _same(h, RecurrentState(n_embd_r=h.n_embd * max(h.n_shortconv_l_cache - 1, 0), n_embd_s=0))
 
 
-def kda(h: "HParams") -> Layers:
+def kda(h: HParams) -> Layers:
     """Kimi delta attention: `n_embd_r = 3 * (d_conv - 1) * n_head * d`, for Q, K and V; `n_embd_s = d * d * n_head`."""
     d, n_head = h.n_embd_head_kda, h.n_head[0]
     n_conv = h.ssm_d_conv - 1 if h.ssm_d_conv else 3
     return _same(h, RecurrentState(n_embd_r=3 * n_conv * n_head * d, n_embd_s=d * d * n_head))
 
 
-def linear_attention(h: "HParams") -> Layers:
+def linear_attention(h: HParams) -> Layers:
     """Lightning attention: no convolution; `n_embd_s = n_embd_head_k * n_embd_head_k * n_head`."""
     return _same(h, RecurrentState(n_embd_r=0, n_embd_s=h.n_embd_head_k * h.n_embd_head_k * h.n_head[0]))
 
 
-def ssm_and_ngrams(h: "HParams") -> Layers:
+def ssm_and_ngrams(h: HParams) -> Layers:
     """A gated delta net; layers with n-gram embeddings convolve those as well.
 
     `n_embd_p = (kernel - 1) * ngram_size * hc_mult * n_embd`.
@@ -60,12 +57,12 @@ def ssm_and_ngrams(h: "HParams") -> Layers:
     return tuple((with_ngrams if il in h.ple_layers else state,) for il in range(h.n_layer_all))
 
 
-def _ssm(h: "HParams", n_group: int) -> RecurrentState:
+def _ssm(h: HParams, n_group: int) -> RecurrentState:
     n_conv = max(h.ssm_d_conv - 1, 0)
     return RecurrentState(
         n_embd_r=n_conv * (h.ssm_d_inner + 2 * n_group * h.ssm_d_state), n_embd_s=h.ssm_d_state * h.ssm_d_inner
     )
 
 
-def _same(h: "HParams", state: RecurrentState) -> Layers:
+def _same(h: HParams, state: RecurrentState) -> Layers:
     return ((state,),) * h.n_layer_all

@@ -5,7 +5,7 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams; src/llama-mo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ggufphys.arch.aborts import bias_of_one_stream, never, stores_values_as_matrix
 from ggufphys.arch.adjust import (
@@ -84,10 +84,8 @@ from ggufphys.arch.sparse import (
 )
 from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and_ngrams, ssm_ungrouped, wkv
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams, ContextType
-
-if TYPE_CHECKING:
-    from ggufphys.hparams.hparams import HParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +96,10 @@ class ArchRule:
     keeps: LayerRule
     source: str
     draft: LayerRule | None = None  # in a context that runs the prediction head; None: llama.cpp has no graph of it
-    adjust: Callable[["HParams", GGUFFile], "HParams"] = keep  # what the loader changes after reading the keys
+    adjust: Callable[[HParams, GGUFFile], HParams] = keep  # what the loader changes after reading the keys
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
     borrows: Callable[[GGUFFile, GGUFFile], Mapping[str, TensorInfo]] = nothing_borrowed  # weights of a draft's target
-    reads: Callable[["HParams", Layers], Layers | None] = none_read  # a draft: which of its target's caches
+    reads: Callable[[HParams, Layers], Layers | None] = none_read  # a draft: which of its target's caches
     aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
@@ -115,7 +113,7 @@ class ArchRule:
         """Whether it goes on from what another model, its target, has computed."""
         return self.borrows is not nothing_borrowed
 
-    def layers(self, h: "HParams", ctx_type: ContextType = "default") -> Layers:
+    def layers(self, h: HParams, ctx_type: ContextType = "default") -> Layers:
         """The caches of each of `n_layer_all` layers in a context of this type.
 
         Raises:
@@ -128,7 +126,7 @@ class ArchRule:
             raise ValueError(f"ctx_type {ctx_type}: {why} {self.name}")
         return self.draft(h)
 
-    def needs_same_types(self, h: "HParams") -> bool:
+    def needs_same_types(self, h: HParams) -> bool:
         """Must K and V be of one type?"""
         return self.same_types or (self.mla and h.is_mla)
 

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         flags = run_flags(chosen, name_devices=hasattr(args, "device_specs"))
         section = fit_section(
             fit,
-            predictor.placed_weights(chosen).placement,
+            predictor.placed(chosen).placement,
             command=["llama-server", *_model_flags(args.model), *flags, *_other_flags(args, fit.trial.places)],
             flags=flags,
             helps=suggestions,

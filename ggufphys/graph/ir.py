@@ -6,6 +6,7 @@ Shapes `ne` and strides `nb` are ggml's: four of each, innermost first, `nb` in 
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c, ggml_visit_parents_graph, ggml_nbytes.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
@@ -119,3 +120,11 @@ class Graph:
                         self.expand(source)
             (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
         return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one device runs; its graph's marks are those of `layers`, from the first to the last that has nodes here."""
+
+    graph: Graph
+    layers: range

@@ -1,8 +1,8 @@
 """What are the model's hyperparameters? The one place where keys are read and llama.cpp's defaults resolved.
 
 Names are llama.cpp's. What only one architecture's rule interprets (a window's period, say) stays as the file has it,
-None when absent; the rule in `arch/` gives it its meaning. What an architecture's loader changes after reading, its row
-does in `adjust`: layers that it adds, say.
+None when absent; the rule in `arch/` gives it its meaning. What the architecture's loader changes after reading (layers
+that it adds, say), `arch.read_hparams` does.
 
 Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; src/models/, load_arch_hparams.
 """
@@ -10,7 +10,6 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; s
 from dataclasses import dataclass
 from typing import Final
 
-from ggufphys.arch.table import RULES
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams.keys import Keys, Numbers
@@ -108,8 +107,8 @@ class HParams:
         return self.n_embd_head_k_mla > 0 and self.n_embd_head_v_mla > 0
 
 
-def read_hparams(gguf: GGUFFile) -> HParams:
-    """Read the hyperparameters of a model file.
+def as_written(gguf: GGUFFile) -> HParams:
+    """The hyperparameters of a model file, before its architecture has its say (`arch.read_hparams`).
 
     Raises:
         GGUFError: a required key is missing, of the wrong type, or out of range.
@@ -130,7 +129,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
     head_size = n_embd // n_head[0] if n_head[0] else 0
     n_embd_head_k = keys.integer("attention.key_length", head_size) if head_size else 0
     n_embd_head_v = keys.integer("attention.value_length", head_size) if head_size else 0
-    h = HParams(
+    return HParams(
         arch=arch,
         n_ctx_train=keys.integer("context_length"),
         n_vocab=_n_vocab(gguf, keys),
@@ -183,8 +182,6 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),
         ple_conv_kernel=keys.integer("ple.conv_kernel", 0),
     )
-    rule = RULES.get(arch)
-    return h if rule is None else rule.adjust(h, gguf)
 
 
 def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:

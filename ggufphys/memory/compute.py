@@ -5,11 +5,12 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 """
 
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.graph.batch import lone_prompt, reserved_batches
+from ggufphys.graph.devices.placed import Placed
+from ggufphys.graph.devices.sizes import buffer_sizes
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
-from ggufphys.params import ContextParams, ContextType
+from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType
 
 FLOAT_BYTES = 4
 
@@ -22,28 +23,29 @@ def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
     return "exact" if arch in (MODELS if ctx_type == "default" else HEADS) else "estimate"
 
 
-def compute_terms(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> tuple[Term, ...]:
-    """The one term of compute_bytes; with `no_alloc` what llama.cpp's own simulation says: of a full prompt alone."""
-    prompt, decode = reserved_batches(context)
-    sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
-    if not no_alloc:
-        layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
-        if layouts.decode_counts:
-            sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
-        if layouts.lone_prompt and context.n_seq_max > 1:
-            alone = lone_prompt(context)
-            sizes[alone] = layouts.layout(context, alone).allocation.buffer_bytes
-    batch = max(sizes, key=lambda b: sizes[b])
-    return (
+def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[Term, ...]:
+    """Terms of compute_bytes, one a device that computes; the host's first."""
+    basis = compute_basis(layouts.h.arch, context.ctx_type) if placed.is_proven else "estimate"
+    sizes = buffer_sizes(layouts, context, placed)
+    batch = sizes.batch
+    graph = (
+        "its part of the graph"
+        if batch is None
+        else f"graph of {batch.n_tokens} tokens, {batch.n_seqs} sequences, {batch.n_outputs} outputs"
+    )
+    return tuple(
         Term(
             quantity="compute",
             name="compute buffer",
-            nbytes=sizes[batch],
-            buffer="CPU",
-            formula=f"graph of {batch.n_tokens} tokens, {batch.n_seqs} sequences, {batch.n_outputs} outputs, "
-            f"laid out by a simulation of ggml's graph allocator ({compute_basis(layouts.h.arch, context.ctx_type)})",
-            source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n",
-        ),
+            nbytes=nbytes,
+            buffer=CPU_BUFFER if device == HOST else device,
+            formula=f"{graph}, laid out by a simulation of ggml's graph allocator ({basis})",
+            source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n"
+            if batch is not None
+            else "ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph",
+            device=device,
+        )
+        for device, nbytes in sizes.nbytes.items()
     )
 
 

@@ -15,8 +15,8 @@ from functools import partial
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
 from ggufphys.gguf import SIZES
+from ggufphys.graph.devices.backends import CPU, Backend, backend_of
 from ggufphys.hparams.hparams import HParams
-from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.memory.backends import backend_of
-from ggufphys.memory.placement import Buffer
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.terms import Backing, Term
 from ggufphys.memory.vocabulary import metadata_bytes
-from ggufphys.memory.weights import AMX, REPACKED, allocated_bytes
+from ggufphys.memory.weights import allocated_bytes
 from ggufphys.params import HOST, Params
 
 MALLOC_THRESHOLDS: Final = (128 << 10, 32 << 20)  # DEFAULT_MMAP_THRESHOLD_MIN and _MAX, 64 bit

@@ -11,74 +11,22 @@ src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, ll
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.building.floats import f32
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.placed import AMX, REPACKED, TOKEN_EMBD, Buffer, Placement
 from ggufphys.memory.amx import is_amx
-from ggufphys.memory.backends import CPU, Backend, backend_of
 from ggufphys.memory.repack import is_repacked
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
 EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
-TOKEN_EMBD: Final = "token_embd.weight"
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file.
-
-    A `lazy` one is mapped whatever the load mode, and read row by row.
-    """
-
-    device: str
-    name: str
-    mapped: bool = False
-    lazy: bool = False
-
-    @property
-    def backend(self) -> Backend:
-        """Whose rules of rounding it follows."""
-        return CPU if self.device == HOST else backend_of(self.device)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Devices by name, `HOST` for main memory: of each layer, and of the output layer.
-
-    `devices` are those the model may use, in order: fewer than were given with split_mode none.
-    """
-
-    devices: tuple[Device, ...]
-    layers: tuple[str, ...]
-    output: str
-    offload_kqv: bool
-
-    def kv(self, il: int) -> str:
-        """The device of a layer's cache."""
-        return self.layers[il] if self.offload_kqv and il < len(self.layers) else HOST
-
-
-# Parameters of the context, which make no difference to where weights lie, at any one value.
-_NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
-    f.name: f.default
-    for f in fields(Params)
-    if f.name in {
-        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
-        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
-    }
-}  # fmt: skip
-
-
-def what_places(params: Params) -> Params:
-    """The same for all parameters with which layers and weights lie in the same places."""
-    return replace(params, **_NOTHING_TO_WEIGHTS)
 
 
 def place_layers(params: Params, n_layer_all: int) -> Placement:
@@ -193,7 +141,6 @@ class _Chooser:
         pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
-        self.repacked, self.amx = Buffer(HOST, "CPU_REPACK"), Buffer(HOST, "AMX")
         self.known: dict[tuple[str, int, tuple[int, ...], str, bool], Buffer] = {}
         self.on_device = {device.name: self._device_buffer(device.name) for device in params.devices}
 
@@ -231,9 +178,9 @@ class _Chooser:
             return self.on_host if self.params.use_mmap else Buffer(HOST, self.pinned.host_buffer)
         if self.params.use_extra_bufts:
             if self.params.use_amx and is_amx(tensor, as_output=as_output):
-                return self.amx
+                return AMX
             if is_repacked(tensor, self.cpu_features, as_output=as_output):
-                return self.repacked
+                return REPACKED
         return self.on_host
 
     def _device_buffer(self, name: str) -> Buffer:

@@ -1,28 +1,23 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.errors import UnsupportedError
-from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.hparams.hparams import HParams, read_hparams
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
+from ggufphys.graph.devices.homes import uses_devices
+from ggufphys.graph.devices.placed import Placed, Placement, what_places
+from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
-from ggufphys.memory.backends import backend_of
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
-from ggufphys.memory.compute_devices import device_compute_terms, keeps_flash_attn, unfused_ops, uses_devices
 from ggufphys.memory.context import CachesByDevice, caches_by_device
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
-from ggufphys.memory.placement import (
-    Buffer,
-    Placement,
-    divides_unknown_memory,
-    place_layers,
-    place_weights,
-    what_places,
-)
+from ggufphys.memory.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
@@ -177,30 +172,26 @@ class Predictor:
         self.reads_target = read is not None
         self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed, read=read)
         self._head_layouts: Layouts | None = None
-        self._weights: dict[Params, PlacedWeights] = {}
+        self._placed: dict[Params, Placed] = {}
+        self._weight_terms: dict[Params, tuple[Term, ...]] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
         h = self.h
-        weights = self.placed_weights(params)
-        placement = weights.placement
+        placed = self.placed(params)
         context = self.context(params)
         layouts = self.layouts_of(params)
         buffers = (
-            *weights.terms,
+            *self.weight_terms(params),
             *self.caches(params).terms(context),
-            *(
-                device_compute_terms(layouts, params, context, placement, weights.buffers)
-                if uses_devices(placement, weights.buffers)
-                else compute_terms(layouts, context, no_alloc=params.no_alloc)
-            ),
+            *compute_terms(layouts, context, placed),
             *output_terms(h, context),
         )
         process = process_terms(
-            self.gguf, layouts, params, context, buffers, weights.buffers, conditions or Conditions()
+            self.gguf, layouts, params, context, buffers, placed.weights, conditions or Conditions()
         )  # fmt: skip
-        proven: Basis = "exact" if all(backend_of(d.name).proven for d in placement.devices) else "estimate"
+        proven: Basis = "exact" if placed.is_proven else "estimate"
         return MemoryPrediction(
             context=context,
             basis={
@@ -213,7 +204,7 @@ class Predictor:
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(_notes(params, context, placement, weights.terms)),
+            notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params))),
         )
 
     def layouts_of(self, params: Params) -> Layouts:
@@ -237,7 +228,7 @@ class Predictor:
         key = (what_places(params), params.ctx_type)
         caches = self._caches.get(key)
         if caches is None:
-            home = self.placed_weights(params).placement.kv
+            home = self.placed(params).placement.kv
             caches = self._caches[key] = caches_by_device(self.h, self.rule, params.ctx_type, home)
         return caches
 
@@ -268,43 +259,36 @@ class Predictor:
         apart = params.override_tensor or not params.offload_kqv or layouts.has_states
         if not (undecided and apart):
             return context
-        weights = self.placed_weights(params)
-        if not uses_devices(weights.placement, weights.buffers) or keeps_flash_attn(
-            layouts, params, context, weights.placement, weights.buffers
-        ):
+        placed = self.placed(params)
+        if not uses_devices(placed) or keeps_flash_attn(layouts, context, placed):
             return context
         without = resolved(replace(params, flash_attn="off"))  # which may be refused
         return replace(without, v_trans=context.v_trans)
 
     def _unfused(self, params: Params, context: ContextParams) -> ContextParams:
-        weights = self.placed_weights(params)
-        if not uses_devices(weights.placement, weights.buffers):
+        placed = self.placed(params)
+        if not uses_devices(placed):
             return context
-        unfused = unfused_ops(self.layouts_of(params), params, context, weights.placement, weights.buffers)
+        unfused = unfused_ops(self.layouts_of(params), context, placed)
         return replace(context, unfused=unfused) if unfused else context
 
-    def placed_weights(self, params: Params) -> "PlacedWeights":
-        """Where the weights lie when run like this."""
+    def placed(self, params: Params) -> Placed:
+        """Where layers and weights lie when run like this."""
         key = what_places(params)
-        placed = self._weights.get(key)
+        placed = self._placed.get(key)
         if placed is None:
             placement = place_layers(params, self.h.n_layer_all)
-            buffers = place_weights(self.gguf, params, placement, host.cpu_features())
-            placed = self._weights[key] = PlacedWeights(
-                placement=placement,
-                buffers=buffers,
-                terms=weight_terms(self.gguf, buffers),
-            )
+            weights = place_weights(self.gguf, params, placement, host.cpu_features())
+            placed = self._placed[key] = Placed(params=key, placement=placement, weights=weights)
         return placed
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedWeights:
-    """Where the weights lie, and what that takes."""
-
-    placement: Placement
-    buffers: Mapping[Buffer, Sequence[TensorInfo]]
-    terms: tuple[Term, ...]
+    def weight_terms(self, params: Params) -> tuple[Term, ...]:
+        """The terms of model_bytes."""
+        placed = self.placed(params)
+        terms = self._weight_terms.get(placed.params)
+        if terms is None:
+            terms = self._weight_terms[placed.params] = weight_terms(self.gguf, placed.weights)
+        return terms
 
 
 def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term, ...]:

@@ -15,13 +15,13 @@ from ggufphys.arch.graph_nodes import max_nodes
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
+from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.machine import host
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
-from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
 from ggufphys.memory.vocabulary import vocabulary_bytes
-from ggufphys.memory.weights import AMX, READ_BY_ROW, REPACKED
+from ggufphys.memory.weights import READ_BY_ROW
 from ggufphys.params import HOST, ContextParams, Params, pad_ctx
 
 # An empty process: measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase

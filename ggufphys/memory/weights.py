@@ -15,13 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.amx import amx_bytes
-from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import Term
 from ggufphys.params import HOST
 
-REPACKED: Final = Buffer(HOST, "CPU_REPACK")
-AMX: Final = Buffer(HOST, "AMX")
 READ_BY_ROW: Final = ", read row by row"
 
 

@@ -10,9 +10,10 @@ from typing import Final
 
 from ggufphys.arch import LayerCache
 from ggufphys.arch.roles import Role, embedding_is_output, role_of
-from ggufphys.memory.backends import CPU, Backend, backend_of
+from ggufphys.graph.devices.backends import CPU, Backend, backend_of
+from ggufphys.graph.devices.placed import TOKEN_EMBD
 from ggufphys.memory.context import cache_bytes
-from ggufphys.memory.placement import EXPERTS, TOKEN_EMBD
+from ggufphys.memory.placement import EXPERTS
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import ContextParams, Params
 

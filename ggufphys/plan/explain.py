@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ggufphys.arch import FullKV, LayerCache
-from ggufphys.memory.backends import CPU, backend_of
+from ggufphys.graph.devices.backends import CPU, backend_of
 from ggufphys.memory.context import cache_bytes
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST, ContextParams, Params
@@ -54,7 +54,7 @@ def layer_rows(predictor: Predictor, params: Params, context: ContextParams) -> 
 
     `context` is what `params` become for the model (`MemoryPrediction.context`).
     """
-    placement = predictor.placed_weights(params).placement
+    placement = predictor.placed(params).placement
     rows: list[LayerRow] = []
     for il, caches in enumerate(predictor.rule.layers(predictor.h, context.ctx_type)):
         device, kv_device = placement.layers[il], placement.kv(il)

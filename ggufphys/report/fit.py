@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ggufphys.memory.placement import Placement
+from ggufphys.graph.devices.placed import Placement
 from ggufphys.params import HOST, Params
 from ggufphys.plan.fit import Fit, Place
 from ggufphys.plan.fit_flags import changed, run_flags

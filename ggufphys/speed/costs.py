@@ -7,13 +7,12 @@ layers of one kind cost the same but for the types of their weights, so one more
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.describing.cost import FIELDS, Cost, node_costs
 from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Basis

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys import GGUFError, GGUFFile, UnsupportedError, open_gguf
+from ggufphys.arch import read_hparams
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.hparams.hparams import HParams, read_hparams
+from ggufphys.hparams.hparams import HParams
 from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
 
 MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c

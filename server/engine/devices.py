@@ -7,11 +7,9 @@ connect ends the process (ggml-rpc.cpp, RPC_STATUS_ASSERT), so the port is tried
 """
 
 import ctypes
-import json
 import socket
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -185,13 +183,3 @@ def _argument_type(value: Any) -> Any:
     if isinstance(value, bytes):
         return ctypes.c_char_p
     return ctypes.c_size_t if isinstance(value, int) else type(value)
-
-
-def _print(devices: Iterable[Device]) -> None:
-    sys.stdout.write(json.dumps([asdict(device) for device in devices]) + "\n")
-
-
-if __name__ == "__main__":
-    from server.engine.library import load_library
-
-    _print(available_devices(load_library()))

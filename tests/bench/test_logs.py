@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import measure
+from bench.measure.llama import measure
 from ggufphys import Params, open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.logs.runs import parse_log

@@ -16,8 +16,7 @@ from ggufphys.graph.allocating.alloc import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
 from ggufphys.graph.allocating.lifetimes import Lifetimes, is_constant, lifetimes
 from ggufphys.graph.batch import Batch
-from ggufphys.graph.devices.split import Part
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST, N_CTX_PAD, ContextParams
 
 REMEMBERED: Final = 8

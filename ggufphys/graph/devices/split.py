@@ -12,10 +12,9 @@ llama_context::graph_get_cb.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
 
@@ -33,14 +32,6 @@ VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
 _NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide
 _NORMS: Final = frozenset({"NORM", "RMS_NORM", "GROUP_NORM"})
 _NOTHING: Final = Tensor("NONE", F32, (0,), external=True)  # what a node shows that takes no bytes of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one device runs; its graph's marks are those of `layers`, from the first to the last that has nodes here."""
-
-    graph: Graph
-    layers: range
 
 
 def split(

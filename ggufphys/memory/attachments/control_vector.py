@@ -12,9 +12,9 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.graph.devices.backends import CPU, backend_of
+from ggufphys.graph.devices.placed import Placement
 from ggufphys.hparams.hparams import HParams
-from ggufphys.memory.backends import CPU, backend_of
-from ggufphys.memory.placement import Placement
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST
 

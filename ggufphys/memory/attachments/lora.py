@@ -13,7 +13,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.memory.placement import Buffer
+from ggufphys.graph.devices.placed import Buffer
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST
 

@@ -17,8 +17,8 @@ from ggufphys.clip.tensors import loaded_tensors
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.alloc import allocate
+from ggufphys.graph.devices.backends import CPU, backend_of
 from ggufphys.memory.attachments import BATCH_MAX_TOKENS
-from ggufphys.memory.backends import CPU, backend_of
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import CPU_BUFFER, HOST
 

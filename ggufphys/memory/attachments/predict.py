@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.hparams.hparams import read_hparams
+from ggufphys.graph.devices.placed import Placed
 from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
 from ggufphys.memory.attachments.lora import adapters_of, lora_terms
@@ -18,8 +18,7 @@ from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
 from ggufphys.memory.attachments.server import server_terms
 from ggufphys.memory.attachments.state import CELL_EXT, state_bytes
 from ggufphys.memory.compute import compute_terms
-from ggufphys.memory.compute_devices import device_compute_terms
-from ggufphys.memory.predict import MemoryPrediction, PlacedWeights, Predictor
+from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.process import BASE, CODE, VOCABULARY, Conditions, resident
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES
@@ -47,12 +46,12 @@ def predict_attached(
     """
     predictor = predictor or Predictor(gguf)
     base = predictor.predict(params, Conditions(base_bytes=base_bytes))
-    placed = predictor.placed_weights(params)
+    placed = predictor.placed(params)
     terms = list(base.terms)
     bases: list[Basis] = [base.basis["model"]]
     if attachments.loras:
-        terms = _with_adapters(predictor, params, base, placed, attachments.loras)
-        terms += (t for lora in attachments.loras for t in lora_terms(lora, gguf, placed.buffers))
+        terms = _with_adapters(predictor, base, placed, attachments.loras)
+        terms += (t for lora in attachments.loras for t in lora_terms(lora, gguf, placed.weights))
     for vector in attachments.control_vectors:
         check_control_vector(vector, predictor.h)
     if attachments.control_vectors:  # their sum is kept, however many
@@ -118,18 +117,14 @@ def predict_draft(
 
 
 def _with_adapters(
-    predictor: Predictor, params: Params, base: MemoryPrediction, placed: PlacedWeights, loras: Sequence[GGUFFile]
+    predictor: Predictor, base: MemoryPrediction, placed: Placed, loras: Sequence[GGUFFile]
 ) -> list[Term]:
     """The model's terms, with the compute buffer as large as the graph with adapters wants, if that is more.
 
     A buffer is reserved without adapters first, and never shrinks.
     """
     layouts = Layouts(predictor.gguf, predictor.h, predictor.rule, adapters_of(loras))
-    if any(buffer.device != HOST for buffer in placed.buffers):
-        adapted = device_compute_terms(layouts, params, base.context, placed.placement, placed.buffers)
-    else:
-        adapted = compute_terms(layouts, base.context)
-    grown = {term.device: term for term in adapted}
+    grown = {term.device: term for term in compute_terms(layouts, base.context, placed)}
     terms: list[Term] = []
     for term in base.terms:
         larger = grown.get(term.device) if term.quantity == "compute" else None

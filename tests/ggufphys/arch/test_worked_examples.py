@@ -6,9 +6,8 @@ import pytest
 
 import ggufphys
 from ggufphys import Params, open_gguf
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf.writer import WriteValue
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.context import context_terms
 from ggufphys.params import resolve
 from tests.ggufphys.models import llama_metadata, write_model

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.models import HEADS, MODELS
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.params import resolve
 from tests import archs, graph_oracle, oracle
 from tests.arch_checks import checks

@@ -9,7 +9,7 @@ import pytest
 from ggufphys import Device, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.arch.roles import Role, role_of, rope_layers
 from ggufphys.gguf import GGMLType
-from ggufphys.memory.backends import backend_of
+from ggufphys.graph.devices.backends import backend_of
 from ggufphys.memory.placement import place_layers, used_devices
 from ggufphys.memory.predict import predict_weights
 from ggufphys.params import HOST

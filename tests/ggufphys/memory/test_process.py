@@ -9,11 +9,10 @@ import pytest
 
 from ggufphys import GGUFFile, MemoryPrediction, Params, open_gguf, predict_memory
 from ggufphys.gguf import GGMLType, TensorInfo
+from ggufphys.graph.devices.placed import REPACKED, Buffer
 from ggufphys.memory.amx import amx_bytes, is_amx
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
-from ggufphys.memory.placement import Buffer
 from ggufphys.memory.terms import PHASES, Term, total
-from ggufphys.memory.weights import REPACKED
 from ggufphys.params import HOST, LOAD_MODES, Device
 from ggufphys.plan.fits import fits
 from tests.ggufphys.memory.test_oracle import sparse

@@ -239,7 +239,7 @@ def test_costs_are_the_predictors(tmp_path: Path, name: str) -> None:
         predictor = Predictor(gguf)
         prediction = predictor.predict(params)
         items = LayerCosts(predictor, params).items(99, 5, prediction.context)
-        n = sum(home == "CUDA0" for home in predictor.placed_weights(params).placement.layers)
+        n = sum(home == "CUDA0" for home in predictor.placed(params).placement.layers)
         sums = stretches(items, (n, len(items) - n))
         rope = sum(t.nbytes or 0 for t in gguf.tensors if t.name.startswith("rope_"))  # a copy on each device
     for device, expected in zip(prediction.devices[1:], sums, strict=True):

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggufphys import GGUFFile, Params, open_gguf, predict_costs, predict_memory
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.cli import main
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.describing.cost import Cost, distinct_experts
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.compute import compute_basis
 from ggufphys.speed.costs import CostPrediction, StepCosts, along_lines
 from tests.ggufphys.models import llama_metadata, llama_tensors, shape_header, write_model

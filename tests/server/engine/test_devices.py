@@ -60,7 +60,7 @@ def test_a_model_on_an_rpc_worker(tmp_path: Path) -> None:
 def test_what_this_build_has() -> None:
     """The module run by itself prints the devices that the process finds too."""
     answer = subprocess.run(
-        [sys.executable, "-m", "server.engine.devices"],
+        [sys.executable, "-m", "server.engine.list_devices"],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     names = [device.name for device in available_devices(load_library())]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggufphys import Params, open_gguf
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.allocating.alloc import FreeList, allocate, written_sizes
@@ -14,7 +14,6 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.params import resolve
 from tests.ggufphys.models import tiny_llama
 

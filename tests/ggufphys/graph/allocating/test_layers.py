@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ggufphys import GGUFFile, Params, open_gguf
-from ggufphys.arch import RULES, rule_for
+from ggufphys.arch import RULES, read_hparams, rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import WriteValue, encode_header
 from ggufphys.graph import models, ops
@@ -21,7 +21,6 @@ from ggufphys.graph.allocating.lifetimes import lifetimes
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.params import resolve
 from ggufphys.synth.catalogue import shape_named, shapes
 from ggufphys.synth.plan import plan_file

@@ -3,8 +3,8 @@
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.allocating.alloc import allocate
-from ggufphys.graph.devices.split import PIPELINE_COPIES, Part, split
-from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.devices.split import PIPELINE_COPIES, split
+from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.params import HOST
 
 F32 = GGMLType.F32

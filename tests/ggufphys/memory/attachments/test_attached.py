@@ -9,9 +9,8 @@ import pytest
 from bench.clip.files import write_clip
 from bench.clip.shape import ClipShape
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.attachments import Attachments, Draft, Server
 from ggufphys.memory.attachments.predict import predict_attached, predict_draft
 from ggufphys.memory.attachments.server import server_params

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ggufphys import GGUFError, Params, open_gguf
+from ggufphys.arch import read_hparams
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
 from ggufphys.memory.placement import place_layers
 from ggufphys.params import Device

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from ggufphys import GGUFError, Params, open_gguf
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.hparams.hparams import read_hparams
+from ggufphys.graph.devices.sizes import host_size
 from ggufphys.machine import host
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs, lora_terms
-from ggufphys.memory.compute import compute_terms
 from ggufphys.memory.placement import place_layers, place_weights
-from ggufphys.params import resolve, rpc_device
+from ggufphys.params import HOST, resolve, rpc_device
 from tests import attachment_oracle, rpc_worker
 from tests.ggufphys.memory.attachments.adapter_files import write_lora
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
@@ -46,7 +45,7 @@ def predicted(base: GGUFFile, params: Params, adapters: list[GGUFFile]) -> tuple
     for adapter in adapters:
         buffers.update({term.buffer: term.nbytes for term in lora_terms(adapter, base, weights)})
     context = resolve(params, n_ctx_train=h.n_ctx_train)
-    made = [compute_terms(Layouts(base, h, rule, a), context)[0].nbytes for a in (None, adapters_of(adapters))]
+    made = [host_size(Layouts(base, h, rule, a), context).nbytes[HOST] for a in (None, adapters_of(adapters))]
     return dict(buffers), max(made)
 
 

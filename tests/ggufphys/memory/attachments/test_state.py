@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from ggufphys import Params, open_gguf
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
-from ggufphys.hparams.hparams import read_hparams
 from ggufphys.memory.attachments.state import needs_checkpoints, state_bytes
 from ggufphys.params import resolve
 from tests import attachment_oracle

@@ -1,6 +1,6 @@
-"""The measured process with the numpy engine: the phases of `bench.child`, and in the last what the engine holds.
+"""The measured process with the numpy engine: the phases of `child`, and in the last what the engine holds.
 
-Run by `bench.measure_numpy` as `python -m bench.numpy_child CONFIG_JSON`.
+Run by `bench.measure.numpy_engine` as `python -m bench.measure.numpy_child CONFIG_JSON`.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from bench.child import emit, phase
+from bench.measure.child import emit, phase
 
 
 def main() -> int:

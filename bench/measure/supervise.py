@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import psutil
 
-from bench.sample import MemorySample, sample
+from bench.measure.sample import MemorySample, sample
 from ggufphys.machine.children import describe, died, environment, module_command
 
 PHASES: Final = ("interpreter", "library", "weights", "context", "prefill", "decode")
@@ -55,7 +55,7 @@ class ChildResult:
 
 def child_command(config: dict[str, Any]) -> list[str]:
     """The command line of the measured child."""
-    return module_command("bench.child", json.dumps(config))
+    return module_command("bench.measure.child", json.dumps(config))
 
 
 def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) -> ChildResult:

@@ -1,6 +1,6 @@
 """The measured process: loads a model, fills one batch, decodes, and waits after each phase to be looked at.
 
-Run by `bench.supervise` as `python -m bench.child CONFIG_JSON`. It writes one JSON object a line to stdout, and after
+Run by `supervise` as `python -m bench.measure.child CONFIG_JSON`. It writes one JSON object a line to stdout, and after
 each {"phase": ...} it waits for a line on stdin, so that the parent samples its memory at a standstill. Nothing heavy
 is imported before the phase that is about it.
 """

@@ -10,7 +10,7 @@ from ggufphys.params import Device
 def llama_devices() -> tuple[Device, ...]:
     """The GPUs that the installed build finds; none where it cannot say."""
     answer = subprocess.run(
-        module_command("server.engine.devices"), capture_output=True, text=True, check=False, env=environment()
+        module_command("server.engine.list_devices"), capture_output=True, text=True, check=False, env=environment()
     )
     if answer.returncode:
         return ()

@@ -11,7 +11,7 @@ from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_mib
 
 if TYPE_CHECKING:
-    from bench.measure import Measurement, Row
+    from bench.measure.measurement import Measurement, Row
     from ggufphys import MemoryPrediction
 
 PLOT_SUFFIXES: Final = (".png", ".svg")

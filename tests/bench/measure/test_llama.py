@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench import measure
-from bench.supervise import PHASES, child_command, run_child
+from bench.measure import llama as measure
+from bench.measure.measurement import PEAKS
+from bench.measure.supervise import PHASES, child_command, run_child
 from ggufphys import Params
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
@@ -30,7 +31,7 @@ def test_embedded_model(use_mmap: bool, use_extra_bufts: bool) -> None:
     assert [rows[f"{q}_bytes"].difference for q in measure.QUANTITIES] == [0, 0, 0, 0]
     assert result.holds, rows["process_bytes"]
     kinds = [rows[f"process_{kind}_bytes"] for kind in ("anon", "file")]
-    peaks = [rows[f"peak_{phase}_bytes"] for phase in measure.PEAKS]
+    peaks = [rows[f"peak_{phase}_bytes"] for phase in PEAKS]
     assert all(row.difference is not None and abs(row.difference) <= 4 << 20 for row in (*kinds, *peaks)), result.rows
     assert (result.retries, result.notes) == (0, ())
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import refengine
-from bench.measure import Measurement, Row, failure, physical_cores, process_rows, prompt_length
-from bench.supervise import ChildResult, run_child
+from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
+from bench.measure.supervise import ChildResult, run_child
 from ggufphys import MemoryPrediction
 from ggufphys.machine.children import module_command
 from ggufphys.params import Params
@@ -22,7 +22,7 @@ WITHOUT_EFFECT: Final = {"n_seq_max": "-np", "devices": "--device and --rpc", "u
 
 def numpy_command(config: dict[str, Any]) -> list[str]:
     """The command line of the measured child."""
-    return module_command("bench.numpy_child", json.dumps(config))
+    return module_command("bench.measure.numpy_child", json.dumps(config))
 
 
 def measure_numpy(

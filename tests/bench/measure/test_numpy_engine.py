@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure_numpy import measure_numpy, numpy_command
-from bench.supervise import PHASES
+from bench.measure.numpy_engine import measure_numpy, numpy_command
+from bench.measure.supervise import PHASES
 from ggufphys import Params
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL

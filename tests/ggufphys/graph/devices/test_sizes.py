@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ggufphys import Device, Params, open_gguf, predict_memory
 from ggufphys.graph.allocating import layout
-from ggufphys.memory import compute_devices
+from ggufphys.graph.devices import sizes
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file
 from tests.ggufphys.models import shape_header
@@ -45,7 +45,7 @@ def test_few_layers_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.truncate(path, plan.file_bytes)
     with open_gguf(path) as gguf:
         few = [predict_memory(gguf, params).devices for params in GRID]
-        monkeypatch.setattr(compute_devices, "ATTEMPTS", ())
+        monkeypatch.setattr(sizes, "ATTEMPTS", ())
         assert few == [predict_memory(gguf, params).devices for params in GRID]
 
 
@@ -94,7 +94,7 @@ def assert_few_stand_for_all(folder: Path, shape: str, run: dict[str, Any]) -> N
     """Predict twice, once with all layers built."""
     with pytest.MonkeyPatch.context() as patch, open_gguf(shape_header(folder / "model.gguf", shape)) as gguf:
         few = predict_memory(gguf, Params(**run)).devices
-        patch.setattr(compute_devices, "ATTEMPTS", ())
+        patch.setattr(sizes, "ATTEMPTS", ())
         patch.setattr(layout, "ATTEMPTS", ())
         assert few == predict_memory(gguf, Params(**run)).devices
 

@@ -1,0 +1,151 @@
+"""llama.cpp runs a model in a child process, phase by phase, beside what was predicted."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
+from bench.measure.supervise import ChildResult, child_command, run_child
+from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
+from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
+from ggufphys.memory.predict import require_model
+from ggufphys.params import HOST, Params
+
+QUANTITIES: Final = ("model", "context", "compute", "output")
+
+
+def measure(
+    path: Path,
+    params: Params,
+    *,
+    n_prompt: int | None = None,
+    n_predict: int = 16,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    command: Callable[[dict[str, Any]], list[str]] = child_command,
+) -> Measurement:
+    """Run the model in a child and compare. A child that dies by a signal is run again without extra buffers.
+
+    Args:
+        path: the model file.
+        params: how it is run.
+        n_prompt: tokens to prefill; None for one physical batch, less where the context is short.
+        n_predict: tokens to decode.
+        on_event: sees the child's events, for a progress bar.
+        command: the child's command line for a configuration.
+
+    Raises:
+        GGUFError, UnsupportedError, ValueError: the file or the parameters are refused before anything runs.
+    """
+    with open_gguf(path) as gguf:
+        require_model(gguf)
+        if gguf.missing_bytes:
+            raise GGUFError(f"{path}: cannot be run: {gguf.notes[-1]}")
+        n_prompt = prompt_length(gguf, params, n_prompt, n_predict)
+        if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too
+            params = replace(params, n_threads=physical_cores())
+        result, retries, notes, params = _run_with_retry(path, params, n_prompt, n_predict, on_event, command)
+        prediction = _predict(gguf, params, result, n_prompt)
+    buffers = _buffers(result)
+    return Measurement(
+        heading=f"{path.name}, {params.n_threads} threads, mmap {'on' if params.use_mmap else 'off'}, "
+        f"extra buffers {'on' if params.use_extra_bufts else 'off'}",
+        path=path,
+        params=params,
+        prediction=prediction,
+        buffers=buffers,
+        rows=_rows(prediction, buffers, result),
+        child=result,
+        retries=retries,
+        notes=notes,
+    )
+
+
+def _run_with_retry(
+    path: Path,
+    params: Params,
+    n_prompt: int,
+    n_predict: int,
+    on_event: Callable[[dict[str, Any]], None],
+    command: Callable[[dict[str, Any]], list[str]],
+) -> tuple[ChildResult, int, tuple[str, ...], Params]:
+    def attempt(p: Params) -> ChildResult:
+        config = {
+            "path": os.fspath(path.absolute()),
+            "params": asdict(p),
+            "n_prompt": n_prompt,
+            "n_predict": n_predict,
+        }
+        return run_child(command(config), on_event)
+
+    result = attempt(params)
+    if result.ok or isinstance(result.exit, int):
+        return result, 0, failure(result), params
+    notes = (f"llama.cpp died by {result.exit} in phase {result.failed_in!r}",)
+    if not params.use_extra_bufts:
+        return result, 0, notes, params
+    why = (
+        "The kernel kills so what takes more memory than there is"
+        if result.exit == "SIGKILL"
+        else "Wheels built on a CPU with AMX crash so (llama.cpp issue 20824): rebuild with "
+        "CFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'"
+    )
+    notes = (f"{notes[0]}; ran it again without extra buffers (--no-repack). {why}",)
+    params = replace(params, use_extra_bufts=False)
+    result = attempt(params)
+    return result, 1, (*notes, *failure(result)), params
+
+
+def _predict(gguf: GGUFFile, params: Params, result: ChildResult, n_prompt: int) -> MemoryPrediction | None:
+    library = result.phase("library")
+    memory = library.memory if library is not None else None
+    try:
+        return predict_memory(
+            gguf,
+            replace(params, use_amx=library is not None and "AMX_INT8 = 1" in library.facts.get("system_info", "")),
+            base_bytes=memory.rss_bytes if memory is not None else None,
+            base_file_bytes=memory.file_bytes if memory is not None else None,
+            n_prompt=n_prompt,
+        )
+    except UnsupportedError:
+        return None
+
+
+def _buffers(result: ChildResult) -> tuple[LoggedBuffer, ...]:
+    context = result.phase("context")
+    return logged_buffers(context.facts["log"]) if context is not None else ()
+
+
+def _rows(
+    prediction: MemoryPrediction | None, buffers: tuple[LoggedBuffer, ...], result: ChildResult
+) -> tuple[Row, ...]:
+    return (
+        *(
+            _row(f"{quantity}_bytes", getattr(prediction, f"{quantity}_bytes", None), logged_bytes(buffers, quantity))
+            for quantity in QUANTITIES
+        ),
+        *(_device_rows(prediction, buffers) if prediction is not None and len(prediction.devices) > 1 else ()),
+        *process_rows(prediction, result),
+    )
+
+
+def _device_rows(prediction: MemoryPrediction, buffers: tuple[LoggedBuffer, ...]) -> Iterator[Row]:
+    """The same by device: a buffer belongs to the device whose name it begins with, to the host otherwise."""
+    names = [device.name for device in prediction.devices]
+    for device in prediction.devices:
+        own = [b for b in buffers if next((n for n in names if b.buffer.startswith(n)), HOST) == device.name]
+        for quantity in QUANTITIES:
+            logged = logged_bytes(own, quantity)
+            if logged is not None:
+                yield _row(f"{quantity}_bytes {device.name}", getattr(device, f"{quantity}_bytes"), logged)
+
+
+def _row(quantity: str, predicted: int | None, logged: tuple[int, int] | None) -> Row:
+    return Row(
+        quantity=quantity,
+        predicted=predicted,
+        measured=logged[0] if logged is not None else None,
+        resolution_bytes=logged[1] if logged is not None else 0,
+        source="llama.cpp's log",
+    )

@@ -1,0 +1,64 @@
+"""Which fused operations does llama.cpp give up, since those of some layer would run on another device than the layer?
+
+Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
+"""
+
+from dataclasses import replace
+
+from ggufphys.graph.affine import Trace
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.allocating.traced import kind_of
+from ggufphys.graph.batch import SMALL_BATCH, Batch
+from ggufphys.graph.building.hyper import PROBED
+from ggufphys.graph.devices.homes import homes, layers_of, norm_home
+from ggufphys.graph.devices.placed import Placed
+from ggufphys.graph.devices.sizes import divided
+from ggufphys.graph.devices.split import assign
+from ggufphys.graph.ir import Graph
+from ggufphys.params import HOST, ContextParams
+
+FLASH_ATTN = "FLASH_ATTN_EXT"
+
+
+def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
+    """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere."""
+    placement = placed.placement
+    places, _, _ = divided(layouts, placed)
+    if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
+        return True  # one device has each layer's weights and cache, and runs what lies between their nodes
+    n_seqs = context.n_seq_max
+    batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+
+    def keeps(graph: Graph, _: Trace) -> bool:
+        devices = assign(graph, homes(layouts.h.arch, placed))
+        layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
+        layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer)))
+        return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
+
+    kind = kind_of(context, batch, None, ("keeps_flash_attn", placed.params))
+    return layouts.tracer.made(kind, context, batch, None, keeps)
+
+
+def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:
+    """The operations that llama.cpp replaces by simpler ones, since those of some layer would run elsewhere.
+
+    Only nodes that the graph says are `probed`; what flash attention is replaced by, `keeps_flash_attn` decides.
+    """
+    arch, placement = layouts.h.arch, placed.placement
+    n_seqs = context.n_seq_max
+    batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    pins = placement.is_whole or n_seqs < SMALL_BATCH
+
+    def elsewhere(graph: Graph, _: Trace) -> tuple[str, ...]:
+        if not graph.probed:
+            return ()
+        devices = assign(graph, homes(arch, placed), norm_home(arch, placement) if pins else None)
+        return tuple({n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il]})
+
+    found: tuple[str, ...] = ()
+    for op in PROBED:  # each in a graph without those that were given up before
+        probe = replace(context, unfused=found)
+        kind = kind_of(probe, batch, None, ("unfused_ops", placed.params))
+        if op in layouts.tracer.made(kind, probe, batch, None, elsewhere):
+            found += (op,)
+    return found

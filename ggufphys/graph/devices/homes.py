@@ -1,0 +1,96 @@
+"""Where are a graph's weights and caches, its norms, and what devices fetch from the host?
+
+What `split` asks while it divides a graph, answered from where layers and weights lie.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ggufphys.arch.roles import Role, norm_layer, role_of
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.placed import REPACKED, TOKEN_EMBD, Placed, Placement
+from ggufphys.graph.devices.split import Home, NormHome, Offload
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.params import HOST
+
+
+def uses_devices(placed: Placed) -> bool:
+    """Does anything run elsewhere than on the host? Where weights lie, and where weights of the host are fetched."""
+    return any(buffer.device != HOST for buffer in placed.weights) or offload(placed) is not None
+
+
+def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = None) -> Home:
+    """Where weights and caches are, as `graph.split` asks for it; names that the file lacks follow their layer.
+
+    `rope_layers` are the layers of rotations, whose factors each device has for its own.
+    """
+    placement = placed.placement
+    devices: dict[str, list[str]] = {}
+    for buffer, tensors in placed.weights.items():
+        for tensor in tensors:
+            devices.setdefault(tensor.name, []).append(buffer.device)
+
+    def home(tensor: Tensor, reader: Tensor) -> str:
+        if not tensor.name:
+            il = tensor.params[1]
+            assert isinstance(il, int), "a cache says whose it is"
+            return placement.kv(il)
+        found = devices.get(tensor.name)
+        if found:
+            if tensor.name == TOKEN_EMBD and reader.op != "GET_ROWS":
+                return found[-1]  # its copy, where the output is
+            layer = (rope_layers or {}).get(reader)
+            own = found[0] if layer is None else placement.layers[layer]
+            return own if own in found else found[0]
+        role = role_of(arch, tensor.name)
+        if role is Role.INPUT:
+            return HOST
+        return placement.layers[role] if isinstance(role, int) else placement.output
+
+    return home
+
+
+def offload(placed: Placed) -> Offload | None:
+    """Which operations on weights of the host does a device take over? Those of batches large enough, not repacked.
+
+    Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; ggml/src/ggml-cuda/
+    ggml-cuda.cu, get_op_batch_size, and its like.
+    """
+    takers = [(d.name, backend_of(d.name)) for d in placed.placement.devices if backend_of(d.name).offloads_from]
+    if not takers:
+        return None
+    repacked = frozenset(tensor.name for tensor in placed.weights.get(REPACKED, ()))
+
+    def taker(node: Tensor) -> str | None:
+        """The first device that would, in llama.cpp's order."""
+        if any(source.name in repacked for source in node.src):
+            return None
+        n_tokens = {
+            "GET_ROWS": 0, "MUL_MAT": node.ne[1], "MUL_MAT_ID": node.ne[2],
+        }.get(node.op, node.ne[1] * node.ne[2] * node.ne[3])  # fmt: skip
+        for name, backend in takers:
+            if n_tokens >= backend.offloads_from and (not backend.offloads_only or node.op in backend.offloads_only):
+                return name
+        return None
+
+    return taker
+
+
+def norm_home(arch: str, placement: Placement) -> NormHome:
+    """Where norms are pinned: to the device of their layer, as far as layers go."""
+
+    def home(name: str) -> str | None:
+        il = norm_layer(arch, name)
+        return placement.layers[il] if il is not None and il < len(placement.layers) else None
+
+    return home
+
+
+def layers_of(op: str, graph: Graph, layers: Sequence[int]) -> Mapping[Tensor, int]:
+    """The layer of each node of this operation."""
+    ends = [*graph.marks[1:], len(graph.nodes)][: len(graph.marks)]
+    return {
+        node: il
+        for il, start, end in zip(layers, graph.marks, ends, strict=True)
+        for node in graph.nodes[start:end]
+        if node.op == op
+    }

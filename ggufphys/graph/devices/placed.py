@@ -1,0 +1,102 @@
+"""Where do layers, the output and weights lie? What `memory.placement` decides, and the division of a graph follows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from ggufphys.gguf import TensorInfo
+from ggufphys.graph.devices.backends import CPU, Backend, backend_of
+from ggufphys.params import HOST, Device, Params
+
+TOKEN_EMBD: Final = "token_embd.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file.
+
+    A `lazy` one is mapped whatever the load mode, and read row by row.
+    """
+
+    device: str
+    name: str
+    mapped: bool = False
+    lazy: bool = False
+
+    @property
+    def backend(self) -> Backend:
+        """Whose rules of rounding it follows."""
+        return CPU if self.device == HOST else backend_of(self.device)
+
+
+REPACKED: Final = Buffer(HOST, "CPU_REPACK")
+AMX: Final = Buffer(HOST, "AMX")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Devices by name, `HOST` for main memory: of each layer, and of the output layer.
+
+    `devices` are those the model may use, in order: fewer than were given with split_mode none.
+    """
+
+    devices: tuple[Device, ...]
+    layers: tuple[str, ...]
+    output: str
+    offload_kqv: bool
+
+    def kv(self, il: int) -> str:
+        """The device of a layer's cache."""
+        return self.layers[il] if self.offload_kqv and il < len(self.layers) else HOST
+
+    @property
+    def is_whole(self) -> bool:
+        """Is nothing but the input left on the host?"""
+        return bool(self.layers) and HOST not in (*self.layers, self.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Placed:
+    """A model's layers and weights, where they lie when it is run like `params` (`what_places` of them)."""
+
+    params: Params
+    placement: Placement
+    weights: Mapping[Buffer, Sequence[TensorInfo]]
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Do the devices work on several batches at a time? It takes all layers, several devices, and no overrides.
+
+        Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, pipeline_parallel.
+        """
+        params, devices = self.params, self.placement.devices
+        return (
+            self.placement.is_whole
+            and len(devices) > 1
+            and params.split_mode == "layer"
+            and params.offload_kqv
+            and not params.override_tensor
+            and not params.n_cpu_moe
+            and all(backend_of(device.name).pipelines for device in devices)
+        )
+
+    @property
+    def is_proven(self) -> bool:
+        """Do tests compare the backends of all devices with llama.cpp?"""
+        return all(backend_of(device.name).proven for device in self.placement.devices)
+
+
+# Parameters of the context, which make no difference to where weights lie, at any one value.
+_NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
+    f.name: f.default
+    for f in fields(Params)
+    if f.name in {
+        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
+        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
+    }
+}  # fmt: skip
+
+
+def what_places(params: Params) -> Params:
+    """The same for all parameters with which layers and weights lie in the same places."""
+    return replace(params, **_NOTHING_TO_WEIGHTS)

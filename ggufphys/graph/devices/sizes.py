@@ -1,0 +1,153 @@
+"""How large is the compute buffer of each device?
+
+It is as large as the largest graph that llama.cpp reserves for: a full prompt batch, a decode step. Where devices are
+used the graph is cut as ggml's scheduler would cut it, and each part laid out by itself. What a backend adds for
+operations of its own (scratch of flash attention, say) is left out. llama.cpp's own simulation (no_alloc,
+llama-fit-params) forgets which operations it pins to a device, so its figures can differ from those of a real run:
+`Params.no_alloc` asks for them.
+
+Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve; ggml/src/ggml-backend.cpp,
+ggml_backend_sched_split_graph; ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ggufphys.gguf.names import split_name
+from ggufphys.graph.affine import Point
+from ggufphys.graph.allocating.alloc import lay_out, side_by_side
+from ggufphys.graph.allocating.layers import Layers
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.allocating.traced import Traced, point_of
+from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batches
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload, uses_devices
+from ggufphys.graph.devices.placed import Placed
+from ggufphys.graph.devices.split import PIPELINE_COPIES, split
+from ggufphys.graph.ir import Graph, Part
+from ggufphys.params import HOST, ContextParams
+
+ATTEMPTS: tuple[int, ...] = (1, 2, 3)  # as graph.allocating.layout's
+Place = tuple[str, frozenset[Hashable]]
+"""A layer's device, and which of its weights are on others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of the compute buffer of each device that computes, the host's first.
+
+    Where the host has all, `batch` is the one that takes them.
+    """
+
+    nbytes: Mapping[str, int]
+    batch: Batch | None = None
+
+
+def buffer_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> Sizes:
+    """The compute buffers of a model that lies like this."""
+    if uses_devices(placed):
+        return Sizes(_divided_sizes(layouts, context, placed))
+    return host_size(layouts, context, no_alloc=placed.params.no_alloc)
+
+
+def host_size(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> Sizes:
+    """The same when all lies on the host; with `no_alloc` of a full prompt alone."""
+    prompt, decode = reserved_batches(context)
+    sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
+    if not no_alloc:
+        layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
+        if layouts.decode_counts:
+            sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
+        if layouts.lone_prompt and context.n_seq_max > 1:
+            alone = lone_prompt(context)
+            sizes[alone] = layouts.layout(context, alone).allocation.buffer_bytes
+    batch = max(sizes, key=lambda b: sizes[b])
+    return Sizes({HOST: sizes[batch]}, batch)
+
+
+def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> dict[str, int]:
+    params, placement, arch = placed.params, placed.placement, layouts.h.arch
+    n_copies = PIPELINE_COPIES if placed.is_pipelined else 1
+
+    def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
+        built = range(layouts.n_layer) if layers is None else layers.built
+        pins_norms = (placement.is_whole or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
+        return split(
+            graph,
+            homes(arch, placed, layers_of("ROPE", graph, built)),
+            norm_home=norm_home(arch, placement) if pins_norms else None,
+            pins_attention=not (params.offload_kqv or params.no_alloc),
+            offload=offload(placed),
+            n_copies=n_copies,
+        )
+
+    def traced(batch: Batch, layers: Layers | None) -> Traced:
+        return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), params)
+
+    places, choices, samples = divided(layouts, placed)
+    sizes: dict[str, int] = {}
+    batches = [*reserved_batches(context)]
+    if layouts.lone_prompt and context.n_seq_max > 1:
+        batches.append(lone_prompt(context))
+    for n, batch in enumerate(batches[: 1 if params.no_alloc else None]):  # the simulation is of the first alone
+        # What did for layers in places like these will mostly do again.
+        key = n, places
+        first = layouts.attempts.get(key, 0)
+        point = point_of(context, batch)
+        if n and key not in layouts.attempts and _fits(traced(batch, samples), samples, point, sizes):
+            continue  # until it must be laid out once: then it is not much work any more
+        attempt, found = _sizes(partial(traced, batch), choices, first, point)
+        layouts.attempts[key] = attempt
+        for device, nbytes in found.items():
+            sizes[device] = max(sizes.get(device, 0), nbytes)
+    return sizes
+
+
+def _sizes(
+    traced: Callable[[Layers | None], Traced], choices: Sequence[Layers | None], first: int, point: Point
+) -> tuple[int, dict[str, int]]:
+    """Bytes of each device's buffer, from as few layers as stand for all; and which choice that was, from `first` on.
+
+    The last choice, None, is all layers.
+    """
+    for attempt, layers in enumerate(choices[first:], first):
+        courses = traced(layers).courses
+        if courses is not None:
+            return attempt, {
+                device: lay_out(course, backend_of(device).alignment, point).buffer_bytes
+                for device, course in courses.items()
+            }
+    raise AssertionError("all layers stand for themselves")
+
+
+def _fits(made: Traced, layers: Layers, point: Point, sizes: Mapping[str, int]) -> bool:
+    """Whether no device's buffer can be larger than those of `sizes`: then nothing needs to be laid out."""
+    return made.is_bounded and all(
+        side_by_side(piece.lifetimes, layers.n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
+        for device, piece in made.pieces.items()
+    )
+
+
+def divided(layouts: Layouts, placed: Placed) -> tuple[frozenset[Place], tuple[Layers | None, ...], Layers]:
+    """See `Layouts.divided`; a place is a layer's device, and which of its weights are on others."""
+    return layouts.divided(placed.params, partial(_places, layouts.n_layer, placed), ATTEMPTS)
+
+
+def _places(n_layer: int, placed: Placed) -> tuple[Place, ...]:
+    """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere.
+
+    Weights on the host that a device may fetch take room there by their types.
+    """
+    fetched, placement = offload(placed) is not None, placed.placement
+    elsewhere: list[set[Hashable]] = [set() for _ in range(n_layer)]
+    for buffer, tensors in placed.weights.items():
+        for tensor in tensors:
+            il, rest = split_name(tensor.name)
+            if il is None or il >= n_layer:
+                continue
+            if fetched and buffer.device == HOST:
+                elsewhere[il].add((rest, HOST, tensor.ggml_type))
+            elif buffer.device != placement.layers[il]:
+                elsewhere[il].add((rest, buffer.device))
+    return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))

@@ -6,18 +6,21 @@ over, and decoded on access from the buffer they lie in.
 Source: llama.cpp 0c1e570 ggml/include/gguf.h, gguf_type; the layout is specified in ggml's docs/gguf.md.
 """
 
+import operator
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from mmap import mmap
-from typing import Final, Literal
+from typing import Final, Literal, overload
 
 from ggufphys.errors import GGUFError
 
 Buffer = bytes | mmap | memoryview
 ByteOrder = Literal["little", "big"]
 Scalar = int | float | bool | str
+_SHOWN: Final = 3  # elements of an array in its repr
 
 
 class ValueType(IntEnum):
@@ -54,12 +57,14 @@ FORMATS: Final[dict[ValueType, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GGUFArray:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class GGUFArray(Sequence[Scalar]):
     """An array value, still in the file: `len()` is free, elements are decoded when iterated or indexed.
 
+    It is a sequence: slices are tuples. Numbers are found at once; a string is stepped to, so who wants many iterates.
+
     Raises:
-        GGUFError: on iteration, when an element is a string that is not UTF-8.
+        GGUFError: on access, when an element is a string that is not UTF-8.
     """
 
     element_type: ValueType
@@ -68,7 +73,7 @@ class GGUFArray:
     byte_order: ByteOrder
     length_format: str  # "I" in GGUF v1, "Q" since v2: the width of a string's length
     key: str
-    buffer: Buffer = field(repr=False)
+    buffer: Buffer
 
     def __len__(self) -> int:
         return self.length
@@ -78,21 +83,56 @@ class GGUFArray:
             yield from self._fixed(0, self.length)
             return
         for index, raw in enumerate(self.iter_bytes()):
-            try:
-                yield raw.decode()
-            except UnicodeDecodeError as error:
-                raise GGUFError(f"key {self.key!r}: element {index} is not UTF-8: {error}") from None
+            yield self._decoded(index, raw)
 
-    def __getitem__(self, index: int) -> Scalar:
-        if not -self.length <= index < self.length:
-            raise IndexError(f"key {self.key!r}: index {index} of an array of {self.length}")
-        index %= self.length
+    @overload
+    def __getitem__(self, index: int) -> Scalar: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Scalar, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Scalar | tuple[Scalar, ...]:
+        if isinstance(index, slice):
+            return self._at(range(self.length)[index])
+        try:
+            position = operator.index(index)
+        except TypeError:
+            wrong = f"{type(index).__name__} {index!r}"
+            raise TypeError(f"key {self.key!r}: indexed by whole numbers and slices, not by {wrong}") from None
+        if not -self.length <= position < self.length:
+            raise IndexError(f"key {self.key!r}: index {position} of an array of {self.length}")
+        return self._at(range(position % self.length, position % self.length + 1))[0]
+
+    def __repr__(self) -> str:
+        try:
+            if self.element_type is ValueType.STRING:
+                first = [repr(raw.decode(errors="replace")) for raw in islice(self.iter_bytes(), _SHOWN)]
+            else:
+                first = [repr(value) for value in self[:_SHOWN]]
+        except ValueError:  # the file is closed
+            first = []
+        shown = ", ".join([*first, *(["..."] if self.length > len(first) else [])])
+        return f"<GGUFArray {self.key}: {self.length:,} x {self.element_type.name} [{shown}]>"
+
+    def _at(self, positions: range) -> tuple[Scalar, ...]:
+        """The elements at some positions, in their order."""
+        if not positions:
+            return ()
+        ascending = positions if positions.step > 0 else positions[::-1]
+        first, last = ascending[0], ascending[-1]
+        found: tuple[Scalar, ...]
         if self.element_type is not ValueType.STRING:
-            return self._fixed(index, 1)[0]
-        for position, value in enumerate(self):
-            if position == index:
-                return value
-        raise AssertionError("unreachable: the reader checked the length")
+            found = self._fixed(first, last + 1 - first)[:: ascending.step]
+        else:
+            raws = islice(self.iter_bytes(), first, last + 1, ascending.step)
+            found = tuple(self._decoded(index, raw) for index, raw in zip(ascending, raws, strict=True))
+        return found if positions.step > 0 else found[::-1]
+
+    def _decoded(self, index: int, raw: bytes) -> str:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise GGUFError(f"key {self.key!r}: element {index} is not UTF-8: {error}") from None
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The elements of a string array as they lie in the file, undecoded."""

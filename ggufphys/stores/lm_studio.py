@@ -1,0 +1,43 @@
+"""LM Studio's folder: `models/PUBLISHER/REPOSITORY/file.gguf` below its home, or where its settings say.
+
+No variable moves it: `~/.lmstudio-home-pointer` names its home, else it is the older ~/.cache/lm-studio where that
+exists, or ~/.lmstudio; `downloadsFolder` in its settings.json names another folder for models.
+
+Source: LM Studio's documentation (importing models); lmstudio-ai/lms, findLMStudioHome.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ggufphys.stores.places import Places, Stored, gguf_files
+
+
+def lm_studio_models(places: Places) -> Iterator[Stored]:
+    """Every GGUF file in its folder of models."""
+    folder = lm_studio_folder(places)
+    for path in sorted(gguf_files(folder)):
+        yield Stored(store="LM Studio", name=path.relative_to(folder).as_posix(), path=str(path))
+
+
+def lm_studio_folder(places: Places) -> Path:
+    """Where it keeps models."""
+    home = _home(places)
+    try:
+        named = json.loads((home / "settings.json").read_bytes())["downloadsFolder"]
+        if isinstance(named, str) and Path(named).is_dir():
+            return Path(named)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return home / "models"
+
+
+def _home(places: Places) -> Path:
+    try:
+        named = Path((places.home / ".lmstudio-home-pointer").read_text().strip())
+        if named.is_absolute():
+            return named
+    except (OSError, ValueError):
+        pass
+    older = places.home / ".cache" / "lm-studio"
+    return older if older.is_dir() else places.home / ".lmstudio"

@@ -19,10 +19,8 @@ from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import CACHE_TYPES, Params
 
-_NAMES: Final = (
-    "lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model", "server",
-    "cache_ram_mib", "n_ctx_checkpoints",
-)  # fmt: skip
+_FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
+_NAMES: Final = (*_FILES, "server", "cache_ram_mib", "n_ctx_checkpoints")
 
 
 def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +83,11 @@ def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
 def attaches(args: argparse.Namespace) -> bool:
     """Do the flags attach anything?"""
     return any(hasattr(args, name) for name in _NAMES)
+
+
+def attaches_files(args: argparse.Namespace) -> bool:
+    """Do they attach a file, which belongs to one model?"""
+    return any(hasattr(args, name) for name in _FILES)
 
 
 def with_server(args: argparse.Namespace, params: Params, chosen: Collection[str] = ()) -> Params:

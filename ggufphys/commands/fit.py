@@ -10,7 +10,7 @@ from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
-from ggufphys.gguf.locate import is_remote
+from ggufphys.gguf.locate import is_remote, local_path
 from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX
 from ggufphys.memory.attachments.server import server_params
@@ -142,7 +142,7 @@ def _model_flags(model: str) -> tuple[str, str]:
     """The model by llama-server's flags; of the Hub, what its -hf cannot say becomes no more than its name."""
     if model.startswith("hf:"):
         return "-hf", model.removeprefix("hf:")
-    return "-mu" if is_remote(model) else "-m", model
+    return ("-mu", model) if is_remote(model) else ("-m", str(local_path(model)))
 
 
 def _other_flags(args: argparse.Namespace, places: Sequence[Place]) -> Iterator[str]:

@@ -1,27 +1,31 @@
-"""`ggufphys inspect FOLDER` (or several models): a row a file."""
+"""`ggufphys inspect FOLDER` (or several models, or without any: those of this machine): a row a file."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ggufphys.commands.attached import predict_here, with_server
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import opened
+from ggufphys.commands.quantize import quantizing
 from ggufphys.errors import GGUFError
 from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import is_remote
-from ggufphys.params import Params
-from ggufphys.plan.folder import FileRow, file_row, find_models
-from ggufphys.report import folder as report_folder
+from ggufphys.plan.folder import Asked, FileRow, file_row, find_models
+from ggufphys.report.folder import folder_json, folder_text
+from ggufphys.report.progress import Steps
 
 FILES_PER_JOB: Final = 16  # from twice as many on, reading vocabularies takes longer than starting processes
 
 
-def run_folder(args: argparse.Namespace) -> int:
-    """Print a row a model; exit code 3 when none of them could be read.
+def run_folder(args: argparse.Namespace, limit_bytes: int | None) -> int:
+    """Print a row a model.
+
+    Exit code 3 when none of them could be read; with a limit 1 when one does not fit, 4 when one has no prediction.
 
     Raises:
         GGUFError: there is no model to be found.
@@ -29,32 +33,75 @@ def run_folder(args: argparse.Namespace) -> int:
     params, notes = params_here(args)
     for note in notes:
         print(f"ggufphys: note: {note}", file=sys.stderr)
-    paths = find_models(args.models, on_error=_skipped)
+    params = with_server(args, params)
+    asked = Asked(
+        params=params,
+        predict=partial(predict_here, args),
+        limit_bytes=limit_bytes,
+        quantize=quantizing(args, params),
+    )
+    named: Sequence[str] = getattr(args, "models", ())
+    rows = list(_answered(_named(named) if named else _stored(), asked, use_cache=args.use_cache))
+    folder = named[0] if len(named) == 1 and Path(named[0]).is_dir() else ""
+    print(folder_json(rows) if args.json else folder_text(rows, asked, folder))
+    return _exit_code(rows, limit_bytes)
+
+
+def _named(texts: Sequence[str]) -> list[FileRow]:
+    paths = find_models(texts, on_error=_skipped)
     if not paths:
-        raise GGUFError(f"{' '.join(args.models)}: no *.gguf file there")
-    rows = _rows(paths, params, use_cache=args.use_cache)
-    folder = args.models[0] if len(args.models) == 1 and Path(args.models[0]).is_dir() else ""
-    print(report_folder.folder_json(rows) if args.json else report_folder.folder_text(rows, folder))
-    return 0 if any(row.readable for row in rows) else 3
+        raise GGUFError(f"{' '.join(texts)}: no *.gguf file there")
+    return [FileRow(path=path) for path in paths]
 
 
-def _rows(paths: Sequence[str], params: Params, *, use_cache: bool) -> list[FileRow]:
-    read = partial(_read, params=params, use_cache=use_cache)
-    n_jobs = min(os.cpu_count() or 1, len(paths) // FILES_PER_JOB)
-    if n_jobs < 2 or any(is_remote(path) for path in paths):
-        return read(paths)
-    import signal  # what only large folders need
-    from concurrent.futures import ProcessPoolExecutor
+def _stored() -> list[FileRow]:
+    """A row for each model that another program keeps."""
+    from ggufphys.stores import STORES, stored_models  # what named models do without
 
-    parts = [paths[i : i + FILES_PER_JOB] for i in range(0, len(paths), FILES_PER_JOB)]
-    # Ctrl-C is the parent's: it stops handing out work, and the children end with what they have in hand.
-    with ProcessPoolExecutor(n_jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        return [row for rows in pool.map(read, parts) for row in rows]
+    stored = stored_models()
+    if not stored:
+        raise GGUFError(
+            f"no model found on this machine, where {', '.join(STORES)} keep theirs; name a file, a folder, "
+            "hf:owner/repo or an address"
+        )
+    return [FileRow(path=s.path, label=s.address or s.name, store=s.store) for s in stored]
 
 
-def _read(paths: Sequence[str], params: Params, *, use_cache: bool) -> list[FileRow]:
+def _answered(rows: Sequence[FileRow], asked: Asked, *, use_cache: bool) -> Iterator[FileRow]:
+    read = partial(_read, asked=asked, use_cache=use_cache)
+    n_jobs = min(os.cpu_count() or 1, len(rows) // FILES_PER_JOB)
+    with Steps("reading", total=len(rows)) as steps:
+        if n_jobs < 2 or any(is_remote(row.path) for row in rows):
+            yield from steps.over(read(rows))
+            return
+        import signal  # what only large folders need
+        from concurrent.futures import ProcessPoolExecutor
+
+        parts = [rows[i : i + FILES_PER_JOB] for i in range(0, len(rows), FILES_PER_JOB)]
+        # Ctrl-C is the parent's: it stops handing out work, and the children end with what they have in hand.
+        with ProcessPoolExecutor(n_jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+            for answered in pool.map(partial(_read_all, asked=asked, use_cache=use_cache), parts):
+                yield from steps.over(answered)
+
+
+def _read(rows: Iterable[FileRow], asked: Asked, *, use_cache: bool) -> Iterator[FileRow]:
     known = KnownArrays()
-    return [file_row(path, params, partial(opened, use_cache=use_cache, known=known)) for path in paths]
+    for row in rows:
+        yield file_row(row, asked, partial(opened, use_cache=use_cache, known=known))
+
+
+def _read_all(rows: Sequence[FileRow], asked: Asked, *, use_cache: bool) -> list[FileRow]:
+    return list(_read(rows, asked, use_cache=use_cache))
+
+
+def _exit_code(rows: Sequence[FileRow], limit_bytes: int | None) -> int:
+    if not any(row.readable for row in rows):
+        return 3
+    if limit_bytes is None:
+        return 0
+    if any(row.fits is False for row in rows):
+        return 1
+    return 4 if any(row.kind == "model" and row.fits is None for row in rows) else 0
 
 
 def _skipped(error: OSError) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ggufphys.commands.attached import add_attachment_arguments, alone, attaches, predict_here, with_server
+from ggufphys.commands.attached import add_attachment_arguments, alone, attaches_files, predict_here, with_server
 from ggufphys.commands.costs import add_costs_arguments, costs_sections
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
@@ -25,8 +25,8 @@ from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """MODEL, --json, and how it is run."""
-    add_model_arguments(parser, several=True)
+    """MODEL (none: all of this machine), --json, and how it is run."""
+    add_model_arguments(parser, several=True, required=False)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument(
         "--assert-fits", metavar="SIZE", help="exit 1 unless the process fits into so much main memory (24GiB, 512MiB)"
@@ -49,16 +49,12 @@ def run(args: argparse.Namespace) -> int:
     An architecture without a rule is described with what is known, and the exit code is 4.
     """
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
-    if names_several(args.models):
-        if limit is not None or args.log is not None:
-            raise ValueError("--assert-fits and --log are questions about one model; several are named")
-        if attaches(args):
-            raise ValueError("adapters, mmproj, a draft model or a server stand beside one model; several are named")
-        if args.quantize is not None:
-            raise ValueError("--quantize is a question about one model; several are named")
-        if args.explain or sweeps(args) or args.costs:
-            raise ValueError("--explain, --sweep and --costs are questions about one model; several are named")
-        return run_folder(args)
+    if not hasattr(args, "models") or names_several(args.models):
+        if attaches_files(args):
+            raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
+        if args.explain or sweeps(args) or args.costs or args.log is not None:
+            raise ValueError("--explain, --sweep, --costs and --log are questions about one model; several are named")
+        return run_folder(args, limit)
     if args.log is not None:
         if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
             raise ValueError("--log is a question by itself: ask the others without it")

@@ -15,19 +15,21 @@ from ggufphys.gguf.locate import open_model
 from ggufphys.units import format_bytes
 
 PATIENCE_S: Final = 1.0  # nobody needs to be told about less
-_HELP: Final = "a GGUF file (of a split model any shard), https://..., or hf:owner/repo[@revision][:file]"
+_HELP: Final = (
+    "a GGUF file (of a split model any shard), https://..., hf:owner/repo[@revision][:file], or ollama:name[:tag]"
+)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False, required: bool = True) -> None:
     """MODEL as `args.model`, or with `several` MODEL... as `args.models`, and what `opened` needs to know.
 
     llama.cpp's flags for the model do, too: -m, -mu and -hf.
     """
     name = "models" if several else "model"
-    group = parser.add_mutually_exclusive_group(required=True)
+    group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument(
         name, nargs="*" if several else "?", default=argparse.SUPPRESS, metavar="MODEL",
-        help=f"{_HELP}; or folders and patterns of files" if several else _HELP,
+        help=f"{_HELP}; or folders and patterns of files; none: the models of this machine" if several else _HELP,
     )  # fmt: skip
     nargs = 1 if several else None
     for flags, make, text in (

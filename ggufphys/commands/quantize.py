@@ -1,6 +1,8 @@
 """`ggufphys inspect MODEL --quantize TYPES`: llama-quantize's flags, and its answer without its work."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf import GGMLType, GGUFFile
@@ -9,6 +11,7 @@ from ggufphys.report.inspection import Section
 
 if TYPE_CHECKING:
     from ggufphys.plan.quantize import QuantizeOptions
+    from ggufphys.plan.quantized import QuantizedFile
 
 _OPTIONS: Final = (
     "imatrix", "allow_requantize", "leave_output_tensor", "pure", "output_tensor_type", "token_embedding_type",
@@ -45,16 +48,28 @@ def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params)
         ValueError: an unknown type, an option without the question, or llama-quantize would refuse.
         UnsupportedError, GGUFError: see `quantized_files`.
     """
+    quantize = quantizing(args, params)
+    if quantize is None:
+        return ()
+    from ggufphys.report.quantized import quantized_section  # what other questions do not need
+
+    return (quantized_section(gguf, quantize(gguf)),)
+
+
+def quantizing(args: argparse.Namespace, params: Params) -> "Callable[[GGUFFile], Sequence[QuantizedFile]] | None":
+    """How --quantize is answered for a file; None when it was not asked.
+
+    Raises:
+        ValueError: an unknown type, or an option without the question.
+    """
     if args.quantize is None:
         for name in _OPTIONS:
             if getattr(args, name) not in (None, False):
                 raise ValueError(f"--{name.replace('_', '-')} says how --quantize would be done, which is not asked")
-        return ()
-    from ggufphys.plan.quantized import parse_file_types, quantized_files  # what other questions do not need
-    from ggufphys.report.quantized import quantized_section
+        return None
+    from ggufphys.plan.quantized import parse_file_types, quantized_files
 
-    file_types = parse_file_types(args.quantize)
-    return (quantized_section(gguf, quantized_files(gguf, file_types, params, _options(args))),)
+    return partial(quantized_files, file_types=parse_file_types(args.quantize), params=params, options=_options(args))
 
 
 def _options(args: argparse.Namespace) -> "QuantizeOptions":

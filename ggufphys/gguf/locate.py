@@ -1,4 +1,4 @@
-"""Where is the model that the user names: in a file, at an address, on the Hub?"""
+"""Where is the model that the user names: in a file, at an address, on the Hub, in Ollama's store?"""
 
 import os
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from ggufphys.gguf.file import GGUFFile, open_gguf
 from ggufphys.gguf.known import KnownArrays
 
 REMOTE: Final = ("http://", "https://", "hf:")
+OLLAMA: Final = "ollama:"
 
 
 def is_remote(text: str | os.PathLike[str]) -> bool:
@@ -17,13 +18,18 @@ def is_remote(text: str | os.PathLike[str]) -> bool:
 
 
 def local_path(text: str) -> Path:
-    """The path of a model that is going to be run.
+    """The path of a model that is going to be run: the path itself, or that of `ollama:name[:tag]`.
 
     Raises:
         ValueError: an address, or a reference to the Hub.
+        GGUFError: Ollama has no model of that name.
     """
     if "://" in text or is_remote(text):
         raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
+    if text.startswith(OLLAMA):
+        from ggufphys.stores.ollama import ollama_path  # what paths do without
+
+        return ollama_path(text)
     return Path(text)
 
 
@@ -34,7 +40,7 @@ def open_model(
     on_bytes: Callable[[int], None] | None = None,
     known: KnownArrays | None = None,
 ) -> GGUFFile:
-    """Open a path, `https://host/model.gguf` or `hf:owner/repo[@revision][:file]`.
+    """Open a path, `https://host/model.gguf`, `hf:owner/repo[@revision][:file]` or `ollama:name[:tag]`.
 
     Of a remote file only the header is fetched; `on_bytes` is told how many bytes arrive, from any thread. `known` is
     for local files, see `open_gguf`.
@@ -47,7 +53,7 @@ def open_model(
     if not is_remote(text):
         if "://" in os.fspath(text):
             raise ValueError(f"{os.fspath(text)}: expected a path, https://..., or hf:owner/repo[@revision][:file]")
-        return open_gguf(text, known=known)
+        return open_gguf(local_path(os.fspath(text)), known=known)
     from ggufphys.gguf.header_cache import HeaderCache, default_folder  # a tenth of a second that paths do without
     from ggufphys.gguf.remote import RemoteReader
 

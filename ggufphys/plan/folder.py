@@ -1,4 +1,4 @@
-"""What would each of many models cost, run the same way? A row a file, unreadable ones with the reason."""
+"""What would each of many models cost, run the same way, and does it fit? A row a file, or why there is none."""
 
 import glob
 import os
@@ -6,24 +6,45 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ggufphys.errors import GGUFPhysError, UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.locate import is_remote
 from ggufphys.gguf.split import SHARD_NAME
-from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.memory.predict import MemoryPrediction, predict_weights, require_model
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
+from ggufphys.plan.fits import fits
 from ggufphys.plan.totals import Totals, totals_of
+
+if TYPE_CHECKING:
+    from ggufphys.plan.quantized import QuantizedFile
 
 Opener = Callable[[str], AbstractContextManager[GGUFFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of every file: how it is run and predicted, does it fit into `limit_bytes`, what if quantised?"""
+
+    params: Params
+    predict: Callable[[GGUFFile, Params], MemoryPrediction]
+    limit_bytes: int | None = None
+    quantize: "Callable[[GGUFFile], Sequence[QuantizedFile]] | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileRow(Totals):
-    """One model. Figures that are not known are None, and `reason` then says why."""
+    """One model. Figures that are not known are None, and `reason` then says why.
+
+    `needed_bytes` and `fits` are the answer to a limit: the most that main memory must hold, and whether that and every
+    device with a known size do. `store` is the program that keeps the file, and `label` its name there.
+    """
 
     path: str
+    label: str = ""
+    store: str = ""
     kind: str | None = None  # None: not readable
     architecture: str | None = None
     name: str | None = None
@@ -32,8 +53,12 @@ class FileRow(Totals):
     n_tensors: int | None = None
     n_shards: int | None = None
     file_bytes: int | None = None
+    tensor_bytes: int | None = None
     bpw: float | None = None
     n_ctx: int | None = None
+    needed_bytes: int | None = None
+    fits: bool | None = None
+    quantized: "tuple[QuantizedFile, ...]" = ()
     reason: str = ""
 
     @property
@@ -61,9 +86,9 @@ def find_models(texts: Iterable[str], on_error: Callable[[OSError], None] = lamb
     return list(found.values())
 
 
-def file_row(path: str, params: Params, opened: Opener) -> FileRow:
-    """Open one model and predict what it takes; whatever goes wrong becomes the row's reason."""
-    row = FileRow(path=path)
+def file_row(row: FileRow, asked: Asked, opened: Opener) -> FileRow:
+    """Open the model of a row and answer what is asked; whatever goes wrong becomes the row's reason."""
+    path = row.path
     try:
         with opened(path) as gguf:
             row = replace(
@@ -76,25 +101,36 @@ def file_row(path: str, params: Params, opened: Opener) -> FileRow:
                 n_tensors=len(gguf.tensors),
                 n_shards=len(gguf.shards),
                 file_bytes=gguf.file_bytes,
+                tensor_bytes=gguf.tensor_bytes,
                 bpw=gguf.bpw,
             )
-            return _predicted(row, gguf, params)
+            return _predicted(row, gguf, asked)
     except (GGUFPhysError, ValueError) as error:
         return replace(row, reason=_short(error, path))
     except OSError as error:
         return replace(row, reason=error.strerror or str(error))
 
 
-def _predicted(row: FileRow, gguf: GGUFFile, params: Params) -> FileRow:
+def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
     try:
         require_model(gguf)
     except UnsupportedError:
         return replace(row, reason=f"not a model by itself: {gguf.kind}")
     try:
-        prediction = predict_memory(gguf, params)
+        prediction = asked.predict(gguf, asked.params)
     except UnsupportedError as error:
-        return replace(row, model_bytes=total(predict_weights(gguf, params), "model"), reason=_short(error, row.path))
-    return replace(row, n_ctx=prediction.context.n_ctx, **totals_of(prediction))
+        weights = predict_weights(gguf, asked.params)
+        return replace(row, model_bytes=total(weights, "model"), reason=_short(error, row.path))
+    row = replace(row, n_ctx=prediction.context.n_ctx, **totals_of(prediction))
+    if asked.limit_bytes is not None:
+        verdicts = fits(prediction, asked.limit_bytes)
+        row = replace(row, needed_bytes=verdicts[0].needed_bytes, fits=all(verdict.holds for verdict in verdicts))
+    if asked.quantize is None:
+        return row
+    try:
+        return replace(row, quantized=tuple(asked.quantize(gguf)))
+    except (GGUFPhysError, ValueError) as error:  # what the file takes as it is stands all the same
+        return replace(row, reason=_short(error, row.path))
 
 
 def _short(error: Exception, path: str) -> str:

@@ -4,22 +4,51 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ggufphys.plan.folder import FileRow
+from ggufphys.plan.folder import Asked, FileRow
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.quantized import quantized_lines
 from ggufphys.units import format_bytes, format_count, format_mib
 
-_HEADER = ("file", "architecture", "type", "params", "size", "n_ctx", "model", "context", "compute", "total", "")
-_RIGHT = (3, 4, 5, 6, 7, 8, 9)
+_FIGURES = ("params", "size", "n_ctx", "model", "context", "compute", "total", "process")
 
 
-def folder_text(rows: Sequence[FileRow], folder: str = "") -> str:
+def folder_text(rows: Sequence[FileRow], asked: Asked, folder: str = "") -> str:
     """The table, memory in MiB; paths below `folder` are shown without it."""
-    lines = table(_HEADER, [_cells(row, folder) for row in rows], right=_RIGHT)
+    stores = any(row.store for row in rows)
+    first = ("of", "model") if stores else ("file",)
+    verdict = () if asked.limit_bytes is None else ("needs", "fits")
+    header = (*first, "architecture", "type", *_FIGURES, *verdict, "")
+    cells = [
+        (*((row.store,) if stores else ()), *_cells(row, folder), *(_verdict(row) if verdict else ()), row.reason)
+        for row in rows
+    ]
+    right = range(len(first) + 2, len(first) + 2 + len(_FIGURES) + len(verdict[:1]))
+    lines = table(header, cells, right=right)
     nbytes = sum(row.file_bytes or 0 for row in rows)
-    lines += ["", f"{len(rows)} files, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's buffers"]
+    lines += [
+        "",
+        f"{len(rows)} files, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's buffers; process: what "
+        "is resident, an estimate",
+    ]
     if any(_is_estimate(row) for row in rows):
         lines.append("~ is an estimate")
+    if asked.params.n_ctx == 0:
+        lines.append("n_ctx is as each was trained; -c 8k gives all the same")
+    if any(row.label.startswith("ollama:") for row in rows):
+        lines.append("ollama:NAME is an address for every command; --json has the paths")
+    elif stores:
+        lines.append("--json has the paths")
+    for row in rows:
+        if row.quantized:
+            lines += ["", row.label or row.path, *quantized_lines(row.quantized, row.tensor_bytes or 0)]
+    if asked.limit_bytes is not None:
+        judged = [row.fits for row in rows if row.fits is not None]
+        lines += ["", f"{sum(judged)} of {len(judged)} fit into {format_bytes(asked.limit_bytes)} of main memory"]
     return "\n".join(lines)
+
+
+def _verdict(row: FileRow) -> tuple[str, str]:
+    return _mib(row.needed_bytes), "" if row.fits is None else "yes" if row.fits else "no"
 
 
 def folder_json(rows: Sequence[FileRow]) -> str:
@@ -28,7 +57,7 @@ def folder_json(rows: Sequence[FileRow]) -> str:
 
 
 def _cells(row: FileRow, folder: str) -> tuple[str, ...]:
-    path = str(Path(row.path).relative_to(folder)) if folder else row.path
+    path = row.label or (str(Path(row.path).relative_to(folder)) if folder else row.path)
     mark = "~" if _is_estimate(row) else ""
     return (
         path,
@@ -41,7 +70,7 @@ def _cells(row: FileRow, folder: str) -> tuple[str, ...]:
         _mib(row.context_bytes),
         mark + _mib(row.compute_bytes),
         mark + _mib(row.total_bytes),
-        row.reason,
+        _mib(row.process_bytes),
     )
 
 

@@ -11,22 +11,28 @@ from ggufphys.units import format_bytes
 
 def quantized_section(gguf: GGUFFile, rows: Sequence[QuantizedFile]) -> Section:
     """A row for each file type, in the order given."""
-    header = ("as", "file", "bpw", "of this", "weights", "buffers", "process", "")
-    lines = [*table(header, [_row(gguf, row) for row in rows], right=(1, 2, 3, 4, 5, 6))]
-    lines += [f"{row.file_type}: {row.refused}" for row in rows if row.refused]
-    if any(row.needs_imatrix for row in rows):
-        lines.append("imatrix: llama-quantize insists on an importance matrix; the types are those it chooses with one")
+    lines = quantized_lines(rows, gguf.tensor_bytes)
     return Section(key="quantized", lines=tuple(lines), value=[asdict(row) for row in rows])
 
 
-def _row(gguf: GGUFFile, row: QuantizedFile) -> tuple[str, ...]:
+def quantized_lines(rows: Sequence[QuantizedFile], tensor_bytes: int = 0) -> list[str]:
+    """The table; `tensor_bytes` are those of the file as it is, where they are known."""
+    header = ("as", "file", "bpw", "of this", "weights", "buffers", "process", "")
+    lines = [*table(header, [_row(row, tensor_bytes) for row in rows], right=(1, 2, 3, 4, 5, 6))]
+    lines += [f"{row.file_type}: {row.refused}" for row in rows if row.refused]
+    if any(row.needs_imatrix for row in rows):
+        lines.append("imatrix: llama-quantize insists on an importance matrix; the types are those it chooses with one")
+    return lines
+
+
+def _row(row: QuantizedFile, tensor_bytes: int) -> tuple[str, ...]:
     if row.refused is not None or row.bpw is None or row.tensor_bytes is None:
         return (row.file_type, *("-",) * 6, "refused")
     return (
         row.file_type,
         _size(row.file_bytes),
         f"{row.bpw:.2f}",
-        f"{row.tensor_bytes / gguf.tensor_bytes:.0%}" if gguf.tensor_bytes else "-",
+        f"{row.tensor_bytes / tensor_bytes:.0%}" if tensor_bytes else "-",
         _size(row.model_bytes),
         _size(row.total_bytes),
         _size(row.process_bytes),

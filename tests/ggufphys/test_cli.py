@@ -184,7 +184,7 @@ def test_files_that_are_no_model(
         (["fly"], 2, "no subcommand 'fly'"),
         (["bench"], 2, "bench quality"),
         (["bench", "speed"], 2, "no subcommand 'bench speed'"),
-        (["inspect"], 2, "one of the arguments MODEL -m/--model -mu/--model-url -hf/-hfr/--hf-repo is required"),
+        (["tensors"], 2, "one of the arguments MODEL -m/--model -mu/--model-url -hf/-hfr/--hf-repo is required"),
         (["inspect", "{tiny}", "-m", "{tiny}"], 2, "argument -m/--model: not allowed with argument MODEL"),
         (["inspect", "{tiny}", "--jinjja"], 2, "unrecognized arguments: --jinjja"),
         (["inspect", "{tiny}", "--port"], 2, "argument --port: expected 1 argument"),

@@ -14,6 +14,7 @@ from ggufphys.plan.folder import find_models, names_several
 from tests.ggufphys.gguf.http_server import Site, serving
 from tests.ggufphys.gguf.remote_files import model, shards, without_environment
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
+from tests.ggufphys.stores.machine import hub_file, ollama_model
 
 
 @pytest.fixture
@@ -84,7 +85,75 @@ def test_text(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "b.gguf", "cut.gguf", "deep/er/new.GGUF", "deep/split-00001-of-00003.gguf", "lost.gguf", "mmproj.gguf",
     ]  # fmt: skip
     assert "truncated" in lines[3]
-    assert lines[-1].startswith("6 files, ")
+    assert lines[0].split()[-2:] == ["total", "process"]
+    assert any(line.startswith("6 files, ") for line in lines)
+
+
+def test_limit(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What fits into so much main memory is told a model a row, by the same figures as for one model alone."""
+    tiny_llama(models / "long.gguf", context_length=65536)
+    with open_gguf(models / "long.gguf") as gguf:
+        needed = predict_memory(gguf, Params()).process.needed_bytes
+
+    rows = rows_of(capsys, str(models), "--assert-fits", str(needed), code=4)  # new.GGUF has no prediction
+    assert (rows["long.gguf"]["fits"], rows["long.gguf"]["needed_bytes"]) == (True, needed)
+    assert {name: row["fits"] for name, row in rows.items() if row["fits"] is None} == dict.fromkeys(
+        ("cut.gguf", "lost.gguf", "mmproj.gguf", "new.GGUF")
+    )
+    rows = rows_of(capsys, str(models), "--assert-fits", str(needed - 1), code=1)
+    assert [name for name, row in rows.items() if row["fits"] is False] == ["long.gguf"]
+    assert main(["inspect", str(models / "b.gguf"), str(models / "long.gguf"), "--assert-fits", f"{needed}"]) == 0
+    assert "2 of 2 fit into" in capsys.readouterr().out
+
+
+def test_server_and_types(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder is predicted as llama-server runs it, and as other file types, like one model."""
+    rows = rows_of(capsys, str(models), "-c", "512", "--server", "--quantize", "q8_0,q4_0")
+    assert main(["inspect", "--json", str(models / "b.gguf"), "-c", "512", "--server", "--quantize", "q8_0,q4_0"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+
+    assert rows["b.gguf"]["compute_bytes"] == alone["memory"]["compute_bytes"]
+    assert rows["b.gguf"]["process_bytes"] == alone["memory"]["process_bytes"]
+    assert rows["b.gguf"]["quantized"] == alone["quantized"]
+    assert rows["cut.gguf"]["quantized"] == []
+    assert main(["inspect", str(models), "--quantize", "q4_0"]) == 0
+    assert "Q4_0" in capsys.readouterr().out
+
+
+def test_models_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a path all models that other programs keep here are listed, with what each would take."""
+    without_environment(monkeypatch, tmp_path)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("LLAMA_CACHE", "HF_HUB_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    assert main(["inspect"]) == 3
+    assert "no model found on this machine" in capsys.readouterr().err
+
+    ollama_model(tmp_path / "OLLAMA_MODELS", "registry.ollama.ai/library/tiny/1b")
+    link = hub_file(tmp_path / "HF_HUB_CACHE", "owner/repo", "a.gguf")
+    rows = rows_of(capsys, "-c", "512")
+    assert [(row["store"], row["label"], row["n_ctx"]) for row in rows.values()] == [
+        ("Hugging Face", "owner/repo/a.gguf", 512), ("Ollama", "ollama:tiny:1b", 512),
+    ]  # fmt: skip
+    assert rows["a.gguf"]["path"] == str(link)
+    assert all(row["process_bytes"] for row in rows.values())
+    assert main(["inspect", "--assert-fits", "1GiB"]) == 0
+    assert "2 of 2 fit" in capsys.readouterr().out
+
+
+def test_ollama_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`ollama:name` stands for the file wherever a model is named, and the flags of `fit` have its path."""
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    blob = ollama_model(tmp_path, "registry.ollama.ai/library/tiny/latest")
+
+    assert main(["tensors", "ollama:tiny"]) == 0
+    assert "token_embd.weight" in capsys.readouterr().out
+    assert main(["fit", "ollama:tiny", "--ram", "1GiB", "--device", "none"]) == 0
+    assert f"llama-server -m {blob} " in capsys.readouterr().out
+    assert main(["inspect", "ollama:other"]) == 3
+    assert "there: tiny" in capsys.readouterr().err
 
 
 def test_refused_parameters(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -236,22 +236,23 @@ def _skip_array(cursor: _Cursor, key: str) -> GGUFArray:
     if element_type is ValueType.ARRAY:
         raise GGUFError(f"{cursor.label}: key {key!r} is an array of arrays, which GGUF readers don't accept")
     length = cursor.length(f"the length of array {key!r}")
-    array = GGUFArray(
-        element_type=element_type,
-        length=length,
-        offset=cursor.position,
-        byte_order=cursor.byte_order,
-        length_format=cursor.length_format,
-        key=key,
-        buffer=cursor.buffer,
-    )
+    start = cursor.position
     if element_type is ValueType.STRING:
         _skip_known_strings(cursor, length, key)
     else:
         nbytes = length * struct.calcsize("=" + FORMATS[element_type])
         cursor.need(nbytes, f"array {key!r} of {length:,} elements")
         cursor.position += nbytes
-    return array
+    return GGUFArray(
+        element_type=element_type,
+        length=length,
+        offset=start,
+        nbytes=cursor.position - start,
+        byte_order=cursor.byte_order,
+        length_format=cursor.length_format,
+        key=key,
+        buffer=cursor.buffer,
+    )
 
 
 def _skip_known_strings(cursor: _Cursor, count: int, key: str) -> None:

@@ -70,6 +70,7 @@ class GGUFArray(Sequence[Scalar]):
     element_type: ValueType
     length: int
     offset: int  # of the first element, from the start of the buffer
+    nbytes: int  # of all elements, strings' lengths among them
     byte_order: ByteOrder
     length_format: str  # "I" in GGUF v1, "Q" since v2: the width of a string's length
     key: str

@@ -8,9 +8,11 @@ from typing import Final
 
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
-from ggufphys.loads.hparams import LOADER, TYPE_NAMES, read_values
+from ggufphys.loads.hparams import read_values
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.table import statements
+from ggufphys.loads.types import wrong_type
+from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
@@ -40,6 +42,7 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
         return
     _values, refusals = read_values(gguf, arch)
     yield from refusals
+    yield from check_vocabulary(gguf, arch)
 
 
 # Keys that are read whatever the architecture is, and the type that they must have if they are there.
@@ -52,15 +55,7 @@ GENERAL: Final = (
 
 def _general(gguf: GGUFFile) -> Iterator[Refusal]:
     for key, wanted in GENERAL:
-        found = gguf.value_types.get(key, wanted)
-        if found is not wanted:
-            yield Refusal(
-                what="the value has another type than llama.cpp reads",
-                where=key,
-                found=TYPE_NAMES[found],
-                expected=TYPE_NAMES[wanted],
-                source=f"{LOADER}, get_key",
-            )
+        yield from wrong_type(gguf, key, wanted)
 
 
 __all__ = ["check_loads"]

@@ -12,19 +12,12 @@ from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.table import EVERY, GLOBAL, Branch, Expression, Pattern, Read, Rule, Statement, statements
+from ggufphys.loads.types import LOADER, TYPE_NAMES, WRONG_TYPE
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
-LOADER: Final = "llama.cpp 0c1e570 src/llama-model-loader.cpp"
 HPARAMS: Final = "llama.cpp 0c1e570 src/llama-model.cpp, load_hparams; src/models/, load_arch_hparams"
 WINDOW_KEY: Final = "attention.sliding_window_pattern"
 
-# What llama.cpp calls a type, and the type that each way of reading wants.
-TYPE_NAMES: Final = {
-    ValueType.UINT8: "u8", ValueType.INT8: "i8", ValueType.UINT16: "u16", ValueType.INT16: "i16",
-    ValueType.UINT32: "u32", ValueType.INT32: "i32", ValueType.FLOAT32: "f32", ValueType.BOOL: "bool",
-    ValueType.STRING: "str", ValueType.ARRAY: "arr", ValueType.UINT64: "u64", ValueType.INT64: "i64",
-    ValueType.FLOAT64: "f64",
-}  # fmt: skip
 WANTED: Final = {name: kind for kind, name in TYPE_NAMES.items()}
 
 # Hyperparameters that are not 0 before anything is read. Source: src/llama-hparams.h.
@@ -164,7 +157,7 @@ class _Reader:
             given = self.gguf.value_types[key]
             if kind == "count" or given is not WANTED[kind]:
                 wanted = "an array" if kind == "count" else kind
-                reason = ("the value has another type than llama.cpp reads", TYPE_NAMES[given], wanted)
+                reason = (WRONG_TYPE, TYPE_NAMES[given], wanted)
             elif length == "*":
                 n = self._count(line.how)
                 self.values[line.name] = [value] * n + [0] * (MAX_LAYERS - n)
@@ -185,7 +178,7 @@ class _Reader:
             self.values[line.name] = len(value)
             return None
         if not length:
-            return "the value has another type than llama.cpp reads", found, kind
+            return WRONG_TYPE, found, kind
         limit = self._count(line.how)
         if length == "*" and len(value) != limit:
             return "the array has another length than there are layers", found, f"{limit:,} elements, or one value"

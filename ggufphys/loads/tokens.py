@@ -104,9 +104,8 @@ def _newline(tokens: Sequence[bytes]) -> Iterator[Refusal]:
     r"""Where tokens begin with a line's end and none is one, llama.cpp looks for it without end."""
     ends = (b"\\n", b"\n", b"\\x0a", b"\\x0A")
     if any(text.startswith(ends) for text in tokens) and not any(text in ends for text in tokens):
-        yield _refusal(
-            "a search without end", "no token for a line's end alone", "one", "llm_tokenizer_rwkv_session", True
-        )
+        found, symbol = "no token for a line's end alone", "llm_tokenizer_rwkv_session::tokenize"
+        yield _refusal("a search without end", found, "one", symbol, ends=True)
 
 
 def _is_phi3(gguf: GGUFFile) -> bool:

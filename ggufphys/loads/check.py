@@ -10,7 +10,7 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import read_values
 from ggufphys.loads.refusal import Refusal
-from ggufphys.loads.table import statements
+from ggufphys.loads.table import is_known
 from ggufphys.loads.types import wrong_type
 from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
@@ -31,7 +31,7 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     arch = gguf.metadata.get(ARCHITECTURE, "")
     if not isinstance(arch, str):
         return
-    if statements(arch) is None:
+    if not is_known(arch):
         yield Refusal(
             what="an architecture that llama.cpp does not know",
             where=ARCHITECTURE,

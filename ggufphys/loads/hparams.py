@@ -11,11 +11,12 @@ from typing import Any, Final
 from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.refusal import Refusal
-from ggufphys.loads.table import EVERY, GLOBAL, Branch, Expression, Pattern, Read, Rule, Statement, statements
+from ggufphys.loads.table import BUILDING, EVERY, GLOBAL, Branch, Expression, Pattern, Read, Rule, Statement, statements
 from ggufphys.loads.types import LOADER, TYPE_NAMES, WRONG_TYPE
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
 HPARAMS: Final = "llama.cpp 0c1e570 src/llama-model.cpp, load_hparams; src/models/, load_arch_hparams"
+BUILDERS: Final = "llama.cpp 0c1e570 src/models/, graph; src/llama-model.cpp, create_memory; src/llama-context.cpp"
 WINDOW_KEY: Final = "attention.sliding_window_pattern"
 
 WANTED: Final = {name: kind for kind, name in TYPE_NAMES.items()}
@@ -27,6 +28,15 @@ DEFAULTS: Final[dict[str, Any]] = {
     "classifier_labels": (), "token_ids": (), "substitute_ids": (), "target_layer_ids": (), "ple_layers": (),
     "rope_scaling": "linear", "hidden_act": "",
 }  # fmt: skip
+# Architectures without a cache of keys and values of the usual kind: none, states beside it, or one of their own.
+# Source: src/llama-model.cpp, create_memory; src/llama-arch.cpp, llm_arch_is_recurrent, llm_arch_is_hybrid.
+OTHER_MEMORY: Final = frozenset((
+    "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert", "wavtokenizer-dec",
+    "modern-bert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1", "minimax-m3", "glm-dsa", "deepseek32",
+    "glm5-next", "hy_v4", "dots3note", "deepseek4", "dflash", "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7",
+    "arwkv7", "jamba", "falcon-h1", "plamo2", "granitehybrid", "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe",
+    "qwen3next", "kimi-linear", "bailingmoe3", "kimi-k3", "qwen35", "qwen35moe", "qwen4exp", "minimax-01",
+))  # fmt: skip
 COUNTS: Final = ("n_layer_all", "n_layer")
 LISTS: Final = (
     "n_head", "n_head_kv", "n_ff", "n_ff_exp", "n_expert_used", "is_swa", "is_recr", "is_indexer_full",
@@ -44,11 +54,18 @@ class Values(dict[str, Any]):
         return value
 
 
-def read_values(gguf: GGUFFile, arch: str) -> tuple[Values, tuple[Refusal, ...]]:
-    """What llama.cpp's loader reads for an architecture that it knows, and why it would stop."""
+def read_values(gguf: GGUFFile, arch: str, *, alone: bool = True) -> tuple[Values, tuple[Refusal, ...]]:
+    """What llama.cpp's loader reads for an architecture that it knows, and why it or a graph's builder would stop.
+
+    `alone`: no context of another model will be given, which some draft models need.
+    """
     reader = _Reader(gguf, arch)
     for section in (EVERY, arch):
-        reader.run(statements(section) or ())
+        reader.run(statements(section))
+    reader.values |= {"alone": alone, "keeps_kv": arch not in OTHER_MEMORY}
+    reader.source = BUILDERS
+    for section in (EVERY, arch):
+        reader.run(statements(section, BUILDING))
     return reader.values, tuple(reader.refusals)
 
 
@@ -58,6 +75,7 @@ class _Reader:
     def __init__(self, gguf: GGUFFile, arch: str) -> None:
         self.gguf = gguf
         self.arch = arch
+        self.source = HPARAMS
         self.refusals: list[Refusal] = []
         self.values = Values(arch=arch, rope_pattern=[1] * MAX_LAYERS)
         self.keys: dict[str, str] = {}  # by hyperparameter: the key that it came from
@@ -121,7 +139,7 @@ class _Reader:
                 where=", ".join(keys) or self.full("*"),
                 found=", ".join(f"{name} = {_short(self.values[name])}" for name in names) or "none",
                 expected=expected,
-                source=HPARAMS,
+                source=self.source,
                 ends_process=ends_process,
             )
         )

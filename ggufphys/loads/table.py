@@ -1,4 +1,4 @@
-"""What does an architecture's loader read, and what does it insist on? `hparams.txt`, parsed.
+"""What does an architecture's loader read, and what does it insist on? `hparams.txt`, `building.txt`, parsed.
 
 The table itself says what its lines mean. Expressions are Python's, over hyperparameters that were read before them.
 """
@@ -11,6 +11,8 @@ from importlib import resources
 from types import CodeType
 from typing import Final, Literal
 
+HPARAMS: Final = "hparams.txt"  # what the loader reads
+BUILDING: Final = "building.txt"  # what the graph's builder insists on
 EVERY: Final = "*"  # the section that comes before an architecture's own
 GLOBAL: Final = ("general.", "tokenizer.", "xielu.")  # keys without the architecture in front
 
@@ -64,22 +66,26 @@ Statement = Read | Rule | Pattern | Branch
 
 
 @cache
-def statements(arch: str) -> tuple[Statement, ...] | None:
-    """An architecture's own lines, in llama.cpp's order; None for a name that llama.cpp does not know."""
-    lines = _sections().get(arch)
-    return None if lines is None else tuple(_parse(lines, 0))
+def statements(arch: str, table: str = HPARAMS) -> tuple[Statement, ...]:
+    """An architecture's own lines of a table, in llama.cpp's order."""
+    return tuple(_parse(_sections(table).get(arch, ()), 0))
+
+
+def is_known(arch: str) -> bool:
+    """Is it an architecture that llama.cpp knows?"""
+    return arch != EVERY and arch in _sections(HPARAMS)
 
 
 def architectures() -> tuple[str, ...]:
     """Every name that llama.cpp knows."""
-    return tuple(name for name in _sections() if name != EVERY)
+    return tuple(name for name in _sections(HPARAMS) if name != EVERY)
 
 
 @cache
-def _sections() -> dict[str, list[str]]:
+def _sections(table: str) -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in resources.files("ggufphys.loads").joinpath("hparams.txt").read_text(encoding="utf-8").splitlines():
+    for line in resources.files("ggufphys.loads").joinpath(table).read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             lines = []
             sections |= dict.fromkeys(line[1:-1].split(), lines)
@@ -134,5 +140,6 @@ def _expression(text: str) -> Expression:
 
 
 __all__ = [
-    "EVERY", "GLOBAL", "Branch", "Expression", "Pattern", "Read", "Rule", "Statement", "architectures", "statements",
+    "BUILDING", "EVERY", "GLOBAL", "HPARAMS", "Branch", "Expression", "Pattern", "Read", "Rule", "Statement",
+    "architectures", "is_known", "statements",
 ]  # fmt: skip

@@ -20,9 +20,9 @@ from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, StateRows
+from ggufphys.graph.devices.runs import require_model
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS
-from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve
 from refengine.batch import Numbers, Tokens, physical_batches

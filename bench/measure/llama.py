@@ -9,8 +9,8 @@ from typing import Any, Final
 from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
 from bench.measure.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
+from ggufphys.graph.devices.runs import require_model
 from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
-from ggufphys.memory.predict import require_model
 from ggufphys.params import HOST, Params
 
 QUANTITIES: Final = ("model", "context", "compute", "output")

@@ -16,7 +16,8 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory.predict import predict_weights, require_model
+from ggufphys.graph.devices.runs import require_model
+from ggufphys.memory.predict import predict_weights
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
 from ggufphys.plan.fits import fits, memory_limit

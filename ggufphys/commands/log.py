@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufphys.commands.opening import opened
 from ggufphys.flags.run import given
-from ggufphys.memory.predict import require_model
+from ggufphys.graph.devices.runs import require_model
 
 if TYPE_CHECKING:
     from ggufphys.logs.runs import LoggedRun

@@ -1,27 +1,22 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
-from ggufphys.arch import read_hparams, rule_for
-from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of
-from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
-from ggufphys.graph.devices.homes import uses_devices
-from ggufphys.graph.devices.placed import Placed, Placement, what_places
+from ggufphys.graph.devices.placed import Placement, what_places
+from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.context import CachesByDevice, caches_by_device
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
-from ggufphys.memory.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
-from ggufphys.params import HOST, ContextParams, ContextType, Device, Params, resolve
+from ggufphys.params import HOST, ContextParams, ContextType, Device, Params
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,49 +142,26 @@ def predict_memory(
     return Predictor(gguf).predict(params or Params(), conditions)
 
 
-class Predictor:
-    """Predictions for one file, run in different ways: what all of them share is worked out once.
-
-    Raises:
-        UnsupportedError: the file is no model, or its architecture has no rule yet.
-        GGUFError: a key that the prediction needs is missing or malformed.
-        ValueError: a draft model whose weights do not go with its `target`'s.
-    """
+class Predictor(Runs):
+    """Predictions for one file, run in different ways: what all of them share is worked out once."""
 
     def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None) -> None:
-        require_model(gguf)
-        self.gguf = gguf
-        self.rule = rule_for(gguf.architecture)
-        borrowed = {} if target is None else self.rule.borrows(gguf, target)
-        if not borrowed and (why_not := self.rule.alone(gguf)):
-            raise UnsupportedError(f"{gguf.path}: {why_not}")
-        self.h = read_hparams(gguf)
-        read = (
-            None
-            if target is None
-            else self.rule.reads(self.h, rule_for(target.architecture).layers(read_hparams(target)))
-        )
-        self.reads_target = read is not None
-        self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed, read=read)
-        self._head_layouts: Layouts | None = None
-        self._placed: dict[Params, Placed] = {}
+        super().__init__(gguf, target)
         self._weight_terms: dict[Params, tuple[Term, ...]] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
-        h = self.h
-        placed = self.placed(params)
-        context = self.context(params)
-        layouts = self.layouts_of(params)
+        h, run = self.h, self.run(params)
+        context, placed = run.context, run.placed
         buffers = (
             *self.weight_terms(params),
             *self.caches(params).terms(context),
-            *compute_terms(layouts, context, placed),
+            *compute_terms(run.layouts, context, placed),
             *output_terms(h, context),
         )
         process = process_terms(
-            self.gguf, layouts, params, context, buffers, placed.weights, conditions or Conditions()
+            self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
         )  # fmt: skip
         proven: Basis = "exact" if placed.is_proven else "estimate"
         return MemoryPrediction(
@@ -207,18 +179,6 @@ class Predictor:
             notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params))),
         )
 
-    def layouts_of(self, params: Params) -> Layouts:
-        """The graphs of contexts of the type that is asked for.
-
-        Raises:
-            ValueError: llama.cpp has no such type of context for this model.
-        """
-        if params.ctx_type == "default":
-            return self.layouts
-        if self._head_layouts is None:
-            self._head_layouts = Layouts(self.gguf, self.h, self.rule, ctx_type=params.ctx_type)
-        return self._head_layouts
-
     def caches(self, params: Params) -> CachesByDevice:
         """What layers keep, and where, when run like this.
 
@@ -231,56 +191,6 @@ class Predictor:
             home = self.placed(params).placement.kv
             caches = self._caches[key] = caches_by_device(self.h, self.rule, params.ctx_type, home)
         return caches
-
-    def context(self, params: Params) -> ContextParams:
-        """What llama.cpp makes of the parameters for this model; where weights lie may turn flash attention off.
-
-        Raises:
-            ValueError: llama.cpp would refuse the combination, or abort.
-        """
-        context = self._context(params)
-        if params.devices and self.h.hc_mult:
-            context = self._unfused(params, context)
-        if why_not := self.rule.aborts(context):
-            raise ValueError(why_not)
-        return context
-
-    def _context(self, params: Params) -> ContextParams:
-        h = self.h
-        resolved = partial(
-            resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
-            flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
-            has_encoder=self.rule.has_encoder,
-        )  # fmt: skip
-        context = resolved(params)
-        layouts = self.layouts_of(params)
-        undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)
-        # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
-        apart = params.override_tensor or not params.offload_kqv or layouts.has_states
-        if not (undecided and apart):
-            return context
-        placed = self.placed(params)
-        if not uses_devices(placed) or keeps_flash_attn(layouts, context, placed):
-            return context
-        without = resolved(replace(params, flash_attn="off"))  # which may be refused
-        return replace(without, v_trans=context.v_trans)
-
-    def _unfused(self, params: Params, context: ContextParams) -> ContextParams:
-        placed = self.placed(params)
-        if not uses_devices(placed):
-            return context
-        unfused = unfused_ops(self.layouts_of(params), context, placed)
-        return replace(context, unfused=unfused) if unfused else context
-
-    def placed(self, params: Params) -> Placed:
-        """Where layers and weights lie when run like this."""
-        key = what_places(params)
-        placed = self._placed.get(key)
-        if placed is None:
-            placement = place_layers(params, self.h.n_layer_all)
-            weights = place_weights(self.gguf, params, placement, host.cpu_features())
-            placed = self._placed[key] = Placed(params=key, placement=placement, weights=weights)
-        return placed
 
     def weight_terms(self, params: Params) -> tuple[Term, ...]:
         """The terms of model_bytes."""
@@ -330,16 +240,6 @@ def _notes(params: Params, context: ContextParams, placement: Placement, weights
         )
 
 
-def require_model(gguf: GGUFFile) -> None:
-    """Refuse files that llama.cpp cannot run by themselves.
-
-    Raises:
-        UnsupportedError: naming what the file is.
-    """
-    if gguf.kind != "model":
-        raise UnsupportedError(f"{gguf.path}: a GGUF of kind {gguf.kind!r}, not a model that can be run by itself")
-
-
 __all__ = [
     "DeviceMemory",
     "HParams",
@@ -349,5 +249,4 @@ __all__ = [
     "ProcessPhase",
     "predict_memory",
     "predict_weights",
-    "require_model",
 ]

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.graph.devices.backends.amx import amx_bytes
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
-from ggufphys.memory.amx import amx_bytes
 from ggufphys.memory.terms import Term
 from ggufphys.params import HOST
 

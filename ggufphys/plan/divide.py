@@ -12,8 +12,8 @@ from ggufphys.arch import LayerCache
 from ggufphys.arch.roles import Role, embedding_is_output, role_of
 from ggufphys.graph.devices.backends import CPU, Backend, backend_of
 from ggufphys.graph.devices.placed import TOKEN_EMBD
+from ggufphys.graph.devices.placement import EXPERTS
 from ggufphys.memory.context import cache_bytes
-from ggufphys.memory.placement import EXPERTS
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import ContextParams, Params
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ggufphys.memory.placement import place_layers, used_devices
+from ggufphys.graph.devices.placement import place_layers, used_devices
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import HOST, Params
 from ggufphys.plan.divide import LayerCosts, divide, stretches

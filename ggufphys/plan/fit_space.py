@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from ggufphys.memory.placement import used_devices
+from ggufphys.graph.devices.placement import used_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import N_CTX_PAD, Params
 from ggufphys.plan.divide import LayerCosts

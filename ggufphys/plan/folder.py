@@ -12,7 +12,8 @@ from ggufphys.errors import GGUFPhysError, UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.locate import is_remote
 from ggufphys.gguf.split import SHARD_NAME
-from ggufphys.memory.predict import MemoryPrediction, predict_weights, require_model
+from ggufphys.graph.devices.runs import require_model
+from ggufphys.memory.predict import MemoryPrediction, predict_weights
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
 from ggufphys.plan.fits import fits

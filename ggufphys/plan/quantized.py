@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory.predict import predict_memory, predict_weights, require_model
+from ggufphys.graph.devices.runs import require_model
+from ggufphys.memory.predict import predict_memory, predict_weights
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
 from ggufphys.plan.quantize import (

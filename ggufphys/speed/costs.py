@@ -13,8 +13,8 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.describing.cost import FIELDS, Cost, node_costs
 from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
+from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.compute import compute_basis
-from ggufphys.memory.predict import require_model
 from ggufphys.memory.terms import Basis
 from ggufphys.params import ContextParams, Params, pad_ctx, resolve
 

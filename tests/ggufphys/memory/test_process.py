@@ -9,8 +9,8 @@ import pytest
 
 from ggufphys import GGUFFile, MemoryPrediction, Params, open_gguf, predict_memory
 from ggufphys.gguf import GGMLType, TensorInfo
+from ggufphys.graph.devices.backends.amx import amx_bytes, is_amx
 from ggufphys.graph.devices.placed import REPACKED, Buffer
-from ggufphys.memory.amx import amx_bytes, is_amx
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
 from ggufphys.memory.terms import PHASES, Term, total
 from ggufphys.params import HOST, LOAD_MODES, Device

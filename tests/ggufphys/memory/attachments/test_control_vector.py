@@ -8,8 +8,8 @@ from ggufphys import GGUFError, Params, open_gguf
 from ggufphys.arch import read_hparams
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
+from ggufphys.graph.devices.placement import place_layers
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
-from ggufphys.memory.placement import place_layers
 from ggufphys.params import Device
 from tests import attachment_oracle
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector

@@ -11,10 +11,10 @@ from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.graph.devices.sizes import host_size
 from ggufphys.machine import host
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs, lora_terms
-from ggufphys.memory.placement import place_layers, place_weights
 from ggufphys.params import HOST, resolve, rpc_device
 from tests import attachment_oracle, rpc_worker
 from tests.ggufphys.memory.attachments.adapter_files import write_lora

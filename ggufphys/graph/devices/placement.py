@@ -20,9 +20,9 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.building.floats import f32
 from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.backends.amx import is_amx
+from ggufphys.graph.devices.backends.repack import is_repacked
 from ggufphys.graph.devices.placed import AMX, REPACKED, TOKEN_EMBD, Buffer, Placement
-from ggufphys.memory.amx import is_amx
-from ggufphys.memory.repack import is_repacked
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex

@@ -10,7 +10,7 @@ from ggufphys import Device, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.arch.roles import Role, role_of, rope_layers
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends import backend_of
-from ggufphys.memory.placement import place_layers, used_devices
+from ggufphys.graph.devices.placement import place_layers, used_devices
 from ggufphys.memory.predict import predict_weights
 from ggufphys.params import HOST
 from ggufphys.synth.catalogue import shape_named

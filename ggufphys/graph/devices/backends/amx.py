@@ -12,7 +12,7 @@ from typing import Final
 
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.memory.repack import is_multiplied
+from ggufphys.graph.devices.backends.repack import is_multiplied
 
 ROWS: Final = 32  # the product's width comes in whole pairs of tiles: 2 * TILE_N
 

@@ -74,6 +74,20 @@ def test_blocks_with_minima_or_scales(name: str, tmp_path: Path) -> None:
     assert nvfp4.nmse <= 1e-6
 
 
+FIRST = {arch_of(name): name for name in reversed(list(generating()))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for arch, name in FIRST.items() if arch not in ("qwen3", "llama")])
+def test_scales(name: str, tmp_path: Path) -> None:
+    """Weights in NVFP4 with scales far from 1: every architecture's logits are llama.cpp's."""
+    path = tiny.write(tmp_path / "nvfp4.gguf", name, tiny.nvfp4, gain=0.05)
+
+    [found] = agreements([refengine.load(path, n_ctx=256, n_threads=2, emulate=True)])
+
+    assert found.nmse <= 1e-6
+
+
 def test_activations_that_are_not_quantised(tmp_path: Path) -> None:
     """Without emulation the logits are further from llama.cpp's, and whole matrices in memory change nothing."""
     path = tiny.write(tmp_path / "q8_0.gguf", "llama", tiny.q8_0, gain=0.05)

@@ -5,7 +5,6 @@ blocks, to the arguments of a table) two computations whose sums differ in F32's
 then, and layers that only pass on their own output would amplify that to the size of the rounding itself.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,12 @@ from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.writer import TensorSpec, encode_header, padded
 from refengine.blocks import BLOCKS, F32
-from tests import archs
+from tests import archs, scales
 
 GAIN: Final = 0.3  # 0.3 / sqrt(256) is about 0.02
 N_EXPERT: Final = 4  # of all these models
 
-NVFP4_SCALES: Final = 48, 64  # bytes that stand for 1/2 to 2
-SCALED: Final = re.compile(
-    r"(blk\.\d+\.(attn_(q|k|v|qkv|output|gate)|ffn_(gate|up|down)(_exps|_shexp)?|ssm_(in|out))|output)\.weight"
-)
+NVFP4_SCALES: Final = 1, 3  # bytes that stand for 1/512 and 1/256: matrices are small with and without their scale
 
 TypeOf = Callable[[TensorSpec], GGMLType]
 
@@ -60,7 +56,7 @@ def q5_1(tensor: TensorSpec) -> GGMLType:
 
 def nvfp4(tensor: TensorSpec) -> GGMLType:
     """Matrices in NVFP4, those for which llama.cpp knows scales; the others in Q8_0."""
-    is_known = SCALED.fullmatch(tensor.name) is not None and tensor.ne[0] % 64 == 0
+    is_known = scales.SCALED.fullmatch(tensor.name) is not None and tensor.ne[0] % 64 == 0
     return GGMLType.NVFP4 if is_known else q8_0(tensor)
 
 
@@ -68,10 +64,12 @@ def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAI
     """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with."""
     tensors = archs.records()[name].tensors
     specs = [t if t.ggml_type is GGMLType.I32 else replace_type(t, type_of(t)) for t in tensors]
+    named = {spec.name for spec in specs}
     specs += [
-        TensorSpec(spec.name.replace(".weight", ".scale"), spec.ne[2:3] or (1,), GGMLType.F32)
-        for spec in specs if spec.ggml_type is GGMLType.NVFP4
-    ]  # fmt: skip
+        TensorSpec(scale, spec.ne[2:3] or (1,), GGMLType.F32)
+        for spec in specs
+        if spec.ggml_type is GGMLType.NVFP4 and (scale := scales.beside(name, spec.name, named))
+    ]
     with path.open("wb") as file:
         file.write(encode_header(archs.models()[name].metadata, specs))
         for i, spec in enumerate(specs):
@@ -115,8 +113,8 @@ def values(spec: TensorSpec, rng: np.random.Generator, gain: float) -> F32:
         return 1 + np.abs(normal())
     if "post_" in name and "norm" in name:
         return gain / 6 * (1 + 0.2 * normal())  # of what a layer adds
-    if SCALED.fullmatch(name.replace(".scale", ".weight")) and name.endswith(".scale"):
-        return gain * 0.02 * (1 + 0.2 * normal())  # of matrices whose elements are about 3, rows of about 256
+    if scales.SCALED.fullmatch(name.replace(".scale", ".weight")) and name.endswith(".scale"):
+        return 6 * gain * (1 + 0.2 * normal())
     if ("norm" in name and name.endswith("weight")) or name.endswith((".scale", "ssm_d")):
         return 1 + 0.2 * normal()
     if name.endswith((".bias", "sinks.weight")) or len(spec.ne) == 1:

@@ -9,7 +9,6 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 from functools import cached_property
 
 from ggufphys.arch.caches import row_bytes
-from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.building.construction import Construction, weight_of
 from ggufphys.graph.ir import Graph, Tensor
@@ -192,20 +191,20 @@ class Builder(Construction):
 
         With a `limit` it is swiglu, whose operands are kept within.
         """
-        up = self.linear(f"ffn_up{suffix}", il, x, biased=biased)
-        gate = self.linear(f"ffn_gate{suffix}", il, x, biased=biased)
+        up = self.linear_ffn(f"ffn_up{suffix}", il, x, biased=biased)
+        gate = self.linear_ffn(f"ffn_gate{suffix}", il, x, biased=biased)
         inner = ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind)
-        return self.linear(f"ffn_down{suffix}", il, inner, biased=biased)
+        return self.linear_ffn(f"ffn_down{suffix}", il, inner, biased=biased)
 
     def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
         """The same where one matrix gives gate and up, one behind the other."""
-        return self.linear("ffn_down", il, ops.glu_halves(self.linear("ffn_up", il, x), kind))
+        return self.linear_ffn("ffn_down", il, ops.glu_halves(self.linear_ffn("ffn_up", il, x), kind))
 
     def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "") -> Tensor:
         """down(act(up(x))); None is relu(x)^2."""
-        x = self.linear(f"ffn_up{suffix}", il, x)
+        x = self.linear_ffn(f"ffn_up{suffix}", il, x)
         x = ops.sqr(ops.unary(x, "relu")) if kind is None else ops.unary(x, kind)
-        return self.linear(f"ffn_down{suffix}", il, x)
+        return self.linear_ffn(f"ffn_down{suffix}", il, x)
 
     # -- the end
 
@@ -237,10 +236,7 @@ class Builder(Construction):
         if scale_before:
             x = ops.scale(x, scale_before)
         matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
-        logits = self.mul_mat(matrix, x)
-        factor = self.weight_or_none("output.scale") if matrix.type is GGMLType.NVFP4 else None
-        if factor is not None:
-            logits = ops.mul(logits, factor)
+        logits = self.mul_mat(matrix, x, self.scale_of("output", None))
         bias = self.weight_or_none("output.bias") if biased else None
         if bias is not None:
             logits = ops.add(logits, bias)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV
+from ggufphys.arch.scales import scaled_names
 from ggufphys.errors import GGUFError
-from ggufphys.gguf import TensorInfo
+from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.graph import ops
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
@@ -47,6 +48,7 @@ class Construction:
         self.graph = Graph()
         self.has_windows = any(isinstance(c, WindowKV) for layer in caches for c in layer)  # whatever the context has
         self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
+        self.scales_at: int | None = None  # the layer whose scales are used, where it is not the weights'
         self.norm_rms_eps = keys.real("attention.layer_norm_rms_epsilon", 0.0)
         self.norm_eps = keys.real("attention.layer_norm_epsilon", 0.0)
 
@@ -127,19 +129,36 @@ class Construction:
             made = self._weights[full_name] = weight_of(self.tensors[full_name])
         return made
 
-    # -- products, and what adapters add to them
+    # -- products, the scales beside weights, and what adapters add
 
-    def mul_mat(self, w: Tensor, x: Tensor) -> Tensor:
-        """The product with a weight; each adapter of that weight adds scale * b (a x)."""
+    @cached_property
+    def scaled(self) -> frozenset[str]:
+        """The weights whose products are multiplied by a scale, where the file has it."""
+        return scaled_names(self.h.arch)
+
+    def scale_of(self, name: str, il: int | None) -> Tensor | None:
+        """`{name}.scale`, if the file has it and the architecture's builder uses it."""
+        if name not in self.scaled:
+            return None
+        return self.weight_or_none(f"{name}.scale", il if il is None or self.scales_at is None else self.scales_at)
+
+    def mul_mat(self, w: Tensor, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """The product with a weight, times its scale; each adapter of that weight adds scale * b (a x)."""
         product = ops.mul_mat(w, x)
+        if scale is not None:
+            product = ops.mul(product, scale)
         for a, b in self.adapters.get(w.name, ()):
             delta = ops.mul_mat(weight_of(b), ops.mul_mat(weight_of(a), x))
             product = ops.add(product, ops.scale(delta, 1.0))
         return product
 
-    def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor) -> Tensor:
-        """The same for the experts that each token chose."""
+    def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor, scale: Tensor | None = None) -> Tensor:
+        """The same for the experts that each token chose, with a scale for each expert."""
         product = ops.mul_mat_id(experts, x, ids)
+        if scale is not None:
+            n_expert, n_tokens = scale.ne[0], x.ne[2]
+            per_token = ops.repeat(ops.reshape(scale, 1, n_expert, 1), 1, n_expert, n_tokens)
+            product = ops.mul(product, ops.get_rows(per_token, ids))
         for a, b in self.adapters.get(experts.name, ()):
             delta = ops.mul_mat_id(weight_of(b), ops.mul_mat_id(weight_of(a), x, ids), ids)
             product = ops.add(product, ops.scale(delta, 1.0))
@@ -150,12 +169,31 @@ class Construction:
 
         `biased` is False where llama.cpp leaves out the bias of a file that has one.
         """
-        product = self.mul_mat(self.weight(f"{name}.weight", il), x)
-        factor = self.weight_or_none(f"{name}.scale", il)
-        if factor is not None:
-            product = ops.mul(product, factor)
+        product = self.mul_mat(self.weight(f"{name}.weight", il), x, self.scale_of(name, il))
         bias = self.weight_or_none(f"{name}.bias", il) if biased else None
         return product if bias is None else ops.add(product, bias)
+
+    def linear_ffn(self, name: str, il: int, x: Tensor, *, biased: bool = True) -> Tensor:
+        """The same of a dense feed-forward layer, whose scale comes last: for what adapters and the bias add, too.
+
+        Raises:
+            GGUFError: an NVFP4 weight has a bias besides, or an adapter, of which llama.cpp dies.
+        """
+        weight = self.weight(f"{name}.weight", il)
+        product = self.mul_mat(weight, x)
+        bias = self.weight_or_none(f"{name}.bias", il) if biased else None
+        if bias is not None:
+            product = ops.add(product, bias)
+        scale = self.scale_of(name, il)
+        if scale is None:
+            return product
+        beside = "a bias" if bias is not None else "an adapter" if weight.name in self.adapters else ""
+        if beside and weight.type is GGMLType.NVFP4:
+            raise GGUFError(
+                f"{weight.name} is NVFP4 and has a scale and {beside}: llama.cpp ends there (build_ffn, GGML_ASSERT), "
+                "since it would scale that too"
+            )
+        return ops.mul(product, scale)
 
 
 def weight_of(info: TensorInfo) -> Tensor:

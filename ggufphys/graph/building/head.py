@@ -42,8 +42,14 @@ def end(b: Builder, x: Tensor, *, scale: float = 0.0) -> Graph:
     """From (E, P) to logits (n_vocab, P), by the head's own matrix or the trunk's; `scale` multiplies them unless 0."""
     own = b.weight_or_none("nextn.shared_head_head.weight", b.h.n_layer)
     matrix = own or b.weight_or_none("output.weight") or b.weight("token_embd.weight")
-    logits = b.mul_mat(matrix, x)
+    logits = b.mul_mat(matrix, x, _scale(b, own))
     return b.embeddings(ops.scale(logits, scale) if scale else logits)
+
+
+def _scale(b: Builder, own: Tensor | None) -> Tensor | None:
+    if own is not None:
+        return b.scale_of("nextn.shared_head_head", b.h.n_layer)
+    return b.weight_or_none("output.scale") if "nextn.output" in b.scaled else None
 
 
 def end_all(b: Builder, x: Tensor, out_ids: Tensor, norm: Gain | None = None) -> Graph:

@@ -177,11 +177,6 @@ def _inner(
 
 def _times(b: Builder, name: str, x: Tensor, chosen: Tensor, il: int) -> Tensor:
     """The product with the chosen experts, times their scale and plus their bias when the file has them."""
-    product = b.mul_mat_id(b.weight(f"{name}.weight", il), x, chosen)
-    factor = b.weight_or_none(f"{name}.scale", il)
-    if factor is not None:
-        n_expert, n_tokens = factor.ne[0], x.ne[2]
-        per_token = ops.repeat(ops.reshape(factor, 1, n_expert, 1), 1, n_expert, n_tokens)
-        product = ops.mul(product, ops.get_rows(per_token, chosen))
+    product = b.mul_mat_id(b.weight(f"{name}.weight", il), x, chosen, b.scale_of(name, il))
     bias = b.weight_or_none(f"{name}.bias", il)
     return product if bias is None else ops.add_id(product, bias, chosen)

@@ -72,7 +72,7 @@ def _build_of_streams(b: Builder) -> Graph:
     hidden = streams.head(x)
     hidden.is_output = True
     matrix = b.weight_or_none("output.weight") or b.weight("token_embd.weight")
-    logits = b.graph.expand(b.mul_mat(matrix, b.rms(hidden, "output_norm")))
+    logits = b.graph.expand(b.mul_mat(matrix, b.rms(hidden, "output_norm"), b.scale_of("output", None)))
     return _finished(b, logits, hidden, tokens)
 
 

@@ -87,9 +87,9 @@ def _queries(b: Builder, x: Tensor, il: int) -> Tensor:
     """(D, H, T) of a layer that reads another's keys and values."""
     n_embd_head, n_head = b.h.n_embd_head_k, b.h.n_head[il]
     if b.weight_or_none("attn_qkv.weight", il) is not None:
-        q = stretch(b.linear("attn_qkv", il, x, biased=False), 0, n_embd_head * n_head)
+        q = stretch(b.mul_mat(b.weight("attn_qkv.weight", il), x), 0, n_embd_head * n_head)
     else:
-        q = b.linear("attn_q", il, x, biased=False)
+        q = b.mul_mat(b.weight("attn_q.weight", il), x)
     return b.heads(q, n_embd_head, n_head)
 
 

@@ -7,12 +7,14 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A file of tests stays on one of the processes: its fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-slow lint type bench clean
+.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench clean
 
 help:
 	@echo "make demo       the whole tool on the embedded model, in a minute"
 	@echo "make test       ruff, mypy, import contracts, tests"
 	@echo "make test-slow  the minutes-long tests too"
+	@echo "make test-wheel    the wheel, installed into a clean environment; EXTRA=serve with that extra"
+	@echo "make test-minimum  the same with the lowest allowed version of every dependency"
 	@echo "make lint type  one of them alone"
 	@echo "make bench      every benchmark under bench/"
 	@echo "make clean      remove .venv and caches"
@@ -42,6 +44,12 @@ test: lint type
 
 test-slow: lint type
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
+
+test-wheel: setup
+	$(BIN)/python -m scripts.test_wheel $(addprefix --extra ,$(EXTRA))
+
+test-minimum: setup
+	$(BIN)/python -m scripts.test_wheel --lowest --extra serve
 
 lint: setup
 	$(BIN)/ruff check .

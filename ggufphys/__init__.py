@@ -1,11 +1,22 @@
-"""What a GGUF file will cost on your machine in bytes and seconds: the public API.
+"""What will a GGUF file cost on your machine, in bytes? The public API.
+
+A file is opened (its header alone is read), a prediction asked for, and every byte of it explained:
 
 >>> import ggufphys
->>> gguf = ggufphys.open_gguf(ggufphys.EMBEDDED_MODEL)
->>> gguf.architecture
-'llama'
+>>> gguf = ggufphys.open_gguf(ggufphys.EMBEDDED_MODEL)  # or the path of yours
+>>> gguf.architecture, len(gguf.tensors)
+('llama', 56)
+>>> prediction = ggufphys.predict_memory(gguf, ggufphys.Params(n_ctx=1024))
+>>> prediction.context_bytes, prediction.basis["context"]
+(3145728, 'exact')
+>>> [term.formula for term in prediction.terms if term.quantity == "context"]
+['6 layers x 1 streams x 1,024 cells x (K 128 f16 = 256 B + V 128 f16 = 256 B)']
+
+`Params` has llama.cpp's names and defaults. Errors: `GGUFError` for what a file is or lacks, `UnsupportedError` for
+what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs` counts what is computed and moved.
 """
 
+from ggufphys.embedded import MODEL as EMBEDDED_MODEL
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
 from ggufphys.loads import Refusal, check_loads
@@ -18,6 +29,7 @@ from ggufphys.speed.costs import CostPrediction, predict_costs
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMBEDDED_MODEL",
     "CostPrediction",
     "Device",
     "DeviceMemory",

@@ -9,12 +9,13 @@ Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a r
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol, cast
 
-from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError
+from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError, with_extra
 
 OK: Final = 0
 FAILED: Final = 1
@@ -23,6 +24,7 @@ UNREADABLE: Final = 3
 UNSUPPORTED: Final = 4
 INTERRUPTED: Final = 130
 OUR_PACKAGES: Final = ("ggufphys", "refengine", "server", "bench")
+PROGRAMS: Final = ("llama-server", "llama-cli", "llama-bench", "llama-perplexity")  # what a pasted line may start with
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Command:
 
     module: str
     help: str
+    extra: str = "all"  # the extra of pyproject.toml that has the packages it needs
     plotter: str = ""  # the module of another room that draws its --plot, found by the subcommand as args.plotter
     numpy: str = ""  # the room of the model in numpy, for --engine numpy, found as args.numpy_room
 
@@ -43,7 +46,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured"),
-    "serve":         Command("server.main",               "the HTTP server", numpy="refengine"),
+    "serve":         Command("server.main",               "the HTTP server", extra="serve", numpy="refengine"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),
     "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
     "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
         parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy)
-        code = module.run(parser.parse_args(rest))
+        code = module.run(parser.parse_args(_without_program(rest)))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -89,9 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ggufphys: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (GGUFPhysError, OSError, ValueError, ImportError) as error:
-        if isinstance(error, ImportError) and (error.name or "").split(".")[0] in OUR_PACKAGES:
+    except ImportError as error:
+        room = (error.name or "").split(".")[0]
+        stranger = _shadow(room) if room in OUR_PACKAGES else ""
+        if room in OUR_PACKAGES and not stranger:
             raise  # not a missing package but a fault of ours
+        print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name].extra)}", file=sys.stderr)
+        return USAGE
+    except (GGUFPhysError, OSError, ValueError) as error:
         print(f"ggufphys: error: {_message(error)}", file=sys.stderr)
         return _exit_code(error)
     return code
@@ -125,9 +133,29 @@ def _without_command(arguments: Sequence[str]) -> int:
     return OK if asked else USAGE
 
 
+def _without_program(arguments: Sequence[str]) -> Sequence[str]:
+    """The same without the name of the program that a pasted line starts with, whatever its folder."""
+    first = re.split(r"[/\\]", arguments[0])[-1].removesuffix(".exe") if arguments else ""
+    return arguments[1:] if first in PROGRAMS else arguments
+
+
+def _shadow(room: str) -> str:
+    """What to say if another package of that name stands in front of ours; nothing if none does."""
+    found = getattr(sys.modules.get(room), "__file__", None) or getattr(sys.modules.get(room), "__path__", [""])[0]
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100  # no pathlib at start-up
+    if not found or os.path.abspath(found).startswith(os.path.join(ours, room)):  # noqa: PTH100, PTH118
+        return ""
+    return (
+        f"{room!r} is something else here, {found}, and stands in front of ggufphys's own package of that name: leave "
+        "the folder that it is in, or install ggufphys in an environment of its own (pipx, uv tool, a fresh venv)"
+    )
+
+
+def _missing(error: ImportError, extra: str) -> str:
+    return f"this subcommand needs a package that is not installed ({error}): {with_extra(extra)}"
+
+
 def _message(error: Exception) -> str:
-    if isinstance(error, ImportError):
-        return f"this subcommand needs a package that is not installed ({error}): pip install 'ggufphys[all]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
@@ -138,7 +166,7 @@ def _exit_code(error: Exception) -> int:
         return UNSUPPORTED
     if isinstance(error, GGUFError | OSError):
         return UNREADABLE
-    if isinstance(error, ValueError | ImportError | MissingExtraError):
+    if isinstance(error, ValueError | MissingExtraError):
         return USAGE
     return FAILED
 

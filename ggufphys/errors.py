@@ -43,3 +43,8 @@ class UnsupportedError(GGUFPhysError):
 
 class MissingExtraError(GGUFPhysError):
     """A package that an optional subcommand needs is not installed; the message names the extra to install."""
+
+
+def with_extra(extra: str) -> str:
+    """How to install what is missing: there is no distribution on an index yet, so a clone or a wheel is named."""
+    return f"install ggufphys with its extra {extra!r}: pip install '.[{extra}]' in a clone, or 'WHEEL[{extra}]'"

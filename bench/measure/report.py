@@ -6,7 +6,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ggufphys.errors import MissingExtraError
+from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_mib
 
@@ -122,7 +122,7 @@ def require_plot(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"--plot needs matplotlib ({error}): pip install 'ggufphys[all]'") from error
+        raise MissingExtraError(f"--plot needs matplotlib ({error}): {with_extra('all')}") from error
 
 
 def plot(result: "Measurement", path: Path) -> None:

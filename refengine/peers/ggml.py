@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ggufphys.errors import MissingExtraError, UnsupportedError
+from ggufphys.errors import MissingExtraError, UnsupportedError, with_extra
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.machine import llama_env
 from refengine.blocks import F32, U8
@@ -159,7 +159,7 @@ def _llama_cpp() -> Any:
         import llama_cpp
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"no module {error.name!r}, which holds ggml's C functions: install ggufphys[all]"
+            f"no module {error.name!r}, which holds ggml's C functions: {with_extra('all')}"
         ) from None
     except (OSError, RuntimeError) as error:
         raise MissingExtraError(

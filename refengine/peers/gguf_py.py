@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ggufphys.errors import MissingExtraError, UnsupportedError
+from ggufphys.errors import MissingExtraError, UnsupportedError, with_extra
 from ggufphys.gguf import GGMLType
 from refengine.blocks import F32, U8
 
@@ -38,5 +38,5 @@ def _gguf() -> Any:
     try:
         import gguf
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"no module {error.name!r}: install ggufphys[all]") from None
+        raise MissingExtraError(f"no module {error.name!r}: {with_extra('all')}") from None
     return gguf

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ggufphys.errors import GGUFError, MissingExtraError, UnsupportedError
+from ggufphys.errors import GGUFError, MissingExtraError, UnsupportedError, with_extra
 from ggufphys.gguf import GGUFFile
 from ggufphys.machine import llama_env
 
@@ -62,7 +62,7 @@ class LlamaTokenizer:
         except ImportError as error:
             raise MissingExtraError(
                 f"{gguf.path}: tokenizer {model!r} needs llama.cpp's, and llama-cpp-python is not installed ({error}): "
-                "pip install 'ggufphys[all]'"
+                + with_extra("all")
             ) from error
         native = self._api.llama_model_default_params()
         native.vocab_only, native.n_gpu_layers = True, 0

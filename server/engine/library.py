@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from ggufphys import MissingExtraError
+from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.machine import llama_env
 from ggufphys.params import Params
 from server.engine.checks import check_context, check_model_file
@@ -39,7 +39,8 @@ def load_library() -> ModuleType:
         api = importlib.import_module("llama_cpp")
     except ImportError as error:
         raise MissingExtraError(
-            f"llama-cpp-python is needed here and not installed ({error}): pip install 'ggufphys[all]'"
+            f"llama-cpp-python is needed here and not installed ({error}): {with_extra('all')}; `--engine numpy` goes "
+            "without it"
         ) from error
     except (OSError, RuntimeError) as error:
         raise MissingExtraError(f"llama-cpp-python is installed but its library does not load: {error}") from error

@@ -172,7 +172,7 @@ def test_llama_cpp_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A tokenizer that only llama.cpp has says so where that is not installed; our own do without."""
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     keys: dict[str, WriteValue] = {"model": "rwkv", "tokens": ["a", "b"]}
-    message = r"tokenizer 'rwkv' needs llama.cpp's.*ggufphys\[all\]"
+    message = r"tokenizer 'rwkv' needs llama.cpp's.*extra 'all'"
     path = vocabularies.write(tmp_path / "rwkv.gguf", keys)
     with open_gguf(path) as gguf, pytest.raises(MissingExtraError, match=message):
         open_tokenizer(gguf)

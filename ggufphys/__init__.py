@@ -13,7 +13,7 @@ A file is opened (its header alone is read), a prediction asked for, and every b
 ['6 layers x 1 streams x 1,024 cells x (K 128 f16 = 256 B + V 128 f16 = 256 B)']
 
 `Params` has llama.cpp's names and defaults. Errors: `GGUFError` for what a file is or lacks, `UnsupportedError` for
-what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs` counts what is computed and moved.
+what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs`: what is computed and moved.
 """
 
 from ggufphys.embedded import MODEL as EMBEDDED_MODEL

@@ -82,7 +82,7 @@ def test_numpy_server(tmp_path: Path) -> None:
         "-m",
         "ggufphys",
         "serve",
-        MODEL,
+        str(MODEL),
         "--engine",
         "numpy",
         "--port",

@@ -11,6 +11,7 @@ from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import read_values
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.table import is_known
+from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
 from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
@@ -43,6 +44,8 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     _values, refusals = read_values(gguf, arch)
     yield from refusals
     yield from check_vocabulary(gguf, arch)
+    if not refusals:  # else sizes are not known
+        yield from check_tensors(gguf, values)
 
 
 # Keys that are read whatever the architecture is, and the type that they must have if they are there.

@@ -41,7 +41,7 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
             source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
         )
         return
-    _values, refusals = read_values(gguf, arch)
+    values, refusals = read_values(gguf, arch)
     yield from refusals
     yield from check_vocabulary(gguf, arch)
     if not refusals:  # else sizes are not known

@@ -30,8 +30,7 @@ def refusals(draft: Draft, path: Path) -> tuple[Refusal, ...]:
     """What is said of a model's tensors."""
     draft.write(path)
     with open_gguf(path) as gguf:
-        values, unread = read_values(gguf, gguf.architecture)
-        assert not unread
+        values, _ = read_values(gguf, gguf.architecture)
         return tuple(check_tensors(gguf, values))
 
 

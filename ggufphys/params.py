@@ -195,14 +195,22 @@ def _device_complaints(p: Params) -> Iterator[str]:
         yield f"tensor_split is {p.tensor_split}, expected proportions of 0 or more"
     if p.n_cpu_moe < 0:
         yield f"n_cpu_moe is {p.n_cpu_moe}, expected 0 or more layers"
+    if p.override_tensor:
+        yield from _override_complaints(p)
+
+
+def _override_complaints(p: Params) -> Iterator[str]:
+    from ggufphys.ecmascript import searcher  # what few runs need
+
+    names = [device.name for device in p.devices]
     for pattern, buffer in p.override_tensor:
         if buffer not in (CPU_BUFFER, *names):
             known = ", ".join((CPU_BUFFER, *names))
             yield f"override_tensor {pattern}={buffer}: unknown buffer type {buffer!r}, expected one of {known}"
         try:
-            re.compile(pattern)
-        except re.error as error:
-            yield f"override_tensor: {pattern!r} is not a regular expression: {error}"
+            searcher(pattern)
+        except ValueError as error:
+            yield f"override_tensor: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from ggufphys.plan.quantize_tables import (
     ADDED_LAYERS,
     ALIASES,
     BASE_TYPES,
+    COPY,
     FALLBACKS,
     KEPT_NAMES,
     KEPT_PARTS,
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 _KEPT = re.compile("|".join(map(re.escape, KEPT_PARTS)))
+_NUMBER: Final = re.compile(r"\s*([+-]?\d{1,9})")  # std::stoi reads a number, and nothing behind it
 _FTYPES = {name: number for number, name in FILE_TYPES.items()}
 _IMATRIX_TYPES = frozenset(
     {GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS}
@@ -72,15 +74,23 @@ class Tensor(Protocol):
 
 
 def parse_file_type(text: str) -> str:
-    """A file type by llama-quantize's name, in any case, aliases resolved (`q4_k` gives `Q4_K_M`).
+    """A file type by llama-quantize's name, in any case, aliases resolved (`q4_k` gives `Q4_K_M`), or by its number.
+
+    >>> parse_file_type("15")
+    'Q4_K_M'
 
     Raises:
         ValueError: llama-quantize knows no such file type; the message lists what it knows.
     """
     name = text.upper()
     name = ALIASES.get(name, name)
+    if name in BASE_TYPES or name == COPY:
+        return name
+    number = _NUMBER.match(text)
+    name = FILE_TYPES.get(int(number[1]), "") if number else ""
     if name not in BASE_TYPES:
-        raise ValueError(f"no file type of llama-quantize: {text!r} (expected one of {', '.join(BASE_TYPES)})")
+        known = ", ".join((*BASE_TYPES, COPY))
+        raise ValueError(f"no file type of llama-quantize: {text!r} (expected one of {known}, or its number)")
     return name
 
 
@@ -136,6 +146,8 @@ def choose_types(
             in a mix that looks at attention heads.
     """
     file_type = parse_file_type(file_type)
+    if file_type == COPY:
+        return list(map(_known_type, tensors))
     base = BASE_TYPES[file_type]
     roles = {t.name: role_of(t.name) for t in tensors}
     n_attn_v = sum(role is Role.ATTN_V for role in roles.values())
@@ -143,11 +155,10 @@ def choose_types(
     seen: Counter[Role] = Counter()
     chosen: dict[str, GGMLType] = {}
     for t in sorted(tensors, key=lambda t: order_key(t.name)):
-        if not isinstance(t.ggml_type, GGMLType):
-            raise ValueError(f"llama.cpp refuses tensor {t.name!r}: it knows no type {t.ggml_type}")
+        known = _known_type(t)
         role = roles[t.name]
         if not is_quantized(model.architecture, t, options):
-            chosen[t.name] = t.ggml_type
+            chosen[t.name] = known
         elif (asked := _asked_type(t, role, options)) is not None:
             chosen[t.name] = asked
         elif base in UNQUANTIZED:
@@ -173,7 +184,7 @@ def types_as_made(
         ValueError: see `choose_types`.
     """
     types = choose_types(model, tensors, file_type, options)
-    insists = any(
+    insists = file_type != COPY and any(
         needs_imatrix(t.name, chosen, file_type) and is_quantized(model.architecture, t, options)
         for t, chosen in zip(tensors, types, strict=True)
     )
@@ -241,6 +252,12 @@ def order_key(name: str) -> tuple[int, str]:
     """A name's place in `quantized_order`."""
     match = LAYER.match(name)
     return (int(match[1]) if match else -1, name)
+
+
+def _known_type(tensor: Tensor) -> GGMLType:
+    if not isinstance(tensor.ggml_type, GGMLType):
+        raise ValueError(f"llama.cpp refuses tensor {tensor.name!r}: it knows no type {tensor.ggml_type}")
+    return tensor.ggml_type
 
 
 def _asked_type(tensor: Tensor, role: Role, options: QuantizeOptions) -> GGMLType | None:

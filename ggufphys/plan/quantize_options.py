@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 tools/quantize/quantize.cpp (flags); ggml/src/ggml.c, ggml_quantize_chunk (types it makes).
 """
 
-import re
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from ggufphys.ecmascript import searcher
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.plan.quantize_tables import BASE_TYPES
 
@@ -32,13 +32,13 @@ class QuantizeOptions:
     def __post_init__(self) -> None:
         for pattern, _ in self.tensor_types:
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"--tensor-type: {pattern!r} is not a regular expression: {error}") from None
+                searcher(pattern)
+            except ValueError as error:
+                raise ValueError(f"--tensor-type: {error}") from None
 
     def named_type(self, name: str) -> GGMLType | None:
         """The type that the first matching pattern gives a tensor."""
-        return next((ggml_type for pattern, ggml_type in self.tensor_types if re.search(pattern, name)), None)
+        return next((ggml_type for pattern, ggml_type in self.tensor_types if searcher(pattern)(name)), None)
 
     def with_imatrix(self) -> Self:
         """The same with an importance matrix."""

@@ -40,6 +40,7 @@ BASE_TYPES: Final[dict[str, T]] = {
     "IQ3_XXS": T.IQ3_XXS, "IQ3_XS":  T.IQ3_S,   "IQ3_S":   T.IQ3_S,   "IQ3_M":   T.IQ3_S,
     "IQ4_NL":  T.IQ4_NL,  "IQ4_XS":  T.IQ4_XS,
 }
+COPY: Final = "COPY"  # no type at all: tensors as they are, in one file
 ALIASES: Final[dict[str, str]] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 UNQUANTIZED: Final = frozenset({T.F32, T.F16, T.BF16})
 

@@ -14,6 +14,7 @@ from ggufphys.gguf.split import SHARD_NAME, Shard
 from ggufphys.gguf.values import Value, ValueType
 from ggufphys.gguf.writer import padded
 from ggufphys.plan.quantize import ftype_number, quantized_order
+from ggufphys.plan.quantize_tables import COPY
 
 FILE_TYPE: Final = "general.file_type"
 VERSION: Final = "general.quantization_version"
@@ -43,7 +44,7 @@ def retyped(gguf: GGUFFile, types: Sequence[GGMLType], file_type: str) -> GGUFFi
         version=NEWEST_VERSION,
         byte_order="little",
         alignment=DEFAULT_ALIGNMENT,
-        metadata={**metadata, VERSION: QUANTIZATION_VERSION, FILE_TYPE: ftype_number(file_type)},
+        metadata={**metadata, VERSION: QUANTIZATION_VERSION, **_file_type(file_type)},
         value_types={**value_types, VERSION: ValueType.UINT32, FILE_TYPE: ValueType.UINT32},
         tensors=tuple(tensors),
         table_offset=table_offset,
@@ -52,6 +53,11 @@ def retyped(gguf: GGUFFile, types: Sequence[GGMLType], file_type: str) -> GGUFFi
     shard = SHARD_NAME.fullmatch(gguf.path.name)
     path = gguf.path.with_name(f"{shard['stem'] if shard else gguf.path.stem}-{file_type}.gguf")
     return GGUFFile(path=path, shards=(Shard(path=path, file_bytes=data_offset + end, header=header, buffer=b""),))
+
+
+def _file_type(file_type: str) -> dict[str, int]:
+    """A copy says what it was before; where nothing said it, llama.cpp writes a guess."""
+    return {} if file_type == COPY else {FILE_TYPE: ftype_number(file_type)}
 
 
 def _retyped(tensor: TensorInfo, ggml_type: GGMLType) -> TensorInfo:

@@ -10,7 +10,7 @@ src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, ll
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -136,7 +136,7 @@ class _Chooser:
     def __init__(self, params: Params, placement: Placement, cpu_features: frozenset[str]) -> None:
         self.params = params
         self.cpu_features = cpu_features
-        self.overrides = [(re.compile(pattern), buffer) for pattern, buffer in params.override_tensor]
+        self.overrides = _searchers(params)
         self.asks_names = bool(self.overrides or params.n_cpu_moe)
         pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
         self.pinned = None if params.no_host else next(pinned, None)
@@ -163,8 +163,8 @@ class _Chooser:
 
     def _override(self, name: str) -> str:
         """The buffer that the first matching pattern names; empty without a match."""
-        for pattern, buffer in self.overrides:
-            if pattern.search(name):
+        for is_found_in, buffer in self.overrides:
+            if is_found_in(name):
                 return buffer
         if self.params.n_cpu_moe:
             match = EXPERTS.search(name)
@@ -213,3 +213,12 @@ def _split_points(params: Params, devices: tuple[Device, ...]) -> tuple[float, .
         shares = [f32(device.memory_bytes or 1) for device in devices]
     sums = list(accumulate(shares, lambda a, b: f32(a + b)))
     return tuple(f32(end / sums[-1]) for end in sums)
+
+
+def _searchers(params: Params) -> list[tuple[Callable[[str], bool], str]]:
+    """What --override-tensor looks for in names, and the buffer for each."""
+    if not params.override_tensor:
+        return []
+    from ggufphys.ecmascript import searcher  # what few runs need
+
+    return [(searcher(pattern), buffer) for pattern, buffer in params.override_tensor]

@@ -61,10 +61,23 @@ def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (chosen["types"]["Q8_0"], chosen["types"]["BF16"]) == (2, 1)
 
 
+def test_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file type may be named by its number, as llama-quantize reads it, and COPY keeps what there is."""
+    rows = rows_of(capsys, str(tiny_llama(tmp_path / "tiny.gguf")), "--quantize", "15,7B,copy,0")
+
+    assert [row["file_type"] for row in rows] == ["Q4_K_M", "Q8_0", "COPY", "F32"]
+    assert rows[2]["types"] == {"F16": 15, "F32": 5}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--quantize", "Q4_Z"], "no file type of llama-quantize: 'Q4_Z'"),
+        (["--quantize", "99"], "no file type of llama-quantize: '99'"),
+        (
+            ["--quantize", "Q4_0", "--tensor-type", "(?i)attn_v=q8_0"],
+            "behind '(?' only ':', '=' and '!' have a meaning",
+        ),
         (["--quantize", "Q4_0", "--tensor-type", "attn_v"], "'attn_v': expected PATTERN=TYPE"),
         (["--quantize", "Q4_0", "--output-tensor-type", "q9"], "no type that ggml quantises to: 'q9'"),
         (["--pure"], "--pure says how --quantize would be done"),

@@ -102,6 +102,22 @@ def test_embedded_model(quantizer: Quantizer, tmp_path: Path, file_type: str) ->
     assert_as_written(quantizer, MODEL, tmp_path / "made.gguf", file_type)
 
 
+@pytest.mark.parametrize("name", ["llama", "mamba2"])
+def test_copy(quantizer: Quantizer, tmp_path: Path, name: str) -> None:
+    """A copy keeps every type, whatever options say, and is planned to the byte, its missing file type included."""
+    source = small_model(tmp_path, name)
+    options = QuantizeOptions(pure=True, output_tensor_type=GGMLType.Q8_0)
+    answer = quantizer.ask(source, "F32", options, output=tmp_path / "made.gguf", only_copy=True)
+    with open_gguf(source) as gguf, open_gguf(tmp_path / "made.gguf") as written:
+        types, insists = types_as_made(quantize_model(gguf.metadata), gguf.tensors, "COPY", options)
+        planned = retyped(gguf, types, "COPY")
+
+        assert "error" not in answer
+        assert not insists
+        assert written.tensors == planned.tensors
+        assert written.file_bytes == planned.file_bytes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file_type", SLOW)
 def test_embedded_model_slowly(quantizer: Quantizer, tmp_path: Path, file_type: str) -> None:

@@ -93,10 +93,8 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     return "", ""
 
 
-def unwise(params: Params, host: str, api_keys: tuple[str, ...]) -> Iterator[str]:
+def unwise(host: str, api_keys: tuple[str, ...]) -> Iterator[str]:
     """Warnings about what was asked for."""
-    if params.n_seq_max > 1:
-        yield f"one request runs at a time as yet: -np {params.n_seq_max} divides the context and gains nothing"
     if not api_keys and host not in LOOPBACK:
         yield f"anyone who reaches {host} may use this server; --api-key asks for a key"
 

@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import json
 import logging
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +14,7 @@ from typing import Final, get_args
 from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
+from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Device, Params
 from server.app import create_app, service_of
 from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, resident_bytes, unwise
@@ -33,10 +36,12 @@ from server.engine.numpy_engine import (
     without_effect,
 )
 from server.engine.protocol import EngineStatus
-from server.engine.threaded import ThreadedEngine
+from server.engine.supervised import SupervisedEngine
+from server.engine.threaded import TARGET_S, BaseEngine
 from server.http import HttpServer
 from server.service import Service
 from server.signals import Signals
+from server.slots import default_slots, describe_slots
 
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 ENGINES: Final = ("llama.cpp", "numpy")
@@ -73,6 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what computes: llama.cpp, or this project's model in numpy, slower by far (default llama.cpp)",
     )  # fmt: skip
     group.add_argument(
+        "--target-itl", type=positive, default=round(TARGET_S * 1000), metavar="MS",
+        help="prompts are evaluated in pieces, so that those who read wait about so long for the next token "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run llama.cpp in this process: less memory, but what ends it ends the server",
+    )
+    group.add_argument(
         "--hold", choices=get_args(Hold),
         help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
     )  # fmt: skip
@@ -93,14 +108,17 @@ def run(args: argparse.Namespace) -> int:
     path = local_path(args.model) if args.model else embedded_model()
     _, hparams = check_model_file(path)
     in_numpy = args.engine == "numpy"
-    params = one_output_per_sequence(params_from(args, found=None if in_numpy else llama_devices))
-    check_context(params, hparams)
+    params = params_from(args, found=None if in_numpy else llama_devices)
+    if not in_numpy:
+        params = default_slots(params, vars(args))
+    params = one_output_per_sequence(params)
+    made = check_context(params, hparams)
     if in_numpy:
         check_params(params)
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
-    for warning in (*unwise(params, args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
+    for warning in (*unwise(args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
         warn(f"warning: {warning}")
     predicted: MemoryPrediction | str
     if in_numpy:
@@ -120,7 +138,13 @@ def run(args: argparse.Namespace) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
         options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
-        engine = NumpyEngine(model, **options) if model is not None else LlamaEngine(path, params, **options)
+        engine: BaseEngine
+        if model is not None:
+            engine = NumpyEngine(model, **options)
+        elif args.in_process:
+            engine = LlamaEngine(path, params, target_s=args.target_itl / 1000, **options)
+        else:
+            engine = SupervisedEngine(path, params, target_s=args.target_itl / 1000, verbose=args.verbose, **options)
         stack.callback(engine.close)
         app = create_app(config, engine)
         try:
@@ -137,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
                 "choose another with --host and --port (0: any free port)"
             ) from error
         stack.enter_context(http)
-        tell(f"{http.url} serves {path}; Ctrl-C ends it")
+        tell(f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
         return serve(engine, service_of(app), http, signals, drain_timeout_s=args.drain_timeout)
@@ -159,13 +183,20 @@ def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[Nu
 
 
 def llama_devices() -> tuple[Device, ...]:
-    """The GPUs that this build of llama.cpp finds: used unless flags name others, as llama-server does."""
-    return available_devices(load_library())
+    """The GPUs that this build of llama.cpp finds: used unless flags name others, as llama-server does.
+
+    A child looks, so that llama.cpp stays out of this process.
+    """
+    try:
+        done = subprocess.run(
+            module_command("server.engine.list_devices"), env=environment(), capture_output=True, timeout=60, check=True
+        )
+    except (subprocess.SubprocessError, OSError):
+        return available_devices(load_library())  # says what is wrong
+    return tuple(Device(**fields) for fields in json.loads(done.stdout))
 
 
-def serve(
-    engine: ThreadedEngine, service: Service, http: HttpServer, signals: Signals, *, drain_timeout_s: float
-) -> int:
+def serve(engine: BaseEngine, service: Service, http: HttpServer, signals: Signals, *, drain_timeout_s: float) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
     while not signals.received.wait(WAKE_S):
         if engine.status is EngineStatus.FAILED:

@@ -22,6 +22,8 @@ def blueprint(service: Service) -> Blueprint:
                 return jsonify({"status": "ok"})
             case EngineStatus.LOADING:
                 return _unavailable(LOADING)
+            case EngineStatus.RESTARTING:
+                return _unavailable(f"Restarting: {service.engine.error}")
             case EngineStatus.FAILED:
                 return _unavailable(f"The model could not be loaded: {service.engine.error}")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from server.api.errors import ApiError, bad_request
 from server.api.schema import Fields
-from server.engine.protocol import Sampling
+from server.engine.sampling import Sampling
 
 INT32_MAX: Final = 2**31 - 1
 DEFAULTS: Final = Sampling()

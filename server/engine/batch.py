@@ -47,7 +47,9 @@ class Batch:
         self._native.n_tokens = 0
         self.n_outputs = 0
 
-    def add(self, tokens: Sequence[int], *, seq_id: int, start: int, logits_of_last: bool) -> int:
+    def add(
+        self, tokens: Sequence[int], *, seq_id: int, start: int, logits_of_last: bool, logits_of_all: bool = False
+    ) -> int:
         """Append consecutive tokens of a sequence from position `start` on; the last one's place in the batch.
 
         Raises:
@@ -56,15 +58,16 @@ class Batch:
         first, n = self.n_tokens, len(tokens)
         if n == 0 or first + n > self.capacity:
             raise ValueError(f"{n} tokens behind {first}, expected 1 to {self.capacity - first}")
-        if self.n_outputs + logits_of_last > self.n_outputs_max:
+        n_rows = n if logits_of_all else int(logits_of_last)
+        if self.n_outputs + n_rows > self.n_outputs_max:
             raise ValueError(f"more than n_outputs_max = {self.n_outputs_max} rows of logits in a batch")
         end = first + n
         self._token[first:end] = tokens
         self._pos[first:end] = np.arange(start, start + n, dtype=np.int32)
         self._seq_id[first:end] = seq_id
-        self._logits[first:end] = 0
-        self._logits[end - 1] = logits_of_last
-        self.n_outputs += logits_of_last
+        self._logits[first:end] = logits_of_all
+        self._logits[end - 1] = n_rows > 0
+        self.n_outputs += n_rows
         self._native.n_tokens = end
         return end - 1
 

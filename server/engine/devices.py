@@ -1,6 +1,6 @@
 """Which devices has this build of llama.cpp, and how is a model told to use them? `Params` to llama.cpp's pointers.
 
-Run as `python -m server.engine.devices` it prints the devices as JSON, for a parent that keeps llama.cpp out of itself.
+`python -m server.engine.list_devices` prints the devices as JSON, for a parent that keeps llama.cpp out of itself.
 
 Source: llama.cpp 0c1e570 ggml/include/ggml-backend.h; common/arg.cpp, add_rpc_devices; serving over RPC: failing to
 connect ends the process (ggml-rpc.cpp, RPC_STATUS_ASSERT), so the port is tried first.

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams
+from server.engine.scheduler.slots import Kind
 
 
 class Model:
@@ -65,15 +66,35 @@ class Context:
         return int(self.api.llama_get_memory(self.pointer) or 0)
 
     @property
-    def keeps_all_positions(self) -> bool:
-        """Whether a sequence can be cut back to any length and gone on with from there.
-
-        Not with a recurrent state, which is the last one only, nor with a window's cache, which has dropped the rest.
-        """
+    def kind(self) -> Kind:
+        """What memory keeps of a sequence: a recurrent state is the last one only, a window's cache drops the rest."""
         api, model = self.api, self.model.pointer
         if api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model):
-            return False
-        return self.params.swa_full or api.llama_model_n_swa(model) == 0
+            return "recurrent"
+        return "window" if api.llama_model_n_swa(model) > 0 and not self.params.swa_full else "full"
+
+    def resumable(self, seq_id: int, n_tokens: int) -> bool:
+        """Whether a windowed cache still has all that the position behind `n_tokens` looks at.
+
+        Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, apply_ubatch: positions from seq_pos_min to seq_pos_max are
+        all there; src/llama-hparams.h, is_masked_swa: a window is the last n_swa positions, or less.
+        """
+        n_swa = int(self.api.llama_model_n_swa(self.model.pointer))
+        first = int(self.api.llama_memory_seq_pos_min(self.memory, seq_id))
+        return 0 <= first <= max(0, n_tokens - n_swa)
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        """Give an empty sequence the first tokens of another one.
+
+        Between streams of a divided cache llama.cpp copies whole ones only, and aborts if asked for part of one.
+        """
+        n_seq_max = self.params.n_seq_max
+        assert 0 <= source < n_seq_max
+        assert 0 <= target < n_seq_max
+        end = n_tokens if self.params.kv_unified and self.kind != "recurrent" else -1
+        self.api.llama_memory_seq_cp(self.memory, source, target, 0 if end > 0 else -1, end)
+        if end < 0 and self.kind != "recurrent":
+            self.remove(target, n_tokens)
 
     def remove(self, seq_id: int, start: int) -> bool:
         """Drop the sequence's positions from `start` on; False when this memory cannot cut a sequence (recurrent)."""

@@ -112,8 +112,10 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
     raise EngineError(f"{path}: llama.cpp could not load the model; {LOG.quote(mark)}")
 
 
-def create_context(model: Model, params: Params) -> Context:
+def create_context(model: Model, params: Params, *, pooling: int | None = None) -> Context:
     """Create a context with `params`; the first use of it must be on the thread that owns it.
+
+    `pooling` (llama_pooling_type; -1: the file's) makes it one for embeddings.
 
     Raises:
         ValueError: parameters that llama.cpp would refuse or abort on.
@@ -140,6 +142,8 @@ def create_context(model: Model, params: Params) -> Context:
     }[params.flash_attn]
     native.n_threads = n_threads
     native.n_threads_batch = n_threads
+    if pooling is not None:
+        native.embeddings, native.pooling_type = True, pooling
     mark = LOG.mark
     pointer = api.llama_init_from_model(model.pointer, native)
     if not pointer:

@@ -1,29 +1,40 @@
-"""llama.cpp as what an engine runs: a model, a context with one sequence, and a batch."""
+"""llama.cpp as what an engine runs: a model, a context with several sequences, and a batch."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
 
 from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.engine import amx
+from server.engine.abort import AbortFlag
+from server.engine.backend import Outcome
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
 from server.engine.describe import describe
+from server.engine.embedder import Embedder
 from server.engine.errors import EngineError
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
-from server.engine.protocol import Sampling
+from server.engine.protocol import Pooling
 from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
-from server.engine.threaded import ThreadedEngine
+from server.engine.sampling import Sampling
+from server.engine.scheduler.sequence import Chunk
+from server.engine.scheduler.slots import Layout
+from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 
-SEQ_ID = 0  # the one sequence in use
+# What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
+OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
 
 
 class LlamaEngine(ThreadedEngine):
-    """Generates with llama.cpp; implements `Engine`.
+    """Generates with llama.cpp in this process; implements `Engine`.
 
     `warn` gets one-line messages about the load that a user should see.
     """
@@ -36,24 +47,37 @@ class LlamaEngine(ThreadedEngine):
         name: str = "",
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
+        target_s: float = TARGET_S,
     ) -> None:
-        def load(unwanted: Unwanted) -> LlamaRunner:
-            load_library()
-            safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
-            if warning:
-                warn(warning)
-            model = load_model(path, safe, progress=lambda fraction: not unwanted())
-            try:
-                return LlamaRunner(model, safe, name)
-            except BaseException:
-                model.close()
-                raise
+        def load(unwanted: Unwanted) -> LlamaBackend:
+            return load_backend(path, params, name=name, warn=warn, unwanted=unwanted)
 
-        super().__init__(load, max_waiting=max_waiting, warn=warn)
+        super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
 
 
-class LlamaRunner:
-    """A model that llama.cpp has loaded, in a context of its own; implements `Runner`.
+def load_backend(
+    path: str | os.PathLike[str],
+    params: Params,
+    *,
+    name: str = "",
+    warn: Callable[[str], None] = lambda message: None,
+    unwanted: Unwanted = lambda: False,
+) -> "LlamaBackend":
+    """Load a model and create its context. Raises as `load_model` and `create_context` do."""
+    load_library()
+    safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
+    if warning:
+        warn(warning)
+    model = load_model(path, safe, progress=lambda fraction: not unwanted())
+    try:
+        return LlamaBackend(model, safe, name)
+    except BaseException:
+        model.close()
+        raise
+
+
+class LlamaBackend:
+    """A model that llama.cpp has loaded, in a context of its own; implements `Backend`.
 
     Raises:
         UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
@@ -64,47 +88,97 @@ class LlamaRunner:
         _check_generates(model)
         self._model = model
         self.words = Vocab(model)
-        self._context = create_context(model, params)
-        # One ubatch a step: llama_decode would split a larger batch the same way, and a cancel is seen in between.
-        self._batch = Batch(self._context, self._context.params.n_ubatch)
-        self.n_step = self._batch.capacity
-        self.info = describe(
+        self._context = context = create_context(model, params)
+        # One ubatch a step, if it has room for a token of each answer: llama_decode would divide a larger batch the
+        # same way, and new requests and cancels are seen in between.
+        made = context.params
+        self._batch = Batch(context, min(made.n_batch, max(made.n_ubatch, made.n_seq_max)))
+        self.layout = Layout(
+            n_slots=made.n_seq_max,
+            n_ctx_seq=context.n_ctx_seq,
+            n_cells=context.n_ctx_seq,
+            n_batch=self._batch.capacity,
+            n_outputs=made.n_outputs_max,
+            unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
+            kind=context.kind,
+        )
+        self._abort = AbortFlag(context)
+        self._embedder = Embedder(model, params, context.n_ctx_seq)
+        self._places: list[int] = []  # of rows of logits, in the batch
+        info = describe(
             model.path,
             self.words,
             name=name,
             hparams=model.hparams,
-            n_ctx_seq=self._context.n_ctx_seq,
+            n_ctx_seq=context.n_ctx_seq,
             n_params=int(model.api.llama_model_n_params(model.pointer)),
             model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
+        self.info = replace(info, n_slots=made.n_seq_max)
 
-    def keep(self, n_tokens: int) -> bool:
-        """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""
-        if n_tokens and self._context.keeps_all_positions and self._context.remove(SEQ_ID, n_tokens):
-            return True
-        self._context.clear()
-        return n_tokens == 0
+    def decode(self, chunks: Sequence[Chunk]) -> Outcome:
+        """Evaluate a step.
 
-    def evaluate(self, tokens: tuple[int, ...], start: int, *, logits: bool) -> int:
-        """Evaluate the next tokens of the sequence; the last one's place in the batch.
-
-        Source: llama.cpp 0c1e570 include/llama.h, llama_decode (return codes).
+        Raises:
+            EngineError: llama.cpp could not; memory is cleared.
         """
         batch = self._batch
         batch.clear()
-        row = batch.add(tokens, seq_id=SEQ_ID, start=start, logits_of_last=logits)
+        self._places = []
+        for chunk in chunks:
+            last = batch.add(
+                chunk.tokens,
+                seq_id=chunk.slot,
+                start=chunk.start,
+                logits_of_last=chunk.row,
+                logits_of_all=chunk.all_rows,
+            )
+            if chunk.all_rows:
+                self._places.extend(range(last + 1 - len(chunk), last + 1))
+            elif chunk.row:
+                self._places.append(last)
         mark = LOG.mark
         code = batch.decode(self._context)
-        if code != 0:
-            raise EngineError(f"llama_decode failed with code {code} at position {start}; {LOG.quote(mark)}")
-        return row
+        if code in OUTCOMES:
+            return OUTCOMES[code]
+        self._context.clear()
+        where = ", ".join(f"slot {chunk.slot} at position {chunk.start}" for chunk in chunks)
+        raise EngineError(f"llama_decode failed with code {code} ({where}); {LOG.quote(mark)}")
 
-    def chooser(self, sampling: Sampling) -> Sampler:
-        """A chain of samplers."""
-        return Sampler(sampling, self._context, self.words)
+    def logits(self, row: int) -> Any:
+        """A row of logits of the last step."""
+        pointer = self._context.api.llama_get_logits_ith(self._context.pointer, self._places[row])
+        return np.ctypeslib.as_array(pointer, shape=(self.words.n_vocab,))
+
+    def chooser(self, sampling: Sampling, index: int) -> Sampler:
+        """A chain of samplers. Raises ValueError for a grammar that cannot be parsed."""
+        if index and sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + index)
+        return Sampler(sampling, self._context, self.words, lambda row: self._places[row])
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        """Forget all but a slot's first tokens."""
+        if not self._context.remove(slot, n_tokens):
+            raise EngineError(f"llama.cpp could not cut slot {slot} to {n_tokens} tokens")
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        """Give an empty slot another one's first tokens."""
+        self._context.copy(source, target, n_tokens)
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        """Whether a slot of a windowed model can be gone on with behind its first tokens."""
+        return self._context.resumable(slot, n_tokens)
+
+    def abort(self, wanted: bool) -> None:
+        """Ask a decode under way to end, or later ones not to."""
+        self._abort.set(wanted)
+
+    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+        """Each prompt's vectors."""
+        return self._embedder.embed(prompts, pooling)
 
     def close(self) -> None:
-        """Free batch, context and model."""
+        """Free batch, contexts and model."""
         self._batch.close()
         self._model.close()
 

@@ -5,19 +5,26 @@ The two rooms stand side by side, so whoever knows both hands `refengine.load` i
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol
 
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
 from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams, Params
+from server.engine.backend import SerialBackend
 from server.engine.describe import describe
 from server.engine.errors import EngineError
-from server.engine.protocol import Sampling
 from server.engine.runner import Unwanted, Words
+from server.engine.sampling import Sampling
+from server.engine.scheduler.slots import Kind
 from server.engine.threaded import ThreadedEngine
 
 Hold = Literal["f32", "quantised"]
+DEFAULTS: Final = Sampling()
+KNOWN: Final = (
+    "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "repeat_last_n", "frequency_penalty",
+    "presence_penalty", "logit_bias", "ignore_eos",
+)  # fmt: skip
+"""What refengine.Sampler knows of `Sampling`."""
 
 
 class Draws(Protocol):
@@ -109,7 +116,7 @@ class NumpyEngine(ThreadedEngine):
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        def load(unwanted: Unwanted) -> NumpyRunner:
+        def load(unwanted: Unwanted) -> SerialBackend:
             runner = NumpyRunner(model, name)
 
             def give_up() -> None:
@@ -117,7 +124,7 @@ class NumpyEngine(ThreadedEngine):
                     raise EngineError(f"{model.gguf.path}: loading was cancelled")
 
             model.prepare(give_up)  # weights are dequantised here, and not while somebody waits for an answer
-            return runner
+            return SerialBackend(runner)
 
         super().__init__(load, max_waiting=max_waiting, warn=warn)
 
@@ -147,6 +154,7 @@ class NumpyRunner:
             model_bytes=model.gguf.tensor_bytes,
         )
         self._logits: Any = None
+        self.kind: Kind = "full" if model.cut(1) else "recurrent"  # asked of an empty memory: can it be cut at all?
 
     def keep(self, n_tokens: int) -> bool:
         """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""
@@ -155,16 +163,28 @@ class NumpyRunner:
         self._model.reset()
         return n_tokens == 0
 
-    def evaluate(self, tokens: tuple[int, ...], start: int, *, logits: bool) -> int:
+    def evaluate(self, tokens: tuple[int, ...], *, rows: int) -> None:
         """Evaluate the next tokens of the sequence, which the model counts itself."""
-        del start
-        found = self._model.evaluate(tokens, all_logits=False)
-        self._logits = found[0] if logits else None
-        return 0
+        found = self._model.evaluate(tokens, all_logits=rows > 1)
+        self._logits = found[len(found) - rows :] if rows else None
 
-    def chooser(self, sampling: Sampling) -> "NumpyChooser":
-        """What chooses the tokens of a generation."""
-        return NumpyChooser(self._model.sampler(**asdict(sampling)), lambda: self._logits)
+    def logits(self, row: int) -> Any:
+        """A row of logits of the last evaluation."""
+        return self._logits[row]
+
+    def chooser(self, sampling: Sampling, index: int) -> "NumpyChooser":
+        """What chooses the tokens of an answer.
+
+        Raises:
+            ValueError: a sampler or a grammar that is llama.cpp's alone.
+        """
+        options = asdict(sampling)
+        for name in [name for name in options if name not in KNOWN]:
+            if options.pop(name) != getattr(DEFAULTS, name):
+                raise ValueError(f"{name}: not with the numpy engine; leave it out, or take --engine llama.cpp")
+        if sampling.seed is not None:
+            options["seed"] = sampling.seed + index
+        return NumpyChooser(self._model.sampler(**options), self.logits)
 
     def close(self) -> None:
         """Let the model go; the file is unmapped with the last array over it."""
@@ -175,7 +195,7 @@ class NumpyRunner:
 class NumpyChooser:
     """Chooses from the logits that were computed last; implements `Chooser`."""
 
-    def __init__(self, sampler: Draws, logits: Callable[[], Any]) -> None:
+    def __init__(self, sampler: Draws, logits: Callable[[int], Any]) -> None:
         self._sampler = sampler
         self._logits = logits
 
@@ -185,17 +205,11 @@ class NumpyChooser:
 
     def sample(self, row: int) -> int | None:
         """Choose a token, and remember it; None when the logits are no numbers."""
-        del row
-        logits = self._logits()
+        logits = self._logits(row)
         return self._sampler.choose(logits) if abs(float(logits.max())) < float("inf") else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return
+    def close(self) -> None:
+        """There is nothing to free."""
 
 
 def check_params(params: Params) -> None:

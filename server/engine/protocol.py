@@ -1,51 +1,69 @@
 """What does the HTTP side ask of an engine, and what does it get back?
 
-HTTP threads submit a `GenerationRequest` and read events from the `Generation` they get; the engine's own thread owns
-the llama context and writes them. How many requests run at a time is the engine's business.
+HTTP threads submit a `GenerationRequest` and read events from the `Generation` they get. How many requests run at a
+time, in which thread and in which process, is the engine's business.
 """
 
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+from server.engine.counters import Counters
+from server.engine.sampling import Sampling
+
+DEFAULT_SAMPLING: Final = Sampling()
 
 FinishReason = Literal["stop", "length", "cancelled"]
-"""`stop`: end-of-generation token or stop string. `length`: max_tokens or the context is full."""
+"""`stop`: end-of-generation token or stop string. `length`: max_tokens, the time, or the context is used up."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How tokens are chosen; names and defaults are llama-server's. `temperature` 0 is greedy, `top_k` 0 all tokens."""
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    seed: int | None = None  # None: another one each time
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64  # tokens the three penalties look back on; -1: the whole context
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    ignore_eos: bool = False
+Fault = Literal["request", "engine", "worker", "closed"]
+"""Who is to blame for a generation that failed: the request as it was, the engine, its process that died, or nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One prompt to go on from. `max_tokens` None: until the model ends or the context is full."""
+    """One prompt to go on from, `n` times. `max_tokens` None: until the model ends or the context is full.
+
+    `n` answers are sampled from one evaluation of the prompt, each with its own seed (`seed + index`).
+    `n_logprobs`: None for none, else log-probabilities of each token and of so many likeliest ones beside it.
+    `n_prompt_logprobs`: the same of the prompt's tokens, which then are all evaluated, with a row of logits each.
+    """
 
     prompt: tuple[int, ...]
     max_tokens: int | None = None
-    sampling: Sampling = Sampling()
+    sampling: Sampling = DEFAULT_SAMPLING
     stop: tuple[str, ...] = ()
-    cache_prompt: bool = True  # reuse what memory still holds of an earlier request's tokens
+    cache_prompt: bool = True  # reuse what memory still holds of earlier requests' tokens
+    n: int = 1
+    n_logprobs: int | None = None
+    n_prompt_logprobs: int | None = None
+    return_tokens: bool = False  # pieces name their tokens, also without log-probabilities
+    report_progress: bool = False  # `Progress` events while the prompt is evaluated
+    show_special: bool = False  # the text of control tokens is shown, too
+    max_generation_s: float | None = None  # from the first token on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """A token, its bytes (part of a character, or none), and log-probabilities if they were asked for.
+
+    They are natural logarithms of the model's own distribution (softmax over all logits, before any sampler).
+    `logprob` of a prompt's first token is None: nothing precedes it.
+    """
+
+    token: int
+    piece: bytes
+    logprob: float | None = None
+    top: tuple[tuple[int, bytes, float], ...] = ()  # token, bytes, log-probability; likeliest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of a generation. `n_cached` of the `n_prompt` were still in memory and not evaluated again."""
+    """Tokens of one answer. `n_cached` of the `n_prompt` were still in memory and not evaluated again."""
 
     n_prompt: int
     n_cached: int
@@ -54,52 +72,88 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Where a generation's time went: waiting, evaluating the prompt (to the first token), generating the others."""
+    """Where an answer's time went: waiting, evaluating the prompt (to the first token), generating the others.
+
+    `reevaluated` says why tokens that memory held were evaluated again, empty if none were: `Reuse` has the words.
+    """
 
     queue_s: float
     prompt_s: float
     decode_s: float
+    reevaluated: str = ""
+    n_preempted: int = 0  # times that it was put back for want of room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The prompt is being evaluated."""
+    """The prompt is being evaluated; `n_cached` of its tokens were in memory."""
+
+    n_cached: int = 0
+    reevaluated: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """So much of the prompt is done. Only if asked for."""
+
+    n_prompt: int
+    n_cached: int
+    n_done: int  # cached ones included
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptScores:
+    """The prompt's tokens from position `start` on with their log-probabilities; all of them come in order."""
+
+    start: int
+    tokens: tuple[TokenInfo, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Text that can be shown: never empty, whole characters, no part of a stop string."""
+    """Text that can be shown: whole characters, no part of a stop string.
+
+    `tokens` are those that it is the end of, if they were asked for: then, and only then, `text` may be empty.
+    """
 
     text: str
+    tokens: tuple[TokenInfo, ...] = ()
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The last event of a generation that ended as it should."""
+    """The last event of an answer that ended as it should. With `n` answers there are `n` of them."""
 
     reason: FinishReason
     usage: Usage
     timings: Timings
+    index: int = 0
+    stop: str = ""  # the stop string that ended it
+    truncated: bool = False  # the context was full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The last event of a generation that the engine could not complete."""
+    """The last event of a generation that could not be completed, whatever its `n`."""
 
     message: str
+    fault: Fault = "engine"
 
 
-Event = Started | Piece | Finished | Failed
+Event = Started | Progress | PromptScores | Piece | Finished | Failed
 
 
 class Generation:
     """A submitted request: the reader's end (`next_event`, `cancel`) and the engine's (`publish`, `cancelled`)."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
         self.request = request
         self.submitted_at = time.perf_counter()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._on_cancel = on_cancel
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
@@ -109,8 +163,10 @@ class Generation:
             return None
 
     def cancel(self) -> None:
-        """Say that nobody reads on: the engine ends it before its next decode, and need not publish a last event."""
-        self._cancelled.set()
+        """Say that nobody reads on. The engine ends it within a step; a generation that is over is left as it is."""
+        if not self._cancelled.is_set():
+            self._cancelled.set()
+            self._on_cancel()
 
     @property
     def cancelled(self) -> bool:
@@ -127,8 +183,15 @@ class EngineStatus(StrEnum):
 
     LOADING = "loading"
     READY = "ready"
+    RESTARTING = "restarting"  # the worker process died; another one is loading
     FAILED = "failed"
     CLOSED = "closed"
+
+
+Pooling = Literal["none", "mean", "cls", "last", "rank"]
+
+Vectors = tuple[tuple[float, ...], ...]
+"""One vector, or one for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +209,8 @@ class ModelInfo:
     bos_text: str
     eos_text: str
     adds_bos: bool  # tokenize puts BOS in front by itself
+    n_slots: int = 1  # answers that can be under way at a time
+    pooling: Pooling = "none"  # of embeddings, as the file has it
 
 
 class Engine(Protocol):
@@ -158,7 +223,7 @@ class Engine(Protocol):
 
     @property
     def error(self) -> Exception | None:
-        """Why the status is FAILED."""
+        """Why the status is FAILED, or what the last worker died of."""
         ...
 
     @property
@@ -166,8 +231,14 @@ class Engine(Protocol):
         """The model. Raises NotReadyError until it is loaded."""
         ...
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt, special ones read and BOS added as the model wants.
+    @property
+    def counters(self) -> Counters:
+        """What has been done since the start, and what is under way."""
+        ...
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; `add_special` adds BOS as the model wants, `parse_special` reads `<|im_start|>` and the
+        like as the tokens they name.
 
         Raises NotReadyError, EngineError, UnicodeEncodeError.
         """
@@ -177,11 +248,22 @@ class Engine(Protocol):
         """The text of tokens, special ones written out. Raises NotReadyError."""
         ...
 
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token, special ones written out. Raises NotReadyError."""
+        ...
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request.
 
-        Raises NotReadyError, QueueFullError, ContextLengthError, or ValueError for an empty prompt or a token that is
-        not in the vocabulary.
+        Raises NotReadyError, QueueFullError, ContextLengthError, or ValueError for an empty prompt, a token that is
+        not in the vocabulary, or what this engine cannot do.
+        """
+        ...
+
+    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+        """A prompt's vectors, one, or one for each token without pooling; not normalised. `pooling` None: the file's.
+
+        Raises NotReadyError, EngineError, ContextLengthError, ValueError.
         """
         ...
 

@@ -1,10 +1,11 @@
-"""What does an engine ask of that which computes? A loaded model in one context, whoever computes it."""
+"""What does an engine ask of a model that knows one sequence? And of any: a tokenizer, and what chooses tokens."""
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol
 
-from server.engine.protocol import ModelInfo, Sampling
+from server.engine.protocol import ModelInfo
+from server.engine.sampling import Sampling
+from server.engine.scheduler.slots import Kind
 
 Unwanted = Callable[[], bool]
 """Whether a load is to be given up."""
@@ -18,12 +19,12 @@ class Words(Protocol):
     bos: int | None
     eos: int | None
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt, special ones read and BOS added as the model wants. Raises UnicodeEncodeError."""
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; BOS added as the model wants, special ones read. Raises UnicodeEncodeError."""
         ...
 
-    def piece(self, token: int) -> bytes:
-        """The bytes a token stands for: any part of a character, and none for control tokens."""
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes a token stands for: any part of a character, and none for control tokens unless `special`."""
         ...
 
     def text(self, tokens: tuple[int, ...]) -> str:
@@ -36,21 +37,19 @@ class Words(Protocol):
 
 
 class Chooser(Protocol):
-    """Chooses the tokens of one generation."""
+    """Chooses the tokens of one answer. Close it when the answer is over."""
 
     def remember(self, tokens: Sequence[int]) -> None:
         """Let the penalties see the prompt."""
         ...
 
     def sample(self, row: int) -> int | None:
-        """Choose a token from the logits that `Runner.evaluate` gave as `row`; None when they are no numbers."""
+        """Choose a token from a row of logits of the last step, and remember it; None when they are no numbers."""
         ...
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """Free it."""
+        ...
 
 
 class Runner(Protocol):
@@ -71,19 +70,25 @@ class Runner(Protocol):
         """Tokens that can be evaluated at once."""
         ...
 
+    @property
+    def kind(self) -> Kind:
+        """What memory keeps of the sequence."""
+        ...
+
     def keep(self, n_tokens: int) -> bool:
         """Forget all but the first tokens of the sequence; False, and all forgotten, where memory cannot be cut."""
         ...
 
-    def evaluate(self, tokens: tuple[int, ...], start: int, *, logits: bool) -> int:
-        """Evaluate the sequence's tokens from position `start` on; where the last one's logits are, if asked for.
-
-        Raises EngineError.
-        """
+    def evaluate(self, tokens: tuple[int, ...], *, rows: int) -> None:
+        """Evaluate the next tokens of the sequence, with logits of the last `rows` of them. Raises EngineError."""
         ...
 
-    def chooser(self, sampling: Sampling) -> Chooser:
-        """What chooses the tokens of a generation."""
+    def logits(self, row: int) -> Any:
+        """A row of logits of the last evaluation, float32 `(n_vocab,)`."""
+        ...
+
+    def chooser(self, sampling: Sampling, index: int) -> Chooser:
+        """What chooses the tokens of an answer. Raises ValueError for what it cannot do."""
         ...
 
     def close(self) -> None:

@@ -1,86 +1,214 @@
-"""How is the next token chosen from a row of logits? One llama_sampler chain for each generation."""
+"""How is the next token chosen from a row of logits? A llama_sampler chain for each answer; greedy ones need none.
 
+Source: llama.cpp 0c1e570 common/sampling.cpp, common_sampler_init (what comes in which order), common_sampler_sample
+(how a grammar is asked).
+"""
+
+import ctypes
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
 
 from server.engine.handles import Context
-from server.engine.protocol import Sampling
+from server.engine.sampling import Grammar, Sampling
 from server.engine.vocab import Vocab
 
 GREEDY_BELOW: Final = 1e-5  # dividing by less can overflow float32
+MIROSTAT_M: Final = 100
+DEFAULT_ORDER: Final = (
+    "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
+)  # fmt: skip
+CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 class Sampler:
-    """A sampler chain, in llama-server's order: bias, penalties, top_k, top_p, min_p, temperature, dist or greedy.
+    """Chooses the tokens of one answer; implements `Chooser`.
 
-    top_k comes before top_p because sorting a whole vocabulary of 152k costs 8 ms a token. The chain always ends in
-    greedy or dist: llama_sampler_sample aborts on one that selects nothing.
-    Source: llama.cpp 0c1e570 common/sampling.cpp, common_sampler_init.
+    top_k comes before top_p because sorting a whole vocabulary of 152k costs 8 ms a token. A chain always ends in
+    greedy, dist, mirostat or adaptive_p: llama_sampler_sample aborts on one that selects nothing.
+
+    Args:
+        sampling: what is asked for.
+        context: whose logits are read.
+        vocab: the model's.
+        place: a row's place in the batch.
+
+    Raises:
+        ValueError: the grammar cannot be parsed, or a sampler has an unknown name.
     """
 
-    def __init__(self, sampling: Sampling, context: Context, vocab: Vocab) -> None:
-        api = self._api = context.api
+    def __init__(
+        self, sampling: Sampling, context: Context, vocab: Vocab, place: Callable[[int], int] = lambda row: row
+    ) -> None:
+        self._api = context.api
         self._context = context
-        self._n_vocab = vocab.n_vocab
+        self._vocab = vocab
+        self._place = place
+        self._chain: Any = None
+        self._grammar: Any = None
         self.seed = random.getrandbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
-        self._chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+        self.n_remembered = 0
         bias = _biases(sampling, vocab)
+        if not bias and sampling.grammar is None and _is_greedy(sampling) and not _looks_back(sampling):
+            return  # the row's maximum
+        if sampling.grammar is not None:
+            self._grammar = _grammar(self._api, vocab, sampling.grammar)
+        self._chain = self._api.llama_sampler_chain_init(self._api.llama_sampler_chain_default_params())
+        try:
+            self._build(sampling, bias)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, sampling: Sampling, bias: dict[int, float]) -> None:
+        api, n_vocab = self._api, self._vocab.n_vocab
         if bias:
             native = (api.llama_logit_bias * len(bias))(*bias.items())
-            self._add(api.llama_sampler_init_logit_bias(vocab.n_vocab, len(bias), native))
-        last_n = context.n_ctx_seq if sampling.repeat_last_n < 0 else sampling.repeat_last_n
-        self.n_remembered = last_n if _penalises(sampling) else 0
-        if self.n_remembered:
-            self._add(
-                api.llama_sampler_init_penalties(
-                    vocab.n_vocab,
-                    last_n,
-                    sampling.repeat_penalty,
-                    sampling.frequency_penalty,
-                    sampling.presence_penalty,
-                )
-            )
-        if sampling.temperature < GREEDY_BELOW:
-            self._add(api.llama_sampler_init_greedy())
+            self._add(api.llama_sampler_init_logit_bias(n_vocab, len(bias), native))
+        if sampling.mirostat and not _is_greedy(sampling):
+            self._add(api.llama_sampler_init_temp(sampling.temperature))
+            tau, eta = sampling.mirostat_tau, sampling.mirostat_eta
+            if sampling.mirostat == 1:
+                self._add(api.llama_sampler_init_mirostat(n_vocab, self.seed, tau, eta, MIROSTAT_M))
+            else:
+                self._add(api.llama_sampler_init_mirostat_v2(self.seed, tau, eta))
             return
-        if 0 < sampling.top_k < vocab.n_vocab:
-            self._add(api.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.top_p < 1:
-            self._add(api.llama_sampler_init_top_p(sampling.top_p, 1))
-        if sampling.min_p > 0:
-            self._add(api.llama_sampler_init_min_p(sampling.min_p, 1))
-        self._add(api.llama_sampler_init_temp(sampling.temperature))
-        self._add(api.llama_sampler_init_dist(self.seed))
+        order = sampling.samplers or DEFAULT_ORDER
+        for name in order:
+            if name not in _BUILDERS and name != "adaptive_p":
+                raise ValueError(f"unknown sampler {name!r}, expected one of {', '.join(_BUILDERS)}, adaptive_p")
+        if _is_greedy(sampling):
+            order = tuple(name for name in order if name in ("penalties", "dry"))
+        for name in order:
+            if name in _BUILDERS:
+                _BUILDERS[name](self, sampling)
+        if _is_greedy(sampling):
+            self._add(api.llama_sampler_init_greedy())
+        elif "adaptive_p" in order and sampling.adaptive_target >= 0:
+            self._add(api.llama_sampler_init_adaptive_p(sampling.adaptive_target, sampling.adaptive_decay, self.seed))
+        else:
+            self._add(api.llama_sampler_init_dist(self.seed))
 
     def _add(self, sampler: int) -> None:
         self._api.llama_sampler_chain_add(self._chain, sampler)
 
+    def _back(self, last_n: int) -> int:
+        """How far a sampler looks back; the prompt's end is shown to those that do."""
+        last_n = self._context.n_ctx_seq if last_n < 0 else last_n
+        self.n_remembered = max(self.n_remembered, last_n)
+        return last_n
+
+    def _penalties(self, s: Sampling) -> None:
+        if _penalises(s):
+            self._add(
+                self._api.llama_sampler_init_penalties(
+                    self._vocab.n_vocab, self._back(s.repeat_last_n), s.repeat_penalty, s.frequency_penalty,
+                    s.presence_penalty,
+                )
+            )  # fmt: skip
+
+    def _dry(self, s: Sampling) -> None:
+        if _is_dry(s):
+            breakers = (ctypes.c_char_p * len(s.dry_sequence_breakers))(*map(str.encode, s.dry_sequence_breakers))
+            self._add(
+                self._api.llama_sampler_init_dry(
+                    self._vocab.pointer, s.dry_multiplier, s.dry_base, s.dry_allowed_length,
+                    self._back(s.dry_penalty_last_n), breakers, len(breakers),
+                )
+            )  # fmt: skip
+
+    def _top_n_sigma(self, s: Sampling) -> None:
+        if s.top_n_sigma > 0:
+            self._add(self._api.llama_sampler_init_top_n_sigma(s.top_n_sigma))
+
+    def _top_k(self, s: Sampling) -> None:
+        if 0 < s.top_k < self._vocab.n_vocab:
+            self._add(self._api.llama_sampler_init_top_k(max(s.top_k, s.min_keep)))
+
+    def _typ_p(self, s: Sampling) -> None:
+        if s.typical_p < 1:
+            self._add(self._api.llama_sampler_init_typical(s.typical_p, max(s.min_keep, 1)))
+
+    def _top_p(self, s: Sampling) -> None:
+        if s.top_p < 1:
+            self._add(self._api.llama_sampler_init_top_p(s.top_p, max(s.min_keep, 1)))
+
+    def _min_p(self, s: Sampling) -> None:
+        if s.min_p > 0:
+            self._add(self._api.llama_sampler_init_min_p(s.min_p, max(s.min_keep, 1)))
+
+    def _xtc(self, s: Sampling) -> None:
+        if s.xtc_probability > 0 and s.xtc_threshold <= 0.5:
+            self._add(
+                self._api.llama_sampler_init_xtc(s.xtc_probability, s.xtc_threshold, max(s.min_keep, 1), self.seed)
+            )
+
+    def _temperature(self, s: Sampling) -> None:
+        self._add(self._api.llama_sampler_init_temp_ext(s.temperature, s.dynatemp_range, s.dynatemp_exponent))
+
+    def _infill(self, s: Sampling) -> None:
+        del s
+        self._add(self._api.llama_sampler_init_infill(self._vocab.pointer))
+
+    # Use.
+
     def remember(self, tokens: Sequence[int]) -> None:
-        """Let the penalties see the prompt, as llama-server does."""
+        """Let the penalties see the prompt, as llama-server does. A grammar is about the answer alone."""
         for token in tokens[len(tokens) - min(len(tokens), self.n_remembered) :]:
             self._api.llama_sampler_accept(self._chain, token)
 
     def sample(self, row: int) -> int | None:
-        """Choose a token from the logits of the batch's place `row`, and remember it; None when they are no numbers.
+        """Choose a token from a row of logits, and remember it; None when they are no numbers.
 
-        `row` must have been decoded with logits, or llama_sampler_sample aborts. A NaN (overflow in a broken model)
-        would make its sorting undefined, so the row's maximum is looked at first: 25 µs for 152k logits.
+        A NaN (overflow in a broken model) would make llama.cpp's sorting undefined, so the row's maximum is looked at
+        first: 25 µs for 152k logits.
         """
-        logits: Any = self._api.llama_get_logits_ith(self._context.pointer, row)
-        if not logits or not math.isfinite(_maximum(logits, self._n_vocab)):
+        place = self._place(row)
+        pointer: Any = self._api.llama_get_logits_ith(self._context.pointer, place)
+        if not pointer:  # or llama_sampler_sample would abort
             return None
-        return int(self._api.llama_sampler_sample(self._chain, self._context.pointer, row))
+        logits = np.ctypeslib.as_array(pointer, shape=(self._vocab.n_vocab,))
+        best = int(logits.argmax())  # of a NaN, if there is one
+        if not math.isfinite(logits[best]):
+            return None
+        if self._chain is None:
+            return best
+        if self._grammar is None:
+            return int(self._api.llama_sampler_sample(self._chain, self._context.pointer, place))
+        return self._sample_by_grammar(logits)
+
+    def _sample_by_grammar(self, logits: Any) -> int:
+        """Sample first and ask the grammar about that token alone; about all only if it says no: that takes long."""
+        api = self._api
+        token = self._choose(logits, grammar_first=False)
+        one = np.array([(token, 1.0, 0.0)], CANDIDATE)
+        api.llama_sampler_apply(self._grammar, ctypes.byref(_array(api, one)))
+        if one["logit"][0] == -np.inf:
+            token = self._choose(logits, grammar_first=True)
+        api.llama_sampler_accept(self._chain, token)
+        api.llama_sampler_accept(self._grammar, token)
+        return token
+
+    def _choose(self, logits: Any, *, grammar_first: bool) -> int:
+        candidates = np.empty(len(logits), CANDIDATE)
+        candidates["id"] = np.arange(len(logits), dtype=np.int32)
+        candidates["logit"] = logits
+        candidates["p"] = 0
+        native = _array(self._api, candidates)
+        if grammar_first:
+            self._api.llama_sampler_apply(self._grammar, ctypes.byref(native))
+        self._api.llama_sampler_apply(self._chain, ctypes.byref(native))
+        return int(native.data[native.selected].id)
 
     def close(self) -> None:
-        """Free the chain; a second call does nothing."""
-        if self._chain:
-            self._api.llama_sampler_free(self._chain)
-            self._chain = None
+        """Free chain and grammar; a second call does nothing."""
+        for sampler in filter(None, (self._chain, self._grammar)):
+            self._api.llama_sampler_free(sampler)
+        self._chain = self._grammar = None
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +219,64 @@ class Sampler:
         self.close()
 
 
-def _maximum(logits: Any, n_vocab: int) -> float:
-    return float(np.ctypeslib.as_array(logits, shape=(n_vocab,)).max())  # NaN if any is NaN
+_BUILDERS: Final[dict[str, Callable[[Sampler, Sampling], None]]] = {
+    "penalties": Sampler._penalties,
+    "dry": Sampler._dry,
+    "top_n_sigma": Sampler._top_n_sigma,
+    "top_k": Sampler._top_k,
+    "typ_p": Sampler._typ_p,
+    "typical_p": Sampler._typ_p,
+    "top_p": Sampler._top_p,
+    "min_p": Sampler._min_p,
+    "xtc": Sampler._xtc,
+    "temperature": Sampler._temperature,
+    "infill": Sampler._infill,
+}
+
+
+def _array(api: Any, candidates: Any) -> Any:
+    """llama_token_data_array over a numpy array."""
+    data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(api.llama_token_data))
+    return api.llama_token_data_array(data=data, size=len(candidates), selected=-1, sorted=False)
+
+
+def _grammar(api: Any, vocab: Vocab, grammar: Grammar) -> Any:
+    """A sampler of the grammar.
+
+    Raises:
+        ValueError: it is not GBNF, or has no root.
+    """
+    text = grammar.text.encode()
+    if grammar.lazy:
+        patterns = (ctypes.c_char_p * len(grammar.trigger_patterns))(*map(str.encode, grammar.trigger_patterns))
+        tokens = (ctypes.c_int32 * len(grammar.trigger_tokens))(*grammar.trigger_tokens)
+        made = api.llama_sampler_init_grammar_lazy_patterns(
+            vocab.pointer, text, b"root", patterns, len(patterns), tokens, len(tokens)
+        )
+    else:
+        made = api.llama_sampler_init_grammar(vocab.pointer, text, b"root")
+    if not made:
+        raise ValueError("the grammar cannot be parsed: llama.cpp expects GBNF with a rule named root")
+    return made
+
+
+def _is_greedy(s: Sampling) -> bool:
+    """Whether the likeliest token is taken, whatever else is asked for."""
+    is_cold = s.temperature < GREEDY_BELOW and (not s.samplers or "temperature" in s.samplers)
+    return is_cold and s.xtc_probability <= 0 and s.adaptive_target < 0
+
+
+def _looks_back(s: Sampling) -> bool:
+    return _penalises(s) or _is_dry(s)
+
+
+def _is_dry(s: Sampling) -> bool:
+    return s.dry_multiplier != 0 and s.dry_base >= 1 and s.dry_penalty_last_n != 0
+
+
+def _penalises(s: Sampling) -> bool:
+    strengths = (s.repeat_penalty, s.frequency_penalty, s.presence_penalty)
+    return strengths != (1, 0, 0) and s.repeat_last_n != 0
 
 
 def _biases(sampling: Sampling, vocab: Vocab) -> dict[int, float]:
@@ -102,8 +286,3 @@ def _biases(sampling: Sampling, vocab: Vocab) -> dict[int, float]:
         bias.update(dict.fromkeys(vocab.end_tokens, -math.inf))
     bias.update(dict.fromkeys(vocab.suppressed_tokens, -math.inf))
     return bias
-
-
-def _penalises(sampling: Sampling) -> bool:
-    strengths = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
-    return strengths != (1, 0, 0) and sampling.repeat_last_n != 0

@@ -1,43 +1,62 @@
-"""The engine over whatever computes: one thread that owns it, a bounded queue, one generation at a time."""
+"""The engine in this process: a thread for the loop, which owns the model, and one for what readers get.
 
+What is asked of an engine is checked here alike for the one in a process of its own (`SupervisedEngine`).
+"""
+
+import itertools
+import queue
 import threading
-import time
-import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Final
 
 from ggufphys import GGUFPhysError
-from server.engine.active import ActiveGeneration
+from server.engine.backend import Backend
+from server.engine.counters import Counters
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError
+from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.lease import Lease
-from server.engine.protocol import EngineStatus, Failed, FinishReason, Generation, GenerationRequest, ModelInfo
-from server.engine.queue import GenerationQueue
-from server.engine.runner import Runner, Unwanted
+from server.engine.loop import EngineLoop
+from server.engine.places import Places
+from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
+from server.engine.readers import Readers
+from server.engine.runner import Unwanted, Words
+
+SHUTTING_DOWN: Final = "the server is shutting down"
+TARGET_S: Final = 0.1  # how long a reader should wait for the next token while others' prompts are evaluated
+N_ANSWERS_MAX: Final = 128
 
 
-class ThreadedEngine:
-    """Loads a model in the background and generates from it; implements `Engine`.
+class BaseEngine(ABC):
+    """What every engine does with requests before and after its loop. `put` hands a command to the loop."""
 
-    Args:
-        load: loads the model, and may give up when what it is given says so.
-        max_waiting: how many requests may wait.
-        warn: gets one-line messages that a user should see.
-    """
-
-    def __init__(self, load: Callable[[Unwanted], Runner], *, max_waiting: int, warn: Callable[[str], None]) -> None:
-        self._load = load
-        self._warn = warn
-        self._queue = GenerationQueue(max_waiting)
-        self._lease = Lease()
-        self._runner: Runner | None = None
+    def __init__(self, *, max_waiting: int) -> None:
+        self._places = Places(max_waiting)
+        self._readers = Readers(self._put)
+        self._readers.ended = self._places.leave
+        self._ids = itertools.count()
         self._status = EngineStatus.LOADING
         self._error: Exception | None = None
         self._settled = threading.Event()  # no longer LOADING
-        self._closing = threading.Event()
-        self._held: list[int] = []  # the tokens whose keys and values are in memory, by position
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
 
-    # What HTTP threads call.
+    @abstractmethod
+    def _put(self, command: Command) -> None: ...
+
+    @abstractmethod
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; see `Engine.tokenize`."""
+
+    @abstractmethod
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of tokens, special ones written out."""
+
+    @abstractmethod
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token, special ones written out."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what runs, fail what waits, free the model. A second call does nothing."""
 
     @property
     def status(self) -> EngineStatus:
@@ -46,7 +65,7 @@ class ThreadedEngine:
 
     @property
     def error(self) -> Exception | None:
-        """Why the status is FAILED."""
+        """Why the status is FAILED, or what the last worker died of."""
         return self._error
 
     def wait_until_settled(self, timeout_s: float | None = None) -> EngineStatus:
@@ -54,144 +73,178 @@ class ThreadedEngine:
         self._settled.wait(timeout_s)
         return self._status
 
+    def _settle(self, status: EngineStatus) -> None:
+        self._status = status
+        self._settled.set()
+
+    @property
+    @abstractmethod
+    def info(self) -> ModelInfo:
+        """The model. Raises NotReadyError until it is loaded."""
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done since the start, and what is under way."""
+        return self._readers.counters
+
+    @property
+    def n_pending(self) -> int:
+        """Answers asked for that are not over: those under way and those that wait."""
+        return self._places.n_taken
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request; see `Engine.submit` for what it raises."""
+        info = self.info
+        check_prompt(request.prompt, info)
+        if not 1 <= request.n <= N_ANSWERS_MAX:
+            raise ValueError(f"n is {request.n}, expected 1 to {N_ANSWERS_MAX}")
+        if len(request.prompt) >= info.n_ctx_seq and not (
+            request.max_tokens == 0 and len(request.prompt) == info.n_ctx_seq
+        ):
+            raise ContextLengthError(n_prompt=len(request.prompt), n_ctx_seq=info.n_ctx_seq)
+        id = next(self._ids)
+
+        def on_cancel() -> None:
+            self._places.leave(generation, completed=False)
+            self._put(Cancel(id))
+
+        generation = Generation(request, on_cancel)
+        self._places.take(generation)
+        self._readers.add(id, generation)
+        self._put(Submit(id, request))
+        return generation
+
+    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+        """Vectors of prompts; see `Engine.embed` for what it raises."""
+        for prompt in prompts:
+            check_prompt(prompt, self.info)
+        id = next(self._ids)
+        embedding = self._readers.add_embedding(id)
+        self._put(Embed(id, prompts, pooling))
+        embedding.done.wait()
+        if embedding.failed is not None:
+            kind = {"request": ValueError, "closed": NotReadyError}.get(embedding.failed.fault, EngineError)
+            raise kind(embedding.failed.message)
+        return embedding.vectors
+
+
+def check_prompt(prompt: tuple[int, ...], info: ModelInfo) -> None:
+    """Raise ValueError for a prompt that llama_decode would refuse."""
+    if not prompt:
+        raise ValueError("the prompt is empty")
+    if min(prompt) < 0 or max(prompt) >= info.n_vocab:
+        token = next(token for token in prompt if not 0 <= token < info.n_vocab)
+        raise ValueError(f"token {token} is not in the vocabulary, expected 0 to {info.n_vocab - 1}")
+
+
+class ThreadedEngine(BaseEngine):
+    """Loads a model in the background and runs it in this process; implements `Engine`.
+
+    Args:
+        load: loads the model, and may give up when what it is given says so.
+        max_waiting: how many requests may wait beside those that run.
+        warn: gets one-line messages that a user should see.
+        target_s: how long a step with prompts in it should take, where somebody reads.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Unwanted], Backend],
+        *,
+        max_waiting: int,
+        warn: Callable[[str], None],
+        target_s: float = TARGET_S,
+    ) -> None:
+        super().__init__(max_waiting=max_waiting)
+        self._load = load
+        self._warn = warn
+        self._target_s = target_s
+        self._lease = Lease()
+        self._backend: Backend | None = None
+        self._loop: EngineLoop | None = None
+        self._closing = threading.Event()
+        self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._hand_out = threading.Thread(target=self._read, name="readers", daemon=True)
+        self._hand_out.start()
+        self._thread.start()
+
+    # For any thread.
+
     @property
     def info(self) -> ModelInfo:
         """The model. Raises NotReadyError until it is loaded."""
         return self._ready.info
 
     @property
-    def _ready(self) -> Runner:
-        if self._runner is None or self._status is not EngineStatus.READY:
+    def _ready(self) -> Backend:
+        if self._backend is None or self._status is not EngineStatus.READY:
             raise NotReadyError(f"the engine is not ready: {self._status}")
-        return self._runner
+        return self._backend
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt, special ones read and BOS added as the model wants."""
+    def _put(self, command: Command) -> None:
+        if self._loop is not None:
+            self._loop.put(command)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; see `Engine.tokenize`."""
         with self._lease.borrow():
-            words = self._ready.words
-            try:
-                return words.tokenize(text)
-            except EngineError:
-                raise
-            except GGUFPhysError as error:  # the vocabulary cannot spell it
-                raise EngineError(str(error)) from error
+            return tokenize(self._ready.words, text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: tuple[int, ...]) -> str:
         """The text of tokens, special ones written out."""
         with self._lease.borrow():
             return self._ready.words.text(tokens)
 
-    def submit(self, request: GenerationRequest) -> Generation:
-        """Queue a request; see `Engine.submit` for what it raises."""
-        info = self._ready.info
-        if not request.prompt:
-            raise ValueError("the prompt is empty")
-        for token in request.prompt:
-            if not 0 <= token < info.n_vocab:
-                raise ValueError(f"token {token} is not in the vocabulary, expected 0 to {info.n_vocab - 1}")
-        if len(request.prompt) >= info.n_ctx_seq:
-            raise ContextLengthError(n_prompt=len(request.prompt), n_ctx_seq=info.n_ctx_seq)
-        generation = Generation(request)
-        self._queue.put(generation)
-        return generation
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token, special ones written out."""
+        with self._lease.borrow():
+            words = self._ready.words
+            return tuple(words.piece(token, special=True) for token in tokens)
 
     def close(self) -> None:
         """End what runs, fail what waits, free the model. A second call does nothing."""
         self._closing.set()
-        for generation in self._queue.close():
-            generation.publish(Failed(message="the server is shutting down"))
+        self._places.close()
+        if self._loop is not None:
+            self._loop.close()
         self._thread.join()
+        self._hand_out.join()
 
-    # What the engine's own thread does.
+    # The engine's own threads.
 
     def _run(self) -> None:
         try:
-            runner = self._load(self._closing.is_set)
+            backend = self._load(self._closing.is_set)
         except Exception as error:  # whatever it is, the readers of `error` must learn of it
             self._error = error
             self._settle(EngineStatus.CLOSED if self._closing.is_set() else EngineStatus.FAILED)
+            self._steps.put(None)
             return
         try:
-            self._runner = runner
+            self._places.n_slots = backend.layout.n_slots
+            self._loop = EngineLoop(backend, self._steps.put, target_s=self._target_s, warn=self._warn)
+            self._backend = backend
             self._settle(EngineStatus.READY)
-            while (generation := self._queue.get()) is not None:
-                started_at = time.perf_counter()
-                self._generate(generation, runner)
-                self._queue.completed(started_at)
+            if not self._closing.is_set():
+                self._loop.run()
         finally:
             self._status = EngineStatus.CLOSED
             self._lease.revoke()
-            runner.close()
+            backend.close()
+            self._steps.put(None)
 
-    def _settle(self, status: EngineStatus) -> None:
-        self._status = status
-        self._settled.set()
-
-    def _generate(self, generation: Generation, runner: Runner) -> None:
-        """Run one generation to its last event. Whatever goes wrong ends this generation, not the engine."""
-        try:
-            n_cached = self._reuse(generation.request, runner)
-            with runner.chooser(generation.request.sampling) as chooser:
-                active = ActiveGeneration(generation, chooser, runner.words, n_cached=n_cached)
-                active.finish(self._advance(active, runner, n_cached))
-        except Exception as error:
-            runner.keep(0)
-            self._held.clear()
-            if not isinstance(error, EngineError):
-                self._warn("unexpected error in the engine:\n" + traceback.format_exc())
-            generation.publish(Failed(message=str(error) or type(error).__name__))
-
-    def _reuse(self, request: GenerationRequest, runner: Runner) -> int:
-        """Cut memory back to what the prompt shares with it; how many of the prompt's tokens need no evaluation.
-
-        At least the last token is evaluated again, because its logits are needed.
-        """
-        n_cached = 0
-        if request.cache_prompt:
-            n_cached = min(_common_prefix(self._held, request.prompt), len(request.prompt) - 1)
-        if not runner.keep(n_cached):
-            n_cached = 0
-        del self._held[n_cached:]
-        return n_cached
-
-    def _advance(self, active: ActiveGeneration, runner: Runner, n_cached: int) -> FinishReason:
-        prompt = active.request.prompt
-        row = -1
-        for start in range(n_cached, len(prompt), runner.n_step):
-            if self._unwanted(active):
-                return "cancelled"
-            chunk = prompt[start : start + runner.n_step]
-            row = self._evaluate(chunk, runner, logits=start + len(chunk) == len(prompt))
-        if active.request.max_tokens == 0:
-            return "length"
-        while True:
-            token = active.chooser.sample(row)
-            if token is None:
-                raise EngineError(
-                    "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
-                )
-            reason = active.accept(token)
-            if reason is not None:
-                return reason
-            if self._unwanted(active):
-                return "cancelled"
-            if len(self._held) >= runner.info.n_ctx_seq:
-                return "length"
-            row = self._evaluate((token,), runner, logits=True)
-
-    def _unwanted(self, active: ActiveGeneration) -> bool:
-        return active.generation.cancelled or self._closing.is_set()
-
-    def _evaluate(self, tokens: tuple[int, ...], runner: Runner, *, logits: bool) -> int:
-        row = runner.evaluate(tokens, len(self._held), logits=logits)
-        self._held.extend(tokens)
-        return row
+    def _read(self) -> None:
+        while (step := self._steps.get()) is not None:
+            self._readers.take(step)
+        self._readers.fail_all(SHUTTING_DOWN, "closed")
 
 
-def _common_prefix(held: list[int], prompt: tuple[int, ...]) -> int:
-    n = 0
-    for ours, theirs in zip(held, prompt, strict=False):
-        if ours != theirs:
-            break
-        n += 1
-    return n
+def tokenize(words: Words, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    """Tokens of a text. Raises EngineError where the vocabulary cannot spell it."""
+    try:
+        return words.tokenize(text, add_special=add_special, parse_special=parse_special)
+    except EngineError:
+        raise
+    except GGUFPhysError as error:
+        raise EngineError(str(error)) from error

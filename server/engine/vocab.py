@@ -21,14 +21,14 @@ class Vocab:
 
     def __init__(self, model: Model) -> None:
         self._api: ModuleType = model.api
-        self._pointer = model.vocab
+        self.pointer = model.vocab
         self._model = model  # the pointer is the model's
-        if self._api.llama_vocab_type(self._pointer) == TYPE_NONE:
+        if self._api.llama_vocab_type(self.pointer) == TYPE_NONE:
             raise UnsupportedError(f"{model.path}: the file has no tokenizer, so text cannot be served from it")
-        self.n_vocab = int(self._api.llama_vocab_n_tokens(self._pointer))
-        self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self._pointer))
-        self.bos = self._special(self._api.llama_vocab_bos(self._pointer))
-        self.eos = self._special(self._api.llama_vocab_eos(self._pointer))
+        self.n_vocab = int(self._api.llama_vocab_n_tokens(self.pointer))
+        self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self.pointer))
+        self.bos = self._special(self._api.llama_vocab_bos(self.pointer))
+        self.eos = self._special(self._api.llama_vocab_eos(self.pointer))
 
     def _special(self, token: int) -> int | None:
         return int(token) if 0 <= token < self.n_vocab else None
@@ -45,7 +45,7 @@ class Vocab:
         size = len(raw) + 16  # a token has at least a byte, but for BOS, EOS and an SPM prefix
         for _ in range(2):
             tokens = (ctypes.c_int32 * size)()
-            n = self._api.llama_tokenize(self._pointer, raw, len(raw), tokens, size, add_special, parse_special)
+            n = self._api.llama_tokenize(self.pointer, raw, len(raw), tokens, size, add_special, parse_special)
             if n >= 0:
                 return tuple(tokens[:n])
             size = -n
@@ -54,10 +54,10 @@ class Vocab:
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for: any part of a character, and none for control tokens unless `special`."""
         buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
-        n = self._api.llama_token_to_piece(self._pointer, token, buffer, MAX_PIECE_BYTES, 0, special)
+        n = self._api.llama_token_to_piece(self.pointer, token, buffer, MAX_PIECE_BYTES, 0, special)
         if n < 0:
             buffer = ctypes.create_string_buffer(-n)
-            n = self._api.llama_token_to_piece(self._pointer, token, buffer, -n, 0, special)
+            n = self._api.llama_token_to_piece(self.pointer, token, buffer, -n, 0, special)
         return buffer.raw[: max(n, 0)]
 
     def text(self, tokens: tuple[int, ...], *, special: bool = True) -> str:
@@ -66,7 +66,7 @@ class Vocab:
 
     def ends_generation(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, EOT, EOM, ...)."""
-        return bool(self._api.llama_vocab_is_eog(self._pointer, token))
+        return bool(self._api.llama_vocab_is_eog(self.pointer, token))
 
     @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:
@@ -77,5 +77,5 @@ class Vocab:
     def suppressed_tokens(self) -> tuple[int, ...]:
         """Tokens the file says are never to be generated (tokenizer.ggml.suppress_tokens)."""
         count = ctypes.c_int32(0)
-        tokens = self._api.llama_vocab_get_suppress_tokens(self._pointer, ctypes.byref(count))
+        tokens = self._api.llama_vocab_get_suppress_tokens(self.pointer, ctypes.byref(count))
         return tuple(tokens[: count.value]) if count.value > 0 else ()

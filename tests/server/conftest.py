@@ -14,7 +14,8 @@ from server.config import ServerConfig
 from server.engine.llama import LlamaEngine
 from server.engine.numpy_engine import NumpyEngine, load_options
 from server.engine.protocol import EngineStatus
-from server.engine.threaded import ThreadedEngine
+from server.engine.supervised import SupervisedEngine
+from server.engine.threaded import BaseEngine
 from tests.server.chain_model import write_chain_model
 from tests.server.fake_engine import FakeEngine
 
@@ -39,8 +40,8 @@ def numpy_engine(path: Path, params: Params, **options: Any) -> NumpyEngine:
     return NumpyEngine(refengine.load(path, **load_options(params, "f32")), **options)
 
 
-MakeEngine = Callable[..., ThreadedEngine]
-ENGINES: dict[str, MakeEngine] = {"llama.cpp": LlamaEngine, "numpy": numpy_engine}
+MakeEngine = Callable[..., BaseEngine]
+ENGINES: dict[str, MakeEngine] = {"llama.cpp": LlamaEngine, "worker": SupervisedEngine, "numpy": numpy_engine}
 
 
 @pytest.fixture(scope="session", params=list(ENGINES.values()), ids=list(ENGINES))
@@ -51,7 +52,7 @@ def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
 
 
 @pytest.fixture
-def endless_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[ThreadedEngine]:
+def endless_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[BaseEngine]:
     """Room for 100,000 tokens: counting on from a digit takes it longer than any test waits."""
     engine = make_engine(chain_path, Params(n_ctx=100_000, n_threads=1), max_waiting=1)
     assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
@@ -60,7 +61,7 @@ def endless_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[Thread
 
 
 @pytest.fixture(scope="session")
-def chain_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[ThreadedEngine]:
+def chain_engine(make_engine: MakeEngine, chain_path: Path) -> Iterator[BaseEngine]:
     engine = make_engine(chain_path, Params(n_ctx=512, n_ubatch=32, n_threads=1))
     assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
     yield engine

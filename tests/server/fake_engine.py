@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.protocol import (
     EngineStatus,
@@ -13,9 +14,11 @@ from server.engine.protocol import (
     GenerationRequest,
     ModelInfo,
     Piece,
+    Pooling,
     Started,
     Timings,
     Usage,
+    Vectors,
 )
 
 
@@ -67,12 +70,20 @@ class FakeEngine:
             raise NotReadyError("not ready")
         return self._info
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
+    counters = Counters()
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
         text.encode()
         return tuple(min(ord(character), self._info.n_vocab - 1) for character in text)
 
     def detokenize(self, tokens: tuple[int, ...]) -> str:
         return "".join(map(chr, tokens))
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        return tuple(chr(token).encode() for token in tokens)
+
+    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+        return tuple(((float(len(prompt)), 0.0),) for prompt in prompts)
 
     def submit(self, request: GenerationRequest) -> Generation:
         if self.refusal is not None:

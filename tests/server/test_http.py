@@ -15,7 +15,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import ContextLengthError, EngineError, QueueFullError
 from server.engine.protocol import Engine, Piece, Started
-from server.engine.threaded import ThreadedEngine
+from server.engine.threaded import BaseEngine
 from server.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING
 from tests.server.fake_engine import FakeEngine
@@ -37,7 +37,7 @@ def client_of(server: HttpServer, api_key: str = "none") -> openai.OpenAI:
 
 
 @pytest.fixture(scope="module")
-def client(chain_engine: ThreadedEngine) -> Iterator[openai.OpenAI]:
+def client(chain_engine: BaseEngine) -> Iterator[openai.OpenAI]:
     with serve(chain_engine) as server, client_of(server) as client:
         yield client
 
@@ -210,7 +210,7 @@ def test_silent_client_goes_away(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_disconnect_frees_the_engine(endless_engine: ThreadedEngine, stream: bool) -> None:
+def test_disconnect_frees_the_engine(endless_engine: BaseEngine, stream: bool) -> None:
     """With one endless generation running, the next request is answered once its client has gone."""
     with serve(endless_engine) as server, client_of(server) as client:
         gone = post(server.port, {"prompt": "0", "stream": stream, "temperature": 0})

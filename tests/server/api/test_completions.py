@@ -5,7 +5,8 @@ from flask.testing import FlaskClient
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Failed, GenerationRequest, Piece, Sampling, Started
+from server.engine.protocol import Failed, GenerationRequest, Piece, Started
+from server.engine.sampling import Sampling
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 

@@ -256,14 +256,14 @@ def test_tiny_model_is_reproducible(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recurrent", "hybrid", "n_swa", "swa_full", "expected"),
     [
-        (False, False, 0, False, True),
-        (False, False, 1024, False, False),
-        (False, False, 1024, True, True),
-        (True, False, 0, True, False),
-        (False, True, 0, True, False),
+        (False, False, 0, False, "full"),
+        (False, False, 1024, False, "window"),
+        (False, False, 1024, True, "full"),
+        (True, False, 0, True, "recurrent"),
+        (False, True, 0, True, "recurrent"),
     ],
 )
-def test_what_can_be_cut_back(
+def test_kinds_of_memory(
     model: Model,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -271,12 +271,12 @@ def test_what_can_be_cut_back(
     hybrid: bool,
     n_swa: int,
     swa_full: bool,
-    expected: bool,
+    expected: str,
 ) -> None:
-    """Memory that has dropped old positions, or keeps one state only, is not gone on with from the middle."""
+    """What memory keeps of a sequence is told apart: all positions, a window of them, or one state."""
     with create_context(model, Params(n_ctx=256, swa_full=swa_full)) as context:
         monkeypatch.setattr(model.api, "llama_model_is_recurrent", lambda pointer: recurrent)
         monkeypatch.setattr(model.api, "llama_model_is_hybrid", lambda pointer: hybrid)
         monkeypatch.setattr(model.api, "llama_model_n_swa", lambda pointer: n_swa)
 
-        assert context.keeps_all_positions is expected
+        assert context.kind == expected

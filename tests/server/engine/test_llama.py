@@ -14,19 +14,11 @@ from server.engine.batch import Batch
 from server.engine.errors import ContextLengthError, NotReadyError, QueueFullError
 from server.engine.library import create_context, load_model
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import (
-    EngineStatus,
-    Failed,
-    Finished,
-    Generation,
-    GenerationRequest,
-    Piece,
-    Sampling,
-    Started,
-)
+from server.engine.protocol import EngineStatus, Failed, Finished, Generation, GenerationRequest, Piece, Started
 from server.engine.sampler import Sampler
+from server.engine.sampling import Sampling
 from server.engine.text import TextStream
-from server.engine.threaded import ThreadedEngine
+from server.engine.threaded import BaseEngine
 from server.engine.tiny_model import write_tiny_model
 from server.engine.vocab import Vocab
 from tests.server.chain_model import ENDING, LOOP, write_chain_model, write_mixing_model
@@ -52,11 +44,11 @@ def read(generation: Generation) -> tuple[list[str], Finished]:
                 pass
 
 
-def request(engine: ThreadedEngine, text: str, **fields: object) -> GenerationRequest:
+def request(engine: BaseEngine, text: str, **fields: object) -> GenerationRequest:
     return replace(GenerationRequest(prompt=engine.tokenize(text), sampling=GREEDY), **fields)  # type: ignore[arg-type]
 
 
-def answer(engine: ThreadedEngine, text: str, **fields: object) -> tuple[str, Finished]:
+def answer(engine: BaseEngine, text: str, **fields: object) -> tuple[str, Finished]:
     pieces, finished = read(engine.submit(request(engine, text, **fields)))
     return "".join(pieces), finished
 
@@ -69,7 +61,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_answer(chain_engine: ThreadedEngine) -> None:
+def test_answer(chain_engine: BaseEngine) -> None:
     """The model's answer comes whole, ends by its end token, and is counted with it."""
     text, finished = answer(chain_engine, "Hi!")
 
@@ -80,7 +72,7 @@ def test_answer(chain_engine: ThreadedEngine) -> None:
     assert min(finished.timings.queue_s, finished.timings.prompt_s, finished.timings.decode_s) > 0
 
 
-def test_utf8_across_tokens(chain_engine: ThreadedEngine) -> None:
+def test_utf8_across_tokens(chain_engine: BaseEngine) -> None:
     """Each byte is a token here, and each piece is whole characters."""
     pieces, _ = read(chain_engine.submit(request(chain_engine, "!")))
 
@@ -97,7 +89,7 @@ def test_utf8_across_tokens(chain_engine: ThreadedEngine) -> None:
         (("nowhere", "wor!"), ENDING[1:]),
     ],
 )
-def test_stop_strings(chain_engine: ThreadedEngine, stop: tuple[str, ...], expected: str) -> None:
+def test_stop_strings(chain_engine: BaseEngine, stop: tuple[str, ...], expected: str) -> None:
     """A stop string ends the answer before it, also across tokens; one that does not come loses nothing."""
     text, finished = answer(chain_engine, "!", stop=stop)
 
@@ -106,7 +98,7 @@ def test_stop_strings(chain_engine: ThreadedEngine, stop: tuple[str, ...], expec
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-def test_max_tokens(chain_engine: ThreadedEngine, n: int) -> None:
+def test_max_tokens(chain_engine: BaseEngine, n: int) -> None:
     """No more tokens than asked for, none included."""
     text, finished = answer(chain_engine, "0", max_tokens=n)
 
@@ -115,7 +107,7 @@ def test_max_tokens(chain_engine: ThreadedEngine, n: int) -> None:
     assert finished.usage.n_generated == n
 
 
-def test_context_runs_full(chain_engine: ThreadedEngine) -> None:
+def test_context_runs_full(chain_engine: BaseEngine) -> None:
     """A generation that fills the context ends by length, with every cell used."""
     _, finished = answer(chain_engine, "0")
 
@@ -123,7 +115,7 @@ def test_context_runs_full(chain_engine: ThreadedEngine) -> None:
     assert finished.usage.n_prompt + finished.usage.n_generated == chain_engine.info.n_ctx_seq + 1
 
 
-def test_prompt_in_chunks(chain_engine: ThreadedEngine) -> None:
+def test_prompt_in_chunks(chain_engine: BaseEngine) -> None:
     """A prompt longer than a batch (32 here) is evaluated in several and answered as one."""
     text, finished = answer(chain_engine, "x" * 300 + "!", cache_prompt=False)
 
@@ -131,7 +123,7 @@ def test_prompt_in_chunks(chain_engine: ThreadedEngine) -> None:
     assert finished.usage.n_cached == 0
 
 
-def test_longest_prompt(chain_engine: ThreadedEngine) -> None:
+def test_longest_prompt(chain_engine: BaseEngine) -> None:
     """A prompt that leaves one token is answered with two; one that leaves none is refused, with the numbers."""
     n_ctx = chain_engine.info.n_ctx_seq
     text, finished = answer(chain_engine, "x" * (n_ctx - 3) + "0")
@@ -142,7 +134,7 @@ def test_longest_prompt(chain_engine: ThreadedEngine) -> None:
     assert (refused.value.n_prompt, refused.value.n_ctx_seq) == (n_ctx, n_ctx)
 
 
-def test_prefix_is_reused(chain_engine: ThreadedEngine) -> None:
+def test_prefix_is_reused(chain_engine: BaseEngine) -> None:
     """What a prompt shares with memory is not evaluated again, except its last token; the answer is the same."""
     answer(chain_engine, "Once upon a time!", cache_prompt=False)
     again, same = answer(chain_engine, "Once upon a time!")
@@ -193,7 +185,7 @@ def engine_tokens(text: str) -> bytes:
     return b"s" + text.replace(" ", "\u2581").encode()
 
 
-def test_sampling_chain(chain_engine: ThreadedEngine) -> None:
+def test_sampling_chain(chain_engine: BaseEngine) -> None:
     """Bias, penalties and every filter at once: a banned token does not come, a seed repeats itself."""
     banned = chain_engine.tokenize("3")[-1]
     sampling = Sampling(
@@ -209,14 +201,14 @@ def test_sampling_chain(chain_engine: ThreadedEngine) -> None:
     assert "3" not in first
 
 
-def test_ignore_eos(chain_engine: ThreadedEngine) -> None:
+def test_ignore_eos(chain_engine: BaseEngine) -> None:
     """With ignore_eos the end token never comes."""
     _, finished = answer(chain_engine, "!", max_tokens=60, sampling=replace(GREEDY, ignore_eos=True))
 
     assert (finished.reason, finished.usage.n_generated) == ("length", 60)
 
 
-def test_tokens(chain_engine: ThreadedEngine) -> None:
+def test_tokens(chain_engine: BaseEngine) -> None:
     """Text goes to tokens and back, special ones by their names; a lone surrogate is no text."""
     tokens = chain_engine.tokenize("a</s>é")
 
@@ -226,7 +218,7 @@ def test_tokens(chain_engine: ThreadedEngine) -> None:
         chain_engine.tokenize("\ud800")
 
 
-def test_refusals(chain_engine: ThreadedEngine) -> None:
+def test_refusals(chain_engine: BaseEngine) -> None:
     """No prompt, and tokens that llama_decode would refuse, are refused at once."""
     with pytest.raises(ValueError, match="empty"):
         chain_engine.submit(GenerationRequest(prompt=()))
@@ -235,7 +227,7 @@ def test_refusals(chain_engine: ThreadedEngine) -> None:
             chain_engine.submit(GenerationRequest(prompt=(token,)))
 
 
-def test_cancel_frees_the_engine(endless_engine: ThreadedEngine) -> None:
+def test_cancel_frees_the_engine(endless_engine: BaseEngine) -> None:
     """A cancelled generation gives way to the next one, whether it runs or waits; a full queue refuses."""
     engine = endless_engine
     endless = engine.submit(request(engine, "0"))
@@ -251,7 +243,7 @@ def test_cancel_frees_the_engine(endless_engine: ThreadedEngine) -> None:
     assert read(endless)[1].reason == "cancelled"
 
 
-def test_close_ends_everything(endless_engine: ThreadedEngine) -> None:
+def test_close_ends_everything(endless_engine: BaseEngine) -> None:
     """Closing ends what runs, fails what waits, and refuses what comes later; closing twice does nothing."""
     engine = endless_engine
     running = engine.submit(request(engine, "0"))
@@ -261,7 +253,7 @@ def test_close_ends_everything(endless_engine: ThreadedEngine) -> None:
     engine.close()
 
     assert read(running)[1].reason == "cancelled"
-    assert waiting.next_event(TIMEOUT_S) == Failed(message="the server is shutting down")
+    assert waiting.next_event(TIMEOUT_S) == Failed(message="the server is shutting down", fault="closed")
     assert engine.status is EngineStatus.CLOSED
     for call in (lambda: engine.tokenize("a"), lambda: engine.info, lambda: engine.submit(waiting.request)):
         with pytest.raises(NotReadyError):

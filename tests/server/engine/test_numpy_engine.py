@@ -21,8 +21,9 @@ from server.engine.numpy_engine import (
     load_options,
     without_effect,
 )
-from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece, Sampling
+from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece
 from server.engine.runner import Runner
+from server.engine.sampling import Sampling
 from server.engine.threaded import ThreadedEngine
 
 PROMPT = "import os\n\ndef read_lines(path):\n"

@@ -1,0 +1,137 @@
+"""What does the engine's loop ask of that which computes? A loaded model in one context with several slots."""
+
+from array import array
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from server.engine.errors import EngineError
+from server.engine.protocol import ModelInfo, Pooling
+from server.engine.runner import Chooser, Runner, Words
+from server.engine.sampling import Sampling
+from server.engine.scheduler.sequence import Chunk
+from server.engine.scheduler.slots import Layout
+
+
+class Outcome(Enum):
+    """How the evaluation of a step ended."""
+
+    DONE = "done"
+    FULL = "full"  # no room in memory, which is as it was before
+    ABORTED = "aborted"  # memory may hold any part of it
+
+
+class Backend(Protocol):
+    """A loaded model in one context. Only the loop's thread uses it, but for `words` and `abort`."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model, for the HTTP side."""
+        ...
+
+    @property
+    def words(self) -> Words:
+        """The model's tokenizer."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """The room there is."""
+        ...
+
+    def decode(self, chunks: Sequence[Chunk]) -> Outcome:
+        """Evaluate a step. Its rows of logits are numbered through, in the order of the chunks.
+
+        Raises EngineError; memory is then cleared.
+        """
+        ...
+
+    def logits(self, row: int) -> Any:
+        """A row of logits of the last step, float32 `(n_vocab,)`, valid until the next one."""
+        ...
+
+    def chooser(self, sampling: Sampling, index: int) -> Chooser:
+        """What chooses the tokens of one answer. Raises ValueError for what cannot be sampled so."""
+        ...
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        """Forget all but a slot's first tokens."""
+        ...
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        """Give the target, which is empty, the source's first tokens."""
+        ...
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        """Whether a slot of a windowed model can be gone on with behind its first tokens."""
+        ...
+
+    def abort(self, wanted: bool) -> None:
+        """Ask a decode under way to end, or later ones not to; from any thread, and without effect where it cannot."""
+        ...
+
+    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+        """Each prompt's vectors, float32. Raises EngineError, ValueError."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class SerialBackend:
+    """A backend of one slot over a `Runner`, which knows one sequence."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.words = runner.words
+        self.info = runner.info
+        n, n_step = runner.info.n_ctx_seq, min(runner.n_step, runner.info.n_ctx_seq)
+        self.layout = Layout(n_slots=1, n_ctx_seq=n, n_cells=n, n_batch=n_step, n_outputs=n_step, kind=runner.kind)
+
+    def decode(self, chunks: Sequence[Chunk]) -> Outcome:
+        """Evaluate the one chunk there can be."""
+        (chunk,) = chunks
+        self._runner.evaluate(tuple(chunk.tokens), rows=len(chunk) if chunk.all_rows else int(chunk.row))
+        return Outcome.DONE
+
+    def logits(self, row: int) -> Any:
+        """The logits of the last token."""
+        return self._runner.logits(row)
+
+    def chooser(self, sampling: Sampling, index: int) -> Chooser:
+        """What chooses the tokens of an answer."""
+        return self._runner.chooser(sampling, index)
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        """Forget all but the first tokens."""
+        del slot
+        if not self._runner.keep(n_tokens) and n_tokens:
+            raise EngineError("memory that cannot be cut was to be cut")
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        """There is nothing to copy to."""
+        raise AssertionError((source, target, n_tokens))
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        """Not: what a window has dropped is not known here."""
+        del slot, n_tokens
+        return False
+
+    def abort(self, wanted: bool) -> None:
+        """A step in numpy is not ended in the middle."""
+        del wanted
+
+    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+        """Not with numpy."""
+        del prompts, pooling
+        raise ValueError("embeddings: not with the numpy engine; take --engine llama.cpp")
+
+    def close(self) -> None:
+        """Free everything."""
+        self._runner.close()
+
+
+def as_tokens(tokens: Sequence[int]) -> "array[int]":
+    """Tokens as the scheduler keeps them."""
+    return array("i", tokens)

@@ -1,0 +1,112 @@
+"""What passes between the engine's loop and whoever serves its readers, in one process or through a pipe.
+
+Tuples, one batch a step: they are pickled once a step, and a step of 32 answers takes some 20 µs. Logits never pass.
+Times are time.perf_counter's, which is one clock for all processes of a machine (CLOCK_MONOTONIC, mach_absolute_time,
+QueryPerformanceCounter).
+"""
+
+from typing import NamedTuple
+
+from server.engine.counters import Counters
+from server.engine.protocol import Fault, FinishReason, GenerationRequest, Pooling, TokenInfo
+
+
+class Submit(NamedTuple):
+    """To the loop: a request, under a number that its answers bear."""
+
+    id: int
+    request: GenerationRequest
+
+
+class Cancel(NamedTuple):
+    """To the loop: nobody waits for these any more; `answer` None: for none of a request's answers."""
+
+    id: int
+    answer: int | None = None
+
+
+class Embed(NamedTuple):
+    """To the loop: prompts to embed."""
+
+    id: int
+    prompts: tuple[tuple[int, ...], ...]
+    pooling: Pooling | None
+
+
+Command = Submit | Cancel | Embed
+
+
+class Began(NamedTuple):
+    """A request's first answer has a place: its prompt is being evaluated."""
+
+    id: int
+    n_cached: int
+    reevaluated: str
+
+
+class Scored(NamedTuple):
+    """Log-probabilities of a prompt's tokens from `start` on."""
+
+    id: int
+    start: int
+    tokens: tuple[TokenInfo, ...]
+
+
+class Evaluated(NamedTuple):
+    """So many of a prompt's tokens are done."""
+
+    id: int
+    n_done: int
+
+
+class Said(NamedTuple):
+    """An answer's next token; `reason`: it was the last. `ends`: it is one that ends a generation and has no text."""
+
+    id: int
+    answer: int
+    token: int
+    piece: bytes
+    info: TokenInfo | None
+    ends: bool
+    reason: FinishReason | None
+
+
+class Ended(NamedTuple):
+    """An answer ended without another token. `truncated`: since the context is full."""
+
+    id: int
+    answer: int
+    reason: FinishReason
+
+
+class Preempted(NamedTuple):
+    """An answer gave its room to an older one and will be evaluated again."""
+
+    id: int
+    answer: int
+
+
+class Broke(NamedTuple):
+    """A request failed as a whole."""
+
+    id: int
+    message: str
+    fault: Fault
+
+
+class Embedded(NamedTuple):
+    """Vectors: for each prompt its rows, float32, n_embd each."""
+
+    id: int
+    rows: tuple[tuple[bytes, ...], ...]
+
+
+Report = Began | Scored | Evaluated | Said | Ended | Preempted | Broke | Embedded
+
+
+class Step(NamedTuple):
+    """What one step brought; `counters` now and then."""
+
+    at_s: float
+    reports: list[Report]
+    counters: Counters | None

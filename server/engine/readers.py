@@ -1,0 +1,237 @@
+"""From a step's tokens to what readers get: text, stop strings, timings. In a thread that is not the engine's."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from server.engine.counters import Counters
+from server.engine.frames import (
+    Began,
+    Broke,
+    Cancel,
+    Embedded,
+    Ended,
+    Evaluated,
+    Preempted,
+    Report,
+    Said,
+    Scored,
+    Step,
+)
+from server.engine.protocol import (
+    Failed,
+    Fault,
+    Finished,
+    FinishReason,
+    Generation,
+    Piece,
+    Progress,
+    PromptScores,
+    Started,
+    Timings,
+    TokenInfo,
+    Usage,
+    Vectors,
+)
+from server.engine.stopping import StopStrings
+from server.engine.text import TextStream
+
+
+@dataclass(slots=True)
+class Answer:
+    """One of a request's answers as far as it has come."""
+
+    text: TextStream
+    n_generated: int = 0
+    first_at: float = 0.0
+    last_at: float = 0.0
+    n_preempted: int = 0
+    infos: list[TokenInfo] = field(default_factory=list)  # of tokens that are not handed out yet
+
+
+class Reader:
+    """A generation and its answers."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        request = generation.request
+        stop = StopStrings(request.stop)
+        self.answers = {index: Answer(TextStream(stop)) for index in range(request.n)}
+        self.wants_tokens = request.return_tokens or request.n_logprobs is not None
+        self.began_at = 0.0
+        self.n_cached = 0
+        self.reevaluated = ""
+
+    def begin(self, report: Began, at_s: float) -> None:
+        """The prompt is being evaluated."""
+        self.began_at, self.n_cached, self.reevaluated = at_s, report.n_cached, report.reevaluated
+        self.generation.publish(Started(n_cached=report.n_cached, reevaluated=report.reevaluated))
+
+    def say(self, report: Said, at_s: float) -> str:
+        """A token has come; the stop string that is complete with it."""
+        answer = self.answers[report.answer]
+        answer.n_generated += 1
+        answer.first_at = answer.first_at or at_s
+        answer.last_at = at_s
+        if self.wants_tokens and not (report.ends and not report.piece):
+            answer.infos.append(report.info or TokenInfo(token=report.token, piece=report.piece))
+        text = answer.text.feed(report.piece)
+        if answer.text.stopped:
+            answer.infos = answer.infos[: 1 if text else 0]  # those behind the one that text comes from are unsaid
+        self._show(report.answer, answer, text)
+        return answer.text.stopped
+
+    def _show(self, index: int, answer: Answer, text: str, *, last: bool = False) -> None:
+        if text or (answer.infos and (last or not answer.text.n_held)):
+            self.generation.publish(Piece(text=text, tokens=tuple(answer.infos), index=index))
+            answer.infos = []
+
+    def end(self, index: int, reason: FinishReason, at_s: float) -> None:
+        """The answer is over: what was held back, and the last event."""
+        answer = self.answers.pop(index)
+        request = self.generation.request
+        if not answer.text.stopped:
+            self._show(index, answer, answer.text.finish(), last=True)
+        first, last = answer.first_at or at_s, answer.last_at or at_s
+        is_full = reason == "length" and (
+            request.max_tokens is None or answer.n_generated < request.max_tokens
+        )  # fmt: skip
+        self.generation.publish(
+            Finished(
+                reason=reason,
+                index=index,
+                stop=answer.text.stopped,
+                truncated=is_full and request.max_generation_s is None,
+                usage=Usage(n_prompt=len(request.prompt), n_cached=self.n_cached, n_generated=answer.n_generated),
+                timings=Timings(
+                    queue_s=(self.began_at or at_s) - self.generation.submitted_at,
+                    prompt_s=first - (self.began_at or at_s),
+                    decode_s=last - first,
+                    reevaluated=self.reevaluated,
+                    n_preempted=answer.n_preempted,
+                ),
+            )
+        )
+
+
+class Embedding:
+    """Vectors on their way."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.vectors: tuple[Vectors, ...] = ()
+        self.failed: Failed | None = None
+
+
+class Readers:
+    """All requests under way, by number. `take` is called by one thread, the others by any.
+
+    Args:
+        cancel: tells the loop that an answer is not wanted any more, since a stop string came.
+    """
+
+    def __init__(self, cancel: Callable[[Cancel], None]) -> None:
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._readers: dict[int, Reader] = {}
+        self._embeddings: dict[int, Embedding] = {}
+        self.counters = Counters()
+        self._closed: Failed | None = None  # what becomes of those that come too late
+        self.ended: Callable[[Generation], None] = lambda generation: None
+
+    def add(self, id: int, generation: Generation) -> None:
+        """Await a generation's reports."""
+        with self._lock:
+            closed = self._closed
+            if closed is None:
+                self._readers[id] = Reader(generation)
+        if closed is not None:
+            self.ended(generation)
+            generation.publish(closed)
+
+    def add_embedding(self, id: int) -> Embedding:
+        """Await vectors."""
+        with self._lock:
+            self._embeddings[id] = embedding = Embedding()
+            if self._closed is not None:
+                embedding.failed = self._closed
+                embedding.done.set()
+        return embedding
+
+    def take(self, step: Step) -> None:
+        """Hand out what a step brought."""
+        if step.counters is not None:
+            self.counters = step.counters
+        for report in step.reports:
+            if isinstance(report, Embedded):
+                self._hand_over(report)
+                continue
+            reader = self._readers.get(report.id)
+            if reader is not None:
+                self._take(report, reader, step.at_s)
+            elif isinstance(report, Broke) and (embedding := self._embeddings.pop(report.id, None)):
+                embedding.failed = Failed(message=report.message, fault=report.fault)
+                embedding.done.set()
+
+    def _take(self, report: Report, reader: Reader, at_s: float) -> None:
+        match report:
+            case Began():
+                reader.begin(report, at_s)
+            case Evaluated(_, n_done):
+                n_prompt = len(reader.generation.request.prompt)
+                progress = Progress(
+                    n_prompt=n_prompt, n_cached=reader.n_cached, n_done=n_done, elapsed_s=at_s - reader.began_at
+                )
+                reader.generation.publish(progress)
+            case Scored(_, start, tokens):
+                reader.generation.publish(PromptScores(start=start, tokens=tokens))
+            case Said(id, index, _, _, _, _, reason) if index in reader.answers:
+                if reader.say(report, at_s):
+                    if reason is None:
+                        self._cancel(Cancel(id, index))
+                    reason = "stop"
+                if reason is not None:
+                    self._end(id, reader, index, reason, at_s)
+            case Ended(id, index, reason) if index in reader.answers:
+                self._end(id, reader, index, reason, at_s)
+            case Preempted(_, index) if index in reader.answers:
+                reader.answers[index].n_preempted += 1
+            case Broke(id, message, fault):
+                self._forget(id, reader)
+                reader.generation.publish(Failed(message=message, fault=fault))
+
+    def _end(self, id: int, reader: Reader, index: int, reason: FinishReason, at_s: float) -> None:
+        if len(reader.answers) == 1:
+            self._forget(id, reader)
+        reader.end(index, reason, at_s)
+
+    def _forget(self, id: int, reader: Reader) -> None:
+        with self._lock:
+            self._readers.pop(id, None)
+        self.ended(reader.generation)
+
+    def _hand_over(self, report: Embedded) -> None:
+        embedding = self._embeddings.pop(report.id, None)
+        if embedding is not None:
+            embedding.vectors = tuple(
+                tuple(tuple(memoryview(row).cast("f")) for row in rows) for rows in report.rows
+            )  # fmt: skip
+            embedding.done.set()
+
+    def fail_all(self, message: str, fault: Fault) -> None:
+        """Nothing more will come: the loop has ended, or its process has. Until `reopen` later ones fail alike."""
+        with self._lock:
+            self._closed = Failed(message=message, fault=fault)
+            readers, self._readers = list(self._readers.values()), {}
+            embeddings, self._embeddings = list(self._embeddings.values()), {}
+        for embedding in embeddings:
+            embedding.failed = Failed(message=message, fault=fault)
+            embedding.done.set()
+        for reader in readers:
+            self.ended(reader.generation)
+            reader.generation.publish(Failed(message=message, fault=fault))
+
+    def reopen(self) -> None:
+        """There is a loop again."""
+        with self._lock:
+            self._closed = None

@@ -1,0 +1,56 @@
+"""How many prompt tokens may ride along with a step, so that those who read don't wait for long?
+
+A step's time grows with its tokens, roughly in a straight line: weights are read once, whatever the number, and each
+token is computed. Both are learned from the steps themselves, the older the less, so that depth, load and frequency of
+the processor need no model.
+"""
+
+from typing import Final
+
+FORGET: Final = 0.98  # what a step's weight is multiplied by with each later one: half of it is gone after 34
+MIN_CHUNK: Final = 16  # below that a step mostly reads weights, and prompts would take for ever
+
+
+class Pace:
+    """Seconds of a step by its tokens: a weighted least-squares line, and the largest step that keeps to a target."""
+
+    def __init__(self, target_s: float, n_max: int) -> None:
+        self.target_s = target_s
+        self.n_max = n_max
+        self._w = self._n = self._t = self._nn = self._nt = 0.0  # weighted sums
+
+    def learn(self, n_tokens: int, seconds: float) -> None:
+        """Note what a step took."""
+        self._w = FORGET * self._w + 1
+        self._n = FORGET * self._n + n_tokens
+        self._t = FORGET * self._t + seconds
+        self._nn = FORGET * self._nn + n_tokens * n_tokens
+        self._nt = FORGET * self._nt + n_tokens * seconds
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """Seconds that a step takes at least, and seconds a token; both 0 while nothing is known."""
+        if not self._w:
+            return 0.0, 0.0
+        spread = self._w * self._nn - self._n * self._n
+        mean = self._t / self._w
+        if spread <= 1e-9 * self._w * self._nn:  # all steps alike: as if all of it were for the tokens
+            return 0.0, self._t / self._n
+        slope = (self._w * self._nt - self._n * self._t) / spread
+        slope = min(max(slope, 0.0), self._t / self._n)  # neither less than nothing, nor a step of less than nothing
+        return mean - slope * self._n / self._w, slope
+
+    def step_s(self, n_tokens: int) -> float:
+        """What a step of so many tokens is likely to take."""
+        fixed, each = self.line
+        return fixed + each * n_tokens
+
+    def n_prompt(self, n_rows: int) -> int:
+        """How many prompt tokens may go with `n_rows` tokens of answers; with none, as many as there is room for."""
+        most = self.n_max - n_rows
+        if not n_rows:
+            return most
+        fixed, each = self.line
+        if not each:
+            return min(most, MIN_CHUNK * 4) if not self._w else most
+        return max(min(most, MIN_CHUNK), min(most, int((self.target_s - fixed) / each) - n_rows))

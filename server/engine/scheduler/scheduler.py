@@ -1,0 +1,251 @@
+"""Which tokens go into the next step? First a token of each answer, then as much of prompts as the pace allows.
+
+First come, first served: prompts are admitted in the order they came, and the oldest of those being evaluated gets at
+least half of the room, so that it cannot starve; the rest goes to the shortest. Where room runs short, what idle slots
+hold goes first, then the youngest answer gives way: its tokens are kept here and evaluated again later. The oldest
+never gives way and any request fits by itself, so there is always one that goes on.
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator
+
+from server.engine.scheduler.pace import MIN_CHUNK, Pace
+from server.engine.scheduler.sequence import Chunk, Sequence
+from server.engine.scheduler.slots import NOTHING, Found, Layout, Memory, Reuse, Slots
+from server.engine.scheduler.tokens import common_prefix
+
+
+class Scheduler:
+    """Sequences that wait and sequences under way. Not for several threads.
+
+    A step is `plan`, the evaluation of its chunks by somebody, `done` (or `relieve`, when there was no room after all),
+    and then `accept` or `finish` for each sequence that has a row of logits.
+    """
+
+    def __init__(self, layout: Layout, memory: Memory, pace: Pace) -> None:
+        self.layout = layout
+        self.slots = Slots(layout, memory)
+        self.pace = pace
+        self.waiting: list[Sequence] = []
+        self.active: list[Sequence] = []  # oldest first
+        self.now = 0  # steps
+        self.n_max = layout.n_batch  # less after a batch found no room
+        self.admitted: list[Sequence] = []  # by the last plan, for the first time
+        self.preempted: list[Sequence] = []  # by the last plan
+        self.n_cached = 0  # tokens of prompts that were not evaluated
+        self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn."""
+        insort(self.waiting, sequence, key=_order)
+
+    def plan(self) -> list[Chunk]:
+        """The tokens of the next step: at most n_batch, and room for all of them. Empty: nothing to do."""
+        self.now += 1
+        self.admitted, self.preempted = [], []
+        self._admit()
+        while True:
+            chunks = self._fill()
+            if sum(map(len, chunks)) <= self.slots.cells.n_free:
+                return chunks
+            if not self._give_room():
+                raise AssertionError("one sequence alone has no room")
+
+    def done(self, chunks: list[Chunk]) -> None:
+        """Note that the chunks have been evaluated."""
+        for chunk in chunks:
+            self.slots.extend(self.slots.all[chunk.slot], chunk.tokens, self.now)
+            chunk.sequence.n_done = chunk.end
+            chunk.sequence.served_at = self.now
+            if chunk.all_rows:
+                chunk.sequence.n_scored = max(chunk.sequence.n_scored, chunk.end)
+        self.n_max = self.layout.n_batch
+
+    def relieve(self) -> Sequence | None:
+        """Make room, since memory had none for the last plan; the sequence that cannot be helped, if it comes to that.
+
+        Cells are counted exactly, so this is for memory that counts otherwise, such as a window's.
+        """
+        if self._give_room():
+            return None
+        self.n_max = min(self.n_max, max(map(len, self._fill()), default=1)) // 2
+        if self.n_max:
+            return None
+        self.n_max = self.layout.n_batch
+        return self.active[0]
+
+    def followers(self, leader: Sequence) -> Iterator[Sequence]:
+        """Give places to those that wait for the leader's prompt, which is done: its logits are theirs too."""
+        if leader.n_generated:
+            return
+        for sequence in [s for s in self.waiting if s.leader is leader and s.n_generated == 0]:
+            slot = self.slots.next_free()
+            if slot is None:
+                return
+            self.slots.cut(slot, 0)
+            assert leader.slot is not None
+            self.slots.copy(self.slots.all[leader.slot], slot, leader.n_prompt)
+            self.slots.own(slot, sequence, self.now)
+            sequence.n_cached, sequence.reevaluated, sequence.began = leader.n_cached, leader.reevaluated, True
+            self._enter(sequence)
+            yield sequence
+
+    def accept(self, sequence: Sequence, token: int) -> None:
+        """Append the token that was sampled behind all of a sequence's tokens."""
+        assert sequence.n_pending == 0
+        sequence.tokens.append(token)
+
+    def finish(self, sequence: Sequence) -> None:
+        """End a sequence, wherever it is. What memory holds of it stays there for others."""
+        sequence.ended = True
+        if sequence.slot is None:
+            self.waiting.remove(sequence)
+        else:
+            self.slots.release(sequence)
+            self.active.remove(sequence)
+
+    def reset(self) -> None:
+        """Forget what memory held of idle slots and sequences: after a failure nothing of it can be trusted."""
+        for slot in self.slots.all:
+            assert slot.owner is None
+            self.slots.cut(slot, 0)
+
+    # Admission.
+
+    def _admit(self) -> None:
+        for sequence in list(self.waiting):
+            if self.slots.next_free() is None:
+                return
+            if self._waits(sequence):
+                continue
+            found = self._find(sequence)
+            if sequence.may_reuse and self._is_being_computed(sequence, found.n):
+                continue
+            is_shared = found.slot is not None and found.slot.owner is not None
+            if not self._has_room(len(sequence.tokens) - (found.n if is_shared else 0)):
+                return  # those behind may not overtake it, or it would wait for ever
+            self.slots.take(sequence, found, self.now)
+            self._note(sequence, found)
+            self._enter(sequence)
+
+    def _find(self, sequence: Sequence) -> Found:
+        if not sequence.cache_prompt:
+            return NOTHING
+        found = self.slots.find(sequence)
+        if sequence.is_scoring and found.n:
+            return Found(slot=None, n=0, n_missed=found.n + found.n_missed, reason=Reuse.SCORES)
+        return found
+
+    def _waits(self, sequence: Sequence) -> bool:
+        """Whether another sequence is about to have computed what this one can share."""
+        leader = sequence.leader
+        if leader is not None and not leader.ended and leader.n_generated == 0:
+            return True
+        other = sequence.waits_for
+        if other is not None and not other.ended and other.slot is not None and other.n_done < sequence.waits_until:
+            return True
+        sequence.waits_for = None
+        return False
+
+    def _is_being_computed(self, sequence: Sequence, n_found: int) -> bool:
+        """Whether a prompt under way will hold much more of this one than memory does now; then it is waited for."""
+        if self.layout.kind != "full":
+            return False
+        for other in self.active:
+            if other.n_pending <= 1:
+                continue
+            n = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            if n > max(other.n_done, n_found + MIN_CHUNK) and self.slots.is_worth_copying(n):
+                sequence.waits_for, sequence.waits_until = other, n
+                return True
+        return False
+
+    def _has_room(self, n_tokens: int) -> bool:
+        """Whether so many more tokens fit beside what is under way, with a token's room for each answer."""
+        if not self.active or not self.layout.unified:
+            return True
+        coming = sum(s.n_pending + 1 for s in self.active)
+        return self.slots.cells.n_busy + coming + n_tokens + 1 <= self.slots.cells.n_cells
+
+    def _note(self, sequence: Sequence, found: Found) -> None:
+        """Remember what of a sequence's tokens was there, and why no more."""
+        if sequence.n_preempted:
+            self.reevaluated[Reuse.PREEMPTED] += len(sequence.tokens) - found.n
+            sequence.reevaluated = Reuse.PREEMPTED
+        elif found.n_missed:
+            self.reevaluated[found.reason] += found.n_missed
+            sequence.reevaluated = found.reason
+        if not sequence.began:
+            self.n_cached += found.n
+            sequence.n_cached, sequence.began = found.n, True
+            self.admitted.append(sequence)
+
+    def _enter(self, sequence: Sequence) -> None:
+        self.waiting.remove(sequence)
+        insort(self.active, sequence, key=_order)
+
+    # Filling a step.
+
+    def _fill(self) -> list[Chunk]:
+        rows = [s for s in self.active if s.n_pending == 1 and not s.is_scoring]
+        if len(rows) > self.n_max:
+            rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
+        chunks = [_chunk(s, 1) for s in rows]
+        prompts = [s for s in self.active if s.n_pending > 1 or s.is_scoring]
+        n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in self.active)
+        for sequence, n in self._shares(prompts, min(self.pace.n_prompt(len(rows)), self.n_max - len(rows))):
+            if sequence.is_scoring:
+                n = min(n, n_outputs)
+                n_outputs -= n
+            if n:
+                chunks.append(_chunk(sequence, n))
+        return chunks
+
+    def _shares(self, prompts: list[Sequence], n_budget: int) -> Iterator[tuple[Sequence, int]]:
+        """How many tokens each prompt gets."""
+        if not prompts or n_budget <= 0:
+            return
+        oldest, *others = prompts
+        n_oldest = min(oldest.n_pending, (n_budget + 1) // 2)
+        n_left = n_budget - n_oldest
+        for sequence in sorted(others, key=lambda s: s.n_pending):
+            n = min(sequence.n_pending, n_left)
+            n_left -= n
+            if n:
+                yield sequence, n
+        yield oldest, min(oldest.n_pending, n_oldest + n_left)
+
+    def _give_room(self) -> bool:
+        """Forget what an idle slot holds, or else preempt the youngest; False when neither can be."""
+        if self.slots.evict():
+            return True
+        if len(self.active) < 2:
+            return False
+        youngest = self.active.pop()
+        self.slots.cut(self.slots.release(youngest), 0)
+        youngest.n_done = 0
+        youngest.n_preempted += 1
+        self.preempted.append(youngest)
+        if youngest in self.admitted:
+            self.admitted.remove(youngest)
+            youngest.began = False
+        self.add(youngest)
+        return True
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.order, sequence.index
+
+
+def _chunk(sequence: Sequence, n: int) -> Chunk:
+    assert sequence.slot is not None
+    start = sequence.n_done
+    return Chunk(
+        sequence=sequence,
+        slot=sequence.slot,
+        start=start,
+        end=start + n,
+        row=n == sequence.n_pending,
+        all_rows=sequence.is_scoring,
+    )

@@ -1,0 +1,79 @@
+"""One answer under way, as the scheduler sees it: tokens, how many of them are evaluated, and its place."""
+
+from array import array
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sequence:
+    """The prompt and what has been generated. `n_done` of `tokens` are in memory, the others wait to be evaluated.
+
+    It has a slot from admission until it ends or is preempted. `leader`: another answer to the same prompt, which
+    evaluates it for both.
+    """
+
+    id: int  # the request's
+    index: int  # which of its answers
+    order: int  # of arrival; the smaller, the older
+    tokens: "array[int]"
+    n_prompt: int
+    n_max: int  # tokens that may be there in the end, generated ones included
+    cache_prompt: bool = True
+    wants_all_rows: bool = False  # of logits: log-probabilities of the prompt
+    leader: "Sequence | None" = None
+    slot: int | None = None
+    n_done: int = 0
+    n_cached: int = 0  # of the prompt, at its first admission
+    reevaluated: str = ""
+    n_preempted: int = 0
+    began: bool = False
+    served_at: int = 0  # the last step that had a token of it
+    waits_for: "Sequence | None" = field(default=None, repr=False)  # computes a prefix that this one will share
+    waits_until: int = 0  # so many of its tokens are done
+    n_scored: int = 0  # tokens of which all rows of logits have been had
+    ended: bool = False
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether rows of logits are still wanted for all tokens of the prompt."""
+        return self.wants_all_rows and self.n_scored < self.n_prompt
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that wait to be evaluated; behind the last of them a token is sampled."""
+        return len(self.tokens) - self.n_done
+
+    @property
+    def n_generated(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.tokens) - self.n_prompt
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether what memory holds of its tokens may be used."""
+        return self.cache_prompt and not self.is_scoring
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no room for another token."""
+        return len(self.tokens) >= self.n_max
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Consecutive tokens of a sequence for one step: `tokens[start:end]`. `row`: logits of the last, or of all."""
+
+    sequence: Sequence
+    slot: int
+    start: int
+    end: int
+    row: bool
+    all_rows: bool = False
+
+    @property
+    def tokens(self) -> "array[int]":
+        """The tokens."""
+        return self.sequence.tokens[self.start : self.end]
+
+    def __len__(self) -> int:
+        return self.end - self.start

@@ -1,0 +1,245 @@
+"""The engine in a process of its own: a native crash ends that process, not the service.
+
+What was in flight then fails with the reason, another process is started, and /health says so meanwhile. It costs an
+interpreter's memory (some 25 MiB) and some 0.1 ms a step; what it saves, apart from the service: HTTP's Python and the
+loop's have an interpreter lock each.
+"""
+
+import itertools
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, BinaryIO, Final
+
+from ggufphys.machine.children import died, environment, module_command
+from ggufphys.params import Params
+from server.engine.counters import Counters
+from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
+from server.engine.errors import EngineError, NotReadyError
+from server.engine.frames import Command, Step
+from server.engine.pipe import Sender, receive
+from server.engine.protocol import EngineStatus, ModelInfo
+from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
+from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+
+CLOSE_S: Final = 10.0  # a step in a long decode is ended in the middle; what still runs then is killed
+STEADY_S: Final = 60.0  # a worker that lived so long starts the count of crashes anew
+MAX_WAIT_S: Final = 30.0
+WORKER: Final = "server.engine.worker"
+
+
+class SupervisedEngine(BaseEngine):
+    """Runs llama.cpp in a child process and starts another when that dies; implements `Engine`.
+
+    Args:
+        path: the model.
+        params: how it is run.
+        name: the model's name to clients; empty: as the file has it.
+        max_waiting: how many requests may wait beside those that run.
+        warn: gets one-line messages that a user should see.
+        target_s: how long a step with prompts in it should take, where somebody reads.
+        verbose: llama.cpp's log goes to stderr.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        params: Params,
+        *,
+        name: str = "",
+        max_waiting: int = 64,
+        warn: Callable[[str], None] = lambda message: None,
+        target_s: float = TARGET_S,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(max_waiting=max_waiting)
+        self._start = Start(os.fspath(path), params, name, target_s, verbose)
+        self._warn = warn
+        self._info: ModelInfo | None = None
+        self._sender: Sender | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._before = Counters()  # of workers that died
+        self._calls: dict[int, tuple[threading.Event, list[Answered]]] = {}
+        self._call_ids = itertools.count()
+        self._lock = threading.Lock()  # over what belongs to the worker there is
+        self._closing = threading.Event()
+        self.crashes: list[Crash] = []
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread.start()
+
+    # For any thread.
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model. Raises NotReadyError until it is loaded, and while another worker loads it."""
+        if self._info is None or self._status is not EngineStatus.READY:
+            raise NotReadyError(f"the engine is not ready: {self._status}")
+        return self._info
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done since the start, by all workers, and what is under way."""
+        return self._before.plus(self._readers.counters)
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, if there is one."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def _put(self, command: Command) -> None:
+        sender = self._sender
+        if sender is not None:
+            with suppress(OSError, ValueError):  # the worker is dying: whoever waits for it is told by `_mourn`
+                sender.send(command)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text; see `Engine.tokenize`."""
+        text.encode()  # a lone surrogate is an error here, not there
+        found: tuple[int, ...] = self._call("tokenize", text, add_special, parse_special)
+        return found
+
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of tokens, special ones written out."""
+        found: str = self._call("text", tokens)
+        return found
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token, special ones written out."""
+        found: tuple[bytes, ...] = self._call("pieces", tokens)
+        return found
+
+    def _call(self, method: Any, *arguments: Any) -> Any:
+        id, done, answers = next(self._call_ids), threading.Event(), list[Answered]()
+        with self._lock:
+            if self._status is not EngineStatus.READY or self._sender is None:
+                raise NotReadyError(f"the engine is not ready: {self._status}")
+            self._calls[id] = done, answers
+            sender = self._sender
+        with suppress(OSError, ValueError):
+            sender.send(Call(id, method, arguments))
+        done.wait()
+        if not answers:
+            raise NotReadyError("the engine's process has ended")
+        if answers[0].error is not None:
+            raise answers[0].error
+        return answers[0].value
+
+    def close(self) -> None:
+        """End what runs, fail what waits, end the worker. A second call does nothing."""
+        self._places.close()
+        self._closing.set()
+        with self._lock:
+            sender, process = self._sender, self._process
+        if sender is not None:
+            with suppress(OSError, ValueError):
+                sender.send(Close())
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive() and process is not None:
+            process.kill()
+        self._thread.join()
+
+    # The supervisor's thread.
+
+    def _supervise(self) -> None:
+        while not self._closing.is_set():
+            stamp = FileStamp.of(self._start.path)
+            ready_at = self._run_worker()
+            if self._closing.is_set() or self._status is EngineStatus.FAILED:
+                break
+            self._mourn(stamp, ready_at)
+        if self._status is not EngineStatus.FAILED:
+            self._settle(EngineStatus.CLOSED)
+        self._readers.fail_all(SHUTTING_DOWN, "closed")
+
+    def _run_worker(self) -> float:
+        """Start a worker and serve from it until its end; when it was ready, 0 if never."""
+        options: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
+        process = subprocess.Popen(
+            module_command(WORKER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), **options
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        sender, ready_at = Sender(process.stdin), 0.0  # type: ignore[arg-type]
+        with self._lock:
+            self._process, self._sender = process, sender
+        try:
+            sender.send(self._start)
+            if self._closing.is_set():
+                sender.send(Close())
+            ready_at = self._listen(process.stdout)  # type: ignore[arg-type]
+        except OSError:
+            pass  # it died before it read
+        finally:
+            process.wait()
+            with self._lock:
+                self._sender = None
+                calls, self._calls = self._calls, {}
+            for done, _ in calls.values():
+                done.set()
+            for file in (sender, process.stdout):
+                with suppress(OSError):
+                    file.close()
+        return ready_at
+
+    def _listen(self, stdout: BinaryIO) -> float:
+        ready_at = 0.0
+        while True:
+            try:
+                message = receive(stdout)
+            except EOFError:
+                return ready_at
+            match message:
+                case Step():
+                    self._readers.take(message)
+                case Answered():
+                    with self._lock:
+                        done, answers = self._calls.pop(message.id)
+                    answers.append(message)
+                    done.set()
+                case Loaded(info):
+                    ready_at = time.monotonic()
+                    self._info = info
+                    self._places.n_slots = info.n_slots
+                    self._readers.reopen()
+                    self._settle(EngineStatus.READY)
+                case NotLoaded(error):
+                    self._error = error
+                    if self._info is None:
+                        self._settle(EngineStatus.FAILED if not self._closing.is_set() else EngineStatus.CLOSED)
+                case Warned(text):
+                    self._warn(text)
+
+    def _mourn(self, stamp: FileStamp, ready_at: float) -> None:
+        """Tell everybody that the worker is dead and why, and wait before the next one if they die too often."""
+        assert self._process is not None
+        status = self._process.returncode
+        now = time.monotonic()
+        if ready_at and now - ready_at > STEADY_S:
+            self.crashes.clear()
+        had_steps = self._readers.counters.n_steps > 0
+        crash = Crash.of(status, stamp, is_first_load=self._info is None, had_steps=had_steps)
+        if not died(status) and self._error is not None and not ready_at:
+            crash = Crash(status=status, message=f"the model could not be loaded again: {self._error}")
+        self.crashes.append(crash)
+        self._error = EngineError(crash.message)
+        with self._lock:
+            self._status = EngineStatus.RESTARTING
+        self._before = self._before.plus(self._readers.counters)
+        self._before.n_restarts += 1
+        self._readers.counters = Counters()
+        self._readers.fail_all(f"{crash.message}; it is being restarted, so try again", "worker")
+        params = self._start.params
+        if params.use_extra_bufts and worth_without_extra_buffers(self.crashes):
+            self._start = self._start._replace(params=replace(params, use_extra_bufts=False))
+            self._warn(f"{crash.message}; the next one runs without repacked weights (as with --no-repack)")
+        elif self._info is None:
+            self._settle(EngineStatus.FAILED)
+            return
+        else:
+            self._warn(f"{crash.message}; starting another one")
+        self._closing.wait(min(MAX_WAIT_S, 2.0 ** (len(self.crashes) - 1) - 1))

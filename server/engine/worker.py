@@ -1,0 +1,106 @@
+"""The process that llama.cpp runs in: `python -m server.engine.worker`, started by `SupervisedEngine`.
+
+Messages come on stdin and go to what was stdout; whatever else writes to stdout goes to stderr. It ends when told to,
+or when its parent is gone. Signals are the parent's business.
+"""
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from typing import Any, BinaryIO
+
+from server.engine.llama import load_backend
+from server.engine.log import LOG
+from server.engine.loop import EngineLoop
+from server.engine.pipe import Sender, receive
+from server.engine.threaded import tokenize
+from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+
+
+def main() -> int:
+    """Load what the first message says, run its loop until told to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for all processes of the terminal
+    sender = Sender(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    stdin: BinaryIO = sys.stdin.buffer
+    start = receive(stdin)
+    assert isinstance(start, Start)
+    LOG.verbose = start.verbose
+    closing = threading.Event()
+    loops: list[EngineLoop] = []
+    calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+    threading.Thread(target=_obey, args=(stdin, closing, loops, calls), name="commands", daemon=True).start()
+
+    def warn(message: str) -> None:
+        sender.send(Warned(message))
+
+    try:
+        backend = load_backend(start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set)
+    except Exception as error:  # whatever it is, the parent must learn of it
+        sender.send(NotLoaded(_portable(error)))
+        return 1
+    loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
+    loops.append(loop)
+    threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
+    sender.send(Loaded(backend.info))
+    if not closing.is_set():
+        loop.run()
+    sender.close()
+    os._exit(0)  # the system frees a process faster than llama.cpp does, and threads may still be in its tokenizer
+
+
+def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], calls: "queue.SimpleQueue[Call]") -> None:
+    """Hand on what comes. The parent sends commands only once the loop is there."""
+    while True:
+        try:
+            message = receive(stdin)
+        except EOFError:
+            os._exit(0)  # the parent is gone, and nobody waits for anything
+        match message:
+            case Call():
+                calls.put(message)
+            case Close():
+                closing.set()
+                for loop in loops:
+                    loop.close()
+            case _:
+                loops[0].put(message)
+
+
+def _answer(calls: "queue.SimpleQueue[Call]", words: Any, sender: Sender) -> None:
+    """Answer calls, one after the other."""
+    while True:
+        call = calls.get()
+        try:
+            sender.send(Answered(call.id, _call(words, call), None))
+        except Exception as error:
+            sender.send(Answered(call.id, None, _portable(error)))
+
+
+def _call(words: Any, call: Call) -> Any:
+    match call.method:
+        case "tokenize":
+            text, add_special, parse_special = call.arguments
+            return tokenize(words, text, add_special=add_special, parse_special=parse_special)
+        case "text":
+            return words.text(*call.arguments)
+        case "pieces":
+            return tuple(words.piece(token, special=True) for token in call.arguments[0])
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as one that can be pickled: with its arguments alone, or another of its kind."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

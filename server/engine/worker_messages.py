@@ -1,0 +1,54 @@
+"""What the engine's process and its parent say to each other beside the loop's commands and steps (`frames`)."""
+
+from typing import Any, Literal, NamedTuple
+
+from ggufphys.params import Params
+from server.engine.protocol import ModelInfo
+
+
+class Start(NamedTuple):
+    """To the worker: load this."""
+
+    path: str
+    params: Params
+    name: str
+    target_s: float
+    verbose: bool
+
+
+class Call(NamedTuple):
+    """To the worker: a question to the tokenizer, answered beside the loop."""
+
+    id: int
+    method: Literal["tokenize", "text", "pieces"]
+    arguments: tuple[Any, ...]
+
+
+class Close(NamedTuple):
+    """To the worker: end."""
+
+
+class Loaded(NamedTuple):
+    """From the worker: requests can come."""
+
+    info: ModelInfo
+
+
+class NotLoaded(NamedTuple):
+    """From the worker: why they can't; it ends then."""
+
+    error: Exception
+
+
+class Warned(NamedTuple):
+    """From the worker: a line that a user should see."""
+
+    message: str
+
+
+class Answered(NamedTuple):
+    """From the worker: what a call gave, or raised."""
+
+    id: int
+    value: Any
+    error: Exception | None

@@ -1,0 +1,165 @@
+"""A backend without a model: the token behind a sequence is a function of all that memory holds of it.
+
+So an answer is known from its prompt alone, and any token that memory lost, doubled or gave to another changes it. It
+checks what llama.cpp would abort on.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from server.engine.backend import Outcome
+from server.engine.protocol import ModelInfo, Pooling
+from server.engine.runner import Words
+from server.engine.sampling import Sampling
+from server.engine.scheduler.sequence import Chunk
+from server.engine.scheduler.slots import Layout
+from tests.server.fake_engine import INFO
+
+N_VOCAB = 50
+EOG = 0
+WINDOW = 4
+
+
+def following(tokens: Sequence[int]) -> int:
+    """The token behind these; one in a hundred sequences ends."""
+    digest = hashlib.blake2b(bytes(tokens), digest_size=4).digest()
+    value = int.from_bytes(digest)
+    return EOG if value % 97 == 0 else 1 + value % (N_VOCAB - 1)
+
+
+def answer_to(prompt: Sequence[int], n_max: int) -> list[int]:
+    """What is generated behind a prompt: at most `n_max` tokens."""
+    tokens = list(prompt)
+    while len(tokens) - len(prompt) < n_max:
+        tokens.append(following(tokens))
+        if tokens[-1] == EOG:
+            break
+    return tokens[len(prompt) :]
+
+
+class FakeWords:
+    """A token's text is its number."""
+
+    n_vocab = N_VOCAB
+    adds_bos = False
+    bos: int | None = None
+    eos: int | None = EOG
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        return tuple(int(word) for word in text.split())
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        return b"%d " % token
+
+    def text(self, tokens: tuple[int, ...]) -> str:
+        return b"".join(map(self.piece, tokens)).decode()
+
+    def ends_generation(self, token: int) -> bool:
+        return token == EOG
+
+
+class FakeChooser:
+    """Takes the likeliest."""
+
+    def __init__(self, backend: "FakeBackend") -> None:
+        self._backend = backend
+        backend.n_choosers += 1
+
+    def remember(self, tokens: Sequence[int]) -> None:
+        pass
+
+    def sample(self, row: int) -> int:
+        return int(self._backend.logits(row).argmax())
+
+    def close(self) -> None:
+        self._backend.n_choosers -= 1
+
+
+class FakeBackend:
+    """Implements `Backend`. `spare`: cells that memory lacks, beyond what it says, so that batches find no room."""
+
+    def __init__(
+        self, layout: Layout, *, spare: int = 0, on_decode: Callable[[], Outcome | None] = lambda: None
+    ) -> None:
+        self.layout = layout
+        self.words: Words = FakeWords()
+        self.info: ModelInfo = INFO
+        self.n_choosers = 0
+        self.aborted = False
+        self.n_evaluated = 0
+        self.n_copied = 0
+        self.steps: list[list[tuple[int, int, int]]] = []
+        self._n_cells = layout.n_cells - spare
+        self._on_decode = on_decode
+        self._memory: list[list[tuple[int, int]]] = [[] for _ in range(layout.n_slots)]  # (cell, token), by position
+        self._next_cell = 0
+        self._rows: list[int] = []
+
+    @property
+    def n_used(self) -> int:
+        """Cells in use, shared ones once."""
+        return len({cell for held in self._memory for cell, _ in held})
+
+    def decode(self, chunks: Sequence[Chunk]) -> Outcome:
+        n_tokens = sum(map(len, chunks))
+        assert 0 < n_tokens <= self.layout.n_batch
+        assert len({chunk.slot for chunk in chunks}) == len(chunks)
+        outcome = self._on_decode()
+        if outcome is Outcome.FULL or (self.layout.unified and self.n_used + n_tokens > self._n_cells):
+            return Outcome.FULL
+        self._rows = []
+        self.steps.append([(chunk.sequence.id, chunk.start, len(chunk)) for chunk in chunks])
+        for chunk in chunks:
+            held = self._memory[chunk.slot]
+            assert len(held) == chunk.start, "positions must follow one another"
+            for at, token in enumerate(chunk.tokens):
+                held.append((self._next_cell, token))
+                self._next_cell += 1
+                if chunk.all_rows or (chunk.row and at == len(chunk) - 1):
+                    self._rows.append(following([t for _, t in held]))
+            assert len(held) <= self.layout.n_ctx_seq
+            if outcome is Outcome.ABORTED:
+                return Outcome.ABORTED  # the first chunk is there, the others are not
+        assert len(self._rows) <= self.layout.n_outputs
+        self.n_evaluated += n_tokens
+        return Outcome.DONE
+
+    def logits(self, row: int) -> Any:
+        logits = np.zeros(N_VOCAB, np.float32)
+        logits[self._rows[row]] = 1
+        return logits
+
+    def chooser(self, sampling: Sampling, index: int) -> FakeChooser:
+        if sampling.mirostat:
+            raise ValueError("no mirostat here")
+        return FakeChooser(self)
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        if n_tokens and n_tokens < len(self._memory[slot]):
+            assert self.layout.kind != "recurrent"
+            assert self.layout.kind == "full" or self.resumable(slot, n_tokens)
+        del self._memory[slot][n_tokens:]
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        assert not self._memory[target]
+        assert self.layout.kind != "recurrent" or n_tokens == len(self._memory[source])
+        self._memory[target] = self._memory[source][:n_tokens]
+        self.n_copied += n_tokens
+        if not self.layout.unified:
+            self._memory[target] = [(self._next_cell + i, token) for i, (_, token) in enumerate(self._memory[target])]
+            self._next_cell += n_tokens
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        return n_tokens > len(self._memory[slot]) - WINDOW
+
+    def abort(self, wanted: bool) -> None:
+        self.aborted = wanted
+
+    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+        return [[np.array([len(prompt)], np.float32).tobytes()] for prompt in prompts]
+
+    def close(self) -> None:
+        pass

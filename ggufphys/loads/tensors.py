@@ -29,6 +29,7 @@ SCALED: Final = (
     "nextn.eh_proj", "nextn.shared_head_head",
 )  # fmt: skip
 SCALED_BY_EXPERT: Final = ("ffn_gate_exps", "ffn_down_exps", "ffn_up_exps")
+FACTORS: Final = ("rope_freqs.", "rope_factors_long.", "rope_factors_short.")  # a rotation is tried with them
 WEIGHTS_OF: Final = "weights_of"
 
 
@@ -129,6 +130,9 @@ class _Loader:
             what = "the tensor has another shape than llama.cpp wants"
             self.refuse(what, name, _text(tensor.ne), _text(shape), source)
         self.counted.add(name)
+        if name.startswith(FACTORS) and tensor.ggml_type != GGMLType.F32 and not flags & SKIP:
+            self.refuse("factors of rotations of another type", name, tensor.type_name, "F32",
+                        f"{LOADER}, weight_buft_supported; ggml/src/ggml.c, ggml_rope_impl", ends_process=True)  # fmt: skip
         if flags & SKIP:
             self.n_created += 1
         else:

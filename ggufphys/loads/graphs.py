@@ -1,0 +1,78 @@
+"""Can llama.cpp build the model's graph? Its weights that are used without asking, and nodes that ggml would not make.
+
+The architecture's own graph is built here, of one layer of each kind, and looked at.
+
+Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_reserve; ggml/src/ggml.c.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.asserted import first_failure
+from ggufphys.graph.batch import reserved_batches
+from ggufphys.graph.devices.runs import Run, Runs
+from ggufphys.graph.ir import Tensor
+from ggufphys.graph.models import HEADS, MODELS
+from ggufphys.loads.refusal import Refusal
+from ggufphys.params import Params
+
+BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
+GGML: Final = "llama.cpp 0c1e570 ggml/src/ggml.c"
+
+
+def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
+    """Why llama.cpp would end the process while it builds the graph of a full prompt.
+
+    Of a file that it loads; what is wrong with `params`, or wants another model beside it, is no reason here.
+    """
+    try:
+        run = Runs(gguf).run(params)
+    except (UnsupportedError, ValueError):
+        return
+    if run.layouts.h.arch in (MODELS if run.layouts.ctx_type == "default" else HEADS):  # else it is another's graph
+        yield from _failures(run)
+
+
+def _failures(run: Run) -> Iterator[Refusal]:
+    layouts = run.layouts
+    layers = layouts.samples(_odd_types(layouts)).built if layouts.n_layer else None
+    try:
+        graph = layouts.graph(run.context, reserved_batches(run.context)[0], layers)
+    except GGUFError as error:  # it asks for a weight that isn't there
+        yield Refusal(
+            what="the graph cannot be built", where="graph", found=str(error), expected="all weights that it reads",
+            source=BUILDER, ends_process=True,
+        )  # fmt: skip
+        return
+    failure = first_failure(graph)
+    if failure is not None:
+        node, expected = failure
+        yield Refusal(
+            what=f"{node.op} of tensors that do not go together", where=_weight(node) or "graph",
+            found=", ".join(_text(source) for source in node.src), expected=expected,
+            source=f"{GGML}, {node.op}", ends_process=True,
+        )  # fmt: skip
+
+
+def _odd_types(layouts: Layouts) -> tuple[frozenset[tuple[str, int]], ...]:
+    """Of each layer that runs, what sets it apart from others of its kind: types of weights that aren't multiplied."""
+    odd: list[set[tuple[str, int]]] = [set() for _ in range(layouts.n_layer)]
+    for tensor, (il, part) in zip(layouts.gguf.tensors, layouts.gguf.split_names, strict=True):
+        if il is not None and il < layouts.n_layer and len(tensor.ne) == 1 and tensor.ggml_type != GGMLType.F32:
+            odd[il].add((part, int(tensor.ggml_type)))
+    return tuple(map(frozenset, odd))
+
+
+def _weight(node: Tensor) -> str:
+    return next((source.name for source in node.src if source.external and source.name), "")
+
+
+def _text(tensor: Tensor) -> str:
+    shape = " x ".join(map(str, tensor.ne))
+    return f"{tensor.type.name} {shape}"
+
+
+__all__ = ["check_graph"]

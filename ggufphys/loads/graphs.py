@@ -13,11 +13,11 @@ from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.asserted import first_failure
 from ggufphys.graph.batch import reserved_batches
-from ggufphys.graph.devices.runs import Run, Runs
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.loads.refusal import Refusal
-from ggufphys.params import Params
+from ggufphys.params import ContextParams, Params
 
 BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
 GGML: Final = "llama.cpp 0c1e570 ggml/src/ggml.c"
@@ -29,18 +29,18 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     Of a file that it loads; what is wrong with `params`, or wants another model beside it, is no reason here.
     """
     try:
-        run = Runs(gguf).run(params)
+        runs = Runs(gguf)
+        context, layouts = runs.context(params), runs.layouts_of(params)
     except (UnsupportedError, ValueError):
         return
-    if run.layouts.h.arch in (MODELS if run.layouts.ctx_type == "default" else HEADS):  # else it is another's graph
-        yield from _failures(run)
+    if layouts.h.arch in (MODELS if layouts.ctx_type == "default" else HEADS):  # else it is another's graph
+        yield from _failures(layouts, context)
 
 
-def _failures(run: Run) -> Iterator[Refusal]:
-    layouts = run.layouts
+def _failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
     layers = layouts.samples(_odd_types(layouts)).built if layouts.n_layer else None
     try:
-        graph = layouts.graph(run.context, reserved_batches(run.context)[0], layers)
+        graph = layouts.graph(context, reserved_batches(context)[0], layers)
     except GGUFError as error:  # it asks for a weight that isn't there
         yield Refusal(
             what="the graph cannot be built", where="graph", found=str(error), expected="all weights that it reads",

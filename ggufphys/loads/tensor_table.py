@@ -65,21 +65,23 @@ Line = Row | Let | Check | Branch | Each
 @cache
 def rows_of(arch: str) -> tuple[Line, ...] | None:
     """An architecture's rows in llama.cpp's order; None for one that has no loader."""
-    lines = _sections().get(arch)
+    lines = _section(arch)
     return None if lines is None else tuple(_parse(lines))
 
 
 @cache
-def _sections() -> dict[str, list[str]]:
-    sections: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in resources.files("ggufphys.loads").joinpath("tensors.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            lines = []
-            sections |= dict.fromkeys(line[1:-1].split(), lines)
-        elif line and not line.startswith("#"):
-            lines.append(line)
-    return sections
+def _section(name: str) -> list[str] | None:
+    """The lines below a heading that has this name, one of several."""
+    heading = re.search(rf"^\[([^\]\n]* )?{re.escape(name)}( [^\]\n]*)?\]\n", _text(), re.MULTILINE)
+    if heading is None:
+        return None
+    end = _text().find("\n[", heading.end())
+    return [line for line in _text()[heading.end() : end if end > 0 else None].splitlines() if line]
+
+
+@cache
+def _text() -> str:
+    return resources.files("ggufphys.loads").joinpath("tensors.txt").read_text(encoding="utf-8")
 
 
 def _parse(lines: Sequence[str]) -> Iterator[Line]:
@@ -110,7 +112,7 @@ def _parse(lines: Sequence[str]) -> Iterator[Line]:
 def _row(line: str) -> Iterator[Line]:
     name, _, rest = line.partition(": ")
     sizes, _, flags = rest.partition("; ")
-    template = _sections().get(TEMPLATE + name)
+    template = None if "." in name else _section(TEMPLATE + name)
     if template is None:
         full_name = f"blk.*{name}" if name.startswith(".") else name
         yield Row(full_name, _code(f"({sizes},)"), _code(flags) if flags not in ("", "0") else None)

@@ -131,8 +131,8 @@ class _Loader:
             self.refuse(what, name, _text(tensor.ne), _text(shape), source)
         self.counted.add(name)
         if name.startswith(FACTORS) and tensor.ggml_type != GGMLType.F32 and not flags & SKIP:
-            self.refuse("factors of rotations of another type", name, tensor.type_name, "F32",
-                        f"{LOADER}, weight_buft_supported; ggml/src/ggml.c, ggml_rope_impl", ends_process=True)  # fmt: skip
+            source = f"{LOADER}, weight_buft_supported; ggml/src/ggml.c, ggml_rope_impl"
+            self.refuse("factors of rotations of another type", name, tensor.type_name, "F32", source, True)
         if flags & SKIP:
             self.n_created += 1
         else:

@@ -129,7 +129,7 @@ def decay_gate(b: Builder, x: Tensor, il: int) -> Tensor:
 
     Source: llama.cpp 0c1e570 src/models/kimi-k3.cpp, src/models/glm5-next.cpp.
     """
-    n_head = b.h.n_head[il]
+    n_head = b.h.n_head[0]
     gate = ops.mul_mat(b.weight("ssm_f_b.weight", il), ops.mul_mat(b.weight("ssm_f_a.weight", il), x))
     gate = ops.add(gate, b.weight("ssm_dt.bias", il))
     a, shape = ops.reshape(b.weight("ssm_a", il), 1, n_head, 1), (b.h.n_embd_head_kda, n_head, x.ne[1])

@@ -68,7 +68,7 @@ def build_head(b: Builder) -> Graph:
 
 def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     """(E, T*N) to (E, T*N); the decay is at most `kda.gate_lower_bound` in its logarithm."""
-    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
+    n_head, n_tokens = b.h.n_head[0], b.batch.n_tokens
     q, k, v = (ops.mul_mat(b.weight(f"attn_{name}.weight", il), x) for name in "qkv")
     q, k, v = convolved_parts(rs, (q, k, v), il)
     gate = ops.add(ops.mul_mat(b.weight("ssm_f_a.weight", il), x), b.weight("ssm_dt.bias", il))
@@ -81,7 +81,7 @@ def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
 
 def _gated(b: Builder, found: Tensor, x: Tensor, il: int) -> Tensor:
     """What heads found (D*H, T), each times a gate that is computed from X, projected: (E, T)."""
-    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
+    n_head, n_tokens = b.h.n_head[0], b.batch.n_tokens
     gate = ops.mul_mat(b.weight("attn_gate.weight", il), x)
     gate = ops.unary(ops.reshape(gate, 1, n_head, n_tokens), "sigmoid")
     found = ops.mul(ops.reshape(found, b.h.n_embd_head_v_mla, n_head, n_tokens), gate)

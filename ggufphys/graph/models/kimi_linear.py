@@ -45,7 +45,7 @@ def build(b: Builder) -> Graph:
 
 def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     """(E, T*N) to (E, T*N); the gates come of products of low rank."""
-    n_head, n_tokens = b.h.n_head[il], b.batch.n_tokens
+    n_head, n_tokens = b.h.n_head[0], b.batch.n_tokens
     q, k, v = convolved_parts(rs, _qkv(b, x, il), il)
 
     def low_rank(name: str, y: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def _qkv(b: Builder, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (ops.mul_mat(b.weight(f"attn_{name}.weight", il), x) for name in "qkv")
         return q, k, v
     both = ops.mul_mat(weight, x)
-    d_inner = b.h.n_embd_head_kda * b.h.n_head[il]
+    d_inner = b.h.n_embd_head_kda * b.h.n_head[0]
     q, k, v = (
         ops.cont(ops.strided(both, (d_inner, x.ne[1]), (both.nb[1],), i * d_inner * both.nb[0])) for i in range(3)
     )

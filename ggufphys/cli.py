@@ -48,6 +48,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured"),
     "serve":         Command("server.main",               "the HTTP server", extra="serve", numpy="refengine"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),
+    "bench load":    Command("bench.load.command",        "a server under rising load, token by token", extra="load"),
+    "bench compare": Command("bench.load.compare",        "one load beside another, as ratios; a gate for CI"),
     "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
     "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
 }

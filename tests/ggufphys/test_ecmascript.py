@@ -10,7 +10,7 @@ import pytest
 from ggufphys import Params
 from ggufphys.ecmascript import searcher
 from ggufphys.gguf import GGMLType
-from ggufphys.memory.placement import EXPERTS
+from ggufphys.graph.devices.placement import EXPERTS
 from ggufphys.plan.quantize import QuantizeOptions
 from ggufphys.posix_names import CHARACTERS
 

@@ -1,0 +1,1 @@
+"""How does a server bear load? Requests to any OpenAI-compatible endpoint, timed token by token."""

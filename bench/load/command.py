@@ -1,0 +1,232 @@
+"""`ggufphys bench load URL`: requests to a server at rising load, timed token by token."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from bench.load.client import Answer, Client, Endpoint
+from bench.load.lengths import lengths
+from bench.load.loops import Level, Round, drive
+from bench.load.prompts import Mix
+from bench.load.report import LoadReport, as_csv, as_json, as_text, notes_on, request_lines
+from bench.load.summary import Goal, Summary, summarise
+from bench.load.watch import Watch
+from ggufphys.report.progress import Steps
+
+LEVELS: Final = "1,2,10,50,100"
+NO_GAIN: Final = 1.05  # --until-saturation: less than this times the last level's tokens a second is no gain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """URL, how hard, what requests, what to print."""
+    add = parser.add_argument
+    add("url", metavar="URL", help="where the server is: http://127.0.0.1:8080, with or without /v1")
+    add("--json", action="store_true", help="one JSON document on stdout")
+    add(
+        "-c",
+        "--concurrency",
+        default=LEVELS,
+        metavar="N,N",
+        help=f"clients at once, each sending its next request when it has its answer (default {LEVELS})",
+    )
+    add("--rate", metavar="R,R", help="requests a second at random times (Poisson) instead, whatever comes back")
+    add(
+        "--until-saturation",
+        action="store_true",
+        help="double the clients from the first level on until tokens a second rise by less than 5 %%",
+    )
+    add(
+        "-n",
+        "--requests",
+        type=int,
+        default=0,
+        metavar="N",
+        help="requests a level (default: 4 for each client, 20 at least)",
+    )
+    add("--duration", type=float, default=0.0, metavar="S", help="send no more after so many seconds a level")
+    add("--repeat", type=int, default=1, metavar="N", help="do each level so many times, in turn (default 1)")
+    add("--warm-up", type=int, default=1, metavar="N", help="requests before the first level (default 1)")
+    add(
+        "-p",
+        "--prompt",
+        default="128",
+        metavar="N",
+        help="tokens: 128, 64..512, lognormal:MEDIAN:SIGMA (default 128)",
+    )
+    add("-g", "--answer", default="64", metavar="N", help="the same of answers (default 64)")
+    add("--shared", type=int, default=0, metavar="N", help="tokens at the beginning that all prompts share (default 0)")
+    add("--endpoint", choices=get_args(Endpoint), default=get_args(Endpoint)[0])
+    add("--model", default="", help="its name for the server (default: the first that it lists)")
+    add(
+        "--extra",
+        type=_object,
+        default={},
+        metavar="JSON",
+        help='more fields of the body: \'{"temperature": 0, "ignore_eos": true}\'',
+    )
+    add("--api-key", default=os.environ.get("OPENAI_API_KEY", ""), help="(default: $OPENAI_API_KEY)")
+    add("--timeout", type=float, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
+    add("--goal", type=_goal, metavar="ttft=S,tpot=S,e2e=S", help="what an answer must keep to count as good")
+    add("--pid", type=int, metavar="N", help="the server's process, whose resident memory is watched")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--jsonl", type=Path, metavar="FILE", help="write each request there")
+    add("--csv", type=Path, metavar="FILE", help="write a row a level there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drive the server and print; exit 1 when no request of some level came through."""
+    base_url = _base_url(args.url)
+    levels = _levels(args)
+    mix = Mix(prompt=lengths(args.prompt), answer=lengths(args.answer), shared=args.shared, seed=args.seed)
+    if args.repeat < 1 or args.warm_up < 0:
+        raise ValueError("--repeat: expected 1 or more, and 0 or more for --warm-up")
+    try:
+        report, rounds = asyncio.run(_drive_all(args, base_url, levels, mix))
+    except (aiohttp.ClientConnectorError, TimeoutError) as error:
+        raise ValueError(f"{base_url}: nothing answers there ({error}): is the server running?") from error
+    if args.jsonl is not None:
+        args.jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))
+    if args.csv is not None:
+        args.csv.write_text(as_csv(report))
+    print(as_json(report) if args.json else as_text(report))
+    for note in report.notes:
+        print(f"ggufphys: {note}", file=sys.stderr)
+    return 0 if all(level.n_ok for level in report.levels) else 1
+
+
+async def _drive_all(
+    args: argparse.Namespace, base_url: str, levels: Sequence[Level], mix: Mix
+) -> tuple[LoadReport, list[Round]]:
+    watch = Watch(args.pid) if args.pid is not None else None
+    before = watch.look() if watch is not None else None
+    client = Client(
+        base_url, model=args.model, endpoint=cast("Endpoint", args.endpoint), extra=args.extra,
+        api_key=args.api_key, timeout_s=args.timeout,
+    )  # fmt: skip
+    watching = asyncio.create_task(watch.run()) if watch is not None else None
+    try:
+        client.model = client.model or await client.first_model()
+        mix = await _warmed(client, mix, args.warm_up)
+        summaries, rounds = await _rounds(args, client, levels, mix, watch)
+    finally:
+        await client.close()
+        if watching is not None:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+    report = LoadReport(
+        url=base_url, model=client.model, endpoint=args.endpoint, prompt=str(mix.prompt), answer=str(mix.answer),
+        shared=mix.shared, seed=mix.seed, levels=tuple(summaries), rss_before_bytes=before,
+        rss_after_bytes=watch.look() if watch is not None else None, notes=tuple(notes_on(summaries)),
+    )  # fmt: skip
+    return report, rounds
+
+
+async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
+    """Send the first requests; the mix with as many words as make the tokens wanted, where the server counts them."""
+    requests = mix.requests(-1)
+    for _ in range(n_requests):
+        request = next(requests)
+        answer = await client.send(request)
+        if answer.error == "connect":
+            raise TimeoutError(answer.detail)
+        if answer.n_prompt:
+            per_token = len(request.prompt.split()) / answer.n_prompt
+            mix = replace(mix, words_per_token=min(max(per_token, 0.25), 2.0))
+    return mix
+
+
+async def _rounds(
+    args: argparse.Namespace, client: Client, levels: Sequence[Level], mix: Mix, watch: Watch | None
+) -> tuple[list[Summary], list[Round]]:
+    by_level: list[list[Round]] = []
+    most: list[int] = []
+    waiting = list(levels)
+    while waiting:
+        level = waiting.pop(0)
+        if watch is not None:
+            watch.reset()
+        found = [await _round(client, level, mix, part=1000 * len(by_level) + i) for i in range(args.repeat)]
+        by_level.append(found)
+        most.append(watch.most if watch is not None else 0)
+        if args.until_saturation and not waiting and _gains(by_level):
+            n = 2 * level.concurrency
+            waiting.append(replace(level, concurrency=n, n_requests=max(level.n_requests, 4 * n)))
+    summaries = [summarise(found, args.goal, rss or None) for found, rss in zip(by_level, most, strict=True)]
+    return summaries, [r for found in by_level for r in found]
+
+
+async def _round(client: Client, level: Level, mix: Mix, *, part: int) -> Round:
+    with Steps(f"load of {level}", total=level.n_requests, unit="answers") as steps:
+
+        def on_answer(answer: Answer) -> None:
+            steps.advance(now=answer.error)
+
+        return await drive(client, level, mix.requests(part), seed=mix.seed + part, on_answer=on_answer)
+
+
+def _gains(by_level: Sequence[Sequence[Round]]) -> bool:
+    if len(by_level) == 1:
+        return True
+    last, now = (summarise(found).tok_per_s for found in by_level[-2:])
+    return now >= NO_GAIN * last
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r}: expected a server's address, http://HOST:PORT")
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}" + ("" if path.endswith("/v1") else "/v1")
+
+
+def _levels(args: argparse.Namespace) -> list[Level]:
+    words = args.rate if args.rate is not None else args.concurrency
+    numbers = [float(word) if args.rate is not None else int(word) for word in words.split(",")]
+    if not numbers or min(numbers) <= 0 or args.requests < 0 or args.duration < 0:
+        raise ValueError(f"{words!r}: expected numbers above 0, with commas between")
+    if args.until_saturation:
+        if args.rate is not None:
+            raise ValueError("--until-saturation doubles clients: it does not go with --rate")
+        numbers = numbers[:1]
+    if args.rate is not None:
+        return [Level(rate_per_s=n, n_requests=args.requests or 20, duration_s=args.duration) for n in numbers]
+    return [
+        Level(
+            concurrency=int(n),
+            n_requests=args.requests or (1 << 30 if args.duration else max(20, 4 * int(n))),
+            duration_s=args.duration,
+        )
+        for n in numbers
+    ]
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
+    return value
+
+
+def _goal(text: str) -> Goal:
+    limits: dict[str, float] = {}
+    try:
+        for part in text.split(","):
+            name, _, seconds = part.partition("=")
+            limits[f"{name}_s"] = float(seconds)
+        return Goal(**limits)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected ttft=S,tpot=S,e2e=S, or some of them") from error

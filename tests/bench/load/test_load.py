@@ -1,0 +1,155 @@
+"""Load on a server: what is sent, what is counted, what is said of it."""
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.load.client import Answer
+from bench.load.lengths import lengths
+from bench.load.summary import Goal
+from ggufphys.cli import main
+from tests.bench.load.stub import Behaviour, serving
+
+
+def load(capsys: pytest.CaptureFixture[str], behaviour: Behaviour, *flags: str, code: int = 0) -> dict[str, Any]:
+    """`bench load` on a stub, as JSON."""
+    with serving(behaviour) as url:
+        assert main(["bench", "load", url, "--json", *flags]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_a_closed_loop(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """So many clients at once and no more, distinct prompts, tokens by the server's count, a line a request."""
+    stub = Behaviour(wait_s=0.02)
+    flags = ("-c", "1,4", "-n", "12", "-g", "8", "--jsonl", str(tmp_path / "requests"), "--csv", str(tmp_path / "csv"))
+    one, four = load(capsys, stub, *flags, "--pid", str(os.getpid()))["levels"]
+
+    assert (one["concurrency"], four["concurrency"], one["n_ok"], four["n_ok"]) == (1, 4, 12, 12)
+    assert stub.most_in_flight == 4
+    assert len({json.dumps(body["messages"]) for body in stub.bodies}) == len(stub.bodies) == 25
+    assert all(body["max_tokens"] == 8 and body["stream"] and body["model"] == "stub" for body in stub.bodies)
+    assert four["n_counted"] == 12
+    assert four["tok_per_s"] == pytest.approx(96 / four["wall_s"])
+    assert four["ttft_s"]["p50"] >= 0.02
+    assert four["ttft_s"]["low"]["p50"] <= four["ttft_s"]["p50"] <= four["ttft_s"]["high"]["p50"]
+    assert four["rss_bytes"] > 1 << 20
+    assert len((tmp_path / "requests").read_text().splitlines()) == 24
+    assert len((tmp_path / "csv").read_text().splitlines()) == 3
+
+
+def test_prompts_become_as_long_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first answer tells how many words a token is: a server that makes two of each word gets half as many."""
+    stub = Behaviour()
+    load(capsys, stub, "-c", "1", "-n", "2", "-p", "100", "--shared", "40", "-g", "1", "--endpoint", "completions")
+    first, *others = (body["prompt"].split() for body in stub.bodies)
+
+    assert len(first) == 100
+    assert [len(words) for words in others] == [50, 50]
+    assert others[0][:20] == others[1][:20]
+    assert others[0][20:] != others[1][20:]
+
+
+def test_an_open_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests come at their rate, whether answers do or not; goodput counts those that kept the goal."""
+    level = load(capsys, Behaviour(wait_s=0.3), "--rate", "50", "-n", "10", "-g", "2", "--goal", "ttft=0.1")["levels"][
+        0
+    ]
+
+    assert (level["rate_per_s"], level["concurrency"], level["n_ok"]) == (50, None, 10)
+    assert level["wall_s"] < 10 * 0.3
+    assert level["goodput_per_s"] == 0
+
+
+def test_what_goes_wrong_is_counted_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """Refusals and streams that end early are errors, and their tokens do not count."""
+    level = load(capsys, Behaviour(refuse_every=3), "-c", "1", "-n", "6", "-g", "2", "--warm-up", "0")["levels"][0]
+    assert (level["n_ok"], level["errors"]) == (4, {"http 503": 2})
+    assert "busy" in level["error_details"]["http 503"]
+
+    level = load(capsys, Behaviour(truncate=3), "-c", "1", "-n", "2", "-g", "9", "--warm-up", "0", code=1)["levels"][0]
+    assert (level["n_ok"], level["errors"], level["tok_per_s"], level["ttft_s"]) == (0, {"truncated": 2}, 0.0, None)
+
+
+def test_a_server_that_does_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without usage the pieces that came are counted, and a note says so."""
+    with serving(Behaviour(usage=False)) as url:
+        assert main(["bench", "load", url, "-c", "2", "-n", "4", "-g", "5"]) == 0
+    printed = capsys.readouterr()
+
+    assert "4/4" in printed.out
+    assert "did not count tokens of 4 answers" in printed.err
+
+
+def test_clients_are_doubled_until_it_is_no_gain(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that answers any number at once is driven harder while tokens a second rise."""
+    flags = ("-c", "1", "--until-saturation", "-n", "1", "-g", "1", "--extra", '{"temperature": 0}')
+    stub = Behaviour(wait_s=0.05)
+    levels = load(capsys, stub, *flags)["levels"]
+    rates = [level["tok_per_s"] for level in levels]
+
+    assert [level["concurrency"] for level in levels] == [2**i for i in range(len(levels))]
+    assert len(levels) > 2
+    assert rates[-1] < 1.05 * rates[-2]
+    assert stub.bodies[0]["temperature"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["http://127.0.0.1:9"], "is the server running"),
+        (["ftp://host"], "expected a server's address"),
+        (["http://127.0.0.1:9", "-c", "0"], "expected numbers above 0"),
+        (["http://127.0.0.1:9", "-p", "9..3"], "expected a length"),
+        (["http://127.0.0.1:9", "--rate", "1", "--until-saturation"], "does not go with --rate"),
+        (["http://127.0.0.1:9", "--pid", "999999999"], "--pid 999999999"),
+    ],
+)
+def test_no_load(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be done is said in a line, with exit code 2."""
+    assert main(["bench", "load", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_lengths() -> None:
+    """A length, a range, and a lognormal distribution around its median."""
+    rng = random.Random(0)
+
+    assert {lengths("7").draw(rng) for _ in range(9)} == {7}
+    assert {lengths("2..4").draw(rng) for _ in range(99)} == {2, 3, 4}
+    drawn = sorted(lengths("lognormal:100:0.5").draw(rng) for _ in range(999))
+    assert 90 < drawn[499] < 110
+    assert drawn[0] < 50 < 200 < drawn[-1] <= 1600
+
+
+def test_time_per_output_token() -> None:
+    """As vLLM defines it: from the first token to the end, by the tokens behind the first."""
+    answer = Answer(sent_s=1.0, n_prompt_wanted=1, n_predict_wanted=5, pieces=[1.5, 1.6, 2.0], n_predict=5, done_s=2.5)
+
+    assert answer.ttft_s == 0.5
+    assert answer.tpot_s == (1.5 - 0.5) / 4
+    assert answer.gaps_s == pytest.approx([0.1, 0.4])
+    assert Goal(tpot_s=0.25).holds(answer)
+    assert not Goal(e2e_s=1.4).holds(answer)
+
+
+def test_comparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ratios level by level; a condition that holds is exit code 1, and a file that is none of ours is told."""
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    level = {"concurrency": 1, "tok_per_s": 100.0, "ttft_s": {"p50": 0.1, "p95": 0.2, "p99": 0.3}, "gap_s": None}
+    a.write_text(json.dumps({"levels": [level, {**level, "concurrency": 9}]}))
+    b.write_text(json.dumps({"levels": [{**level, "tok_per_s": 90.0}]}))
+    command = ["bench", "compare", str(a), str(b)]
+
+    assert main([*command, "--json"]) == 0
+    ratios = json.loads(capsys.readouterr().out)["ratios"]
+    assert ratios == {"1 clients": {"tok_s": 0.9, "ttft_p50": 1.0, "ttft_p95": 1.0, "ttft_p99": 1.0}}
+    assert main([*command, "--fail-if", "tok_s<0.95", "--fail-if", "ttft_p95>1.05"]) == 1
+    assert "tok_s is 0.900" in capsys.readouterr().err
+    b.write_text("[]")
+    assert main(command) == 2
+    assert "not what `ggufphys bench load --json` prints" in capsys.readouterr().err

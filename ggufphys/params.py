@@ -200,7 +200,7 @@ def _device_complaints(p: Params) -> Iterator[str]:
 
 
 def _override_complaints(p: Params) -> Iterator[str]:
-    from ggufphys.ecmascript import searcher  # what few runs need
+    from ggufphys.patterns.ecmascript import searcher  # what few runs need
 
     names = [device.name for device in p.devices]
     for pattern, buffer in p.override_tensor:

@@ -75,7 +75,7 @@ if name == "falcon" or arch == other or arch in TABLE: pass
 
 
 def test_public_names_are_what_is_promised() -> None:
-    """`__all__` is sorted and holds what the design promises."""
+    """`__all__` holds what the design promises, each name once."""
     assert {"open_gguf", "predict_memory", "Params", "GGUFError", "UnsupportedError"} <= set(ggufphys.__all__)
-    assert sorted(ggufphys.__all__) == ggufphys.__all__
+    assert len(set(ggufphys.__all__)) == len(ggufphys.__all__)
     assert all(hasattr(ggufphys, name) for name in ggufphys.__all__)

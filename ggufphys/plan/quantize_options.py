@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 tools/quantize/quantize.cpp (flags); ggml/src/ggml.c, 
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from ggufphys.ecmascript import searcher
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.patterns.ecmascript import searcher
 from ggufphys.plan.quantize_tables import BASE_TYPES
 
 # All but Q8_1, Q8_K, integers and doubles.

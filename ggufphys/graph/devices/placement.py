@@ -219,6 +219,6 @@ def _searchers(params: Params) -> list[tuple[Callable[[str], bool], str]]:
     """What --override-tensor looks for in names, and the buffer for each."""
     if not params.override_tensor:
         return []
-    from ggufphys.ecmascript import searcher  # what few runs need
+    from ggufphys.patterns.ecmascript import searcher  # what few runs need
 
     return [(searcher(pattern), buffer) for pattern, buffer in params.override_tensor]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final, NoReturn
 
-from ggufphys.posix_names import CHARACTERS, CLASSES
+from ggufphys.patterns.posix_names import CHARACTERS, CLASSES
 
 _STATES: Final = 100_000 - 5  # libstdc++'s limit to what repetitions multiply out to, less the ends of every pattern
 _DEEPEST: Final = 100  # groups in groups: more than anybody writes, less than Python's stack holds

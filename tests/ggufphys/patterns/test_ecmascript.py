@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ggufphys import Params
-from ggufphys.ecmascript import searcher
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.placement import EXPERTS
+from ggufphys.patterns.ecmascript import searcher
+from ggufphys.patterns.posix_names import CHARACTERS
 from ggufphys.plan.quantize import QuantizeOptions
-from ggufphys.posix_names import CHARACTERS
 
 NAMES = (
     "blk.0.ffn_up_exps.weight", "blk.12.attn_q.weight", "output.weight", "A", "a", "b", "-", "aab", "9", "_x ", "[]a]",

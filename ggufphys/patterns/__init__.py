@@ -1,0 +1,1 @@
+"""What do patterns for tensors' names match? As std::regex reads them, which llama.cpp uses."""

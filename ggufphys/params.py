@@ -6,11 +6,12 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, llama_init_
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Final, Literal, Self, get_args
 
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.units import elements, truth, whole_number
 
 FlashAttn = Literal["auto", "on", "off"]
 SplitMode = Literal["none", "layer", "row", "tensor"]
@@ -57,6 +58,9 @@ class Device:
     memory_bytes: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"a device's name is {self.name!r}, expected a text such as 'CUDA0'")
+        object.__setattr__(self, "memory_bytes", whole_number(self.memory_bytes, f"{self.name}: memory_bytes"))
         if not self.name or self.name in (HOST, CPU_BUFFER):
             raise ValueError(f"a device is named {self.name!r}, expected llama.cpp's name for it, such as CUDA0")
         if self.memory_bytes < 0:
@@ -91,6 +95,10 @@ class Params:
 
     With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
     run: they differ where several devices are used (`ggufphys.graph.devices.sizes`).
+
+    Raises:
+        TypeError: a value of the wrong type: "8k", 8192.5.
+        ValueError: a value that llama.cpp would refuse.
     """
 
     n_ctx: int = 0
@@ -124,8 +132,12 @@ class Params:
     no_alloc: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("devices", "tensor_split"):  # lists are welcome too
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in _NUMBERS:
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        for name in _FLAGS:
+            truth(getattr(self, name), name)
+        for name, (kinds, example) in _SEQUENCES.items():  # lists are welcome too
+            object.__setattr__(self, name, elements(getattr(self, name), name, kinds, example))
         object.__setattr__(self, "override_tensor", tuple((p, b) for p, b in self.override_tensor))
         if self.use_direct_io:
             if self.use_mlock:
@@ -170,6 +182,15 @@ class Params:
             ValueError: a value that llama.cpp would refuse.
         """
         return cls(**{**fields, "devices": tuple(Device(**d) for d in fields.get("devices", ()))})
+
+
+_NUMBERS: Final = tuple(f.name for f in fields(Params) if f.type is int)
+_FLAGS: Final = tuple(f.name for f in fields(Params) if f.type is bool)
+_SEQUENCES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "devices": ((Device,), 'Device(name="CUDA0", memory_bytes=24 << 30)'),
+    "tensor_split": ((int, float), "3.0, 1.0"),
+    "override_tensor": ((tuple, list), '("exps", "CPU")'),
+}
 
 
 def _device_complaints(p: Params) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """How do bytes, counts and rates become text, and text become bytes? The only place that rounds."""
 
+import operator
 import re
+from collections.abc import Iterable
+from typing import Any, SupportsIndex
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FACTORS = {
@@ -60,3 +63,37 @@ def parse_bytes(text: str) -> int:
     if match is None or factor is None:
         raise ValueError(f"not a size: {text!r} (expected a number and a unit, such as 24GiB, 512MiB or 8GB)")
     return int(float(match[1]) * factor)
+
+
+def whole_number(value: object, name: str) -> int:
+    """The value as an int, if it is a whole number (numpy's too).
+
+    Raises:
+        TypeError: it is a text, a float, a bool or something else.
+    """
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return operator.index(value)
+    raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected a whole number, such as 8192")
+
+
+def truth(value: object, name: str) -> bool:
+    """The value, if it is True or False.
+
+    Raises:
+        TypeError: it is something else, such as "off", which Python would take for true.
+    """
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected True or False")
+
+
+def elements(value: object, name: str, kinds: tuple[type, ...], example: str) -> tuple[Any, ...]:
+    """The elements of a sequence, each of one of these kinds.
+
+    Raises:
+        TypeError: it is no sequence, a text, or has something else in it.
+    """
+    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if found is None or not all(isinstance(element, kinds) for element in found):
+        raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected a tuple or list of such as {example}")
+    return found

@@ -18,6 +18,22 @@ Split = Literal["simple", "equal", "consecutive"]
 to be consecutive."""
 
 
+def token_ids(tokens: Sequence[int]) -> Numbers:
+    """Token ids as an array, `(T,)`.
+
+    Raises:
+        TypeError: something else than whole numbers.
+    """
+    if isinstance(tokens, str | bytes):
+        raise TypeError(f"tokens are a text, {tokens!r}: expected ids; model.tokenize(text) makes them")
+    found = np.asarray(tokens)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise TypeError(
+            f"tokens are of shape {found.shape} and type {found.dtype}, expected one sequence of ids, such as [1, 2, 3]"
+        )
+    return found.astype(np.int64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """A batch: token ids, positions and sequences, `(T,)` each; `wanted` are the tokens whose logits are asked for.

@@ -25,7 +25,7 @@ from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve
-from refengine.batch import Numbers, Tokens, physical_batches
+from refengine.batch import Numbers, Tokens, physical_batches, token_ids
 from refengine.blocks import F32
 from refengine.execute import Program, Trace
 from refengine.generate import sampler_for, text_of, tokens_behind
@@ -160,6 +160,7 @@ class Model:
 
         Raises:
             ValueError: no tokens, more than the context holds, or ids outside of the vocabulary.
+            TypeError: something else than whole numbers: text, or floats.
         """
         self.reset()
         return self.evaluate(tokens)
@@ -172,9 +173,7 @@ class Model:
         """
         self.reset()
         n = len(tokens)
-        batch = Tokens(
-            ids=np.asarray(tokens, np.int64), positions=np.arange(n), sequences=np.zeros(n, np.int64), wanted=None
-        )
+        batch = Tokens(ids=token_ids(tokens), positions=np.arange(n), sequences=np.zeros(n, np.int64), wanted=None)
         self._check(batch)
         self._check_at_once(n)
         return self._run(batch, 1, None)
@@ -187,7 +186,7 @@ class Model:
         start, n = self._lengths[0], len(tokens)
         return self.decode(
             Tokens(
-                ids=np.asarray(tokens, np.int64), positions=np.arange(start, start + n),
+                ids=token_ids(tokens), positions=np.arange(start, start + n),
                 sequences=np.zeros(n, np.int64), wanted=None if all_logits else np.arange(n - 1, n),
             ),
             trace,

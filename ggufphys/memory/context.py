@@ -116,3 +116,17 @@ def _source(cache: LayerCache) -> str:
     if isinstance(cache, BlockState):
         return "src/llama-kv-cache-dsv4.cpp, llama_dsv4_comp_state ctor"
     return "src/llama-kv-cache.cpp, llama_kv_cache ctor"
+
+
+def beyond_training(params: Params, n_ctx_seq: int, n_ctx_train: int) -> str:
+    """What is to be said where a sequence may get longer than the model was trained for; nothing where it may not.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor (a warning); tools/server/server-context.cpp,
+    server_context_impl::load_model (a slot's length is capped, its cache is not).
+    """
+    if not params.n_ctx or not n_ctx_train or n_ctx_seq <= pad_ctx(n_ctx_train):
+        return ""
+    return (
+        f"a sequence may have {n_ctx_seq:,} tokens, the model was trained on {n_ctx_train:,}: llama.cpp warns and runs, "
+        f"llama-server ends each slot at {n_ctx_train:,}; the rest of the cache is memory for nothing"
+    )

@@ -176,7 +176,7 @@ class Predictor(Runs):
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params))),
+            notes=tuple(self._notes(params, context, placed.placement)),
         )
 
     def caches(self, params: Params) -> CachesByDevice:

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ggufphys import Device, Params
@@ -115,3 +117,42 @@ def test_json() -> None:
 
     assert Params.from_json(json.loads(json.dumps(asdict(params)))) == params
     assert hash(params) == hash(Params.from_json(asdict(params)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_ctx": "8k"}, "n_ctx is '8k', a str: expected a whole number"),
+        ({"n_ctx": 8192.5}, "n_ctx is 8192.5, a float: expected a whole number"),
+        ({"n_ubatch": None}, "n_ubatch is None"),
+        ({"n_gpu_layers": "all"}, "n_gpu_layers is 'all'"),
+        ({"n_seq_max": True}, "n_seq_max is True, a bool"),
+        ({"kv_unified": "off"}, "kv_unified is 'off', a str: expected True or False"),
+        ({"use_mmap": 1}, "use_mmap is 1, a int: expected True or False"),
+        ({"tensor_split": "3,1"}, "tensor_split is '3,1', a str: expected a tuple or list of such as 3.0, 1.0"),
+        ({"tensor_split": ("3", "1")}, "tensor_split is"),
+        ({"devices": ["CUDA0"]}, r"devices is \['CUDA0'\], a list: expected .*Device\(name"),
+        ({"devices": 2}, "devices is 2, a int"),
+        ({"override_tensor": "exps=CPU"}, "override_tensor is 'exps=CPU'"),
+    ],
+)
+def test_wrong_types(fields: dict[str, Any], message: str) -> None:
+    """A value of another type is refused at once, with its name, what it is and what was expected."""
+    with pytest.raises(TypeError, match=message):
+        Params(**fields)
+
+
+def test_numpy_numbers_are_welcome() -> None:
+    """A whole number of numpy's is one, and is kept as Python's."""
+    params = Params(n_ctx=np.int64(8192))  # type: ignore[arg-type]
+
+    assert type(params.n_ctx) is int
+    assert params == Params(n_ctx=8192)
+
+
+def test_wrong_types_of_devices() -> None:
+    """A device's memory is a whole number of bytes, its name a text."""
+    with pytest.raises(TypeError, match="CUDA0: memory_bytes is '24GiB', a str"):
+        Device(name="CUDA0", memory_bytes="24GiB")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a device's name is 0"):
+        Device(name=0)  # type: ignore[arg-type]

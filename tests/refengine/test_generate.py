@@ -85,3 +85,10 @@ def test_what_is_no_model(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedError, match="adapter"):
         refengine.load(path)
+
+
+@pytest.mark.parametrize("tokens", ["import", b"import", [1.5, 2.0], [[1, 2]], ["1"], 3])
+def test_tokens_of_wrong_type(model: refengine.Model, tokens: object) -> None:
+    """Text, floats and nested lists are refused as what they are, not rounded to ids."""
+    with pytest.raises(TypeError, match=r"tokens are of shape|tokens are a text.*model\.tokenize"):
+        model.logits(tokens)  # type: ignore[arg-type]

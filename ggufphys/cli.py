@@ -136,9 +136,13 @@ def _without_command(arguments: Sequence[str]) -> int:
 
 
 def _without_program(arguments: Sequence[str]) -> Sequence[str]:
-    """The same without the name of the program that a pasted line starts with, whatever its folder."""
-    first = re.split(r"[/\\]", arguments[0])[-1].removesuffix(".exe") if arguments else ""
-    return arguments[1:] if first in PROGRAMS else arguments
+    """The same without the name of the program that a pasted line starts with, behind flags of ours or none."""
+    for i, argument in enumerate(arguments):
+        if re.split(r"[/\\]", argument)[-1].removesuffix(".exe") in PROGRAMS:
+            return [*arguments[:i], *arguments[i + 1 :]]
+        if not argument.startswith("--"):
+            break
+    return arguments
 
 
 def _shadow(room: str) -> str:

@@ -172,8 +172,9 @@ class Model:
             ValueError: as `logits`, or more tokens than are computed at once.
         """
         self.reset()
-        n = len(tokens)
-        batch = Tokens(ids=token_ids(tokens), positions=np.arange(n), sequences=np.zeros(n, np.int64), wanted=None)
+        ids = token_ids(tokens)
+        n = len(ids)
+        batch = Tokens(ids=ids, positions=np.arange(n), sequences=np.zeros(n, np.int64), wanted=None)
         self._check(batch)
         self._check_at_once(n)
         return self._run(batch, 1, None)
@@ -183,10 +184,11 @@ class Model:
 
         Raises as `logits` does.
         """
-        start, n = self._lengths[0], len(tokens)
+        ids = token_ids(tokens)
+        start, n = self._lengths[0], len(ids)
         return self.decode(
             Tokens(
-                ids=token_ids(tokens), positions=np.arange(start, start + n),
+                ids=ids, positions=np.arange(start, start + n),
                 sequences=np.zeros(n, np.int64), wanted=None if all_logits else np.arange(n - 1, n),
             ),
             trace,

@@ -15,6 +15,7 @@ from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.children import environment, module_command
+from ggufphys.memory.context import beyond_training
 from ggufphys.params import Device, Params
 from server.app import create_app, service_of
 from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, resident_bytes, unwise
@@ -118,7 +119,12 @@ def run(args: argparse.Namespace) -> int:
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
-    for warning in (*unwise(args.host, config.api_keys), *(without_effect(params) if in_numpy else ())):
+    beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
+    for warning in (
+        *unwise(args.host, config.api_keys),
+        *([beyond] if beyond else []),
+        *(without_effect(params) if in_numpy else ()),
+    ):
         warn(f"warning: {warning}")
     predicted: MemoryPrediction | str
     if in_numpy:

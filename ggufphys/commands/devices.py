@@ -1,6 +1,7 @@
 """On which devices is a model going to run, if the user does not say? On this machine's, as llama-server would."""
 
 import argparse
+from collections.abc import Sequence
 
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
@@ -23,7 +24,22 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         return tuple(f.device for f in found)
 
     params = params_from(args, found=look)
-    return params, (*other_flags_notes(args), *(_note(f) for f in found if f.device in params.devices))
+    return params, (
+        *other_flags_notes(args),
+        *(_note(f) for f in found if f.device in params.devices),
+        *_elsewhere(params.devices),
+    )
+
+
+def _elsewhere(devices: Sequence[Device]) -> tuple[str, ...]:
+    """Says which devices are planned for that this machine does not have, as far as it can be asked."""
+    planned = [d.name for d in devices if not d.endpoint]
+    if not planned:
+        return ()
+    here = {found.device.name for found in find_devices()}
+    absent = ", ".join(name for name in planned if name not in here)
+    there = f"; found here: {', '.join(sorted(here))}" if here else ", where no GPU was found"
+    return (f"planned for {absent}, not seen on this machine{there}",) if absent else ()
 
 
 def _note(found: FoundDevice) -> str:

@@ -12,6 +12,7 @@ from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
 from ggufphys.gguf.locate import is_remote, local_path
 from ggufphys.machine import host
+from ggufphys.machine.devices import find_devices
 from ggufphys.memory.attachments import DRAFT_N_MAX
 from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.predict import Predictor
@@ -55,16 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"to be left free on each device (default {format_bytes(MARGIN_BYTES)}, as llama.cpp's --fit-target)",
     )  # fmt: skip
     group.add_argument(
-        "--ctx", type=count, metavar="N",
+        "--ctx", "-fitc", "--fit-ctx", dest="ctx", type=count, metavar="N",
         help=f"the least context, all sequences together (default {N_CTX_MIN}, for each where they don't share it)",
     )  # fmt: skip
     group.add_argument(
         "--prefer", choices=get_args(Prefer), default="speed",
         help="what is wanted most: layers on the devices, context, or unquantised K and V (default speed)",
     )  # fmt: skip
-    add_run_arguments(parser)
+    add_run_arguments(parser, ctx_is_least=True)
     add_attachment_arguments(parser)
-    add_other_flags(parser)
+    add_other_flags(parser, but=("-fitc", "--fit-ctx"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,9 +111,13 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     """What is not chosen, as llama-server would have it, on devices with the memory that is said; and notes."""
     sizes = [] if args.memory is None else [parse_bytes(part) for part in args.memory.split(",")]
     if sizes and not hasattr(args, "device_specs") and not hasattr(args, "rpc_specs"):
-        args.device_specs = [f"CUDA{i}={size}" for i, size in enumerate(sizes)]
+        here = [found.device.name for found in find_devices()]
+        names = [*here, *(f"CUDA{i}" for i in range(len(here), len(sizes)))]
+        args.device_specs = [f"{name}={size}" for name, size in zip(names, sizes, strict=False)]
         params, notes = params_here(args)
         del args.device_specs  # so that nobody is told names that were made up here
+        if not here:
+            notes = (f"--memory is what a GPU has; for main memory alone: --ram {args.memory.split(',')[0]}", *notes)
     else:
         params, notes = params_here(args)
         if sizes and len(sizes) != len(params.devices):

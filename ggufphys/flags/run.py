@@ -15,11 +15,14 @@ from ggufphys.flags.devices import add_device_arguments, device_fields
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = None) -> None:
-    """Add the flags that `params_from` reads; `n_ctx` is a command's own default."""
+def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = None, ctx_is_least: bool = False) -> None:
+    """Add the flags that `params_from` reads; `n_ctx` is a command's own default.
+
+    `--ctx` is another name of `-c`, except for a command to which it is the least context.
+    """
     group = parser.add_argument_group("how it is run (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     group.add_argument(
-        "-c", "--ctx-size", dest="n_ctx", type=count, metavar="N",
+        "-c", "--ctx-size", *(() if ctx_is_least else ("--ctx",)), dest="n_ctx", type=count, metavar="N",
         default=argparse.SUPPRESS if n_ctx is None else n_ctx,
         help=f"context in tokens, all sequences together (0: as trained; 8k works too; default {n_ctx or 0})",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from ggufphys.gguf import SIZES
 from ggufphys.graph.devices.backends import CPU, Backend, backend_of
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Term
-from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType
+from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType, Params, pad_ctx
 
 
 def context_terms(
@@ -127,6 +127,6 @@ def beyond_training(params: Params, n_ctx_seq: int, n_ctx_train: int) -> str:
     if not params.n_ctx or not n_ctx_train or n_ctx_seq <= pad_ctx(n_ctx_train):
         return ""
     return (
-        f"a sequence may have {n_ctx_seq:,} tokens, the model was trained on {n_ctx_train:,}: llama.cpp warns and runs, "
-        f"llama-server ends each slot at {n_ctx_train:,}; the rest of the cache is memory for nothing"
+        f"a sequence may have {n_ctx_seq:,} tokens, the model was trained on {n_ctx_train:,}: llama.cpp warns and "
+        f"runs, llama-server ends each slot at {n_ctx_train:,}"
     )

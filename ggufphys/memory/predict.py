@@ -11,7 +11,7 @@ from ggufphys.graph.devices.runs import Runs
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
-from ggufphys.memory.context import CachesByDevice, caches_by_device
+from ggufphys.memory.context import CachesByDevice, beyond_training, caches_by_device
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
@@ -176,7 +176,7 @@ class Predictor(Runs):
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(self._notes(params, context, placed.placement)),
+            notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params), self.h.n_ctx_train)),
         )
 
     def caches(self, params: Params) -> CachesByDevice:
@@ -213,7 +213,11 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
     return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()))
 
 
-def _notes(params: Params, context: ContextParams, placement: Placement, weights: Sequence[Term]) -> Iterator[str]:
+def _notes(
+    params: Params, context: ContextParams, placement: Placement, weights: Sequence[Term], n_ctx_train: int
+) -> Iterator[str]:
+    if beyond := beyond_training(params, context.n_ctx_seq, n_ctx_train):
+        yield beyond
     if params.use_mlock:
         locked = process_memory(weights, use_mlock=True).locked_bytes
         yield (

@@ -11,6 +11,8 @@ import pytest
 from ggufphys import __version__
 from ggufphys.cli import COMMANDS, main
 from ggufphys.gguf.writer import encode_header
+from ggufphys.machine.devices import FoundDevice
+from ggufphys.params import Device
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 
 
@@ -87,6 +89,48 @@ def test_llama_server_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (params["n_seq_max"], params["kv_unified"], params["n_batch"], params["n_ubatch"]) == (2, True, 1024, 256)
     assert (params["type_v"], params["flash_attn"], params["swa_full"]) == ("q8_0", "on", True)
     assert (params["use_mmap"], params["use_extra_bufts"]) == (False, False)
+
+
+@pytest.mark.parametrize("program", ["llama-server", "./build/bin/llama-cli", "C:\\\\llama\\\\llama-server.exe"])
+def test_pasted_with_its_program(tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str) -> None:
+    """A pasted line may start with the program's name, wherever that lies."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+
+    assert inspect_json(capsys, program, "-m", path, "-c", "1k")["params"]["n_ctx"] == 1024
+
+
+def test_ctx_is_a_name_of_c(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--ctx 8k`, `--ctx-size 8k` and `-c 8192` are the same."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    made = [inspect_json(capsys, path, *flags.split())["params"] for flags in ("--ctx 1k", "--ctx-size 1k", "-c 1024")]
+
+    assert made[0] == made[1] == made[2]
+    assert made[0]["n_ctx"] == 1024
+
+
+@pytest.mark.parametrize(("flags", "said"), [("-c 4k", True), ("-c 4k -np 2", False), ("-c 2k", False), ("", False)])
+def test_beyond_training(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str, said: bool) -> None:
+    """A sequence that may get longer than the model was trained for is worth a note."""
+    notes = inspect_json(capsys, tiny_llama(tmp_path / "tiny.gguf"), *flags.split())["notes"]
+
+    assert any("was trained on 2,048" in note for note in notes) is said
+
+
+def test_planned_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices that are planned for and not on this machine are named; those that are, and RPC workers, are not."""
+    found = [FoundDevice(device=Device(name="CUDA0", memory_bytes=8 << 30), description="a card")]
+    path = tiny_llama(tmp_path / "tiny.gguf")
+
+    def said(*flags: str) -> list[str]:
+        monkeypatch.setattr("ggufphys.commands.devices.find_devices", lambda: tuple(found))
+        return [note for note in inspect_json(capsys, path, *flags)["notes"] if "planned for" in note]
+
+    assert said("--device", "CUDA0=8GiB") == said("--rpc", "127.0.0.1:1=1GiB", "--device", "none") == []
+    assert said("--device", "CUDA0=8GiB,CUDA1=8GiB") == [
+        "planned for CUDA1, not seen on this machine; found here: CUDA0"
+    ]
+    found.clear()
+    assert said("--device", "CUDA0=8GiB") == ["planned for CUDA0, not seen on this machine, where no GPU was found"]
 
 
 def test_llama_server_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,3 +131,24 @@ def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: li
     """What cannot be asked is exit code 2, with a reason."""
     assert main(["fit", os.fspath(tiny_llama(tmp_path / "tiny.gguf")), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_memory_of_what(llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--memory` is a GPU's, by the name of this machine's; where there is none it is told how to name main memory."""
+    monkeypatch.setattr("ggufphys.commands.fit.find_devices", tuple)
+    document = fit_json(capsys, 0, llama, "--memory", "8GiB")
+    assert [device["name"] for device in document["params"]["devices"]] == ["CUDA0"]
+    assert "--memory is what a GPU has; for main memory alone: --ram 8GiB" in document["notes"]
+
+    metal = host_devices.FoundDevice(device=Device(name="MTL0", memory_bytes=1 << 30), description="a chip")
+    monkeypatch.setattr("ggufphys.commands.fit.find_devices", lambda: (metal,))
+    document = fit_json(capsys, 0, llama, "--memory", "8GiB")
+    assert [(d["name"], d["memory_bytes"]) for d in document["params"]["devices"]] == [("MTL0", 8 << 30)]
+    assert not any("--ram 8GiB" in note for note in document["notes"])
+
+
+def test_least_context_by_llama_cpps_name(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fit-ctx` is llama.cpp's name for the least context, `--ctx` ours."""
+    ours, theirs = (fit_json(capsys, 0, llama, "--memory", "8GiB", name, "16k") for name in ("--ctx", "--fit-ctx"))
+
+    assert ours["fit"] == theirs["fit"]

@@ -1,0 +1,112 @@
+"""What graphs insist on: weights that they read without asking, and nodes that ggml would not make."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.graph import ops
+from ggufphys.graph.asserted import ASSERTED, MEANING, first_failure
+from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.loads.graphs import check_graph
+from ggufphys.params import Params
+from tests.load_changes import Draft
+from tests.load_models import own_drafts
+
+F32, F16, I32 = GGMLType.F32, GGMLType.F16, GGMLType.I32
+MODELS = {draft.name: draft for draft in own_drafts()}
+
+
+def reasons(draft: Draft, path: Path) -> list[str]:
+    """What is said of the model's graph."""
+    draft.write(path)
+    with open_gguf(path) as gguf:
+        found = list(check_graph(gguf, Params(n_ctx=512)))
+    assert all(refusal.ends_process for refusal in found)
+    return [f"{refusal.where} {refusal.found} {refusal.expected}" for refusal in found]
+
+
+def retyped(draft: Draft, name: str, ggml_type: GGMLType) -> Draft:
+    """The model with one tensor of another type."""
+    tensors = (replace(t, ggml_type=ggml_type) if t.name == name else t for t in draft.tensors)
+    return replace(draft, tensors=tuple(tensors))
+
+
+def test_graphs_of_small_models_are_made(tmp_path: Path) -> None:
+    """Ggml would make every node of every recorded model's graph, as it does."""
+    found = {name: why for name, draft in list(MODELS.items())[::2] if (why := reasons(draft, tmp_path / "m.gguf"))}
+    assert found == {}
+
+
+def test_heads_of_delta_attention_are_the_first_layers(tmp_path: Path) -> None:
+    """A recurrent layer without heads of attention has those of the first layer in its delta attention."""
+    for name in ("kimi-linear", "kimi-k3", "bailingmoe3"):
+        draft = MODELS[name]
+        kv, key = draft.metadata[f"{name}.attention.head_count_kv"], f"{name}.attention.head_count"
+        n_head = draft.metadata[key].value
+        assert isinstance(kv.value, tuple)
+        assert isinstance(n_head, int)
+        flipped = tuple(n_head if n or il == 0 else 0 for il, n in enumerate(kv.value))
+        metadata = {**draft.metadata, key: replace(kv, value=flipped)}
+        assert reasons(replace(draft, metadata=metadata), tmp_path / "m.gguf") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "tensor"),
+    [
+        ("falcon-h1", "blk.1.ssm_conv1d.bias"),
+        ("phi3", "blk.2.attn_k.weight"),
+        ("t5", "dec.blk.0.attn_rel_b.weight"),
+    ],
+)
+def test_weights_read_without_asking_are_named(tmp_path: Path, model: str, tensor: str) -> None:
+    """A tensor that the loader lets be missing and the graph reads all the same is a reason: llama.cpp would end."""
+    draft = MODELS[model]
+    (why,) = reasons(replace(draft, tensors=tuple(t for t in draft.tensors if t.name != tensor)), tmp_path / "m.gguf")
+    assert tensor in why
+
+
+def test_types_of_one_layer_count(tmp_path: Path) -> None:
+    """Sinks in F16 are found in a layer that is like others but for their type."""
+    (why,) = reasons(retyped(MODELS["gpt-oss"], "blk.2.attn_sinks.weight", F16), tmp_path / "m.gguf")
+    assert "sinks in F32" in why
+
+
+def test_whole_numbers_are_no_rows_to_multiply(tmp_path: Path) -> None:
+    """An embedding of whole numbers is refused where its rows meet the first matrix."""
+    assert reasons(retyped(MODELS["qwen2"], "token_embd.weight", I32), tmp_path / "m.gguf")
+
+
+def _t(*ne: int) -> Tensor:
+    return ops.weight(F32, *ne)
+
+
+def node_failures(made: Tensor) -> str:
+    """What ggml insists on of one node; empty where it makes it."""
+    graph = Graph()
+    graph.expand(made)
+    failure = first_failure(graph)
+    return failure[1] if failure else ""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (ops.add(_t(8, 3), _t(8)), ops.add(_t(8, 3), _t(5))),
+        (ops.mul_mat(_t(8, 3), _t(8, 2)), ops.mul_mat(_t(8, 3), _t(7, 2))),
+        (ops.concat(_t(8, 3), _t(8, 2), 1), ops.concat(_t(8, 3), _t(7, 2), 1)),
+        (ops.reshape(_t(8, 3), 24), ops.reshape(_t(8, 3), 25)),
+        (ops.repeat(_t(8, 1), 8, 3), ops.repeat(_t(8, 2), 8, 3)),
+        (ops.glu(_t(8, 3), _t(8, 3)), ops.glu(_t(8, 3), _t(8, 2))),
+    ],
+)
+def test_nodes_whose_sources_do_not_fit_are_found(good: Tensor, bad: Tensor) -> None:
+    """Ggml's assertions: a node of sources that go together is made, one whose sources don't is named."""
+    assert node_failures(good) == ""
+    assert node_failures(bad) in MEANING.values()
+
+
+def test_every_assertion_has_words() -> None:
+    """Each operation that is looked at says what it wants."""
+    assert ASSERTED.keys() == MEANING.keys()

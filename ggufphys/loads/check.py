@@ -8,6 +8,7 @@ from typing import Final
 
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
+from ggufphys.loads.graphs import check_graph
 from ggufphys.loads.hparams import read_values
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.table import is_known
@@ -24,7 +25,8 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
     """
-    return tuple(_reasons(gguf, params or Params()))
+    params = params or Params()
+    return tuple(_reasons(gguf, params)) or tuple(check_graph(gguf, params))
 
 
 def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:

@@ -8,24 +8,36 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_reserve; ggml/src/ggml.c.
 from collections.abc import Iterator
 from typing import Final
 
-from ggufphys.errors import GGUFError
-from ggufphys.gguf import GGMLType
+from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.asserted import first_failure
 from ggufphys.graph.batch import reserved_batches
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.loads.refusal import Refusal
-from ggufphys.params import ContextParams
+from ggufphys.params import ContextParams, Params
 
 BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
 GGML: Final = "llama.cpp 0c1e570 ggml/src/ggml.c"
 
 
-def check_graph(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
-    """Why llama.cpp would end the process while it builds the graph of a full prompt, of a file that it loads."""
-    if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
-        return  # the graph is another architecture's
+def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
+    """Why llama.cpp would end the process while it builds the graph of a full prompt.
+
+    Of a file that it loads; what is wrong with `params`, or wants another model beside it, is no reason here.
+    """
+    try:
+        runs = Runs(gguf)
+        context, layouts = runs.context(params), runs.layouts_of(params)
+    except (UnsupportedError, ValueError):
+        return
+    if layouts.h.arch in (MODELS if layouts.ctx_type == "default" else HEADS):  # else it is another's graph
+        yield from _failures(layouts, context)
+
+
+def _failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
     layers = layouts.samples(_odd_types(layouts)).built if layouts.n_layer else None
     try:
         graph = layouts.graph(context, reserved_batches(context)[0], layers)

@@ -1,7 +1,7 @@
 """Which graph does llama.cpp run? Its nodes in order, seen through the evaluation callback, for tests to compare.
 
-Runs as a child process, `python tests/graph_oracle.py N_TOKENS PARAMS PATH...`, since llama.cpp may abort; prints one
-JSON array a file. Weights are read but need not mean anything: a sparse file's are zero.
+Runs as a child process, `python tests/graph_oracle.py N_TOKENS PARAMS LORAS PATH...`, since llama.cpp may abort; prints
+one JSON array a file. Weights are read but need not mean anything: a sparse file's are zero.
 
 A node is [operation, type, ne, parameters, sources, whether it is an output]. A source is the number of an earlier
 node, a weight's name, or "input". Parameters are those of `ggufphys.graph.ops`, and [] for operations that have none
@@ -49,16 +49,26 @@ class GgmlTensor(ctypes.Structure):
     )  # fmt: skip
 
 
-def llama_graphs(paths: Sequence[Path], params: Params, n_tokens: int) -> list[list[Node] | None]:
+def llama_graphs(
+    paths: Sequence[Path], params: Params, n_tokens: int, loras: Sequence[Path] = ()
+) -> list[list[Node] | None]:
     """What llama.cpp runs for a batch of `n_tokens` of each sequence, one logit wanted; None where it refuses.
 
+    With `loras` each model has an adapter, in full strength.
     Where a decoder has an encoder before it, that has read the same tokens. llama.cpp may also die of a file; the
     remaining ones get a new process.
     """
     graphs: list[list[Node] | None] = []
     while len(graphs) < len(paths):
         answer = subprocess.run(
-            [sys.executable, __file__, str(n_tokens), json.dumps(asdict(params)), *map(str, paths[len(graphs) :])],
+            [
+                sys.executable,
+                __file__,
+                str(n_tokens),
+                json.dumps(asdict(params)),
+                json.dumps([str(lora) for lora in loras[len(graphs) :]]),
+                *map(str, paths[len(graphs) :]),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -180,7 +190,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
     }  # fmt: skip
 
 
-def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
+def main(n_tokens: int, p: Params, loras: Sequence[str], paths: Sequence[str]) -> None:
     """Decode one batch with each model."""
     from ggufphys.machine import llama_env
 
@@ -213,7 +223,7 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
             nodes.append([op, GGMLType(tensor.type).name, list(tensor.ne), params, sources, is_output])
         return False
 
-    for path in paths:
+    for i, path in enumerate(paths):
         nodes.clear()
         numbers.clear()
         settings = api.llama_model_default_params()
@@ -227,7 +237,7 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         native.n_seq_max, native.kv_unified = p.n_seq_max, p.kv_unified
         native.cb_eval = ctypes.cast(look, type(native.cb_eval))
         context = api.llama_init_from_model(model, native)
-        if not context:
+        if not context or (loras and not _adapt(api, model, context, loras[i])):
             print("null", flush=True)
             continue
         tokens = (api.llama_token * n_tokens)(*range(n_tokens))
@@ -239,6 +249,17 @@ def main(n_tokens: int, p: Params, paths: Sequence[str]) -> None:
         print(json.dumps(nodes), flush=True)
         api.llama_free(context)
         api.llama_model_free(model)
+
+
+def _adapt(api: Any, model: object, context: object, path: str) -> bool:
+    """Set the adapter, if llama.cpp takes it."""
+    adapter = api.llama_adapter_lora_init(model, path.encode())
+    if not adapter:
+        return False
+    set_adapters = api.llama_cpp._lib.llama_set_adapters_lora
+    set_adapters.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    handles = (ctypes.c_void_p * 1)(ctypes.cast(adapter, ctypes.c_void_p).value)
+    return set_adapters(context, handles, 1, (ctypes.c_float * 1)(1.0)) == 0
 
 
 def _batch(api: Any, tokens: Sequence[int], n_seqs: int) -> Any:
@@ -269,4 +290,4 @@ def _leaf(address: int) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Params.from_json(json.loads(sys.argv[2])), sys.argv[3:])
+    main(int(sys.argv[1]), Params.from_json(json.loads(sys.argv[2])), json.loads(sys.argv[3]), sys.argv[4:])

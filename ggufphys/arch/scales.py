@@ -1,7 +1,8 @@
-"""Which products does llama.cpp multiply by the scale beside the weight, a `.scale` of NVFP4? The names, no logic.
+"""Which products does llama.cpp multiply by the scale beside the weight, a `.scale` of NVFP4? And which are plain?
 
 Every loader takes the scales of all weights that it knows; whether they are used is for the graph builder to say, and
-most forget some. Scales of inputs (`.input_scale`) are loaded and never used.
+most forget some. Scales of inputs (`.input_scale`) are loaded and never used. A plain product is one that adapters add
+nothing to either.
 
 Source: llama.cpp 0c1e570 src/llama-model.cpp, load_tensors (the generic pass); src/models/<arch>.cpp, the arguments
 `_s` of build_lora_mm, build_qkv, build_attn, build_ffn and build_moe_ffn.
@@ -38,25 +39,32 @@ MORE: Final[dict[str, frozenset[str]]] = {
 }
 LESS: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("openelm", "cogvlm", "plamo3", "minimax-01"), _FUSED),
-    **dict.fromkeys((
-        "talkie", "deepseek2-ocr", "spark2_5", "laguna", "mistral4", "deepseek32", "glm-dsa", "dots3note",
-    ), _OUTPUT),
+    **dict.fromkeys(("talkie", "spark2_5", "laguna"), _OUTPUT),
     "cohere2moe": _OUTPUT | {"nextn.output"},
-    "deepseek2": _OUTPUT | {"attn_q"},
+    "deepseek2": frozenset({"attn_q"}),
     "mimo2": _QKV,
-    "graniteswitch": _FUSED | {"attn_output"},
+    "graniteswitch": frozenset({"attn_output"}),
     "plamo2": _FUSED | {"ssm_in", "ssm_out"},
     "qwen3next": _FUSED | {"ssm_in", "ssm_out"},
     "hy_v3": frozenset({"nextn.eh_proj"}),
     "step35": _HEAD,
-    "hy_v4": _OUTPUT | {"attn_output"},
-    "kimi-linear": _OUTPUT | _QKV | _FUSED | {"ssm_beta"},
+    "hy_v4": frozenset({"attn_output"}),
+    "kimi-linear": _QKV | _FUSED | {"ssm_beta"},
     "eagle3": _OUTPUT | _QKV | {"attn_output"},
     **dict.fromkeys(("kimi-k3", "bailingmoe3", "glm5-next", "deepseek4"), USUALLY),
+}
+PLAIN: Final[dict[str, frozenset[str]]] = {
+    **dict.fromkeys((
+        "deepseek2", "deepseek2-ocr", "mistral4", "deepseek32", "glm-dsa", "dots3note", "hy_v4", "kimi-linear",
+        "kimi-k3", "bailingmoe3", "glm5-next", "deepseek4",
+    ), _OUTPUT),
+    "graniteswitch": _FUSED,
+    "minicpm3": frozenset({"attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b"}),
 }
 # fmt: on
 
 
 def scaled_names(arch: str) -> frozenset[str]:
     """The weights whose products the builder of an architecture multiplies by their scale."""
-    return (USUALLY | MORE.get(arch, frozenset())) - LESS.get(arch, frozenset())
+    nothing: frozenset[str] = frozenset()
+    return (USUALLY | MORE.get(arch, nothing)) - LESS.get(arch, nothing) - PLAIN.get(arch, nothing)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV
-from ggufphys.arch.scales import scaled_names
+from ggufphys.arch.scales import PLAIN, scaled_names
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGMLType, TensorInfo
+from ggufphys.gguf.names import split_name
 from ggufphys.graph import ops
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
@@ -142,12 +143,17 @@ class Construction:
             return None
         return self.weight_or_none(f"{name}.scale", il if il is None or self.scales_at is None else self.scales_at)
 
+    def adapters_of(self, w: Tensor) -> Sequence[tuple[TensorInfo, TensorInfo]]:
+        """The pairs of matrices that adapters add to products with this weight; none where llama.cpp's is plain."""
+        pairs = self.adapters.get(w.name, ())
+        return () if pairs and split_name(w.name)[1].removesuffix(".weight") in PLAIN.get(self.h.arch, ()) else pairs
+
     def mul_mat(self, w: Tensor, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """The product with a weight, times its scale; each adapter of that weight adds scale * b (a x)."""
         product = ops.mul_mat(w, x)
         if scale is not None:
             product = ops.mul(product, scale)
-        for a, b in self.adapters.get(w.name, ()):
+        for a, b in self.adapters_of(w):
             delta = ops.mul_mat(weight_of(b), ops.mul_mat(weight_of(a), x))
             product = ops.add(product, ops.scale(delta, 1.0))
         return product
@@ -159,7 +165,7 @@ class Construction:
             n_expert, n_tokens = scale.ne[0], x.ne[2]
             per_token = ops.repeat(ops.reshape(scale, 1, n_expert, 1), 1, n_expert, n_tokens)
             product = ops.mul(product, ops.get_rows(per_token, ids))
-        for a, b in self.adapters.get(experts.name, ()):
+        for a, b in self.adapters_of(experts):
             delta = ops.mul_mat_id(weight_of(b), ops.mul_mat_id(weight_of(a), x, ids), ids)
             product = ops.add(product, ops.scale(delta, 1.0))
         return product

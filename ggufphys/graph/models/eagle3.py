@@ -36,5 +36,5 @@ def build(b: Builder) -> Graph:
         x = b.ffn_gated(b.norm_rms(residual, b.weight("ffn_norm.weight", il)), il, biased=False)
         x = ops.add(x, residual)
     x.is_output = True  # what the next token's features are, when the draft goes on by itself
-    logits = ops.mul_mat(b.weight("output.weight"), b.norm_rms(x, b.weight("output_norm.weight")))
+    logits = b.mul_mat(b.weight("output.weight"), b.norm_rms(x, b.weight("output_norm.weight")))
     return b.embeddings(spread(b, logits))

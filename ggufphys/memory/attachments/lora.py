@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.arch.roles import embedding_is_output
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.devices.placed import Buffer
@@ -91,6 +92,11 @@ def check_pairs(adapter: GGUFFile, pairs: Sequence[LoraPair], base: GGUFFile) ->
         if weight is None:
             raise ValueError(
                 f"{adapter.location} changes {pair.name}, which the model has not: another model's adapter"
+            )
+        if pair.name == _TOKEN_EMBD and embedding_is_output(base):
+            raise ValueError(
+                f"{adapter.location} changes {_TOKEN_EMBD}, which is {base.path.name}'s output matrix too: llama.cpp "
+                "ends there, since the pair is made for looking up"
             )
         shape, a, b = (tuple((*t.ne, 1, 1))[:2] for t in (weight, pair.a, pair.b))
         lookup = shape == (b[1], a[1])  # a has a row for each token, b is not transposed

@@ -259,7 +259,7 @@ def _adapt(api: Any, model: object, context: object, path: str) -> bool:
     set_adapters = api.llama_cpp._lib.llama_set_adapters_lora
     set_adapters.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
     handles = (ctypes.c_void_p * 1)(ctypes.cast(adapter, ctypes.c_void_p).value)
-    return set_adapters(context, handles, 1, (ctypes.c_float * 1)(1.0)) == 0
+    return bool(set_adapters(context, handles, 1, (ctypes.c_float * 1)(1.0)) == 0)
 
 
 def _batch(api: Any, tokens: Sequence[int], n_seqs: int) -> Any:

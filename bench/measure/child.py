@@ -68,7 +68,9 @@ def _report_progress() -> Any:
 def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
     """Prefill `n_prompt` arbitrary tokens as one physical batch at a time, then decode greedily, and time both."""
     from server.engine.batch import Batch
+    from server.engine.waiting import Waiting
 
+    waiting = Waiting()  # as the server does it, so that what is measured is what is served
     api = context.api
     vocab = context.model.vocab
     n_vocab = int(api.llama_vocab_n_tokens(vocab))
@@ -79,6 +81,7 @@ def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
         for first in range(0, n_prompt, n_batch):
             chunk = tokens[first : first + n_batch]
             _step(batch, context, chunk, first, logits=first + len(chunk) == n_prompt)
+            waiting.after_step()
             emit(prefilled=first + len(chunk))
         phase("prefill", seconds=time.perf_counter() - start, n_tokens=n_prompt)
         sampler = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
@@ -88,10 +91,12 @@ def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
             token = int(api.llama_sampler_sample(sampler, context.pointer, -1))
             start = time.perf_counter()
             _step(batch, context, [token], n_prompt + i, logits=True)
+            waiting.after_step()
             seconds.append(time.perf_counter() - start)
             emit(decoded=i + 1)
         phase("decode", seconds=sum(seconds), n_tokens=n_predict)
         api.llama_sampler_free(sampler)
+    waiting.close()
 
 
 def _step(batch: Any, context: Any, tokens: list[int], start: int, *, logits: bool) -> None:

@@ -69,7 +69,7 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(spinning=True),
         start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
     ) as child:
         stderr: list[str] = []

@@ -20,10 +20,16 @@ def module_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def environment() -> dict[str, str]:
-    """The child's environment: llama.cpp's settings, and our packages found where this process found them."""
+def environment(*, spinning: bool = False) -> dict[str, str]:
+    """The child's environment: llama.cpp's settings, and our packages found where this process found them.
+
+    `spinning`: its threads may wait for each other spinning, since it looks after that; unless the user has decided.
+    """
     path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
-    return {**llama_env.ENVIRONMENT, **os.environ, "PYTHONPATH": path}
+    settings = {**llama_env.ENVIRONMENT}
+    if spinning and "OMP_WAIT_POLICY" not in os.environ:
+        settings |= llama_env.SPINNING
+    return {**settings, **os.environ, "PYTHONPATH": path}
 
 
 def died(status: int) -> bool:

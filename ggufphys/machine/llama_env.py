@@ -1,8 +1,9 @@
 """Which environment must stand before llama.cpp is loaded?
 
 OMP_WAIT_POLICY=passive: with the default, idle OpenMP workers spin and steal the cores that the next step needs; decode
-steps on two cores then take 10 to 100 times longer now and then. GGML_NO_BACKTRACE=1: an abort() inside llama.cpp would
-otherwise start a debugger on the process.
+steps on two cores then take 10 to 100 times longer now and then. Whoever watches how busy the machine is may let them
+spin for a while all the same (`SPINNING`; server/engine/waiting.py): on a quiet one that is several times faster.
+GGML_NO_BACKTRACE=1: an abort() inside llama.cpp would otherwise start a debugger on the process.
 """
 
 import os
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 ENVIRONMENT: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
+
+# 10,000 turns take some 0.5 ms: longer than threads at work wait for each other, shorter than a scheduler's time slice.
+SPINNING: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "10000"}
 
 
 def prepare() -> None:

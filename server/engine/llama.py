@@ -28,6 +28,7 @@ from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
+from server.engine.waiting import Waiting
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
@@ -103,6 +104,7 @@ class LlamaBackend:
             kind=context.kind,
         )
         self._abort = AbortFlag(context)
+        self._waiting = Waiting()
         self._embedder = Embedder(model, params, context.n_ctx_seq)
         self._places: list[int] = []  # of rows of logits, in the batch
         info = describe(
@@ -139,6 +141,7 @@ class LlamaBackend:
                 self._places.append(last)
         mark = LOG.mark
         code = batch.decode(self._context)
+        self._waiting.after_step()
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()
@@ -179,6 +182,7 @@ class LlamaBackend:
 
     def close(self) -> None:
         """Free batch, contexts and model."""
+        self._waiting.close()
         self._batch.close()
         self._model.close()
 

@@ -160,7 +160,11 @@ class SupervisedEngine(BaseEngine):
         """Start a worker and serve from it until its end; when it was ready, 0 if never."""
         options: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         process = subprocess.Popen(
-            module_command(WORKER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), **options
+            module_command(WORKER),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(spinning=True),
+            **options,
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -1,0 +1,129 @@
+"""How should llama.cpp's threads wait for each other: asleep, spinning, or spinning for a while?
+
+`python -m bench.waiting [MODEL] [--spins -1,0,1000,... | --threads N | --busy K | --rounds R | --json]`, by default on
+the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other threads run. Asleep, each
+costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for needs. libgomp
+spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and beside K busy
+processes, in interleaved rounds; rates are medians over the rounds. The load of the machine is printed, since it moves
+these figures most: alone is alone only when it is near 0.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from ggufphys.embedded import MODEL
+from ggufphys.machine.children import environment, module_command
+from ggufphys.machine.llama_env import SPINNING
+
+ADAPTIVE: Final = -1  # as the server does it
+SPINS: Final = (ADAPTIVE, 0, 100, 1_000, 3_000, 10_000, 300_000, 30_000_000_000)
+NAMES: Final = {
+    ADAPTIVE: "switched by measurement",
+    0: "passive",
+    300_000: "libgomp's default",
+    30_000_000_000: "active",
+}
+N_STEPS: Final = 200
+BUSY: Final = "while True: pass"
+
+
+def child(path: Path, n_threads: int, *, is_adaptive: bool) -> None:
+    """Decode token by token and print the steps' seconds."""
+    from ggufphys.params import Params
+    from server.engine.batch import Batch
+    from server.engine.library import create_context, load_model
+    from server.engine.waiting import Waiting
+
+    params = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_threads=n_threads, n_outputs_max=1)
+    steps: list[float] = []
+    with load_model(path, params) as model, create_context(model, params) as context, Batch(context, 64) as batch:
+        batch.add(range(1, 33), seq_id=0, start=0, logits_of_last=True)
+        batch.decode(context)
+        waiting = Waiting()
+        waiting.is_active = waiting.is_active and is_adaptive
+        for at in range(32, 32 + N_STEPS):
+            batch.clear()
+            batch.add((at,), seq_id=0, start=at, logits_of_last=True)
+            started_at = time.perf_counter()
+            batch.decode(context)
+            waiting.after_step()
+            steps.append(time.perf_counter() - started_at)
+    sys.stdout.write(json.dumps(steps))
+
+
+def measure(path: Path, n_spins: int, n_threads: int) -> float:
+    """Tokens a second with a setting: of the mean step, since it is the long ones that spinning makes."""
+    variables = {**environment(), "OMP_WAIT_POLICY": "passive"}
+    variables["GOMP_SPINCOUNT"] = SPINNING["GOMP_SPINCOUNT"] if n_spins == ADAPTIVE else str(n_spins)
+    kind = "adaptive" if n_spins == ADAPTIVE else "fixed"
+    command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    steps = json.loads(done.stdout)[N_STEPS // 4 :]  # the first while, switching finds out where it is
+    return float(len(steps) / sum(steps))
+
+
+@contextmanager
+def neighbours(n: int) -> Iterator[None]:
+    """Processes that are always busy."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure each setting, print the table or JSON."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser = argparse.ArgumentParser(prog="python -m bench.waiting", description=__doc__)
+    parser.add_argument("model", nargs="?", type=Path, default=MODEL, metavar="MODEL", help="a GGUF file")
+    parser.add_argument(
+        "--spins", default=",".join(map(str, SPINS)), metavar="N,...",
+        help="values of GOMP_SPINCOUNT; -1: switched as the server does",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, default=n_cores, metavar="N", help="llama.cpp's threads (all cores)")
+    parser.add_argument("--busy", type=int, default=n_cores, metavar="K", help="busy neighbours (one a core)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="R", help="of each setting (3)")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--child", choices=("adaptive", "fixed"), help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.child:
+        child(args.model, args.threads, is_adaptive=args.child == "adaptive")
+        return 0
+    settings = [int(text) for text in args.spins.split(",")]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    rates: dict[tuple[int, int], list[float]] = {(spins, busy): [] for spins in settings for busy in (0, args.busy)}
+    for _ in range(args.rounds):
+        for busy in (0, args.busy):
+            with neighbours(busy):
+                for spins in settings:
+                    rates[spins, busy].append(measure(args.model, spins, args.threads))
+    rows = [
+        {"spins": spins, "busy": busy, "tok_per_s": median(found), "rounds": found}
+        for (spins, busy), found in rates.items()
+    ]
+    if args.json:
+        document = {"schema_version": 1, "load": load, "n_threads": args.threads, "n_cores": n_cores, "rows": rows}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return 0
+    sys.stdout.write(f"{args.threads} threads on {n_cores} cores, load {load:.1f} before; tokens/s\n")
+    sys.stdout.write(f"{'GOMP_SPINCOUNT':>14}  {'alone':>9}  {f'beside {args.busy}':>9}\n")
+    for spins in settings:
+        alone, beside = (median(rates[spins, busy]) for busy in (0, args.busy))
+        sys.stdout.write(f"{spins:>14}  {alone:9.1f}  {beside:9.1f}  {NAMES.get(spins, '')}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Do llama.cpp's threads wait for each other spinning or asleep? Whichever is right on this machine now.
+
+A decode step has hundreds of barriers. Asleep, each costs a trip through the kernel; spinning, a thread burns the core
+that the one it waits for may need. On a quiet machine spinning is several times faster, on a busy one sleeping
+(docs/serving.md has the figures, `python -m bench.waiting` measures them again). llama-cpp-python is built with OpenMP,
+where ggml's own thread pool and its `poll` have no effect (ggml-cpu.c, ggml_graph_compute), so it is libgomp that waits.
+
+libgomp spins for GOMP_SPINCOUNT turns and then sleeps; but not at all, with OMP_WAIT_POLICY=passive, while there are
+more OpenMP threads than processors. So `Ballast`, OpenMP threads that sleep for ever, switches it to sleeping at any
+time, and letting them go switches back. How busy the machine is, the kernel counts: for how long each of our threads
+was ready to run and had no processor (/proc/self/task/*/schedstat).
+
+Linux with libgomp alone; elsewhere nothing is done.
+"""
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+TASKS: Final = Path("/proc/self/task")
+MAPS: Final = Path("/proc/self/maps")
+BUSY_SHARE: Final = 0.15  # of its time that a thread waits for a processor: from there on spinning is given up
+WINDOW_S: Final = 0.25  # between two looks while spinning
+PROBE_S: Final = 0.05  # of spinning after which a first look is taken
+REST_S: Final = (2.0, 64.0)  # of sleeping before spinning is tried again: at first, and at most after failures
+MIN_RUN_NS: Final = 1_000_000  # a thread that ran less in a window says nothing
+
+Times = dict[str, tuple[int, int]]
+"""Thread to nanoseconds that it ran, and that it waited for a processor."""
+
+
+class Policy:
+    """When to spin: while it does not cost others' processors, tried again now and then. Knows no clock and no system.
+
+    `look` is called with the time and gives whether to spin from now on.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.spins = True
+        self._rest_s = REST_S[0]
+        self._next_at = now + PROBE_S
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to look."""
+        return now >= self._next_at
+
+    def look(self, now: float, share: float) -> bool:
+        """Decide, given the share of its time that the worst-off thread had no processor since the last look."""
+        if not self.spins:
+            self.spins, self._next_at = True, now + PROBE_S
+        elif share > BUSY_SHARE:
+            self.spins, self._next_at = False, now + self._rest_s
+            self._rest_s = min(2 * self._rest_s, REST_S[1])
+        else:
+            self._rest_s, self._next_at = REST_S[0], now + WINDOW_S
+        return self.spins
+
+
+class Waiting:
+    """Switches between spinning and sleeping; `after_step` is called by the thread that decodes. Close it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ballast = Ballast()
+        self._policy = Policy(clock())
+        self._times = thread_times()
+        self.is_active = self._ballast.exists and bool(self._times) and "GOMP_SPINCOUNT" in os.environ
+        if self._ballast.exists and not self.is_active and "GOMP_SPINCOUNT" in os.environ:
+            self._ballast.hold()  # nothing tells how busy the machine is: sleep
+
+    @property
+    def spins(self) -> bool:
+        """Whether threads spin now."""
+        return self.is_active and self._policy.spins
+
+    def after_step(self) -> None:
+        """Look whether it is time to look, and switch."""
+        if not self.is_active:
+            return
+        now = self._clock()
+        if not self._policy.is_due(now):
+            return
+        before, self._times = self._times, thread_times()
+        if self._policy.look(now, worst_share(before, self._times)):
+            self._ballast.drop()
+        else:
+            self._ballast.hold()
+
+    def close(self) -> None:
+        """Let the ballast go."""
+        self._ballast.drop()
+
+
+class Ballast:
+    """More OpenMP threads than there are processors, asleep, while it is held."""
+
+    def __init__(self) -> None:
+        self._gomp = _loaded_libgomp()
+        self._release: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether this process waits by libgomp."""
+        return self._gomp is not None
+
+    def hold(self) -> None:
+        """Make the threads; does nothing if they are there."""
+        if self._thread is None and self._gomp is not None:
+            self._release, there = threading.Event(), threading.Event()
+            self._thread = threading.Thread(
+                target=self._keep, args=(self._gomp, there, self._release), name="ballast", daemon=True
+            )
+            self._thread.start()
+            there.wait()
+
+    @staticmethod
+    def _keep(gomp: Any, there: threading.Event, release: threading.Event) -> None:
+        # A team that calls free(NULL), which does nothing. Its threads wait for this one's next team until it ends.
+        nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
+        gomp.GOMP_parallel(nothing, None, ctypes.c_uint((os.cpu_count() or 1) + 1), ctypes.c_uint(0))
+        there.set()
+        release.wait()
+
+    def drop(self) -> None:
+        """End the threads; does nothing if there are none."""
+        if self._thread is not None and self._release is not None:
+            self._release.set()
+            self._thread.join()
+            self._thread = self._release = None
+
+
+def thread_times() -> Times:
+    """What the kernel counts of our threads; empty where it doesn't."""
+    times = {}
+    try:
+        for task in TASKS.iterdir():
+            try:
+                ran, waited, _ = (task / "schedstat").read_text().split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
+            times[task.name] = int(ran), int(waited)
+    except (OSError, ValueError):
+        return {}
+    return times
+
+
+def worst_share(before: Times, now: Times) -> float:
+    """The largest share of its time that a thread, having been at work, had no processor."""
+    shares = [0.0]
+    for task, (ran, waited) in now.items():
+        ran_before, waited_before = before.get(task, (ran, waited))
+        ran, waited = ran - ran_before, waited - waited_before
+        if ran >= MIN_RUN_NS:
+            shares.append(waited / (ran + waited))
+    return max(shares)
+
+
+def _loaded_libgomp() -> Any:
+    """The libgomp that this process has loaded already, whatever it is called; None: there is none."""
+    try:
+        lines = MAPS.read_text().splitlines()
+    except OSError:
+        return None
+    paths = {line.split(maxsplit=5)[5] for line in lines if "libgomp" in line and len(line.split(maxsplit=5)) == 6}
+    return ctypes.CDLL(paths.pop()) if len(paths) == 1 else None

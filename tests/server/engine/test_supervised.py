@@ -1,0 +1,146 @@
+"""llama.cpp in a process of its own: what becomes of requests and service when that process dies."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ggufphys.params import Params
+from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
+from server.engine.errors import EngineError, NotReadyError
+from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
+from server.engine.sampling import Sampling
+from server.engine.supervised import SupervisedEngine
+from tests.server.chain_model import ENDING
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+TIMEOUT_S = 60.0
+GREEDY = Sampling(temperature=0)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def engine(chain_path: Path, warnings: list[str]) -> Iterator[SupervisedEngine]:
+    params = Params(n_ctx=100_000, n_threads=1, n_seq_max=4, kv_unified=True)
+    engine = SupervisedEngine(chain_path, params, warn=warnings.append)
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    yield engine
+    engine.close()
+
+
+def text_of(engine: SupervisedEngine, prompt: str) -> str:
+    generation = engine.submit(GenerationRequest(prompt=engine.tokenize(prompt), sampling=GREEDY))
+    text = ""
+    while not isinstance(event := generation.next_event(TIMEOUT_S), Finished):
+        assert not isinstance(event, Failed | None), event
+        text += event.text if isinstance(event, Piece) else ""
+    return text
+
+
+def test_killed(engine: SupervisedEngine, warnings: list[str]) -> None:
+    """When the worker is killed, what is in flight fails with the reason, and another worker takes over."""
+    tokens = engine.tokenize("0")
+    running = [engine.submit(GenerationRequest(prompt=tokens, sampling=GREEDY)) for _ in range(3)]
+    for generation in running:
+        while not isinstance(generation.next_event(TIMEOUT_S), Piece):
+            pass
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for generation in running:
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Failed):
+            assert isinstance(event, Piece)
+        assert event.fault == "worker"
+        assert "SIGKILL" in event.message
+    wait_for(lambda: engine.status is EngineStatus.READY and engine.pid != pid)
+
+    assert text_of(engine, "!") == ENDING[1:]
+    assert engine.n_pending == 0
+    assert engine.counters.n_restarts == 1
+    assert engine.counters.n_generated_tokens > len(ENDING)  # what the first worker had done counts
+    assert any("SIGKILL" in line for line in warnings)
+
+
+def test_killed_while_asked(engine: SupervisedEngine) -> None:
+    """Threads that ask while the worker dies get an answer or an error, and none waits for ever."""
+    ends: list[str] = []
+
+    def ask() -> None:
+        for _ in range(40):
+            try:
+                engine.submit(GenerationRequest(prompt=engine.tokenize("!"), sampling=GREEDY, max_tokens=1)).cancel()
+            except (NotReadyError, EngineError):
+                time.sleep(0.002)
+        ends.append("done")
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    wait_for(lambda: engine.status is EngineStatus.READY and engine.pid != pid)
+
+    assert ends == ["done"] * 4
+    assert text_of(engine, "!") == ENDING[1:]
+
+
+def test_disconnects(engine: SupervisedEngine) -> None:
+    """Readers that leave at any moment leave nothing behind: no slot, no place, and no cell that is needed."""
+    tokens = engine.tokenize("x" * 50 + "0")
+    for i in range(60):
+        generation = engine.submit(GenerationRequest(prompt=tokens[: 1 + i % 50], sampling=GREEDY, n=1 + i % 3))
+        if i % 4:
+            generation.next_event(0.001 * (i % 5))
+        generation.cancel()
+    wait_for(lambda: engine.counters.n_active == engine.counters.n_waiting == engine.counters.n_cells_busy == 0)
+
+    assert engine.n_pending == 0
+    assert text_of(engine, "!") == ENDING[1:]
+
+
+def test_a_model_overwritten_in_place(tmp_path: Path) -> None:
+    """A file that changed under its name is told from one that was replaced by renaming."""
+    path, new = tmp_path / "model.gguf", tmp_path / "new.gguf"
+    path.write_bytes(b"first")
+    stamp = FileStamp.of(str(path))
+    assert not stamp.changed_in_place
+    path.write_bytes(b"second!")
+    crash = Crash.of(-signal.SIGBUS, stamp, is_first_load=False, had_steps=True)
+    new.write_bytes(b"third")
+    new.rename(path)
+
+    assert "overwritten" in crash.message
+    assert "rename" in crash.message
+    assert not stamp.changed_in_place
+
+
+def test_extra_buffers_are_suspected() -> None:
+    """A native crash before the first step, or twice on end, is tried again without repacked weights; a kill is not."""
+
+    def crash(number: int, *, had_steps: bool) -> Crash:
+        return Crash.of(-number, FileStamp("", None), is_first_load=False, had_steps=had_steps)
+
+    assert worth_without_extra_buffers([crash(signal.SIGSEGV, had_steps=False)])
+    assert not worth_without_extra_buffers([crash(signal.SIGSEGV, had_steps=True)])
+    assert worth_without_extra_buffers([crash(signal.SIGSEGV, had_steps=True)] * 2)
+    assert not worth_without_extra_buffers([crash(signal.SIGKILL, had_steps=False)] * 2)

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, llama_init_
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any, Final, Literal, Self, get_args
 
@@ -17,8 +17,10 @@ FlashAttn = Literal["auto", "on", "off"]
 SplitMode = Literal["none", "layer", "row", "tensor"]
 ContextType = Literal["default", "mtp"]
 LoadMode = Literal["none", "mmap", "mlock", "mmap+mlock", "dio"]
+RunAs = Literal["library", "server"]
 
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
+N_PARALLEL_AUTO: Final = 4  # llama-server's slots, when nobody says how many; then the cache is unified
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
 MAX_DEVICES: Final = 16  # llama_max_devices
 HOST: Final = "Host"  # our name for main memory, where several of llama.cpp's buffer types lie
@@ -93,6 +95,9 @@ class Params:
     Speculative decoding: `n_rs_seq` drafted tokens can be taken back from recurrent states; `load_mtp` loads the layers
     that predict tokens further ahead, and a context of `ctx_type` "mtp" runs them.
 
+    These are the library's defaults; `Params.server` has llama-server's. `run_as` says whose they are, and with
+    `fit_params` (--fit) a context that nobody asked for is as long as in training for each stream of the cache.
+
     With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
     run: they differ where several devices are used (`ggufphys.graph.devices.sizes`).
 
@@ -130,6 +135,8 @@ class Params:
     load_mtp: bool = False
     ctx_type: ContextType = "default"
     no_alloc: bool = False
+    run_as: RunAs = "library"
+    fit_params: bool = False
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
@@ -150,6 +157,8 @@ class Params:
             raise ValueError(f"flash_attn is {self.flash_attn!r}, expected auto, on or off")
         if self.ctx_type not in get_args(ContextType):
             raise ValueError(f"ctx_type is {self.ctx_type!r}, expected one of {', '.join(get_args(ContextType))}")
+        if self.run_as not in get_args(RunAs):
+            raise ValueError(f"run_as is {self.run_as!r}, expected library or server")
         for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads", "n_rs_seq"):
             if not 0 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 2^31 - 1")
@@ -166,6 +175,11 @@ class Params:
             raise ValueError(complaint)
 
     @property
+    def n_stream_fitted(self) -> int:
+        """For how many streams of the cache a context that nobody asked for is made: one, or with --fit all of them."""
+        return self.n_seq_max if self.fit_params and not self.kv_unified else 1
+
+    @property
     def load_mode(self) -> LoadMode:
         """llama.cpp's name for how weights are loaded."""
         if self.use_direct_io:
@@ -173,6 +187,23 @@ class Params:
         if self.use_mlock:
             return "mmap+mlock" if self.use_mmap else "mlock"
         return "mmap" if self.use_mmap else "none"
+
+    @classmethod
+    def server(cls, *, n_draft: int = 0, fit_params: bool = True, **fields: Any) -> "Params":
+        """What llama-server makes of `fields`: four slots with one cache unless n_seq_max is given, an output for each.
+
+        `n_draft` is how many drafted tokens are verified at once. Whether there is memory for it all is not asked here:
+        `ggufphys.plan.server_fit` shortens a context as --fit does.
+
+        >>> params = Params.server(n_ctx=8192)
+        >>> params.n_seq_max, params.kv_unified, params.n_outputs_max
+        (4, True, 4)
+
+        Raises:
+            ValueError: a value that llama.cpp would refuse.
+        """
+        params = cls(**fields)
+        return as_server(params, n_parallel_given="n_seq_max" in fields, n_draft=n_draft, fit_params=fit_params)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
@@ -191,6 +222,19 @@ _SEQUENCES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "tensor_split": ((int, float), "3.0, 1.0"),
     "override_tensor": ((tuple, list), '("exps", "CPU")'),
 }
+
+
+def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_params: bool = True) -> Params:
+    """The parameters that llama-server makes of those: slots, and outputs for each with `n_draft` tokens to verify.
+
+    Source: llama.cpp 0c1e570 tools/server/server.cpp, llama_server; tools/server/server-context.cpp,
+    server_output_limits; common/speculative.cpp, common_speculative_get_output_limits; common/fit.cpp,
+    common_params_fit_impl (n_ctx_max).
+    """
+    if not n_parallel_given:
+        params = replace(params, n_seq_max=N_PARALLEL_AUTO, kv_unified=True)
+    n_outputs_max = params.n_outputs_max or max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft)))
+    return replace(params, n_outputs_max=n_outputs_max, run_as="server", fit_params=fit_params)
 
 
 def _device_complaints(p: Params) -> Iterator[str]:
@@ -287,7 +331,7 @@ def resolve(
     Raises:
         ValueError: llama.cpp would refuse the combination.
     """
-    n_ctx = params.n_ctx or n_ctx_train
+    n_ctx = params.n_ctx or n_ctx_train * params.n_stream_fitted
     if n_ctx == 0:
         raise ValueError("n_ctx is 0 and the model does not say how long its context was in training")
     n_batch = min(n_ctx, params.n_batch) if causal_attn else params.n_batch

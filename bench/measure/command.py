@@ -11,6 +11,7 @@ from bench.measure.measurement import ENGINES, PROCESS_TOLERANCE
 from bench.progress import Progress
 from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments, count, params_from
+from ggufphys.flags.server import add_as_argument, served
 from ggufphys.gguf.locate import local_path
 
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
     )  # fmt: skip
     add_run_arguments(parser, n_ctx=4096)  # a trained length of 131,072 is rarely what anybody wants to wait for
+    add_as_argument(parser)
     add_other_flags(parser, but=("-n", "--predict", "-p", "--prompt"))
 
 
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
             result = measure_numpy(path, params_from(args), hold=args.hold or "f32", **lengths, on_event=progress)
         else:
-            result = measure(path, params_from(args, found=llama_devices), **lengths, on_event=progress)
+            result = measure(path, served(args, params_from(args, found=llama_devices)), **lengths, on_event=progress)
     print(report.as_json(result) if args.json else report.as_text(result))
     for note in (*other_flags_notes(args), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)

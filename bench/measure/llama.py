@@ -12,6 +12,7 @@ from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, op
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.params import HOST, Params
+from ggufphys.report.inspection import HEADINGS
 
 QUANTITIES: Final = ("model", "context", "compute", "output")
 
@@ -49,8 +50,8 @@ def measure(
         prediction = _predict(gguf, params, result, n_prompt)
     buffers = _buffers(result)
     return Measurement(
-        heading=f"{path.name}, {params.n_threads} threads, mmap {'on' if params.use_mmap else 'off'}, "
-        f"extra buffers {'on' if params.use_extra_bufts else 'off'}",
+        heading=f"{path.name} {HEADINGS[params.run_as]}, {params.n_threads} threads, "
+        f"mmap {'on' if params.use_mmap else 'off'}, extra buffers {'on' if params.use_extra_bufts else 'off'}",
         path=path,
         params=params,
         prediction=prediction,

@@ -77,7 +77,7 @@ def as_json(result: "Measurement") -> str:
             "schema_version": SCHEMA_VERSION,
             "model": str(result.path),
             "engine": result.engine,
-            "params": asdict(result.params),
+            "params": {"as": result.params.run_as, **asdict(result.params)},
             "rows": [{**asdict(row), "difference": row.difference} for row in result.rows],
             "buffers": [asdict(buffer) for buffer in result.buffers],
             "phases": [{"name": phase.name, **asdict(phase.memory)} for phase in result.child.phases],

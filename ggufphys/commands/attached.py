@@ -1,4 +1,4 @@
-"""llama.cpp's flags for what stands beside a model: adapters, mmproj, a draft model; and `--server` for llama-server.
+"""llama.cpp's flags for what stands beside a model: adapters, mmproj, a draft model.
 
 Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
 """
@@ -6,18 +6,23 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
 import argparse
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.flags.devices import layers_to_offload
 from ggufphys.flags.run import count
+from ggufphys.flags.server import run_as, served
 from ggufphys.gguf import GGUFFile
+from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
-from ggufphys.memory.attachments.server import server_params
+from ggufphys.memory.attachments.server import predict_served
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.plan.server_fit import FIT_CTX, MARGIN_BYTES, fitted
 
 _FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
 _NAMES: Final = (*_FILES, "server", "cache_ram_mib", "n_ctx_checkpoints")
@@ -64,20 +69,6 @@ def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--spec-draft-n-max", dest="draft_n_max", type=count, metavar="N", help="tokens drafted at once (default 3)"
     )
-    server = parser.add_argument_group("llama-server", argument_default=argparse.SUPPRESS)
-    server.add_argument(
-        "--server", action="store_true",
-        help="as llama-server runs it: 4 slots with a unified cache unless -np says how many, an output for each, and "
-        "what it may keep of prompts",
-    )  # fmt: skip
-    server.add_argument(
-        "-cram", "--cache-ram", dest="cache_ram_mib", type=int, metavar="MiB",
-        help="the prompt cache's limit (default 8192, -1: none, 0: no cache); implies --server",
-    )  # fmt: skip
-    server.add_argument(
-        "-ctxcp", "--ctx-checkpoints", "--swa-checkpoints", dest="n_ctx_checkpoints", type=count, metavar="N",
-        help="checkpoints a slot may have (default 32); implies --server",
-    )  # fmt: skip
 
 
 def attaches(args: argparse.Namespace) -> bool:
@@ -91,11 +82,9 @@ def attaches_files(args: argparse.Namespace) -> bool:
 
 
 def with_server(args: argparse.Namespace, params: Params, chosen: Collection[str] = ()) -> Params:
-    """The parameters as llama-server would have them, if it is asked for; `chosen` ones are not its to choose."""
-    if not _serves(args):
-        return params
+    """The parameters as llama-server would have them, unless the library's are asked for; `chosen` ones are fixed."""
     n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
-    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max") or "n_seq_max" in chosen, n_draft=n_draft)
+    return served(args, params, chosen, n_draft=n_draft)
 
 
 @contextmanager
@@ -117,7 +106,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
             control_vectors=files("control_vector", "control_vector_scaled"),
             mmproj=next((stack.enter_context(opened(path, use_cache=args.use_cache)) for path in mmproj), None),
             draft=draft,
-            server=Server(**_given(args, "", "cache_ram_mib", "n_ctx_checkpoints")) if _serves(args) else None,
+            server=_server(args) if run_as(args) == "server" else None,
             **_given(args, "", "mmproj_offload", "image_max_tokens", "batch_max_tokens"),
         )
 
@@ -130,14 +119,40 @@ def predict_here(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> Me
 
 @contextmanager
 def predicting(args: argparse.Namespace, predictor: Predictor) -> Iterator[Callable[[Params], MemoryPrediction]]:
-    """Predictions of one model run in different ways, each with all that flags attach to it, while the block runs."""
-    if not attaches(args):
-        yield predictor.predict
-        return
-    from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that a model by itself does not need
+    """Predictions of one model run in different ways, while the block runs.
 
-    with attachments_opened(args) as attachments:
-        yield lambda params: predict_attached(predictor.gguf, params, attachments, predictor=predictor)
+    Each has all that flags attach to it, what llama-server may take later, and the context that its --fit makes.
+    """
+    with ExitStack() as stack:
+        predict: Callable[[Params], MemoryPrediction] = predictor.predict
+        if attaches_files(args):
+            from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that others do not need
+
+            attachments = stack.enter_context(attachments_opened(args))
+            predict = partial(predict_attached, predictor.gguf, attachments=attachments, predictor=predictor)
+        elif run_as(args) == "server":
+            predict = partial(predict_served, predictor, _server(args))
+        yield partial(_fitted, args, predictor, predict)
+
+
+def _fitted(
+    args: argparse.Namespace, predictor: Predictor, predict: Callable[[Params], MemoryPrediction], params: Params
+) -> MemoryPrediction:
+    """Predict with the context that llama-server takes on this machine when nobody asks for one."""
+    if params.n_ctx or not params.fit_params or hasattr(args, "n_ctx"):  # -c 0 asks for all that was trained
+        return predict(params)
+    made = fitted(
+        predictor.predict,
+        params,
+        n_ctx_train=predictor.h.n_ctx_train,
+        n_layer=predictor.h.n_layer,
+        n_expert=predictor.h.n_expert,
+        main_bytes=host.main_memory().total_bytes,
+        n_ctx_min=getattr(args, "fit_ctx", FIT_CTX),
+        margins=getattr(args, "fit_target", (MARGIN_BYTES,)),
+    )
+    prediction = predict(made.params)
+    return replace(prediction, notes=(*prediction.notes, made.note)) if made.note else prediction
 
 
 def alone(args: argparse.Namespace, gguf: GGUFFile, why: str) -> tuple[tuple[Term, ...], tuple[str, ...]]:
@@ -156,8 +171,8 @@ def alone(args: argparse.Namespace, gguf: GGUFFile, why: str) -> tuple[tuple[Ter
     return (), (why,)
 
 
-def _serves(args: argparse.Namespace) -> bool:
-    return any(hasattr(args, name) for name in ("server", "cache_ram_mib", "n_ctx_checkpoints"))
+def _server(args: argparse.Namespace) -> Server:
+    return Server(**_given(args, "", "cache_ram_mib", "n_ctx_checkpoints"))
 
 
 def _given(args: argparse.Namespace, prefix: str, *names: str) -> dict[str, Any]:

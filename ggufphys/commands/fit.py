@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
-from ggufphys.commands.attached import add_attachment_arguments, predicting
+from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
+from ggufphys.flags.server import add_server_arguments
 from ggufphys.gguf.locate import is_remote, local_path
 from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
-from ggufphys.memory.attachments import DRAFT_N_MAX
-from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST, Device, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
@@ -65,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_run_arguments(parser, ctx_is_least=True)
     add_attachment_arguments(parser)
+    add_server_arguments(parser)
     add_other_flags(parser, but=("-fitc", "--fit-ctx"))
 
 
@@ -78,10 +78,14 @@ def run(args: argparse.Namespace) -> int:
         predictor = Predictor(gguf)
         with predicting(args, predictor) as predict:
             fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
-            fitter = Fitter(predictor, params, budget, fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict)
+            fitter = Fitter(
+                predictor, params, budget,
+                fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict if attaches_files(args) else None,
+            )  # fmt: skip
             fit = fitter.fit(args.prefer)
             suggestions = () if fit.fits else _helps(fitter)
-        chosen = fit.trial.params
+            chosen = fit.trial.params
+            prediction = predict(chosen)  # what llama-server may take later included
         flags = run_flags(chosen, name_devices=hasattr(args, "device_specs"))
         section = fit_section(
             fit,
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         found = Inspection(
             gguf=gguf,
             params=chosen,
-            prediction=fit.trial.prediction,
+            prediction=prediction,
             notes=(*notes, *more_notes),
             sections=(section,),
         )
@@ -124,8 +128,7 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
             raise ValueError(f"--memory names {len(sizes)} sizes for {len(params.devices)} devices: one for each")
         pairs = zip(params.devices, sizes or [device.memory_bytes for device in params.devices], strict=True)
         params = replace(params, devices=tuple(Device(name=d.name, memory_bytes=size) for d, size in pairs))
-    n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
-    return server_params(params, n_parallel_given=hasattr(args, "n_seq_max"), n_draft=n_draft), notes
+    return with_server(args, params), notes
 
 
 def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:

@@ -15,6 +15,8 @@ from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
+from ggufphys.flags.server import NAMES as SERVER_FLAGS
+from ggufphys.flags.server import add_context_arguments, add_server_arguments
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.predict import predict_weights
@@ -37,11 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_arguments(parser)
     add_attachment_arguments(parser)
+    add_server_arguments(parser)
+    add_context_arguments(parser)
     add_quantize_arguments(parser)
     add_explain_arguments(parser)
     add_sweep_arguments(parser)
     add_costs_arguments(parser)
-    add_other_flags(parser)
+    add_other_flags(parser, but=SERVER_FLAGS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,8 +27,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = No
         help=f"context in tokens, all sequences together (0: as trained; 8k works too; default {n_ctx or 0})",
     )  # fmt: skip
     group.add_argument(
-        "-np", "--parallel", dest="n_seq_max", type=count, metavar="N",
-        help="parallel sequences, n_seq_max (default 1)",
+        "-np", "--parallel", dest="n_seq_max", action=_Sequences, metavar="N",
+        help="parallel sequences, n_seq_max (-1, the default: 4 slots of llama-server, 1 of the library)",
     )  # fmt: skip
     group.add_argument(
         "-kvu", "--kv-unified", action=argparse.BooleanOptionalAction,
@@ -83,6 +83,21 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = No
     )  # fmt: skip
     devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     add_device_arguments(devices)
+
+
+class _Sequences(argparse.Action):
+    """A number of sequences; what nobody chooses is left to whoever runs it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if str(values).startswith("-") and str(values)[1:].isdecimal():
+            vars(namespace).pop(self.dest, None)
+            return
+        try:
+            setattr(namespace, self.dest, count(values))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 class _LoadMode(argparse.Action):

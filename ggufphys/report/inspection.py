@@ -7,11 +7,12 @@ from typing import Any, Final
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
-from ggufphys.params import HOST, Params
+from ggufphys.params import HOST, Params, RunAs
 from ggufphys.plan.fits import Fit
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
+HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of the library"}
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
 
 _DEVICE_PARAMS: Final = (
@@ -55,7 +56,7 @@ def inspect_text(found: Inspection) -> str:
     """The report of `inspect`."""
     lines = [*model_lines(found.gguf)]
     if found.prediction is not None and found.params is not None:
-        lines += ["", *_memory_lines(found.prediction, found.params)]
+        lines += ["", *_memory_lines(found.gguf, found.prediction, found.params)]
     elif found.weights:
         rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in found.weights]
         rows.append(("context, compute, process", "?", "no rule yet", ""))
@@ -151,15 +152,16 @@ def model_lines(gguf: GGUFFile) -> list[str]:
     ]
 
 
-def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
+def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> list[str]:
     c = prediction.context
-    trained = " (as trained)" if params.n_ctx == 0 else ""
-    sequences = f"{c.n_seq_max} sequence{'s' if c.n_seq_max > 1 else ''}"
+    what = "slot" if params.run_as == "server" else "sequence"
+    sequences = f"{c.n_seq_max} {what}{'s' if c.n_seq_max > 1 else ''}"
     if c.n_seq_max > 1:
         sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
     head = (
-        f"n_ctx {c.n_ctx:,}{trained}, {sequences}, n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, "
-        f"K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, flash attention {params.flash_attn}"
+        f"{HEADINGS[params.run_as]}: n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}\n"
+        f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
+        f"flash attention {params.flash_attn}"
     )
     if len(prediction.devices) > 1:
         return [head, _offload_line(params), "", *_device_table(prediction), *_ceiling_lines(prediction.ceilings)]
@@ -174,6 +176,16 @@ def _memory_lines(prediction: MemoryPrediction, params: Params) -> list[str]:
     rows.extend((f"  {name}", format_mib(nbytes), "", "") for name, nbytes in _process_parts(prediction))
     lines = table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))
     return [head, "", *lines, *_ceiling_lines(prediction.ceilings)]
+
+
+def _unasked(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> str:
+    """Why a context is as long as it is, when nobody said."""
+    if params.n_ctx:
+        return ""
+    n_ctx_train = gguf.get_int(f"{gguf.architecture}.context_length", 0)
+    if prediction.context.n_ctx < n_ctx_train * params.n_stream_fitted:
+        return " (shortened by --fit)"
+    return " (as trained, for each slot)" if params.n_stream_fitted > 1 else " (as trained)"
 
 
 def _process_parts(prediction: MemoryPrediction) -> Iterator[tuple[str, int]]:
@@ -258,6 +270,7 @@ def model_json(gguf: GGUFFile) -> dict[str, Any]:
 def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]:
     asked = asdict(params)
     return {
+        "as": params.run_as,
         **asdict(prediction.context),
         "type_k": params.type_k,
         "type_v": params.type_v,

@@ -73,7 +73,7 @@ def test_inspect_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_inspect_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text report names the model, the parameters and each term."""
-    code, out, _ = run(capsys, "inspect", tiny_llama(tmp_path / "tiny.gguf"), "-np", "4")
+    code, out, _ = run(capsys, "inspect", tiny_llama(tmp_path / "tiny.gguf"), "-np", "4", "--as", "library")
 
     assert code == 0
     for text in ("tiny: llama", "n_ctx 2,048 (as trained), 4 sequences of 512", "KV cache", "compute buffer", "exact"):

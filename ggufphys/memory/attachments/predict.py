@@ -15,8 +15,8 @@ from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
 from ggufphys.memory.attachments.lora import adapters_of, lora_terms
 from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
-from ggufphys.memory.attachments.server import server_terms
-from ggufphys.memory.attachments.state import CELL_EXT, state_bytes
+from ggufphys.memory.attachments.server import server_notes, server_terms
+from ggufphys.memory.attachments.state import cell_ext_bytes, state_bytes
 from ggufphys.memory.compute import compute_terms
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.process import BASE, CODE, VOCABULARY, Conditions, resident
@@ -77,7 +77,7 @@ def predict_attached(
             predictor.h,
             predictor.rule.layers(predictor.h),
             base.context,
-            cell_ext_bytes=_cell_ext_bytes(gguf),
+            cell_ext_bytes=cell_ext_bytes(gguf),
             draft_state_bytes=draft_state,
         )
     beside = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
@@ -87,7 +87,7 @@ def predict_attached(
         base,
         terms=tuple(terms),
         basis={**base.basis, "attachment": basis},
-        notes=(*base.notes, *_notes(attachments)),
+        notes=(*base.notes, *(server_notes(attachments.server) if attachments.server is not None else ())),
     )
 
 
@@ -156,15 +156,4 @@ def _is_drafts(term: Term) -> bool:
 def _draft_state_bytes(gguf: GGUFFile, context: ContextParams) -> int:
     h = read_hparams(gguf)
     layers = rule_for(h.arch).layers(h)
-    return state_bytes(layers, context, context.n_ctx_seq, cell_ext_bytes=_cell_ext_bytes(gguf))
-
-
-def _cell_ext_bytes(gguf: GGUFFile) -> int:
-    """What a cell keeps more where positions have two dimensions (M-RoPE)."""
-    sections = gguf.get_array(f"{gguf.architecture}.rope.dimension_sections") or ()
-    return CELL_EXT if any(sections) else 0
-
-
-def _notes(attachments: Attachments) -> Iterator[str]:
-    if attachments.server is not None and attachments.server.cache_ram_mib < 0:
-        yield "--cache-ram -1: the prompt cache has no limit in bytes, so there is no ceiling for it"
+    return state_bytes(layers, context, context.n_ctx_seq, cell_ext_bytes=cell_ext_bytes(gguf))

@@ -15,27 +15,32 @@ from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch import LayerCache
+from ggufphys.errors import UnsupportedError
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
-from ggufphys.memory.attachments.state import needs_checkpoints, state_bytes
+from ggufphys.memory.attachments.state import cell_ext_bytes, needs_checkpoints, state_bytes
+from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
 
-N_PARALLEL_AUTO: Final = 4  # slots, when nobody says how many; then the cache is unified
 _LOGIT_BYTES: Final = 4
 
 
-def server_params(params: Params, *, n_parallel_given: bool, n_draft: int = 0) -> Params:
-    """The parameters that llama-server makes of those: slots, and outputs for each with `n_draft` tokens to verify.
+def predict_served(predictor: Predictor, server: Server, params: Params) -> MemoryPrediction:
+    """A model's prediction with what llama-server may take later. Raises what `predict_memory` does."""
+    prediction = predictor.predict(params)
+    terms = server_terms(
+        server, predictor.h, predictor.rule.layers(predictor.h), prediction.context,
+        cell_ext_bytes=cell_ext_bytes(predictor.gguf),
+    )  # fmt: skip
+    notes = (*prediction.notes, *server_notes(server))
+    return replace(prediction, terms=(*prediction.terms, *terms), notes=notes)
 
-    Source: llama.cpp 0c1e570 tools/server/server.cpp, llama_server; common/speculative.cpp,
-    common_speculative_get_output_limits.
-    """
-    if not n_parallel_given:
-        params = replace(params, n_seq_max=N_PARALLEL_AUTO, kv_unified=True)
-    if params.n_outputs_max:
-        return params
-    return replace(params, n_outputs_max=max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft))))
+
+def server_notes(server: Server) -> Iterator[str]:
+    """What has no ceiling."""
+    if server.cache_ram_mib < 0:
+        yield "--cache-ram -1: the prompt cache has no limit in bytes, so there is no ceiling for it"
 
 
 def server_terms(
@@ -47,19 +52,27 @@ def server_terms(
     cell_ext_bytes: int = 0,
     draft_state_bytes: int = 0,
 ) -> Iterator[Term]:
-    """Ceilings of a server; `draft_state_bytes` is a full slot's state of the draft model."""
-    whole, partial = (
-        state_bytes(layers, context, context.n_ctx_seq, partial=part, cell_ext_bytes=cell_ext_bytes) + draft_state_bytes
-        for part in (False, True)
-    )
+    """Ceilings of a server; `draft_state_bytes` is a full slot's state of the draft model.
+
+    Checkpoints of recurrent states have no rule yet, and are left out.
+    """
+    n_tokens = min(context.n_ctx_seq, h.n_ctx_train or context.n_ctx_seq)  # a slot has no more
+    try:
+        whole, partial = (
+            state_bytes(layers, context, n_tokens, partial=part, cell_ext_bytes=cell_ext_bytes) + draft_state_bytes
+            for part in (False, True)
+        )
+    except UnsupportedError:  # recurrent states, whose saved form has no rule yet
+        whole = partial = 0
+    size_of_one = f"; a prompt of {n_tokens:,} tokens takes {whole:,}" if whole else ""
     if server.cache_ram_mib > 0:
         yield _term(
             "prompt cache",
             server.cache_ram_mib << 20,
-            f"--cache-ram {server.cache_ram_mib} MiB; a prompt of {context.n_ctx_seq:,} tokens takes {whole:,}",
+            f"--cache-ram {server.cache_ram_mib} MiB{size_of_one}",
             "tools/server/server-task.cpp, server_prompt_cache",
         )
-    if server.n_ctx_checkpoints > 0 and needs_checkpoints(layers, context):
+    if server.n_ctx_checkpoints > 0 and partial and needs_checkpoints(layers, context):
         yield _term(
             "context checkpoints",
             context.n_seq_max * server.n_ctx_checkpoints * partial,

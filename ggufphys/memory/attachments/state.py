@@ -13,7 +13,7 @@ from typing import Final
 
 from ggufphys.arch import FullKV, LayerCache, WindowKV, row_bytes
 from ggufphys.errors import UnsupportedError
-from ggufphys.gguf import SIZES
+from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.params import ContextParams
 
 _HEADER: Final = 4 + 4  # magic, sequence
@@ -50,6 +50,12 @@ def state_bytes(
         n_cells = min(n_tokens, context.n_ctx_seq, max(cache.n_swa for cache in windows))
         nbytes += _kv_bytes(windows, context, n_cells, cell_ext_bytes)
     return nbytes
+
+
+def cell_ext_bytes(gguf: GGUFFile) -> int:
+    """What a cell keeps more where positions have two dimensions (M-RoPE)."""
+    sections = gguf.get_array(f"{gguf.architecture}.rope.dimension_sections") or ()
+    return CELL_EXT if any(sections) else 0
 
 
 def needs_checkpoints(layers: Iterable[Sequence[LayerCache]], context: ContextParams) -> bool:

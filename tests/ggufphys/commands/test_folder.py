@@ -43,7 +43,7 @@ def rows_of(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) 
 
 def test_rows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every *.gguf below the folder has its row, a split model one; figures are those of the file alone."""
-    rows = rows_of(capsys, str(models), "-c", "512")
+    rows = rows_of(capsys, str(models), "-c", "512", "--as", "library")
     with open_gguf(models / "b.gguf") as gguf:
         alone = predict_memory(gguf, Params(n_ctx=512))
 
@@ -95,14 +95,15 @@ def test_limit(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_gguf(models / "long.gguf") as gguf:
         needed = predict_memory(gguf, Params()).process.needed_bytes
 
-    rows = rows_of(capsys, str(models), "--assert-fits", str(needed), code=4)  # new.GGUF has no prediction
+    rows = rows_of(capsys, str(models), "--as", "library", "--assert-fits", str(needed), code=4)  # new.GGUF has no prediction
     assert (rows["long.gguf"]["fits"], rows["long.gguf"]["needed_bytes"]) == (True, needed)
     assert {name: row["fits"] for name, row in rows.items() if row["fits"] is None} == dict.fromkeys(
         ("cut.gguf", "lost.gguf", "mmproj.gguf", "new.GGUF")
     )
-    rows = rows_of(capsys, str(models), "--assert-fits", str(needed - 1), code=1)
+    rows = rows_of(capsys, str(models), "--as", "library", "--assert-fits", str(needed - 1), code=1)
     assert [name for name, row in rows.items() if row["fits"] is False] == ["long.gguf"]
-    assert main(["inspect", str(models / "b.gguf"), str(models / "long.gguf"), "--assert-fits", f"{needed}"]) == 0
+    two = [str(models / "b.gguf"), str(models / "long.gguf")]
+    assert main(["inspect", *two, "--as", "library", "--assert-fits", f"{needed}"]) == 0
     assert "2 of 2 fit into" in capsys.readouterr().out
 
 

@@ -19,14 +19,14 @@ def test_to_the_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with open_gguf(path) as gguf:
         needed = predict_memory(gguf, Params(n_ctx=512)).process_bytes
 
-    assert main(["inspect", path, "-c", "512", "--assert-fits", str(needed)]) == 0
+    assert main(["inspect", path, "-c", "512", "--as", "library", "--assert-fits", str(needed)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(", 0 B left")
-    assert main(["inspect", path, "-c", "512", "--assert-fits", str(needed - 1)]) == 1
+    assert main(["inspect", path, "-c", "512", "--as", "library", "--assert-fits", str(needed - 1)]) == 1
     out = capsys.readouterr().out
     assert "KV cache" in out
     assert out.splitlines()[-1].startswith("does not fit: the process needs ")
     assert out.splitlines()[-1].endswith(", 1 B too much")
-    assert main(["inspect", "--json", path, "-c", "512", "--assert-fits", str(needed - 1)]) == 1
+    assert main(["inspect", "--json", path, "-c", "512", "--as", "library", "--assert-fits", str(needed - 1)]) == 1
     assert json.loads(capsys.readouterr().out)["fits"] == [
         {"name": "Host", "needed_bytes": needed, "memory_bytes": needed - 1, "margin_bytes": -1, "fits": False}
     ]

@@ -13,11 +13,10 @@ from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.memory.attachments import Attachments, Draft, Server
 from ggufphys.memory.attachments.predict import predict_attached, predict_draft
-from ggufphys.memory.attachments.server import server_params
 from ggufphys.memory.attachments.state import state_bytes
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.terms import total
-from ggufphys.params import Device, FlashAttn, resolve
+from ggufphys.params import Device, FlashAttn, as_server, resolve
 from tests import archs, attachment_oracle, oracle
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
 from tests.ggufphys.memory.attachments.test_state import tiny_gemma3
@@ -171,18 +170,18 @@ def test_devices(tmp_path: Path, model: GGUFFile) -> None:
 
 def test_server_parameters() -> None:
     """llama-server has four slots in one cache unless it is told how many, and as many outputs as it can verify."""
-    made = server_params(Params(), n_parallel_given=False)
+    made = as_server(Params(), n_parallel_given=False)
     assert (made.n_seq_max, made.kv_unified, made.n_outputs_max) == (4, True, 4)
-    made = server_params(Params(n_seq_max=2), n_parallel_given=True, n_draft=3)
+    made = as_server(Params(n_seq_max=2), n_parallel_given=True, n_draft=3)
     assert (made.n_seq_max, made.kv_unified, made.n_outputs_max) == (2, False, 8)
-    assert server_params(Params(n_batch=16), n_parallel_given=False, n_draft=15).n_outputs_max == 16
-    assert server_params(Params(n_outputs_max=9), n_parallel_given=False).n_outputs_max == 9
+    assert as_server(Params(n_batch=16), n_parallel_given=False, n_draft=15).n_outputs_max == 16
+    assert as_server(Params(n_outputs_max=9), n_parallel_given=False).n_outputs_max == 9
 
 
 def test_server_ceilings(tmp_path: Path) -> None:
     """The prompt cache's limit, checkpoints as llama.cpp would save them, rows of logits; samplers are no ceiling."""
     path = tiny_gemma3(tmp_path / "gemma.gguf")
-    params = server_params(Params(n_ctx=512), n_parallel_given=False, n_draft=1)
+    params = as_server(Params(n_ctx=512), n_parallel_given=False, n_draft=1)
     with open_gguf(path) as gguf:
         prediction = predict_attached(gguf, params, Attachments(server=Server(cache_ram_mib=7, n_ctx_checkpoints=5)))
         layers = rule_for(gguf.architecture).layers(read_hparams(gguf))
@@ -199,7 +198,7 @@ def test_server_ceilings(tmp_path: Path) -> None:
 
 def test_a_server_without_a_cache(model: GGUFFile) -> None:
     """Nothing is said of what is turned off; a cache without a limit is a note, not a number."""
-    params = server_params(Params(n_ctx=512), n_parallel_given=False)
+    params = as_server(Params(n_ctx=512), n_parallel_given=False)
     off = predict_attached(model, params, Attachments(server=Server(cache_ram_mib=0)))
     assert not off.ceilings  # a llama needs no checkpoints
     unlimited = predict_attached(model, params, Attachments(server=Server(cache_ram_mib=-1)))

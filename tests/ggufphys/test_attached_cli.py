@@ -103,7 +103,7 @@ def test_an_attachment_by_itself(
         ("{tiny} --lora-scaled {lora}", 2, "has no scale"),
         ("{tiny} --control-vector {lora}", 2, "expected a control vector"),
         ("{tiny} -cram lots", 2, "invalid int value"),
-        ("{tiny} {lora} --server", 2, "stand beside one model"),
+        ("{tiny} {tiny} --lora {lora}", 2, "stand beside one model"),
     ],
 )
 def test_errors(capsys: pytest.CaptureFixture[str], files: dict[str, str], line: str, code: int, message: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ggufphys import __version__
 from ggufphys.cli import COMMANDS, main
 from ggufphys.gguf.writer import encode_header
+from ggufphys.machine import host
 from ggufphys.machine.devices import FoundDevice
 from ggufphys.params import Device
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
@@ -78,6 +79,40 @@ def test_inspect_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0
     for text in ("tiny: llama", "n_ctx 2,048 (as trained), 4 sequences of 512", "KV cache", "compute buffer", "exact"):
         assert text in out
+
+
+def test_whose_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Inspect answers for llama-server and says so; --as library for a bare call; both in the document, too."""
+    path = tiny_llama(tmp_path / "tiny.gguf")
+    _, server, _ = run(capsys, "inspect", path, "-np", "4")
+    _, automatic, _ = run(capsys, "inspect", path, "-np", "-1")
+    _, library, _ = run(capsys, "inspect", path, "--as", "library")
+
+    assert "for llama-server: n_ctx 8,192 (as trained, for each slot), 4 slots of 2,048\n" in server
+    assert "for llama-server: n_ctx 2,048 (as trained), 4 slots, unified\n" in automatic
+    assert "for a call of the library: n_ctx 2,048 (as trained), 1 sequence\n" in library
+    assert "server: prompt cache" in server
+    assert "server: prompt cache" not in library
+    found = [inspect_json(capsys, path, *flags)["params"] for flags in ((), ("--as", "library"), ("--fit", "off"))]
+    assert [(p["as"], p["n_outputs_max"]) for p in found] == [("server", 4), ("library", 2048), ("server", 4)]
+    each = inspect_json(capsys, path, "-np", "3", "--kv-unified-per-slot", "512")["params"]
+    assert each["n_ctx"] == 1536
+    assert run(capsys, "inspect", path, "--as", "library", "-cram", "0")[0] == 2
+
+
+def test_fit_shortens(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that nobody asked for is as long as this machine's memory lets llama-server make it; a note says so."""
+    path = tiny_llama(tmp_path / "tiny.gguf", context_length=1 << 20)
+    monkeypatch.setattr(host, "main_memory", lambda: host.MainMemory(total_bytes=2 << 30, available_bytes=1 << 30))
+    _, out, _ = run(capsys, "inspect", path)
+    whole = inspect_json(capsys, path, "-c", "0")
+    less = inspect_json(capsys, path, "--fit-target", "1536", "--fit-ctx", "8k")
+
+    assert "(shortened by --fit), 4 slots, unified" in out
+    assert "note: llama-server's --fit: " in out
+    assert whole["params"]["n_ctx"] == 1 << 20
+    assert whole["params"]["n_ctx"] > less["params"]["n_ctx"] >= 8192
+    assert less["memory"]["total_bytes"] < 513 << 20
 
 
 def test_llama_server_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

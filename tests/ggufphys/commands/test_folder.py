@@ -95,7 +95,9 @@ def test_limit(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_gguf(models / "long.gguf") as gguf:
         needed = predict_memory(gguf, Params()).process.needed_bytes
 
-    rows = rows_of(capsys, str(models), "--as", "library", "--assert-fits", str(needed), code=4)  # new.GGUF has no prediction
+    rows = rows_of(
+        capsys, str(models), "--as", "library", "--assert-fits", str(needed), code=4
+    )  # new.GGUF has no prediction
     assert (rows["long.gguf"]["fits"], rows["long.gguf"]["needed_bytes"]) == (True, needed)
     assert {name: row["fits"] for name, row in rows.items() if row["fits"] is None} == dict.fromkeys(
         ("cut.gguf", "lost.gguf", "mmproj.gguf", "new.GGUF")

@@ -55,7 +55,7 @@ def test_devices(tmp_path: Path) -> None:
     [
         (["{tiny}", "--assert-fits", "24GiB,12GiB"], 2, "'24GiB,12GiB' names several sizes, expected one"),
         (["{tiny}", "--assert-fits", "much"], 2, "not a size: 'much'"),
-        (["{tiny}", "{tiny}", "--assert-fits", "1G"], 2, "questions about one model; several are named"),
+        (["{tiny}", "{tiny}", "--explain"], 2, "questions about one model; several are named"),
         (["{mmproj}", "--assert-fits", "1G"], 4, "not a model that can be run by itself"),
     ],
 )

@@ -1,5 +1,6 @@
 """How probable does llama.cpp find a text? Token by token, through the server's own engine code."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -54,12 +55,13 @@ class Scorer:
         """The text's tokens, `(n,)`, nothing added; text that looks like a control token stays text."""
         return np.array(self.vocab.tokenize(text, add_special=False, parse_special=False), np.int32)
 
-    def log_probabilities(self, tokens: Tokens) -> F64:
+    def log_probabilities(self, tokens: Tokens, progress: Callable[[int], None] = lambda n: None) -> F64:
         """Ln p of each token given those before it, `(n,)`, in nats.
 
         The text is read as a document of its own: the model's beginning token stands before the first (a model without
         one can't say how probable the first is: then it is `(n - 1,)`). Beyond `n_ctx` the window moves by half its
-        length, so that every later token is judged with at least `n_ctx / 2` tokens in view.
+        length, so that every later token is judged with at least `n_ctx / 2` tokens in view. `progress` is told of
+        each part how many tokens were judged.
         """
         if self.bos >= 0:
             tokens = np.concatenate([np.array([self.bos], np.int32), tokens])
@@ -67,6 +69,7 @@ class Scorer:
         while judged < len(tokens):
             end = min(start + self.n_ctx, len(tokens) - 1)
             parts.append(self._window(tokens, start, end, judged))
+            progress(len(parts[-1]))
             judged, start = end + 1, end + 1 - self.n_ctx // 2
         return np.concatenate(parts)
 

@@ -8,17 +8,21 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from bench.corpus import held_out
 from bench.derive import FILE_TYPE_IDS, derived
 from bench.perplexity import Scorer, Tokens
+from ggufphys.errors import GGUFError
+from ggufphys.flags.run import count
+from ggufphys.gguf import open_gguf
 from ggufphys.gguf.locate import local_path
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.progress import Steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +101,14 @@ def measure(
     judged: list[Tokens] = []
     log_probabilities = []
     n_documents = text_bytes = 0
-    with Scorer(model, n_ctx=n_ctx, n_threads=n_threads) as scorer:
-        for text in tqdm(cut(texts, n_bytes_max), desc=model.name, unit="document", disable=None, leave=False):
-            tokens = scorer.tokenize(text)
-            found = scorer.log_probabilities(tokens)
+    with ExitStack() as stack:
+        scorer = stack.enter_context(Scorer(model, n_ctx=n_ctx, n_threads=n_threads))
+        documents = [(text, scorer.tokenize(text)) for text in cut(texts, n_bytes_max)]
+        steps = stack.enter_context(
+            Steps(f"judging {model.name}", total=sum(len(t) for _, t in documents), unit="tokens", ticks=True)
+        )
+        for text, tokens in documents:
+            found = scorer.log_probabilities(tokens, steps.advance)
             log_probabilities.append(found)
             judged.append(tokens[len(tokens) - len(found) :])
             n_documents += 1
@@ -132,7 +140,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", nargs="+", type=Path, metavar="FILE",
         help="UTF-8 texts to judge (default: the standard library's modules that the embedded model never saw)",
     )  # fmt: skip
-    parser.add_argument("-c", "--ctx-size", type=int, default=0, metavar="N", help="context (default: as trained)")
+    parser.add_argument(
+        "-c", "--ctx-size", "--ctx", type=count, default=0, metavar="N", help="context (default: as trained)"
+    )
     parser.add_argument("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one a core)")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="read no more text than this")
     parser.add_argument(
@@ -146,8 +156,9 @@ def run(args: argparse.Namespace) -> int:
     for name, value, least in (("--ctx-size", args.ctx_size, 0), ("--max-bytes", args.max_bytes, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} is {value}: expected at least {least}")
+    models = [_checked(model) for model in args.models]
     texts = _read(args.text) if args.text else [document.text for document in held_out()]
-    paths = [_path(model) for model in args.models]
+    paths = [derived(model) if isinstance(model, str) else model for model in models]
     results = [
         measure(path, texts, n_ctx=args.ctx_size, n_threads=args.threads, n_bytes_max=args.max_bytes) for path in paths
     ]
@@ -159,13 +170,23 @@ def run(args: argparse.Namespace) -> int:
     return int(args.max_ratio is not None and any(result.ratio > args.max_ratio for result in results))
 
 
-def _path(model: str) -> Path:
+def _checked(model: str) -> Path | str:
+    """The path of a model that can be opened, or a file type: before anything is run.
+
+    Raises:
+        ValueError: neither a file nor a type.
+        GGUFError: a file that is no GGUF: a text, most likely, which belongs behind --text.
+    """
     if model in FILE_TYPE_IDS:
-        return derived(model)
+        return model
     path = local_path(model)
     if not path.exists():
         types = ", ".join(FILE_TYPE_IDS)
         raise ValueError(f"{model}: no such file, and no file type; expected a GGUF file, or one of {types}")
+    try:
+        open_gguf(path).close()
+    except GGUFError as error:
+        raise GGUFError(f"{error}; texts to judge are named behind --text") from None
     return path
 
 
@@ -176,6 +197,8 @@ def _read(paths: Sequence[Path]) -> list[str]:
             texts.append(path.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): expected a plain text file") from error
+    if not any(texts):
+        raise ValueError(f"{', '.join(map(str, paths))}: empty, expected texts to judge")
     return texts
 
 

@@ -4,6 +4,7 @@ Everything goes to stderr, and nothing before two seconds are over: what is quic
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -22,6 +23,7 @@ class Steps:
         what: what is being done, a few words.
         total: how many steps there are; 0 where nobody knows.
         unit: of what, in the plural.
+        ticks: said while a step lasts, too: for steps that take long by themselves.
         stream: where it is said (stderr).
         clock: seconds.
     """
@@ -32,6 +34,7 @@ class Steps:
         *,
         total: int = 0,
         unit: str = "files",
+        ticks: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -44,19 +47,34 @@ class Steps:
         self._rewrites = self._stream.isatty()
         self._began = clock()
         self._due = self._began + PATIENCE_S
+        self._now = ""
         self._shown = False
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True) if ticks else None
 
     def advance(self, n: int = 1, now: str = "") -> None:
         """`n` more steps are done; `now` names what comes next."""
-        self.done += n
+        with self._lock:
+            self.done += n
+            self._now = now
+            self._say()
+
+    def _say(self) -> None:
+        """Say how far it is, if it is time to."""
         at = self._clock()
         if at < self._due:
             return
         self._due = at + (REWRITE_S if self._rewrites else REPEAT_S)
         self._shown = True
-        line = self._line(at - self._began, now)
+        line = self._line(at - self._began)
         self._stream.write(f"\r\x1b[K{line}" if self._rewrites else f"{line}\n")
         self._stream.flush()
+
+    def _tick(self) -> None:
+        while not self._over.wait(REWRITE_S):
+            with self._lock:
+                self._say()
 
     def over(self, items: Sequence[T] | Iterable[T]) -> Iterator[T]:
         """The items, one step each."""
@@ -65,20 +83,26 @@ class Steps:
             self.advance()
 
     def __enter__(self) -> Self:
+        if self._ticker is not None:
+            self._ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._over.set()
+        if self._ticker is not None:
+            self._ticker.join()
         if self._shown and self._rewrites:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
-    def _line(self, elapsed_s: float, now: str) -> str:
+    def _line(self, elapsed_s: float) -> str:
         of = f" of {self.total:,}" if self.total else ""
+        done = f"{self.done:,}{of} {self.unit}, " if self.total or self.done else ""
         left_s = elapsed_s / self.done * (self.total - self.done) if 0 < self.done <= self.total else 0.0
         left = f", about {_duration(left_s)} left" if left_s else ""
-        return f"{self.what}: {self.done:,}{of} {self.unit}, {_duration(elapsed_s)}{left}{f': {now}' if now else ''}"
+        return f"{self.what}: {done}{_duration(elapsed_s)}{left}{f': {self._now}' if self._now else ''}"
 
 
 def _duration(seconds: float) -> str:

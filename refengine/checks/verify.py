@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.locate import local_path
+from ggufphys.report.progress import Steps
 from refengine.checks import report_logits, report_trace
 from refengine.checks.blocks import SAMPLE_BYTES, Report, verify
 from refengine.checks.compare import Difference
@@ -134,26 +135,35 @@ def run(args: argparse.Namespace) -> int:
 def _run_logits(args: argparse.Namespace) -> int:
     if args.against:
         raise ValueError("--against belongs to --trace: expected `verify MODEL --logits --trace --against FILE`")
-    report = verify_logits(
-        _model_path(args), n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed,
-        timeout_s=args.timeout,
-    )  # fmt: skip
+    path = _model_path(args)
+    with Steps("comparing logits", unit="tokens", ticks=True) as steps:
+
+        def progress(done: int, total: int, now: str) -> None:
+            steps.total = total
+            steps.advance(done - steps.done, now)
+
+        report = verify_logits(
+            path, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed, timeout_s=args.timeout,
+            progress=progress,
+        )  # fmt: skip
     text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code
 
 
 def _run_trace(args: argparse.Namespace) -> int:
-    report = verify_nodes(
-        _model_path(args),
-        against=local_path(args.against) if args.against else None,
-        n_prompt=args.prompt_tokens,
-        n_decode=args.decode_tokens,
-        seed=args.seed,
-        flash_attn=args.flash_attn == "on",
-        threshold=args.threshold,
-        timeout_s=args.timeout,
-    )
+    path = _model_path(args)
+    with Steps("comparing nodes", ticks=True):
+        report = verify_nodes(
+            path,
+            against=local_path(args.against) if args.against else None,
+            n_prompt=args.prompt_tokens,
+            n_decode=args.decode_tokens,
+            seed=args.seed,
+            flash_attn=args.flash_attn == "on",
+            threshold=args.threshold,
+            timeout_s=args.timeout,
+        )
     text = json.dumps(report_trace.as_json(report), indent=2) if args.json else report_trace.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code

@@ -7,6 +7,7 @@ computes the same in two orders. Our logits must not be much further from llama.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +19,7 @@ from refengine.model import Model, load
 from refengine.peers.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
 from refengine.peers.simd import detected
 
+Progress = Callable[[int, int, str], None]
 EXACT_NMSE: Final = 1e-7  # what an F16 cache alone may make, whatever llama.cpp differs from itself
 TIMES_NOISE: Final = 2
 
@@ -65,11 +67,14 @@ def verify_logits(
     seed: int = 0,
     n_threads: int = 0,
     timeout_s: float = TIMEOUT_S,
+    progress: Progress | None = None,
 ) -> LogitsReport:
     """Compare a prompt of random tokens and steps behind it, with flash attention and without.
 
     It is computed twice: as ggml does, activations quantised and, where they are followed, its sums to the bit; and
     plainly. A file without quantised weights is computed plainly alone where the sums are not followed.
+
+    `progress` is told how many of all tokens of all ways are done, of how many, and what comes next.
 
     Raises:
         LlamaError: llama.cpp would not run the model.
@@ -90,17 +95,30 @@ def verify_logits(
         )
         for model in models.values()
     ]  # fmt: skip
+    told = progress or (lambda done, total, now: None)
+    ways = [
+        (flash, emulate)
+        for flash, model in models.items()
+        for emulate in ((True, False) if _is_quantised(model) or detected() else (False,))
+    ]
+    done, total = 0, n_tokens * len(ways)
+    told(done, total, "llama.cpp")
     theirs = dict(zip(models, (run.logits for run in llama_logits(requests, timeout_s=timeout_s)), strict=True))
     noise = agreement(theirs[False], theirs[True]).nmse
     limit = max(EXACT_NMSE, TIMES_NOISE * noise)
     rows = []
-    for flash, model in models.items():
-        for emulate in (True, False) if _is_quantised(model) or detected() else (False,):
-            model.numerics = replace(model.numerics, emulate=emulate, simd=detected())
-            model.reset()
-            ours = np.concatenate([model.evaluate(batch.ids.tolist()) for batch in batches])
-            bound = limit if emulate or not _is_quantised(model) else None
-            rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=agreement(theirs[flash], ours), limit=bound))
+    for flash, emulate in ways:
+        model = models[flash]
+        model.numerics = replace(model.numerics, emulate=emulate, simd=detected())
+        model.reset()
+        ours = []
+        for batch in batches:
+            told(done, total, f"numpy{', emulated' if emulate else ''}, flash attention {'on' if flash else 'off'}")
+            ours.append(model.evaluate(batch.ids.tolist()))
+            done += len(batch)
+        found = agreement(theirs[flash], np.concatenate(ours))
+        bound = limit if emulate or not _is_quantised(model) else None
+        rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=found, limit=bound))
     return LogitsReport(
         model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows)
     )

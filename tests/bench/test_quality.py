@@ -10,6 +10,7 @@ import pytest
 from bench import quality
 from bench.corpus import held_out
 from bench.perplexity import Scorer
+from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFError
 
@@ -106,6 +107,21 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"binary is not UTF-8 text \(byte 2\)"):
         quality.run(parse("--text", str(binary)))
+
+
+def test_arguments_are_checked_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A text that stands where a model belongs, or one that is empty, is refused before the first model is run."""
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "empty.txt").write_text("")
+    monkeypatch.setattr("bench.quality.measure", lambda *_, **__: pytest.fail("a model was run"))
+
+    assert main(["bench", "quality", str(MODEL), str(tmp_path / "text.txt")]) == 3
+    assert "texts to judge are named behind --text" in capsys.readouterr().err
+    assert main(["bench", "quality", str(MODEL), "--text", str(tmp_path / "empty.txt")]) == 2
+    assert "empty" in capsys.readouterr().err
+    assert main(["bench", "quality", str(MODEL), "--text", str(tmp_path / "gone.txt")]) == 3
 
 
 def test_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Long work says how far it is; quick work says nothing."""
 
 import io
+import time
 
 import pytest
 
@@ -58,3 +59,15 @@ def test_a_line_on_a_terminal() -> None:
         steps.advance(5, now="ffn")
 
     assert stream.getvalue() == "\r\x1b[Krunning: 5 positions, 2 min 10 s: ffn\r\x1b[K"
+
+
+def test_long_steps_tick() -> None:
+    """A step that takes long by itself is told while it lasts, by what it is."""
+    stream, clock = io.StringIO(), Clock()
+    with Steps("comparing", unit="tokens", ticks=True, stream=stream, clock=clock) as steps:
+        steps.advance(0, now="llama.cpp")
+        clock.now_s += 61
+        while not stream.getvalue():
+            time.sleep(0.01)
+
+    assert stream.getvalue() == "comparing: 1 min 01 s: llama.cpp\n"

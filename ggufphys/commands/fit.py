@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
 from ggufphys.commands.devices import params_here
+from ggufphys.commands.fit_folder import run_fit_folder
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
@@ -19,6 +20,7 @@ from ggufphys.params import HOST, Device, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
+from ggufphys.plan.folder import names_several
 from ggufphys.report.fit import fit_section
 from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 from ggufphys.units import format_bytes, parse_bytes
@@ -74,10 +76,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--ctx is the least context that will do, -c the one to take: give one of them")
     params, notes = _params(args)
     budget, more_notes = _budget(args)
+    # a number of layers that means all says nothing
+    fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
+    if names_several([args.model]):
+        return run_fit_folder(args, params, budget, fixed, (*notes, *more_notes))
     with opened(args.model, use_cache=args.use_cache) as gguf:
         predictor = Predictor(gguf)
         with predicting(args, predictor) as predict:
-            fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
             fitter = Fitter(
                 predictor, params, budget,
                 fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict if attaches_files(args) else None,

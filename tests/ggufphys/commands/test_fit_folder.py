@@ -42,7 +42,7 @@ def test_what_fits(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_main_memory(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ "What of my folder runs in 2 GiB?" is one command, and its flags are ones that `inspect` takes."""
+    """What of a folder runs in 2 GiB is one command, and its flags are ones that `inspect` takes."""
     found = rows(capsys, 0, models, "--ram", "2GiB", "--device", "none")
     assert {name: row["fits"] for name, row in found.items()} == {
         "tiny.gguf": True, "large.gguf": False, "cut.gguf": None,

@@ -33,7 +33,7 @@ def folder_text(rows: Sequence[FileRow], asked: Asked, folder: str = "") -> str:
     if any(_is_estimate(row) for row in rows):
         lines.append("~ is an estimate")
     if asked.params.n_ctx == 0:
-        lines.append("n_ctx is as each was trained; -c 8k gives all the same")
+        lines.append("n_ctx is what each takes if nobody says; -c 8k gives all the same")
     if any(row.label.startswith("ollama:") for row in rows):
         lines.append("ollama:NAME is an address for every command; --json has the paths")
     elif stores:

@@ -1,11 +1,11 @@
 """How should llama.cpp's threads wait for each other: asleep, spinning, or spinning for a while?
 
 `python -m bench.waiting [MODEL] [--spins -1,0,1000,... | --threads N | --busy K | --rounds R | --json]`, by default on
-the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other threads run. Asleep, each
-costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for needs. libgomp
-spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and beside K busy
-processes, in interleaved rounds; rates are medians over the rounds. The load of the machine is printed, since it moves
-these figures most: alone is alone only when it is near 0.
+the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other threads run.
+Asleep, each costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for
+needs. libgomp spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and
+beside K busy processes, in interleaved rounds; rates are medians over the rounds. The load of the machine is printed,
+since it moves these figures most: alone is alone only when it is near 0.
 """
 
 import argparse

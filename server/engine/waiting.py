@@ -3,7 +3,7 @@
 A decode step has hundreds of barriers. Asleep, each costs a trip through the kernel; spinning, a thread burns the core
 that the one it waits for may need. On a quiet machine spinning is several times faster, on a busy one sleeping
 (docs/serving.md has the figures, `python -m bench.waiting` measures them again). llama-cpp-python is built with OpenMP,
-where ggml's own thread pool and its `poll` have no effect (ggml-cpu.c, ggml_graph_compute), so it is libgomp that waits.
+where ggml's own thread pool and its `poll` have no effect (ggml-cpu.c, ggml_graph_compute): it is libgomp that waits.
 
 libgomp spins for GOMP_SPINCOUNT turns and then sleeps; but not at all, with OMP_WAIT_POLICY=passive, while there are
 more OpenMP threads than processors. So `Ballast`, OpenMP threads that sleep for ever, switches it to sleeping at any

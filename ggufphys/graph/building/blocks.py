@@ -6,7 +6,9 @@ Shapes in comments are ggml's order, innermost first.
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Final
 
 from ggufphys.arch.caches import row_bytes
 from ggufphys.graph import ops
@@ -14,6 +16,8 @@ from ggufphys.graph.building.construction import Construction, weight_of
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32, I32, Glu, Unary
 from ggufphys.graph.rope import Rope
+
+ACTIVATIONS: Final[Mapping[Glu, Unary]] = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu"}  # without a gate
 
 
 class Builder(Construction):
@@ -189,12 +193,21 @@ class Builder(Construction):
     ) -> Tensor:
         """down(act(gate(x)) * up(x)), gate and up side by side; `suffix` as in ffn_up_shexp.
 
-        With a `limit` it is swiglu, whose operands are kept within.
+        With a `limit` it is swiglu, whose operands are kept within. Where loaders let a matrix be missing, its step is
+        left out.
         """
-        up = self.linear_ffn(f"ffn_up{suffix}", il, x, biased=biased)
-        gate = self.linear_ffn(f"ffn_gate{suffix}", il, x, biased=biased)
-        inner = ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind)
-        return self.linear_ffn(f"ffn_down{suffix}", il, inner, biased=biased)
+
+        def there(part: str, y: Tensor) -> Tensor | None:
+            name = f"ffn_{part}{suffix}"
+            has_weight = self.weight_or_none(f"{name}.weight", il) is not None
+            return self.linear_ffn(name, il, y, biased=biased) if has_weight else None
+
+        up, gate = there("up", x) or x, there("gate", x)
+        if gate is None:
+            inner = ops.unary(up, ACTIVATIONS[kind])
+        else:
+            inner = ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind)
+        return there("down", inner) or inner
 
     def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
         """The same where one matrix gives gate and up, one behind the other."""

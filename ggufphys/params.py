@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final, Literal, Self, get_args
 
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.limits import DeviceLimits
 from ggufphys.units import elements, truth, whole_number
 
 FlashAttn = Literal["auto", "on", "off"]
@@ -54,10 +55,12 @@ class Device:
     """A device that llama.cpp may put layers on, by its name for the device's buffers: CUDA0, MTL0, RPC0[host:port].
 
     `memory_bytes` is what is free on it, 0 when unknown; layers are divided by it when no tensor_split is given.
+    `limits` are what its driver allows, where that counts (Vulkan); None: as a discrete GPU's.
     """
 
     name: str
     memory_bytes: int = 0
+    limits: DeviceLimits | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -67,6 +70,12 @@ class Device:
             raise ValueError(f"a device is named {self.name!r}, expected llama.cpp's name for it, such as CUDA0")
         if self.memory_bytes < 0:
             raise ValueError(f"device {self.name} has memory_bytes {self.memory_bytes}, expected 0 or more")
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict` after a journey through JSON."""
+        limits = fields.get("limits")
+        return cls(**{**fields, "limits": None if limits is None else DeviceLimits(**limits)})
 
     @property
     def endpoint(self) -> str:
@@ -212,7 +221,7 @@ class Params:
         Raises:
             ValueError: a value that llama.cpp would refuse.
         """
-        return cls(**{**fields, "devices": tuple(Device(**d) for d in fields.get("devices", ()))})
+        return cls(**{**fields, "devices": tuple(map(Device.from_json, fields.get("devices", ())))})
 
 
 _NUMBERS: Final = tuple(f.name for f in fields(Params) if f.type is int)

@@ -23,6 +23,7 @@ from typing import Any
 
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.ops import IN_F32
 from ggufphys.graph.rope import Rope
 from ggufphys.params import CACHE_TYPES, Params
 
@@ -32,6 +33,7 @@ CONTEXT_TYPES = {"default": 0, "mtp": 1}
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 ROPE_MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
 FLAG_INPUT, FLAG_OUTPUT = 1, 2
+PREC_F32 = 10  # GGML_PREC_F32
 RENAMED_CACHES = {  # by plamo2, kimi-linear, glm5-next, deepseek4 and qwen4exp
     "mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l", "conv_states_all-": "cache_r_l",
     "cache_idx_k_l": "cache_k_l", "dsv4_": "cache_", "cache_ple_r_l": "cache_p_l",
@@ -176,6 +178,7 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
     return {
         "IM2COL": read_im2col,
         "PAD": read_pad,
+        "MUL_MAT_ID": lambda tensor: [IN_F32] if tensor.op_params[3] == PREC_F32 else [],
         "GROUP_NORM": lambda tensor: [tensor.op_params[0], *_read_floats(1)(tensor)],
         "ROPE": _read_rope, "ROPE_BACK": _read_rope, "UNARY": read_unary, "GLU": read_glu,
         "RMS_NORM": _read_floats(0), "NORM": _read_floats(0), "L2_NORM": _read_floats(0), "FILL": _read_floats(0),

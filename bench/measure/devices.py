@@ -14,4 +14,4 @@ def llama_devices() -> tuple[Device, ...]:
     )
     if answer.returncode:
         return ()
-    return tuple(Device(**fields) for fields in json.loads(answer.stdout))
+    return tuple(Device.from_json(fields) for fields in json.loads(answer.stdout))

@@ -124,7 +124,11 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one device runs; its graph's marks are those of `layers`, from the first to the last that has nodes here."""
+    """What one device runs; its graph's marks are those of `layers`, from the first to the last that has nodes here.
+
+    It `folds` if layers that were not built take and give back what those of their kind do, and nothing else.
+    """
 
     graph: Graph
     layers: range
+    folds: bool = True

@@ -12,6 +12,8 @@ from ggufphys.graph.ir import Shape, Tensor
 if TYPE_CHECKING:
     from ggufphys.graph.rope import Rope
 
+IN_F32 = "in_f32"  # of a product: its second operand may be too large for F16 (ggml_prec_set_src)
+
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
 
 Unary = Literal[

@@ -5,12 +5,12 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 """
 
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.graph.devices.placed import Placed
+from ggufphys.graph.devices.placed import Placed, Placement
 from ggufphys.graph.devices.sizes import buffer_sizes
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
-from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType
+from ggufphys.params import HOST, ContextParams, ContextType
 
 FLOAT_BYTES = 4
 
@@ -38,7 +38,7 @@ def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> t
             quantity="compute",
             name="compute buffer",
             nbytes=nbytes,
-            buffer=CPU_BUFFER if device == HOST else device,
+            buffer=placed.placement.host.prefix if device == HOST else device,
             formula=f"{graph}, laid out by a simulation of ggml's graph allocator ({basis})",
             source="ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n"
             if batch is not None
@@ -49,15 +49,17 @@ def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> t
     )
 
 
-def output_terms(h: HParams, context: ContextParams) -> tuple[Term, ...]:
+def output_terms(h: HParams, context: ContextParams, placement: Placement) -> tuple[Term, ...]:
     """The one term of output_bytes: a row of logits for each sequence, as reserved when the context is created."""
+    host = placement.output_host
+    more = f" + {host.more_bytes} B" if host.more_bytes else ""
     return (
         Term(
             quantity="output",
             name="output buffer",
-            nbytes=FLOAT_BYTES * h.n_vocab * context.n_seq_max,
-            buffer="CPU",
-            formula=f"{h.n_vocab:,} tokens x {context.n_seq_max} sequences x {FLOAT_BYTES} B",
+            nbytes=FLOAT_BYTES * h.n_vocab * context.n_seq_max + host.more_bytes,
+            buffer=host.prefix,
+            formula=f"{h.n_vocab:,} tokens x {context.n_seq_max} sequences x {FLOAT_BYTES} B{more}",
             source="src/llama-context.cpp, output_reserve",
         ),
     )

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
 from ggufphys.gguf import SIZES
-from ggufphys.graph.devices.backends import CPU, Backend, backend_of
+from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType, Params, pad_ctx
@@ -38,30 +39,35 @@ def context_terms(
 class CachesByDevice:
     """What all layers of a model keep in contexts of one type: of how many layers each cache is, by device.
 
-    `check` refuses what llama.cpp refuses.
+    `backends` are the devices', `check` refuses what llama.cpp refuses.
     """
 
     n_layers: Mapping[tuple[str, LayerCache], int]
+    backends: Mapping[str, Backend]
     check: Callable[[ContextParams], None]
 
     def terms(self, context: ContextParams) -> tuple[Term, ...]:
         """See `context_terms`."""
         self.check(context)
         return tuple(
-            _term(cache, n, context, device)
+            _term(cache, n, context, device, self.backends.get(device, CPU))
             for (device, cache), n in self.n_layers.items()
             if any(cache.tensors(context))
         )
 
 
 def caches_by_device(
-    h: HParams, rule: ArchRule, ctx_type: ContextType, home: Callable[[int], str] = lambda il: HOST
-) -> CachesByDevice:
-    """What follows from where layers lie alone, whatever the context; see `context_terms` for the arguments."""
+    h: HParams, rule: ArchRule, ctx_type: ContextType, home: Callable[[int], str] = lambda il: HOST,
+    backends: Mapping[str, Backend] = MappingProxyType({}),
+) -> CachesByDevice:  # fmt: skip
+    """What follows from where layers lie alone, whatever the context; see `context_terms` for the arguments.
+
+    Rows are padded as the device's one of `backends` does, on the host as the CPU's.
+    """
     layers = rule.layers(h, ctx_type)
     n_layers = Counter((home(il), cache) for il, layer in enumerate(layers) for cache in layer)
     windows = frozenset(any(isinstance(cache, WindowKV) for cache in layer) for layer in rule.layers(h)[: h.n_layer])
-    return CachesByDevice(n_layers=n_layers, check=partial(check_cache_types, h, rule, windows))
+    return CachesByDevice(n_layers=n_layers, backends=backends, check=partial(check_cache_types, h, rule, windows))
 
 
 def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend = CPU) -> int:
@@ -98,11 +104,11 @@ def check_cache_types(h: HParams, rule: ArchRule, windows: Collection[bool], con
                 )
 
 
-def _term(cache: LayerCache, n_layers: int, context: ContextParams, device: str) -> Term:
+def _term(cache: LayerCache, n_layers: int, context: ContextParams, device: str, backend: Backend) -> Term:
     return Term(
         quantity="context",
         name=cache.title(),
-        nbytes=n_layers * cache_bytes(cache, context, CPU if device == HOST else backend_of(device)),
+        nbytes=n_layers * cache_bytes(cache, context, backend),
         buffer=CPU_BUFFER if device == HOST else device,
         formula=f"{n_layers} layers x {cache.layout(context)}",
         source=_source(cache),

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.terms import Backing, Term
 from ggufphys.memory.vocabulary import metadata_bytes
@@ -113,7 +112,7 @@ def _allocated(buffer: Buffer) -> bool:
 
 def _uploads(buffer: Buffer) -> bool:
     """Does this device take weights from pinned buffers, a piece at a time?"""
-    return buffer.device != HOST and bool(backend_of(buffer.device).host_buffer)
+    return buffer.device != HOST and buffer.backend.pinned is not None
 
 
 def _transient(backing: Backing, name: str, nbytes: int, formula: str) -> Term:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ggufphys.gguf import GGUFFile
-from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.graph.devices.runs import Runs
@@ -158,7 +157,7 @@ class Predictor(Runs):
             *self.weight_terms(params),
             *self.caches(params).terms(context),
             *compute_terms(run.layouts, context, placed),
-            *output_terms(h, context),
+            *output_terms(h, context, placed.placement),
         )
         process = process_terms(
             self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
@@ -188,8 +187,10 @@ class Predictor(Runs):
         key = (what_places(params), params.ctx_type)
         caches = self._caches.get(key)
         if caches is None:
-            home = self.placed(params).placement.kv
-            caches = self._caches[key] = caches_by_device(self.h, self.rule, params.ctx_type, home)
+            placement = self.placed(params).placement
+            caches = self._caches[key] = caches_by_device(
+                self.h, self.rule, params.ctx_type, placement.kv, placement.backends
+            )
         return caches
 
     def weight_terms(self, params: Params) -> tuple[Term, ...]:
@@ -197,7 +198,8 @@ class Predictor(Runs):
         placed = self.placed(params)
         terms = self._weight_terms.get(placed.params)
         if terms is None:
-            terms = self._weight_terms[placed.params] = weight_terms(self.gguf, placed.weights)
+            terms = weight_terms(self.gguf, placed.weights, no_alloc=params.no_alloc)
+            self._weight_terms[placed.params] = terms
         return terms
 
 
@@ -210,7 +212,7 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
     """
     params = params or Params()
     placement = place_layers(params, gguf.get_int(f"{gguf.architecture}.block_count", 0))
-    return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()))
+    return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()), no_alloc=params.no_alloc)
 
 
 def _notes(
@@ -236,7 +238,7 @@ def _notes(
             "llama.cpp will turn flash attention off: some layer's attention would run on another device than the "
             "layer (--flash-attn on keeps it)"
         )
-    unproven = [d.name for d in placement.devices if not backend_of(d.name).proven]
+    unproven = [name for name, backend in placement.backends.items() if not backend.proven]
     if unproven:
         yield (
             f"sizes on {', '.join(unproven)} follow the backend's source; the tests compare with llama.cpp on the CPU "

@@ -23,8 +23,12 @@ from ggufphys.params import HOST
 READ_BY_ROW: Final = ", read row by row"
 
 
-def weight_terms(gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]]) -> tuple[Term, ...]:
+def weight_terms(
+    gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]], *, no_alloc: bool = False
+) -> tuple[Term, ...]:
     """Terms of model_bytes, one for each buffer of each file, from what `place_weights` put where.
+
+    What a backend adds to each buffer is there only if it is really allocated, not with `no_alloc`.
 
     Raises:
         UnsupportedError: a tensor has a type whose size is not known.
@@ -33,7 +37,11 @@ def weight_terms(gguf: GGUFFile, buffers: Mapping[Buffer, Sequence[TensorInfo]])
     return tuple(
         term
         for buffer, tensors in buffers.items()
-        for term in (_mapped_terms(gguf, buffer, tensors) if buffer.mapped else (_allocated_term(buffer, tensors),))
+        for term in (
+            _mapped_terms(gguf, buffer, tensors)
+            if buffer.mapped
+            else (_allocated_term(buffer, tensors, no_alloc=no_alloc),)
+        )
     )
 
 
@@ -66,8 +74,20 @@ def _alike(tensors: Sequence[TensorInfo]) -> Iterator[tuple[int, int]]:
     return ((kinds.index(kind), n) for kind, n in Counter(kinds).items())
 
 
-def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo]) -> Term:
+def _n_buffers(buffer: Buffer, tensors: Sequence[TensorInfo]) -> int:
+    """How many buffers of the largest size that the backend allows they are laid into, one behind the other."""
+    n = room = 0
+    for tensor in sorted(tensors, key=lambda t: t.name.startswith("blk.")):  # as loaders create them
+        nbytes = allocated_bytes(buffer, tensor)
+        if nbytes > room:
+            n, room = n + 1, buffer.backend.max_buffer_bytes
+        room -= nbytes
+    return n
+
+
+def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo], *, no_alloc: bool) -> Term:
     backend = buffer.backend
+    more = 0 if no_alloc or not backend.more_bytes else backend.more_bytes * _n_buffers(buffer, tensors)
     rows = f", rows of quantised ones to {backend.row_padding} elements" if backend.row_padding else ""
     if buffer in (REPACKED, AMX):
         name = "weights repacked for the CPU"
@@ -77,9 +97,10 @@ def _allocated_term(buffer: Buffer, tensors: Sequence[TensorInfo]) -> Term:
     return Term(
         quantity="model",
         name=name,
-        nbytes=sum(n * allocated_bytes(buffer, tensors[i]) for i, n in _alike(tensors)),
+        nbytes=sum(n * allocated_bytes(buffer, tensors[i]) for i, n in _alike(tensors)) + more,
         buffer=buffer.name,
-        formula=f"sum of {len(tensors)} tensors, each padded to {backend.alignment}{rows}{unpacked}",
+        formula=f"sum of {len(tensors)} tensors, each padded to {backend.alignment}{rows}{unpacked}"
+        + (f", and {more} B more" if more else ""),
         source="ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl",
         device=buffer.device,
     )

@@ -30,7 +30,7 @@ class LayerCosts:
         h = predictor.h
         self.caches = predictor.rule.layers(h, params.ctx_type)
         self.offload_kqv = params.offload_kqv
-        self.backend: Backend = backend_of(params.devices[0].name) if params.devices else CPU
+        self.backend: Backend = backend_of(params.devices[0]) if params.devices else CPU
         self.dense = [0] * h.n_layer_all
         self.experts = [0] * h.n_layer_all
         self.output = 0

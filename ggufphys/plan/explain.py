@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ggufphys.arch import FullKV, LayerCache
-from ggufphys.graph.devices.backends import CPU, backend_of
+from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.memory.context import cache_bytes
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import HOST, ContextParams, Params
+from ggufphys.params import ContextParams, Params
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,11 @@ def layer_rows(predictor: Predictor, params: Params, context: ContextParams) -> 
     `context` is what `params` become for the model (`MemoryPrediction.context`).
     """
     placement = predictor.placed(params).placement
+    backends = placement.backends
     rows: list[LayerRow] = []
     for il, caches in enumerate(predictor.rule.layers(predictor.h, context.ctx_type)):
         device, kv_device = placement.layers[il], placement.kv(il)
-        kept = [_row(il, cache, context, device, kv_device) for cache in caches]
+        kept = [_row(il, cache, context, device, kv_device, backends.get(kv_device, CPU)) for cache in caches]
         kept = [row for row in kept if row.tensors]
         rows += kept or [_nothing(il, device)]
     return tuple(rows)
@@ -87,7 +88,7 @@ def _content(row: LayerRow) -> LayerRow:
     return replace(row, first=0, last=0)
 
 
-def _row(il: int, cache: LayerCache, context: ContextParams, device: str, kv_device: str) -> LayerRow:
+def _row(il: int, cache: LayerCache, context: ContextParams, device: str, kv_device: str, backend: Backend) -> LayerRow:
     attends = cache if isinstance(cache, FullKV) else None
     return LayerRow(
         first=il,
@@ -101,7 +102,7 @@ def _row(il: int, cache: LayerCache, context: ContextParams, device: str, kv_dev
             KeptTensor(name=t.name, type=t.ggml_type.name.lower(), width=t.width, n_rows=t.n_rows)
             for t in cache.tensors(context)
         ),
-        nbytes=cache_bytes(cache, context, CPU if kv_device == HOST else backend_of(kv_device)),
+        nbytes=cache_bytes(cache, context, backend),
     )
 
 

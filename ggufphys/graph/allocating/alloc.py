@@ -6,17 +6,18 @@ they have at one point. The buffer's size is the highest end that was ever in us
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dyn_tallocr_free_bytes.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import add
-from typing import Final
+from typing import Final, TypeAlias
 
 from ggufphys.graph.affine import Point, at
+from ggufphys.graph.allocating.chunks import Chunks, ChunkState
+from ggufphys.graph.allocating.free_list import OPEN_END, FreeList, FreeState
 from ggufphys.graph.allocating.lifetimes import Lifetimes, lifetimes
 from ggufphys.graph.ir import Graph
 
-_State = tuple[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]]
+_State: TypeAlias = tuple[tuple[int, ...], FreeState | ChunkState]
 
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
 
@@ -49,13 +50,19 @@ def in_order(lifetimes: Lifetimes) -> Course:
 class Allocation:
     """Where stretches of the buffer begin: `stretches` says which, by their numbers in `lifetimes`.
 
-    A segment that comes again in the same state of the buffer is the same again, and is here once.
+    A segment that comes again in the same state of the buffer is the same again, and is here once. The buffer may be
+    made of several, of `chunk_bytes`.
     """
 
-    buffer_bytes: int
+    chunk_bytes: tuple[int, ...]
     lifetimes: Lifetimes
     stretches: tuple[int, ...]
     starts: tuple[int, ...]
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of all chunks."""
+        return sum(self.chunk_bytes)
 
     @property
     def offsets(self) -> tuple[int | None, ...]:
@@ -82,11 +89,22 @@ def allocate(graph: Graph, alignment: int = TENSOR_ALIGNMENT) -> Allocation:
     return lay_out(in_order(lifetimes(graph)), alignment)
 
 
-def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> Allocation:
-    """Put each stretch where ggml's allocator would, with the sizes they have at `point`."""
+def lay_out(
+    course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = (), chunk_bytes: int = OPEN_END
+) -> Allocation:
+    """Put each stretch where ggml's allocator would, with the sizes they have at `point`.
+
+    What does not fit into a buffer of `chunk_bytes` is laid into several.
+    """
+    allocation = _lay_out(course, alignment, point, FreeList())
+    if allocation.buffer_bytes < chunk_bytes:  # all found room in front of the first one's end
+        return allocation
+    return _lay_out(course, alignment, point, Chunks(chunk_bytes))
+
+
+def _lay_out(course: Course, alignment: int, point: Point, free: FreeList | Chunks) -> Allocation:
     lifetimes = course.lifetimes
     segments, sizes = lifetimes.segments, padded_sizes(lifetimes, alignment, point)
-    free = FreeList()
     take, give_back = free.take, free.give_back
     at_first = [take(sizes[leaf]) for leaf in course.leafs]
     starts = [0] * len(sizes)  # of each stretch the last that was taken
@@ -127,7 +145,7 @@ def lay_out(course: Course, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
             if not constants:
                 following[number, state] = at_hand
             state = at_hand
-    return Allocation(free.max_end, lifetimes, tuple(placed), tuple(offsets))
+    return Allocation(free.chunk_sizes, lifetimes, tuple(placed), tuple(offsets))
 
 
 def padded_sizes(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> list[int]:
@@ -168,84 +186,3 @@ def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
 def written_sizes_at(lifetimes: Lifetimes, point: Point) -> list[int]:
     """The same when the graph itself runs at another point, where its lifetimes hold too."""
     return [0 if i in lifetimes.unread else at(size, point) for i, size in enumerate(lifetimes.sizes)]
-
-
-class FreeList:
-    """Free stretches of one growing buffer, sorted by offset, as offsets and sizes; the last one is the open end."""
-
-    __slots__ = ("max_end", "offsets", "sizes")
-
-    def __init__(self) -> None:
-        self.offsets = [0]
-        self.sizes = [1 << 62]
-        self.max_end = 0
-
-    @property
-    def state(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What is free."""
-        return tuple(self.offsets), tuple(self.sizes)
-
-    @state.setter
-    def state(self, state: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-        self.offsets[:], self.sizes[:] = state
-
-    def take(self, size: int) -> int:
-        """The offset of the smallest free stretch that fits (the later one of equals), else of the open end."""
-        best, best_size = -1, 1 << 63
-        for i, free in enumerate(self.sizes):
-            if size <= free <= best_size:
-                best, best_size = i, free
-        offset = self.offsets[best]
-        if best_size == size:
-            del self.offsets[best], self.sizes[best]
-        else:
-            self.offsets[best] = offset + size
-            self.sizes[best] = best_size - size
-        if offset + size > self.max_end:
-            self.max_end = offset + size
-        return offset
-
-    def give_back(self, offset: int, size: int) -> None:
-        """Return a stretch, joined with its free neighbours as far as ggml sees them."""
-        offsets, sizes = self.offsets, self.sizes
-        if not size or 0 in sizes:
-            self._give_back_slowly(offset, size)
-            return
-        i = bisect_left(offsets, offset)  # the stretch behind it
-        touches = offsets[i] == offset + size
-        if i and offsets[i - 1] + sizes[i - 1] == offset:
-            sizes[i - 1] += size
-            if touches:
-                sizes[i - 1] += sizes[i]
-                del offsets[i], sizes[i]
-        elif touches:
-            offsets[i] = offset
-            sizes[i] += size
-        else:
-            offsets.insert(i, offset)
-            sizes.insert(i, size)
-
-    def _give_back_slowly(self, offset: int, size: int) -> None:
-        """The same where there may be stretches of no bytes, which keep others apart.
-
-        Returning nothing, for a tensor without elements, leaves one, and it may even lie within another tensor, so that
-        all must be looked at.
-        """
-        offsets, sizes, end = self.offsets, self.sizes, offset + size
-        for i, (start, free) in enumerate(zip(offsets, sizes, strict=True)):
-            if start + free == offset:
-                sizes[i] += size
-                if i + 1 < len(offsets) and offsets[i + 1] == end:
-                    sizes[i] += sizes[i + 1]
-                    del offsets[i + 1], sizes[i + 1]
-                return
-            if start == end:
-                offsets[i] = offset
-                sizes[i] += size
-                if i and offsets[i - 1] + sizes[i - 1] == offset:
-                    sizes[i - 1] += sizes[i]
-                    del offsets[i], sizes[i]
-                return
-        i = next((i for i, start in enumerate(offsets) if start >= offset), len(offsets))
-        offsets.insert(i, offset)
-        sizes.insert(i, size)

@@ -29,15 +29,21 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """When one device's buffer is taken and given back, and the layers that it has nodes of; None: all were built."""
+    """When one device's buffer is taken and given back, and the layers that it has nodes of; None: all were built.
+
+    One that does not fold (`Part`) says nothing about layers that were not built.
+    """
 
     lifetimes: Lifetimes
     layers: Layers | None
+    folds: bool = True
 
     @property
     def course(self) -> Course | None:
         """The same for all layers; None where those that were built do not tell."""
-        return in_order(self.lifetimes) if self.layers is None else course_of_all(self.layers, self.lifetimes)
+        if self.layers is None or not self.layers.gaps:
+            return in_order(self.lifetimes)
+        return course_of_all(self.layers, self.lifetimes) if self.folds else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,8 @@ class Traced:
     @cached_property
     def is_bounded(self) -> bool:
         """Whether the layers that were built say how much each other one may add."""
-        return self.in_time and not any(map(is_constant, self.graph.leafs))
+        all_fold = all(piece.folds for piece in self.pieces.values())
+        return self.in_time and all_fold and not any(map(is_constant, self.graph.leafs))
 
 
 class Tracer:
@@ -92,7 +99,9 @@ class Tracer:
             in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
             parts = (cut or whole)(graph)
             pieces = {
-                device: Piece(lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers))
+                device: Piece(
+                    lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers), part.folds
+                )
                 for device, part in parts.items()
             }
             return Traced(kind=kind, graph=graph, pieces=pieces, in_time=in_time, trace=trace, uses={})

@@ -29,7 +29,8 @@ class Routing:
 
     With `n_groups` > 1 experts are chosen from the best `n_groups_used` groups. `weights_scale` 0 or 1 is none;
     `weights_first` weights what goes into the experts, not what comes out. `chosen_by` is what experts are chosen by,
-    if not by what weights them; of those that are run, each is shared by `n_sharing` that can be chosen.
+    if not by what weights them; of those that are run, each is shared by `n_sharing` that can be chosen. With
+    `inner_in_f32` what goes into the last product may not be rounded to F16.
     """
 
     gating: Gating = "softmax"
@@ -40,6 +41,7 @@ class Routing:
     weights_first: bool = False
     chosen_by: Gating | None = None
     n_sharing: int = 1
+    inner_in_f32: bool = False
 
 
 def read_routing(
@@ -83,7 +85,7 @@ def moe_ffn(
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
     inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act, suffix)
-    experts = _times(b, f"ffn_down{suffix}", inner, chosen, il)
+    experts = _times(b, f"ffn_down{suffix}", inner, chosen, il, in_f32=routing.inner_in_f32)
     if not routing.weights_first:
         experts = ops.mul(experts, weights)
     b.graph.expand(experts)  # (E, n_used, T)
@@ -175,8 +177,10 @@ def _inner(
     return ops.sqr(ops.unary(up, "relu")) if plain is None else ops.unary(up, plain)
 
 
-def _times(b: Builder, name: str, x: Tensor, chosen: Tensor, il: int) -> Tensor:
+def _times(b: Builder, name: str, x: Tensor, chosen: Tensor, il: int, *, in_f32: bool = False) -> Tensor:
     """The product with the chosen experts, times their scale and plus their bias when the file has them."""
     product = b.mul_mat_id(b.weight(f"{name}.weight", il), x, chosen, b.scale_of(name, il))
+    if in_f32 and product.op == "MUL_MAT_ID":
+        product.params = (ops.IN_F32,)
     bias = b.weight_or_none(f"{name}.bias", il)
     return product if bias is None else ops.add_id(product, bias, chosen)

@@ -3,6 +3,7 @@
 Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ggufphys.graph.affine import Trace
@@ -10,11 +11,12 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
-from ggufphys.graph.devices.homes import homes, layers_of, norm_home
+from ggufphys.graph.devices.backends.backend import everything
+from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
 from ggufphys.graph.devices.sizes import divided
 from ggufphys.graph.devices.split import assign
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST, ContextParams
 
 FLASH_ATTN = "FLASH_ATTN_EXT"
@@ -22,21 +24,25 @@ FLASH_ATTN = "FLASH_ATTN_EXT"
 
 def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
     """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere."""
-    placement = placed.placement
-    places, _, _ = divided(layouts, placed)
+    arch, placement = layouts.h.arch, placed.placement
+    places, _, samples = divided(layouts, placed)
+    built = None
     if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
-        return True  # one device has each layer's weights and cache, and runs what lies between their nodes
+        # One device has each layer's weights and cache, and runs what lies between their nodes if it can.
+        if all(backend.supports is everything for backend in placement.backends.values()):
+            return True
+        built = samples
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
 
     def keeps(graph: Graph, _: Trace) -> bool:
-        devices = assign(graph, homes(layouts.h.arch, placed))
+        devices = _assigned(graph, arch, placed, batch)
         layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
-        layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer)))
+        layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer) if built is None else built.built))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
-    kind = kind_of(context, batch, None, ("keeps_flash_attn", placed.params))
-    return layouts.tracer.made(kind, context, batch, None, keeps)
+    kind = kind_of(context, batch, built, ("keeps_flash_attn", placed.params))
+    return layouts.tracer.made(kind, context, batch, built, keeps)
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:
@@ -47,12 +53,11 @@ def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tup
     arch, placement = layouts.h.arch, placed.placement
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
-    pins = placement.is_whole or n_seqs < SMALL_BATCH
 
     def elsewhere(graph: Graph, _: Trace) -> tuple[str, ...]:
         if not graph.probed:
             return ()
-        devices = assign(graph, homes(arch, placed), norm_home(arch, placement) if pins else None)
+        devices = _assigned(graph, arch, placed, batch)
         return tuple({n.op for n, il in graph.probed.items() if devices.get(n, HOST) != placement.layers[il]})
 
     found: tuple[str, ...] = ()
@@ -62,3 +67,13 @@ def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tup
         if op in layouts.tracer.made(kind, probe, batch, None, elsewhere):
             found += (op,)
     return found
+
+
+def _assigned(graph: Graph, arch: str, placed: Placed, batch: Batch) -> Mapping[Tensor, str]:
+    """Where the nodes of a probe run, which nobody pins anything else in than norms."""
+    placement = placed.placement
+    pins = placement.is_whole or batch.n_tokens < SMALL_BATCH
+    return assign(
+        graph, homes(arch, placed), norm_home(arch, placement) if pins else None,
+        offload=offload(placed), backends=placement.backends,
+    )  # fmt: skip

@@ -6,7 +6,6 @@ What `split` asks while it divides a graph, answered from where layers and weigh
 from collections.abc import Mapping, Sequence
 
 from ggufphys.arch.roles import Role, norm_layer, role_of
-from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.placed import REPACKED, TOKEN_EMBD, Placed, Placement
 from ggufphys.graph.devices.split import Home, NormHome, Offload
 from ggufphys.graph.ir import Graph, Tensor
@@ -55,7 +54,7 @@ def offload(placed: Placed) -> Offload | None:
     Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; ggml/src/ggml-cuda/
     ggml-cuda.cu, get_op_batch_size, and its like.
     """
-    takers = [(d.name, backend_of(d.name)) for d in placed.placement.devices if backend_of(d.name).offloads_from]
+    takers = [(name, backend) for name, backend in placed.placement.backends.items() if backend.offloads_from]
     if not takers:
         return None
     repacked = frozenset(tensor.name for tensor in placed.weights.get(REPACKED, ()))
@@ -68,7 +67,8 @@ def offload(placed: Placed) -> Offload | None:
             "GET_ROWS": 0, "MUL_MAT": node.ne[1], "MUL_MAT_ID": node.ne[2],
         }.get(node.op, node.ne[1] * node.ne[2] * node.ne[3])  # fmt: skip
         for name, backend in takers:
-            if n_tokens >= backend.offloads_from and (not backend.offloads_only or node.op in backend.offloads_only):
+            only = backend.offloads_only
+            if n_tokens >= backend.offloads_from and (not only or node.op in only) and backend.supports(node):
                 return name
         return None
 

@@ -1,7 +1,7 @@
 """Where do layers, the output and weights lie? What `memory.placement` decides, and the division of a graph follows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from ggufphys.gguf import TensorInfo
@@ -15,18 +15,14 @@ TOKEN_EMBD: Final = "token_embd.weight"
 class Buffer:
     """A buffer of weights by llama.cpp's name for it; `mapped` ones are stretches of the file.
 
-    A `lazy` one is mapped whatever the load mode, and read row by row.
+    A `lazy` one is mapped whatever the load mode, and read row by row. It follows the rules of `backend`.
     """
 
     device: str
     name: str
     mapped: bool = False
     lazy: bool = False
-
-    @property
-    def backend(self) -> Backend:
-        """Whose rules of rounding it follows."""
-        return CPU if self.device == HOST else backend_of(self.device)
+    backend: Backend = field(default=CPU, compare=False)
 
 
 REPACKED: Final = Buffer(HOST, "CPU_REPACK")
@@ -48,6 +44,28 @@ class Placement:
     def kv(self, il: int) -> str:
         """The device of a layer's cache."""
         return self.layers[il] if self.offload_kqv and il < len(self.layers) else HOST
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """Of each device."""
+        return {device.name: backend_of(device) for device in self.devices}
+
+    @property
+    def host(self) -> Backend:
+        """The rules of main memory that the host computes in: where there are devices, of what the first one reads.
+
+        Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, backend_buft.
+        """
+        return (backend_of(self.devices[0]).pinned if self.devices else None) or CPU
+
+    @property
+    def output_host(self) -> Backend:
+        """The same of the buffer that logits are handed out in: what the output's device reads.
+
+        Source: llama.cpp 0c1e570 src/llama-context.cpp, output_reserve.
+        """
+        backend = self.backends.get(self.output)
+        return (backend.pinned if backend is not None else None) or CPU
 
     @property
     def is_whole(self) -> bool:
@@ -77,13 +95,13 @@ class Placed:
             and params.offload_kqv
             and not params.override_tensor
             and not params.n_cpu_moe
-            and all(backend_of(device.name).pipelines for device in devices)
+            and all(backend.pipelines for backend in self.placement.backends.values())
         )
 
     @property
     def is_proven(self) -> bool:
         """Do tests compare the backends of all devices with llama.cpp?"""
-        return all(backend_of(device.name).proven for device in self.placement.devices)
+        return all(backend.proven for backend in self.placement.backends.values())
 
 
 # Parameters of the context, which make no difference to where weights lie, at any one value.

@@ -19,10 +19,12 @@ from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.building.floats import f32
-from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.backends import Backend, backend_of
 from ggufphys.graph.devices.backends.amx import is_amx
+from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.backends.repack import is_repacked
 from ggufphys.graph.devices.placed import AMX, REPACKED, TOKEN_EMBD, Buffer, Placement
+from ggufphys.graph.devices.trials import Trials
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
@@ -69,7 +71,7 @@ def place_weights(
     Copied are a token embedding that is the output matrix too, where the two uses want different buffers, and rotary
     factors, to every device that has a layer.
     """
-    chooser = _Chooser(params, placement, cpu_features)
+    chooser = _Chooser(params, placement, cpu_features, gguf)
     uses = _Uses(gguf, placement)
     buffers: dict[Buffer, list[TensorInfo]] = {}
     arch = gguf.architecture
@@ -133,12 +135,15 @@ class _Uses:
 class _Chooser:
     """Into which buffer of its device, or else of the host, does a tensor go?"""
 
-    def __init__(self, params: Params, placement: Placement, cpu_features: frozenset[str]) -> None:
+    def __init__(self, params: Params, placement: Placement, cpu_features: frozenset[str], gguf: GGUFFile) -> None:
         self.params = params
         self.cpu_features = cpu_features
         self.overrides = _searchers(params)
         self.asks_names = bool(self.overrides or params.n_cpu_moe)
-        pinned = (backend_of(d.name) for d in placement.devices if backend_of(d.name).host_buffer)
+        self.backends = {device.name: backend_of(device) for device in params.devices}
+        asks = any(backend.supports is not everything for backend in self.backends.values())
+        self.trials = Trials(gguf) if asks else None
+        pinned = (backend for backend in placement.backends.values() if backend.pinned is not None)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
         self.known: dict[tuple[str, int, tuple[int, ...], str, bool], Buffer] = {}
@@ -157,9 +162,18 @@ class _Chooser:
     def _chosen(self, tensor: TensorInfo, home: str, as_output: bool, override: str) -> Buffer:
         if override in self.on_device:
             return self.on_device[override]  # whether it can multiply the type or not
-        if override == CPU_BUFFER or home == HOST or tensor.ggml_type in backend_of(home).without:
+        if override == CPU_BUFFER or home == HOST or not self._holds(self.backends[home], tensor, as_output):
             return self._host_buffer(tensor, as_output)
         return self.on_device[home]
+
+    def _holds(self, backend: Backend, tensor: TensorInfo, as_output: bool) -> bool:
+        """Can the backend work with this weight?"""
+        if tensor.ggml_type in backend.without:
+            return False
+        if self.trials is None or backend.supports is everything:
+            return True
+        node = self.trials.node(tensor, as_output=as_output)
+        return node is None or backend.supports(node)
 
     def _override(self, name: str) -> str:
         """The buffer that the first matching pattern names; empty without a match."""
@@ -174,8 +188,9 @@ class _Chooser:
 
     def _host_buffer(self, tensor: TensorInfo, as_output: bool) -> Buffer:
         # Pinned memory stands in front of repacked layouts, and gives way to the mapping when there is one.
-        if self.pinned is not None and tensor.ggml_type not in self.pinned.without:
-            return self.on_host if self.params.use_mmap else Buffer(HOST, self.pinned.host_buffer)
+        device = self.pinned
+        if device is not None and device.pinned is not None and self._holds(device, tensor, as_output):
+            return self.on_host if self.params.use_mmap else Buffer(HOST, device.pinned.prefix, backend=device.pinned)
         if self.params.use_extra_bufts:
             if self.params.use_amx and is_amx(tensor, as_output=as_output):
                 return AMX
@@ -184,8 +199,8 @@ class _Chooser:
         return self.on_host
 
     def _device_buffer(self, name: str) -> Buffer:
-        mapped = self.params.use_mmap and backend_of(name).maps_files
-        return Buffer(name, f"{name}_Mapped" if mapped else name, mapped)
+        mapped = self.params.use_mmap and self.backends[name].maps_files
+        return Buffer(name, f"{name}_Mapped" if mapped else name, mapped, backend=self.backends[name])
 
 
 def _check_split_mode(params: Params, devices: tuple[Device, ...]) -> None:
@@ -194,7 +209,7 @@ def _check_split_mode(params: Params, devices: tuple[Device, ...]) -> None:
     if params.split_mode != "row":
         return
     for device in devices:
-        if not backend_of(device.name).splits_rows:
+        if not backend_of(device).splits_rows:
             raise ValueError(f"split_mode row: device {device.name} does not support split buffers in this llama.cpp")
         raise UnsupportedError(f"split_mode row on {device.name} has no rule here yet")
 

@@ -7,6 +7,8 @@ from ggufphys.arch import read_hparams, rule_for
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
 from ggufphys.graph.devices.homes import uses_devices
 from ggufphys.graph.devices.placed import Placed, what_places
@@ -95,7 +97,8 @@ class Runs:
         layouts = self.layouts_of(params)
         undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)
         # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
-        apart = params.override_tensor or not params.offload_kqv or layouts.has_states
+        lacking = any(backend_of(device).supports is not everything for device in params.devices)
+        apart = params.override_tensor or not params.offload_kqv or layouts.has_states or lacking
         if not (undecided and apart):
             return context
         placed = self.placed(params)

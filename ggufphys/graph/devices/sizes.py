@@ -13,6 +13,7 @@ ggml_backend_sched_split_graph; ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import gt
 
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
@@ -21,7 +22,7 @@ from ggufphys.graph.allocating.layers import Layers
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import Traced, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batches
-from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.backends import Backend
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload, uses_devices
 from ggufphys.graph.devices.placed import Placed
 from ggufphys.graph.devices.split import PIPELINE_COPIES, split
@@ -69,6 +70,8 @@ def host_size(layouts: Layouts, context: ContextParams, *, no_alloc: bool = Fals
 def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> dict[str, int]:
     params, placement, arch = placed.params, placed.placement, layouts.h.arch
     n_copies = PIPELINE_COPIES if placed.is_pipelined else 1
+    backends = placement.backends
+    rules = {HOST: placement.host, **backends}
 
     def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
         built = range(layouts.n_layer) if layers is None else layers.built
@@ -79,6 +82,7 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
             norm_home=norm_home(arch, placement) if pins_norms else None,
             pins_attention=not (params.offload_kqv or params.no_alloc),
             offload=offload(placed),
+            backends=backends,
             n_copies=n_copies,
         )
 
@@ -86,28 +90,39 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
         return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), params)
 
     places, choices, samples = divided(layouts, placed)
-    sizes: dict[str, int] = {}
-    batches = [*reserved_batches(context)]
-    if layouts.lone_prompt and context.n_seq_max > 1:
-        batches.append(lone_prompt(context))
-    for n, batch in enumerate(batches[: 1 if params.no_alloc else None]):  # the simulation is of the first alone
+    chunks: dict[str, tuple[int, ...]] = {}
+    prompt, decode = reserved_batches(context)
+    again = lone_prompt(context) if layouts.lone_prompt and context.n_seq_max > 1 else prompt
+    made: dict[Batch, Mapping[str, tuple[int, ...]]] = {}
+    for n, batch in enumerate((prompt, decode, again)[: 1 if params.no_alloc else None]):  # simulated: the first alone
         # What did for layers in places like these will mostly do again.
         key = n, places
         first = layouts.attempts.get(key, 0)
         point = point_of(context, batch)
-        if n and key not in layouts.attempts and _fits(traced(batch, samples), samples, point, sizes):
-            continue  # until it must be laid out once: then it is not much work any more
-        attempt, found = _sizes(partial(traced, batch), choices, first, point)
-        layouts.attempts[key] = attempt
-        for device, nbytes in found.items():
-            sizes[device] = max(sizes.get(device, 0), nbytes)
-    return sizes
+        if batch not in made:
+            if n and key not in layouts.attempts and _fits(traced(batch, samples), samples, point, rules, chunks):
+                continue  # until it must be laid out once: then it is not much work any more
+            layouts.attempts[key], made[batch] = _chunks(partial(traced, batch), choices, first, point, rules)
+        for device, sizes in made[batch].items():
+            if _grows(chunks.get(device, ()), sizes):
+                chunks[device] = sizes
+    more = 0 if params.no_alloc else 1
+    return {device: sum(sizes) + more * len(sizes) * rules[device].more_bytes for device, sizes in chunks.items()}
 
 
-def _sizes(
-    traced: Callable[[Layers | None], Traced], choices: Sequence[Layers | None], first: int, point: Point
-) -> tuple[int, dict[str, int]]:
-    """Bytes of each device's buffer, from as few layers as stand for all; and which choice that was, from `first` on.
+def _grows(chunks: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Is any chunk larger than there is? Then all are allocated anew, as they are wanted now."""
+    return len(sizes) > len(chunks) or any(map(gt, sizes, chunks))
+
+
+def _chunks(
+    traced: Callable[[Layers | None], Traced],
+    choices: Sequence[Layers | None],
+    first: int,
+    point: Point,
+    rules: Mapping[str, Backend],
+) -> tuple[int, Mapping[str, tuple[int, ...]]]:
+    """Bytes of each device's chunks, from as few layers as stand for all; and which choice that was, from `first` on.
 
     The last choice, None, is all layers.
     """
@@ -115,16 +130,23 @@ def _sizes(
         courses = traced(layers).courses
         if courses is not None:
             return attempt, {
-                device: lay_out(course, backend_of(device).alignment, point).buffer_bytes
+                device: lay_out(course, rules[device].alignment, point, rules[device].max_buffer_bytes).chunk_bytes
                 for device, course in courses.items()
             }
     raise AssertionError("all layers stand for themselves")
 
 
-def _fits(made: Traced, layers: Layers, point: Point, sizes: Mapping[str, int]) -> bool:
-    """Whether no device's buffer can be larger than those of `sizes`: then nothing needs to be laid out."""
+def _fits(
+    made: Traced,
+    layers: Layers,
+    point: Point,
+    rules: Mapping[str, Backend],
+    chunks: Mapping[str, tuple[int, ...]],
+) -> bool:
+    """Whether each device's buffer has room in its first chunk, however it is laid out: then it needn't be."""
     return made.is_bounded and all(
-        side_by_side(piece.lifetimes, layers.n_left_out, backend_of(device).alignment, point) <= sizes.get(device, -1)
+        side_by_side(piece.lifetimes, layers.n_left_out, rules[device].alignment, point)
+        <= (chunks.get(device) or (-1,))[0]
         for device, piece in made.pieces.items()
     )
 
@@ -148,6 +170,8 @@ def _places(n_layer: int, placed: Placed) -> tuple[Place, ...]:
                 continue
             if fetched and buffer.device == HOST:
                 elsewhere[il].add((rest, HOST, tensor.ggml_type))
+            elif (tensor.nbytes or 0) > buffer.backend.max_tensor_bytes:
+                elsewhere[il].add((rest, buffer.device, tensor.ggml_type))
             elif buffer.device != placement.layers[il]:
                 elsewhere[il].add((rest, buffer.device))
     return tuple((placement.layers[il], frozenset(elsewhere[il])) for il in range(n_layer))

@@ -4,16 +4,19 @@ ggml's scheduler runs a node where its weights are, gives nodes without weights 
 host, and copies what crosses a border. Each device then has a graph of its own, laid out into a buffer of its own:
 `split` gives these graphs. A device here is a name; `HOST` has the inputs.
 
-Backends are taken to support every operation on data that is theirs.
+A backend may lack an operation, which then goes to the host, and run what it is given in another order.
 
 Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph; src/llama-context.cpp,
 llama_context::graph_get_cb.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
+from ggufphys.graph.devices.backends.backend import Backend
 from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
@@ -41,6 +44,7 @@ def split(
     norm_home: NormHome | None = None,
     pins_attention: bool = False,
     offload: Offload | None = None,
+    backends: Mapping[str, Backend] = MappingProxyType({}),
     n_copies: int = 1,
 ) -> dict[str, Part]:
     """The part of `graph` that each device runs, which is taken apart for it.
@@ -52,9 +56,14 @@ def split(
             layers are offloaded; None where they run with the layer before.
         pins_attention: whether attention without flash attention ends on the host (without offload_kqv).
         offload: which nodes a device takes from the host, weights and all.
+        backends: of the devices; one without runs everything, as it comes.
         n_copies: of everything that crosses a border; more than one when devices work on several batches at a time.
+
+    Raises:
+        ValueError: llama.cpp would end itself, since a device cannot write to a cache that lies there.
     """
-    return _Splitter(graph, assign(graph, home, norm_home, pins_attention, offload), home, n_copies).run()
+    devices = assign(graph, home, norm_home, pins_attention, offload, backends)
+    return _Splitter(graph, devices, home, backends, n_copies).run()
 
 
 def assign(
@@ -63,12 +72,13 @@ def assign(
     norm_home: NormHome | None = None,
     pins_attention: bool = False,
     offload: Offload | None = None,
+    backends: Mapping[str, Backend] = MappingProxyType({}),
 ) -> dict[Tensor, str]:
     """A device for each node that computes; see `split`."""
     devices: dict[Tensor, str] = {}
     nodes = [node for node in graph.nodes if node.op not in VIEWS]
     for node in nodes:
-        device = _by_bytes(node, home, offload)
+        device = _by_bytes(node, home, offload, backends)
         if pins_attention and _ends_attention(node):
             device = HOST
         if device is not None:
@@ -79,8 +89,8 @@ def assign(
             if pinned is not None and where is not None:
                 devices[pinned[0]] = where
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
-        _expand(order, devices, over_host)
-    return devices
+        _expand(order, devices, over_host, backends)
+    return devices | {node: HOST for node in nodes if node not in devices}
 
 
 def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
@@ -91,33 +101,56 @@ def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
     return (node.src[0], node.src[-1].name) if is_gain else None
 
 
-def _by_bytes(node: Tensor, home: Home, offload: Offload | None) -> str | None:
-    """Where a node must run: where the cache is that it writes, or its first weight; None where it does not matter."""
+def _by_bytes(node: Tensor, home: Home, offload: Offload | None, backends: Mapping[str, Backend]) -> str | None:
+    """Where a node must run: where the cache is that it writes, or its first weight.
+
+    None where it does not matter, or where the weight's device cannot run it.
+    """
     if node.view_src is not None and node.view_src.external:
-        return home(node.view_src, node)
+        device = home(node.view_src, node)
+        if not _supports(backends, device, node):
+            raise ValueError(
+                f"{device} cannot run {node.op} on a cache of {node.view_src.nbytes:,} bytes, which lies there: "
+                "llama.cpp would end itself (keep the cache on the host, offload_kqv off, or make it smaller)"
+            )
+        return device
     if node.op in _NOT_BY_WEIGHT:
         return None
     for source in node.src:
         if source.external and source.name:  # views do not count
             device = home(source, node)
+            if not _supports(backends, device, node):
+                return None
             return (offload(node) if device == HOST and offload is not None else None) or device
     return None
 
 
-def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool) -> None:
-    """Give nodes without a device that of the last node that had one; not the host's, unless `over_host`."""
+def _supports(backends: Mapping[str, Backend], device: str, node: Tensor) -> bool:
+    backend = backends.get(device)
+    return backend is None or backend.supports(node)
+
+
+def _expand(
+    nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool, backends: Mapping[str, Backend]
+) -> None:
+    """Give nodes without a device that of the last node that had one, if it can; not the host's, unless `over_host`."""
     current = None
     for node in nodes:
         device = devices.get(node)
         if device is not None:
             current = device if over_host or device != HOST else None
-        elif current is not None:
+        elif current is not None and _supports(backends, current, node):
             devices[node] = current
 
 
 class _Splitter:
-    def __init__(self, graph: Graph, devices: dict[Tensor, str], home: Home, n_copies: int) -> None:
+    def __init__(
+        self, graph: Graph, devices: dict[Tensor, str], home: Home, backends: Mapping[str, Backend], n_copies: int
+    ) -> None:
         self.graph = graph
+        self.backends = backends
+        reorders = any(backend.reorder is not None for backend in backends.values())
+        self.uses = Counter(source for node in graph.nodes for source in node.src) if reorders else Counter[Tensor]()
         # What is neither computed nor an input lies where it is read first.
         self.devices = {
             source: devices.get(node, HOST)
@@ -135,13 +168,13 @@ class _Splitter:
 
     def run(self) -> dict[str, Part]:
         devices, begun = self.devices, {n_nodes: n_begun for n_begun, n_nodes in enumerate(self.graph.marks, 1)}
-        current, together, n_begun = HOST, list[tuple[Tensor, int]](), 0
+        current, together, n_begun, n_runs = HOST, list[tuple[Tensor, int]](), 0, 1
         for i, node in enumerate(self.graph.nodes):
             n_begun = begun.get(i, n_begun)
             device = current if node.op in VIEWS else devices.get(node) or self.device(node)
             if device != current:
                 self.close(current, together)
-                current, together = device, []
+                current, together, n_runs = device, [], n_runs + 1
             together.append((node, n_begun))
         self.close(current, together)
         self.keep_inputs()
@@ -151,7 +184,9 @@ class _Splitter:
         for leaf in self.graph.leafs:
             if not leaf.external and leaf not in kept:
                 self.part(self.device(leaf)).leafs.append(leaf)
-        return {device: self.finished(device, part) for device, part in self.parts.items()}
+        # Copies that are kept for the whole graph are as many as there are layers, if layers are torn apart.
+        folds = self.n_copies == 1 or n_runs <= len(self.parts) + 1
+        return {device: self.finished(device, part, folds) for device, part in self.parts.items()}
 
     def part(self, device: str) -> Graph:
         return self.parts.setdefault(device, Graph())
@@ -165,11 +200,11 @@ class _Splitter:
             marks += [len(nodes)] * (self.n_begun - len(marks))
         nodes.append(node)
 
-    def finished(self, device: str, part: Graph) -> Part:
+    def finished(self, device: str, part: Graph, folds: bool) -> Part:
         marks = self.marks.get(device, [])
         first = max(bisect_right(marks, 0) - 1, 0)  # layers before it have no nodes here
         part.marks = marks[first:]
-        return Part(part, range(first, len(marks)))
+        return Part(part, range(first, len(marks)), folds)
 
     def device(self, tensor: Tensor, reader: Tensor | None = None) -> str:
         """Where a tensor's bytes are; of weights and caches also by who reads them."""
@@ -200,7 +235,8 @@ class _Splitter:
                     self.n_begun = together[start][1]
                     copies[source, device] = self.copy(source, origin, device)
                     n_copied += 1
-            node.src = tuple(copies.get((s, device), s) for s in node.src)
+            moved = {source for source, _ in elsewhere}  # a weight that both have is read where the node runs
+            node.src = tuple(copies[s, device] if s in moved else s for s in node.src)
         self.append_all(device, together[start:])
 
     def elsewhere(self, node: Tensor, device: str) -> list[tuple[Tensor, str]]:
@@ -215,15 +251,25 @@ class _Splitter:
         return found
 
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
-        for node, self.n_begun in together:
+        backend = self.backends.get(device)
+        if backend is None or backend.reorder is None:
+            for node, self.n_begun in together:
+                self.append(self.device(node) if node.op in VIEWS else device, node)
+            return
+        order = backend.reorder([node for node, _ in together], self.uses)
+        for i in order.positions:
+            node, self.n_begun = together[i]
             self.append(self.device(node) if node.op in VIEWS else device, node)
+            for tensor in order.kept.get(i, ()):
+                if not tensor.external:
+                    self.append(device, _keep(tensor))
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
         copies = [
             Tensor("COPY", source.type, source.ne, nb=source.nb, is_input=source.is_input) for _ in range(self.n_copies)
         ]
-        self.append(elsewhere, Tensor("KEEP", F32, (0,), (source,), view_of=_NOTHING))
+        self.append(elsewhere, _keep(source))
         if self.n_copies == 1:
             self.append(device, copies[0])
         for tensor in copies if self.n_copies > 1 else ():
@@ -245,6 +291,11 @@ class _Splitter:
                 twin.is_output = True
                 kept.append((HOST, twin))
         self.early = kept + self.early
+
+
+def _keep(tensor: Tensor) -> Tensor:
+    """A node that does nothing but read a tensor, which therefore is not given back before."""
+    return Tensor("KEEP", F32, (0,), (tensor,), view_of=_NOTHING)
 
 
 def _ends_attention(node: Tensor) -> bool:

@@ -109,7 +109,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
     "minimax-m2": "minimax_m2",
     "minimax-m3": "minimax_m3",
     "mistral3": "mistral3",
-    "mistral4": "deepseek2",
+    "mistral4": "mistral4",
     "modern-bert": "modern_bert",
     "mpt": "mpt",
     "muse-glimmer": "muse_glimmer",

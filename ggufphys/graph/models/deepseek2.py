@@ -19,11 +19,16 @@ from ggufphys.graph.rope import Rope, read_rope
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    return build_with(b, read_own_routing(b))
+
+
+def build_with(b: Builder, routing: Routing) -> Graph:
+    """The same with experts that are chosen and computed in another way."""
     h = b.h
     n_embd_head = h.n_embd_head_k_mla or h.n_embd_head_k
     log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
     rope, scores = rope_and_scores(b, n_embd_head, log_mul, mscale=log_mul or 1.0)
-    ffn = dense_or_experts(b, read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None))
+    ffn = dense_or_experts(b, routing)
     x = b.inp_embd()
     temperature = _temperature(b)
     pos = b.inp_pos()
@@ -58,7 +63,7 @@ def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
     log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
     rope, scores = rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul, mscale=log_mul or 1.0)
-    return build_head_with(b, rope, scores, read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None))
+    return build_head_with(b, rope, scores, read_own_routing(b))
 
 
 def build_head_with(b: Builder, rope: Rope, scores: Scores, routing: Routing) -> Graph:
@@ -103,6 +108,11 @@ def _decompressed(b: Builder, latent: Tensor, k_pe: Tensor, n_embd_head: int, il
     k_nope = ops.strided(kv, (n_nope, n_head, n_tokens), (head, head * n_head))
     v = ops.strided(kv, (n_embd_head_v, n_head, n_tokens), (head, head * n_head), n_nope * kv.nb[0])
     return ops.concat(k_nope, ops.repeat(k_pe, n_rot, n_head, n_tokens), 0), ops.cont(v)
+
+
+def read_own_routing(b: Builder) -> Routing:
+    """The routing that the file asks for."""
+    return read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None)
 
 
 def _is_glm_lite(b: Builder) -> bool:

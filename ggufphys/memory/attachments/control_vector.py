@@ -12,7 +12,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.graph.devices.backends import CPU, backend_of
+from ggufphys.graph.devices.backends import CPU
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Term
@@ -52,7 +52,7 @@ def control_vector_terms(h: HParams, placement: Placement) -> tuple[Term, ...]:
     homes = Counter(placement.layers[il] for il in range(1, h.n_layer))
     terms = []
     for device, n_layers in homes.items():
-        backend = CPU if device == HOST else backend_of(device)
+        backend = placement.backends.get(device, CPU)
         terms.append(
             Term(
                 quantity="attachment",

@@ -10,6 +10,7 @@ import pytest
 from ggufphys import GGUFFile, MemoryPrediction, Params, open_gguf, predict_memory
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.graph.devices.backends.amx import amx_bytes, is_amx
+from ggufphys.graph.devices.backends.cuda import CUDA
 from ggufphys.graph.devices.placed import REPACKED, Buffer
 from ggufphys.memory.loading import kept_by_malloc, loading_terms
 from ggufphys.memory.terms import PHASES, Term, total
@@ -98,7 +99,7 @@ def test_staging(model: GGUFFile, mode: str, more: int) -> None:
 
 def test_staging_for_devices(model: GGUFFile) -> None:
     """A device's tensors pass through main memory: whole, or a piece at a time where it reads pinned memory."""
-    rpc, cuda = Buffer("RPC0[a:1]", "RPC0[a:1]"), Buffer("CUDA0", "CUDA0")
+    rpc, cuda = Buffer("RPC0[a:1]", "RPC0[a:1]"), Buffer("CUDA0", "CUDA0", backend=CUDA)
     for buffer, mib in ((rpc, 100), (cuda, 4)):
         placed = {CPU: [tensor("output.weight", 1)], buffer: [tensor("a", 60), tensor("b", 100)]}
         terms = {t.name: t for t in loading_terms(model, placed, loaded("none"))}

@@ -12,13 +12,16 @@ from ggufphys.graph.devices.backends.cuda import CUDA, MUSA, ROCM
 from ggufphys.graph.devices.backends.metal import METAL
 from ggufphys.graph.devices.backends.rpc import RPC
 from ggufphys.graph.devices.backends.sycl import SYCL
-from ggufphys.graph.devices.backends.vulkan import VULKAN
+from ggufphys.graph.devices.backends.vulkan import VULKAN, vulkan
+from ggufphys.params import Device
 
 BACKENDS: Final[tuple[Backend, ...]] = (RPC, CUDA, ROCM, MUSA, METAL, VULKAN, SYCL)
 
 __all__ = ["BACKENDS", "CPU", "PLAIN", "Backend", "backend_of"]
 
 
-def backend_of(device: str) -> Backend:
-    """The backend of a device by llama.cpp's name for it."""
-    return next((b for b in BACKENDS if device.startswith(b.prefix)), PLAIN)
+def backend_of(device: Device | str) -> Backend:
+    """The backend of a device, by llama.cpp's name for it and, where that counts, by its limits."""
+    name, limits = (device, None) if isinstance(device, str) else (device.name, device.limits)
+    found = next((b for b in BACKENDS if name.startswith(b.prefix)), PLAIN)
+    return vulkan(limits) if found is VULKAN and limits is not None else found

@@ -1,32 +1,50 @@
 """What about a backend decides about bytes?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Optional
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.graph.devices.backends.order import Reorder
+from ggufphys.graph.ir import Tensor
 
 LARGE_BATCH: Final = 32  # GGML_OP_OFFLOAD_MIN_BATCH unless the environment says otherwise
 ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING of ggml-cuda/common.cuh and ggml-sycl/presets.hpp
+UNLIMITED: Final = 1 << 62
+
+
+def everything(_: Tensor) -> bool:
+    """Supports all operations."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """The facts about one backend.
+    """The facts about one backend; where a device's limits count, those that follow from them.
 
-    `alignment` is what each tensor is padded to. With `row_padding`, the last row of a quantised tensor whose rows are
-    not whole multiples of it is as if they were. `host_buffer` names pinned main memory that weights on the host go to
-    unless the file is mapped; empty where the backend has none. With `maps_files` a device's weights are a stretch of
-    the mapped file, like the CPU's. `pipelines` says that devices may work on different batches at a time. From
-    `offloads_from` tokens in a batch on the device also runs operations on weights that lie on the host (if any are
-    named in `offloads_only`, these alone); 0 for never. `without` are types that it does not multiply. `proven` ones
-    are compared with llama.cpp in the tests; the others are read from the source.
+    `alignment` is what each tensor is padded to, `max_buffer_bytes` how large a buffer may be; each buffer has
+    `more_bytes` than are asked for. With `row_padding`, the last row of a quantised tensor whose rows are not whole
+    multiples of it is as if they were. `pinned` are the rules of main memory that the device reads itself: the host
+    computes there, and weights on the host go there unless the file is mapped; None where the backend has none. With
+    `maps_files` a device's weights are a stretch of the mapped file, like the CPU's.
+
+    It runs the operations that it `supports`, on no tensor above `max_tensor_bytes`, and may `reorder` what it is given
+    to run. `pipelines` says that devices may work on different batches at a time. From `offloads_from` tokens in a
+    batch on the device also runs operations on weights that lie on the host (if any are named in `offloads_only`, these
+    alone); 0 for never. `without` are types that it does not multiply. `proven` ones are compared with llama.cpp in the
+    tests; the others are read from the source.
     """
 
     prefix: str
     alignment: int
+    max_buffer_bytes: int = UNLIMITED
+    max_tensor_bytes: int = UNLIMITED
+    more_bytes: int = 0
     row_padding: int = 0
-    host_buffer: str = ""
+    pinned: Optional["Backend"] = None
+    supports: Callable[[Tensor], bool] = everything
+    reorder: Reorder | None = None
     maps_files: bool = False
     splits_rows: bool = False
     pipelines: bool = False

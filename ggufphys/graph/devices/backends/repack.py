@@ -61,7 +61,7 @@ def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: 
         n_dims -= 1
     if n_dims not in (2, 3):
         return False
-    stem = _stem(tensor)
+    stem = stem_of(tensor)
     if n_dims == 2 and stem in NOT_MULTIPLIED and not as_output:
         return False
     if (n_dims == 3) != stem.endswith("exps"):
@@ -71,11 +71,11 @@ def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: 
 
 def is_multiplied(tensor: TensorInfo, *, as_output: bool = False) -> bool:
     """Is this tensor, of two dimensions or more, an operand of plain matrix products (MUL_MAT, not experts')?"""
-    stem = _stem(tensor)
+    stem = stem_of(tensor)
     return not stem.endswith("exps") and (as_output or stem not in NOT_MULTIPLIED)
 
 
-def _stem(tensor: TensorInfo) -> str:
+def stem_of(tensor: TensorInfo) -> str:
     """The name without "blk.N." and ".weight"."""
     stem = tensor.name.removesuffix(".weight")
     return stem.split(".", 2)[2] if stem.startswith("blk.") else stem

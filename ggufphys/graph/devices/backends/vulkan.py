@@ -1,11 +1,46 @@
-"""Vulkan, on devices of any maker."""
+"""Vulkan, on devices of any maker: what decides about bytes is mostly the driver's limits.
 
+Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp.
+"""
+
+from functools import cache, partial
 from typing import Final
 
 from ggufphys.graph.devices.backends.backend import LARGE_BATCH, Backend
+from ggufphys.graph.devices.backends.vulkan_ops import max_tensor_bytes, supports
+from ggufphys.graph.devices.backends.vulkan_order import reorder
+from ggufphys.limits import DISCRETE, DeviceLimits
 
-# The real alignment is the driver's minStorageBufferOffsetAlignment: 16 to 64 on common ones.
-VULKAN: Final = Backend(
-    prefix="Vulkan", alignment=64, host_buffer="Vulkan_Host", pipelines=True, offloads_from=LARGE_BATCH,
-    source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_buffer_type_get_alignment",
-)  # fmt: skip
+BLOCK_BYTES: Final = 1 << 30  # suballocation_block_size
+PREFIX: Final = "Vulkan"
+HOST_MORE_BYTES: Final = 32
+
+
+@cache
+def vulkan(limits: DeviceLimits = DISCRETE) -> Backend:
+    """The backend on a device with these limits."""
+    max_buffer_bytes = min(BLOCK_BYTES, limits.allocation_bytes)
+    return Backend(
+        prefix=PREFIX,
+        alignment=limits.storage_buffer_alignment_bytes,
+        max_buffer_bytes=max_buffer_bytes,
+        max_tensor_bytes=max_tensor_bytes(limits),
+        pinned=Backend(
+            prefix=f"{PREFIX}_Host",
+            alignment=limits.memory_map_alignment_bytes,
+            max_buffer_bytes=max_buffer_bytes,
+            more_bytes=HOST_MORE_BYTES,
+            proven=True,
+            source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_host_buffer_type",
+        ),
+        supports=partial(supports, limits=limits),
+        reorder=reorder,
+        pipelines=True,
+        offloads_from=LARGE_BATCH,
+        proven=True,
+        source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_buffer_type_get_alignment, "
+        "ggml_backend_vk_buffer_type_get_max_size",
+    )
+
+
+VULKAN: Final = vulkan()

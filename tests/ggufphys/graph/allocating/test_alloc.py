@@ -9,7 +9,8 @@ from ggufphys import Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
-from ggufphys.graph.allocating.alloc import FreeList, allocate, written_sizes
+from ggufphys.graph.allocating.alloc import allocate, written_sizes
+from ggufphys.graph.allocating.free_list import FreeList
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch, reserved_batches

@@ -7,6 +7,7 @@ wherever the compiler knows them; on other CPUs these flags change nothing. pip 
 their flags were, so the build goes around pip's cache and keeps its wheel in one of its own, by flags and machine.
 """
 
+import argparse
 import hashlib
 import importlib.metadata
 import os
@@ -90,10 +91,13 @@ def installed_version() -> str | None:
 
 def main() -> int:
     """Build unless the wheel is cached, install unless it is installed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print-flags", action="store_true", help="say which flags it would be built with, and end")
+    args = parser.parse_args()
     version, environment = pinned_version(), build_environment()
     key = build_key(version, environment)
     print(f"{PACKAGE} {version}: " + " ".join(f"{k}='{v}'" for k, v in environment.items()), flush=True)
-    if "--print-flags" in sys.argv[1:]:
+    if args.print_flags:
         return 0
     if installed_version() == version and STAMP.exists() and STAMP.read_text() == key:
         print("already installed", flush=True)

@@ -73,9 +73,9 @@ def _unreadable(error: Exception) -> ggufphys.Refusal:
 def main() -> int:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("-n", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("files", nargs="*", type=Path, help="model files (default: the small models)")
+    parser.add_argument("-n", type=int, default=1000, help="how many changes are tried (default 1000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
     parser.add_argument("--only", default="", help="changes of this kind alone")
     parser.add_argument("--model", default="", help="models whose name has this in it")
     parser.add_argument("--number", type=int, action="append", default=[], help="these changes alone")

@@ -6,6 +6,7 @@ A row holds an architecture's worst NMSE over its small models, random F32 weigh
 with a cache of F32, with one of F16 (both without flash attention), and with flash attention. Takes some minutes.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -95,5 +96,13 @@ def _worst(rows: Sequence[Cells], way: str) -> str:
     return f"{max(numbers):.1e}" if numbers else "-"
 
 
+def names_asked() -> list[str]:
+    """The names of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="small models of tests/data (default: all)")
+    names: list[str] = parser.parse_args().names
+    return names
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(names_asked()))

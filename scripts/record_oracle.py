@@ -10,6 +10,7 @@ of this happens in child processes. Needs the pinned llama-cpp-python on Linux x
 Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, check_tensor_dims, create_tensor.
 """
 
+import argparse
 import ctypes
 import json
 import os
@@ -204,8 +205,16 @@ def _file_order(item: tuple[str, tuple[int, ...]]) -> tuple[int, int, str]:
     return (1, int(match[1]), name)
 
 
+def names_asked() -> list[str]:
+    """The names of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="small models of tests/data/archs.toml (default: all)")
+    names: list[str] = parser.parse_args().names
+    return names
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--tensors"]:
         print_tensors(sys.argv[2], Path(sys.argv[3]))
     else:
-        main(sys.argv[1:])
+        main(names_asked())

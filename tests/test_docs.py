@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.write_cli_docs import page
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 EXAMPLES = re.compile(r"^```pycon\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -33,3 +35,8 @@ def test_quoted_files() -> None:
     assert quoted
     for path, text in quoted:
         assert text == (ROOT / path).read_text(), path
+
+
+def test_every_flag_is_in_the_docs() -> None:
+    """docs/cli.md is what the help texts of all subcommands give: `python -m scripts.write_cli_docs` writes it."""
+    assert (ROOT / "docs" / "cli.md").read_text() == page()

@@ -11,13 +11,13 @@ from ggufphys.commands.fit_folder import run_fit_folder
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
-from ggufphys.flags.server import add_server_arguments
+from ggufphys.flags.server import add_server_arguments, run_as
 from ggufphys.gguf.locate import is_remote, local_path
 from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST, Device, Params
-from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place
+from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margin
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
 from ggufphys.plan.folder import names_several
@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 
 CACHE_RAM_MIB: Final = 8192  # llama-server's --cache-ram, if nobody says otherwise
 _CHOSEN: Final = frozenset(
-    {"n_ctx", "type_k", "type_v", "n_ubatch", "n_gpu_layers", "n_cpu_moe", "tensor_split", "use_mmap"}
+    (
+        "n_ctx",
+        "type_k",
+        "type_v",
+        "n_ubatch",
+        "use_mmap",
+        "use_extra_bufts",
+        "n_gpu_layers",
+        "n_cpu_moe",
+        "tensor_split",
+    )
 )
 # Attachments are passed on as they were given: their destination, and llama-server's flag.
 _PASSED_ON: Final = {
@@ -54,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ram", metavar="SIZE", help="main memory that the process may use (default: as --memory)")
     group.add_argument(
         "--margin", metavar="SIZE,...",
-        help=f"to be left free on each device (default {format_bytes(MARGIN_BYTES)}, as llama.cpp's --fit-target)",
+        help=f"to be left free on each device (default {format_bytes(MARGIN_BYTES)}, as llama.cpp's --fit-target, or a "
+        "quarter of the device if that is less)",
     )  # fmt: skip
     group.add_argument(
         "--ctx", "-fitc", "--fit-ctx", dest="ctx", type=count, metavar="N",
@@ -95,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         section = fit_section(
             fit,
             predictor.placed(chosen).placement,
-            command=["llama-server", *_model_flags(args.model), *flags, *_other_flags(args, fit.trial.places)],
+            command=[*_program(args), *_model_flags(args.model), *flags, *_other_flags(args, fit.trial.places)],
             flags=flags,
             helps=suggestions,
         )
@@ -108,6 +119,11 @@ def run(args: argparse.Namespace) -> int:
         )
         print(inspect_json(found) if args.json else inspect_text(found))
     return 0 if fit.fits else 1
+
+
+def _program(args: argparse.Namespace) -> tuple[str]:
+    """Who runs a model so: of llama.cpp's programs llama-completion reserves every row of logits."""
+    return ("llama-server",) if run_as(args) == "server" else ("llama-completion",)
 
 
 def _helps(fitter: Fitter) -> "tuple[Help, ...]":
@@ -147,7 +163,7 @@ def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:
     if not available:
         return Budget(margins=margins), ("how much main memory there is cannot be found out here; --ram says it",)
     note = f"main memory is what this machine has to spare, {format_bytes(available)}; --ram says otherwise"
-    margin = margins[0] if margins else MARGIN_BYTES
+    margin = margins[0] if margins else default_margin(available)
     return Budget(margins=margins, ram_bytes=available, ram_margin_bytes=margin), (note,)
 
 
@@ -166,6 +182,9 @@ def _other_flags(args: argparse.Namespace, places: Sequence[Place]) -> Iterator[
             yield from (flag, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     if not getattr(args, "mmproj_offload", True):
         yield "--no-mmproj-offload"
+    if run_as(args) == "library":
+        yield from ("--fit", "off")
+        return
     left = next((-place.over_bytes for place in places if place.name == HOST), None)
     cache_ram_mib = getattr(args, "cache_ram_mib", CACHE_RAM_MIB)
     if left is not None and not hasattr(args, "cache_ram_mib"):

@@ -2,8 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from ggufphys.commands.attached import add_attachment_arguments, alone, attaches_files, predict_here, with_server
+from ggufphys.commands.attached import (
+    add_attachment_arguments,
+    alone,
+    attaches_files,
+    predict_here,
+    predicting,
+    with_server,
+)
 from ggufphys.commands.costs import add_costs_arguments, costs_sections
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
@@ -19,12 +27,12 @@ from ggufphys.flags.server import NAMES as SERVER_FLAGS
 from ggufphys.flags.server import add_context_arguments, add_server_arguments
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import require_model
-from ggufphys.memory.predict import predict_weights
+from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
-from ggufphys.plan.fits import fits, memory_limit
+from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.plan.folder import names_several
-from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
+from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,11 +98,26 @@ def run(args: argparse.Namespace) -> int:
         costs = costs_sections(args, gguf, params)
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
+        sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))
         found = Inspection(
             gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
         )
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _would_fit(
+    args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction, verdicts: Sequence[Fit]
+) -> tuple[Section, ...]:
+    """What would make it fit into main memory, when it does not."""
+    if all(verdict.holds for verdict in verdicts):
+        return ()
+    from ggufphys.plan.prices import cheapest_change  # when it does not fit alone
+    from ggufphys.report.fit import would_fit_section
+
+    with predicting(args, Predictor(gguf)) as predict:
+        change = cheapest_change(predict, params, prediction.context.n_ctx, verdicts[0].memory_bytes)
+    return (would_fit_section(change),)
 
 
 def _weights(gguf: GGUFFile, params: Params) -> tuple[Term, ...]:

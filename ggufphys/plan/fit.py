@@ -8,7 +8,6 @@ Memory is not quite monotone (the allocator may find a better place for larger t
 what is promised; that nothing further on fits is not.
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,10 @@ from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import HOST, Params
 from ggufphys.plan.divide import LayerCosts, divide, stretches
 from ggufphys.plan.fit_space import GOALS, ORDERS, Goal, Prefer, least_steps, scales
+from ggufphys.plan.search import largest
 
 MARGIN_BYTES: Final = 1 << 30  # common/common.h, fit_params_target
+_MARGIN_SHARE: Final = 4  # of little memory no more than a quarter
 _ROUNDS: Final = 4  # of dividing layers by what the last division showed
 
 
@@ -35,9 +36,14 @@ class Budget:
     ram_bytes: int | None = None
     ram_margin_bytes: int = 0
 
-    def margin(self, index: int) -> int:
-        """What stays free on device `index`; one margin goes for all."""
-        return self.margins[index if len(self.margins) > 1 else 0] if self.margins else MARGIN_BYTES
+    def margin(self, index: int, memory_bytes: int) -> int:
+        """What stays free on device `index`, which has `memory_bytes`; one margin goes for all."""
+        return self.margins[index if len(self.margins) > 1 else 0] if self.margins else default_margin(memory_bytes)
+
+
+def default_margin(memory_bytes: int) -> int:
+    """What stays free when nobody says."""
+    return min(MARGIN_BYTES, memory_bytes // _MARGIN_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,11 @@ class Place:
     def over_bytes(self) -> int:
         """By how much it does not fit; 0 or less when it does."""
         return self.margin_bytes - self.left_bytes
+
+    @property
+    def margin_alone(self) -> bool:
+        """Would it fit if nothing had to stay free?"""
+        return self.over_bytes > 0 and self.left_bytes >= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +113,8 @@ class Choice:
     """A step for each goal, by number; without a level, the best that the devices hold."""
 
     level: int | None
+    repack: int = 0
+    mmap: int = 0
     types: int = 0
     n_ubatch: int = 0
     n_ctx: int = 0
@@ -149,7 +162,9 @@ class Fitter:
         self._held: dict[int, tuple[int, ...]] = {}  # by the number of layers, the division that has held them last
         self._judged: dict[Params, Trial] = {}
         self._divides = len(self.devices) > 1 and params.split_mode == "layer" and "tensor_split" not in self.fixed
-        self._rooms = [device.memory_bytes - budget.margin(i) for i, device in enumerate(self.devices)]
+        self._rooms = [
+            device.memory_bytes - budget.margin(i, device.memory_bytes) for i, device in enumerate(self.devices)
+        ]
         self._overheads = [0] * len(self.devices)  # what each was last seen to need beside its layers
 
     def fit(self, prefer: Prefer = "speed") -> Fit:
@@ -291,7 +306,7 @@ class Fitter:
                     name=device.name,
                     needed_bytes=totals.get(device.name, 0),
                     memory_bytes=device.memory_bytes,
-                    margin_bytes=self.budget.margin(i) if totals.get(device.name) else 0,
+                    margin_bytes=self.budget.margin(i, device.memory_bytes) if totals.get(device.name) else 0,
                 )
                 for i, device in enumerate(self.devices)
             ]
@@ -306,34 +321,6 @@ class Fitter:
             trial = Trial(params=params, prediction=prediction, places=tuple(places))
             self._judged[params] = trial
         return trial
-
-
-def largest(least: int, top: int, over: Callable[[int], int], guessed: Callable[[int], int] | None = None) -> int:
-    """The step whose `over` is 0 or less and the next one's more; `top` if that fits, `least` if that does not.
-
-    Each call of `over` is a prediction, so they are few: what to try next is where `guessed`, which learns from them,
-    says that it changes, or without it where a straight line would; it halves when that leads nowhere.
-    """
-    low, high = least, top + 1
-    if guessed is None or guessed(top) <= 0:
-        if over(top) <= 0:
-            return top
-        high = top
-    if low >= high or over(low) > 0:
-        return low
-    slow = 0
-    while high - low > 1:
-        width = high - low
-        if slow > 1:
-            step = low + width // 2
-        elif guessed is not None:
-            step = bisect_right(range(low + 1, high), 0, key=guessed) + low
-        else:
-            step = low + int(width * -over(low) / (over(high) - over(low)))
-        step = min(max(step, low + 1), high - 1)
-        low, high = (step, high) if over(step) <= 0 else (low, step)
-        slow = slow + 1 if 2 * (high - low) > width else 0
-    return low
 
 
 def _on_devices(trial: Trial) -> int:

@@ -18,7 +18,8 @@ def run_flags(params: Params, *, name_devices: bool) -> list[str]:
 
 def _flags(p: Params, name_devices: bool) -> Iterator[tuple[str, ...]]:
     yield "-c", str(p.n_ctx)
-    yield "-np", str(p.n_seq_max)
+    if p.run_as == "server" or p.n_seq_max > 1:
+        yield "-np", str(p.n_seq_max)
     if p.n_seq_max > 1 and p.kv_unified:  # not by itself once -np is given
         yield ("-kvu",)
     if p.n_batch != _PLAIN["n_batch"]:

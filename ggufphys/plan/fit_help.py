@@ -1,5 +1,4 @@
-"""Nothing fits: what is the smallest thing that would help? No mapping, a shorter context, more memory in one place,
-fewer bits.
+"""Nothing fits: what is the smallest thing that would help? A shorter context, more memory in one place, fewer bits.
 
 Each is found by prediction, and fits by prediction.
 """
@@ -13,8 +12,9 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST
-from ggufphys.plan.fit import LEAST, Choice, Fitter, Trial, largest
+from ggufphys.plan.fit import LEAST, Choice, Fitter, Trial
 from ggufphys.plan.fit_space import context_step
+from ggufphys.plan.search import largest
 
 MIB: Final = 1 << 20
 _ROUNDS: Final = 6
@@ -26,9 +26,9 @@ FILE_TYPES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Help:
-    """One thing that would help by itself: no mapping, a context, more bytes by place, a file type and its length."""
+    """One thing that would help by itself: a context, more bytes by place, a file type and its length."""
 
-    kind: Literal["no_mmap", "context", "memory", "file_type"]
+    kind: Literal["context", "memory", "file_type"]
     more_bytes: dict[str, int] | None = None
     n_ctx: int | None = None
     file_type: str | None = None
@@ -37,7 +37,7 @@ class Help:
 
 def helps(fitter: Fitter) -> tuple[Help, ...]:
     """What would help, where `fitter` has found that nothing fits; at least the memory that is missing."""
-    return (*_without_mapping(fitter), *_shorter(fitter), *_more_memory(fitter), *_fewer_bits(fitter))
+    return (*_shorter(fitter), *_more_memory(fitter), *_fewer_bits(fitter))
 
 
 def _shorter(fitter: Fitter) -> Iterator[Help]:
@@ -129,14 +129,6 @@ def _quantized(gguf: GGUFFile, file_type: str) -> GGUFFile | None:
         return retyped(gguf, types, file_type)
     except (ValueError, GGUFPhysError):
         return None
-
-
-def _without_mapping(fitter: Fitter) -> Iterator[Help]:
-    """Weights read into memory: a mapping spans what lies between the host's tensors, too."""
-    if not fitter.params.use_mmap or "use_mmap" in fitter.fixed:
-        return
-    if fitter.like(replace(fitter.params, use_mmap=False), fitter.budget).at(LEAST).fits:
-        yield Help(kind="no_mmap")
 
 
 def _on_host(trial: Trial) -> int:

@@ -1,6 +1,8 @@
 """What may `fit` choose from? For each goal a scale of steps from what takes the least memory to what is wanted most.
 
     level     where weights are: no devices; layers on the devices, from none to all; with experts, these come last
+    repack    weights as the file has them, or repacked too
+    mmap      weights read into memory, or mapped: what is repacked then stays beside its copy
     types     of the K and V cache: q4_0, q8_0, f16
     n_ubatch  64, 128, 256, 512
     n_ctx     multiples of 256 cells for each stream, up to the length in training
@@ -18,16 +20,16 @@ from ggufphys.memory.predict import Predictor
 from ggufphys.params import N_CTX_PAD, Params
 from ggufphys.plan.divide import LayerCosts
 
-Goal = Literal["level", "types", "n_ubatch", "n_ctx"]
+Goal = Literal["level", "repack", "mmap", "types", "n_ubatch", "n_ctx"]
 Prefer = Literal["speed", "ctx", "quality"]
 GOALS: Final[tuple[Goal, ...]] = get_args(Goal)
 
 # Each goal is reached for as far as it goes while those behind it are at their least, which is what `least_steps` says
 # as long as anything fits so, and else the beginning of the scale.
 ORDERS: Final[dict[Prefer, tuple[Goal, ...]]] = {
-    "speed": ("level", "types", "n_ubatch", "n_ctx"),
-    "ctx": ("n_ctx", "level", "types", "n_ubatch"),
-    "quality": ("types", "level", "n_ubatch", "n_ctx"),
+    "speed": ("level", "repack", "types", "n_ubatch", "n_ctx", "mmap"),
+    "ctx": ("n_ctx", "level", "repack", "types", "n_ubatch", "mmap"),
+    "quality": ("types", "level", "repack", "n_ubatch", "n_ctx", "mmap"),
 }
 TYPES: Final = ("q4_0", "q8_0", "f16")
 LEAST_TYPES: Final[dict[Prefer, str]] = {"speed": "q8_0", "ctx": "q4_0", "quality": "f16"}
@@ -72,6 +74,8 @@ def scales(
     """
     steps: dict[Goal, Sequence[Step]] = {
         "level": tuple(_levels(predictor, params, fixed, costs)),
+        "repack": _switched("use_extra_bufts", params, fixed),
+        "mmap": _switched("use_mmap", params, fixed),
         "types": tuple(_types(predictor, params, fixed)),
         "n_ubatch": tuple(_ubatches(params, fixed)),
         "n_ctx": _contexts(predictor, params, fixed, n_ctx_min),
@@ -109,6 +113,13 @@ def _levels(predictor: Predictor, params: Params, fixed: Collection[str], costs:
                 yield {"n_gpu_layers": n_gpu_layers, "n_cpu_moe": n}
 
 
+def _switched(field: str, params: Params, fixed: Collection[str]) -> Sequence[Step]:
+    """Off, which takes less, and on, which is wanted; one step where it is off, or somebody has chosen."""
+    if field in fixed or not getattr(params, field):
+        return ({},)
+    return ({field: False}, {})
+
+
 def _types(predictor: Predictor, params: Params, fixed: Collection[str]) -> Iterator[Step]:
     refusal = None
     seen = []
@@ -141,7 +152,7 @@ def _contexts(predictor: Predictor, params: Params, fixed: Collection[str], n_ct
     n_stream = 1 if params.kv_unified else params.n_seq_max
     trained = predictor.h.n_ctx_train * n_stream
     if "n_ctx" in fixed:
-        return ({"n_ctx": params.n_ctx or predictor.h.n_ctx_train},)
+        return ({"n_ctx": params.n_ctx or predictor.h.n_ctx_train * params.n_stream_fitted},)
     step = context_step(params)
     low = n_ctx_min or min(N_CTX_MIN * n_stream, trained)
     low = -(-low // step) * step if low < trained else low
@@ -149,11 +160,13 @@ def _contexts(predictor: Predictor, params: Params, fixed: Collection[str], n_ct
 
 
 def least_steps(goals: Mapping[Goal, Scale], prefer: Prefer) -> dict[Goal, int]:
-    """How far down a goal goes by preference, as long as anything fits so: types of the cache; n_ubatch not at all."""
+    """How far down a goal goes by preference, as long as anything fits so: types of the cache; n_ubatch and repacked
+    weights, which are speed, not at all.
+    """
     wanted = TYPES.index(LEAST_TYPES[prefer])
     types = (
         i
         for i, step in enumerate(goals["types"].steps)
         if step["type_k"] not in TYPES or TYPES.index(step["type_k"]) >= wanted
     )
-    return {"types": next(types, goals["types"].top), "n_ubatch": goals["n_ubatch"].top}
+    return {"types": next(types, goals["types"].top), "n_ubatch": goals["n_ubatch"].top, "repack": goals["repack"].top}

@@ -3,13 +3,15 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.params import HOST, Params
 from ggufphys.plan.fit import Fit, Place
 from ggufphys.plan.fit_flags import changed, run_flags
 from ggufphys.plan.fit_help import Help
+from ggufphys.plan.fit_space import Goal
+from ggufphys.plan.prices import Change, prices
 from ggufphys.report.inspection import Section, table
 from ggufphys.units import format_bytes, format_mib
 
@@ -24,6 +26,17 @@ def fit_section(
         lines=(*_place_lines(fit, placement), "", *answer),
         value=_value(fit, command, flags, helps),
     )
+
+
+def would_fit_section(change: Change | None) -> Section:
+    """The cheapest change that would make it fit, if one of those that are tried does."""
+    if change is None:
+        lines: tuple[str, ...] = (
+            "no cheaper way to run it would make it fit: `ggufphys fit` says what else would help",
+        )
+    else:
+        lines = (f"it would fit with {shlex.join(change.flags)}", *(f"  {price}" for price in change.prices))
+    return Section(key="would_fit", lines=lines, value=None if change is None else asdict(change))
 
 
 def _place_lines(fit: Fit, placement: Placement) -> list[str]:
@@ -55,10 +68,14 @@ def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str]) -> Iterator
     yield f"it fits; preferred: {fit.prefer}"
     yield ""
     yield shlex.join(command)
+    paid = prices(fit.trial.params)
+    if paid:
+        yield ""
+        yield from (f"the price of {flags}: {price}" for flags, price in paid)
     if fit.next_steps:
         yield ""
         for goal, trial in fit.next_steps.items():
-            step = shlex.join(_changes(flags, trial.params))
+            step = shlex.join(_step(flags, goal, trial.params))
             yield f"one step more, {_GOALS[goal]}: {step}: {_too_much(trial.tightest)}"
     else:
         yield "nothing is left to be wanted"
@@ -72,11 +89,16 @@ def _failing(fit: Fit, flags: Sequence[str], helps: Sequence[Help]) -> Iterator[
         yield f"{'it would fit' if i == 0 else 'or'} {_help_text(help_)}"
 
 
-_GOALS = {"level": "more on the devices", "types": "more bits for K and V", "n_ubatch": "batch", "n_ctx": "context"}
+_GOALS = {
+    "level": "more on the devices", "repack": "repacked weights", "mmap": "the file mapped",
+    "types": "more bits for K and V", "n_ubatch": "batch", "n_ctx": "context",
+}  # fmt: skip
+_AS_BY_DEFAULT: Final[dict[Goal, str]] = {"repack": "--repack", "mmap": "-lm mmap"}  # flags that go, not come
 
 
 def _too_much(place: Place) -> str:
-    return f"{format_mib(place.over_bytes)} MiB too much on {_place_name(place.name)}"
+    why = f", the margin of {format_mib(place.margin_bytes)} alone (--margin)" if place.margin_alone else ""
+    return f"{format_mib(place.over_bytes)} MiB too much on {_place_name(place.name)}{why}"
 
 
 def _place_name(name: str) -> str:
@@ -84,14 +106,16 @@ def _place_name(name: str) -> str:
 
 
 def _help_text(help_: Help) -> str:
-    if help_.kind == "no_mmap":
-        return "with -lm none, without a mapping"
     if help_.kind == "context":
         return f"with a context of {help_.n_ctx:,}"
     if help_.kind == "file_type":
         return f"as {help_.file_type}, a file of {format_bytes(help_.file_bytes or 0)}"
     places = (help_.more_bytes or {}).items()
     return "with " + " and ".join(f"{nbytes >> 20:,} MiB more on {_place_name(name)}" for name, nbytes in places)
+
+
+def _step(flags: Sequence[str], goal: Goal, params: Params) -> list[str]:
+    return _AS_BY_DEFAULT[goal].split() if goal in _AS_BY_DEFAULT else _changes(flags, params)
 
 
 def _changes(flags: Sequence[str], params: Params) -> list[str]:
@@ -104,10 +128,11 @@ def _value(fit: Fit, command: Sequence[str], flags: Sequence[str], helps: Sequen
         "prefer": fit.prefer,
         "command": list(command) if fit.fits else None,
         "flags": list(flags),
+        "prices": [{"flags": flags, "price": price} for flags, price in prices(fit.trial.params)],
         "n_layers": fit.n_layers,
         "places": [_place_value(place) for place in fit.trial.places],
         "next_steps": [
-            {"goal": goal, "flags": _changes(flags, trial.params), **_place_value(trial.tightest)}
+            {"goal": goal, "flags": _step(flags, goal, trial.params), **_place_value(trial.tightest)}
             for goal, trial in fit.next_steps.items()
         ],
         "helps": [{k: v for k, v in asdict(help_).items() if v is not None} for help_ in helps],
@@ -115,4 +140,9 @@ def _value(fit: Fit, command: Sequence[str], flags: Sequence[str], helps: Sequen
 
 
 def _place_value(place: Place) -> dict[str, Any]:
-    return {**asdict(place), "left_bytes": place.left_bytes, "over_bytes": place.over_bytes}
+    return {
+        **asdict(place),
+        "left_bytes": place.left_bytes,
+        "over_bytes": place.over_bytes,
+        "margin_alone": place.margin_alone,
+    }

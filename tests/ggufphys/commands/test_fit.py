@@ -98,6 +98,51 @@ def test_nothing_fits(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "or as " in text
 
 
+def test_levers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a GPU weights are read instead of mapped before context or bits go; the price is told in words."""
+    llama = os.fspath(shape_header(tmp_path / "llama.gguf", "llama-3.1-8b"))
+    experts = os.fspath(shape_header(tmp_path / "experts.gguf", "qwen3-30b-a3b"))
+    document = fit_json(capsys, 0, llama, "--ram", "8GiB", "--device", "none")
+    params = document["params"]
+    assert (params["n_ctx"], params["type_k"], params["load_mode"], params["use_extra_bufts"]) == (
+        26112, "f16", "none", True,
+    )  # fmt: skip
+    assert document["fit"]["prices"][0]["flags"] == "-lm none"
+    assert {step["goal"]: step["flags"] for step in document["fit"]["next_steps"]}["mmap"] == ["-lm", "mmap"]
+    assert fit_json(capsys, 0, experts, "--ram", "24GiB", "--device", "none")["params"]["n_ctx"] == 40960
+    kept = fit_json(capsys, 0, llama, "--ram", "8GiB", "--device", "none", "-lm", "mmap")
+    assert kept["params"]["load_mode"] == "mmap"
+    assert kept["params"]["n_ctx"] < 26112
+    plenty = fit_json(capsys, 0, llama, "--ram", "64GiB", "--device", "none")
+    assert (plenty["params"]["load_mode"], plenty["fit"]["prices"]) == ("mmap", [])
+    assert main(["fit", llama, "--ram", "8GiB", "--device", "none"]) == 0
+    assert "the price of -lm none: weights are read, not mapped" in capsys.readouterr().out
+
+
+def test_margin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of little memory no more than a quarter is kept free, and a margin that alone is in the way is told."""
+    small = os.fspath(shape_header(tmp_path / "small.gguf", "llama-110m"))
+    document = fit_json(capsys, 0, small, "--memory", "512MiB")
+    places = {place["name"]: place for place in document["fit"]["places"]}
+    assert places["CUDA0"]["margin_bytes"] == 128 << 20
+    assert document["params"]["n_gpu_layers"] == document["fit"]["n_layers"]
+
+    assert main(["fit", small, "--memory", "512MiB", "--margin", "500MiB"]) == 0
+    assert "too much on CUDA0, the margin of 500.00 alone (--margin)" in capsys.readouterr().out
+    assert fit_json(capsys, 0, small, "--memory", "24GiB")["fit"]["places"][0]["margin_bytes"] == 1 << 30
+
+
+def test_as_library(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bare call has one sequence and every row of logits, and its line is llama-completion's."""
+    document = fit_json(capsys, 0, llama, "--memory", "8GiB", "--as", "library")
+    assert (document["params"]["as"], document["params"]["n_seq_max"]) == ("library", 1)
+    assert document["params"]["n_outputs_max"] == document["params"]["n_batch"]
+    command = document["fit"]["command"]
+    assert command[0] == "llama-completion"
+    assert "-np" not in command
+    assert "-cram" not in command
+
+
 def test_this_machine(llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sizes it is what this machine has, some of it left free; notes say so."""
     card = host_devices.FoundDevice(device=Device(name="CUDA0", memory_bytes=8 << 30), description="a card")

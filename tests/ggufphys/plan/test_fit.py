@@ -14,9 +14,10 @@ from ggufphys import Device, GGUFFile, Params, open_gguf, predict_memory
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST
 from ggufphys.plan.divide import LayerCosts, divide, stretches
-from ggufphys.plan.fit import Budget, Fit, Fitter, Trial, largest
+from ggufphys.plan.fit import Budget, Fit, Fitter, Trial
 from ggufphys.plan.fit_help import helps
 from ggufphys.plan.fit_space import ORDERS, TYPES, Prefer
+from ggufphys.plan.search import largest
 from tests.ggufphys.models import shape_header, tiny_llama
 
 MIB = 1 << 20
@@ -43,7 +44,7 @@ def over(gguf: GGUFFile, params: Params, budget: Budget) -> int:
     """By how much a run does not fit anywhere, predicted anew; 0 or less when it fits."""
     prediction = predict_memory(gguf, params)
     amounts = [
-        device.total_bytes + budget.margin(i) - (device.memory_bytes or 0)
+        device.total_bytes + budget.margin(i, device.memory_bytes or 0) - (device.memory_bytes or 0)
         for i, device in enumerate(prediction.devices[1:])
         if device.total_bytes
     ]

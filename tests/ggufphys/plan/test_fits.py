@@ -10,7 +10,7 @@ from ggufphys.cli import main
 from ggufphys.gguf.writer import encode_header
 from ggufphys.params import Device
 from ggufphys.plan.fits import fits, memory_limit
-from tests.ggufphys.models import tiny_llama
+from tests.ggufphys.models import shape_header, tiny_llama
 
 
 def test_to_the_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +30,23 @@ def test_to_the_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)["fits"] == [
         {"name": "Host", "needed_bytes": needed, "memory_bytes": needed - 1, "margin_bytes": -1, "fits": False}
     ]
+
+
+def test_would_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What does not fit is told with the cheapest change that helps, which does."""
+    path = str(shape_header(tmp_path / "model.gguf", "llama-3.1-8b"))
+    for limit, code in (("8GiB", 0), ("6200MiB", 0), ("5GiB", 0), ("1GiB", 1)):
+        arguments = ["inspect", path, "-c", "16k", "--device", "none", "--assert-fits", limit]
+        assert main([*arguments, "--json"]) == 1
+        change = json.loads(capsys.readouterr().out)["would_fit"]
+        assert (change is None) == bool(code)
+        assert main([*arguments, *(change["flags"] if change else [])]) == code
+        assert ("it would fit" in capsys.readouterr().out) is False
+        assert main(arguments) == 1
+        out = capsys.readouterr().out
+        assert ("it would fit with -" in out) == (change is not None)
+    assert main(["inspect", path, "-c", "16k", "--device", "none", "--assert-fits", "8GiB", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["would_fit"]["flags"] == ["-lm", "none"]
 
 
 def test_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

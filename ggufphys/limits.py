@@ -21,6 +21,9 @@ class DeviceLimits:
     `subgroup_operations` are what `subgroup_size` threads of a compute shader may do together; with `full_subgroups`
     there can be exactly so many. A device of kind "cpu" is the processor itself: its memory is the process'.
 
+    The last two are llama.cpp's own: its buffers take `block_bytes` at most, and it puts nodes in another order with
+    `graph_optimize`; variables of the environment change them.
+
     Raises:
         ValueError: a limit that no driver has.
     """
@@ -36,6 +39,8 @@ class DeviceLimits:
     subgroup_operations: tuple[str, ...] = ("arithmetic", "ballot", "basic", "shuffle", "vote")
     full_subgroups: bool = True
     float16: bool = True
+    block_bytes: int = 1 << 30
+    graph_optimize: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subgroup_operations", tuple(sorted(self.subgroup_operations)))
@@ -43,7 +48,13 @@ class DeviceLimits:
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{name} is {value}, expected a power of two")
-        for name in ("storage_buffer_range_bytes", "allocation_bytes", "buffer_bytes", "shared_memory_bytes"):
+        for name in (
+            "storage_buffer_range_bytes",
+            "allocation_bytes",
+            "buffer_bytes",
+            "shared_memory_bytes",
+            "block_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 

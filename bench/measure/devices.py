@@ -4,6 +4,7 @@ import json
 import subprocess
 
 from ggufphys.machine.children import environment, module_command
+from ggufphys.machine.vulkan import with_limits
 from ggufphys.params import Device
 
 
@@ -14,4 +15,4 @@ def llama_devices() -> tuple[Device, ...]:
     )
     if answer.returncode:
         return ()
-    return tuple(Device.from_json(fields) for fields in json.loads(answer.stdout))
+    return with_limits(map(Device.from_json, json.loads(answer.stdout)))

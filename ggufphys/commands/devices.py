@@ -1,11 +1,14 @@
 """On which devices is a model going to run, if the user does not say? On this machine's, as llama-server would."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
+from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
+from ggufphys.machine.vulkan import with_limits
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
 
@@ -24,11 +27,27 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         return tuple(f.device for f in found)
 
     params = params_from(args, found=look)
+    params = replace(params, devices=with_limits(params.devices))
     return params, (
+        *_limits_notes(params.devices),
         *other_flags_notes(args),
         *(_note(f) for f in found if f.device in params.devices),
         *_elsewhere(params.devices),
     )
+
+
+def _limits_notes(devices: Sequence[Device]) -> Iterator[str]:
+    """Says whose limits are assumed of devices on which limits count."""
+    for device in devices:
+        limits = device.limits
+        if limits is None:
+            continue
+        whose = "a discrete GPU's" if replace(limits, graph_optimize=True) == DISCRETE else "those of this machine's"
+        yield (
+            f"limits of {device.name} are {whose}: tensors of {limits.storage_buffer_range_bytes:,} bytes at most, "
+            f"buffers of {min(limits.block_bytes, limits.allocation_bytes):,}, "
+            f"alignment {limits.storage_buffer_alignment_bytes}"
+        )
 
 
 def _elsewhere(devices: Sequence[Device]) -> tuple[str, ...]:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.machine import host
+from ggufphys.machine.vulkan import PREFIX, VISIBLE, vulkan_devices, with_limits
 from ggufphys.params import Device
 
 if TYPE_CHECKING:
     from ggufphys.machine.nvml import Card
 
 # Where the NVIDIA driver shows itself; asking for these is cheaper than looking for a library.
+_RENDERERS: Final = "/dev/dri"  # where Linux shows GPUs of other makers
 _DRIVER_SIGNS: Final = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")
 
 
@@ -36,13 +38,21 @@ def find_devices() -> tuple[FoundDevice, ...]:
     if sys.platform == "darwin":
         return _metal()
     if sys.platform == "linux" and not any(Path(sign).exists() for sign in _DRIVER_SIGNS):
-        return ()
+        asked = VISIBLE in os.environ or any(Path(_RENDERERS).glob("renderD*"))
+        return find_vulkan() if asked else ()
     from ggufphys.machine.nvml import cards  # ctypes takes milliseconds that a machine without a GPU does not need
 
     try:
         return _visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     except (OSError, AttributeError):  # no driver, or one of another age
         return ()
+
+
+def find_vulkan() -> tuple[FoundDevice, ...]:
+    """The devices that llama.cpp's Vulkan backend would use."""
+    found = vulkan_devices()
+    devices = with_limits(Device(name=f"{PREFIX}{i}", memory_bytes=d.memory_bytes) for i, d in enumerate(found))
+    return tuple(FoundDevice(device=d, description=f.name) for d, f in zip(devices, found, strict=True))
 
 
 def _visible(cards: "Sequence[Card]", variable: str | None) -> tuple[FoundDevice, ...]:

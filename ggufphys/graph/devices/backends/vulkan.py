@@ -11,7 +11,6 @@ from ggufphys.graph.devices.backends.vulkan_ops import max_tensor_bytes, support
 from ggufphys.graph.devices.backends.vulkan_order import reorder
 from ggufphys.limits import DISCRETE, DeviceLimits
 
-BLOCK_BYTES: Final = 1 << 30  # suballocation_block_size
 PREFIX: Final = "Vulkan"
 HOST_MORE_BYTES: Final = 32
 
@@ -19,7 +18,7 @@ HOST_MORE_BYTES: Final = 32
 @cache
 def vulkan(limits: DeviceLimits = DISCRETE) -> Backend:
     """The backend on a device with these limits."""
-    max_buffer_bytes = min(BLOCK_BYTES, limits.allocation_bytes)
+    max_buffer_bytes = min(limits.block_bytes, limits.allocation_bytes)
     return Backend(
         prefix=PREFIX,
         alignment=limits.storage_buffer_alignment_bytes,
@@ -34,7 +33,7 @@ def vulkan(limits: DeviceLimits = DISCRETE) -> Backend:
             source="ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_backend_vk_host_buffer_type",
         ),
         supports=partial(supports, limits=limits),
-        reorder=reorder,
+        reorder=reorder if limits.graph_optimize else None,
         pipelines=True,
         offloads_from=LARGE_BATCH,
         proven=True,

@@ -43,7 +43,7 @@ def as_text(result: "Measurement") -> str:
             row.quantity,
             _mib(row.predicted),
             _mib(row.measured),
-            "?" if row.difference is None else f"{row.difference:+,}" if row.difference else "0",
+            _difference(row),
             _percent(row),
             row.source,
         )
@@ -68,6 +68,15 @@ def as_text(result: "Measurement") -> str:
             f"decode {speed['n_predict']:,} at {speed['decode_tok_per_s']:.1f} tokens/s",
         ]
     return "\n".join(lines)
+
+
+def _difference(row: "Row") -> str:
+    """Bytes; where both figures agree as far as the log's decimals go, how far that is."""
+    if row.difference is None:
+        return "?"
+    if row.difference:
+        return f"{row.difference:+,}"
+    return "0" if row.predicted == row.measured else f"0 ±{row.resolution_bytes:,}"
 
 
 def as_json(result: "Measurement") -> str:

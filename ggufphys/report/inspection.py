@@ -172,7 +172,8 @@ def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) 
         if term.quantity == quantity
     ]
     rows.append(("llama.cpp's buffers", format_mib(prediction.total_bytes), "", ""))
-    rows.append(("process, resident", format_mib(prediction.process_bytes), prediction.basis["process"], ""))
+    process = (format_mib(prediction.process_bytes), prediction.basis["process"], "Python and the library")
+    rows.append(("process, resident", *process))
     rows.extend((f"  {name}", format_mib(nbytes), "", "") for name, nbytes in _process_parts(prediction))
     lines = table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))
     return [head, "", *lines, *_ceiling_lines(prediction.ceilings)]

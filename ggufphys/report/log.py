@@ -82,8 +82,16 @@ def _cells(line: Line) -> tuple[str, ...]:
         line.name,
         "" if line.predicted is None else format_mib(line.predicted),
         "" if line.logged is None else format_mib(line.logged),
-        "" if line.difference is None else format_mib(line.difference),
+        _difference(line),
         line.basis or "",
         line.verdict,
         line.reason,
     )
+
+
+def _difference(line: Line) -> str:
+    """MiB; where two figures that read differently are equal as far as the log's decimals go, how far that is."""
+    if line.difference is None or line.predicted is None or line.logged is None:
+        return ""
+    same = line.difference or format_mib(line.predicted) == format_mib(line.logged)
+    return format_mib(line.difference) + ("" if same else f" ±{format_mib(line.resolution_bytes)}")

@@ -5,8 +5,10 @@ import json
 import re
 import subprocess
 import sys
+import time
 from importlib.metadata import files, metadata, version
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -73,6 +75,17 @@ def test_missing_packages(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def wait_until_ready(url: str) -> None:
+    """Return once the model is loaded."""
+    for _ in range(600):
+        try:
+            with urlopen(f"{url}/health", timeout=60):
+                return
+        except HTTPError:  # 503 while it loads
+            time.sleep(0.1)
+    pytest.fail("the server did not become ready")
+
+
 def test_numpy_server(tmp_path: Path) -> None:
     """With the extra `serve` the numpy engine answers over HTTP, and llama-cpp-python is not needed for it."""
     if not importlib.util.find_spec("flask"):
@@ -95,6 +108,7 @@ def test_numpy_server(tmp_path: Path) -> None:
         try:
             assert server.stdout is not None
             url = json.loads(server.stdout.readline())["url"]
+            wait_until_ready(url)
             body = json.dumps({"prompt": "import", "max_tokens": 2}).encode()
             request = Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
             with urlopen(request, timeout=60) as answer:

@@ -19,7 +19,7 @@ def blueprint(service: Service) -> Blueprint:
             return _unavailable(DRAINING)
         match status:
             case EngineStatus.READY:
-                return jsonify({"status": "ok"})
+                return jsonify({"status": "ok", **_restarts(service)})
             case EngineStatus.LOADING:
                 return _unavailable(LOADING)
             case EngineStatus.RESTARTING:
@@ -28,6 +28,12 @@ def blueprint(service: Service) -> Blueprint:
                 return _unavailable(f"The model could not be loaded: {service.engine.error}")
 
     return routes
+
+
+def _restarts(service: Service) -> dict[str, object]:
+    """How often the engine's process has died, if it has, and of what the last time."""
+    n = service.engine.counters.n_restarts
+    return {"restarts": n, "last_crash": str(service.engine.error)} if n else {}
 
 
 def _unavailable(message: str) -> Response:

@@ -80,10 +80,9 @@ class OwnCells:
     """The cells of a divided cache, or of a model that keeps a state instead: none of them can be short."""
 
     def __init__(self, n_cells: int, n_slots: int) -> None:
-        self.n_cells = n_cells
+        self.n_cells = self.n_free = n_cells * n_slots  # as far as others are concerned, all are free
         self._n = [0] * n_slots
         self._is_busy = [False] * n_slots
-        self.n_free = n_cells * n_slots  # as far as others are concerned
 
     @property
     def n_used(self) -> int:

@@ -5,6 +5,7 @@ from flask.testing import FlaskClient
 
 from server.app import create_app, service_of
 from server.config import ServerConfig
+from server.engine.counters import Counters
 from server.engine.errors import EngineError
 from server.engine.protocol import EngineStatus
 from tests.server.fake_engine import FakeEngine
@@ -101,3 +102,17 @@ def test_keys(fake: FakeEngine, headers: dict[str, str], status: int) -> None:
     if status == 401:
         assert response.get_json()["error"]["code"] == "invalid_api_key"
     assert client.get("/health").status_code == 200
+
+
+def test_after_a_crash(fake: FakeEngine, client: FlaskClient) -> None:
+    """While the engine's process is restarted /health is 503 and says why; afterwards it tells how often it died."""
+    fake.status = EngineStatus.RESTARTING
+    fake.error = RuntimeError("the engine's process died under way (SIGKILL)")
+    restarting = client.get("/health")
+    fake.status = EngineStatus.READY
+    fake.counters = Counters(n_restarts=2)
+    ready = client.get("/health")
+
+    assert restarting.status_code == 503
+    assert "SIGKILL" in restarting.json["error"]["message"]  # type: ignore[index]
+    assert ready.json == {"status": "ok", "restarts": 2, "last_crash": str(fake.error)}

@@ -1,18 +1,28 @@
 """The picture of `inspect --sweep --plot`: memory over the first parameter that is a number, a line a combination."""
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from bench.measure.report import require_plot as check_plot
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.sweep import value_text
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 GIB = 1 << 30
+TICK: Final = 0.05  # of the axis, that two ticks are apart at least
 
 
 def plot_sweep(path: Path, title: str, axes: Sequence[Axis], points: Sequence[Point]) -> None:
     """A panel for each device, with all of llama.cpp's buffers there; a dashed line is the memory that is free."""
+    figure_of(title, axes, points).savefig(path, dpi=150)
+
+
+def figure_of(title: str, axes: Sequence[Axis], points: Sequence[Point]) -> "Figure":
+    """The picture. Its scales are linear, so that what grows evenly is a straight line."""
     from matplotlib.figure import Figure
 
     along = _along(axes)
@@ -22,25 +32,47 @@ def plot_sweep(path: Path, title: str, axes: Sequence[Axis], points: Sequence[Po
     figure = Figure(figsize=(1 + 6 * len(names), 4.5), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for name, panel in zip(names, panels, strict=True):
-        for label, line in _lines(taken, others):
-            x = [point.values[along.name] for point in line]
-            y = [device.total_bytes / GIB for point in line for device in point.devices if device.name == name]
+        for label, x, y in _merged(_lines(taken, others), along, name):
             panel.plot(x if _is_number(x[0]) else [value_text(v) for v in x], y, marker="o", label=label)
         free = next((d.memory_bytes for p in taken for d in p.devices if d.name == name and d.memory_bytes), None)
         if free:
             panel.axhline(free / GIB, color="0.4", linestyle="--", label=f"{name}, free")
-        if _is_number(along.values[0]) and _doubles(along.values):
-            panel.set_xscale("log", base=2)
-            panel.set_xticks(along.values, [value_text(v) for v in along.values], rotation=30)
+        if _is_number(along.values[0]):
+            ticks = _apart(along.values)
+            panel.set_xticks(ticks, [value_text(v) for v in ticks], rotation=30)
         panel.set_title(name)
         panel.set_xlabel(along.name)
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
+        if others or free:
+            panel.legend(fontsize="small")
     panels[0].set_ylabel("llama.cpp's buffers, GiB")
-    if others:
-        panels[-1].legend(fontsize="small")
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    return figure
+
+
+def _merged(
+    lines: Sequence[tuple[str, Sequence[Point]]], along: Axis, device: str
+) -> list[tuple[str, list[Value], list[float]]]:
+    """Label, x and y of each line; lines that lie on each other are one, under what all of them are."""
+    labels: dict[tuple[tuple[Value, float], ...], list[str]] = {}
+    for label, line in lines:
+        on_it = tuple(
+            (point.values[along.name], d.total_bytes / GIB) for point in line for d in point.devices if d.name == device
+        )
+        if on_it:
+            labels.setdefault(on_it, []).append(label)
+    return [(" = ".join(same), [x for x, _ in on_it], [y for _, y in on_it]) for on_it, same in labels.items()]
+
+
+def _apart(values: Sequence[Value]) -> list[int]:
+    """The numbers that have room for a text below them: the largest, and each that is well below the next one."""
+    numbers = sorted((value for value in values if isinstance(value, int)), reverse=True)
+    kept = numbers[:1]
+    for number in numbers[1:]:
+        if kept[-1] - number >= TICK * (numbers[0] - numbers[-1]):
+            kept.append(number)
+    return kept[::-1]
 
 
 def _along(axes: Sequence[Axis]) -> Axis:
@@ -60,11 +92,6 @@ def _lines(points: Sequence[Point], others: Sequence[Axis]) -> list[tuple[str, l
 
 def _is_number(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _doubles(values: Sequence[Value]) -> bool:
-    numbers = [value for value in values if isinstance(value, int)]
-    return len(numbers) > 2 and all(0 < 1.5 * a < b for a, b in pairwise(numbers))
 
 
 __all__ = ["check_plot", "plot_sweep"]

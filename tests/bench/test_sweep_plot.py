@@ -1,0 +1,54 @@
+"""The picture of a sweep: every line can be seen, and even growth is straight."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bench.sweep_plot import figure_of, plot_sweep
+from ggufphys import Params, open_gguf
+from ggufphys.memory.predict import Predictor
+from ggufphys.plan.sweep import Axis, Point, parse_sweep, sweep
+from tests.ggufphys.models import tiny_llama
+
+
+def swept(tmp_path: Path, text: str) -> tuple[list[Axis], list[Point]]:
+    """The axes and points of a small model's sweep."""
+    axes = list(parse_sweep(text))
+    with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf:
+        return axes, list(sweep(Predictor(gguf).predict, Params(), axes))
+
+
+def test_lines_on_each_other_are_one(tmp_path: Path) -> None:
+    """Combinations that take the same are one line that names them all; others have their own."""
+    axes, points = swept(tmp_path, "ctx=1k..8k,use_mlock=on,off,type_kv=f16,q8_0")
+    (panel,) = figure_of("tiny", axes, points).axes
+
+    labels = [str(line.get_label()) for line in panel.get_lines()]
+    assert len(labels) == 2
+    assert all(label.count("use_mlock") == 2 for label in labels)
+    heights = [tuple(line.get_ydata()) for line in panel.get_lines()]
+    assert len(set(heights)) == len(heights)
+
+
+def test_even_growth_is_straight(tmp_path: Path) -> None:
+    """A cache grows evenly with the context, and both scales show it: the steps between the points are one slope."""
+    axes, points = swept(tmp_path, "ctx=4k..64k")
+    (panel,) = figure_of("tiny", axes, points).axes
+    x, y = panel.get_lines()[0].get_data()
+
+    assert (panel.get_xscale(), panel.get_yscale()) == ("linear", "linear")
+    slopes = [(y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)]
+    assert slopes == pytest.approx([slopes[0]] * len(slopes), rel=0.05)
+    ticks = panel.get_xticks()
+    assert ticks[-1] == 65536
+    assert min(b - a for a, b in pairwise(ticks)) >= 0.05 * (65536 - 4096)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_picture_is_written(tmp_path: Path, suffix: str) -> None:
+    """A picture is written in the format that its name says, of values that are no numbers, too."""
+    axes, points = swept(tmp_path, "type_kv=f16,q8_0")
+    plot_sweep(tmp_path / f"plot{suffix}", "tiny", axes, points)
+
+    assert (tmp_path / f"plot{suffix}").read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")

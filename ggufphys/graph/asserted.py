@@ -141,6 +141,10 @@ def _gated_delta_net(node: Tensor) -> bool:
     )
 
 
+def _all_f32(node: Tensor) -> bool:
+    return all(source.type is GGMLType.F32 for source in node.src)
+
+
 def _viewed(node: Tensor) -> bool:
     source = node.view_src
     return source is None or node.offset + node.nbytes <= source.nbytes
@@ -151,7 +155,7 @@ ASSERTED: Final[Mapping[str, Callable[[Tensor], bool]]] = {
     "MUL_MAT": _mul_mat, "MUL_MAT_ID": _mul_mat_id, "GET_ROWS": _get_rows, "SET_ROWS": _set_rows,
     "CONCAT": _concat, "GLU": _glu, "ROPE": _rope, "SOFT_MAX": _soft_max, "FLASH_ATTN_EXT": _flash_attn_ext,
     "RESHAPE": _same_elements, "CPY": _same_elements, "VIEW": _viewed,
-    "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net,
+    "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net, "DSV4_HC_COMB": _all_f32,
 }  # fmt: skip
 
 MEANING: Final[Mapping[str, str]] = {
@@ -166,4 +170,5 @@ MEANING: Final[Mapping[str, str]] = {
     "CPY": "as many elements as before", "VIEW": "bytes inside of the tensor that is shown",
     "SSM_CONV": "a row of the kernel for each channel", "SSM_SCAN": "states, heads and groups that agree",
     "GATED_DELTA_NET": "states and gates of the heads' sizes, in F32",
+    "DSV4_HC_COMB": "scale and base in F32",
 }  # fmt: skip

@@ -13,6 +13,7 @@ OPTIONAL: Final = 1
 DUP: Final = 2
 SKIP: Final = 4
 RESHAPE: Final = 8
+UNSCALED: Final = 16
 
 
 class Names(dict[str, Any]):
@@ -36,7 +37,8 @@ def names_of(gguf: GGUFFile, h: Values, full_name: Callable[[str], str], made: s
 
     head_k, head_v = windowed("n_embd_head_k"), windowed("n_embd_head_v")
     return Names(
-        h, optional=OPTIONAL, dup=DUP, skip=SKIP, reshape=RESHAPE, max=max, sum=sum, map=map, zip=zip, str=str,
+        h, optional=OPTIONAL, dup=DUP, skip=SKIP, reshape=RESHAPE, unscaled=UNSCALED,
+        max=max, sum=sum, map=map, zip=zip, str=str,
         load_mtp=load_mtp,
         n_vocab=_n_vocab(gguf, h),
         n_token_types=gguf.metadata.get("tokenizer.ggml.token_type_count", 0),
@@ -70,4 +72,4 @@ def _size(tensors: Mapping[str, TensorInfo], name: str, axis: int) -> int:
     return 0 if tensor is None else (*tensor.ne, 1, 1, 1, 1)[axis]
 
 
-__all__ = ["DUP", "OPTIONAL", "RESHAPE", "SKIP", "Names", "names_of"]
+__all__ = ["DUP", "OPTIONAL", "RESHAPE", "SKIP", "UNSCALED", "Names", "names_of"]

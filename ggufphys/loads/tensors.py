@@ -15,7 +15,7 @@ from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.loads.hparams import Values
 from ggufphys.loads.refusal import Refusal
-from ggufphys.loads.tensor_names import DUP, OPTIONAL, RESHAPE, SKIP, names_of
+from ggufphys.loads.tensor_names import DUP, OPTIONAL, RESHAPE, SKIP, UNSCALED, names_of
 from ggufphys.loads.tensor_table import Branch, Check, Each, Let, Line, Row, rows_of
 
 LOADER: Final = "llama.cpp 0c1e570 src/llama-model-loader.cpp"
@@ -51,6 +51,7 @@ class _Loader:
         self.tensors = gguf.tensors_by_name
         self.n_layer_all: int = h["n_layer_all"]
         self.made: set[str] = set()  # created and loaded
+        self.scalable: set[str] = set()  # made, and factors of it are looked for
         self.counted: set[str] = set()  # created, or left in the file on purpose
         self.n_created = 0
         self.refusals: list[Refusal] = []
@@ -137,6 +138,8 @@ class _Loader:
             self.n_created += 1
         else:
             self.made.add(name)
+            if not flags & UNSCALED:
+                self.scalable.add(name)
             self.n_created += not flags & DUP
 
     def create_scales(self) -> None:
@@ -154,7 +157,7 @@ class _Loader:
             output = self.tensors.get("output.weight")
             return int(part == "output" and output is not None and output.ggml_type == GGMLType.NVFP4)
         weight = f"blk.{self.weights_of.get(str(il), il)}.{part}.weight"
-        if il >= self.n_layer_all or weight not in self.made:
+        if il >= self.n_layer_all or weight not in self.scalable:
             return 0
         return self.names["n_expert"] if part in SCALED_BY_EXPERT else int(part in SCALED)
 

@@ -91,12 +91,12 @@ class Builder(Construction):
         return _with_gain(ops.norm(x, self.norm_eps), weight, bias)
 
     def rms(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
-        """RMS norm with the gain `{name}.weight`, and the bias beside it if the file has one."""
-        return self.norm_rms(x, self.weight(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
+        """RMS norm with the gain `{name}.weight` and the bias beside it, as far as the file has them."""
+        return self.norm_rms(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
 
     def layer_norm(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
         """The same with a layer norm."""
-        return self.norm(x, self.weight(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
+        return self.norm(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
 
     def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None, settings: Rope) -> Tensor:
         """Rotary positions."""

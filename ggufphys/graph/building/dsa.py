@@ -49,7 +49,7 @@ class Indexer(IndexerKeys):
         n_head = q.ne[0] // d
         q = b.rope(b.heads(q, d, n_head), pos, None, self.rope)
         k = ops.mul_mat(b.weight("indexer.attn_k.weight", il), x)
-        k = b.norm(k, b.weight("indexer.k_norm.weight", il), b.weight("indexer.k_norm.bias", il))
+        k = b.layer_norm(k, "indexer.k_norm", il)
         k = b.rope(b.heads(k, d, 1), pos, None, self.rope)
         if self.hadamard is not None:
             q, k = ops.mul_mat(self.hadamard, q), ops.mul_mat(self.hadamard, k)

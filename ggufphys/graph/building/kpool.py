@@ -93,7 +93,7 @@ class Pools:
         """The pools' keys (D, 1, M), those included that this batch completes."""
         b, d, n_tokens = self.b, self.b.h.indexer_head_size, x.ne[1]
         k = ops.mul_mat(b.weight("indexer.attn_k.weight", il), x)
-        k = b.norm(k, b.weight("indexer.k_norm.weight", il), b.weight("indexer.k_norm.bias", il))
+        k = b.layer_norm(k, "indexer.k_norm", il)
         gate = ops.mul_mat(b.weight("indexer_compressor_gate.weight", il), x)
         room = ops.elementwise("FILL", Tensor("NONE", F32, (d, n_tokens)), params=(0.0,))
         rows = ops.concat(ops.concat(k, gate, 0), room, 0)

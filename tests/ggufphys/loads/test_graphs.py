@@ -73,6 +73,12 @@ def test_types_of_one_layer_count(tmp_path: Path) -> None:
     assert "sinks in F32" in why
 
 
+def test_scales_of_streams_are_f32(tmp_path: Path) -> None:
+    """Hyper-connections whose scales are F16 are found, in any layer."""
+    (why,) = reasons(retyped(MODELS["deepseek4"], "blk.2.hc_ffn_scale.weight", F16), tmp_path / "m.gguf")
+    assert "scale and base in F32" in why
+
+
 def test_whole_numbers_are_no_rows_to_multiply(tmp_path: Path) -> None:
     """An embedding of whole numbers is refused where its rows meet the first matrix."""
     assert reasons(retyped(MODELS["qwen2"], "token_embd.weight", I32), tmp_path / "m.gguf")

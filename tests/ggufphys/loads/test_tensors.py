@@ -101,6 +101,21 @@ def test_scales_belong_to_weights_that_are_there(tmp_path: Path) -> None:
     assert [r.where for r in refusals(with_tensor(llama, odd), tmp_path / "m")] == [odd.name]
 
 
+def test_gates_of_other_kinds_have_no_scales(tmp_path: Path) -> None:
+    """minimax-01 keeps its gate where llama.cpp looks for no factors: one beside it is left over."""
+    odd = TensorSpec("blk.1.attn_gate.scale", (1,), GGMLType.F32)
+    draft = MODELS["minimax-01/default"]
+    assert any(t.name == "blk.1.attn_gate.weight" for t in draft.tensors)
+    assert [r.where for r in refusals(with_tensor(draft, odd), tmp_path / "m.gguf")] == [odd.name]
+
+
+def test_factors_of_rotations_are_f32(tmp_path: Path) -> None:
+    """Frequency factors of another type end llama.cpp while it loads, whether or not the graph reads them."""
+    factors = TensorSpec("rope_freqs.weight", (32,), GGMLType.F16)
+    (refusal,) = refusals(with_tensor(MODELS["llama"], factors), tmp_path / "m.gguf")
+    assert (refusal.found, refusal.expected, refusal.ends_process) == ("F16", "F32", True)
+
+
 def test_a_removed_tensor_is_the_reason(tmp_path: Path) -> None:
     """Where a model is refused for want of one tensor, the reason is about it: its name, or what it stood for."""
     rng = random.Random(9)
@@ -145,15 +160,18 @@ def _gather(lines: Sequence[Line], codes: list[CodeType]) -> Iterator[str]:
                 yield line.name
 
 
+SHARE = 1 / 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_llama_cpp_says_the_same(tmp_path: Path, part: int) -> None:
-    """Of changes to every tensor of every small model, one in twenty: llama.cpp's verdict is ours, but for 0.5 %."""
+    """Of changes to every tensor of every small model, one in thirty, some 6,500: llama.cpp's verdict is ours, but for 0.5 %."""
     rng, path, n, wrong = random.Random(part), tmp_path / "m.gguf", 0, []
     with LoadOracle() as oracle:
         for draft in list(MODELS.values())[part::8]:
             for change in changes(draft):
-                if rng.random() < 0.05:
+                if rng.random() < SHARE:
                     change.draft.write(path)
                     with open_gguf(path) as gguf:
                         ours = check_loads(gguf)

@@ -54,7 +54,7 @@ class _Loader:
         self.scalable: set[str] = set()  # made, and factors of it are looked for
         self.counted: set[str] = set()  # created, or left in the file on purpose
         self.n_created = 0
-        self.refusals: list[Refusal] = []
+        self.refusals: dict[Refusal, None] = {}  # in order, each once: layers share tensors
         self.layer = ""  # its number, where rows are one layer's
         self.weights_of: dict[str, str] = {}  # layers that have another layer's weights
         self.names = names_of(gguf, h, self.full_name, self.made, load_mtp=load_mtp)
@@ -179,9 +179,10 @@ class _Loader:
 
     def refuse(self, what: str, where: str, found: str, expected: str, source: str, ends_process: bool = False) -> None:
         """One reason more."""
-        self.refusals.append(
-            Refusal(what=what, where=where, found=found, expected=expected, source=source, ends_process=ends_process)
+        refusal = Refusal(
+            what=what, where=where, found=found, expected=expected, source=source, ends_process=ends_process
         )
+        self.refusals[refusal] = None
 
 
 def _fits(tensor: TensorInfo, shape: tuple[int, ...], flags: int) -> bool:

@@ -166,7 +166,7 @@ SHARE = 1 / 30
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_llama_cpp_says_the_same(tmp_path: Path, part: int) -> None:
-    """Of changes to every tensor of every small model, one in thirty, some 6,500: llama.cpp's verdict is ours, but for 0.5 %."""
+    """One in thirty, some 6,500, of all changes of one tensor: llama.cpp's verdict is ours, but for 0.5 %."""
     rng, path, n, wrong = random.Random(part), tmp_path / "m.gguf", 0, []
     with LoadOracle() as oracle:
         for draft in list(MODELS.values())[part::8]:

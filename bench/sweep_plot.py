@@ -32,8 +32,17 @@ def figure_of(title: str, axes: Sequence[Axis], points: Sequence[Point]) -> "Fig
     figure = Figure(figsize=(1 + 6 * len(names), 4.5), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for name, panel in zip(names, panels, strict=True):
-        for label, x, y in _merged(_lines(taken, others), along, name):
-            panel.plot(x if _is_number(x[0]) else [value_text(v) for v in x], y, marker="o", label=label)
+        lines = _merged(_lines(taken, others), along, name)
+        for below, (label, x, y) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
+            wider = below * min(2.0, 8 / len(lines))  # points: what a later line nearly covers is seen at its edges
+            panel.plot(
+                x if _is_number(x[0]) else [value_text(v) for v in x],
+                y,
+                marker="o",
+                linewidth=1.5 + wider,
+                markersize=4 + 1.5 * wider,
+                label=label,
+            )
         free = next((d.memory_bytes for p in taken for d in p.devices if d.name == name and d.memory_bytes), None)
         if free:
             panel.axhline(free / GIB, color="0.4", linestyle="--", label=f"{name}, free")

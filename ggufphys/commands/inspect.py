@@ -14,6 +14,7 @@ from ggufphys.commands.attached import (
 )
 from ggufphys.commands.costs import add_costs_arguments, costs_sections
 from ggufphys.commands.devices import params_here
+from ggufphys.commands.diff import run_diff
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
 from ggufphys.commands.folder import run_folder
 from ggufphys.commands.log import run_log
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
     )
+    parser.add_argument("--diff", metavar="MODEL", help="another file: keys, tensors, sizes in which they differ")
     add_run_arguments(parser)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
@@ -67,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
         if args.explain or sweeps(args) or args.costs or args.log is not None:
             raise ValueError("--explain, --sweep, --costs and --log are questions about one model; several are named")
+        if args.diff is not None:
+            raise ValueError("--diff compares one model with another: inspect A --diff B")
         return run_folder(args, limit)
+    if args.diff is not None:
+        if limit is not None or args.log is not None or args.explain or sweeps(args) or args.costs or args.quantize:
+            raise ValueError("--diff is a question by itself: ask the others without it")
+        return run_diff(args)
     if args.log is not None:
         if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
             raise ValueError("--log is a question by itself: ask the others without it")

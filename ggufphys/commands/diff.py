@@ -1,0 +1,30 @@
+"""`ggufphys inspect A --diff B`: in what do two files differ, and what does that cost?"""
+
+import argparse
+
+from ggufphys.commands.attached import predict_here, with_server
+from ggufphys.commands.devices import params_here
+from ggufphys.commands.opening import opened
+from ggufphys.errors import GGUFPhysError
+from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.difference import compare
+from ggufphys.params import Params
+from ggufphys.report.difference import Predictions, difference_json, difference_text
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    """Print what differs; 0 whether or not anything does."""
+    params, _ = params_here(args)
+    params = with_server(args, params)
+    with opened(args.models[0], use_cache=args.use_cache) as a, opened(args.diff, use_cache=args.use_cache) as b:
+        show = difference_json if args.json else difference_text
+        print(show(a, b, compare(a, b), _predictions(args, a, b, params)))
+    return 0
+
+
+def _predictions(args: argparse.Namespace, a: GGUFFile, b: GGUFFile, params: Params) -> Predictions | None:
+    """Both as they would be run; None where one of them cannot be."""
+    try:
+        return predict_here(args, a, params), predict_here(args, b, params)
+    except (GGUFPhysError, ValueError):
+        return None

@@ -4,12 +4,13 @@ The table itself says what its lines mean. Expressions are Python's, over hyperp
 """
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import CodeType
 from typing import Final, Literal
+
+from ggufphys.loads.outline import Entry, entries, headings, section
 
 HPARAMS: Final = "hparams.txt"  # what the loader reads
 BUILDING: Final = "building.txt"  # what the graph's builder insists on
@@ -68,54 +69,27 @@ Statement = Read | Rule | Pattern | Branch
 @cache
 def statements(arch: str, table: str = HPARAMS) -> tuple[Statement, ...]:
     """An architecture's own lines of a table, in llama.cpp's order."""
-    return tuple(_parse(_sections(table).get(arch, ()), 0))
-
-
-def is_known(arch: str) -> bool:
-    """Is it an architecture that llama.cpp knows?"""
-    return arch != EVERY and arch in _sections(HPARAMS)
-
-
-def architectures() -> tuple[str, ...]:
-    """Every name that llama.cpp knows."""
-    return tuple(name for name in _sections(HPARAMS) if name != EVERY)
+    return tuple(_parse(entries(section(table, arch) or ())))
 
 
 @cache
-def _sections(table: str) -> dict[str, list[str]]:
-    sections: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in resources.files("ggufphys.loads").joinpath(table).read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            lines = []
-            sections |= dict.fromkeys(line[1:-1].split(), lines)
-        elif line and not line.startswith("#"):
-            lines.append(line)
-    return sections
+def is_known(arch: str) -> bool:
+    """Is it an architecture that llama.cpp knows?"""
+    return arch in architectures()
 
 
-def _parse(lines: Sequence[str], indent: int) -> Iterator[Statement]:
-    at = 0
-    while at < len(lines):
-        line = lines[at].strip()
-        at += 1
-        if not line.startswith("if "):
-            yield _statement(line)
-            continue
-        then, at = _block(lines, at, indent)
-        otherwise: Sequence[str] = ()
-        if at < len(lines) and lines[at].strip() == "else":
-            otherwise, at = _block(lines, at + 1, indent)
-        inner = indent + 2
-        yield Branch(_expression(line[3:]), tuple(_parse(then, inner)), tuple(_parse(otherwise, inner)))
+@cache
+def architectures() -> tuple[str, ...]:
+    """Every name that llama.cpp knows."""
+    return tuple(name for name in headings(HPARAMS) if name != EVERY)
 
 
-def _block(lines: Sequence[str], start: int, indent: int) -> tuple[Sequence[str], int]:
-    """The lines from `start` on that stand further in, and where they end."""
-    end = start
-    while end < len(lines) and len(lines[end]) - len(lines[end].lstrip()) > indent:
-        end += 1
-    return lines[start:end], end
+def _parse(found: Iterable[Entry]) -> Iterator[Statement]:
+    for entry in found:
+        if entry.word == "if":
+            yield Branch(_expression(entry.rest), tuple(_parse(entry.below)), tuple(_parse(entry.otherwise)))
+        else:
+            yield _statement(entry.line)
 
 
 def _statement(line: str) -> Statement:

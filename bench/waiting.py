@@ -5,7 +5,8 @@ the embedded model. A decode step has hundreds of barriers, each some microsecon
 Asleep, each costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for
 needs. libgomp spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and
 beside K busy processes, in interleaved rounds; rates are medians over the rounds. The load of the machine is printed,
-since it moves these figures most: alone is alone only when it is near 0.
+since it moves these figures most: alone is alone only when it is near 0. `--real-time` (root, Linux) decodes before all
+other processes, so that alone is what it would be on a quiet machine, for seconds in which others stand still.
 """
 
 import argparse
@@ -36,7 +37,7 @@ N_STEPS: Final = 200
 BUSY: Final = "while True: pass"
 
 
-def child(path: Path, n_threads: int, *, is_adaptive: bool) -> None:
+def child(path: Path, n_threads: int, *, is_adaptive: bool, real_time: bool) -> None:
     """Decode token by token and print the steps' seconds."""
     from ggufphys.params import Params
     from server.engine.batch import Batch
@@ -46,6 +47,8 @@ def child(path: Path, n_threads: int, *, is_adaptive: bool) -> None:
     params = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_threads=n_threads, n_outputs_max=1)
     steps: list[float] = []
     with load_model(path, params) as model, create_context(model, params) as context, Batch(context, 64) as batch:
+        if real_time:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         batch.add(range(1, 33), seq_id=0, start=0, logits_of_last=True)
         batch.decode(context)
         waiting = Waiting()
@@ -60,12 +63,13 @@ def child(path: Path, n_threads: int, *, is_adaptive: bool) -> None:
     sys.stdout.write(json.dumps(steps))
 
 
-def measure(path: Path, n_spins: int, n_threads: int) -> float:
+def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> float:
     """Tokens a second with a setting: of the mean step, since it is the long ones that spinning makes."""
     variables = {**environment(), "OMP_WAIT_POLICY": "passive"}
     variables["GOMP_SPINCOUNT"] = SPINNING["GOMP_SPINCOUNT"] if n_spins == ADAPTIVE else str(n_spins)
     kind = "adaptive" if n_spins == ADAPTIVE else "fixed"
     command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
+    command += ["--real-time"] if real_time else []
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     steps = json.loads(done.stdout)[N_STEPS // 4 :]  # the first while, switching finds out where it is
     return float(len(steps) / sum(steps))
@@ -95,20 +99,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=n_cores, metavar="N", help="llama.cpp's threads (all cores)")
     parser.add_argument("--busy", type=int, default=n_cores, metavar="K", help="busy neighbours (one a core)")
     parser.add_argument("--rounds", type=int, default=3, metavar="R", help="of each setting (3)")
+    parser.add_argument("--real-time", action="store_true", help="before all other processes (needs root)")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--child", choices=("adaptive", "fixed"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
-        child(args.model, args.threads, is_adaptive=args.child == "adaptive")
+        child(args.model, args.threads, is_adaptive=args.child == "adaptive", real_time=args.real_time)
         return 0
     settings = [int(text) for text in args.spins.split(",")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    rates: dict[tuple[int, int], list[float]] = {(spins, busy): [] for spins in settings for busy in (0, args.busy)}
+    conditions = sorted({0, args.busy})
+    rates: dict[tuple[int, int], list[float]] = {(spins, busy): [] for spins in settings for busy in conditions}
     for _ in range(args.rounds):
-        for busy in (0, args.busy):
+        for busy in conditions:
             with neighbours(busy):
                 for spins in settings:
-                    rates[spins, busy].append(measure(args.model, spins, args.threads))
+                    rates[spins, busy].append(measure(args.model, spins, args.threads, real_time=args.real_time))
     rows = [
         {"spins": spins, "busy": busy, "tok_per_s": median(found), "rounds": found}
         for (spins, busy), found in rates.items()
@@ -118,10 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0
     sys.stdout.write(f"{args.threads} threads on {n_cores} cores, load {load:.1f} before; tokens/s\n")
-    sys.stdout.write(f"{'GOMP_SPINCOUNT':>14}  {'alone':>9}  {f'beside {args.busy}':>9}\n")
+    heads = ["alone" if not busy else f"beside {busy}" for busy in conditions]
+    sys.stdout.write(f"{'GOMP_SPINCOUNT':>14}" + "".join(f"{head:>12}" for head in heads) + "\n")
     for spins in settings:
-        alone, beside = (median(rates[spins, busy]) for busy in (0, args.busy))
-        sys.stdout.write(f"{spins:>14}  {alone:9.1f}  {beside:9.1f}  {NAMES.get(spins, '')}\n")
+        found = "".join(f"{median(rates[spins, busy]):12.1f}" for busy in conditions)
+        sys.stdout.write(f"{spins:>14}{found}  {NAMES.get(spins, '')}\n")
     return 0
 
 

@@ -16,7 +16,6 @@ class Counters:
     n_preemptions: int = 0
     n_full: int = 0  # times that llama.cpp found no room for a batch
     n_aborts: int = 0  # decodes ended in the middle since nobody waited for any of it
-    n_rows: int = 0  # tokens that were generated together, summed over steps
     n_tokens_max: int = 0  # most cells in use at a time
     n_restarts: int = 0  # workers that died
     reevaluated: Counter[str] = field(default_factory=Counter)  # tokens, by `Reuse`'s reason
@@ -45,5 +44,5 @@ class Counters:
 
 _SUMS = (
     "n_steps", "decode_s", "n_prompt_tokens", "n_cached_tokens", "n_generated_tokens", "n_preemptions", "n_full",
-    "n_aborts", "n_rows", "n_restarts",
+    "n_aborts", "n_restarts",
 )  # fmt: skip

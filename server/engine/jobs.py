@@ -1,0 +1,194 @@
+"""Requests under way: from their prompts to sequences, from rows of logits to what is reported of them."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from server.engine.backend import Backend, as_tokens
+from server.engine.counters import Counters
+from server.engine.frames import Began, Broke, Ended, Evaluated, Preempted, Report, Said, Scored
+from server.engine.protocol import Fault, FinishReason, GenerationRequest
+from server.engine.runner import Chooser
+from server.engine.scheduler.scheduler import Scheduler
+from server.engine.scheduler.sequence import Chunk, Sequence
+from server.engine.scores import token_info
+
+NAN: Final = "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
+CLOSED: Final = "the server is shutting down"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request under way: its sequences that have not ended, and what chooses their tokens."""
+
+    request: GenerationRequest
+    sequences: dict[int, Sequence]
+    choosers: dict[int, Chooser] = field(default_factory=dict)
+    first_token_at: float = 0.0
+    n_scored: int = 0
+
+
+class Jobs:
+    """The requests that are not over, by number, and the reports that are due. For the loop's thread."""
+
+    def __init__(self, backend: Backend, scheduler: Scheduler, counters: Counters) -> None:
+        self._backend = backend
+        self._scheduler = scheduler
+        self._counters = counters
+        self._jobs: dict[int, Job] = {}
+        self._n_arrived = 0
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+        self.reports: list[Report] = []
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, id: int, request: GenerationRequest) -> None:
+        """Let a request's sequences wait for their turn. Raises ValueError for what cannot be sampled so."""
+        n_prompt, n_ctx_seq = len(request.prompt), self._backend.layout.n_ctx_seq
+        n_asked = n_ctx_seq + 1 if request.max_tokens is None else n_prompt + request.max_tokens
+        job = Job(request, {})
+        leader: Sequence | None = None
+        for index in range(request.n):
+            job.sequences[index] = sequence = Sequence(
+                id=id,
+                index=index,
+                order=self._n_arrived,
+                tokens=as_tokens(request.prompt),
+                n_prompt=n_prompt,
+                n_max=min(n_asked, n_ctx_seq + 1),
+                cache_prompt=request.cache_prompt or index > 0,
+                wants_all_rows=request.n_prompt_logprobs is not None and index == 0,
+                leader=leader,
+            )
+            leader = leader or sequence
+        self._n_arrived += 1
+        try:
+            for index in job.sequences:
+                job.choosers[index] = self._backend.chooser(request.sampling, index)
+                job.choosers[index].remember(request.prompt)
+        except BaseException:
+            for chooser in job.choosers.values():
+                chooser.close()
+            raise
+        self._jobs[id] = job
+        for sequence in job.sequences.values():
+            self._scheduler.add(sequence)
+
+    def cancel(self, id: int, index: int | None) -> None:
+        """End one of a request's answers, or all of them; one that is over is left as it is."""
+        job = self._jobs.get(id)
+        for sequence in list(job.sequences.values()) if job else ():
+            if job is not None and index in (None, sequence.index):
+                self._end(job, sequence, "cancelled")
+
+    def close(self) -> None:
+        """End what runs, fail what waits."""
+        for id, job in list(self._jobs.items()):
+            if all(sequence.slot is None and not sequence.began for sequence in job.sequences.values()):
+                self.fail(id, CLOSED, "closed")
+            else:
+                self.cancel(id, None)
+
+    def planned(self) -> None:
+        """Report what the scheduler's last plan has admitted and put back."""
+        for sequence in self._scheduler.admitted:
+            if sequence.index == 0:
+                self.reports.append(Began(sequence.id, sequence.n_cached, sequence.reevaluated))
+        for sequence in self._scheduler.preempted:
+            self._counters.n_preemptions += 1
+            self.reports.append(Preempted(sequence.id, sequence.index))
+
+    def hand_out(self, chunks: list[Chunk]) -> None:
+        """Sample behind every finished chunk, and report."""
+        self._scheduler.done(chunks)
+        row = 0
+        for chunk in chunks:
+            sequence = chunk.sequence
+            job = self._jobs.get(sequence.id)
+            last_row = row + (len(chunk) - 1 if chunk.all_rows else 0)
+            if job is not None and not sequence.ended:  # another answer to the same prompt may have failed it
+                if chunk.start < sequence.n_prompt:
+                    self._count_prompt(chunk, job)
+                if chunk.all_rows:
+                    self._score(chunk, job, row)
+                if chunk.row:
+                    for each in (sequence, *self._scheduler.followers(sequence)):
+                        self._sample(job, each, last_row)
+            row = last_row + (chunk.row or chunk.all_rows)
+
+    def _count_prompt(self, chunk: Chunk, job: Job) -> None:
+        self._counters.n_prompt_tokens += min(chunk.end, chunk.sequence.n_prompt) - chunk.start
+        if job.request.report_progress and chunk.sequence.index == 0:
+            self.reports.append(Evaluated(chunk.sequence.id, min(chunk.end, chunk.sequence.n_prompt)))
+
+    def _score(self, chunk: Chunk, job: Job, row: int) -> None:
+        """Report log-probabilities of the tokens behind each of the chunk's, those reported before left out."""
+        request, n_top = job.request, job.request.n_prompt_logprobs or 0
+        start = chunk.start
+        infos = []
+        for position in range(max(start + 1, job.n_scored), min(chunk.end + 1, len(request.prompt))):
+            logits = self._backend.logits(row + position - 1 - start)
+            infos.append(token_info(logits, request.prompt[position], n_top, self._special_piece))
+        if infos:
+            first = max(start + 1, job.n_scored)
+            self.reports.append(Scored(chunk.sequence.id, first, tuple(infos)))
+            job.n_scored = first + len(infos)
+
+    def _sample(self, job: Job, sequence: Sequence, row: int) -> None:
+        if sequence.ended:
+            return
+        request = job.request
+        if request.max_tokens == 0:
+            self._end(job, sequence, "length")
+            return
+        token = job.choosers[sequence.index].sample(row)
+        if token is None:
+            self.fail(sequence.id, NAN, "engine")
+            return
+        self._scheduler.accept(sequence, token)
+        self._counters.n_generated_tokens += 1
+        job.first_token_at = job.first_token_at or time.perf_counter()
+        ends = self._backend.words.ends_generation(token)
+        reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
+        if reason is None and request.max_generation_s is not None:
+            reason = "length" if time.perf_counter() - job.first_token_at > request.max_generation_s else None
+        piece = b"" if ends and not request.show_special else self._piece(token, special=request.show_special)
+        info = None
+        if request.n_logprobs is not None:
+            info = token_info(self._backend.logits(row), token, request.n_logprobs, self._special_piece)
+        self.reports.append(Said(sequence.id, sequence.index, token, piece, info, ends, reason))
+        if reason is not None:
+            self._drop(job, sequence, reason)
+
+    def _special_piece(self, token: int) -> bytes:
+        return self._piece(token, special=True)
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        key = token, special
+        piece = self._pieces.get(key)
+        if piece is None:
+            piece = self._pieces[key] = self._backend.words.piece(token, special=special)
+        return piece
+
+    def _end(self, job: Job, sequence: Sequence, reason: FinishReason) -> None:
+        self.reports.append(Ended(sequence.id, sequence.index, reason))
+        self._drop(job, sequence, reason)
+
+    def fail(self, id: int, message: str, fault: Fault) -> None:
+        """End a request with an error."""
+        self.reports.append(Broke(id, message, fault))
+        job = self._jobs.get(id)
+        if job is None:
+            return
+        for sequence in list(job.sequences.values()):
+            self._drop(job, sequence, "failed")
+
+    def _drop(self, job: Job, sequence: Sequence, reason: str) -> None:
+        """Let go of a sequence that is over."""
+        self._scheduler.finish(sequence)
+        del job.sequences[sequence.index]
+        job.choosers.pop(sequence.index).close()
+        self._counters.finished[reason] += 1
+        if not job.sequences:
+            del self._jobs[sequence.id]

@@ -19,6 +19,7 @@ what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_
 from ggufphys.embedded import MODEL as EMBEDDED_MODEL
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
+from ggufphys.limits import DeviceLimits
 from ggufphys.loads import Refusal, check_loads
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
@@ -32,6 +33,7 @@ __all__ = [
     "EMBEDDED_MODEL",
     "CostPrediction",
     "Device",
+    "DeviceLimits",
     "DeviceMemory",
     "GGMLType",
     "GGUFError",

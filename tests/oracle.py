@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,30 @@ FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 CONTEXT_TYPES = {"default": 0, "mtp": 1}
 
 
-def ask(path: Path, params: Sequence[Params], *, no_alloc: bool = True) -> list[dict[str, Any]]:
+def ask(
+    path: Path, params: Sequence[Params], *, no_alloc: bool = True, environment: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """llama.cpp's bytes by quantity, and `by_buffer`, for each configuration; {"error": ...} where it refuses.
 
-    Devices are RPC workers: the child connects to those that the configurations name.
+    Devices are RPC workers, to which the child connects, or those of a backend that its `environment` names.
     """
-    answer = _run(path, params, no_alloc)
+    answer = _run(path, params, no_alloc, environment or {})
     if answer.returncode:
         raise AssertionError(f"the oracle ended with {answer.returncode}: {answer.stderr[-2000:]}")
     return _parse(answer.stdout)
 
 
-def ask_until_death(path: Path, params: Sequence[Params]) -> tuple[list[dict[str, Any]], bool]:
+def ask_until_death(
+    path: Path, params: Sequence[Params], environment: Mapping[str, str] | None = None
+) -> tuple[list[dict[str, Any]], bool]:
     """The same as far as llama.cpp goes, and whether it aborted at the next configuration."""
-    answer = _run(path, params, no_alloc=True)
+    answer = _run(path, params, True, environment or {})
     return _parse(answer.stdout), answer.returncode != 0
 
 
-def _run(path: Path, params: Sequence[Params], no_alloc: bool) -> "subprocess.CompletedProcess[str]":
+def _run(
+    path: Path, params: Sequence[Params], no_alloc: bool, environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [
             sys.executable,
@@ -53,7 +59,7 @@ def _run(path: Path, params: Sequence[Params], no_alloc: bool) -> "subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
     )
 
 
@@ -68,6 +74,8 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
     llama_env.prepare()
     import llama_cpp as api
 
+    from server.engine.devices import load_backend
+
     said: list[str] = []
 
     @api.llama_log_callback  # type: ignore[untyped-decorator]
@@ -77,6 +85,7 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
 
     api.llama_log_set(keep, None)
     api.llama_backend_init()
+    load_backend(api)
     oracle = Oracle(api, path, options["no_alloc"])
     for configuration in configurations:
         said.clear()

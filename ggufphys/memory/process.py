@@ -80,7 +80,8 @@ def process_terms(
 ) -> tuple[Term, ...]:
     """Terms of process_bytes, and the transient ones of loading.
 
-    `buffers` are the terms of all other quantities, of which the host's count; `placed` says where the weights lie.
+    `buffers` are the terms of all other quantities, of which the host's count, and those of devices in the process;
+    `placed` says where the weights lie.
     """
     terms = [
         *(
@@ -88,6 +89,7 @@ def process_terms(
             for backing, name in BASE.items()
         ),
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
+        *(resident(t) for t in buffers if t.device in _devices_inside(params)),
         *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
         _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
         *_graph_terms(gguf, params, context, conditions.n_prompt),
@@ -104,6 +106,11 @@ def process_terms(
     large = total(buffers, "compute", HOST) >= kept  # what is allocated counts, not what is touched of it
     again = [term for term in terms if term.name != TOUCHED or not large]
     return (*terms, *_kept_terms(again, kept), *loading_terms(gguf, placed, params))
+
+
+def _devices_inside(params: Params) -> frozenset[str]:
+    """Devices that are the processor itself, as lavapipe is: what lies there lies in the process."""
+    return frozenset(d.name for d in params.devices if d.limits is not None and d.limits.kind == "cpu")
 
 
 def resident(term: Term) -> Term:

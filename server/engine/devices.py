@@ -7,6 +7,7 @@ connect ends the process (ggml-rpc.cpp, RPC_STATUS_ASSERT), so the port is tried
 """
 
 import ctypes
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any, Final
 from ggufphys.params import CPU_BUFFER, Device, Params, rpc_device
 from server.engine.errors import EngineError
 
+BACKEND_PATH: Final = "GGML_BACKEND_PATH"
 CONNECT_TIMEOUT_S: Final = 5.0
 SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _TYPE_CPU, _TYPE_GPU, _TYPE_IGPU = 0, 1, 2  # ggml_backend_dev_type
@@ -106,6 +108,17 @@ class Backends:
         if not server:
             raise EngineError(f"RPC server {endpoint} offers no devices")
         self.call("ggml_backend_register", None, ctypes.c_void_p(server))
+
+
+def load_backend(api: ModuleType) -> None:
+    """Load the backend that GGML_BACKEND_PATH names, as llama.cpp's own programs do.
+
+    Raises:
+        EngineError: it is no backend of this ggml.
+    """
+    path = os.environ.get(BACKEND_PATH)
+    if path and not Backends(api).call("ggml_backend_load", ctypes.c_void_p, path.encode()):
+        raise EngineError(f"{BACKEND_PATH} is {path}, which this build of ggml cannot load as a backend")
 
 
 def available_devices(api: ModuleType) -> tuple[Device, ...]:

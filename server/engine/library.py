@@ -18,7 +18,7 @@ from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.machine import llama_env
 from ggufphys.params import Params
 from server.engine.checks import check_context, check_model_file
-from server.engine.devices import use_devices
+from server.engine.devices import load_backend, use_devices
 from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.log import LOG
@@ -49,6 +49,7 @@ def load_library() -> ModuleType:
     api.llama_log_set(callback, None)
     atexit.register(_disconnect_log, api, callback)
     api.llama_backend_init()
+    load_backend(api)
     return api
 
 

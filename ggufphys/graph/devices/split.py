@@ -110,7 +110,7 @@ def _by_bytes(node: Tensor, home: Home, offload: Offload | None, backends: Mappi
         device = home(node.view_src, node)
         if not _supports(backends, device, node):
             raise ValueError(
-                f"{device} cannot run {node.op} on a cache of {node.view_src.nbytes:,} bytes, which lies there: "
+                f"{device} cannot run {node.op} on a cache of {int(node.view_src.nbytes):,} bytes, which lies there: "
                 "llama.cpp would end itself (keep the cache on the host, offload_kqv off, or make it smaller)"
             )
         return device

@@ -1,0 +1,51 @@
+"""Record what llama.cpp's Vulkan backend accounts for the small models of `tests/data/archs.toml`, on lavapipe.
+
+usage: python -m scripts.record_vulkan LIBRARY [NAME...]     all models, or those named; the others keep their records
+
+LIBRARY is what `python -m scripts.build_vulkan FOLDER` printed. Nothing is allocated; a model takes a second or two.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests import archs, oracle, vulkan
+
+
+def record(library: Path, name: str) -> list[vulkan.Row]:
+    """A row for each of `vulkan.GRID`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.gguf")
+        archs.write(path, name, archs.records()[name].tensors)
+        return list(_rows(path, library))
+
+
+def _rows(path: Path, library: Path) -> Iterator[vulkan.Row]:
+    left = list(vulkan.GRID.values())
+    environment = vulkan.environment(library, as_discrete=True)
+    while left:
+        answers, died = oracle.ask_until_death(path, left, environment)
+        yield from (vulkan.row_of(answer, params) for answer, params in zip(answers, left, strict=False))
+        if died:
+            yield vulkan.row_of(None, left[len(answers)])
+        left = left[len(answers) + died :]
+
+
+def main(library: Path, names: Sequence[str]) -> None:
+    """Record and write."""
+    known = {name: list(rows.values()) for name, rows in vulkan.records().items()} if names else {}
+    wanted = names or list(archs.records())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, rows in zip(wanted, pool.map(lambda n: record(library, n), wanted), strict=True):
+            print(name, *(row if isinstance(row, str) else "ok" for row in rows), flush=True)
+            known[name] = rows
+    vulkan.RECORDS.write_text(vulkan.encode({name: known[name] for name in archs.records() if name in known}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -3,7 +3,7 @@
 Creates contexts of the first layers of every synth shape over a grid of parameters, and compares llama.cpp's printed
 compute buffer with the prediction. Weights are a hole in a sparse file; caches are really allocated.
 
-usage: python -m bench.estimate [--json] [--devices]
+usage: python -m bench.estimate [--json] [--devices] [SHAPE ...]
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from bench.estimate_devices import all_errors
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.logs.lines import logged_buffers, logged_bytes
 from ggufphys.report.inspection import dumps, table
-from ggufphys.synth.catalogue import Shape, shapes
+from ggufphys.synth.catalogue import Shape, shape_named, shapes
 from ggufphys.synth.plan import plan_file
 from server.engine.library import create_context, load_model
 from server.engine.log import LOG
@@ -79,11 +80,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.estimate", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--devices", action="store_true", help="of devices instead: two RPC workers on loopback")
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help="shapes of `ggufphys synth` (default: all)")
     args = parser.parse_args()
+    chosen = tuple(map(shape_named, args.shapes)) or tuple(shapes().values())
     if args.devices:
-        return _devices(as_json=args.json)
+        return _devices(chosen, as_json=args.json)
     with tempfile.TemporaryDirectory() as folder:
-        results = [r for shape in shapes().values() if (r := shape_errors(shape, Path(folder))) is not None]
+        results = [r for shape in chosen if (r := shape_errors(shape, Path(folder))) is not None]
     if args.json:
         print(dumps([asdict(result) for result in results]))
         return 0
@@ -111,9 +114,9 @@ def main() -> int:
     return 0
 
 
-def _devices(*, as_json: bool) -> int:
+def _devices(chosen: Sequence[Shape], *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        results = list(all_errors(tuple(shapes().values()), Path(folder)))
+        results = list(all_errors(chosen, Path(folder)))
     if as_json:
         print(dumps([asdict(result) for result in results]))
         return 0

@@ -1,6 +1,6 @@
 """Benchmark: `ggufphys inspect` against gguf's GGUFReader on a large vocabulary, as whole processes, in turn.
 
-usage: python -m bench.reader [--runs N] [--json]
+usage: python -m bench.reader [--runs N] [--tokens N] [--json]
 """
 
 import argparse
@@ -8,62 +8,62 @@ import os
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from bench.processes import run_process
-from ggufphys.gguf import GGMLType, open_gguf
-from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
+from ggufphys.gguf import open_gguf
+from ggufphys.gguf.writer import WriteValue, data_bytes, encode_header
 from ggufphys.report.inspection import dumps, table
+from ggufphys.synth import shape_named
+from ggufphys.synth.plan import typed_tensors
 from ggufphys.units import format_bytes
 
 N_TOKENS: Final = 262_144
-N_MERGES: Final = 514_906
-N_LAYER: Final = 48
+N_MERGES: Final = 514_906  # of as many tokens; of fewer in proportion
+SHAPE: Final = "gemma-3-4b"
 
 
-def write_vocabulary_file(path: Path) -> None:
-    """A header of about 16 MB: gemma3's keys, 262,144 tokens, 514,906 merges, 600 tensors."""
+def write_vocabulary_file(path: Path, n_tokens: int) -> None:
+    """A header of about 16 MB: a published shape's keys and tensors, 262,144 tokens, 514,906 merges."""
+    shape = replace(shape_named(SHAPE), n_vocab=n_tokens)
     metadata: dict[str, WriteValue] = {
-        "general.architecture": "gemma3",
+        "general.architecture": shape.architecture,
         "general.name": "a large vocabulary",
-        "gemma3.block_count": N_LAYER,
-        "gemma3.context_length": 131_072,
-        "gemma3.embedding_length": 2560,
-        "gemma3.feed_forward_length": 10_240,
-        "gemma3.attention.head_count": 8,
-        "gemma3.attention.head_count_kv": 4,
-        "gemma3.attention.key_length": 256,
-        "gemma3.attention.value_length": 256,
-        "gemma3.attention.sliding_window": 1024,
+        **{f"{shape.architecture}.{key}": value for key, value in shape.keys.items()},
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.tokens": [f"token-{i:06d}" for i in range(N_TOKENS)],
-        "tokenizer.ggml.merges": [f"left{i % 999} {i // 999}" for i in range(N_MERGES)],
-        "tokenizer.ggml.token_type": [1] * N_TOKENS,
-        "tokenizer.ggml.scores": [0.0] * N_TOKENS,
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [f"token-{i:06d}" for i in range(n_tokens)],
+        "tokenizer.ggml.merges": [f"left{i % 999} {i // 999}" for i in range(_n_merges(n_tokens))],
+        "tokenizer.ggml.token_type": [1] * n_tokens,
+        "tokenizer.ggml.scores": [0.0] * n_tokens,
     }
-    tensors = [TensorSpec("token_embd.weight", (2560, N_TOKENS), GGMLType.Q6_K)]
-    for il in range(N_LAYER):
-        tensors += [TensorSpec(f"blk.{il}.t{i}.weight", (2560, 256), GGMLType.Q4_K) for i in range(12)]
+    tensors = typed_tensors(shape, "Q4_K_M")
     header = encode_header(metadata, tensors)
     path.write_bytes(header)
     os.truncate(path, len(header) + data_bytes(tensors))  # a hole: GGUFReader wants the data to be there
+
+
+def _n_merges(n_tokens: int) -> int:
+    return N_MERGES * n_tokens // N_TOKENS
 
 
 def main() -> int:
     """Run both in turn and print medians and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.reader", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each (default 3)")
+    parser.add_argument("--tokens", type=int, default=N_TOKENS, metavar="N", help=f"in the vocabulary ({N_TOKENS})")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--write", type=Path, metavar="FILE", help="only write the file that is measured with")
     args = parser.parse_args()
     if args.write is not None:
-        write_vocabulary_file(args.write)
+        write_vocabulary_file(args.write, args.tokens)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocabulary.gguf"
         # In a process of its own: a child's peak RSS starts at what its parent held when it was forked.
-        run_process([sys.executable, "-m", "bench.reader", "--write", str(path)])
+        run_process([sys.executable, "-m", "bench.reader", "--tokens", str(args.tokens), "--write", str(path)])
         with open_gguf(path) as gguf:
             header_bytes = gguf.shards[0].header.data_offset
         commands = {
@@ -85,7 +85,8 @@ def main() -> int:
         print(dumps({"header_bytes": header_bytes, "wall_s": wall_s, "peak_rss_bytes": peak, "ratio": ratio}))
         return 0
     rows = [(name, f"{wall_s[name]:.3f}", format_bytes(peak[name])) for name in commands]
-    print(f"a header of {header_bytes:,} bytes, {N_TOKENS:,} tokens, {N_MERGES:,} merges; {args.runs} runs in turn\n")
+    sizes = f"{header_bytes:,} bytes, {args.tokens:,} tokens, {_n_merges(args.tokens):,} merges"
+    print(f"a header of {sizes}; {args.runs} runs in turn\n")
     print("\n".join(table(("process", "wall s (median)", "peak RSS"), rows, right=(1, 2))))
     print(f"\nGGUFReader / inspect: {ratio:.0f}x")
     return 0

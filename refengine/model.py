@@ -6,6 +6,7 @@ r"""A model that runs in numpy: `load` a file, then ask for logits, or generate.
 """
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -114,6 +115,11 @@ class Model:
         require_model(gguf)
         if gguf.missing_bytes:
             raise GGUFError(f"{gguf.path}: cannot be run: {gguf.notes[-1]}")
+        if any(shard.header.byte_order != sys.byteorder for shard in gguf.shards):
+            raise UnsupportedError(
+                f"{gguf.path}: its weights are {gguf.shards[0].header.byte_order}-endian, unlike this machine: "
+                "llama.cpp's gguf-py/gguf/scripts/gguf_convert_endian.py turns them round"
+            )
         if why_not := rule.alone(gguf) or (TARGETLESS if rule.is_draft else ""):
             raise UnsupportedError(f"{gguf.path}: {why_not}")
         self.gguf = gguf

@@ -1,6 +1,7 @@
 """llama.cpp runs a model in a child process, phase by phase, beside what was predicted."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -63,6 +64,10 @@ def measure(
     )
 
 
+# What ggml prints before it ends the process. Source: llama.cpp 0c1e570 ggml/src/ggml.c, ggml_abort.
+ASSERTION: Final = re.compile(r"^.*(?:GGML_ASSERT\(.*|GGML_ABORT.*|fatal error.*)$", re.MULTILINE)
+
+
 def _run_with_retry(
     path: Path,
     params: Params,
@@ -84,6 +89,8 @@ def _run_with_retry(
     if result.ok or isinstance(result.exit, int):
         return result, 0, failure(result), params
     notes = (f"llama.cpp died by {result.exit} in phase {result.failed_in!r}",)
+    if assertion := ASSERTION.search(result.stderr):  # it ended itself, and would again
+        return result, 0, (f"{notes[0]}: {assertion[0].strip()}",), params
     if not params.use_extra_bufts:
         return result, 0, notes, params
     why = (

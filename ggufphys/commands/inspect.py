@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
     add_attachment_arguments,
     alone,
@@ -26,11 +27,11 @@ from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.flags.server import NAMES as SERVER_FLAGS
 from ggufphys.flags.server import add_context_arguments, add_server_arguments
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
 from ggufphys.memory.terms import Term
-from ggufphys.params import Params
+from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.plan.folder import names_several
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
             print(show(Inspection(gguf=gguf, weights=_weights(gguf, params), notes=notes, sections=sections)))
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
+        notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
         costs = costs_sections(args, gguf, params)
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
@@ -112,6 +114,32 @@ def run(args: argparse.Namespace) -> int:
         )
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _template_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
+    """What llama-server does with chats when the file does not say how they are written.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_templates_init.
+    """
+    has_vocabulary = "tokenizer.ggml.tokens" in gguf.metadata
+    if params.run_as == "library" or not has_vocabulary or gguf.get_str("tokenizer.chat_template", ""):
+        return ()
+    return ("no chat template: llama-server writes chats as ChatML, which the model may never have seen",)
+
+
+def _cache_notes(gguf: GGUFFile, context: ContextParams) -> tuple[str, ...]:
+    """What serve refuses and llama.cpp runs all the same: heads that begin within a block of a quantised K cache.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, get_k; ggml/src/ggml.c, ggml_row_size, whose assert releases lack.
+    """
+    block_size = SIZES[context.type_k].block_size
+    n_embd_head = read_hparams(gguf).n_embd_head_k if block_size > 1 and not context.flash_attn else 0
+    if n_embd_head % block_size == 0:
+        return ()
+    return (
+        f"K in {context.type_k.name.lower()}, blocks of {block_size}: heads of {n_embd_head} begin within one, and "
+        "without flash attention llama.cpp reads them wrongly; `ggufphys serve` refuses it",
+    )
 
 
 def _would_fit(

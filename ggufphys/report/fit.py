@@ -97,7 +97,7 @@ _AS_BY_DEFAULT: Final[dict[Goal, str]] = {"repack": "--repack", "mmap": "-lm mma
 
 
 def _too_much(place: Place) -> str:
-    why = f", the margin of {format_mib(place.margin_bytes)} alone (--margin)" if place.margin_alone else ""
+    why = f", for the margin of {format_mib(place.margin_bytes)} alone" if place.margin_alone else ""
     return f"{format_mib(place.over_bytes)} MiB too much on {_place_name(place.name)}{why}"
 
 

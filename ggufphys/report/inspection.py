@@ -1,10 +1,11 @@
 """Dataclasses to text tables and JSON; no arithmetic but rounding for the reader's eye."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.params import HOST, Params, RunAs
@@ -149,7 +150,25 @@ def model_lines(gguf: GGUFFile) -> list[str]:
         line,
         f"{format_count(gguf.n_params)} parameters in {len(gguf.tensors)} tensors, {gguf.bpw:.2f} bits a weight, "
         f"{format_bytes(gguf.file_bytes)} {place}{shards}",
+        *_type_lines(gguf),
     ]
+
+
+def _type_lines(gguf: GGUFFile) -> list[str]:
+    """What a label hides: the types by their share of bytes; nothing where there is one type and its norms."""
+    nbytes = type_bytes(gguf)
+    shares = [(name, round(100 * n / gguf.tensor_bytes)) for name, n in nbytes.items() if gguf.tensor_bytes]
+    shown = [f"{share} % {name}" for name, share in shares if share]
+    return [f"by bytes: {', '.join(shown)}"] if len(shown) > 1 else []
+
+
+def type_bytes(gguf: GGUFFile) -> dict[str, int]:
+    """Bytes of the tensors of each type that is known, the most first."""
+    found: Counter[str] = Counter()
+    for tensor in gguf.tensors:
+        if isinstance(tensor.ggml_type, GGMLType):
+            found[tensor.ggml_type.name] += tensor.nbytes or 0
+    return dict(found.most_common())
 
 
 def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> list[str]:
@@ -265,6 +284,7 @@ def model_json(gguf: GGUFFile) -> dict[str, Any]:
         "missing_bytes": gguf.missing_bytes,
         "bpw": gguf.bpw,
         "file_type": gguf.file_type,
+        "type_bytes": type_bytes(gguf),
     }
 
 

@@ -55,13 +55,13 @@ FORMATS: Final[Mapping[GGMLType, Kernel]] = {
 # fmt: on
 
 
-def dequantize(ggml_type: int, raw: Raw, *, out: F32 | None = None) -> F32:
+def dequantize(ggml_type: int | str, raw: Raw, *, out: F32 | None = None) -> F32:
     """The weights that `raw` holds as blocks of `ggml_type`, in file order; bit for bit what ggml's C functions give.
 
     Inf and NaN scales give what IEEE arithmetic gives, without warnings.
 
     Args:
-        ggml_type: a GGMLType or its number.
+        ggml_type: a GGMLType, the gguf package's GGMLQuantizationType, their number, or their name in any case.
         raw: whole blocks; any alignment, for instance `GGUFFile.tensor_data(tensor)`.
         out: F32, C-contiguous, of any shape with as many elements as `raw` has weights; filled and returned.
 
@@ -94,12 +94,13 @@ def dequantize(ggml_type: int, raw: Raw, *, out: F32 | None = None) -> F32:
     return out
 
 
-def as_supported(ggml_type: int) -> GGMLType:
+def as_supported(ggml_type: int | str) -> GGMLType:
     """The type, if FORMATS has it. Raises UnsupportedError, listing the types that it has."""
     for known in FORMATS:
-        if known == ggml_type:
+        if known == ggml_type or (isinstance(ggml_type, str) and known.name == ggml_type.upper()):
             return known
-    name = ggml_type.name if isinstance(ggml_type, GGMLType) else f"type number {ggml_type}"
+    number = ggml_type if isinstance(ggml_type, str) else f"type number {ggml_type}"
+    name = ggml_type.name if isinstance(ggml_type, GGMLType) else number
     raise UnsupportedError(f"can't dequantise {name}; supported are {', '.join(t.name for t in FORMATS)}")
 
 

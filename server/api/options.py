@@ -12,6 +12,7 @@ from server.api.schema import Fields
 from server.engine.sampling import Sampling
 
 INT32_MAX: Final = 2**31 - 1
+RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another one each time, as -1 is, which it is in 32 bits
 DEFAULTS: Final = Sampling()
 
 # Fields of OpenAI's and llama-server's APIs that would change the answer and are not supported, with the values that
@@ -122,7 +123,7 @@ def _sampling(fields: Fields) -> Sampling:
         top_k=DEFAULTS.top_k if top_k is None else max(top_k, 0),
         top_p=fields.number("top_p", DEFAULTS.top_p, 0, 1),
         min_p=fields.number("min_p", DEFAULTS.min_p, 0, 1),
-        seed=None if seed == -1 else seed,
+        seed=None if seed is None or seed % 2**32 == RANDOM_SEED else seed,
         repeat_penalty=fields.number("repeat_penalty", DEFAULTS.repeat_penalty, 0.1, 10),
         repeat_last_n=DEFAULTS.repeat_last_n if repeat_last_n is None else repeat_last_n,
         frequency_penalty=fields.number("frequency_penalty", DEFAULTS.frequency_penalty, -2, 2),

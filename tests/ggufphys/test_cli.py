@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ggufphys.gguf.writer import encode_header
 from ggufphys.machine import host
 from ggufphys.machine.devices import FoundDevice
 from ggufphys.params import Device
-from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
+from tests.ggufphys.models import llama_metadata, llama_tensors, shape_header, tiny_llama, write_model
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -98,6 +99,37 @@ def test_whose_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     each = inspect_json(capsys, path, "-np", "3", "--kv-unified-per-slot", "512")["params"]
     assert each["n_ctx"] == 1536
     assert run(capsys, "inspect", path, "--as", "library", "-cram", "0")[0] == 2
+
+
+def test_what_a_label_hides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The types by share of bytes, what a missing chat template means, a K cache whose heads begin within blocks."""
+    mixed = str(shape_header(tmp_path / "mixed.gguf", "llama-3.1-8b"))
+    _, out, _ = run(capsys, "inspect", mixed, "-c", "512")
+    assert "by bytes: 74 % Q4_K, 26 % Q6_K\n" in out
+    model = inspect_json(capsys, mixed, "-c", "512")["model"]
+    assert list(model["type_bytes"]) == ["Q4_K", "Q6_K", "F32"]
+    assert sum(model["type_bytes"].values()) == pytest.approx(model["bpw"] * model["n_params"] / 8)
+
+    words = {"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.scores": [0.0, 0.0]}
+    for template, told in ((None, True), ("{{ messages }}", False)):
+        metadata: dict[str, Any] = {
+            **llama_metadata(),
+            **words,
+            **({"tokenizer.chat_template": template} if template else {}),
+        }
+        path = write_model(tmp_path / "chat.gguf", metadata, llama_tensors())
+        notes = inspect_json(capsys, path)["notes"]
+        assert any("no chat template: llama-server writes chats as ChatML" in note for note in notes) is told
+
+    shapes = {"attn_q": (256, 96), "attn_k": (256, 96), "attn_v": (256, 96), "attn_output": (96, 256)}
+    tensors = [
+        replace(t, ne=next((ne for part, ne in shapes.items() if f".{part}.weight" in t.name), t.ne))
+        for t in llama_tensors()
+    ]
+    keys: dict[str, Any] = {"attention__key_length": 24, "attention__value_length": 24, "attention__head_count_kv": 4}
+    path = write_model(tmp_path / "heads.gguf", llama_metadata(**keys, rope__dimension_count=24), tensors)
+    notes = inspect_json(capsys, path, "-ctk", "q8_0", "-fa", "off")["notes"]
+    assert any("heads of 24 begin within one" in note for note in notes)
 
 
 def test_fit_shortens(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 import refengine
 from ggufphys.errors import UnsupportedError
+from ggufphys.gguf.writer import data_bytes, encode_header
+from tests.ggufphys.models import llama_metadata, llama_tensors
 from tests.refengine import tiny
 
 
@@ -24,3 +26,13 @@ def test_what_llama_cpp_dies_of(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"plm\.gguf: llama\.cpp aborts.*expected flash_attn off"):
         refengine.load(path)
+
+
+def test_other_byte_order(tmp_path: Path) -> None:
+    """Weights whose bytes lie the other way round are refused, not read as numbers that they are not."""
+    tensors = llama_tensors()
+    header = encode_header(llama_metadata(), tensors, byte_order="big")
+    (tmp_path / "turned.gguf").write_bytes(header + bytes(data_bytes(tensors)))
+
+    with pytest.raises(UnsupportedError, match=r"turned\.gguf: its weights are big-endian, unlike this machine"):
+        refengine.load(tmp_path / "turned.gguf")

@@ -81,6 +81,24 @@ def test_crash_twice(tmp_path: Path, phase: int, signal_name: str) -> None:
     assert ("more memory than there is" in result.notes[0]) == (signal_name == "SIGKILL")
 
 
+def test_assertion(tmp_path: Path) -> None:
+    """A child that llama.cpp ended itself is told by its assertion, and neither run again nor advised to be rebuilt."""
+    script = (
+        "import os, signal, sys\n"
+        "print('ggml/src/ggml.c:1: GGML_ASSERT(n_outputs <= n_max) failed', file=sys.stderr, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGABRT)\n"
+    )
+    model = tiny_llama(tmp_path / "tiny.gguf")
+    result = measure.measure(
+        model, Params(n_ctx=256), n_predict=2, command=lambda config: [sys.executable, "-c", script]
+    )
+
+    assert (result.child.exit, result.retries) == ("SIGABRT", 0)
+    assert result.notes == (
+        "llama.cpp died by SIGABRT in phase 'interpreter': ggml/src/ggml.c:1: GGML_ASSERT(n_outputs <= n_max) failed",
+    )
+
+
 def test_error_in_the_child(tmp_path: Path) -> None:
     """An ordinary failure in the child is quoted, not retried."""
     model = tiny_llama(tmp_path / "tiny.gguf")

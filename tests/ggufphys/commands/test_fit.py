@@ -128,7 +128,7 @@ def test_margin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert document["params"]["n_gpu_layers"] == document["fit"]["n_layers"]
 
     assert main(["fit", small, "--memory", "512MiB", "--margin", "500MiB"]) == 0
-    assert "too much on CUDA0, the margin of 500.00 alone (--margin)" in capsys.readouterr().out
+    assert "too much on CUDA0, for the margin of 500.00 alone" in capsys.readouterr().out
     assert fit_json(capsys, 0, small, "--memory", "24GiB")["fit"]["places"][0]["margin_bytes"] == 1 << 30
 
 

@@ -298,3 +298,15 @@ def test_type_by_number() -> None:
     """A type number works like the enum, and no bytes give no weights."""
     assert dequantize(0, struct.pack("<f", 1)).tolist() == [1.0]
     assert dequantize(12, b"").shape == (0,)
+
+
+def test_ways_to_name_a_type() -> None:
+    """A type is named by our enumeration, the gguf package's, a number, or its name in any case, all to one end."""
+    gguf = pytest.importorskip("gguf")
+    raw = bytes(range(144)) * 2
+    expected = dequantize(GGMLType.Q4_K, raw)
+
+    for ggml_type in (12, "Q4_K", "q4_K", gguf.GGMLQuantizationType.Q4_K):
+        assert np.array_equal(dequantize(ggml_type, raw), expected, equal_nan=True)
+    with pytest.raises(UnsupportedError, match="can't dequantise Q4_Z; supported are "):
+        dequantize("Q4_Z", raw)

@@ -54,6 +54,14 @@ def test_chat(client: FlaskClient, fake: FakeEngine) -> None:
     assert fake.detokenize(fake.requests[0].prompt) == "[system]be brief[user]a\nb"
 
 
+@pytest.mark.parametrize(("seed", "meant"), [(-1, None), (4294967295, None), (4294967294, 4294967294), (0, 0)])
+def test_seeds(client: FlaskClient, fake: FakeEngine, seed: int, meant: int | None) -> None:
+    """4294967295 is llama-server's word for another seed each time, as -1 is."""
+    client.post("/v1/completions", json={"prompt": "a", "seed": seed})
+
+    assert [request.sampling.seed for request in fake.requests] == [meant]
+
+
 def test_request(client: FlaskClient, fake: FakeEngine) -> None:
     """Every supported field reaches the engine."""
     fields = {

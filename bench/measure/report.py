@@ -71,12 +71,12 @@ def as_text(result: "Measurement") -> str:
 
 
 def _difference(row: "Row") -> str:
-    """Bytes; where both figures agree as far as the log's decimals go, how far that is."""
+    """Bytes; where two figures that read differently are equal as far as the log's decimals go, how far that is."""
     if row.difference is None:
         return "?"
     if row.difference:
         return f"{row.difference:+,}"
-    return "0" if row.predicted == row.measured else f"0 ±{row.resolution_bytes:,}"
+    return "0" if _mib(row.predicted) == _mib(row.measured) else f"0 ±{row.resolution_bytes:,}"
 
 
 def as_json(result: "Measurement") -> str:

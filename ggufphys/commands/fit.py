@@ -141,8 +141,8 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         args.device_specs = [f"{name}={size}" for name, size in zip(names, sizes, strict=False)]
         params, notes = params_here(args)
         del args.device_specs  # so that nobody is told names that were made up here
-        if not here:
-            notes = (f"--memory is what a GPU has; for main memory alone: --ram {args.memory.split(',')[0]}", *notes)
+        if not here and len(sizes) == 1:
+            notes = (f"--memory is what a GPU has; for main memory alone: --ram {args.memory}", *notes)
     else:
         params, notes = params_here(args)
         if sizes and len(sizes) != len(params.devices):

@@ -16,7 +16,7 @@ from ggufphys.gguf.locate import is_remote, local_path
 from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import HOST, Device, Params
+from ggufphys.params import HOST, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margin
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
@@ -148,7 +148,7 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         if sizes and len(sizes) != len(params.devices):
             raise ValueError(f"--memory names {len(sizes)} sizes for {len(params.devices)} devices: one for each")
         pairs = zip(params.devices, sizes or [device.memory_bytes for device in params.devices], strict=True)
-        params = replace(params, devices=tuple(Device(name=d.name, memory_bytes=size) for d, size in pairs))
+        params = replace(params, devices=tuple(replace(d, memory_bytes=size) for d, size in pairs))
     return with_server(args, params), notes
 
 

@@ -20,7 +20,7 @@ from ggufphys.embedded import MODEL as EMBEDDED_MODEL
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
 from ggufphys.limits import DeviceLimits
-from ggufphys.loads import Refusal, check_loads
+from ggufphys.loads import Refusal, RefusedError, check_loads
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
 from ggufphys.memory.terms import Term
@@ -45,6 +45,7 @@ __all__ = [
     "ProcessMemory",
     "ProcessPhase",
     "Refusal",
+    "RefusedError",
     "TensorInfo",
     "Term",
     "TruncatedError",

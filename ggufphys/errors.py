@@ -3,6 +3,7 @@
 GGUFPhysError
 ├── GGUFError            the file is not a readable GGUF                 exit 3
 │   ├── TruncatedError   ... because it ends too early
+│   ├── RefusedError     ... or llama.cpp would not load it (ggufphys.loads)
 │   └── FetchError       ... because it is remote and cannot be fetched
 ├── UnsupportedError     readable, but we have no answer for it (yet)    exit 4
 ├── MissingExtraError    a subcommand's packages are not installed       exit 2
@@ -11,6 +12,8 @@ GGUFPhysError
 Parameters that llama.cpp would refuse raise ValueError with llama.cpp's reason (exit 2); OSError passes through
 (exit 3).
 """
+
+from collections.abc import Mapping
 
 
 class GGUFPhysError(Exception):
@@ -25,12 +28,13 @@ class TruncatedError(GGUFError):
     """The file ends before its header does.
 
     `needed_bytes` is the smallest length at which reading could go on; a reader that fetches a file in pieces
-    fetches at least that much and tries again.
+    fetches at least that much and tries again. `metadata` are the keys that were read before the end.
     """
 
     def __init__(self, message: str, *, needed_bytes: int) -> None:
         super().__init__(message)
         self.needed_bytes = needed_bytes
+        self.metadata: Mapping[str, object] = {}
 
 
 class FetchError(GGUFError):

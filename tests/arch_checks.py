@@ -67,7 +67,7 @@ def checks(name: str, folder: Path) -> Iterator[Check]:
 def _predictor(gguf: GGUFFile) -> Predictor | None:
     """What `predict_memory` makes anew for each question; None for a file that cannot be run alone."""
     try:
-        return Predictor(gguf)
+        return Predictor(gguf, force=True)  # the recorded sizes count, where the file could be loaded at all
     except UnsupportedError:
         return None
 

@@ -11,6 +11,7 @@ from bench.measure.measurement import Measurement, Row, failure, physical_cores,
 from bench.measure.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.devices.runs import require_model
+from ggufphys.loads.check import require_loads
 from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.params import HOST, Params
 from ggufphys.report.inspection import HEADINGS
@@ -44,6 +45,7 @@ def measure(
         require_model(gguf)
         if gguf.missing_bytes:
             raise GGUFError(f"{path}: cannot be run: {gguf.notes[-1]}")
+        require_loads(gguf)
         n_prompt = prompt_length(gguf, params, n_prompt, n_predict)
         if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too
             params = replace(params, n_threads=physical_cores())

@@ -113,7 +113,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
 
 def predict_here(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction:
     """The model's prediction, with all that flags attach to it. Raises what `predict_attached` does."""
-    with predicting(args, Predictor(gguf)) as predict:
+    with predicting(args, Predictor(gguf, force=args.force)) as predict:
         return predict(params)
 
 

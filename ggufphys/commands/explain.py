@@ -24,4 +24,4 @@ def explained_sections(
     from ggufphys.plan.explain import layer_rows  # what other questions do not need
     from ggufphys.report.explain import explain_section
 
-    return (explain_section(layer_rows(Predictor(gguf), params, prediction.context), prediction),)
+    return (explain_section(layer_rows(Predictor(gguf, force=args.force), params, prediction.context), prediction),)

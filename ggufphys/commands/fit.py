@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if names_several([args.model]):
         return run_fit_folder(args, params, budget, fixed, (*notes, *more_notes))
     with opened(args.model, use_cache=args.use_cache) as gguf:
-        predictor = Predictor(gguf)
+        predictor = Predictor(gguf, force=args.force)
         with predicting(args, predictor) as predict:
             fitter = Fitter(
                 predictor, params, budget,
@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
             gguf=gguf,
             params=chosen,
             prediction=prediction,
+            refusals=predictor.refusals,
             notes=(*notes, *more_notes),
             sections=(section,),
         )

@@ -65,7 +65,9 @@ def _fitted(args: argparse.Namespace, path: str, gguf: GGUFFile, asked: Fitting)
     )
     try:
         require_model(gguf)
-        fitter = Fitter(Predictor(gguf), asked.params, asked.budget, fixed=asked.fixed, n_ctx_min=args.ctx or 0)
+        fitter = Fitter(
+            Predictor(gguf, force=args.force), asked.params, asked.budget, fixed=asked.fixed, n_ctx_min=args.ctx or 0
+        )
         fit = fitter.fit(args.prefer)
     except (GGUFPhysError, ValueError) as error:
         return row.but(reason=" ".join(str(error).removeprefix(f"{path}: ").split()))

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
@@ -22,7 +24,7 @@ from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
-from ggufphys.errors import UnsupportedError
+from ggufphys.errors import TruncatedError, UnsupportedError
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.flags.server import NAMES as SERVER_FLAGS
@@ -30,11 +32,17 @@ from ggufphys.flags.server import add_context_arguments, add_server_arguments
 from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
+
+
+from ggufphys.loads import RefusedError, check_loads
+from ggufphys.memory.predict import predict_weights
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.plan.folder import names_several
+from ggufphys.report.cut_off import cut_off_json, cut_off_text
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
+from ggufphys.report.loads import summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report. Files that are no model are described without a prediction.
 
-    An architecture without a rule is described with what is known, and the exit code is 4.
+    A file that llama.cpp would not load is described, with the reasons, and the exit code is 3; 4 for an architecture
+    without a rule.
     """
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if not hasattr(args, "models") or names_several(args.models):
@@ -88,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     params, notes = params_here(args)
     params = with_server(args, params)
     show = inspect_json if args.json else inspect_text
-    with opened(args.models[0], use_cache=args.use_cache) as gguf:
+    with described(args), opened(args.models[0], use_cache=args.use_cache) as gguf:
         sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
@@ -98,10 +107,15 @@ def run(args: argparse.Namespace) -> int:
             if limit is None:
                 return 0
             raise  # whether it fits is a question that has no answer
+        known = Inspection(gguf=gguf, notes=notes, sections=sections)
         try:
             prediction = predict_here(args, gguf, params)
+        except RefusedError as error:
+            print(show(replace(known, refusals=error.refusals)))
+            print(f"ggufphys: error: {summary(gguf, error.refusals)}", file=sys.stderr)
+            return 3
         except UnsupportedError as error:
-            print(show(Inspection(gguf=gguf, weights=_weights(gguf, params), notes=notes, sections=sections)))
+            print(show(replace(known, weights=_weights(gguf, params), refusals=check_loads(gguf))))
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
@@ -110,8 +124,9 @@ def run(args: argparse.Namespace) -> int:
         verdicts = () if limit is None else fits(prediction, limit)
         sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))
         found = Inspection(
-            gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections
-        )
+            gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections,
+            refusals=prediction.refusals,
+        )  # fmt: skip
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
@@ -151,9 +166,20 @@ def _would_fit(
     from ggufphys.plan.prices import cheapest_change  # when it does not fit alone
     from ggufphys.report.fit import would_fit_section
 
-    with predicting(args, Predictor(gguf)) as predict:
+    with predicting(args, Predictor(gguf, force=args.force)) as predict:
         change = cheapest_change(predict, params, prediction.context.n_ctx, verdicts[0].memory_bytes)
     return (would_fit_section(change),)
+
+
+@contextmanager
+def described(args: argparse.Namespace) -> Iterator[None]:
+    """Say what is known of a file whose header ends too early, before the error goes on."""
+    try:
+        yield
+    except TruncatedError as error:
+        if error.metadata:
+            print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
+        raise
 
 
 def _weights(gguf: GGUFFile, params: Params) -> tuple[Term, ...]:

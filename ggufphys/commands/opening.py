@@ -40,6 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
         group.add_argument(
             *flags, dest=name, nargs=nargs, type=make, default=argparse.SUPPRESS, metavar="MODEL", help=text
         )
+    parser.add_argument("--force", action="store_true", help="predict for a file that llama.cpp would not load, too")
     parser.add_argument(
         "--no-cache", dest="use_cache", action="store_false", help="fetch the header of a remote file again"
     )

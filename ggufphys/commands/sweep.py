@@ -61,7 +61,10 @@ def run_sweep(args: argparse.Namespace) -> int:
         plotter.check_plot(args.plot)
     swept = frozenset(axis.name for axis in axes)
     params, notes = params_here(args)
-    with opened(args.models[0], use_cache=args.use_cache) as gguf, predicting(args, Predictor(gguf)) as predict:
+    with (
+        opened(args.models[0], use_cache=args.use_cache) as gguf,
+        predicting(args, Predictor(gguf, force=args.force)) as predict,
+    ):
         points = list(sweep(predict, params, axes, lambda p: with_server(args, p, swept)))
         if all(point.refused for point in points):
             raise ValueError(points[0].refused)

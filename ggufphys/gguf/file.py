@@ -66,18 +66,21 @@ class GGUFFile:
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`, or an empty string."""
-        return self.get_str("general.architecture", "")
+        """`general.architecture`, or an empty string, for a value of another type too."""
+        return self._text("general.architecture")
 
     @property
     def name(self) -> str:
-        """`general.name`, or the file's name."""
-        return self.get_str("general.name", "") or self.path.stem
+        """`general.name`, as it is whatever its type, or the file's name."""
+        return self._shown("general.name") or self.path.stem
 
     @property
     def file_type(self) -> str:
-        """`general.file_type` by llama-quantize's name (`Q4_K_M`), or an empty string."""
-        return FILE_TYPES.get(self.get_int("general.file_type", -1), "")
+        """`general.file_type` by llama-quantize's name (`Q4_K_M`), as it is if it has none, or an empty string."""
+        value = self.metadata.get("general.file_type")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return FILE_TYPES.get(value, "")
+        return self._shown("general.file_type")
 
     @property
     def file_bytes(self) -> int:
@@ -128,7 +131,7 @@ class GGUFFile:
 
         Source: llama.cpp 0c1e570 convert_lora_to_gguf.py (adapter), tools/mtmd/clip.cpp (clip), tools/imatrix.
         """
-        declared = self.get_str("general.type", "")
+        declared = self._text("general.type")
         if declared == "adapter" or "adapter.type" in self.metadata:
             return "adapter"
         if declared in ("mmproj", "clip-vision") or self.architecture == "clip":
@@ -140,6 +143,15 @@ class GGUFFile:
         if self.tensors:
             return "model"
         return "vocab" if "tokenizer.ggml.model" in self.metadata else "metadata"
+
+    def _text(self, key: str) -> str:
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else ""
+
+    def _shown(self, key: str) -> str:
+        """A value that only describes, as text for people."""
+        value = self.metadata.get(key, "")
+        return value if isinstance(value, str) else repr(value)
 
     def get_str(self, key: str, default: str) -> str:
         """A string value. Raises GGUFError when the key holds something else."""

@@ -106,8 +106,12 @@ def parse_header(buffer: Buffer, label: str, *, shard: int = 0, known: KnownArra
         TruncatedError: the buffer ends inside the header (or a count in it claims more than the buffer holds).
         GGUFError: anything else that is not a GGUF.
     """
+    cursor = _Cursor(buffer, label, known)
     try:
-        return _parse(_Cursor(buffer, label, known), shard)
+        return _parse(cursor, shard)
+    except TruncatedError as error:
+        error.metadata = cursor.metadata
+        raise
     except (struct.error, OverflowError, MemoryError) as error:  # every read is checked; this is the last line
         raise GGUFError(f"{label}: unreadable header: {error}") from error
 
@@ -115,7 +119,7 @@ def parse_header(buffer: Buffer, label: str, *, shard: int = 0, known: KnownArra
 class _Cursor:
     """A position in the buffer, and reads that never go past its end."""
 
-    __slots__ = ("buffer", "byte_order", "end", "known", "label", "length_format", "position", "prefix")
+    __slots__ = ("buffer", "byte_order", "end", "known", "label", "length_format", "metadata", "position", "prefix")
 
     def __init__(self, buffer: Buffer, label: str, known: KnownArrays | None) -> None:
         self.buffer = buffer
@@ -126,6 +130,7 @@ class _Cursor:
         self.byte_order: ByteOrder = "little"
         self.prefix = "<"
         self.length_format = "Q"
+        self.metadata: dict[str, Value] = {}  # as far as it was read
 
     def need(self, nbytes: int, what: str) -> None:
         """Check that `nbytes` more are there."""
@@ -165,7 +170,7 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
     version = _read_version(cursor)
     n_tensors = cursor.length("the number of tensors")
     n_kv = cursor.length("the number of metadata entries")
-    metadata: dict[str, Value] = {}
+    metadata = cursor.metadata
     value_types: dict[str, ValueType] = {}
     for index in range(n_kv):
         key = cursor.string(f"metadata key {index} of {n_kv}")

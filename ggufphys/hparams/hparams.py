@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.errors import GGUFError, UnsupportedError
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.hparams.keys import Keys, Numbers
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
@@ -189,8 +189,8 @@ def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:
 
     Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl::load ("no_vocab" reads vocab_size).
     """
-    tokens = gguf.get_array("tokenizer.ggml.tokens")
-    if tokens is not None:
+    tokens = gguf.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, GGUFArray) and gguf.metadata.get("tokenizer.ggml.model") not in ("no_vocab", "none"):
         return len(tokens)
     embedding = gguf.tensors_by_name.get("token_embd.weight")
     return keys.integer("vocab_size", embedding.ne[-1] if embedding is not None and embedding.ne else 0)
@@ -199,7 +199,9 @@ def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:
 def _limits(keys: Keys, name: str, n_layer_all: int) -> tuple[float, ...]:
     """Numbers for each layer, those that llama.cpp takes for 0 as 0."""
     key = keys.full(name)
-    numbers = keys.reals(key, n_layer_all) if key in keys.gguf.metadata else (0.0,) * n_layer_all
+    value = keys.gguf.metadata.get(key)
+    is_read = len(value) >= n_layer_all if isinstance(value, GGUFArray) else isinstance(value, float)
+    numbers = keys.reals(key, n_layer_all) if is_read else (0.0,) * n_layer_all
     return tuple(number if number > 1e-6 else 0.0 for number in numbers)
 
 

@@ -11,7 +11,8 @@ Numbers = int | tuple[int, ...]  # a key that holds one number, or one for each 
 class Keys:
     """The model's own keys, `{arch}.` in front.
 
-    All methods raise GGUFError for a key that is of another type than asked for, or missing without a default.
+    A value of another type than asked for counts as missing: llama.cpp does not read the key for this architecture, or
+    `loads` has refused the file. All methods raise GGUFError for a key that is missing without a default.
     """
 
     __slots__ = ("arch", "gguf")
@@ -26,8 +27,8 @@ class Keys:
 
     def optional(self, name: str) -> int | None:
         """A whole number, or None."""
-        key = self.full(name)
-        return self.gguf.get_int(key, 0) if key in self.gguf.metadata else None
+        value = self.gguf.metadata.get(self.full(name))
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def integer(self, name: str, default: int | None = None) -> int:
         """A whole number."""
@@ -35,15 +36,18 @@ class Keys:
         if value is not None:
             return value
         if default is None:
-            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is missing, which llama.cpp requires")
+            key = self.full(name)
+            if key in self.gguf.metadata:
+                return self.gguf.get_int(key, 0)  # which says what it is instead
+            raise GGUFError(f"{self.gguf.path}: key {key!r} is missing, which llama.cpp requires")
         return default
 
     def real(self, name: str, default: float | None = None) -> float:
         """A number with a fraction."""
         value = self.gguf.metadata.get(self.full(name))
-        if value is None and default is not None:
-            return default
         if isinstance(value, bool) or not isinstance(value, int | float):
+            if default is not None:
+                return default
             found = "missing" if value is None else f"a {type(value).__name__}"
             raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is {found}, expected a number")
         return float(value)
@@ -60,11 +64,13 @@ class Keys:
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
-        return self.gguf.get_bool(self.full(name), default)
+        value = self.gguf.metadata.get(self.full(name))
+        return value if isinstance(value, bool) else default
 
     def text(self, name: str, default: str) -> str:
         """A string."""
-        return self.gguf.get_str(self.full(name), default)
+        value = self.gguf.metadata.get(self.full(name))
+        return value if isinstance(value, str) else default
 
     def numbers(self, name: str) -> Numbers | None:
         """A key that holds one number or an array of any length; flags count as numbers."""
@@ -72,10 +78,7 @@ class Keys:
         if not isinstance(value, GGUFArray):
             return self.optional(name)
         numbers = tuple(value)
-        if not all(isinstance(n, int) for n in numbers):
-            found = value.element_type.name
-            raise GGUFError(f"{self.gguf.path}: key {self.full(name)!r} is an array of {found}, expected integers")
-        return tuple(int(n) for n in numbers)
+        return tuple(int(n) for n in numbers) if all(isinstance(n, int) for n in numbers) else None
 
     def per_layer(self, name: str, n_layer_all: int, default: int | Sequence[int]) -> tuple[int, ...]:
         """A key that holds one number for all layers, or an array with one for each."""

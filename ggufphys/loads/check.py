@@ -8,9 +8,10 @@ from typing import Final
 
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
+from ggufphys.loads.container import check_container
 from ggufphys.loads.graphs import check_graph
 from ggufphys.loads.hparams import read_values
-from ggufphys.loads.refusal import Refusal
+from ggufphys.loads.refusal import Refusal, RefusedError
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
@@ -25,11 +26,33 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
     """
-    params = params or Params()
-    return tuple(_reasons(gguf, params)) or tuple(check_graph(gguf, params))
+    return reasons(gguf) or tuple(check_graph(gguf, params or Params()))
 
 
-def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
+def reasons(gguf: GGUFFile, *, alone: bool = True) -> tuple[Refusal, ...]:
+    """The same but for the graph, whatever the parameters; `alone`: no context of another model is given."""
+    return tuple(_reasons(gguf, alone))
+
+
+def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...]) -> RefusedError:
+    """The error for a file that llama.cpp would not load."""
+    lines = "".join(f"\n  {refusal}" for refusal in refusals)
+    return RefusedError(f"{gguf.location}: llama.cpp would not load this file:{lines}", refusals=refusals)
+
+
+def require_loads(gguf: GGUFFile) -> None:
+    """Refuse a file that llama.cpp would not load.
+
+    Raises:
+        RefusedError: with all the reasons.
+    """
+    refusals = check_loads(gguf)
+    if refusals:
+        raise refused(gguf, refusals)
+
+
+def _reasons(gguf: GGUFFile, alone: bool) -> Iterator[Refusal]:
+    yield from check_container(gguf)
     yield from _general(gguf)
     arch = gguf.metadata.get(ARCHITECTURE, "")
     if not isinstance(arch, str):
@@ -43,7 +66,7 @@ def _reasons(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
             source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
         )
         return
-    values, refusals = read_values(gguf, arch)
+    values, refusals = read_values(gguf, arch, alone=alone)
     yield from refusals
     yield from check_vocabulary(gguf, arch)
     if not refusals:  # else sizes are not known
@@ -63,4 +86,4 @@ def _general(gguf: GGUFFile) -> Iterator[Refusal]:
         yield from wrong_type(gguf, key, wanted)
 
 
-__all__ = ["check_loads"]
+__all__ = ["check_loads", "reasons", "refused", "require_loads"]

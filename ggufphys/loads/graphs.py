@@ -33,11 +33,13 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
         context, layouts = runs.context(params), runs.layouts_of(params)
     except (UnsupportedError, ValueError):
         return
-    if layouts.h.arch in (MODELS if layouts.ctx_type == "default" else HEADS):  # else it is another's graph
-        yield from _failures(layouts, context)
+    yield from graph_failures(layouts, context)
 
 
-def _failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
+def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
+    """The same for graphs that are at hand."""
+    if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
+        return  # it is another architecture's graph
     layers = layouts.samples(_odd_types(layouts)).built if layouts.n_layer else None
     try:
         graph = layouts.graph(context, reserved_batches(context)[0], layers)
@@ -75,4 +77,4 @@ def _text(tensor: Tensor) -> str:
     return f"{tensor.type.name} {shape}"
 
 
-__all__ = ["check_graph"]
+__all__ = ["check_graph", "graph_failures"]

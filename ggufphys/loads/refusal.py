@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ggufphys.errors import GGUFError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -23,4 +25,12 @@ class Refusal:
         return f"{self.where}: {self.what}: found {self.found}, expected {self.expected}{ending}"
 
 
-__all__ = ["Refusal"]
+class RefusedError(GGUFError):
+    """A file that llama.cpp would not load, or die of: `refusals` are all the reasons."""
+
+    def __init__(self, message: str, *, refusals: tuple[Refusal, ...]) -> None:
+        super().__init__(message)
+        self.refusals = refusals
+
+
+__all__ = ["Refusal", "RefusedError"]

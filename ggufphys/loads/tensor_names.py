@@ -64,7 +64,10 @@ def names_of(gguf: GGUFFile, h: Values, full_name: Callable[[str], str], made: s
 def _n_vocab(gguf: GGUFFile, h: Values) -> Any:
     """Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl::load."""
     tokens = gguf.metadata.get("tokenizer.ggml.tokens")
-    return len(tokens) if isinstance(tokens, Sized) else gguf.metadata.get(f"{h['arch']}.vocab_size", 0)
+    has_none = gguf.metadata.get("tokenizer.ggml.model") in ("no_vocab", "none")
+    return (
+        len(tokens) if isinstance(tokens, Sized) and not has_none else gguf.metadata.get(f"{h['arch']}.vocab_size", 0)
+    )
 
 
 def _size(tensors: Mapping[str, TensorInfo], name: str, axis: int) -> int:

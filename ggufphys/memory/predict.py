@@ -3,11 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ggufphys.arch import rule_for
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
-from ggufphys.graph.devices.runs import Runs
+from ggufphys.graph.devices.runs import Runs, require_model
 from ggufphys.hparams.hparams import HParams
+from ggufphys.loads.check import reasons, refused
+from ggufphys.loads.graphs import graph_failures
+from ggufphys.loads.refusal import Refusal
+from ggufphys.loads.unexpected import told
 from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.context import CachesByDevice, beyond_training, caches_by_device
@@ -41,7 +46,8 @@ class DeviceMemory:
 class MemoryPrediction:
     """Bytes by quantity, as sums of `terms`. `context` holds the parameters after llama.cpp's rounding.
 
-    `notes` say what a reader should know about the figures, a sentence each.
+    `notes` say what a reader should know about the figures, a sentence each; `refusals` why llama.cpp would not load
+    the file, for which they were forced.
     """
 
     context: ContextParams
@@ -50,6 +56,7 @@ class MemoryPrediction:
     given_devices: tuple[Device, ...] = ()
     use_mlock: bool = False
     notes: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def model_bytes(self) -> int:
@@ -122,6 +129,7 @@ def predict_memory(
     base_bytes: int | None = None,
     base_file_bytes: int | None = None,
     n_prompt: int | None = None,
+    force: bool = False,
 ) -> MemoryPrediction:
     """Predict what llama.cpp will allocate for this file and these parameters (default: llama.cpp's).
 
@@ -131,26 +139,54 @@ def predict_memory(
         base_bytes: resident memory of a process that has only loaded the library, where that was measured.
         base_file_bytes: how much of base_bytes is file-backed; None: divided as in the process we measured.
         n_prompt: for process_bytes: tokens of the longest prompt so far; None for at least a physical batch.
+        force: predict for a file that llama.cpp would not load, too; all of `basis` is then "refused".
 
     Raises:
         UnsupportedError: the file is no model, or its architecture has no rule yet.
+        RefusedError: llama.cpp would not load the file; it holds the reasons.
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters; the message gives its reason.
     """
     conditions = Conditions(base_bytes=base_bytes, base_file_bytes=base_file_bytes, n_prompt=n_prompt)
-    return Predictor(gguf).predict(params or Params(), conditions)
+    return Predictor(gguf, force=force).predict(params or Params(), conditions)
 
 
 class Predictor(Runs):
-    """Predictions for one file, run in different ways: what all of them share is worked out once."""
+    """Predictions for one file, run in different ways: what all of them share is worked out once.
 
-    def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None) -> None:
-        super().__init__(gguf, target)
+    `refusals` say why llama.cpp would not load the file, which is then predicted with `force` alone.
+
+    Raises:
+        RefusedError: llama.cpp would not load the file; it holds the reasons.
+    """
+
+    def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None, *, force: bool = False) -> None:
+        require_model(gguf)
+        gguf.require_sizes(gguf.tensors)
+        lacks_target = target is None and rule_for(gguf.architecture).alone(gguf)  # which is told below
+        self.force = force
+        self.refusals: tuple[Refusal, ...] = ()
+        self._refuse(() if lacks_target else reasons(gguf, alone=target is None), gguf)
+        self._is_checked = bool(self.refusals)
+        with told(gguf):
+            super().__init__(gguf, target)
         self._weight_terms: dict[Params, tuple[Term, ...]] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
+        with told(self.gguf):
+            if not self._is_checked:  # once: the graph of another batch has the same weights
+                self._is_checked = True
+                self._refuse(tuple(graph_failures(self.layouts_of(params), self.context(params))), self.gguf)
+            return self._predict(params, conditions)
+
+    def _refuse(self, refusals: tuple[Refusal, ...], gguf: GGUFFile) -> None:
+        self.refusals = refusals
+        if refusals and not self.force:
+            raise refused(gguf, refusals)
+
+    def _predict(self, params: Params, conditions: Conditions | None) -> MemoryPrediction:
         h, run = self.h, self.run(params)
         context, placed = run.context, run.placed
         buffers = (
@@ -163,19 +199,21 @@ class Predictor(Runs):
             self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
         )  # fmt: skip
         proven: Basis = "exact" if placed.is_proven else "estimate"
+        basis: dict[Quantity, Basis] = {
+            "model": proven,
+            "context": proven,
+            "compute": proven if compute_basis(h.arch, context.ctx_type) == "exact" else "estimate",
+            "output": "exact",
+            "process": "estimate",
+        }
         return MemoryPrediction(
             context=context,
-            basis={
-                "model": proven,
-                "context": proven,
-                "compute": proven if compute_basis(h.arch, context.ctx_type) == "exact" else "estimate",
-                "output": "exact",
-                "process": "estimate",
-            },
+            basis=dict.fromkeys(basis, "refused") if self.refusals else basis,
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
             notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params), self.h.n_ctx_train)),
+            refusals=self.refusals,
         )
 
     def caches(self, params: Params) -> CachesByDevice:

@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 from ggufphys.params import HOST
 
-Basis = Literal["exact", "estimate", "unsupported"]
+Basis = Literal["exact", "estimate", "unsupported", "refused"]
 # attachment: buffers beside the model's own (adapters, mmproj, draft model). ceiling: what may be taken later, up to
 # that much; in no total. transient: what the process holds while it loads and gives back; in peaks alone.
 Quantity = Literal["model", "context", "compute", "output", "attachment", "process", "ceiling", "transient"]

@@ -109,7 +109,8 @@ def _fewer_bits(fitter: Fitter) -> Iterator[Help]:
         if file is None or file.tensor_bytes >= gguf.tensor_bytes:
             return gguf.tensor_bytes
         trial = Fitter(
-            Predictor(file), fitter.params, fitter.budget, fixed=fitter.fixed, n_ctx_min=fitter.n_ctx_min
+            Predictor(file, force=fitter.predictor.force), fitter.params,
+            fitter.budget, fixed=fitter.fixed, n_ctx_min=fitter.n_ctx_min
         ).at(LEAST)  # fmt: skip
         return trial.tightest.over_bytes
 

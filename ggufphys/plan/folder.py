@@ -13,6 +13,7 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.locate import is_remote
 from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.graph.devices.runs import require_model
+from ggufphys.loads import Refusal, RefusedError
 from ggufphys.memory.predict import MemoryPrediction, predict_weights
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
@@ -60,6 +61,8 @@ class FileRow(Totals):
     needed_bytes: int | None = None
     fits: bool | None = None
     quantized: "tuple[QuantizedFile, ...]" = ()
+    loads: str | None = None  # would llama.cpp load it: accepted or refused; None: not a model, or not known
+    reasons: tuple[Refusal, ...] = ()
     reason: str = ""
 
     @property
@@ -119,9 +122,13 @@ def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
         return replace(row, reason=f"not a model by itself: {gguf.kind}")
     try:
         prediction = asked.predict(gguf, asked.params)
+    except RefusedError as error:
+        return replace(row, loads="refused", reasons=error.refusals, reason=_first(error.refusals))
     except UnsupportedError as error:
         weights = predict_weights(gguf, asked.params)
         return replace(row, model_bytes=total(weights, "model"), reason=_short(error, row.path))
+    verdict = "refused" if prediction.refusals else "accepted"
+    row = replace(row, loads=verdict, reasons=prediction.refusals, reason=_first(prediction.refusals))
     row = replace(row, n_ctx=prediction.context.n_ctx, **totals_of(prediction))
     if asked.limit_bytes is not None:
         verdicts = fits(prediction, asked.limit_bytes)
@@ -132,6 +139,12 @@ def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
         return replace(row, quantized=tuple(asked.quantize(gguf)))
     except (GGUFPhysError, ValueError) as error:  # what the file takes as it is stands all the same
         return replace(row, reason=_short(error, row.path))
+
+
+def _first(refusals: Sequence[Refusal]) -> str:
+    """Why llama.cpp would not load it, in short."""
+    more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+    return f"llama.cpp would not load it: {refusals[0]}{more}" if refusals else ""
 
 
 def _short(error: Exception, path: str) -> str:

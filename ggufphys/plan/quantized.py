@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import require_model
+from ggufphys.loads import RefusedError
 from ggufphys.memory.predict import predict_memory, predict_weights
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
@@ -108,6 +109,6 @@ def _memory(gguf: GGUFFile, params: Params) -> tuple[int | None, int | None, int
         return None, None, None
     try:
         prediction = predict_memory(gguf, params)
-    except UnsupportedError:
+    except (UnsupportedError, RefusedError):
         return total(predict_weights(gguf, params), "model"), None, None
     return prediction.model_bytes, prediction.total_bytes, prediction.process_bytes

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.loads import Refusal
 from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.params import HOST, Params, RunAs
 from ggufphys.plan.fits import Fit
+from ggufphys.report.loads import loads_json, refusal_lines, types_line
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
@@ -35,7 +37,8 @@ class Section:
 class Inspection:
     """What `inspect` found out: the file, memory as far as it is known, further answers, whether it fits if asked.
 
-    `weights` are all that is known of a model without a rule; `attachment` what a file that is no model takes.
+    `refusals` say why llama.cpp would not load it; `weights` are all that is known of a model without a rule,
+    `attachment` what a file that is no model takes.
     """
 
     gguf: GGUFFile
@@ -46,6 +49,7 @@ class Inspection:
     fits: Sequence[Fit] = ()
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
+    refusals: Sequence[Refusal] = ()
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -56,6 +60,8 @@ class Inspection:
 def inspect_text(found: Inspection) -> str:
     """The report of `inspect`."""
     lines = [*model_lines(found.gguf)]
+    if found.refusals:
+        lines += [types_line(found.gguf), "", *refusal_lines(found.refusals)]
     if found.prediction is not None and found.params is not None:
         lines += ["", *_memory_lines(found.gguf, found.prediction, found.params)]
     elif found.weights:
@@ -80,6 +86,7 @@ def inspect_json(found: Inspection) -> str:
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": model_json(found.gguf),
+        "loads": loads_json(found.refusals) if found.gguf.kind == "model" else None,
         "params": None,
         "memory": None,
         "speed": None,

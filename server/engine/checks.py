@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ggufphys import GGUFError, GGUFFile, UnsupportedError, open_gguf
+from ggufphys import GGUFError, UnsupportedError, open_gguf
 from ggufphys.arch import read_hparams
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.hparams.hparams import HParams
+from ggufphys.loads.check import require_loads
 from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
 
 MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c
@@ -23,6 +24,7 @@ def check_model_file(path: str | os.PathLike[str]) -> tuple[Path, HParams]:
 
     Raises:
         GGUFError: not a readable GGUF, or its tensor data is missing.
+        RefusedError: llama.cpp would not load it, or die of it.
         UnsupportedError: a GGUF that is no model by itself.
         OSError: the path does not exist or may not be read.
     """
@@ -34,22 +36,8 @@ def check_model_file(path: str | os.PathLike[str]) -> tuple[Path, HParams]:
                 f"{path}: {gguf.missing_bytes:,} bytes of tensor data are missing: a header-only file or an unfinished "
                 "download, which llama.cpp cannot run"
             )
-        hparams = read_hparams(gguf)
-        check_experts(gguf, hparams)
-        return gguf.shards[0].path, hparams
-
-
-def check_experts(gguf: GGUFFile, hparams: HParams) -> None:
-    """The expert counts that `llama_model_base::load_hparams` asserts.
-
-    Raises:
-        GGUFError: llama.cpp would abort on these counts.
-    """
-    n_expert, n_used = hparams.n_expert, hparams.n_expert_used
-    if not 0 <= n_expert <= MAX_EXPERTS:
-        raise GGUFError(f"{gguf.path}: expert_count is {n_expert}, expected 0 to {MAX_EXPERTS}")
-    if n_used > n_expert or (n_expert > 0 and n_used == 0):
-        raise GGUFError(f"{gguf.path}: expert_used_count is {n_used}, expected 1 to expert_count = {n_expert}")
+        require_loads(gguf)
+        return gguf.shards[0].path, read_hparams(gguf)
 
 
 def check_context(params: Params, hparams: HParams) -> ContextParams:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufphys import GGUFFile, Params, UnsupportedError, open_gguf, predict_memory
+from ggufphys import GGUFFile, Params, RefusedError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.embedded import MODEL
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
@@ -89,10 +89,10 @@ def assert_as_written(quantizer: Quantizer, source: Path, target: Path, file_typ
 
 
 def total(gguf: GGUFFile) -> int | None:
-    """What llama.cpp's buffers will hold, None for an architecture without a rule."""
+    """What llama.cpp's buffers will hold, None for an architecture without a rule, or a file that it would refuse."""
     try:
         return predict_memory(gguf, NOT_MODELLED).total_bytes
-    except UnsupportedError:
+    except (UnsupportedError, RefusedError):
         return None
 
 

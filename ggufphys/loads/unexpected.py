@@ -1,0 +1,66 @@
+"""The last line of defence: a fault in a prediction is told as one, with the key that it was probably about.
+
+Which key that is follows from where it happened: the hyperparameters in the line of code that failed, innermost first.
+"""
+
+import linecache
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+from ggufphys.errors import GGUFError, GGUFPhysError
+from ggufphys.gguf import GGUFFile
+from ggufphys.loads.table import EVERY, GLOBAL, Branch, Read, Statement, statements
+
+
+@contextmanager
+def told(gguf: GGUFFile) -> Iterator[None]:
+    """Turn exceptions that nobody raised on purpose into a GGUFError which names a key of the file."""
+    try:
+        yield
+    except (GGUFPhysError, ValueError, OSError):  # with a message of its own
+        raise
+    except Exception as error:
+        where = _key_of(gguf, error.__traceback__)
+        about = f"probably by {where}" if where else "by its keys or tensors"
+        raise GGUFError(
+            f"{gguf.location}: no prediction can be made, {about}: {type(error).__name__}: {error}. If llama.cpp loads "
+            "the file, this is a fault of ggufphys"
+        ) from error
+
+
+def _key_of(gguf: GGUFFile, traceback: TracebackType | None) -> str:
+    """The key of the file that becomes a hyperparameter in the innermost line which has one, and its value."""
+    keys = _keys(gguf.architecture)
+    lines = []
+    while traceback is not None:
+        lines.append(linecache.getline(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    for line in reversed(lines):
+        for name in re.findall(r"\w+", line):
+            key = keys.get(name, "")
+            if key in gguf.metadata:
+                return f"{key} = {gguf.metadata[key]!r}"
+    return ""
+
+
+def _keys(arch: str) -> Mapping[str, str]:
+    """The key that each hyperparameter comes from, by its name."""
+    return {
+        name: line.key if line.key.startswith(GLOBAL) else f"{arch}.{line.key}"
+        for section in (EVERY, arch)
+        for line in _reads(statements(section))
+        for name in (line.name, line.name.removesuffix("_full"))
+    }
+
+
+def _reads(lines: tuple[Statement, ...]) -> Iterator[Read]:
+    for line in lines:
+        if isinstance(line, Read):
+            yield line
+        elif isinstance(line, Branch):
+            yield from _reads((*line.then, *line.otherwise))
+
+
+__all__ = ["told"]

@@ -1,0 +1,37 @@
+"""Would llama.cpp load the file? The verdict in words, and as JSON."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ggufphys.gguf import GGUFFile
+from ggufphys.loads import Refusal
+
+
+def types_line(gguf: GGUFFile) -> str:
+    """How many tensors there are of each type."""
+    counts = Counter(t.type_name for t in gguf.tensors)
+    return f"tensors: {', '.join(f'{n} {name}' for name, n in counts.most_common()) or 'none'}"
+
+
+def refusal_lines(refusals: Sequence[Refusal]) -> Iterator[str]:
+    """All the reasons, each with its source."""
+    yield "llama.cpp would not load this file:"
+    for refusal in refusals:
+        yield f"  {refusal}"
+        yield f"    ({refusal.source})"
+
+
+def loads_json(refusals: Sequence[Refusal]) -> dict[str, Any]:
+    """What stands under `loads` in a document."""
+    return {"verdict": "refused" if refusals else "accepted", "reasons": [asdict(refusal) for refusal in refusals]}
+
+
+def summary(gguf: GGUFFile, refusals: Sequence[Refusal]) -> str:
+    """The verdict in one line, for those who don't read the report."""
+    more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+    return f"{gguf.location}: llama.cpp would not load this file: {refusals[0]}{more}"
+
+
+__all__ = ["loads_json", "refusal_lines", "summary", "types_line"]

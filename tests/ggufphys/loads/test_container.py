@@ -1,0 +1,42 @@
+"""The file's own form."""
+
+from pathlib import Path
+
+from ggufphys.gguf import GGMLType
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import TensorSpec, Typed, encode_header
+from tests import archs
+from tests.ggufphys.loads.header import of_header
+
+
+def _parts() -> tuple[dict[str, object], list[TensorSpec]]:
+    return dict(archs.models()["llama"].metadata), list(archs.records()["llama"].tensors)
+
+
+def test_versions_orders_and_alignments(tmp_path: Path) -> None:
+    """GGUF v2 and any power of two load; v1, the other byte order and an alignment of another type do not."""
+    metadata, tensors = _parts()
+    assert of_header(tmp_path, encode_header(metadata, tensors, version=2)) == ()  # type: ignore[arg-type]
+    for alignment in (8, 16, 128):
+        assert of_header(tmp_path, encode_header(metadata, tensors, alignment=alignment)) == ()  # type: ignore[arg-type]
+    (old,) = of_header(tmp_path, encode_header(metadata, tensors, version=1))  # type: ignore[arg-type]
+    assert (old.found, old.expected) == ("GGUF v1", "v2 or v3")
+    (big,) = of_header(tmp_path, encode_header(metadata, tensors, byte_order="big"))  # type: ignore[arg-type]
+    assert (big.found, big.expected) == ("big", "little")
+    odd = {**metadata, "general.alignment": Typed(32, ValueType.UINT64)}
+    (reason,) = of_header(tmp_path, encode_header(odd, tensors))  # type: ignore[arg-type]
+    assert (reason.where, reason.found, reason.expected) == ("general.alignment", "u64", "u32")
+
+
+def test_tensors_follow_each_other(tmp_path: Path) -> None:
+    """A tensor elsewhere than where the one before it ends is named, and so is a name of 64 bytes."""
+    metadata, tensors = _parts()
+    header = bytearray(encode_header(metadata, tensors))  # type: ignore[arg-type]
+    name = tensors[-1].name.encode()
+    at = header.rindex(name) + len(name) + 4 + 8 * len(tensors[-1].ne) + 4
+    header[at : at + 8] = (int.from_bytes(header[at : at + 8], "little") + 32).to_bytes(8, "little")
+    (reason,) = of_header(tmp_path, bytes(header))
+    assert (reason.where, reason.what) == (tensors[-1].name, "a tensor that does not begin where it should")
+    more = [*tensors, TensorSpec("x" * 64, (32,), GGMLType.F32)]
+    reasons = of_header(tmp_path, encode_header(metadata, more))  # type: ignore[arg-type]
+    assert any(reason.found == "a name of 64 bytes" for reason in reasons)

@@ -1,0 +1,126 @@
+"""Keys as llama.cpp's loader reads them: types, lengths, what must be there, and what ends the process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys.gguf.values import ValueType
+from ggufphys.loads.hparams import DEFAULTS, LISTS
+from ggufphys.loads.table import BUILDING, EVERY, HPARAMS, Branch, Read, Rule, Statement, architectures, statements
+from tests import archs
+from tests.ggufphys.loads.header import F64, I32, U64, refusals, typed
+
+
+def test_every_small_model_loads(tmp_path: Path) -> None:
+    """No small model that llama.cpp loads, of 151 architectures, is refused; those that want another model are."""
+    refused = {name for name in archs.records() if refusals(tmp_path, name)}
+    assert refused == {"eagle3", "eagle3/borrowed", "dflash/borrowed", "gemma4-assistant", "plm"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "found", "expected"),
+    [
+        ({"block_count": typed(3, U64)}, "llama.block_count", "u64", "u32"),
+        ({"rope__freq_base": typed(1e4, F64)}, "llama.rope.freq_base", "f64", "f32"),
+        ({"general__file_type": "mostly F16"}, "general.file_type", "str", "u32"),
+        ({"attention__causal": typed(1, ValueType.UINT8)}, "llama.attention.causal", "u8", "bool"),
+        ({"context_length": None}, "llama.context_length", "none", "a value of type u32"),
+        ({"attention__head_count_kv": [2, 2]}, "llama.attention.head_count_kv", "arr[i32, 2]", "3 elements, or one value"),  # noqa: E501
+        ({"rope__scaling__type": typed(2, I32)}, "llama.rope.scaling.type", "i32", "str"),
+        ({"general__name": typed(2, I32)}, "general.name", "i32", "str"),
+    ],
+)  # fmt: skip
+def test_types(tmp_path: Path, changes: dict[str, Any], where: str, found: str, expected: str) -> None:
+    """A key of another type, too short or missing is the one reason, with what was found and what is expected."""
+    (reason,) = refusals(tmp_path, **changes)
+    assert (reason.where, reason.found, reason.expected) == (where, found, expected)
+    assert "llama.cpp 0c1e570 src/llama-model-loader.cpp" in reason.source
+    assert not reason.ends_process
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention__head_count_kv": [2, 2, 2]},
+        {"ssm__conv_kernel": "four"},  # not read for llama
+        {"general__size_label": typed(7, I32)},
+        {"general__description": typed([1, 2], I32)},
+        {"attention__causal": None},
+        {"rope__scaling__finetuned": True},
+    ],
+)
+def test_no_reason(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Arrays with a value for each layer, keys that this architecture never reads and descriptions are no reason."""
+    assert refusals(tmp_path, **changes) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("llama", {"block_count": 513}, "n_layer_all = 513"),
+        ("llama/moe", {"expert_used_count": 99}, "max(n_expert_used) <= n_expert"),
+        ("llama", {"expert_used_count": 1}, "n_expert_used"),
+        ("llama", {"rope__scaling__type": "nonesuch"}, "rope_scaling"),
+        ("llama", {"attention__value_length": 32}, "n_embd_head_v == n_embd_head_k"),
+        ("qwen35", {"full_attention_interval": 0}, "no division by zero"),
+        ("gemma2", {"attention__sliding_window_pattern": typed(0, U64)}, "u32"),
+        ("gemma2", {"attention__sliding_window_pattern": 1}, "any(is_swa[:n_layer_all])"),
+    ],
+)
+def test_what_ends_the_process(tmp_path: Path, name: str, changes: Any, words: str) -> None:
+    """Where llama.cpp asserts or divides by zero, the reason says so, with the hyperparameter and its value."""
+    reasons = refusals(tmp_path, name, **changes)
+    assert any(words in str(reason) and (reason.ends_process or words == "u32") for reason in reasons)
+
+
+def test_all_reasons_at_once(tmp_path: Path) -> None:
+    """Reasons do not hide each other: keys and vocabulary, each with its own."""
+    changes: dict[str, Any] = {
+        "context_length": None,
+        "attention__causal": 1,
+        "tokenizer__ggml__token_type_count": "two",
+    }
+    where = {reason.where for reason in refusals(tmp_path, **changes)}
+    assert where == {"llama.context_length", "llama.attention.causal", "tokenizer.ggml.model"}
+
+
+def test_absurd_numbers_take_no_time(tmp_path: Path) -> None:
+    """Four billion layers, heads or experts are answered at once, without memory for each."""
+    for key in ("block_count", "attention__head_count", "expert_count", "feed_forward_length", "embedding_length"):
+        for name in ("llama", "qwen35", "gemma3n"):
+            assert refusals(tmp_path, name, **{key: (1 << 32) - 1})
+
+
+def test_the_table_names_every_architecture() -> None:
+    """The table has lines for each architecture of the small models, and none for a name that llama.cpp lacks."""
+    assert {model.arch for model in archs.models().values()} <= set(architectures())
+    assert "Llama" not in architectures()
+
+
+FUNCTIONS = {"max", "len", "sum", "map", "zip", "all", "any", "range", "has", "has_tensor", "signed"}
+MAY_BE_ZERO = {"indexer_head_size", "n_shortconv_l_cache"}
+GIVEN = {"arch", "alone", "keeps_kv", "il", "n"}
+
+
+def test_the_table_means_what_it_says() -> None:
+    """Both tables parse for every architecture, and their expressions are over what was read or set there, or is 0."""
+    for arch in architectures():
+        lines = _flat(
+            [*statements(EVERY), *statements(arch), *statements(EVERY, BUILDING), *statements(arch, BUILDING)]
+        )
+        named = {line.name for line in lines if isinstance(line, Read | Rule) and line.name}
+        used = {name for line in lines if isinstance(line, Rule) for name in line.expression.names}
+        assert used <= named | FUNCTIONS | GIVEN | set(DEFAULTS) | set(LISTS) | MAY_BE_ZERO, arch
+
+
+def test_unknown_tables_are_empty() -> None:
+    """An architecture without lines of its own has none."""
+    assert statements("nonesuch", HPARAMS) == ()
+
+
+def _flat(lines: list[Statement]) -> list[Statement]:
+    flat: list[Statement] = []
+    for line in lines:
+        flat += _flat([*line.then, *line.otherwise]) if isinstance(line, Branch) else [line]
+    return flat

@@ -31,11 +31,8 @@ from ggufphys.flags.server import NAMES as SERVER_FLAGS
 from ggufphys.flags.server import add_context_arguments, add_server_arguments
 from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.graph.devices.runs import require_model
-from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
-
-
 from ggufphys.loads import RefusedError, check_loads
-from ggufphys.memory.predict import predict_weights
+from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit

@@ -20,18 +20,25 @@ from ggufphys.loads.refusal import Refusal
 from ggufphys.params import ContextParams, Params
 
 BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
+CONTEXT: Final = "llama.cpp 0c1e570 src/llama-context.cpp, llama_init_from_model, llama_context"
 GGML: Final = "llama.cpp 0c1e570 ggml/src/ggml.c"
 
 
 def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
-    """Why llama.cpp would end the process while it builds the graph of a full prompt.
+    """Why llama.cpp would make no context of a file that it loads: parameters that do not go with it, or its graph.
 
-    Of a file that it loads; what is wrong with `params`, or wants another model beside it, is no reason here.
+    Where another model is wanted beside it, is no reason here.
     """
     try:
         runs = Runs(gguf)
         context, layouts = runs.context(params), runs.layouts_of(params)
-    except (UnsupportedError, ValueError):
+    except UnsupportedError:
+        return
+    except ValueError as error:
+        yield Refusal(
+            what="a context that llama.cpp does not make of this model", where="parameters", found=str(error),
+            expected="others", source=CONTEXT, ends_process="abort" in str(error),
+        )  # fmt: skip
         return
     yield from graph_failures(layouts, context)
 

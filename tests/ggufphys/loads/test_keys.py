@@ -15,7 +15,13 @@ from tests.ggufphys.loads.header import F64, I32, U64, refusals, typed
 def test_every_small_model_loads(tmp_path: Path) -> None:
     """No small model that llama.cpp loads, of 151 architectures, is refused; those that want another model are."""
     refused = {name for name in archs.records() if refusals(tmp_path, name)}
-    assert refused == {"eagle3", "eagle3/borrowed", "dflash/borrowed", "gemma4-assistant", "plm"}
+    assert refused == {
+        "eagle3",
+        "eagle3/borrowed",
+        "dflash/borrowed",
+        "gemma4-assistant",
+        "plm",
+    }  # plm: with flash attention
 
 
 @pytest.mark.parametrize(

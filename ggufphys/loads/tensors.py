@@ -29,7 +29,14 @@ SCALED: Final = (
     "nextn.eh_proj", "nextn.shared_head_head",
 )  # fmt: skip
 SCALED_BY_EXPERT: Final = ("ffn_gate_exps", "ffn_down_exps", "ffn_up_exps")
-FACTORS: Final = ("rope_freqs.", "rope_factors_long.", "rope_factors_short.")  # a rotation is tried with them
+ROTATED: Final = (GGMLType.F32, "src/llama-model-loader.cpp, weight_buft_supported; ggml/src/ggml.c, ggml_rope_impl")
+# Tensors whose type is insisted on, and where; other types are found out where nodes are made of them, if at all.
+TYPED: Final = {
+    "rope_freqs.weight": ROTATED,
+    "rope_factors_long.weight": ROTATED,
+    "rope_factors_short.weight": ROTATED,
+    "d2t": (GGMLType.I64, "src/models/eagle3.cpp, src/models/dflash.cpp, graph"),
+}
 WEIGHTS_OF: Final = "weights_of"
 
 
@@ -131,9 +138,10 @@ class _Loader:
             what = "the tensor has another shape than llama.cpp wants"
             self.refuse(what, name, _text(tensor.ne), _text(shape), source)
         self.counted.add(name)
-        if name.startswith(FACTORS) and tensor.ggml_type != GGMLType.F32 and not flags & SKIP:
-            source = f"{LOADER}, weight_buft_supported; ggml/src/ggml.c, ggml_rope_impl"
-            self.refuse("factors of rotations of another type", name, tensor.type_name, "F32", source, True)
+        wanted, asserted = TYPED.get(name, (None, ""))
+        if wanted is not None and tensor.ggml_type != wanted and not flags & SKIP:
+            what = "the tensor has another type than llama.cpp insists on"
+            self.refuse(what, name, tensor.type_name, wanted.name, f"llama.cpp 0c1e570 {asserted}", ends_process=True)
         if flags & SKIP:
             self.n_created += 1
         else:

@@ -1,0 +1,108 @@
+"""Windowed, recurrent and hybrid models under load: their memories are gone on with only where that is exact."""
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import Typed
+from ggufphys.params import Params
+from server.engine.llama import LlamaEngine
+from server.engine.protocol import EngineStatus, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.sampling import Sampling
+from tests import archs
+from tests.refengine import tiny
+
+TIMEOUT_S = 60.0
+N_VOCAB = 300  # of all small models
+N_TOKENS = 6
+GREEDY = Sampling(temperature=0, ignore_eos=True)
+WORDS = {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"t{i}" for i in range(N_VOCAB - 3))],
+    "tokenizer.ggml.scores": [0.0] * N_VOCAB,
+    "tokenizer.ggml.token_type": Typed([2, 3, 3, *([1] * (N_VOCAB - 3))], ValueType.INT32),
+}
+CACHE = {"type_k": "f32", "type_v": "f32", "flash_attn": "off", "n_threads": 1, "n_ubatch": 64}
+
+
+def prompt(n: int, seed: int) -> tuple[int, ...]:
+    return tuple(3 + (7919 * (i + 1) * (seed + 1) + i * i) % (N_VOCAB - 3) for i in range(n))
+
+
+@pytest.fixture(scope="module", params=["gemma3", "mamba", "falcon-h1"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights of that architecture, and words, of which requests are not made."""
+    models = archs.models()
+    model = models[request.param]
+    with_words = mock.Mock(metadata={**model.metadata, **WORDS})
+    with mock.patch.object(archs, "models", return_value={**models, request.param: with_words}):
+        return tiny.write(tmp_path_factory.mktemp("memory") / f"{request.param}.gguf", request.param, gain=1.0)
+
+
+def started(path: Path, **fields: object) -> LlamaEngine:
+    engine = LlamaEngine(path, Params(**(CACHE | fields)))  # type: ignore[arg-type]
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    return engine
+
+
+def ask(engine: LlamaEngine, tokens: tuple[int, ...], **fields: object) -> Generation:
+    values = {"max_tokens": N_TOKENS, "sampling": GREEDY, "return_tokens": True, **fields}
+    return engine.submit(GenerationRequest(prompt=tokens, **values))  # type: ignore[arg-type]
+
+
+def read(generation: Generation) -> tuple[list[int], Finished]:
+    """The first answer's tokens, and the last event."""
+    tokens: list[int] = []
+    for _ in range(generation.request.n):
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Finished):
+            assert isinstance(event, Piece | Started), event
+            if isinstance(event, Piece) and event.index == 0:
+                tokens += [info.token for info in event.tokens]
+        finished = event
+    return tokens, finished
+
+
+@pytest.mark.parametrize("unified", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["one cache", "divided"])
+def test_as_if_evaluated_anew(path: Path, unified: bool) -> None:
+    """Whatever slots hold and whoever runs beside it: each answer is that of a lone request with an empty memory; a
+    prompt whose tokens were held but could not be gone on from says why.
+    """
+    first = prompt(600, 1)
+    alone = started(path, n_ctx=1024)
+    said, _ = read(ask(alone, first, cache_prompt=False))
+    follow_up = (*first, *said, *prompt(20, 2))  # goes on from all that memory holds
+    parted = (*first[:40], *prompt(30, 3))  # far in front of what a window keeps
+    others = [prompt(100 + 10 * i, 4 + i) for i in range(4)]
+    asked = [first, follow_up, parted, follow_up, *others]
+    expected = [read(ask(alone, tokens, cache_prompt=False))[0] for tokens in asked]
+    alone.close()
+    engine = started(path, n_ctx=4096, n_seq_max=4, kv_unified=unified)
+    crowd = [ask(engine, tokens) for tokens in others]
+    answers = [read(ask(engine, tokens)) for tokens in asked[:4]]
+    several = read(ask(engine, first, n=3))
+    beside = [read(generation)[0] for generation in crowd]
+    engine.close()
+
+    assert [tokens for tokens, _ in answers] == expected[:4]
+    assert beside == expected[4:]
+    assert several[0] == expected[0]
+    assert answers[1][1].usage.n_cached == len(first) + N_TOKENS - 1
+    assert answers[2][1].usage.n_cached == 0
+    assert answers[2][1].timings.reevaluated == ("window" if "gemma3" in path.name else "recurrent")
+
+
+def test_too_small_a_cache(path: Path) -> None:
+    """Answers that give way and are evaluated again are the same."""
+    asked = [prompt(60 + 9 * i, 20 + i) for i in range(6)]
+    alone = started(path, n_ctx=512)
+    expected = [read(ask(alone, tokens, max_tokens=70, cache_prompt=False))[0] for tokens in asked]
+    alone.close()
+    engine = started(path, n_ctx=512, n_seq_max=4, kv_unified=True)
+    answers = [read(generation)[0] for generation in [ask(engine, tokens, max_tokens=70) for tokens in asked]]
+    engine.close()
+
+    assert answers == expected
+    if "mamba" not in path.name:  # whose states take the same room whatever their length
+        assert engine.counters.n_preemptions > 0

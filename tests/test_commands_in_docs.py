@@ -42,6 +42,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.synth.speed": "--shape llama-110m --runs 1",
     "bench.token_speed": "--repetitions 1",
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
+    "scripts.check_loads": "-n 5",
     "scripts.check_logits": "llama-dense",
     "scripts.check_records": "",
     "scripts.list_archs": None,

@@ -69,6 +69,18 @@ class ChatTemplate:
             raise ChatTemplateError(f"the model's chat template is not valid: {error}") from error
         return cls(template=template, info=info, stop=() if info.chat_template else (CHATML_STOP,))
 
+    @property
+    def source(self) -> str:
+        """The template's text."""
+        return self.info.chat_template or CHATML
+
+    def attempt(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str | None:
+        """As `render`, None where the template refuses or fails."""
+        try:
+            return self.render(messages, variables)
+        except ChatTemplateError:
+            return None
+
     def render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] | None = None) -> str:
         """The prompt for the assistant's next words; `variables` are further names for the template.
 
@@ -77,10 +89,11 @@ class ChatTemplate:
         Raises:
             ChatTemplateError: the template refuses the conversation, or fails on it.
         """
-        context: dict[str, Any] = {"tools": None, "documents": None, **(variables or {})}
+        context: dict[str, Any] = {
+            "tools": None, "documents": None, "add_generation_prompt": True, **(variables or {}),
+        }  # fmt: skip
         context |= {
             "messages": messages,
-            "add_generation_prompt": True,
             "bos_token": self.info.bos_text,
             "eos_token": self.info.eos_text,
         }

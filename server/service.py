@@ -10,6 +10,7 @@ from werkzeug.wsgi import ClosingIterator
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.protocol import Engine
+from server.metrics import Metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,6 +25,7 @@ class Service:
         self.draining = threading.Event()
         self.in_flight = InFlight()
         self.created = int(time.time())
+        self.metrics = Metrics(engine)
         self._template: ChatTemplate | None = None
 
     @property

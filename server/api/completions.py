@@ -1,38 +1,82 @@
-"""POST /v1/completions: go on from a text or from tokens."""
+"""POST /v1/completions: go on from texts or from tokens."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
+from server.api.answers import Answers
 from server.api.errors import bad_request
-from server.api.options import read_options
-from server.api.replies import Json, Reply, disconnect_probe
+from server.api.logprobs import LegacyLogprobs, joined
+from server.api.options import N_MAX, read_options
+from server.api.replies import Choice, Json, Kind, Reply, disconnect_probe
 from server.api.schema import Fields, read_body
-from server.engine.protocol import Engine, GenerationRequest
+from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
 from server.service import Service
 
+KIND: Final = Kind(id_prefix="cmpl-", whole="text_completion", chunk="text_completion", usage_in_last=True)
+LOGPROBS_MAX: Final = 100  # OpenAI's limit is 5; evaluation programs want more
 
-class CompletionShape:
-    """OpenAI's text_completion."""
 
-    id_prefix = "cmpl-"
-    kind = "text_completion"
-    chunk_kind = "text_completion"
+class Completion:
+    """OpenAI's text_completion; `echoed` is the prompt's text if it is to be shown, and then its tokens' scores too."""
 
-    def whole(self, text: str, reason: str) -> Json:
-        """The choice of a whole answer."""
-        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+    def __init__(self, index: int, *, echoed: str | None, logprobs: bool) -> None:
+        self.index = index
+        self.echoed = echoed
+        self.texts: list[str] = []
+        self.parts: list[Json] = []
+        self.lists = LegacyLogprobs() if logprobs else None
+        self._hidden = 0  # tokens of the prompt that its text does not show
 
-    def piece(self, text: str, *, first: bool) -> Json:
-        """The choice of a chunk with text."""
-        del first
-        return {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+    def begin(self, first: TokenInfo, n_hidden: int) -> None:
+        """The prompt's first token, which has no score; `n_hidden` tokens were put in front of its text."""
+        self._hidden = n_hidden
+        if self.lists is not None and self.echoed is not None:
+            self.parts.append(self.lists.lists([first], shown=not n_hidden))
 
-    def last(self, reason: str, *, first: bool) -> Json:
-        """The choice of the chunk that says why it ended."""
-        del first
-        return {"index": 0, "text": "", "logprobs": None, "finish_reason": reason}
+    def opening(self) -> list[Json]:
+        """The prompt, where it is echoed."""
+        if self.echoed is None:
+            return []
+        lists = joined(self.parts) if self.lists is not None else None
+        return [self._choice(self.echoed, lists, None)]
+
+    def scores(self, event: PromptScores) -> None:
+        """Kept, if the prompt is shown."""
+        if self.lists is None or self.echoed is None:
+            return
+        for i, token in enumerate(event.tokens, event.start):
+            if i:  # the first is there
+                self.parts.append(self.lists.lists([token], shown=i >= self._hidden))
+
+    def piece(self, event: Piece) -> list[Json]:
+        """A piece of text."""
+        self.texts.append(event.text)
+        lists = self._of_answer(event.tokens)
+        if lists is not None:
+            self.parts.append(lists)
+        return [self._choice(event.text, lists, None)]
+
+    def last(self, event: Finished) -> list[Json]:
+        """Why it ended."""
+        return [self._choice("", None, event.reason)]
+
+    def whole(self, event: Finished) -> Json:
+        """All of it."""
+        lists = joined(self.parts) if self.lists is not None else None
+        return self._choice((self.echoed or "") + "".join(self.texts), lists, event.reason)
+
+    def _of_answer(self, tokens: Sequence[TokenInfo]) -> Json | None:
+        if self.lists is None:
+            return None
+        if self.echoed is not None and not self.lists.offset:
+            self.lists.offset = len(self.echoed)
+        return self.lists.lists(tokens)
+
+    def _choice(self, text: str, lists: Json | None, reason: str | None) -> Json:
+        return {"index": self.index, "text": text, "logprobs": lists, "finish_reason": reason}
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -42,49 +86,70 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/v1/completions")
     def completions() -> Response:
         fields = read_body(request)
-        options = read_options(fields)
+        engine = service.engine
+        options = read_options(fields, engine)
+        if fields.string("suffix"):
+            raise bad_request("suffix is not supported by this server; leave it out", "suffix", "unsupported_parameter")
+        prompts = read_prompts(fields, engine)
         echo = fields.boolean("echo", False)
-        tokens, text = _prompt(fields, service.engine)
-        model = service.engine.info.name
-        generation = service.engine.submit(
-            GenerationRequest(
-                prompt=tokens,
-                max_tokens=options.max_tokens,
-                sampling=options.sampling,
-                stop=options.stop,
-                cache_prompt=options.cache_prompt,
-            )
-        )
+        logprobs = read_logprobs(fields)
+        best_of = _best_of(fields, options.n, stream=options.stream)
+        n = max(best_of, options.n)
+        scored = logprobs if logprobs is not None else 0 if best_of else None
+        requests = [
+            options.request(tokens, n=n, n_logprobs=scored, n_prompt_logprobs=logprobs if echo else None)
+            for tokens, _ in prompts
+        ]
+        choices: list[Choice] = []
+        for i, (tokens, text) in enumerate(prompts):
+            first = TokenInfo(token=tokens[0], piece=engine.pieces(tokens[:1])[0])
+            n_hidden = int(_is_in_front(engine, first, text))
+            for j in range(n):
+                choice = Completion(i * n + j, echoed=text if echo else None, logprobs=scored is not None)
+                choice.begin(first, n_hidden)
+                choices.append(choice)
         return Reply(
             config=service.config,
-            model=model,
-            generation=generation,
-            shape=CompletionShape(),
-            options=options,
+            model=engine.info.name,
+            answers=Answers(engine, requests),
+            kind=KIND,
+            choices=choices,
+            options=replace(options, n=n),
             disconnected=disconnect_probe(request),
-            opening=text if echo else "",
+            metrics=service.metrics,
+            keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else lambda found: found,
         ).response()
 
     return routes
 
 
-def _prompt(fields: Fields, engine: Engine) -> tuple[tuple[int, ...], str]:
-    """The prompt's tokens and its text. One prompt a request: a string, an array of token ids, or an array of one."""
+def read_logprobs(fields: Fields) -> int | None:
+    """How many likely tokens to show beside each; `n_probs` is llama-server's name. None: none, and no scores."""
+    value = fields.get("logprobs")
+    if isinstance(value, bool):
+        return (fields.integer("top_logprobs", 0, LOGPROBS_MAX) or 0) if value else None
+    found = fields.integer("logprobs", 0, LOGPROBS_MAX)
+    return found if found is not None else fields.integer("n_probs", 0, LOGPROBS_MAX) or None
+
+
+def read_prompts(fields: Fields, engine: Engine) -> list[tuple[tuple[int, ...], str]]:
+    """Tokens and text of each prompt: a string, an array of token ids, or an array of these.
+
+    Raises:
+        ApiError: nothing to go on from, or something else.
+    """
     value = fields.get("prompt")
     if value is None:
         raise bad_request("prompt is missing, expected a string or an array of token ids", param="prompt")
-    if isinstance(value, list) and value and isinstance(value[0], str | list):
-        if len(value) > 1:
-            raise bad_request(
-                f"prompt has {len(value)} entries, but one prompt a request is supported: send one request for each",
-                param="prompt",
-                code="unsupported_parameter",
-            )
-        value = value[0]
+    many = isinstance(value, list) and bool(value) and isinstance(value[0], str | list)
+    return [_prompt(fields, each, engine) for each in (value if many else [value])]
+
+
+def _prompt(fields: Fields, value: Any, engine: Engine) -> tuple[tuple[int, ...], str]:
     if isinstance(value, str):
         text = fields.unicode("prompt", value)
         tokens = engine.tokenize(text)
-    elif isinstance(value, list) and _are_tokens(value, engine.info.n_vocab):
+    elif isinstance(value, list) and are_tokens(value, engine.info.n_vocab):
         tokens = tuple(value)
         text = engine.detokenize(tokens)
     elif isinstance(value, list):
@@ -93,11 +158,48 @@ def _prompt(fields: Fields, engine: Engine) -> tuple[tuple[int, ...], str]:
             param="prompt",
         )
     else:
-        raise fields.wrong("prompt", "a string or an array of token ids")
+        raise fields.wrong("prompt", "a string or an array of token ids, or an array of these")
     if not tokens:
         raise bad_request("prompt is empty, and this model has no BOS token to start from", param="prompt")
     return tokens, text
 
 
-def _are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
+def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
+    """Whether all are ids of the vocabulary."""
     return all(type(value) is int and 0 <= value < n_vocab for value in values)
+
+
+def _is_in_front(engine: Engine, first: TokenInfo, text: str) -> bool:
+    """Did tokenizing put the first token before the text? BOS, which the text does not show."""
+    bos = engine.info.bos_text
+    return engine.info.adds_bos and bool(bos) and not text.startswith(bos) and first.piece == bos.encode()
+
+
+def _best_of(fields: Fields, n: int, *, stream: bool) -> int:
+    """How many answers to choose the best of; 0 where all are shown."""
+    best_of = fields.integer("best_of", 1, N_MAX)
+    if best_of is None or best_of == n:
+        return 0
+    if best_of < n:
+        raise bad_request(f"best_of is {best_of}, expected at least n, {n}", param="best_of")
+    if stream:
+        raise bad_request("best_of cannot be streamed: which answers are best is known at their end", param="best_of")
+    return best_of
+
+
+def _best(choices: list[Json], of: int, n: int, show: bool) -> list[Json]:
+    """Of each prompt's answers the likeliest, by the mean log-probability of their tokens."""
+    kept: list[Json] = []
+    for start in range(0, len(choices), of):
+        group = sorted(choices[start : start + of], key=_mean_logprob, reverse=True)[:n]
+        kept += group
+    for index, choice in enumerate(kept):
+        choice["index"] = index
+        if not show:
+            choice["logprobs"] = None
+    return kept
+
+
+def _mean_logprob(choice: Json) -> float:
+    values = [value for value in choice["logprobs"]["token_logprobs"] if value is not None]
+    return sum(values) / len(values) if values else 0.0

@@ -6,6 +6,7 @@ another 4xx.
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from flask import Flask, Response, jsonify
@@ -13,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from server.chat_template import ChatTemplateError
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError, QueueFullError
+from server.engine.protocol import Failed
 from server.service import Service
 
 LOGGER: Final = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
+        more: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -43,10 +46,12 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.retry_after_s = retry_after_s
+        self.more = more or {}
 
-    def body(self) -> dict[str, dict[str, str | None]]:
-        """The JSON document."""
-        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+    def body(self) -> dict[str, dict[str, str | int | None]]:
+        """The JSON document; `more` are figures that belong to the error."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": {**error, **self.more}}
 
     def response(self) -> Response:
         """The HTTP response."""
@@ -77,11 +82,30 @@ def server_error(message: str) -> ApiError:
     return ApiError(500, message, kind="server_error", code="engine_error")
 
 
+def from_fault(failed: Failed) -> ApiError:
+    """What a generation that failed is to the client."""
+    match failed.fault:
+        case "request":
+            return bad_request(failed.message)
+        case "worker":
+            return ApiError(
+                503, failed.message, kind="unavailable_error", code="worker_died", retry_after_s=RETRY_LOADING_S
+            )
+        case "closed":
+            return draining()
+        case _:
+            return server_error(failed.message)
+
+
 def from_engine(error: EngineError, service: Service) -> ApiError:
     """What an engine's refusal is to the client."""
     match error:
         case ContextLengthError():
-            return bad_request(str(error), param="prompt", code="context_length_exceeded")
+            # OpenAI's code, and what llama-server's clients look for
+            return ApiError(
+                400, str(error), kind="exceed_context_size_error", param="prompt", code="context_length_exceeded",
+                more={"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx_seq},
+            )  # fmt: skip
         case QueueFullError():
             return ApiError(
                 429,
@@ -103,8 +127,16 @@ def register(app: Flask, service: Service) -> None:
     def api_error(error: ApiError) -> Response:
         return error.response()
 
+    @app.errorhandler(ValueError)
+    def value_error(error: ValueError) -> Response:  # what this engine cannot do, or a grammar that is none
+        return bad_request(str(error)).response()
+
     @app.errorhandler(EngineError)
     def engine_error(error: EngineError) -> Response:
+        if isinstance(error, QueueFullError):
+            service.metrics.rejected.labels("queue full").inc()
+        elif isinstance(error, ContextLengthError):
+            service.metrics.rejected.labels("context length").inc()
         return from_engine(error, service).response()
 
     @app.errorhandler(ChatTemplateError)
@@ -132,5 +164,5 @@ def _http_message(error: HTTPException, status: int, service: Service) -> str:
     if status == 413:
         return f"the request body is larger than {service.config.max_body_bytes:,} bytes"
     if status == 404:
-        return "no such endpoint: this server has /v1/completions, /v1/chat/completions, /v1/models and /health"
+        return "no such endpoint: docs/serve.md lists those that this server has"
     return error.description or error.name

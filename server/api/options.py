@@ -1,60 +1,50 @@
 """What a generation request may say, whichever endpoint it comes to: fields to `GenerationRequest` options.
 
-A field that changes the answer and is not supported is refused, never ignored.
+A field that changes the answer is honoured or refused by name; `tests/server/api/test_fields.py` walks the list.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from server.api.errors import ApiError, bad_request
+from server.api.constraint import read_constraint
+from server.api.errors import bad_request
+from server.api.sampling_fields import INT32_MAX, read_sampling
 from server.api.schema import Fields
+from server.engine.protocol import Engine, GenerationRequest
 from server.engine.sampling import Sampling
 
-INT32_MAX: Final = 2**31 - 1
-RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another one each time, as -1 is, which it is in 32 bits
-DEFAULTS: Final = Sampling()
+N_MAX: Final = 128  # answers to one prompt
+TOP_MAX: Final = 20  # OpenAI's limit on chat's top_logprobs; llama-server's n_probs goes as far as the vocabulary
 
 # Fields of OpenAI's and llama-server's APIs that would change the answer and are not supported, with the values that
 # ask for nothing. null always does.
 # fmt: off
 UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     # OpenAI
-    "n":                  (1,),
-    "best_of":            (1,),
-    "suffix":             ("",),
-    "logprobs":           (False,),
-    "top_logprobs":       (0,),
-    "tools":              ([],),
-    "tool_choice":        ("none", "auto"),
-    "functions":          ([],),
-    "function_call":      ("none", "auto"),
-    "response_format":    ({"type": "text"},),
-    "modalities":         (["text"],),
-    "audio":              (),
-    "prediction":         (),
-    "web_search_options": (),
+    "functions":             ([],),
+    "function_call":         ("none", "auto"),
+    "modalities":            (["text"],),
+    "audio":                 (),
+    "prediction":            (),
+    "web_search_options":    (),
     # llama-server
-    "n_probs":            (0,),
-    "n_cmpl":             (1,),
-    "grammar":            ("",),
-    "json_schema":        ({},),
-    "samplers":           (),
-    "typical_p":          (1,),
-    "top_n_sigma":        (-1, 0),
-    "xtc_probability":    (0,),
-    "dynatemp_range":     (0,),
-    "dry_multiplier":     (0,),
-    "mirostat":           (0,),
-    "t_max_predict_ms":   (-1, 0),
-    "lora":               ([],),
+    "lora":                  ([],),
+    "n_keep":                (0, -1),
+    "n_indent":              (0,),
+    "n_cache_reuse":         (0,),
+    "id_slot":               (-1,),
+    "post_sampling_probs":   (False,),
+    "response_fields":       ([],),
+    "multimodal_data":       ([],),
+    "speculative.n_max":     (0,),
 }
 # fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """A generation request without its prompt."""
+    """A generation request without its prompt, and how it is to be shown."""
 
     max_tokens: int | None
     sampling: Sampling
@@ -62,22 +52,46 @@ class Options:
     cache_prompt: bool
     stream: bool
     include_usage: bool
+    n: int
+    max_generation_s: float | None
+    return_tokens: bool
+    report_progress: bool
+    timings_per_token: bool
+
+    def request(self, prompt: tuple[int, ...], **more: Any) -> GenerationRequest:
+        """The request for one prompt."""
+        return GenerationRequest(
+            prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
+            return_tokens=self.return_tokens, report_progress=self.report_progress,
+            max_generation_s=self.max_generation_s,
+            **{"n": self.n, "stop": self.stop, **more},
+        )  # fmt: skip
 
 
-def read_options(fields: Fields) -> Options:
-    """Read what both completion endpoints take.
+def read_options(fields: Fields, engine: Engine) -> Options:
+    """Read what all completion endpoints take.
 
     Raises:
         ApiError: a field of the wrong type, out of range, or not supported.
     """
     refuse_unsupported(fields)
+
+    def tokenize(text: str) -> tuple[int, ...]:
+        return engine.tokenize(text, add_special=False, parse_special=True)
+
+    limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
         max_tokens=_max_tokens(fields),
-        sampling=_sampling(fields),
+        sampling=read_sampling(fields, read_constraint(fields), tokenize, engine.info.n_vocab),
         stop=fields.strings("stop"),
         cache_prompt=fields.boolean("cache_prompt", True),
         stream=fields.boolean("stream", False),
         include_usage=fields.object("stream_options").boolean("include_usage", False),
+        n=_n(fields),
+        max_generation_s=limit_ms / 1000 if limit_ms is not None and limit_ms > 0 else None,
+        return_tokens=fields.boolean("return_tokens", False),
+        report_progress=fields.boolean("return_progress", False),
+        timings_per_token=fields.boolean("timings_per_token", False),
     )
 
 
@@ -108,39 +122,13 @@ def _words(harmless: tuple[Any, ...]) -> str:
 def _max_tokens(fields: Fields) -> int | None:
     """The newest of OpenAI's names wins, llama-server's comes last; -1 is llama-server's word for no limit."""
     for name in ("max_completion_tokens", "max_tokens", "n_predict"):
-        value = fields.integer(name, -1, INT32_MAX)
+        value = fields.integer(name, -1, 2**53)
         if value is not None:
-            return None if value < 0 else value
+            return None if value < 0 else min(value, INT32_MAX)
     return None
 
 
-def _sampling(fields: Fields) -> Sampling:
-    top_k = fields.integer("top_k", -1, INT32_MAX)
-    repeat_last_n = fields.integer("repeat_last_n", -1, INT32_MAX)
-    seed = fields.integer("seed", -(2**63), 2**64 - 1)
-    return Sampling(
-        temperature=fields.number("temperature", DEFAULTS.temperature, 0, 100),
-        top_k=DEFAULTS.top_k if top_k is None else max(top_k, 0),
-        top_p=fields.number("top_p", DEFAULTS.top_p, 0, 1),
-        min_p=fields.number("min_p", DEFAULTS.min_p, 0, 1),
-        seed=None if seed is None or seed % 2**32 == RANDOM_SEED else seed,
-        repeat_penalty=fields.number("repeat_penalty", DEFAULTS.repeat_penalty, 0.1, 10),
-        repeat_last_n=DEFAULTS.repeat_last_n if repeat_last_n is None else repeat_last_n,
-        frequency_penalty=fields.number("frequency_penalty", DEFAULTS.frequency_penalty, -2, 2),
-        presence_penalty=fields.number("presence_penalty", DEFAULTS.presence_penalty, -2, 2),
-        logit_bias=_logit_bias(fields.object("logit_bias")),
-        ignore_eos=fields.boolean("ignore_eos", False),
-    )
-
-
-def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
-    biases = []
-    for name in fields.values:
-        if not (name.isascii() and name.isdecimal() and len(name) < 10):
-            raise _not_a_token(fields, name)
-        biases.append((int(name), fields.number(name, 0, -100, 100)))
-    return tuple(biases)
-
-
-def _not_a_token(fields: Fields, name: str) -> ApiError:
-    return bad_request(f"logit_bias has the key {name!r}, expected token ids", param=fields.param(name))
+def _n(fields: Fields) -> int:
+    """How many answers; `n_cmpl` is llama-server's name."""
+    n = fields.integer("n", 1, N_MAX)
+    return n if n is not None else fields.integer("n_cmpl", 1, N_MAX) or 1

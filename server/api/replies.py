@@ -1,6 +1,6 @@
-"""A generation's events to what goes over the wire: one JSON document, or a stream of server-sent events.
+"""Answers to what goes over the wire: one JSON document, or a stream of server-sent events.
 
-The two endpoints differ in the shape of their choices alone, which a `Shape` says.
+Endpoints differ in the shape of their choices alone: a `Choice` takes an answer's events and says what to show.
 """
 
 import json
@@ -13,10 +13,13 @@ from typing import Any, Final, Protocol
 from flask import Request, Response, jsonify
 
 from ggufphys import __version__
-from server.api.errors import server_error
+from server.api.answers import Answers
+from server.api.errors import from_fault
 from server.api.options import Options
+from server.api.timings import prompt_progress, timings, usage
 from server.config import ServerConfig
-from server.engine.protocol import Event, Failed, Finished, Generation, Piece, Started, Usage
+from server.engine.protocol import Failed, Finished, Piece, Progress, PromptScores
+from server.metrics import Metrics, Watch
 
 DONE: Final = b"data: [DONE]\n\n"
 PING: Final = b": ping\n\n"
@@ -24,117 +27,155 @@ PING: Final = b": ping\n\n"
 Json = dict[str, Any]
 
 
-class Shape(Protocol):
-    """How an endpoint writes its choices."""
+class Choice(Protocol):
+    """One answer as its endpoint writes it; `index` among the choices."""
 
-    id_prefix: str
-    kind: str  # "object" of the whole document
-    chunk_kind: str  # "object" of a chunk of the stream
-
-    def whole(self, text: str, reason: str) -> Json:
-        """The choice of a whole answer."""
+    def opening(self) -> list[Json]:
+        """What a stream shows before the first piece (echo)."""
         ...
 
-    def piece(self, text: str, *, first: bool) -> Json:
-        """The choice of a chunk with text."""
+    def scores(self, event: PromptScores) -> None:
+        """Log-probabilities of the prompt."""
         ...
 
-    def last(self, reason: str, *, first: bool) -> Json:
-        """The choice of the chunk that says why it ended."""
+    def piece(self, event: Piece) -> list[Json]:
+        """Choices of chunks for a piece; what they say is also kept for the whole answer."""
+        ...
+
+    def last(self, event: Finished) -> list[Json]:
+        """Choices of the last chunks."""
+        ...
+
+    def whole(self, event: Finished) -> Json:
+        """The choice of a whole answer, after all of its pieces."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What documents of an endpoint are called."""
+
+    id_prefix: str
+    whole: str
+    chunk: str
+    usage_in_last: bool = False  # llama-server's completions have it there without being asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A submitted generation on its way to its client."""
+    """Submitted requests on their way to their client. Answer j of request i is choice i * n + j."""
 
     config: ServerConfig
-    generation: Generation
-    shape: Shape
+    answers: Answers
+    kind: Kind
+    choices: list[Choice]
     options: Options
     disconnected: Callable[[], bool]
     model: str
-    opening: str = ""  # shown before the generated text (echo)
+    metrics: Metrics
+    keep: Callable[[list[Json]], list[Json]] = lambda choices: choices  # which whole choices are sent (best_of)
 
     def response(self) -> Response:
-        """The response, streamed or whole. Whichever way it ends, the generation does not outlive it."""
+        """The response, streamed or whole. Whichever way it ends, the generations do not outlive it."""
         if not self.options.stream:
             return self._whole()
         response = Response(self._stream(), mimetype="text/event-stream")
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would collect the chunks
         # Not in the generator's `finally`: a generator that was never started does not run it.
-        response.call_on_close(self.generation.cancel)
+        response.call_on_close(self.answers.cancel)
         return response
 
-    def _events(self) -> Iterator[Event | None]:
-        """The generation's events to the last one, None in silence; ends early when the client has gone."""
-        while True:
-            event = self.generation.next_event(self.config.poll_s)
-            if event is None and self.disconnected():
-                return
-            yield event
-            if isinstance(event, Finished | Failed):
-                return
+    def _choice(self, number: int, index: int) -> Choice:
+        return self.choices[number * self.answers.requests[0].n + index]
 
     def _whole(self) -> Response:
-        texts = [self.opening]
+        finished: list[tuple[int, Finished]] = []
+        whole: dict[int, Json] = {}
+        watch = self.metrics.watch()
         try:
-            for event in self._events():
+            for number, event in self.answers.events(self.config.poll_s, self.disconnected):
                 match event:
+                    case PromptScores():
+                        for j in range(self.answers.requests[number].n):
+                            self._choice(number, j).scores(event)
                     case Piece():
-                        texts.append(event.text)
+                        watch.piece(number, event)
+                        self._choice(number, event.index).piece(event)
                     case Finished():
-                        return jsonify(self._document("".join(texts), event))
+                        watch.finished(number, event)
+                        finished.append((number, event))
+                        choice = self._choice(number, event.index).whole(event)
+                        whole[choice["index"]] = choice
                     case Failed():
-                        raise server_error(event.message)
-                    case Started() | None:
+                        raise from_fault(event)
+                    case _:
                         pass
         finally:
-            self.generation.cancel()
-        return Response(status=499)  # nobody reads it: the client has gone
+            self.answers.cancel()
+        if len(whole) < len(self.choices):
+            return Response(status=499)  # nobody reads it: the client has gone
+        document = {
+            "choices": self.keep([whole[index] for index in sorted(whole)]),
+            "usage": usage(finished),
+            "timings": timings(finished[-1][1]),
+        }
+        return jsonify({**self._head(self.kind.whole), **document})
 
     def _stream(self) -> Iterator[bytes]:
-        head = self._head(self.shape.chunk_kind)
+        head = self._head(self.kind.chunk)
         if self.options.include_usage:
             head["usage"] = None
-        first, quiet_since = True, time.monotonic()
-        if self.opening:
-            yield _data(head, choices=[self.shape.piece(self.opening, first=True)])
-            first = False
-        for event in self._events():
+        finished: list[tuple[int, Finished]] = []
+        watch, quiet_since = self.metrics.watch(), time.monotonic()
+        opened: set[int] = set()
+        for number, event in self.answers.events(self.config.poll_s, self.disconnected):
+            shown: list[bytes] = []
+            if isinstance(event, Piece | Finished):
+                choice = self._choice(number, event.index)
+                if id(choice) not in opened:
+                    opened.add(id(choice))
+                    shown += (_data(head, choices=[c]) for c in choice.opening())
             match event:
+                case PromptScores():
+                    for j in range(self.answers.requests[number].n):
+                        self._choice(number, j).scores(event)
+                case Progress():
+                    shown.append(_data(head, choices=[], prompt_progress=prompt_progress(event)))
                 case Piece():
-                    yield _data(head, choices=[self.shape.piece(event.text, first=first)])
-                    first, quiet_since = False, time.monotonic()
+                    watch.piece(number, event)
+                    shown += (_data(head, choices=[c]) for c in choice.piece(event))
                 case Finished():
-                    choice = self.shape.last(event.reason, first=first)
-                    yield _data(head, choices=[choice], timings=_timings(event))
-                    if self.options.include_usage:
-                        yield _data(head, choices=[], usage=_usage(event.usage))
-                    yield DONE
+                    watch.finished(number, event)
+                    finished.append((number, event))
+                    last = choice.last(event)
+                    shown += (_data(head, choices=[c]) for c in last[:-1])
+                    more = {"usage": usage(finished)} if self.kind.usage_in_last and self._is_over(finished) else {}
+                    shown.append(_data(head, choices=last[-1:], timings=timings(event), **more))
                 case Failed():
-                    yield _data(server_error(event.message).body())
-                case Started() | None:
+                    yield _data(from_fault(event).body())
+                    return
+                case _:
                     if time.monotonic() - quiet_since >= self.config.ping_s:
-                        yield PING
-                        quiet_since = time.monotonic()
+                        shown.append(PING)
+            if shown:
+                yield b"".join(shown)
+                quiet_since = time.monotonic()
+        if self._is_over(finished):
+            if self.options.include_usage:
+                yield _data(head, choices=[], usage=usage(finished))
+            yield DONE
+
+    def _is_over(self, finished: list[tuple[int, Finished]]) -> bool:
+        return len(finished) == len(self.choices)
 
     def _head(self, kind: str) -> Json:
         return {
-            "id": self.shape.id_prefix + uuid.uuid4().hex,
+            "id": self.kind.id_prefix + uuid.uuid4().hex,
             "object": kind,
             "created": int(time.time()),
             "model": self.model,
             "system_fingerprint": f"ggufphys-{__version__}",
-        }
-
-    def _document(self, text: str, finished: Finished) -> Json:
-        return {
-            **self._head(self.shape.kind),
-            "choices": [self.shape.whole(text, finished.reason)],
-            "usage": _usage(finished.usage),
-            "timings": _timings(finished),
         }
 
 
@@ -149,34 +190,4 @@ def _data(head: Mapping[str, Any], **more: Any) -> bytes:
     return b"data: " + json.dumps({**head, **more}, separators=(",", ":")).encode() + b"\n\n"
 
 
-def _usage(usage: Usage) -> Json:
-    return {
-        "prompt_tokens": usage.n_prompt,
-        "completion_tokens": usage.n_generated,
-        "total_tokens": usage.n_prompt + usage.n_generated,
-        "prompt_tokens_details": {"cached_tokens": usage.n_cached},
-    }
-
-
-def _timings(finished: Finished) -> Json:
-    """llama-server's `timings`, with the time in the queue; a rate is null when there is nothing to divide.
-
-    The first generated token comes out of the prompt's evaluation, so `predicted_ms` spans one token less than
-    `predicted_n` counts, and the rate divides by that.
-    """
-    usage, timings = finished.usage, finished.timings
-    n_evaluated, n_decoded = usage.n_prompt - usage.n_cached, max(usage.n_generated - 1, 0)
-    return {
-        "queue_ms": timings.queue_s * 1000,
-        "cache_n": usage.n_cached,
-        "prompt_n": n_evaluated,
-        "prompt_ms": timings.prompt_s * 1000,
-        "prompt_per_second": _rate(n_evaluated, timings.prompt_s),
-        "predicted_n": usage.n_generated,
-        "predicted_ms": timings.decode_s * 1000,
-        "predicted_per_second": _rate(n_decoded, timings.decode_s),
-    }
-
-
-def _rate(n: int, seconds: float) -> float | None:
-    return n / seconds if n and seconds > 0 else None
+__all__ = ["Choice", "Json", "Kind", "Reply", "Watch", "disconnect_probe"]

@@ -31,7 +31,7 @@ def read_body(request: Request) -> "Fields":
         ApiError: another content type (415), not JSON or not an object (400).
         RequestEntityTooLarge: more bytes than the application allows (413).
     """
-    if request.mimetype not in ("", "application/json"):
+    if request.mimetype not in ("", "application/json", "text/plain"):  # llama-server reads any as JSON
         raise ApiError(
             415,
             f"the content type is {request.mimetype!r}, expected application/json "
@@ -97,6 +97,8 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
+        if type(value) is float and value.is_integer():
+            value = int(value)  # clients whose language has one kind of number send 6.0
         if type(value) is not int:
             raise self.wrong(name, "an integer")
         if not low <= value <= high:

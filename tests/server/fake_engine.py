@@ -1,6 +1,7 @@
 """An engine that says what a test tells it to, without llama.cpp: a token is a character of the prompt."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from server.engine.counters import Counters
@@ -62,6 +63,7 @@ class FakeEngine:
         self.error: Exception | None = None
         self._info = info
         self.requests: list[GenerationRequest] = []
+        self.replicates = True  # every answer to a request gets the same events
         self.generations: list[Generation] = []
 
     @property
@@ -92,7 +94,11 @@ class FakeEngine:
         self.requests.append(request)
         self.generations.append(generation)
         for event in self.events:
-            generation.publish(event)
+            if isinstance(event, Piece | Finished) and self.replicates:
+                for index in range(request.n):
+                    generation.publish(replace(event, index=index))
+            else:
+                generation.publish(event)
         return generation
 
     def close(self) -> None:

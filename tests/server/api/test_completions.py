@@ -34,9 +34,11 @@ def test_timings(client: FlaskClient) -> None:
         "cache_n": 1,
         "prompt_n": 2,
         "prompt_ms": 2000.0,
+        "prompt_per_token_ms": 1000.0,
         "prompt_per_second": 1.0,
         "predicted_n": 2,
         "predicted_ms": 250.0,
+        "predicted_per_token_ms": 250.0,
         "predicted_per_second": 4.0,
     }
 
@@ -150,7 +152,7 @@ def test_echo(client: FlaskClient, prompt: object) -> None:
 
 
 def test_completion_stream(client: FlaskClient) -> None:
-    """A stream has a chunk for each piece, one with the reason and timings, then [DONE]."""
+    """A stream has a chunk for each piece, one with the reason, timings and, as llama-server's, usage, then [DONE]."""
     response = client.post("/v1/completions", json={"prompt": "Say", "stream": True})
     chunks = sse_data(response.data)
 
@@ -160,7 +162,8 @@ def test_completion_stream(client: FlaskClient) -> None:
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None, None, "stop"]
     assert len({chunk["id"] for chunk in chunks[:-1]}) == 1
     assert chunks[2]["timings"]["predicted_n"] == 2
-    assert all("usage" not in chunk for chunk in chunks[:-1])
+    assert all("usage" not in chunk for chunk in chunks[:2])
+    assert chunks[2]["usage"]["completion_tokens"] == 2
     assert chunks[-1] == "[DONE]"
 
 

@@ -22,7 +22,7 @@ def error_of(response: Any, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     body = response.get_json()
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert {"message", "type", "param", "code"} <= set(body["error"])
     assert body["error"]["message"]
     return dict(body["error"])
 
@@ -62,12 +62,10 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("prompt", []),
         ("prompt", None),
         ("prompt", "\ud800"),
-        ("prompt", ["a", "b"]),
         ("max_tokens", "20"),
         ("max_tokens", 1.5),
         ("max_tokens", True),
         ("max_tokens", -2),
-        ("max_tokens", 2**31),
         ("temperature", "hot"),
         ("temperature", -1),
         ("temperature", True),
@@ -85,17 +83,22 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("presence_penalty", 3),
         ("frequency_penalty", -3),
         ("repeat_penalty", 0),
-        ("logit_bias", []),
         ("cache_prompt", 0),
         ("echo", "no"),
-        ("n", 2),
         ("n", True),
-        ("best_of", 3),
-        ("logprobs", 0),
+        ("n", 0),
+        ("best_of", 0),
+        ("logprobs", -1),
+        ("logit_bias", [1]),
+        ("logit_bias", [[1000, 1]]),
+        ("logit_bias", {"5": "1"}),
+        ("mirostat", 3),
+        ("typical_p", 1.5),
+        ("samplers", "kpt"),
+        ("response_format", 1),
+        ("functions", [{}]),
+        ("id_slot", 1),
         ("suffix", "end"),
-        ("grammar", 'root ::= "a"'),
-        ("mirostat", 2),
-        ("typical_p", 0.5),
     ],
 )
 def test_wrong_field(client: FlaskClient, fake: FakeEngine, field: str, value: object) -> None:
@@ -123,13 +126,19 @@ def test_wrong_field(client: FlaskClient, fake: FakeEngine, field: str, value: o
         ({"messages": [{"role": "user", "content": [1]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
-        ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools[0]"),
+        ({"messages": MESSAGES, "tools": [{"function": {}}]}, "tools[0].function.name"),
         ({"messages": MESSAGES, "tool_choice": "required"}, "tool_choice"),
-        ({"messages": MESSAGES, "response_format": {"type": "json_object"}}, "response_format"),
-        ({"messages": MESSAGES, "logprobs": True}, "logprobs"),
+        ({"messages": MESSAGES, "response_format": {"type": "xml"}}, "response_format.type"),
+        ({"messages": MESSAGES, "response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"messages": MESSAGES, "json_schema": {"type": "nonsense"}}, "json_schema"),
+        ({"messages": MESSAGES, "grammar": "x", "json_schema": {"type": "object"}}, "grammar"),
+        ({"messages": MESSAGES, "logprobs": 1}, "logprobs"),
+        ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
         ({"messages": MESSAGES, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
-        ({"messages": MESSAGES, "logit_bias": {"x": 1}}, "logit_bias.x"),
-        ({"messages": MESSAGES, "logit_bias": {"5": "1"}}, "logit_bias.5"),
+        ({"messages": MESSAGES, "logit_bias": 1}, "logit_bias"),
+        ({"messages": MESSAGES, "logit_bias": {"5": "1"}}, "logit_bias"),
         ({"messages": MESSAGES, "chat_template_kwargs": "x"}, "chat_template_kwargs"),
     ],
 )
@@ -152,8 +161,8 @@ def test_harmless_fields(client: FlaskClient, body: dict[str, Any]) -> None:
 
 
 def test_unknown_route(client: FlaskClient) -> None:
-    """An unknown path is a 404 that says which there are."""
-    assert "/v1/completions" in error_of(client.get("/v1/embeddings"), 404)["message"]
+    """An unknown path is a 404 that says where the others are listed."""
+    assert "docs/serve.md" in error_of(client.get("/v1/nothing"), 404)["message"]
 
 
 def test_wrong_method(client: FlaskClient) -> None:
@@ -185,6 +194,7 @@ def test_context_length(client: FlaskClient, fake: FakeEngine) -> None:
     error = error_of(client.post(COMPLETIONS, json={"prompt": "hi"}), 400)
 
     assert error["code"] == "context_length_exceeded"
+    assert (error["type"], error["n_prompt_tokens"], error["n_ctx"]) == ("exceed_context_size_error", 120, 100)
     assert "120" in error["message"]
     assert "100" in error["message"]
 

@@ -1,0 +1,92 @@
+"""What must an answer's text be like? A grammar, from what a request says: GBNF, a JSON schema, a format, tool calls.
+
+Schemas become grammars by llama-cpp-python's converter, which is plain Python: its file is loaded by itself, so that
+this process needs no copy of llama.cpp.
+"""
+
+import json
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from server.api.errors import bad_request
+from server.api.schema import Fields
+from server.engine.sampling import Grammar
+
+ANY_OBJECT: Final = {"type": "object"}
+
+
+def read_constraint(fields: Fields) -> Grammar | None:
+    """The grammar that a request asks for: `grammar`, `json_schema` or `response_format`, one of them at most.
+
+    Raises:
+        ApiError: two of them, a format that is not known, or a schema that no grammar can be made of.
+    """
+    found: list[tuple[str, Grammar]] = []
+    if fields.string("grammar"):
+        found.append(("grammar", Grammar(text=fields.string("grammar"))))
+    schema = fields.get("json_schema")
+    if schema:
+        found.append(("json_schema", Grammar(text=schema_grammar(schema, "json_schema"))))
+    wanted = _format_schema(fields.object("response_format"))
+    if wanted is not None:
+        found.append(("response_format", Grammar(text=schema_grammar(wanted, "response_format"))))
+    if len(found) > 1:
+        names = " and ".join(name for name, _ in found)
+        raise bad_request(f"{names} both say what the answer must be like: send one of them", param=found[0][0])
+    return found[0][1] if found else None
+
+
+def _format_schema(form: Fields) -> Any:
+    """The schema of `response_format`, None where any text will do."""
+    kind = form.string("type", "text")
+    match kind:
+        case "text":
+            return None
+        case "json_object":
+            return form.get("schema") or ANY_OBJECT
+        case "json_schema":
+            # OpenAI's place for it, and that of those who leave out a level
+            schema = form.object("json_schema").get("schema") or form.get("schema")
+            if not isinstance(schema, dict):
+                raise bad_request(
+                    "response_format.json_schema.schema is missing", param="response_format.json_schema.schema"
+                )
+            return schema
+        case _:
+            raise bad_request(
+                f"response_format.type is {kind!r}, expected text, json_object or json_schema",
+                param="response_format.type",
+            )
+
+
+def schema_grammar(schema: Any, param: str) -> str:
+    """GBNF of a JSON schema.
+
+    Raises:
+        ApiError: the converter can't make one of it.
+    """
+    try:
+        return str(_converter().json_schema_to_gbnf(json.dumps(schema)))
+    except Exception as error:  # a schema can be wrong in any way
+        raise bad_request(
+            f"{param}: no grammar can be made of this JSON schema ({type(error).__name__}: {error})", param=param
+        ) from None
+
+
+@cache
+def _converter() -> ModuleType:
+    package = find_spec("llama_cpp")
+    if package is None or package.origin is None:
+        raise bad_request(
+            "JSON schemas need llama-cpp-python, which is not installed here: pip install 'ggufphys[all]'"
+        )
+    path = Path(package.origin).with_name("llama_grammar.py")
+    spec = spec_from_file_location("server.api._llama_grammar", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,110 @@
+"""What does a model's chat template understand? Asked once, by rendering small conversations."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
+"""The text of messages with further names, None where the template fails or refuses."""
+
+_SAID = "needle in a haystack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a template does with what it is given.
+
+    `typed`: contents must be arrays of parts, strings are lost. `system`: the system's message is shown. `developer`:
+    that role is shown as something else than the system's. `tools`: tools are shown. `object_arguments`: arguments of
+    earlier calls must be objects, not their JSON as a string.
+    """
+
+    typed: bool = False
+    system: bool = True
+    developer: bool = False
+    tools: bool = False
+    object_arguments: bool = False
+
+    def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[Json]:
+        """The conversation as the template understands it.
+
+        `developer` is OpenAI's newer word for `system`. What a system says to a template without such a role stands in
+        front of the user's first words.
+        """
+        found = [dict(message) for message in messages]
+        for message in found:
+            if message["role"] == "developer" and not self.developer:
+                message["role"] = "system"
+            if message.get("tool_calls"):
+                message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
+        if not self.system:
+            found = _without_system(found)
+        if self.typed:
+            for message in found:
+                message["content"] = [{"type": "text", "text": message["content"]}]
+        return found
+
+    def _call(self, call: Mapping[str, Any]) -> Json:
+        function = dict(call.get("function") or {})
+        arguments = function.get("arguments", "{}")
+        if self.object_arguments and isinstance(arguments, str):
+            with suppress(ValueError):  # else as it was said: the template will do with it what it does
+                function["arguments"] = json.loads(arguments or "{}")
+        return {"type": "function", **call, "function": function}
+
+
+def probe(render: Render) -> Capabilities:
+    """Find out."""
+    user = {"role": "user", "content": _SAID}
+    plain = _shows(render, [user])
+    typed = not plain and _shows(render, [{"role": "user", "content": [{"type": "text", "text": _SAID}]}])
+
+    def content(text: str) -> Any:
+        return [{"type": "text", "text": text}] if typed else text
+
+    question = {"role": "user", "content": content("question")}
+    system = _shows(render, [{"role": "system", "content": content(_SAID)}, question])
+    as_developer = render([{"role": "developer", "content": content(_SAID)}, question], {})
+    as_other = render([{"role": "somebody", "content": content(_SAID)}, question], {})
+    developer = as_developer is not None and _SAID in as_developer and "developer" in as_developer
+    if developer and as_other is not None and as_other.replace("somebody", "developer") == as_developer:
+        developer = False  # it would show any word as a role
+    tool = {"type": "function", "function": {"name": "needle", "description": "d", "parameters": {"type": "object"}}}
+    tools = "needle" in (render([question], {"tools": [tool]}) or "")
+    return Capabilities(
+        typed=typed, system=system, developer=developer, tools=tools,
+        object_arguments=_wants_objects(render, question, content("")),
+    )  # fmt: skip
+
+
+def _shows(render: Render, messages: Sequence[Mapping[str, Any]]) -> bool:
+    return _SAID in (render(messages, {}) or "")
+
+
+def _wants_objects(render: Render, question: Json, empty: Any) -> bool:
+    """Are a call's arguments shown as JSON when they come as an object, and else quoted or not at all?"""
+
+    def shown(arguments: Any) -> str:
+        call = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        answer = {"role": "assistant", "content": empty, "tool_calls": [call]}
+        result = {"role": "tool", "content": empty or "r", "tool_call_id": "call00000", "name": "f"}
+        return render([question, answer, result], {}) or ""
+
+    as_string = shown('{"needle": 1}')
+    return '{"needle": 1}' not in as_string and "needle" in shown({"needle": 1})
+
+
+def _without_system(messages: list[Json]) -> list[Json]:
+    said = [message["content"] for message in messages if message["role"] == "system"]
+    others = [message for message in messages if message["role"] != "system"]
+    if said:
+        front = "\n\n".join(said)
+        first = next((message for message in others if message["role"] == "user"), None)
+        if first is None:
+            others.insert(0, {"role": "user", "content": front})
+        else:
+            first["content"] = f"{front}\n\n{first['content']}"
+    return others

@@ -1,0 +1,75 @@
+"""Log-probabilities as clients want them: chat's objects, and the older completions' parallel lists."""
+
+import codecs
+from collections.abc import Iterable
+from typing import Any, Final
+
+from server.engine.protocol import TokenInfo
+
+Json = dict[str, Any]
+LOWEST: Final = -9999.0  # JSON has no minus infinity; what OpenAI sends for tokens that cannot be
+
+
+def chat_logprobs(tokens: Iterable[TokenInfo]) -> Json:
+    """OpenAI's shape for chat: an object a token, with llama-server's `id` beside."""
+    return {"content": [chat_token(token) for token in tokens], "refusal": None}
+
+
+def chat_token(token: TokenInfo) -> Json:
+    """One token with those that were likely in its place."""
+    return {
+        **_entry(token.token, token.piece, token.logprob),
+        "top_logprobs": [_entry(*each) for each in token.top],
+    }
+
+
+def _entry(token: int, piece: bytes, logprob: float | None) -> Json:
+    return {
+        "id": token, "token": piece.decode(errors="replace"), "bytes": list(piece), "logprob": _number(logprob),
+    }  # fmt: skip
+
+
+class LegacyLogprobs:
+    """Completions' shape: lists side by side, with where in the text each token begins.
+
+    Offsets count characters; a token that ends within a character begins where that character does.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def lists(self, tokens: Iterable[TokenInfo], *, shown: bool = True) -> Json:
+        """The next tokens. Those that are not `shown` (a prompt's BOS) take no room in the text."""
+        found: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        for token in tokens:
+            found["tokens"].append(_name(token.piece))
+            found["token_logprobs"].append(None if token.logprob is None else _number(token.logprob))
+            found["top_logprobs"].append(
+                None if token.logprob is None else {_name(piece): _number(value) for _, piece, value in token.top}
+            )
+            found["text_offset"].append(self.offset)
+            if shown:
+                self.offset += len(self._decoder.decode(token.piece))
+        return found
+
+
+def joined(parts: Iterable[Json]) -> Json:
+    """Lists one behind the other."""
+    found: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    for part in parts:
+        for key, values in found.items():
+            values += part[key]
+    return found
+
+
+def _name(piece: bytes) -> str:
+    """A token's text; bytes that are no text by themselves as OpenAI spells them, so that no two are alike."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def _number(logprob: float | None) -> float:
+    return LOWEST if logprob is None or logprob < LOWEST else logprob

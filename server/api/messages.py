@@ -1,0 +1,60 @@
+"""Is the conversation what it should be? Messages as dictionaries whose contents are strings."""
+
+from typing import Any
+
+from server.api.errors import bad_request
+from server.api.schema import Fields
+
+Json = dict[str, Any]
+
+
+def read_messages(fields: Fields) -> list[Json]:
+    """The conversation, each content as one string. Keys that only the template knows are handed on.
+
+    Raises:
+        ApiError: no messages, or one that is not as it should be.
+    """
+    values = fields.array("messages")
+    if not values:
+        raise bad_request("messages is missing or empty, expected an array of messages", param="messages")
+    messages = []
+    for index, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise bad_request(f"messages[{index}] is not an object", param=f"messages[{index}]")
+        message = Fields(value, f"messages[{index}].")
+        if not message.string("role"):
+            raise bad_request(f"messages[{index}].role is missing", param=f"messages[{index}].role")
+        messages.append({**value, "content": _content(message)})
+    return messages
+
+
+def _content(message: Fields) -> str:
+    """A message's content: a string, or text parts, which are joined by newlines as llama-server joins them.
+
+    An assistant's message may have none (null) beside tool calls.
+    """
+    value = message.get("content")
+    if value is None:
+        if message.get("tool_calls") or message.string("role") == "assistant":
+            return ""
+        raise bad_request(f"{message.param('content')} is missing", param=message.param("content"))
+    if isinstance(value, str):
+        return message.unicode("content", value)
+    if not isinstance(value, list):
+        raise message.wrong("content", "a string or an array of parts")
+    return "\n".join(_part(part, message.param(f"content[{index}]")) for index, part in enumerate(value))
+
+
+def _part(value: object, param: str) -> str:
+    if not isinstance(value, dict):
+        raise bad_request(f"{param} is not an object", param=param)
+    part = Fields(value, f"{param}.")
+    if part.get("type") not in ("text", "input_text", "output_text"):
+        raise bad_request(
+            f"{param} is of type {part.get('type')!r}, but only text parts are supported",
+            param=param,
+            code="unsupported_parameter",
+        )
+    if part.get("text") is None:
+        raise bad_request(f"{param}.text is missing", param=f"{param}.text")
+    return part.string("text")

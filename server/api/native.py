@@ -1,0 +1,83 @@
+"""llama-server's own endpoints, in its shapes: tokens, props, slots, metrics."""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from ggufphys import __version__
+from server.api.completions import are_tokens
+from server.api.errors import ApiError, bad_request
+from server.api.schema import read_body
+from server.service import Service
+
+
+def blueprint(service: Service) -> Blueprint:
+    """All of them."""
+    routes = Blueprint("native", __name__)
+    engine = service.engine
+
+    @routes.post("/tokenize")
+    def tokenize() -> Response:
+        fields = read_body(request)
+        tokens = engine.tokenize(
+            fields.string("content"),
+            add_special=fields.boolean("add_special", False),
+            parse_special=fields.boolean("parse_special", True),
+        )
+        if not fields.boolean("with_pieces", False):
+            return jsonify({"tokens": list(tokens)})
+        pieces = engine.pieces(tokens)
+        return jsonify({"tokens": [{"id": t, "piece": _piece(p)} for t, p in zip(tokens, pieces, strict=True)]})
+
+    @routes.post("/detokenize")
+    def detokenize() -> Response:
+        fields = read_body(request)
+        tokens = fields.array("tokens")
+        if not are_tokens(tokens, engine.info.n_vocab):
+            raise bad_request(
+                f"tokens has something else than integers from 0 to {engine.info.n_vocab - 1}", param="tokens"
+            )
+        return jsonify({"content": engine.detokenize(tuple(tokens))})
+
+    @routes.get("/props")
+    def props() -> Response:
+        info = engine.info
+        return jsonify({
+            "default_generation_settings": {"n_ctx": info.n_ctx_seq, "params": {}},
+            "total_slots": info.n_slots,
+            "model_alias": info.name,
+            "chat_template": info.chat_template,
+            "bos_token": info.bos_text,
+            "eos_token": info.eos_text,
+            "modalities": {"vision": False, "audio": False},
+            "build_info": f"ggufphys-{__version__}",
+            "is_sleeping": False,
+        })  # fmt: skip
+
+    @routes.get("/slots")
+    def slots() -> Response:
+        counters, info = engine.counters, engine.info
+        if request.args.get("fail_on_no_slot") and counters.n_active >= info.n_slots:
+            raise ApiError(503, "no slot available", kind="unavailable_error")
+        return jsonify([
+            {"id": i, "n_ctx": info.n_ctx_seq, "speculative": False, "is_processing": i < counters.n_active}
+            for i in range(info.n_slots)
+        ])  # fmt: skip
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(service.metrics.text(), mimetype="text/plain; version=0.0.4")
+
+    @routes.get("/lora-adapters")
+    def lora_adapters() -> Response:
+        return jsonify([])
+
+    return routes
+
+
+def _piece(piece: bytes) -> Any:
+    """A token's text, or its bytes where they are no text by themselves."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)

@@ -1,0 +1,112 @@
+"""How are tokens to be chosen? A request's fields, in OpenAI's and llama-server's names, as `Sampling`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from server.api.errors import ApiError, bad_request
+from server.api.schema import Fields
+from server.engine.sampling import Grammar, Sampling
+
+INT32_MAX: Final = 2**31 - 1
+DEFAULTS: Final = Sampling()
+RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another one each time, as -1 is, which it is in 32 bits
+BANNED: Final = float("-inf")
+
+Tokenize = Callable[[str], tuple[int, ...]]
+
+# name of the field and of the attribute: least, most
+_NUMBERS: Final[dict[str, tuple[float, float]]] = {
+    "temperature": (0, 100), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.1, 10),
+    "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "typical_p": (0, 1), "top_n_sigma": (-1, 100),
+    "xtc_probability": (0, 1), "xtc_threshold": (0, 1), "dynatemp_range": (0, 100), "dynatemp_exponent": (0, 100),
+    "dry_multiplier": (0, 100), "dry_base": (0, 100), "mirostat_tau": (0, 100), "mirostat_eta": (0, 100),
+    "adaptive_target": (-1, 1), "adaptive_decay": (0, 0.99),
+}  # fmt: skip
+_INTEGERS: Final[dict[str, tuple[int, int]]] = {
+    "repeat_last_n": (-1, INT32_MAX), "dry_allowed_length": (0, INT32_MAX), "dry_penalty_last_n": (-1, INT32_MAX),
+    "mirostat": (0, 2), "min_keep": (0, INT32_MAX),
+}  # fmt: skip
+NAMES: Final = frozenset({
+    *_NUMBERS, *_INTEGERS, "top_k", "seed", "logit_bias", "ignore_eos", "samplers", "dry_sequence_breakers",
+})  # fmt: skip
+
+
+def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n_vocab: int) -> Sampling:
+    """The fields as `Sampling`; what is absent has llama-server's default.
+
+    Raises:
+        ApiError: a field of the wrong type or out of range.
+    """
+    numbers: dict[str, Any] = {
+        name: fields.number(name, getattr(DEFAULTS, name), *bounds) for name, bounds in _NUMBERS.items()
+    }
+    integers: dict[str, Any] = {name: fields.integer(name, *bounds) for name, bounds in _INTEGERS.items()}
+    top_k = fields.integer("top_k", -1, INT32_MAX)
+    seed = fields.integer("seed", -(2**63), 2**64 - 1)
+    breakers = fields.get("dry_sequence_breakers")
+    return Sampling(
+        **numbers,
+        **{name: getattr(DEFAULTS, name) if value is None else value for name, value in integers.items()},
+        top_k=DEFAULTS.top_k if top_k is None else max(top_k, 0),
+        seed=None if seed is None or seed % 2**32 == RANDOM_SEED else seed,
+        logit_bias=tuple(_logit_bias(fields, tokenize, n_vocab)),
+        ignore_eos=fields.boolean("ignore_eos", False),
+        samplers=_samplers(fields),
+        dry_sequence_breakers=DEFAULTS.dry_sequence_breakers
+        if breakers is None
+        else fields.strings("dry_sequence_breakers"),
+        grammar=grammar,
+    )
+
+
+def _samplers(fields: Fields) -> tuple[str, ...]:
+    """Names in order; or, as llama-server also takes them, a string with a letter each, which is refused."""
+    if isinstance(fields.get("samplers"), str):
+        raise fields.wrong("samplers", 'an array of names, such as ["top_k", "temperature"]')
+    return fields.strings("samplers")
+
+
+def _logit_bias(fields: Fields, tokenize: Tokenize, n_vocab: int) -> Iterator[tuple[int, float]]:
+    """OpenAI's object {token: bias}, or llama-server's array of [token or text, bias]; false bans a token.
+
+    A text biases each of its tokens.
+    """
+    value = fields.get("logit_bias")
+    if value is None:
+        return
+    if isinstance(value, dict):
+        pairs: list[Any] = [[int(key) if _is_id(key) else key, bias] for key, bias in value.items()]
+    elif isinstance(value, list):
+        pairs = value
+    else:
+        raise fields.wrong("logit_bias", "an object or an array of pairs")
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise bad_request(f"logit_bias has {pair!r:.32}, expected pairs of a token and a bias", param="logit_bias")
+        token, bias = pair
+        for each in _tokens(token, tokenize, n_vocab):
+            yield each, _bias(bias)
+
+
+def _tokens(token: object, tokenize: Tokenize, n_vocab: int) -> tuple[int, ...]:
+    if isinstance(token, str):
+        return tokenize(token)
+    if type(token) is not int or not 0 <= token < n_vocab:
+        raise _wrong(f"{token!r:.32}", f"token ids from 0 to {n_vocab - 1}, or texts")
+    return (token,)
+
+
+def _bias(bias: object) -> float:
+    if bias is False:
+        return BANNED
+    if type(bias) not in (int, float) or not isinstance(bias, int | float) or not -1e6 <= bias <= 1e6:
+        raise _wrong(f"the bias {bias!r:.32}", "a number, or false to ban the token")
+    return float(bias)
+
+
+def _wrong(found: str, expected: str) -> ApiError:
+    return bad_request(f"logit_bias has {found}, expected {expected}", param="logit_bias")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10

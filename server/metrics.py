@@ -1,0 +1,118 @@
+"""What Prometheus reads: llama-server's names where they mean the same, and histograms that it lacks.
+
+Counters are the engine's own figures, read when asked for; histograms are filled as answers go out.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as Count
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from server.engine.counters import Counters
+from server.engine.protocol import Engine, Finished, Piece
+
+_FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+
+# llama-server's name, what it is, the engine's figure
+_COUNTERS: Final = (
+    ("llamacpp:prompt_tokens", "Prompt tokens evaluated", "n_prompt_tokens"),
+    ("llamacpp:prompt_tokens_cached", "Prompt tokens that memory still held", "n_cached_tokens"),
+    ("llamacpp:tokens_predicted", "Tokens generated", "n_generated_tokens"),
+    ("llamacpp:n_decode", "llama_decode calls", "n_steps"),
+    ("ggufphys:decode_seconds", "Seconds in llama_decode", "decode_s"),
+    ("ggufphys:preemptions", "Answers put back for want of room", "n_preemptions"),
+    ("ggufphys:cache_full", "Times that the cache had no room for a batch", "n_full"),
+    ("ggufphys:aborts", "Decodes ended in the middle", "n_aborts"),
+    ("ggufphys:worker_restarts", "Worker processes that died", "n_restarts"),
+)
+_GAUGES: Final = (
+    ("llamacpp:requests_processing", "Answers under way", "n_active"),
+    ("llamacpp:requests_deferred", "Answers that wait", "n_waiting"),
+    ("llamacpp:n_tokens_max", "Most cells in use at a time", "n_tokens_max"),
+    ("ggufphys:cells", "Cells of the cache", "n_cells"),
+    ("ggufphys:cells_used", "Cells in use, for later requests too", "n_cells_used"),
+    ("ggufphys:cells_busy", "Cells that what is under way needs", "n_cells_busy"),
+)
+
+
+class Metrics:
+    """One server's metrics."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Figures(engine))
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"ggufphys:{name}_seconds", what, registry=self._registry, buckets=buckets)
+
+        self.ttft = histogram("time_to_first_token", "From the request to its first text", _SLOW)
+        self.gap = histogram("inter_token", "Between two pieces of an answer", _FAST)
+        self.e2e = histogram("request", "From the request to the answer's end", _SLOW)
+        self.queued = histogram("queue", "From the request to the prompt's evaluation", _SLOW)
+        self.rejected = Count(
+            "ggufphys:requests_rejected", "Requests that were refused", ("reason",), registry=self._registry
+        )
+
+    def watch(self) -> "Watch":
+        """What follows the answers to one request."""
+        return Watch(self)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus's format."""
+        return generate_latest(self._registry)
+
+
+class Watch:
+    """Times of one request's answers, into histograms."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._began = time.perf_counter()
+        self._last: dict[tuple[int, int], float] = {}
+
+    def piece(self, number: int, event: Piece) -> None:
+        """Text came."""
+        now, key = time.perf_counter(), (number, event.index)
+        last = self._last.get(key)
+        if last is None:
+            self._metrics.ttft.observe(now - self._began)
+        else:
+            self._metrics.gap.observe(now - last)
+        self._last[key] = now
+
+    def finished(self, number: int, event: Finished) -> None:
+        """An answer is over."""
+        del number
+        self._metrics.e2e.observe(time.perf_counter() - self._began)
+        self._metrics.queued.observe(event.timings.queue_s)
+
+
+class _Figures(Collector):
+    """The engine's counters, as they are when they are asked for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        counters: Counters = self._engine.counters
+        for name, what, figure in _COUNTERS:
+            yield CounterMetricFamily(name, what, value=getattr(counters, figure))
+        for name, what, figure in _GAUGES:
+            yield GaugeMetricFamily(name, what, value=getattr(counters, figure))
+        steps = max(counters.n_steps, 1)
+        yield GaugeMetricFamily(
+            "llamacpp:n_busy_slots_per_decode", "Answers generated together", value=counters.n_rows / steps
+        )
+        for name, what, by in (
+            ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", counters.reevaluated),
+            ("ggufphys:answers_finished", "Answers that ended, by reason", counters.finished),
+        ):
+            family = CounterMetricFamily(name, what, labels=("reason",))
+            for reason, n in by.items():
+                family.add_metric((reason,), n)
+            yield family

@@ -1,0 +1,154 @@
+"""Conversations: what templates understand, control tokens that users write, answers that are begun."""
+
+import base64
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from server.api.conversation.capabilities import Capabilities, probe
+from server.api.conversation.plain import marked, tokens_of
+from server.app import create_app
+from server.chat_template import ChatTemplate
+from server.config import ServerConfig
+from server.engine.protocol import Piece
+from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
+
+LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+PARTS = "{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}"
+TYPED = "{% for m in messages %}[{{ m.role }}]" + PARTS + "{% endfor %}"
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + LOOP
+WITH_TOOLS = LOOP + "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+
+
+def template(text: str) -> ChatTemplate:
+    return ChatTemplate.of(replace(INFO, chat_template=text, adds_bos=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LOOP, Capabilities()),
+        (TYPED, Capabilities(typed=True)),
+        (NO_SYSTEM, Capabilities(system=False)),
+        (WITH_TOOLS, Capabilities(tools=True)),
+    ],
+)
+def test_what_templates_understand(text: str, expected: Capabilities) -> None:
+    """Typed contents, a system's role and tools are found out by rendering."""
+    assert probe(template(text).attempt) == expected
+
+
+@pytest.mark.parametrize("text", [LOOP, TYPED, NO_SYSTEM])
+def test_no_words_are_lost(text: str) -> None:
+    """Whatever the template understands, what system, developer and user say is in the prompt."""
+    made = template(text)
+    said = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "question"}]
+    rendered = made.render(probe(made.attempt).messages(said))
+
+    assert "be brief" in rendered
+    assert "question" in rendered
+    assert "[developer]" not in rendered
+
+
+class Words:
+    """A tokenizer of characters, and of one control token."""
+
+    END = "<|end|>"
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        if not parse_special or self.END not in text:
+            return tuple(map(ord, text))
+        first, rest = text.split(self.END, 1)
+        return (*map(ord, first), 0, *self.tokenize(rest, parse_special=True))
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        return tuple(chr(token).encode() if token else self.END.encode() for token in tokens)
+
+
+def test_control_tokens_that_users_write_are_text() -> None:
+    """What a user writes cannot end his message; what the template and the assistant's own words hold are tokens."""
+    words = Words()
+    said = [{"role": "user", "content": "a<|end|>b"}, {"role": "assistant", "content": "c<|end|>"}]
+    user, assistant = (message["content"] for message in marked(said, words))
+    tokens = tokens_of(f"{user}<|end|>{assistant}", words)
+
+    assert tokens.count(0) == 2
+    assert "".join(chr(token) for token in tokens if token) == "a<|end|>bc"
+
+
+def test_an_answer_that_is_begun(client: FlaskClient, fake: FakeEngine) -> None:
+    """The last assistant's message is gone on from, not closed; only what is new comes back."""
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is"}]
+    reply = client.post("/v1/chat/completions", json={"messages": messages}).get_json()
+
+    assert "".join(map(chr, fake.requests[0].prompt)).endswith("[user]QIt is")
+    assert reply["choices"][0]["message"]["content"] == "Hello wörld"
+
+
+def test_thoughts_are_apart() -> None:
+    """Between <think> and </think> is reasoning_content, in a stream too, however the text is cut."""
+    fake = FakeEngine(info=replace(INFO, chat_template=LOOP + "{# <think> #}"))
+    fake.events = (*(Piece(text=c) for c in "<think>\nhm</think>\n\nYes"), finished())
+    client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Q"}]}
+    message = client.post("/v1/chat/completions", json=body).get_json()["choices"][0]["message"]
+    deltas = [
+        chunk["choices"][0]["delta"]
+        for chunk in sse_data(client.post("/v1/chat/completions", json={**body, "stream": True}).data)[:-1]
+    ]
+
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "hm"
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Yes"
+
+
+def test_formats(client: FlaskClient, fake: FakeEngine) -> None:
+    """json_object, json_schema and a grammar of one's own become the answer's grammar, in both endpoints."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    chat: dict[str, Any] = {"messages": [{"role": "user", "content": "Q"}]}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    client.post("/v1/chat/completions", json={**chat, "response_format": form})
+    client.post("/v1/completions", json={"prompt": "Q", "json_schema": schema})
+    client.post("/v1/chat/completions", json={**chat, "response_format": {"type": "json_object"}})
+    client.post("/v1/completions", json={"prompt": "Q", "grammar": 'root ::= "a"'})
+    by_form, by_schema, any_object, own = (request.sampling.grammar for request in fake.requests)
+
+    assert by_form == by_schema
+    assert by_form is not None
+    assert '"\\"a\\""' in by_form.text
+    assert any_object is not None
+    assert any_object != by_form
+    assert own is not None
+    assert own.text == 'root ::= "a"'
+
+
+def test_embeddings(client: FlaskClient) -> None:
+    """A vector of length 1 for each text, as numbers or in base64, and the tokens that they took."""
+    reply = client.post("/v1/embeddings", json={"input": ["ab", [1, 2, 3]]}).get_json()
+    packed = client.post("/v1/embeddings", json={"input": "ab", "encoding_format": "base64"}).get_json()
+
+    assert [entry["embedding"] for entry in reply["data"]] == [[1.0, 0.0], [1.0, 0.0]]
+    assert reply["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+    assert struct.unpack("<2f", base64.b64decode(packed["data"][0]["embedding"])) == (1.0, 0.0)
+    native = client.post("/embedding", json={"content": "ab", "embd_normalize": -1}).get_json()
+    assert native == [{"index": 0, "embedding": [[2.0, 0.0]]}]
+
+
+def test_llama_servers_endpoints(client: FlaskClient) -> None:
+    """Tokens both ways, the prompt of a conversation, props, slots and metrics in llama-server's shapes."""
+    assert client.post("/tokenize", json={"content": "ab"}).get_json() == {"tokens": [97, 98]}
+    pieces = client.post("/tokenize", json={"content": "a", "with_pieces": True}).get_json()
+    assert pieces == {"tokens": [{"id": 97, "piece": "a"}]}
+    assert client.post("/detokenize", json={"tokens": [97, 98]}).get_json() == {"content": "ab"}
+    body = {"messages": [{"role": "user", "content": "Q"}]}
+    assert client.post("/apply-template", json=body).get_json() == {"prompt": "[user]Q"}
+    assert client.post("/v1/chat/completions/input_tokens", json=body).get_json()["input_tokens"] == 7
+    assert client.get("/props").get_json()["total_slots"] == 1
+    assert client.get("/slots").get_json()[0]["is_processing"] is False
+    client.post("/v1/completions", json={"prompt": "Q"})
+    metrics = client.get("/metrics").text
+    assert "llamacpp:tokens_predicted_total" in metrics
+    assert "ggufphys:time_to_first_token_seconds_count 1.0" in metrics

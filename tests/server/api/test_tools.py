@@ -1,0 +1,101 @@
+"""Tools: what is asked of the model, what its text is read as, what the client gets."""
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from server.api.conversation.calls import Calls
+from server.api.conversation.tools import HERMES, LLAMA, MISTRAL, Style
+from server.engine.protocol import Piece
+from tests.server.fake_engine import FakeEngine, finished, sse_data
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+BODY = {"messages": [{"role": "user", "content": "Paris?"}], "tools": [WEATHER]}
+CALL = '{"name": "weather", "arguments": {"city": "P\\"ar}is"}}'
+
+
+def read(style: Style, text: str, step: int) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Content, calls and deltas of a text that comes in pieces of `step` characters."""
+    calls = Calls(style, frozenset({"weather"}))
+    deltas = [d for i in range(0, len(text), step) for d in calls.feed(text[i : i + step])] + calls.close()
+    return calls.content, [call["function"] for call in calls.calls], deltas
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("style", "text", "content", "n_calls"),
+    [
+        (HERMES, f"Let me see.\n<tool_call>\n{CALL}\n</tool_call>", "Let me see.\n", 1),
+        (HERMES, f"<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{CALL}\n</tool_call>", "", 2),
+        (HERMES, "No <tool is needed", "No <tool is needed", 0),
+        (MISTRAL, f"[TOOL_CALLS][{CALL}, {CALL}]", "", 2),
+        (LLAMA, CALL.replace("arguments", "parameters"), "", 1),
+        (LLAMA, "It is sunny.", "It is sunny.", 0),
+    ],
+)
+def test_calls_in_a_text(style: Style, text: str, content: str, n_calls: int, step: int) -> None:
+    """However the text is cut, calls and content are the same, and the deltas add up to them."""
+    found, calls, deltas = read(style, text, step)
+
+    assert found == content
+    assert calls == [{"name": "weather", "arguments": '{"city": "P\\"ar}is"}'}] * n_calls
+    assert "".join(delta.get("content") or "" for delta in deltas) == content
+    pieces = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    for index in range(n_calls):
+        own = [piece["function"] for piece in pieces if piece["index"] == index]
+        assert [piece["name"] for piece in own if "name" in piece] == ["weather"]
+        assert json.loads("".join(piece["arguments"] for piece in own)) == {"city": 'P"ar}is'}
+
+
+def test_a_call_in_a_reply(client: FlaskClient, fake: FakeEngine) -> None:
+    """The client gets a call with a name and arguments, in a stream too, and the reason `tool_calls`."""
+    fake.events = (*(Piece(text=c) for c in f"<tool_call>\n{CALL}\n</tool_call>"), finished())
+    choice = client.post("/v1/chat/completions", json=BODY).get_json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "weather"
+
+    *chunks, done = sse_data(client.post("/v1/chat/completions", json={**BODY, "stream": True}).data)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    arguments = "".join(d["tool_calls"][0]["function"]["arguments"] for d in deltas if d.get("tool_calls"))
+    assert json.loads(arguments) == {"city": 'P"ar}is'}
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert done == "[DONE]"
+
+
+def test_choices_of_a_call(client: FlaskClient, fake: FakeEngine) -> None:
+    """`required` and a name make the answer a call from the first token on; with `auto` it holds once one begins."""
+    for choice in ("auto", "required", {"type": "function", "function": {"name": "weather"}}, "none"):
+        assert client.post("/v1/chat/completions", json={**BODY, "tool_choice": choice}).status_code == 200
+    auto, required, named, none = (request.sampling.grammar for request in fake.requests)
+
+    assert auto is not None
+    assert auto.lazy
+    assert required is not None
+    assert not required.lazy
+    assert named == required
+    assert none is None
+    assert (
+        client.post("/v1/chat/completions", json={**BODY, "tool_choice": {"function": {"name": "x"}}}).status_code
+        == 400
+    )
+    assert client.post("/v1/chat/completions", json={**BODY, "tools": [], "tool_choice": "required"}).status_code == 400
+
+
+def test_a_template_without_tools_is_told_of_them(client: FlaskClient, fake: FakeEngine) -> None:
+    """Where the template does not show tools, a system message does; with `none` nobody hears of them."""
+    client.post("/v1/chat/completions", json=BODY)
+    client.post("/v1/chat/completions", json={**BODY, "tool_choice": "none"})
+    with_tools, without = ("".join(map(chr, request.prompt)) for request in fake.requests)
+
+    assert with_tools.startswith("[system]")
+    assert '"city"' in with_tools
+    assert without == "[user]Paris?"

@@ -104,10 +104,9 @@ class _Figures(Collector):
             yield CounterMetricFamily(name, what, value=getattr(counters, figure))
         for name, what, figure in _GAUGES:
             yield GaugeMetricFamily(name, what, value=getattr(counters, figure))
-        steps = max(counters.n_steps, 1)
-        yield GaugeMetricFamily(
-            "llamacpp:n_busy_slots_per_decode", "Answers generated together", value=counters.n_rows / steps
-        )
+        # tokens that come out of decodes: as many as answers took part
+        busy = counters.n_generated_tokens / max(counters.n_steps, 1)
+        yield GaugeMetricFamily("llamacpp:n_busy_slots_per_decode", "Answers generated together", value=busy)
         for name, what, by in (
             ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", counters.reevaluated),
             ("ggufphys:answers_finished", "Answers that ended, by reason", counters.finished),

@@ -153,10 +153,10 @@ def test_openai_request_errors(failing_client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         failing_client.models.retrieve("other")
     with pytest.raises(openai.NotFoundError):
-        failing_client.embeddings.create(model="x", input="a")
+        failing_client.moderations.create(model="x", input="a")
     with pytest.raises(openai.BadRequestError) as refused:
-        failing_client.completions.create(model="x", prompt="a", n=3)
-    assert refused.value.param == "n"
+        failing_client.completions.create(model="x", prompt="a", suffix="b")
+    assert refused.value.param == "suffix"
 
 
 def test_openai_retries_when_told() -> None:

@@ -1,5 +1,6 @@
 """Every command that README or a page of docs names can be run: it is, in its shortest form, on small files."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -22,7 +23,22 @@ FENCED: Final = re.compile(r"^```[a-z]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN: Final = re.compile(r"`((?:ggufphys|python -m) [^`]+)`")
 
 # Programs of others, and what sets an environment up, are not ours to run here.
-OTHERS: Final = {"pipx", "pip", "make", "curl", "llama-server", "ls", "uv", "for", "docker", "kubectl", "systemctl"}
+OTHERS: Final = {
+    "pipx",
+    "pip",
+    "make",
+    "curl",
+    "llama-server",
+    "ls",
+    "uv",
+    "for",
+    "docker",
+    "kubectl",
+    "systemctl",
+    "pytest",
+}
+# What a line begins with that needs a device, or a build for one, which few machines have.
+NEEDS_DEVICE: Final = "GGML_BACKEND_PATH="
 # What does not end by itself, or is run by tests of its own: only that its flags are there is checked.
 HELP_ALONE: Final = {
     "ggufphys serve": "a server does not end by itself; tests/server runs it",
@@ -30,7 +46,8 @@ HELP_ALONE: Final = {
     "ggufphys bench load": "needs a server; tests/bench/load runs it",
     "ggufphys bench compare": "needs two of its results; tests/bench/load runs it",
 }
-# Each module's shortest run; None where it writes into the repository, or needs another one's sources.
+# Each module's shortest run; None where it writes into the repository, or needs other programs, sources or devices:
+# then it is only there.
 SHORTEST: Final[dict[str, str | None]] = {
     "bench.dequant": "--repetitions 1 --weights 65536",
     "bench.engine": "--repetitions 1",
@@ -42,12 +59,15 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.synth.speed": "--shape llama-110m --runs 1",
     "bench.token_speed": "--repetitions 1",
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
+    "bench.serve_compare": None,
+    "scripts.build_vulkan": None,
     "scripts.check_loads": "-n 5",
-    "scripts.check_logits": "llama-dense",
+    "scripts.check_logits": "llama",
     "scripts.check_records": "",
     "scripts.list_archs": None,
     "scripts.record_oracle": None,
-    "scripts.time_deep": "-n 8 llama-dense",
+    "scripts.record_vulkan": None,
+    "scripts.time_deep": "-n 8 llama",
     "scripts.write_cli_docs": None,
 }
 # Shapes for files that a page gives a name of their own; all other names are the embedded model.
@@ -82,6 +102,8 @@ def named() -> Iterator[tuple[str, str]]:
             if line.startswith("$ ")
         ]
         for line in (*lines, *SPAN.findall(text)):
+            if NEEDS_DEVICE in line:
+                continue
             command = re.sub(r"\s+#\s.*", "", line.removeprefix("$ "))
             yield page.name, re.sub(r"\[[^\]]*\]", "", command).replace("...", "").strip()
 
@@ -92,7 +114,7 @@ MODULES: Final = sorted(
     {
         " ".join(["".join(command.split()[2:3]), *(["--devices"] if "--devices" in command else [])])
         for command in COMMANDS_NAMED
-        if command.startswith("python -m ")
+        if command.startswith(("python -m bench.", "python -m scripts."))
     }
 )
 
@@ -157,7 +179,10 @@ def test_modules(module: str, tmp_path: Path) -> None:
     """The module runs to its end; a benchmark that misses its bar on a busy machine has run, too."""
     assert module in SHORTEST, f"python -m {module} is named in docs and has no shortest form here"
     arguments = SHORTEST[module]
-    words = ["--help"] if arguments is None else arguments.split()
+    if arguments is None:
+        assert importlib.util.find_spec(module)
+        return
+    words = arguments.split()
     done = subprocess.run(
         [sys.executable, "-m", module.split()[0], *words],
         cwd=ROOT,
@@ -200,6 +225,6 @@ def _small(word: str, folder: Path, site: Site) -> str:
     name = word.rpartition("/")[2]
     if name in SHAPES:
         return str(shape_header(folder / name, SHAPES[name]))
-    if word == "MODEL" or (word.endswith(".gguf") and not word.startswith(("hf:", "http"))):
+    if word in ("MODEL", "A", "B") or (word.endswith(".gguf") and not word.startswith(("hf:", "http"))):
         return str(MODEL)
     return word

@@ -6,6 +6,7 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ggufphys.graph import ops
 from ggufphys.graph.affine import Trace
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of
@@ -20,6 +21,7 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST, ContextParams
 
 FLASH_ATTN = "FLASH_ATTN_EXT"
+CELLS = 256  # of the cache in a trial: any number would do
 
 
 def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
@@ -30,6 +32,8 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
     if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
         # One device has each layer's weights and cache, and runs what lies between their nodes if it can.
         if all(backend.supports is everything for backend in placement.backends.values()):
+            return True
+        if placement.is_whole and _surely_attends(layouts, context, placed):
             return True
         built = samples
     n_seqs = context.n_seq_max
@@ -77,3 +81,29 @@ def _assigned(graph: Graph, arch: str, placed: Placed, batch: Batch) -> Mapping[
         graph, homes(arch, placed), norm_home(arch, placement) if pins else None,
         offload=offload(placed), backends=placement.backends,
     )  # fmt: skip
+
+
+def _surely_attends(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
+    """Do all devices have flash attention for heads of every size in this model, and caches that are not too large?
+
+    Then no graph needs to be built to know.
+    """
+    h, tensors = layouts.h, [t for layer in layouts.caches for cache in layer for t in cache.tensors(context)]
+    sizes = {h.n_embd_head_k, h.n_embd_head_v, h.n_embd_head_k_swa, h.n_embd_head_v_swa, h.n_lora_kv}
+    sizes |= {t.width for t in tensors}
+    mask = ops.new_input(ops.F16, CELLS, 1)
+    trials = [
+        ops.flash_attn_ext(
+            ops.new_input(ops.F32, n, 1, 1),
+            ops.new_input(context.type_k, n, CELLS, 1),
+            ops.new_input(context.type_v, n, CELLS, 1),
+            mask,
+        )
+        for n in sizes
+        if n
+    ]
+    largest = max((t.nbytes for t in tensors), default=0)
+    return all(
+        largest <= backend.max_tensor_bytes and all(map(backend.supports, trials))
+        for backend in placed.placement.backends.values()
+    )

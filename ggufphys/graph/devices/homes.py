@@ -68,7 +68,7 @@ def offload(placed: Placed) -> Offload | None:
         }.get(node.op, node.ne[1] * node.ne[2] * node.ne[3])  # fmt: skip
         for name, backend in takers:
             only = backend.offloads_only
-            if n_tokens >= backend.offloads_from and (not only or node.op in only) and backend.supports(node):
+            if n_tokens >= backend.offloads_from and (not only or node.op in only) and backend.runs(node):
                 return name
         return None
 

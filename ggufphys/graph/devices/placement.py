@@ -173,7 +173,7 @@ class _Chooser:
         if self.trials is None or backend.supports is everything:
             return True
         node = self.trials.node(tensor, as_output=as_output)
-        return node is None or backend.supports(node)
+        return node is None or backend.runs(node)
 
     def _override(self, name: str) -> str:
         """The buffer that the first matching pattern names; empty without a match."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ggufphys.graph.devices.backends.backend import Backend
+from ggufphys.graph.devices.backends.backend import UNLIMITED, Backend, everything
 from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
@@ -35,6 +35,20 @@ VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})
 _NOT_BY_WEIGHT: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide
 _NORMS: Final = frozenset({"NORM", "RMS_NORM", "GROUP_NORM"})
 _NOTHING: Final = Tensor("NONE", F32, (0,), external=True)  # what a node shows that takes no bytes of its own
+
+
+class _Abilities:
+    """What the devices of a graph can run; sizes are looked at only where some tensor of the graph is too large."""
+
+    def __init__(self, graph: Graph, backends: Mapping[str, Backend]) -> None:
+        self.backends = {name: b for name, b in backends.items() if b.supports is not everything}
+        least = min((b.max_tensor_bytes for b in self.backends.values()), default=UNLIMITED)
+        tensors = (tensor for tensor in (*graph.nodes, *graph.leafs) if tensor.view_src is None)
+        self.has_large = bool(self.backends) and any(tensor.nbytes > least for tensor in tensors)
+
+    def runs(self, device: str, node: Tensor) -> bool:
+        backend = self.backends.get(device)
+        return backend is None or (backend.runs(node) if self.has_large else backend.supports(node))
 
 
 def split(
@@ -77,8 +91,9 @@ def assign(
     """A device for each node that computes; see `split`."""
     devices: dict[Tensor, str] = {}
     nodes = [node for node in graph.nodes if node.op not in VIEWS]
+    abilities = _Abilities(graph, backends)
     for node in nodes:
-        device = _by_bytes(node, home, offload, backends)
+        device = _by_bytes(node, home, offload, abilities)
         if pins_attention and _ends_attention(node):
             device = HOST
         if device is not None:
@@ -89,7 +104,7 @@ def assign(
             if pinned is not None and where is not None:
                 devices[pinned[0]] = where
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
-        _expand(order, devices, over_host, backends)
+        _expand(order, devices, over_host, abilities)
     return devices | {node: HOST for node in nodes if node not in devices}
 
 
@@ -101,14 +116,14 @@ def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
     return (node.src[0], node.src[-1].name) if is_gain else None
 
 
-def _by_bytes(node: Tensor, home: Home, offload: Offload | None, backends: Mapping[str, Backend]) -> str | None:
+def _by_bytes(node: Tensor, home: Home, offload: Offload | None, abilities: _Abilities) -> str | None:
     """Where a node must run: where the cache is that it writes, or its first weight.
 
     None where it does not matter, or where the weight's device cannot run it.
     """
     if node.view_src is not None and node.view_src.external:
         device = home(node.view_src, node)
-        if not _supports(backends, device, node):
+        if not abilities.runs(device, node):
             raise ValueError(
                 f"{device} cannot run {node.op} on a cache of {int(node.view_src.nbytes):,} bytes, which lies there: "
                 "llama.cpp would end itself (keep the cache on the host, offload_kqv off, or make it smaller)"
@@ -119,27 +134,20 @@ def _by_bytes(node: Tensor, home: Home, offload: Offload | None, backends: Mappi
     for source in node.src:
         if source.external and source.name:  # views do not count
             device = home(source, node)
-            if not _supports(backends, device, node):
+            if not abilities.runs(device, node):
                 return None
             return (offload(node) if device == HOST and offload is not None else None) or device
     return None
 
 
-def _supports(backends: Mapping[str, Backend], device: str, node: Tensor) -> bool:
-    backend = backends.get(device)
-    return backend is None or backend.supports(node)
-
-
-def _expand(
-    nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool, backends: Mapping[str, Backend]
-) -> None:
+def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool, abilities: _Abilities) -> None:
     """Give nodes without a device that of the last node that had one, if it can; not the host's, unless `over_host`."""
     current = None
     for node in nodes:
         device = devices.get(node)
         if device is not None:
             current = device if over_host or device != HOST else None
-        elif current is not None and _supports(backends, current, node):
+        elif current is not None and abilities.runs(current, node):
             devices[node] = current
 
 

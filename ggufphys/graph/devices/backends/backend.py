@@ -29,11 +29,11 @@ class Backend:
     computes there, and weights on the host go there unless the file is mapped; None where the backend has none. With
     `maps_files` a device's weights are a stretch of the mapped file, like the CPU's.
 
-    It runs the operations that it `supports`, on no tensor above `max_tensor_bytes`, and may `reorder` what it is given
-    to run. `pipelines` says that devices may work on different batches at a time. From `offloads_from` tokens in a
-    batch on the device also runs operations on weights that lie on the host (if any are named in `offloads_only`, these
-    alone); 0 for never. `without` are types that it does not multiply. `proven` ones are compared with llama.cpp in the
-    tests; the others are read from the source.
+    It has the operations that it `supports`, runs them on no tensor above `max_tensor_bytes`, and may `reorder` what it
+    is given to run. `pipelines` says that devices may work on different batches at a time. From `offloads_from` tokens
+    in a batch on the device also runs operations on weights that lie on the host (if any are named in `offloads_only`,
+    these alone); 0 for never. `without` are types that it does not multiply. `proven` ones are compared with llama.cpp
+    in the tests; the others are read from the source.
     """
 
     prefix: str
@@ -53,6 +53,14 @@ class Backend:
     without: frozenset[GGMLType] = frozenset()
     proven: bool = False
     source: str
+
+    def exceeds(self, node: Tensor) -> bool:
+        """Is a tensor of this node too large for it?"""
+        return any(tensor.nbytes > self.max_tensor_bytes for tensor in (node, *node.src))
+
+    def runs(self, node: Tensor) -> bool:
+        """Does it have the operation, and are its tensors not too large?"""
+        return self.supports(node) and not self.exceeds(node)
 
     def tensor_bytes(self, nbytes: int, ggml_type: GGMLType | int, ne0: int) -> int:
         """Bytes of a tensor in a buffer of this backend: `nbytes` of data in rows of `ne0` elements, padded."""

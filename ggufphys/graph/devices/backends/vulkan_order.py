@@ -72,6 +72,7 @@ class _Walk:
         self.empty = [op in EMPTY for op in self.ops]
         self.waits_for = list(_dependencies(nodes, self.empty))
         self.starts = _starts(self.ops)
+        self.qsa = [start for start, groups in self.starts.items() if _QSA in groups]
         self.used = [False] * len(nodes)
         self.done: set[Tensor] = set()  # nodes that have their place
         self.first = 0  # that has none
@@ -120,25 +121,28 @@ class _Walk:
 
     def together(self) -> list[int]:
         """The first node left, and those of the next ones that wait for none that is left."""
-        taken = [self.first]
-        stop = min(self.first + AHEAD, len(self.nodes))
-        for j in range(self.first + 1, stop):
-            if not (self.used[j] or self.empty[j] or self.in_group(j)) and self.is_ready(j, taken[-1]):
+        taken, used, first = [self.first], self.used, self.first
+        following = [j for j in range(first + 1, min(first + AHEAD, len(self.nodes))) if not used[j]]
+        for j in following:
+            if not (used[j] or self.empty[j]) and self.is_ready(j, taken[-1]) and not self.in_group(j):
                 taken.append(j)
-                for put_forward in (self.store_behind, self.third_behind, self.activation_behind, self.product_behind):
-                    put_forward(j, taken)
+                for put_forward in _PUT_FORWARD.get(self.ops[j], ()):
+                    put_forward(self, j, taken)
         if self.ops[taken[-1]] != "ADD":  # which the next one may go with
-            for j in range(self.first + 1, stop):
-                is_left = self.empty[j] and not self.used[j]
-                if is_left and all(self.used[c] or c in taken for c in self.waits_for[j] if c >= self.first):
+            for j in following:
+                if not self.empty[j] or used[j]:
+                    continue
+                for c in self.waits_for[j]:
+                    if c >= first and not used[c] and c not in taken:
+                        break
+                else:
                     taken.append(j)
         return taken
 
     def in_group(self, j: int) -> bool:
         """Does a group begin here? Those of QSA are not to be taken apart anywhere."""
-        return self.group_at(j) is not None or any(
-            _QSA in self.starts.get(start, ()) and not any(self.used[start : start + len(_QSA)])
-            for start in range(max(0, j - len(_QSA) + 1), j)
+        return (j in self.starts and self.group_at(j) is not None) or any(
+            start < j < start + len(_QSA) and not any(self.used[start : start + len(_QSA)]) for start in self.qsa
         )
 
     def is_ready(self, j: int, last: int) -> bool:
@@ -229,8 +233,6 @@ class _Walk:
 
     def product_behind(self, j: int, taken: list[int]) -> None:
         """An activation and the product that it gates."""
-        if self.ops[j] != "UNARY":
-            return
         node = self.nodes[j]
         for k in self.near(j, "MUL"):
             product = self.nodes[k]
@@ -240,6 +242,15 @@ class _Walk:
             if self.is_there(other) and _is_gated(node, product, other):
                 self.pull(k, taken)
                 break
+
+
+# What may be put forward behind a node that is taken, by its operation.
+_PUT_FORWARD: Final = {
+    **dict.fromkeys(("MUL", "ROPE", "RMS_NORM"), (_Walk.store_behind,)),
+    "ADD_ID": (_Walk.third_behind,),
+    "ADD": (_Walk.third_behind, _Walk.activation_behind),
+    "UNARY": (_Walk.product_behind,),
+}
 
 
 def _is_gated(gate: Tensor, product: Tensor, other: Tensor) -> bool:
@@ -279,8 +290,6 @@ def _dependencies(nodes: Sequence[Tensor], empty: Sequence[bool]) -> Iterator[li
         sources, base, own, bare = node.src, bases[j], read[j], empty[j]
         yield [
             c
-            for c in range(max(0, j - AHEAD), j)
-            if nodes[c] in sources
-            or bases[c] == base
-            or (not (bare or empty[c]) and (bases[c] in own or base in read[c]))
+            for c in range(j - AHEAD if j > AHEAD else 0, j)
+            if bases[c] == base or (nodes[c] in sources if bare or empty[c] else bases[c] in own or base in read[c])
         ]

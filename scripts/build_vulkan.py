@@ -7,6 +7,7 @@ mesa-vulkan-drivers libvulkan-dev glslc spirv-headers cmake ninja-build g++. The
 Beside the library lies `shim.so`, which lets lavapipe report the limits of a discrete GPU (`scripts/vulkan_shim.c`).
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -80,8 +81,9 @@ def _run(*command: object) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to build it, and leave it")
+    folder = parser.parse_args().folder
     if lacking := missing_tools():
         sys.exit(f"not installed: {', '.join(lacking)}")
-    print(build(Path(sys.argv[1])))
+    print(build(folder))

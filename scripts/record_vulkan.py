@@ -5,8 +5,8 @@ usage: python -m scripts.record_vulkan LIBRARY [NAME...]     all models, or thos
 LIBRARY is what `python -m scripts.build_vulkan FOLDER` printed. Nothing is allocated; a model takes a second or two.
 """
 
+import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +46,8 @@ def main(library: Path, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", type=Path, metavar="LIBRARY", help="what scripts.build_vulkan printed")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="small models (default: all)")
+    args = parser.parse_args()
+    main(args.library, args.names)

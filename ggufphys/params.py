@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any, Final, Literal, Self, get_args
 
+from ggufphys.builds.moves import PINNED, Rule, rules_of
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.limits import DeviceLimits
 from ggufphys.units import elements, truth, whole_number
@@ -106,6 +107,7 @@ class Params:
 
     These are the library's defaults; `Params.server` has llama-server's. `run_as` says whose they are, and with
     `fit_params` (--fit) a context that nobody asked for is as long as in training for each stream of the cache.
+    `llama_build` is the number of llama.cpp's build, b11739 being 11739 (`ggufphys.builds`).
 
     With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
     run: they differ where several devices are used (`ggufphys.graph.devices.sizes`).
@@ -146,6 +148,7 @@ class Params:
     no_alloc: bool = False
     run_as: RunAs = "library"
     fit_params: bool = False
+    llama_build: int = PINNED
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
@@ -168,7 +171,7 @@ class Params:
             raise ValueError(f"ctx_type is {self.ctx_type!r}, expected one of {', '.join(get_args(ContextType))}")
         if self.run_as not in get_args(RunAs):
             raise ValueError(f"run_as is {self.run_as!r}, expected library or server")
-        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads", "n_rs_seq"):
+        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads", "n_rs_seq", "llama_build"):
             if not 0 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 2^31 - 1")
         if not 1 <= self.n_seq_max <= MAX_SEQ:
@@ -310,6 +313,7 @@ class ContextParams:
     n_rs_seq: int = 0
     ctx_type: ContextType = "default"
     unfused: tuple[str, ...] = ()
+    rules: frozenset[Rule] = rules_of(PINNED)  # of those that moved, the ones that hold in the build
 
     @property
     def n_stream(self) -> int:
@@ -373,4 +377,5 @@ def resolve(
         v_trans=not flash_attn,
         n_rs_seq=params.n_rs_seq if rollback_possible else 0,
         ctx_type=params.ctx_type,
+        rules=rules_of(params.llama_build),
     )

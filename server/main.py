@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from ggufphys import GGUFPhysError, MemoryPrediction
+from ggufphys.builds.asked import installed_build
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.children import environment, module_command
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     path = local_path(args.model) if args.model else embedded_model()
     _, hparams = check_model_file(path)
     in_numpy = args.engine == "numpy"
-    params = params_from(args, found=None if in_numpy else llama_devices)
+    params = params_from(args, Params(llama_build=installed_build()), found=None if in_numpy else llama_devices)
     if not in_numpy:
         params = default_slots(params, vars(args))
     params = one_output_per_sequence(params)

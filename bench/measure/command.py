@@ -9,10 +9,12 @@ from bench.measure.devices import llama_devices
 from bench.measure.llama import measure
 from bench.measure.measurement import ENGINES, PROCESS_TOLERANCE
 from bench.progress import Progress
+from ggufphys.builds.asked import installed_build
 from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments, count, params_from
 from ggufphys.flags.server import add_as_argument, served
 from ggufphys.gguf.locate import local_path
+from ggufphys.params import Params
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
             result = measure_numpy(path, params_from(args), hold=args.hold or "f32", **lengths, on_event=progress)
         else:
-            result = measure(path, served(args, params_from(args, found=llama_devices)), **lengths, on_event=progress)
+            params = params_from(args, Params(llama_build=installed_build()), found=llama_devices)
+            result = measure(path, served(args, params), **lengths, on_event=progress)
     print(report.as_json(result) if args.json else report.as_text(result))
     for note in (*other_flags_notes(args), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)

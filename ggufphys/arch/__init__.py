@@ -1,5 +1,7 @@
 """What each architecture keeps from token to token: caches, the rules that choose them, the table."""
 
+from collections.abc import Set
+
 from ggufphys.arch.caches import (
     BlockKV,
     BlockState,
@@ -10,14 +12,16 @@ from ggufphys.arch.caches import (
     WindowKV,
     row_bytes,
 )
+from ggufphys.arch.older import row_in
 from ggufphys.arch.table import RULES, ArchRule
+from ggufphys.builds.moves import Rule
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams.hparams import HParams, as_written
 
 
-def rule_for(arch: str) -> ArchRule:
-    """The architecture's row.
+def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
+    """The architecture's row, in builds of llama.cpp that have these `rules` of those that moved.
 
     Raises:
         UnsupportedError: no row; nothing is guessed.
@@ -25,12 +29,13 @@ def rule_for(arch: str) -> ArchRule:
     if not arch:
         raise UnsupportedError("the file has no general.architecture: not a model that llama.cpp can load")
     try:
-        return RULES[arch]
+        row = RULES[arch]
     except KeyError:
         raise UnsupportedError(
             f"architecture {arch!r} has no memory rule yet, so its context cannot be predicted "
             f"({len(RULES)} architectures have one)"
         ) from None
+    return row_in(row, rules)
 
 
 def read_hparams(gguf: GGUFFile) -> HParams:
@@ -57,5 +62,6 @@ __all__ = [
     "WindowKV",
     "read_hparams",
     "row_bytes",
+    "row_in",
     "rule_for",
 ]

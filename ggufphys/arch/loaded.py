@@ -4,11 +4,13 @@ Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, llama_model_loader::create
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from ggufphys.arch.loading import (
     HEAD_BY_PROJECTION,
+    HEADS_SKIPPED_BEFORE,
+    KEPT_OF_HEAD,
     LAZY_BYTES,
     LOADED_OF_HEAD,
     NEVER_LOADED,
@@ -16,18 +18,24 @@ from ggufphys.arch.loading import (
     SKIPS_HEAD,
     SKIPS_HEAD_UNLESS_ASKED,
 )
+from ggufphys.builds.moves import Rule
 from ggufphys.gguf import GGUFFile, TensorInfo
 
 _NAME: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
 
 
-def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool) -> Sequence[tuple[TensorInfo, str]]:
+def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]) -> Sequence[tuple[TensorInfo, str]]:
     """The tensors that get a place in memory, each with its name in its layer (`GGUFFile.split_names`).
 
-    `load_mtp` asks for the layers that predict further tokens.
+    `load_mtp` asks for the layers that predict further tokens; `rules` are those that moved and hold in the build.
     """
-    head = _first_skipped_layer(gguf, load_mtp)
+    arch = gguf.architecture
+    asked = load_mtp or ("heads_loaded" in rules and arch not in HEADS_SKIPPED_BEFORE)
+    head = _first_skipped_layer(gguf, asked)
     kept = LOADED_OF_HEAD.get(gguf.architecture, frozenset())
+    for rule, names in KEPT_OF_HEAD.items():
+        if rule in rules:
+            kept = kept | names.get(arch, frozenset())
     named = [(tensor, name) for tensor, (_, name) in zip(gguf.tensors, gguf.split_names, strict=True)]
     if head is not None:
         return [row for row in named if _is_loaded(row[0].name, head, kept)]

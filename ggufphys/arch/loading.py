@@ -6,6 +6,8 @@ src/llama-model-loader.cpp, create_tensor, lazy_read::add.
 
 from typing import Final
 
+from ggufphys.builds.moves import Rule
+
 # fmt: off
 # Everything else computes its output with the token embedding when the file has no output.weight.
 EMBEDDING_IS_NO_OUTPUT: Final[frozenset[str]] = frozenset({
@@ -60,6 +62,24 @@ LOADED_OF_HEAD: Final[dict[str, frozenset[str]]] = {
     "hy_v3":      frozenset({*_SHARED_HEAD, *_EXPERTS_AND_FFN}),
     "step35":     frozenset({*_SHARED_HEAD, *_EXPERTS_AND_FFN, "attn_q_norm", "attn_k_norm", "attn_gate"}),
 }
+
+# And what they loaded of them in builds where a rule holds.
+_TWO_NORMS: Final = frozenset({"nextn.enorm", "nextn.hnorm"})
+KEPT_OF_HEAD: Final[dict[Rule, dict[str, frozenset[str]]]] = {
+    "fused_experts_of_head": {
+        arch: frozenset({"ffn_gate_up_exps"}) for arch in ("deepseek2", "mistral4", "qwen3next", "qwen35moe")
+    },
+    "norms_of_head": {
+        "glm4moe": _TWO_NORMS,
+        "hy_v3": _TWO_NORMS,
+        "qwen35": _TWO_NORMS | {"nextn.shared_head_norm"},
+        "qwen35moe": _TWO_NORMS | {"nextn.shared_head_norm"},
+        "step35": _TWO_NORMS,
+    },
+}
+
+# Whose heads no build loaded before it could be asked for them.
+HEADS_SKIPPED_BEFORE: Final[frozenset[str]] = frozenset({"deepseek2", "deepseek32", "glm-dsa", "glm4moe", "mistral4"})
 
 # Looked up row by row: a table of more than 4 GiB stays in the file, in a mapping of its own (TENSOR_READ_LAZY).
 READ_LAZILY: Final[dict[str, str]] = {

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ggufphys.builds import LATEST
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
 from ggufphys.limits import DISCRETE
@@ -15,7 +16,7 @@ from ggufphys.units import format_bytes
 
 def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     """The parameters that flags ask for, with the GPUs of this machine unless flags name devices; and notes on
-    both.
+    both. Without the flag the llama.cpp is the newest that was recorded.
 
     Raises:
         ValueError: a value that llama.cpp would refuse.
@@ -26,7 +27,7 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         found[:] = find_devices()
         return tuple(f.device for f in found)
 
-    params = params_from(args, found=look)
+    params = params_from(args, Params(llama_build=LATEST), found=look)
     params = replace(params, devices=with_limits(params.devices))
     return params, (
         *_limits_notes(params.devices),

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefer", choices=get_args(Prefer), default="speed",
         help="what is wanted most: layers on the devices, context, or unquantised K and V (default speed)",
     )  # fmt: skip
-    add_run_arguments(parser, ctx_is_least=True)
+    add_run_arguments(parser, ctx_is_least=True, builds=True)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
     add_other_flags(parser, but=("-fitc", "--fit-ctx"))

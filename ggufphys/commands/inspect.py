@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
     )
     parser.add_argument("--diff", metavar="MODEL", help="another file: keys, tensors, sizes in which they differ")
-    add_run_arguments(parser)
+    add_run_arguments(parser, builds=True)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
     add_context_arguments(parser)

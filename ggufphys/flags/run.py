@@ -15,10 +15,13 @@ from ggufphys.flags.devices import add_device_arguments, device_fields
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = None, ctx_is_least: bool = False) -> None:
+def add_run_arguments(
+    parser: argparse.ArgumentParser, *, n_ctx: int | None = None, ctx_is_least: bool = False, builds: bool = False
+) -> None:
     """Add the flags that `params_from` reads; `n_ctx` is a command's own default.
 
     `--ctx` is another name of `-c`, except for a command to which it is the least context.
+    With `builds` the command predicts for any llama.cpp; the others run the installed one.
     """
     group = parser.add_argument_group("how it is run (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     group.add_argument(
@@ -81,6 +84,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, n_ctx: int | None = No
         "-t", "--threads", dest="n_threads", type=count, metavar="N",
         help="threads (0: one for each physical core)",
     )  # fmt: skip
+    if builds:
+        group.add_argument(
+            "--llama-build", dest="llama_build", type=_build, metavar="BUILD",
+            help="which llama.cpp it is predicted for: b11739, latest, pinned, or the path of a llama-server or "
+            "libllama, which is asked (default latest, the newest recorded; with --log the log's own)",
+        )  # fmt: skip
     devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     add_device_arguments(devices)
 
@@ -139,6 +148,15 @@ def params_from(
     if found is not None and "devices" not in asked:
         asked["devices"] = tuple(found())
     return replace(base or Params(), **asked)
+
+
+def _build(text: str) -> int:
+    from ggufphys.builds.asked import build_named  # which may need a child process
+
+    try:
+        return build_named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def count(text: str) -> int:

@@ -72,6 +72,8 @@ def reserved_batches(context: ContextParams) -> tuple[Batch, ...]:
     n_tokens = min(context.n_ctx, context.n_ubatch)
     n_outputs = min(n_tokens, context.n_outputs_max)
     whole = -(-n_tokens // n_seqs) * n_seqs
+    if "outputs_rounded" in context.rules:
+        n_outputs = max(n_outputs, whole)
     return (
         Batch(n_tokens=whole, n_seqs=n_seqs, n_outputs=n_outputs),
         Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs),

@@ -93,10 +93,11 @@ class Graph:
     """Tensors in the order ggml would run them. `marks` says how many nodes there were when each layer began.
 
     `probed` are nodes, and their layers, that llama.cpp gives up for simpler ones if they would run elsewhere than on
-    their layer's device; `pinned` are those that it keeps there, as it does norms.
+    their layer's device; `pinned` are those that it keeps there, as it does norms. `idle` nodes are laid out and not
+    computed: they belong to batches of another kind.
     """
 
-    __slots__ = ("_seen", "leafs", "marks", "nodes", "pinned", "probed")
+    __slots__ = ("_seen", "idle", "leafs", "marks", "nodes", "pinned", "probed")
 
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
@@ -104,6 +105,7 @@ class Graph:
         self.marks: list[int] = []
         self.probed: dict[Tensor, int] = {}
         self.pinned: dict[Tensor, int] = {}
+        self.idle: set[Tensor] = set()
         self._seen: set[Tensor] = set()
 
     def expand(self, tensor: Tensor) -> Tensor:
@@ -120,6 +122,12 @@ class Graph:
                         self.expand(source)
             (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
         return tensor
+
+    def expand_idle(self, tensor: Tensor) -> None:
+        """Add the tensor and all it depends on without computing them: what is new is idle."""
+        n_before = len(self.nodes)
+        self.expand(tensor)
+        self.idle.update(self.nodes[n_before:])
 
 
 @dataclass(frozen=True, slots=True)

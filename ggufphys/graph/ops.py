@@ -279,6 +279,11 @@ def cpy(a: Tensor, destination: Tensor) -> Tensor:
     return Tensor("CPY", destination.type, destination.ne, (a, destination), nb=destination.nb, view_of=destination)
 
 
+def dup(a: Tensor) -> Tensor:
+    """A copy."""
+    return Tensor("DUP", a.type, a.ne, (a,))
+
+
 def cont(a: Tensor, *ne: int) -> Tensor:
     """A dense copy."""
     return Tensor("CONT", a.type, ne or a.ne, (a,))

@@ -30,7 +30,7 @@ _SETTING: Final = re.compile(
 )
 _CACHE: Final = re.compile(r"K \((\w+)\):.*V \((\w+)\):")
 _STREAMS: Final = re.compile(r"cells, +\d+ layers, +(\d+)/ *(\d+) seqs\)")
-_BUILD: Final = re.compile(r"build:? (\d+) \(([0-9a-f]+)\)")
+_BUILD: Final = re.compile(r"build:? (\d+|unknown) \(([0-9a-f]+|unknown)\)")
 _DEVICE: Final = re.compile(r"using device (\S+) \(([^)]*)\).* - (\d+) MiB free")
 _OFFLOADED: Final = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _LOAD_MODE: Final = re.compile(r"\((?:load_mode|mmap) = ([\w+]+)\)")

@@ -227,7 +227,7 @@ class Predictor(Runs):
         if caches is None:
             placement = self.placed(params).placement
             caches = self._caches[key] = caches_by_device(
-                self.h, self.rule, params.ctx_type, placement.kv, placement.backends
+                self.h, self.rule_in(params), params.ctx_type, placement.kv, placement.backends
             )
         return caches
 

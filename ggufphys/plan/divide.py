@@ -28,7 +28,7 @@ class LayerCosts:
 
     def __init__(self, predictor: Predictor, params: Params) -> None:
         h = predictor.h
-        self.caches = predictor.rule.layers(h, params.ctx_type)
+        self.caches = predictor.rule_in(params).layers(h, params.ctx_type)
         self.offload_kqv = params.offload_kqv
         self.backend: Backend = backend_of(params.devices[0]) if params.devices else CPU
         self.dense = [0] * h.n_layer_all

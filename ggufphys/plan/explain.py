@@ -57,7 +57,7 @@ def layer_rows(predictor: Predictor, params: Params, context: ContextParams) -> 
     placement = predictor.placed(params).placement
     backends = placement.backends
     rows: list[LayerRow] = []
-    for il, caches in enumerate(predictor.rule.layers(predictor.h, context.ctx_type)):
+    for il, caches in enumerate(predictor.rule_in(params).layers(predictor.h, context.ctx_type)):
         device, kv_device = placement.layers[il], placement.kv(il)
         kept = [_row(il, cache, context, device, kv_device, backends.get(kv_device, CPU)) for cache in caches]
         kept = [row for row in kept if row.tensors]

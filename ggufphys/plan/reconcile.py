@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from ggufphys.builds import LATEST
+from ggufphys.builds.asked import build_of_log
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
@@ -15,7 +17,6 @@ from ggufphys.params import Params
 Verdict = Literal["equal", "differs", "not predicted", "not logged"]
 
 QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
-RULES_COMMIT: Final = "0c1e570"  # the llama.cpp that our rules follow
 # Parameters that the buffers depend on, each with what is assumed when neither log nor flag says it.
 ASSUMED: Final[Mapping[str, str]] = {
     "n_ctx": "as trained",
@@ -30,6 +31,7 @@ ASSUMED: Final[Mapping[str, str]] = {
     "flash_attn": "auto",
     "use_mmap": "on",
     "use_extra_bufts": "on",
+    "llama_build": "the newest recorded",
 }
 ASSUMED_SPLIT: Final = "by the devices' free memory"  # of tensor_split, where there are several devices
 
@@ -93,7 +95,10 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         GGUFError: the file lacks what a prediction needs.
     """
     run, notes = choose_run(runs, gguf)
-    params = replace(Params(), **{**run.settings, **flags})
+    of_log = build_of_log(run.build)
+    by_log = {} if of_log is None else {"llama_build": of_log}
+    run = replace(run, settings={**run.settings, **by_log})
+    params = replace(Params(llama_build=LATEST), **{**run.settings, **flags})
     unsupported = ""
     basis: Mapping[Quantity, Basis] = {"model": "exact"}
     try:
@@ -101,8 +106,7 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         terms, basis = prediction.terms, prediction.basis
     except UnsupportedError as error:
         terms, unsupported = predict_weights(gguf, params), str(error)
-    if run.build and RULES_COMMIT not in run.build:
-        notes = (*notes, f"the log is of llama.cpp build {run.build}; the rules here follow {RULES_COMMIT}")
+    notes = (*notes, *_build_notes(run, params, of_log))
     return Reconciliation(
         run=run,
         params=params,
@@ -111,6 +115,16 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         lines=tuple(_lines(run, params, flags, terms, basis)),
         notes=(*notes, *run.remarks),
     )
+
+
+def _build_notes(run: LoggedRun, params: Params, of_log: int | None) -> Iterator[str]:
+    """Which build was predicted, where that is not simply the log's."""
+    if of_log is not None and params.llama_build != of_log:
+        yield f"the log is of llama.cpp b{of_log}, and the prediction for b{params.llama_build}, as the flag says"
+    elif of_log is None and run.build:
+        yield f"the log's build, {run.build}, is none that is known: predicted for llama.cpp b{params.llama_build}"
+    elif of_log is None:
+        yield f"the log does not say its build: predicted for llama.cpp b{params.llama_build} (see --llama-build)"
 
 
 def choose_run(runs: Sequence[LoggedRun], gguf: GGUFFile) -> tuple[LoggedRun, tuple[str, ...]]:
@@ -203,6 +217,8 @@ def _reason(line: Line, buffer: str, run: LoggedRun, params: Params, flags: Mapp
         return _reason_for_none(line, buffer, repacked, params)
     if contradicted := [name for name, value in flags.items() if run.settings.get(name, value) != value]:
         return f"flags say otherwise than the log: {', '.join(contradicted)}"
+    if (of_log := build_of_log(run.build)) is not None and of_log != params.llama_build:
+        return f"another build: the log is of b{of_log}, the prediction for b{params.llama_build}"
     if line.quantity == "model" and (repacked or params.use_extra_bufts):
         return "which weights are repacked depends on the CPU: another machine's log?"
     if line.quantity == "compute" and not {"n_outputs_max"} & {*run.settings, *flags}:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ggufphys.builds import LATEST
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.loads import Refusal
 from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
@@ -15,7 +16,7 @@ from ggufphys.report.loads import loads_json, refusal_lines, types_line
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
-HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of the library"}
+HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of llama.cpp"}
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
 
 _DEVICE_PARAMS: Final = (
@@ -184,8 +185,10 @@ def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) 
     sequences = f"{c.n_seq_max} {what}{'s' if c.n_seq_max > 1 else ''}"
     if c.n_seq_max > 1:
         sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
+    newest = " (newest recorded)" if params.llama_build == LATEST else ""
     head = (
-        f"{HEADINGS[params.run_as]}: n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}\n"
+        f"{HEADINGS[params.run_as]} b{params.llama_build}{newest}: "
+        f"n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}\n"
         f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
         f"flash attention {params.flash_attn}"
     )
@@ -297,9 +300,12 @@ def model_json(gguf: GGUFFile) -> dict[str, Any]:
 
 def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]:
     asked = asdict(params)
+    context = asdict(prediction.context)
+    del context["rules"]  # which follow from the build
     return {
         "as": params.run_as,
-        **asdict(prediction.context),
+        **context,
+        "llama_build": params.llama_build,
         "type_k": params.type_k,
         "type_v": params.type_v,
         "flash_attn": params.flash_attn,

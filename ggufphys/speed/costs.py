@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.builds.moves import rules_of
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
@@ -70,7 +71,7 @@ def predict_costs(
     """
     require_model(gguf)
     params = params or Params()
-    rule, h = rule_for(gguf.architecture), read_hparams(gguf)
+    rule, h = rule_for(gguf.architecture, rules_of(params.llama_build)), read_hparams(gguf)
     context = resolve(
         params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
         flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,

@@ -63,15 +63,15 @@ class AttentionKV:
         self.v_padded = b.n_embd_v_gqa_max if context.v_trans else 0
         self.k_idxs = ops.new_input(I64, n_tokens, name="k_idxs", params=(cache,))
         self.v_idxs = ops.new_input(I64, n_tokens * (self.v_padded or 1), name="v_idxs", params=(cache,))
-        mask_type = F16 if context.flash_attn else F32
         # A reserved graph looks at all streams of the cache, whose mask is that of the batch's sequences.
         n_masks = 1 if self.n_stream == 1 else b.batch.n_seqs
         mask_shape = (self.n_kv, n_tokens // n_masks, 1, n_masks)
-        self.mask = ops.new_input(mask_type, *mask_shape, name="kq_mask", params=(cache,))
+        self.mask = b.mask(*mask_shape, name="kq_mask", params=(cache,))
         first_k, first_v = b.n_embd_head(b.kv_cache_or_none(0) or cache)  # llama.cpp asks the first layer for both
         n_embd_head_k, n_embd_head_v = b.n_embd_head(cache)
-        self.k_rot = None if first_k % 64 else rotation(context.type_k, n_embd_head_k, largest=True)
-        self.v_rot = None if first_v % 64 else rotation(context.type_v, n_embd_head_v, largest=False)
+        plain = "caches_as_they_are" in context.rules
+        self.k_rot = None if plain or first_k % 64 else rotation(context.type_k, n_embd_head_k, largest=True)
+        self.v_rot = None if plain or first_v % 64 else rotation(context.type_v, n_embd_head_v, largest=False)
 
     def __call__(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,

@@ -3,12 +3,10 @@
 Legend as in `blocks`. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_no_cache, build_attn.
 """
 
-from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attend
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Tensor
-from ggufphys.graph.ops import F16, F32
 
 
 class AttentionAlone:
@@ -21,10 +19,8 @@ class AttentionAlone:
         n_tokens = b.batch.n_tokens
         self.b = b
         self.scores = scores or Scores(factor=1 / sqrtf(b.h.n_embd_head_k or 1))
-        mask_type = F16 if b.context.flash_attn else F32
         self.masks = {
-            windowed: ops.new_input(mask_type, n_tokens, n_tokens, name="kq_mask_alone", params=(windowed,))
-            for windowed in (False, True)
+            windowed: b.mask(n_tokens, n_tokens, name="kq_mask_alone", params=(windowed,)) for windowed in (False, True)
         }
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, biased: bool = True) -> Tensor:

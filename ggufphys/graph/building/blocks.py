@@ -7,12 +7,13 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 """
 
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch.caches import row_bytes
 from ggufphys.graph import ops
-from ggufphys.graph.building.construction import Construction, weight_of
+from ggufphys.graph.building.construction import Construction
+from ggufphys.graph.building.embedding import slice_of, token_embeddings
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32, I32, Glu, Unary
 from ggufphys.graph.rope import Rope
@@ -25,45 +26,25 @@ class Builder(Construction):
 
     # -- inputs
 
-    def inp_embd(self, scale: float = 0.0) -> Tensor:
+    def inp_embd(self, scale: float = 0.0, *, token_scale: float = 0.0, mixed: bool = True) -> Tensor:
         """Token embeddings (E, T), looked up, times `scale` if that is not 0.
 
-        The input for ready-made embeddings is reserved beside them.
+        `token_scale` is for what tokens alone are multiplied with, not ready-made embeddings. `mixed` is False for
+        models whose batches hold either tokens or embeddings in every build.
         """
-        return self.inp_embd_deep(scale)[0]
+        return token_embeddings(self, scale, token_scale=token_scale, mixed=mixed)[0]
 
     def inp_embd_deep(self, scale: float = 0.0) -> tuple[Tensor, Tensor]:
         """The same, and the input as it was (E, T), behind which the slices lie that `deepstack` layers add.
 
         Tokens have none of these slices: zeros.
         """
-        n_embd, n_tokens = self.h.n_embd, self.batch.n_tokens
-        width = n_embd * (1 + len({i for i in self.h.deepstack if i >= 0}))
-        tokens = self.tokens
-        ready_made = ops.new_input(F32, width, n_tokens, name="embd")
-        embedding = self.weight("token_embd.weight")
-        looked_up = ops.get_rows(embedding, tokens)
-        for a, b in self.adapters.get(embedding.name, ()):
-            delta = ops.mul_mat(weight_of(b), ops.get_rows(weight_of(a), tokens))
-            looked_up = ops.add(looked_up, ops.scale(delta, 1.0))
-        if width > n_embd:
-            looked_up = ops.pad(looked_up, width, n_tokens)
-        self.graph.expand(looked_up)
-        self.graph.expand(ready_made)
-        if width == n_embd:
-            return self.graph.expand(ops.scale(looked_up, scale)) if scale else looked_up, looked_up
-        first = self.graph.expand(_slice(looked_up, n_embd, 0))
-        return self.graph.expand(ops.scale(ops.cont(first), scale)) if scale else first, first
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        """Token ids (T,)."""
-        return ops.new_input(I32, self.batch.n_tokens, name="tokens")
+        return token_embeddings(self, scale)
 
     def add_deepstack(self, x: Tensor, inp: Tensor, il: int) -> Tensor:
         """X plus the slice of the input that layer `il` adds, if it adds one."""
         i = self.h.deepstack[il] if self.h.deepstack else -1
-        return x if i < 0 else ops.add(x, _slice(inp, self.h.n_embd, i))
+        return x if i < 0 else ops.add(x, slice_of(inp, self.h.n_embd, i))
 
     def inp_pos(self, n_pos_per_embd: int = 1) -> Tensor:
         """Positions (T,), or as many for each token (mrope has four, one list behind the other)."""
@@ -99,7 +80,11 @@ class Builder(Construction):
         return self.norm(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
 
     def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None, settings: Rope) -> Tensor:
-        """Rotary positions."""
+        """Rotary positions; where heads begin with elements that are not turned, those are left as they are."""
+        if settings.offset and "rope_by_parts" in self.context.rules:
+            still = ops.strided(x, (settings.offset, *x.ne[1:3]), x.nb[1:3])
+            turned = ops.strided(x, (x.ne[0] - settings.offset, *x.ne[1:3]), x.nb[1:3], settings.offset * x.nb[0])
+            return ops.concat(still, ops.rope(turned, pos, factors, replace(settings, offset=0)), 0)
         return ops.rope(x, pos, factors, settings)
 
     def rope_factors(self, il: int) -> Tensor | None:
@@ -270,10 +255,3 @@ def _with_gain(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if weight is not None:
         x = ops.mul(x, weight)
     return x if bias is None else ops.add(x, bias)
-
-
-def _slice(x: Tensor, n_embd: int, i: int) -> Tensor:
-    n_tokens = x.ne[1]
-    return ops.view(
-        x, (n_embd, n_tokens), (x.nb[0], x.nb[1], x.nb[1] * n_tokens, x.nb[1] * n_tokens), i * n_embd * x.nb[0]
-    )

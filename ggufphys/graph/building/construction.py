@@ -108,6 +108,24 @@ class Construction:
         caches = (cache for layer in self.caches for cache in layer if isinstance(cache, FullKV))
         return max((cache.n_embd_v_max or cache.n_embd_v_gqa for cache in caches), default=0)
 
+    # -- inputs
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Token ids (T,)."""
+        return ops.new_input(ops.I32, self.batch.n_tokens, name="tokens")
+
+    def mask(self, *ne: int, name: str, params: tuple[object, ...] = ()) -> Tensor:
+        """Which scores count: F16 with flash attention, else F32.
+
+        Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_kq_mask.
+        """
+        if not self.context.flash_attn:
+            return ops.new_input(ops.F32, *ne, name=name, params=params)
+        if "mask_cast" in self.context.rules:
+            return ops.cast(ops.new_input(ops.F32, *ne, name=name, params=params), ops.F16)
+        return ops.new_input(ops.F16, *ne, name=name, params=params)
+
     # -- weights
 
     def weight(self, name: str, il: int | None = None) -> Tensor:

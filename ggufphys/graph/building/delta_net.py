@@ -76,6 +76,8 @@ def linear_attention(
 def l2_norm(b: Builder, x: Tensor, eps: float | None = None) -> Tensor:
     """X / |x|, row by row, by way of the RMS norm. Source: src/models/models.h, build_gdn_l2_norm."""
     n = x.ne[0]
+    if "l2_norm_op" in b.context.rules:
+        return ops.l2_norm(x, b.norm_rms_eps if eps is None else eps)
     return ops.scale(ops.rms_norm(x, (b.norm_rms_eps if eps is None else eps) / n), 1 / sqrtf(n))
 
 

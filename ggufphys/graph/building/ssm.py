@@ -19,8 +19,9 @@ def mamba2(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     d = d_inner // n_head
     n_channels = d_inner + 2 * n_group * d_state
 
-    both = b.linear("ssm_in", il, x)
-    both = ops.reshape(both, both.ne[0], n_tokens, n_seqs)
+    by_sequence = "mamba2_projects_by_sequence" in b.context.rules
+    both = b.linear("ssm_in", il, ops.reshape(x, x.ne[0], n_tokens, n_seqs) if by_sequence else x)
+    both = both if by_sequence else ops.reshape(both, both.ne[0], n_tokens, n_seqs)
     size, per_token, per_seq, _ = both.nb
     z = ops.strided(both, (d, n_head, n_tokens, n_seqs), (d * size, per_token, per_seq))
     xbc = ops.strided(both, (n_channels, n_tokens, n_seqs), (per_token, per_seq), d_inner * size)
@@ -47,6 +48,9 @@ def mamba2(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
     gain = b.weight_or_none("ssm_norm.weight", il)
     if gain is not None:  # a norm for each group
         y = b.norm_rms(ops.reshape(y, d_inner // n_group, n_group, n_tokens, n_seqs), gain)
+    if by_sequence:
+        y = b.linear("ssm_out", il, ops.reshape(y, d_inner, n_tokens, n_seqs))
+        return ops.reshape(y, y.ne[0], n_tokens * n_seqs)
     return b.linear("ssm_out", il, ops.reshape(y, d_inner, n_tokens * n_seqs))
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
+from ggufphys.builds.moves import rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.building.floats import f32
@@ -85,7 +86,7 @@ def place_weights(
 
     by_kind = uses.one_home is not None and not chooser.asks_names  # weights that are alike all go the same way
     known: dict[tuple[str, int, tuple[int, ...]], list[list[TensorInfo]]] = {}
-    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp):
+    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build)):
         if by_kind:
             kind = name, int(tensor.ggml_type), tensor.ne
             found = known.get(kind)

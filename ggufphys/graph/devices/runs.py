@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ggufphys.arch import read_hparams, rule_for
+from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
+from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
@@ -14,7 +15,7 @@ from ggufphys.graph.devices.homes import uses_devices
 from ggufphys.graph.devices.placed import Placed, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.machine import host
-from ggufphys.params import ContextParams, Params, resolve
+from ggufphys.params import ContextParams, ContextType, Params, resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,8 +50,9 @@ class Runs:
             else self.rule.reads(self.h, rule_for(target.architecture).layers(read_hparams(target)))
         )
         self.reads_target = read is not None
-        self.layouts = Layouts(gguf, self.h, self.rule, borrowed=borrowed, read=read)
-        self._head_layouts: Layouts | None = None
+        self._borrowed, self._read = borrowed, read
+        self._rules: dict[frozenset[Rule], ArchRule] = {}
+        self._layouts: dict[tuple[ContextType, frozenset[Rule]], Layouts] = {}
         self._placed: dict[Params, Placed] = {}
 
     def run(self, params: Params) -> Run:
@@ -67,11 +69,29 @@ class Runs:
         Raises:
             ValueError: llama.cpp has no such type of context for this model.
         """
-        if params.ctx_type == "default":
-            return self.layouts
-        if self._head_layouts is None:
-            self._head_layouts = Layouts(self.gguf, self.h, self.rule, ctx_type=params.ctx_type)
-        return self._head_layouts
+        key = params.ctx_type, rules_of(params.llama_build)
+        layouts = self._layouts.get(key)
+        if layouts is None:
+            row = self.rule_in(params)
+            layouts = self._layouts[key] = (
+                Layouts(self.gguf, self.h, row, borrowed=self._borrowed, read=self._read)
+                if params.ctx_type == "default"
+                else Layouts(self.gguf, self.h, row, ctx_type=params.ctx_type)
+            )
+        return layouts
+
+    @property
+    def layouts(self) -> Layouts:
+        """The graphs of ordinary contexts in the pinned llama.cpp."""
+        return self.layouts_of(Params())
+
+    def rule_in(self, params: Params) -> ArchRule:
+        """The architecture's row as the build of llama.cpp has it."""
+        rules = rules_of(params.llama_build)
+        row = self._rules.get(rules)
+        if row is None:
+            row = self._rules[rules] = row_in(self.rule, rules)
+        return row
 
     def context(self, params: Params) -> ContextParams:
         """What llama.cpp makes of the parameters for this model; where weights lie may turn flash attention off.
@@ -82,16 +102,16 @@ class Runs:
         context = self._context(params)
         if params.devices and self.h.hc_mult:
             context = self._unfused(params, context)
-        if why_not := self.rule.aborts(context):
+        if why_not := self.rule_in(params).aborts(context):
             raise ValueError(why_not)
         return context
 
     def _context(self, params: Params) -> ContextParams:
-        h = self.h
+        h, row = self.h, self.rule_in(params)
         resolved = partial(
             resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
-            flash_attn_possible=self.rule.flash_attn, rollback_possible=self.rule.rollback,
-            has_encoder=self.rule.has_encoder,
+            flash_attn_possible=row.flash_attn, rollback_possible=row.rollback,
+            has_encoder=row.has_encoder,
         )  # fmt: skip
         context = resolved(params)
         layouts = self.layouts_of(params)

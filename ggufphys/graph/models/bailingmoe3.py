@@ -13,7 +13,7 @@ from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.rope import read_rope, read_sections
+from ggufphys.graph.rope import Rope, read_rope, read_sections
 
 
 def build(b: Builder) -> Graph:
@@ -24,7 +24,7 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd()
     rs = Recurrent(b)
     attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
-    pos = b.inp_pos(rope.n_pos_per_embd)
+    pos = b.inp_pos(_n_pos(b, rope))
     out_ids = b.inp_out_ids()
 
     def rotate(part: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
     il, sections = b.h.n_layer, read_sections(b.keys)
     rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
-    pos, out_ids = b.inp_pos(rope.n_pos_per_embd), b.inp_out_ids()
+    pos, out_ids = b.inp_pos(_n_pos(b, rope)), b.inp_out_ids()
     attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
 
     def rotate(part: Tensor) -> Tensor:
@@ -86,3 +86,8 @@ def _gated(b: Builder, found: Tensor, x: Tensor, il: int) -> Tensor:
     gate = ops.unary(ops.reshape(gate, 1, n_head, n_tokens), "sigmoid")
     found = ops.mul(ops.reshape(found, b.h.n_embd_head_v_mla, n_head, n_tokens), gate)
     return ops.mul_mat(b.weight("attn_output.weight", il), ops.cont(found, found.ne[0] * n_head, n_tokens))
+
+
+def _n_pos(b: Builder, rope: Rope) -> int:
+    """Positions of a token that the graph has an input for."""
+    return 1 if "bailingmoe3_positions" in b.context.rules else rope.n_pos_per_embd

@@ -14,7 +14,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     d = b.h.n_embd_head_v
     rope = Rope(n_dims=d, mode="neox", n_ctx_orig=0, freq_base=10000.0, beta_fast=0.0, beta_slow=0.0)
-    x = b.inp_embd()
+    x = b.inp_embd(mixed=False)
     pos = b.inp_pos()
     attention = attentions(b)
     for il in b.layers():

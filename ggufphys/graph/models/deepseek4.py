@@ -23,7 +23,7 @@ from ggufphys.graph.rope import Rope, read_rope
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     streams = hyper.Streams(b)
-    x = b.inp_embd()
+    x = b.inp_embd(mixed=False)
     pos = b.inp_pos()
     out_ids = b.inp_out_ids()
     attention = WindowAndBlocks(b, pos)

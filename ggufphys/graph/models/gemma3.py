@@ -19,7 +19,7 @@ def build(b: Builder) -> Graph:
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
     width = h.n_embd // h.n_head[0] if h.n_layer == N_LAYER_27B else h.n_embd_head_k
-    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
+    x = b.inp_embd(token_scale=sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
     out_ids = b.inp_out_ids()

@@ -24,10 +24,10 @@ def build(b: Builder) -> Graph:
     h = b.h
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
-    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
+    x = b.inp_embd(token_scale=sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
-    inp_per_layer = inputs_per_layer(b, x)
+    inp_per_layer = inputs_per_layer(b, x, rows_per_layer(b))
     x = _spread(b, x)
     out_ids = b.inp_out_ids()
     for il in b.layers():
@@ -59,12 +59,20 @@ def build(b: Builder) -> Graph:
     return b.head(b.rms(x, "output_norm"), softcap=b.keys.real("final_logit_softcapping", 30.0))
 
 
-def inputs_per_layer(b: Builder, x: Tensor) -> Tensor:
-    """(P, T, n_layer): an embedding for each layer, and what the stream gives for it."""
+def rows_per_layer(b: Builder) -> Tensor:
+    """What the tokens' table has for each layer (P*n_layer, T)."""
+    tokens = ops.new_input(ops.I32, b.batch.n_tokens, name="tokens")
+    return ops.get_rows(b.weight("per_layer_token_embd.weight"), tokens)
+
+
+def inputs_per_layer(b: Builder, x: Tensor, rows: Tensor, *, at_once: bool = True) -> Tensor:
+    """(P, T, n_layer): an embedding for each layer, from those rows, and what the stream gives for it.
+
+    `at_once` says whether the rows are scaled before anything else.
+    """
     n, n_layer, n_tokens = b.weight("per_layer_proj_norm.weight").ne[0], b.h.n_layer, b.batch.n_tokens
-    tokens = ops.new_input(ops.I32, n_tokens, name="tokens")
-    looked_up = ops.get_rows(b.weight("per_layer_token_embd.weight"), tokens)
-    looked_up = b.graph.expand(ops.scale(ops.reshape(looked_up, n, n_layer, n_tokens), sqrtf(n)))
+    looked_up = ops.scale(ops.reshape(rows, n, n_layer, n_tokens), sqrtf(n))
+    looked_up = b.graph.expand(looked_up) if at_once else looked_up
     projected = ops.scale(ops.mul_mat(b.weight("per_layer_model_proj.weight"), x), 1 / sqrtf(b.h.n_embd))
     projected = b.rms(ops.reshape(projected, n, n_layer, n_tokens), "per_layer_proj_norm")
     both = ops.scale(ops.add(projected, looked_up), 1 / sqrtf(2))

@@ -11,7 +11,7 @@ from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.building.shared_kv import owner
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.models.gemma3n import inputs_per_layer, plane, stretch
+from ggufphys.graph.models.gemma3n import inputs_per_layer, plane, rows_per_layer, stretch
 from ggufphys.graph.rope import read_rope, read_rope_swa
 
 
@@ -21,11 +21,15 @@ def build(b: Builder) -> Graph:
     n_layer_kv = h.n_layer_all - h.n_kv_shared_layers
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
-    x = ops.scale(b.inp_embd(), sqrtf(h.n_embd))
+    has_inputs = b.weight_or_none("per_layer_token_embd.weight") is not None
+    rows = rows_per_layer(b) if has_inputs else None
+    rows_first = "rows_first" in b.context.rules
+    if rows is not None and rows_first:
+        b.graph.expand(rows)
+    x = b.inp_embd(token_scale=sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
-    has_inputs = b.weight_or_none("per_layer_token_embd.weight") is not None
-    inp_per_layer = inputs_per_layer(b, x) if has_inputs else None
+    inp_per_layer = None if rows is None else inputs_per_layer(b, x, rows, at_once=not rows_first)
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

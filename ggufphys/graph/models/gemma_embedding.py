@@ -16,7 +16,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     full = read_rope(b.keys, b.h, "neox")
     rope_swa = read_rope_swa(b.keys, full)
-    x = ops.scale(b.inp_embd(), sqrtf(b.h.n_embd))
+    x = b.inp_embd(token_scale=sqrtf(b.h.n_embd))
     pos = b.inp_pos()
     attend = AttentionAlone(b, Scores(factor=1.0))
     out_ids = b.inp_out_ids()

@@ -6,11 +6,14 @@ Source: llama.cpp 0c1e570 src/models/glm-dsa.cpp, llama_model_glm_dsa::graph.
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.ir import Graph
+from ggufphys.graph.models import deepseek2
 from ggufphys.graph.models.deepseek32 import build_with, head_of
 
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
+    if "glm_dsa_attends_to_all" in b.context.rules:
+        return deepseek2.build(b)
     b.norm_eps = 0.0  # its loader reads none for the indexers' norm
     return build_with(b, "norm", _routing(b))
 

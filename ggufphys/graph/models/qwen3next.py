@@ -24,6 +24,7 @@ def build(b: Builder) -> Graph:
     attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     pos = b.inp_pos()
     out_ids = b.inp_out_ids()
+    wanted_early = "qwen3next_crops_early" in b.context.rules
     for il in b.layers():
         residual = x
         x = b.graph.expand(b.rms(x, "attn_norm", il))
@@ -31,10 +32,14 @@ def build(b: Builder) -> Graph:
             x = _linear_attention(b, rs, x, il)
         else:
             x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il)
+        if wanted_early:
+            x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ffn(b, b.rms(residual, "post_attention_norm", il), il)
         x = ops.add(x, residual)
     x = b.rms(x, "output_norm")
+    if wanted_early:
+        return b.head(x)
     x.is_output = True  # a prediction head would go on from here
     return b.head(ops.get_rows(x, out_ids))
 

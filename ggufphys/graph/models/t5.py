@@ -11,7 +11,7 @@ from ggufphys.graph.building.attention import Scores, attend, attentions
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import F16, F32, I32
+from ggufphys.graph.ops import F32, I32
 
 PLAIN = Scores(factor=1.0)
 
@@ -24,8 +24,7 @@ def build(b: Builder) -> Graph:
     cache = b.kv_cache(0)
     attention = attentions(b, PLAIN)[cache]
     buckets = ops.new_input(I32, attention.n_kv, b.batch.n_tokens, name="pos_bucket_dec", params=(cache,))
-    mask_type = F16 if b.context.flash_attn else F32
-    cross_mask = ops.new_input(mask_type, _n_enc(b), b.batch.n_tokens, name="cross_kq_mask")
+    cross_mask = b.mask(_n_enc(b), b.batch.n_tokens, name="cross_kq_mask")
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -75,7 +75,7 @@ def predict_attached(
         terms += server_terms(
             attachments.server,
             predictor.h,
-            predictor.rule.layers(predictor.h),
+            predictor.rule_in(params).layers(predictor.h),
             base.context,
             cell_ext_bytes=cell_ext_bytes(gguf),
             draft_state_bytes=draft_state,
@@ -123,7 +123,7 @@ def _with_adapters(
 
     A buffer is reserved without adapters first, and never shrinks.
     """
-    layouts = Layouts(predictor.gguf, predictor.h, predictor.rule, adapters_of(loras))
+    layouts = Layouts(predictor.gguf, predictor.h, predictor.rule_in(placed.params), adapters_of(loras))
     grown = {term.device: term for term in compute_terms(layouts, base.context, placed)}
     terms: list[Term] = []
     for term in base.terms:

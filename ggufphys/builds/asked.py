@@ -1,0 +1,113 @@
+"""Which build does somebody mean? A number, `latest`, `pinned`, or a program or library that is asked in a child."""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from ggufphys.builds.moves import LATEST, PINNED
+from ggufphys.builds.records import RECORDED
+
+_NUMBER: Final = re.compile(r"b?(\d{1,7})")
+_VERSION: Final = re.compile(r"(?:version|build):? *b?(\d+) \(([0-9a-f]+)")
+_ASK_LIBRARY: Final = """
+import ctypes, sys
+for path in sys.argv[1:]:
+    try:
+        library = ctypes.CDLL(path)
+        commit = library.ggml_commit
+    except (OSError, AttributeError):
+        continue
+    commit.restype = ctypes.c_char_p
+    print(commit().decode())
+    break
+"""
+_TIMEOUT_S: Final = 30
+NO_NUMBERS: Final = (0, 1)  # what packages print that were not built in llama.cpp's repository
+
+
+def build_named(text: str) -> int:
+    """The build's number.
+
+    Raises:
+        ValueError: it is none of these, or a program that does not say which build it is.
+    """
+    if text == "latest":
+        return LATEST
+    if text == "pinned":
+        return PINNED
+    if match := _NUMBER.fullmatch(text):
+        return int(match[1])
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"--llama-build {text}: expected a build such as b{LATEST}, latest, pinned, or the path of a llama-server "
+            "or libllama"
+        )
+    is_library = ".so" in path.name or path.suffix in (".dylib", ".dll")
+    return _of_library(path) if is_library else _of_program(path)
+
+
+def build_of_commit(commit: str) -> int | None:
+    """The recorded build of a commit, None for others: commits have no order."""
+    return next((n for n, known in RECORDED.items() if commit and _same(commit, known)), None)
+
+
+def build_of_log(build: str) -> int | None:
+    """The build of a log's own line, "11549 (0ce8cd1)"; None where it does not say ("unknown", 0 and 1)."""
+    number, _, commit = build.partition(" ")
+    if number.isdigit() and int(number) not in NO_NUMBERS:
+        return int(number)
+    return build_of_commit(commit.strip("()"))
+
+
+def _same(a: str, b: str) -> bool:
+    n = min(len(a), len(b))
+    return n >= 7 and a[:n] == b[:n]
+
+
+def _of_program(path: Path) -> int:
+    answer = _run([os.fspath(path), "--version"], path)
+    match = _VERSION.search(answer)
+    build = None if match is None else build_of_log(f"{match[1]} ({match[2]})")
+    if build is None:
+        raise ValueError(f"{path} --version does not say which build it is: {answer.strip()[:200]!r} ({_HELP})")
+    return build
+
+
+def _of_library(path: Path) -> int:
+    beside = [p for p in sorted(path.parent.glob("*ggml-base*")) if p.is_file()]
+    commit = _run([sys.executable, "-c", _ASK_LIBRARY, *map(os.fspath, (*beside, path))], path).strip()
+    build = build_of_commit(commit)
+    if build is None:
+        said = f"is of commit {commit!r}, which is none of the recorded builds" if commit else "does not say its commit"
+        raise ValueError(f"{path} {said} ({_HELP})")
+    return build
+
+
+_HELP: Final = f"say its number yourself: --llama-build b{LATEST}"
+
+
+def _run(command: list[str], path: Path) -> str:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"{path} cannot be asked for its build: {error} ({_HELP})") from error
+    return answer.stdout + ("" if answer.stdout.strip() else answer.stderr)
+
+
+@cache
+def installed_build() -> int:
+    """The build of the llama.cpp that llama-cpp-python has here; the pinned one where that is not known."""
+    package = find_spec("llama_cpp")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        for library in sorted(Path(folder, "lib").glob("*llama.*")):
+            try:
+                return _of_library(library)
+            except ValueError:
+                break
+    return PINNED

@@ -1,0 +1,245 @@
+"""What moved in llama.cpp, and when? The one table of rules that hold in some builds and not in others.
+
+Whatever follows from a build's number follows from here: code that builds graphs asks whether a rule is among
+`ContextParams.rules`, and never compares numbers. Rules are worded so that each holds in a stretch of builds.
+
+A move lies between two builds that were seen: `before`, the last one without it, and `first`, the first one with it;
+`last` and `after` say the same of its end. A build in such a gap is taken to be like the one before it, and what is
+predicted for it is an estimate.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
+LATEST: Final = 11739  # the newest that was recorded
+
+Rule = Literal[
+    "caches_as_they_are",
+    "bailingmoe3_positions", "fused_experts_of_head", "glm_dsa_attends_to_all", "gpt_oss_crops_early", "heads_cached",
+    "heads_loaded", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_keeps_no_snapshots",
+    "mamba2_projects_by_sequence", "mask_cast", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
+    "outputs_rounded", "qwen3next_crops_early", "rope_by_parts", "rows_first", "types_of_rows_differ",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A rule that holds from build `first` to build `last`; 0: it always did, or still does.
+
+    Bytes `what` changed, for `whom`; `source` is llama.cpp's file and symbol, and the pull request where it is known;
+    `found` says how the builds were found.
+    """
+
+    rule: Rule
+    before: int = 0
+    first: int = 0
+    last: int = 0
+    after: int = 0
+    what: str
+    whom: str
+    source: str
+    found: str
+
+    def holds(self, build: int) -> bool:
+        """Whether builds of this number have it."""
+        return self.first <= build and (not self.last or build < self.after)
+
+
+MOVES: Final = (
+    Move(
+        rule="caches_as_they_are",
+        last=8606,
+        after=8660,
+        what="rows of a quantised cache are not rotated",
+        whom="attention over a quantised cache",
+        source="src/llama-kv-cache.cpp, attn_rot_k; PR 21038",
+        found="records of b8606 and b8660",
+    ),
+    Move(
+        rule="mask_cast",
+        last=9388,
+        after=9432,
+        what="the mask is an F32 input, cast to F16 for flash attention: 4 + 2 bytes an element in place of 2",
+        whom="attention with flash attention",
+        source="src/llama-graph.cpp, build_attn_inp_kq_mask, self_kq_mask_cnv",
+        found="sources of b9388 and b9432; records of b9309 and b9445",
+    ),
+    Move(
+        rule="outputs_rounded",
+        last=9445,
+        after=9554,
+        what="as many outputs are reserved as tokens, where these are rounded up to whole sequences",
+        whom="batches that sequences do not divide",
+        source="src/llama-context.cpp, graph_reserve",
+        found="records of b9445 and b9554",
+    ),
+    Move(
+        rule="glm_dsa_attends_to_all",
+        last=10069,
+        after=10133,
+        what="the indexer is loaded and not used: attention as deepseek2's, over all rows",
+        whom="glm-dsa",
+        source="src/models/glm-dsa.cpp",
+        found="records of b10069 and b10133",
+    ),
+    Move(
+        rule="gpt_oss_crops_early",
+        last=10069,
+        after=10235,
+        what="the last layer's feed-forward part computes the wanted tokens alone, not all for drafts to start from",
+        whom="gpt-oss",
+        source="src/models/openai-moe.cpp, t_h_nextn",
+        found="sources of b9432 and b10235; real shapes at b10069 and b10335",
+    ),
+    Move(
+        rule="types_of_rows_differ",
+        last=10152,
+        after=10236,
+        what="K and V of different types are not refused where one row holds both",
+        whom="deepseek2, kimi-linear, mistral4",
+        source="src/llama-context.cpp, llama_init_from_model",
+        found="records of b10152 and b10236",
+    ),
+    Move(
+        rule="norms_of_head",
+        before=8808,
+        first=8840,
+        last=10236,
+        after=10330,
+        what="norms of a head are loaded all the same",
+        whom="glm4moe, hy_v3, qwen35, qwen35moe, step35 with prediction heads",
+        source="src/models/, load_arch_tensors",
+        found="records of b10236 and b10330",
+    ),
+    Move(
+        rule="qwen3next_crops_early",
+        last=10235,
+        after=10330,
+        what="the last layer's feed-forward part computes the wanted tokens alone, not all for drafts to start from",
+        whom="qwen3next",
+        source="src/models/qwen3next.cpp, t_h_nextn",
+        found="sources of b10235 and b10338; real shapes at b10069 and b10335",
+    ),
+    Move(
+        rule="nemotron_h_keeps_no_snapshots",
+        last=10335,
+        after=10603,
+        what="states cannot be rolled back, whatever n_rs_seq",
+        whom="nemotron_h, nemotron_h_moe",
+        source="src/llama-arch.cpp, llm_arch_supports_rs_rollback",
+        found="records of b10335 and b10603",
+    ),
+    Move(
+        rule="heads_loaded",
+        last=10152,
+        after=10236,
+        what="weights of prediction heads are loaded whether they are asked for or not (load_mtp)",
+        whom="models with prediction heads, but those that never load them",
+        source="src/llama-model-loader.cpp, load_mtp",
+        found="records of b10152 and b10236",
+    ),
+    Move(
+        rule="lfm2_keeps_no_snapshots",
+        last=10335,
+        after=10603,
+        what="states cannot be rolled back, whatever n_rs_seq",
+        whom="lfm2, lfm2moe",
+        source="src/llama-arch.cpp, llm_arch_supports_rs_rollback",
+        found="records of b10335 and b10603",
+    ),
+    Move(
+        rule="mamba2_projects_by_sequence",
+        last=10603,
+        after=10705,
+        what="the projection in front of the scan multiplies (E, T, N), and the one behind it is shaped back",
+        whom="mamba2, granitehybrid, nemotron_h, nemotron_h_moe",
+        source="src/models/mamba-base.cpp, build_mamba2_layer",
+        found="sources of b10603 and b10705; records of b10603 and b10715",
+    ),
+    Move(
+        rule="rope_by_parts",
+        last=10338,
+        after=10603,
+        what="elements of a head that are not turned are cut off and put back, by a copy, not passed over",
+        whom="minicpm3, plm, deepseek2 without compressed rows",
+        source="ggml/src/ggml.c, ggml_rope_set_offset; src/models/deepseek2.cpp",
+        found="sources of b10338 and b10603; records of b10335 and b10603",
+    ),
+    Move(
+        rule="heads_cached",
+        before=9445,
+        first=9554,
+        last=10840,
+        after=10950,
+        what="contexts keep rows of the layers behind the trunk, too",
+        whom="bailingmoe2, deepseek2, exaone-moe, exaone4, glm4, glm4moe, mistral4 with prediction heads",
+        source="src/llama-model.cpp, llama_model::create_memory",
+        found="sources of b10840 and b10950; records of b9445, b9554, b10837 and b10952",
+    ),
+    Move(
+        rule="kimi_k3_keeps_no_snapshots",
+        last=10840,
+        after=10950,
+        what="states cannot be rolled back, whatever n_rs_seq",
+        whom="kimi-k3",
+        source="src/llama-arch.cpp, llm_arch_supports_rs_rollback",
+        found="sources of b10840 and b10950; records of b10837 and b10952",
+    ),
+    Move(
+        rule="fused_experts_of_head",
+        last=10952,
+        after=11065,
+        what="experts of a head are loaded all the same where gate and up are one tensor",
+        whom="deepseek2, mistral4, qwen3next, qwen35moe with prediction heads",
+        source="src/llama-model.cpp, create_tensor_gate_up_exps",
+        found="records of b10952 and b11067",
+    ),
+    Move(
+        rule="l2_norm_op",
+        last=10705,
+        after=10715,
+        what="rows of queries and keys of delta nets are normed by an operation of its own, not a scaled RMS norm",
+        whom="bailingmoe3; the graph of all delta nets",
+        source="src/models/models.h, build_gdn_l2_norm",
+        found="sources of b10705 and b10840; records of b10603 and b10715",
+    ),
+    Move(
+        rule="bailingmoe3_positions",
+        last=11067,
+        after=11227,
+        what="tokens have one position, not one for each section of mrope",
+        whom="bailingmoe3",
+        source="src/models/bailingmoe3.cpp, use_mrope",
+        found="sources of b11065 and b11311; records of b11067 and b11227",
+    ),
+    Move(
+        rule="mixed_batches",
+        before=11393,
+        first=11401,
+        what="a batch may mix tokens and ready-made embeddings: a third way into the graph, with inputs of its own "
+        "(I32 and I64 a token, F32 n_embd a token), a copy of the last and the rows written into it; the scale of "
+        "embeddings is an input, a number for each row",
+        whom="all but the architectures that tell tokens from embeddings (cogvlm, deepseek4, granite_switch, eagle3, "
+        "dflash, gemma4-assistant), in contexts of the usual type",
+        source="src/llama-graph.cpp, build_inp_embd; src/llama-arch.cpp, llm_arch_supports_mixed_batch",
+        found="sources of b11393 and b11401; records of b11391 and b11413",
+    ),
+    Move(
+        rule="rows_first",
+        before=11434,
+        first=11548,
+        what="embeddings are looked up before anything else is computed, those of mixed batches too, and gemma4's "
+        "inputs of layers before them",
+        whom="gemma4 and models with deepstack; where rows are wide, others",
+        source="src/llama-graph.cpp, build_inp_embd (ggml_build_forward_order); src/models/gemma4.cpp; PR 30160",
+        found="sources of b11434 and b11549; records of b11413 and b11548",
+    ),
+)  # fmt: skip
+
+
+@cache
+def rules_of(build: int) -> frozenset[Rule]:
+    """The rules that hold in a build."""
+    return frozenset(move.rule for move in MOVES if move.holds(build))

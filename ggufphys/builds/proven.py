@@ -1,0 +1,36 @@
+"""How sure is a prediction for a build? As sure as the records around it: `exact` where they agree with it."""
+
+from bisect import bisect_left
+from functools import cache
+
+from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+
+
+def why_unknown(arch: str, build: int) -> str:
+    """Why llama.cpp of this build would not load a model of the architecture; empty if it would, for all we know."""
+    since = SINCE.get(arch)
+    if since is None:
+        return ""
+    before = max((n for n in RECORDED if n < since), default=0)
+    if build > before:
+        return ""
+    return f"llama.cpp b{build} does not know architecture {arch!r}: b{since} is the first record that does"
+
+
+@cache
+def why_unproven(arch: str, build: int) -> str:
+    """Why a prediction for this build is an estimate, naming the nearest record; empty where records prove it."""
+    numbers = sorted(RECORDED)
+    if build in RECORDED:
+        wrong = arch in UNEXPLAINED.get(build, ())
+        return f"some rows of {arch} are not as predicted in the record of b{build}" if wrong else ""
+    i = bisect_left(numbers, build)
+    nearest = min(numbers, key=lambda n: abs(n - build))
+    if i in (0, len(numbers)):
+        return f"b{build} lies outside of the records, b{numbers[0]} to b{numbers[-1]}; the nearest is b{nearest}"
+    low, high = numbers[i - 1], numbers[i]
+    if arch in MOVED.get(high, ()):
+        return f"bytes of {arch} moved between the records b{low} and b{high}; the nearest to b{build} is b{nearest}"
+    if arch in UNEXPLAINED.get(low, ()) or arch in UNEXPLAINED.get(high, ()):
+        return f"some rows of {arch} are not as predicted in the records b{low} and b{high} around b{build}"
+    return ""

@@ -189,7 +189,11 @@ class Params:
     @property
     def n_stream_fitted(self) -> int:
         """For how many streams of the cache a context that nobody asked for is made: one, or with --fit all of them."""
-        return self.n_seq_max if self.fit_params and not self.kv_unified else 1
+        rules = rules_of(self.llama_build)
+        multiplied = self.fit_params and "context_times_streams" in rules
+        if self.kv_unified and "context_times_unified_streams" not in rules:
+            multiplied = False
+        return self.n_seq_max if multiplied else 1
 
     @property
     def load_mode(self) -> LoadMode:
@@ -245,7 +249,9 @@ def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_p
     """
     if not n_parallel_given:
         params = replace(params, n_seq_max=N_PARALLEL_AUTO, kv_unified=True)
-    n_outputs_max = params.n_outputs_max or max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft)))
+    limited = "server_reserves_all_outputs" not in rules_of(params.llama_build)
+    wanted = max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft))) if limited else 0
+    n_outputs_max = params.n_outputs_max or wanted
     return replace(params, n_outputs_max=n_outputs_max, run_as="server", fit_params=fit_params)
 
 
@@ -349,7 +355,9 @@ def resolve(
         raise ValueError("n_ctx is 0 and the model does not say how long its context was in training")
     n_batch = min(n_ctx, params.n_batch) if causal_attn else params.n_batch
     n_ubatch = min(n_batch, params.n_ubatch or params.n_batch)
-    n_outputs_max = n_batch if has_encoder else params.n_outputs_max or n_batch
+    rules = rules_of(params.llama_build)
+    unlimited = has_encoder or "outputs_unlimited" in rules
+    n_outputs_max = n_batch if unlimited else params.n_outputs_max or n_batch
     if n_outputs_max < params.n_seq_max:
         raise ValueError(
             f"a batch of {n_batch} tokens (n_batch, or n_ctx if that is less) leaves room for {n_outputs_max} outputs, "
@@ -377,5 +385,5 @@ def resolve(
         v_trans=not flash_attn,
         n_rs_seq=params.n_rs_seq if rollback_possible else 0,
         ctx_type=params.ctx_type,
-        rules=rules_of(params.llama_build),
+        rules=rules,
     )

@@ -30,12 +30,12 @@ def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]) -> Seque
     `load_mtp` asks for the layers that predict further tokens; `rules` are those that moved and hold in the build.
     """
     arch = gguf.architecture
-    asked = load_mtp or ("heads_loaded" in rules and arch not in HEADS_SKIPPED_BEFORE)
+    asked = load_mtp or (arch not in HEADS_SKIPPED_BEFORE and "heads_loaded" in rules)
     head = _first_skipped_layer(gguf, asked)
     kept = LOADED_OF_HEAD.get(gguf.architecture, frozenset())
     for rule, names in KEPT_OF_HEAD.items():
-        if rule in rules:
-            kept = kept | names.get(arch, frozenset())
+        if arch in names and rule in rules:
+            kept = kept | names[arch]
     named = [(tensor, name) for tensor, (_, name) in zip(gguf.tensors, gguf.split_names, strict=True)]
     if head is not None:
         return [row for row in named if _is_loaded(row[0].name, head, kept)]

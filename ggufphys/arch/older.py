@@ -17,6 +17,8 @@ HEADS_CACHED: Final[frozenset[str]] = frozenset({
     "bailingmoe2", "deepseek2", "exaone-moe", "exaone4", "glm4", "glm4moe", "mistral4",
 })  # fmt: skip
 
+CACHED_AS_DENSE: Final[frozenset[str]] = frozenset({"glm-dsa"})  # the same, while it attended to all rows
+
 _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "glm_dsa_attends_to_all": {"glm-dsa": {"keeps": trunk(latent(full))}},
     "types_of_rows_differ": {name: {"mla": False} for name in ("deepseek2", "glm-dsa", "kimi-linear", "mistral4")},
@@ -29,10 +31,10 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
 def row_in(row: ArchRule, rules: Set[Rule]) -> ArchRule:
     """The row as these rules change it."""
     for rule, changes in _CHANGES.items():
-        if rule in rules and row.name in changes:
+        if row.name in changes and rule in rules:
             row = replace(row, **changes[row.name])
-    cached = HEADS_CACHED | {"glm-dsa"} if "glm_dsa_attends_to_all" in rules else HEADS_CACHED
-    if "heads_cached" in rules and row.name in cached:
+    cached = row.name in HEADS_CACHED or (row.name in CACHED_AS_DENSE and "glm_dsa_attends_to_all" in rules)
+    if cached and "heads_cached" in rules:
         keeps = _in_all_layers(row.keeps)
         row = replace(row, keeps=keeps, draft=keeps)
     return row

@@ -16,11 +16,13 @@ PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
-    "caches_as_they_are",
-    "bailingmoe3_positions", "fused_experts_of_head", "glm_dsa_attends_to_all", "gpt_oss_crops_early", "heads_cached",
-    "heads_loaded", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_keeps_no_snapshots",
-    "mamba2_projects_by_sequence", "mask_cast", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
-    "outputs_rounded", "qwen3next_crops_early", "rope_by_parts", "rows_first", "types_of_rows_differ",
+    "bert_positions_first",
+    "alone_padded",
+    "bailingmoe3_positions", "caches_as_they_are", "context_times_streams", "context_times_unified_streams",
+    "fused_experts_of_head", "glm_dsa_attends_to_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded",
+    "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
+    "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited",
+    "qwen3next_crops_early", "rope_by_parts", "rows_first", "server_reserves_all_outputs", "types_of_rows_differ",
 ]  # fmt: skip
 
 
@@ -65,6 +67,44 @@ MOVES: Final = (
         whom="attention with flash attention",
         source="src/llama-graph.cpp, build_attn_inp_kq_mask, self_kq_mask_cnv",
         found="sources of b9388 and b9432; records of b9309 and b9445",
+    ),
+    Move(
+        rule="outputs_unlimited",
+        last=9445,
+        after=9554,
+        what="contexts have no n_outputs_max: logits of a whole batch are reserved",
+        whom="contexts that limit their outputs",
+        source="include/llama.h, llama_context_params",
+        found="records of b9445 and b9554",
+    ),
+    Move(
+        rule="server_reserves_all_outputs",
+        last=9554,
+        after=10229,
+        what="llama-server reserves logits of a whole batch, not one row a slot",
+        whom="llama-server",
+        source="tools/server/server-context.cpp, server_output_limits",
+        found="logs of b9093 and b10229; b9554 cannot be asked for it",
+    ),
+    Move(
+        rule="context_times_streams",
+        before=10566,
+        first=10809,
+        what="llama-server's context is the trained one for each stream of the cache, without -c",
+        whom="llama-server",
+        source="common/fit.cpp, common_params_fit_impl",
+        found="logs of b10566 and b10809",
+    ),
+    Move(
+        rule="context_times_unified_streams",
+        before=10809,
+        first=11063,
+        last=11063,
+        after=11312,
+        what="the same for each slot where one cache serves all of them",
+        whom="llama-server",
+        source="common/fit.cpp, common_params_fit_impl",
+        found="logs of b10809, b11063 and b11549; source of b11312",
     ),
     Move(
         rule="outputs_rounded",
@@ -235,6 +275,26 @@ MOVES: Final = (
         whom="gemma4 and models with deepstack; where rows are wide, others",
         source="src/llama-graph.cpp, build_inp_embd (ggml_build_forward_order); src/models/gemma4.cpp; PR 30160",
         found="sources of b11434 and b11549; records of b11413 and b11548",
+    ),
+    Move(
+        rule="alone_padded",
+        before=11549,
+        first=11739,
+        what="keys, values and the mask's columns are filled up to multiples of 256 tokens, by copies even "
+        "where nothing is missing",
+        whom="models that keep nothing: encoders, and diffusion models",
+        source="src/llama-graph.cpp, build_attn and build_attn_inp_no_cache (read off the library's code: no package "
+        "has the source)",
+        found="source of b11549; records of b11548 and b11739",
+    ),
+    Move(
+        rule="bert_positions_first",
+        before=11549,
+        first=11739,
+        what="learned positions are looked up before the embeddings",
+        whom="bert",
+        source="src/models/bert.cpp (read off the library's code: no package has the source)",
+        found="source of b11549; records of b11548 and b11739",
     ),
 )  # fmt: skip
 

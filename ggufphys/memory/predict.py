@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ggufphys.arch import rule_for
+from ggufphys.builds.proven import why_unknown, why_unproven
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
@@ -187,7 +188,10 @@ class Predictor(Runs):
             raise refused(gguf, refusals)
 
     def _predict(self, params: Params, conditions: Conditions | None) -> MemoryPrediction:
-        h, run = self.h, self.run(params)
+        h = self.h
+        if unknown := why_unknown(h.arch, params.llama_build):
+            raise ValueError(unknown)
+        run = self.run(params)
         context, placed = run.context, run.placed
         buffers = (
             *self.weight_terms(params),
@@ -198,7 +202,8 @@ class Predictor(Runs):
         process = process_terms(
             self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
         )  # fmt: skip
-        proven: Basis = "exact" if placed.is_proven else "estimate"
+        why_not = why_unproven(h.arch, params.llama_build)
+        proven: Basis = "exact" if placed.is_proven and not why_not else "estimate"
         basis: dict[Quantity, Basis] = {
             "model": proven,
             "context": proven,
@@ -212,7 +217,10 @@ class Predictor(Runs):
             terms=(*buffers, *process),
             given_devices=params.devices,
             use_mlock=params.use_mlock,
-            notes=tuple(_notes(params, context, placed.placement, self.weight_terms(params), self.h.n_ctx_train)),
+            notes=(
+                *_notes(params, context, placed.placement, self.weight_terms(params), self.h.n_ctx_train),
+                *((f"for llama.cpp b{params.llama_build} an estimate: {why_not}",) if why_not else ()),
+            ),
             refusals=self.refusals,
         )
 

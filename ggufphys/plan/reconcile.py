@@ -215,10 +215,10 @@ def _reason(line: Line, buffer: str, run: LoggedRun, params: Params, flags: Mapp
     repacked = "REPACK" in buffer or buffer == "AMX"
     if line.verdict == "not predicted":
         return _reason_for_none(line, buffer, repacked, params)
-    if contradicted := [name for name, value in flags.items() if run.settings.get(name, value) != value]:
-        return f"flags say otherwise than the log: {', '.join(contradicted)}"
     if (of_log := build_of_log(run.build)) is not None and of_log != params.llama_build:
         return f"another build: the log is of b{of_log}, the prediction for b{params.llama_build}"
+    if contradicted := [name for name, value in flags.items() if run.settings.get(name, value) != value]:
+        return f"flags say otherwise than the log: {', '.join(contradicted)}"
     if line.quantity == "model" and (repacked or params.use_extra_bufts):
         return "which weights are repacked depends on the CPU: another machine's log?"
     if line.quantity == "compute" and not {"n_outputs_max"} & {*run.settings, *flags}:

@@ -16,7 +16,7 @@ from ggufphys.report.loads import loads_json, refusal_lines, types_line
 from ggufphys.units import format_bytes, format_count, format_mib
 
 SCHEMA_VERSION: Final = 1
-HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of llama.cpp"}
+HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of the library"}
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
 
 _DEVICE_PARAMS: Final = (
@@ -187,7 +187,7 @@ def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) 
         sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
     newest = " (newest recorded)" if params.llama_build == LATEST else ""
     head = (
-        f"{HEADINGS[params.run_as]} b{params.llama_build}{newest}: "
+        f"{HEADINGS[params.run_as]}, llama.cpp b{params.llama_build}{newest}: "
         f"n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}\n"
         f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
         f"flash attention {params.flash_attn}"

@@ -54,8 +54,8 @@ class Lifetimes:
 
     First come those of leafs, then those of `segments`: what is in front of the graph's first mark, then one behind
     each mark. `sizes` are bytes, before padding. `places` has the stretch of each of the graph's leafs and nodes, None
-    for views and weights. `unread` are stretches of inputs that no node reads. `readers` has for each stretch of a leaf
-    the first segment that reads it, and is empty for graphs without constants.
+    for views and weights. `unread` are stretches of inputs that no node reads, and of idle nodes. `readers` has for each
+    stretch of a leaf the first segment that reads it, and is empty for graphs without constants.
     """
 
     segments: tuple[Segment, ...]
@@ -122,7 +122,17 @@ class _Walk:
                     finish(parent)
         self.close()
         places = tuple(map(self.places.get, (*graph.leafs, *graph.nodes)))
+        unread |= self.idle()
         return Lifetimes(tuple(self.segments), tuple(self.sizes), places, unread, readers)
+
+    def idle(self) -> frozenset[int]:
+        """The stretches of nodes that are laid out alone, and of inputs that only these read."""
+        idle = self.graph.idle
+        if not idle:
+            return frozenset()
+        read = {source for node in self.graph.nodes if node not in idle for source in node.src}
+        alone = (*idle, *(leaf for leaf in self.graph.leafs if leaf.is_input and leaf not in read))
+        return frozenset(place for tensor in alone if (place := self.places.get(tensor)) is not None)
 
     def readers(self) -> tuple[int, ...]:
         if not self.constants:

@@ -3,10 +3,12 @@
 Legend as in `blocks`. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_no_cache, build_attn.
 """
 
+from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attend
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Tensor
+from ggufphys.params import pad_ctx
 
 
 class AttentionAlone:
@@ -19,8 +21,10 @@ class AttentionAlone:
         n_tokens = b.batch.n_tokens
         self.b = b
         self.scores = scores or Scores(factor=1 / sqrtf(b.h.n_embd_head_k or 1))
+        self.padded = "alone_padded" in b.context.rules
+        n_kv = pad_ctx(n_tokens) if self.padded else n_tokens
         self.masks = {
-            windowed: b.mask(n_tokens, n_tokens, name="kq_mask_alone", params=(windowed,)) for windowed in (False, True)
+            windowed: b.mask(n_kv, n_tokens, name="kq_mask_alone", params=(windowed,)) for windowed in (False, True)
         }
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, biased: bool = True) -> Tensor:
@@ -31,7 +35,11 @@ class AttentionAlone:
         """The same before the output projection (D*H, T); a `bias` is added to the scores."""
         for tensor in (q, k, v):
             self.b.graph.expand(tensor)
-        return attend(self.b, q, k, v, self.masks[sees_window(self.b, il)], self.scores, bias=bias)
+        mask = self.masks[sees_window(self.b, il)]
+        if self.padded:  # a copy even where there is nothing to fill up
+            k, v = (ops.pad(x, *x.ne[:2], mask.ne[0]) for x in (k, v))
+            bias = None if bias is None else ops.pad(bias, mask.ne[0], *bias.ne[1:3])
+        return attend(self.b, q, k, v, mask, self.scores, bias=bias)
 
 
 def sees_window(b: Builder, il: int) -> bool:

@@ -16,9 +16,10 @@ from ggufphys.graph.rope import Rope, read_rope
 
 def build(b: Builder) -> Graph:
     """bert: learned positions, a plain GELU."""
-    pos = b.inp_pos()
-    x = _with_types(b, b.inp_embd())
-    x = ops.add(ops.get_rows(b.weight("position_embd.weight"), pos), x)
+    positions = ops.get_rows(b.weight("position_embd.weight"), b.inp_pos())
+    if "bert_positions_first" in b.context.rules:
+        b.graph.expand(positions)
+    x = ops.add(positions, _with_types(b, b.inp_embd()))
     return encoder(b, x, lambda x, il: b.ffn_plain(x, il, "gelu"))
 
 

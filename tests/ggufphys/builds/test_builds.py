@@ -1,0 +1,269 @@
+"""Builds of llama.cpp as a parameter: the table of what moved, the records, and how a build is named."""
+
+import argparse
+import ast
+import json
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import ggufphys
+from ggufphys import Params, open_gguf
+from ggufphys.arch import RULES
+from ggufphys.builds import LATEST, MOVES, PINNED, Rule, rules_of
+from ggufphys.builds.asked import build_named, build_of_log, installed_build
+from ggufphys.builds.proven import why_unknown, why_unproven
+from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+from ggufphys.cli import main
+from ggufphys.embedded import MODEL
+from ggufphys.flags.run import add_run_arguments
+from ggufphys.logs.runs import parse_log
+from ggufphys.memory.predict import Predictor
+from ggufphys.plan.reconcile import reconcile
+from scripts.list_builds import architectures, moved, since
+from tests import archs, builds
+
+ROOT = Path(ggufphys.__file__).parent
+
+
+# -- the table
+
+
+def test_each_rule_has_a_row_and_is_read() -> None:
+    """The table has a row for each rule, rows say when and from where, and some code asks for each of them."""
+    assert sorted(move.rule for move in MOVES) == sorted(get_args(Rule))
+    sources = [path.read_text() for path in ROOT.rglob("*.py") if not path.is_relative_to(ROOT / "builds")]
+    for move in MOVES:
+        assert any(f'"{move.rule}"' in text for text in sources), move.rule
+        assert all((move.what, move.whom, move.source, move.found)), move.rule
+        assert move.before < move.first if move.first else not move.before, move.rule
+        assert (move.last < move.after) if move.after else not move.last, move.rule
+        assert move.first <= move.last if move.last else move.first, move.rule
+
+
+def test_no_code_but_the_table_compares_builds() -> None:
+    """Nothing outside of `ggufphys/builds` asks whether a build is older or newer than another."""
+    found = []
+    for room in ("ggufphys", "refengine", "server", "bench"):
+        for path in (ROOT.parent / room).rglob("*.py"):
+            if path.is_relative_to(ROOT / "builds"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Compare) and any(
+                    isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops
+                ):
+                    sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+                    if any(re.search(r"\b(llama_)?build$|\bPINNED\b|\bLATEST\b", side) for side in sides):
+                        found.append((path.name, node.lineno, sides))
+    assert not found
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.rule)
+def test_a_rule_holds_from_its_first_build_to_its_last(move: ggufphys.builds.Move) -> None:
+    """A rule is among those of its first and its last build, and not of the builds before and behind."""
+    if move.first:
+        assert move.rule in rules_of(move.first)
+        assert move.rule not in rules_of(move.before)
+    if move.last:
+        assert move.rule in rules_of(move.last)
+        assert move.rule not in rules_of(move.after)
+
+
+# -- the records
+
+
+def test_what_the_package_knows_is_what_was_recorded() -> None:
+    """Builds, moves and first builds in `records.py` are those of the records; LATEST is the newest."""
+    numbers = builds.recorded()
+    assert list(RECORDED) == numbers
+    assert numbers[-1] == LATEST
+    assert dict(SINCE) == since(numbers)
+    for before, after in pairwise(numbers):
+        assert MOVED.get(after, frozenset()) == set(architectures(moved(builds.rows(before), builds.rows(after))))
+
+
+@pytest.mark.parametrize("build", builds.recorded())
+def test_records_are_as_predicted(build: int, tmp_path: Path) -> None:
+    """Small models take the bytes that are predicted for each recorded build, but for those named as unexplained."""
+    numbers = builds.recorded()
+    names = list(archs.records())
+    _compare(build, names[numbers.index(build) :: len(names) // 3], tmp_path / "model.gguf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", builds.recorded())
+def test_all_records_are_as_predicted(build: int, tmp_path: Path) -> None:
+    """The same of all models."""
+    _compare(build, list(archs.records()), tmp_path / "model.gguf")
+
+
+def _compare(build: int, names: list[str], path: Path) -> None:
+    for name in names:
+        arch = archs.models()[name].arch
+        if arch in UNEXPLAINED.get(build, ()):
+            continue
+        path.write_bytes(archs.header(name))
+        with open_gguf(path) as gguf:
+            try:
+                predictor = Predictor(gguf)
+            except ggufphys.UnsupportedError:
+                continue
+            for params, row in zip(archs.GRID, builds.rows(build)[name], strict=True):
+                if isinstance(row, str):
+                    continue
+                memory = predictor.predict(replace(params, llama_build=build))
+                assert (memory.model_bytes, memory.context_bytes, memory.compute_bytes) == row, (name, params)
+                assert memory.basis["context"] == "exact"
+
+
+def test_few_rows_are_unexplained() -> None:
+    """In every record from b9309 on, the architectures with a row that is not as predicted are one in eight at most."""
+    assert all(len(names) <= len(RULES) // 8 for build, names in UNEXPLAINED.items() if build >= 9309)
+
+
+# -- how sure
+
+
+def test_exact_only_where_records_agree() -> None:
+    """A build is proven if it was recorded, or lies between records that agree; the reason names the nearest record."""
+    assert not why_unproven("llama", PINNED)
+    assert not why_unproven("llama", LATEST)
+    assert not why_unproven("llama", 11700)
+    assert "nearest" in why_unproven("llama", 11400)
+    assert f"b{LATEST}" in why_unproven("llama", LATEST + 1)
+    assert "b8233" in why_unproven("llama", 8000)
+
+
+def test_an_estimate_says_so() -> None:
+    """Bytes of a build in a gap are called estimates, with a note, and those of the build itself are not."""
+    with open_gguf(MODEL) as gguf:
+        predictor = Predictor(gguf)
+        between = predictor.predict(Params(llama_build=11400))
+        assert {between.basis[q] for q in ("model", "context", "compute")} == {"estimate"}
+        assert any("b11391 and b11413" in note for note in between.notes)
+        assert predictor.predict(Params(llama_build=11413)).basis["compute"] == "exact"
+
+
+def test_an_architecture_may_be_newer_than_the_build() -> None:
+    """A build that does not know the architecture is refused, with the first record that does."""
+    arch, first = next(iter(SINCE.items()))
+    assert f"b{first}" in why_unknown(arch, min(RECORDED))
+    assert not why_unknown(arch, first)
+    assert not why_unknown("llama", 1)
+
+
+# -- how it is named
+
+
+def test_builds_are_named(tmp_path: Path) -> None:
+    """A number with or without b, latest, pinned, or a program that is asked for its version."""
+    assert [build_named(text) for text in ("b11548", "11548", "latest", "pinned")] == [11548, 11548, LATEST, PINNED]
+    server = tmp_path / "llama-server"
+    server.write_text("#!/bin/sh\necho 'version: 10603 (c060ca974)' >&2\necho 'built with GNU for Linux' >&2\n")
+    server.chmod(server.stat().st_mode | stat.S_IEXEC)
+    assert build_named(str(server)) == 10603
+    server.write_text("#!/bin/sh\necho 'version: 0 (c060ca974)' >&2\n")
+    assert build_named(str(server)) == 10603  # by its commit
+    server.write_text("#!/bin/sh\necho 'version: 0 (unknown)' >&2\n")
+    with pytest.raises(ValueError, match="does not say which build"):
+        build_named(str(server))
+    with pytest.raises(ValueError, match="expected a build such as"):
+        build_named("nonsense")
+
+
+@pytest.mark.skipif(installed_build() != PINNED, reason="another llama.cpp is installed")
+def test_the_installed_library_is_asked() -> None:
+    """llama-cpp-python's own library says that it is the pinned build."""
+    spec = find_spec("llama_cpp")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    library = next(Path(spec.submodule_search_locations[0], "lib").glob("libllama.*"))
+    assert build_named(str(library)) == PINNED
+
+
+def test_logs_name_builds() -> None:
+    """A log's build line gives its number, or that of a recorded commit; 0, 1 and unknown give none."""
+    assert build_of_log("11549 (0ce8cd1)") == 11549
+    assert build_of_log("0 (c060ca9)") == 10603
+    assert build_of_log("1 (unknown)") is None
+    assert build_of_log("unknown (unknown)") is None
+    assert build_of_log("") is None
+
+
+def test_flag_is_inspects_and_fits_alone() -> None:
+    """Commands that run llama.cpp have no --llama-build: they use the one that they run."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_run_arguments(parser)
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parser.parse_args(["--llama-build", "latest"])
+
+
+# -- commands
+
+
+def test_inspect_answers_for_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+    """`inspect` says in its head line for which build it answers: the newest recorded, or the one asked for."""
+    assert main(["inspect", str(MODEL)]) == 0
+    assert f"llama.cpp b{LATEST} (newest recorded): n_ctx" in capsys.readouterr().out
+    assert main(["inspect", str(MODEL), "--llama-build", "b9309", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["params"]["llama_build"] == 9309
+    assert main(["inspect", str(MODEL), "--llama-build", "b11413", "--json", "--as", "library"]) == 0
+    mixed = json.loads(capsys.readouterr().out)["memory"]["compute_bytes"]
+    assert main(["inspect", str(MODEL), "--llama-build", "pinned", "--json", "--as", "library"]) == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["compute_bytes"] < mixed
+
+
+LOG = """\
+build: {build} with GNU 13 for Linux x86_64
+llama_model_loader: loaded meta data with 34 key-value pairs and 56 tensors from stdlib-6m-f16.gguf (version GGUF V3)
+print_info: arch                  = llama
+load_tensors:   CPU_Mapped model buffer size =    11.01 MiB
+llama_context: n_seq_max             = 1
+llama_context: n_ctx                 = 4096
+llama_context: n_batch               = 2048
+llama_context: n_ubatch              = 512
+llama_context: n_outputs_max         = 1
+llama_context:        CPU  output buffer size =     0.02 MiB
+llama_kv_cache:        CPU KV buffer size =    12.00 MiB
+sched_reserve:        CPU compute buffer size =    11.02 MiB
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "flags", "reason"),
+    [
+        ("11549 (unknown)", {}, ""),
+        ("unknown (unknown)", {}, ""),
+        ("11549 (0000000)", {"llama_build": PINNED}, "another build: the log is of b11549"),
+    ],
+)
+def test_a_log_is_predicted_for_its_own_build(build: str, flags: dict[str, int], reason: str) -> None:
+    """A b11549 server's log reconciles by its own build line, and another build is the reason where it differs."""
+    runs = parse_log(LOG.format(build=build).splitlines())
+    with open_gguf(MODEL) as gguf:
+        result = reconcile(gguf, runs, flags)
+    differing = [line for line in result.lines if line.verdict == "differs"]
+    assert bool(differing) == bool(reason)
+    assert all(reason in line.reason for line in differing)
+
+
+def test_no_import_for_a_build() -> None:
+    """Predicting for another build imports no more than predicting for the pinned one."""
+    code = (
+        "import sys; from ggufphys.embedded import MODEL\n"
+        "from ggufphys import Params, open_gguf, predict_memory\n"
+        "gguf = open_gguf(MODEL); predict_memory(gguf); before = set(sys.modules)\n"
+        "[predict_memory(gguf, Params(llama_build=n)) for n in (9309, 10603, 11739)]\n"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ggufphys import __version__
+from ggufphys.builds import LATEST
 from ggufphys.cli import COMMANDS, main
 from ggufphys.gguf.writer import encode_header
 from ggufphys.machine import host
@@ -89,9 +90,10 @@ def test_whose_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     _, automatic, _ = run(capsys, "inspect", path, "-np", "-1")
     _, library, _ = run(capsys, "inspect", path, "--as", "library")
 
-    assert "for llama-server: n_ctx 8,192 (as trained, for each slot), 4 slots of 2,048\n" in server
-    assert "for llama-server: n_ctx 2,048 (as trained), 4 slots, unified\n" in automatic
-    assert "for a call of the library: n_ctx 2,048 (as trained), 1 sequence\n" in library
+    build = f"llama.cpp b{LATEST} (newest recorded)"
+    assert f"for llama-server, {build}: n_ctx 8,192 (as trained, for each slot), 4 slots of 2,048\n" in server
+    assert f"for llama-server, {build}: n_ctx 2,048 (as trained), 4 slots, unified\n" in automatic
+    assert f"for a call of the library, {build}: n_ctx 2,048 (as trained), 1 sequence\n" in library
     assert "server: prompt cache" in server
     assert "server: prompt cache" not in library
     found = [inspect_json(capsys, path, *flags)["params"] for flags in ((), ("--as", "library"), ("--fit", "off"))]

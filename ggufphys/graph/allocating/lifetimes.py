@@ -54,8 +54,8 @@ class Lifetimes:
 
     First come those of leafs, then those of `segments`: what is in front of the graph's first mark, then one behind
     each mark. `sizes` are bytes, before padding. `places` has the stretch of each of the graph's leafs and nodes, None
-    for views and weights. `unread` are stretches of inputs that no node reads, and of idle nodes. `readers` has for each
-    stretch of a leaf the first segment that reads it, and is empty for graphs without constants.
+    for views and weights. `unread` are stretches of inputs that no node reads, and of idle nodes. `readers` has for
+    each stretch of a leaf the first segment that reads it, and is empty for graphs without constants.
     """
 
     segments: tuple[Segment, ...]

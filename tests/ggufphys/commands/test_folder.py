@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
+from ggufphys.builds import LATEST
 from ggufphys.cli import main
 from ggufphys.gguf.writer import encode_header
 from ggufphys.plan.folder import find_models, names_several
@@ -45,7 +46,7 @@ def test_rows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every *.gguf below the folder has its row, a split model one; figures are those of the file alone."""
     rows = rows_of(capsys, str(models), "-c", "512", "--as", "library")
     with open_gguf(models / "b.gguf") as gguf:
-        alone = predict_memory(gguf, Params(n_ctx=512))
+        alone = predict_memory(gguf, Params(n_ctx=512, llama_build=LATEST))
 
     assert set(rows) == {
         "b.gguf", "cut.gguf", "lost.gguf", "mmproj.gguf", "new.GGUF", "split-00001-of-00003.gguf",
@@ -93,7 +94,7 @@ def test_limit(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What fits into so much main memory is told a model a row, by the same figures as for one model alone."""
     tiny_llama(models / "long.gguf", context_length=65536)
     with open_gguf(models / "long.gguf") as gguf:
-        needed = predict_memory(gguf, Params()).process.needed_bytes
+        needed = predict_memory(gguf, Params(llama_build=LATEST)).process.needed_bytes
 
     rows = rows_of(
         capsys, str(models), "--as", "library", "--assert-fits", str(needed), code=4

@@ -21,6 +21,7 @@ from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, wri
 # Recorded from llama.cpp 0c1e570 on x86-64 with AVX2 (llama-cpp-python 0.3.36) for `model` below, with n_ctx 1000,
 # two sequences, K q8_0, n_ubatch 256, n_outputs_max 4; lines that say nothing about memory are left out.
 REPACKED = """
+build: 11312 (0c1e570) with GNU 12.2.0 for Linux x86_64
 llama_model_loader: loaded meta data with 12 key-value pairs and 20 tensors from /models/tiny.gguf (version GGUF V3)
 print_info: arch                  = llama
 print_info: no_alloc              = 0
@@ -45,6 +46,7 @@ sched_reserve: reserve took 1.25 ms, sched copies = 1
 """
 # The same file with n_ctx 512, no flash attention, neither mapped nor repacked.
 PLAIN = """
+build: 11312 (0c1e570) with GNU 12.2.0 for Linux x86_64
 llama_model_loader: loaded meta data with 12 key-value pairs and 20 tensors from /models/tiny.gguf (version GGUF V3)
 print_info: arch                  = llama
 print_info: no_alloc              = 0
@@ -257,9 +259,9 @@ def test_unknown_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_text_from_stdin(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The text report has a line a buffer, what the parameters are taken from, and a verdict; - is stdin."""
-    build = "build: 4000 (abcdef1) with cc\n"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((build + REPACKED).encode())))
-    assert main(["inspect", str(model), "--log", "-"]) == 0
+    log = REPACKED.replace("build: 11312 (0c1e570)", "build: 0 (unknown)")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(log.encode())))
+    assert main(["inspect", str(model), "--log", "-", "--llama-build", "pinned"]) == 0
     out = capsys.readouterr().out
 
     assert "log: n_ctx 1024, n_batch 1000, n_ubatch 256" in out
@@ -267,7 +269,9 @@ def test_text_from_stdin(model: Path, capsys: pytest.CaptureFixture[str], monkey
     assert "assumed: swa_full off" in out
     assert "CPU_REPACK model           0.70        0.70        0.00  exact  equal" in out
     assert "reconciled: 5 equal" in out
-    assert out.splitlines()[-1] == "note: the log is of llama.cpp build 4000 (abcdef1); the rules here follow 0c1e570"
+    assert out.splitlines()[-1] == (
+        "note: the log's build, 0 (unknown), is none that is known: predicted for llama.cpp b11312"
+    )
 
 
 @pytest.mark.parametrize(("basis", "holds"), [("exact", False), ("estimate", True)])

@@ -241,10 +241,10 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
         "wavtokenizer-dec",
     }),
     8660: frozenset({
-        "deci", "gpt-oss", "openelm", "plamo3",
+        "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
     }),
     8683: frozenset({
-        "deci", "gpt-oss", "openelm", "plamo3",
+        "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
     }),
     8840: frozenset({
         "lfm2", "step35",
@@ -256,98 +256,64 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
         "lfm2", "step35",
     }),
     9014: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "lfm2", "step35",
     }),
     9102: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "lfm2", "step35",
     }),
     9209: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "lfm2", "step35",
     }),
     9309: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "lfm2", "qwen35moe", "step35",
     }),
     9445: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "lfm2", "qwen35moe", "step35",
     }),
     9554: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "lfm2", "qwen35moe", "step35", "t5", "t5encoder",
     }),
     9642: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "lfm2", "step35",
     }),
     9733: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "lfm2", "step35",
     }),
     9756: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "lfm2", "step35",
     }),
     9838: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "step35",
     }),
     9879: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "step35",
     }),
     9982: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "step35",
     }),
     10069: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "step35",
     }),
     10133: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "glm-dsa", "step35",
     }),
     10152: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "glm-dsa", "minimax-m3", "step35",
     }),
     10236: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "glm-dsa", "glm4moe", "minimax-m3", "step35",
     }),
     10330: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "glm-dsa", "glm4moe", "step35",
     }),
     10335: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
+        "deepseek32", "glm-dsa", "glm4moe", "step35",
     }),
     10603: frozenset({
-        "bailingmoe3", "deepseek32", "dflash", "glm-dsa", "glm4moe", "hy_v3", "kimi-linear", "lfm2", "mimo2",
-        "minimax-m3", "nemotron_h", "nemotron_h_moe", "plm", "qwen35moe", "qwen3next", "step35",
-    }),
-    10715: frozenset({
-        "bailingmoe3", "dflash", "step35",
-    }),
-    10796: frozenset({
-        "bailingmoe3", "dflash", "step35",
-    }),
-    10837: frozenset({
-        "bailingmoe3", "dflash", "step35",
-    }),
-    10952: frozenset({
-        "bailingmoe3", "dflash", "step35",
-    }),
-    11067: frozenset({
-        "bailingmoe3", "dflash", "step35",
+        "bailingmoe3", "step35",
     }),
     11227: frozenset({
-        "bailingmoe3", "dflash", "step35",
+        "dflash",
     }),
     11352: frozenset({
         "glm5-next", "qwen4exp",

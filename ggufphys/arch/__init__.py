@@ -15,6 +15,7 @@ from ggufphys.arch.caches import (
 from ggufphys.arch.older import row_in
 from ggufphys.arch.table import RULES, ArchRule
 from ggufphys.builds.moves import Rule
+from ggufphys.builds.newer import known_since
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams.hparams import HParams, as_written
@@ -33,7 +34,7 @@ def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
     except KeyError:
         raise UnsupportedError(
             f"architecture {arch!r} has no memory rule yet, so its context cannot be predicted "
-            f"({len(RULES)} architectures have one)"
+            f"({len(RULES)} architectures have one){known_since(arch)}"
         ) from None
     return row_in(row, rules)
 

@@ -17,9 +17,10 @@ import pytest
 
 import ggufphys
 from ggufphys import Params, open_gguf
-from ggufphys.arch import RULES
+from ggufphys.arch import RULES, rule_for
 from ggufphys.builds import LATEST, MOVES, PINNED, Rule, rules_of
 from ggufphys.builds.asked import build_named, build_of_log, installed_build
+from ggufphys.builds.newer import NEWER
 from ggufphys.builds.proven import why_unknown, why_unproven
 from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
 from ggufphys.cli import main
@@ -158,6 +159,14 @@ def test_an_architecture_may_be_newer_than_the_build() -> None:
     assert f"b{first}" in why_unknown(arch, min(RECORDED))
     assert not why_unknown(arch, first)
     assert not why_unknown("llama", 1)
+
+
+def test_names_of_newer_builds_are_told() -> None:
+    """An architecture without a rule is refused with the builds of llama.cpp between which its name came."""
+    for arch, (before, first) in NEWER.items():
+        assert arch not in RULES
+        with pytest.raises(ggufphys.UnsupportedError, match=f"b{first}, not yet in b{before}"):
+            rule_for(arch)
 
 
 # -- how it is named

@@ -65,6 +65,9 @@ SHORTEST: Final[dict[str, str | None]] = {
     "scripts.check_logits": "llama",
     "scripts.check_records": "",
     "scripts.list_archs": None,
+    "scripts.list_builds": None,
+    "scripts.record_build": None,
+    "scripts.watch_builds": None,
     "scripts.record_oracle": None,
     "scripts.record_vulkan": None,
     "scripts.time_deep": "-n 8 llama",
@@ -225,6 +228,8 @@ def _small(word: str, folder: Path, site: Site) -> str:
     name = word.rpartition("/")[2]
     if name in SHAPES:
         return str(shape_header(folder / name, SHAPES[name]))
+    if word.startswith("~/"):  # a program that this machine need not have
+        return "pinned"
     if word in ("MODEL", "A", "B") or (word.endswith(".gguf") and not word.startswith(("hf:", "http"))):
         return str(MODEL)
     return word

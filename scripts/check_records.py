@@ -2,7 +2,8 @@
 
 usage: python -m scripts.check_records [-v] [-a]        -v: each row that is wrong; -a: a line for each architecture
 
-Compares with what `scripts/record_oracle.py` recorded of the small models in `tests/data`: needs no llama.cpp.
+Compares with what `scripts/record_oracle.py` recorded of the small models in `tests/data`, and `record_variants.py` of
+files like them with a tensor less or more: needs no llama.cpp.
 """
 
 import argparse
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from ggufphys.arch import RULES
 from ggufphys.report.inspection import table
-from tests import archs
+from tests import archs, variants
 from tests.arch_checks import Check, checks
+from tests.variant_checks import VariantCheck
+from tests.variant_checks import checks as checks_of
 
 KINDS = ("host", "devices")
 
@@ -41,7 +44,11 @@ def main() -> int:
     print(_compute_lines(found))
     if args.by_arch:
         print(f"\n{_by_architecture(found)}")
-    wrong = [(name, check) for name, rows in found.items() for check in rows if check.counts and not check.exact]
+    of_variants = _variants()
+    print(f"\n{_by_kind(of_variants)}")
+    wrong: list[tuple[str, Check | VariantCheck]] = [(name, check) for name, rows in found.items() for check in rows]
+    wrong += [(f"{check.variant.name} {check.variant.label}", check) for check in of_variants]
+    wrong = [(name, check) for name, check in wrong if check.counts and not check.exact]
     for name, check in wrong if args.verbose else ():
         print(f"\n{name}: {check.params}\n  ours {check.ours}\n  llama.cpp {check.llama_cpp}")
     return 1 if wrong else 0
@@ -79,6 +86,31 @@ def _compute_lines(found: dict[str, list[Check]]) -> str:
                 f" {statistics.median(flat):>13.2%} {always:>15} of {len(errors)}"
             )
     return "\n".join(lines)
+
+
+def _variants() -> list[VariantCheck]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [c for variant, rows in variants.records().items() for c in checks_of(variant, rows, Path(folder))]
+
+
+def _by_kind(checked: Sequence[VariantCheck]) -> str:
+    """Files and rows of each kind of variant: model, context and compute bytes together."""
+    rows: dict[str, list[VariantCheck]] = {kind: [] for kind, _ in variants.KINDS}
+    for check in checked:
+        rows.setdefault(check.variant.kind, []).append(check)
+    lines = [_kind_line(kind, found) for kind, found in rows.items()]
+    heads = ("variants: model, context and compute bytes", "files", "rows", "exact", "refused by both", "aborts")
+    return "\n".join(table(heads, [*lines, _kind_line("all", checked)], right=(1, 2, 3, 4, 5)))
+
+
+def _kind_line(kind: str, checked: Sequence[VariantCheck]) -> tuple[str, ...]:
+    compared = [check for check in checked if check.counts]
+    exact = [check for check in compared if check.exact]
+    numbers = (
+        len({check.variant for check in checked}), len(compared), len(exact),
+        sum(check.ours == "refused" for check in exact), len(checked) - len(compared),
+    )  # fmt: skip
+    return kind, *map(str, numbers)
 
 
 def _by_architecture(found: dict[str, list[Check]]) -> str:

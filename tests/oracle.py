@@ -126,6 +126,13 @@ class Oracle:
         totals = {q: sum(sizes[q] for sizes in by_buffer.values()) for q in QUANTITIES}
         return {**totals, "by_buffer": by_buffer}
 
+    def free(self) -> None:
+        """Free all models, for those who ask about many files in one process."""
+        for model in self.models.values():
+            if model:
+                self.api.llama_model_free(model)
+        self.models.clear()
+
     def load(self, p: Params) -> int | None:
         """The model, loaded as `p` says."""
         from server.engine.devices import use_devices

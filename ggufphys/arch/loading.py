@@ -16,6 +16,13 @@ EMBEDDING_IS_NO_OUTPUT: Final[frozenset[str]] = frozenset({
     "eagle3", "wavtokenizer-dec",
 })
 
+# Whose tied matrix is created as the output first: the embedding then does not find it, and is created once more, in
+# the same buffer if both uses want that.
+OUTPUT_BEFORE_EMBEDDING: Final[frozenset[str]] = frozenset({"gemma3n", "gemma4"})
+
+# Which look tokens up in the output matrix where the file has no embedding: it is created for that, and once more.
+OUTPUT_IS_EMBEDDING: Final[frozenset[str]] = frozenset({"codeshell"})
+
 # Rotary factors are copied to each device that has a layer; here only layers without a window have them.
 ROPE_FACTORS_ON_FULL_LAYERS: Final[frozenset[str]] = frozenset({"gemma4", "gemma4-assistant"})
 

@@ -11,6 +11,8 @@ from ggufphys.arch.loading import (
     EMBEDDING_IS_NO_OUTPUT,
     EMBEDDING_NORM_IS_OUTPUT,
     INPUT_TENSORS,
+    OUTPUT_BEFORE_EMBEDDING,
+    OUTPUT_IS_EMBEDDING,
     OUTPUT_TENSORS,
     ROPE_FACTORS,
     ROPE_FACTORS_ON_FULL_LAYERS,
@@ -59,6 +61,14 @@ def norm_layer(arch: str, name: str) -> int | None:
 def embedding_is_output(gguf: GGUFFile) -> bool:
     """Is the token embedding the output matrix too?"""
     return "output.weight" not in gguf.tensors_by_name and gguf.architecture not in EMBEDDING_IS_NO_OUTPUT
+
+
+def held_twice(gguf: GGUFFile) -> str | None:
+    """The tensor that a loader creates once more in the buffer where it is already, if there is one."""
+    arch, names = gguf.architecture, gguf.tensors_by_name
+    if arch in OUTPUT_BEFORE_EMBEDDING and embedding_is_output(gguf):
+        return "token_embd.weight"
+    return "output.weight" if arch in OUTPUT_IS_EMBEDDING and "token_embd.weight" not in names else None
 
 
 def rope_layers(gguf: GGUFFile) -> tuple[int, ...]:

@@ -198,11 +198,11 @@ class Builder(Construction):
         """The same where one matrix gives gate and up, one behind the other."""
         return self.linear_ffn("ffn_down", il, ops.glu_halves(self.linear_ffn("ffn_up", il, x), kind))
 
-    def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "") -> Tensor:
+    def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "", *, biased: bool = True) -> Tensor:
         """down(act(up(x))); None is relu(x)^2."""
-        x = self.linear_ffn(f"ffn_up{suffix}", il, x)
+        x = self.linear_ffn(f"ffn_up{suffix}", il, x, biased=biased)
         x = ops.sqr(ops.unary(x, "relu")) if kind is None else ops.unary(x, kind)
-        return self.linear_ffn(f"ffn_down{suffix}", il, x)
+        return self.linear_ffn(f"ffn_down{suffix}", il, x, biased=biased)
 
     # -- the end
 

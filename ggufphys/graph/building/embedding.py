@@ -8,6 +8,7 @@ Legend: E n_embd, W the width of the input (with deepstack several E), T tokens.
 Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_inp_embd; 11401 the same, with mixed batches.
 """
 
+from ggufphys.arch.loading import OUTPUT_IS_EMBEDDING
 from ggufphys.graph import ops
 from ggufphys.graph.building.construction import Construction, weight_of
 from ggufphys.graph.ir import Tensor
@@ -28,7 +29,7 @@ def token_embeddings(
     ready_made = ops.new_input(F32, n_embd * n_slices, n_tokens, name="embd")
     mixes = "mixed_batches" in rules and mixed and b.context.ctx_type == "default"
     of_mixed = ops.new_input(I32, n_tokens, name="mixed_tokens")
-    table = b.weight("token_embd.weight")
+    table = b.weight(_table_name(b))
     rows, mixed_rows = ops.get_rows(table, b.tokens), ops.get_rows(table, of_mixed)
     if "rows_first" in rules:
         graph.expand(rows)
@@ -53,6 +54,11 @@ def token_embeddings(
         by_row = "mixed_batches" in rules
         x = ops.mul(x, ops.new_input(F32, 1, n_tokens, name="row_scale")) if by_row else ops.scale(x, token_scale)
     return graph.expand(x), first
+
+
+def _table_name(b: Construction) -> str:
+    name = "token_embd.weight"
+    return "output.weight" if b.h.arch in OUTPUT_IS_EMBEDDING and name not in b.tensors else name
 
 
 def _adapted(b: Construction, rows: Tensor, tokens: Tensor) -> Tensor:

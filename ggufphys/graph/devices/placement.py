@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Final
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
-from ggufphys.arch.roles import Role, embedding_is_output, role_of, rope_layers
+from ggufphys.arch.roles import Role, embedding_is_output, held_twice, role_of, rope_layers
 from ggufphys.builds.moves import rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
@@ -69,8 +69,8 @@ def place_weights(
 ) -> Mapping[Buffer, list[TensorInfo]]:
     """The tensors of each buffer, host first. What several buffers hold stands in each, what none loads in none.
 
-    Copied are a token embedding that is the output matrix too, where the two uses want different buffers, and rotary
-    factors, to every device that has a layer.
+    Copied are a token embedding that is the output matrix too, where the two uses want different buffers (some loaders
+    copy it into the same one), and rotary factors, to every device that has a layer.
     """
     chooser = _Chooser(params, placement, cpu_features, gguf)
     uses = _Uses(gguf, placement)
@@ -82,7 +82,8 @@ def place_weights(
             wanted = [_LAZY]
         else:
             wanted = [chooser.buffer(tensor, name, home, as_output) for home, as_output in uses.of(tensor)]
-        return [buffers.setdefault(buffer, []) for buffer in dict.fromkeys(wanted)]
+        each = wanted if tensor.name == uses.twice else dict.fromkeys(wanted)
+        return [buffers.setdefault(buffer, []) for buffer in each]
 
     by_kind = uses.one_home is not None and not chooser.asks_names  # weights that are alike all go the same way
     known: dict[tuple[str, int, tuple[int, ...]], list[list[TensorInfo]]] = {}
@@ -110,11 +111,15 @@ class _Uses:
         self.arch = gguf.architecture
         self.placement = placement
         self.tied = embedding_is_output(gguf)
+        self.twice = held_twice(gguf)
         self.rope_homes = {placement.layers[il] for il in rope_layers(gguf)}
         self.one_home = HOST if {*placement.layers, placement.output} == {HOST} else None
 
     def of(self, tensor: TensorInfo) -> Iterable[tuple[str, bool]]:
-        if self.one_home and tensor.name != TOKEN_EMBD:  # most runs: no need to ask what the tensor is for
+        if self.one_home and tensor.name not in (
+            TOKEN_EMBD,
+            self.twice,
+        ):  # most runs: no need to ask what the tensor is for
             return ((self.one_home, False),)
         return self._by_role(tensor)
 
@@ -127,6 +132,8 @@ class _Uses:
                     yield output, True
             case Role.OUTPUT:
                 yield output, False
+                if tensor.name == self.twice:
+                    yield output, False
             case Role.ROPE:
                 yield from ((home, False) for home in self.rope_homes)
             case int(il):

@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_
 src/llama-arch.cpp, LLM_TENSOR_INFOS (the operation of each tensor).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,7 @@ class RepackRule:
     rows: int
 
 
+_LAYER: Final = re.compile(r"^((?:enc\.|dec\.)?)(?:blk|convnext|posnet)\.\d+\.")
 _ARM_I8MM: Final = frozenset({"neon", "i8mm"})
 _ARM_DOT: Final = frozenset({"neon", "dotprod"})
 _AVX2: Final = frozenset({"avx2"})
@@ -42,11 +44,22 @@ REPACK_RULES: Final[tuple[RepackRule, ...]] = (
     *(RepackRule(t, _ARM_DOT,  8) for t in (GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K)),
 )
 
-# Tensors with two dimensions that are looked up, added or convolved, not multiplied: everything else with two
-# dimensions and a quantised type is an operand of MUL_MAT. Names without "blk.N." and ".weight".
+# Tensors that are looked up, added, scaled or convolved, not multiplied: everything else of two dimensions, but for
+# norms and biases, is an operand of MUL_MAT. Names without "blk.N." and ".weight".
 NOT_MULTIPLIED: Final[frozenset[str]] = frozenset({
-    "token_embd", "position_embd", "token_types", "per_layer_token_embd", "nextn.embed_tokens",
-    "attn_rel_b", "cross_attn_rel_b", "attn_sinks", "ssm_conv1d", "ssm_a", "shortconv.conv", "ffn_gate_tid2eid",
+    "token_embd", "position_embd", "token_types", "per_layer_token_embd", "nextn.embed_tokens", "markov_w1", "d2t",
+    "selector_predecessor", "selector_successor", "dec.attn_rel_b", "enc.attn_rel_b", "dec.cross_attn_rel_b",
+    "attn_sinks", "ffn.act", "ffn_gate_tid2eid", "exp_probs_b", "exp_probs_b_vl", "attn_compressor_ape",
+    "indexer_compressor_ape", "ssm_a", "ssm_d", "ssm_conv1d", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v",
+    "ple_conv1d", "shortconv.conv", "conv1d", "conv1", "conv2", "dw", "gamma", "attn_conv_base", "ffn_conv_base",
+    "altup_correct_scale", "layer_output_scale", "attn_res_score", "ffn_res_score", "output_res_score", "hrm.z_l_init",
+    "hc_attn_base", "hc_attn_scale", "hc_ffn_base", "hc_ffn_scale", "output_hc_base", "output_hc_scale",
+    "channel_mix_lerp_k", "channel_mix_lerp_r", "rope_freqs", "rope_factors_long", "rope_factors_short",
+    *(f"time_mix_{name}" for name in (
+        "a0", "decay", "first", "k_a", "k_k", "lerp_fused", "lerp_g", "lerp_k", "lerp_r", "lerp_v", "lerp_w", "lerp_x",
+        "ln", "r_k", "v0", "w0",
+    )),
+    "attn_output_a",  # is, but of three dimensions as loaded, whatever it has in the file
 })
 # fmt: on
 
@@ -62,9 +75,8 @@ def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: 
     if n_dims not in (2, 3):
         return False
     stem = stem_of(tensor)
-    if n_dims == 2 and stem in NOT_MULTIPLIED and not as_output:
-        return False
-    if (n_dims == 3) != stem.endswith("exps"):
+    of_experts = stem.endswith(("exps", ".lora_a", ".lora_b"))  # or of the adapters that tokens choose
+    if (n_dims == 3) != of_experts or not (of_experts or as_output or _is_multiplied(stem)):
         return False
     return any(tensor.ne[1] % rows == 0 for rows in groups)
 
@@ -72,13 +84,16 @@ def is_repacked(tensor: TensorInfo, cpu_features: frozenset[str], *, as_output: 
 def is_multiplied(tensor: TensorInfo, *, as_output: bool = False) -> bool:
     """Is this tensor, of two dimensions or more, an operand of plain matrix products (MUL_MAT, not experts')?"""
     stem = stem_of(tensor)
-    return not stem.endswith("exps") and (as_output or stem not in NOT_MULTIPLIED)
+    return not stem.endswith("exps") and (as_output or _is_multiplied(stem))
+
+
+def _is_multiplied(stem: str) -> bool:
+    return not (stem in NOT_MULTIPLIED or "norm" in stem or stem.endswith(".bias"))
 
 
 def stem_of(tensor: TensorInfo) -> str:
-    """The name without "blk.N." and ".weight"."""
-    stem = tensor.name.removesuffix(".weight")
-    return stem.split(".", 2)[2] if stem.startswith("blk.") else stem
+    """The name without its layer's and ".weight"; of an encoder's or decoder's the first word stays."""
+    return _LAYER.sub(r"\1", tensor.name.removesuffix(".weight"))
 
 
 @cache

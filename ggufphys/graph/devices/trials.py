@@ -19,8 +19,9 @@ N_TOKENS: Final = 512
 N_SEQS: Final = 3
 _NUMBERS: Final = frozenset({F32, GGMLType.F16})
 _LOOKED_UP: Final = frozenset({
-    "token_embd", "position_embd", "token_types", "attn_rel_b", "cross_attn_rel_b", "ffn_gate_tid2eid",
-    "nextn.embed_tokens", "attn_compressor_ape", "indexer_compressor_ape",
+    "token_embd", "position_embd", "token_types", "per_layer_token_embd", "dec.attn_rel_b", "enc.attn_rel_b", "d2t",
+    "ffn_gate_tid2eid", "nextn.embed_tokens", "attn_compressor_ape", "indexer_compressor_ape", "markov_w1",
+    "selector_predecessor", "selector_successor",
 })  # fmt: skip
 
 

@@ -59,8 +59,8 @@ NOT_MULTIPLIED: Final[frozenset[str]] = frozenset({
         "a0", "decay", "first", "k_a", "k_k", "lerp_fused", "lerp_g", "lerp_k", "lerp_r", "lerp_v", "lerp_w", "lerp_x",
         "ln", "r_k", "v0", "w0",
     )),
-    "attn_output_a",  # is, but of three dimensions as loaded, whatever it has in the file
 })
+_OF_GROUPS: Final = frozenset({"attn_output_a"})  # loaded with three dimensions, whatever they are in the file
 # fmt: on
 
 
@@ -88,7 +88,7 @@ def is_multiplied(tensor: TensorInfo, *, as_output: bool = False) -> bool:
 
 
 def _is_multiplied(stem: str) -> bool:
-    return not (stem in NOT_MULTIPLIED or "norm" in stem or stem.endswith(".bias"))
+    return not (stem in NOT_MULTIPLIED or stem in _OF_GROUPS or "norm" in stem or stem.endswith(".bias"))
 
 
 def stem_of(tensor: TensorInfo) -> str:

@@ -69,3 +69,11 @@ def test_a_model_named_phi_3(tmp_path: Path) -> None:
     keys: dict[str, Any] = {key.replace(".", "__"): value for key, value in BPE.items()}
     reasons = refusals(tmp_path, **keys, general__name="Phi-3 mini")
     assert [reason.expected for reason in reasons] == ["'</s>'", "'<s>'", "'<unk>'", "'<|endoftext|>'"]
+
+
+def test_large_vocabularies_stay_lazy(tmp_path: Path) -> None:
+    """Above 100,000 tokens their texts are not looked at: lengths and types of the lists alone decide."""
+    tokens = ["same"] * 100_001
+    reasons = _of(tmp_path, tokens=tokens, token_type=None)
+    assert not any("more than once" in reason for reason in reasons)
+    assert any("token_embd.weight" in reason for reason in reasons)

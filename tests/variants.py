@@ -66,7 +66,7 @@ KINDS: Final = (
     ("all that may be missing", r"^none of"),
     ("scales of NVFP4", r"scale"),
     ("one product for queries, keys and values", r"^with .*attn_qkv\.weight"),
-    ("one more tensor", r"^with"),
+    ("one more tensor", r"^with "),
     ("tied embeddings", r"[ ]output\.weight"),
     ("biases", r"\.bias$"),
     ("rotary factors", r"rope_f"),

@@ -23,7 +23,8 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def _predictions(args: argparse.Namespace, a: GGUFFile, b: GGUFFile, params: Params) -> Predictions | None:
-    """Both as they would be run; None where one of them cannot be."""
+    """Both as they would be run, or as if llama.cpp took them; None where one of them cannot be predicted."""
+    args = argparse.Namespace(**{**vars(args), "force": True})
     try:
         return predict_here(args, a, params), predict_here(args, b, params)
     except (GGUFPhysError, ValueError):

@@ -130,7 +130,7 @@ def time_mix_7(
 
     state = rs.read(rs.rows("s", il))
     x = _taken(b, rs, rwkv_wkv7(r, w, k, v, ops.unary(kk, "neg"), ops.mul(kk, a), state), il)
-    has_norm = b.weight_or_none("time_mix_ln.weight", il) is not None
+    has_norm = all(b.weight_or_none(f"time_mix_ln.{part}", il) is not None for part in ("weight", "bias"))
     x = _group_norm(b, x, n_head, il) if has_norm else ops.reshape(x, n_embd, n_tokens)
     bonus = ops.reshape(b.weight("time_mix_r_k.weight", il), d, n_head)
     bonus = ops.sum_rows(ops.mul(ops.mul(k, r), bonus))

@@ -49,10 +49,13 @@ def token_embeddings(
     first = x
     if scale:
         x = ops.scale(x, scale)
-    if token_scale:
+    if token_scale and "mixed_batches" in rules:
         x = ops.cont(x) if n_slices > 1 else x
-        by_row = "mixed_batches" in rules
-        x = ops.mul(x, ops.new_input(F32, 1, n_tokens, name="row_scale")) if by_row else ops.scale(x, token_scale)
+        x = ops.mul(x, ops.new_input(F32, 1, n_tokens, name="row_scale"))
+    elif token_scale and n_slices > 1:
+        x = ops.scale(ops.cont(x), token_scale)
+    elif token_scale:
+        return ops.scale(x, token_scale), first  # by the model's own builder, and computed where it is first used
     return graph.expand(x), first
 
 

@@ -69,11 +69,24 @@ def schema_grammar(schema: Any, param: str) -> str:
         ApiError: the converter can't make one of it.
     """
     try:
-        return str(_converter().json_schema_to_gbnf(json.dumps(schema)))
+        return str(_converter().json_schema_to_gbnf(json.dumps(_plain(schema))))
     except Exception as error:  # a schema can be wrong in any way
         raise bad_request(
             f"{param}: no grammar can be made of this JSON schema ({type(error).__name__}: {error})", param=param
         ) from None
+
+
+def _plain(schema: Any) -> Any:
+    """The schema with its choices without a type beside them: the converter would read the type and forget the choices.
+
+    `{"type": ["string", "null"], "enum": ["a", null]}`: what may be chosen says of which type it is.
+    """
+    if isinstance(schema, list):
+        return [_plain(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "type" or not isinstance(schema.get("enum"), list)}
+    return {key: value if key in ("enum", "const") else _plain(value) for key, value in kept.items()}
 
 
 @cache

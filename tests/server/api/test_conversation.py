@@ -125,6 +125,19 @@ def test_formats(client: FlaskClient, fake: FakeEngine) -> None:
     assert own.text == 'root ::= "a"'
 
 
+def test_choices_that_may_be_null(client: FlaskClient, fake: FakeEngine) -> None:
+    """An enum stays one beside a type that allows for null; a property that is called enum is a property."""
+    choice = {"type": ["string", "null"], "enum": ["red", None]}
+    schema = {"type": "object", "properties": {"a": choice, "enum": {"type": "integer"}}, "required": ["a", "enum"]}
+    client.post("/v1/completions", json={"prompt": "Q", "json_schema": schema})
+    grammar = fake.requests[0].sampling.grammar
+
+    assert grammar is not None
+    assert '"\\"red\\""' in grammar.text
+    assert '"null"' in grammar.text
+    assert '"\\"enum\\""' in grammar.text
+
+
 def test_embeddings(client: FlaskClient) -> None:
     """A vector of length 1 for each text, as numbers or in base64, and the tokens that they took."""
     reply = client.post("/v1/embeddings", json={"input": ["ab", [1, 2, 3]]}).get_json()

@@ -10,11 +10,11 @@ configuration: model, context and compute bytes, or "error", "unknown" (no such 
 Stands alone: it may run under another C library than the rest. Linux x86-64, as `tests/oracle.py`.
 """
 
+import argparse
 import ctypes
 import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,4 +141,9 @@ def _in_child(oracle: BuildOracle, job: dict[str, Any], first: int) -> tuple[lis
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheel", metavar="UNPACKED_WHEEL", help="a wheel of llama-cpp-py-sync in a folder")
+    parser.add_argument("jobs", metavar="JOBS.json", help="what to ask about")
+    parser.add_argument("out", metavar="OUT.jsonl", help="where answers go")
+    asked = parser.parse_args()
+    main(asked.wheel, asked.jobs, asked.out)

@@ -29,7 +29,7 @@ ORACLE = Path(__file__).with_name("build_oracle.py")
 def main() -> int:
     """Fetch, ask, write; then say what moved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=int, metavar="N")
+    parser.add_argument("build", type=int, metavar="N", help="a build that PyPI has a wheel of")
     add_c_library(parser)
     parser.add_argument("--wheel", type=Path, metavar="FOLDER", help="the wheel, unpacked already")
     args = parser.parse_args()

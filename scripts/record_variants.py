@@ -11,6 +11,7 @@ Needs the pinned llama-cpp-python on Linux x86-64 with AVX2, and some minutes.
 Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, check_tensor_dims, create_tensor, done_getting_tensors.
 """
 
+import argparse
 import json
 import os
 import re
@@ -226,4 +227,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(json.loads(sys.argv[2]))
     else:
-        main(sys.argv[1:])
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("arch", nargs="*", metavar="ARCH", help="record these alone (default: all)")
+        main(parser.parse_args().arch)

@@ -11,12 +11,6 @@ from ggufphys.memory.predict import Predictor
 from tests import variants
 from tests.variants import Row, Variant
 
-# llama.cpp refuses these when their prediction head is asked for; the verdict does not look at heads' weights.
-NOT_REFUSED = frozenset({
-    *(("mimo2/head", f"with blk.N.attn_{part}.weight") for part in "qkv"),
-    *(("step35/head", f"without the last blk.N.attn_{part}.weight") for part in "qkv"),
-})  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantCheck:

@@ -26,12 +26,16 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
     """
-    return reasons(gguf) or tuple(check_graph(gguf, params or Params()))
+    params = params or Params()
+    return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
 
 
-def reasons(gguf: GGUFFile, *, alone: bool = True) -> tuple[Refusal, ...]:
-    """The same but for the graph, whatever the parameters; `alone`: no context of another model is given."""
-    return tuple(_reasons(gguf, alone))
+def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tuple[Refusal, ...]:
+    """The same but for the graph, whatever the other parameters.
+
+    `alone`: no context of another model is given. `load_mtp`: the prediction head's tensors are asked for, too.
+    """
+    return tuple(_reasons(gguf, alone, load_mtp))
 
 
 def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...]) -> RefusedError:
@@ -51,7 +55,7 @@ def require_loads(gguf: GGUFFile) -> None:
         raise refused(gguf, refusals)
 
 
-def _reasons(gguf: GGUFFile, alone: bool) -> Iterator[Refusal]:
+def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
     yield from check_container(gguf)
     yield from _general(gguf)
     arch = gguf.metadata.get(ARCHITECTURE, "")
@@ -70,7 +74,7 @@ def _reasons(gguf: GGUFFile, alone: bool) -> Iterator[Refusal]:
     yield from refusals
     yield from check_vocabulary(gguf, arch)
     if not refusals:  # else sizes are not known
-        yield from check_tensors(gguf, values)
+        yield from check_tensors(gguf, values, load_mtp=load_mtp)
 
 
 # Keys that are read whatever the architecture is, and the type that they must have if they are there.

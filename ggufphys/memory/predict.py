@@ -167,7 +167,13 @@ class Predictor(Runs):
         lacks_target = target is None and rule_for(gguf.architecture).alone(gguf)  # which is told below
         self.force = force
         self.refusals: tuple[Refusal, ...] = ()
-        self._refuse(() if lacks_target else reasons(gguf, alone=target is None), gguf)
+        self.gguf = gguf
+        self._alone = target is None
+        self._verdicts: dict[bool, tuple[Refusal, ...]] = {}  # with the prediction head's tensors, and without
+        if lacks_target:
+            self._verdicts = {False: (), True: ()}
+        elif self._verdict(False) and self._verdict(True):  # else parameters decide, and `predict` tells
+            self._refuse(self._verdict(False), gguf)
         self._is_checked = bool(self.refusals)
         with told(gguf):
             super().__init__(gguf, target)
@@ -177,10 +183,17 @@ class Predictor(Runs):
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
         with told(self.gguf):
-            if not self._is_checked:  # once: the graph of another batch has the same weights
+            if found := self._verdict(params.load_mtp):
+                self._refuse(found, self.gguf)
+            elif not self._is_checked:  # once: the graph of another batch has the same weights
                 self._is_checked = True
                 self._refuse(tuple(graph_failures(self.layouts_of(params), self.context(params))), self.gguf)
             return self._predict(params, conditions)
+
+    def _verdict(self, load_mtp: bool) -> tuple[Refusal, ...]:
+        if load_mtp not in self._verdicts:
+            self._verdicts[load_mtp] = reasons(self.gguf, alone=self._alone, load_mtp=load_mtp)
+        return self._verdicts[load_mtp]
 
     def _refuse(self, refusals: tuple[Refusal, ...], gguf: GGUFFile) -> None:
         self.refusals = refusals

@@ -115,6 +115,10 @@ class Construction:
         """Token ids (T,)."""
         return ops.new_input(ops.I32, self.batch.n_tokens, name="tokens")
 
+    def take_scales_of(self, il: int) -> None:
+        """From here on scales are this layer's, whosever the weights are."""
+        self.scales_at = il
+
     def mask(self, *ne: int, name: str, params: tuple[object, ...] = ()) -> Tensor:
         """Which scores count: F16 with flash attention, else F32.
 

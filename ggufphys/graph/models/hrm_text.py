@@ -23,7 +23,8 @@ def build(b: Builder) -> Graph:
     low = b.weight("hrm.z_l_init")
     x = ops.add(high, low)
     for il in b.layers():
-        of, b.scales_at = b.h.weights_of[il], il  # copies of a layer are made before it gets its scales
+        of = b.h.weights_of[il]
+        b.take_scales_of(il)  # copies of a layer are made before it gets its scales
         residual = x
         x = _attention(b, attention[b.kv_cache(il)], b.norm_rms(x, None), pos, rope, il, of)
         residual = ops.add(x, residual)

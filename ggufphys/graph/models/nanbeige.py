@@ -19,7 +19,8 @@ def build(b: Builder) -> Graph:
     attention = attentions(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
-        of, b.scales_at = b.h.weights_of[il], il  # copies of a layer are made before it gets its scales
+        of = b.h.weights_of[il]
+        b.take_scales_of(il)  # copies of a layer are made before it gets its scales
         residual = x
         q, k, v = b.qkv(_normed(b, x, "attn_norm", of, il), of)
         factors = b.rope_factors(of)

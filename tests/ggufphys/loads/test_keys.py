@@ -88,7 +88,7 @@ def test_all_reasons_at_once(tmp_path: Path) -> None:
         "tokenizer__ggml__token_type_count": "two",
     }
     where = {reason.where for reason in refusals(tmp_path, **changes)}
-    assert where == {"llama.context_length", "llama.attention.causal", "tokenizer.ggml.model"}
+    assert where == {"llama.context_length", "llama.attention.causal", "tokenizer.ggml.token_type_count"}
 
 
 def test_absurd_numbers_take_no_time(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ggufphys.arch import RULES
 from ggufphys.arch.loading import OUTPUT_BEFORE_EMBEDDING, OUTPUT_IS_EMBEDDING
 from tests import archs, variants
-from tests.variant_checks import NOT_REFUSED, checks
+from tests.variant_checks import checks
 from tests.variants import Variant
 
 STEP = 12  # of all variants, so many apart, in the quick tests
@@ -37,12 +37,8 @@ def test_a_sample(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all(tmp_path: Path) -> None:
-    """The same of all of them, but for six heads that llama.cpp refuses."""
-    known = [v for v in variants.records() if (v.name, v.label) in NOT_REFUSED]
-    others = [v for v in variants.records() if v not in known]
-
-    assert wrong(others, tmp_path) == []
-    assert [line.endswith("llama.cpp says refused") for line in wrong(known, tmp_path)] == [True] * len(NOT_REFUSED)
+    """The same of all of them."""
+    assert wrong(variants.records(), tmp_path) == []
 
 
 def wrong(which: Iterable[Variant], folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
+from ggufphys.builds import LATEST
 from ggufphys.cli import main
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.plan.sweep import PARAMETERS, parse_sweep
@@ -73,7 +74,7 @@ def test_every_name_is_a_flag() -> None:
 def test_points_are_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each point says what predict_memory says of it; one that llama.cpp refuses has its reason and no bytes."""
     path = os.fspath(shape_header(tmp_path / "model.gguf", "gemma-3-4b"))
-    base = Params.server(n_seq_max=2, type_v="q8_0")
+    base = Params.server(n_seq_max=2, type_v="q8_0", llama_build=LATEST)
     arguments = ["inspect", path, "-np", "2", "-ctv", "q8_0", "--sweep", "ctx=4k..16k,fa=on,off,ub=128,512"]
     assert main([*arguments, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ggufphys import Params, open_gguf
+from ggufphys.builds import PINNED
 from ggufphys.embedded import MODEL
 from ggufphys.logs.runs import parse_log
 from ggufphys.plan.reconcile import Reconciliation, reconcile
@@ -20,7 +21,7 @@ def run(path: Path, *contexts: Params) -> Reconciliation:
         for params in contexts:
             create_context(model, params).close()
     with open_gguf(path) as gguf:
-        return reconcile(gguf, parse_log(line.text for line in LOG.since(mark)), {})
+        return reconcile(gguf, parse_log(line.text for line in LOG.since(mark)), {"llama_build": PINNED})
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ async def _rounds(
             watch.reset()
         found = [await _round(client, level, mix, part=1000 * len(by_level) + i) for i in range(args.repeat)]
         by_level.append(found)
+        if watch is not None:
+            watch.look()  # a level may be over before its turn comes
         most.append(watch.most if watch is not None else 0)
         if args.until_saturation and not waiting and _gains(by_level):
             n = 2 * level.concurrency

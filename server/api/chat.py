@@ -38,7 +38,7 @@ class ChatAnswer:
         self.text = ""
         self._stage = thinks
         self._held = ""
-        self._calls = Calls(tools.style, frozenset(t["function"]["name"] for t in tools.callable)) if tools else None
+        self._calls = Calls(tools.style) if tools else None
         self._first = True
 
     def opening(self) -> list[Json]:

@@ -20,7 +20,6 @@ class Calls:
     """A reader of one answer. `feed` gives deltas; `content` and `calls` hold all that came."""
 
     style: Style
-    names: frozenset[str]
     content: str = ""
     calls: list[Json] = field(default_factory=list)
     _held: str = ""  # read and not told
@@ -90,7 +89,7 @@ class Calls:
             self._held, self._inside = held[len(end) :].lstrip(_BLANK), False
             return True
         if not held.startswith("{"):
-            return self._not_a_call(held, end, deltas)
+            return self._not_a_call(held, end)
         found = _name_and_start(held, self.style.arguments)
         if found is None:
             return False
@@ -103,13 +102,10 @@ class Calls:
         self._quoted = self._escaped = False
         return True
 
-    def _not_a_call(self, held: str, end: str, deltas: list[Json]) -> bool:
-        if not held or (end and end.startswith(held)):
-            return False  # more must come
-        if self.calls and not end:
-            self._held = ""  # text behind the calls
-            return False
-        del deltas
+    def _not_a_call(self, held: str, end: str) -> bool:
+        """More must come, or it is text behind the calls; nothing is read on here."""
+        if held and self.calls and not end:
+            self._held = ""
         return False
 
     def _arguments(self, deltas: list[Json]) -> bool:

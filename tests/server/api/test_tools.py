@@ -24,7 +24,7 @@ CALL = '{"name": "weather", "arguments": {"city": "P\\"ar}is"}}'
 
 def read(style: Style, text: str, step: int) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Content, calls and deltas of a text that comes in pieces of `step` characters."""
-    calls = Calls(style, frozenset({"weather"}))
+    calls = Calls(style)
     deltas = [d for i in range(0, len(text), step) for d in calls.feed(text[i : i + step])] + calls.close()
     return calls.content, [call["function"] for call in calls.calls], deltas
 

@@ -52,19 +52,19 @@ class Scorer:
         self.bos = -1 if self.vocab.bos is None else self.vocab.bos
 
     def tokenize(self, text: str) -> Tokens:
-        """The text's tokens, `(n,)`, nothing added; text that looks like a control token stays text."""
-        return np.array(self.vocab.tokenize(text, add_special=False, parse_special=False), np.int32)
+        """The text's tokens, `(n,)`, as the model's own settings make them: a beginning token in front only where
+        `tokenizer.ggml.add_bos_token` (or its tokenizer's default) wants one. What looks like a control token is text.
+
+        Source: llama.cpp 0c1e570 tools/perplexity/perplexity.cpp, perplexity: common_tokenize with add_special.
+        """
+        return np.array(self.vocab.tokenize(text, add_special=True, parse_special=False), np.int32)
 
     def log_probabilities(self, tokens: Tokens, progress: Callable[[int], None] = lambda n: None) -> F64:
-        """Ln p of each token given those before it, `(n,)`, in nats.
+        """Ln p of each token but the first given those before it, `(n - 1,)`, in nats.
 
-        The text is read as a document of its own: the model's beginning token stands before the first (a model without
-        one can't say how probable the first is: then it is `(n - 1,)`). Beyond `n_ctx` the window moves by half its
-        length, so that every later token is judged with at least `n_ctx / 2` tokens in view. `progress` is told of
-        each part how many tokens were judged.
+        Beyond `n_ctx` the window moves by half its length, so that every later token is judged with at least
+        `n_ctx / 2` tokens in view. `progress` is told of each part how many tokens were judged.
         """
-        if self.bos >= 0:
-            tokens = np.concatenate([np.array([self.bos], np.int32), tokens])
         parts, start, judged = [np.empty(0)], 0, 1  # tokens[:judged] need no judgement (any more)
         while judged < len(tokens):
             end = min(start + self.n_ctx, len(tokens) - 1)

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
-        parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy)
+        parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy, words=arguments)
         code = module.run(parser.parse_args(_without_program(rest)))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, several=True, required=False)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument(
+        "--html", nargs="?", const="-", metavar="FILE",
+        help="the report as one page with pictures, into FILE.html or on stdout; needs nothing beside itself",
+    )  # fmt: skip
+    parser.add_argument(
         "--assert-fits", metavar="SIZE", help="exit 1 unless the process fits into so much main memory (24GiB, 512MiB)"
     )
     parser.add_argument(
@@ -71,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     without a rule.
     """
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
-    if not hasattr(args, "models") or names_several(args.models):
+    if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
+        raise ValueError("--html is the report of one model: name one file, without --diff, --log and --sweep")
+    if _several(args):
         if attaches_files(args):
             raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
         if args.explain or sweeps(args) or args.costs or args.log is not None:
@@ -93,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         return run_sweep(args)
     params, notes = params_here(args)
     params = with_server(args, params)
-    show = inspect_json if args.json else inspect_text
+    show = _shower(args)
     with described(args), opened(args.models[0], use_cache=args.use_cache) as gguf:
         sections = quantized_sections(args, gguf, params)
         try:
@@ -126,6 +132,20 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _several(args: argparse.Namespace) -> bool:
+    """Is it a question about several files, or all of this machine's?"""
+    return not hasattr(args, "models") or names_several(args.models)
+
+
+def _shower(args: argparse.Namespace) -> Callable[[Inspection], str]:
+    """What makes the report's text."""
+    if args.html is None:
+        return inspect_json if args.json else inspect_text
+    from ggufphys.commands.page import shower  # what other reports do not need
+
+    return shower(args)
 
 
 def _template_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:

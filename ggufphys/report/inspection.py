@@ -78,7 +78,7 @@ def inspect_text(found: Inspection) -> str:
     if found.all_notes:
         lines += ["", *(f"note: {text}" for text in found.all_notes)]
     if found.fits:
-        lines += ["", *map(_fit_line, found.fits)]
+        lines += ["", *map(fit_line, found.fits)]
     return "\n".join(lines)
 
 
@@ -179,21 +179,27 @@ def type_bytes(gguf: GGUFFile) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> list[str]:
+def run_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> list[str]:
+    """How it is run: as what, how long, in which batches; with devices, what goes there."""
     c = prediction.context
     what = "slot" if params.run_as == "server" else "sequence"
     sequences = f"{c.n_seq_max} {what}{'s' if c.n_seq_max > 1 else ''}"
     if c.n_seq_max > 1:
         sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
     newest = " (newest recorded)" if params.llama_build == LATEST else ""
-    head = (
+    lines = [
         f"{HEADINGS[params.run_as]}, llama.cpp b{params.llama_build}{newest}: "
-        f"n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}\n"
+        f"n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}",
         f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
-        f"flash attention {params.flash_attn}"
-    )
+        f"flash attention {params.flash_attn}",
+    ]
+    return [*lines, _offload_line(params)] if len(prediction.devices) > 1 else lines
+
+
+def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> list[str]:
+    head = run_lines(gguf, prediction, params)
     if len(prediction.devices) > 1:
-        return [head, _offload_line(params), "", *_device_table(prediction), *_ceiling_lines(prediction.ceilings)]
+        return [*head, "", *_device_table(prediction), *_ceiling_lines(prediction.ceilings)]
     rows: list[tuple[str, str, str, str]] = [
         (term.name, format_mib(term.nbytes), prediction.basis[quantity], term.buffer)
         for quantity in _QUANTITIES
@@ -205,7 +211,7 @@ def _memory_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) 
     rows.append(("process, resident", *process))
     rows.extend((f"  {name}", format_mib(nbytes), "", "") for name, nbytes in _process_parts(prediction))
     lines = table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))
-    return [head, "", *lines, *_ceiling_lines(prediction.ceilings)]
+    return [*head, "", *lines, *_ceiling_lines(prediction.ceilings)]
 
 
 def _unasked(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> str:
@@ -271,7 +277,8 @@ def _mib_or_dash(nbytes: int | None) -> str:
     return "-" if nbytes is None else format_mib(nbytes)
 
 
-def _fit_line(fit: Fit) -> str:
+def fit_line(fit: Fit) -> str:
+    """Whether it fits there, with what is left or too much."""
     name = "the process" if fit.name == HOST else fit.name
     return (
         f"{'fits' if fit.holds else 'does not fit'}: {name} needs {format_bytes(fit.needed_bytes)} of "

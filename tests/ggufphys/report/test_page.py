@@ -1,4 +1,4 @@
-"""`inspect --html`: a page that holds the numbers of --json, names nothing outside itself, and escapes what it shows."""
+"""`inspect --html`: a page with the numbers of --json, that names nothing outside itself and escapes what it shows."""
 
 import json
 import re

@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured"),
     "serve":         Command("server.main",               "the HTTP server", extra="serve", numpy="refengine"),
+    "bench calibrate": Command("bench.calibrate.command", "this machine's rates, for predictions of speed"),
     "bench quality": Command("bench.quality",             "perplexity of a model on text files"),
     "bench load":    Command("bench.load.command",        "a server under rising load, token by token", extra="load"),
     "bench compare": Command("bench.load.compare",        "one load beside another, as ratios; a gate for CI"),

@@ -1,21 +1,23 @@
-"""`ggufphys inspect MODEL --costs`: what do a prompt and a decode step compute, and how many bytes do they move?"""
+"""`ggufphys inspect MODEL`: how fast will it be? `--costs`: what does it compute, and how many bytes does it move?"""
 
 import argparse
 
+from ggufphys.errors import UnsupportedError
 from ggufphys.flags.run import count
 from ggufphys.gguf import GGUFFile
 from ggufphys.params import Params
 from ggufphys.report.inspection import Section
+from ggufphys.report.unknown_speed import NO_CALIBRATION, unknown_section
 
 
 def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
-    """--costs, and of what."""
-    group = parser.add_argument_group("costs")
+    """--costs, and of what they and speed are asked."""
+    group = parser.add_argument_group("speed and costs")
     group.add_argument(
         "--costs", action="store_true", help="FLOPs and bytes moved, by what they are for, in prefill and decode"
     )
     group.add_argument(
-        "--prefill", type=count, metavar="N", help="costs of a prompt of N tokens (512, or as many as fit)"
+        "--prefill", type=count, metavar="N", help="speed and costs of a prompt of N tokens (512, or as many as fit)"
     )
     group.add_argument("--depth", type=count, metavar="N", help="N tokens are in the cache beforehand (0)")
     group.add_argument("--batch", type=count, metavar="N", help="N sequences decode together (1)")
@@ -25,14 +27,38 @@ def costs_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
     """The answer to --costs; none when it was not asked.
 
     Raises:
-        ValueError: a question about costs without --costs, or tokens that do not fit into the context.
+        ValueError: tokens that do not fit into the context.
     """
     if not args.costs:
-        if (args.prefill, args.depth, args.batch) != (None, None, None):
-            raise ValueError("--prefill, --depth and --batch are for --costs: ask for it too")
         return ()
     from ggufphys.report.costs import costs_section  # what other questions do not need
     from ggufphys.speed.costs import predict_costs
 
-    asked = {name: getattr(args, name) for name in ("prefill", "depth", "batch") if getattr(args, name) is not None}
-    return (costs_section(predict_costs(gguf, params, **asked)),)
+    return (costs_section(predict_costs(gguf, params, **lengths_asked(args))),)
+
+
+def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:
+    """How fast it will run here; a line that says how to find out where the machine's rates are not known.
+
+    Raises:
+        ValueError: tokens that were asked for and do not fit into the context.
+    """
+    from ggufphys.speed import kept
+
+    path = kept.calibration_path()
+    if path is None or not path.is_file():
+        return (unknown_section(NO_CALIBRATION),)
+    from ggufphys.report.speed import speed_section  # what is not needed without rates
+    from ggufphys.speed.predict import predict_speed
+    from ggufphys.speed.rates import CalibrationError, read_machine
+
+    try:
+        machine = read_machine(path)
+        return (speed_section(predict_speed(gguf, params, machine, **lengths_asked(args))),)
+    except (CalibrationError, UnsupportedError) as error:
+        return (unknown_section(str(error)),)
+
+
+def lengths_asked(args: argparse.Namespace) -> dict[str, int]:
+    """--prefill, --depth and --batch, as far as they were given."""
+    return {name: getattr(args, name) for name in ("prefill", "depth", "batch") if getattr(args, name) is not None}

@@ -15,7 +15,7 @@ from ggufphys.commands.attached import (
     predicting,
     with_server,
 )
-from ggufphys.commands.costs import add_costs_arguments, costs_sections
+from ggufphys.commands.costs import add_costs_arguments, costs_sections, speed_sections
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.diff import run_diff
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"ggufphys: error: {error}", file=sys.stderr)
             return 4
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
-        costs = costs_sections(args, gguf, params)
+        costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)
         sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))

@@ -1,1 +1,1 @@
-"""How long will it take? What a phase computes and moves (costs), and what the machine can do."""
+"""How long will it take? What a phase computes and moves (costs), what a machine can do (rates), and both together."""

@@ -5,7 +5,7 @@ layers of one kind cost the same but for the types of their weights, so one more
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.builds.moves import rules_of
@@ -18,6 +18,7 @@ from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
 from ggufphys.params import ContextParams, Params, pad_ctx, resolve
+from ggufphys.speed.lengths import check_lengths, with_sequences
 
 Costs = Mapping[Kind, Cost]
 
@@ -78,29 +79,13 @@ def predict_costs(
         has_encoder=rule.has_encoder,
     )  # fmt: skip
     prefill = prefill or min(512, max(context.n_ctx_seq - depth, 1))
-    _check(context, prefill, depth, batch)
+    check_lengths(context, prefill, depth, batch)
     costs = StepCosts(Layouts(gguf, h, rule), context)
     return CostPrediction(
         basis=compute_basis(h.arch),
         prefill=costs.prefill(prefill, depth),
         decode=costs.decode(batch, depth) if any(costs.layouts.caches) else None,
     )
-
-
-def _check(context: ContextParams, prefill: int, depth: int, batch: int) -> None:
-    if prefill < 1 or depth < 0 or batch < 1:
-        raise ValueError(f"{prefill} tokens at depth {depth} and a batch of {batch}: expected at least 1, 0 and 1")
-    if batch > context.n_seq_max:
-        raise ValueError(
-            f"a batch of {batch} sequences, but n_seq_max is {context.n_seq_max}: ask for --parallel {batch}"
-        )
-    n_decode = (depth + 1) * (batch if context.kv_unified else 1)
-    needed = max(depth + prefill, n_decode)
-    if needed > context.n_ctx_seq:
-        raise ValueError(
-            f"{needed} tokens (a prompt of {prefill} or a batch of {batch}, at depth {depth}) do not fit into the "
-            f"{context.n_ctx_seq} cells of a sequence: raise --ctx-size"
-        )
 
 
 class StepCosts:
@@ -116,7 +101,7 @@ class StepCosts:
 
         Models that keep nothing see it as a whole, and every token is wanted.
         """
-        context = self._with_sequences(1)
+        context = with_sequences(self.context, 1)
         if not any(self.layouts.caches):
             whole = self.step(context, Batch(n_tokens=n_tokens, n_seqs=1, n_outputs=n_tokens, n_kv=0))
             return PhaseCosts(name="prefill", n_tokens=n_tokens, n_batches=1, depth=0, by_kind=_rounded([whole]))
@@ -135,7 +120,7 @@ class StepCosts:
 
     def decode(self, n_seqs: int = 1, depth: int = 0) -> PhaseCosts:
         """One token for each of `n_seqs` sequences."""
-        context = self._with_sequences(n_seqs)
+        context = with_sequences(self.context, n_seqs)
         n_kv = pad_ctx((depth + 1) * (n_seqs if context.kv_unified else 1))
         costs = self.step(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs, n_kv=n_kv))
         return PhaseCosts(name="decode", n_tokens=n_seqs, n_batches=1, depth=depth, by_kind=_rounded([costs]))
@@ -165,11 +150,6 @@ class StepCosts:
             for field in FIELDS:
                 row[field] += getattr(cost, field)
         return {kind: Cost(**row) for kind, row in sums.items()}
-
-    def _with_sequences(self, n_seqs: int) -> ContextParams:
-        """The context as a batch of so many sequences sees it: streams of the others are not touched."""
-        n_ctx = self.context.n_ctx if self.context.kv_unified else self.context.n_ctx_seq * n_seqs
-        return replace(self.context, n_seq_max=n_seqs, n_ctx=n_ctx)
 
 
 def added(costs: Iterable[tuple[Cost, float]]) -> Cost:

@@ -1,0 +1,177 @@
+"""The measuring process: `python -m bench.calibrate.child CONFIG_JSON`, one JSON object a line to stdout.
+
+{"done": jobs, "of": jobs} while it measures, and {"machine": ...} at last. llama.cpp can end its process, so this is
+one of its own; it has the environment in which threads wait as they do in the server.
+"""
+
+import json
+import mmap
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.calibrate import identity
+from bench.calibrate.clock import VERY_BUSY, Timing, timed
+from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph
+from bench.calibrate.jobs import (
+    N_LAYERS,
+    TYPES,
+    Attention,
+    Job,
+    Nodes,
+    Operation,
+    Product,
+    Step,
+    attentions,
+    operations,
+    products,
+    streams,
+)  # fmt: skip
+from bench.calibrate.library import repack_buffer_type
+from bench.calibrate.rates import processor
+from bench.calibrate.tiny import step_nodes, step_runner
+from ggufphys.gguf import GGMLType
+from ggufphys.graph.devices.backends.repack import REPACK_RULES
+from ggufphys.machine import host
+from ggufphys.speed.rates import Machine
+
+LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
+FILE_BYTES: Final = 64 << 20
+BAND: Final = (0.88, 1.14)  # what seconds of models were less and more than predicted: docs/speed.md
+MAX_BAND: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What is asked for."""
+
+    threads: tuple[int, ...]
+    types: tuple[int, ...]
+
+
+def plan(config: Config) -> list[Job]:
+    """All jobs; those of a type of weights stand together."""
+    large = max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
+    threads = config.threads
+    jobs: list[Job] = [Nodes(n_threads=n) for n in threads]
+    jobs += streams(threads)
+    features = host.cpu_features()
+    repacks = {rule.ggml_type for rule in REPACK_RULES if rule.features <= features} if repack_buffer_type() else set()
+    for number in config.types:
+        for repacked in (False, True) if GGMLType(number) in repacks else (False,):
+            jobs += products(threads, GGMLType(number), repacked=repacked, large_bytes=large)
+    jobs += [*attentions(threads), *operations(threads)]
+    jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
+    return jobs
+
+
+def measured(jobs: list[Job], folder: Path) -> Iterator[tuple[Job, Timing]]:
+    """Each job with the seconds of one of its nodes."""
+    for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
+        graphs = ProductGraphs(key[0], repacked=key[1]) if key is not None else None
+        for job in group:
+            with runner(job, graphs, folder) as (run, n_nodes):
+                timing = timed(run)
+            yield job, replace(timing, seconds=timing.seconds / n_nodes, spread_s=timing.spread_s / n_nodes)
+        if graphs is not None:
+            graphs.close()
+
+
+def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
+    """What runs a job."""
+    if isinstance(job, Product):
+        assert graphs is not None
+        return graphs.graph(job)
+    if isinstance(job, Attention):
+        return attention_graph(job)
+    if isinstance(job, Operation):
+        return operation_graph(job)
+    if isinstance(job, Nodes):
+        return nodes_graph(job)
+    return step_runner(folder, job)
+
+
+def read_rates(folder: Path) -> tuple[float, float]:
+    """Bytes a second from the disk, and of mapping what the page cache has; 0 where it cannot be told."""
+    path = folder / "bytes"
+    path.write_bytes(os.urandom(1 << 20) * (FILE_BYTES >> 20))
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+        disk = 0.0
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            started = time.perf_counter()
+            while file.read(1 << 20):
+                pass
+            disk = FILE_BYTES / (time.perf_counter() - started)
+        started = time.perf_counter()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            for at in range(0, FILE_BYTES, mmap.PAGESIZE):
+                mapped[at]
+        return disk, FILE_BYTES / (time.perf_counter() - started)
+
+
+def calibrate(config: Config) -> dict[str, Any]:
+    """Measure everything; the machine as JSON."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="ggufphys-") as name:
+        folder = Path(name)
+        jobs = plan(config)
+        timings: dict[Job, Timing] = {}
+        for job, timing in measured(jobs, folder):
+            timings[job] = timing
+            emit(done=len(timings), of=len(jobs))
+        seconds = {job: timing.seconds for job, timing in timings.items()}
+        hosts = [processor(seconds, n, lambda cpu, n_layer: step_nodes(folder, cpu, n_layer)) for n in config.threads]
+        disk, cached = read_rates(folder)
+    busy = median(t.busy for t in timings.values())
+    notes = []
+    spread = median(t.spread_s / t.seconds for t in timings.values() if t.seconds)
+    widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02))
+    if busy > VERY_BUSY:
+        notes.append(
+            f"the machine was busy while it was calibrated: threads waited for a processor {busy:.0%} of their time; "
+            "ranges are wider for it, calibrate again when it is quiet"
+        )
+    who = identity.identity(config.threads)
+    machine = Machine(
+        name=who["cpu"],
+        basis="calibrated",
+        source=f"measured {time.strftime('%Y-%m-%d %H:%M')} in {time.perf_counter() - started:.0f} s",
+        processors=[replace(cpu, band=(BAND[0] / widening, BAND[1] * widening)) for cpu in hosts],
+        disk_bytes_per_s=disk,
+        cached_bytes_per_s=cached,
+        identity={**who, "busy": busy, "spread": spread},
+        notes=notes,
+    )
+    return machine.to_json()
+
+
+def emit(**event: Any) -> None:
+    """Tell the parent."""
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Calibrate as the configuration says."""
+    asked = json.loads(sys.argv[1])
+    types = asked.get("types") or [int(t) for t in TYPES]
+    emit(machine=calibrate(Config(threads=tuple(asked["threads"]), types=tuple(types))))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Exception as error:  # whatever it is, the parent must hear it in one line
+        emit(error=f"{type(error).__name__}: {error}")
+        sys.exit(1)

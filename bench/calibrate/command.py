@@ -1,0 +1,87 @@
+"""`ggufphys bench calibrate`: what this machine's rates are, for predictions of speed; at most a minute."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ggufphys.errors import GGUFPhysError
+from ggufphys.flags.run import count
+from ggufphys.machine.children import describe, environment, module_command
+from ggufphys.report.inspection import dumps
+from ggufphys.report.progress import Steps
+from ggufphys.report.speed import machine_text
+from ggufphys.speed import kept
+from ggufphys.speed.rates import Machine
+
+TIMEOUT_S: Final = 600.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--threads, --json, where to."""
+    parser.add_argument("--json", action="store_true", help="the calibration as one JSON document on stdout")
+    parser.add_argument(
+        "--threads", type=thread_counts, metavar="N,...",
+        help="numbers of threads to measure (default: 1, and one for each physical core)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there, not where predictions look")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, keep, and print what was found."""
+    machine = calibrate(args.threads or default_counts())
+    text = dumps(machine.to_json())
+    if args.output is not None:
+        args.output.write_text(text + "\n", encoding="utf-8")
+        path: Path | None = args.output
+    else:
+        path = kept.keep(text)
+    print(text if args.json else machine_text(machine, path))
+    for note in machine.notes:
+        print(f"ggufphys: {note}", file=sys.stderr)
+    return 0
+
+
+def calibrate(threads: Sequence[int], *, types: Sequence[int] = ()) -> Machine:
+    """Measure in a child process.
+
+    Raises:
+        GGUFPhysError: it failed; the message says how.
+    """
+    config = {"threads": list(threads), "types": list(types)}
+    command = module_command("bench.calibrate.child", json.dumps(config))
+    found: dict[str, Any] = {}
+    with (
+        Steps("calibrating", total=0, unit="measurements") as steps,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(spinning=True)) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                event = json.loads(line)
+                found.update(event)
+                if "done" in event:
+                    steps.total = event["of"]
+                    steps.advance(event["done"] - steps.done)
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if "machine" not in found:
+        raise GGUFPhysError(f"calibrating failed: {found.get('error') or describe(code)}")
+    return Machine.from_json(found["machine"])
+
+
+def default_counts() -> tuple[int, ...]:
+    """One thread, and one for each physical core, which is what llama.cpp takes."""
+    from server.engine.library import default_threads
+
+    return tuple(sorted({1, default_threads()}))
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """`1,2,8`, as --threads has it."""
+    return tuple(sorted({count(part) for part in text.split(",")}))

@@ -1,0 +1,214 @@
+"""A job as one of ggml's graphs: tensors filled, nodes made, ready to be run again and again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from bench.calibrate.jobs import Attention, Nodes, Operation, Product
+from bench.calibrate.library import Tensors, weights
+from ggufphys.gguf import GGMLType
+
+N_NODES: Final = 200
+N_REPEATED: Final = 20  # nodes of an operation on one row
+F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
+
+Runnable = tuple[Callable[[], None], int]
+"""Runs a graph; how many nodes it has."""
+
+
+class ProductGraphs:
+    """The products of one type: the matrices are made once and seen as others of as many bytes."""
+
+    def __init__(self, ggml_type: GGMLType, *, repacked: bool) -> None:
+        self.ggml_type, self.repacked = ggml_type, repacked
+        self._made: dict[tuple[int, int], tuple[Tensors, list[int]]] = {}
+
+    @contextmanager
+    def graph(self, job: Product) -> Iterator[Runnable]:
+        """The graph of a product."""
+        matrices = self._matrices(job)
+        with Tensors() as tensors:
+            b = tensors.new(F32, job.n_in, job.n_columns)
+            nodes = [tensors.call("mul_mat", matrix, b) for matrix in matrices[: job.n_matrices]]
+            tensors.allocate()
+            tensors.set(b, np.random.default_rng(1).standard_normal(8192, dtype=np.float32))
+            graph = tensors.graph(nodes)
+            yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
+
+    def _matrices(self, job: Product) -> list[int]:
+        key = (job.n_in, job.n_out)
+        if key not in self._made or len(self._made[key][1]) < job.n_matrices:
+            if key in self._made:
+                self._made.pop(key)[0].close()
+            tensors = Tensors()
+            made = [tensors.new(self.ggml_type, job.n_in, job.n_out) for _ in range(job.n_matrices)]
+            tensors.allocate(repacked=self.repacked)
+            for matrix in made:
+                tensors.set(matrix, weights(self.ggml_type))
+            self._made[key] = tensors, made
+        return self._made[key][1]
+
+    def close(self) -> None:
+        """Free the matrices."""
+        for tensors, _ in self._made.values():
+            tensors.close()
+        self._made.clear()
+
+
+@contextmanager
+def attention_graph(job: Attention) -> Iterator[Runnable]:
+    """Attention with flash attention, over the caches of several layers."""
+    n_embd_kv = job.head_size * job.n_head_kv
+    with Tensors() as tensors:
+        q = tensors.new(F32, job.head_size, job.n_tokens, job.n_head)
+        mask = tensors.new(F16, job.n_cells, job.n_tokens)
+        caches = [
+            [tensors.new(job.type_kv, job.head_size, job.n_head_kv, job.n_cells) for _ in "kv"]
+            for _ in range(job.n_layers)
+        ]
+        nodes = [
+            tensors.call(
+                "flash_attn_ext", q, *(tensors.call("permute", t, 0, 2, 1, 3) for t in kv), mask,
+                job.head_size**-0.5, 0.0, 0.0,
+            )
+            for kv in caches
+        ]  # fmt: skip
+        tensors.allocate()
+        tensors.set(q, np.random.default_rng(2).standard_normal(4096, dtype=np.float32))
+        for cache in caches:
+            for tensor in cache:
+                tensors.set(tensor, _values(job.type_kv))
+        graph = tensors.graph(nodes)
+        assert n_embd_kv
+        yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
+
+
+@contextmanager
+def operation_graph(job: Operation) -> Iterator[Runnable]:
+    """An operation, again and again on the same row, or on many."""
+    with Tensors() as tensors:
+        make, fill = _OPERATIONS[job.op](tensors, job)
+        n_nodes = N_REPEATED if job.n_rows == 1 else 4
+        nodes = [make() for _ in range(n_nodes)]
+        tensors.allocate()
+        for tensor, data in fill.items():
+            tensors.set(tensor, data)
+        graph = tensors.graph(nodes)
+        yield lambda: tensors.compute(graph, job.n_threads), n_nodes
+
+
+@contextmanager
+def nodes_graph(job: Nodes) -> Iterator[Runnable]:
+    """Additions of a few elements, each waiting for the one before."""
+    with Tensors() as tensors:
+        a = tensors.new(F32, 16)
+        node = a
+        for _ in range(N_NODES):
+            node = tensors.call("add", node, a)
+        tensors.allocate()
+        graph = tensors.graph([node])
+        yield lambda: tensors.compute(graph, job.n_threads), N_NODES
+
+
+def _values(ggml_type: GGMLType) -> Any:
+    return weights(ggml_type)
+
+
+_NOISE: Final = np.random.default_rng(3).standard_normal(1 << 16, dtype=np.float32)
+_Made = tuple[Callable[[], int], dict[int, Any]]
+
+
+def _unary(name: str, *more: Any) -> Callable[[Tensors, Operation], _Made]:
+    def make(t: Tensors, job: Operation) -> _Made:
+        a = t.new(F32, job.n_row, job.n_rows)
+        return lambda: t.call(name, a, *more), {a: _NOISE}
+
+    return make
+
+
+def _binary(name: str, *more: Any) -> Callable[[Tensors, Operation], _Made]:
+    def make(t: Tensors, job: Operation) -> _Made:
+        a, b = t.new(F32, job.n_row, job.n_rows), t.new(F32, job.n_row, job.n_rows)
+        return lambda: t.call(name, a, b, *more), {a: _NOISE, b: _NOISE}
+
+    return make
+
+
+def _norm(t: Tensors, job: Operation) -> _Made:
+    """With the product behind it, which ggml computes in the same go."""
+    a, gain = t.new(F32, job.n_row, job.n_rows), t.new(F32, job.n_row)
+    return lambda: t.call("mul", t.call("rms_norm", a, 1e-6), gain), {a: _NOISE, gain: _NOISE}
+
+
+def _rope(t: Tensors, job: Operation) -> _Made:
+    a, pos = t.new(F32, 64, job.n_row // 64, job.n_rows), t.new(I32, job.n_rows)
+    numbers = (64, 2, 0, 1e4, 1.0, 0.0, 1.0, 32.0, 1.0)  # neox
+    return lambda: t.call("rope_ext", a, pos, None, *numbers), {a: _NOISE, pos: np.arange(job.n_rows, dtype=np.int32)}
+
+
+def _soft_max(t: Tensors, job: Operation) -> _Made:
+    a, mask = t.new(F32, job.n_row, job.n_rows), t.new(F32, job.n_row, job.n_rows)
+    return lambda: t.call("soft_max_ext", a, mask, 1.0, 0.0), {a: _NOISE}
+
+
+def _cpy(t: Tensors, job: Operation) -> _Made:
+    a, b = t.new(F32, job.n_row, job.n_rows), t.new(F32, job.n_row, job.n_rows)
+    return lambda: t.call("cpy", a, b), {a: _NOISE}
+
+
+def _set_rows(t: Tensors, job: Operation) -> _Made:
+    a, b, rows = t.new(F16, job.n_row, job.n_rows), t.new(F32, job.n_row, job.n_rows), t.new(I64, job.n_rows)
+    return lambda: t.call("set_rows", a, b, rows), {b: _NOISE, rows: np.arange(job.n_rows)}
+
+
+def _get_rows(t: Tensors, job: Operation) -> _Made:
+    a, rows = t.new(F32, job.n_row, job.n_rows), t.new(I32, job.n_rows)
+    return lambda: t.call("get_rows", a, rows), {a: _NOISE, rows: np.arange(job.n_rows, dtype=np.int32)}
+
+
+def _concat(t: Tensors, job: Operation) -> _Made:
+    a, b = t.new(F32, 3, job.n_row // 4, job.n_rows), t.new(F32, 1, job.n_row // 4, job.n_rows)
+    return lambda: t.call("concat", a, b, 0), {a: _NOISE}
+
+
+def _ssm_conv(t: Tensors, job: Operation) -> _Made:
+    a, kernel = t.new(F32, job.n_rows + 3, job.n_row), t.new(F32, 4, job.n_row)
+    return lambda: t.call("ssm_conv", a, kernel), {a: _NOISE, kernel: _NOISE}
+
+
+def _ssm_scan(t: Tensors, job: Operation) -> _Made:
+    """Mamba-2: heads of 64 channels with a state of 128 each."""
+    n_head, n_tokens = job.n_row // 64, job.n_rows
+    state, x = t.new(F32, 128, 64, n_head, 1), t.new(F32, 64, n_head, n_tokens, 1)
+    dt, a = t.new(F32, n_head, n_tokens, 1), t.new(F32, 1, n_head)
+    b, c, ids = t.new(F32, 128, 1, n_tokens, 1), t.new(F32, 128, 1, n_tokens, 1), t.new(I32, 1)
+    filled = {state: _NOISE, x: _NOISE, dt: np.abs(_NOISE), a: -np.abs(_NOISE), b: _NOISE, c: _NOISE}
+    return lambda: t.call("ssm_scan", state, x, dt, a, b, c, ids), filled
+
+
+_OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
+    "ADD": _binary("add"),
+    "MUL": _binary("mul"),
+    "RMS_NORM": _norm,
+    "NORM": _unary("norm", 1e-6),
+    "ROPE": _rope,
+    "GLU": _binary("swiglu_split"),
+    "GLU geglu": _binary("geglu_split"),
+    "UNARY": _unary("silu"),
+    "SOFT_MAX": _soft_max,
+    "CPY": _cpy,
+    "SET_ROWS": _set_rows,
+    "GET_ROWS": _get_rows,
+    "SCALE": _unary("scale", 0.5),
+    "CONCAT": _concat,
+    "SSM_CONV": _ssm_conv,
+    "SSM_SCAN": _ssm_scan,
+}
+
+
+def with_rows(job: Operation, n_rows: int) -> Operation:
+    """The same on so many rows."""
+    return replace(job, n_rows=n_rows)

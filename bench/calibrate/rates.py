@@ -1,0 +1,142 @@
+"""Seconds of jobs to rates of a machine. No clock, no llama.cpp: what `bench.calibrate.jobs` lists goes in."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from bench.calibrate.jobs import CELLS, COLUMNS, HEAD_SIZES, N_IN, Attention, Job, Nodes, Operation, Product, Step
+from ggufphys.speed.nodes import REPACKED
+from ggufphys.speed.rates import AttentionRate, OperationRate, Processor, ProductRate
+
+Seconds = Mapping[Job, float]
+LEAST_S: Final = 1e-13  # an element's: nothing takes no time
+
+
+def product_rates(seconds: Seconds, jobs: Iterable[Product]) -> tuple[ProductRate, ...]:
+    """Rows and weights apart: two lengths of rows were measured where batches differ most, lines lie between.
+
+    `weight_s` is with weights from main memory; the difference to a core's cache, measured for one column, is shared
+    by columns that use a weight together.
+    """
+    found = {(job.n_columns, job.n_in, job.is_cached): seconds[job] / job.n_out for job in jobs}
+    long = N_IN[-1]
+    rows: dict[int, float] = {}
+    for n_columns in COLUMNS:
+        short_s = found.get((n_columns, N_IN[0], False))
+        if short_s is not None:
+            slope = (found[n_columns, long, False] - short_s) / (long - N_IN[0])
+            rows[n_columns] = max(0.0, short_s - N_IN[0] * slope)
+    rates = []
+    saved = max(0.0, found[1, long, False] - found[1, long, True]) / long
+    for n_columns in COLUMNS:
+        row_s = min(_between(rows, n_columns), 0.5 * found[n_columns, long, False])
+        weight_s = (found[n_columns, long, False] - row_s) / long
+        rates.append(
+            ProductRate(
+                n_columns=n_columns,
+                row_s=row_s,
+                weight_s=max(LEAST_S, weight_s),
+                cached_weight_s=max(LEAST_S, weight_s / 4, weight_s - saved / n_columns),
+            )
+        )
+    return tuple(rates)
+
+
+def _between(known: Mapping[int, float], at: int) -> float:
+    """On straight lines between what is known."""
+    points = sorted(known)
+    if at <= points[0]:
+        return known[points[0]]
+    for a, b in pairwise(points):
+        if a <= at <= b:
+            return known[a] + (at - a) / (b - a) * (known[b] - known[a])
+    return known[points[-1]]
+
+
+def attention_rates(seconds: Seconds, jobs: Iterable[Attention]) -> tuple[AttentionRate, ...]:
+    """A head and its cells apart: two lengths were measured."""
+    found = {(job.head_size, job.n_cells, job.n_tokens > 1): seconds[job] / job.n_head / job.n_tokens for job in jobs}
+    short, long = CELLS
+    rates = []
+    for head_size in HEAD_SIZES:
+        cell_s = max(LEAST_S, (found[head_size, long, False] - found[head_size, short, False]) / (long - short))
+        head_s = max(0.0, found[head_size, short, False] - short * cell_s)
+        tiled_s = next(s / n for (size, n, is_tiled), s in found.items() if is_tiled and size == head_size)
+        rates.append(AttentionRate(head_size=head_size, head_s=head_s, cell_s=cell_s, tiled_cell_s=tiled_s))
+    return tuple(rates)
+
+
+def processor(seconds: Seconds, n_threads: int, step_nodes: Callable[[Processor, int], tuple[float, int]]) -> Processor:
+    """The host with so many threads.
+
+    `step_nodes` gives for a processor what the nodes of a step of the tiny model take by themselves, and how many
+    nodes its graph has.
+    """
+    own = [job for job in seconds if job.n_threads == n_threads]
+    node_s = next((seconds[job] for job in own if isinstance(job, Nodes)), 0.0)
+    products: dict[str, list[Product]] = {}
+    attention: dict[str, list[Attention]] = {}
+    for job in own:
+        if isinstance(job, Product) and not job.is_stream:
+            products.setdefault(job.ggml_type.name + REPACKED * job.repacked, []).append(job)
+        elif isinstance(job, Attention):
+            attention.setdefault(job.type_kv.name, []).append(job)
+    streams = sorted(
+        (job.nbytes, job.nbytes / job.n_matrices / seconds[job])
+        for job in own
+        if isinstance(job, Product) and job.is_stream
+    )
+    without = {job: max(s - _beside(job, node_s), 0.2 * s) for job, s in seconds.items() if job.n_threads == n_threads}
+    rates = {name: product_rates(without, jobs) for name, jobs in products.items()}
+    host = Processor(
+        name="CPU",
+        n_threads=n_threads,
+        streams=falling(streams),
+        flops_per_s=median(2 * r[-1].n_columns / (r[-1].weight_s + r[-1].row_s / N_IN[-1]) for r in rates.values()),
+        node_s=node_s,
+        products=rates,
+        attention={name: attention_rates(without, jobs) for name, jobs in attention.items()},
+        operations=_operations(without, own),
+    )
+    return _with_steps(host, seconds, own, step_nodes)
+
+
+def _beside(job: Job, node_s: float) -> float:
+    """What a node takes beside its work, as `ggufphys.speed.nodes` counts it."""
+    return node_s * (2 if isinstance(job, Product | Attention) else 1) * (not isinstance(job, Nodes | Step))
+
+
+def falling(streams: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """The same where fewer bytes never come more slowly than more of them: what was slower was disturbed."""
+    most, found = 0.0, []
+    for nbytes, rate in reversed(streams):
+        most = max(most, rate)
+        found.append((nbytes, most))
+    return tuple(reversed(found))
+
+
+def _operations(seconds: Seconds, jobs: Iterable[Job]) -> dict[str, OperationRate]:
+    found: dict[str, dict[bool, float]] = {}
+    for job in jobs:
+        if isinstance(job, Operation):
+            each = max(LEAST_S, seconds[job] / (job.n_row * job.n_rows))
+            found.setdefault(job.op, {})[job.n_rows > 1] = each
+    return {op: OperationRate(row_s=rates[False], rows_s=rates[True]) for op, rates in found.items()}
+
+
+def _with_steps(
+    host: Processor, seconds: Seconds, jobs: Iterable[Job], step_nodes: Callable[[Processor, int], tuple[float, int]]
+) -> Processor:
+    """What a batch takes beside its nodes: the rest of tiny models' steps, on a line over the number of nodes."""
+    rests = []
+    for job in jobs:
+        if isinstance(job, Step):
+            nodes_s, n_nodes = step_nodes(host, job.n_layers)
+            rests.append((n_nodes, max(0.0, seconds[job] - nodes_s)))
+    if len(rests) < 2:
+        return host
+    (n0, rest0), (n1, rest1) = sorted(rests)
+    slope = max(0.0, (rest1 - rest0) / (n1 - n0))
+    return replace(host, step_s=max(0.0, rest0 - n0 * slope), step_node_s=slope)

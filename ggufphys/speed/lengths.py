@@ -1,0 +1,32 @@
+"""Which prompts and batches fit into a context, and how does a batch of fewer sequences see it?"""
+
+from dataclasses import replace
+
+from ggufphys.params import ContextParams
+
+
+def check_lengths(context: ContextParams, prefill: int, depth: int, batch: int) -> None:
+    """Refuse what does not fit into the context.
+
+    Raises:
+        ValueError: naming what to raise.
+    """
+    if prefill < 1 or depth < 0 or batch < 1:
+        raise ValueError(f"{prefill} tokens at depth {depth} and a batch of {batch}: expected at least 1, 0 and 1")
+    if batch > context.n_seq_max:
+        raise ValueError(
+            f"a batch of {batch} sequences, but n_seq_max is {context.n_seq_max}: ask for --parallel {batch}"
+        )
+    n_decode = (depth + 1) * (batch if context.kv_unified else 1)
+    needed = max(depth + prefill, n_decode)
+    if needed > context.n_ctx_seq:
+        raise ValueError(
+            f"{needed} tokens (a prompt of {prefill} or a batch of {batch}, at depth {depth}) do not fit into the "
+            f"{context.n_ctx_seq} cells of a sequence: raise --ctx-size"
+        )
+
+
+def with_sequences(context: ContextParams, n_seqs: int) -> ContextParams:
+    """The context as a batch of so many sequences sees it: streams of the others are not touched."""
+    n_ctx = context.n_ctx if context.kv_unified else context.n_ctx_seq * n_seqs
+    return replace(context, n_seq_max=n_seqs, n_ctx=n_ctx)

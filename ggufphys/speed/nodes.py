@@ -1,0 +1,279 @@
+"""How long does one node of a graph take? Its work on a processor, and which resource that is.
+
+With kernels measured, a product of `n_out` rows of `n_in` weights takes `n_out * (row_s + n_in * weight_s)`; without,
+the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md derives it.
+
+Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
+ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat_one_chunk, forward_mul_mat_id; ops.cpp,
+ggml_compute_forward_flash_attn_ext_f16.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final, Literal
+
+from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.graph.describing.cost import Cost, distinct_experts
+from ggufphys.graph.ir import Tensor
+from ggufphys.speed.rates import AttentionRate, Processor, ProductRate
+
+Limit = Literal["compute", "bandwidth", "overhead"]
+LIMITS: Final[tuple[Limit, ...]] = ("compute", "bandwidth", "overhead")
+TILE: Final = 64  # GGML_FA_TILE_Q, GGML_FA_TILE_KV
+GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is left one by one
+HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
+MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
+REPACKED: Final = " repacked"
+
+Weight = tuple[GGMLType, bool]
+"""A weight's type, and whether it is repacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a node's time depends on beside itself.
+
+    Args:
+        cold: the share of weights and cached values that come from main memory.
+        weights: what a weight's tensor is, in each of the layers that it stands for.
+        visible: how many cells all tokens of a batch see, by window (0: none), and how many are looked at by tiles.
+    """
+
+    cold: float
+    weights: Callable[[Tensor], Sequence[Weight]]
+    visible: Callable[[Tensor, int, int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long, by the resource that limits it; `guessed` is the part for which nothing like it was measured."""
+
+    compute: float = 0.0
+    bandwidth: float = 0.0
+    overhead: float = 0.0
+    guessed: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.compute + self.bandwidth + self.overhead
+
+    @property
+    def limit(self) -> Limit:
+        """What takes most of it."""
+        return max(LIMITS, key=lambda name: float(getattr(self, name)))
+
+    def plus(self, other: "Seconds", times: float = 1) -> "Seconds":
+        """The sum of both, the other so many times."""
+        return Seconds(
+            self.compute + times * other.compute,
+            self.bandwidth + times * other.bandwidth,
+            self.overhead + times * other.overhead,
+            self.guessed + times * other.guessed,
+        )
+
+
+def node_seconds(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
+    """Seconds of one node whose cost is known; nothing for the product that a norm is computed with."""
+    if _is_fused(node):
+        return Seconds()
+    match node.op:
+        case "MUL_MAT" if cpu.products:
+            return _mul_mat(node, cpu, around)
+        case "MUL_MAT_ID" if cpu.products:
+            return _mul_mat_id(node, cpu, around)
+        case "FLASH_ATTN_EXT" if cpu.attention:
+            return _flash_attn(node, cost, cpu, around)
+    if cpu.operations and node.op not in ("MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT"):
+        return _operation(node, cost, cpu, around)
+    return _by_rates(cost, cpu, around)
+
+
+def _is_fused(node: Tensor) -> bool:
+    """Is it the product behind an RMS norm, which the norm computes on its way?"""
+    if node.op != "MUL":
+        return False
+    norm = next((s for s in node.src if s.op == "RMS_NORM"), None)
+    other = next((s for s in node.src if s is not norm), None)
+    return norm is not None and other is not None and other.type is GGMLType.F32 and other.ne[0] == node.ne[0]
+
+
+def _by_rates(cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
+    """The larger of bytes over bandwidth and FLOPs over their rate."""
+    slow, fast = 1 / cpu.bytes_per_s, 1 / cpu.streams[0][1]
+    kept = cost.weight_bytes + cost.cache_bytes
+    memory_s = kept * (around.cold * slow + (1 - around.cold) * fast) + cost.activation_bytes * fast
+    compute_s = cost.flops / cpu.flops_per_s if cpu.flops_per_s else 0.0
+    if memory_s > compute_s:
+        return Seconds(bandwidth=memory_s, overhead=cpu.node_s)
+    return Seconds(compute=compute_s, overhead=cpu.node_s)
+
+
+# -- products
+
+
+def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
+    """Columns that share a matrix are multiplied together; a head of attention without flash attention is a matrix."""
+    matrix = node.src[0]
+    if matrix.ne[2] * matrix.ne[3] == 1:
+        n_rows, n_columns = matrix.ne[1], prod(node.ne[1:])
+    else:
+        n_rows, n_columns = matrix.ne[1] * node.ne[2] * node.ne[3], node.ne[1]
+    held = around.weights(matrix)
+    total = Seconds(overhead=2 * cpu.node_s)  # a second barrier stands behind the columns' conversion
+    for weight in held:
+        hot, cold, known = _product(cpu, weight, matrix.ne[0], n_columns)
+        total = total.plus(_priced(n_rows * hot, n_rows * cold, around.cold, known), 1 / len(held))
+    return total
+
+
+def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
+    """Columns go one by one, whatever the batch; an expert's weights come from memory once, then from a cache."""
+    matrix, ids = node.src[0], node.src[2]
+    n_used, n_tokens = ids.ne[:2]
+    n_distinct = distinct_experts(matrix.ne[2], n_used, n_tokens)
+    held = around.weights(matrix)
+    total = Seconds(overhead=3 * cpu.node_s)
+    for weight in held:
+        hot, cold, known = _product(cpu, weight, matrix.ne[0], 1)
+        once = n_used * n_tokens * matrix.ne[1] * hot
+        fetched = n_distinct * matrix.ne[1] * max(0.0, cold - hot)
+        total = total.plus(_priced(once, once + fetched, around.cold, known), 1 / len(held))
+    return total
+
+
+def _priced(hot_s: float, cold_s: float, cold: float, known: bool) -> Seconds:
+    seconds = hot_s + cold * max(0.0, cold_s - hot_s)
+    guessed = 0.0 if known else seconds
+    if hot_s < MEMORY_BOUND * seconds:
+        return Seconds(bandwidth=seconds, guessed=guessed)
+    return Seconds(compute=seconds, guessed=guessed)
+
+
+def _product(cpu: Processor, weight: Weight, n_in: int, n_columns: int) -> tuple[float, float, bool]:
+    """Seconds a row with weights in a cache and in main memory, and whether the type was measured."""
+    rates, scale, known = _rates_of(cpu, weight)
+    if weight[1] and n_columns > GEMM_COLUMNS and (rest := n_columns % GEMM_COLUMNS):
+        hot, cold = _row(rates, n_in, n_columns - rest)
+        one, _ = _row(rates, n_in, 1)
+        return scale * (hot + rest * one), scale * (cold + rest * one), known
+    hot, cold = _row(rates, n_in, n_columns)
+    return scale * hot, scale * cold, known
+
+
+def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], float, bool]:
+    """The kernel's rates; of a type that was not measured those of the one nearest in bytes, in proportion."""
+    ggml_type, repacked = weight
+    name = ggml_type.name
+    for key in (name + REPACKED, name) if repacked else (name,):
+        if key in cpu.products:
+            return cpu.products[key], 1.0, key.endswith(REPACKED) == repacked
+    bits = _bits(name)
+    plain = {key: rates for key, rates in cpu.products.items() if not key.endswith(REPACKED)}
+    nearest = min(plain or cpu.products, key=lambda key: (abs(_bits(key.removesuffix(REPACKED)) - bits), key))
+    return cpu.products[nearest], 1.0, False
+
+
+def _bits(name: str) -> float:
+    from ggufphys.gguf.ggml_types import SIZES
+
+    size = SIZES[GGMLType[name]]
+    return 8 * size.type_size / size.block_size
+
+
+def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int) -> tuple[float, float]:
+    """Seconds of a row, from a cache and from main memory; straight lines between the batches that were measured."""
+    columns = [rate.n_columns for rate in rates]
+    i = bisect_left(columns, n_columns)
+    if i == len(rates):  # more than any: in proportion
+        hot, cold = _row_at(rates[-1], n_in)
+        return hot * n_columns / columns[-1], cold * n_columns / columns[-1]
+    if columns[i] == n_columns or i == 0:
+        return _row_at(rates[i], n_in)
+    share = (n_columns - columns[i - 1]) / (columns[i] - columns[i - 1])
+    (hot0, cold0), (hot1, cold1) = _row_at(rates[i - 1], n_in), _row_at(rates[i], n_in)
+    return hot0 + share * (hot1 - hot0), cold0 + share * (cold1 - cold0)
+
+
+def _row_at(rate: ProductRate, n_in: int) -> tuple[float, float]:
+    return rate.row_s + n_in * rate.cached_weight_s, rate.row_s + n_in * rate.weight_s
+
+
+# -- attention
+
+
+def _flash_attn(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
+    """A head of a token sees its cells; prompts go by tiles, of which those without a visible cell are left out."""
+    q, k, v = node.src[:3]
+    n_tokens, n_head = q.ne[1], q.ne[2]
+    name = k.type.name if k.type.name in cpu.attention else next(iter(cpu.attention))
+    known = name == k.type.name
+    rate = _attention_rate(cpu.attention[name], (k.ne[0] + v.ne[0]) / 2)
+    is_tiled = n_tokens >= TILE and k.type in (GGMLType.F16, GGMLType.F32)
+    cells = around.visible(node, n_tokens, TILE if is_tiled else 1) * q.ne[3]
+    cell_s = rate.tiled_cell_s if is_tiled else rate.cell_s
+    compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + cells * cell_s)
+    memory_s = around.cold * cost.cache_read_bytes / cpu.bytes_per_s
+    seconds = max(compute_s, memory_s)
+    total = Seconds(bandwidth=seconds) if memory_s > compute_s else Seconds(compute=seconds)
+    return total.plus(Seconds(overhead=2 * cpu.node_s, guessed=0.0 if known else seconds))
+
+
+def _attention_rate(rates: Sequence[AttentionRate], head_size: float) -> AttentionRate:
+    """Straight lines between the head sizes that were measured, and beyond them."""
+    if len(rates) == 1:
+        return rates[0]
+    i = min(max(bisect_left([r.head_size for r in rates], head_size), 1), len(rates) - 1)
+    a, b = rates[i - 1], rates[i]
+    share = (head_size - a.head_size) / (b.head_size - a.head_size)
+
+    def between(name: str) -> float:
+        x, y = float(getattr(a, name)), float(getattr(b, name))
+        return max(x + share * (y - x), min(x, y) / 4)
+
+    return AttentionRate(
+        head_size=round(head_size),
+        head_s=between("head_s"),
+        cell_s=between("cell_s"),
+        tiled_cell_s=between("tiled_cell_s"),
+    )
+
+
+# -- everything else
+
+
+def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
+    """So much an element: rows are shared by the threads."""
+    name = f"{node.op} {node.params[0]}" if node.op in ("GLU", "UNARY") and node.params else node.op
+    rate = cpu.operations.get(name) or cpu.operations.get(node.op)
+    known = rate is not None
+    if rate is None:
+        rate = cpu.operations.get("CPY") or next(iter(cpu.operations.values()))
+    n_elements = _worked_on(node)
+    n_rows = prod(node.ne[1:])
+    if 4 * n_elements <= HOT_BYTES:
+        seconds = n_elements * rate.row_s / max(1, min(n_rows, cpu.n_threads))
+    else:
+        seconds = n_elements * rate.rows_s
+    memory_s = around.cold * (cost.cache_bytes + cost.weight_bytes) / cpu.bytes_per_s
+    guessed = 0.0 if known else max(seconds, memory_s)
+    if memory_s > seconds:
+        return Seconds(bandwidth=memory_s, overhead=cpu.node_s, guessed=guessed)
+    return Seconds(compute=seconds, overhead=cpu.node_s, guessed=guessed)
+
+
+_STATE: Final = 128  # the length of the states that SSM_SCAN was measured with
+
+
+def _worked_on(node: Tensor) -> float:
+    """The elements that an operation's seconds count."""
+    match node.op:
+        case "SET_ROWS":
+            return prod(node.src[0].ne)
+        case "SSM_SCAN":
+            return prod(node.src[1].ne) * node.src[0].ne[0] / _STATE
+        case "SOFT_MAX" | "SUM_ROWS" | "ARGSORT":
+            return prod(node.src[0].ne)
+    return prod(node.ne)

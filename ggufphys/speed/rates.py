@@ -1,0 +1,197 @@
+"""What can a machine do? Rates of its processors, measured (`bench calibrate`) or from a data sheet.
+
+A processor of a data sheet has how fast it reads memory and computes. A calibrated one has, beside these, what each
+kernel of llama.cpp was measured to take: these count where there are any. All seconds are those of one node of a graph
+on `n_threads` threads.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from ggufphys.errors import GGUFPhysError
+
+SCHEMA_VERSION: Final = 1
+Basis = Literal["calibrated", "published"]
+
+
+class CalibrationError(GGUFPhysError):
+    """A file of rates that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductRate:
+    """Weights times `n_columns` columns: a row of the result takes `row_s`, each weight of it `weight_s` more.
+
+    `cached_weight_s` is the same for weights that a core's own cache holds.
+    """
+
+    n_columns: int
+    row_s: float
+    weight_s: float
+    cached_weight_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionRate:
+    """Flash attention with heads of `head_size`: each head of each token takes `head_s`, and `cell_s` a visible cell.
+
+    `tiled_cell_s` is the same for prompts of a tile of tokens or more.
+    """
+
+    head_size: int
+    head_s: float
+    cell_s: float
+    tiled_cell_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRate:
+    """Seconds an element: of one row in a cache, and of many rows."""
+
+    row_s: float
+    rows_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """One device, by llama.cpp's name for it ("CPU", "CUDA0"), with so many threads (0: it has none of its own).
+
+    Args:
+        streams: how fast bytes come, by how many are read again and again, ascending: caches are faster. One pair
+            (0, rate) where only main memory's rate is known.
+        flops_per_s: of products, for what has no kernel among `products`.
+        node_s: what each node takes beside its work: dispatch, and waiting for the other threads.
+        step_s: what each batch takes beside its nodes.
+        step_node_s: what each node of the graph, views too, adds to that.
+        band: what seconds may be less and more, as factors: (0.9, 1.15).
+        products: by the weights' type, "Q4_K" or "Q4_K repacked", ascending by columns.
+        attention: by the cache's type, ascending by head size.
+        operations: by ggml's name; "GLU geglu" where the kind counts.
+    """
+
+    name: str
+    n_threads: int
+    streams: Sequence[tuple[int, float]]
+    flops_per_s: float
+    node_s: float = 0.0
+    step_s: float = 0.0
+    step_node_s: float = 0.0
+    band: tuple[float, float] = (1.0, 1.0)
+    products: Mapping[str, Sequence[ProductRate]] = field(default_factory=dict)
+    attention: Mapping[str, Sequence[AttentionRate]] = field(default_factory=dict)
+    operations: Mapping[str, OperationRate] = field(default_factory=dict)
+
+    @property
+    def bytes_per_s(self) -> float:
+        """From main memory."""
+        return self.streams[-1][1]
+
+    def stream(self, nbytes: float) -> float:
+        """Bytes a second when so many are read again and again."""
+        previous = self.streams[0]
+        for point in self.streams:
+            if nbytes <= point[0]:
+                share = 1.0 if point[0] == previous[0] else (nbytes - previous[0]) / (point[0] - previous[0])
+                return 1 / ((1 - share) / previous[1] + share / point[1])
+            previous = point
+        return previous[1]
+
+    def cold_share(self, nbytes: float) -> float:
+        """The share of bytes that come from main memory, 0 to 1, when so many are read again and again."""
+        slow, fast, now = (1 / r for r in (self.bytes_per_s, self.streams[0][1], self.stream(nbytes)))
+        return min(1.0, max(0.0, (now - fast) / (slow - fast))) if slow > fast else 1.0
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict` after a journey through JSON."""
+        rates: dict[str, Any] = {
+            "streams": tuple((int(n), float(r)) for n, r in fields["streams"]),
+            "band": tuple(fields.get("band", (1.0, 1.0))),
+            "products": {n: tuple(ProductRate(**r) for r in rows) for n, rows in fields.get("products", {}).items()},
+            "attention": {
+                n: tuple(AttentionRate(**r) for r in rows) for n, rows in fields.get("attention", {}).items()
+            },
+            "operations": {n: OperationRate(**r) for n, r in fields.get("operations", {}).items()},
+        }
+        return cls(**{**fields, **rates})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine's processors: the host's, one for each number of threads that was measured, and other devices'.
+
+    `identity` says which machine and which llama.cpp it was; `link_bytes_per_s` is between host and devices, 0 where
+    there are none; `disk_bytes_per_s` from the disk, `cached_bytes_per_s` from the page cache, `repack_bytes_per_s`
+    into repacked layouts; 0 for unknown.
+    """
+
+    name: str
+    basis: Basis
+    source: str
+    processors: Sequence[Processor]
+    disk_bytes_per_s: float = 0.0
+    cached_bytes_per_s: float = 0.0
+    repack_bytes_per_s: float = 0.0
+    link_bytes_per_s: float = 0.0
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def host(self, n_threads: int) -> Processor:
+        """The host with so many threads, or with the nearest number below; the least there is if there is none."""
+        hosts = sorted((p for p in self.processors if p.name == "CPU"), key=lambda p: p.n_threads)
+        if not hosts:
+            raise CalibrationError(f"{self.name}: no rates of a CPU, only {', '.join(p.name for p in self.processors)}")
+        below = [p for p in hosts if p.n_threads <= n_threads]
+        return below[-1] if below else hosts[0]
+
+    def device(self, name: str) -> Processor | None:
+        """A device by llama.cpp's name for it."""
+        return next((p for p in self.processors if p.name == name), None)
+
+    def with_band(self, low: float, high: float) -> "Machine":
+        """The same with wider bands: times these factors."""
+        return replace(self, processors=[replace(p, band=(p.band[0] * low, p.band[1] * high)) for p in self.processors])
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            CalibrationError: made by another version, or not by us.
+        """
+        fields = dict(document)
+        version = fields.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise CalibrationError(
+                f"a calibration of schema {version}, expected {SCHEMA_VERSION}: run `ggufphys bench calibrate` again"
+            )
+        try:
+            fields["processors"] = tuple(Processor.from_json(p) for p in fields["processors"])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CalibrationError(
+                f"a calibration that cannot be read ({error}): run `ggufphys bench calibrate` again"
+            ) from None
+
+
+def read_machine(path: Path) -> Machine:
+    """The machine kept in a file.
+
+    Raises:
+        CalibrationError: the file is not a calibration.
+        OSError: it cannot be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CalibrationError(f"{path}: not JSON ({error}): run `ggufphys bench calibrate` again") from None
+    if not isinstance(document, dict):
+        raise CalibrationError(f"{path}: expected an object with rates: run `ggufphys bench calibrate` again")
+    return Machine.from_json(document)

@@ -1,0 +1,201 @@
+"""Predicted seconds on machines whose rates are round numbers, so that the right answer is worked out by hand."""
+
+import json
+from dataclasses import asdict, replace
+from math import isclose
+from pathlib import Path
+
+import pytest
+
+from ggufphys import GGUFFile, Params, open_gguf
+from ggufphys.cli import main
+from ggufphys.gguf import GGMLType
+from ggufphys.graph.describing.cost import Cost, distinct_experts
+from ggufphys.graph.ir import Tensor
+from ggufphys.speed.costs import predict_costs
+from ggufphys.speed.kept import keep
+from ggufphys.speed.nodes import Surroundings, node_seconds
+from ggufphys.speed.predict import predict_speed
+from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
+from ggufphys.speed.steps import cells_seen
+from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
+
+N_LAYER = 6
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> GGUFFile:
+    """A llama of six layers."""
+    path = tmp_path_factory.mktemp("speed") / "llama.gguf"
+    write_model(path, llama_metadata(block_count=N_LAYER, context_length=8192), llama_tensors(n_layer=N_LAYER))
+    with open_gguf(path) as gguf:
+        return gguf
+
+
+def sheet(bytes_per_s: float, flops_per_s: float, **more: object) -> Machine:
+    """A machine of which a data sheet is all that is known."""
+    cpu = Processor(name="CPU", n_threads=1, streams=((0, bytes_per_s),), flops_per_s=flops_per_s, **more)  # type: ignore[arg-type]
+    return Machine(name="sheet", basis="published", source="a test", processors=[cpu])
+
+
+def rate(n_columns: int, row_s: float, weight_s: float, cached: float | None = None) -> ProductRate:
+    """A kernel's rate."""
+    return ProductRate(
+        n_columns=n_columns,
+        row_s=row_s,
+        weight_s=weight_s,
+        cached_weight_s=weight_s if cached is None else cached,
+    )
+
+
+CPU = Processor(
+    name="CPU",
+    n_threads=2,
+    streams=((1 << 20, 100e9), (1 << 30, 10e9)),
+    flops_per_s=1e12,
+    node_s=1e-6,
+    products={
+        "Q4_K": [rate(1, 0, 1e-10, 5e-11), rate(2, 0, 2e-10, 1.5e-10), rate(4, 0, 4e-10), rate(512, 0, 512e-10)],
+        "Q4_K repacked": [rate(1, 0, 1e-10), rate(4, 0, 1e-10), rate(512, 0, 128e-10)],
+    },
+    attention={"F16": [AttentionRate(head_size=64, head_s=1e-6, cell_s=1e-8, tiled_cell_s=1e-9)]},
+    operations={"ADD": OperationRate(row_s=1e-9, rows_s=2e-9), "CPY": OperationRate(row_s=1e-9, rows_s=2e-9)},
+)
+
+
+def around(cold: float = 1.0, *, repacked: bool = False, cells: float = 0.0) -> Surroundings:
+    """A node's surroundings with weights in Q4_K."""
+    return Surroundings(cold=cold, weights=lambda t: ((GGMLType.Q4_K, repacked),), visible=lambda node, n, tile: cells)
+
+
+def product(n_in: int, n_out: int, n_columns: int) -> Tensor:
+    """A product's node."""
+    matrix = Tensor("NONE", GGMLType.Q4_K, (n_in, n_out), external=True, name="blk.0.ffn_up.weight")
+    columns = Tensor("NONE", GGMLType.F32, (n_in, n_columns), is_input=True)
+    return Tensor("MUL_MAT", GGMLType.F32, (n_out, n_columns), (matrix, columns))
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "repacked", "expected"),
+    [(1, False, 1.0), (3, False, 3.0), (512, False, 512.0), (4, True, 1.0), (6, True, 3.0)],
+)
+def test_products_by_columns(n_columns: int, repacked: bool, expected: float) -> None:
+    """Between measured batches lie straight lines; repacked kernels take columns by four, and the rest one by one."""
+    seconds = node_seconds(product(1000, 10_000, n_columns), Cost(), CPU, around(repacked=repacked))
+
+    assert isclose(seconds.total - seconds.overhead, expected * 1e-10 * 1e7)
+    assert seconds.overhead == 2e-6
+
+
+def test_products_from_a_cache_are_faster() -> None:
+    """With half of the weights in a cache a product takes what lies in the middle, and memory limits it no more."""
+    node = product(1000, 10_000, 1)
+    seconds = {cold: node_seconds(node, Cost(), CPU, around(cold)) for cold in (0.0, 0.5, 1.0)}
+
+    assert [s.total - s.overhead for s in seconds.values()] == pytest.approx([5e-4, 7.5e-4, 1e-3])
+    assert seconds[1.0].limit == "bandwidth"
+    assert seconds[0.0].limit == "compute"
+
+
+def test_experts_are_fetched_once_and_multiplied_column_by_column() -> None:
+    """A batch of experts takes each column's arithmetic, and the fetching of the experts it is expected to touch."""
+    n_expert, n_used, n_tokens = 8, 2, 4
+    matrix = Tensor("NONE", GGMLType.Q4_K, (1000, 100, n_expert), external=True, name="blk.0.ffn_up_exps.weight")
+    ids = Tensor("NONE", GGMLType.I32, (n_used, n_tokens), is_input=True)
+    b = Tensor("NONE", GGMLType.F32, (1000, 1, n_tokens), is_input=True)
+    node = Tensor("MUL_MAT_ID", GGMLType.F32, (100, n_used, n_tokens), (matrix, b, ids))
+    seconds = node_seconds(node, Cost(), CPU, around())
+
+    expected = n_used * n_tokens * 1e5 * 5e-11 + distinct_experts(n_expert, n_used, n_tokens) * 1e5 * 5e-11
+    assert isclose(seconds.total - seconds.overhead, expected)
+
+
+def test_types_that_were_not_measured_are_guessed() -> None:
+    """A weight of another type takes what the nearest one does, and all of it counts as a guess."""
+    other = Surroundings(cold=1.0, weights=lambda t: ((GGMLType.IQ4_XS, False),), visible=lambda *_: 0.0)
+    seconds = node_seconds(product(1000, 10_000, 1), Cost(), CPU, other)
+
+    assert isclose(seconds.guessed, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "depth", "window", "tile", "expected"),
+    [
+        (1, 0, 0, 1, 1),
+        (4, 10, 0, 1, 11 + 12 + 13 + 14),
+        (4, 10, 12, 1, 11 + 12 + 12 + 12),
+        (128, 0, 0, 64, 64 * 64 + 64 * 128),
+        (64, 1024, 128, 64, 64 * 192),
+    ],
+)
+def test_cells_that_tokens_see(n_tokens: int, depth: int, window: int, tile: int, expected: int) -> None:
+    """Tokens see those before them as far as the window goes, and by tiles all of a tile's cells."""
+    assert cells_seen(n_tokens, depth, window, tile, 1 << 20) == expected
+
+
+def test_a_data_sheet_gives_the_roofline(llama: GGUFFile) -> None:
+    """With memory alone slow, decode takes bytes over bandwidth; with arithmetic alone slow FLOPs over their rate."""
+    params = Params(n_ctx=4096, n_threads=1)
+    decode = predict_costs(llama, params, depth=100).decode
+    assert decode is not None
+    slow_memory = predict_speed(llama, params, sheet(1e9, 1e30), depth=100).decode
+    slow_arithmetic = predict_speed(llama, params, sheet(1e30, 1e9), depth=100).decode
+
+    assert slow_memory is not None
+    assert slow_arithmetic is not None
+    assert isclose(slow_memory.seconds.value, decode.total.total_bytes / 1e9, rel_tol=0.02)
+    assert slow_memory.limit == "bandwidth"
+    assert isclose(slow_arithmetic.seconds.value, decode.total.flops / 1e9, rel_tol=0.02)
+    assert slow_arithmetic.limit == "compute"
+
+
+def test_ranges_follow_the_band(llama: GGUFFile) -> None:
+    """A figure's range is its machine's band: seconds 0.8 to 1.25 times, tokens a second the inverse."""
+    machine = sheet(1e9, 1e12, band=(0.8, 1.25))
+    decode = predict_speed(llama, Params(n_ctx=4096), machine).decode
+
+    assert decode is not None
+    assert decode.seconds.low == pytest.approx(0.8 * decode.seconds.value)
+    assert decode.tok_per_s.low == pytest.approx(0.8 * decode.tok_per_s.value)
+    assert decode.tok_per_s.high == pytest.approx(1.25 * decode.tok_per_s.value)
+
+
+def test_machines_survive_json() -> None:
+    """A machine read back is the one that was written."""
+    machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,), disk_bytes_per_s=1e9)
+    back = Machine.from_json(json.loads(json.dumps(machine.to_json())))
+
+    assert asdict(back) == json.loads(json.dumps(asdict(machine))) | {
+        "processors": asdict(back)["processors"],
+        "notes": asdict(back)["notes"],
+    }
+    assert back.to_json() == Machine.from_json(json.loads(json.dumps(back.to_json()))).to_json()
+    assert back.processors[0].products["Q4_K"] == tuple(CPU.products["Q4_K"])
+
+
+@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 1}, {"schema_version": 1, "x": 2}])
+def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
+    """A file of another version, or of another kind, is an error that says to calibrate again."""
+    with pytest.raises(CalibrationError, match="bench calibrate"):
+        Machine.from_json(document)
+
+
+def test_inspect_says_speed(
+    llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inspect --json` has figures with ranges where the machine is calibrated, and nulls with a reason elsewhere."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
+    unknown = json.loads(capsys.readouterr().out)["speed"]
+    assert unknown["decode_tok_per_s"] is None
+    assert "bench calibrate" in unknown["reason"]
+
+    machine = replace(sheet(1e9, 1e12), basis="calibrated")
+    keep(json.dumps(machine.to_json()))
+    assert main(["inspect", "--json", "-c", "4096", "--depth", "100", "--batch", "2", str(llama.path)]) == 0
+    known = json.loads(capsys.readouterr().out)["speed"]
+
+    for name in ("prefill_tok_per_s", "decode_tok_per_s"):
+        assert known[name]["low"] <= known[name]["value"] <= known[name]["high"]
+    assert (known["depth"], known["batch"]) == (100, 2)
+    assert known["limit"] in ("bandwidth", "compute", "overhead")

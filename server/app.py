@@ -7,6 +7,7 @@ from flask import Flask, Request, request
 from flask.json.provider import DefaultJSONProvider
 
 from server.api import chat, completions, embeddings, errors, health, models, native
+from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
 from server.engine.protocol import Engine, EngineStatus
@@ -24,7 +25,8 @@ def create_app(config: ServerConfig, engine: Engine) -> Flask:
     service = Service(config, engine)
     app.extensions["ggufphys"] = service
     errors.register(app, service)
-    for module in (completions, chat, embeddings, models, native, health):
+    app.register_blueprint(chat.blueprint(service, Conversations(service)))
+    for module in (completions, embeddings, models, native, health):
         app.register_blueprint(module.blueprint(service))
 
     @app.before_request

@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="requests that may wait; more are answered 429 (default 64)",
     )  # fmt: skip
     group.add_argument(
+        "--control-tokens-in-chat", action="store_true",
+        help="read control tokens that messages spell, such as <|im_end|>, as llama-server does; "
+        "whoever may write then may also speak as the system (default: they are text)",
+    )  # fmt: skip
+    group.add_argument(
         "--drain-timeout", type=positive, default=30, metavar="S",
         help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
     )  # fmt: skip
@@ -119,7 +124,9 @@ def run(args: argparse.Namespace) -> int:
         check_params(params)
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
-    config = ServerConfig(api_keys=read_keys(args.api_key, args.api_key_file))
+    config = ServerConfig(
+        api_keys=read_keys(args.api_key, args.api_key_file), control_tokens_in_chat=args.control_tokens_in_chat
+    )
     beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
     for warning in (
         *unwise(args.host, config.api_keys),

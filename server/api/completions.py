@@ -1,16 +1,16 @@
 """POST /v1/completions: go on from texts or from tokens."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from server.api.answers import Answers
+from server.api.choices import Choice, Choices, Json, Kind, everything
 from server.api.errors import bad_request
 from server.api.logprobs import LegacyLogprobs, joined
 from server.api.options import N_MAX, read_options
-from server.api.replies import Choice, Json, Kind, Reply, disconnect_probe
+from server.api.replies import Reply, disconnect_probe
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
 from server.service import Service
@@ -22,12 +22,14 @@ LOGPROBS_MAX: Final = 100  # OpenAI's limit is 5; evaluation programs want more
 class Completion:
     """OpenAI's text_completion; `echoed` is the prompt's text if it is to be shown, and then its tokens' scores too."""
 
-    def __init__(self, index: int, *, echoed: str | None, logprobs: bool) -> None:
+    def __init__(self, index: int, *, echoed: str | None, logprobs: bool, with_tokens: bool = False) -> None:
         self.index = index
         self.echoed = echoed
         self.texts: list[str] = []
         self.parts: list[Json] = []
         self.lists = LegacyLogprobs() if logprobs else None
+        self._with_tokens = with_tokens
+        self._tokens: list[int] = []
         self._hidden = 0  # tokens of the prompt that its text does not show
 
     def begin(self, first: TokenInfo, n_hidden: int) -> None:
@@ -54,10 +56,12 @@ class Completion:
     def piece(self, event: Piece) -> list[Json]:
         """A piece of text."""
         self.texts.append(event.text)
+        tokens = [each.token for each in event.tokens]
+        self._tokens += tokens
         lists = self._of_answer(event.tokens)
         if lists is not None:
             self.parts.append(lists)
-        return [self._choice(event.text, lists, None)]
+        return [self._choice(event.text, lists, None, tokens)]
 
     def last(self, event: Finished) -> list[Json]:
         """Why it ended."""
@@ -66,7 +70,7 @@ class Completion:
     def whole(self, event: Finished) -> Json:
         """All of it."""
         lists = joined(self.parts) if self.lists is not None else None
-        return self._choice((self.echoed or "") + "".join(self.texts), lists, event.reason)
+        return self._choice((self.echoed or "") + "".join(self.texts), lists, event.reason, self._tokens)
 
     def _of_answer(self, tokens: Sequence[TokenInfo]) -> Json | None:
         if self.lists is None:
@@ -75,8 +79,9 @@ class Completion:
             self.lists.offset = len(self.echoed)
         return self.lists.lists(tokens)
 
-    def _choice(self, text: str, lists: Json | None, reason: str | None) -> Json:
-        return {"index": self.index, "text": text, "logprobs": lists, "finish_reason": reason}
+    def _choice(self, text: str, lists: Json | None, reason: str | None, tokens: Sequence[int] = ()) -> Json:
+        shown = {"tokens": list(tokens)} if self._with_tokens else {}
+        return {"index": self.index, "text": text, "logprobs": lists, "finish_reason": reason, **shown}
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -105,19 +110,25 @@ def blueprint(service: Service) -> Blueprint:
             first = TokenInfo(token=tokens[0], piece=engine.pieces(tokens[:1])[0])
             n_hidden = int(_is_in_front(engine, first, text))
             for j in range(n):
-                choice = Completion(i * n + j, echoed=text if echo else None, logprobs=scored is not None)
+                choice = Completion(
+                    i * n + j, echoed=text if echo else None, logprobs=scored is not None,
+                    with_tokens=options.return_tokens,
+                )  # fmt: skip
                 choice.begin(first, n_hidden)
                 choices.append(choice)
+        shape = Choices(
+            KIND, engine.info.name, choices, n=n, include_usage=options.include_usage,
+            timed=[len(tokens) for tokens, _ in prompts] if options.timings_per_token else [],
+            keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else everything,
+        )  # fmt: skip
         return Reply(
             config=service.config,
-            model=engine.info.name,
             answers=Answers(engine, requests),
-            kind=KIND,
-            choices=choices,
-            options=replace(options, n=n),
+            shape=shape,
+            stream=options.stream,
+            ping_s=options.ping_s(service.config),
             disconnected=disconnect_probe(request),
             metrics=service.metrics,
-            keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else lambda found: found,
         ).response()
 
     return routes

@@ -11,6 +11,7 @@ from server.api.constraint import read_constraint
 from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
 from server.api.schema import Fields
+from server.config import ServerConfig
 from server.engine.protocol import Engine, GenerationRequest
 from server.engine.sampling import Sampling
 
@@ -30,13 +31,28 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "web_search_options":    (),
     # llama-server
     "lora":                  ([],),
+    "verbose":               (False,),
     "n_keep":                (0, -1),
+    "n_discard":             (0,),
     "n_indent":              (0,),
     "n_cache_reuse":         (0,),
     "id_slot":               (-1,),
     "post_sampling_probs":   (False,),
     "response_fields":       ([],),
     "multimodal_data":       ([],),
+    "backend_sampling":      (False,),
+    "grammar_lazy":          (False,),
+    "grammar_triggers":      ([],),
+    "preserved_tokens":      ([],),
+    "chat_format":           (0,),
+    "chat_parser":           ("",),
+    "generation_prompt":     ("",),
+    "reasoning_control":     (False,),
+    "reasoning_budget_tokens":    (-1,),
+    "reasoning_budget_start_tag": ("",),
+    "reasoning_budget_end_tag":   ("",),
+    "reasoning_budget_end_tags":  ([],),
+    "reasoning_budget_message":   ("",),
     "speculative.n_max":     (0,),
 }
 # fmt: on
@@ -57,12 +73,17 @@ class Options:
     return_tokens: bool
     report_progress: bool
     timings_per_token: bool
+    ping_interval_s: float | None  # None: the server's own
+
+    def ping_s(self, config: ServerConfig) -> float:
+        """Seconds of silence in a stream before a comment is sent; negative: none is."""
+        return config.ping_s if self.ping_interval_s is None else self.ping_interval_s
 
     def request(self, prompt: tuple[int, ...], **more: Any) -> GenerationRequest:
         """The request for one prompt."""
         return GenerationRequest(
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
-            return_tokens=self.return_tokens, report_progress=self.report_progress,
+            return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
             max_generation_s=self.max_generation_s,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip
@@ -79,6 +100,7 @@ def read_options(fields: Fields, engine: Engine) -> Options:
     def tokenize(text: str) -> tuple[int, ...]:
         return engine.tokenize(text, add_special=False, parse_special=True)
 
+    ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
         max_tokens=_max_tokens(fields),
@@ -92,6 +114,7 @@ def read_options(fields: Fields, engine: Engine) -> Options:
         return_tokens=fields.boolean("return_tokens", False),
         report_progress=fields.boolean("return_progress", False),
         timings_per_token=fields.boolean("timings_per_token", False),
+        ping_interval_s=None if ping_s is None else float(ping_s),
     )
 
 

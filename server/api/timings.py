@@ -1,9 +1,11 @@
 """Where an answer's time went, in llama-server's `timings`, and its tokens, in OpenAI's `usage`."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from server.engine.protocol import Finished, Progress
+from server.engine.protocol import Event, Finished, Piece, Progress, Started, Timings, Usage
 
 Json = dict[str, Any]
 
@@ -46,6 +48,29 @@ def timings(finished: Finished) -> Json:
     if times.n_preempted:
         found["preempted_n"] = times.n_preempted
     return found
+
+
+class Clock:
+    """`timings` of an answer that is under way, as its reader sees them: times are those of events, not of steps."""
+
+    def __init__(self, n_prompt: int) -> None:
+        self._started = self._first = time.monotonic()
+        self._usage = Usage(n_prompt=n_prompt, n_cached=0, n_generated=0)
+
+    def start(self, event: Event) -> None:
+        """The prompt's evaluation begins."""
+        if isinstance(event, Started):
+            self._started = self._first = time.monotonic()
+            self._usage = replace(self._usage, n_cached=event.n_cached)
+
+    def piece(self, event: Piece) -> Json:
+        """The timings up to this piece."""
+        now = time.monotonic()
+        if not self._usage.n_generated:
+            self._first = now
+        self._usage = replace(self._usage, n_generated=self._usage.n_generated + len(event.tokens))
+        times = Timings(queue_s=0.0, prompt_s=self._first - self._started, decode_s=now - self._first)
+        return timings(Finished(reason="length", usage=self._usage, timings=times))
 
 
 def prompt_progress(event: Progress) -> Json:

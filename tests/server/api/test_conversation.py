@@ -105,6 +105,28 @@ def test_thoughts_are_apart() -> None:
     assert "".join(delta.get("content") or "" for delta in deltas) == "Yes"
 
 
+def test_how_answers_are_read(client: FlaskClient, fake: FakeEngine) -> None:
+    """Thoughts stay with `reasoning_format` none, calls with `parse_tool_calls` false, and an assistant's last message
+    is closed with `continue_final_message` false; forms that are not had are refused by name.
+    """
+    fake._info = replace(INFO, chat_template=LOOP + "{# <think> #}")
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    fake.events = (Piece(text=f"<think>hm</think>{call}"), finished())
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}],
+        "tools": [{"function": {"name": "f"}}], "continue_final_message": False, "parse_tool_calls": False,
+    }  # fmt: skip
+    message = client.post("/v1/chat/completions", json=body).get_json()["choices"][0]["message"]
+    body["reasoning_format"] = "none"
+    whole = client.post("/v1/chat/completions", json=body).get_json()["choices"][0]["message"]
+    refused = client.post("/v1/chat/completions", json={**body, "reasoning_format": "deepseek-legacy"})
+
+    assert message == {"role": "assistant", "content": call, "reasoning_content": "hm"}
+    assert whole == {"role": "assistant", "content": f"<think>hm</think>{call}"}
+    assert "[assistant]A" in "".join(map(chr, fake.requests[0].prompt))
+    assert refused.get_json()["error"]["param"] == "reasoning_format"
+
+
 def test_formats(client: FlaskClient, fake: FakeEngine) -> None:
     """json_object, json_schema and a grammar of one's own become the answer's grammar, in both endpoints."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

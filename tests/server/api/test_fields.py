@@ -1,11 +1,13 @@
 """Every field that changes an answer, of OpenAI's and llama-server's: honoured, or refused by name."""
 
+from threading import Timer
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.server.fake_engine import FakeEngine
+from server.engine.protocol import Piece, Started, TokenInfo
+from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 # A value that asks for something else than the default. llama-server's: the settings that its answers list.
 FIELDS: dict[str, Any] = {
@@ -20,7 +22,12 @@ FIELDS: dict[str, Any] = {
     "return_tokens": True, "return_progress": True, "id_slot": 1, "lora": [{"id": 0}], "n_indent": 2,
     "n_cache_reuse": 5, "post_sampling_probs": True, "response_fields": ["content"], "multimodal_data": ["x"],
     "response_format": {"type": "json_object"}, "functions": [{"name": "f"}], "function_call": {"name": "f"},
-    "modalities": ["audio"], "audio": {}, "prediction": {"type": "content"}, "web_search_options": {},
+    "verbose": True, "n_discard": 5, "backend_sampling": True, "grammar_lazy": True, "preserved_tokens": ["x"],
+    "grammar_triggers": [{"type": 0, "value": "x"}], "chat_format": 1, "chat_parser": "x", "generation_prompt": "x",
+    "reasoning_control": True, "reasoning_budget_tokens": 5, "reasoning_budget_start_tag": "x",
+    "reasoning_budget_end_tag": "x", "reasoning_budget_end_tags": ["x"], "reasoning_budget_message": "x",
+    "timings_per_token": True, "modalities": ["audio"],
+    "audio": {}, "prediction": {"type": "content"}, "web_search_options": {},
 }  # fmt: skip
 OF_COMPLETIONS = {"best_of": 3, "logprobs": 2, "suffix": "end"}
 OF_CHAT = {"logprobs": True, "tools": [{"function": {"name": "f"}}], "chat_template_kwargs": {"unused": 1}}
@@ -48,6 +55,58 @@ def test_fields_of_chat(client: FlaskClient, fake: FakeEngine, field: str) -> No
     """Nor in /v1/chat/completions."""
     body = {"messages": [{"role": "user", "content": "hi"}]}
     check(client, fake, "/v1/chat/completions", body, field, {**FIELDS, **OF_CHAT}[field])
+
+
+# llama-server's whole schema. Source: llama.cpp 0c1e570 tools/server/server-schema.cpp, make_llama_cmpl_schema.
+SCHEMA = """
+verbose timings_per_token stream stream_options cache_prompt return_tokens return_progress sse_ping_interval n_predict
+max_completion_tokens max_tokens n_indent n_keep n_discard n_cmpl n n_cache_reuse t_max_predict_ms response_fields top_k
+top_p min_p top_n_sigma xtc_probability xtc_threshold typical_p temperature dynatemp_range dynatemp_exponent
+repeat_last_n repeat_penalty frequency_penalty presence_penalty dry_multiplier dry_base dry_allowed_length
+dry_penalty_last_n mirostat mirostat_tau mirostat_eta adaptive_target adaptive_decay seed n_probs logprobs min_keep
+backend_sampling post_sampling_probs lora dry_sequence_breakers json_schema grammar grammar_lazy chat_format
+reasoning_format generation_prompt parse_tool_calls chat_parser continue_final_message echo preserved_tokens
+grammar_triggers reasoning_control reasoning_budget_tokens reasoning_budget_start_tag reasoning_budget_end_tags
+reasoning_budget_end_tag reasoning_budget_message logit_bias ignore_eos stop samplers
+"""
+ELSEWHERE = {
+    "stream",
+    "stream_options",
+    "echo",
+    "sse_ping_interval",
+    "reasoning_format",
+    "parse_tool_calls",
+    "continue_final_message",
+}
+
+
+def test_the_walk_is_of_all_fields() -> None:
+    """Each field of llama-server's schema is walked above, or has a test of what it shows."""
+    assert set(SCHEMA.split()) <= {*FIELDS, *OF_COMPLETIONS, *OF_CHAT, *ELSEWHERE}
+
+
+def test_pings_by_request(client: FlaskClient, fake: FakeEngine) -> None:
+    """`sse_ping_interval` -1 keeps a silent stream silent; the server's own interval (0 here) does not."""
+    fake.events = (Started(),)
+    body = {"prompt": "hi", "stream": True}
+
+    def streamed(**more: int) -> bytes:
+        Timer(0.2, lambda: fake.generations[-1].publish(finished())).start()
+        return client.post("/v1/completions", json={**body, **more}).data
+
+    assert b": ping" in streamed()
+    assert b": ping" not in streamed(sse_ping_interval=-1)
+
+
+def test_times_under_way(client: FlaskClient, fake: FakeEngine) -> None:
+    """With `timings_per_token` each chunk tells how many tokens there are by now."""
+    token = TokenInfo(token=65, piece=b"A")
+    fake.events = (Started(n_cached=1), *(Piece(text="A", tokens=(token,)) for _ in range(3)), finished())
+    body = {"prompt": "hi", "stream": True, "timings_per_token": True}
+    chunks = sse_data(client.post("/v1/completions", json=body).data)[:-2]
+
+    assert [chunk["timings"]["predicted_n"] for chunk in chunks] == [1, 2, 3]
+    assert {chunk["timings"]["cache_n"] for chunk in chunks} == {1}
 
 
 def test_what_is_shown_otherwise(client: FlaskClient) -> None:

@@ -1,0 +1,74 @@
+"""OpenAI's chat.completion of one answer."""
+
+from typing import Any
+
+from server.api.conversation.reading import Reading
+from server.api.logprobs import chat_logprobs
+from server.engine.protocol import Finished, Piece, PromptScores, TokenInfo
+
+Json = dict[str, Any]
+
+
+class ChatAnswer:
+    """A `Choice`. The role comes with the first text: alone it would look like a first token."""
+
+    def __init__(self, index: int, reading: Reading, *, logprobs: bool, with_tokens: bool = False) -> None:
+        self.index = index
+        self._reading = reading
+        self._logprobs = logprobs
+        self._with_tokens = with_tokens
+        self._tokens: list[TokenInfo] = []
+        self._first = True
+
+    def opening(self) -> list[Json]:
+        """Nothing comes before the first piece."""
+        return []
+
+    def scores(self, event: PromptScores) -> None:
+        """A conversation is not echoed."""
+
+    def piece(self, event: Piece) -> list[Json]:
+        """A piece of text, as reasoning, content and calls."""
+        self._tokens += event.tokens
+        deltas = self._reading.feed(event.text)
+        shows_tokens = self._logprobs or self._with_tokens
+        if not deltas and not (shows_tokens and event.tokens):
+            return []
+        chunks = [self._chunk(delta) for delta in deltas or [{"content": ""}]]
+        if self._logprobs:
+            chunks[0]["logprobs"] = chat_logprobs(event.tokens)
+        if self._with_tokens:
+            chunks[0]["tokens"] = [each.token for each in event.tokens]
+        return chunks
+
+    def last(self, event: Finished) -> list[Json]:
+        """What was held back, and why it ended."""
+        chunks = [self._chunk(delta) for delta in self._reading.close()]
+        delta: Json = {"role": "assistant", "content": ""} if self._first else {}
+        return [*chunks, {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": self._reason(event)}]
+
+    def whole(self, event: Finished) -> Json:
+        """The whole message."""
+        calls, content = self._reading.calls, self._reading.content
+        message: Json = {"role": "assistant", "content": content if content or not calls else None}
+        if self._reading.reasoning:
+            message["reasoning_content"] = self._reading.reasoning
+        if calls:
+            message["tool_calls"] = calls
+        tokens = {"tokens": [each.token for each in self._tokens]} if self._with_tokens else {}
+        return {
+            "index": self.index,
+            "message": message,
+            "logprobs": chat_logprobs(self._tokens) if self._logprobs else None,
+            "finish_reason": self._reason(event),
+            **tokens,
+        }
+
+    def _reason(self, event: Finished) -> str:
+        return "tool_calls" if self._reading.calls and event.reason == "stop" else event.reason
+
+    def _chunk(self, delta: Json) -> Json:
+        if self._first:
+            delta = {"role": "assistant", "content": None, **delta}
+            self._first = False
+        return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": None}

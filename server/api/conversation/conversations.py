@@ -1,0 +1,134 @@
+"""Conversations to prompts, by the served model's template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.api.conversation.capabilities import Capabilities, probe
+from server.api.conversation.plain import marked, tokens_of
+from server.api.conversation.reading import THINK, Reading, Stage
+from server.api.conversation.tools import Tools, instruction, read_tools
+from server.api.errors import bad_request
+from server.api.messages import read_messages
+from server.api.schema import Fields
+from server.chat_template import ChatTemplate
+from server.service import Service
+
+Json = dict[str, Any]
+THOUGHTS: tuple[str, ...] = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What is asked of the model: the prompt's text, and how its answer is to be read."""
+
+    text: str
+    tools: Tools | None
+    stage: Stage
+    parses_calls: bool = True
+
+    def reading(self) -> Reading:
+        """A reader of one answer."""
+        style = self.tools.style if self.tools is not None and self.parses_calls else None
+        return Reading(style=style, stage=self.stage)
+
+
+class Conversations:
+    """Conversations of requests; what the template understands is found out once."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._known: tuple[ChatTemplate, Capabilities] | None = None
+
+    def capabilities(self) -> tuple[ChatTemplate, Capabilities]:
+        """The template and what it understands."""
+        template = self._service.chat_template
+        if self._known is None or self._known[0] is not template:
+            self._known = template, probe(template.attempt)
+        return self._known
+
+    def read(self, fields: Fields) -> Conversation:
+        """The conversation of a request.
+
+        Raises:
+            ApiError: messages or tools that are none.
+            ChatTemplateError: the template refuses the conversation, or fails on it.
+        """
+        template, understood = self.capabilities()
+        messages = read_messages(fields)
+        tools = read_tools(fields, template.source)
+        variables = _variables(fields)
+        if not self._service.config.control_tokens_in_chat:
+            messages = marked(messages, self._service.engine)
+        if tools is not None:
+            if understood.tools:
+                variables["tools"] = list(tools.listed)
+            else:
+                messages = _with_instruction(messages, instruction(tools.listed))
+        continued = ""
+        if _is_continued(fields) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+            continued = messages.pop()["content"]  # the model goes on from it
+        if not messages:
+            raise bad_request("messages has nothing but the beginning of an answer", param="messages")
+        text = template.render(understood.messages(messages), variables)
+        if continued and text.rstrip().endswith(THINK[0]):
+            text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
+        stage = "saying" if _keeps_thoughts(fields) else _stage(template.source, text, continued)
+        return Conversation(
+            text=text + continued, tools=tools, stage=stage, parses_calls=fields.boolean("parse_tool_calls", True)
+        )
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Tokens of a prompt that `read` made."""
+        return tokens_of(text, self._service.engine)
+
+
+def _stage(source: str, text: str, continued: str) -> Stage:
+    """Where the answer begins: the template may have begun its thoughts."""
+    if not continued and text.rstrip().endswith(THINK[0]):
+        return "thinking"
+    return "undecided" if THINK[0] in source and not continued else "saying"
+
+
+def _is_continued(fields: Fields) -> bool:
+    """Is a last message of the assistant's gone on from? Unless `continue_final_message` is false."""
+    value = fields.get("continue_final_message")
+    if value is None or value == "content":
+        return True
+    if isinstance(value, str):
+        raise bad_request(
+            f"continue_final_message is {value!r:.32}, expected true, false or content",
+            param="continue_final_message",
+            code="unsupported_parameter",
+        )
+    return fields.boolean("continue_final_message", True)
+
+
+def _keeps_thoughts(fields: Fields) -> bool:
+    """Do thoughts stay in the content (`reasoning_format` none)?"""
+    form = fields.string("reasoning_format", "auto")
+    if form not in THOUGHTS:
+        raise bad_request(
+            f"reasoning_format is {form!r:.32}, expected one of {', '.join(THOUGHTS)}",
+            param="reasoning_format",
+            code="unsupported_parameter",
+        )
+    return form == "none"
+
+
+def _variables(fields: Fields) -> dict[str, Any]:
+    """Further names for the template: llama-server's and vLLM's chat_template_kwargs, and OpenAI's reasoning_effort."""
+    variables: dict[str, Any] = dict(fields.object("chat_template_kwargs").values)
+    effort = fields.string("reasoning_effort")
+    if effort:
+        variables.setdefault("reasoning_effort", effort)
+    if fields.get("add_generation_prompt") is not None:
+        variables["add_generation_prompt"] = fields.boolean("add_generation_prompt", True)
+    return variables
+
+
+def _with_instruction(messages: Sequence[Mapping[str, Any]], text: str) -> list[Json]:
+    """One system message in front, of all there are, the instruction first."""
+    systems = ("system", "developer")
+    said = [text, *(m["content"] for m in messages if m["role"] in systems)]
+    return [{"role": "system", "content": "\n\n".join(said)}, *(dict(m) for m in messages if m["role"] not in systems)]

@@ -92,7 +92,7 @@ def test_pings_by_request(client: FlaskClient, fake: FakeEngine) -> None:
 
     def streamed(**more: int) -> bytes:
         Timer(0.2, lambda: fake.generations[-1].publish(finished())).start()
-        return client.post("/v1/completions", json={**body, **more}).data
+        return bytes(client.post("/v1/completions", json={**body, **more}).data)
 
     assert b": ping" in streamed()
     assert b": ping" not in streamed(sse_ping_interval=-1)

@@ -1,7 +1,8 @@
 """The console script: which subcommand was asked for, and what becomes of its errors?
 
 Each subcommand is a module with `add_arguments(parser)` and `run(args) -> exit code`, imported only when it is called:
-`inspect` must start in milliseconds, and the other rooms' packages may not be installed.
+`inspect` must start in milliseconds, and the other rooms' packages may not be installed. One may also have
+`environment_words()`, flags that variables of the environment stand for: the command line's come behind them.
 
 Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a readable GGUF · 4 unsupported.
 """
@@ -87,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
         parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy, words=arguments)
-        code = module.run(parser.parse_args(_without_program(rest)))
+        words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
+        code = module.run(parser.parse_args([*words, *_without_program(rest)]))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

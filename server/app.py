@@ -1,16 +1,19 @@
 """The Flask application: endpoints over an engine. No module-level app; a test gives it a fake engine."""
 
-import hmac
 from typing import Final
 
-from flask import Flask, Request, request
+from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from server.api import chat, completions, embeddings, errors, health, models, native
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
 from server.engine.protocol import Engine, EngineStatus
+from server.keys import Keys
+from server.limits import TooManyError
 from server.service import Service
 
 OPEN_PATHS: Final = ("/health", "/v1/health")  # answered without a key, and while the model loads
@@ -20,6 +23,7 @@ def create_app(config: ServerConfig, engine: Engine) -> Flask:
     """The application. `app.extensions["ggufphys"]` is its `Service`, through which a server drains it."""
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.config["FIELD_DEFAULTS"] = config.field_defaults
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False
     service = Service(config, engine)
@@ -33,15 +37,32 @@ def create_app(config: ServerConfig, engine: Engine) -> Flask:
     def admit() -> None:
         if request.path in OPEN_PATHS or request.routing_exception is not None:
             return  # an unknown path or method is answered as such, whatever the key
-        check_key(request, config.api_keys)
+        client = client_of(request, service.keys)
         if service.draining.is_set() and request.method == "POST":
             raise errors.draining()
         if engine.status is EngineStatus.FAILED:
             raise ApiError(503, f"the model could not be loaded: {engine.error}", kind="unavailable_error")
         if engine.status is not EngineStatus.READY:
             raise errors.loading()
+        if request.method == "POST":
+            g.done = take(client)
 
-    app.wsgi_app = service.in_flight.counting(app.wsgi_app)  # type: ignore[method-assign, assignment]
+    def take(client: str) -> object:
+        try:
+            return service.limits.take(client)
+        except TooManyError as error:
+            service.metrics.rejected.labels(error.reason).inc()
+            raise errors.too_many(str(error), error.retry_after_s) from error
+
+    @app.after_request
+    def release(response: Response) -> Response:
+        done = g.pop("done", None)
+        if done is not None:
+            response.call_on_close(done)
+        return response
+
+    inner = DispatcherMiddleware(NotFound(), {config.api_prefix: app.wsgi_app}) if config.api_prefix else app.wsgi_app
+    app.wsgi_app = service.in_flight.counting(inner)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -52,18 +73,18 @@ def service_of(app: Flask) -> Service:
     return service
 
 
-def check_key(request: Request, keys: tuple[str, ...]) -> None:
-    """Whether the request carries one of the keys, as `Authorization: Bearer` or `X-Api-Key`.
+def client_of(request: Request, keys: Keys) -> str:
+    """Who asks: the key's id, given as `Authorization: Bearer` or `X-Api-Key`; without keys the address.
 
     Raises:
         ApiError: 401, no key or a wrong one.
     """
     if not keys:
-        return
+        return request.remote_addr or ""
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     given = credentials.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
-    # Every key is compared, each in constant time, so that the time taken tells nothing.
-    if sum(hmac.compare_digest(given.encode(), key.encode()) for key in keys):
-        return
+    found = keys.match(given)
+    if found:
+        return found
     message = "wrong API key" if given else "an API key is needed: send it as 'Authorization: Bearer KEY'"
     raise ApiError(401, message, kind="authentication_error", code="invalid_api_key")

@@ -3,15 +3,20 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from ggufphys import UnsupportedError, open_gguf, predict_memory
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.machine.host import main_memory
+from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
+from ggufphys.plan.fit import Budget, Fitter
+from ggufphys.plan.fit_flags import run_flags
+from ggufphys.plan.fit_help import helps
+from ggufphys.report.fit import help_text
 from ggufphys.units import format_bytes
 
 SCHEMA_VERSION: Final = 1
@@ -91,6 +96,30 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     if predicted.process.needed_bytes > memory.available_bytes:
         return "", f"only {format_bytes(memory.available_bytes)} of memory are free"
     return "", ""
+
+
+def too_large(path: Path, params: Params, predicted: MemoryPrediction) -> str:
+    """Why the machine cannot hold all of it, and what would fit there; empty when it can."""
+    total = main_memory().total_bytes
+    if not total or predicted.process_bytes <= total:
+        return ""
+    found = (
+        f"about {format_bytes(predicted.process_bytes)} resident are predicted, this machine has {format_bytes(total)}"
+    )
+    return f"{found}: {advice(path, params, total)}; --oversized serves it all the same, from disk where memory ends"
+
+
+def advice(path: Path, params: Params, ram_bytes: int) -> str:
+    """What `ggufphys fit` says of so much main memory, in short."""
+    with open_gguf(path) as gguf:
+        try:
+            fitter = Fitter(Predictor(gguf), replace(params, n_ctx=0), Budget(ram_bytes=ram_bytes))
+        except ValueError as error:  # a device whose memory nobody knows
+            return str(error)
+        fit = fitter.fit()
+        if fit.fits:
+            return f"it fits with {' '.join(run_flags(fit.trial.params, name_devices=False))}"
+        return " or ".join(f"it would fit {help_text(each)}" for each in helps(fitter))
 
 
 def unwise(host: str, api_keys: tuple[str, ...]) -> Iterator[str]:

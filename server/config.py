@@ -1,6 +1,8 @@
 """What the HTTP side is told: names, keys and limits. Nothing here is about the model's memory, which `Params` says."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -8,6 +10,11 @@ class ServerConfig:
     """Settings of the HTTP side."""
 
     api_keys: tuple[str, ...] = ()  # empty: no key is asked for
+    requests_per_minute: int = 0  # of one client; 0: any number
+    requests_at_once: int = 0  # of one client; 0: any number
+    field_defaults: Mapping[str, Any] = field(default_factory=dict)  # for requests that leave a field out
+    chat_template: str = ""  # in place of the file's
+    api_prefix: str = ""  # of every path
     max_body_bytes: int = 16 << 20
     ping_s: float = 15.0  # of silence in a stream before a comment is sent, so that proxies keep it open
     control_tokens_in_chat: bool = False  # read those that users write, as llama-server does

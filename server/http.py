@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from waitress.server import create_server
 
+from server import channels
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 SPARE_THREADS: Final = 16  # for /health and refusals while every place in the queue holds a thread
-BODY_MARGIN: Final = 2  # the application refuses in OpenAI's shape; waitress, in plain text, what is far larger still
+OTHER_FILES: Final = 256  # that the process has open beside its connections
+MOST_CONNECTIONS: Final = 16384
 STOP_TIMEOUT_S: Final = 5
 POLL_S: Final = 0.01
 
@@ -38,10 +41,11 @@ class HttpServer:
                 threads=max_streams + SPARE_THREADS,
                 channel_request_lookahead=1,
                 asyncore_use_poll=True,
-                max_request_body_size=max_body_bytes * BODY_MARGIN,
-                connection_limit=max_streams + 1000,
+                max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
+                connection_limit=connection_limit(),
                 ident="ggufphys",
             )
+            channels.use(self._server)
         except BaseException:
             listener.close()
             raise
@@ -90,6 +94,22 @@ class HttpServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def connection_limit() -> int:
+    """As many connections as the process may have files for; the soft limit is raised as far as that needs."""
+    try:
+        import resource  # POSIX alone
+    except ImportError:
+        return 512 - SPARE_THREADS  # what Windows's C library has files for
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_CONNECTIONS + OTHER_FILES
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return max(SPARE_THREADS, min(MOST_CONNECTIONS, (most if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES))
 
 
 def _bind(host: str, port: int) -> socket.socket:

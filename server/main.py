@@ -4,22 +4,34 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.builds.asked import installed_build
-from ggufphys.flags.run import add_run_arguments, params_from
+from ggufphys.flags.environment import MODEL, unknown, words
+from ggufphys.flags.others import other_flags_notes
+from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.children import environment, module_command
 from ggufphys.memory.context import beyond_training
 from ggufphys.params import Device, Params
 from server.app import create_app, service_of
-from server.beforehand import fits, host_memory, listening_json, prediction, prediction_line, resident_bytes, unwise
+from server.beforehand import (
+    fits,
+    host_memory,
+    listening_json,
+    prediction,
+    prediction_line,
+    resident_bytes,
+    too_large,
+    unwise,
+)
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.devices import available_devices
@@ -39,68 +51,25 @@ from server.engine.numpy_engine import (
 )
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
-from server.engine.threaded import TARGET_S, BaseEngine
+from server.engine.threaded import BaseEngine
+from server.flags import add_arguments, say, warn
 from server.http import HttpServer
+from server.keys import read_keys
+from server.pasted import field_defaults, refused
 from server.service import Service
 from server.signals import Signals
 from server.slots import default_slots, describe_slots
 
+__all__ = ["add_arguments", "environment_words", "run"]
+
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
-ENGINES: Final = ("llama.cpp", "numpy")
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `ggufphys serve`; llama-server's names, so that its command line can be pasted."""
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="a GGUF file (default: the embedded model)"
-    )
-    model.add_argument("-m", "--model", metavar="MODEL", help="the same, as llama-server has it")
-    group = parser.add_argument_group("how it is served")
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    group.add_argument("--port", type=port, default=8080, help="port to listen on; 0: any free one (default 8080)")
-    group.add_argument(
-        "--api-key", action="append", default=[], metavar="KEY",
-        help="ask for this key; several by commas or by repeating the flag (default: none)",
-    )  # fmt: skip
-    group.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one on each line")
-    group.add_argument("-a", "--alias", default="", metavar="NAME", help="the model's name to clients")
-    group.add_argument(
-        "--max-queue", type=positive, default=64, metavar="N",
-        help="requests that may wait; more are answered 429 (default 64)",
-    )  # fmt: skip
-    group.add_argument(
-        "--control-tokens-in-chat", action="store_true",
-        help="read control tokens that messages spell, such as <|im_end|>, as llama-server does; "
-        "whoever may write then may also speak as the system (default: they are text)",
-    )  # fmt: skip
-    group.add_argument(
-        "--drain-timeout", type=positive, default=30, metavar="S",
-        help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
-    )  # fmt: skip
-    group.add_argument(
-        "--engine", choices=ENGINES, default=ENGINES[0],
-        help="what computes: llama.cpp, or this project's model in numpy, slower by far (default llama.cpp)",
-    )  # fmt: skip
-    group.add_argument(
-        "--target-itl", type=positive, default=round(TARGET_S * 1000), metavar="MS",
-        help="prompts are evaluated in pieces, so that those who read wait about so long for the next token "
-        "(default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--in-process",
-        action="store_true",
-        help="run llama.cpp in this process: less memory, but what ends it ends the server",
-    )
-    group.add_argument(
-        "--hold", choices=get_args(Hold),
-        help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
-    )  # fmt: skip
-    group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
-    group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
-    add_run_arguments(parser)
+def environment_words() -> list[str]:
+    """Flags that llama-server's variables in the environment stand for."""
+    return words(os.environ)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
-    path = local_path(args.model) if args.model else embedded_model()
+    refused(args)
+    path = model_path(args)
     _, hparams = check_model_file(path)
     in_numpy = args.engine == "numpy"
     params = params_from(args, Params(llama_build=installed_build()), found=None if in_numpy else llama_devices)
@@ -125,13 +95,22 @@ def run(args: argparse.Namespace) -> int:
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     config = ServerConfig(
-        api_keys=read_keys(args.api_key, args.api_key_file), control_tokens_in_chat=args.control_tokens_in_chat
+        api_keys=read_keys(args.api_key, args.api_key_file),
+        requests_per_minute=args.client_rate,
+        requests_at_once=args.client_concurrency,
+        field_defaults=field_defaults(args),
+        chat_template=args.chat_template_file or args.chat_template or "",
+        api_prefix=args.api_prefix,
+        ping_s=args.sse_ping_interval,
+        control_tokens_in_chat=args.control_tokens_in_chat,
     )
     beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
     for warning in (
         *unwise(args.host, config.api_keys),
         *([beyond] if beyond else []),
         *(without_effect(params) if in_numpy else ()),
+        *other_flags_notes(args),
+        *(f"{name} in the environment is no variable of llama-server's" for name in unknown(os.environ)),
     ):
         warn(f"warning: {warning}")
     predicted: MemoryPrediction | str
@@ -143,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
     tell(prediction_line(predicted))
     if not isinstance(predicted, str):
         refusal, tight = fits(predicted, host_memory())
+        if not refusal and not in_numpy and not args.oversized:
+            refusal = too_large(path, params, predicted)
         if refusal:
             raise GGUFPhysError(refusal)
         if tight:
@@ -178,7 +159,13 @@ def run(args: argparse.Namespace) -> int:
         tell(f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
-        return serve(engine, service_of(app), http, signals, drain_timeout_s=args.drain_timeout)
+        service = service_of(app)
+
+        def read_again() -> None:
+            if args.api_key_file is not None:
+                reload_keys(service, args.api_key, args.api_key_file)
+
+        return serve(engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again)
 
 
 def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
@@ -210,9 +197,20 @@ def llama_devices() -> tuple[Device, ...]:
     return tuple(Device(**fields) for fields in json.loads(done.stdout))
 
 
-def serve(engine: BaseEngine, service: Service, http: HttpServer, signals: Signals, *, drain_timeout_s: float) -> int:
+def serve(
+    engine: BaseEngine,
+    service: Service,
+    http: HttpServer,
+    signals: Signals,
+    *,
+    drain_timeout_s: float,
+    read_again: Callable[[], None],
+) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
     while not signals.received.wait(WAKE_S):
+        if signals.hung_up.is_set():
+            signals.hung_up.clear()
+            read_again()
         if engine.status is EngineStatus.FAILED:
             error = engine.error
             assert error is not None
@@ -236,43 +234,23 @@ def embedded_model() -> Path:
     return MODEL
 
 
-def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
-    """The API keys of --api-key, which may hold several by commas, and --api-key-file.
+def model_path(args: argparse.Namespace) -> Path:
+    """The model that is named, by the command line or else by the environment; the embedded one if none is.
 
     Raises:
-        ValueError: a key file without a key, which would leave the server open.
-        OSError: the file cannot be read.
+        ValueError: several are.
     """
-    keys = [key.strip() for each in given for key in each.split(",")]
-    if file is not None:
-        in_file = [line.strip() for line in file.read_text().splitlines()]
-        if not any(in_file):
-            raise ValueError(f"{file} has no API key in it, expected one on each line")
-        keys += in_file
-    return tuple(filter(None, keys))
+    named = [*filter(None, [args.model]), *args.models] or [*filter(None, [os.environ.get(MODEL, "")])]
+    if len(named) > 1:
+        raise ValueError(f"several models are named ({', '.join(named)}): name one")
+    return local_path(named[0]) if named else embedded_model()
 
 
-def port(text: str) -> int:
-    """A TCP port."""
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (expected 0 to 65535)")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def say(message: str) -> None:
-    """A line for the user, at once: it may be a program that waits for the address."""
-    sys.stdout.write(message + "\n")
-    sys.stdout.flush()
-
-
-def warn(message: str) -> None:
-    """A line that is not part of the output."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
+def reload_keys(service: Service, given: Sequence[str], file: Path) -> None:
+    """Read the file of keys again; one that has none, or cannot be read, changes nothing."""
+    try:
+        service.keys.replace(read_keys(given, file))
+    except (OSError, ValueError) as error:
+        warn(f"warning: the API keys stay as they are: {error}")
+    else:
+        warn(f"{file} has been read again: {len(service.keys)} API keys")

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
@@ -10,6 +11,8 @@ from werkzeug.wsgi import ClosingIterator
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.protocol import Engine
+from server.keys import Keys
+from server.limits import Limits
 from server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ class Service:
     def __init__(self, config: ServerConfig, engine: Engine) -> None:
         self.config = config
         self.engine = engine
+        self.keys = Keys(config.api_keys)
+        self.limits = Limits(per_minute=config.requests_per_minute, at_once=config.requests_at_once)
         self.draining = threading.Event()
         self.in_flight = InFlight()
         self.created = int(time.time())
@@ -32,7 +37,8 @@ class Service:
     def chat_template(self) -> ChatTemplate:
         """The model's chat template, compiled on first use. Raises NotReadyError until the model is loaded."""
         if self._template is None:
-            self._template = ChatTemplate.of(self.engine.info)
+            info, asked = self.engine.info, self.config.chat_template
+            self._template = ChatTemplate.of(replace(info, chat_template=asked) if asked else info)
         return self._template
 
 

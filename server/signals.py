@@ -1,4 +1,4 @@
-"""When is it time to stop? The first SIGINT or SIGTERM says so; the second means at once."""
+"""When is it time to stop? The first SIGINT or SIGTERM says so; the second means at once. SIGHUP: read files again."""
 
 import os
 import signal
@@ -19,8 +19,12 @@ class Signals:
 
     def __init__(self, quit_now: Callable[[int], object] = os._exit) -> None:
         self.received = threading.Event()
+        self.hung_up = threading.Event()  # whoever has read the files again clears it
         self._quit_now = quit_now
         self._before: dict[int, Any] = {}
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self.hung_up.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received.is_set():
@@ -30,6 +34,8 @@ class Signals:
     def __enter__(self) -> Self:
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
+        if hasattr(signal, "SIGHUP"):
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(

@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names, and 
 
 import argparse
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 _DESTINATION: Final = "other_flags"
@@ -33,7 +34,8 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     --reverse-prompt --in-prefix --in-suffix --samplers -s --seed --sampler-seq --sampling-seq --temp --temperature
     --top-k --top-p --min-p --top-nsigma --top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p
     --repeat-last-n --repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base
-    --dry-allowed-length --dry-penalty-last-n --adaptive-target --adaptive-decay --dynatemp-range --dynatemp-exp
+    --dry-sequence-breaker --dry-allowed-length --dry-penalty-last-n --adaptive-target --adaptive-decay
+    --dynatemp-range --dynatemp-exp
     --mirostat --mirostat-lr --mirostat-ent -l --logit-bias --grammar --grammar-file -j --json-schema -jf
     --json-schema-file --rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor
     --yarn-attn-factor --yarn-beta-slow --yarn-beta-fast -dt --defrag-thold --numa -fit --fit -fitt --fit-target -fitc
@@ -47,7 +49,7 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     --threads-draft --spec-draft-threads --spec-draft-n-min --spec-draft-p-split --draft-p-split --spec-draft-p-min
     --draft-p-min
     """,
-    2: "--dry-sequence-breaker --control-vector-layer-range",
+    2: "--control-vector-layer-range",
 }
 
 # What changes memory, or may, in ways that have no rule here.
@@ -66,9 +68,14 @@ NOT_PREDICTED: Final[Mapping[int, str]] = {
 }
 
 
-def add_other_flags(parser: argparse.ArgumentParser, *, but: tuple[str, ...] = ()) -> None:
-    """Take these flags without a line in --help, save those of `but`, which mean something else to a command."""
-    for table, predicted in ((WITHOUT_EFFECT, True), (NOT_PREDICTED, False)):
+def add_other_flags(
+    parser: argparse.ArgumentParser, *, but: tuple[str, ...] = (), more: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """Take these flags without a line in --help, save those of `but`, which mean something else to a command.
+
+    `more` are a command's own that have no effect.
+    """
+    for table, predicted in ((WITHOUT_EFFECT, True), (NOT_PREDICTED, False), (more, True)):
         for n_values, names in table.items():
             for name in names.split():
                 if name not in but:

@@ -86,7 +86,7 @@ def _failing(fit: Fit, flags: Sequence[str], helps: Sequence[Help]) -> Iterator[
     places = [place for place in fit.trial.places if place.over_bytes > 0]
     yield "  " + ", ".join(map(_too_much, places))
     for i, help_ in enumerate(helps):
-        yield f"{'it would fit' if i == 0 else 'or'} {_help_text(help_)}"
+        yield f"{'it would fit' if i == 0 else 'or'} {help_text(help_)}"
 
 
 _GOALS = {
@@ -105,7 +105,8 @@ def _place_name(name: str) -> str:
     return "the host" if name == HOST else name
 
 
-def _help_text(help_: Help) -> str:
+def help_text(help_: Help) -> str:
+    """What would help, behind "it would fit"."""
     if help_.kind == "context":
         return f"with a context of {help_.n_ctx:,}"
     if help_.kind == "file_type":

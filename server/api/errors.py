@@ -77,6 +77,14 @@ def draining() -> ApiError:
     return ApiError(503, DRAINING, kind="unavailable_error", code="shutting_down", retry_after_s=RETRY_DRAINING_S)
 
 
+def too_many(message: str, retry_after_s: float) -> ApiError:
+    """429: not now."""
+    return ApiError(
+        429, f"too many requests: {message}", kind="rate_limit_error", code="rate_limit_exceeded",
+        retry_after_s=retry_after_s,
+    )  # fmt: skip
+
+
 def server_error(message: str) -> ApiError:
     """500: the engine failed on a request that was in order."""
     return ApiError(500, message, kind="server_error", code="engine_error")
@@ -107,13 +115,7 @@ def from_engine(error: EngineError, service: Service) -> ApiError:
                 more={"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx_seq},
             )  # fmt: skip
         case QueueFullError():
-            return ApiError(
-                429,
-                f"too many requests: {error}",
-                kind="rate_limit_error",
-                code="rate_limit_exceeded",
-                retry_after_s=error.retry_after_s,
-            )
+            return too_many(str(error), error.retry_after_s)
         case NotReadyError():
             return draining() if service.draining.is_set() else loading()
         case _:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
-from flask import Request
+from flask import Request, current_app
 
 from server.api.errors import ApiError, bad_request
 
@@ -46,7 +46,8 @@ def read_body(request: Request) -> "Fields":
         raise bad_request(f"the body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
-    return Fields(body)
+    defaults = current_app.config.get("FIELD_DEFAULTS")
+    return Fields({**defaults, **{k: v for k, v in body.items() if v is not None}} if defaults else body)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -18,11 +18,15 @@ import pytest
 
 import refengine
 from ggufphys.cli import main
+from ggufphys.machine.host import MainMemory
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
-from server.beforehand import HostMemory, fits, prediction, unwise
+from server import beforehand
+from server.beforehand import HostMemory, fits, prediction, too_large, unwise
 from server.engine.tiny_model import write_tiny_model
-from server.main import ENGINES, embedded_model, read_keys
+from server.flags import ENGINES
+from server.keys import Keys, key_id, read_keys
+from server.main import embedded_model
 from server.signals import Signals
 
 TIMEOUT_S = 30.0
@@ -135,6 +139,31 @@ def test_second_signal(chain_path: Path) -> None:
 
 
 @POSIX
+def test_keys_are_read_again(chain_path: Path, tmp_path: Path) -> None:
+    """SIGHUP: the file's keys of now open the server; a file without any leaves them as they are."""
+    file = tmp_path / "keys"
+    file.write_text("old\n")
+    with serving(str(chain_path), "-c", "256", "--api-key-file", str(file)) as server:
+        server.wait_until_ready()
+
+        def status(key: str) -> int:
+            return server.status(urllib.request.Request(f"{server.url}/v1/models", headers={"X-Api-Key": key}))
+
+        def hang_up() -> str:
+            server.process.send_signal(signal.SIGHUP)
+            assert server.process.stderr is not None
+            return server.process.stderr.readline()
+
+        assert (status("old"), status("new")) == (200, 401)
+        file.write_text("new\n")
+        assert "1 API keys" in hang_up()
+        assert (status("old"), status("new")) == (401, 200)
+        file.write_text("\n")
+        assert "stay as they are" in hang_up()
+        assert (status("old"), status("new")) == (401, 200)
+
+
+@POSIX
 def test_signals() -> None:
     """The first signal is noted, the second quits with its number; the handlers of before come back."""
     before = signal.getsignal(signal.SIGTERM)
@@ -162,6 +191,10 @@ def test_signals() -> None:
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
         (["tiny.gguf", "--api-key-file", "empty.txt"], 2, "empty.txt"),
+        (["tiny.gguf", "--api-key", ""], 2, "an API key was asked for"),
+        (["tiny.gguf", "--ssl-key-file", "a", "--ssl-cert-file", "b"], 2, "--ssl-cert-file is not supported"),
+        (["tiny.gguf", "--mmproj", "a"], 2, "--mmproj is not supported"),
+        (["tiny.gguf", "-m", "none.gguf"], 2, "several models"),
         (["tiny.gguf", "--hold", "f32"], 2, "--engine numpy"),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
         (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
@@ -225,6 +258,23 @@ def test_fits(chain_path: Path) -> None:
     assert ("--ctx-size" in refusal, tight) == (True, "")
 
 
+def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A footprint beyond the machine is told with settings that fit, by prediction, or with what would help."""
+    params = Params(n_ctx=16384, n_seq_max=4, n_outputs_max=4, kv_unified=True)
+    predicted = prediction(embedded_model(), params)
+    assert isinstance(predicted, MemoryPrediction)
+    total = [predicted.process_bytes]
+    monkeypatch.setattr(beforehand, "main_memory", lambda: MainMemory(total_bytes=total[0], available_bytes=0))
+
+    assert too_large(embedded_model(), params, predicted) == ""
+    total[0] -= 1
+    refusal = too_large(embedded_model(), params, predicted)
+    n_ctx = int(refusal.split("it fits with -c ")[1].split()[0])
+    assert 0 < n_ctx < 16384
+    total[0] = 10 << 20
+    assert "it would fit with" in too_large(embedded_model(), params, predicted)
+
+
 def test_weights_held_as_f32_must_fit() -> None:
     """Weights that are kept dequantised cannot be read again: where they do not fit, the refusal says what to do."""
     model = refengine.load(embedded_model(), n_ctx=64)
@@ -263,10 +313,28 @@ def test_json(chain_path: Path) -> None:
 def test_keys(tmp_path: Path) -> None:
     """Keys come from the flag, several by commas, and from the lines of a file."""
     file = tmp_path / "keys"
-    file.write_text("c\n\n d \n")
+    file.write_text("# ours\nc\n\n d \n")
 
-    assert read_keys(["a,b", ""], file) == ("a", "b", "c", "d")
+    assert read_keys(["a,b,", "a"], file) == ("a", "b", "c", "d")
     assert read_keys([], None) == ()
+
+
+@pytest.mark.parametrize("given", [[""], [" , "], ["a", ""]])
+def test_empty_keys_are_refused(given: list[str]) -> None:
+    """A key that was asked for and is empty, as an unset variable in a unit file makes it, never opens the server."""
+    with pytest.raises(ValueError, match="LLAMA_API_KEY"):
+        read_keys(given, None)
+
+
+def test_matching_keys() -> None:
+    """Each key opens, by an id that is not the key; nothing else does; keys can be replaced."""
+    keys = Keys(("one", "zwei€"))
+
+    assert keys.match("zwei€") == key_id("zwei€") != keys.match("one")
+    assert "one" not in keys.match("one")
+    assert [keys.match(wrong) for wrong in ("", "on", "onee", "ONE")] == [""] * 4
+    keys.replace(("other",))
+    assert not keys.match("one")
 
 
 @pytest.mark.skipif(not embedded_model().exists(), reason="the embedded model has not been trained yet")

@@ -1,0 +1,101 @@
+"""A connection whose request is refused before its body is read: it gets its answer, not a reset.
+
+waitress answers 413 by the Content-Length and closes; the client, still sending, then sees a reset in place of the
+answer. So what still comes is read and dropped for a while, as nginx does (lingering_close), and nothing of it is kept.
+"""
+
+import json
+import socket
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.task import ErrorTask
+
+LINGER_S: Final = 30.0  # for a body that comes slowly; the connection is closed then
+CODES: Final = {413: "request_too_large", 431: "request_header_too_large"}
+
+
+class _Parser(HTTPRequestParser):
+    """Takes what follows a refused request's headers for a part of it, not for another request."""
+
+    def received(self, data: bytes) -> int:
+        n: int = super().received(data)
+        return len(data) if self.error is not None else n
+
+
+class _Refusal(ErrorTask):
+    """waitress's own refusals (too large, malformed) in OpenAI's shape."""
+
+    def execute(self) -> None:
+        """Say what was wrong, and close."""
+        request: Any = self.request
+        error = request.error
+        message = f"{error.reason}: {error.body}"
+        document = {"error": {
+            "message": message, "type": "invalid_request_error", "param": None, "code": CODES.get(error.code),
+        }}  # fmt: skip
+        body = json.dumps(document).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", "application/json")]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Channel(HTTPChannel):
+    """waitress's channel, lingering behind a refusal."""
+
+    parser_class = _Parser
+    error_task_class = _Refusal
+    _refused = False
+    _linger_until = 0.0
+
+    def readable(self) -> bool:
+        """Also while lingering; called each time round, so that the end of it is seen here."""
+        if not self._linger_until:
+            return bool(super().readable())
+        if time.monotonic() > self._linger_until:
+            self.will_close = True
+            return False
+        return True
+
+    def received(self, data: bytes) -> bool:
+        """Parse what has come, unless it belongs to what was refused."""
+        if self._refused:
+            return False
+        more = bool(super().received(data))
+        self._refused = any(request.error is not None for request in self.requests)
+        return more
+
+    def handle_read(self) -> None:
+        """Read; while lingering, to drop it."""
+        if not self._linger_until:
+            super().handle_read()
+            return
+        try:
+            data = self.recv(self.adj.recv_bytes)
+        except OSError:
+            data = b""
+        if not data:
+            self.handle_close()
+
+    def handle_write(self) -> None:
+        """Write; behind a refusal, begin to linger instead of closing."""
+        if self._refused and self.close_when_flushed and not self._linger_until:
+            channel: Any = self  # the stubs leave out what is private
+            channel._flush_exception(channel._flush_some)
+            if not self.total_outbufs_len and not self.will_close:
+                self.close_when_flushed = False
+                self._linger_until = time.monotonic() + LINGER_S
+                with suppress(OSError):
+                    channel.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_write()
+
+
+def use(server: Any) -> None:
+    """Let a waitress server's connections be such."""
+    server.channel_class = Channel

@@ -1,0 +1,149 @@
+"""The flags of `ggufphys serve`: ours, and llama-server's, of which every one is taken, refused or named."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final, get_args
+
+from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.run import add_run_arguments
+from server.chat_template import CHATML
+from server.engine.numpy_engine import Hold
+from server.engine.threaded import TARGET_S
+from server.pasted import WITHOUT_EFFECT, add_field_arguments
+
+ENGINES: Final = ("llama.cpp", "numpy")
+NAMED_TEMPLATES: Final = {"chatml": CHATML}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `ggufphys serve`; llama-server's names, so that its command line can be pasted."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file (default: the embedded model)")
+    parser.add_argument(
+        "-m", "--model", dest="models", action="append", default=[], metavar="MODEL",
+        help="the same, as llama-server has it",
+    )  # fmt: skip
+    _add_http(parser.add_argument_group("how it is served"))
+    _add_clients(parser.add_argument_group("who may use it, and how much"))
+    _add_engine(parser.add_argument_group("what computes"))
+    add_field_arguments(parser)
+    add_run_arguments(parser)
+    add_other_flags(parser, but=tuple(parser._option_string_actions), more=WITHOUT_EFFECT)
+
+
+def _add_http(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    group.add_argument("--port", type=port, default=8080, help="port to listen on; 0: any free one (default 8080)")
+    group.add_argument("-a", "--alias", default="", metavar="NAME", help="the model's name to clients")
+    group.add_argument("--api-prefix", type=prefix, default="", metavar="/PATH", help="what every path begins with")
+    group.add_argument(
+        "--max-queue", type=positive, default=64, metavar="N",
+        help="requests that may wait; more are answered 429 (default 64)",
+    )  # fmt: skip
+    group.add_argument(
+        "--drain-timeout", type=positive, default=30, metavar="S",
+        help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sse-ping-interval", type=positive, default=15, metavar="S",
+        help="seconds of silence in a stream before a comment is sent (default 15)",
+    )  # fmt: skip
+    group.add_argument("--chat-template", type=template, metavar="JINJA", help="in place of the file's (or: chatml)")
+    group.add_argument("--chat-template-file", type=template_file, metavar="FILE", help="the same, from a file")
+    group.add_argument(
+        "--control-tokens-in-chat", action="store_true",
+        help="read control tokens that messages spell, such as <|im_end|>, as llama-server does; "
+        "whoever may write then may also speak as the system (default: they are text)",
+    )  # fmt: skip
+    group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
+    group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
+
+
+def _add_clients(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY",
+        help="ask for this key; several by commas or by repeating the flag (default: none)",
+    )  # fmt: skip
+    group.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one on each line; read again at SIGHUP")
+    group.add_argument(
+        "--client-rate", type=positive, default=0, metavar="N",
+        help="requests a minute of one key (or address, without keys); more are answered 429 (default: any number)",
+    )  # fmt: skip
+    group.add_argument(
+        "--client-concurrency", type=positive, default=0, metavar="N",
+        help="requests under way of one key (or address); more are answered 429 (default: any number)",
+    )  # fmt: skip
+
+
+def _add_engine(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="what computes: llama.cpp, or this project's model in numpy, slower by far (default llama.cpp)",
+    )  # fmt: skip
+    group.add_argument(
+        "--target-itl", type=positive, default=round(TARGET_S * 1000), metavar="MS",
+        help="prompts are evaluated in pieces, so that those who read wait about so long for the next token "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run llama.cpp in this process: less memory, but what ends it ends the server",
+    )
+    group.add_argument(
+        "--hold", choices=get_args(Hold),
+        help="numpy: keep weights dequantised in memory, or dequantise them piece by piece (default f32)",
+    )  # fmt: skip
+    group.add_argument(
+        "--oversized", action="store_true", help="serve a model that is predicted to need more memory than there is"
+    )
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (expected 0 to 65535)")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def prefix(text: str) -> str:
+    """The beginning of a path, without the slash at its end."""
+    if text and not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the beginning of a path (expected /something)")
+    return text.rstrip("/")
+
+
+def template(text: str) -> str:
+    """A Jinja template, or the name of one."""
+    if "{" not in text and text not in NAMED_TEMPLATES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no template (expected Jinja, or {', '.join(NAMED_TEMPLATES)}; --chat-template-file reads one)"
+        )
+    return NAMED_TEMPLATES.get(text, text)
+
+
+def template_file(text: str) -> str:
+    """The text of a file."""
+    try:
+        return Path(text).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def say(message: str) -> None:
+    """A line for the user, at once: it may be a program that waits for the address."""
+    sys.stdout.write(message + "\n")
+    sys.stdout.flush()
+
+
+def warn(message: str) -> None:
+    """A line that is not part of the output."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,65 @@
+"""Who may use the server? API keys, which fail closed: one that was asked for and is empty is an error, not no key."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+COMMENT: Final = "#"
+ID_LENGTH: Final = 8
+
+
+class Keys:
+    """The keys that open the server; none: it is open to all. Any thread may ask while they are replaced."""
+
+    def __init__(self, keys: tuple[str, ...] = ()) -> None:
+        self._keys = keys
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def replace(self, keys: tuple[str, ...]) -> None:
+        """From now on these open it."""
+        self._keys = keys
+
+    def match(self, given: str) -> str:
+        """The id of the key that was given, empty if it is none. The time taken tells nothing of the keys."""
+        found = ""
+        for key in self._keys:
+            if hmac.compare_digest(given.encode(), key.encode()):
+                found = key_id(key)
+        return found
+
+
+def key_id(key: str) -> str:
+    """What stands for a key in logs and limits: a few digits of its hash."""
+    return hashlib.sha256(key.encode()).hexdigest()[:ID_LENGTH]
+
+
+def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """The keys of --api-key, which may hold several by commas, and --api-key-file, whose lines with # are comments.
+
+    Raises:
+        ValueError: a flag, a variable or a file without a key, which would leave the server open.
+        OSError: the file cannot be read.
+    """
+    keys: list[str] = []
+    for each in given:
+        parts = [key.strip() for key in each.split(",")]
+        if not any(parts):
+            raise ValueError(
+                "an API key was asked for, and it is empty (--api-key, or LLAMA_API_KEY in the environment): set it, "
+                "or leave both out for a server that asks for none"
+            )
+        keys += parts
+    if file is not None:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+        in_file = [line for line in lines if line and not line.startswith(COMMENT)]
+        if not in_file:
+            raise ValueError(f"{file} has no API key in it, expected one on each line")
+        keys += in_file
+    return tuple(dict.fromkeys(filter(None, keys)))

@@ -1,0 +1,180 @@
+"""llama-server's flags that say what fields are when a request leaves them out, and those that are refused by name.
+
+Refused is what would change the answers, or who can read them, and is not done here. What has no effect is taken and
+named (`ggufphys/flags/others.py`).
+
+Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init; tools/server/server-task.cpp, task_params (fields).
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+Parse = Callable[[str], Any]
+
+
+def add_field_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that set fields' defaults, and the refused ones; `field_defaults` and `refused` read them."""
+    for names, (field, parse) in FIELDS.items():
+        parser.add_argument(
+            *names.split(), dest="field_defaults", action=_Field, field=field, parse=parse,
+            default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+        )  # fmt: skip
+    for names, (field, value) in SWITCHES.items():
+        parser.add_argument(
+            *names.split(), dest="field_defaults", action=_Field, field=field, parse=lambda _, value=value: value,
+            nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+        )  # fmt: skip
+    for why, names in REFUSED.items():
+        for name in names.split():
+            parser.add_argument(
+                name, dest="refused_flags", action=_Refused, why=why, nargs=_N_VALUES.get(name, 1),
+                default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+            )  # fmt: skip
+
+
+def field_defaults(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields and their values, for requests without them."""
+    found: dict[str, Any] = getattr(args, "field_defaults", {})
+    return found
+
+
+def refused(args: argparse.Namespace) -> None:
+    """Raise ValueError for flags that are not done here, with the reason."""
+    found: Mapping[str, str] = getattr(args, "refused_flags", {})
+    if found:
+        raise ValueError("; ".join(f"{flag} is not supported: {why}" for flag, why in found.items()))
+
+
+class _Field(argparse.Action):
+    """Collects a field's default."""
+
+    def __init__(self, *, field: str, parse: Parse, **options: Any) -> None:
+        super().__init__(**options)
+        self.field = field
+        self.parse = parse
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            value = self.parse(values)
+        except (ValueError, OSError) as error:
+            raise argparse.ArgumentError(self, f"{values!r:.40}: {error}") from None
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), self.field: value})
+
+
+class _Refused(argparse.Action):
+    """Collects a refused flag with the reason."""
+
+    def __init__(self, *, why: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.why = why
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), str(option_string): self.why})
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(";") if name]
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
+
+
+def _text_of(path: str) -> str:
+    return Path(path).read_text()
+
+
+def _object_of(path: str) -> dict[str, Any]:
+    return _object(_text_of(path))
+
+
+# fmt: off
+FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
+    "--temp --temperature":             ("temperature", float),
+    "--top-k":                          ("top_k", int),
+    "--top-p":                          ("top_p", float),
+    "--min-p":                          ("min_p", float),
+    "--top-nsigma --top-n-sigma":       ("top_n_sigma", float),
+    "--xtc-probability":                ("xtc_probability", float),
+    "--xtc-threshold":                  ("xtc_threshold", float),
+    "--typical --typical-p":            ("typical_p", float),
+    "--repeat-last-n":                  ("repeat_last_n", int),
+    "--repeat-penalty":                 ("repeat_penalty", float),
+    "--presence-penalty":               ("presence_penalty", float),
+    "--frequency-penalty":              ("frequency_penalty", float),
+    "--dry-multiplier":                 ("dry_multiplier", float),
+    "--dry-base":                       ("dry_base", float),
+    "--dry-allowed-length":             ("dry_allowed_length", int),
+    "--dry-penalty-last-n":             ("dry_penalty_last_n", int),
+    "--adaptive-target":                ("adaptive_target", float),
+    "--adaptive-decay":                 ("adaptive_decay", float),
+    "--dynatemp-range":                 ("dynatemp_range", float),
+    "--dynatemp-exp":                   ("dynatemp_exponent", float),
+    "--mirostat":                       ("mirostat", int),
+    "--mirostat-lr":                    ("mirostat_eta", float),
+    "--mirostat-ent":                   ("mirostat_tau", float),
+    "--samplers":                       ("samplers", _names),
+    "-s --seed":                        ("seed", int),
+    "-n --predict --n-predict":         ("n_predict", int),
+    "--grammar":                        ("grammar", str),
+    "--grammar-file":                   ("grammar", _text_of),
+    "-j --json-schema":                 ("json_schema", _object),
+    "-jf --json-schema-file":           ("json_schema", _object_of),
+    "--chat-template-kwargs":           ("chat_template_kwargs", _object),
+    "--reasoning-effort":               ("reasoning_effort", str),
+}
+SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
+    "--ignore-eos":                     ("ignore_eos", True),
+    "--cache-prompt":                   ("cache_prompt", True),
+    "--no-cache-prompt":                ("cache_prompt", False),
+}
+REFUSED: Final[Mapping[str, str]] = {
+    "encryption is for a proxy in front (docs/deployment.md)":
+        "--ssl-key-file --ssl-cert-file",
+    "adapters are not served yet":
+        "--lora --lora-scaled",
+    "images and sound are not served here":
+        "-mm --mmproj -mmu --mmproj-url",
+    "it would change what the model computes; convert the file with other metadata instead":
+        "--override-kv --rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx "
+        "--yarn-ext-factor --yarn-attn-factor --yarn-beta-slow --yarn-beta-fast",
+    "control vectors are not served here":
+        "--control-vector --control-vector-scaled --control-vector-layer-range",
+    "nothing is downloaded here; name a file":
+        "-mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file",
+    "models are named one by one: -m a=a.gguf -m b=b.gguf":
+        "--models-dir --models-preset",
+    "rerank models are not served here":
+        "--rerank --reranking",
+    "send logit_bias in requests":
+        "-l --logit-bias",
+    "send samplers in requests":
+        "--sampler-seq --sampling-seq",
+}
+# By the number of values: speculation and caches that this server does not have, and what only matters with images.
+WITHOUT_EFFECT: Final[Mapping[int, str]] = {
+    0: "--mmproj-offload --no-mmproj-offload --models-autoload --no-models-autoload",
+    1: """
+    -ctxcp --ctx-checkpoints --swa-checkpoints -cram --cache-ram --image-min-tokens --image-max-tokens
+    --mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir --models-max
+    --spec-draft-threads-batch -tbd --threads-batch-draft --spec-draft-cpu-mask -Cd --cpu-mask-draft
+    --spec-draft-cpu-range -Crd --cpu-range-draft --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-prio
+    --prio-draft --spec-draft-poll --poll-draft --spec-draft-cpu-mask-batch -Cbd --cpu-mask-batch-draft
+    --spec-draft-cpu-strict-batch --cpu-strict-batch-draft --spec-draft-prio-batch --prio-batch-draft
+    --spec-draft-poll-batch --poll-batch-draft --spec-draft-type-k -ctkd --cache-type-k-draft --spec-draft-type-v
+    -ctvd --cache-type-v-draft --spec-draft-n-max --spec-synth-len --spec-synth-rates --spec-draft-ngl -ngld
+    --gpu-layers-draft --n-gpu-layers-draft --spec-draft-model -md --model-draft --spec-ngram-mod-n-min
+    --spec-ngram-mod-n-max --spec-ngram-mod-n-match --spec-ngram-simple-size-n --spec-ngram-simple-size-m
+    --spec-ngram-simple-min-hits --spec-ngram-map-k-size-n --spec-ngram-map-k-size-m --spec-ngram-map-k-min-hits
+    --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits --draft --draft-n
+    --draft-max --draft-min --draft-n-min --spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits
+    """,
+}
+_N_VALUES: Final[Mapping[str, int]] = {"--control-vector-layer-range": 2, "--rerank": 0, "--reranking": 0}
+# fmt: on

@@ -45,12 +45,17 @@ class Pace:
         fixed, each = self.line
         return fixed + each * n_tokens
 
-    def n_prompt(self, n_rows: int) -> int:
-        """How many prompt tokens may go with `n_rows` tokens of answers; with none, as many as there is room for."""
+    def n_prompt(self, n_rows: int, n_prompts: int) -> int:
+        """How many tokens of `n_prompts` prompts may go with `n_rows` tokens of answers; with none of these, all.
+
+        Who waits for his first token waits, too: where more prompts wait than answers are read, readers wait so much
+        longer. Otherwise the first of many that come at once would hold the others up.
+        """
         most = self.n_max - n_rows
         if not n_rows:
             return most
         fixed, each = self.line
         if not each:
             return min(most, MIN_CHUNK * 4) if not self._w else most
-        return max(min(most, MIN_CHUNK), min(most, int((self.target_s - fixed) / each) - n_rows))
+        target_s = self.target_s * max(1.0, n_prompts / n_rows)
+        return max(min(most, MIN_CHUNK), min(most, int((target_s - fixed) / each) - n_rows))

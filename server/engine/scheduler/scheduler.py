@@ -194,13 +194,16 @@ class Scheduler:
         chunks = [_chunk(s, 1) for s in rows]
         prompts = [s for s in self.active if s.n_pending > 1 or s.is_scoring]
         n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in self.active)
-        for sequence, n in self._shares(prompts, min(self.pace.n_prompt(len(rows)), self.n_max - len(rows))):
+        n_budget = min(self.pace.n_prompt(len(rows), len(prompts)), self.n_max - len(rows))
+        for sequence, n in self._shares(prompts, n_budget):
             if sequence.is_scoring:
                 n = min(n, n_outputs)
                 n_outputs -= n
             if n:
                 chunks.append(_chunk(sequence, n))
-        return chunks
+        # In a divided cache llama.cpp evaluates together what lies in slots one behind the other, in this order; each
+        # step back or gap is another pass over the weights. Source: llama.cpp 0c1e570 src/llama-batch.cpp, split_equal.
+        return sorted(chunks, key=lambda chunk: chunk.slot)
 
     def _shares(self, prompts: list[Sequence], n_budget: int) -> Iterator[tuple[Sequence, int]]:
         """How many tokens each prompt gets."""

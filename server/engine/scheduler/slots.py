@@ -99,8 +99,22 @@ class Slots:
         return (slot for slot in self.all if slot.owner is None)
 
     def next_free(self) -> Slot | None:
-        """An idle slot: an empty one, or else the one whose tokens were used longest ago."""
-        return min(self.idle, key=lambda slot: (bool(slot.tokens), slot.used_at), default=None)
+        """An idle slot: an empty one, or else one whose tokens were used long ago.
+
+        In a divided cache slots under way that lie side by side are evaluated together (`Scheduler`), so of the empty
+        ones, or of the half that was used longest ago, one beside them is taken.
+        """
+        idle = sorted(self.idle, key=lambda slot: slot.used_at)
+        if not idle:
+            return None
+        candidates = [slot for slot in idle if not slot.tokens] or idle[: (len(idle) + 1) // 2]
+        if self.layout.unified:
+            return candidates[0]
+        return max(candidates, key=self._n_busy_beside)
+
+    def _n_busy_beside(self, slot: Slot) -> int:
+        beside = self.all[max(slot.id - 1, 0) : slot.id + 2]
+        return sum(other.owner is not None for other in beside)  # it has none itself
 
     def find(self, sequence: Sequence) -> Found:
         """Where most of a sequence's tokens can be had; at least the last one is evaluated in any case."""

@@ -1,0 +1,75 @@
+"""Tokens a second and time to the first token; each of so many clients sends its next request when it has an answer."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.load.client import Client
+from bench.load.lengths import Lengths
+from bench.load.loops import Level, drive
+from bench.load.prompts import Mix
+from bench.load.summary import Summary, summarise
+from bench.serve_compare.http import GREEDY, words_per_token
+from bench.serve_compare.rows import TOK_PER_S, TOK_PER_S_BUSY, TTFT, Others, Row
+from bench.serve_compare.servers import Pair, Server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent: tokens of prompts and answers, and how many requests a round at least (and two a client)."""
+
+    n_prompt: int
+    n_predict: int
+    n_requests: int
+
+
+def speed(pair: Pair, clients: Sequence[int], load: Load, *, rounds: int, busy: int) -> Iterator[Row]:
+    """All levels, with as many slots as there are clients at most. Every prompt is another's, in all rounds."""
+    n_ctx_slot = -(-(2 * load.n_prompt + load.n_predict) // 256) * 256
+    with pair.started(n_slots=max(clients), n_ctx_slot=n_ctx_slot) as servers:
+        for server in servers:
+            _round(server, 1, load, -1)  # weights and code are in memory from here on
+        for n_clients in clients:
+            yield from _level(servers, n_clients, load, rounds=rounds, busy=busy)
+
+
+def _level(servers: tuple[Server, Server], n: int, load: Load, *, rounds: int, busy: int) -> Iterator[Row]:
+    others = Others()
+    found: dict[str, list[Summary]] = {server.name: [] for server in servers}
+    for number in range(rounds):
+        for server in servers if number % 2 == 0 else reversed(servers):
+            with others.watched(*servers):
+                found[server.name].append(_round(server, n, load, 1000 * n + number))
+    level = f"{n} client{'s' if n > 1 else ''}"
+    speeds = [median(s.tok_per_s for s in found[server.name]) for server in servers]
+    bar = TOK_PER_S_BUSY if busy > 1 else TOK_PER_S
+    yield Row(level=level, figure="tok/s", ours=speeds[0], theirs=speeds[1], bar=bar, others=others.share)
+    for name in ("p50", "p95"):
+        times = [median(getattr(s.ttft_s, name) for s in found[server.name]) for server in servers]
+        figure = f"TTFT {name}, s"
+        yield Row(level=level, figure=figure, ours=times[0], theirs=times[1], bar=TTFT, others=others.share)
+
+
+def _round(server: Server, n_clients: int, load: Load, seed: int) -> Summary:
+    """One server, one level, once. Raises RuntimeError when some request failed."""
+    summary = asyncio.run(_drive(server.url, n_clients, load, seed))
+    if summary.n_ok < summary.n_requests:
+        raise RuntimeError(f"{server.name}, {n_clients} clients: {dict(summary.error_details)}")
+    return summary
+
+
+async def _drive(url: str, n_clients: int, load: Load, seed: int) -> Summary:
+    mix = Mix(
+        prompt=Lengths(load.n_prompt, load.n_prompt), answer=Lengths(load.n_predict, load.n_predict), seed=seed,
+        words_per_token=words_per_token(url),
+    )  # fmt: skip
+    client = Client(
+        f"{url}/v1", model="any", endpoint="completions", extra=GREEDY, api_key="", timeout_s=600
+    )  # fmt: skip
+    level = Level(concurrency=n_clients, n_requests=max(2 * n_clients, load.n_requests))
+    try:
+        done = await drive(client, level, mix.requests(0), seed=seed, on_answer=lambda answer: None)
+    finally:
+        await client.close()
+    return summarise([done])

@@ -1,0 +1,85 @@
+"""The scheduler's rules that answers do not show: in which order, in whose slot, and how many tokens."""
+
+from array import array
+from typing import Any
+
+import pytest
+
+from server.engine.scheduler.pace import MIN_CHUNK, Pace
+from server.engine.scheduler.scheduler import Scheduler
+from server.engine.scheduler.sequence import Sequence
+from server.engine.scheduler.slots import Layout
+
+
+class NoMemory:
+    """Does what it is told, and has nothing to say."""
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        pass
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        pass
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        return False
+
+
+def scheduler(n_slots: int, **fields: Any) -> Scheduler:
+    layout = Layout(n_slots=n_slots, n_ctx_seq=64, n_cells=64, n_batch=64, n_outputs=n_slots, **fields)
+    return Scheduler(layout, NoMemory(), Pace(0.1, 64))
+
+
+def arrive(scheduler: Scheduler, order: int, n_tokens: int = 2) -> Sequence:
+    tokens = array("i", range(100 * order, 100 * order + n_tokens))
+    sequence = Sequence(id=order, index=0, order=order, tokens=tokens, n_prompt=n_tokens, n_max=60)
+    scheduler.add(sequence)
+    return sequence
+
+
+def step(scheduler: Scheduler) -> list[int]:
+    """A step in which every answer gets a token; the slots in the order of its chunks."""
+    chunks = scheduler.plan()
+    scheduler.done(chunks)
+    for chunk in chunks:
+        if chunk.row:
+            scheduler.accept(chunk.sequence, 1)
+    return [chunk.slot for chunk in chunks]
+
+
+def test_slots_are_in_order() -> None:
+    """Chunks come in the order of slots, whoever came first: llama.cpp divides a batch where it steps back."""
+    planned = scheduler(4)
+    first = [arrive(planned, order) for order in range(4)]
+    step(planned)
+    planned.finish(first[0])
+    planned.finish(first[2])
+    arrive(planned, 4)
+    arrive(planned, 5)
+    assert step(planned) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("unified", "expected"), [(False, 3), (True, 0)])
+def test_slots_beside_those_under_way_are_taken(unified: bool, expected: int) -> None:
+    """Of the half that is unused for longest a divided cache gives a slot beside others, one cache the very oldest."""
+    planned = scheduler(8, unified=unified)
+    first = [arrive(planned, order) for order in range(8)]
+    step(planned)
+    for slot in (0, 1, 2, 3, 5, 6, 7):  # slot 4 stays under way
+        step(planned)
+        planned.finish(next(sequence for sequence in first if sequence.slot == slot))
+    new = arrive(planned, 8)
+    step(planned)
+    assert new.slot == expected
+
+
+def test_readers_wait_longer_where_more_wait_for_their_first_token() -> None:
+    """With a reader and seven prompts, prompts get seven times the pace; with as many readers, the pace itself."""
+    pace = Pace(0.1, 4096)
+    for n in (1, 100):
+        pace.learn(n, 0.01 + 0.001 * n)
+    one = pace.n_prompt(1, 1)
+    assert one == pytest.approx(89, abs=2)
+    assert pace.n_prompt(1, 7) == pytest.approx(689, abs=4)
+    assert pace.n_prompt(8, 8) == pytest.approx(one - 7, abs=2)
+    assert pace.n_prompt(0, 1) == 4096
+    assert pace.n_prompt(4000, 1) == MIN_CHUNK

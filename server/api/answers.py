@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from server.engine.errors import QueueFullError
-from server.engine.protocol import Engine, Event, Failed, Finished, Generation, GenerationRequest
+from server.engine.protocol import Engine, Event, Failed, Finished, Generation, GenerationRequest, Sink
 
 AHEAD: Final = 2  # requests handed over for each answer that can be under way
 
@@ -30,8 +30,38 @@ class Answers:
         for generation in self._generations:
             generation.cancel()
 
+    def follow(self, take: Sink, poll_s: float) -> Iterator[None]:
+        """Hand the one request's events to `take`, in the engine's thread, until it takes no more; yields now and then.
+
+        So the thread that waits here is not woken for each token, which costs more than what is done with it. What
+        `take` raises is raised here. Left early, `take` is called no more.
+        """
+        (generation,) = self._generations
+        over, lock, errors = threading.Event(), threading.Lock(), list[Exception]()
+
+        def sink(event: Event) -> bool:
+            with lock:
+                try:
+                    goes_on = not over.is_set() and take(event)
+                except Exception as error:
+                    errors.append(error)
+                    goes_on = False
+                if not goes_on:
+                    over.set()
+                return goes_on
+
+        try:
+            generation.attach(sink)
+            while not over.wait(poll_s):
+                with lock:  # what is done meanwhile is not done in the middle of an event
+                    yield
+        finally:
+            over.set()
+        if errors:
+            raise errors[0]
+
     def events(self, poll_s: float, disconnected: Callable[[], bool]) -> Iterator[tuple[int, Event | None]]:
-        """(request, event) until all have ended or one has failed; None in silence; ends early when nobody listens."""
+        """(request, event) until one failed or nobody listens; None in silence. Whoever reads stops with the last."""
         source = self._alone(poll_s) if len(self.requests) == 1 else self._together(poll_s)
         for number, event in source:
             if event is None and disconnected():
@@ -41,11 +71,8 @@ class Answers:
                 return
 
     def _alone(self, poll_s: float) -> Iterator[tuple[int, Event | None]]:
-        n_left = self.requests[0].n
-        while n_left:
-            event = self._generations[0].next_event(poll_s)
-            n_left -= isinstance(event, Finished)
-            yield 0, event
+        while True:  # some answers may have ended before: whoever reads knows when it was the last
+            yield 0, self._generations[0].next_event(poll_s)
 
     def _together(self, poll_s: float) -> Iterator[tuple[int, Event | None]]:
         events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()

@@ -5,11 +5,12 @@ Endpoints differ in what they write alone: a `Shape` takes the events and says w
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flask import Request, Response, jsonify
+from waitress.channel import ClientDisconnected
 
 from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
@@ -17,8 +18,13 @@ from server.config import ServerConfig
 from server.engine.protocol import Event, Failed, Finished, Piece
 from server.metrics import Metrics
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 DONE: Final = b"data: [DONE]\n\n"
 PING: Final = b": ping\n\n"
+PUSHED_BYTES: Final = 4 << 20
+ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Json = dict[str, Any]
 
@@ -62,7 +68,8 @@ class Reply:
         """The response, streamed or whole. Whichever way it ends, the generations do not outlive it."""
         if not self.stream:
             return self._whole()
-        response = Response(self._stream(), mimetype="text/event-stream")
+        response = EventStream(mimetype="text/event-stream")
+        response.response = self._stream(response)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would collect the chunks
         # Not in the generator's `finally`: a generator that was never started does not run it.
@@ -70,59 +77,137 @@ class Reply:
         return response
 
     def _whole(self) -> Response:
-        n_left = self._n_answers()
-        watch = self.metrics.watch()
+        shown = _Shown(self)
         try:
-            for number, event in self.answers.events(self.config.poll_s, self.disconnected):
-                match event:
-                    case None:
-                        continue
-                    case Failed():
-                        raise from_fault(event)
-                    case Piece():
-                        watch.piece(number, event)
-                    case Finished():
-                        watch.finished(number, event)
-                        n_left -= 1
-                self.shape.take(number, event)
+            if len(self.answers.requests) == 1:
+                for _ in self.answers.follow(lambda event: shown.keep(0, event), self.config.poll_s):
+                    if self.disconnected():
+                        break
+            else:
+                for number, event in self.answers.events(self.config.poll_s, self.disconnected):
+                    if event is not None and not shown.keep(number, event):
+                        break
         finally:
             self.answers.cancel()
-        if n_left:
+        if shown.n_left:
             return Response(status=499)  # nobody reads it: the client has gone
         return jsonify(self.shape.document())
 
-    def _stream(self) -> Iterator[bytes]:
-        n_left = self._n_answers()
-        watch, quiet_since = self.metrics.watch(), time.monotonic()
-        for number, event in self.answers.events(self.config.poll_s, self.disconnected):
-            shown: list[bytes] = []
-            match event:
-                case None:
-                    if 0 <= self.ping_s <= time.monotonic() - quiet_since:
-                        shown.append(PING)
-                case Failed():
-                    yield self._data(self.shape.failed(from_fault(event)))
-                    return
-                case Piece():
-                    watch.piece(number, event)
-                case Finished():
-                    watch.finished(number, event)
-                    n_left -= 1
-            if event is not None:
-                shown += map(self._data, self.shape.take(number, event))
-            if shown:
-                yield b"".join(shown)
-                quiet_since = time.monotonic()
-        if not n_left:
+    def _stream(self, response: "EventStream") -> Iterator[bytes]:
+        shown = _Shown(self)
+        if response.write is not None and len(self.answers.requests) == 1:
+            yield from self._pushed(shown, response.write)
+        if not shown.has_ended():
+            for number, event in self.answers.events(self.config.poll_s, self.disconnected):
+                data = shown.silence() if event is None else shown.take(number, event)
+                if data:
+                    yield data
+                if shown.has_ended():
+                    break
+        if not shown.n_left:
             yield b"".join(map(self._data, self.shape.closing())) + (DONE if self.shape.done else b"")
 
-    def _n_answers(self) -> int:
-        return sum(request.n for request in self.answers.requests)
+    def _pushed(self, shown: "_Shown", write: Callable[[bytes], object]) -> Iterator[bytes]:
+        """Have the engine's thread write what it can, until the end or until the client may be too slow for that."""
+        n_pushed = 0
+
+        def take(event: Event) -> bool:
+            nonlocal n_pushed
+            data = shown.take(0, event)
+            if data:
+                write(data)
+                n_pushed += len(data)
+            return not shown.has_ended() and n_pushed < PUSHED_BYTES
+
+        try:
+            for _ in self.answers.follow(take, self.config.poll_s):
+                if self.disconnected():
+                    shown.end()
+                    return
+                if data := shown.silence():
+                    yield data
+        except ClientDisconnected:
+            shown.end()
 
     def _data(self, document: Json) -> bytes:
         # ASCII: clients that split lines as Python's splitlines does would break an event at U+2028 or U+0085.
         name = f"event: {document['type']}\n".encode() if self.shape.named else b""
-        return name + b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+        return name + b"data: " + ENCODE(document).encode() + b"\n\n"
+
+
+class EventStream(Response):
+    """A streamed response that knows the server's own `write`, if any thread may call it: waitress locks its buffers.
+
+    Source: PEP 3333, the write() callable; waitress/channel.py, write_soon, which waits for a client only where more
+    than `outbuf_high_watermark` (16 MiB) are due to it: `PUSHED_BYTES` is less.
+    """
+
+    write: Callable[[bytes], object] | None = None
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """As any response."""
+
+        def start(*arguments: Any) -> Callable[[bytes], object]:
+            write = start_response(*arguments)
+            if "waitress.client_disconnected" in environ:
+                self.write = write
+            return write
+
+        return super().__call__(environ, start)
+
+
+class _Shown:
+    """What of a reply has been shown: events in, bytes of the stream out."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self._watch = reply.metrics.watch()
+        self._quiet_since = time.monotonic()
+        self.n_left = sum(request.n for request in reply.answers.requests)
+        self._is_over = False
+
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be shown."""
+        return self._is_over
+
+    def end(self) -> None:
+        """Nobody looks any more."""
+        self._is_over = True
+
+    def keep(self, number: int, event: Event) -> bool:
+        """Note an event for the document; whether more come. Raises ApiError when it failed."""
+        if isinstance(event, Failed):
+            raise from_fault(event)
+        self._note(number, event)
+        self._reply.shape.take(number, event)
+        return not self._is_over
+
+    def take(self, number: int, event: Event) -> bytes:
+        """What the stream shows of an event."""
+        reply = self._reply
+        if isinstance(event, Failed):
+            self._is_over = True
+            return reply._data(reply.shape.failed(from_fault(event)))
+        self._note(number, event)
+        data = b"".join(map(reply._data, reply.shape.take(number, event)))
+        if data:
+            self._quiet_since = time.monotonic()
+        return data
+
+    def _note(self, number: int, event: Event) -> None:
+        if isinstance(event, Piece):
+            self._watch.piece(number, event)
+        elif isinstance(event, Finished):
+            self._watch.finished(number, event)
+            self.n_left -= 1
+            self._is_over = not self.n_left
+
+    def silence(self) -> bytes:
+        """What keeps a silent stream open, now and then."""
+        if not 0 <= self._reply.ping_s <= time.monotonic() - self._quiet_since:
+            return b""
+        self._quiet_since = time.monotonic()
+        return PING
 
 
 def disconnect_probe(request: Request) -> Callable[[], bool]:

@@ -144,15 +144,20 @@ class Failed:
 
 Event = Started | Progress | PromptScores | Piece | Finished | Failed
 
+Sink = Callable[[Event], bool]
+"""Takes an event, and says whether it takes more."""
+
 
 class Generation:
-    """A submitted request: the reader's end (`next_event`, `cancel`) and the engine's (`publish`, `cancelled`)."""
+    """A submitted request: the reader's end (`next_event` or `attach`, `cancel`) and the engine's (`publish`)."""
 
     def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
         self.request = request
         self.submitted_at = time.perf_counter()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._sink: Sink | None = None
+        self._lock = threading.Lock()  # over the sink: events reach it in order, one at a time
         self._on_cancel = on_cancel
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
@@ -161,6 +166,18 @@ class Generation:
             return self._events.get(timeout=timeout_s)
         except queue.Empty:
             return None
+
+    def attach(self, sink: "Sink") -> None:
+        """Have events, those first that wait already, handed to `sink` by the thread that publishes them.
+
+        It must not raise and not take long, since other readers' events wait meanwhile. From when it returns False on,
+        events are for `next_event` again.
+        """
+        with self._lock:
+            while not self._events.empty():
+                if not sink(self._events.get()):
+                    return
+            self._sink = sink
 
     def cancel(self) -> None:
         """Say that nobody reads on. The engine ends it within a step; a generation that is over is left as it is."""
@@ -175,7 +192,11 @@ class Generation:
 
     def publish(self, event: Event) -> None:
         """Hand an event to the reader."""
-        self._events.put(event)
+        with self._lock:
+            if self._sink is None:
+                self._events.put(event)
+            elif not self._sink(event):
+                self._sink = None
 
 
 class EngineStatus(StrEnum):

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 TASKS: Final = Path("/proc/self/task")
 MAPS: Final = Path("/proc/self/maps")
-BUSY_SHARE: Final = 0.15  # of its time that a thread waits for a processor: from there on spinning is given up
+BUSY_SHARE: Final = 0.25  # of its time that a thread waits for a processor: spinning is given up. One neighbour: 0.33
 WINDOW_S: Final = 0.25  # between two looks while spinning
 PROBE_S: Final = 0.05  # of spinning after which a first look is taken
 REST_S: Final = (2.0, 64.0)  # of sleeping before spinning is tried again: at first, and at most after failures

@@ -1,0 +1,125 @@
+"""Streams that the engine's thread writes itself: every event once, in order, whoever writes it and however it ends."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from server.api import replies
+from server.app import create_app
+from server.config import ServerConfig
+from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.http import HttpServer
+from tests.server.fake_engine import FakeEngine, finished, sse_data
+
+TIMEOUT_S = 20.0
+N_PIECES = 60
+
+
+class Slow(FakeEngine):
+    """Publishes from a thread of its own, as a worker's reader does."""
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        generation = Generation(request)
+        self.generations.append(generation)
+
+        def publish() -> None:
+            for event in self.events:
+                time.sleep(0.001)
+                if isinstance(event, Piece | Finished):
+                    for index in range(request.n):
+                        generation.publish(replace(event, index=index))
+                else:
+                    generation.publish(event)
+
+        threading.Thread(target=publish, daemon=True).start()
+        return generation
+
+
+PIECES: tuple[Event, ...] = tuple(Piece(text=f"{i} ") for i in range(N_PIECES))
+
+
+def serve(engine: FakeEngine) -> HttpServer:
+    app = create_app(ServerConfig(poll_s=0.02), engine)
+    return HttpServer(app, host="127.0.0.1", port=0, max_streams=4, max_body_bytes=4096)
+
+
+def ask(server: HttpServer, version: int = 11, **fields: object) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+    connection._http_vsn, connection._http_vsn_str = version, f"HTTP/1.{version % 10}"  # type: ignore[attr-defined]
+    connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", **fields}).encode())
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
+@pytest.mark.parametrize("pushed_bytes", [0, 1, 3000, 1 << 20])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("version", [10, 11])
+def test_every_piece_once(monkeypatch: pytest.MonkeyPatch, pushed_bytes: int, n: int, version: int) -> None:
+    """Pushed to the end, to some byte or not at all, a stream has every piece of every answer once, and its end."""
+    monkeypatch.setattr(replies, "PUSHED_BYTES", pushed_bytes)
+    with serve(Slow((Started(), *PIECES, finished(n_generated=N_PIECES)))) as server:
+        status, body = ask(server, version, stream=True, n=n)
+    *events, done = sse_data(body)
+    assert (status, done) == (200, "[DONE]")
+    for index in range(n):
+        texts = [choice["text"] for event in events for choice in event["choices"] if choice["index"] == index]
+        assert "".join(texts) == "".join(f"{i} " for i in range(N_PIECES))
+
+
+def test_a_whole_answer_is_kept_without_waking() -> None:
+    """An answer that is not streamed has the same text."""
+    with serve(Slow((Started(), *PIECES, finished()))) as server:
+        status, body = ask(server)
+    assert status == 200
+    assert json.loads(body)["choices"][0]["text"] == "".join(f"{i} " for i in range(N_PIECES))
+
+
+def test_an_engine_that_fails_in_the_middle() -> None:
+    """A failure is an event of the stream, or the status of a whole answer."""
+    with serve(Slow((Started(), *PIECES[:3], Failed(message="it broke", fault="worker")))) as server:
+        _, body = ask(server, stream=True)
+        assert sse_data(body)[-1]["error"]["message"] == "it broke"
+        status, _ = ask(server)
+        assert status == 503
+
+
+def test_who_has_gone_is_cancelled() -> None:
+    """A client that goes away in the middle has its generation cancelled, and the engine's thread goes on."""
+    engine = Slow((Started(), *(Piece(text="a" * 100) for _ in range(3000))))
+    with serve(engine) as server:
+        body = json.dumps({"prompt": "x", "stream": True}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+            assert connection.recv(100)
+        deadline = time.monotonic() + TIMEOUT_S
+        while not engine.generations[0].cancelled and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert engine.generations[0].cancelled
+        engine.events = (Started(), *PIECES, finished())
+        assert ask(server)[0] == 200
+
+
+def test_a_sink_gets_events_in_order_and_gives_them_back() -> None:
+    """Events that wait come first; from when a sink takes no more, they are for the reader again."""
+    generation = Generation(GenerationRequest(prompt=(1,)))
+    seen: list[Event] = []
+    first, second, third = PIECES[:3]
+    generation.publish(first)
+
+    def sink(event: Event) -> bool:
+        seen.append(event)
+        return len(seen) < 2
+
+    generation.attach(sink)
+    generation.publish(second)
+    generation.publish(third)
+    assert seen == [first, second]
+    assert generation.next_event(0) == third

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -50,6 +51,7 @@ class EngineLoop:
         self.counters = Counters(n_cells=self.scheduler.slots.cells.n_cells)
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._jobs = Jobs(backend, self.scheduler, self.counters)
+        self._texts: deque[tuple[Embed, list[tuple[bytes, ...]]]] = deque()  # to embed, with the rows of those done
         self._unwanted: set[int] = set()  # requests that nobody waits for, as `put` has seen
         self._running: frozenset[int] = frozenset()  # requests of the step that is being evaluated
         self._lock = threading.Lock()  # over the two above
@@ -82,7 +84,7 @@ class EngineLoop:
     def run(self) -> None:
         """Work until closed."""
         while not self._closing.is_set():
-            self.turn(wait=not self._jobs)
+            self.turn(wait=not self._jobs and not self._texts)
         self._jobs.close()
         self._send()
 
@@ -91,6 +93,8 @@ class EngineLoop:
         self._take_commands(wait=wait)
         if not self._closing.is_set() and self._jobs:
             self._step()
+        if not self._closing.is_set() and self._texts:
+            self._embed_one()
         self._send()
 
     def _take_commands(self, *, wait: bool) -> None:
@@ -113,14 +117,29 @@ class EngineLoop:
                     with self._lock:
                         self._unwanted.discard(id)
                     self._jobs.cancel(id, index)
-                case Embed(id, prompts, pooling):
-                    rows = self._backend.embed(prompts, pooling)
-                    self._jobs.reports.append(Embedded(id, tuple(map(tuple, rows))))
+                case Embed():
+                    self._texts.append((command, []))
         except ValueError as error:
             self._jobs.fail(command.id, str(error), "request")
         except Exception as error:  # whatever it is ends this request, not the engine
             self._explain(error)
             self._jobs.fail(command.id, str(error) or type(error).__name__, "engine")
+
+    def _embed_one(self) -> None:
+        """Embed one text, so that those who read answers wait for one and not for a whole list."""
+        asked, rows = self._texts[0]
+        try:
+            rows += map(tuple, self._backend.embed(asked.prompts[len(rows) : len(rows) + 1], asked.pooling))
+            if len(rows) < len(asked.prompts):
+                self._texts.rotate(-1)  # lists take turns, too
+                return
+            self._jobs.reports.append(Embedded(asked.id, tuple(rows)))
+        except ValueError as error:
+            self._jobs.fail(asked.id, str(error), "request")
+        except Exception as error:
+            self._explain(error)
+            self._jobs.fail(asked.id, str(error) or type(error).__name__, "engine")
+        self._texts.popleft()
 
     def _step(self) -> None:
         chunks = self.scheduler.plan()

@@ -3,12 +3,26 @@
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.engine.backend import Outcome
-from server.engine.frames import Began, Broke, Cancel, Ended, Preempted, Report, Said, Scored, Step, Submit
+from server.engine.frames import (
+    Began,
+    Broke,
+    Cancel,
+    Embed,
+    Embedded,
+    Ended,
+    Preempted,
+    Report,
+    Said,
+    Scored,
+    Step,
+    Submit,
+)
 from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
 from server.engine.sampling import Sampling
@@ -303,6 +317,26 @@ def test_an_unwanted_step_is_ended() -> None:
     assert asked == [False, True]
     assert driver.loop.counters.n_aborts == 1
     driver.check_clean()
+
+
+def test_texts_to_embed_do_not_stall_answers() -> None:
+    """An answer gets a token between any two texts of a list, and lists take turns; each has its own vectors."""
+    driver = Driver(FakeBackend(layout()))
+    id = driver.submit((1, 2, 3), max_tokens=20)
+    driver.loop.turn()
+    long, short = ((1,) * 5, (1,) * 6, (1,) * 7, (1,) * 8), ((1,) * 9,)
+    driver.loop.put(Embed(100, long, None))
+    driver.loop.put(Embed(101, short, None))
+    before = len(driver.answer(id))
+    for _ in range(5):
+        driver.loop.turn()
+    embedded = [report for report in driver.reports if isinstance(report, Embedded)]
+    assert [report.id for report in embedded] == [101, 100]
+    lengths = [[np.frombuffer(row, np.float32)[0] for row in rows] for rows in embedded[1].rows]
+    assert lengths == [[5], [6], [7], [8]]
+    assert len(driver.answer(id)) - before == 5
+    driver.finish()
+    assert driver.answer(id) == driver.expected(id)
 
 
 def test_an_error_ends_what_was_under_way_alone() -> None:

@@ -7,30 +7,39 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from server.api import chat, completions, embeddings, errors, health, models, native
+from server.api import chat, completions, embeddings, errors, health, models, native, page, plan
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
 from server.engine.protocol import Engine, EngineStatus
+from server.forecast import Rates
 from server.keys import Keys
-from server.limits import TooManyError
+from server.ledger import Ledger
+from server.limits import RETRY_S, TooManyError
 from server.service import Service
 
-OPEN_PATHS: Final = ("/health", "/v1/health")  # answered without a key, and while the model loads
+OPEN_PATHS: Final = ("/health", "/v1/health", "/", "/openapi.json")  # answered without a key, and while the model loads
 
 
-def create_app(config: ServerConfig, engine: Engine) -> Flask:
-    """The application. `app.extensions["ggufphys"]` is its `Service`, through which a server drains it."""
+def create_app(
+    config: ServerConfig, engine: Engine, ledger: Ledger | None = None, predicted: Rates | None = None
+) -> Flask:
+    """The application. `app.extensions["ggufphys"]` is its `Service`, through which a server drains it.
+
+    `ledger` and `predicted` are what was known before the load: memory, and how fast it will be.
+    """
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.config["FIELD_DEFAULTS"] = config.field_defaults
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False
-    service = Service(config, engine)
+    service = Service(config, engine, ledger or Ledger(), predicted)
     app.extensions["ggufphys"] = service
     errors.register(app, service)
-    app.register_blueprint(chat.blueprint(service, Conversations(service)))
-    for module in (completions, embeddings, models, native, health):
+    conversations = Conversations(service)
+    for conversing in (chat, plan):
+        app.register_blueprint(conversing.blueprint(service, conversations))
+    for module in (completions, embeddings, models, native, health, page):
         app.register_blueprint(module.blueprint(service))
 
     @app.before_request
@@ -49,7 +58,7 @@ def create_app(config: ServerConfig, engine: Engine) -> Flask:
 
     def take(client: str) -> object:
         try:
-            return service.limits.take(client)
+            return service.limits.take(client, service.engine.forecast.place_s() or RETRY_S)
         except TooManyError as error:
             service.metrics.rejected.labels(error.reason).inc()
             raise errors.too_many(str(error), error.retry_after_s) from error

@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from ggufphys import UnsupportedError, open_gguf, predict_memory
+from ggufphys import GGUFPhysError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.machine.host import main_memory
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
@@ -17,7 +17,10 @@ from ggufphys.plan.fit import Budget, Fitter
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_help import helps
 from ggufphys.report.fit import help_text
+from ggufphys.speed.kept import kept_machine
+from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
+from server.forecast import Rates
 
 SCHEMA_VERSION: Final = 1
 HELD_AS_F32: Final = "F32"  # the numpy engine's name for weights that it keeps dequantised
@@ -50,6 +53,22 @@ def prediction(path: Path, params: Params) -> MemoryPrediction | str:
             return predict_memory(gguf, params)
         except UnsupportedError as error:
             return str(error)
+
+
+def predicted_rates(path: Path, params: Params) -> Rates | None:
+    """How fast it should be, where this machine has been calibrated (`ggufphys bench calibrate`); else None."""
+    try:
+        machine = kept_machine()
+        if machine is None:
+            return None
+        with open_gguf(path) as gguf:
+            speed = predict_speed(gguf, params, machine)
+    except (GGUFPhysError, ValueError):  # a machine or a model that it knows nothing of
+        return None
+    if speed.decode is None:
+        return None
+    prompt, decode = speed.prefill.tok_per_s.value, speed.decode.tok_per_s.value
+    return Rates(prompt_per_s=prompt, decode_per_s=decode, basis="predicted")
 
 
 def prediction_line(predicted: MemoryPrediction | str) -> str:

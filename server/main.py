@@ -26,6 +26,7 @@ from server.beforehand import (
     fits,
     host_memory,
     listening_json,
+    predicted_rates,
     prediction,
     prediction_line,
     resident_bytes,
@@ -55,6 +56,7 @@ from server.engine.threaded import BaseEngine
 from server.flags import add_arguments, say, warn
 from server.http import HttpServer
 from server.keys import read_keys
+from server.ledger import Ledger, Pids
 from server.pasted import field_defaults, refused
 from server.service import Service
 from server.signals import Signals
@@ -141,7 +143,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             engine = SupervisedEngine(path, params, target_s=args.target_itl / 1000, verbose=args.verbose, **options)
         stack.callback(engine.close)
-        app = create_app(config, engine)
+        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine))
+        app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
         try:
             http = HttpServer(
                 app,

@@ -4,14 +4,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
 
+from server.admission import AdmittingEngine
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.protocol import Engine
+from server.forecast import Forecast, Rates
 from server.keys import Keys
+from server.ledger import Ledger
 from server.limits import Limits
 from server.metrics import Metrics
 
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 class Service:
     """One server's state. `draining` set: what runs may finish, new work is refused."""
 
-    def __init__(self, config: ServerConfig, engine: Engine) -> None:
+    def __init__(self, config: ServerConfig, engine: Engine, ledger: Ledger, predicted: Rates | None) -> None:
         self.config = config
-        self.engine = engine
+        self.engine = AdmittingEngine(engine, Forecast(lambda: engine.info.n_slots, predicted))
+        self.ledger = ledger
+        self._inner = engine
         self.keys = Keys(config.api_keys)
         self.limits = Limits(per_minute=config.requests_per_minute, at_once=config.requests_at_once)
         self.draining = threading.Event()
@@ -32,6 +37,21 @@ class Service:
         self.created = int(time.time())
         self.metrics = Metrics(engine)
         self._template: ChatTemplate | None = None
+
+    def memory(self) -> dict[str, Any]:
+        """The ledger now."""
+        return self.ledger.document(getattr(self._inner, "buffers", ()))
+
+    @property
+    def cell_bytes(self) -> float | None:
+        """Bytes of the cache by its cells; None where nothing was predicted."""
+        predicted = self.ledger.predicted
+        return None if isinstance(predicted, str) else predicted.context_bytes / self.n_cells
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of the cache; the engine tells them with its first step."""
+        return self.engine.counters.n_cells or self.engine.info.n_ctx_seq
 
     @property
     def chat_template(self) -> ChatTemplate:

@@ -12,6 +12,7 @@ from typing import Final
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
+from server.admission import DeadlineError
 from server.chat_template import ChatTemplateError
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError, QueueFullError
 from server.engine.protocol import Failed
@@ -140,6 +141,16 @@ def register(app: Flask, service: Service) -> None:
         elif isinstance(error, ContextLengthError):
             service.metrics.rejected.labels("context length").inc()
         return from_engine(error, service).response()
+
+    @app.errorhandler(DeadlineError)
+    def deadline_error(error: DeadlineError) -> Response:
+        service.metrics.rejected.labels("deadline").inc()
+        later = error.retry_after_s is not None
+        return ApiError(
+            429 if later else 400, str(error), kind="rate_limit_error" if later else "invalid_request_error",
+            param=error.header, code="deadline", retry_after_s=error.retry_after_s,
+            more={"predicted_ms": error.predicted_ms},
+        ).response()  # fmt: skip
 
     @app.errorhandler(ChatTemplateError)
     def template_error(error: ChatTemplateError) -> Response:

@@ -15,19 +15,19 @@ BANNED: Final = float("-inf")
 Tokenize = Callable[[str], tuple[int, ...]]
 
 # name of the field and of the attribute: least, most
-_NUMBERS: Final[dict[str, tuple[float, float]]] = {
+NUMBERS: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0, 100), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.1, 10),
     "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "typical_p": (0, 1), "top_n_sigma": (-1, 100),
     "xtc_probability": (0, 1), "xtc_threshold": (0, 1), "dynatemp_range": (0, 100), "dynatemp_exponent": (0, 100),
     "dry_multiplier": (0, 100), "dry_base": (0, 100), "mirostat_tau": (0, 100), "mirostat_eta": (0, 100),
     "adaptive_target": (-1, 1), "adaptive_decay": (0, 0.99),
 }  # fmt: skip
-_INTEGERS: Final[dict[str, tuple[int, int]]] = {
+INTEGERS: Final[dict[str, tuple[int, int]]] = {
     "repeat_last_n": (-1, INT32_MAX), "dry_allowed_length": (0, INT32_MAX), "dry_penalty_last_n": (-1, INT32_MAX),
     "mirostat": (0, 2), "min_keep": (0, INT32_MAX),
 }  # fmt: skip
 NAMES: Final = frozenset({
-    *_NUMBERS, *_INTEGERS, "top_k", "seed", "logit_bias", "ignore_eos", "samplers", "dry_sequence_breakers",
+    *NUMBERS, *INTEGERS, "top_k", "seed", "logit_bias", "ignore_eos", "samplers", "dry_sequence_breakers",
 })  # fmt: skip
 
 
@@ -38,9 +38,9 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
         ApiError: a field of the wrong type or out of range.
     """
     numbers: dict[str, Any] = {
-        name: fields.number(name, getattr(DEFAULTS, name), *bounds) for name, bounds in _NUMBERS.items()
+        name: fields.number(name, getattr(DEFAULTS, name), *bounds) for name, bounds in NUMBERS.items()
     }
-    integers: dict[str, Any] = {name: fields.integer(name, *bounds) for name, bounds in _INTEGERS.items()}
+    integers: dict[str, Any] = {name: fields.integer(name, *bounds) for name, bounds in INTEGERS.items()}
     top_k = fields.integer("top_k", -1, INT32_MAX)
     seed = fields.integer("seed", -(2**63), 2**64 - 1)
     breakers = fields.get("dry_sequence_breakers")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from ggufphys.logs.lines import LoggedBuffer, logged_buffers
+
 MAX_LINES: Final = 20_000  # a load writes some hundred lines; a server that runs for months must not keep them all
 QUOTED_LINES: Final = 3
 
@@ -87,6 +89,11 @@ class LogCapture:
         """The lines kept from `mark` on."""
         with self._lock:
             return tuple(line for line in self._lines if line.number >= mark)
+
+    @property
+    def buffers(self) -> tuple[LoggedBuffer, ...]:
+        """The sizes of buffers that the lines tell."""
+        return logged_buffers(line.text for line in self.since(0))
 
     def quote(self, mark: int) -> str:
         """The last error lines from `mark` on (warnings when there are none), as a clause for an error message."""

@@ -159,13 +159,16 @@ class Generation:
         self._sink: Sink | None = None
         self._lock = threading.Lock()  # over the sink: events reach it in order, one at a time
         self._on_cancel = on_cancel
+        self.watch: Callable[[Event], None] = lambda event: None  # sees events as the reader gets them
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
         try:
-            return self._events.get(timeout=timeout_s)
+            event = self._events.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        self.watch(event)
+        return event
 
     def attach(self, sink: "Sink") -> None:
         """Have events, those first that wait already, handed to `sink` by the thread that publishes them.

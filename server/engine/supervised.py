@@ -205,7 +205,8 @@ class SupervisedEngine(BaseEngine):
                         done, answers = self._calls.pop(message.id)
                     answers.append(message)
                     done.set()
-                case Loaded(info):
+                case Loaded(info, buffers):
+                    self.buffers = buffers
                     ready_at = time.monotonic()
                     self._info = info
                     self._places.n_slots = info.n_slots

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 from ggufphys import GGUFPhysError
+from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Backend
 from server.engine.counters import Counters
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.lease import Lease
+from server.engine.log import LOG
 from server.engine.loop import EngineLoop
 from server.engine.places import Places
 from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
@@ -37,6 +39,7 @@ class BaseEngine(ABC):
         self._ids = itertools.count()
         self._status = EngineStatus.LOADING
         self._error: Exception | None = None
+        self.buffers: tuple[LoggedBuffer, ...] = ()  # what llama.cpp's log says of its memory
         self._settled = threading.Event()  # no longer LOADING
 
     @abstractmethod
@@ -225,6 +228,7 @@ class ThreadedEngine(BaseEngine):
             self._places.n_slots = backend.layout.n_slots
             self._loop = EngineLoop(backend, self._steps.put, target_s=self._target_s, warn=self._warn)
             self._backend = backend
+            self.buffers = LOG.buffers
             self._settle(EngineStatus.READY)
             if not self._closing.is_set():
                 self._loop.run()

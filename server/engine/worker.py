@@ -46,7 +46,7 @@ def main() -> int:
     loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
-    sender.send(Loaded(backend.info))
+    sender.send(Loaded(backend.info, LOG.buffers))
     if not closing.is_set():
         loop.run()
     sender.close()

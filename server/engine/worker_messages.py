@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine.protocol import ModelInfo
 
@@ -32,6 +33,7 @@ class Loaded(NamedTuple):
     """From the worker: requests can come."""
 
     info: ModelInfo
+    buffers: tuple[LoggedBuffer, ...] = ()  # by llama.cpp's log
 
 
 class NotLoaded(NamedTuple):

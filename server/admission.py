@@ -1,0 +1,127 @@
+"""The engine as endpoints have it: what is handed in is admitted by what is to be expected of it, and followed.
+
+Headers say what a client can wait for: `X-Max-TTFT-Ms` until its first token, `X-Deadline-Ms` until the end. What the
+server could not keep even if it had nothing else to do is refused for good (400), what it cannot keep now for a while
+(429), with the figures.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from flask import has_request_context, request
+
+from server.engine.counters import Counters
+from server.engine.errors import QueueFullError
+from server.engine.protocol import Engine, EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
+from server.forecast import Forecast, Outlook
+
+TTFT_HEADER: Final = "X-Max-TTFT-Ms"
+DEADLINE_HEADER: Final = "X-Deadline-Ms"
+
+
+class DeadlineError(Exception):
+    """A header's wish that cannot be kept; `retry_after_s` None: not even by an idle server."""
+
+    def __init__(self, message: str, *, header: str, retry_after_s: float | None, predicted_ms: int) -> None:
+        super().__init__(message)
+        self.header = header
+        self.retry_after_s = retry_after_s
+        self.predicted_ms = predicted_ms
+
+
+class AdmittingEngine:
+    """An engine, admitting; implements `Engine`."""
+
+    def __init__(self, engine: Engine, forecast: Forecast) -> None:
+        self._engine = engine
+        self.forecast = forecast
+
+    def submit(self, asked: GenerationRequest) -> Generation:
+        """Queue a request; see `Engine.submit`.
+
+        Raises:
+            DeadlineError: a header says that it is wanted sooner than it can be had.
+        """
+        outlook = self.forecast.outlook(asked)
+        deadline_s = _limit_s(DEADLINE_HEADER)
+        _check(_limit_s(TTFT_HEADER), outlook.ttft_s, outlook, TTFT_HEADER, "the first token")
+        _check(deadline_s, outlook.total_s, outlook, DEADLINE_HEADER, "the last token")
+        if deadline_s is not None:
+            left_s = max(deadline_s - (outlook.ttft_s or 0.0), 0.001)
+            asked = replace(asked, max_generation_s=min(left_s, asked.max_generation_s or left_s))
+        try:
+            generation = self._engine.submit(asked)
+        except QueueFullError as error:
+            place_s = self.forecast.place_s()
+            raise QueueFullError(str(error), retry_after_s=place_s or error.retry_after_s) from error
+        self.forecast.follow(generation)
+        return generation
+
+    # The rest is the engine's own.
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether requests can be submitted."""
+        return self._engine.status
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the status is FAILED, or what the last worker died of."""
+        return self._engine.error
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        return self._engine.info
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done."""
+        return self._engine.counters
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text."""
+        return self._engine.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of tokens."""
+        return self._engine.detokenize(tokens)
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token."""
+        return self._engine.pieces(tokens)
+
+    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+        """Vectors of prompts."""
+        return self._engine.embed(prompts, pooling)
+
+    def close(self) -> None:
+        """End it."""
+        self._engine.close()
+
+
+def _limit_s(header: str) -> float | None:
+    text = request.headers.get(header) if has_request_context() else None
+    if text is None:
+        return None
+    try:
+        limit_ms = float(text)
+    except ValueError:
+        limit_ms = -1.0
+    if not 0 < limit_ms < float("inf"):
+        raise ValueError(f"{header} is {text!r:.32}, expected milliseconds")
+    return limit_ms / 1000
+
+
+def _check(limit_s: float | None, expected_s: float | None, outlook: Outlook, header: str, what: str) -> None:
+    if limit_s is None or expected_s is None or expected_s <= limit_s:
+        return
+    alone_s = expected_s - (outlook.wait_s or 0.0)
+    message = f"{what} is expected in {expected_s * 1000:,.0f} ms, {header} allows {limit_s * 1000:,.0f}"
+    later = f"; {outlook.wait_s or 0.0:.1f} s of that are for others" if alone_s <= limit_s else ", others or not"
+    raise DeadlineError(
+        message + later,
+        header=header,
+        retry_after_s=expected_s - limit_s if alone_s <= limit_s else None,
+        predicted_ms=round(expected_s * 1000),
+    )

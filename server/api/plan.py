@@ -1,0 +1,95 @@
+"""POST /v1/plan: what would this request cost, and when could it begin? GET /v1/memory: what holds the server's memory?
+
+`/v1/plan` takes the body of a completion, with `messages` or `prompt`, and runs nothing.
+"""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from server.api.chat import request_of
+from server.api.completions import read_prompts
+from server.api.conversation.conversations import Conversations
+from server.api.options import read_options
+from server.api.schema import read_body
+from server.engine.protocol import GenerationRequest
+from server.service import Service
+
+UNKNOWN = "no answer has been generated yet, and no calibration of this machine is kept (ggufphys bench calibrate)"
+
+
+def blueprint(service: Service, conversations: Conversations) -> Blueprint:
+    """Both of them."""
+    routes = Blueprint("plan", __name__)
+
+    @routes.post("/v1/plan")
+    def plan() -> Response:
+        fields = read_body(request)
+        options = read_options(fields, service.engine)
+        if fields.get("messages") is not None:
+            asked = [request_of(conversations.read(fields), conversations, options, service)]
+        else:
+            asked = [options.request(tokens) for tokens, _ in read_prompts(fields, service.engine)]
+        return jsonify(document(service, asked))
+
+    @routes.get("/v1/memory")
+    def memory() -> Response:
+        return jsonify({**service.memory(), "cells": cells(service)})
+
+    return routes
+
+
+def document(service: Service, asked: list[GenerationRequest]) -> dict[str, Any]:
+    """The plan of requests that come together."""
+    info, counters = service.engine.info, service.engine.counters
+    n_max = [_cells_of(each, info.n_ctx_seq) for each in asked]
+    too_long = [len(each.prompt) for each in asked if len(each.prompt) >= info.n_ctx_seq]
+    outlook = service.engine.forecast.outlook(asked[0])
+    per_cell = service.cell_bytes
+    n_cells = service.n_cells
+    wait_s = outlook.wait_s
+    if wait_s == 0.0 and counters.n_cells_busy + len(asked[0].prompt) + 1 > n_cells:
+        wait_s = service.engine.forecast.place_s()
+    rates = outlook.rates
+    found: dict[str, Any] = {
+        "object": "plan",
+        "model": info.name,
+        "requests": len(asked),
+        "n_prompt_tokens": sum(len(each.prompt) for each in asked),
+        "n_ctx": info.n_ctx_seq,
+        "max_tokens": [each.max_tokens for each in asked],
+        "cells": {"needed_at_most": sum(n_max), "of": n_cells, "busy": counters.n_cells_busy},
+        "bytes": None if per_cell is None else {
+            "cells_at_most": round(per_cell * sum(n_max)),
+            "per_cell": per_cell,
+            "new": 0,
+            "why": "the cache is reserved when the model is loaded: a request takes cells of it, and nothing beside",
+        },
+        "fits": not too_long,
+        "admitted": "never" if too_long else "now" if wait_s == 0.0 else "later",
+        "wait_s": None if too_long else wait_s,
+        "ttft_s": None if too_long else outlook.ttft_s,
+        "total_s": None if too_long else outlook.total_s,
+        "expected_tokens": outlook.n_generated,
+        "prompt_tokens_per_second": rates.prompt_per_s if rates else None,
+        "tokens_per_second": rates.decode_per_s if rates else None,
+        "basis": rates.basis if rates else None,
+    }  # fmt: skip
+    if rates is None:
+        found["why_unknown"] = UNKNOWN
+    if too_long:
+        found["why_never"] = f"a prompt of {max(too_long)} tokens leaves no room in a context of {info.n_ctx_seq}"
+    return found
+
+
+def cells(service: Service) -> dict[str, int]:
+    """The cache's cells: all, those in use (for later requests too), those that what is under way needs."""
+    counters = service.engine.counters
+    return {"total": service.n_cells, "used": counters.n_cells_used, "busy": counters.n_cells_busy}
+
+
+def _cells_of(asked: GenerationRequest, n_ctx_seq: int) -> int:
+    """A common prompt's cells count once, each answer's own beside them; the last token is never evaluated."""
+    n_prompt = len(asked.prompt)
+    n_answer = n_ctx_seq - n_prompt if asked.max_tokens is None else min(asked.max_tokens, n_ctx_seq - n_prompt)
+    return n_prompt + asked.n * max(n_answer - 1, 0)

@@ -1,0 +1,184 @@
+"""What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from ggufphys.logs.lines import logged_buffers
+from ggufphys.params import Params
+from server.app import create_app
+from server.beforehand import prediction
+from server.config import ServerConfig
+from server.engine.errors import QueueFullError
+from server.engine.protocol import Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
+from server.forecast import Forecast, Rates
+from server.ledger import Ledger, Pids, account
+from server.main import embedded_model
+from tests.server.fake_engine import ANSWER, FakeEngine
+
+RATES = Rates(prompt_per_s=100.0, decode_per_s=10.0, basis="predicted")
+
+
+def asked(n_prompt: int, max_tokens: int | None, n: int = 1) -> GenerationRequest:
+    return GenerationRequest(prompt=tuple(range(n_prompt)), max_tokens=max_tokens, n=n)
+
+
+def over(n_prompt: int, n_generated: int, *, prompt_s: float, decode_s: float) -> Finished:
+    return Finished(
+        reason="stop",
+        usage=Usage(n_prompt=n_prompt, n_cached=0, n_generated=n_generated),
+        timings=Timings(queue_s=0.0, prompt_s=prompt_s, decode_s=decode_s),
+    )
+
+
+def say(generation: Generation, *events: Any) -> None:
+    for event in events:
+        generation.publish(event)
+        generation.next_event(1)
+
+
+def test_idle_server() -> None:
+    """Nothing under way: no wait, and the times follow from the rates; without rates they are unknown."""
+    outlook = Forecast(lambda: 2, RATES).outlook(asked(50, 11))
+
+    assert (outlook.wait_s, outlook.ttft_s, outlook.total_s) == (0.0, 0.5, 1.5)
+    unknown = Forecast(lambda: 2).outlook(asked(50, 11))
+    assert (unknown.wait_s, unknown.ttft_s, unknown.rates) == (0.0, None, None)
+
+
+def test_rates_are_measured() -> None:
+    """After an answer the rates are its own, and those that are expected are as long as it was, or as asked."""
+    forecast = Forecast(lambda: 1, RATES)
+    generation = Generation(asked(100, None))
+    forecast.follow(generation)
+    say(generation, Started(), over(100, 21, prompt_s=0.5, decode_s=1.0))
+    outlook = forecast.outlook(asked(100, None))
+
+    assert outlook.rates == Rates(prompt_per_s=200.0, decode_per_s=20.0, basis="measured")
+    assert outlook.n_generated == 21
+    assert outlook.total_s == pytest.approx(0.5 + 1.0)
+    assert forecast.outlook(asked(100, 5)).n_generated == 5
+
+
+def test_waiting_for_a_place() -> None:
+    """Places are free when answers are over: the wait is what the first of them has left, behind those that wait."""
+    forecast = Forecast(lambda: 2, RATES)
+    first, second, third = (Generation(asked(10, n)) for n in (20, 40, 10))
+    for generation in (first, second):
+        forecast.follow(generation)
+        say(generation, Started(), *[Piece(text="a")] * 10)
+    assert forecast.outlook(asked(1, 1)).wait_s == pytest.approx(1.0)  # ten tokens of the first
+    assert forecast.place_s() == pytest.approx(1.0)
+    forecast.follow(third)
+    assert forecast.outlook(asked(1, 1)).wait_s == pytest.approx(1.0 + 0.1 + 1.0)  # then the third, all of it
+    first.cancel()
+    third.cancel()
+    assert forecast.outlook(asked(1, 1)).wait_s == 0.0
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def client(engine: FakeEngine) -> FlaskClient:
+    return create_app(ServerConfig(poll_s=0.01), engine, None, RATES).test_client()
+
+
+def test_plan(client: FlaskClient, engine: FakeEngine) -> None:
+    """The same body as a completion's: cells, times, whether now; nothing is generated."""
+    plan = client.post("/v1/plan", json={"prompt": "abcde", "max_tokens": 11, "n": 2}).get_json()
+
+    assert plan["n_prompt_tokens"] == 5
+    assert plan["cells"]["needed_at_most"] == 5 + 2 * 10
+    assert (plan["admitted"], plan["wait_s"], plan["basis"]) == ("now", 0.0, "predicted")
+    assert plan["ttft_s"] == pytest.approx(0.05)
+    assert plan["tokens_per_second"] == 10.0
+    assert engine.requests == []
+    chat = client.post("/v1/plan", json={"messages": [{"role": "user", "content": "hi"}]}).get_json()
+    assert chat["n_prompt_tokens"] == len("[user]hi")
+    assert chat["cells"]["needed_at_most"] == 99  # to the context's end; the last token is never evaluated
+
+
+def test_plan_of_what_never_fits(client: FlaskClient) -> None:
+    """A prompt that is too long is told so, with the numbers; and a completion of it is 400, not 429."""
+    plan = client.post("/v1/plan", json={"prompt": "a" * 100}).get_json()
+
+    assert (plan["fits"], plan["admitted"], plan["ttft_s"]) == (False, "never", None)
+    assert "100 tokens" in plan["why_never"]
+
+
+def test_plan_without_rates(engine: FakeEngine) -> None:
+    """Before anything is known the times are null, with the reason."""
+    client = create_app(ServerConfig(), engine).test_client()
+    plan = client.post("/v1/plan", json={"prompt": "a"}).get_json()
+
+    assert (plan["ttft_s"], plan["tokens_per_second"]) == (None, None)
+    assert "calibrat" in plan["why_unknown"]
+
+
+def test_deadlines(client: FlaskClient, engine: FakeEngine) -> None:
+    """Headers: in time is admitted and ended then; never in time is 400; not now is 429, and when to come again."""
+    body = {"prompt": "a" * 50, "max_tokens": 11}  # 0.5 s and 1 s
+
+    def status(**headers: str) -> tuple[int, str | None]:
+        response = client.post(
+            "/v1/completions", json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+        return response.status_code, response.headers.get("Retry-After")
+
+    assert status(X_Deadline_Ms="1400") == (400, None)
+    assert status(X_Max_TTFT_Ms="soon") == (400, None)
+    engine.events = (Started(), Piece(text="a"))
+    busy = client.post("/v1/completions", json=body | {"stream": True})
+    assert next(iter(busy.response))
+    assert status(X_Max_TTFT_Ms="600") == (429, "1")
+    refused = client.post("/v1/completions", json=body, headers={"X-Max-TTFT-Ms": "600"}).get_json()["error"]
+    assert refused["code"] == "deadline"
+    assert refused["predicted_ms"] > 600
+    busy.close()
+    engine.events = ANSWER
+    assert status(X_Deadline_Ms="2000", X_Max_TTFT_Ms="501")[0] == 200
+    assert engine.requests[-1].max_generation_s == pytest.approx(1.5)
+
+
+def test_full_queue_says_when(client: FlaskClient, engine: FakeEngine) -> None:
+    """Retry-After of a full queue is the predicted end of what is under way."""
+    engine.events = (Started(), Piece(text="a"))
+    busy = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 41, "stream": True})
+    assert next(iter(busy.response))
+    engine.refusal = QueueFullError("full", retry_after_s=99)
+
+    assert client.post("/v1/completions", json={"prompt": "a"}).headers["Retry-After"] == "4"
+    busy.close()
+
+
+def test_memory() -> None:
+    """The ledger: what was predicted, by terms, what this process holds, and the rest between them."""
+    predicted = prediction(embedded_model(), Params(n_ctx=256))
+    app = create_app(ServerConfig(), FakeEngine(), Ledger(predicted=predicted, pids=Pids()))
+    memory = app.test_client().get("/v1/memory").get_json()
+
+    assert not isinstance(predicted, str)
+    assert memory["predicted"]["total_bytes"] == predicted.total_bytes
+    assert (
+        sum(t["bytes"] for t in memory["predicted"]["terms"] if t["quantity"] == "context") == predicted.context_bytes
+    )
+    assert memory["llama_cpp"] is None
+    server = memory["measured"]["processes"]["server"]
+    assert server["anon_bytes"] > 1 << 20
+    rest = memory["unexplained"]["resident_bytes"]
+    assert memory["measured"]["resident_bytes"] == predicted.process_bytes + rest
+
+
+def test_account() -> None:
+    """llama.cpp's log in bytes, by quantity, with how far rounding may be off."""
+    lines = ["load_tensors:   CPU_Mapped model buffer size =    10.50 MiB", "x:  CPU compute buffer size = 1.25 MiB"]
+    found = account(logged_buffers(lines))
+
+    assert found is not None
+    assert (found["model_bytes"], found["compute_bytes"]) == (round(10.5 * 2**20), round(1.25 * 2**20))
+    assert found["rounding_bytes"] == 2 * round(0.005 * 2**20)
+    assert "context_bytes" not in found

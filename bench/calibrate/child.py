@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench.calibrate import identity
-from bench.calibrate.clock import VERY_BUSY, Timing, timed
+from bench.calibrate.clock import VERY_BUSY, Sample, Timing, samples, summed
 from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph
 from bench.calibrate.jobs import (
     N_LAYERS,
@@ -45,6 +45,7 @@ from ggufphys.speed.rates import Machine
 
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
+ROUNDS, REPETITIONS = 3, 2
 BAND: Final = (0.88, 1.14)  # what seconds of models were less and more than predicted: docs/speed.md
 MAX_BAND: Final = 4.0
 
@@ -73,16 +74,24 @@ def plan(config: Config) -> list[Job]:
     return jobs
 
 
-def measured(jobs: list[Job], folder: Path) -> Iterator[tuple[Job, Timing]]:
-    """Each job with the seconds of one of its nodes."""
-    for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
-        graphs = ProductGraphs(key[0], repacked=key[1]) if key is not None else None
-        for job in group:
-            with runner(job, graphs, folder) as (run, n_nodes):
-                timing = timed(run)
-            yield job, replace(timing, seconds=timing.seconds / n_nodes, spread_s=timing.spread_s / n_nodes)
-        if graphs is not None:
-            graphs.close()
+def measured(jobs: list[Job], folder: Path, on_job: Callable[[], None]) -> dict[Job, Timing]:
+    """The seconds of a node of each job. All are measured in turn, several times: a disturbance meets few of each."""
+    found: dict[Job, list[Sample]] = {job: [] for job in jobs}
+    nodes: dict[Job, int] = {}
+    for _ in range(ROUNDS):
+        for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
+            graphs = ProductGraphs(key[0], repacked=key[1]) if key is not None else None
+            for job in group:
+                with runner(job, graphs, folder) as (run, nodes[job]):
+                    found[job] += samples(run, job.n_threads, repetitions=REPETITIONS)
+                on_job()
+            if graphs is not None:
+                graphs.close()
+    timings = {}
+    for job, taken in found.items():
+        timing, n = summed(taken, job.n_threads), nodes[job]
+        timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
+    return timings
 
 
 def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
@@ -125,10 +134,14 @@ def calibrate(config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ggufphys-") as name:
         folder = Path(name)
         jobs = plan(config)
-        timings: dict[Job, Timing] = {}
-        for job, timing in measured(jobs, folder):
-            timings[job] = timing
-            emit(done=len(timings), of=len(jobs))
+        n_done = 0
+
+        def on_job() -> None:
+            nonlocal n_done
+            n_done += 1
+            emit(done=n_done, of=ROUNDS * len(jobs))
+
+        timings = measured(jobs, folder, on_job)
         seconds = {job: timing.seconds for job, timing in timings.items()}
         hosts = [processor(seconds, n, lambda cpu, n_layer: step_nodes(folder, cpu, n_layer)) for n in config.threads]
         disk, cached = read_rates(folder)

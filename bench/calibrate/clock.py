@@ -1,8 +1,8 @@
 """How long does something take on a machine that others use too?
 
-Wall seconds are what counts, and only they are right where several threads wait for each other. A thread that was
-ready to run and had no processor is counted by the kernel (Linux): measurements in which that happened are left out as
-long as others remain, and its share is told.
+One thread is measured by its processor time: what others take of its core does not count. Several threads wait for each
+other, so that only wall seconds are right; a thread that was ready to run and had no processor is counted by the kernel
+(Linux), and repetitions in which that happened are left out as long as others remain.
 """
 
 import time
@@ -10,19 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from server.engine.waiting import Times, thread_times, worst_share
+from server.engine.waiting import thread_times, worst_share
 
-REPETITIONS: Final = 5
 MIN_S: Final = 0.003  # of one repetition
 BUSY: Final = 0.02  # of its time that a thread had no processor: from there on a repetition does not count
 VERY_BUSY: Final = 0.10  # of all repetitions
 
+Sample = tuple[float, float]
+"""Seconds, and the share of its time that a thread had no processor."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds: the median of repetitions, and how far they spread (half the distance of the quartiles).
+    """Seconds: the lower quartile of repetitions, what disturbs makes them longer; half the quartiles' distance.
 
-    `busy` is the share of its time that a thread had no processor, at worst, in all repetitions.
+    `busy` is the share of its time that a thread had no processor, in the median of repetitions.
     """
 
     seconds: float
@@ -30,29 +32,33 @@ class Timing:
     busy: float
 
 
-def timed(run: Callable[[], None], *, repetitions: int = REPETITIONS, min_s: float = MIN_S) -> Timing:
+def samples(run: Callable[[], None], n_threads: int, *, repetitions: int, min_s: float = MIN_S) -> list[Sample]:
     """Run it once unmeasured, then often enough for each repetition to last."""
-    started = time.perf_counter()
+    clock = clock_for(n_threads)
+    started = clock()
     run()
-    once_s = time.perf_counter() - started
-    n = max(1, round(min_s / max(once_s, 1e-7)))
-    found: list[tuple[float, float]] = []
-    first = thread_times()
+    n = max(1, round(min_s / max(clock() - started, 1e-7)))
+    found: list[Sample] = []
     for _ in range(repetitions):
         before = thread_times()
-        started = time.perf_counter()
+        started = clock()
         for _ in range(n):
             run()
-        found.append(((time.perf_counter() - started) / n, worst_share(before, thread_times())))
-    return summed(found, worst_share(first, thread_times()))
+        found.append(((clock() - started) / n, worst_share(before, thread_times())))
+    return found
 
 
-def summed(found: Sequence[tuple[float, float]], busy: float) -> Timing:
-    """The median of undisturbed repetitions; where there are none, of the quicker half."""
-    calm = sorted(seconds for seconds, share in found if share <= BUSY)
-    calm = calm or sorted(seconds for seconds, _ in found)[: max(1, len(found) // 2)]
+def clock_for(n_threads: int) -> Callable[[], float]:
+    """Processor time of this thread where it works alone, wall time elsewhere."""
+    return time.thread_time if n_threads == 1 else time.perf_counter
+
+
+def summed(found: Sequence[Sample], n_threads: int = 0) -> Timing:
+    """Of undisturbed repetitions; of all where there are none, or where one thread's processor time was taken."""
+    calm = sorted(seconds for seconds, share in found if share <= BUSY or n_threads == 1)
+    calm = calm or sorted(seconds for seconds, _ in found)
     quarter = len(calm) // 4
-    return Timing(seconds=calm[len(calm) // 2], spread_s=(calm[-1 - quarter] - calm[quarter]) / 2, busy=busy)
-
-
-__all__ = ["BUSY", "VERY_BUSY", "Times", "Timing", "summed", "timed"]
+    shares = sorted(share for _, share in found)
+    return Timing(
+        seconds=calm[quarter], spread_s=(calm[-1 - quarter] - calm[quarter]) / 2, busy=shares[len(shares) // 2]
+    )

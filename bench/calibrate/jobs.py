@@ -4,7 +4,7 @@ Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ggufphys.gguf import GGMLType
@@ -13,12 +13,14 @@ from ggufphys.gguf.ggml_types import SIZES
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 N_IN: Final = (512, 4096)  # lengths of rows: their difference tells a row's cost from a weight's
 HEAD_SIZES: Final = (64, 128, 256)
-CELLS: Final = (256, 1024)
+CELLS: Final = (512, 1536)
+FAR_CELLS: Final = 4096
+FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 256
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
-TWO_LENGTHS: Final = (1, 8, 512)  # columns for which both lengths of rows are measured
+TWO_LENGTHS: Final = (1, 512)  # columns for which both lengths of rows are measured
 LARGE_MATRIX: Final = 4 << 20  # weights
 SMALL_MATRIX: Final = 1 << 20
 
@@ -120,18 +122,18 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool, l
             n_matrices=max(1, round(n_weights / (n_in * n_out))),
         )  # fmt: skip
 
-    long = N_IN[-1]
-    n_large = round(large_bytes / weight_bytes)
+    short, long = N_IN
+    n_large, n_small = round(large_bytes / weight_bytes), round(SMALL_BYTES / weight_bytes)
     for threads in n_threads:
         for n_columns in COLUMNS:
-            n_weights = n_large if n_columns < 4 else max(LARGE_MATRIX, n_large // n_columns)
-            if n_columns >= MANY_COLUMNS:
-                n_weights = SMALL_MATRIX
-            matrix = LARGE_MATRIX if n_columns < MANY_COLUMNS else SMALL_MATRIX
-            yield product(threads, long, n_columns, n_weights, matrix)
+            if n_columns < MANY_COLUMNS:
+                yield product(threads, long, n_columns, max(LARGE_MATRIX, n_large // n_columns), LARGE_MATRIX)
+            else:
+                yield product(threads, long, n_columns, SMALL_MATRIX, SMALL_MATRIX)
             if n_columns in TWO_LENGTHS:
-                yield product(threads, N_IN[0], n_columns, n_weights, matrix)
-        yield product(threads, long, 1, 0, int(SMALL_BYTES / weight_bytes))
+                small = n_small if n_columns < MANY_COLUMNS else SMALL_MATRIX
+                yield product(threads, short, n_columns, small, small)
+        yield product(threads, long, 1, n_small, n_small)
 
 
 def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Product]:
@@ -146,19 +148,18 @@ def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterato
 
 
 def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES) -> Iterator[Attention]:
-    """Decode and prompts, by type of the cache and head size."""
+    """Decode with caches that a core's own cache holds, and with caches that none does; prompts."""
     for threads in n_threads:
         for type_kv in types:
             for head_size in HEAD_SIZES:
-                for n_cells in CELLS:
-                    yield Attention(
-                        n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=8, n_head_kv=4, n_cells=n_cells,
-                        n_tokens=1, n_layers=8,
-                    )  # fmt: skip
-                yield Attention(
-                    n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=4, n_head_kv=2, n_cells=256,
-                    n_tokens=128, n_layers=2,
+                base = Attention(
+                    n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=4, n_head_kv=2, n_cells=CELLS[0],
+                    n_tokens=1, n_layers=1,
                 )  # fmt: skip
+                yield base
+                yield replace(base, n_cells=CELLS[1])
+                yield replace(base, n_cells=FAR_CELLS, n_layers=FAR_BYTES // (8 * head_size * FAR_CELLS))
+                yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 
 
 def operations(n_threads: Sequence[int], ops: Sequence[str] = OPERATIONS) -> Iterator[Operation]:

@@ -6,7 +6,20 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from bench.calibrate.jobs import CELLS, COLUMNS, HEAD_SIZES, N_IN, Attention, Job, Nodes, Operation, Product, Step
+from bench.calibrate.jobs import (
+    CELLS,
+    COLUMNS,
+    FAR_CELLS,
+    HEAD_SIZES,
+    N_IN,
+    TWO_LENGTHS,
+    Attention,
+    Job,
+    Nodes,
+    Operation,
+    Product,
+    Step,
+)
 from ggufphys.speed.nodes import REPACKED
 from ggufphys.speed.rates import AttentionRate, OperationRate, Processor, ProductRate
 
@@ -15,19 +28,20 @@ LEAST_S: Final = 1e-13  # an element's: nothing takes no time
 
 
 def product_rates(seconds: Seconds, jobs: Iterable[Product]) -> tuple[ProductRate, ...]:
-    """Rows and weights apart: two lengths of rows were measured where batches differ most, lines lie between.
+    """Rows and weights apart: two lengths of rows were measured for one column and for many, lines lie between.
 
     `weight_s` is with weights from main memory; the difference to a core's cache, measured for one column, is shared
     by columns that use a weight together.
     """
-    found = {(job.n_columns, job.n_in, job.is_cached): seconds[job] / job.n_out for job in jobs}
-    long = N_IN[-1]
-    rows: dict[int, float] = {}
-    for n_columns in COLUMNS:
-        short_s = found.get((n_columns, N_IN[0], False))
-        if short_s is not None:
-            slope = (found[n_columns, long, False] - short_s) / (long - N_IN[0])
-            rows[n_columns] = max(0.0, short_s - N_IN[0] * slope)
+    found: dict[tuple[int, int, bool], float] = {}
+    for job in jobs:
+        found[job.n_columns, job.n_in, job.is_cached] = seconds[job] / job.n_out
+    short, long = N_IN
+    rows = {}
+    for n_columns in TWO_LENGTHS:
+        is_cached = n_columns == 1
+        short_s, long_s = found[n_columns, short, is_cached], found[n_columns, long, is_cached]
+        rows[n_columns] = max(0.0, short_s - short * (long_s - short_s) / (long - short))
     rates = []
     saved = max(0.0, found[1, long, False] - found[1, long, True]) / long
     for n_columns in COLUMNS:
@@ -56,15 +70,26 @@ def _between(known: Mapping[int, float], at: int) -> float:
 
 
 def attention_rates(seconds: Seconds, jobs: Iterable[Attention]) -> tuple[AttentionRate, ...]:
-    """A head and its cells apart: two lengths were measured."""
-    found = {(job.head_size, job.n_cells, job.n_tokens > 1): seconds[job] / job.n_head / job.n_tokens for job in jobs}
+    """A head, its cells, and their way from main memory apart: two lengths were measured, and one with large caches."""
+    found = {(job.head_size, job.n_cells, job.n_tokens > 1): (seconds[job], job) for job in jobs}
     short, long = CELLS
     rates = []
     for head_size in HEAD_SIZES:
-        cell_s = max(LEAST_S, (found[head_size, long, False] - found[head_size, short, False]) / (long - short))
-        head_s = max(0.0, found[head_size, short, False] - short * cell_s)
-        tiled_s = next(s / n for (size, n, is_tiled), s in found.items() if is_tiled and size == head_size)
-        rates.append(AttentionRate(head_size=head_size, head_s=head_s, cell_s=cell_s, tiled_cell_s=tiled_s))
+        (short_s, job), (long_s, _) = found[head_size, short, False], found[head_size, long, False]
+        cell_s = max(LEAST_S, (long_s - short_s) / (long - short) / job.n_head)
+        head_s = max(0.0, short_s / job.n_head - short * cell_s)
+        far_s, _ = found[head_size, FAR_CELLS, False]
+        missed = far_s - job.n_head * (head_s + FAR_CELLS * cell_s)
+        (tiled_s, tiled), *_ = (v for (size, _, is_tiled), v in found.items() if is_tiled and size == head_size)
+        rates.append(
+            AttentionRate(
+                head_size=head_size,
+                head_s=head_s,
+                cell_s=cell_s,
+                far_cell_s=max(0.0, missed) / (job.n_head_kv * FAR_CELLS),
+                tiled_cell_s=tiled_s / (tiled.n_head * tiled.n_tokens * tiled.n_cells),
+            )
+        )
     return tuple(rates)
 
 

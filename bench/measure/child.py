@@ -68,9 +68,17 @@ def _report_progress() -> Any:
 def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
     """Prefill `n_prompt` arbitrary tokens as one physical batch at a time, then decode greedily, and time both."""
     from server.engine.batch import Batch
-    from server.engine.waiting import Waiting
+    from server.engine.waiting import Waiting, thread_times, worst_share
 
     waiting = Waiting()  # as the server does it, so that what is measured is what is served
+    times = thread_times()
+
+    def busy() -> float:
+        """The share of its time that a thread had no processor, since the last look."""
+        nonlocal times
+        before, times = times, thread_times()
+        return worst_share(before, times)
+
     api = context.api
     vocab = context.model.vocab
     n_vocab = int(api.llama_vocab_n_tokens(vocab))
@@ -83,7 +91,7 @@ def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
             _step(batch, context, chunk, first, logits=first + len(chunk) == n_prompt)
             waiting.after_step()
             emit(prefilled=first + len(chunk))
-        phase("prefill", seconds=time.perf_counter() - start, n_tokens=n_prompt)
+        phase("prefill", seconds=time.perf_counter() - start, n_tokens=n_prompt, busy=busy())
         sampler = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
         api.llama_sampler_chain_add(sampler, api.llama_sampler_init_greedy())
         seconds = []
@@ -94,7 +102,7 @@ def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
             waiting.after_step()
             seconds.append(time.perf_counter() - start)
             emit(decoded=i + 1)
-        phase("decode", seconds=sum(seconds), n_tokens=n_predict)
+        phase("decode", seconds=sum(seconds), n_tokens=n_predict, steps=seconds, busy=busy())
         api.llama_sampler_free(sampler)
     waiting.close()
 

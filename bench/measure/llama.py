@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
+from bench.measure.speed import keep_errors, predicted, speed_rows
 from bench.measure.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.devices.runs import require_model
@@ -51,6 +52,8 @@ def measure(
             params = replace(params, n_threads=physical_cores())
         result, retries, notes, params = _run_with_retry(path, params, n_prompt, n_predict, on_event, command)
         prediction = _predict(gguf, params, result, n_prompt)
+        speeds = speed_rows(result, predicted(gguf, params, result))
+        keep_errors(gguf, params, speeds)
     buffers = _buffers(result)
     return Measurement(
         heading=f"{path.name} {HEADINGS[params.run_as]}, {params.n_threads} threads, "
@@ -60,6 +63,7 @@ def measure(
         prediction=prediction,
         buffers=buffers,
         rows=_rows(prediction, buffers, result),
+        speed_rows=speeds,
         child=result,
         retries=retries,
         notes=notes,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.measure.speed import SpeedRow
 from bench.measure.supervise import ChildResult
 from ggufphys import GGUFFile, MemoryPrediction
 from ggufphys.logs.lines import LoggedBuffer
@@ -52,6 +53,7 @@ class Measurement:
     child: ChildResult
     retries: int
     notes: tuple[str, ...]
+    speed_rows: tuple[SpeedRow, ...] = ()
     engine: str = ENGINES[0]
     slack_bytes: int = 0
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import refengine
 from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
+from bench.measure.speed import speed_rows
 from bench.measure.supervise import ChildResult, run_child
 from ggufphys import MemoryPrediction
 from ggufphys.machine.children import module_command
@@ -77,6 +78,7 @@ def measure_numpy(
         prediction=prediction,
         buffers=(),
         rows=(*_rows(prediction, result), *process_rows(prediction, result)),
+        speed_rows=speed_rows(result),
         child=result,
         retries=0,
         notes=(*failure(result), *_notes(params)),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.speed import format_rate
 from ggufphys.units import format_mib
 
 if TYPE_CHECKING:
     from bench.measure.measurement import Measurement, Row
+    from bench.measure.speed import SpeedRow
     from ggufphys import MemoryPrediction
 
 PLOT_SUFFIXES: Final = (".png", ".svg")
@@ -60,13 +62,12 @@ def as_text(result: "Measurement") -> str:
             right=(1, 2, 3, 4),
         ),
     ]
-    speed = speed_json(result)
-    if speed is not None:
-        lines += [
-            "",
-            f"prefill {speed['n_prompt']:,} tokens at {speed['prefill_tok_per_s']:.1f} tokens/s, "
-            f"decode {speed['n_predict']:,} at {speed['decode_tok_per_s']:.1f} tokens/s",
-        ]
+    if result.speed_rows:
+        cells = [_speed_cells(row) for row in result.speed_rows]
+        heads = ("quantity", "predicted tokens/s", "range", "measured", "quartiles", "%", "busy")
+        lines += ["", *table(heads, cells, right=(1, 3, 5, 6))]
+        if all(row.predicted is None for row in result.speed_rows) and result.engine == "llama.cpp":
+            lines.append("no prediction of speed: `ggufphys bench calibrate` measures what it needs, in a minute")
     return "\n".join(lines)
 
 
@@ -87,7 +88,10 @@ def as_json(result: "Measurement") -> str:
             "model": str(result.path),
             "engine": result.engine,
             "params": {"as": result.params.run_as, **asdict(result.params)},
-            "rows": [{**asdict(row), "difference": row.difference} for row in result.rows],
+            "rows": [
+                *({**asdict(row), "difference": row.difference} for row in result.rows),
+                *({**asdict(row), "difference": row.difference} for row in result.speed_rows),
+            ],
             "buffers": [asdict(buffer) for buffer in result.buffers],
             "phases": [{"name": phase.name, **asdict(phase.memory)} for phase in result.child.phases],
             "speed": speed_json(result),
@@ -100,6 +104,20 @@ def as_json(result: "Measurement") -> str:
             "holds": result.holds,
             "notes": list(result.notes),
         }
+    )
+
+
+def _speed_cells(row: "SpeedRow") -> tuple[str, ...]:
+    predicted, low, high = row.predicted, row.predicted_low, row.predicted_high
+    known = predicted is not None and low is not None and high is not None
+    return (
+        row.quantity,
+        format_rate(predicted) if known and predicted else "?",
+        f"{format_rate(low)} to {format_rate(high)}" if known and low and high else "",
+        format_rate(row.measured),
+        f"{format_rate(row.measured_low)} to {format_rate(row.measured_high)}" if row.n > 1 else "",
+        f"{100 * (predicted / row.measured - 1):+.1f}" if known and predicted else "?",
+        f"{row.busy:.0%}",
     )
 
 

@@ -49,12 +49,13 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
     if path is None or not path.is_file():
         return (unknown_section(NO_CALIBRATION),)
     from ggufphys.report.speed import speed_section  # what is not needed without rates
+    from ggufphys.speed.history import errors
     from ggufphys.speed.predict import predict_speed
     from ggufphys.speed.rates import CalibrationError, read_machine
 
     try:
         machine = read_machine(path)
-        return (speed_section(predict_speed(gguf, params, machine, **lengths_asked(args))),)
+        return (speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=errors()),)
     except (CalibrationError, UnsupportedError) as error:
         return (unknown_section(str(error)),)
 

@@ -1,17 +1,21 @@
 """Speed as text and JSON: figures with ranges, what limits them, and what a calibration found."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ggufphys.report.inspection import Section, table
+from ggufphys.speed.history import Errors
 from ggufphys.speed.predict import Figure, PhaseSpeed, SpeedPrediction
 from ggufphys.speed.rates import Machine
 
 
-def speed_section(speed: SpeedPrediction, *, errors: Mapping[str, Any] | None = None) -> Section:
-    """What `inspect` says of speed."""
-    return Section(key="speed", lines=tuple(_lines(speed)), value={**speed_json(speed), "errors": errors})
+def speed_section(speed: SpeedPrediction, *, errors: Errors | None = None) -> Section:
+    """What `inspect` says of speed; `errors` are how right it was before."""
+    lines = [*_lines(speed), *([] if errors is None else [str(errors)])]
+    value = {**speed_json(speed), "errors": None if errors is None else asdict(errors)}
+    return Section(key="speed", lines=tuple(lines), value=value)
 
 
 def speed_json(speed: SpeedPrediction) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def node_seconds(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings)
         case "MUL_MAT_ID" if cpu.products:
             return _mul_mat_id(node, cpu, around)
         case "FLASH_ATTN_EXT" if cpu.attention:
-            return _flash_attn(node, cost, cpu, around)
+            return _flash_attn(node, cpu, around)
     if cpu.operations and node.op not in ("MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT"):
         return _operation(node, cost, cpu, around)
     return _by_rates(cost, cpu, around)
@@ -204,7 +204,7 @@ def _row_at(rate: ProductRate, n_in: int) -> tuple[float, float]:
 # -- attention
 
 
-def _flash_attn(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
+def _flash_attn(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     """A head of a token sees its cells; prompts go by tiles, of which those without a visible cell are left out."""
     q, k, v = node.src[:3]
     n_tokens, n_head = q.ne[1], q.ne[2]
@@ -213,11 +213,11 @@ def _flash_attn(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) 
     rate = _attention_rate(cpu.attention[name], (k.ne[0] + v.ne[0]) / 2)
     is_tiled = n_tokens >= TILE and k.type in (GGMLType.F16, GGMLType.F32)
     cells = around.visible(node, n_tokens, TILE if is_tiled else 1) * q.ne[3]
-    cell_s = rate.tiled_cell_s if is_tiled else rate.cell_s
-    compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + cells * cell_s)
-    memory_s = around.cold * cost.cache_read_bytes / cpu.bytes_per_s
-    seconds = max(compute_s, memory_s)
-    total = Seconds(bandwidth=seconds) if memory_s > compute_s else Seconds(compute=seconds)
+    compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + cells * (rate.tiled_cell_s if is_tiled else rate.cell_s))
+    most_cells = cells / n_tokens if not is_tiled else cells / max(1, n_tokens // TILE)
+    far_s = around.cold * k.ne[2] * min(most_cells, k.ne[1] * k.ne[3]) * rate.far_cell_s
+    seconds = compute_s + far_s
+    total = Seconds(compute=seconds) if compute_s >= MEMORY_BOUND * seconds else Seconds(bandwidth=seconds)
     return total.plus(Seconds(overhead=2 * cpu.node_s, guessed=0.0 if known else seconds))
 
 
@@ -237,6 +237,7 @@ def _attention_rate(rates: Sequence[AttentionRate], head_size: float) -> Attenti
         head_size=round(head_size),
         head_s=between("head_s"),
         cell_s=between("cell_s"),
+        far_cell_s=between("far_cell_s"),
         tiled_cell_s=between("tiled_cell_s"),
     )
 

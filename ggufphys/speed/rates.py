@@ -38,12 +38,14 @@ class ProductRate:
 class AttentionRate:
     """Flash attention with heads of `head_size`: each head of each token takes `head_s`, and `cell_s` a visible cell.
 
-    `tiled_cell_s` is the same for prompts of a tile of tokens or more.
+    `far_cell_s` is what a cell of a head of the cache takes to come from main memory, for all heads that share it;
+    `tiled_cell_s` is `cell_s` for prompts of a tile of tokens or more.
     """
 
     head_size: int
     head_s: float
     cell_s: float
+    far_cell_s: float
     tiled_cell_s: float
 
 

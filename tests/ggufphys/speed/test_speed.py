@@ -58,7 +58,7 @@ CPU = Processor(
         "Q4_K": [rate(1, 0, 1e-10, 5e-11), rate(2, 0, 2e-10, 1.5e-10), rate(4, 0, 4e-10), rate(512, 0, 512e-10)],
         "Q4_K repacked": [rate(1, 0, 1e-10), rate(4, 0, 1e-10), rate(512, 0, 128e-10)],
     },
-    attention={"F16": [AttentionRate(head_size=64, head_s=1e-6, cell_s=1e-8, tiled_cell_s=1e-9)]},
+    attention={"F16": [AttentionRate(head_size=64, head_s=1e-6, cell_s=1e-8, far_cell_s=0, tiled_cell_s=1e-9)]},
     operations={"ADD": OperationRate(row_s=1e-9, rows_s=2e-9), "CPY": OperationRate(row_s=1e-9, rows_s=2e-9)},
 )
 

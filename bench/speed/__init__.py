@@ -1,0 +1,1 @@
+"""Was the predicted speed right? Models read and generate, at several depths and batches, beside what was predicted."""

@@ -1,0 +1,206 @@
+"""`ggufphys bench speed FILES`: predicted and measured tokens a second, of reading and generating, side by side."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.calibrate.command import calibrate
+from bench.measure.speed import BUSY
+from bench.speed.peers import llama_bench, roofline
+from ggufphys.builds.asked import installed_build
+from ggufphys.errors import GGUFPhysError
+from ggufphys.flags.run import count
+from ggufphys.gguf import GGUFFile, open_gguf
+from ggufphys.graph.devices.runs import Runs
+from ggufphys.machine.children import describe, environment, module_command
+from ggufphys.params import Params
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.speed import format_rate
+from ggufphys.speed import history, kept
+from ggufphys.speed.predict import PhaseSpeed, Speeds
+from ggufphys.speed.rates import Machine, read_machine
+
+DEPTHS: Final = "0,1024,4096"
+BATCHES: Final = "2,4,8"
+N_CTX_BATCH: Final = 512  # of each sequence where several decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One quantity of one file run in one way; tokens a second. `peers` are others' figures for the same."""
+
+    file: str
+    n_threads: int
+    repacked: bool
+    quantity: str
+    n: int
+    predicted: float
+    low: float
+    high: float
+    limit: str
+    measured: float
+    busy: float
+    peers: dict[str, float]
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted / self.measured - 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """FILES, how they are run, what is asked, whom to compare with."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="GGUF files")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--threads", default="1", metavar="N,...", help="numbers of threads (1)")
+    parser.add_argument("--repack", default="on", metavar="on,off", help="with repacked weights, without, or both (on)")
+    parser.add_argument("--depths", default=DEPTHS, metavar="N,...", help=f"decode behind so many tokens ({DEPTHS})")
+    parser.add_argument("--prompts", default="512", metavar="N,...", help="prompts of so many tokens (512)")
+    parser.add_argument("--batches", default=BATCHES, metavar="N,...", help=f"sequences that decode ({BATCHES})")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="rates of this machine (those that are kept)")
+    parser.add_argument(
+        "--calibrate", action="store_true",
+        help="measure the rates of the types that the files have right before each file, instead",
+    )  # fmt: skip
+    parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama-bench, to measure the same")
+    parser.add_argument("--peers", action="store_true", help="other tools' predictions too, where they are installed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, predict, print."""
+    threads = [count(part) for part in args.threads.split(",")]
+    repacks = [{"on": True, "off": False}[part] for part in args.repack.split(",")]
+    kept_machine = None if args.calibrate else _machine(args.calibration)
+    rows: list[Row] = []
+    for file in args.files:
+        with open_gguf(file) as gguf:
+            types = sorted({int(t.ggml_type) for t in gguf.tensors if len(t.ne) > 1})
+            machine = kept_machine or calibrate(threads, types=types)
+            for n_threads in threads:
+                for repacked in repacks:
+                    found = _rows(gguf, machine, n_threads, repacked, args)
+                    rows += found
+                    _keep(gguf, found)
+                    print(f"{Path(file).name}, {n_threads} threads: measured", file=sys.stderr)
+    print(_json(rows) if args.json else as_text(rows))
+    return 0
+
+
+def _keep(gguf: GGUFFile, rows: Sequence[Row]) -> None:
+    calm = [(f"{r.quantity} {r.n}", r.predicted, r.measured) for r in rows if r.busy <= BUSY]
+    history.add(calm, model=f"{gguf.path.name}:{gguf.file_bytes}", build=installed_build())
+
+
+def _machine(path: Path | None) -> Machine:
+    machine = read_machine(path) if path is not None else kept.kept_machine()
+    if machine is None:
+        raise GGUFPhysError("this machine's rates are not known: run `ggufphys bench calibrate` first, or --calibrate")
+    return machine
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args: argparse.Namespace) -> list[Row]:
+    n_train = gguf.get_int(f"{gguf.architecture}.context_length", 1 << 20)
+    depths = [depth for depth in _numbers(args.depths) if depth + 64 <= n_train]
+    prompts, batches = _numbers(args.prompts), _numbers(args.batches)
+    n_ctx = max([depth + 64 for depth in depths] + [n + 1 for n in prompts])
+    params = Params(n_ctx=n_ctx, n_threads=n_threads, use_extra_bufts=repacked, n_outputs_max=1)
+    n_seqs = max(batches, default=1)
+    batch_params = replace(params, n_ctx=n_seqs * N_CTX_BATCH, n_seq_max=n_seqs, n_outputs_max=n_seqs)
+    questions = [
+        *({"kind": "prefill", "n_tokens": n} for n in prompts),
+        *({"kind": "decode", "depth": depth} for depth in depths),
+        *({"kind": "batch", "n_seqs": n} for n in batches),
+    ]
+    config = {
+        "path": os.fspath(Path(gguf.path).resolve()), "params": asdict(params), "batch_params": asdict(batch_params),
+        "questions": questions,
+    }  # fmt: skip
+    runs = Runs(gguf)
+    speeds = Speeds(runs.run(params), machine, n_threads)
+    several = Speeds(runs.run(batch_params), machine, n_threads)
+    theirs = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts) if args.llama_bench else {}
+    others = roofline(gguf, machine, depths, prompts) if args.peers else {}
+    rows = []
+    for event in _measured(config):
+        question = event["question"]
+        kind = question["kind"]
+        n = next(int(value) for name, value in question.items() if name != "kind")
+        found: PhaseSpeed = {
+            "prefill": speeds.prefill,
+            "decode": lambda d: speeds.decode(1, d),
+            "batch": several.decode,
+        }[kind](n)
+        key = f"{kind} {n}"
+        peers = {name: figures[key] for name, figures in {"llama-bench": theirs, **others}.items() if key in figures}
+        rows.append(
+            Row(
+                file=Path(gguf.path).name, n_threads=n_threads, repacked=repacked, quantity=kind, n=n,
+                predicted=found.tok_per_s.value, low=found.tok_per_s.low, high=found.tok_per_s.high, limit=found.limit,
+                measured=event["tok_per_s"], busy=event["busy"], peers=peers,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each measurement of the child.
+
+    Raises:
+        GGUFPhysError: the child failed.
+    """
+    command = module_command("bench.speed.child", json.dumps(config))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(spinning=True)
+    ) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                event = json.loads(line)
+                if "error" in event:
+                    raise GGUFPhysError(f"{config['path']}: {event['error']}")
+                if "question" in event:
+                    yield event
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if code:
+        raise GGUFPhysError(f"{config['path']}: the measuring process ended with {describe(code)}")
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """The table, and how far off predictions were."""
+    names = list(dict.fromkeys(name for row in rows for name in row.peers))
+    cells = [
+        (
+            row.file, str(row.n_threads), "yes" if row.repacked else "no", f"{row.quantity} {row.n:,}",
+            format_rate(row.predicted), format_rate(row.measured), f"{100 * row.error:+.1f}",
+            "" if row.low <= row.measured <= row.high else "outside", row.limit, f"{row.busy:.0%}",
+            *(_peer(row, name) for name in names),
+        )
+        for row in rows
+    ]  # fmt: skip
+    heads = ("file", "threads", "repack", "", "predicted", "measured", "%", "range", "limit", "busy", *names)
+    errors = sorted(abs(row.error) for row in rows)
+    last = f"{len(rows)} figures: error {median(errors):.1%} in the median, {errors[-1]:.1%} at worst" if errors else ""
+    return "\n".join([*table(heads, cells, right=(1, 4, 5, 6, 9)), "", last])
+
+
+def _peer(row: Row, name: str) -> str:
+    rate = row.peers.get(name)
+    return "" if rate is None else f"{format_rate(rate)} ({100 * (rate / row.measured - 1):+.0f} %)"
+
+
+def _json(rows: Sequence[Row]) -> str:
+    return dumps({"schema_version": SCHEMA_VERSION, "rows": [{**asdict(row), "error": row.error} for row in rows]})

@@ -1,0 +1,104 @@
+"""How right were predictions on this machine? What was predicted and what came, kept in a bounded file.
+
+`measure` and `bench speed` add to it. Of each model, build of llama.cpp and quantity the last few are kept, and of all
+the last hundreds, so that the file stays small however often it is written.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Final
+
+from ggufphys.speed import kept
+
+NAME: Final = "history.json"
+SCHEMA_VERSION: Final = 1
+MAX_OF_EACH: Final = 4  # of a model, a build and a quantity
+MAX_ENTRIES: Final = 400
+SHOWN: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A prediction and its outcome, in tokens a second; `model` is its name and its length in bytes."""
+
+    model: str
+    build: int
+    quantity: str
+    predicted: float
+    measured: float
+    at: float
+
+    @property
+    def error(self) -> float:
+        """How far off it was, as a share of what was measured."""
+        return abs(self.predicted / self.measured - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """Of the last `n` predictions: the error in the median, and at worst."""
+
+    n: int
+    median: float
+    worst: float
+
+    def __str__(self) -> str:
+        return f"last {self.n} predictions on this machine: median {self.median:.0%}, worst {self.worst:.0%}"
+
+
+def entries() -> tuple[Entry, ...]:
+    """All that is kept, the oldest first; nothing where the file is missing or makes no sense."""
+    folder = kept.folder()
+    if folder is None:
+        return ()
+    try:
+        document = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if document["schema_version"] != SCHEMA_VERSION:
+            return ()
+        return tuple(Entry(**fields) for fields in document["entries"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def bounded(found: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The last few of each model, build and quantity, and of those the last ones."""
+    left: dict[tuple[str, int, str], int] = {}
+    chosen = []
+    for entry in sorted(found, key=lambda e: e.at, reverse=True):
+        key = entry.model, entry.build, entry.quantity
+        left[key] = left.get(key, MAX_OF_EACH) - 1
+        if left[key] >= 0:
+            chosen.append(entry)
+    return tuple(reversed(chosen[:MAX_ENTRIES]))
+
+
+def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> None:
+    """Keep (quantity, predicted, measured) of a run; what cannot be written is not kept."""
+    at = time.time()
+    made = [
+        Entry(model=model, build=build, quantity=quantity, predicted=predicted, measured=measured, at=at)
+        for quantity, predicted, measured in new
+        if predicted > 0 and measured > 0
+    ]
+    if not made:
+        return
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "entries": [asdict(entry) for entry in bounded((*entries(), *made))],
+    }
+    try:
+        kept.keep(json.dumps(document), NAME)
+    except OSError:
+        return
+
+
+def errors(found: Sequence[Entry] | None = None) -> Errors | None:
+    """How far off the last predictions were; None where there were none."""
+    last = (entries() if found is None else found)[-SHOWN:]
+    if not last:
+        return None
+    each = [entry.error for entry in last]
+    return Errors(n=len(each), median=median(each), worst=max(each))

@@ -46,6 +46,7 @@ from ggufphys.speed.rates import Machine
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
 ROUNDS, REPETITIONS = 3, 2
+ENOUGH_S: Final = 48.0  # after these the rounds behind the first end: a calibration takes a minute at most
 BAND: Final = (0.88, 1.14)  # what seconds of models were less and more than predicted: docs/speed.md
 MAX_BAND: Final = 4.0
 
@@ -63,23 +64,29 @@ def plan(config: Config) -> list[Job]:
     large = max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
     threads = config.threads
     jobs: list[Job] = [Nodes(n_threads=n) for n in threads]
+    jobs += [*attentions(threads), *operations(threads)]
+    jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
     jobs += streams(threads)
     features = host.cpu_features()
     repacks = {rule.ggml_type for rule in REPACK_RULES if rule.features <= features} if repack_buffer_type() else set()
     for number in config.types:
         for repacked in (False, True) if GGMLType(number) in repacks else (False,):
             jobs += products(threads, GGMLType(number), repacked=repacked, large_bytes=large)
-    jobs += [*attentions(threads), *operations(threads)]
-    jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
     return jobs
 
 
 def measured(jobs: list[Job], folder: Path, on_job: Callable[[], None]) -> dict[Job, Timing]:
-    """The seconds of a node of each job. All are measured in turn, several times: a disturbance meets few of each."""
+    """The seconds of a node of each job.
+
+    All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
+    """
     found: dict[Job, list[Sample]] = {job: [] for job in jobs}
     nodes: dict[Job, int] = {}
-    for _ in range(ROUNDS):
+    ends_at = time.monotonic() + ENOUGH_S
+    for i in range(ROUNDS):
         for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
+            if i and time.monotonic() > ends_at:
+                break
             graphs = ProductGraphs(key[0], repacked=key[1]) if key is not None else None
             for job in group:
                 with runner(job, graphs, folder) as (run, nodes[job]):

@@ -19,6 +19,9 @@ def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prefill", type=count, metavar="N", help="speed and costs of a prompt of N tokens (512, or as many as fit)"
     )
+    group.add_argument(
+        "--budget", metavar="TEXT", help="does '200 in, 100 out, p95 1.5 s' hold, and for how many users at once?"
+    )
     group.add_argument("--depth", type=count, metavar="N", help="N tokens are in the cache beforehand (0)")
     group.add_argument("--batch", type=count, metavar="N", help="N sequences decode together (1)")
 
@@ -41,10 +44,15 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
     """How fast it will run here; a line that says how to find out where the machine's rates are not known.
 
     Raises:
-        ValueError: tokens that were asked for and do not fit into the context.
+        ValueError: tokens that were asked for and do not fit into the context, or a budget that is none.
     """
     from ggufphys.speed import kept
 
+    budget = None
+    if args.budget is not None:
+        from ggufphys.plan.budget import parse_budget
+
+        budget = parse_budget(args.budget)
     path = kept.calibration_path()
     if path is None or not path.is_file():
         return (unknown_section(NO_CALIBRATION),)
@@ -55,7 +63,21 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
 
     try:
         machine = read_machine(path)
-        return (speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=errors()),)
+        sections = [speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=errors())]
+        if args.explain:
+            from ggufphys.plan.faster import explain_speed
+            from ggufphys.report.faster import explained_speed_section
+
+            sections.append(explained_speed_section(explain_speed(gguf, params, machine, **lengths_asked(args))))
+        if budget is not None:
+            from ggufphys.graph.devices.runs import Runs
+            from ggufphys.plan.budget import judge
+            from ggufphys.report.faster import budget_section
+            from ggufphys.speed.predict import Speeds
+
+            speeds = Speeds(Runs(gguf).run(params), machine, params.n_threads)
+            sections.append(budget_section(judge(speeds, budget)))
+        return tuple(sections)
     except (CalibrationError, UnsupportedError) as error:
         return (unknown_section(str(error)),)
 

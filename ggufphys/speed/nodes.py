@@ -37,12 +37,12 @@ class Surroundings:
 
     Args:
         cold: the share of weights and cached values that come from main memory.
-        weights: what a weight's tensor is, in each of the layers that it stands for.
+        weights: what a weight's tensor is in the layers that it stands for, and the share of each.
         visible: how many cells all tokens of a batch see, by window (0: none), and how many are looked at by tiles.
     """
 
     cold: float
-    weights: Callable[[Tensor], Sequence[Weight]]
+    weights: Callable[[Tensor], Sequence[tuple[Weight, float]]]
     visible: Callable[[Tensor, int, int], float]
 
 
@@ -121,11 +121,10 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
         n_rows, n_columns = matrix.ne[1], prod(node.ne[1:])
     else:
         n_rows, n_columns = matrix.ne[1] * node.ne[2] * node.ne[3], node.ne[1]
-    held = around.weights(matrix)
     total = Seconds(overhead=2 * cpu.node_s)  # a second barrier stands behind the columns' conversion
-    for weight in held:
+    for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], n_columns)
-        total = total.plus(_priced(n_rows * hot, n_rows * cold, around.cold, known), 1 / len(held))
+        total = total.plus(_priced(n_rows * hot, n_rows * cold, around.cold, known), share)
     return total
 
 
@@ -134,13 +133,12 @@ def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     matrix, ids = node.src[0], node.src[2]
     n_used, n_tokens = ids.ne[:2]
     n_distinct = distinct_experts(matrix.ne[2], n_used, n_tokens)
-    held = around.weights(matrix)
     total = Seconds(overhead=3 * cpu.node_s)
-    for weight in held:
+    for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], 1)
         once = n_used * n_tokens * matrix.ne[1] * hot
         fetched = n_distinct * matrix.ne[1] * max(0.0, cold - hot)
-        total = total.plus(_priced(once, once + fetched, around.cold, known), 1 / len(held))
+        total = total.plus(_priced(once, once + fetched, around.cold, known), share)
     return total
 
 

@@ -3,6 +3,7 @@
 A deep model's graph is not built in full, as in `speed.costs`: one more layer of a kind tells what each of them takes.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,17 +152,17 @@ class Steps:
         return head.ne[1] if head is not None and len(head.ne) > 1 else 0
 
     def _surroundings(self, cpu: Processor, kept_bytes: float, batch: Batch, depth: int) -> Surroundings:
-        known: dict[str, Sequence[Weight]] = {}
+        known: dict[str, Sequence[tuple[Weight, float]]] = {}
 
-        def weights(tensor: Tensor) -> Sequence[Weight]:
+        def weights(tensor: Tensor) -> Sequence[tuple[Weight, float]]:
             owner = tensor.view_src or tensor
             if not owner.external or not owner.name:
-                return ((tensor.type, False),)
+                return (((tensor.type, False), 1.0),)
             found = known.get(owner.name)
             if found is None:
-                infos = self.layouts.alike(owner.name)
-                own = [self._weight(info) for info in infos] or [(owner.type, owner.name in self._repacked)]
-                found = known[owner.name] = own
+                counts = Counter(map(self._weight, self.layouts.alike(owner.name)))
+                counts = counts or Counter([(owner.type, owner.name in self._repacked)])
+                found = known[owner.name] = [(weight, n / counts.total()) for weight, n in counts.items()]
             return found
 
         def visible(node: Tensor, n_tokens: int, tile: int) -> float:

@@ -65,7 +65,9 @@ CPU = Processor(
 
 def around(cold: float = 1.0, *, repacked: bool = False, cells: float = 0.0) -> Surroundings:
     """A node's surroundings with weights in Q4_K."""
-    return Surroundings(cold=cold, weights=lambda t: ((GGMLType.Q4_K, repacked),), visible=lambda node, n, tile: cells)
+    return Surroundings(
+        cold=cold, weights=lambda t: (((GGMLType.Q4_K, repacked), 1.0),), visible=lambda node, n, tile: cells
+    )
 
 
 def product(n_in: int, n_out: int, n_columns: int) -> Tensor:
@@ -112,7 +114,7 @@ def test_experts_are_fetched_once_and_multiplied_column_by_column() -> None:
 
 def test_types_that_were_not_measured_are_guessed() -> None:
     """A weight of another type takes what the nearest one does, and all of it counts as a guess."""
-    other = Surroundings(cold=1.0, weights=lambda t: ((GGMLType.IQ4_XS, False),), visible=lambda *_: 0.0)
+    other = Surroundings(cold=1.0, weights=lambda t: (((GGMLType.IQ4_XS, False), 1.0),), visible=lambda *_: 0.0)
     seconds = node_seconds(product(1000, 10_000, 1), Cost(), CPU, other)
 
     assert isclose(seconds.guessed, 1e-3)

@@ -14,6 +14,7 @@ from server.engine.waiting import thread_times, worst_share
 
 MIN_S: Final = 0.003  # of one repetition
 BUSY: Final = 0.02  # of its time that a thread had no processor: from there on a repetition does not count
+COUNTS: Final = 0.05  # of a model's run: up to there it says something about a prediction
 VERY_BUSY: Final = 0.10  # of all repetitions
 
 Sample = tuple[float, float]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from bench.calibrate.clock import COUNTS
 from bench.measure.supervise import ChildResult
 from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import GGUFFile
@@ -12,7 +13,6 @@ from ggufphys.params import Params
 from ggufphys.speed import history, kept
 from ggufphys.speed.predict import Figure, Speeds
 
-BUSY: Final = 0.05  # of its time that a thread had no processor: from there on it is said
 WARM_UP: Final = 2  # steps that do not count, where there are more
 
 
@@ -80,7 +80,7 @@ def speed_rows(result: ChildResult, figures: Figures = (None, None)) -> tuple[Sp
 def keep_errors(gguf: GGUFFile, params: Params, rows: tuple[SpeedRow, ...]) -> None:
     """Remember how right predictions were; runs on a busy machine say nothing about them."""
     model = f"{gguf.path.name}:{gguf.file_bytes}"
-    found = [(r.quantity, r.predicted, r.measured) for r in rows if r.predicted is not None and r.busy <= BUSY]
+    found = [(r.quantity, r.predicted, r.measured) for r in rows if r.predicted is not None and r.busy <= COUNTS]
     history.add(found, model=model, build=params.llama_build)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
-from bench.measure.speed import BUSY
 from bench.speed.peers import llama_bench, roofline
 from ggufphys.builds.asked import installed_build
 from ggufphys.errors import GGUFPhysError
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _keep(gguf: GGUFFile, rows: Sequence[Row]) -> None:
-    calm = [(f"{r.quantity} {r.n}", r.predicted, r.measured) for r in rows if r.busy <= BUSY]
+    calm = [(f"{r.quantity} {r.n}", r.predicted, r.measured) for r in rows if r.busy <= COUNTS]
     history.add(calm, model=f"{gguf.path.name}:{gguf.file_bytes}", build=installed_build())
 
 

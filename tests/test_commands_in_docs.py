@@ -63,6 +63,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "scripts.build_vulkan": None,
     "scripts.check_loads": "-n 5",
     "scripts.check_logits": "llama",
+    "scripts.check_quality": None,
     "scripts.check_records": "",
     "scripts.list_archs": None,
     "scripts.list_builds": None,
@@ -87,7 +88,7 @@ SHAPES: Final = {
 SHORTER: Final = {
     "measure": ["-c", "256", "-p", "8", "-n", "2"],
     "verify": ["--blocks", "10", "--prompt-tokens", "4", "--decode-tokens", "1"],
-    "bench quality": ["--help"],  # minutes on a text; tests/bench/test_quality.py runs it
+    "bench quality": ["--help"],  # minutes on a text; tests/bench/quality runs it
 }
 
 LONG: Final = ("measure", "verify")  # seconds each: one of each is enough for the quick tests

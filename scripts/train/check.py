@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.corpus import held_out
-from bench.perplexity import Scorer
+from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
+from refengine.text.llama import LlamaTokenizer
 
 
 def main() -> int:
@@ -22,9 +23,10 @@ def main() -> int:
     args = parser.parse_args()
 
     expected = np.load(args.work / "held_out.npy")
-    with Scorer(args.model) as scorer:
-        rows = [np.append(scorer.bos, scorer.tokenize(document.text)) for document in held_out()]
-    found = np.concatenate(rows)
+    with open_gguf(args.model) as gguf:
+        tokenizer = LlamaTokenizer(gguf)
+    texts = [tokenizer.tokenize(d.text, add_special=False, parse_special=False) for d in held_out()]
+    found = np.array([token for text in texts for token in (tokenizer.bos, *text)], np.int64)
     if np.array_equal(found, expected):
         print(f"{len(found):,} tokens, all equal")
         return 0

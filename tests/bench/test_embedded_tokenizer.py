@@ -1,25 +1,23 @@
 """The embedded model's tokenizer and template, as llama.cpp and its users read them."""
 
-from collections.abc import Iterator
-
 import jinja2
 import pytest
 
-from bench.perplexity import Scorer
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
+from refengine.text.llama import LlamaTokenizer
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Iterator[Scorer]:
-    """The embedded model in llama.cpp."""
-    with Scorer(MODEL) as loaded:
-        yield loaded
+def tokenizer() -> LlamaTokenizer:
+    """The embedded model's, in llama.cpp."""
+    with open_gguf(MODEL) as gguf:
+        return LlamaTokenizer(gguf)
 
 
-def pieces(scorer: Scorer, text: str) -> list[bytes]:
+def pieces(tokenizer: LlamaTokenizer, text: str) -> list[bytes]:
     """Each token's bytes."""
-    return [scorer.vocab.piece(int(token), special=True) for token in scorer.tokenize(text)]
+    return [tokenizer.piece(token, special=True) for token in tokenizer.tokenize(text, parse_special=False)]
 
 
 # Cut by the trainer's tokenizer (scripts/train/prepare.py); `|` marks the cuts.
@@ -32,9 +30,9 @@ def pieces(scorer: Scorer, text: str) -> list[bytes]:
         "0|x|7|F| 1|_|000| 1|e|-|9| |~~|~| =|====| ...",
     ],
 )
-def test_llama_cpp_cuts_as_the_trainer_did(scorer: Scorer, cut: str) -> None:
+def test_llama_cpp_cuts_as_the_trainer_did(tokenizer: LlamaTokenizer, cut: str) -> None:
     """The tokens that the model meets are those it was trained on."""
-    assert [piece.decode() for piece in pieces(scorer, cut.replace("|", ""))] == cut.split("|")
+    assert [piece.decode() for piece in pieces(tokenizer, cut.replace("|", ""))] == cut.split("|")
 
 
 @pytest.mark.parametrize(
@@ -42,10 +40,10 @@ def test_llama_cpp_cuts_as_the_trainer_did(scorer: Scorer, cut: str) -> None:
     ["", " ", "\n", "a\r\n\tb", "Grüße, 世界! Ω ≈ 3.14 🙂\u00a0end", "é́ǅ\u2028x\x00\x7f", "<|endoftext|>", "'" * 99],
     ids=ascii,
 )
-def test_any_text_comes_back(scorer: Scorer, text: str) -> None:
+def test_any_text_comes_back(tokenizer: LlamaTokenizer, text: str) -> None:
     """Every byte has a token: what goes in comes out, also what looks like a control token."""
-    assert b"".join(pieces(scorer, text)) == text.encode()
-    assert scorer.bos not in scorer.tokenize(text)
+    assert b"".join(pieces(tokenizer, text)) == text.encode()
+    assert tokenizer.bos not in tokenizer.tokenize(text, parse_special=False)
 
 
 def test_chat_template_continues_the_messages() -> None:

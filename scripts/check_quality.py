@@ -1,0 +1,99 @@
+"""Are the figures of `bench quality` those of llama-perplexity? Each of them, on the same text and files.
+
+`python -m scripts.check_quality LLAMA_PERPLEXITY MODEL OTHER... --text FILE [-c N] [--chunks N] [--record FILE]`
+
+Exit code 1 if a figure differs by more than 1 % (of KL divergences below 1e-5 nats: by more than 1e-7). Build
+llama-perplexity from the sources of the pinned llama-cpp-python; a test compares with figures that `--record` wrote.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.quality.command import judged_rows
+from bench.quality.rows import Candidate
+from bench.quality.texts import Setting
+
+TOLERANCE: Final = 0.01
+ZERO: Final = 1e-7
+FIGURES: Final[Mapping[str, tuple[str, float]]] = {
+    "perplexity": (r"Mean PPL\(Q\) +: +([\d.]+)", 1.0),
+    "perplexity_se": (r"Mean PPL\(Q\) +: +[\d.]+ ± +([\d.]+)", 1.0),
+    "kl_mean": (r"Mean +KLD: +(-?[\d.]+)", 1.0),
+    "kl_median": (r"Median +KLD: +(-?[\d.]+)", 1.0),
+    "kl_p99": (r"99\.0% +KLD: +(-?[\d.]+)", 1.0),
+    "kl_max": (r"Maximum KLD: +(-?[\d.]+)", 1.0),
+    "rms_dp": (r"RMS Δp +: +([\d.]+)", 0.01),
+    "top1": (r"Same top p: +([\d.]+)", 0.01),
+}
+"""Where a figure stands in what llama-perplexity prints, and in which unit."""
+
+
+def theirs(program: Path, arguments: list[str]) -> str:
+    """What llama-perplexity prints."""
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{program} ended with {done.returncode}: {done.stderr[-500:]}")
+    return done.stdout + done.stderr
+
+
+def figures(printed: str) -> dict[str, float]:
+    """Every figure of a comparison with a base."""
+    found = {name: re.search(pattern, printed) for name, (pattern, _) in FIGURES.items()}
+    return {name: float(match[1]) * FIGURES[name][1] for name, match in found.items() if match}
+
+
+def rows_of(program: Path, models: list[Path], text: Path, n_ctx: int, n_chunks: int, n_threads: int) -> Iterator[Any]:
+    """llama-perplexity's figures, a row a model, the base first with its perplexity alone."""
+    threads = ["-t", str(n_threads)] if n_threads else []
+    chunks = ["--chunks", str(n_chunks)] if n_chunks else []
+    with tempfile.TemporaryDirectory() as folder:
+        shared = ["-f", str(text), "-c", str(n_ctx), "--kl-divergence-base", f"{folder}/base", *chunks, *threads]
+        printed = theirs(program, ["-m", str(models[0]), *shared])
+        match = re.search(r"PPL = ([\d.]+)", printed)
+        assert match is not None, printed[-500:]
+        yield {"perplexity": float(match[1])}
+        for model in models[1:]:
+            yield figures(theirs(program, ["-m", str(model), *shared, "--kl-divergence"]))
+
+
+def off(ours: float, expected: float) -> bool:
+    """Whether a figure is not llama-perplexity's: it prints six decimals."""
+    return abs(ours - expected) > max(TOLERANCE * abs(expected), ZERO if expected < 1e-5 else 0)
+
+
+def main() -> int:
+    """Run both and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("-c", type=int, default=512)
+    parser.add_argument("--chunks", type=int, default=0)
+    parser.add_argument("-t", type=int, default=0)
+    parser.add_argument("--record", type=Path)
+    args = parser.parse_args()
+
+    expected = list(rows_of(args.program, args.models, args.text, args.c, args.chunks, args.t))
+    if args.record:
+        args.record.write_text(json.dumps({"n_ctx": args.c, "rows": expected}, indent=1) + "\n")
+    setting = Setting(text=args.text.read_text(), n_ctx=args.c, n_chunks=args.chunks, n_threads=args.t)
+    found = judged_rows([Candidate(name=path.stem, path=path) for path in args.models], setting, forget=True)
+    wrong = 0
+    for row, figures_ in zip(found, expected, strict=True):
+        for name, figure in figures_.items():
+            is_off = off(row[name], figure)
+            wrong += is_off
+            print(f"{row['model']:40} {name:14} {row[name]:12.6f} {figure:12.6f} {'OFF' if is_off else ''}".rstrip())
+    print(f"{wrong} figures differ" if wrong else "all figures agree")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,7 +41,7 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
 
     Args:
         file_type: llama-quantize's name for the mix: `Q8_0`, `Q4_K_M`, ...; the source's own type gives the source.
-        source: an F16 or F32 GGUF.
+        source: a GGUF; of one that is quantised already the result is worse than of floats.
 
     Raises:
         ValueError: the name is unknown.
@@ -54,7 +54,10 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     with open_gguf(source) as gguf:
         if gguf.file_type == file_type:
             return source
-    key = hashlib.sha256(source.read_bytes() + metadata.version("llama-cpp-python").encode()).hexdigest()[:16]
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(metadata.version("llama-cpp-python").encode())
+    key = digest.hexdigest()[:16]
     stem = source.stem.removesuffix("-f16")
     target = cache_folder() / f"{stem}-{file_type.lower()}-{key}.gguf"
     if not target.exists():
@@ -97,6 +100,7 @@ def _quantize(source: str, target: str, file_type: str) -> int:
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = FILE_TYPE_IDS[file_type]
+    params.allow_requantize = True
     llama_cpp.llama_backend_init()
     return int(llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), params))
 

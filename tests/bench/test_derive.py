@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import quality
 from bench.corpus import held_out
 from bench.derive import DeriveError, cache_folder, derived
+from bench.quality.command import judged_rows
+from bench.quality.rows import Candidate
+from bench.quality.texts import Setting
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 
@@ -29,7 +31,17 @@ def test_derived_file_has_its_type_and_runs(file_type: str) -> None:
         assert gguf.file_type == file_type
         assert gguf.name == "Stdlib 6M"
     assert path.stat().st_size < MODEL.stat().st_size
-    assert quality.measure(path, [held_out()[0].text[:4000]]).ratio < 0.35
+    (row,) = judged_rows([Candidate(name=file_type, path=path)], Setting(text=held_out()[0].text[:4000]))
+    assert row["ratio"] < 0.35
+
+
+def test_quantised_file_can_be_quantised_again() -> None:
+    """Of a file that is quantised already, another type is made, under a name of its own."""
+    again = derived("Q4_0", derived("Q8_0"))
+
+    assert again != derived("Q4_0")
+    with open_gguf(again) as gguf:
+        assert gguf.file_type == "Q4_0"
 
 
 def test_second_call_makes_nothing(cache: Path) -> None:

@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A file of tests stays on one of the processes: its fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench clean
+.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench hypotheses clean
 
 help:
 	@echo "make demo       the whole tool on the embedded model, in a minute"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-minimum  the same with the lowest allowed version of every dependency"
 	@echo "make lint type  one of them alone"
 	@echo "make bench      every benchmark under bench/"
+	@echo "make hypotheses what others claim of local inference, tested here"
 	@echo "make clean      remove .venv and caches"
 
 $(VENV)/.made:
@@ -66,6 +67,9 @@ bench: setup
 	$(BIN)/python -m bench.mmproj
 	-$(BIN)/python -m bench.predict
 	$(BIN)/python -m bench.engine
+
+hypotheses: setup
+	$(BIN)/ggufphys bench hypotheses
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

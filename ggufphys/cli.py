@@ -52,6 +52,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "bench speed":   Command("bench.speed.command",       "predicted and measured tokens a second, side by side"),
     "bench quality": Command("bench.quality.command",       "perplexity, and how far other files are from a base"),
     "bench quality": Command("bench.quality.command",     "perplexity, and how far other files are from a base"),
+    "bench hypotheses": Command("bench.hypotheses.command", "what others claim of local inference: does it hold here?"),
     "bench load":    Command("bench.load.command",        "a server under rising load, token by token", extra="load"),
     "bench compare": Command("bench.load.compare",        "one load beside another, as ratios; a gate for CI"),
     "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),

@@ -88,6 +88,7 @@ SHAPES: Final = {
 SHORTER: Final = {
     "measure": ["-c", "256", "-p", "8", "-n", "2"],
     "verify": ["--blocks", "10", "--prompt-tokens", "4", "--decode-tokens", "1"],
+    "bench hypotheses": ["--help"],  # minutes; tests/bench/hypotheses runs it
     "bench quality": ["--help"],  # minutes on a text; tests/bench/quality runs it
 }
 

@@ -1,0 +1,1 @@
+"""What do people claim of local inference, and does it hold here? `ggufphys bench hypotheses`."""

@@ -1,0 +1,128 @@
+"""What is an experiment? Data: a claim, who says so, and how its quantity is found. Read from TOML, checked by key."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.hypotheses.quantities import QUANTITIES
+
+SHIPPED: Final = Path(__file__).with_name("claims.toml")
+KEYS: Final[Mapping[str, bool]] = {
+    "id": True, "claim": True, "source": True, "quantity": True, "predicted": True, "tolerance": False, "setup": False,
+    "if_fails": False,
+}  # fmt: skip
+"""Keys of an experiment, and whether each must be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A claim that can be tested.
+
+    Attributes:
+        id: its name.
+        claim: what is said, in a sentence.
+        source: who says so.
+        quantity: a name of `QUANTITIES`.
+        setup: what the quantity is asked for: shape, type, ctx, ...
+        predicted: what the claim says, as it was written: a number, a pair, or {above|below = number}.
+        low, high: the same as a range; an end that is open is infinite.
+        tolerance: by which share of its ends the range is widened.
+        if_fails: what is said more where it fails: what the claim left out.
+    """
+
+    id: str
+    claim: str
+    source: str
+    quantity: str
+    setup: Mapping[str, Any]
+    predicted: Any
+    low: float
+    high: float
+    tolerance: float
+    if_fails: str = ""
+
+
+def read_experiments(path: Path) -> list[Experiment]:
+    """The experiments of a file, in its order.
+
+    Raises:
+        ValueError: no TOML, or a key is missing, unknown or of the wrong kind: which, where, what was expected.
+        OSError: it cannot be read.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    tables = document.get("experiment")
+    if set(document) != {"experiment"} or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise ValueError(
+            f"{path} has {', '.join(document) or 'nothing'} at its top, expected [[experiment]] tables alone"
+        )
+    found = [_experiment(table, f"{path}: experiment {i}") for i, table in enumerate(tables, 1)]
+    ids = [experiment.id for experiment in found]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: id {twice!r} is there twice, expected each once")
+    return found
+
+
+def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
+    if isinstance(table.get("id"), str):
+        where += f" ({table['id']})"
+    for key in table:
+        if key not in KEYS:
+            raise ValueError(f"{where}: unknown key {key!r}, expected {', '.join(KEYS)}")
+    for key, needed in KEYS.items():
+        if needed and key not in table:
+            raise ValueError(f"{where}: no key {key!r}, expected it beside {', '.join(table) or 'others'}")
+    for key in ("id", "claim", "source", "quantity", "if_fails"):
+        if key in table and (not isinstance(table[key], str) or not table[key]):
+            raise ValueError(f"{where}: {key} is {table[key]!r}, expected text")
+    quantity = QUANTITIES.get(table["quantity"])
+    if quantity is None:
+        raise ValueError(f"{where}: quantity is {table['quantity']!r}, expected one of {', '.join(QUANTITIES)}")
+    tolerance = table.get("tolerance", 0.0)
+    if not _is_number(tolerance) or tolerance < 0:
+        raise ValueError(f"{where}: tolerance is {tolerance!r}, expected a share such as 0.1")
+    setup = table.get("setup", {})
+    if not isinstance(setup, dict):
+        raise ValueError(f"{where}: setup is {setup!r}, expected a table: setup = {{ ctx = 4096 }}")
+    for key, value in setup.items():
+        kind = quantity.setup.get(key)
+        if kind is None:
+            known = ", ".join(quantity.setup) or "nothing"
+            raise ValueError(f"{where}: setup has {key!r}, which {table['quantity']} knows not: expected {known}")
+        if type(value) is not kind:
+            raise ValueError(f"{where}: setup.{key} is {value!r}, expected {kind.__name__}")
+    missing = [key for key in quantity.needed if key not in setup]
+    if missing:
+        raise ValueError(f"{where}: setup has no {missing[0]!r}, which {table['quantity']} needs")
+    low, high = _range(table["predicted"], where)
+    return Experiment(
+        id=table["id"], claim=table["claim"], source=table["source"], quantity=table["quantity"], setup=setup,
+        predicted=table["predicted"], low=low, high=high, tolerance=float(tolerance),
+        if_fails=table.get("if_fails", ""),
+    )  # fmt: skip
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _range(value: Any, where: str) -> tuple[float, float]:
+    if _is_number(value):
+        return float(value), float(value)
+    if isinstance(value, Sequence) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]:
+        return float(value[0]), float(value[1])
+    if isinstance(value, dict) and len(value) == 1 and _is_number(next(iter(value.values()))):
+        (end, number), *_ = value.items()
+        if end == "above":
+            return float(number), float("inf")
+        if end == "below":
+            return float("-inf"), float(number)
+    raise ValueError(
+        f"{where}: predicted is {value!r}, expected a number, a range [low, high], {{above = number}} or "
+        "{below = number}"
+    )

@@ -1,0 +1,90 @@
+"""How long does a model take here? A prompt and steps behind it, of one sequence or several, through llama.cpp."""
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import psutil
+
+from ggufphys.params import Params
+from server.engine.batch import Batch
+from server.engine.errors import EngineError
+from server.engine.library import create_context, default_threads, load_model
+from server.engine.vocab import Vocab
+
+N_CTX: Final = 1024
+N_STEPS: Final = 48
+FAULTS: Final = 50  # pages read from the disk while it runs: a few say nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """Seconds: of the prompt's parts, of one step (the median); and whether pages were read from the disk."""
+
+    tokenize_s: float
+    prompt_s: float
+    choose_s: float
+    step_s: float
+    paged: bool
+
+
+def physical_cores() -> int:
+    """Cores that this process may use."""
+    return default_threads()
+
+
+@cache
+def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0) -> Timed:
+    """Time one run, after a shorter one that warms caches up.
+
+    Raises:
+        GGUFError, UnsupportedError, EngineError: the model can't be read or run.
+        ValueError: the prompt does not fit.
+    """
+    if not 0 < n_prompt <= N_CTX - N_STEPS:
+        raise ValueError(f"a prompt of {n_prompt} tokens, expected 1 to {N_CTX - N_STEPS}")
+    params = Params(n_ctx=n_seq * N_CTX, n_seq_max=n_seq, n_threads=n_threads)
+    with load_model(path, params) as model, create_context(model, params) as context:
+        vocab = Vocab(model)
+        text = "The quick brown fox jumps over the lazy dog. " * n_prompt
+
+        def decode(tokens: list[int], start: int) -> float:
+            batch.clear()
+            for seq in range(n_seq):
+                batch.add(tokens, seq_id=seq, start=start, logits_of_last=True)
+            began = time.perf_counter()
+            if code := batch.decode(context):
+                raise EngineError(f"{path}: llama_decode gave {code}")
+            return time.perf_counter() - began
+
+        with Batch(context, context.params.n_batch) as batch:
+            decode([1] * min(n_prompt, 32), 0)
+            context.clear()
+            faults = _page_faults()
+            began = time.perf_counter()
+            tokens = list(vocab.tokenize(text)[:n_prompt])
+            tokenize_s = time.perf_counter() - began
+            prompt_s = decode(tokens, 0)
+            began = time.perf_counter()
+            pointer = context.api.llama_get_logits(context.pointer)
+            token = int(np.ctypeslib.as_array(pointer, (n_seq, vocab.n_vocab))[0].argmax())
+            vocab.piece(token)
+            choose_s = time.perf_counter() - began
+            steps = [decode([token], n_prompt + i) for i in range(N_STEPS)]
+            return Timed(
+                tokenize_s=tokenize_s, prompt_s=prompt_s, choose_s=choose_s, step_s=float(np.median(steps)),
+                paged=_page_faults() - faults > FAULTS,
+            )  # fmt: skip
+
+
+def _page_faults() -> int:
+    """Pages that this process had to wait for; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().num_page_faults)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt

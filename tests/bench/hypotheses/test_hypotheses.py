@@ -1,0 +1,165 @@
+"""Claims as data: what a file of them must say, how verdicts come about, and those that ship."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.hypotheses.experiment import SHIPPED, read_experiments
+from bench.hypotheses.finding import Finding
+from bench.hypotheses.quantities import QUANTITIES
+from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, deviation, verdict
+from ggufphys.cli import main
+
+GOOD = """[[experiment]]
+id = "a"
+claim = "A 7B as Q8_0 is a file of 7.2 GB"
+source = "somebody"
+quantity = "file_gb"
+setup = { shape = "llama-2-7b", type = "Q8_0" }
+predicted = 7.2
+tolerance = 0.02
+"""
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A function that writes a file of experiments."""
+
+    def write_text(text: str) -> Path:
+        path = tmp_path / "claims.toml"
+        path.write_text(text)
+        return path
+
+    return write_text
+
+
+def with_predicted(write: Write, predicted: str, tolerance: float = 0) -> Any:
+    text = GOOD.replace("predicted = 7.2", f"predicted = {predicted}").replace("0.02", str(float(tolerance)))
+    (experiment,) = read_experiments(write(text))
+    return experiment
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[[experiment]]", "[[experiment]", "is not TOML"),
+        ("[[experiment]]", "[[experiments]]", "experiments at its top, expected [[experiment]] tables alone"),
+        ('source = "somebody"\n', "", "experiment 1 (a): no key 'source'"),
+        ('source = "somebody"', "source = 3", "experiment 1 (a): source is 3, expected text"),
+        ("tolerance", "tolerence", "experiment 1 (a): unknown key 'tolerence', expected id, claim"),
+        ("file_gb", "file_tb", "quantity is 'file_tb', expected one of total_gb, "),
+        ("7.2\n", "'7.2'\n", "predicted is '7.2', expected a number, a range [low, high], {above = number} or"),
+        ("7.2\n", "[8, 7]\n", "predicted is [8, 7], expected a number"),
+        ("7.2\n", "{ over = 3 }\n", "predicted is {'over': 3}, expected a number"),
+        ("0.02", "-1", "tolerance is -1, expected a share"),
+        ('shape = "llama-2-7b", ', "", "setup has no 'shape', which file_gb needs"),
+        ('type = "Q8_0"', "type = 8", "setup.type is 8, expected str"),
+        ('type = "Q8_0"', 'type = "Q8_0", ctx = 3', "setup has 'ctx', which file_gb knows not: expected shape, type"),
+        ("setup = {", "setup = 3 # {", "setup is 3, expected a table"),
+    ],
+)
+def test_wrong_file_is_told_by_key(
+    write: Write, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    """Exit code 2, and the message says which key of which experiment, what was there and what was expected."""
+    path = write(GOOD.replace(old, new, 1))
+
+    assert main(["bench", "hypotheses", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert str(path) in message
+
+
+def test_an_id_stands_once(write: Write) -> None:
+    """Outcomes are told apart by id."""
+    with pytest.raises(ValueError, match="id 'a' is there twice"):
+        read_experiments(write(GOOD + GOOD))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "tolerance", "value", "interval", "expected"),
+    [
+        ("7.2", 0.1, 7.9, None, HOLDS),
+        ("7.2", 0.1, 7.93, None, FAILS),
+        ("[1, 2]", 0, 1.0, None, HOLDS),
+        ("[1, 2]", 0, 0.99, None, FAILS),
+        ("{ above = 3 }", 0.5, 1e9, None, HOLDS),
+        ("{ below = 3 }", 0.0, 3.1, None, FAILS),
+        ("{ below = 3 }", 0.0, -1e9, None, HOLDS),
+        ("{ below = 3 }", 0.0, 2.9, (2.7, 3.2), NOT_HERE),
+        ("{ below = 3 }", 0.0, 2.9, (2.7, 2.95), HOLDS),
+        ("{ below = 3 }", 0.0, 3.4, (3.1, 3.6), FAILS),
+        ("7.2", 0.1, None, None, NOT_HERE),
+    ],
+)
+def test_verdict_is_where_the_finding_lies(
+    write: Write, predicted: str, tolerance: float, value: float | None, interval: Any, expected: str
+) -> None:
+    """In the range with its tolerance it holds; an interval that reaches over an end of it decides nothing."""
+    experiment = with_predicted(write, predicted, tolerance)
+
+    assert verdict(experiment, Finding(value=value, explanation="", interval=interval)) == expected
+
+
+def test_deviation_is_from_the_nearest_end(write: Write) -> None:
+    """Inside a range there is none; outside it is a share of the end that is missed."""
+    experiment = with_predicted(write, "[2, 4]")
+
+    assert deviation(experiment, Finding(value=3, explanation="")) == 0
+    assert deviation(experiment, Finding(value=5, explanation="")) == pytest.approx(0.25)
+    assert deviation(experiment, Finding(value=1, explanation="")) == pytest.approx(-0.5)
+    assert deviation(experiment, Finding(value=None, explanation="none")) is None
+
+
+def test_shipped_claims_by_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that need no measurement have their outcome, with the fields that readers of the JSON rely on."""
+    assert main(["bench", "hypotheses", "--rules-only", "--json"]) == 0
+
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    fields = {"id", "claim", "source", "predicted", "measured", "verdict", "explanation"}
+    assert all(fields <= set(row) for row in rows.values())
+    assert all(row["explanation"] for row in rows.values())
+    assert rows["cache-70b-4k"]["measured"] == pytest.approx(2 * 80 * 1024 * 4096 * 2 / 1e9)
+    verdicts = {name: row["verdict"] for name, row in rows.items()}
+    assert verdicts["cache-70b-4k"] == FAILS
+    assert verdicts["size-q8_0"] == verdicts["8gb-for-7b"] == HOLDS
+    assert verdicts["amx-doubles"] == NOT_HERE
+
+
+def test_every_quantity_is_asked_for() -> None:
+    """A quantity without a claim would be tested by nobody."""
+    experiments = read_experiments(SHIPPED)
+
+    assert {e.quantity for e in experiments} >= set(QUANTITIES)
+
+
+def test_measured_claims_run(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """Timed claims come out with a figure, a limit and figures in the explanation."""
+    tests = (("prompt_share", "{ n_prompt = 64 }"), ("concurrent_cost", "{ n_seq = 2 }"), ("thread_ratio", "{}"))
+    head, _, _ = GOOD.partition("quantity")
+    text = "".join(
+        head.replace('"a"', f'"{name}"') + f'quantity = "{name}"\nsetup = {setup}\npredicted = {{ above = 0 }}\n'
+        for name, setup in tests
+    )
+
+    assert main(["bench", "hypotheses", str(write(text)), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in rows] == [name for name, _ in tests]
+    assert all(row["basis"] == "measured" and row["limit"] and row["measured"] < 10 for row in rows)
+    assert 0 < rows[0]["measured"] <= 1
+
+
+@pytest.mark.slow
+def test_answers_of_several_users_are_timed(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server is started, loaded and ended for the claim about answers at several users."""
+    head, _, _ = GOOD.partition("quantity")
+    setup = "{ users = 2, n_prompt = 16, n_predict = 8 }"
+    path = write(f'{head}quantity = "p95_s"\nsetup = {setup}\npredicted = {{ below = 60 }}\n')
+
+    assert main(["bench", "hypotheses", str(path), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["verdict"] == HOLDS

@@ -50,7 +50,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "serve":         Command("server.main",               "the HTTP server", extra="serve", numpy="refengine"),
     "bench calibrate": Command("bench.calibrate.command", "this machine's rates, for predictions of speed"),
     "bench speed":   Command("bench.speed.command",       "predicted and measured tokens a second, side by side"),
-    "bench quality": Command("bench.quality.command",       "perplexity, and how far other files are from a base"),
     "bench quality": Command("bench.quality.command",     "perplexity, and how far other files are from a base"),
     "bench hypotheses": Command("bench.hypotheses.command", "what others claim of local inference: does it hold here?"),
     "bench load":    Command("bench.load.command",        "a server under rising load, token by token", extra="load"),

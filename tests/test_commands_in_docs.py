@@ -61,6 +61,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,
     "scripts.build_vulkan": None,
+    "scripts.check_guesses": "llama",
     "scripts.check_loads": "-n 5",
     "scripts.check_logits": "llama",
     "scripts.check_quality": None,

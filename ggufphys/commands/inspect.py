@@ -31,9 +31,8 @@ from ggufphys.flags.server import NAMES as SERVER_FLAGS
 from ggufphys.flags.server import add_context_arguments, add_server_arguments
 from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.graph.devices.runs import require_model
-from ggufphys.loads import RefusedError, check_loads
-from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
-from ggufphys.memory.terms import Term
+from ggufphys.loads import RefusedError
+from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.plan.folder import names_several
@@ -71,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report. Files that are no model are described without a prediction.
 
-    A file that llama.cpp would not load is described, with the reasons, and the exit code is 3; 4 for an architecture
-    without a rule.
+    A file that llama.cpp would not load is described, with the reasons, and the exit code is 3. For an architecture
+    without a rule there is an estimate, and the exit code is 4 unless llama.cpp may know it (`commands.guess`).
     """
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
@@ -118,9 +117,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"ggufphys: error: {summary(gguf, error.refusals)}", file=sys.stderr)
             return 3
         except UnsupportedError as error:
-            print(show(replace(known, weights=_weights(gguf, params), refusals=check_loads(gguf))))
-            print(f"ggufphys: error: {error}", file=sys.stderr)
-            return 4
+            from ggufphys.commands.guess import run_guess  # what nearly no file needs
+
+            return run_guess(args, known, params, error, show)
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
         costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
@@ -197,11 +196,3 @@ def described(args: argparse.Namespace) -> Iterator[None]:
         if error.metadata:
             print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
         raise
-
-
-def _weights(gguf: GGUFFile, params: Params) -> tuple[Term, ...]:
-    """What can be said of a model that has no prediction; nothing where even a tensor's type is unknown."""
-    try:
-        return predict_weights(gguf, params)
-    except UnsupportedError:
-        return ()

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from ggufphys.arch import rule_for
+from ggufphys.arch import ArchRule, rule_for
 from ggufphys.builds.proven import why_unknown, why_unproven
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
@@ -22,6 +23,8 @@ from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
 from ggufphys.params import HOST, ContextParams, ContextType, Device, Params
+
+NO_ROW: Final = "its architecture has no rule here; a graph of the usual shape stands for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,22 +164,35 @@ class Predictor(Runs):
         RefusedError: llama.cpp would not load the file; it holds the reasons.
     """
 
-    def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        gguf: GGUFFile,
+        target: GGUFFile | None = None,
+        *,
+        force: bool = False,
+        guessed: tuple[ArchRule, HParams] | None = None,
+    ) -> None:
+        """`guessed`: what is taken for the row and hyperparameters of an architecture that has none (`arch.guess`).
+
+        Whether llama.cpp would load such a file is not asked, and all figures are estimates.
+        """
         require_model(gguf)
         gguf.require_sizes(gguf.tensors)
-        lacks_target = target is None and rule_for(gguf.architecture).alone(gguf)  # which is told below
+        is_guess = guessed is not None
+        lacks_target = not is_guess and target is None and rule_for(gguf.architecture).alone(gguf)  # told below
         self.force = force
+        self.is_guess = is_guess
         self.refusals: tuple[Refusal, ...] = ()
         self.gguf = gguf
         self._alone = target is None
         self._verdicts: dict[bool, tuple[Refusal, ...]] = {}  # with the prediction head's tensors, and without
-        if lacks_target:
+        if lacks_target or is_guess:
             self._verdicts = {False: (), True: ()}
         elif self._verdict(False) and self._verdict(True):  # else parameters decide, and `predict` tells
             self._refuse(self._verdict(False), gguf)
         self._is_checked = bool(self.refusals)
         with told(gguf):
-            super().__init__(gguf, target)
+            super().__init__(gguf, target, guessed=guessed)
         self._weight_terms: dict[Params, tuple[Term, ...]] = {}
         self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
 
@@ -215,13 +231,13 @@ class Predictor(Runs):
         process = process_terms(
             self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
         )  # fmt: skip
-        why_not = why_unproven(h.arch, params.llama_build)
+        why_not = NO_ROW if self.is_guess else why_unproven(h.arch, params.llama_build)
         proven: Basis = "exact" if placed.is_proven and not why_not else "estimate"
         basis: dict[Quantity, Basis] = {
             "model": proven,
             "context": proven,
             "compute": proven if compute_basis(h.arch, context.ctx_type) == "exact" else "estimate",
-            "output": "exact",
+            "output": "estimate" if self.is_guess else "exact",
             "process": "estimate",
         }
         return MemoryPrediction(

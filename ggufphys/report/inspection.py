@@ -38,8 +38,8 @@ class Section:
 class Inspection:
     """What `inspect` found out: the file, memory as far as it is known, further answers, whether it fits if asked.
 
-    `refusals` say why llama.cpp would not load it; `weights` are all that is known of a model without a rule,
-    `attachment` what a file that is no model takes.
+    `refusals` say why llama.cpp would not load it, unless even that `is_unknown`; `weights` are all that is known of a
+    model without a rule, `attachment` what a file that is no model takes.
     """
 
     gguf: GGUFFile
@@ -51,6 +51,7 @@ class Inspection:
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     refusals: Sequence[Refusal] = ()
+    is_unknown: bool = False
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ def inspect_json(found: Inspection) -> str:
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": model_json(found.gguf),
-        "loads": loads_json(found.refusals) if found.gguf.kind == "model" else None,
+        "loads": loads_json(found.refusals, found.is_unknown) if found.gguf.kind == "model" else None,
         "params": None,
         "memory": None,
         "speed": None,

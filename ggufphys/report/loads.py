@@ -23,9 +23,10 @@ def refusal_lines(refusals: Sequence[Refusal]) -> Iterator[str]:
         yield f"    ({refusal.source})"
 
 
-def loads_json(refusals: Sequence[Refusal]) -> dict[str, Any]:
-    """What stands under `loads` in a document."""
-    return {"verdict": "refused" if refusals else "accepted", "reasons": [asdict(refusal) for refusal in refusals]}
+def loads_json(refusals: Sequence[Refusal], is_unknown: bool = False) -> dict[str, Any]:
+    """What stands under `loads` in a document; `is_unknown`: the architecture is one that has no rules here."""
+    verdict = "refused" if refusals else "unknown" if is_unknown else "accepted"
+    return {"verdict": verdict, "reasons": [asdict(refusal) for refusal in refusals]}
 
 
 def summary(gguf: GGUFFile, refusals: Sequence[Refusal]) -> str:

@@ -237,17 +237,46 @@ def test_load_modes(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: s
 
 
 def test_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An architecture without a rule: exit 4, named, with what is known still printed."""
+    """An architecture that no llama.cpp knows: exit 4, the reason, and what its tensors say with an estimate."""
     path = write_model(tmp_path / "new.gguf", llama_metadata("llama9"), llama_tensors())
     code, out, err = run(capsys, "inspect", path)
     document = inspect_json(capsys, path, code=4)
 
     assert code == 4
     assert "architecture 'llama9' has no memory rule yet" in err
+    assert f"no recorded llama.cpp knows the name, up to b{LATEST}" in err
     assert "weights mapped from new.gguf" in out
-    assert document["memory"]["model_bytes"] > 0
-    assert document["memory"]["context_bytes"] is None
+    assert document["loads"]["verdict"] == "refused"
+    assert document["memory"]["context_bytes"] > 0
+    assert {document["memory"]["basis"][what] for what in ("model", "context", "compute")} == {"estimate"}
+
+
+def test_newer_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An architecture of a newer llama.cpp: an estimate of exit code 0 for builds that know it, else exit 4."""
+    path = write_model(tmp_path / "new.gguf", llama_metadata("beam"), llama_tensors())
+    document = inspect_json(capsys, path)
+    code, _, err = run(capsys, "inspect", path)
+
+    assert code == 0
+    assert "warning: architecture 'beam' has no memory rule yet" in err
+    assert "in b11739, not yet in b11548" in err
+    assert document["loads"]["verdict"] == "unknown"
+    assert document["memory"]["basis"]["compute"] == "estimate"
+    assert document["anatomy"]["layers"][0]["attention"]["n_head"] == llama_metadata()["llama.attention.head_count"]
+    assert run(capsys, "inspect", path, "--llama-build", "b11548")[0] == 4
+    assert run(capsys, "inspect", path, "--assert-fits", "1TiB")[0] == 4
+    assert run(capsys, "fit", path)[0] == 4
+
+
+def test_newer_architecture_without_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where even a size is missing, an estimate cannot be made: exit 4, with its tensors and weights all the same."""
+    metadata = {k: v for k, v in llama_metadata("beam").items() if not k.endswith("block_count")}
+    document = inspect_json(capsys, write_model(tmp_path / "new.gguf", metadata, llama_tensors()), code=4)
+    nothing = inspect_json(capsys, write_model(tmp_path / "none.gguf", metadata, llama_tensors()[:1]), code=4)
+
     assert document["memory"]["basis"]["context"] == "unsupported"
+    assert document["anatomy"]["n_embd"] > 0
+    assert "anatomy" not in nothing
 
 
 def test_type_from_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
 from ggufphys.graph.devices.homes import uses_devices
 from ggufphys.graph.devices.placed import Placed, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
+from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.params import ContextParams, ContextType, Params, resolve
 
@@ -36,14 +37,17 @@ class Runs:
         ValueError: a draft model whose weights do not go with its `target`'s.
     """
 
-    def __init__(self, gguf: GGUFFile, target: GGUFFile | None = None) -> None:
+    def __init__(
+        self, gguf: GGUFFile, target: GGUFFile | None = None, *, guessed: tuple[ArchRule, HParams] | None = None
+    ) -> None:
+        """`guessed` are a row and hyperparameters to take for those of an architecture that has none."""
         require_model(gguf)
         self.gguf = gguf
-        self.rule = rule_for(gguf.architecture)
+        self.rule = rule_for(gguf.architecture) if guessed is None else guessed[0]
         borrowed = {} if target is None else self.rule.borrows(gguf, target)
         if not borrowed and (why_not := self.rule.alone(gguf)):
             raise UnsupportedError(f"{gguf.path}: {why_not}")
-        self.h = read_hparams(gguf)
+        self.h = read_hparams(gguf) if guessed is None else guessed[1]
         read = (
             None
             if target is None

@@ -1,0 +1,68 @@
+"""`inspect` of a model whose architecture has no rule: what its tensors say, and an estimate from them."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from ggufphys.arch.anatomy import anatomy_of
+from ggufphys.arch.guess import guess
+from ggufphys.builds.newer import known_since, may_know
+from ggufphys.commands.attached import predicting
+from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.gguf import GGUFFile
+from ggufphys.loads import check_loads
+from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
+from ggufphys.memory.terms import Term
+from ggufphys.params import Params
+from ggufphys.report.guess import anatomy_section
+from ggufphys.report.inspection import Inspection
+
+
+def run_guess(
+    args: argparse.Namespace,
+    known: Inspection,
+    params: Params,
+    error: UnsupportedError,
+    show: Callable[[Inspection], str],
+) -> int:
+    """Print all that can be said; 0 where llama.cpp may know the architecture and an estimate could be made, else 4.
+
+    Whether it fits is no question for an estimate of this kind: asked for it, the answer is the error.
+    """
+    gguf = known.gguf
+    arch, knows = gguf.architecture, may_know(gguf.architecture, params.llama_build)
+    is_new = bool(arch) and knows
+    found = replace(known, is_unknown=is_new, refusals=() if is_new else check_loads(gguf))
+    try:
+        section = anatomy_section(anatomy_of(gguf), arch, known_since(arch))
+        found = replace(found, sections=(section, *found.sections))
+    except GGUFError:
+        pass  # no language model, or not one that says so in the usual words
+    prediction = _estimate(args, gguf, params)
+    if prediction is None:
+        print(show(replace(found, weights=_weights(gguf, params))))
+    else:
+        print(show(replace(found, params=params, prediction=prediction)))
+    if prediction is None or not is_new or args.assert_fits is not None:
+        print(f"ggufphys: error: {error}", file=sys.stderr)
+        return 4
+    print(f"ggufphys: warning: {error}: an estimate from what its tensors say", file=sys.stderr)
+    return 0
+
+
+def _estimate(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction | None:
+    try:
+        guessed = guess(gguf)
+        with predicting(args, Predictor(gguf, guessed=(guessed.row, guessed.h))) as predict:
+            return predict(params)
+    except (GGUFError, UnsupportedError):
+        return None  # a key is missing, or a type of tensor is not known
+
+
+def _weights(gguf: GGUFFile, params: Params) -> tuple[Term, ...]:
+    """What can be said of a model that has no prediction; nothing where even a tensor's type is unknown."""
+    try:
+        return predict_weights(gguf, params)
+    except UnsupportedError:
+        return ()

@@ -227,6 +227,8 @@ def _state(parts: Parts, keys: Keys) -> int:
     a, out, norm = (parts.get(name) for name in ("ssm_a", "ssm_out.weight", "ssm_norm.weight"))
     if a is not None and len(a.ne) == 2 and a.ne[0] > 1:
         return a.n_elements
+    if (kernel := parts.get("ssm_conv1d_q.weight")) is not None and norm is not None and norm.ne:
+        return norm.ne[0] * kernel.ne[-1]
     d_state = keys.integer("ssm.state_size", 0) or (norm.ne[0] if norm is not None and norm.ne else 1)
     inner = keys.integer("ssm.inner_size", 0) or (out.ne[0] if out is not None else 0)
     return d_state * inner

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
-from ggufphys.arch.contexts import trunk
+from ggufphys.arch.contexts import in_trunk, trunk
 from ggufphys.arch.rules import LayerRule, full, latent
+from ggufphys.arch.sparse import dsa
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
 
@@ -19,9 +20,13 @@ HEADS_CACHED: Final[frozenset[str]] = frozenset({
 
 CACHED_AS_DENSE: Final[frozenset[str]] = frozenset({"glm-dsa"})  # the same, while it attended to all rows
 
+DSA_CACHED: Final[Mapping[Rule, str]] = {"deepseek32_head_cached": "deepseek32", "glm_dsa_head_cached": "glm-dsa"}
+
+_LATENT: Final = ("deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4")
 _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "glm_dsa_attends_to_all": {"glm-dsa": {"keeps": trunk(latent(full))}},
-    "types_of_rows_differ": {name: {"mla": False} for name in ("deepseek2", "glm-dsa", "kimi-linear", "mistral4")},
+    "glm_dsa_indexes_all": {"glm-dsa": {"keeps": dsa(latent(full), in_trunk)}},
+    "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},
     "lfm2_keeps_no_snapshots": {"lfm2": {"rollback": False}, "lfm2moe": {"rollback": False}},
@@ -37,6 +42,8 @@ def row_in(row: ArchRule, rules: Set[Rule]) -> ArchRule:
     if cached and "heads_cached" in rules:
         keeps = _in_all_layers(row.keeps)
         row = replace(row, keeps=keeps, draft=keeps)
+    if any(rule in rules and row.name == name for rule, name in DSA_CACHED.items()):
+        row = replace(row, keeps=_in_all_layers(row.keeps))
     return row
 
 

@@ -94,7 +94,10 @@ class Layouts:
             layers=layers, weights=self._weight_tensors,
         )  # fmt: skip
         builder.has_windows = self.has_windows
-        return build_of(self.h.arch, self.ctx_type)(builder)
+        graph = build_of(self.h.arch, self.ctx_type)(builder)
+        if "clamps_are_views" in context.rules:
+            _show_clamped(graph)
+        return graph
 
     def layout(self, context: ContextParams, batch: Batch) -> Layout:
         """The graph of one batch and its layout, as of all layers."""
@@ -216,3 +219,11 @@ class Layouts:
 def _numbered(kinds: Iterable[Hashable]) -> list[int]:
     numbers: dict[Hashable, int] = {}
     return [numbers.setdefault(kind, len(numbers)) for kind in kinds]
+
+
+def _show_clamped(graph: Graph) -> None:
+    """Clamps as they were: done where the source lies, which the node shows. Source: ggml.c, ggml_clamp."""
+    for node in graph.nodes:
+        shown = node.src[0] if node.op == "CLAMP" else node.view_src
+        if shown is not None:
+            node.view_src = shown.view_src or shown

@@ -18,13 +18,13 @@ from ggufphys.graph.rope import Rope, read_rope, read_sections
 
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
-    sections = read_sections(b.keys)
+    sections = _sections(b)
     rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
     ffn = dense_or_experts(b, read_routing(b.keys), limited=True)
     x = b.inp_embd()
     rs = Recurrent(b)
     attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
-    pos = b.inp_pos(_n_pos(b, rope))
+    pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
 
     def rotate(part: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ def build(b: Builder) -> Graph:
 
 def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
-    il, sections = b.h.n_layer, read_sections(b.keys)
+    il, sections = b.h.n_layer, _sections(b)
     rope = read_rope(b.keys, b.h, "mrope" if sections else "norm", sections=sections)
-    pos, out_ids = b.inp_pos(_n_pos(b, rope)), b.inp_out_ids()
+    pos, out_ids = b.inp_pos(rope.n_pos_per_embd), b.inp_out_ids()
     attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
 
     def rotate(part: Tensor) -> Tensor:
@@ -88,6 +88,6 @@ def _gated(b: Builder, found: Tensor, x: Tensor, il: int) -> Tensor:
     return ops.mul_mat(b.weight("attn_output.weight", il), ops.cont(found, found.ne[0] * n_head, n_tokens))
 
 
-def _n_pos(b: Builder, rope: Rope) -> int:
-    """Positions of a token that the graph has an input for."""
-    return 1 if "bailingmoe3_positions" in b.context.rules else rope.n_pos_per_embd
+def _sections(b: Builder) -> tuple[int, ...]:
+    """How rotations are divided among a token's positions; empty: it has one."""
+    return () if "bailingmoe3_positions" in b.context.rules else read_sections(b.keys)

@@ -59,7 +59,10 @@ def _attention(
 ) -> Tensor:
     """(E, T) to (E, T): what each head finds is multiplied with one number."""
     h, n_head, n_head_kv, n_tokens = b.h, b.h.n_head[il], b.h.n_head_kv[il], b.batch.n_tokens
-    q, k, v = b.qkv_flat(x, il)
+    if "step35_without_biases" in b.context.rules:
+        q, k, v = (b.linear(name, il, x, biased=False) for name in ("attn_q", "attn_k", "attn_v"))
+    else:
+        q, k, v = b.qkv_flat(x, il)
     q, k = b.heads(q, h.n_embd_head_k, n_head), b.heads(k, h.n_embd_head_k, n_head_kv)
     q, k = (_normed(b, part, name, il) for part, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
     q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)

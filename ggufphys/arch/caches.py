@@ -18,6 +18,7 @@ from ggufphys.params import ContextParams, pad_ctx
 KV: Final = "KV cache"
 LATENT: Final = "compressed KV cache"  # MLA: keys alone, values are computed from them
 INDEXER: Final = "indexer keys"
+IDLE_INDEXER: Final = "indexer keys, not used"
 INDEXER_VALUES: Final = "indexer keys and values"
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
-from ggufphys.arch.contexts import in_trunk, trunk
-from ggufphys.arch.rules import LayerRule, full, latent
+from ggufphys.arch.caches import IDLE_INDEXER
+from ggufphys.arch.contexts import but, in_trunk, trunk, with_indexer_glm
+from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
 from ggufphys.arch.sparse import dsa
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
+from ggufphys.hparams.hparams import HParams
 
 # Whose contexts kept rows of the layers behind the trunk, too.
 HEADS_CACHED: Final[frozenset[str]] = frozenset({
@@ -22,10 +24,17 @@ CACHED_AS_DENSE: Final[frozenset[str]] = frozenset({"glm-dsa"})  # the same, whi
 
 DSA_CACHED: Final[Mapping[Rule, str]] = {"deepseek32_head_cached": "deepseek32", "glm_dsa_head_cached": "glm-dsa"}
 
+
+def _glm_dsa_with_idle_keys(h: HParams) -> Layers:
+    """Its row, and indexer keys in layers that share an indexer, too; nothing reads them."""
+    idle = each(indexer_keys, lambda cache: replace(cache, kind=IDLE_INDEXER))
+    return both(dsa(latent(full), with_indexer_glm), only(idle, but(in_trunk, with_indexer_glm)))(h)
+
+
 _LATENT: Final = ("deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4")
 _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "glm_dsa_attends_to_all": {"glm-dsa": {"keeps": trunk(latent(full))}},
-    "glm_dsa_indexes_all": {"glm-dsa": {"keeps": dsa(latent(full), in_trunk)}},
+    "glm_dsa_indexes_all": {"glm-dsa": {"keeps": _glm_dsa_with_idle_keys}},
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},

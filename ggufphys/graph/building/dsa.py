@@ -47,10 +47,10 @@ class Indexer(IndexerKeys):
         b, d = self.b, self.b.h.indexer_head_size
         q = ops.mul_mat(b.weight("indexer.attn_q_b.weight", il), query_row)
         n_head = q.ne[0] // d
-        q = b.rope(b.heads(q, d, n_head), pos, None, self.rope)
+        q = self._turned(b.heads(q, d, n_head), pos)
         k = ops.mul_mat(b.weight("indexer.attn_k.weight", il), x)
         k = b.layer_norm(k, "indexer.k_norm", il)
-        k = b.rope(b.heads(k, d, 1), pos, None, self.rope)
+        k = self._turned(b.heads(k, d, 1), pos)
         if self.hadamard is not None:
             q, k = ops.mul_mat(self.hadamard, q), ops.mul_mat(self.hadamard, k)
         cache = self.cache_k(il, d, 1)
@@ -66,6 +66,16 @@ class Indexer(IndexerKeys):
         weights = ops.scale(weights, 1 / sqrtf(d * n_head))
         scores = lightning_indexer(q, keys, weights, self.mask)
         return ops.cont(top_k(scores, min(scores.ne[0], b.h.indexer_top_k)))
+
+    def _turned(self, x: Tensor, pos: Tensor) -> Tensor:
+        """Heads (D, H, T) whose first elements are rotated, once cut off for that and put back."""
+        n, d = self.rope.n_dims, x.ne[0]
+        if "rope_by_parts" not in self.b.context.rules:
+            return self.b.rope(x, pos, None, self.rope)
+        turned, still = (
+            ops.strided(x, (width, *x.ne[1:3]), x.nb[1:3], first * x.nb[0]) for width, first in ((n, 0), (d - n, n))
+        )
+        return ops.concat(ops.rope(turned, pos, None, self.rope), still, 0)
 
 
 def only(mask: Tensor, chosen: Tensor, zeros_type: GGMLType = F32) -> Tensor:

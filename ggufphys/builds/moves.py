@@ -16,15 +16,13 @@ PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
-    "bert_positions_first",
-    "alone_padded",
-    "bailingmoe3_positions", "caches_as_they_are", "clamps_are_views", "context_times_streams", "context_times_unified_streams",
-    "deepseek32_head_cached", "glm_dsa_head_cached", "glm_dsa_indexes_all",
-    "fused_experts_of_head", "glm_dsa_attends_to_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded",
-    "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
-    "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited",
-    "qwen3next_crops_early", "rope_by_parts", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
-    "types_of_rows_differ",
+    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "caches_as_they_are", "clamps_are_views",
+    "context_times_streams", "context_times_unified_streams", "deepseek32_head_cached", "fused_experts_of_head",
+    "glm_dsa_attends_to_all", "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached",
+    "heads_loaded", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_keeps_no_snapshots",
+    "mamba2_projects_by_sequence", "mask_cast", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
+    "outputs_rounded", "outputs_unlimited", "qwen3next_crops_early", "rope_by_parts", "rows_first",
+    "server_reserves_all_outputs", "step35_without_biases", "types_of_rows_differ",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.rope import Rope, read_rope, read_sections
+from ggufphys.graph.rope import read_rope, read_sections
 
 
 def build(b: Builder) -> Graph:

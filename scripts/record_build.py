@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -74,14 +75,21 @@ def commit_of(wheel: Path) -> str:
 
 
 def ask(wheel: Path, c_library: Path | None) -> builds.Rows:
-    """What the build says of each configuration of each model."""
+    """What the build says of each configuration of each small model."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for number, model in enumerate(archs.records()):
+            files[model] = Path(folder, f"{number}.gguf")
+            archs.write(files[model], model, archs.records()[model].tensors)
+        return ask_about(files, wheel, c_library)
+
+
+def ask_about(files: Mapping[str, Path], wheel: Path, c_library: Path | None) -> builds.Rows:
+    """What the build says of each configuration of these files, by their names."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jobs = []
-        for number, model in enumerate(archs.records()):
-            path = folder / f"{number}.gguf"
-            archs.write(path, model, archs.records()[model].tensors)
-            jobs.append({"name": model, "path": os.fspath(path), "configurations": [asdict(p) for p in archs.GRID]})
+        configurations = [asdict(params) for params in archs.GRID]
+        jobs = [{"name": n, "path": os.fspath(path), "configurations": configurations} for n, path in files.items()]
         (folder / "jobs.json").write_text(json.dumps(jobs))
         arguments = [ORACLE, wheel, folder / "jobs.json", folder / "out.jsonl"]
         subprocess.run(

@@ -111,10 +111,11 @@ def models() -> Mapping[str, ArchModel]:
     for name, entry in data["models"].items():
         assert name not in entries, name
         entries[name] = entry
-    return {name: _model(name, entry, data) for name, entry in entries.items()}
+    return {name: model_of(name, entry, data) for name, entry in entries.items()}
 
 
-def _model(name: str, entry: dict[str, Any], data: Mapping[str, Any]) -> ArchModel:
+def model_of(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> ArchModel:
+    """A model from its entry; `data` has [base] and the groups that entries use."""
     own = dict(entry)
     use, less, more = own.pop("use", []), own.pop("less", []), own.pop("more", [])
     given = unpack(own.pop("given", []))

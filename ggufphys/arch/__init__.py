@@ -13,7 +13,7 @@ from ggufphys.arch.caches import (
     row_bytes,
 )
 from ggufphys.arch.older import row_in
-from ggufphys.arch.table import RULES, ArchRule
+from ggufphys.arch.table import LATER, RULES, ArchRule
 from ggufphys.builds.moves import Rule
 from ggufphys.builds.newer import known_since
 from ggufphys.errors import UnsupportedError
@@ -30,7 +30,7 @@ def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
     if not arch:
         raise UnsupportedError("the file has no general.architecture: not a model that llama.cpp can load")
     try:
-        row = RULES[arch]
+        row = RULES[arch] if arch in RULES else LATER[arch]
     except KeyError:
         raise UnsupportedError(
             f"architecture {arch!r} has no memory rule yet, so its context cannot be predicted "
@@ -47,7 +47,7 @@ def read_hparams(gguf: GGUFFile) -> HParams:
         UnsupportedError: the file has no architecture, so it is not a model.
     """
     h = as_written(gguf)
-    rule = RULES.get(h.arch)
+    rule = RULES.get(h.arch) or LATER.get(h.arch)
     return h if rule is None else rule.adjust(h, gguf)
 
 

@@ -294,3 +294,10 @@ def _index(table: tuple[ArchRule, ...]) -> Mapping[str, ArchRule]:
 
 
 RULES: Final[Mapping[str, ArchRule]] = _index(TABLE)
+
+# Architectures that a newer llama.cpp knows (`ggufphys.builds.newer`), of which its source is at hand.
+LATER: Final[Mapping[str, ArchRule]] = _index((
+    ArchRule("k2-horizon",       trunk(full), "models/k2-horizon.cpp"),
+    ArchRule("gemma-embedding2", nothing,     "models/gemma-embedding2.cpp: causal_attn off",
+             adjust=encodes_in_windows(6)),
+))  # fmt: skip

@@ -3,17 +3,25 @@
 from bisect import bisect_left
 from functools import cache
 
+from ggufphys.builds.newer import NEWER, may_know
 from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
 
 
 def why_unknown(arch: str, build: int) -> str:
     """Why llama.cpp of this build would not load a model of the architecture; empty if it would, for all we know."""
+    if arch in NEWER:
+        before, first = NEWER[arch]
+        return "" if may_know(arch, build) else _unknown(arch, build, first)
     since = SINCE.get(arch)
     if since is None:
         return ""
     before = max((n for n in RECORDED if n < since), default=0)
     if build > before:
         return ""
+    return _unknown(arch, build, since)
+
+
+def _unknown(arch: str, build: int, since: int) -> str:
     return f"llama.cpp b{build} does not know architecture {arch!r}: b{since} is the first record that does"
 
 

@@ -6,6 +6,7 @@ Source: llama.cpp 0c1e570 src/llama.cpp, llama_model_load: what is read in which
 from collections.abc import Iterator
 from typing import Final
 
+from ggufphys.builds.newer import NEWER, may_know
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.container import check_container
@@ -27,6 +28,9 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
     """
     params = params or Params()
+    arch = gguf.architecture
+    if arch in NEWER and not may_know(arch, params.llama_build):
+        return (_unknown(arch, since=f", since b{NEWER[arch][1]}"),)
     return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
 
 
@@ -61,20 +65,27 @@ def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
     arch = gguf.metadata.get(ARCHITECTURE, "")
     if not isinstance(arch, str):
         return
+    if arch in NEWER:
+        yield from check_vocabulary(gguf, arch)  # its keys and tensors are not in the tables
+        return
     if not is_known(arch):
-        yield Refusal(
-            what="an architecture that llama.cpp does not know",
-            where=ARCHITECTURE,
-            found=repr(arch),
-            expected="one of llama.cpp's, in small letters as there",
-            source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
-        )
+        yield _unknown(arch)
         return
     values, refusals = read_values(gguf, arch, alone=alone)
     yield from refusals
     yield from check_vocabulary(gguf, arch)
     if not refusals:  # else sizes are not known
         yield from check_tensors(gguf, values, load_mtp=load_mtp)
+
+
+def _unknown(arch: str, since: str = "") -> Refusal:
+    return Refusal(
+        what="an architecture that llama.cpp does not know",
+        where=ARCHITECTURE,
+        found=repr(arch),
+        expected=f"one of llama.cpp's, in small letters as there{since}",
+        source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
+    )
 
 
 # Keys that are read whatever the architecture is, and the type that they must have if they are there.

@@ -7,7 +7,7 @@ decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, out
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placed import Placed, Placement
 from ggufphys.graph.devices.sizes import buffer_sizes
-from ggufphys.graph.models import HEADS, MODELS
+from ggufphys.graph.models import HEADS, LATER, MODELS
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import HOST, ContextParams, ContextType
@@ -20,7 +20,8 @@ def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
 
     A draft context's graph is taken to be as large as the trunk's where it is not written.
     """
-    return "exact" if arch in (MODELS if ctx_type == "default" else HEADS) else "estimate"
+    written = arch in MODELS or arch in LATER if ctx_type == "default" else arch in HEADS
+    return "exact" if written else "estimate"
 
 
 def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[Term, ...]:

@@ -170,6 +170,9 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 # fmt: on
 
 
+# Those of architectures that the pinned llama.cpp does not know.
+LATER: Final[Mapping[str, str]] = {"gemma-embedding2": "gemma_embedding2", "k2-horizon": "k2_horizon"}
+
 # Whose prediction head's graph is written too, in the same module: `build_head`.
 HEADS: Final = frozenset({
     "bailingmoe3", "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "hy_v3", "mimo2",
@@ -179,5 +182,5 @@ HEADS: Final = frozenset({
 
 def build_of(arch: str, ctx_type: ContextType = "default") -> Build:
     """What builds the architecture's graph in contexts of this type; the generic one where none is written."""
-    module = import_module(f"{__name__}.{MODELS.get(arch, 'generic')}")
+    module = import_module(f"{__name__}.{MODELS.get(arch) or LATER.get(arch, 'generic')}")
     return cast(Build, module.build if ctx_type == "default" else module.build_head)

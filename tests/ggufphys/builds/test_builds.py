@@ -18,6 +18,7 @@ import pytest
 import ggufphys
 from ggufphys import Params, open_gguf
 from ggufphys.arch import RULES, rule_for
+from ggufphys.arch.table import LATER
 from ggufphys.builds import LATEST, MOVES, PINNED, Rule, rules_of
 from ggufphys.builds.asked import build_named, build_of_log, installed_build
 from ggufphys.builds.newer import NEWER
@@ -165,6 +166,8 @@ def test_names_of_newer_builds_are_told() -> None:
     """An architecture without a rule is refused with the builds of llama.cpp between which its name came."""
     for arch, (before, first) in NEWER.items():
         assert arch not in RULES
+        if arch in LATER:
+            continue
         with pytest.raises(ggufphys.UnsupportedError, match=f"b{first}, not yet in b{before}"):
             rule_for(arch)
 

@@ -10,9 +10,10 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
 from ggufphys.logs.runs import LoggedRun
-from ggufphys.memory.predict import predict_memory, predict_weights
+from ggufphys.memory.predict import Predictor, predict_memory, predict_weights
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.params import Params
+from ggufphys.plan.fitting_build import FittingBuilds, fitting_builds
 
 Verdict = Literal["equal", "differs", "not predicted", "not logged"]
 
@@ -31,7 +32,7 @@ ASSUMED: Final[Mapping[str, str]] = {
     "flash_attn": "auto",
     "use_mmap": "on",
     "use_extra_bufts": "on",
-    "llama_build": "the newest recorded",
+    "llama_build": "the newest recorded that fits",
 }
 ASSUMED_SPLIT: Final = "by the devices' free memory"  # of tensor_split, where there are several devices
 
@@ -99,6 +100,10 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
     by_log = {} if of_log is None else {"llama_build": of_log}
     run = replace(run, settings={**run.settings, **by_log})
     params = replace(Params(llama_build=LATEST), **{**run.settings, **flags})
+    found = None
+    if of_log is None and "llama_build" not in flags:
+        found = _fitting(gguf, run, params, flags)
+        params = replace(params, llama_build=found.last or LATEST)
     unsupported = ""
     basis: Mapping[Quantity, Basis] = {"model": "exact"}
     try:
@@ -106,7 +111,7 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         terms, basis = prediction.terms, prediction.basis
     except UnsupportedError as error:
         terms, unsupported = predict_weights(gguf, params), str(error)
-    notes = (*notes, *_build_notes(run, params, of_log))
+    notes = (*notes, *_build_notes(run, params, of_log, found))
     return Reconciliation(
         run=run,
         params=params,
@@ -117,14 +122,35 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
     )
 
 
-def _build_notes(run: LoggedRun, params: Params, of_log: int | None) -> Iterator[str]:
+def _fitting(gguf: GGUFFile, run: LoggedRun, params: Params, flags: Mapping[str, Any]) -> FittingBuilds:
+    """The builds for which no buffer differs from the log."""
+    try:
+        predictor = Predictor(gguf)
+    except UnsupportedError:
+        return FittingBuilds()
+
+    def fits(build: int) -> bool:
+        asked = replace(params, llama_build=build)
+        try:
+            prediction = predictor.predict(asked)
+        except ValueError:  # of parameters that it does not know, or an architecture
+            return False
+        lines = list(_lines(run, asked, flags, prediction.terms, prediction.basis))
+        return not any(line.verdict == "differs" for line in lines)
+
+    return fitting_builds(fits)
+
+
+def _build_notes(
+    run: LoggedRun, params: Params, of_log: int | None, found: FittingBuilds | None
+) -> Iterator[str]:
     """Which build was predicted, where that is not simply the log's."""
     if of_log is not None and params.llama_build != of_log:
         yield f"the log is of llama.cpp b{of_log}, and the prediction for b{params.llama_build}, as the flag says"
-    elif of_log is None and run.build:
-        yield f"the log's build, {run.build}, is none that is known: predicted for llama.cpp b{params.llama_build}"
     elif of_log is None:
-        yield f"the log does not say its build: predicted for llama.cpp b{params.llama_build} (see --llama-build)"
+        said = f"the log's build, {run.build}, is none that is known" if run.build else "the log does not say its build"
+        tried = f"; of those recorded, {found}" if found is not None and found.last else f"; {found}" if found else ""
+        yield f"{said}{tried}: predicted for llama.cpp b{params.llama_build} (see --llama-build)"
 
 
 def choose_run(runs: Sequence[LoggedRun], gguf: GGUFFile) -> tuple[LoggedRun, tuple[str, ...]]:

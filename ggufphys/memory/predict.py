@@ -218,7 +218,7 @@ class Predictor(Runs):
 
     def _predict(self, params: Params, conditions: Conditions | None) -> MemoryPrediction:
         h = self.h
-        if unknown := why_unknown(h.arch, params.llama_build):
+        if not self.is_guess and (unknown := why_unknown(h.arch, params.llama_build)):
             raise ValueError(unknown)
         run = self.run(params)
         context, placed = run.context, run.placed

@@ -17,7 +17,8 @@ class FittingBuilds:
     def __str__(self) -> str:
         if not self.last:
             return f"none of the recorded builds fits, b{max(RECORDED)} to b{min(RECORDED)}"
-        return f"b{self.last} fits" if self.first == self.last else f"b{self.first} to b{self.last} fit"
+        which = f"b{self.last} fits" if self.first == self.last else f"b{self.first} to b{self.last} fit"
+        return f"of those recorded {which}"
 
 
 def fitting_builds(fits: Callable[[int], bool]) -> FittingBuilds:

@@ -141,16 +141,16 @@ def _fitting(gguf: GGUFFile, run: LoggedRun, params: Params, flags: Mapping[str,
     return fitting_builds(fits)
 
 
-def _build_notes(
-    run: LoggedRun, params: Params, of_log: int | None, found: FittingBuilds | None
-) -> Iterator[str]:
+def _build_notes(run: LoggedRun, params: Params, of_log: int | None, found: FittingBuilds | None) -> Iterator[str]:
     """Which build was predicted, where that is not simply the log's."""
     if of_log is not None and params.llama_build != of_log:
         yield f"the log is of llama.cpp b{of_log}, and the prediction for b{params.llama_build}, as the flag says"
     elif of_log is None:
         said = f"the log's build, {run.build}, is none that is known" if run.build else "the log does not say its build"
-        tried = f"; of those recorded, {found}" if found is not None and found.last else f"; {found}" if found else ""
-        yield f"{said}{tried}: predicted for llama.cpp b{params.llama_build} (see --llama-build)"
+        if found is None:
+            yield f"{said}: predicted for llama.cpp b{params.llama_build}"
+        else:
+            yield f"{said}; {found}: predicted for llama.cpp b{params.llama_build} (see --llama-build)"
 
 
 def choose_run(runs: Sequence[LoggedRun], gguf: GGUFFile) -> tuple[LoggedRun, tuple[str, ...]]:

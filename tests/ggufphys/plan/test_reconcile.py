@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ggufphys import open_gguf
+from ggufphys.builds import LATEST
 from ggufphys.cli import main
 from ggufphys.gguf import GGMLType
 from ggufphys.logs.runs import parse_log
@@ -272,6 +273,19 @@ def test_text_from_stdin(model: Path, capsys: pytest.CaptureFixture[str], monkey
     assert out.splitlines()[-1] == (
         "note: the log's build, 0 (unknown), is none that is known: predicted for llama.cpp b11312"
     )
+
+
+def test_a_build_that_fits_is_found(inspect: Inspect) -> None:
+    """A log that names no build is compared with the newest recorded one whose figures fit, or with the newest."""
+    log = PLAIN.replace("build: 11312 (0c1e570)", "build: 1 (unknown)")
+    assert log != PLAIN
+    document = inspect.json(log)
+    assert document["params"]["llama_build"]["value"] == 11391  # mixed batches take more from b11401 on
+    assert "of those recorded b8233 to b11391 fit" in document["notes"][-1]
+
+    document = inspect.json(log.replace("8.01 MiB", "8.99 MiB"), code=1)
+    assert document["params"]["llama_build"]["value"] == LATEST
+    assert "none of the recorded builds fits" in document["notes"][-1]
 
 
 @pytest.mark.parametrize(("basis", "holds"), [("exact", False), ("estimate", True)])

@@ -102,7 +102,8 @@ def blueprint(service: Service) -> Blueprint:
         n = max(best_of, options.n)
         scored = logprobs if logprobs is not None else 0 if best_of else None
         requests = [
-            options.request(tokens, n=n, n_logprobs=scored, n_prompt_logprobs=logprobs if echo else None)
+            # Where the prompt's tokens are listed, the one that ends the answer is, too: lm-eval counts on it.
+            options.request(tokens, n=n, n_logprobs=scored, n_prompt_logprobs=logprobs if echo else None, show_end=echo)
             for tokens, _ in prompts
         ]
         choices: list[Choice] = []

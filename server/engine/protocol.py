@@ -42,6 +42,7 @@ class GenerationRequest:
     n_logprobs: int | None = None
     n_prompt_logprobs: int | None = None
     return_tokens: bool = False  # pieces name their tokens, also without log-probabilities
+    show_end: bool = False  # and so they do with the token that ends a generation, which has no text
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
     show_special: bool = False  # the text of control tokens is shown, too
     max_generation_s: float | None = None  # from the first token on

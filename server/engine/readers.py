@@ -73,7 +73,7 @@ class Reader:
         answer.n_generated += 1
         answer.first_at = answer.first_at or at_s
         answer.last_at = at_s
-        if self.wants_tokens and not (report.ends and not report.piece):
+        if self.wants_tokens and (not report.ends or report.piece or self.generation.request.show_end):
             answer.infos.append(report.info or TokenInfo(token=report.token, piece=report.piece))
         text = answer.text.feed(report.piece)
         if answer.text.stopped:

@@ -152,7 +152,7 @@ def calibrate(config: Config) -> dict[str, Any]:
         seconds = {job: timing.seconds for job, timing in timings.items()}
         hosts = [processor(seconds, n, lambda cpu, n_layer: step_nodes(folder, cpu, n_layer)) for n in config.threads]
         disk, cached = read_rates(folder)
-    busy = median(t.busy for t in timings.values())
+    busy = median([t.busy for job, t in timings.items() if job.n_threads > 1] or [0.0])  # processor time is not waiting
     notes = []
     spread = median(t.spread_s / t.seconds for t in timings.values() if t.seconds)
     widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02))

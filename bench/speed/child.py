@@ -33,7 +33,7 @@ class Runner:
 
     def __init__(self, model: Any, params: Params) -> None:
         self.context = create_context(model, params)
-        self.batch = Batch(self.context, params.n_batch)
+        self.batch = Batch(self.context, self.context.params.n_batch)
         self.waiting = Waiting()
         self.clock = clock_for(self.context.n_threads)
         self.n_vocab = int(model.api.llama_vocab_n_tokens(model.vocab))

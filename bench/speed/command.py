@@ -74,23 +74,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, predict, print."""
+    """Measure, predict, print; exit code 1 when a file could not be measured."""
     threads = [count(part) for part in args.threads.split(",")]
     repacks = [{"on": True, "off": False}[part] for part in args.repack.split(",")]
     kept_machine = None if args.calibrate else _machine(args.calibration)
     rows: list[Row] = []
+    failed = 0
     for file in args.files:
-        with open_gguf(file) as gguf:
-            types = sorted({int(t.ggml_type) for t in gguf.tensors if len(t.ne) > 1})
-            machine = kept_machine or calibrate(threads, types=types)
-            for n_threads in threads:
-                for repacked in repacks:
-                    found = _rows(gguf, machine, n_threads, repacked, args)
-                    rows += found
-                    _keep(gguf, found)
-                    print(f"{Path(file).name}, {n_threads} threads: measured", file=sys.stderr)
+        try:
+            rows += _of_file(file, kept_machine, threads, repacks, args)
+        except GGUFPhysError as error:  # the other files' figures are worth having
+            print(f"ggufphys: error: {error}", file=sys.stderr)
+            failed += 1
     print(_json(rows) if args.json else as_text(rows))
-    return 0
+    return 1 if failed else 0
+
+
+def _of_file(
+    file: str, machine: Machine | None, threads: Sequence[int], repacks: Sequence[bool], args: argparse.Namespace
+) -> list[Row]:
+    rows: list[Row] = []
+    with open_gguf(file) as gguf:
+        types = sorted({int(t.ggml_type) for t in gguf.tensors if len(t.ne) > 1})
+        machine = machine or calibrate(threads, types=types)
+        for n_threads in threads:
+            for repacked in repacks:
+                rows += _rows(gguf, machine, n_threads, repacked, args)
+    _keep(gguf, rows)
+    return rows
 
 
 def _keep(gguf: GGUFFile, rows: Sequence[Row]) -> None:

@@ -1,0 +1,80 @@
+"""Calibrating for real, and a model timed beside what was predicted from it."""
+
+import json
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.calibrate.command import calibrate
+from bench.speed.depth import UnfillableError, grown
+from ggufphys.cli import main
+from ggufphys.embedded import MODEL
+from ggufphys.gguf import GGMLType
+from ggufphys.speed.rates import Machine
+
+LIMIT_S = 90.0  # a minute, and what a machine that runs other tests takes longer
+
+
+@pytest.mark.slow
+def test_a_calibration_takes_a_minute_and_knows_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bench calibrate --json` prints rates of every kernel that it says it measures, and `inspect` uses them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    started = time.monotonic()
+    assert main(["bench", "calibrate", "--json", "--threads", "1"]) == 0
+    assert time.monotonic() - started < LIMIT_S
+    machine = Machine.from_json(json.loads(capsys.readouterr().out))
+    (cpu,) = machine.processors
+
+    assert cpu.node_s > 0
+    assert {"Q4_K", "Q6_K", "Q8_0", "F16", "F32"} <= set(cpu.products)
+    for rates in cpu.products.values():
+        assert [rate.n_columns for rate in rates] == [1, 2, 4, 8, 32, 512]
+        assert all(rate.weight_s > 0 and rate.row_s >= 0 for rate in rates)
+    assert main(["inspect", "--json", "-c", "1024", str(MODEL)]) == 0
+    speed = json.loads(capsys.readouterr().out)["speed"]
+    assert speed["basis"] == "calibrated"
+    assert speed["decode_tok_per_s"]["low"] < speed["decode_tok_per_s"]["high"]
+
+
+@pytest.mark.slow
+def test_bench_speed_sets_both_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bench speed` measures every quantity that it was asked for, and predicts within a factor of two at the least."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine = calibrate((1,), types=(int(GGMLType.Q8_0), int(GGMLType.Q4_K), int(GGMLType.F32)))
+    path = tmp_path / "rates.json"
+    path.write_text(json.dumps(machine.to_json()))
+    asked = ["--depths", "0,256", "--prompts", "128", "--batches", "2", "--calibration", str(path), "--json"]
+    assert main(["bench", "speed", str(MODEL), *asked]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+
+    assert [(row["quantity"], row["n"]) for row in rows] == [
+        ("prefill", 128), ("decode", 0), ("decode", 256), ("batch", 2),
+    ]  # fmt: skip
+    assert all(0.5 < row["predicted"] / row["measured"] < 2 for row in rows)
+
+
+def state(n_cells: int, rows: bytes, *, v_trans: int = 0) -> bytes:
+    """A saved sequence of one layer, as llama.cpp writes it."""
+    cells = b"".join(struct.pack("<iIi", pos, 1, 0) for pos in range(n_cells))
+    layer = struct.pack("<iQ", 1, len(rows) // n_cells) + rows
+    return struct.pack("<IiII", 7, 0, 1, n_cells) + cells + struct.pack("<II", v_trans, 1) + 2 * layer
+
+
+def test_a_state_grows_by_repeating_its_cells() -> None:
+    """A sequence of three cells becomes one of eight: positions go on, rows are repeated."""
+    assert grown(state(3, b"aabbcc"), 8, (8,)) == state(8, b"aabbccaabbccaabb")
+
+
+@pytest.mark.parametrize(
+    "broken", [state(3, b"aabbcc")[:-1], state(3, b"aabbcc") + b"x", state(3, b"aabbcc", v_trans=1)]
+)
+def test_states_of_another_form_are_not_touched(broken: bytes) -> None:
+    """What is not of the known form is refused, so that the cache is filled by reading instead."""
+    with pytest.raises(UnfillableError):
+        grown(broken, 8, (8,))

@@ -43,6 +43,8 @@ NEEDS_DEVICE: Final = "GGML_BACKEND_PATH="
 HELP_ALONE: Final = {
     "ggufphys serve": "a server does not end by itself; tests/server runs it",
     "ggufphys demo": "tests/bench/test_demo.py runs it",
+    "ggufphys bench calibrate": "takes a minute; tests/bench/calibrate runs it",
+    "ggufphys bench speed": "calibrates; tests/bench/calibrate runs it",
     "ggufphys bench load": "needs a server; tests/bench/load runs it",
     "ggufphys bench compare": "needs two of its results; tests/bench/load runs it",
 }

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
-from bench.speed.peers import llama_bench, roofline
+from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from ggufphys.builds.asked import installed_build
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.run import count
@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the rates of the types that the files have right before each file, instead",
     )  # fmt: skip
     parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama-bench, to measure the same")
-    parser.add_argument("--peers", action="store_true", help="other tools' predictions too, where they are installed")
+    parser.add_argument("--mdl", type=Path, metavar="PROGRAM", help="mdl of llama-mdl, for its prediction")
+    parser.add_argument("--rule", action="store_true", help="bandwidth over the file's bytes, for what it would say")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,8 +141,13 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
     runs = Runs(gguf)
     speeds = Speeds(runs.run(params), machine, n_threads)
     several = Speeds(runs.run(batch_params), machine, n_threads)
-    theirs = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts) if args.llama_bench else {}
-    others = roofline(gguf, machine, depths, prompts) if args.peers else {}
+    others: dict[str, Mapping[str, float]] = {}
+    if args.llama_bench:
+        others["llama-bench"] = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts)
+    if args.mdl:
+        others["llama-mdl"] = llama_mdl(args.mdl, gguf.path)
+    if args.rule:
+        others["bandwidth / bytes"] = bandwidth_over_bytes(gguf, machine, n_threads, depths)
     rows = []
     for event in _measured(config):
         question = event["question"]
@@ -153,7 +159,7 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
             "batch": several.decode,
         }[kind](n)
         key = f"{kind} {n}"
-        peers = {name: figures[key] for name, figures in {"llama-bench": theirs, **others}.items() if key in figures}
+        peers = {name: figures[key] for name, figures in others.items() if key in figures}
         rows.append(
             Row(
                 file=Path(gguf.path).name, n_threads=n_threads, repacked=repacked, quantity=kind, n=n,

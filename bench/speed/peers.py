@@ -1,4 +1,4 @@
-"""What do others say? llama-bench measures the same; peers predict, each by its own rule."""
+"""What do others say? llama-bench measures the same; llama-mdl predicts, and so does the rule that most tools have."""
 
 import json
 import os
@@ -41,10 +41,24 @@ def llama_bench(
     return found
 
 
-def roofline(
-    gguf: GGUFFile, machine: Machine, depths: Sequence[int], prompts: Sequence[int]
-) -> Mapping[str, Mapping[str, float]]:
-    """The rule that most tools have: bandwidth over the file's bytes, the same at any depth."""
+def bandwidth_over_bytes(
+    gguf: GGUFFile, machine: Machine, n_threads: int, depths: Sequence[int]
+) -> Mapping[str, float]:
+    """The rule that most tools have, llama-roofline's ceiling too: the same at any depth and for any type."""
     nbytes = sum(tensor.nbytes or 0 for tensor in gguf.tensors)
-    bandwidth = max(processor.bytes_per_s for processor in machine.processors)
-    return {"bandwidth / bytes": {f"decode {depth}": bandwidth / nbytes for depth in depths}}
+    return {f"decode {depth}": machine.host(n_threads).bytes_per_s / nbytes for depth in depths}
+
+
+def llama_mdl(program: Path, path: str | os.PathLike[str]) -> Mapping[str, float]:
+    """What `mdl fit` (llama-mdl on PyPI) says of decode without depth and of prefill, whatever the threads.
+
+    Raises:
+        GGUFPhysError: it failed, or says something else than it did in 0.14.
+        OSError: it cannot be run.
+    """
+    done = subprocess.run([program, "fit", path, "--json"], capture_output=True, text=True, check=False)
+    try:
+        speed = json.loads(done.stdout)["picks"][0]["speed"]
+        return {"decode 0": float(speed["decode0"]), "prefill 512": float(speed["prefill"])}
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise GGUFPhysError(f"{program}: no speeds in what `mdl fit --json` says ({error!r})") from None

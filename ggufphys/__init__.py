@@ -16,16 +16,20 @@ A file is opened (its header alone is read), a prediction asked for, and every b
 what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs`: what is computed and moved.
 """
 
-from ggufphys.embedded import MODEL as EMBEDDED_MODEL
-from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
-from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
-from ggufphys.limits import DeviceLimits
-from ggufphys.loads import Refusal, RefusedError, check_loads
-from ggufphys.memory.phases import ProcessMemory, ProcessPhase
-from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
-from ggufphys.memory.terms import Term
-from ggufphys.params import Device, Params
-from ggufphys.speed.costs import CostPrediction, predict_costs
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from ggufphys.embedded import MODEL as EMBEDDED_MODEL
+    from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
+    from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
+    from ggufphys.limits import DeviceLimits
+    from ggufphys.loads import Refusal, RefusedError, check_loads
+    from ggufphys.memory.phases import ProcessMemory, ProcessPhase
+    from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
+    from ggufphys.memory.terms import Term
+    from ggufphys.params import Device, Params
+    from ggufphys.speed.costs import CostPrediction, predict_costs
 
 __version__ = "0.1.0"
 
@@ -56,3 +60,44 @@ __all__ = [
     "predict_costs",
     "predict_memory",
 ]
+
+# Where they are. Each is imported when somebody asks for it: `ggufphys inspect` starts through this package, too.
+_HOMES: typing.Final = {
+    "CostPrediction": "speed.costs",
+    "Device": "params",
+    "DeviceLimits": "limits",
+    "DeviceMemory": "memory.predict",
+    "GGMLType": "gguf",
+    "GGUFError": "errors",
+    "GGUFFile": "gguf",
+    "GGUFPhysError": "errors",
+    "MemoryPrediction": "memory.predict",
+    "MissingExtraError": "errors",
+    "Params": "params",
+    "ProcessMemory": "memory.phases",
+    "ProcessPhase": "memory.phases",
+    "Refusal": "loads",
+    "RefusedError": "loads",
+    "TensorInfo": "gguf",
+    "Term": "memory.terms",
+    "TruncatedError": "errors",
+    "UnsupportedError": "errors",
+    "check_loads": "loads",
+    "open_gguf": "gguf",
+    "predict_costs": "speed.costs",
+    "predict_memory": "memory.predict",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "EMBEDDED_MODEL":
+        from ggufphys.embedded import MODEL
+
+        return MODEL
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

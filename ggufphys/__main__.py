@@ -2,6 +2,6 @@
 
 import sys
 
-from ggufphys.cli import main
+from ggufphys.cli import process
 
-sys.exit(main())
+sys.exit(process())

@@ -8,22 +8,23 @@ Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a r
 """
 
 import argparse
+import gc
 import importlib
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol, cast
+from typing import Final, Protocol, cast
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError, with_extra
+from ggufphys.flags.parser import USAGE, Parser
+from ggufphys.frozen import dataclass
 
 OK: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 UNREADABLE: Final = 3
 UNSUPPORTED: Final = 4
 INTERRUPTED: Final = 130
+OBJECTS: Final = 100_000  # that a process which answers makes before it looks for garbage
 OUR_PACKAGES: Final = ("ggufphys", "refengine", "server", "bench")
 PROGRAMS: Final = ("llama-server", "llama-cli", "llama-bench", "llama-perplexity")  # what a pasted line may start with
 
@@ -60,14 +61,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
 # fmt: on
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line: a usage of forty lines above would hide it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit code 2, with the message."""
-        self.exit(USAGE, f"ggufphys: error: {message}\n`{self.prog} --help` lists the flags\n")
-
-
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
@@ -76,6 +69,17 @@ class CommandModule(Protocol):
 
     def run(self, args: argparse.Namespace) -> int:
         """Do the work; returns the exit code."""
+
+
+def process() -> int:
+    """`main` as the console script, whose answers end with the process: what they are made of is hardly collected."""
+    answers = COMMANDS.get(" ".join(sys.argv[1:2]))
+    if answers is None or not answers.module.startswith("ggufphys."):
+        return main()
+    gc.set_threshold(OBJECTS)
+    code = main()
+    gc.freeze()  # the end of the process frees it all, and need not look for circles in it
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rest = arguments[len(name.split()) :]
     try:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
-        parser = _Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
+        parser = Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
         parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy, words=arguments)
         words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
@@ -143,7 +147,7 @@ def _without_command(arguments: Sequence[str]) -> int:
 def _without_program(arguments: Sequence[str]) -> Sequence[str]:
     """The same without the name of the program that a pasted line starts with, behind flags of ours or none."""
     for i, argument in enumerate(arguments):
-        if re.split(r"[/\\]", argument)[-1].removesuffix(".exe") in PROGRAMS:
+        if argument.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") in PROGRAMS:
             return [*arguments[:i], *arguments[i + 1 :]]
         if not argument.startswith("--"):
             break
@@ -183,4 +187,4 @@ def _exit_code(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

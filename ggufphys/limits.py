@@ -5,8 +5,9 @@ Other backends ask their devices for nothing of the kind.
 Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_get_device (which limit is what).
 """
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from ggufphys.frozen import dataclass
 
 DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "other"]
 

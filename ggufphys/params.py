@@ -6,11 +6,11 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor, llama_init_
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any, Final, Literal, Self, get_args
 
 from ggufphys.builds.moves import PINNED, Rule, rules_of
+from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.limits import DeviceLimits
 from ggufphys.units import elements, truth, whole_number

@@ -71,6 +71,8 @@ def whole_number(value: object, name: str) -> int:
     Raises:
         TypeError: it is a text, a float, a bool or something else.
     """
+    if type(value) is int:  # as nearly always, and much faster
+        return value
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         return operator.index(value)
     raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected a whole number, such as 8192")

@@ -42,7 +42,7 @@ def test_all_is_importable(name: str) -> None:
 
 def test_all_is_what_is_there() -> None:
     """`ggufphys.__all__` is all that the package has to offer: nothing public is left out of it."""
-    public = {n for n, value in vars(ggufphys).items() if not n.startswith("_") and not inspect.ismodule(value)}
+    public = {n for n in dir(ggufphys) if not n.startswith("_") and not inspect.ismodule(getattr(ggufphys, n))}
 
     assert public | {"__version__"} == set(ggufphys.__all__)
 

@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from ggufphys.arch.rules import every
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.hparams.hparams import HParams
 

@@ -9,9 +9,9 @@ src/llama-memory-recurrent.cpp, llama_memory_recurrent ctor; src/llama-kv-cache-
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.params import ContextParams, pad_ctx
 

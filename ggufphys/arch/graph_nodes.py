@@ -3,8 +3,9 @@
 Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_max_nodes.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from ggufphys.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ Source: the rule's own, in `ggufphys.builds.moves`.
 """
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
 from typing import Any, Final
 
 from ggufphys.arch.caches import IDLE_INDEXER
@@ -14,6 +13,7 @@ from ggufphys.arch.sparse import dsa
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
 from ggufphys.hparams.hparams import HParams
+from ggufphys.frozen import replace
 
 # Whose contexts kept rows of the layers behind the trunk, too.
 HEADS_CACHED: Final[frozenset[str]] = frozenset({

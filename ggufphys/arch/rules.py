@@ -6,12 +6,12 @@ a context really has.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TypeAlias
 
 from ggufphys.arch.caches import INDEXER, INDEXER_VALUES, LATENT, FullKV, KVCache, LayerCache, WindowKV
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 
 Layers: TypeAlias = tuple[tuple[LayerCache, ...], ...]

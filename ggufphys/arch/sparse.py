@@ -5,7 +5,6 @@ src/llama-memory-hybrid-idx.cpp; src/llama-model.cpp, llama_model::create_memory
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV, BlockState, FullKV, LayerCache
@@ -30,6 +29,7 @@ from ggufphys.arch.rules import (
 )
 from ggufphys.arch.states import kda
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 
 N_STREAMS: Final = 4  # of hyper-connections: ggml_dsv4_hc_comb asserts it

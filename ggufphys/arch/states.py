@@ -3,10 +3,9 @@
 Source: llama.cpp 0c1e570 src/llama-hparams.cpp, n_embd_r, n_embd_s, ple_conv_state.
 """
 
-from dataclasses import replace
-
 from ggufphys.arch.caches import RecurrentState
 from ggufphys.arch.rules import Layers
+from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 
 

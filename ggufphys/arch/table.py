@@ -4,7 +4,6 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams; src/llama-mo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.arch.aborts import bias_of_one_stream, never, stores_values_as_matrix
@@ -83,6 +82,7 @@ from ggufphys.arch.sparse import (
     window,
 )
 from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and_ngrams, ssm_ungrouped, wkv
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams, ContextType

@@ -8,9 +8,10 @@ A move lies between two builds that were seen: `before`, the last one without it
 predicted for it is an estimate.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
+
+from ggufphys.frozen import dataclass
 
 PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded

@@ -4,12 +4,12 @@ Source: llama.cpp 0c1e570 tools/mtmd/clip.cpp, clip_model_loader::load_hparams; 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isqrt
 from typing import Final
 
 from ggufphys.clip.projectors import BY_MODALITY, PROJECTORS, Modality, Projector
 from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 
 WARMUP_FRAMES: Final = 3000  # of sound: clip_hparams::warmup_audio_size

@@ -5,8 +5,9 @@ smaller one than their largest. Source: llama.cpp 0c1e570 tools/mtmd/clip.cpp, c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from ggufphys.frozen import dataclass
 
 Modality = Literal["vision", "audio", "gen.audio"]
 

@@ -6,7 +6,6 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
 import argparse
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.flags.devices import layers_to_offload
 from ggufphys.flags.run import count
 from ggufphys.flags.server import run_as, served
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server

@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from ggufphys.builds import LATEST
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
+from ggufphys.frozen import replace
 from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.machine.vulkan import with_limits

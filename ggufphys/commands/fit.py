@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
 from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
@@ -12,7 +11,8 @@ from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
 from ggufphys.flags.server import add_server_arguments, run_as
-from ggufphys.gguf.locate import is_remote, local_path
+from ggufphys.frozen import replace
+from ggufphys.gguf.locate import is_remote, local_path, names_several
 from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
@@ -20,7 +20,6 @@ from ggufphys.params import HOST, Params
 from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margin
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
-from ggufphys.plan.folder import names_several
 from ggufphys.report.fit import fit_section
 from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 from ggufphys.units import format_bytes, parse_bytes

@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ggufphys.commands.attached import attaches_files
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, GGUFPhysError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.memory.predict import Predictor

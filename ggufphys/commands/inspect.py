@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
@@ -17,10 +16,7 @@ from ggufphys.commands.attached import (
 )
 from ggufphys.commands.costs import add_costs_arguments, costs_sections, speed_sections
 from ggufphys.commands.devices import params_here
-from ggufphys.commands.diff import run_diff
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
-from ggufphys.commands.folder import run_folder
-from ggufphys.commands.log import run_log
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
@@ -29,14 +25,14 @@ from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.flags.server import NAMES as SERVER_FLAGS
 from ggufphys.flags.server import add_context_arguments, add_server_arguments
+from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGUFFile
+from ggufphys.gguf.locate import names_several
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import RefusedError
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit
-from ggufphys.plan.folder import names_several
-from ggufphys.report.cut_off import cut_off_json, cut_off_text
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
 from ggufphys.report.loads import summary
 
@@ -83,14 +79,20 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--explain, --sweep, --costs and --log are questions about one model; several are named")
         if args.diff is not None:
             raise ValueError("--diff compares one model with another: inspect A --diff B")
+        from ggufphys.commands.folder import run_folder  # here and below: what other questions do not need
+
         return run_folder(args, limit)
     if args.diff is not None:
         if limit is not None or args.log is not None or args.explain or sweeps(args) or args.costs or args.quantize:
             raise ValueError("--diff is a question by itself: ask the others without it")
+        from ggufphys.commands.diff import run_diff
+
         return run_diff(args)
     if args.log is not None:
         if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
             raise ValueError("--log is a question by itself: ask the others without it")
+        from ggufphys.commands.log import run_log
+
         return run_log(args)
     if sweeps(args):
         if limit is not None or args.explain or args.quantize is not None or args.costs:
@@ -194,5 +196,7 @@ def described(args: argparse.Namespace) -> Iterator[None]:
         yield
     except TruncatedError as error:
         if error.metadata:
+            from ggufphys.report.cut_off import cut_off_json, cut_off_text
+
             print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
         raise

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Final, Self, TextIO
 
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.known import KnownArrays
-from ggufphys.gguf.locate import open_model
+from ggufphys.gguf.locate import is_remote, open_model
 from ggufphys.units import format_bytes
 
 PATIENCE_S: Final = 1.0  # nobody needs to be told about less
@@ -49,8 +48,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
 @contextmanager
 def opened(text: str, *, use_cache: bool = True, known: KnownArrays | None = None) -> Iterator[GGUFFile]:
     """The model while the block runs. Raises what `open_model` does."""
-    with FetchProgress(sys.stderr) as progress:
-        gguf = open_model(text, use_cache=use_cache, on_bytes=progress, known=known)
+    if is_remote(text):
+        with FetchProgress(sys.stderr) as progress:
+            gguf = open_model(text, use_cache=use_cache, on_bytes=progress)
+    else:
+        gguf = open_model(text, known=known)
     with gguf:
         yield gguf
 
@@ -59,6 +61,8 @@ class FetchProgress:
     """Says on a terminal how many bytes have come, once that takes more than a second; wipes it away in the end."""
 
     def __init__(self, stream: TextIO) -> None:
+        import threading  # what files that are here do without
+
         self._stream = stream if stream.isatty() else None
         self._start = time.monotonic()
         self._nbytes = 0

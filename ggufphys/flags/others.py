@@ -7,8 +7,11 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names, and 
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
+
+from ggufphys.flags.parser import Parser
 
 _DESTINATION: Final = "other_flags"
 
@@ -75,6 +78,14 @@ def add_other_flags(
 
     `more` are a command's own that have no effect.
     """
+    declare = partial(_declare, but=but, more=more)
+    if isinstance(parser, Parser):
+        parser.when_needed(declare)
+    else:
+        declare(parser)
+
+
+def _declare(parser: argparse.ArgumentParser, *, but: tuple[str, ...], more: Mapping[int, str]) -> None:
     for table, predicted in ((WITHOUT_EFFECT, True), (NOT_PREDICTED, False), (more, True)):
         for n_values, names in table.items():
             for name in names.split():

@@ -8,10 +8,10 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names).
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from typing import Any, get_args
 
 from ggufphys.flags.devices import add_device_arguments, device_fields
+from ggufphys.frozen import fields, replace
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
 

@@ -5,10 +5,10 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init; tools/serve
 
 import argparse
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Final, get_args
 
 from ggufphys.flags.run import count
+from ggufphys.frozen import replace
 from ggufphys.params import Params, RunAs, as_server
 
 FIT_CTX: Final = 4096  # common/common.h, fit_params_min_ctx

@@ -1,10 +1,10 @@
 """In what do two files differ? In keys, and in tensors by name: types, shapes, bytes. Weights are not compared."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.file import GGUFFile
 from ggufphys.gguf.reader import TensorInfo
 from ggufphys.gguf.values import GGUFArray, Value, ValueType

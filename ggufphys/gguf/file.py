@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.names import split_name

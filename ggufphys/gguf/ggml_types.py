@@ -4,9 +4,10 @@ Sizes are written as the sum of the C struct's fields, so that a row can be chec
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_type; ggml/src/ggml-common.h, block_*; ggml/src/ggml.c, type_traits.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from ggufphys.frozen import dataclass
 
 QK_K: Final = 256  # weights in a super-block of the K- and IQ-types
 

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from ggufphys.frozen import dataclass
 
 MAX_CACHE_BYTES: Final = 256 << 20  # some dozen of the largest headers; the oldest go first
 

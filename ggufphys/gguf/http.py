@@ -11,11 +11,11 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from ggufphys.errors import FetchError
+from ggufphys.frozen import dataclass
 
 TIMEOUT_S: Final = 20.0  # without a byte
 MAX_JSON_BYTES: Final = 32 << 20

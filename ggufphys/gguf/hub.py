@@ -9,12 +9,12 @@ Source: huggingface_hub's documentation of environment variables; the Hub's API,
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ggufphys.errors import FetchError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.http import Access, get_json, origin
 from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.units import format_bytes

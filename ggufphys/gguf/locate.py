@@ -1,7 +1,7 @@
 """Where is the model that the user names: in a file, at an address, on the Hub, in Ollama's store?"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,16 @@ OLLAMA: Final = "ollama:"
 def is_remote(text: str | os.PathLike[str]) -> bool:
     """Is it an address or a reference to the Hub, not a path? (A local file of such a name is `./hf:...`.)"""
     return os.fspath(text).startswith(REMOTE)
+
+
+def is_pattern(text: str) -> bool:
+    """Is it a pattern of files, not the name of one?"""
+    return any(mark in text for mark in "*?[") and not Path(text).exists()
+
+
+def names_several(texts: Sequence[str]) -> bool:
+    """Do these name several models, or a place where there may be several: a folder, or a pattern of files?"""
+    return len(texts) > 1 or (not is_remote(texts[0]) and (Path(texts[0]).is_dir() or is_pattern(texts[0])))
 
 
 def local_path(text: str) -> Path:

@@ -9,12 +9,12 @@ note). GGUF v1 wrote 32-bit counts and lengths; v2 made them 64-bit; v3 allowed 
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import repeat
 from operator import length_hint
 from typing import Final
 
 from ggufphys.errors import GGUFError, TruncatedError
+from ggufphys.frozen import dataclass, field
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.known import MIN_STRINGS, KnownArrays
 from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType

@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e570 src/llama.cpp, llama_split_path; tools/gguf-split (the
 """
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass, field
 from ggufphys.gguf.reader import Header
 from ggufphys.gguf.values import Buffer
 

@@ -9,13 +9,13 @@ Source: llama.cpp 0c1e570 ggml/include/gguf.h, gguf_type; the layout is specifie
 import operator
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 from mmap import mmap
 from typing import Final, Literal, overload
 
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass
 
 Buffer = bytes | mmap | memoryview
 ByteOrder = Literal["little", "big"]

@@ -7,9 +7,9 @@
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, MAGIC
 from ggufphys.gguf.values import FORMATS, ByteOrder, Scalar, ValueType

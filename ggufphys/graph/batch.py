@@ -1,8 +1,8 @@
 """For which batch is a graph built? llama.cpp reserves its buffers for a worst-case prompt and a worst-case decode."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.params import ContextParams
 
 SMALL_BATCH: Final = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb

@@ -6,9 +6,9 @@ Shapes `ne` and strides `nb` are ggml's: four of each, innermost first, `nb` in 
 Source: llama.cpp 0c1e570 ggml/include/ggml.h, ggml_tensor; ggml/src/ggml.c, ggml_visit_parents_graph, ggml_nbytes.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 
 Shape = tuple[int, int, int, int]

@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; s
 ctor (yarn_attn_factor).
 """
 
-from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
 

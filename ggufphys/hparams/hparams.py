@@ -7,10 +7,10 @@ that it adds, say), `arch.read_hparams` does.
 Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; src/models/, load_arch_hparams.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.hparams.keys import Keys, Numbers
 

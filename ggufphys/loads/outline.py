@@ -3,11 +3,11 @@
 A heading names the architectures that share a section: `[qwen2 dream]`. Lines that start with `#` are comments.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
+
+from ggufphys.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,13 @@ class Entry:
 
 def section(table: str, name: str) -> Sequence[str] | None:
     """The lines of a table below the heading that has this name; None if none has."""
-    heading = re.search(rf"^\[([^\]\n]* )?{re.escape(name)}( [^\]\n]*)?\]\n", _text(table), re.MULTILINE)
-    if heading is None:
-        return None
-    end = _text(table).find("\n[", heading.end() - 1)
-    lines = _text(table)[heading.end() : end if end >= 0 else None].splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    text = _sections(table).get(name)
+    return None if text is None else [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def headings(table: str) -> tuple[str, ...]:
     """Every name that has a section, in order."""
-    return tuple(name for names in re.findall(r"^\[(.*)\]$", _text(table), re.MULTILINE) for name in names.split())
+    return tuple(_sections(table))
 
 
 def entries(lines: Sequence[str]) -> Iterator[Entry]:
@@ -69,8 +65,14 @@ def _indent(line: str) -> int:
 
 
 @cache
-def _text(table: str) -> str:
-    return resources.files("ggufphys.loads").joinpath(table).read_text(encoding="utf-8")
+def _sections(table: str) -> Mapping[str, str]:
+    """What stands below each name's heading; of several that have it, below the first."""
+    found: dict[str, str] = {}
+    for part in Path(__file__).with_name(table).read_text(encoding="utf-8").split("\n[")[1:]:
+        heading, _, text = part.partition("]\n")
+        for name in heading.split():
+            found.setdefault(name, text)
+    return found
 
 
 __all__ = ["Entry", "entries", "headings", "section"]

@@ -1,8 +1,7 @@
 """One reason why llama.cpp would not load a file, or would end the process that tries."""
 
-from dataclasses import dataclass
-
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,12 @@
 The table itself says what its lines mean. Expressions are Python's, over hyperparameters that were read before them.
 """
 
-import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from types import CodeType
 from typing import Final, Literal
 
+from ggufphys.frozen import dataclass
 from ggufphys.loads.outline import Entry, entries, headings, section
 
 HPARAMS: Final = "hparams.txt"  # what the loader reads
@@ -108,9 +107,16 @@ def _statement(line: str) -> Statement:
 
 
 def _expression(text: str) -> Expression:
-    tree = ast.parse(text, "hparams.txt", "eval")
-    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
-    return Expression(text, compile(tree, "hparams.txt", "eval"), names)
+    code = compile(text, "hparams.txt", "eval")
+    return Expression(text, code, frozenset(_names(code)))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """What it looks up, comprehensions in it too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 __all__ = [

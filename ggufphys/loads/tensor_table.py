@@ -6,11 +6,11 @@ for, and once.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from types import CodeType
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.loads.outline import Entry, entries, section
 
 TENSORS: Final = "tensors.txt"

@@ -3,7 +3,6 @@
 Which key that is follows from where it happened: the hyperparameters in the line of code that failed, innermost first.
 """
 
-import linecache
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,8 @@ def told(gguf: GGUFFile) -> Iterator[None]:
 
 def _key_of(gguf: GGUFFile, traceback: TracebackType | None) -> str:
     """The key of the file that becomes a hyperparameter in the innermost line which has one, and its value."""
+    import linecache  # for the one that fails
+
     keys = _keys(gguf.architecture)
     lines = []
     while traceback is not None:

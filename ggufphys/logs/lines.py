@@ -12,9 +12,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.memory.terms import Quantity
 
 MIB: Final = 1 << 20

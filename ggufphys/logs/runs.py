@@ -12,9 +12,9 @@ llama_prepare_model_devices; common/common.cpp, common_params_print_info.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.logs.lines import MIB, LoggedBuffer, buffer_line
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device
 

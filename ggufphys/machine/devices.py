@@ -9,10 +9,10 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.machine import host
 from ggufphys.machine.vulkan import PREFIX, VISIBLE, vulkan_devices, with_limits
 from ggufphys.params import Device

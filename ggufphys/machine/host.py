@@ -5,11 +5,11 @@ Their names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0
 
 import platform
 import re
-import subprocess
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from ggufphys.frozen import dataclass
 
 # /proc/cpuinfo's names -> ggml's
 _LINUX_NAMES: Final = {
@@ -60,6 +60,8 @@ def main_memory() -> MainMemory:
 
 def sysctl_text(name: str) -> str:
     """A value of macOS's sysctl; empty where there is none."""
+    import subprocess  # milliseconds that other systems do without
+
     try:
         answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
     except OSError:

@@ -6,8 +6,9 @@ Source: NVIDIA's nvml.h: nvmlInit_v2, nvmlDeviceGetMemoryInfo and their like.
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from ggufphys.frozen import dataclass
 
 _NAMES: Final = {
     "linux": ("libnvidia-ml.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1"),

@@ -8,9 +8,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_instance
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ggufphys.frozen import replace
 from ggufphys.limits import DISCRETE
 from ggufphys.params import Device
 

@@ -8,9 +8,9 @@ import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, get_args
 
+from ggufphys.frozen import dataclass
 from ggufphys.limits import DeviceKind, DeviceLimits
 
 _LOADER: Final = {"win32": "vulkan-1.dll", "darwin": "libvulkan.1.dylib"}

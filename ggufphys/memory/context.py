@@ -10,11 +10,11 @@ llama_memory_recurrent ctor; src/llama-context.cpp, llama_init_from_model.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES
 from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.hparams.hparams import HParams

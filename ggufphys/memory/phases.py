@@ -5,8 +5,8 @@ in that phase's peak alone.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ggufphys.frozen import dataclass
 from ggufphys.memory.terms import PHASES, Backing, Phase, Quantity, Term
 from ggufphys.params import HOST
 

@@ -1,11 +1,11 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.arch import ArchRule, rule_for
 from ggufphys.builds.proven import why_unknown, why_unproven
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights

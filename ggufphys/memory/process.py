@@ -8,10 +8,10 @@ Error: measured by `python -m bench.process`, see docs/measure.md. On other syst
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from ggufphys.arch.graph_nodes import max_nodes
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches

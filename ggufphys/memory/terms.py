@@ -1,9 +1,9 @@
 """What does a prediction consist of? Terms that add up, each with its formula and source; never a bare number."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from ggufphys.frozen import dataclass
 from ggufphys.params import HOST
 
 Basis = Literal["exact", "estimate", "unsupported", "refused"]

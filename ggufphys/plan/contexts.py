@@ -1,9 +1,9 @@
 """Where do bytes lie at each length of context? The predictions that a page's slider goes through."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Final
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
 from ggufphys.plan.fits import Fit, fits

@@ -1,9 +1,9 @@
 """What does each layer keep, and where? A row a cache a layer, to be read beside the terms of a prediction."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from ggufphys.arch import FullKV, LayerCache
+from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.memory.context import cache_bytes
 from ggufphys.memory.predict import Predictor

@@ -10,9 +10,9 @@ what is promised; that nothing further on fits is not.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.devices.placement import place_layers, used_devices
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import HOST, Params

@@ -4,8 +4,8 @@ Only what is chosen or differs from llama.cpp's defaults is written.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
 
+from ggufphys.frozen import fields
 from ggufphys.params import CACHE_TYPES, Params
 
 _PLAIN = {f.name: f.default for f in fields(Params)}

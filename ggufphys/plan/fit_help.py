@@ -4,11 +4,11 @@ Each is found by prediction, and fits by prediction.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Literal
 
 from ggufphys.errors import GGUFPhysError
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST

@@ -12,9 +12,9 @@ types, nor for types between these, unless they are told to (GGML_CUDA_FA_ALL_QU
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.devices.placement import used_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import N_CTX_PAD, Params

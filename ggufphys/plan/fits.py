@@ -7,8 +7,7 @@ are mapped only while the model loads don't count, since the kernel drops them w
 llama.cpp's buffers and nothing else that is known here.
 """
 
-from dataclasses import dataclass
-
+from ggufphys.frozen import dataclass
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import HOST
 from ggufphys.units import parse_bytes

@@ -4,13 +4,13 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufphys.errors import GGUFPhysError, UnsupportedError
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
-from ggufphys.gguf.locate import is_remote
+from ggufphys.gguf.locate import is_pattern, is_remote
 from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import Refusal, RefusedError
@@ -69,11 +69,6 @@ class FileRow(Totals):
     def readable(self) -> bool:
         """Is it a GGUF at all?"""
         return self.kind is not None
-
-
-def names_several(texts: Sequence[str]) -> bool:
-    """Do these name several models, or a place where there may be several: a folder, or a pattern of files?"""
-    return len(texts) > 1 or (not is_remote(texts[0]) and (Path(texts[0]).is_dir() or _is_pattern(texts[0])))
 
 
 def find_models(texts: Iterable[str], on_error: Callable[[OSError], None] = lambda error: None) -> list[str]:
@@ -163,11 +158,7 @@ def _expand(text: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
             if name.lower().endswith(".gguf")
         ]
         yield from sorted(found)
-    elif _is_pattern(text):
+    elif is_pattern(text):
         yield from sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # absolute patterns too
     else:
         yield text
-
-
-def _is_pattern(text: str) -> bool:
-    return glob.has_magic(text) and not Path(text).exists()

@@ -1,9 +1,9 @@
 """How many bytes of weights has each layer, and on which device? What stands before and behind the layers, too."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ggufphys.arch.roles import Role, role_of
+from ggufphys.frozen import dataclass
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from ggufphys.plan.explain import LayerRow

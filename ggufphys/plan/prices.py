@@ -5,9 +5,9 @@ What the prices say was measured on x86 where it has a number: a decode without 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import N_CTX_PAD, Params
 from ggufphys.plan.fits import fits

@@ -3,9 +3,9 @@
 Source: llama.cpp 0c1e570 tools/quantize/quantize.cpp (flags); ggml/src/ggml.c, ggml_quantize_chunk (types it makes).
 """
 
-from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.patterns.ecmascript import searcher
 from ggufphys.plan.quantize_tables import BASE_TYPES

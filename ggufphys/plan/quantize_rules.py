@@ -8,9 +8,9 @@ Source: llama.cpp 0c1e570 src/llama-quant.cpp, llama_tensor_get_type_impl.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.ggml_types import GGMLType as T
 from ggufphys.plan.quantize_options import QuantizeOptions

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ggufphys.errors import UnsupportedError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import RefusedError

@@ -1,12 +1,12 @@
 """Was the prediction right? Each buffer line of a log beside its prediction for the parameters that the log states."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from ggufphys.builds import LATEST
 from ggufphys.builds.asked import build_of_log
 from ggufphys.errors import UnsupportedError
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
 from ggufphys.logs.runs import LoggedRun

@@ -5,9 +5,9 @@ ggml/src/gguf.cpp, gguf_writer_base (the bytes of a header).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
+from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGMLType, GGUFFile, TensorInfo
 from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, NEWEST_VERSION, Header
 from ggufphys.gguf.split import SHARD_NAME, Shard

@@ -10,9 +10,9 @@ ggml_backend_cpu_device_get_memory.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import HOST, N_CTX_PAD, Params
 from ggufphys.units import format_bytes

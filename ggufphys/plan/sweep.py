@@ -7,13 +7,13 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Final, TypeAlias, get_args
 
 from ggufphys.flags.devices import layers_to_offload
 from ggufphys.flags.run import count
+from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode
 from ggufphys.plan.totals import Totals, totals_of

@@ -1,8 +1,8 @@
 """The figures of a prediction, as rows of a table have them."""
 
-from dataclasses import dataclass, fields
 from typing import Any
 
+from ggufphys.frozen import dataclass, fields
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Basis, Quantity
 

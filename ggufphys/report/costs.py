@@ -1,9 +1,9 @@
 """The answer to `inspect --costs`: a table a phase, a row a kind of nodes; JSON with the same numbers unrounded."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
+from ggufphys.frozen import asdict
 from ggufphys.graph.describing.cost import Cost
 from ggufphys.report.inspection import Section, table
 from ggufphys.speed.costs import CostPrediction, PhaseCosts

@@ -1,9 +1,9 @@
 """The answer to `inspect --explain`: layers as a table, terms with formula and source; JSON with a row a layer."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Final
 
+from ggufphys.frozen import asdict
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.plan.explain import KeptTensor, LayerRow, folded

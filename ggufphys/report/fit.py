@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
+from ggufphys.frozen import asdict
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.params import HOST, Params
 from ggufphys.plan.fit import Fit, Place

@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ggufphys.frozen import asdict, dataclass, replace
 from ggufphys.params import HOST
 from ggufphys.plan.fit import Place
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table

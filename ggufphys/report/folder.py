@@ -1,9 +1,9 @@
 """The report on many models: a text table with a row a file, or JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from ggufphys.frozen import asdict
 from ggufphys.plan.folder import Asked, FileRow
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.quantized import quantized_lines

@@ -2,18 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.builds import LATEST
+from ggufphys.frozen import asdict, dataclass
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.loads import Refusal
 from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.params import HOST, Params, RunAs
-from ggufphys.plan.fits import Fit
 from ggufphys.report.loads import loads_json, refusal_lines, types_line
 from ggufphys.units import format_bytes, format_count, format_mib
+
+if TYPE_CHECKING:
+    from ggufphys.plan.fits import Fit
 
 SCHEMA_VERSION: Final = 1
 HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of the library"}
@@ -47,7 +49,7 @@ class Inspection:
     prediction: MemoryPrediction | None = None
     weights: Sequence[Term] = ()
     attachment: Sequence[Term] = ()
-    fits: Sequence[Fit] = ()
+    fits: "Sequence[Fit]" = ()
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     refusals: Sequence[Refusal] = ()
@@ -278,7 +280,7 @@ def _mib_or_dash(nbytes: int | None) -> str:
     return "-" if nbytes is None else format_mib(nbytes)
 
 
-def fit_line(fit: Fit) -> str:
+def fit_line(fit: "Fit") -> str:
     """Whether it fits there, with what is left or too much."""
     name = "the process" if fit.name == HOST else fit.name
     return (

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
+from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.plan.reconcile import Line, Reconciliation
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table

@@ -1,8 +1,8 @@
 """The answer to `inspect --quantize` as a text table and JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.plan.quantized import QuantizedFile
 from ggufphys.report.inspection import Section, table

@@ -1,10 +1,10 @@
 """The answer to `inspect --sweep`: a table, CSV with whole bytes, or JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from io import StringIO
 from typing import Final
 
+from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, model_lines, table

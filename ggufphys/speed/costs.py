@@ -5,10 +5,10 @@ layers of one kind cost the same but for the types of their weights, so one more
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.builds.moves import rules_of
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch

@@ -1,7 +1,6 @@
 """Which prompts and batches fit into a context, and how does a batch of fewer sequences see it?"""
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.params import ContextParams
 
 

@@ -10,10 +10,10 @@ ggml_compute_forward_flash_attn_ext_f16.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import GGMLType
 from ggufphys.graph.describing.cost import Cost, distinct_experts
 from ggufphys.graph.ir import Tensor

@@ -5,9 +5,9 @@ there is, and wider by the part of the time for which nothing like it was measur
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.devices.placed import REPACKED

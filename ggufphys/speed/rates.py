@@ -7,11 +7,11 @@ on `n_threads` threads.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from ggufphys.errors import GGUFPhysError
+from ggufphys.frozen import asdict, dataclass, field, replace
 
 SCHEMA_VERSION: Final = 1
 Basis = Literal["calibrated", "published"]

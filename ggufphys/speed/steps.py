@@ -5,10 +5,10 @@ A deep model's graph is not built in full, as in `speed.costs`: one more layer o
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from ggufphys.arch.caches import WindowKV
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.batch import SMALL_BATCH, Batch

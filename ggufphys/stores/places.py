@@ -3,8 +3,9 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from ggufphys.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf.values import Scalar
 
 

@@ -1,9 +1,9 @@
 """What exactly would the file be: its header, its tensors with their types, its length?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import pi
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.writer import TensorSpec, WriteValue, data_bytes, encode_header
 from ggufphys.plan.quantize import ftype_number, parse_file_type, quantize_model, quantized_order, types_as_made
 from ggufphys.plan.quantize_tables import BASE_TYPES, UNQUANTIZED

@@ -7,10 +7,10 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dy
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import add
 from typing import Final, TypeAlias
 
+from ggufphys.frozen import dataclass
 from ggufphys.graph.affine import Point, at
 from ggufphys.graph.allocating.chunks import Chunks, ChunkState
 from ggufphys.graph.allocating.free_list import OPEN_END, FreeList, FreeState

@@ -18,10 +18,10 @@ next layer's first. A layer that expands nothing leaves its nodes to the one aft
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from ggufphys.arch import LayerCache
+from ggufphys.frozen import dataclass, fields
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.alloc import Course, in_order
 from ggufphys.graph.allocating.lifetimes import Lifetimes, Role

@@ -5,12 +5,12 @@ built from as few layers as stand for all (`ggufphys.graph.allocating.layers`).
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import LayerCache, RecurrentState, WindowKV
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point

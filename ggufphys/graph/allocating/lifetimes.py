@@ -11,10 +11,10 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl.
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.graph.ir import Graph, Tensor
 
 # fmt: off

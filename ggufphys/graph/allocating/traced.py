@@ -7,10 +7,10 @@ wanted. Everything else about a context and a batch decides which nodes there ar
 import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, TypeVar, cast
 
+from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.allocating.alloc import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time

@@ -5,9 +5,9 @@ src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v, build_input_k_idxs, build_in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ggufphys.arch.caches import KVCache, row_bytes, row_stride
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder

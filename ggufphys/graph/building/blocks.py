@@ -7,10 +7,10 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch.caches import row_bytes
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.construction import Construction
 from ggufphys.graph.building.embedding import slice_of, token_embeddings

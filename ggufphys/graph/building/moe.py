@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_moe_ffn.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Tensor

@@ -8,10 +8,10 @@ Legend: T tokens, D head size, C cells, H heads. Source: llama.cpp 0c1e570 ggml/
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from math import prod
 from typing import Final
 
+from ggufphys.frozen import dataclass, fields
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.ir import Graph, Tensor

@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.affine import Trace
 from ggufphys.graph.allocating.layout import Layouts

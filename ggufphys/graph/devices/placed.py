@@ -1,9 +1,9 @@
 """Where do layers, the output and weights lie? What `memory.placement` decides, and the division of a graph follows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from ggufphys.frozen import dataclass, field, fields, replace
 from ggufphys.gguf import TensorInfo
 from ggufphys.graph.devices.backends import CPU, Backend, backend_of
 from ggufphys.params import HOST, Device, Params

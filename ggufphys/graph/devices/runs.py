@@ -1,11 +1,11 @@
 """What becomes of one model that is run in different ways: where its layers lie, what context it gets, which graphs?"""
 
-from dataclasses import dataclass, replace
 from functools import partial
 
 from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
 from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.errors import UnsupportedError
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of

@@ -11,10 +11,10 @@ ggml_backend_sched_split_graph; ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import gt
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.allocating.alloc import lay_out, side_by_side

@@ -3,9 +3,9 @@
 Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph.
 """
 
-from dataclasses import replace
 from math import log
 
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import head, mla
 from ggufphys.graph.building.attention import AttentionK, AttentionKV, Scores

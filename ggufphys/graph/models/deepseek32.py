@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/deepseek32.cpp, llama_model_deepseek32::graph.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import dsa, mla
 from ggufphys.graph.building.blocks import Builder

@@ -3,10 +3,10 @@
 Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, llama_model_deepseek4::graph.
 """
 
-from dataclasses import replace
 from math import log
 
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import dsa, head, hyper
 from ggufphys.graph.building.attention import AttentionKV, Scores, rotate

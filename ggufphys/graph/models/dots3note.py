@@ -4,9 +4,9 @@ Source: llama.cpp 0c1e570 src/models/dots3note.cpp, llama_model_dots3note::graph
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import dsa, mla
 from ggufphys.graph.building.attention import AttentionK, Scores

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/grok.cpp, llama_model_grok::graph.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder

@@ -3,9 +3,8 @@
 Source: llama.cpp 0c1e570 src/models/grovemoe.cpp, llama_model_grovemoe::graph.
 """
 
-from dataclasses import replace
-
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, rotated

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/hunyuan-vl.cpp, llama_model_hunyuan_vl::graph; src/models/hunyuan-moe.cpp.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
 from ggufphys.graph.building.moe import Routing

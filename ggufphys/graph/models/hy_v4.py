@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/hy-v4.cpp, llama_model_hy_v4::graph.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import dsa, mla
 from ggufphys.graph.building.attention import Scores

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/mellum.cpp, llama_model_mellum::graph.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
 from ggufphys.graph.building.moe import Routing

@@ -3,8 +3,7 @@
 Source: llama.cpp 0c1e570 src/models/mistral4.cpp; src/llama-graph.cpp, build_moe_ffn.
 """
 
-from dataclasses import replace
-
+from ggufphys.frozen import replace
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.deepseek2 import build_with, read_own_routing

@@ -7,9 +7,9 @@ more than one token (`ggml_set_rows`, rows of another width).
 Source: llama.cpp 0c1e570 src/models/plm.cpp, llama_model_plm::graph.
 """
 
-from dataclasses import replace
 from functools import partial
 
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder

@@ -4,8 +4,8 @@ Source: llama.cpp 0c1e570 src/models/step35.cpp, llama_model_step35::graph.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
+from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import head
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions

@@ -1,8 +1,8 @@
 """What stands beside a model when it runs, and what does it cost: adapters, mmproj, a draft model, llama-server."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.params import CACHE_TYPES
 

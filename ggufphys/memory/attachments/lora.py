@@ -8,11 +8,11 @@ Source: llama.cpp 0c1e570 src/llama-adapter.cpp, llama_adapter_lora_init_impl.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.arch.roles import embedding_is_output
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.devices.placed import Buffer
 from ggufphys.memory.terms import Term

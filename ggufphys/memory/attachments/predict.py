@@ -4,10 +4,10 @@ Attachments' buffers are terms of attachment_bytes, in the totals; ceilings are 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placed import Placed

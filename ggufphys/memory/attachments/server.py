@@ -11,11 +11,11 @@ server_prompt_cache; src/llama-context.cpp, output_reserve.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from ggufphys.arch import LayerCache
 from ggufphys.errors import UnsupportedError
+from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.state import cell_ext_bytes, needs_checkpoints, state_bytes

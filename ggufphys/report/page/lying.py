@@ -1,10 +1,10 @@
 """What lies where: a bar a device, a table of terms, and the same at each length of context, for the page's slider."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity

@@ -10,8 +10,9 @@ import pytest
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.builds import LATEST
 from ggufphys.cli import main
+from ggufphys.gguf.locate import names_several
 from ggufphys.gguf.writer import encode_header
-from ggufphys.plan.folder import find_models, names_several
+from ggufphys.plan.folder import find_models
 from tests.ggufphys.gguf.http_server import Site, serving
 from tests.ggufphys.gguf.remote_files import model, shards, without_environment
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model

@@ -7,9 +7,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/amx/amx.cpp, extra_buffer_type::supp
 ggml_backend_amx_get_alloc_size; ggml-cpu.cpp, ggml_backend_cpu_get_extra_buffer_types.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.devices.backends.repack import is_multiplied

@@ -1,9 +1,9 @@
 """What about a backend decides about bytes?"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Optional
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.devices.backends.order import Reorder

@@ -1,8 +1,8 @@
 """Main memory, and devices whose backend is not known."""
 
-from dataclasses import replace
 from typing import Final
 
+from ggufphys.frozen import replace
 from ggufphys.graph.devices.backends.backend import Backend
 
 CPU: Final = Backend(

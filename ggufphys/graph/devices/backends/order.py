@@ -6,9 +6,9 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_split_gr
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ggufphys.frozen import dataclass, field
 from ggufphys.graph.ir import Tensor
 
 

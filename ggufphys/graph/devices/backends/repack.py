@@ -9,10 +9,10 @@ src/llama-arch.cpp, LLM_TENSOR_INFOS (the operation of each tensor).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType, TensorInfo
 
 

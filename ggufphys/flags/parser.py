@@ -1,0 +1,32 @@
+"""The parser of a subcommand's arguments: errors in a line, and flags that are declared when somebody uses one."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+USAGE: Final = 2  # the exit code
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser for long tables of flags, of which a command line has few."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._declarations: list[Callable[[argparse.ArgumentParser], None]] = []
+
+    def when_needed(self, declare: Callable[[argparse.ArgumentParser], None]) -> None:
+        """Declare further flags, without a line in --help, once a command line has one that is not known."""
+        self._declarations.append(declare)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it."""
+        words = tuple(args or ())
+        known = self._option_string_actions
+        if any(word.startswith("-") and word not in known and word.partition("=")[0] not in known for word in words):
+            while self._declarations:
+                self._declarations.pop()(self)
+        return super().parse_args(words if args is not None else None, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2, with the message in a line: a usage of forty lines above would hide it."""
+        self.exit(USAGE, f"ggufphys: error: {message}\n`{self.prog} --help` lists the flags\n")

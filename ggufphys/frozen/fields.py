@@ -1,0 +1,47 @@
+"""What is known of a field, and the standard library's view of a class that has such fields."""
+
+from typing import Any, Final
+
+MISSING: Final = object()
+FIELDS: Final = "__frozen_fields__"  # the attribute of a class that holds its fields by name
+
+
+class Field:
+    """A field of a class: its name and type, what it is where nothing is given, which methods look at it."""
+
+    __slots__ = ("compare", "default", "default_factory", "kw_only", "name", "repr", "type")
+
+    def __init__(
+        self, *, default: Any = MISSING, default_factory: Any = MISSING, repr: bool = True, compare: bool = True
+    ) -> None:
+        self.name = ""
+        self.type: Any = None
+        self.kw_only = False
+        self.default = default
+        self.default_factory = default_factory
+        self.repr = repr
+        self.compare = compare
+
+    @property
+    def has_default(self) -> bool:
+        """May it be left out?"""
+        return self.default is not MISSING or self.default_factory is not MISSING
+
+
+class StandardView:
+    """An attribute of `dataclasses`' own (`__dataclass_fields__`), worked out when somebody asks for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        import dataclasses  # 20 ms that `inspect` does without
+
+        same: dict[str, Any] = {"__annotations__": {}}
+        for field in getattr(owner, FIELDS).values():
+            same["__annotations__"][field.name] = field.type
+            given = {
+                key: value for key in ("default", "default_factory") if (value := getattr(field, key)) is not MISSING
+            }
+            same[field.name] = dataclasses.field(**given, repr=field.repr, compare=field.compare, kw_only=field.kw_only)
+        return getattr(dataclasses.dataclass(frozen=True)(type(owner.__name__, (), same)), self.name)

@@ -1,0 +1,44 @@
+"""How much does `inspect` import before it answers? Most of the time that it takes goes there."""
+
+import subprocess
+import sys
+
+from ggufphys.embedded import MODEL
+
+MOST_MODULES = 137  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
+# What takes milliseconds and has no part in an ordinary answer.
+UNWANTED = frozenset((
+    "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache", "shutil",
+    "subprocess", "tempfile", "threading", "tomllib", "zipfile",
+    "ggufphys.commands.diff", "ggufphys.commands.folder", "ggufphys.commands.log", "ggufphys.gguf.difference",
+    "ggufphys.gguf.remote", "ggufphys.graph.describing.cost", "ggufphys.plan.folder", "ggufphys.plan.quantize",
+    "ggufphys.plan.sweep", "ggufphys.speed.costs",
+))  # fmt: skip
+
+
+def test_inspect_imports_what_it_needs() -> None:
+    """An ordinary `inspect` imports no more of our modules than it did, and none that other questions need."""
+    code = (
+        "import sys; before = set(sys.modules); from ggufphys.cli import main; code = main(sys.argv[1:])\n"
+        "print(code, *(set(sys.modules) - before), sep='\\n', file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "inspect", str(MODEL), "-c", "1024"], capture_output=True, text=True, check=True
+    )
+    code_line, *modules = answer.stderr.split()
+    ours = sorted(name for name in modules if name.startswith("ggufphys."))
+
+    assert code_line == "0"
+    assert sorted(UNWANTED.intersection(modules)) == []
+    assert len(ours) <= MOST_MODULES, ours
+
+
+def test_the_package_imports_nothing_beforehand() -> None:
+    """`import ggufphys` imports none of its modules; a name that it has not is an AttributeError as of any module."""
+    code = (
+        "import sys, ggufphys; print([n for n in sys.modules if n.startswith('ggufphys.')])\n"
+        "print(hasattr(ggufphys, 'nothing'), ggufphys.Params().n_batch)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.split("\n")[:2] == ["[]", "False 2048"]

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NoReturn
 
 USAGE: Final = 2  # the exit code
@@ -11,7 +12,8 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser for long tables of flags, of which a command line has few."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        # argparse makes a formatter with each argument; the terminal's width, for which it imports much, is help's.
+        super().__init__(formatter_class=partial(argparse.HelpFormatter, width=80), **options)
         self._declarations: list[Callable[[argparse.ArgumentParser], None]] = []
 
     def when_needed(self, declare: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -26,6 +28,11 @@ class Parser(argparse.ArgumentParser):
             while self._declarations:
                 self._declarations.pop()(self)
         return super().parse_args(words if args is not None else None, namespace)
+
+    def format_help(self) -> str:
+        """As argparse has it."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Exit code 2, with the message in a line: a usage of forty lines above would hide it."""

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
-from ggufphys.frozen.fields import FIELDS, MISSING, Field, StandardView
+from ggufphys.frozen.fields import FIELDS, MISSING, SIGNATURE, Field, StandardView
 
-_VIEWS: Final = {name: StandardView(name) for name in ("__dataclass_fields__", "__dataclass_params__")}
+_VIEWS: Final = {name: StandardView(name) for name in (SIGNATURE, "__dataclass_fields__", "__dataclass_params__")}
 field = Field
 
 

@@ -64,8 +64,8 @@ def soft_max(step: Step) -> Run:
 def flash_attn_ext(step: Step) -> Run:
     """Q `(S, H, T, D)`, K and V `(S, K, C, D)`: `(S, T, H, D)`.
 
-    For many tokens at once ggml computes in F32. For fewer it rounds Q to K's type, and an F16 V is summed up in F16,
-    cell by cell.
+    For many tokens at once ggml computes in F32. For fewer it rounds Q to K's type; an F16 V it sums up in F16, cell by
+    cell, which is followed where its arithmetic is to be emulated.
     """
     factor, max_bias, softcap, has_sinks = cast("tuple[float, float, float, bool]", step.node.params)
     sources = list(range(3, len(step.src)))
@@ -77,7 +77,7 @@ def flash_attn_ext(step: Step) -> Run:
     scale = np.float32(factor / softcap if softcap else factor)
     n_stream, _, n_tokens, _ = q.shape
     in_tiles = n_tokens >= FA_TILE_Q and k_type is v_type and k_type in (GGMLType.F16, GGMLType.F32)
-    in_halves = v_type is GGMLType.F16 and not in_tiles
+    in_halves = step.numerics.emulate and v_type is GGMLType.F16 and not in_tiles
     splits = in_halves and k_type is v_type and n_tokens == n_stream == 1 and k.shape[2] >= LONG_CACHE
     chunk = -(-k.shape[2] // step.numerics.n_threads) if splits else k.shape[2]
 

@@ -17,6 +17,12 @@ from refengine.blocks import F32, U8
 
 Array = npt.NDArray[Any]
 
+HALF_INFINITY: Final = np.int16(0x7C00)
+HALF_IN_PLACE: Final = np.int32(~0x70000000)
+HALF_SCALE: Final = np.float32(2.0**112)  # between the exponents' biases, 127 and 15
+HALF_MIN_POWER: Final = (127 - 14) << 23  # F32's exponents, where its bits have them: of the least normal half
+HALF_MAX_POWER: Final = (127 + 15) << 23  # of the largest
+HALF_BITS: Final = (13 << 23) + (1 << 22)  # what is added to an exponent: 13, and a mantissa of 1.5
 ALIGNMENT: Final = 64  # bytes: a cache line, and the widest vector
 
 DTYPES: Final[Mapping[GGMLType, str]] = {
@@ -79,3 +85,31 @@ def f32_to_bf16(values: F32) -> Array:
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return np.where(is_nan, (bits >> 16) | 64, rounded).astype(np.uint16)
+
+
+def f16_to_f32(halves: Array) -> F32:
+    """The same numbers, as a cast gives them, in a fraction of its time: their bits in F32's places, times 2^112."""
+    raw = halves.view(np.int16)
+    if np.bitwise_and(raw, HALF_INFINITY).max(initial=0) == HALF_INFINITY:  # or no number
+        return halves.astype(np.float32)
+    bits = raw.astype(np.int32)
+    np.left_shift(bits, 13, bits)
+    np.bitwise_and(bits, HALF_IN_PLACE, bits)  # the sign was spread over the exponent
+    values: F32 = bits.view(np.float32)
+    return np.multiply(values, HALF_SCALE, values)
+
+
+def rounded_to_f16(values: F32) -> F32:
+    """What casts to F16 and back leave of F32 values, to the bit, in a fraction of their time.
+
+    A number that is 1.5 * 2^13 times a value's power of two takes, when it is added, all the bits that a half has no
+    room for; below 2^-14, where halves stand equally far apart, it is that of 2^-14.
+    """
+    powers = np.bitwise_and(values.view(np.uint32), 0x7F800000)
+    if powers.max(initial=0) >= HALF_MAX_POWER:  # may be infinity as a half, or is no number
+        return values.astype(np.float16).astype(np.float32)
+    np.maximum(powers, HALF_MIN_POWER, powers)
+    powers += HALF_BITS
+    large = powers.view(np.float32)
+    rounded: F32 = values + large
+    return np.copysign(np.subtract(rounded, large, rounded), values, rounded)

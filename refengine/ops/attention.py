@@ -21,6 +21,7 @@ from refengine.quant.convert import rounded, to_f32
 from refengine.quant.minima import WITH_MINIMA, lost_sums, minima
 
 LONG_CACHE: Final = 512  # cells from which on ggml divides one token's attention among its threads
+SCORES: Final = 1 << 18  # that are worked on at a time, with all their steps: 1 MiB, which caches hold
 PARTS: Final = 1 << 18  # numbers that are kept at a time of what cells add to a sum in F16: 1 MiB
 
 
@@ -80,27 +81,32 @@ def flash_attn_ext(step: Step) -> Run:
     in_halves = step.numerics.emulate and v_type is GGMLType.F16 and not in_tiles
     splits = in_halves and k_type is v_type and n_tokens == n_stream == 1 and k.shape[2] >= LONG_CACHE
     chunk = -(-k.shape[2] // step.numerics.n_threads) if splits else k.shape[2]
+    shared = q.shape[1] // k.shape[1]  # heads of queries that have a head of keys and values in common
 
-    def run() -> None:
-        n = k.shape[2] if mask is None else _n_seen(mask)
-        queries = q if in_tiles else rounded(q, vec_dot_type(k_type))
-        scores = product(to_f32(k[:, :, :n], k_type), queries)
+    def attend(some: slice, n: int, bias: F32 | None) -> None:
+        """Attention with some of the heads of keys and values, to the first `n` cells."""
+        heads = slice(some.start * shared, some.stop * shared)
+        queries = q[:, heads] if in_tiles else rounded(q[:, heads], vec_dot_type(k_type))
+        scores = product(to_f32(k[:, some, :n], k_type), queries)
         if k_type in WITH_MINIMA:
-            scores += product(minima(k[:, :, :n], k_type), lost_sums(q))
+            scores += product(minima(k[:, some, :n], k_type), lost_sums(q[:, heads]))
         scores *= scale
         if softcap:
             np.tanh(scores, scores)
             scores *= np.float32(softcap)
-        if mask is not None:
-            bias = mask[..., :n].astype(np.float32)
-            scores += bias if max_bias <= 0 else slope * bias
-        values = to_f32(v[:, :, :n], v_type)
-        parts = [_halves_sum if in_halves else _sum] * -(-n // chunk)
-        sums = [
-            part(scores[..., i * chunk : (i + 1) * chunk], values[:, :, i * chunk : (i + 1) * chunk])
-            for i, part in enumerate(parts)
-        ]
-        out[...] = _merged(sums, sinks)
+        if bias is not None:
+            scores += bias if max_bias <= 0 else slope[heads] * bias
+        values = to_f32(v[:, some, :n], v_type)
+        add_up = _halves_sum if in_halves else _sum
+        sums = [add_up(scores[..., i : i + chunk], values[:, :, i : i + chunk]) for i in range(0, n, chunk)]
+        out[:, heads] = _merged(sums, None if sinks is None else sinks[heads])
+
+    def run() -> None:
+        n = k.shape[2] if mask is None else _n_seen(mask)
+        bias = None if mask is None else mask[..., :n].astype(np.float32)
+        at_once = max(1, SCORES // (n_stream * shared * n_tokens * n))
+        for first in range(0, k.shape[1], at_once):
+            attend(slice(first, min(first + at_once, k.shape[1])), n, bias)
 
     return run
 
@@ -116,8 +122,10 @@ def _n_seen(mask: Array) -> int:
 
 
 def _sum(scores: F32, values: F32) -> Sum:
+    """In F32; the scores are used up."""
     top = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(scores - np.where(np.isneginf(top), np.float32(0), top))
+    weights = np.subtract(scores, np.where(np.isneginf(top), np.float32(0), top), scores)
+    np.exp(weights, weights)
     return top, weights.sum(axis=-1, keepdims=True), product(values.swapaxes(-1, -2), weights)
 
 
@@ -147,6 +155,9 @@ def _halves_sum(scores: F32, values: F32) -> Sum:
 
 def _merged(sums: list[Sum], sinks: F32 | None) -> F32:
     """One result of the sums of all chunks: (S, H, T, D)."""
+    if len(sums) == 1 and sinks is None:
+        [(_, total, acc)] = sums
+        return cast(F32, acc / np.where(total == 0, np.float32(1), total))
     top = np.maximum.reduce([part[0] for part in sums])
     if sinks is not None:
         top = np.maximum(top, sinks)

@@ -8,12 +8,13 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from refengine.arrays import Array, bf16_to_f32, dtype_of, f32_to_bf16
+from refengine.arrays import Array, bf16_to_f32, dtype_of, f16_to_f32, f32_to_bf16, rounded_to_f16
 from refengine.blocks import BLOCKS, F32
 from refengine.dequant.table import dequantize
 from refengine.quant.activations import quantize_activations
 from refengine.quant.table import quantize
 
+MANY: Final = 4096  # numbers, from which on arithmetic is faster than numpy's casts from and to halves
 AT_RUN_TIME: Final = frozenset({GGMLType.Q8_0, GGMLType.Q8_1, GGMLType.Q8_K})
 
 
@@ -22,7 +23,7 @@ def to_f32(array: Array, ggml_type: GGMLType) -> F32:
     if ggml_type is GGMLType.F32:
         return array
     if ggml_type is GGMLType.F16:
-        return array.astype(np.float32)
+        return f16_to_f32(array) if array.size >= MANY else array.astype(np.float32)
     if ggml_type is GGMLType.BF16:
         return bf16_to_f32(array)
     if ggml_type is GGMLType.I32:
@@ -53,6 +54,8 @@ def rounded(values: F32, ggml_type: GGMLType) -> F32:
     """What is left of F32 values after a journey through another type."""
     if ggml_type is GGMLType.F32:
         return values
+    if ggml_type is GGMLType.F16 and values.size >= MANY:
+        return rounded_to_f16(values)
     if ggml_type is GGMLType.Q8_1:  # not a type of weights: ggml has no way back
         blocks = np.ascontiguousarray(from_f32(values, ggml_type)).view(BLOCKS[ggml_type])
         return (blocks["qs"] * blocks["d"].astype(np.float32)[..., np.newaxis]).reshape(values.shape)

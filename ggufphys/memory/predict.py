@@ -1,6 +1,6 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import ArchRule, rule_for
@@ -18,11 +18,12 @@ from ggufphys.loads.unexpected import told
 from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.context import CachesByDevice, beyond_training, caches_by_device
+from ggufphys.memory.loading import loading_terms
 from ggufphys.memory.phases import ProcessMemory, ProcessPhase, process_memory
 from ggufphys.memory.process import Conditions, process_terms
 from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
-from ggufphys.params import HOST, ContextParams, ContextType, Device, Params
+from ggufphys.params import HOST, ContextParams, Device, Params
 
 NO_ROW: Final = "its architecture has no rule here; a graph of the usual shape stands for it"
 
@@ -193,8 +194,9 @@ class Predictor(Runs):
         self._is_checked = bool(self.refusals)
         with told(gguf):
             super().__init__(gguf, target, guessed=guessed)
-        self._weight_terms: dict[Params, tuple[Term, ...]] = {}
-        self._caches: dict[tuple[Params, ContextType], CachesByDevice] = {}
+        self._weight_terms: dict[Hashable, tuple[Term, ...]] = {}
+        self._caches: dict[Hashable, CachesByDevice] = {}
+        self._loading_terms: dict[Hashable, tuple[Term, ...]] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
@@ -229,7 +231,8 @@ class Predictor(Runs):
             *output_terms(h, context, placed.placement),
         )
         process = process_terms(
-            self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions()
+            self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions(),
+            self.loading_terms(params),
         )  # fmt: skip
         why_not = NO_ROW if self.is_guess else why_unproven(h.arch, params.llama_build)
         proven: Basis = "exact" if placed.is_proven and not why_not else "estimate"
@@ -270,11 +273,20 @@ class Predictor(Runs):
 
     def weight_terms(self, params: Params) -> tuple[Term, ...]:
         """The terms of model_bytes."""
-        placed = self.placed(params)
-        terms = self._weight_terms.get(placed.params)
+        key = what_places(params)
+        terms = self._weight_terms.get(key)
         if terms is None:
-            terms = weight_terms(self.gguf, placed.weights, no_alloc=params.no_alloc)
-            self._weight_terms[placed.params] = terms
+            placed = self.placed(params)
+            terms = self._weight_terms[key] = weight_terms(self.gguf, placed.weights, no_alloc=params.no_alloc)
+        return terms
+
+    def loading_terms(self, params: Params) -> tuple[Term, ...]:
+        """The terms of what is held while weights are loaded."""
+        key = what_places(params)
+        terms = self._loading_terms.get(key)
+        if terms is None:
+            placed = self.placed(params)
+            terms = self._loading_terms[key] = tuple(loading_terms(self.gguf, placed.weights, params))
         return terms
 
 

@@ -18,7 +18,7 @@ from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.machine import host
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
-from ggufphys.memory.loading import kept_by_malloc, loading_terms
+from ggufphys.memory.loading import kept_by_malloc
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
 from ggufphys.memory.vocabulary import vocabulary_bytes
 from ggufphys.memory.weights import READ_BY_ROW
@@ -77,11 +77,12 @@ def process_terms(
     buffers: Sequence[Term],
     placed: Mapping[Buffer, Sequence[TensorInfo]],
     conditions: Conditions,
+    loading: Sequence[Term],
 ) -> tuple[Term, ...]:
     """Terms of process_bytes, and the transient ones of loading.
 
     `buffers` are the terms of all other quantities, of which the host's count, and those of devices in the process;
-    `placed` says where the weights lie.
+    `placed` says where the weights lie, `loading` are the terms of loading them.
     """
     terms = [
         *(
@@ -105,7 +106,7 @@ def process_terms(
     kept = kept_by_malloc(placed, params)
     large = total(buffers, "compute", HOST) >= kept  # what is allocated counts, not what is touched of it
     again = [term for term in terms if term.name != TOUCHED or not large]
-    return (*terms, *_kept_terms(again, kept), *loading_terms(gguf, placed, params))
+    return (*terms, *_kept_terms(again, kept), *loading)
 
 
 def _devices_inside(params: Params) -> frozenset[str]:

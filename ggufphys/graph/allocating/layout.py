@@ -86,6 +86,7 @@ class Layouts:
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
         self.tracer = Tracer(self.graph)
+        self.prober = Tracer(self.graph)  # of graphs that stay whole, whatever they are asked
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""

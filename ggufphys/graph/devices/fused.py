@@ -3,13 +3,15 @@
 Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar, cast
 
-from ggufphys.frozen import replace
+from ggufphys.frozen import dataclass, replace
 from ggufphys.graph import ops
 from ggufphys.graph.affine import Trace
+from ggufphys.graph.allocating.layers import Layers
 from ggufphys.graph.allocating.layout import Layouts
-from ggufphys.graph.allocating.traced import kind_of
+from ggufphys.graph.allocating.traced import kind_of, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
 from ggufphys.graph.devices.backends.backend import everything
@@ -22,6 +24,8 @@ from ggufphys.params import HOST, ContextParams
 
 FLASH_ATTN = "FLASH_ATTN_EXT"
 CELLS = 256  # of the cache in a trial: any number would do
+
+V = TypeVar("V")
 
 
 def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
@@ -39,14 +43,13 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
 
-    def keeps(graph: Graph, _: Trace) -> bool:
+    def keeps(graph: Graph) -> bool:
         devices = _assigned(graph, arch, placed, batch)
         layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
         layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer) if built is None else built.built))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
-    kind = kind_of(context, batch, built, ("keeps_flash_attn", placed.params))
-    return layouts.tracer.made(kind, context, batch, built, keeps)
+    return _asked(layouts, context, batch, built, ("keeps_flash_attn", placed.params), keeps)
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tup
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
 
-    def elsewhere(graph: Graph, _: Trace) -> tuple[str, ...]:
+    def elsewhere(graph: Graph) -> tuple[str, ...]:
         if not graph.probed:
             return ()
         devices = _assigned(graph, arch, placed, batch)
@@ -67,10 +70,32 @@ def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tup
     found: tuple[str, ...] = ()
     for op in PROBED:  # each in a graph without those that were given up before
         probe = replace(context, unfused=found)
-        kind = kind_of(probe, batch, None, ("unfused_ops", placed.params))
-        if op in layouts.tracer.made(kind, probe, batch, None, elsewhere):
+        if op in _asked(layouts, probe, batch, None, ("unfused_ops", placed.params), elsewhere):
             found += (op,)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A graph that is asked where its nodes would run, and the answers, each good wherever `trace` holds."""
+
+    graph: Graph
+    trace: Trace
+    answers: dict[Hashable, Any]
+
+
+def _asked(
+    layouts: Layouts, context: ContextParams, batch: Batch, built: Layers | None, question: Hashable,
+    answer: Callable[[Graph], V],
+) -> V:  # fmt: skip
+    """What `answer` makes of the graph: the same for the same `question`."""
+    kind, point = kind_of(context, batch, built), point_of(context, batch)
+    while True:
+        probe = layouts.prober.made(kind, context, batch, built, lambda graph, trace: _Probe(graph, trace, {}))
+        if question not in probe.answers:
+            probe.answers[question] = answer(probe.graph)
+        if probe.trace.holds_at(point):  # else what was asked just now has another answer here: in a graph of its own
+            return cast(V, probe.answers[question])
 
 
 def _assigned(graph: Graph, arch: str, placed: Placed, batch: Batch) -> Mapping[Tensor, str]:

@@ -1,6 +1,7 @@
 """Where do layers, the output and weights lie? What `memory.placement` decides, and the division of a graph follows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from ggufphys.frozen import dataclass, field, fields, replace
@@ -75,7 +76,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Placed:
-    """A model's layers and weights, where they lie when it is run like `params` (`what_places` of them)."""
+    """A model's layers and weights, where they lie when it is run like `params` (`placing`)."""
 
     params: Params
     placement: Placement
@@ -115,6 +116,12 @@ _NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def what_places(params: Params) -> Params:
-    """The same for all parameters with which layers and weights lie in the same places."""
+what_places: Final[Callable[[Params], tuple[Any, ...]]] = attrgetter(
+    *(f.name for f in fields(Params) if f.name not in _NOTHING_TO_WEIGHTS)
+)
+"""The same for all parameters with which layers and weights lie in the same places."""
+
+
+def placing(params: Params) -> Params:
+    """One of the parameters for which `what_places` is the same."""
     return replace(params, **_NOTHING_TO_WEIGHTS)

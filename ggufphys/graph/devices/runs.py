@@ -1,5 +1,6 @@
 """What becomes of one model that is run in different ways: where its layers lie, what context it gets, which graphs?"""
 
+from collections.abc import Hashable
 from functools import partial
 
 from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
@@ -12,7 +13,7 @@ from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
 from ggufphys.graph.devices.homes import uses_devices
-from ggufphys.graph.devices.placed import Placed, what_places
+from ggufphys.graph.devices.placed import Placed, placing, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
@@ -57,7 +58,7 @@ class Runs:
         self._borrowed, self._read = borrowed, read
         self._rules: dict[frozenset[Rule], ArchRule] = {}
         self._layouts: dict[tuple[ContextType, frozenset[Rule]], Layouts] = {}
-        self._placed: dict[Params, Placed] = {}
+        self._placed: dict[Hashable, Placed] = {}
 
     def run(self, params: Params) -> Run:
         """Where all lies, what context results, and the graphs of contexts of its type.
@@ -145,7 +146,7 @@ class Runs:
         if placed is None:
             placement = place_layers(params, self.h.n_layer_all)
             weights = place_weights(self.gguf, params, placement, host.cpu_features())
-            placed = self._placed[key] = Placed(params=key, placement=placement, weights=weights)
+            placed = self._placed[key] = Placed(params=placing(params), placement=placement, weights=weights)
         return placed
 
 

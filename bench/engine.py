@@ -1,8 +1,8 @@
 """How fast does the numpy engine generate beside llama.cpp?
 
-`python -m bench.engine [MODEL ...] [--json]`, the embedded model by default. Both get the same tokens and the same
-number of threads, OpenBLAS by its environment variable: a prompt that warms up, a prompt that is timed behind it, then
-steps of one token. They take turns; rates are medians over repetitions. Weights are held as F32.
+`python -m bench.engine [MODEL ...] [--against CHECKOUT] [--json]`, the embedded model by default. Both get the same
+tokens and the same number of threads, OpenBLAS by its environment variable: a prompt that warms up, a prompt that is
+timed behind it, then steps of one token. They take turns; rates are medians over repetitions. Weights are held as F32.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 import refengine
+from bench.against import in_turn
 from ggufphys.embedded import MODEL
 from refengine.batch import Tokens
 from refengine.peers.llama_logits import LlamaRequest, llama_logits
@@ -111,6 +112,23 @@ def as_text(speeds: Sequence[EngineSpeed]) -> str:
     return "\n".join(lines)
 
 
+def _against(checkout: Path, models: Sequence[Path], n_threads: int, repetitions: int) -> int:
+    """Print each model's rates there and here: the best of all runs, which other processes only slow down."""
+    arguments = [*map(str, models), "--repetitions", "1", "--threads", str(n_threads)]
+    found = [
+        [{row["model"]: row for row in document["rows"]} for document in both]
+        for both in in_turn("bench.engine", arguments, checkout, repetitions)
+    ]
+    print(f"{'tokens/s':28}{'prefill there':>14}{'here':>10}{'ratio':>8}{'decode there':>14}{'here':>10}{'ratio':>8}")
+    for model in found[0][0]:
+        line = f"{model[:27]:28}"
+        for phase in ("prefill_tok_per_s", "decode_tok_per_s"):
+            there, here = (max(both[i][model][phase] for both in found) for i in (0, 1))
+            line += f"{there:14.1f}{here:10.1f}{here / there:8.2f}"
+        print(line)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each model, print the table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
@@ -118,7 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
     args = parser.parse_args(argv)
+    if args.against is not None:
+        return _against(args.against, args.models, args.threads, max(1, args.repetitions))
     if os.environ.get(BLAS_THREADS) != str(args.threads):  # read when numpy is loaded: start again with it
         command = [sys.executable, "-m", "bench.engine", *(sys.argv[1:] if argv is None else argv)]
         return subprocess.run(command, env={**os.environ, BLAS_THREADS: str(args.threads)}, check=False).returncode

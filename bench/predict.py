@@ -1,6 +1,6 @@
 """Benchmark: how long do answers take? Each beside what it may take, on headers of published shapes and deeper ones.
 
-usage: python -m bench.predict [--runs N] [--json]
+usage: python -m bench.predict [--runs N] [--against CHECKOUT] [--json]
 """
 
 import argparse
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from bench.against import in_turn
 from bench.processes import run_process
 from ggufphys.gguf import open_gguf
 from ggufphys.memory.context import context_terms
@@ -23,6 +24,7 @@ from ggufphys.synth import plan_file, shape_named
 
 SWEEP: Final = "ctx=4k..128k,type_kv=f16,q8_0,np=1,4"
 SWEPT: Final = ("llama-3.1-8b", "gemma-3-4b", "qwen3-30b-a3b", "deepseek-v2-lite", "qwen3-next-80b-a3b")
+ROUNDS: Final = 2  # there and here in turn
 # A dense model of 100 layers, and one of experts as large as any that is run at home.
 DEEP: Final = {"dense, 100 layers": ("llama-3.1-8b", 100), "experts, 94 layers": ("qwen3-30b-a3b", 94)}
 
@@ -41,7 +43,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
     args = parser.parse_args()
+    if args.against is not None:
+        return _against(args.against, args.runs, as_json=args.json)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(_rows(Path(folder), args.runs))
     if args.json:
@@ -51,6 +56,24 @@ def main() -> int:
         print(f"fastest of {args.runs} runs\n")
         print("\n".join(table(("answer", "ms", "at most", ""), cells, right=(1, 2))))
     return 0 if all(r.seconds <= r.bar_s for r in rows) else 1
+
+
+def _against(checkout: Path, runs: int, *, as_json: bool) -> int:
+    """Print each answer's time there and here: the fastest of two rounds, and of the runs in each."""
+    there: dict[str, float] = {}
+    here: dict[str, float] = {}
+    for documents in in_turn("bench.predict", ["--runs", str(runs)], checkout, ROUNDS):
+        for seconds, document in zip((there, here), documents, strict=True):
+            for row in document:
+                seconds[row["name"]] = min(row["seconds"], seconds.get(row["name"], row["seconds"]))
+    both = [name for name in here if name in there]
+    if as_json:
+        print(dumps([{"name": n, "seconds": here[n], "there_s": there[n], "ratio": here[n] / there[n]} for n in both]))
+    else:
+        cells = [(n, f"{1e3 * there[n]:.2f}", f"{1e3 * here[n]:.2f}", f"{here[n] / there[n]:.2f}") for n in both]
+        print(f"fastest of {ROUNDS * runs} runs\n")
+        print("\n".join(table(("answer", "ms there", "here", "ratio"), cells, right=(1, 2, 3))))
+    return 0
 
 
 def _verdict(row: Row) -> str:

@@ -1,6 +1,6 @@
 """Benchmark: `ggufphys inspect` against gguf's GGUFReader on a large vocabulary, as whole processes, in turn.
 
-usage: python -m bench.reader [--runs N] [--tokens N] [--json]
+usage: python -m bench.reader [--runs N] [--tokens N | --model FILE] [--against CHECKOUT] [--json]
 """
 
 import argparse
@@ -8,12 +8,14 @@ import os
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.against import HERE, compile_code, inspecting
 from bench.processes import run_process
-from ggufphys.gguf import open_gguf
+from ggufphys.frozen import replace
+from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.gguf.writer import WriteValue, data_bytes, encode_header
 from ggufphys.report.inspection import dumps, table
 from ggufphys.synth import shape_named
@@ -49,11 +51,20 @@ def _n_merges(n_tokens: int) -> int:
     return N_MERGES * n_tokens // N_TOKENS
 
 
+def _long_arrays(gguf: GGUFFile) -> Iterator[str]:
+    for key, what in (("tokenizer.ggml.tokens", "tokens"), ("tokenizer.ggml.merges", "merges")):
+        array = gguf.get_array(key)
+        if array is not None:
+            yield f"{len(array):,} {what}"
+
+
 def main() -> int:
     """Run both in turn and print medians and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.reader", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each (default 3)")
     parser.add_argument("--tokens", type=int, default=N_TOKENS, metavar="N", help=f"in the vocabulary ({N_TOKENS})")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="a GGUF file to measure with instead")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--write", type=Path, metavar="FILE", help="only write the file that is measured with")
     args = parser.parse_args()
@@ -61,19 +72,26 @@ def main() -> int:
         write_vocabulary_file(args.write, args.tokens)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vocabulary.gguf"
-        # In a process of its own: a child's peak RSS starts at what its parent held when it was forked.
-        run_process([sys.executable, "-m", "bench.reader", "--tokens", str(args.tokens), "--write", str(path)])
+        path = args.model or Path(folder) / "vocabulary.gguf"
+        if args.model is None:
+            # In a process of its own: a child's peak RSS starts at what its parent held when it was forked.
+            run_process([sys.executable, "-m", "bench.reader", "--tokens", str(args.tokens), "--write", str(path)])
         with open_gguf(path) as gguf:
             header_bytes = gguf.shards[0].header.data_offset
+            sizes = f"{header_bytes:,} bytes, {' and '.join(_long_arrays(gguf))}"
+        inspect = ("inspect", str(path), "-c", "8192")
+        others = {} if args.against is None else {"inspect, the other": inspecting(args.against, *inspect)}
         commands = {
-            "ggufphys inspect": [sys.executable, "-m", "ggufphys", "inspect", str(path), "-c", "8192"],
+            "ggufphys inspect": inspecting(HERE, *inspect),
+            **others,
             "gguf.GGUFReader": [
                 sys.executable, "-c", "import sys, gguf; gguf.GGUFReader(sys.argv[1])", str(path),
             ],
             "python alone": [sys.executable, "-c", "pass"],
         }  # fmt: skip
-        run_process(commands["ggufphys inspect"])  # byte code and page cache, once for all
+        for checkout in (HERE, *([args.against] if others else [])):
+            compile_code(checkout)
+        run_process(commands["ggufphys inspect"])  # page cache, once for all
         runs = {name: [] for name in commands}  # type: ignore[var-annotated]
         for _ in range(args.runs):
             for name, command in commands.items():
@@ -84,10 +102,10 @@ def main() -> int:
     if args.json:
         print(dumps({"header_bytes": header_bytes, "wall_s": wall_s, "peak_rss_bytes": peak, "ratio": ratio}))
         return 0
-    rows = [(name, f"{wall_s[name]:.3f}", format_bytes(peak[name])) for name in commands]
-    sizes = f"{header_bytes:,} bytes, {args.tokens:,} tokens, {_n_merges(args.tokens):,} merges"
+    alone = wall_s["python alone"]
+    rows = [(name, f"{wall_s[name]:.3f}", f"{wall_s[name] / alone:.1f}", format_bytes(peak[name])) for name in commands]
     print(f"a header of {sizes}; {args.runs} runs in turn\n")
-    print("\n".join(table(("process", "wall s (median)", "peak RSS"), rows, right=(1, 2))))
+    print("\n".join(table(("process", "wall s (median)", "x python", "peak RSS"), rows, right=(1, 2, 3))))
     print(f"\nGGUFReader / inspect: {ratio:.0f}x")
     return 0
 

@@ -69,8 +69,9 @@ def load(
         type_k: of the cache of keys: f32, f16, bf16, q8_0, ...
         type_v: of the cache of values.
         flash_attn: attention as one operation, as llama.cpp does by default, or as products and a softmax.
-        emulate: quantise activations as ggml's dot products with quantised weights do (else those are exact), and on
-            x86 add up in ggml's order, to the bit, which takes much longer.
+        emulate: quantise activations as ggml's dot products with quantised weights do (else those are exact), add up
+            what attention takes from an F16 cache in F16 (else in F32), and on x86 add up everything in ggml's order,
+            to the bit, which takes much longer.
         hold: "f32" keeps dequantised matrices in memory, "quantised" dequantises a piece of them at a time.
         n_ctx: tokens of context; 0 for as many as in training, but at most 4096.
         n_ubatch: tokens that are computed at once.

@@ -6,7 +6,6 @@ that names of unlike ones may be exchanged unless CUDA_DEVICE_ORDER=PCI_BUS_ID i
 """
 
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +77,8 @@ def _metal() -> tuple[FoundDevice, ...]:
     Source: sysctl iogpu.wired_limit_mb where it is set. Otherwise Metal's recommendedMaxWorkingSetSize decides, which
     needs Metal to ask; two thirds of the memory is what it is on small machines, and less than on large ones.
     """
+    import platform  # milliseconds that other systems do without
+
     if platform.machine() != "arm64":
         return ()
     limit_mib, total = host.sysctl_number("iogpu.wired_limit_mb"), host.sysctl_number("hw.memsize")

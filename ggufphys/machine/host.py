@@ -3,13 +3,15 @@
 Their names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c.
 """
 
-import platform
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.frozen import dataclass
+
+SYSTEM: Final[str] = sys.platform  # a plain str, so that type checkers look at what is for other systems, too
 
 # /proc/cpuinfo's names -> ggml's
 _LINUX_NAMES: Final = {
@@ -24,12 +26,14 @@ _LINUX_NAMES: Final = {
 @cache
 def cpu_features() -> frozenset[str]:
     """The features of the CPU this runs on; those of its architecture's common baseline where it can't be asked."""
-    if platform.system() == "Linux":
+    if SYSTEM == "linux":
         text = Path("/proc/cpuinfo").read_text(errors="replace")
         match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
         words = set(match[1].split()) if match else set()
         return frozenset(ours for theirs, ours in _LINUX_NAMES.items() if theirs in words)
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
+    import platform  # milliseconds that Linux does without
+
+    if SYSTEM == "darwin" and platform.machine() == "arm64":
         return frozenset({"neon", "dotprod"} | ({"i8mm"} if _apple_has("hw.optional.arm.FEAT_I8MM") else set()))
     return frozenset({"neon", "dotprod"} if platform.machine().lower() in ("arm64", "aarch64") else {"avx2"})
 
@@ -44,18 +48,18 @@ class MainMemory:
 
 def main_memory() -> MainMemory:
     """What the machine has, or the container if that is less."""
-    if platform.system() == "Linux":
+    if SYSTEM == "linux":
         fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
         total, available = (1024 * int(fields.get(name, 0)) for name in ("MemTotal", "MemAvailable"))
         limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
         if limit is not None and limit < total:
             total, available = limit, min(available, max(0, limit - (used or 0)))
         return MainMemory(total_bytes=total, available_bytes=available)
-    if platform.system() == "Darwin":
+    if SYSTEM == "darwin":
         total = sysctl_number("hw.memsize")
         free = sysctl_number("vm.page_free_count") * sysctl_number("hw.pagesize")
         return MainMemory(total_bytes=total, available_bytes=free)
-    return _windows_memory() if platform.system() == "Windows" else MainMemory(total_bytes=0, available_bytes=0)
+    return _windows_memory() if SYSTEM == "win32" else MainMemory(total_bytes=0, available_bytes=0)
 
 
 def sysctl_text(name: str) -> str:

@@ -23,7 +23,8 @@ Operation = Callable[["Step"], Run]
 class Numerics:
     """How faithfully ggml's arithmetic is followed where it is not that of real numbers.
 
-    `emulate`: activations are quantised as ggml's dot products with quantised weights do. `simd`: sums are added up in
+    `emulate`: activations are quantised as ggml's dot products with quantised weights do, and attention over an F16
+    cache adds up in F16. `simd`: sums are added up in
     the order of this code, too (None: in numpy's). `n_threads`: ggml divides a long cache among that many threads, and
     each sums up in F16 for itself.
     """

@@ -8,8 +8,8 @@ from ggufphys.embedded import MODEL
 MOST_MODULES = 151  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
 # What takes milliseconds and has no part in an ordinary answer.
 UNWANTED = frozenset((
-    "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache", "shutil",
-    "subprocess", "tempfile", "threading", "tomllib", "zipfile",
+    "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache", "platform",
+    "shutil", "subprocess", "tempfile", "threading", "tomllib", "zipfile",
     "ggufphys.commands.diff", "ggufphys.commands.folder", "ggufphys.commands.log", "ggufphys.gguf.difference",
     "ggufphys.gguf.remote", "ggufphys.graph.describing.cost", "ggufphys.plan.folder", "ggufphys.plan.quantize",
     "ggufphys.plan.sweep", "ggufphys.speed.costs",

@@ -47,5 +47,5 @@ class StandardView:
                 **{key: value for key, value in defaults.items() if value is not MISSING},
                 repr=field.repr, compare=field.compare, kw_only=field.kw_only,
             )  # fmt: skip
-        standard = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), same))
+        standard: Any = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), same))
         return inspect.signature(standard) if self.name == SIGNATURE else getattr(standard, self.name)

@@ -156,8 +156,8 @@ def _halves_sum(scores: F32, values: F32) -> Sum:
 def _merged(sums: list[Sum], sinks: F32 | None) -> F32:
     """One result of the sums of all chunks: (S, H, T, D)."""
     if len(sums) == 1 and sinks is None:
-        [(_, total, acc)] = sums
-        return cast(F32, acc / np.where(total == 0, np.float32(1), total))
+        [(_, whole, result)] = sums
+        return cast(F32, result / np.where(whole == 0, np.float32(1), whole))
     top = np.maximum.reduce([part[0] for part in sums])
     if sinks is not None:
         top = np.maximum(top, sinks)

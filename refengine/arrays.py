@@ -108,7 +108,7 @@ def rounded_to_f16(values: F32) -> F32:
     powers = np.bitwise_and(values.view(np.uint32), 0x7F800000)
     if powers.max(initial=0) >= HALF_MAX_POWER:  # may be infinity as a half, or is no number
         return values.astype(np.float16).astype(np.float32)
-    np.maximum(powers, HALF_MIN_POWER, powers)
+    np.maximum(powers, HALF_MIN_POWER, out=powers)
     powers += HALF_BITS
     large = powers.view(np.float32)
     rounded: F32 = values + large

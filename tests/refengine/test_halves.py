@@ -1,23 +1,33 @@
-"""Activation functions that are looked up, against ggml's own tables."""
+"""Halves, converted and rounded by arithmetic."""
 
 import numpy as np
-import pytest
 
-from refengine.ops.halves import gelu, gelu_quick_table, gelu_table
-from refengine.peers import ggml
+from refengine.arrays import f16_to_f32, rounded_to_f16
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_quick"])
-def test_tables(name: str) -> None:
-    """Every half that is a number gives ggml's result to the bit."""
-    ours = {"gelu": gelu_table, "gelu_quick": gelu_quick_table}[name]().astype(np.float16).view(np.uint16)
-    is_number = np.isfinite(np.arange(1 << 16, dtype=np.uint16).view(np.float16))
+def test_every_half_becomes_its_float() -> None:
+    """All 65,536 halves give what a cast gives, infinities and what is no number included."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)]
 
-    assert np.array_equal(ours[is_number], ggml.cpu_table(f"ggml_table_{name}_f16")[is_number])
+    assert np.array_equal(f16_to_f32(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32))
+    assert np.array_equal(f16_to_f32(halves), halves.astype(np.float32), equal_nan=True)
 
 
-def test_beyond_the_table() -> None:
-    """Far from 0 nothing is looked up."""
-    x = np.array([-10.5, -10.0, 10.0, 12.34567], np.float32)
+def test_rounding_is_that_of_casts() -> None:
+    """Every half, all that lies in the middle between two, what stands beside that, and random bits: as casts round."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    middles = (halves[:-1] + halves[1:]) / 2
+    beside = [np.nextafter(middles, np.float32(end)) for end in (0, np.inf)]
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 1 << 16, dtype=np.uint64).astype(np.uint32)
+    tried = np.concatenate((halves, middles, *beside))
+    tried = np.concatenate((tried, -tried))
+    small = tried[np.abs(tried) < 32768]
+    random = bits.view(np.float32)
+    finite = random[np.isfinite(random) & (np.abs(random) < 32768)]
 
-    assert gelu(x).tolist() == [0.0, 0.0, 10.0, x[3]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for values in (small, finite, tried, random):  # the last two have what arithmetic does not do
+            cast = values.astype(np.float16).astype(np.float32)
+            same = rounded_to_f16(values).view(np.uint32) == cast.view(np.uint32)
+            assert (same | np.isnan(cast)).all()

@@ -30,7 +30,7 @@ class Field:
 
 
 class StandardView:
-    """An attribute that `dataclasses` or `inspect` look for (`__dataclass_fields__`), worked out when they do."""
+    """An attribute that `dataclasses` or `inspect` look for (`__dataclass_fields__`), worked out once they do."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -48,4 +48,6 @@ class StandardView:
                 repr=field.repr, compare=field.compare, kw_only=field.kw_only,
             )  # fmt: skip
         standard: Any = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), same))
-        return inspect.signature(standard) if self.name == SIGNATURE else getattr(standard, self.name)
+        found = inspect.signature(standard) if self.name == SIGNATURE else getattr(standard, self.name)
+        setattr(owner, self.name, found)  # in place of this
+        return found

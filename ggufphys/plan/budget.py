@@ -10,9 +10,9 @@ In that order nobody is served before another, which is the worst for a percenti
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from ggufphys.frozen import dataclass
 from ggufphys.speed.predict import Figure, Speeds
 
 MAX_USERS: Final = 64

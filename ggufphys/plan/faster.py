@@ -5,10 +5,10 @@ the weights, for which the file must be made again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from ggufphys.errors import GGUFPhysError
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.loads import RefusedError

@@ -1,8 +1,8 @@
 """The answers to --explain and --budget for speed, as text and JSON."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
+from ggufphys.frozen import asdict
 from ggufphys.plan.budget import BudgetVerdict
 from ggufphys.plan.faster import Faster, SpeedExplanation
 from ggufphys.report.inspection import Section, table

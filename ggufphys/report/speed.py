@@ -1,10 +1,10 @@
 """Speed as text and JSON: figures with ranges, what limits them, and what a calibration found."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ggufphys.frozen import asdict
 from ggufphys.report.inspection import Section, table
 from ggufphys.speed.history import Errors
 from ggufphys.speed.predict import Figure, PhaseSpeed, SpeedPrediction

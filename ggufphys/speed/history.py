@@ -7,10 +7,10 @@ the last hundreds, so that the file stays small however often it is written.
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Final
 
+from ggufphys.frozen import asdict, dataclass
 from ggufphys.speed import kept
 
 NAME: Final = "history.json"

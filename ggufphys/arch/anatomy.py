@@ -4,10 +4,10 @@ Names and shapes are llama.cpp's (src/llama-arch.cpp, LLM_TENSOR_NAMES), which n
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.hparams.keys import Keys
 

@@ -1,11 +1,10 @@
 """A row for an architecture that has none: each layer keeps what its tensors say. A guess, and called one."""
 
-from dataclasses import dataclass, replace
-
 from ggufphys.arch.anatomy import Anatomy, Layer, anatomy_of
 from ggufphys.arch.caches import INDEXER, LATENT, FullKV, LayerCache, RecurrentState, WindowKV
 from ggufphys.arch.rules import every
 from ggufphys.arch.table import ArchRule
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams.hparams import HParams, as_written
 

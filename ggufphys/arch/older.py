@@ -12,8 +12,8 @@ from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_key
 from ggufphys.arch.sparse import dsa
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
-from ggufphys.hparams.hparams import HParams
 from ggufphys.frozen import replace
+from ggufphys.hparams.hparams import HParams
 
 # Whose contexts kept rows of the layers behind the trunk, too.
 HEADS_CACHED: Final[frozenset[str]] = frozenset({

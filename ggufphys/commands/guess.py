@@ -3,13 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 from ggufphys.arch.anatomy import anatomy_of
 from ggufphys.arch.guess import guess
 from ggufphys.builds.newer import known_since, may_know
 from ggufphys.commands.attached import predicting
 from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.loads import check_loads
 from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights

@@ -1,10 +1,10 @@
 """Which build wrote a log that does not say? The recorded ones are tried, from the newest on, until one fits."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from ggufphys.builds import rules_of
 from ggufphys.builds.records import RECORDED
+from ggufphys.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
 """What tensors say of a model whose architecture has no rule: a table, and the same as JSON."""
 
-from dataclasses import asdict
-
 from ggufphys.arch.anatomy import Anatomy, kinds
+from ggufphys.frozen import asdict
 from ggufphys.report.inspection import Section, table
 
 

@@ -56,7 +56,8 @@ def test_as_the_standard_library(options: dict[str, Any]) -> None:
         z = replace(x, a=5)
         seen.append((
             repr(x), repr(z), x == y, x == z, x == base(a=1), x != y, asdict(z), vars(base)["__match_args__"],
-            not options.get("eq", True) or hash(base(a=1)) == hash(base(a=1)), [f.name for f in dataclasses.fields(derived)],
+            not options.get("eq", True) or hash(base(a=1)) == hash(base(a=1)),
+            [f.name for f in dataclasses.fields(derived)],
             [(f.type, f.repr, f.compare, f.kw_only) for f in dataclasses.fields(x)],
             dataclasses.asdict(z), dataclasses.replace(x, b=(7,)).b, hasattr(x, "__dict__"), copy.copy(x).c,
             str(inspect.signature(derived)) if options.get("kw_only") else "", derived.__qualname__,

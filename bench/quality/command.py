@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.derive import FILE_TYPE_IDS, cache_folder, derived
+from bench.quality import suite
 from bench.quality.base import file_bytes, opened, written
 from bench.quality.report import as_json, as_text
 from bench.quality.rows import Candidate, Row, judged_row, kept_row
@@ -63,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base-bytes", type=parse_bytes, default=BASE_BYTES, metavar="SIZE",
         help=f"the most that they may take (default {format_bytes(BASE_BYTES)})",
     )  # fmt: skip
+    parser.add_argument(
+        "--suite", type=Path, metavar="FILE.jsonl",
+        help="instead of a text: prompts with expected answers; then a MODEL may be a server's address, http://...",
+    )  # fmt: skip
     parser.add_argument("--forget", action="store_true", help="remove them afterwards")
     parser.add_argument(
         "--max-ratio", type=float, metavar="R", help="exit 1 if a model's perplexity is above R times the unigram's"
@@ -72,6 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge all models on the same text and print a table or JSON; 1 if one is above `--max-ratio`, else 0."""
+    if args.suite:
+        return _run_suite(args)
     candidates = [*_candidates(args)]
     setting = Setting(
         text=text_of(args.text), n_ctx=args.ctx_size, n_chunks=args.chunks, n_threads=max(args.threads, 0)
@@ -79,6 +86,25 @@ def run(args: argparse.Namespace) -> int:
     rows = judged_rows(candidates, setting, base_file=args.base_file, base_bytes=args.base_bytes, forget=args.forget)
     sys.stdout.write(as_json(rows) + "\n" if args.json else as_text(rows))
     return int(args.max_ratio is not None and any(row["ratio"] > args.max_ratio for row in rows))
+
+
+def _run_suite(args: argparse.Namespace) -> int:
+    """Ask all models the suite's prompts; exit code 0 whatever they answer."""
+    tasks = suite.read_tasks(args.suite)
+    models: list[Candidate | suite.Server] = [
+        suite.Server(model) if is_address(model) else _candidate(model) for model in args.models
+    ]
+    first = next((model for model in models if isinstance(model, Candidate)), None)
+    if first is not None:
+        models = [*_exact(args, models[0]), *models, *_variants(args, first)]
+    results = suite.suite_results(models, tasks)
+    sys.stdout.write(suite.as_json(results) + "\n" if args.json else suite.as_text(results))
+    return 0
+
+
+def is_address(model: str) -> bool:
+    """Whether a model is a server's address."""
+    return model.startswith(("http://", "https://"))
 
 
 def judged_rows(
@@ -152,11 +178,20 @@ def _key(base: Candidate, setting: Setting) -> str:
 
 def _candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """All models that are asked for, checked before the first is run."""
-    first, *rest = [_candidate(model) for model in args.models]
-    if args.base_engine == "refengine":
+    named = [_candidate(model) for model in args.models]
+    yield from _exact(args, named[0])
+    yield from named
+    yield from _variants(args, named[0])
+
+
+def _exact(args: argparse.Namespace, first: Candidate | suite.Server) -> Iterator[Candidate]:
+    """The base in numpy, if that is asked for."""
+    if args.base_engine == "refengine" and isinstance(first, Candidate):
         yield Candidate(name=first.name, path=first.path, engine="refengine", type_k="f32", type_v="f32")
-    yield first
-    yield from rest
+
+
+def _variants(args: argparse.Namespace, first: Candidate) -> Iterator[Candidate]:
+    """What is made of the base: other types, other types of cache."""
     if args.quantize:
         yield from _quantised(first, args.quantize)
     for types in args.cache_types.split(",") if args.cache_types else ():
@@ -175,6 +210,8 @@ def _candidate(model: str) -> Candidate:
         ValueError: neither a file nor a type.
         GGUFError: a file that is no GGUF: a text, most likely, which belongs behind --text.
     """
+    if is_address(model):
+        raise ValueError(f"{model}: a server says nothing of what it expects; it may answer a --suite")
     if model in FILE_TYPE_IDS:
         return Candidate(name=model, path=derived(model))
     path = local_path(model)

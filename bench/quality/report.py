@@ -9,7 +9,7 @@ from ggufphys.units import format_mib
 
 HEADER = (
     "model", "MiB", "bpw", "perplexity", "±", "KL mean", "±", "KL p99", "KL max", "same top", "rms Δp", "memory",
-    "prompt t/s", "decode t/s",
+    "prompt t/s", "as predicted", "decode t/s", "as predicted",
 )  # fmt: skip
 
 
@@ -61,7 +61,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         _figure(row, "rms_dp", "{:.3%}"),
         format_mib(row["predicted"]["total_bytes"]),
         _figure(measured, "prompt_tok_per_s", "{:,.1f}"),
+        _figure(row["predicted"], "prompt_tok_per_s", "{:,.1f}"),
         _figure(measured, "decode_tok_per_s", "{:,.1f}"),
+        _figure(row["predicted"], "decode_tok_per_s", "{:,.1f}"),
     )
 
 

@@ -12,8 +12,11 @@ from bench.quality.figures import divergence_figures, perplexity_figures, unigra
 from bench.quality.judging import Judge, Judged, joined, of_base
 from bench.quality.readers import LlamaReader, NumpyReader, Reader, params_of
 from bench.quality.texts import Reading, Setting
-from ggufphys import open_gguf, predict_memory
+from ggufphys import GGUFFile, Params, open_gguf, predict_memory
 from ggufphys.report.progress import Steps
+from ggufphys.speed.kept import kept_machine
+from ggufphys.speed.predict import predict_speed
+from ggufphys.speed.rates import CalibrationError
 from server.engine.library import default_threads
 
 Row = dict[str, Any]
@@ -113,8 +116,9 @@ DIVERGENCE: Final = ("kl_mean", "kl_median", "kl_p99", "kl_max", "top1", "rms_dp
 
 
 def _sizes(candidate: Candidate, n_ctx: int) -> Row:
+    params = params_of(n_ctx, type_k=candidate.type_k, type_v=candidate.type_v)
     with open_gguf(candidate.path) as gguf:
-        memory = predict_memory(gguf, params_of(n_ctx, type_k=candidate.type_k, type_v=candidate.type_v))
+        memory = predict_memory(gguf, params)
         return {
             "file_type": gguf.file_type,
             "file_bytes": sum(shard.path.stat().st_size for shard in gguf.shards),
@@ -124,5 +128,21 @@ def _sizes(candidate: Candidate, n_ctx: int) -> Row:
                 "context_bytes": memory.context_bytes,
                 "compute_bytes": memory.compute_bytes,
                 "total_bytes": memory.total_bytes,
+                **_speeds(gguf, params, n_ctx),
             },
         }
+
+
+def _speeds(gguf: GGUFFile, params: Params, n_ctx: int) -> Row:
+    """Tokens a second by this machine's rates, as `measured` has them; None each where it was not calibrated."""
+    try:
+        machine = kept_machine()
+    except CalibrationError:
+        machine = None
+    if machine is None:
+        return {"prompt_tok_per_s": None, "decode_tok_per_s": None}
+    found = predict_speed(gguf, params, machine, prefill=n_ctx)
+    return {
+        "prompt_tok_per_s": found.prefill.tok_per_s.value,
+        "decode_tok_per_s": None if found.decode is None else found.decode.tok_per_s.value,
+    }

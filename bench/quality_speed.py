@@ -1,0 +1,67 @@
+"""What does `bench quality` cost beside llama-perplexity's own comparison with a base? Both in one run, in turn.
+
+`python -m bench.quality_speed LLAMA_PERPLEXITY BASE OTHER [--chunks 16] [-c 512] [--runs 2] [--json]`
+
+Both read OTHER and compare it with the same file of BASE's log-probabilities: whole processes, loading included. Exit
+code 1 if ours takes more than 1.1 times as long. Both are linear in the text's length.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.quality.texts import text_of
+from ggufphys.machine.children import environment, module_command
+from ggufphys.report.inspection import dumps
+
+LIMIT: Final = 1.1
+
+
+def seconds(command: list[str]) -> float:
+    """How long a command takes."""
+    began = time.perf_counter()
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} ended with {done.returncode}: {done.stderr[-800:]}")
+    return time.perf_counter() - began
+
+
+def main() -> int:
+    """Run both, in turn, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("base")
+    parser.add_argument("other")
+    parser.add_argument("--chunks", type=int, default=16)
+    parser.add_argument("-c", type=int, default=512)
+    parser.add_argument("-t", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text, kept = Path(folder) / "text", Path(folder) / "base"
+        text.write_text(text_of(()))
+        shared = ["-c", str(args.c), "--chunks", str(args.chunks), "-t", str(args.t)]
+        files = ["--text", str(text), "--base-file", str(kept)]
+        ours = module_command("ggufphys", "bench", "quality", args.base, args.other, *files, *shared)
+        theirs = [str(args.program), "-m", args.other, "--kl-divergence", "--kl-divergence-base", str(kept), *shared]
+        seconds(ours)  # writes the base's file
+        pairs = [(seconds(ours), seconds(theirs)) for _ in range(args.runs)]
+    ratio = median(our / their for our, their in pairs)
+    found = {"n_tokens": args.chunks * args.c, "pairs_s": pairs, "ratio": ratio, "limit": LIMIT}
+    if args.json:
+        print(dumps(found))
+    else:
+        for our, their in pairs:
+            print(f"{found['n_tokens']:,} tokens: {our:.1f} s, llama-perplexity {their:.1f} s: {our / their:.3f}")
+        print(f"ratio {ratio:.3f}, at most {LIMIT}")
+    return int(ratio > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Prompts with expected answers: the file, the comparison, and answers from our server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.quality.suite import compared, read_tasks
+from ggufphys.cli import main
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2 is not JSON"),
+        ("3", "line 2 is '3', expected an object"),
+        ('{"prompt": "a"}', "line 2: expected is None, expected text or a list of texts"),
+        ('{"prompt": "a", "expected": []}', "line 2: expected is \\[\\], expected text"),
+        ('{"expected": "a"}', "line 2: expected either prompt or messages"),
+        ('{"prompt": "a", "expected": "b", "answer": "c"}', "line 2: unknown field 'answer', expected id, prompt"),
+        ('{"prompt": 3, "expected": "b"}', "line 2: expected prompt to be text"),
+    ],
+)
+def test_wrong_line_is_told(tmp_path: Path, line: str, said: str) -> None:
+    """The message says which line, what was there and what was expected."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text('{"prompt": "a", "expected": "b"}\n' + line + "\n")
+
+    with pytest.raises(ValueError, match=said):
+        read_tasks(path)
+
+
+def test_answers_are_right_but_for_blanks(tmp_path: Path) -> None:
+    """Any of the expected texts will do, with blanks around it or without; nothing else will."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text('{"id": "x", "prompt": "2 + 2 =", "expected": ["4", "four"]}\n\n')
+    (task,) = read_tasks(path)
+
+    assert [task.is_right(answer) for answer in (" 4\n", "four", "4.", "Four")] == [True, True, False, False]
+
+
+def test_no_verdict_where_the_interval_spans_zero() -> None:
+    """Two of twenty prompts more or less decide nothing; fifteen do."""
+    right, wrong = [True] * 20, [False] * 20
+
+    assert compared(right, [*right[:18], False, False])["verdict"] is None
+    assert compared(right, [*right[:5], *wrong[:15]])["verdict"] == "worse"
+    assert compared(wrong, [*wrong[:5], *right[:15]])["verdict"] == "better"
+    assert compared([True], [False])["verdict"] is None  # one prompt has no interval
+
+
+def test_a_server_judges_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logits do not come over HTTP: the message says what a server can be asked."""
+    assert main(["bench", "quality", "http://127.0.0.1:1"]) == 2
+    assert "it may answer a --suite" in capsys.readouterr().err
+
+
+def test_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 and the address."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text('{"prompt": "a", "expected": "b"}\n')
+
+    assert main(["bench", "quality", "http://127.0.0.1:1", "--suite", str(path)]) == 1
+    assert "http://127.0.0.1:1 gave no answer to prompt 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_files_answer_through_our_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two files answer each prompt; likeliest tokens of the same file are the same, so nothing is shown to differ."""
+    path = tmp_path / "suite.jsonl"
+    lines = [
+        {"prompt": "if __name__ == '__main", "expected": "__':", "max_tokens": 2, "stop": ["\n"]},
+        {"messages": [{"role": "user", "content": "import sys\nimport o"}], "expected": "s", "max_tokens": 1},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert main(["bench", "quality", "F16", "F16", "--suite", str(path), "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["suite"]
+    assert [len(result["answers"]) for result in (first, second)] == [2, 2]
+    assert first["answers"] == second["answers"]
+    assert first["against_base"] is None
+    assert second["against_base"] == {"difference": 0.0, "difference_ci95": [0.0, 0.0], "verdict": None}

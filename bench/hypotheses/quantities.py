@@ -1,17 +1,18 @@
 """What can be asked of a claim? Each quantity is a function of its setup; which there are is a table at the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import exp
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from bench.derive import derived
 from bench.hypotheses.files import params_of, shape_of
 from bench.hypotheses.finding import Finding, Limit, limited
 from bench.hypotheses.serving import answer_seconds
-from bench.hypotheses.timing import physical_cores, timed
+from bench.hypotheses.timing import physical_cores, step_ratios, timed
 from bench.quality.command import judged_rows
 from bench.quality.rows import Candidate, Row
 from bench.quality.texts import Setting, text_of
@@ -147,21 +148,24 @@ def _same_top(setup: Setup, model: Path | None) -> Finding:
 
 def _concurrent_cost(setup: Setup, model: Path | None) -> Finding:
     n = setup.get("n_seq", 2)
-    path = model or MODEL
-    alone, together = timed(path, n_seq=1), timed(path, n_seq=n)
-    ratio = together.step_s / alone.step_s
+    pairs = step_ratios(model or MODEL, {"n_seq": 1}, {"n_seq": n})
+    ratios = [together.step_s / alone.step_s for alone, together in pairs]
+    ratio = median(ratios)
     limit: Limit = "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n else "overhead"
-    if together.paged:
+    if any(together.paged for _, together in pairs):
         limit = "paging"
-    figures = (
-        f"A step of {n} requests takes {ratio:.2f} times one's ({together.step_s * 1e3:.2f} ms for "
-        f"{alone.step_s * 1e3:.2f}): "
-        f"each loses {1 - 1 / ratio:.0%}, together they get {n / ratio:.2f} times as much."
-    )
     return Finding(
-        value=1 - 1 / ratio, limit=limit,
-        explanation=limited(figures, limit),
+        value=1 - 1 / ratio, limit=limit, interval=(1 - 1 / min(ratios), 1 - 1 / max(ratios)),
+        explanation=limited(
+            f"A step of {n} requests takes {ratio:.2f} times one's ({_spread(ratios)} in {len(ratios)} rounds; "
+            f"one takes {pairs[0][0].step_s * 1e3:.2f} ms): each loses {1 - 1 / ratio:.0%}, together they get "
+            f"{n / ratio:.2f} times as much.", limit,
+        ),
     )  # fmt: skip
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _prompt_share(setup: Setup, model: Path | None) -> Finding:
@@ -182,17 +186,16 @@ def _prompt_share(setup: Setup, model: Path | None) -> Finding:
 def _thread_ratio(setup: Setup, model: Path | None) -> Finding:
     cores = physical_cores()
     n_threads = cores * setup.get("times", 2)
-    few, many = timed(model or MODEL, n_threads=cores), timed(model or MODEL, n_threads=n_threads)
-    ratio = few.step_s / many.step_s
+    pairs = step_ratios(model or MODEL, {"n_threads": cores}, {"n_threads": n_threads})
+    ratios = [few.step_s / many.step_s for few, many in pairs]
+    ratio = median(ratios)
+    figures = (
+        f"{n_threads} threads on {cores} cores generate {ratio:.2f} times as fast as {cores} ({_spread(ratios)} in "
+        f"{len(ratios)} rounds; {1 / pairs[0][0].step_s:.0f} tokens a second with {cores})."
+    )
     limit: Limit = "overhead" if ratio < 1 else "bandwidth"
-    why = "threads beyond the cores wait at each node's barrier for one that has none" if ratio < 1 else "no loss"
-    return Finding(
-        value=ratio, limit=limit,
-        explanation=limited(
-            f"{n_threads} threads on {cores} cores generate {ratio:.2f} times as fast as {cores} "
-            f"({1 / many.step_s:.0f} tokens a second for {1 / few.step_s:.0f}): {why}.", limit if ratio < 1 else "",
-        ),
-    )  # fmt: skip
+    why = " At each node's barrier all wait for those threads that have no core." if ratio < 1 else ""
+    return Finding(value=ratio, limit=limit, interval=(min(ratios), max(ratios)), explanation=figures + why)
 
 
 def _p95_s(setup: Setup, model: Path | None) -> Finding:

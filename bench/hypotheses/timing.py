@@ -2,8 +2,8 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from server.engine.vocab import Vocab
 
 N_CTX: Final = 1024
 N_STEPS: Final = 48
+ROUNDS: Final = 3
 FAULTS: Final = 50  # pages read from the disk while it runs: a few say nothing
 
 
@@ -37,7 +38,6 @@ def physical_cores() -> int:
     return default_threads()
 
 
-@cache
 def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0) -> Timed:
     """Time one run, after a shorter one that warms caches up.
 
@@ -50,7 +50,8 @@ def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0
     params = Params(n_ctx=n_seq * N_CTX, n_seq_max=n_seq, n_threads=n_threads)
     with load_model(path, params) as model, create_context(model, params) as context:
         vocab = Vocab(model)
-        text = "The quick brown fox jumps over the lazy dog. " * n_prompt
+        text = "The quick brown fox jumps over the lazy dog. " * (n_prompt // 8 + 1)
+        text = text[: len(text) * n_prompt // len(vocab.tokenize(text)) + 4]
 
         def decode(tokens: list[int], start: int) -> float:
             batch.clear()
@@ -66,7 +67,7 @@ def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0
             context.clear()
             faults = _page_faults()
             began = time.perf_counter()
-            tokens = list(vocab.tokenize(text)[:n_prompt])
+            tokens = list(vocab.tokenize(text))[:n_prompt]
             tokenize_s = time.perf_counter() - began
             prompt_s = decode(tokens, 0)
             began = time.perf_counter()
@@ -79,6 +80,14 @@ def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0
                 tokenize_s=tokenize_s, prompt_s=prompt_s, choose_s=choose_s, step_s=float(np.median(steps)),
                 paged=_page_faults() - faults > FAULTS,
             )  # fmt: skip
+
+
+def step_ratios(path: Path, one: Mapping[str, int], other: Mapping[str, int]) -> list[tuple[Timed, Timed]]:
+    """Both ways of running it, in turn, `ROUNDS` times: what else the machine does meanwhile, both bear.
+
+    Raises as `timed` does.
+    """
+    return [(timed(path, **one), timed(path, **other)) for _ in range(ROUNDS)]
 
 
 def _page_faults() -> int:

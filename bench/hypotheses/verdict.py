@@ -46,7 +46,7 @@ def row(experiment: Experiment, found: Finding, *, measured: bool, unit: str) ->
     if said == FAILS and experiment.if_fails:
         explanation += f" {experiment.if_fails}"
     if said == NOT_HERE and found.interval is not None:
-        explanation += " The interval reaches over what was claimed: a longer text may tell."
+        explanation += " The interval reaches over an end of what was claimed, so it is not decided."
     return {
         "id": experiment.id,
         "claim": experiment.claim,

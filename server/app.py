@@ -7,7 +7,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from server.api import chat, completions, embeddings, errors, health, models, native, page, plan
+from server.api import chat, completions, embeddings, errors, health, models, native, native_completion, page, plan
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
@@ -39,7 +39,7 @@ def create_app(
     conversations = Conversations(service)
     for conversing in (chat, plan):
         app.register_blueprint(conversing.blueprint(service, conversations))
-    for module in (completions, embeddings, models, native, health, page):
+    for module in (completions, embeddings, models, native, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))
 
     @app.before_request

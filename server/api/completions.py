@@ -1,15 +1,17 @@
 """POST /v1/completions: go on from texts or from tokens."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, request
 
 from server.api.answers import Answers
 from server.api.choices import Choice, Choices, Json, Kind, everything
 from server.api.errors import bad_request
+from server.api.infill import infill_tokens, middle
 from server.api.logprobs import LegacyLogprobs, joined
 from server.api.options import N_MAX, read_options
+from server.api.prompts import Prompt, read_prompts
 from server.api.replies import Reply, disconnect_probe
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
@@ -93,10 +95,8 @@ def blueprint(service: Service) -> Blueprint:
         fields = read_body(request)
         engine = service.engine
         options = read_options(fields, engine)
-        if fields.string("suffix"):
-            raise bad_request("suffix is not supported by this server; leave it out", "suffix", "unsupported_parameter")
-        prompts = read_prompts(fields, engine)
         echo = fields.boolean("echo", False)
+        prompts = _with_suffix(fields, read_prompts(fields, engine), engine, echo=echo)
         logprobs = read_logprobs(fields)
         best_of = _best_of(fields, options.n, stream=options.stream)
         n = max(best_of, options.n)
@@ -144,41 +144,16 @@ def read_logprobs(fields: Fields) -> int | None:
     return found if found is not None else fields.integer("n_probs", 0, LOGPROBS_MAX) or None
 
 
-def read_prompts(fields: Fields, engine: Engine) -> list[tuple[tuple[int, ...], str]]:
-    """Tokens and text of each prompt: a string, an array of token ids, or an array of these.
-
-    Raises:
-        ApiError: nothing to go on from, or something else.
-    """
-    value = fields.get("prompt")
-    if value is None:
-        raise bad_request("prompt is missing, expected a string or an array of token ids", param="prompt")
-    many = isinstance(value, list) and bool(value) and isinstance(value[0], str | list)
-    return [_prompt(fields, each, engine) for each in (value if many else [value])]
-
-
-def _prompt(fields: Fields, value: Any, engine: Engine) -> tuple[tuple[int, ...], str]:
-    if isinstance(value, str):
-        text = fields.unicode("prompt", value)
-        tokens = engine.tokenize(text)
-    elif isinstance(value, list) and are_tokens(value, engine.info.n_vocab):
-        tokens = tuple(value)
-        text = engine.detokenize(tokens)
-    elif isinstance(value, list):
-        raise bad_request(
-            f"prompt has something else than token ids, which are integers from 0 to {engine.info.n_vocab - 1}",
-            param="prompt",
-        )
-    else:
-        raise fields.wrong("prompt", "a string or an array of token ids, or an array of these")
-    if not tokens:
-        raise bad_request("prompt is empty, and this model has no BOS token to start from", param="prompt")
-    return tokens, text
-
-
-def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
-    """Whether all are ids of the vocabulary."""
-    return all(type(value) is int and 0 <= value < n_vocab for value in values)
+def _with_suffix(fields: Fields, prompts: list[Prompt], engine: Engine, *, echo: bool) -> list[Prompt]:
+    """The prompts, with `suffix` behind what is to be written."""
+    suffix = fields.string("suffix")
+    if not suffix:
+        return prompts
+    found = infill_tokens(engine.info, "suffix")
+    if echo:
+        raise bad_request("echo shows prompts as they are, and with a suffix they are not: send one", param="echo")
+    after = engine.tokenize(suffix, add_special=False, parse_special=False)
+    return [(middle(found, tokens, after), text) for tokens, text in prompts]
 
 
 def _is_in_front(engine: Engine, first: TokenInfo, text: str) -> bool:

@@ -8,8 +8,8 @@ from typing import Any, Final, cast, get_args
 
 from flask import Blueprint, Response, jsonify, request
 
-from server.api.completions import are_tokens
 from server.api.errors import bad_request
+from server.api.prompts import are_tokens
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Pooling
 from server.service import Service

@@ -5,8 +5,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ggufphys import __version__
-from server.api.completions import are_tokens
 from server.api.errors import ApiError, bad_request
+from server.api.prompts import are_tokens
 from server.api.schema import read_body
 from server.service import Service
 

@@ -3,7 +3,7 @@
 A field that changes the answer is honoured or refused by name; `tests/server/api/test_fields.py` walks the list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,13 +89,13 @@ class Options:
         )  # fmt: skip
 
 
-def read_options(fields: Fields, engine: Engine) -> Options:
-    """Read what all completion endpoints take.
+def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] = ()) -> Options:
+    """Read what all completion endpoints take; `supported` fields are read by the endpoint itself.
 
     Raises:
         ApiError: a field of the wrong type, out of range, or not supported.
     """
-    refuse_unsupported(fields)
+    refuse_unsupported(fields, supported)
 
     def tokenize(text: str) -> tuple[int, ...]:
         return engine.tokenize(text, add_special=False, parse_special=True)
@@ -118,15 +118,15 @@ def read_options(fields: Fields, engine: Engine) -> Options:
     )
 
 
-def refuse_unsupported(fields: Fields) -> None:
-    """Refuse fields of `UNSUPPORTED` that ask for something.
+def refuse_unsupported(fields: Fields, supported: Collection[str] = ()) -> None:
+    """Refuse fields of `UNSUPPORTED` that ask for something, but for those that are `supported` after all.
 
     Raises:
         ApiError: naming the first such field.
     """
     for name, harmless in UNSUPPORTED.items():
         value = fields.get(name)
-        if value is None or any(_same(value, each) for each in harmless):
+        if value is None or name in supported or any(_same(value, each) for each in harmless):
             continue
         allowed = f"; leave it out or send {_words(harmless)}" if harmless else "; leave it out"
         raise bad_request(f"{name} is not supported by this server{allowed}", param=name, code="unsupported_parameter")

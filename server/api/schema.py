@@ -31,7 +31,9 @@ def read_body(request: Request) -> "Fields":
         ApiError: another content type (415), not JSON or not an object (400).
         RequestEntityTooLarge: more bytes than the application allows (413).
     """
-    if request.mimetype not in ("", "application/json", "text/plain"):  # llama-server reads any as JSON
+    if (
+        request.mimetype == "multipart/form-data"
+    ):  # any other is read as JSON, as llama-server does: curl -d has its own
         raise ApiError(
             415,
             f"the content type is {request.mimetype!r}, expected application/json "

@@ -116,7 +116,7 @@ class LlamaBackend:
             n_params=int(model.api.llama_model_n_params(model.pointer)),
             model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
-        self.info = replace(info, n_slots=made.n_seq_max)
+        self.info = replace(info, n_slots=made.n_seq_max, n_batch=made.n_batch, infill=self.words.infill)
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
         """Evaluate a step.

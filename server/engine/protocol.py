@@ -220,6 +220,20 @@ Vectors = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InfillTokens:
+    """Tokens that tell a model what stands before a middle, what behind it, and that it comes now.
+
+    `repo` and `separator` stand before a repository's name and each file's, where the model knows of them.
+    """
+
+    prefix: int
+    suffix: int
+    middle: int
+    repo: int | None = None
+    separator: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What the HTTP side needs to know of the model."""
 
@@ -236,6 +250,8 @@ class ModelInfo:
     adds_bos: bool  # tokenize puts BOS in front by itself
     n_slots: int = 1  # answers that can be under way at a time
     pooling: Pooling = "none"  # of embeddings, as the file has it
+    n_batch: int = 2048  # tokens in a batch at most, as asked
+    infill: InfillTokens | None = None  # None: the model knows of no middle
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ from types import ModuleType
 from ggufphys import UnsupportedError
 from server.engine.errors import EngineError
 from server.engine.handles import Model
+from server.engine.protocol import InfillTokens
 
 TYPE_NONE = 0  # LLAMA_VOCAB_TYPE_NONE: every tokenizer call on it aborts
 MAX_PIECE_BYTES = 256
@@ -67,6 +68,21 @@ class Vocab:
     def ends_generation(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, EOT, EOM, ...)."""
         return bool(self._api.llama_vocab_is_eog(self.pointer, token))
+
+    @property
+    def infill(self) -> InfillTokens | None:
+        """What the file's tokenizer calls for a middle, None where one of the three is missing."""
+        api = self._api
+        prefix, suffix, middle, repo, separator = (
+            self._special(read(self.pointer))
+            for read in (
+                api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid, api.llama_vocab_fim_rep,
+                api.llama_vocab_fim_sep,
+            )
+        )  # fmt: skip
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return InfillTokens(prefix=prefix, suffix=suffix, middle=middle, repo=repo, separator=separator)
 
     @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:

@@ -1,0 +1,62 @@
+"""What is to be gone on from? Texts, token ids, or both mixed, as OpenAI and llama-server take them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from server.api.errors import bad_request
+from server.api.schema import Fields
+from server.engine.protocol import Engine
+
+Prompt = tuple[tuple[int, ...], str]
+"""Its tokens and its text."""
+
+
+def read_prompts(fields: Fields, engine: Engine) -> list[Prompt]:
+    """Each prompt: a string, an array of token ids, which may have strings among them, an object with a
+    `prompt_string`, or an array of these.
+
+    Raises:
+        ApiError: nothing to go on from, or something else.
+    """
+    value = fields.get("prompt")
+    if value is None:
+        raise bad_request("prompt is missing, expected a string or an array of token ids", param="prompt")
+    many = isinstance(value, list) and bool(value) and not any(type(each) is int for each in value)
+    return [_prompt(fields, each, engine) for each in (value if many else [value])]
+
+
+def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
+    """Whether all are ids of the vocabulary."""
+    return all(type(value) is int and 0 <= value < n_vocab for value in values)
+
+
+def _prompt(fields: Fields, value: Any, engine: Engine) -> Prompt:
+    if isinstance(value, dict) and isinstance(value.get("prompt_string"), str):
+        value = value["prompt_string"]
+    if isinstance(value, str):
+        text = fields.unicode("prompt", value)
+        tokens = engine.tokenize(text)
+    elif isinstance(value, list):
+        tokens = _mixed(fields, value, engine)
+        text = engine.detokenize(tokens)
+    else:
+        raise fields.wrong("prompt", "a string or an array of token ids, or an array of these")
+    if not tokens:
+        raise bad_request("prompt is empty, and this model has no BOS token to start from", param="prompt")
+    return tokens, text
+
+
+def _mixed(fields: Fields, values: list[Any], engine: Engine) -> tuple[int, ...]:
+    """Token ids with texts among them; BOS comes in front of a text that is the first."""
+    found: list[int] = []
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            found += engine.tokenize(fields.unicode("prompt", value), add_special=i == 0)
+        elif are_tokens([value], engine.info.n_vocab):
+            found.append(value)
+        else:
+            raise bad_request(
+                f"prompt has something else than token ids, which are integers from 0 to {engine.info.n_vocab - 1}",
+                param="prompt",
+            )
+    return tuple(found)

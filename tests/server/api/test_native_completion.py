@@ -8,14 +8,18 @@ from server.engine.protocol import InfillTokens, Piece, Started, TokenInfo
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 # The keys of an answer of llama-server's (0c1e570), of its settings, and of a chunk of its streams.
-ANSWER = """index content tokens id_slot stop model tokens_predicted tokens_evaluated generation_settings prompt
-has_new_line truncated stop_type stopping_word tokens_cached timings"""
-SETTINGS = """seed temperature dynatemp_range dynatemp_exponent top_k top_p min_p top_n_sigma xtc_probability
-xtc_threshold typical_p repeat_last_n repeat_penalty presence_penalty frequency_penalty dry_multiplier dry_base dry_allowed_length
+ANSWER = """
+index content tokens id_slot stop model tokens_predicted tokens_evaluated generation_settings prompt has_new_line
+truncated stop_type stopping_word tokens_cached timings
+"""
+SETTINGS = """
+seed temperature dynatemp_range dynatemp_exponent top_k top_p min_p top_n_sigma xtc_probability xtc_threshold
+typical_p repeat_last_n repeat_penalty presence_penalty frequency_penalty dry_multiplier dry_base dry_allowed_length
 dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau mirostat_eta adaptive_target adaptive_decay stop
-max_tokens n_predict n_keep n_discard ignore_eos stream logit_bias n_probs min_keep grammar grammar_lazy grammar_triggers
-preserved_tokens chat_format reasoning_format reasoning_in_content generation_prompt samplers speculative.types
-timings_per_token post_sampling_probs backend_sampling lora"""
+max_tokens n_predict n_keep n_discard ignore_eos stream logit_bias n_probs min_keep grammar grammar_lazy
+grammar_triggers preserved_tokens chat_format reasoning_format reasoning_in_content generation_prompt samplers
+speculative.types timings_per_token post_sampling_probs backend_sampling lora
+"""
 CHUNK = "index content tokens stop id_slot tokens_predicted tokens_evaluated"
 TOKENS = tuple(TokenInfo(token=ord(c), piece=c.encode(), logprob=-0.5) for c in "AB")
 EVENTS = (Started(), *(Piece(text=chr(t.token), tokens=(t,)) for t in TOKENS), finished())

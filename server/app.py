@@ -7,7 +7,19 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from server.api import chat, completions, embeddings, errors, health, models, native, native_completion, page, plan
+from server.api import (
+    chat,
+    completions,
+    embeddings,
+    errors,
+    health,
+    models,
+    native,
+    native_completion,
+    page,
+    plan,
+    responses,
+)
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
@@ -37,7 +49,7 @@ def create_app(
     app.extensions["ggufphys"] = service
     errors.register(app, service)
     conversations = Conversations(service)
-    for conversing in (chat, plan):
+    for conversing in (chat, plan, responses):
         app.register_blueprint(conversing.blueprint(service, conversations))
     for module in (completions, embeddings, models, native, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))

@@ -30,7 +30,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         fields = read_body(request)
         options = read_options(fields, service.engine)
         conversation = conversations.read(fields)
-        logprobs = _logprobs(fields)
+        logprobs = read_chat_logprobs(fields)
         asked = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
         answers = [
             ChatAnswer(
@@ -92,7 +92,7 @@ def request_of(
     return replace(asked, sampling=sampling, show_special=tools.style.control)
 
 
-def _logprobs(fields: Fields) -> int | None:
+def read_chat_logprobs(fields: Fields) -> int | None:
     """How many likely tokens beside each; None: no scores. `n_probs` is llama-server's name."""
     top = fields.integer("top_logprobs", 0, TOP_MAX)
     if fields.boolean("logprobs", False):

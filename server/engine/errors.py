@@ -31,8 +31,9 @@ class ContextLengthError(EngineError):
 
     def __init__(self, *, n_prompt: int, n_ctx_seq: int) -> None:
         super().__init__(
-            f"the prompt has {n_prompt} tokens, the context {n_ctx_seq}, of which at least one must be left for "
-            "the answer: shorten the prompt, or start the server with a larger --ctx-size"
+            # clients look for llama-server's words in the middle
+            f"the prompt ({n_prompt} tokens) exceeds the available context size ({n_ctx_seq} tokens), of which one "
+            "must be left for the answer: shorten the prompt, or start the server with a larger --ctx-size"
         )
         self.n_prompt = n_prompt
         self.n_ctx_seq = n_ctx_seq

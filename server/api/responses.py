@@ -1,0 +1,48 @@
+"""POST /v1/responses: OpenAI's newer words for a conversation. Nothing is stored: each request brings all of it."""
+
+from flask import Blueprint, Response, jsonify, request
+
+from server.api.answers import Answers
+from server.api.chat import read_chat_logprobs, request_of
+from server.api.conversation.conversations import Conversations
+from server.api.errors import bad_request
+from server.api.options import read_options
+from server.api.replies import Reply, disconnect_probe
+from server.api.responses_answer import ResponseAnswer
+from server.api.responses_input import as_chat
+from server.api.schema import read_body
+from server.service import Service
+
+
+def blueprint(service: Service, conversations: Conversations) -> Blueprint:
+    """The endpoint, and the length of what it would be asked."""
+    routes = Blueprint("responses", __name__)
+
+    @routes.post("/v1/responses")
+    def responses() -> Response:
+        asked = read_body(request)
+        fields = as_chat(asked)
+        options = read_options(fields, service.engine)
+        if options.n > 1:
+            raise bad_request("n is more than one, and a response is one answer", param="n")
+        conversation = conversations.read(fields)
+        logprobs = read_chat_logprobs(fields)
+        generation = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
+        return Reply(
+            config=service.config,
+            answers=Answers(service.engine, [generation]),
+            shape=ResponseAnswer(
+                service.engine.info.name, asked, conversation.reading(), logprobs=logprobs is not None
+            ),
+            stream=options.stream,
+            ping_s=options.ping_s(service.config),
+            disconnected=disconnect_probe(request),
+            metrics=service.metrics,
+        ).response()  # fmt: skip
+
+    @routes.post("/v1/responses/input_tokens")
+    def input_tokens() -> Response:
+        tokens = conversations.tokens(conversations.read(as_chat(read_body(request))).text)
+        return jsonify({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+    return routes

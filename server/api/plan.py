@@ -8,9 +8,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.chat import request_of
-from server.api.completions import read_prompts
 from server.api.conversation.conversations import Conversations
 from server.api.options import read_options
+from server.api.prompts import read_prompts
 from server.api.schema import read_body
 from server.engine.protocol import GenerationRequest
 from server.service import Service

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from flask.testing import FlaskClient
 
-from server.engine.protocol import InfillTokens, Piece, Started, TokenInfo
+from server.engine.protocol import Event, InfillTokens, Piece, Started, TokenInfo
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 # The keys of an answer of llama-server's (0c1e570), of its settings, and of a chunk of its streams.
@@ -22,7 +22,7 @@ speculative.types timings_per_token post_sampling_probs backend_sampling lora
 """
 CHUNK = "index content tokens stop id_slot tokens_predicted tokens_evaluated"
 TOKENS = tuple(TokenInfo(token=ord(c), piece=c.encode(), logprob=-0.5) for c in "AB")
-EVENTS = (Started(), *(Piece(text=chr(t.token), tokens=(t,)) for t in TOKENS), finished())
+EVENTS: tuple[Event, ...] = (Started(), *(Piece(text=chr(t.token), tokens=(t,)) for t in TOKENS), finished())
 FIM = InfillTokens(prefix=1, suffix=2, middle=3, repo=4, separator=5)
 
 

@@ -1,4 +1,4 @@
-"""Which file is an experiment about? A real one, the embedded model as a type, or a published model's shape."""
+"""What is an experiment about? A published model's shape, as a header without weights, and how it is run."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.derive import derived
 from bench.synth.replacing import write_sparse
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.synth import plan_file, shape_named
 
+Setup = Mapping[str, Any]
+"""What a quantity is asked for: keys of an experiment's `setup`."""
+
 
 @contextmanager
-def shape_of(setup: Mapping[str, Any], file_type: str = "") -> Iterator[GGUFFile]:
+def shape_of(setup: Setup, file_type: str = "") -> Iterator[GGUFFile]:
     """A published model's header, without weights: `shape` as `type`.
 
     Raises:
@@ -27,7 +29,7 @@ def shape_of(setup: Mapping[str, Any], file_type: str = "") -> Iterator[GGUFFile
             yield gguf
 
 
-def params_of(setup: Mapping[str, Any]) -> Params:
+def params_of(setup: Setup) -> Params:
     """How it is run: `ctx`, `n_seq`, `type_k`, `type_v`, and `repack`, which is off as on a GPU unless asked for."""
     return Params(
         n_ctx=setup.get("ctx", 4096),
@@ -36,12 +38,3 @@ def params_of(setup: Mapping[str, Any]) -> Params:
         type_v=setup.get("type_v", "f16"),
         use_extra_bufts=setup.get("repack", False),
     )
-
-
-def run_file(setup: Mapping[str, Any], model: Path | None, file_type: str = "") -> Path:
-    """A file that can be run: `model` where one is given, else the embedded one, as `type`.
-
-    A model that is of that type already is taken as it is, another is quantised.
-    """
-    wanted = file_type or setup.get("type", "F16")
-    return derived(wanted, model) if model is not None and wanted else derived(wanted)

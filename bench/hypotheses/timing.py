@@ -5,15 +5,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import psutil
 
-from ggufphys.params import Params
+from ggufphys.params import Device, Params
+from server.engine.amx import guard
 from server.engine.batch import Batch
+from server.engine.devices import available_devices
 from server.engine.errors import EngineError
-from server.engine.library import create_context, default_threads, load_model
+from server.engine.library import create_context, default_threads, load_library, load_model, system_info
 from server.engine.vocab import Vocab
 
 N_CTX: Final = 1024
@@ -38,8 +40,15 @@ def physical_cores() -> int:
     return default_threads()
 
 
-def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0) -> Timed:
-    """Time one run, after a shorter one that warms caches up.
+def gpus() -> tuple[Device, ...]:
+    """The GPUs that this build of llama.cpp finds."""
+    return available_devices(load_library())
+
+
+def timed(
+    path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0, on_gpu: bool = False, repack: bool = True
+) -> Timed:
+    """Time one run, after a shorter one that warms caches up; `on_gpu` puts all layers onto the GPUs there are.
 
     Raises:
         GGUFError, UnsupportedError, EngineError: the model can't be read or run.
@@ -47,7 +56,13 @@ def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0
     """
     if not 0 < n_prompt <= N_CTX - N_STEPS:
         raise ValueError(f"a prompt of {n_prompt} tokens, expected 1 to {N_CTX - N_STEPS}")
-    params = Params(n_ctx=n_seq * N_CTX, n_seq_max=n_seq, n_threads=n_threads)
+    params, _ = guard(
+        Params(
+            n_ctx=n_seq * N_CTX, n_seq_max=n_seq, n_threads=n_threads, use_extra_bufts=repack,
+            devices=gpus() if on_gpu else (),
+        ),
+        info=system_info(),
+    )  # fmt: skip
     with load_model(path, params) as model, create_context(model, params) as context:
         vocab = Vocab(model)
         text = "The quick brown fox jumps over the lazy dog. " * (n_prompt // 8 + 1)
@@ -82,7 +97,7 @@ def timed(path: Path, *, n_seq: int = 1, n_prompt: int = 256, n_threads: int = 0
             )  # fmt: skip
 
 
-def step_ratios(path: Path, one: Mapping[str, int], other: Mapping[str, int]) -> list[tuple[Timed, Timed]]:
+def step_ratios(path: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[Timed, Timed]]:
     """Both ways of running it, in turn, `ROUNDS` times: what else the machine does meanwhile, both bear.
 
     Raises as `timed` does.

@@ -1,5 +1,6 @@
 """What does a model expect at each judged position? Logits, window after window, by llama.cpp or in numpy."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,9 +15,10 @@ from bench.quality.windows import Tokens, Windows
 from ggufphys.errors import UnsupportedError
 from ggufphys.params import Params
 from refengine.model import load
+from server.engine.amx import guard
 from server.engine.batch import Batch
 from server.engine.errors import EngineError
-from server.engine.library import create_context, load_model
+from server.engine.library import create_context, load_model, system_info
 
 F32 = npt.NDArray[np.float32]
 N_BATCH: Final = 2048  # llama-perplexity's: so many windows at once as fit into it
@@ -62,6 +64,9 @@ class LlamaReader:
     """
 
     def __init__(self, path: Path, params: Params) -> None:
+        params, warning = guard(params, info=system_info())
+        if warning:
+            print(f"note: {warning}", file=sys.stderr)
         with ExitStack() as stack:
             model = stack.enter_context(load_model(path, params))
             self._context = stack.enter_context(create_context(model, params))

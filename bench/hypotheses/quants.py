@@ -1,0 +1,69 @@
+"""What does a quant cost in quality? Measured on the embedded model, or on the one that is given."""
+
+from functools import cache
+from math import exp
+from pathlib import Path
+from typing import Final
+
+from bench.derive import derived
+from bench.hypotheses.files import Setup
+from bench.hypotheses.finding import Finding
+from bench.quality.command import judged_rows
+from bench.quality.rows import Candidate, Row
+from bench.quality.texts import Setting, text_of
+from ggufphys.embedded import MODEL
+
+N_WINDOWS: Final = 40  # of a text that is judged: a minute on two cores
+
+
+@cache
+def _judged(base: Path, other: Path, type_k: str, type_v: str) -> tuple[Row, Row]:
+    candidates = [
+        Candidate(name="base", path=base),
+        Candidate(name="other", path=other, type_k=type_k, type_v=type_v),
+    ]
+    first, second = judged_rows(candidates, Setting(text=text_of(()), n_chunks=N_WINDOWS))
+    return first, second
+
+
+def _pair(setup: Setup, model: Path | None) -> tuple[Row, Row]:
+    source = model or MODEL
+    base = derived(setup["base"], source) if "base" in setup else source
+    other = derived(setup["type"], source) if "type" in setup else base
+    return _judged(base, other, setup.get("type_k", "f16"), setup.get("type_v", "f16"))
+
+
+def _said(base: Row, other: Row) -> str:
+    return (
+        f"Perplexity {other['perplexity']:.3f} for {base['perplexity']:.3f}, KL divergence {other['kl_mean']:.5f} "
+        f"nats, the same likeliest token in {other['top1']:.1%}, over {other['n_tokens']:,} tokens of "
+        f"{base['file']}."
+    )
+
+
+def perplexity_loss(setup: Setup, model: Path | None) -> Finding:
+    """By how much more perplexed than its base."""
+    base, other = _pair(setup, model)
+    ends = [base["perplexity"] * (exp(x) - 1) for x in other["ln_ratio_ci95"]]
+    return Finding(
+        value=other["perplexity"] - base["perplexity"],
+        interval=(ends[0], ends[1]),
+        explanation=f"{_said(base, other)} Small models lose more than large ones, of whom most claims are.",
+    )
+
+
+def quality_kept(setup: Setup, model: Path | None) -> Finding:
+    """The base's perplexity over the other's."""
+    base, other = _pair(setup, model)
+    low, high = other["ln_ratio_ci95"]
+    return Finding(
+        value=base["perplexity"] / other["perplexity"],
+        interval=(exp(-high), exp(-low)),
+        explanation=f"Quality as the base's perplexity over the quant's. {_said(base, other)}",
+    )
+
+
+def same_top(setup: Setup, model: Path | None) -> Finding:
+    """How often the likeliest token is the base's."""
+    base, other = _pair(setup, model)
+    return Finding(value=other["top1"], interval=tuple(other["top1_ci95"]), explanation=_said(base, other))

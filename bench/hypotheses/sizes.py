@@ -1,0 +1,83 @@
+"""How large is it? Quantities of memory and files, by rules, on headers of published shapes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bench.hypotheses.files import Setup, params_of, shape_of
+from bench.hypotheses.finding import Finding
+from ggufphys import GGUFFile, MemoryPrediction, predict_memory
+
+GB: Final = 1e9
+
+
+def _memory(setup: Setup, pick: Callable[[MemoryPrediction, GGUFFile], float]) -> Finding:
+    with shape_of(setup) as gguf:
+        found = predict_memory(gguf, params_of(setup))
+        h = gguf.get_int(f"{gguf.architecture}.attention.head_count", 0)
+        h_kv = gguf.get_int(f"{gguf.architecture}.attention.head_count_kv", h)
+        value = pick(found, gguf)
+        file_bytes = gguf.file_bytes
+    grouped = f" ({h_kv} of {h} heads are kept: grouped queries)" if h_kv < h else ""
+    return Finding(
+        value=value,
+        explanation=f"File {file_bytes / GB:.2f} GB; weights {found.model_bytes / GB:.2f}, cache "
+        f"{found.context_bytes / GB:.2f}{grouped}, compute {found.compute_bytes / GB:.2f}, process "
+        f"{found.process_bytes / GB:.2f} GB at {setup.get('ctx', 4096):,} tokens.",
+    )
+
+
+def total_gb(setup: Setup, model: Path | None) -> Finding:
+    """GB of llama.cpp's buffers."""
+    return _memory(setup, lambda found, _: found.total_bytes / GB)
+
+
+def process_gb(setup: Setup, model: Path | None) -> Finding:
+    """GB that the process has resident."""
+    return _memory(setup, lambda found, _: found.process_bytes / GB)
+
+
+def over_file(setup: Setup, model: Path | None) -> Finding:
+    """The buffers, times the file."""
+    return _memory(setup, lambda found, gguf: found.total_bytes / gguf.file_bytes)
+
+
+def over_file_gb(setup: Setup, model: Path | None) -> Finding:
+    """GB that the buffers take more than the file."""
+    return _memory(setup, lambda found, gguf: (found.total_bytes - gguf.file_bytes) / GB)
+
+
+def cache_gb(setup: Setup, model: Path | None) -> Finding:
+    """GB of K and V."""
+    return _memory(setup, lambda found, _: found.context_bytes / GB)
+
+
+def cache_ratio(setup: Setup, model: Path | None) -> Finding:
+    """K and V, times those in f16."""
+    with shape_of(setup) as gguf:
+        plain = predict_memory(gguf, params_of({"ctx": setup.get("ctx", 4096)})).context_bytes
+        found = predict_memory(gguf, params_of(setup)).context_bytes
+    return Finding(
+        value=found / plain,
+        explanation=f"{found / GB:.3f} GB for {plain / GB:.3f} as f16: a block of 32 numbers takes its scale beside.",
+    )
+
+
+def file_gb(setup: Setup, model: Path | None) -> Finding:
+    """GB of the file."""
+    with shape_of(setup) as gguf:
+        return Finding(
+            value=gguf.file_bytes / GB,
+            explanation=f"{gguf.bpw:.2f} bits a weight over {gguf.n_params / 1e9:.2f} billion: a type names a mix, "
+            "whose output and some other tensors have more bits.",
+        )
+
+
+def file_ratio(setup: Setup, model: Path | None) -> Finding:
+    """The file, times the same model's in F16."""
+    with shape_of(setup) as gguf, shape_of(setup, "F16") as plain:
+        return Finding(
+            value=gguf.file_bytes / plain.file_bytes,
+            explanation=f"{gguf.bpw:.2f} bits a weight for {plain.bpw:.2f}: {gguf.file_bytes / GB:.2f} GB for "
+            f"{plain.file_bytes / GB:.2f}.",
+        )

@@ -20,6 +20,7 @@ from ggufphys.report.fit import help_text
 from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
+from server.footprint import Found
 from server.forecast import Rates
 
 SCHEMA_VERSION: Final = 1
@@ -46,11 +47,12 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def prediction(path: Path, params: Params) -> MemoryPrediction | str:
-    """The predicted memory, or why there is none."""
+def prediction(path: Path, params: Params, found: Found | None = None) -> MemoryPrediction | str:
+    """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
+    base = {} if found is None else {"base_bytes": found.base_bytes, "base_file_bytes": found.base_file_bytes}
     with open_gguf(path) as gguf:
         try:
-            return predict_memory(gguf, params)
+            return predict_memory(gguf, params, **base)
         except UnsupportedError as error:
             return str(error)
 

@@ -2,10 +2,8 @@
 
 import argparse
 import importlib
-import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,9 +16,8 @@ from ggufphys.flags.environment import MODEL, unknown, words
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
-from ggufphys.machine.children import environment, module_command
 from ggufphys.memory.context import beyond_training
-from ggufphys.params import Device, Params
+from ggufphys.params import Params
 from server.app import create_app, service_of
 from server.beforehand import (
     fits,
@@ -35,9 +32,7 @@ from server.beforehand import (
 )
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
-from server.engine.devices import available_devices
 from server.engine.errors import EngineError
-from server.engine.library import load_library
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.numpy_engine import (
@@ -54,7 +49,8 @@ from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.flags import add_arguments, say, warn
-from server.http import HttpServer
+from server.footprint import find, http_bytes
+from server.http import SPARE_THREADS, HttpServer
 from server.keys import read_keys
 from server.ledger import Ledger, Pids
 from server.pasted import field_defaults, refused
@@ -87,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
     path = model_path(args)
     _, hparams = check_model_file(path)
     in_numpy = args.engine == "numpy"
-    params = params_from(args, Params(llama_build=installed_build()), found=None if in_numpy else llama_devices)
+    params = params_from(
+        args, Params(llama_build=installed_build()), found=None if in_numpy else lambda: find().devices
+    )
     if not in_numpy:
         params = default_slots(params, vars(args))
     params = one_output_per_sequence(params)
@@ -119,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if in_numpy:
         model, predicted = open_numpy(args, path, params)
     else:
-        model, predicted = None, prediction(path, params)
+        model, predicted = None, prediction(path, params, None if args.in_process else find())
     tell = warn if args.json else say
     tell(prediction_line(predicted))
     if not isinstance(predicted, str):
@@ -143,14 +141,17 @@ def run(args: argparse.Namespace) -> int:
         else:
             engine = SupervisedEngine(path, params, target_s=args.target_itl / 1000, verbose=args.verbose, **options)
         stack.callback(engine.close)
-        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine))
+        n_streams = args.max_queue + params.n_seq_max
+        ledger = Ledger(
+            predicted=predicted, base_bytes=resident_bytes() + http_bytes(n_streams + SPARE_THREADS), pids=Pids(engine)
+        )
         app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
         try:
             http = HttpServer(
                 app,
                 host=args.host,
                 port=args.port,
-                max_streams=args.max_queue + params.n_seq_max,
+                max_streams=n_streams,
                 max_body_bytes=config.max_body_bytes,
             )
         except OSError as error:
@@ -184,20 +185,6 @@ def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[Nu
     assert model.tokenizer  # what cannot be tokenised is told before anybody connects
     n_prompt = max(1, min(model.context.n_ubatch, model.context.n_ctx_seq - 1))
     return model, predict(model, n_prompt=n_prompt, base_bytes=base_bytes)
-
-
-def llama_devices() -> tuple[Device, ...]:
-    """The GPUs that this build of llama.cpp finds: used unless flags name others, as llama-server does.
-
-    A child looks, so that llama.cpp stays out of this process.
-    """
-    try:
-        done = subprocess.run(
-            module_command("server.engine.list_devices"), env=environment(), capture_output=True, timeout=60, check=True
-        )
-    except (subprocess.SubprocessError, OSError):
-        return available_devices(load_library())  # says what is wrong
-    return tuple(Device(**fields) for fields in json.loads(done.stdout))
 
 
 def serve(

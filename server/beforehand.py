@@ -49,10 +49,10 @@ def resident_bytes() -> int:
 
 def prediction(path: Path, params: Params, found: Found | None = None) -> MemoryPrediction | str:
     """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
-    base = {} if found is None else {"base_bytes": found.base_bytes, "base_file_bytes": found.base_file_bytes}
+    base_bytes, base_file_bytes = (None, None) if found is None else (found.base_bytes, found.base_file_bytes)
     with open_gguf(path) as gguf:
         try:
-            return predict_memory(gguf, params, **base)
+            return predict_memory(gguf, params, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
         except UnsupportedError as error:
             return str(error)
 

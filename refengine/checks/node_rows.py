@@ -51,6 +51,7 @@ class NodeRow:
     alone: float
     carried: float
     is_exact: bool
+    buffer: str  # in which llama.cpp's result lies: CPU, or a device's name
 
 
 def compare_nodes(model: Model, request: LlamaRequest, *, forced: bool, timeout_s: float = TIMEOUT_S) -> list[NodeRow]:
@@ -101,7 +102,7 @@ class _Comparison:
             NodeRow(
                 batch=self._batch, index=len(self._names) - 1, name=their.name, op=node.op, layer=self._layers[node],
                 ne=node.ne, type=node.type.name, sources=tuple(map(self._source, node.src)),
-                alone=nmse, carried=nmse, is_exact=is_exact,
+                alone=nmse, carried=nmse, is_exact=is_exact, buffer=their.buffer,
             )
         )  # fmt: skip
         if self._forced:

@@ -17,6 +17,8 @@ def as_json(report: LogitsReport) -> dict[str, Any]:
         "n_prompt": report.n_prompt,
         "n_decode": report.n_decode,
         "seed": report.seed,
+        "devices": list(report.devices),
+        "llama_build": report.llama_build,
         "noise_nmse": report.noise,
         "rows": [_row(row) for row in report.rows],
     }
@@ -34,9 +36,11 @@ def as_text(report: LogitsReport) -> str:
     ]
     table += [_cells(row) for row in report.rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    place = ", ".join(report.devices)
     lines = [
         f"{report.model}: logits of {report.n_prompt} random tokens (seed {report.seed}) and {report.n_decode} steps",
-        f"llama.cpp with and without flash attention: NMSE {report.noise:.1e}",
+        f"llama.cpp b{report.llama_build}{f' on {place}' if place else ''} with and without flash attention: "
+        f"NMSE {report.noise:.1e}",
     ]
     for cells in table:
         columns = zip(cells, "<<>>>>><", widths, strict=True)

@@ -1,5 +1,6 @@
 """What `verify --logits --trace` prints: dataclass to text table or JSON; no arithmetic here."""
 
+from collections import Counter
 from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
@@ -22,6 +23,7 @@ def as_json(report: TraceReport) -> dict[str, Any]:
         "seed": report.seed,
         "flash_attn": report.flash_attn,
         "threshold": report.threshold,
+        "llama_build": report.llama_build,
         "first": _row(report.first) if report.first else None,
         "rows": [_row(row) for row in report.rows],
     }
@@ -43,10 +45,13 @@ def as_text(report: TraceReport) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         f"{report.model}: every node of {report.n_prompt} random tokens (seed {report.seed}) and {report.n_decode} "
-        f"steps, flash attention {'on' if report.flash_attn else 'off'}: NMSE to llama.cpp's"
+        f"steps, flash attention {'on' if report.flash_attn else 'off'}: NMSE to llama.cpp b{report.llama_build}'s"
     ]
     if report.against != report.model:
         lines.append(f"llama.cpp computes {report.against}")
+    places = Counter(row.buffer for row in report.rows)
+    if len(places) > 1:
+        lines.append(f"nodes by place: {', '.join(f'{n:,} on {name}' for name, n in places.items())}")
     for cells in table:
         columns = zip(cells, "<>>><><", widths, strict=True)
         lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
@@ -80,7 +85,7 @@ def _verdict(report: TraceReport) -> list[str]:
     layer = "outside of the layers" if row.layer is None else f"layer {row.layer}"
     return [
         f"first node that by itself differs by more than {report.threshold:g} (of {n_beyond:,}): {row.name}, {row.op} "
-        f"{row.type} {_shape(row.ne)}, {layer}, node {row.index} of {where}: NMSE {row.alone:.1e}",
+        f"{row.type} {_shape(row.ne)}, {layer}, on {row.buffer}, node {row.index} of {where}: NMSE {row.alone:.1e}",
         *(f"  takes {source.name}, {source.type} {_shape(source.ne)}" for source in row.sources),
         "its operands were llama.cpp's own: the difference is of this node's making, or of the weights it reads",
     ]

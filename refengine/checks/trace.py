@@ -14,6 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from ggufphys.builds import PINNED
+from ggufphys.builds.asked import installed_build
+from ggufphys.params import Params
 from refengine.checks.logits import steps
 from refengine.checks.node_rows import NodeRow, compare_nodes
 from refengine.model import load
@@ -35,6 +38,7 @@ class TraceReport:
     flash_attn: bool
     threshold: float
     rows: tuple[NodeRow, ...]
+    llama_build: int = PINNED
 
     @property
     def first(self) -> NodeRow | None:
@@ -58,6 +62,7 @@ def verify_nodes(
     threshold: float = THRESHOLD,
     n_threads: int = 0,
     timeout_s: float = TIMEOUT_S,
+    placement: Params | None = None,
 ) -> TraceReport:
     """Compare every node of a prompt of random tokens and of the steps behind it.
 
@@ -71,6 +76,7 @@ def verify_nodes(
         threshold: the NMSE that a node may have by itself.
         n_threads: as `refengine.load`.
         timeout_s: how long llama.cpp may take for one node.
+        placement: devices on which llama.cpp runs some or all layers; None: the CPU alone.
 
     Raises:
         LlamaError: llama.cpp would not run the model, or did not come back.
@@ -86,13 +92,15 @@ def verify_nodes(
     batches = steps(tokens, n_prompt)
     reference = Path(against) if against is not None else model.gguf.shards[0].path
     request = LlamaRequest(
-        path=reference, context=model.context, batches=batches, n_threads=model.numerics.n_threads
+        path=reference, context=model.context, batches=batches, n_threads=model.numerics.n_threads,
+        placement=placement,
     )  # fmt: skip
     alone = compare_nodes(model, request, forced=True, timeout_s=timeout_s)
     carried = compare_nodes(model, request, forced=False, timeout_s=timeout_s)
     return TraceReport(
         model=os.fspath(path), against=str(against or path), n_prompt=n_prompt, n_decode=n_decode, seed=seed,
         flash_attn=flash_attn, threshold=threshold,
+        llama_build=installed_build(),
         rows=tuple(replace(a, carried=c.carried) for a, c in zip(alone, carried, strict=True)),
     )  # fmt: skip
 

@@ -14,8 +14,11 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from ggufphys.flags.devices import add_device_arguments
+from ggufphys.flags.run import params_from
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.locate import local_path
+from ggufphys.params import Params
 from ggufphys.report.progress import Steps
 from refengine.checks import report_logits, report_trace
 from refengine.checks.blocks import SAMPLE_BYTES, Report, verify
@@ -105,6 +108,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one tensor with a scale off by 0.1 %% makes 1e-6)",
     )  # fmt: skip
     parser.add_argument("--flash-attn", "-fa", choices=("on", "off"), default="on", help="with --trace (default on)")
+    devices = parser.add_argument_group(
+        "with --logits, devices that llama.cpp runs layers on (llama.cpp's flags)", argument_default=argparse.SUPPRESS
+    )
+    add_device_arguments(devices)
     parser.add_argument(
         "--against", metavar="FILE",
         help="with --trace: llama.cpp runs this file instead, such as the one that MODEL was quantised from",
@@ -144,7 +151,7 @@ def _run_logits(args: argparse.Namespace) -> int:
 
         report = verify_logits(
             path, n_prompt=args.prompt_tokens, n_decode=args.decode_tokens, seed=args.seed, timeout_s=args.timeout,
-            progress=progress,
+            progress=progress, placement=_placement(args),
         )  # fmt: skip
     text = json.dumps(report_logits.as_json(report), indent=2) if args.json else report_logits.as_text(report)
     sys.stdout.write(text + "\n")
@@ -163,10 +170,17 @@ def _run_trace(args: argparse.Namespace) -> int:
             flash_attn=args.flash_attn == "on",
             threshold=args.threshold,
             timeout_s=args.timeout,
+            placement=_placement(args),
         )
     text = json.dumps(report_trace.as_json(report), indent=2) if args.json else report_trace.as_text(report)
     sys.stdout.write(text + "\n")
     return report.exit_code
+
+
+def _placement(args: argparse.Namespace) -> Params | None:
+    """Devices and what goes where, if flags or the environment name devices."""
+    placement = params_from(args)
+    return placement if placement.devices else None
 
 
 def _model_path(args: argparse.Namespace) -> Path:

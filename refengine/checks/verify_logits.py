@@ -7,13 +7,16 @@ computes the same in two orders. Our logits must not be much further from llama.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from ggufphys.builds import PINNED
+from ggufphys.builds.asked import installed_build
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.params import Params
 from refengine.checks.logits import Agreement, agreement, steps
 from refengine.model import Model, load
 from refengine.peers.llama_logits import TIMEOUT_S, LlamaRequest, llama_logits
@@ -22,6 +25,11 @@ from refengine.peers.simd import detected
 Progress = Callable[[int, int, str], None]
 EXACT_NMSE: Final = 1e-7  # what an F16 cache alone may make, whatever llama.cpp differs from itself
 TIMES_NOISE: Final = 2
+DEVICE_NMSE: Final[Mapping[str, float]] = {"Vulkan": 6e-5}
+"""What a backend's own arithmetic may make, by the beginning of its devices' names.
+
+Vulkan multiplies and adds in F16 where the device can. RPC's workers compute as whatever they run on.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,8 @@ class LogitsReport:
     seed: int
     noise: float
     rows: tuple[LogitsRow, ...]
+    devices: tuple[str, ...] = ()
+    llama_build: int = PINNED
 
     @property
     def exit_code(self) -> int:
@@ -68,12 +78,14 @@ def verify_logits(
     n_threads: int = 0,
     timeout_s: float = TIMEOUT_S,
     progress: Progress | None = None,
+    placement: Params | None = None,
 ) -> LogitsReport:
     """Compare a prompt of random tokens and steps behind it, with flash attention and without.
 
     It is computed twice: as ggml does, activations quantised and, where they are followed, its sums to the bit; and
     plainly. A file without quantised weights is computed plainly alone where the sums are not followed.
 
+    `placement` puts layers on devices; what such a backend computes with fewer digits widens the limit (`DEVICE_NMSE`).
     `progress` is told how many of all tokens of all ways are done, of how many, and what comes next.
 
     Raises:
@@ -91,7 +103,7 @@ def verify_logits(
     requests = [
         LlamaRequest(
             path=model.gguf.shards[0].path, context=model.context, batches=batches,
-            n_threads=model.numerics.n_threads,
+            n_threads=model.numerics.n_threads, placement=placement,
         )
         for model in models.values()
     ]  # fmt: skip
@@ -105,7 +117,8 @@ def verify_logits(
     told(done, total, "llama.cpp")
     theirs = dict(zip(models, (run.logits for run in llama_logits(requests, timeout_s=timeout_s)), strict=True))
     noise = agreement(theirs[False], theirs[True]).nmse
-    limit = max(EXACT_NMSE, TIMES_NOISE * noise)
+    devices = () if placement is None else tuple(device.name for device in placement.devices)
+    limit = max(EXACT_NMSE, TIMES_NOISE * noise, *map(device_limit, devices))
     rows = []
     for flash, emulate in ways:
         model = models[flash]
@@ -120,8 +133,14 @@ def verify_logits(
         bound = limit if emulate or not _is_quantised(model) else None
         rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=found, limit=bound))
     return LogitsReport(
-        model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows)
-    )
+        model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows),
+        devices=devices, llama_build=installed_build(),
+    )  # fmt: skip
+
+
+def device_limit(name: str) -> float:
+    """The NMSE that the arithmetic of a device's backend may make."""
+    return next((nmse for start, nmse in DEVICE_NMSE.items() if name.startswith(start)), EXACT_NMSE)
 
 
 def _is_quantised(model: Model) -> bool:

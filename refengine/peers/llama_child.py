@@ -17,6 +17,8 @@ Batch = tuple[list[int], list[int], list[int], list[int]]  # tokens, positions, 
 def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tuple[Any, Any, Any]:
     """llama_cpp, the model and a context, or raises `Refused`. `said` collects warnings, `cb_eval` sees each node."""
     from ggufphys.machine import llama_env
+    from ggufphys.machine.llama_devices import DeviceError, load_backend, use_devices
+    from ggufphys.params import Params
 
     llama_env.prepare()
     import llama_cpp as api
@@ -31,6 +33,12 @@ def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tup
     params: Any = api.llama_model_default_params()
     params.use_extra_bufts = False
     params.n_gpu_layers = 0
+    if request["placement"] is not None:
+        try:
+            load_backend(api)
+            _alive.append(use_devices(api, params, Params.from_json(request["placement"])))
+        except DeviceError as error:
+            raise Refused(str(error)) from error
     model = api.llama_model_load_from_file(request["path"].encode(), params)
     if not model:
         raise Refused("".join(said)[-1500:])

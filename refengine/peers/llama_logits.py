@@ -1,10 +1,10 @@
-"""llama.cpp's logits for batches of tokens, on the CPU and without repacked weights, from a child process."""
+"""llama.cpp's logits for batches of tokens, without repacked weights, from a child process; on the CPU unless told."""
 
 import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ggufphys.errors import GGUFPhysError
 from ggufphys.machine.children import describe, environment, module_command
-from ggufphys.params import ContextParams
+from ggufphys.params import ContextParams, Params
 from refengine.batch import Tokens
 from refengine.blocks import F32
 
@@ -40,6 +40,7 @@ class LlamaRequest:
     batches: Sequence[Tokens]
     n_threads: int
     embeddings: bool = False  # of encoders, in place of logits
+    placement: Params | None = None  # devices, and what goes where; None: all on the CPU
 
     def as_json(self, out: Path) -> dict[str, Any]:
         """What the child reads; it writes the logits to `out`."""
@@ -48,12 +49,13 @@ class LlamaRequest:
         return {
             "path": str(self.path),
             "out": str(out),
+            "placement": None if self.placement is None else asdict(self.placement),
             "context": {
                 "n_ctx": c.n_ctx, "n_batch": n_batch, "n_ubatch": c.n_ubatch,
                 "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
                 "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
                 "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
-                "offload_kqv": False, "op_offload": False, **({"embeddings": True} if self.embeddings else {}),
+                "offload_kqv": self.placement is not None and self.placement.offload_kqv, "op_offload": False, **({"embeddings": True} if self.embeddings else {}),
             },
             "batches": [
                 (b.ids.tolist(), b.positions.tolist(), b.sequences.tolist(), b.outputs.tolist()) for b in self.batches

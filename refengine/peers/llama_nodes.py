@@ -22,13 +22,17 @@ from refengine.peers.llama_logits import TIMEOUT_S, LlamaError, LlamaRequest, no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaNode:
-    """A node as llama.cpp computed it: its name there, its operation, and its result, four axes as in numpy."""
+    """A node as llama.cpp computed it: its name there, its operation, and its result, four axes as in numpy.
+
+    `buffer` is where the result lies: `CPU`, or a device's name.
+    """
 
     name: str
     op: str
     type: GGMLType
     ne: Shape
     array: Array
+    buffer: str
 
 
 class LlamaNodes:
@@ -73,7 +77,9 @@ class LlamaNodes:
         ne, nb = tuple(head["ne"]), tuple(head["nb"])
         raw = np.frombuffer(self._read(head["nbytes"]), np.uint8)
         tensor = Tensor(head["op"], GGMLType(head["type"]), ne, nb=nb)
-        return LlamaNode(name=head["name"], op=head["op"], type=tensor.type, ne=tensor.ne, array=show(raw, tensor))
+        return LlamaNode(
+            name=head["name"], op=head["op"], type=tensor.type, ne=tensor.ne, array=show(raw, tensor), buffer=head["buffer"],
+        )  # fmt: skip
 
     def _read(self, nbytes: int) -> bytearray:
         assert self._child.stdout is not None

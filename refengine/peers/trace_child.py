@@ -55,6 +55,10 @@ class Sender:
         library.ggml_op_name.argtypes = [ctypes.c_int]
         library.ggml_nbytes.restype = ctypes.c_size_t
         library.ggml_nbytes.argtypes = [ctypes.c_void_p]
+        library.ggml_backend_buffer_name.restype = ctypes.c_char_p
+        library.ggml_backend_buffer_name.argtypes = [ctypes.c_void_p]
+        library.ggml_backend_tensor_get.restype = None
+        library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         self._library = library
 
     def send(self, head: dict[str, Any], data: memoryview | None = None) -> None:
@@ -80,10 +84,19 @@ class Sender:
             "type": tensor.type,
             "ne": list(tensor.ne),
             "nb": list(tensor.nb),
+            "buffer": self._library.ggml_backend_buffer_name(self._buffer(tensor)).decode(),
         }
         nbytes = self._library.ggml_nbytes(address)
-        self.send(head, memoryview((ctypes.c_char * nbytes).from_address(tensor.data)).cast("B"))
+        data = (ctypes.c_char * nbytes)()  # which may lie on a device
+        self._library.ggml_backend_tensor_get(address, data, 0, nbytes)
+        self.send(head, memoryview(data).cast("B"))
         return True
+
+    def _buffer(self, tensor: GgmlTensor) -> int:
+        """The buffer in which it lies, a view in that of what it shows."""
+        of = tensor if tensor.view_src is None else GgmlTensor.from_address(tensor.view_src)
+        pointer: int = of.buffer
+        return pointer
 
 
 def main() -> None:

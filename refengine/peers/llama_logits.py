@@ -55,7 +55,8 @@ class LlamaRequest:
                 "n_seq_max": c.n_seq_max, "kv_unified": c.kv_unified, "swa_full": c.swa_full,
                 "type_k": int(c.type_k), "type_v": int(c.type_v), "flash_attn_type": int(c.flash_attn),
                 "n_threads": self.n_threads, "n_threads_batch": self.n_threads,
-                "offload_kqv": self.placement is not None and self.placement.offload_kqv, "op_offload": False, **({"embeddings": True} if self.embeddings else {}),
+                "offload_kqv": self.placement is not None and self.placement.offload_kqv, "op_offload": False,
+                **({"embeddings": True} if self.embeddings else {}),
             },
             "batches": [
                 (b.ids.tolist(), b.positions.tolist(), b.sequences.tolist(), b.outputs.tolist()) for b in self.batches

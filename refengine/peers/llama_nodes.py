@@ -78,7 +78,8 @@ class LlamaNodes:
         raw = np.frombuffer(self._read(head["nbytes"]), np.uint8)
         tensor = Tensor(head["op"], GGMLType(head["type"]), ne, nb=nb)
         return LlamaNode(
-            name=head["name"], op=head["op"], type=tensor.type, ne=tensor.ne, array=show(raw, tensor), buffer=head["buffer"],
+            name=head["name"], op=head["op"], type=tensor.type, ne=tensor.ne, array=show(raw, tensor),
+            buffer=head["buffer"],
         )  # fmt: skip
 
     def _read(self, nbytes: int) -> bytearray:

@@ -6,16 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ggufphys.builds import PINNED
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import open_gguf
+from ggufphys.params import Params, rpc_device
 from refengine.checks.logits import steps
 from refengine.checks.trace import THRESHOLD, verify_nodes
 from refengine.model import load
 from refengine.peers.llama_logits import LlamaError, LlamaRequest, llama_logits
+from server.engine.library import load_library
 from tests.refengine import tiny
+from tests.rpc_worker import workers
 
+N_ON_WORKER = 3  # the output and the last two layers
 WRONG = "blk.1.ffn_up.weight"
 NODES = ("llama", "qwen3moe", "deepseek2", "qwen3next")
 
@@ -119,3 +124,29 @@ def test_llama_that_dies(tmp_path: Path) -> None:
 
     with pytest.raises(LlamaError, match="llama.cpp refused: .*gguf"):
         verify_nodes(MODEL, against=broken, n_prompt=1, n_decode=0)
+
+
+def test_layers_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With layers on a worker every node is still ours, and the first that is wrong is named with its device."""
+    if not load_library().llama_supports_rpc():
+        pytest.skip("llama-cpp-python is built without RPC")
+    path = tiny.write(tmp_path / "f32.gguf", "llama")
+    wrong = with_error(path, WRONG, 1.01)
+    command = ["verify", str(path), "--logits", "--prompt-tokens", "4", "--decode-tokens", "1"]
+    with workers(1) as endpoints:
+        worker = rpc_device(endpoints[0])
+        report = verify_nodes(
+            path, against=wrong, n_prompt=4, n_decode=0, n_threads=2,
+            placement=Params(devices=(worker,), n_gpu_layers=N_ON_WORKER),
+        )  # fmt: skip
+    with workers(1) as endpoints:
+        assert main([*command, "--json", "--rpc", endpoints[0]]) == 0
+        document = json.loads(capsys.readouterr().out)
+
+    assert report.first is not None
+    assert report.first.name == "ffn_up-1"
+    assert report.first.buffer == worker.name
+    assert {row.buffer for row in report.rows if row.layer == 0} == {"CPU"}
+    assert document["devices"] == [rpc_device(endpoints[0]).name]
+    assert document["llama_build"] == PINNED
+    assert all(row["ok"] for row in document["rows"])

@@ -146,7 +146,7 @@ def test_layers_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert report.first is not None
     assert report.first.name == "ffn_up-1"
     assert report.first.buffer == worker.name
-    assert {row.buffer for row in report.rows if row.layer == 0} == {"CPU"}
+    assert "CPU" in {row.buffer for row in report.rows if row.layer == 0}
     assert document["devices"] == [rpc_device(endpoints[0]).name]
     assert document["llama_build"] == PINNED
     assert all(row["ok"] for row in document["rows"])

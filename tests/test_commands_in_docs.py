@@ -55,6 +55,8 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.engine": "--repetitions 1",
     "bench.estimate": "llama-110m",
     "bench.estimate --devices": "--devices llama-110m",
+    "bench.load_limit": "--seconds 0.2",
+    "bench.load_peers": None,
     "bench.predict": "--runs 1",
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
     "bench.reader": "--runs 1 --tokens 1000",

@@ -1,18 +1,19 @@
 """One request to an OpenAI-compatible server, timed as its answer comes in."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import aiohttp
+import orjson
 
+from bench.load.http import ConnectError, Http, LostError
 from bench.load.prompts import Request
 
 Endpoint = Literal["chat/completions", "completions"]
 DONE: Final = b"[DONE]"
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Answer:
 
 
 class Client:
-    """Requests to one server, by one connection pool."""
+    """Requests to one server."""
 
     def __init__(
         self, base_url: str, *, model: str, endpoint: Endpoint, extra: Mapping[str, Any], api_key: str, timeout_s: float
@@ -78,26 +79,25 @@ class Client:
         self.model = model
         self.endpoint = endpoint
         self.extra = extra
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.session = aiohttp.ClientSession(
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-        )
+        self.timeout_s = timeout_s
+        self.http = Http(base_url, {"Authorization": f"Bearer {api_key}"} if api_key else {})
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.session.close()
+        await self.http.close()
 
     async def first_model(self) -> str:
-        """The first model that the server lists; empty if it lists none."""
+        """The first model that the server lists; empty if it lists none.
+
+        Raises:
+            ConnectError: nothing answers there; TimeoutError: not in time.
+        """
         try:
-            async with self.session.get(f"{self.base_url}/models") as response:
-                models = (await response.json(content_type=None)).get("data") or [{}]
-                return str(models[0].get("id", ""))
-        except (aiohttp.ClientConnectorError, TimeoutError):
-            raise
-        except (aiohttp.ClientError, ValueError, AttributeError):
+            async with asyncio.timeout(self.timeout_s):
+                _, body = await self.http.get("models")
+            models = orjson.loads(body).get("data") or [{}]
+            return str(models[0].get("id", ""))
+        except (LostError, ValueError, AttributeError):
             return ""
 
     def body(self, request: Request) -> dict[str, Any]:
@@ -114,59 +114,75 @@ class Client:
 
     async def send(self, request: Request) -> Answer:
         """Send it and read the answer to its end; what goes wrong is in the answer, not raised."""
+        body = orjson.dumps(self.body(request))
         answer = Answer(
             sent_s=time.perf_counter(), n_prompt_wanted=request.n_prompt, n_predict_wanted=request.n_predict
         )
+        events = _Events(answer)
         try:
-            url = f"{self.base_url}/{self.endpoint}"
-            async with self.session.post(url, json=self.body(request)) as response:
-                if response.status != 200:
-                    answer.error = f"http {response.status}"
-                    answer.detail = (await response.text())[:200]
-                else:
-                    await _read(response, answer)
-        except asyncio.CancelledError:
-            raise
-        except aiohttp.ClientConnectorError as error:
+            async with asyncio.timeout(self.timeout_s):
+                status, other = await self.http.post(self.endpoint, body, events.take)
+            if status != 200:
+                answer.error, answer.detail = f"http {status}", other.decode(errors="replace")[:200]
+            else:
+                events.end()
+        except ConnectError as error:
             answer.error, answer.detail = "connect", str(error)
         except TimeoutError:
             answer.error = "timeout"
-        except aiohttp.ClientError as error:
-            answer.error, answer.detail = "truncated", str(error) or type(error).__name__
-        except ValueError as error:
-            answer.error, answer.detail = "malformed", str(error)[:200]
+        except LostError as error:
+            answer.error, answer.detail = "truncated", str(error)
         answer.done_s = time.perf_counter()
         return answer
 
 
-async def _read(response: aiohttp.ClientResponse, answer: Answer) -> None:
-    """Read server-sent events until they end, noting when content came."""
-    rest, finished = b"", False
-    async for data in response.content.iter_any():
-        now = time.perf_counter()
-        *lines, rest = (rest + data).split(b"\n")
+class _Events:
+    """Server-sent events as they come: notes when content came, what was counted, how it ended."""
+
+    __slots__ = ("answer", "finished", "rest")
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.rest = b""
+        self.finished = False
+
+    def take(self, data: bytes, now: float) -> None:
+        """A part of the body, wherever it is cut."""
+        *lines, self.rest = (self.rest + data if self.rest else data).split(b"\n")
         for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            event = line[5:].strip()
-            if event == DONE:
-                finished = True
-            elif event:
-                _take(json.loads(event), answer, now)
-    if not answer.error and not (finished or answer.finish):
-        answer.error = "truncated"
+            if line.startswith(b"data:"):
+                self._event(line[5:], now)
+            elif line.startswith(b"error:"):
+                self._refused(line[6:].decode(errors="replace"))
 
+    def end(self) -> None:
+        """The body is over: did the answer say so itself?"""
+        if not (self.finished or self.answer.error or self.answer.finish):
+            self.answer.error = "truncated"
+            self.answer.detail = self.rest[:200].decode(errors="replace")
 
-def _take(event: dict[str, Any], answer: Answer, now: float) -> None:
-    if "error" in event:
-        answer.error, answer.detail = "refused", str(event["error"])[:200]
-        return
-    usage = event.get("usage")
-    if usage:
-        answer.n_prompt, answer.n_predict = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    for choice in event.get("choices") or ():
-        delta = choice.get("delta") or {}
-        if choice.get("text") or delta.get("content") or delta.get("reasoning_content"):
-            answer.pieces.append(now)
-        if choice.get("finish_reason"):
-            answer.finish = choice["finish_reason"]
+    def _event(self, text: bytes, now: float) -> None:
+        try:
+            event = orjson.loads(text)
+            usage, choices = event.get("usage"), event.get("choices")
+        except (ValueError, AttributeError) as error:
+            if text.strip() == DONE:
+                self.finished = True
+            elif text.strip() and not self.answer.error:
+                self.answer.error, self.answer.detail = "malformed", f"{error}: {text[:100]!r}"
+            return
+        answer = self.answer
+        if "error" in event:
+            self._refused(str(event["error"]))
+            return
+        if usage:
+            answer.n_prompt, answer.n_predict = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        for choice in choices or ():
+            delta = choice.get("delta") or _NOTHING
+            if delta.get("content") or choice.get("text") or delta.get("reasoning_content") or delta.get("reasoning"):
+                answer.pieces.append(now)
+            if choice.get("finish_reason"):
+                answer.finish = choice["finish_reason"]
+
+    def _refused(self, what: str) -> None:
+        self.answer.error, self.answer.detail = "refused", what.strip()[:200]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Final, cast, get_args
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from bench.load.client import Answer, Client, Endpoint
+from bench.load.http import ConnectError
 from bench.load.lengths import lengths
 from bench.load.loops import Level, Round, drive
 from bench.load.prompts import Mix
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--repeat: expected 1 or more, and 0 or more for --warm-up")
     try:
         report, rounds = asyncio.run(_drive_all(args, base_url, levels, mix))
-    except (aiohttp.ClientConnectorError, TimeoutError) as error:
+    except (ConnectError, TimeoutError) as error:
         raise ValueError(f"{base_url}: nothing answers there ({error}): is the server running?") from error
     if args.jsonl is not None:
         args.jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))

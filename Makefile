@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A file of tests stays on one of the processes: its fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench hypotheses clean
+.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench hypotheses results clean
 
 help:
 	@echo "make demo       the whole tool on the embedded model, in a minute"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint type  one of them alone"
 	@echo "make bench      every benchmark under bench/"
 	@echo "make hypotheses what others claim of local inference, tested here"
+	@echo "make results    README's tables from the recorded results"
 	@echo "make clean      remove .venv and caches"
 
 $(VENV)/.made:
@@ -70,6 +71,9 @@ bench: setup
 
 hypotheses: setup
 	$(BIN)/ggufphys bench hypotheses
+
+results: setup
+	$(BIN)/python -m bench.results.readme
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

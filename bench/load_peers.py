@@ -61,13 +61,13 @@ def tokenizer_json(path: Path) -> dict[str, Any]:
     with open_gguf(path) as gguf:
         if gguf.get_str("tokenizer.ggml.model", "") != "gpt2":
             raise ValueError(f"--tokenizer {path}: expected a model with a byte-level BPE (gpt2) tokenizer")
-        tokens = list(gguf.metadata["tokenizer.ggml.tokens"])
-        merges = [str(pair).split(" ") for pair in gguf.metadata["tokenizer.ggml.merges"]]
+        vocabulary = {str(token): i for i, token in enumerate(gguf.get_array("tokenizer.ggml.tokens") or ())}
+        merges = [str(pair).split(" ") for pair in gguf.get_array("tokenizer.ggml.merges") or ()]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
         "pre_tokenizer": level, "post_processor": None, "decoder": level,
-        "model": {"type": "BPE", "vocab": {str(token): i for i, token in enumerate(tokens)}, "merges": merges},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
     }  # fmt: skip
 
 

@@ -55,6 +55,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "bench hypotheses": Command("bench.hypotheses.command", "what others claim of local inference: does it hold here?"),
     "bench load":    Command("bench.load.command",        "a server under rising load, token by token", extra="load"),
     "bench compare": Command("bench.load.compare",        "one load beside another, as ratios; a gate for CI"),
+    "bench report":  Command("bench.report.command",      "what recorded results say together, as one page"),
     "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
     "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
 }

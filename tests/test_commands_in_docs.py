@@ -46,6 +46,7 @@ HELP_ALONE: Final = {
     "ggufphys bench calibrate": "takes a minute; tests/bench/calibrate runs it",
     "ggufphys bench speed": "calibrates; tests/bench/calibrate runs it",
     "ggufphys bench load": "needs a server; tests/bench/load runs it",
+    "ggufphys bench report": "needs results; tests/bench/report runs it",
     "ggufphys bench compare": "needs two of its results; tests/bench/load runs it",
 }
 # Each module's shortest run; None where it writes into the repository, or needs other programs, sources or devices:
@@ -59,6 +60,8 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.load_peers": None,
     "bench.predict": "--runs 1",
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
+    "bench.results.readme": None,
+    "bench.results.run": None,
     "bench.reader": "--runs 1 --tokens 1000",
     "bench.synth.speed": "--shape llama-110m --runs 1",
     "bench.token_speed": "--repetitions 1",

@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=float, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
     add("--goal", type=_goal, metavar="ttft=S,tpot=S,e2e=S", help="what an answer must keep to count as good")
     add("--pid", type=int, metavar="N", help="the server's process, whose resident memory is watched")
+    add("--label", default="", metavar="TEXT", help="what the server is called in reports")
     add("--seed", type=int, default=0, metavar="N")
     add("--jsonl", type=Path, metavar="FILE", help="write each request there")
     add("--csv", type=Path, metavar="FILE", help="write a row a level there")
@@ -124,6 +125,7 @@ async def _drive_all(
             with suppress(asyncio.CancelledError):
                 await watching
     report = LoadReport(
+        label=args.label,
         url=base_url, model=client.model, endpoint=args.endpoint, prompt=str(mix.prompt), answer=str(mix.answer),
         shared=mix.shared, seed=mix.seed, levels=tuple(summaries), rss_before_bytes=before,
         rss_after_bytes=watch.look() if watch is not None else None, notes=tuple(notes_on(summaries)),

@@ -23,6 +23,7 @@ COLUMNS: Final = ("ttft_s", "gap_s", "tpot_s", "e2e_s")
 class LoadReport:
     """All levels of one run, how they were asked for, and what the server took in memory before and after."""
 
+    label: str
     url: str
     model: str
     endpoint: str

@@ -1,0 +1,1 @@
+"""What do recorded results say together? One page of a machine, in HTML and in Markdown."""

@@ -1,0 +1,108 @@
+"""The machine: what it is, with which llama.cpp, and how fast its memory and kernels were measured to be."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bench.report.drawing import COLORS, LINES, MARKERS, drawing
+from bench.report.section import Picture, Section, Table, commands, of_kind
+from bench.results.records import Record
+from ggufphys.units import format_bytes
+
+CALIBRATE: Final = "python -m bench.results.run bench calibrate"
+
+
+def machine(records: Sequence[Record]) -> Section:
+    """A row a machine that results were recorded on."""
+    machines: dict[str, list[Record]] = {}
+    for record in records:
+        machines.setdefault(record.machine_name, []).append(record)
+    rows = [
+        (
+            str(found[-1].machine["cpu"]),
+            str(found[-1].machine["n_cpus"]),
+            format_bytes(found[-1].machine["memory_bytes"]),
+            ", ".join(found[-1].machine["features"]),
+            found[-1].machine["system"],
+            ", ".join(dict.fromkeys(_build(record) for record in found)),
+            " to ".join(dict.fromkeys((found[0].recorded[:10], found[-1].recorded[:10]))),
+            str(len(found)),
+        )
+        for found in machines.values()
+    ]  # fmt: skip
+    header = ("CPU", "CPUs", "memory", "features", "system", "llama.cpp", "recorded", "runs")
+    return Section(
+        key="machine",
+        title="The machine",
+        missing="python -m bench.results.run COMMAND",
+        tables=(Table(header=header, rows=rows, right=(1, 2, 7)),) if rows else (),
+    )
+
+
+def calibration(records: Sequence[Record]) -> Section:
+    """Memory's bandwidth and the rates of products, by type and columns."""
+    runs = [run for run in of_kind(records, "calibrate") if run.result.get("processors")]
+    if not runs:
+        return Section(key="calibration", title="Calibration", missing=CALIBRATE)
+    hosts = [p for run in runs for p in run.result["processors"]]
+    rows = [
+        (
+            p["name"],
+            str(p["n_threads"] or ""),
+            f"{p['streams'][-1][1] / 1e9:.1f}",
+            f"{p['streams'][0][1] / 1e9:.1f}",
+            f"{p['flops_per_s'] / 1e9:,.0f}",
+            f"{1e6 * p['node_s']:.2f}",
+            f"{1e6 * p['step_s']:.1f}",
+        )
+        for p in hosts
+    ]
+    header = ("processor", "threads", "memory, GB/s", "a core's cache, GB/s", "GFLOP/s", "node, µs", "batch, µs")
+    pictures = tuple(_picture(p, i) for i, p in enumerate(hosts) if p.get("products"))
+    return Section(
+        key="calibration",
+        title="Calibration",
+        missing=CALIBRATE,
+        text=(
+            "What llama.cpp's own kernels were measured to take here; predictions of speed are made of these rates.",
+        ),
+        tables=(Table(header=header, rows=rows, right=range(1, 7)),),
+        pictures=pictures[-1:],
+        commands=commands(runs),
+    )
+
+
+def _build(record: Record) -> str:
+    build = record.build
+    if not build.get("llama_cpp_python"):
+        return "not installed"
+    return f"b{build['llama_build']} (llama-cpp-python {build['llama_cpp_python']})"
+
+
+def _picture(processor: dict[str, Any], i: int) -> Picture:
+    """Products of each type: how many operations a second, by columns."""
+    with drawing(f"calibration{i}", 9.5, 3.6) as d:
+        axes = d.figure.subplots()
+        for k, (name, rates) in enumerate(sorted(processor["products"].items())):
+            columns = [rate["n_columns"] for rate in rates]
+            gflops = [2e-9 * rate["n_columns"] / rate["weight_s"] if rate["weight_s"] else None for rate in rates]
+            axes.plot(
+                columns, gflops, color=COLORS[k % 8], linestyle=LINES[k % 4], marker=MARKERS[k % 8], markersize=4,
+                linewidth=1.2, label=name,
+            )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("columns: tokens at once")
+        axes.set_ylabel("GFLOP/s")
+        axes.legend(
+            fontsize=7,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            ncols=1 + len(processor["products"]) // 19,
+            frameon=False,
+        )
+    n = processor["n_threads"]
+    return Picture(
+        svg=d.svg,
+        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, weights from main memory; more columns "
+        "share a weight that was read once.",
+    )

@@ -1,0 +1,106 @@
+"""The roofline: what memory and arithmetic allow at each intensity, and where the measured runs are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.report.drawing import COLORS, MARKERS, drawing
+from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.results.records import Record
+
+MISSING: Final = (
+    "python -m bench.results.run bench calibrate; python -m bench.results.run measure MODEL.gguf -c 4096 --as library; "
+    "python -m bench.results.run inspect MODEL.gguf -c 4096 --as library --costs"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """A phase of a run: FLOPs a byte of weights and cache, FLOPs a second reached, and what the roof allows there."""
+
+    model: str
+    phase: str
+    intensity: float
+    flops_per_s: float
+    roof: float
+
+
+def roofline(records: Sequence[Record]) -> Section:
+    """Measured phases below the roof of the calibrated machine."""
+    empty = Section(key="roofline", title="Roofline", missing=MISSING)
+    calibrated = [run for run in of_kind(records, "calibrate") if run.result.get("processors")]
+    costs = {(short(run.result["model"]["path"]), run.result["costs"]["decode"]["depth"]): run
+             for run in of_kind(records, "inspect") if run.result.get("costs")}  # fmt: skip
+    if not calibrated or not costs:
+        return empty
+    host = max((p for p in calibrated[-1].result["processors"] if p["name"] == "CPU"), key=lambda p: p["n_threads"])
+    memory, flops = float(host["streams"][-1][1]), float(host["flops_per_s"])
+    dots = list(_dots(records, costs, memory, flops))
+    if not dots:
+        return empty
+    used = [*calibrated[-1:], *of_kind(records, "measure"), *costs.values()]
+    rows = [
+        (dot.model, dot.phase, f"{dot.intensity:,.2f}", f"{dot.flops_per_s / 1e9:,.1f}", f"{dot.roof / 1e9:,.1f}",
+         f"{dot.flops_per_s / dot.roof:.0%}") for dot in dots
+    ]  # fmt: skip
+    header = ("model", "phase", "FLOP a byte of weights and cache", "GFLOP/s measured", "the roof there", "share")
+    return Section(
+        key="roofline",
+        title="Roofline",
+        missing=MISSING,
+        text=(
+            f"The roof is what {memory / 1e9:.1f} GB/s from main memory and {flops / 1e9:,.0f} GFLOP/s allow. A phase "
+            "at its slope waits for memory, one at its ceiling for arithmetic; what is far below both pays for "
+            "something else: nodes, attention, kernels that are slower than the fastest type's. A small model can lie "
+            "above the slope, since its weights stay in the processor's cache.",
+        ),
+        tables=(Table(header=header, rows=rows, right=range(2, 6)),),
+        pictures=(_picture(dots, memory, flops, host["n_threads"]),),
+        commands=commands(used),
+    )
+
+
+def _dots(
+    records: Sequence[Record], costs: Mapping[tuple[str, int], Record], memory: float, flops: float
+) -> Iterator[Dot]:
+    for run in of_kind(records, "measure"):
+        speed, model = run.result.get("speed"), short(run.result["model"])
+        depths = [depth for name, depth in costs if name == model]
+        if not speed or not depths or "--no-repack" in run.command:
+            continue
+        for phase, depth in (("prefill", 0), ("decode", speed["n_prompt"])):
+            nearest = min(depths, key=lambda at: abs(at - depth))
+            phase_costs: dict[str, Any] = costs[model, nearest].result["costs"][phase]
+            total, rate = phase_costs["total"], speed.get(f"{phase}_tok_per_s")
+            nbytes = sum(total[f"{name}_bytes"] for name in ("weight", "cache_read", "cache_written"))
+            if rate and nbytes:
+                intensity = total["flops"] / nbytes
+                reached = total["flops"] / phase_costs["n_tokens"] * rate
+                yield Dot(model=model, phase=phase, intensity=intensity, flops_per_s=reached,
+                          roof=min(flops, intensity * memory))  # fmt: skip
+
+
+def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -> Picture:
+    with drawing("roofline", 9.5, 4.2) as d:
+        axes = d.figure.subplots()
+        low = min(0.5, *(dot.intensity for dot in dots)) / 1.5
+        high = max(2 * flops / memory, *(dot.intensity for dot in dots)) * 2
+        axes.plot(
+            [low, flops / memory, high], [low * memory / 1e9, flops / 1e9, flops / 1e9], color="0.15", linewidth=2
+        )
+        models = list(dict.fromkeys(dot.model for dot in dots))
+        for dot in dots:
+            k = models.index(dot.model)
+            axes.plot(
+                dot.intensity, dot.flops_per_s / 1e9, MARKERS[k % 8], color=COLORS[k % 8], markeredgecolor="0.2",
+                markersize=8, fillstyle="full" if dot.phase == "decode" else "left", linestyle="none",
+                label=dot.model if dot.phase == "decode" else None,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("FLOP a byte of weights and cache")
+        axes.set_ylabel("GFLOP/s")
+        axes.legend(frameon=False, loc="lower right")
+    return Picture(
+        svg=d.svg, caption=f"{n_threads} threads. Full markers: decode of one sequence; half-filled: prefill."
+    )

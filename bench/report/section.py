@@ -1,0 +1,56 @@
+"""A part of the report: sentences, tables, pictures, the commands that they come from; or what is missing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.results.records import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of text; `right` are columns of numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An SVG, and what it shows in a sentence or two."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One question. Without `tables` and `pictures` it has no data: `missing` is the command that makes them."""
+
+    key: str
+    title: str
+    missing: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    commands: Sequence[str] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Is there nothing to show?"""
+        return not (self.tables or self.pictures)
+
+
+def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
+    """Those of one kind."""
+    return [record for record in records if record.kind == kind]
+
+
+def commands(records: Iterable[Record]) -> tuple[str, ...]:
+    """Each command once."""
+    return tuple(dict.fromkeys(record.command for record in records))
+
+
+def short(name: str) -> str:
+    """A model's name without what every file has."""
+    return name.rsplit("/", 1)[-1].removesuffix(".gguf")

@@ -1,0 +1,177 @@
+"""The report of recorded results: their numbers, no others; what is missing is said with the command that makes it."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from bench.report.command import SECTIONS
+from bench.results.records import Record
+from ggufphys.cli import main
+from tests.bench.report.samples import all_kinds, measured
+
+BROWSER: Final = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
+VOID: Final = frozenset({"meta", "br"})
+
+
+def kept(folder: Path, records: Sequence[Record]) -> Path:
+    """The records in a file."""
+    path = folder / "results.jsonl"
+    path.write_text("".join(record.to_json() + "\n" for record in records))
+    return path
+
+
+class Page(HTMLParser):
+    """What is open at the end, ids, addresses, texts of table cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open it."""
+        found = dict(attrs)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.addresses += [found[name] or "" for name in ("src", "href", "xlink:href") if name in found]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Without content."""
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        """It must be the last that was opened."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Of a cell."""
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data
+
+
+def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All kinds have their section, table, picture and command; the page stands alone and escapes what it shows."""
+    page, markdown = tmp_path / "page.html", tmp_path / "page.md"
+    assert (
+        main(["bench", "report", str(kept(tmp_path, all_kinds())), "-o", str(page), "--markdown", str(markdown)]) == 0
+    )
+    assert not capsys.readouterr().err
+    text = page.read_text()
+    found = Page(text)
+
+    assert not found.open
+    assert len(found.ids) == len(set(found.ids))
+    assert all(address.startswith("#") for address in found.addresses)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count("<figure>") == 6
+    assert "A <fast> CPU" not in text
+    assert {"100.00", "99.00", "+1.01 %", "−2.91 %", "55.0", "+10.0 %", "320.0", "4.80", "0.02000", "fails"} <= set(
+        found.cells
+    )
+    for record in all_kinds():
+        assert unescape(text).count(record.command)
+        assert record.command in markdown.read_text()
+    assert "a \\| b &lt; c" in markdown.read_text()
+
+
+def test_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A section without results has no figure and names the command that makes them."""
+    assert main(["bench", "report", str(kept(tmp_path, [measured()])), "--json"]) == 0
+    out = capsys.readouterr()
+    sections = {s["key"]: s for s in json.loads(out.out)["sections"]}
+
+    assert len(sections) == len(SECTIONS)
+    assert [key for key, s in sections.items() if s["has_results"]] == ["machine", "memory", "speed"]
+    assert "bench calibrate" in sections["calibration"]["missing"]
+    assert "bench hypotheses" in out.err
+
+
+def test_the_last_run_of_a_command_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two runs of one command the later is shown."""
+    first, last = measured(process=90 << 20), measured(process=80 << 20)
+    assert main(["bench", "report", str(kept(tmp_path, [first, last]))]) == 0
+    text = capsys.readouterr().out
+
+    assert "80.00" in text
+    assert "90.00" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{}", "line 1: no record"),
+        ("nothing", "line 1: no record"),
+        ('{"schema_version": 99}', "schema 99, expected 1"),
+        ("", "no results"),
+    ],
+)
+def test_no_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, words: str) -> None:
+    """A file of something else, and an empty one, are told in a line with exit code 2."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(line)
+    assert main(["bench", "report", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+LOOK: Final = """<script>
+const texts = [...document.querySelectorAll("svg")].map((svg) => [...svg.querySelectorAll("text")]
+  .filter((e) => e.textContent.trim()).map((e) => [e.textContent.trim(), e.getBoundingClientRect()]));
+const over = [], outside = [];
+texts.forEach((found, i) => {
+  const box = document.querySelectorAll("svg")[i].getBoundingClientRect();
+  found.forEach(([a, p], j) => {
+    const wide = p.left < box.left - 2 || p.right > box.right + 2;
+    if (wide || p.top < box.top - 2 || p.bottom > box.bottom + 2) outside.push(a);
+    found.slice(j + 1).forEach(([b, q]) => {
+      const w = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const h = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      if (w > 2 && h > 4) over.push([a, b]);
+    });
+  });
+});
+const out = document.createElement("pre"); out.id = "seen";
+out.textContent = JSON.stringify({over, outside, wide: document.documentElement.scrollWidth, window: window.innerWidth,
+  pictures: texts.length, least: Math.min(...texts.flat().map(([, p]) => p.height))});
+document.body.append(out);
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_in_a_browser(tmp_path: Path) -> None:
+    """No text of a picture lies over another or outside, none is tiny, and the page is not wider than its window."""
+    page = tmp_path / "page.html"
+    assert main(["bench", "report", str(kept(tmp_path, all_kinds())), "-o", str(page)]) == 0
+    page.write_text(page.read_text().replace("</body>", LOOK))
+    done = subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--window-size=1100,900", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    match = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert match is not None
+    seen: dict[str, Any] = json.loads(unescape(match[1]))
+
+    assert seen["pictures"] == 6
+    assert not seen["over"]
+    assert not seen["outside"]
+    assert seen["wide"] <= seen["window"]
+    assert seen["least"] >= 8  # pixels

@@ -1,0 +1,67 @@
+"""Results are kept with where they come from, and README says what they say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.results.readme import README, filled, recorded
+from bench.results.records import read_records
+from bench.results.run import main
+from ggufphys.embedded import MODEL
+from tests.bench.report.samples import measured
+
+
+def test_a_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record holds the command without folders, the machine, the build, the exit code and the whole document."""
+    path = tmp_path / "deep" / "results.jsonl"
+    for _ in range(2):
+        assert main(["-o", str(path), "inspect", str(MODEL), "-c", "512"]) == 0
+    first, second = read_records([tmp_path])
+
+    assert first.command == second.command == f"ggufphys inspect {MODEL.name} -c 512"
+    assert (first.kind, first.exit) == ("inspect", 0)
+    assert first.machine["n_cpus"] > 0
+    assert first.build["llama_build"] > 0
+    assert first.result["memory"]["total_bytes"] > 0
+    assert str(MODEL.parent) not in path.read_text()
+    assert "2 CPUs" in first.machine_name or first.machine["n_cpus"] != 2
+
+
+def test_what_fails_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command without a document leaves no record and says what it said."""
+    path = tmp_path / "results.jsonl"
+    assert main(["-o", str(path), "inspect", str(tmp_path / "nothing.gguf")]) == 2
+    assert "nothing.gguf" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_readme_has_what_was_recorded() -> None:
+    """README's tables of predicted and measured figures are those of bench/results: `make results` writes them."""
+    text = README.read_text()
+
+    assert recorded()
+    assert filled(text, recorded()) == text
+
+
+def test_tables_follow_the_records() -> None:
+    """Another record is another table, between the same markers."""
+    text = "a\n<!-- results: memory -->\nold\n<!-- end of results: memory -->\n" \
+           "<!-- results: speed -->\n<!-- end of results: speed -->\nz\n"  # fmt: skip
+    made = filled(text, [measured(process=80 << 20)])
+
+    assert made.startswith("a\n<!-- results: memory -->\n| model and flags |")
+    assert "| 80.00 | +25.00 % |" in made
+    assert "| decode | 55.0 | 50.0 | +10.0 % |" in made
+    assert filled(made, [measured(process=80 << 20)]) == made
+    with pytest.raises(ValueError, match="expected <!-- results: memory -->"):
+        filled("nothing", [])
+
+
+def test_records_stay_small() -> None:
+    """What is committed is under a megabyte, each line a record of schema 1."""
+    files = list(Path("bench/results").glob("*.jsonl"))
+    assert sum(file.stat().st_size for file in files) < 1 << 20
+    for file in files:
+        for line in file.read_text().splitlines():
+            assert json.loads(line)["schema_version"] == 1

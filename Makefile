@@ -73,7 +73,7 @@ hypotheses: setup
 	$(BIN)/ggufphys bench hypotheses
 
 results: setup
-	$(BIN)/python -m bench.results.readme
+	$(BIN)/python -m bench.report.readme
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -60,7 +60,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.load_peers": None,
     "bench.predict": "--runs 1",
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
-    "bench.results.readme": None,
+    "bench.report.readme": None,
     "bench.results.run": None,
     "bench.reader": "--runs 1 --tokens 1000",
     "bench.synth.speed": "--shape llama-110m --runs 1",

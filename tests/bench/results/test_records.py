@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.readme import README, filled, recorded
+from bench.report.readme import README, filled, recorded
 from bench.results.records import read_records
 from bench.results.run import main
 from ggufphys.embedded import MODEL

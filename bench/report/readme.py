@@ -1,6 +1,6 @@
 """README's tables of predicted and measured figures, made of the recorded results: `make results`.
 
-`python -m bench.results.readme` writes them between their markers.
+`python -m bench.report.readme` writes them between their markers.
 """
 
 import sys
@@ -40,16 +40,12 @@ def recorded() -> list[Record]:
 
 
 def _memory(records: Sequence[Record]) -> str:
-    return markdown_table(memory_table(_readme_runs(records)))
+    return markdown_table(memory_table([run for run in of_kind(records, "measure") if run.exit == 0]))
 
 
 def _speed(records: Sequence[Record]) -> str:
-    pairs = list(speed_pairs(_readme_runs(records)))
+    pairs = speed_pairs(records)
     return markdown_table(speed_table(pairs)) if pairs else NO_SPEED
-
-
-def _readme_runs(records: Sequence[Record]) -> list[Record]:
-    return [run for run in of_kind(records, "measure") if run.exit == 0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

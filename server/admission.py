@@ -8,12 +8,13 @@ server could not keep even if it had nothing else to do is refused for good (400
 from dataclasses import replace
 from typing import Final
 
-from flask import has_request_context, request
+from flask import g, has_request_context, request
 
 from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Engine, EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
 from server.forecast import Forecast, Outlook
+from server.journal import Tally, warn
 
 TTFT_HEADER: Final = "X-Max-TTFT-Ms"
 DEADLINE_HEADER: Final = "X-Deadline-Ms"
@@ -35,6 +36,7 @@ class AdmittingEngine:
     def __init__(self, engine: Engine, forecast: Forecast) -> None:
         self._engine = engine
         self.forecast = forecast
+        self._told = False  # that requests wait
 
     def submit(self, asked: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit`.
@@ -54,7 +56,11 @@ class AdmittingEngine:
         except QueueFullError as error:
             place_s = self.forecast.place_s()
             raise QueueFullError(str(error), retry_after_s=place_s or error.retry_after_s) from error
-        self.forecast.follow(generation)
+        tally = g.get("tally") if has_request_context() else None
+        self.forecast.follow(generation, tally or Tally())
+        if outlook.wait_s != 0.0 and not self._told:
+            self._told = True
+            warn(f"all {self.info.n_slots} slots are busy: requests wait for one (-np N runs N side by side)")
         return generation
 
     # The rest is the engine's own.

@@ -25,6 +25,7 @@ from server.api.errors import ApiError
 from server.config import ServerConfig
 from server.engine.protocol import Engine, EngineStatus
 from server.forecast import Rates
+from server.journal import keep_journal
 from server.keys import Keys
 from server.ledger import Ledger
 from server.limits import RETRY_S, TooManyError
@@ -48,6 +49,7 @@ def create_app(
     service = Service(config, engine, ledger or Ledger(), predicted)
     app.extensions["ggufphys"] = service
     errors.register(app, service)
+    keep_journal(app)
     conversations = Conversations(service)
     for conversing in (chat, plan, responses):
         app.register_blueprint(conversing.blueprint(service, conversations))
@@ -58,7 +60,7 @@ def create_app(
     def admit() -> None:
         if request.path in OPEN_PATHS or request.routing_exception is not None:
             return  # an unknown path or method is answered as such, whatever the key
-        client = client_of(request, service.keys)
+        client = g.client = client_of(request, service.keys)
         if service.draining.is_set() and request.method == "POST":
             raise errors.draining()
         if engine.status is EngineStatus.FAILED:

@@ -93,6 +93,14 @@ def prediction_line(predicted: MemoryPrediction | str) -> str:
     )
 
 
+def device_lines(predicted: MemoryPrediction | str) -> Iterator[str]:
+    """What each node is predicted to hold, where RPC servers are among them."""
+    if isinstance(predicted, str) or not any(device.name.startswith("RPC") for device in predicted.devices):
+        return
+    for device in predicted.devices:
+        yield f"  {device.name}: {format_bytes(device.total_bytes)}"
+
+
 def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     """Why it cannot run here, and why it will be tight; each empty when that is not so.
 

@@ -55,6 +55,9 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         help="read control tokens that messages spell, such as <|im_end|>, as llama-server does; "
         "whoever may write then may also speak as the system (default: they are text)",
     )  # fmt: skip
+    group.add_argument("--log-file", type=Path, metavar="FILE", help="notes and a line for each request, also here")
+    group.add_argument("--log-jsonl", action="store_true", help="notes and requests as lines of JSON")
+    group.add_argument("--access-log", action="store_true", help="a line for each request on stderr")
     group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
     group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
 
@@ -141,9 +144,3 @@ def say(message: str) -> None:
     """A line for the user, at once: it may be a program that waits for the address."""
     sys.stdout.write(message + "\n")
     sys.stdout.flush()
-
-
-def warn(message: str) -> None:
-    """A line that is not part of the output."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.journal import Tally
 
 FORGET: Final = 0.9  # what an answer's weight is multiplied by with each later one
 LENGTH: Final = 256.0  # tokens of an answer, where nothing is known of any
@@ -45,6 +46,7 @@ class _Entry:
     """A request that is not over."""
 
     request: GenerationRequest
+    tally: Tally
     began: bool = False
     first_token: bool = False
     n_generated: dict[int, int] = field(default_factory=dict)
@@ -71,9 +73,9 @@ class Forecast:
 
     # What happens.
 
-    def follow(self, generation: Generation) -> None:
-        """Watch a request that was handed in."""
-        entry = _Entry(generation.request, n_left=generation.request.n)
+    def follow(self, generation: Generation, tally: Tally | None = None) -> None:
+        """Watch a request that was handed in; what it took goes to the tally."""
+        entry = _Entry(generation.request, tally or Tally(), n_left=generation.request.n)
         with self._lock:
             self._entries[generation] = entry
         generation.watch = lambda event: self._see(generation, event)
@@ -91,6 +93,7 @@ class Forecast:
                     entry.n_generated[event.index] = entry.n_generated.get(event.index, 0) + 1
                 case Finished():
                     self._learn(event)
+                    _count(entry.tally, event)
                     entry.n_left -= 1
                     entry.n_generated.pop(event.index, None)
             if isinstance(event, Failed) or entry.n_left <= 0:
@@ -172,6 +175,17 @@ class Forecast:
         prompt_s = 0.0 if entry.first_token else len(entry.request.prompt) / rates.prompt_per_s
         done = min(entry.n_generated.values(), default=0)
         return prompt_s + max(self._length(entry.request) - done, 1) / rates.decode_per_s
+
+
+def _count(tally: Tally, event: Finished) -> None:
+    usage, times = event.usage, event.timings
+    if event.index == 0:
+        tally.n_prompt += usage.n_prompt
+        tally.n_cached += usage.n_cached
+        tally.queue_ms += times.queue_s * 1000
+        tally.prompt_ms += times.prompt_s * 1000
+    tally.n_generated += usage.n_generated
+    tally.decode_ms += times.decode_s * 1000
 
 
 def _weigh(sums: list[float], amount: float, by: float) -> None:

@@ -20,6 +20,7 @@ from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
 from server.app import create_app, service_of
 from server.beforehand import (
+    device_lines,
     fits,
     host_memory,
     listening_json,
@@ -32,6 +33,8 @@ from server.beforehand import (
 )
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.crash import FileStamp
+from server.engine.devices import probe
 from server.engine.errors import EngineError
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
@@ -48,9 +51,10 @@ from server.engine.numpy_engine import (
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
-from server.flags import add_arguments, say, warn
+from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
 from server.http import SPARE_THREADS, HttpServer
+from server.journal import open_journal, warn
 from server.keys import read_keys
 from server.ledger import Ledger, Pids
 from server.pasted import field_defaults, refused
@@ -60,6 +64,7 @@ from server.slots import default_slots, describe_slots
 
 __all__ = ["add_arguments", "environment_words", "run"]
 
+LOOKS_A_STAMP: Final = 8  # so many looks go by before the model file is looked at
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
@@ -80,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
     refused(args)
+    with ExitStack() as stack:
+        stack.callback(open_journal(file=args.log_file, as_json=args.log_jsonl, access=args.access_log))
+        return run_model(args)
+
+
+def run_model(args: argparse.Namespace) -> int:
+    """Serve one model; see `run`."""
     path = model_path(args)
     _, hparams = check_model_file(path)
     in_numpy = args.engine == "numpy"
@@ -120,6 +132,11 @@ def run(args: argparse.Namespace) -> int:
         model, predicted = None, prediction(path, params, None if args.in_process else find())
     tell = warn if args.json else say
     tell(prediction_line(predicted))
+    for line in device_lines(predicted):
+        tell(line)
+    for device in params.devices:
+        if device.endpoint:
+            probe(device.endpoint)  # llama.cpp would end its process
     if not isinstance(predicted, str):
         refusal, tight = fits(predicted, host_memory())
         if not refusal and not in_numpy and not args.oversized:
@@ -132,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
+        stamp = FileStamp.of(str(path))
         options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
         engine: BaseEngine
         if model is not None:
@@ -169,7 +187,9 @@ def run(args: argparse.Namespace) -> int:
             if args.api_key_file is not None:
                 reload_keys(service, args.api_key, args.api_key_file)
 
-        return serve(engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again)
+        return serve(
+            engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again, stamp=stamp
+        )
 
 
 def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
@@ -195,9 +215,18 @@ def serve(
     *,
     drain_timeout_s: float,
     read_again: Callable[[], None],
+    stamp: FileStamp,
 ) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
+    n_looks, overwritten = 0, False
     while not signals.received.wait(WAKE_S):
+        n_looks += 1
+        if n_looks % LOOKS_A_STAMP == 0 and not overwritten and stamp.changed_in_place:
+            overwritten = True
+            warn(
+                f"warning: {stamp.path} has been overwritten in place while it is in use: answers may be wrong, or the "
+                "engine's process die (SIGBUS); replace a model by renaming a new file over it, then restart"
+            )
         if signals.hung_up.is_set():
             signals.hung_up.clear()
             read_again()

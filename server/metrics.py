@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from server.engine.counters import Counters
 from server.engine.protocol import Engine, Finished, Piece
+from server.forecast import Forecast
+from server.ledger import Ledger, resident
 
 _FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
@@ -43,9 +45,11 @@ _GAUGES: Final = (
 class Metrics:
     """One server's metrics."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, forecast: Forecast) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Figures(engine))
+        self._registry.register(_Bytes(ledger))
+        self._registry.register(_Speeds(forecast))
 
         def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"ggufphys:{name}_seconds", what, registry=self._registry, buckets=buckets)
@@ -90,6 +94,40 @@ class Watch:
         del number
         self._metrics.e2e.observe(time.perf_counter() - self._began)
         self._metrics.queued.observe(event.timings.queue_s)
+
+
+class _Bytes(Collector):
+    """Memory as predicted and as the processes hold it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        predicted = self._ledger.predicted
+        if not isinstance(predicted, str):
+            family = GaugeMetricFamily("ggufphys:predicted_bytes", "Predicted memory", labels=("quantity",))
+            for quantity in ("model", "context", "compute", "output", "process"):
+                family.add_metric((quantity,), getattr(predicted, f"{quantity}_bytes"))
+            yield family
+        family = GaugeMetricFamily("ggufphys:resident_bytes", "Memory held, by what backs it", labels=("role", "kind"))
+        for role, pid in self._ledger.pids.all():
+            for kind, nbytes in resident(pid).items():
+                family.add_metric((role, kind.removesuffix("_bytes")), nbytes)
+        yield family
+
+
+class _Speeds(Collector):
+    """How fast answers come, llama-server's names; absent while nothing is known."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        self._forecast = forecast
+
+    def collect(self) -> Iterator[Metric]:
+        rates = self._forecast.rates
+        if rates is None or rates.basis != "measured":
+            return
+        yield GaugeMetricFamily("llamacpp:prompt_tokens_seconds", "Prompt tokens a second", value=rates.prompt_per_s)
+        yield GaugeMetricFamily("llamacpp:predicted_tokens_seconds", "Tokens a second", value=rates.decode_per_s)
 
 
 class _Figures(Collector):

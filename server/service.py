@@ -35,7 +35,7 @@ class Service:
         self.draining = threading.Event()
         self.in_flight = InFlight()
         self.created = int(time.time())
-        self.metrics = Metrics(engine)
+        self.metrics = Metrics(engine, ledger, self.engine.forecast)
         self._template: ChatTemplate | None = None
 
     def memory(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ NEEDS_DEVICE: Final = "GGML_BACKEND_PATH="
 # What does not end by itself, or is run by tests of its own: only that its flags are there is checked.
 HELP_ALONE: Final = {
     "ggufphys serve": "a server does not end by itself; tests/server runs it",
+    "ggufphys rpc-worker": "does not end by itself either; tests/server/test_rpc_worker.py runs it",
     "ggufphys demo": "tests/bench/test_demo.py runs it",
     "ggufphys bench calibrate": "takes a minute; tests/bench/calibrate runs it",
     "ggufphys bench speed": "calibrates; tests/bench/calibrate runs it",

@@ -179,7 +179,9 @@ class Generation:
         """
         with self._lock:
             while not self._events.empty():
-                if not sink(self._events.get()):
+                event = self._events.get()
+                self.watch(event)
+                if not sink(event):
                     return
             self._sink = sink
 
@@ -199,7 +201,9 @@ class Generation:
         with self._lock:
             if self._sink is None:
                 self._events.put(event)
-            elif not self._sink(event):
+                return
+            self.watch(event)
+            if not self._sink(event):
                 self._sink = None
 
 

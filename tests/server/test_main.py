@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,7 @@ class Serving:
     process: subprocess.Popen[str]
     url: str
     lines: list[str]
+    extra: list[str] = field(default_factory=list)  # what stands between the two
 
     def post(self, **body: object) -> urllib.request.Request:
         return urllib.request.Request(
@@ -70,8 +71,12 @@ def serving(*arguments: str) -> Iterator[Serving]:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline(), process.stdout.readline()]
+            extra = []
+            while lines[1].startswith("  "):
+                extra.append(lines[1])
+                lines[1] = process.stdout.readline()
             assert " serves " in lines[1], (lines, process.stderr.read() if process.stderr else "")
-            yield Serving(process=process, url=lines[1].split()[0], lines=lines)
+            yield Serving(process=process, url=lines[1].split()[0], lines=lines, extra=extra)
         finally:
             process.kill()
 
@@ -351,3 +356,32 @@ def test_embedded_model(engine: str) -> None:
 
     assert choice["text"]
     assert code == (0 if os.name == "posix" else 1)
+
+
+@POSIX
+def test_overwritten_model_is_told(chain_path: Path, tmp_path: Path) -> None:
+    """A model file that is overwritten in place under a server is noticed, and what to do is said."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(chain_path.read_bytes())
+    with serving(str(model), "-c", "256", "--no-mmap") as server:
+        server.wait_until_ready()
+        with model.open("r+b") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(b"x")
+        assert server.process.stderr is not None
+        line = server.process.stderr.readline()
+
+    assert "overwritten in place" in line
+    assert "renaming" in line
+
+
+def test_unreachable_rpc_server(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An RPC server that does not answer ends the start with its address, after its share was predicted."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert main(["serve", str(chain_path), "-c", "256", "--port", "0", "--rpc", f"{address}=1GiB"]) == 1
+    said = capsys.readouterr()
+
+    assert f"RPC0[{address}]: " in said.out
+    assert f"RPC server {address} does not answer" in said.err

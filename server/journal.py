@@ -1,0 +1,145 @@
+"""What does the server write down? Notes for the user, and a line for each request, as text or as JSON lines.
+
+Notes go to stderr, and with --log-file to the file too, which may be renamed by logrotate under way. Each request has
+an id: the client's X-Request-Id, or one of ours, which the answer carries too.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, Final
+
+from flask import Flask, Response, g, request
+
+NOTES: Final = logging.getLogger("server.notes")
+ACCESS: Final = logging.getLogger("server.access")
+HEADER: Final = "X-Request-Id"
+_ID: Final = re.compile(r"[\w.:-]{1,128}")  # what is taken of a client's: nothing that could forge a line
+_TEXT: Final = logging.Formatter("%(message)s")
+_DATED: Final = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a request's answers took, filled as they end."""
+
+    n_prompt: int = 0
+    n_cached: int = 0
+    n_generated: int = 0
+    queue_ms: float = 0.0
+    prompt_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, message, and what else the record was given."""
+        document: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is when it writes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
+def _silent(logger: logging.Logger) -> None:
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+
+_silent(NOTES)
+_silent(ACCESS)
+_ON_STDERR: Final = _Stderr()
+_ON_STDERR.setFormatter(_TEXT)
+NOTES.addHandler(_ON_STDERR)
+
+
+def warn(message: str) -> None:
+    """A line that is not part of the output."""
+    NOTES.warning(message)
+
+
+def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[[], None]:
+    """Write as was asked for; what it gives ends that.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    undo: list[Callable[[], None]] = []
+
+    def add(logger: logging.Logger, handler: logging.Handler) -> None:
+        logger.addHandler(handler)
+        undo.append(lambda: logger.removeHandler(handler))
+
+    if as_json:
+        _ON_STDERR.setFormatter(JsonLines())
+        undo.append(lambda: _ON_STDERR.setFormatter(_TEXT))
+    if access:
+        add(ACCESS, _ON_STDERR)
+    if file is not None:
+        handler = WatchedFileHandler(file, encoding="utf-8")
+        handler.setFormatter(JsonLines() if as_json else _DATED)
+        undo.append(handler.close)
+        for logger in (NOTES, ACCESS, logging.getLogger()):
+            add(logger, handler)
+
+    def close() -> None:
+        for each in reversed(undo):
+            each()
+
+    return close
+
+
+def keep_journal(app: Flask) -> None:
+    """Give every request of an application an id, and write a line when its answer is over."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get(HEADER, "")
+        g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        g.began = time.perf_counter()
+        g.tally = Tally()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        response.headers[HEADER] = g.request_id
+        if ACCESS.handlers:
+            fields = {
+                "request_id": g.request_id, "client": g.get("client", ""), "method": request.method,
+                "path": request.path, "status": response.status_code,
+            }  # fmt: skip
+            began, tally = g.began, g.tally
+            response.call_on_close(lambda: _write(fields, began, tally))
+        return response
+
+
+def _write(fields: dict[str, Any], began: float, tally: Tally) -> None:
+    fields["ms"] = round((time.perf_counter() - began) * 1000, 1)
+    if tally.n_prompt:
+        fields |= {name: round(value, 1) for name, value in asdict(tally).items()}
+    message = " ".join(f"{name}={value}" for name, value in fields.items() if value != "")
+    with suppress(Exception):  # a full disk must not end an answer
+        ACCESS.info(message, extra={"fields": fields})

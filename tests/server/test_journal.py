@@ -1,0 +1,82 @@
+"""What is written down: notes, and a line for each request, as text or as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from server.app import create_app
+from server.config import ServerConfig
+from server.journal import open_journal, warn
+from tests.server.fake_engine import FakeEngine
+
+BODY = {"prompt": "abc"}
+
+
+def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request's line has its id, client, status, times and tokens; notes are lines too; the key is in neither."""
+    file = tmp_path / "log"
+    close = open_journal(file=file, as_json=True, access=True)
+    try:
+        client = create_app(ServerConfig(api_keys=("secret",)), FakeEngine()).test_client()
+        headers = {"X-Api-Key": "secret", "X-Request-Id": "mine-1"}
+        response = client.post("/v1/completions", json=BODY, headers=headers, buffered=True)
+        client.get("/v1/models", buffered=True)
+        warn("a note")
+    finally:
+        close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    on_stderr = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    assert response.headers["X-Request-Id"] == "mine-1"
+    assert lines == on_stderr
+    done, refused, note = lines
+    assert (done["request_id"], done["path"], done["status"], done["method"]) == (
+        "mine-1",
+        "/v1/completions",
+        200,
+        "POST",
+    )
+    assert (done["n_prompt"], done["n_generated"], done["queue_ms"]) == (3, 2, 500.0)
+    assert done["ms"] >= 0
+    assert refused["status"] == 401
+    assert len(refused["request_id"]) == 32
+    assert (note["level"], note["message"]) == ("warning", "a note")
+    assert "secret" not in file.read_text()
+
+
+def test_text_and_rotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without JSON a line is words; a log that was renamed goes on in a new file; stderr has notes alone."""
+    file = tmp_path / "log"
+    close = open_journal(file=file, as_json=False, access=False)
+    try:
+        client = create_app(ServerConfig(), FakeEngine()).test_client()
+        client.get("/v1/models", buffered=True)
+        file.rename(tmp_path / "log.1")
+        warn("a note")
+    finally:
+        close()
+
+    assert "path=/v1/models status=200" in (tmp_path / "log.1").read_text()
+    assert file.read_text().endswith("WARNING a note\n")
+    assert capsys.readouterr().err == "a note\n"
+
+
+def test_ids_cannot_forge_lines() -> None:
+    """An id with anything but plain characters is replaced."""
+    client = create_app(ServerConfig(), FakeEngine()).test_client()
+    for given in ("a b", "x" * 200, "{"):
+        assert client.get("/health", headers={"X-Request-Id": given}).headers["X-Request-Id"] != given
+
+
+def test_metrics_have_bytes_and_speeds() -> None:
+    """Resident bytes by process and kind are there, and llama-server's speeds once something was generated."""
+    client = create_app(ServerConfig(), FakeEngine()).test_client()
+    before = client.get("/metrics").get_data(as_text=True)
+    client.post("/v1/completions", json=BODY)
+    after = client.get("/metrics").get_data(as_text=True)
+
+    assert 'ggufphys:resident_bytes{kind="anon",role="server"}' in before
+    assert "llamacpp:predicted_tokens_seconds" not in before
+    assert "llamacpp:predicted_tokens_seconds 4.0" in after  # one token in a quarter of a second
+    assert "llamacpp:prompt_tokens_seconds 1.0" in after

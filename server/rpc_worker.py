@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.flags.run import count
+from ggufphys.machine.llama_devices import Backends
 from ggufphys.units import format_bytes
 from server.beforehand import LOOPBACK, host_memory
-from  import Backends
 from server.engine.errors import EngineError
 from server.engine.library import default_threads, load_library
 from server.flags import port, say

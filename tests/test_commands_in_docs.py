@@ -78,6 +78,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "scripts.list_builds": None,
     "scripts.record_build": None,
     "scripts.watch_builds": None,
+    "scripts.record_newer": None,
     "scripts.record_oracle": None,
     "scripts.record_vulkan": None,
     "scripts.time_deep": "-n 8 llama",

@@ -235,7 +235,7 @@ MOVES: Final = (
         last=10338,
         after=10603,
         what="elements of a head that are not turned are cut off and put back, by a copy, not passed over",
-        whom="minicpm3, plm, deepseek2 without compressed rows",
+        whom="minicpm3, plm, deepseek2 without compressed rows, indexers of deepseek32 and glm-dsa",
         source="ggml/src/ggml.c, ggml_rope_set_offset; src/models/deepseek2.cpp",
         found="sources of b10338 and b10603; records of b10335 and b10603",
     ),

@@ -247,70 +247,58 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
         "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
     }),
     8840: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     8881: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     8943: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     9014: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     9102: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     9209: frozenset({
-        "lfm2", "step35",
+        "lfm2",
     }),
     9309: frozenset({
-        "lfm2", "qwen35moe", "step35",
+        "lfm2", "qwen35moe",
     }),
     9445: frozenset({
-        "deepseek32", "lfm2", "qwen35moe", "step35",
+        "deepseek32", "lfm2", "qwen35moe",
     }),
     9554: frozenset({
-        "deepseek32", "lfm2", "qwen35moe", "step35", "t5", "t5encoder",
+        "deepseek32", "lfm2", "qwen35moe", "t5", "t5encoder",
     }),
     9642: frozenset({
-        "deepseek32", "lfm2", "step35",
+        "deepseek32", "lfm2",
     }),
     9733: frozenset({
-        "deepseek32", "lfm2", "step35",
+        "deepseek32", "lfm2",
     }),
     9756: frozenset({
-        "deepseek32", "lfm2", "step35",
+        "deepseek32", "lfm2",
     }),
     9838: frozenset({
-        "deepseek32", "step35",
+        "deepseek32",
     }),
     9879: frozenset({
-        "deepseek32", "step35",
-    }),
-    9982: frozenset({
-        "deepseek32", "step35",
-    }),
-    10069: frozenset({
-        "deepseek32", "step35",
-    }),
-    10133: frozenset({
-        "deepseek32", "glm-dsa", "step35",
+        "deepseek32",
     }),
     10152: frozenset({
-        "deepseek32", "glm-dsa", "minimax-m3", "step35",
+        "minimax-m3",
     }),
     10236: frozenset({
-        "deepseek32", "glm-dsa", "glm4moe", "minimax-m3", "step35",
+        "deepseek32", "glm4moe", "minimax-m3",
     }),
     10330: frozenset({
-        "deepseek32", "glm-dsa", "glm4moe", "step35",
+        "glm4moe",
     }),
     10335: frozenset({
-        "deepseek32", "glm-dsa", "glm4moe", "step35",
-    }),
-    10603: frozenset({
-        "bailingmoe3", "step35",
+        "glm4moe",
     }),
     11227: frozenset({
         "dflash",

@@ -63,6 +63,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
     "bench.report.readme": None,
     "bench.results.run": None,
+    "bench.quality_speed": None,
     "bench.reader": "--runs 1 --tokens 1000",
     "bench.synth.speed": "--shape llama-110m --runs 1",
     "bench.token_speed": "--repetitions 1",

@@ -60,6 +60,8 @@ def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> Itera
                 found = quantity.find(experiment.setup, model)
             except GGUFPhysError as error:  # of one experiment: the others go on
                 found = Finding(value=None, explanation=str(error))
+            except ValueError as error:
+                raise ValueError(f"experiment {experiment.id}: {error}") from error
             outcome = row(experiment, found, measured=quantity.measured, unit=quantity.unit)
             if model is not None:
                 outcome |= {"id": f"{experiment.id}@{model.stem}", "model": model.name}

@@ -6,6 +6,7 @@ likeliest token up to it.
 Source: llama.cpp 0c1e570 tools/perplexity/perplexity.cpp, log_softmax, perplexity, kl_divergence.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,18 +71,27 @@ def written(path: Path, windows: Windows, n_vocab: int) -> Iterator[Kept]:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(MAGIC + np.array([windows.n_ctx, n_vocab, len(windows.tokens)], np.int32).tobytes())
             file.write(np.ascontiguousarray(windows.tokens).tobytes())
-            file.truncate(file_bytes(windows, n_vocab))
+            file.flush()
+            _reserve(file.fileno(), file_bytes(windows, n_vocab))
         kept = _mapped(partial, "r+", windows, n_vocab, has_nll=True)
         yield kept
         kept.flush()
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _reserve(file: int, nbytes: int) -> None:
+    """Make a file so long, its blocks reserved: a disk that is full says so now, not by a signal while it is mapped."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, nbytes)
+    else:
+        os.truncate(file, nbytes)
 
 
 def opened(path: Path, windows: Windows, n_vocab: int) -> Kept:

@@ -132,6 +132,8 @@ def judged_rows(
     with ExitStack() as stack:
         if forget:
             stack.callback(path.unlink, missing_ok=True)
+        if base_file is None and not path.exists():
+            _make_room(path.parent, base_bytes - file_bytes(readings[0].windows, readings[0].n_vocab))
         first = _base_row(base, setting, readings[0], path, base_bytes)
         kept = opened(path, readings[0].windows, readings[0].n_vocab)
         return [first] + [
@@ -152,13 +154,14 @@ def _base_row(base: Candidate, setting: Setting, reading: Reading, path: Path, m
             f"give --chunks {max(n_fitting, 1)}, or more --base-bytes"
         )
     print(f"the base's log-probabilities take {format_bytes(needed)}: {path}", file=sys.stderr)
-    _make_room(path.parent, most - needed)
     with written(path, reading.windows, reading.n_vocab) as keep:
         return judged_row(base, setting, reading, keep=keep)
 
 
 def _make_room(folder: Path, left: int) -> None:
-    """Remove the oldest bases of earlier runs until those that stay take `left` bytes at most."""
+    """Remove the oldest bases of earlier runs from the cache until those that stay take `left` bytes at most."""
+    if left < 0:  # what is asked for does not fit by itself, and is refused
+        return
     found = sorted(folder.glob("base-*.logits"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         left -= path.stat().st_size

@@ -17,6 +17,7 @@ from ggufphys.report.progress import Steps
 from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import CalibrationError
+from server.engine.errors import EngineError
 from server.engine.library import default_threads
 
 Row = dict[str, Any]
@@ -67,6 +68,8 @@ def judged_row(
     finally:
         judge.close()
     judged = joined(parts)
+    if wrong := int(np.isnan(judged.nll).sum()):
+        raise EngineError(f"{candidate.path}: what it expects is no number at {wrong:,} of {judged.nll.size:,} tokens")
     if keep is not None and keep.nll is not None:
         keep.nll[:] = judged.nll.reshape(keep.nll.shape)
     if base is not None:

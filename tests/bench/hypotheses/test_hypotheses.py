@@ -55,6 +55,8 @@ def with_predicted(write: Write, predicted: str, tolerance: float = 0) -> Any:
         ("7.2\n", "'7.2'\n", "predicted is '7.2', expected a number, a range [low, high], {above = number} or"),
         ("7.2\n", "[8, 7]\n", "predicted is [8, 7], expected a number"),
         ("7.2\n", "{ over = 3 }\n", "predicted is {'over': 3}, expected a number"),
+        ("7.2\n", "nan\n", "predicted is nan, expected a number"),
+        ("7.2\n", "true\n", "predicted is True, expected a number"),
         ("0.02", "-1", "tolerance is -1, expected a share"),
         ('shape = "llama-2-7b", ', "", "setup has no 'shape', which file_gb needs"),
         ('type = "Q8_0"', "type = 8", "setup.type is 8, expected str"),
@@ -72,6 +74,17 @@ def test_wrong_file_is_told_by_key(
     message = capsys.readouterr().err
     assert said in message
     assert str(path) in message
+
+
+@pytest.mark.parametrize(("old", "new"), [("llama-2-7b", "llama-9"), ("Q8_0", "Q9_0")])
+def test_unknown_shapes_and_types_are_told(
+    write: Write, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    """Exit code 2, with the experiment's id and the name that is not known."""
+    assert main(["bench", "hypotheses", str(write(GOOD.replace(f'"{old}"', f'"{new}"')))]) == 2
+    message = capsys.readouterr().err
+    assert "experiment a: " in message
+    assert new in message
 
 
 def test_an_id_stands_once(write: Write) -> None:

@@ -67,6 +67,22 @@ def test_base_is_kept_and_read_again(results: Any, tmp_path: Path) -> None:
     assert again[1]["kl_mean"] == pytest.approx(first[1]["kl_mean"], rel=1e-3)
 
 
+def test_cache_of_bases_is_bounded(results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new base makes those of earlier runs go that would be too much with it; files of one's own stay."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = tmp_path / "base-mine.logits"
+    kept = ("--text", str(TEXT), "-c", "64", "--base-bytes", "1200k")
+    results("F16", "Q8_0", *kept, "--chunks", "4")
+    (first,) = (tmp_path / "ggufphys").glob("base-*.logits")
+    results("F16", "Q8_0", *kept, "--chunks", "3")
+    (second,) = (tmp_path / "ggufphys").glob("base-*.logits")
+    results("F16", "Q8_0", *kept, "--chunks", "4", "--base-file", str(own))
+
+    assert first != second
+    assert second.exists()
+    assert own.exists()
+
+
 def test_base_that_takes_too_much_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """The message says how much it would take and how many windows fit."""
     assert main(["bench", "quality", "F16", "Q8_0", *SHORT, "--base-bytes", "500k"]) == 2

@@ -1,4 +1,4 @@
-"""Run one command and print its wall seconds and peak RSS as JSON: a slim parent for `bench.processes`.
+"""Run one command and print its wall and CPU seconds and its peak RSS as JSON: a slim parent for `bench.processes`.
 
 A process's peak RSS starts at what its parent held when it was started, so the parent must hold next to nothing:
 this file is run by its path and imports nothing but these.
@@ -16,4 +16,5 @@ if __name__ == "__main__":
     wall_s = time.perf_counter() - started
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     code = os.waitstatus_to_exitcode(status)
-    print(f'{{"wall_s": {wall_s}, "peak_rss_bytes": {usage.ru_maxrss * unit}, "exit": {code}}}')
+    cpu_s = usage.ru_utime + usage.ru_stime
+    print(f'{{"wall_s": {wall_s}, "cpu_s": {cpu_s}, "peak_rss_bytes": {usage.ru_maxrss * unit}, "exit": {code}}}')

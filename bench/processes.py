@@ -13,9 +13,10 @@ LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRun:
-    """One run of a command: seconds from start to reaping, and the largest resident set."""
+    """One run of a command: seconds from start to reaping and on processors, and the largest resident set."""
 
     wall_s: float
+    cpu_s: float
     peak_rss_bytes: int
 
 
@@ -29,4 +30,4 @@ def run_process(command: Sequence[str]) -> ProcessRun:
     answer = json.loads(subprocess.run(launcher, check=True, stdout=subprocess.PIPE).stdout)
     if answer["exit"]:
         raise subprocess.CalledProcessError(answer["exit"], command)
-    return ProcessRun(wall_s=answer["wall_s"], peak_rss_bytes=answer["peak_rss_bytes"])
+    return ProcessRun(wall_s=answer["wall_s"], cpu_s=answer["cpu_s"], peak_rss_bytes=answer["peak_rss_bytes"])

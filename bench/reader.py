@@ -97,15 +97,23 @@ def main() -> int:
             for name, command in commands.items():
                 runs[name].append(run_process(command))
     wall_s = {name: statistics.median(r.wall_s for r in rs) for name, rs in runs.items()}
+    cpu_s = {name: statistics.median(r.cpu_s for r in rs) for name, rs in runs.items()}
     peak = {name: max(r.peak_rss_bytes for r in rs) for name, rs in runs.items()}
     ratio = wall_s["gguf.GGUFReader"] / wall_s["ggufphys inspect"]
     if args.json:
-        print(dumps({"header_bytes": header_bytes, "wall_s": wall_s, "peak_rss_bytes": peak, "ratio": ratio}))
+        print(
+            dumps(
+                {"header_bytes": header_bytes, "wall_s": wall_s, "cpu_s": cpu_s, "peak_rss_bytes": peak, "ratio": ratio}
+            )
+        )
         return 0
-    alone = wall_s["python alone"]
-    rows = [(name, f"{wall_s[name]:.3f}", f"{wall_s[name] / alone:.1f}", format_bytes(peak[name])) for name in commands]
+    alone = cpu_s["python alone"]
+    rows = [
+        (name, f"{wall_s[name]:.3f}", f"{cpu_s[name]:.3f}", f"{cpu_s[name] / alone:.1f}", format_bytes(peak[name]))
+        for name in commands
+    ]
     print(f"a header of {sizes}; {args.runs} runs in turn\n")
-    print("\n".join(table(("process", "wall s (median)", "x python", "peak RSS"), rows, right=(1, 2, 3))))
+    print("\n".join(table(("process", "wall s (median)", "CPU s", "x python", "peak RSS"), rows, right=(1, 2, 3, 4))))
     print(f"\nGGUFReader / inspect: {ratio:.0f}x")
     return 0
 

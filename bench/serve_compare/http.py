@@ -25,7 +25,9 @@ class Reply:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body as JSON."""
+        """The body as JSON. Raises RuntimeError for another status than 200."""
+        if self.status != 200:
+            raise RuntimeError(f"answered {self.status}: {self.body[:200]!r}")
         found: dict[str, Any] = json.loads(self.body)
         return found
 

@@ -17,7 +17,7 @@ def hypotheses(records: Sequence[Record]) -> Section:
         return Section(key="hypotheses", title="Claims of others", missing=MISSING)
     found = {row["id"]: row for run in runs for row in _rows(run)}
     counts = Counter(row["verdict"] for row in found.values())
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    said = ", ".join(f"{n} {_verb(verdict, n)}" for verdict, n in counts.most_common())
     return Section(
         key="hypotheses",
         title="Claims of others",
@@ -28,7 +28,8 @@ def hypotheses(records: Sequence[Record]) -> Section:
     )
 
 
-_HEADER: Final = ("", "claim", "who says so", "predicted", "measured", "verdict", "why")
+FIGURES: Final = ("predicted", "measured")
+_HEADER: Final = ("", "claim", "who says so", "claimed", "found", "verdict", "why")
 
 
 def _rows(run: Record) -> list[dict[str, Any]]:
@@ -36,16 +37,22 @@ def _rows(run: Record) -> list[dict[str, Any]]:
     return list(result if isinstance(result, list) else result.get("hypotheses") or result.get("results") or [])
 
 
+def _verb(verdict: str, n: int) -> str:
+    return verdict.removesuffix("s") if n != 1 and verdict in ("holds", "fails") else verdict
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    names = ("id", "claim", "source", "predicted", "measured", "verdict", "explanation")
-    return tuple(_text(row.get(name)) for name in names)
+    unit = row.get("unit") or ""
+    figures = (f"{_text(row.get(name))} {unit}".strip() if row.get(name) is not None else "–" for name in FIGURES)
+    return (*(_text(row.get(name)) for name in ("id", "claim", "source")), *figures, _text(row["verdict"]),
+            _text(row.get("explanation")))  # fmt: skip
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.3g}"
     if isinstance(value, list):
         return " to ".join(map(_text, value))
     if isinstance(value, dict):

@@ -12,6 +12,7 @@ _STYLE: Final = """
 .picture svg text { font-weight: 400; fill: #000; }
 .missing { border-left: 4px solid var(--line); padding-left: .8rem; }
 td { vertical-align: top; }
+td.text { min-width: 15rem; }
 """
 
 

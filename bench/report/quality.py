@@ -68,10 +68,10 @@ def _picture(runs: Sequence[Record]) -> Picture:
                 [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=COLORS[(4 + i) % 8],
                 linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=f"beside {_name(base)}",
             )  # fmt: skip
-            for k, row in enumerate(rows):
+            for row in rows:
                 axes.annotate(
                     row.get("file_type") or _name(row), (row["bpw"], row["kl_mean"]), textcoords="offset points",
-                    xytext=(4, 6 if k % 2 else -13), fontsize=8,
+                    xytext=(5, 4), fontsize=8,
                 )  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("bits a weight")

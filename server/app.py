@@ -1,5 +1,6 @@
 """The Flask application: endpoints over an engine. No module-level app; a test gives it a fake engine."""
 
+from collections.abc import Callable
 from typing import Final
 
 from flask import Flask, Request, Response, g, request
@@ -31,6 +32,7 @@ from server.ledger import Ledger
 from server.limits import RETRY_S, TooManyError
 from server.service import Service
 
+ASLEEP_PATHS: Final = ("/v1/models", "/metrics", "/v1/memory")  # answered without waking a model
 OPEN_PATHS: Final = ("/health", "/v1/health", "/", "/openapi.json")  # answered without a key, and while the model loads
 
 
@@ -56,6 +58,8 @@ def create_app(
     for module in (completions, embeddings, models, native, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))
 
+    wake: Callable[[], None] | None = getattr(engine, "wake", None)  # of several models' engines
+
     @app.before_request
     def admit() -> None:
         if request.path in OPEN_PATHS or request.routing_exception is not None:
@@ -67,6 +71,8 @@ def create_app(
             raise ApiError(503, f"the model could not be loaded: {engine.error}", kind="unavailable_error")
         if engine.status is not EngineStatus.READY:
             raise errors.loading()
+        if wake is not None and request.path not in ASLEEP_PATHS:
+            wake()
         if request.method == "POST":
             g.done = take(client)
 

@@ -7,6 +7,7 @@ from typing import Final, get_args
 
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
+from ggufphys.units import parse_bytes
 from server.chat_template import CHATML
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same, as llama-server has it",
     )  # fmt: skip
     _add_http(parser.add_argument_group("how it is served"))
+    _add_models(parser.add_argument_group("several models (-m NAME=FILE, each loaded when it is asked for)"))
     _add_clients(parser.add_argument_group("who may use it, and how much"))
     _add_engine(parser.add_argument_group("what computes"))
     add_field_arguments(parser)
@@ -60,6 +62,16 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--access-log", action="store_true", help="a line for each request on stderr")
     group.add_argument("--json", action="store_true", help="say where it listens as one JSON document on stdout")
     group.add_argument("-v", "--verbose", action="store_true", help="llama.cpp's log, on stderr")
+
+
+def _add_models(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--models-memory", type=size, default=0, metavar="SIZE",
+        help="what models may hold together, by prediction; the longest unused make room (default: the machine's)",
+    )  # fmt: skip
+    group.add_argument(
+        "--models-max", type=positive, default=4, metavar="N", help="models that may be loaded together (default 4)"
+    )
 
 
 def _add_clients(group: "argparse._ArgumentGroup") -> None:
@@ -100,6 +112,14 @@ def _add_engine(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--oversized", action="store_true", help="serve a model that is predicted to need more memory than there is"
     )
+
+
+def size(text: str) -> int:
+    """Bytes, from 24GiB and the like."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def port(text: str) -> int:

@@ -59,6 +59,7 @@ from server.keys import read_keys
 from server.ledger import Ledger, Pids
 from server.pasted import field_defaults, refused
 from server.service import Service
+from server.several import are_several, serve_several
 from server.signals import Signals
 from server.slots import default_slots, describe_slots
 
@@ -87,7 +88,33 @@ def run(args: argparse.Namespace) -> int:
     refused(args)
     with ExitStack() as stack:
         stack.callback(open_journal(file=args.log_file, as_json=args.log_jsonl, access=args.access_log))
-        return run_model(args)
+        return run_several(args) if are_several(args.models) else run_model(args)
+
+
+def config_of(args: argparse.Namespace) -> ServerConfig:
+    """What flags say of the HTTP side."""
+    return ServerConfig(
+        api_keys=read_keys(args.api_key, args.api_key_file),
+        requests_per_minute=args.client_rate,
+        requests_at_once=args.client_concurrency,
+        field_defaults=field_defaults(args),
+        chat_template=args.chat_template_file or args.chat_template or "",
+        api_prefix=args.api_prefix,
+        ping_s=args.sse_ping_interval,
+        control_tokens_in_chat=args.control_tokens_in_chat,
+    )
+
+
+def run_several(args: argparse.Namespace) -> int:
+    """Serve several models; see `run`."""
+    if args.engine == "numpy" or args.in_process:
+        raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
+    params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
+    params = one_output_per_sequence(default_slots(params, vars(args)))
+    config = config_of(args)
+    for warning in (*unwise(args.host, config.api_keys), *other_flags_notes(args)):
+        warn(f"warning: {warning}")
+    return serve_several(args, params, config)
 
 
 def run_model(args: argparse.Namespace) -> int:
@@ -106,16 +133,7 @@ def run_model(args: argparse.Namespace) -> int:
         check_params(params)
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
-    config = ServerConfig(
-        api_keys=read_keys(args.api_key, args.api_key_file),
-        requests_per_minute=args.client_rate,
-        requests_at_once=args.client_concurrency,
-        field_defaults=field_defaults(args),
-        chat_template=args.chat_template_file or args.chat_template or "",
-        api_prefix=args.api_prefix,
-        ping_s=args.sse_ping_interval,
-        control_tokens_in_chat=args.control_tokens_in_chat,
-    )
+    config = config_of(args)
     beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
     for warning in (
         *unwise(args.host, config.api_keys),

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.wsgi import ClosingIterator
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
+class Sibling(Protocol):
+    """One of several models."""
+
+    name: str
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it is in memory."""
+        ...
+
+
 class Service:
     """One server's state. `draining` set: what runs may finish, new work is refused."""
 
@@ -34,6 +45,7 @@ class Service:
         self.limits = Limits(per_minute=config.requests_per_minute, at_once=config.requests_at_once)
         self.draining = threading.Event()
         self.in_flight = InFlight()
+        self.siblings: tuple[Sibling, ...] = ()  # all models of the server, this one too, where there are several
         self.created = int(time.time())
         self.metrics = Metrics(engine, ledger, self.engine.forecast)
         self._template: ChatTemplate | None = None

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from server.api.errors import ApiError
-from server.service import Service
+from server.service import Service, Sibling
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -27,12 +27,23 @@ def blueprint(service: Service) -> Blueprint:
             },
         }
 
+    def sibling(each: Sibling) -> dict[str, object]:
+        status = {"value": "loaded" if each.is_loaded else "unloaded"}
+        return {
+            "id": each.name, "object": "model", "created": service.created, "owned_by": "ggufphys", "status": status,
+        }  # fmt: skip
+
     @routes.get("/v1/models")
     def models() -> Response:
+        if service.siblings:
+            return jsonify({"object": "list", "data": [sibling(each) for each in service.siblings]})
         return jsonify({"object": "list", "data": [entry()]})
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
+        for each in service.siblings:
+            if each.name == name:
+                return jsonify(sibling(each))
         if name != service.engine.info.name:
             raise ApiError(
                 404,

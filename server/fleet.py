@@ -1,0 +1,208 @@
+"""Several models behind one address: each is loaded when it is first asked for, and the longest unused make room.
+
+A model's application is there from the start, over an engine that is not: `LazyEngine` starts one when a request with
+a valid key comes, and stops it when others need the room and nobody uses it. What is loaded stays within a budget by
+prediction. The `model` of a request's body (or `?model=`) says which is meant.
+"""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Flask
+
+from ggufphys.units import format_bytes
+from server.api.errors import ApiError
+from server.engine.counters import Counters
+from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
+from server.engine.threaded import BaseEngine
+from server.journal import warn
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+RETRY_S: Final = 5.0
+
+
+class LazyEngine:
+    """An engine that is started when it is needed; implements `Engine`. `wake` starts it, `sleep` ends it."""
+
+    def __init__(self, name: str, process_bytes: int, start: Callable[[], BaseEngine], room: "Room") -> None:
+        self.name = name
+        self.process_bytes = process_bytes
+        self.used_at = 0.0
+        self.in_use: Callable[[], int] = lambda: 0  # requests under way; the application says
+        self._start = start
+        self._room = room
+        self._engine: BaseEngine | None = None
+
+    def wake(self) -> None:
+        """Load it, if it is not there; others may have to go.
+
+        Raises:
+            ApiError: 503, all others are in use, or the model could not be loaded.
+        """
+        self._room.enter(self)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is an engine."""
+        return self._engine is not None
+
+    def load(self) -> None:
+        """Start it, and wait until it can be used."""
+        engine = self._start()
+        if engine.wait_until_settled() is not EngineStatus.READY:
+            error = engine.error
+            engine.close()
+            raise ApiError(503, f"{self.name} could not be loaded: {error}", kind="unavailable_error")
+        self._engine = engine
+
+    def sleep(self) -> None:
+        """End it."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    @property
+    def _awake(self) -> BaseEngine:
+        if self._engine is None:
+            self.wake()
+        assert self._engine is not None
+        return self._engine
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, if there is one."""
+        return getattr(self._engine, "pid", None)
+
+    @property
+    def buffers(self) -> Any:
+        """What llama.cpp's log says of its memory."""
+        return self._engine.buffers if self._engine is not None else ()
+
+    @property
+    def status(self) -> EngineStatus:
+        """READY too while it sleeps: a request wakes it."""
+        return EngineStatus.READY if self._engine is None else self._engine.status
+
+    @property
+    def error(self) -> Exception | None:
+        """What the last worker died of."""
+        return None if self._engine is None else self._engine.error
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        return self._awake.info
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done since it was loaded."""
+        return Counters() if self._engine is None else self._engine.counters
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text."""
+        return self._awake.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of tokens."""
+        return self._awake.detokenize(tokens)
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        """The bytes of each token."""
+        return self._awake.pieces(tokens)
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request."""
+        return self._awake.submit(request)
+
+    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+        """Vectors of prompts."""
+        return self._awake.embed(prompts, pooling)
+
+    def close(self) -> None:
+        """End it."""
+        self.sleep()
+
+
+class Room:
+    """What is loaded at a time: at most so many bytes by prediction, and so many models."""
+
+    def __init__(self, budget_bytes: int, n_max: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._n_max = n_max
+        self._lock = threading.Lock()  # one load at a time: they share the disk
+        self._loaded: list[LazyEngine] = []
+
+    def enter(self, engine: LazyEngine) -> None:
+        """Let a model in, those out that have not been used for the longest; see `LazyEngine.wake`."""
+        engine.used_at = time.monotonic()
+        if engine.is_loaded:  # nobody may wait for another model's load
+            return
+        with self._lock:
+            if engine in self._loaded:
+                return
+            while self._loaded and not self._has_room(engine):
+                idle = [other for other in self._loaded if not other.in_use()]
+                if not idle:
+                    raise ApiError(
+                        503, f"no room for {engine.name}: {', '.join(e.name for e in self._loaded)} are in use",
+                        kind="unavailable_error", code="no_room", retry_after_s=RETRY_S,
+                    )  # fmt: skip
+                oldest = min(idle, key=lambda other: other.used_at)
+                self._loaded.remove(oldest)
+                warn(f"{oldest.name} makes room for {engine.name}")
+                oldest.sleep()
+            engine.load()
+            self._loaded.append(engine)
+
+    def _has_room(self, engine: LazyEngine) -> bool:
+        nbytes = engine.process_bytes + sum(other.process_bytes for other in self._loaded)
+        return nbytes <= self._budget_bytes and len(self._loaded) < self._n_max
+
+
+class Fleet:
+    """A WSGI application over those of several models, by name; the first is meant where none is named."""
+
+    def __init__(self, apps: dict[str, Flask], max_body_bytes: int) -> None:
+        self._apps = apps
+        self._max_body_bytes = max_body_bytes
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Hand a request to the application of the model that it names."""
+        name = self._named(environ)
+        if name and name not in self._apps:
+            error = ApiError(
+                404, f"no model named {name!r}: this server has {', '.join(self._apps)}", param="model",
+                code="model_not_found",
+            )  # fmt: skip
+            body = json.dumps(error.body()).encode()
+            start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+            return [body]
+        return self._apps[name or next(iter(self._apps))](environ, start_response)
+
+    def _named(self, environ: "WSGIEnvironment") -> str:
+        """The model's name in the query or the body, which is put back; empty where there is none."""
+        for part in environ.get("QUERY_STRING", "").split("&"):
+            if part.startswith("model="):
+                return str(part).removeprefix("model=")
+        length = environ.get("CONTENT_LENGTH") or ""
+        if environ["REQUEST_METHOD"] != "POST" or not length.isdecimal() or int(length) > self._max_body_bytes:
+            return ""
+        body = environ["wsgi.input"].read(int(length))
+        environ["wsgi.input"] = io.BytesIO(body)
+        try:
+            model = json.loads(body)["model"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ""  # the application says what is wrong
+        return model if isinstance(model, str) else ""
+
+
+def describe(engines: Iterable[LazyEngine], budget_bytes: int) -> str:
+    """The models and their predicted footprints in one line."""
+    parts = ", ".join(f"{e.name} about {format_bytes(e.process_bytes)}" for e in engines)
+    return f"predicted: {parts}; at most {format_bytes(budget_bytes)} are loaded at a time"

@@ -1,0 +1,111 @@
+"""`ggufphys serve -m a=a.gguf -m b=b.gguf`: what `serve` does for several models."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ggufphys import GGUFPhysError
+from ggufphys.gguf.locate import local_path
+from ggufphys.machine.host import main_memory
+from ggufphys.params import Params
+from ggufphys.units import format_bytes
+from server.app import create_app, service_of
+from server.beforehand import prediction, resident_bytes
+from server.config import ServerConfig
+from server.engine.checks import check_context, check_model_file
+from server.engine.supervised import SupervisedEngine
+from server.flags import say
+from server.fleet import Fleet, LazyEngine, Room, describe
+from server.http import HttpServer
+from server.journal import warn
+from server.keys import read_keys
+from server.ledger import Ledger, Pids
+from server.service import Service
+from server.signals import Signals
+
+WAKE_S = 0.25
+
+
+def named_models(named: Sequence[str]) -> dict[str, Path]:
+    """Names and files of `name=path`.
+
+    Raises:
+        ValueError: one has no name, or the name of another.
+    """
+    found: dict[str, Path] = {}
+    for each in named:
+        name, equals, path = each.partition("=")
+        if not equals or not name or name in found:
+            raise ValueError(f"several models are named, {each!r} among them: expected -m NAME=FILE, each name once")
+        found[name] = local_path(path)
+    return found
+
+
+def in_flight(service: Service) -> Callable[[], int]:
+    """How many requests a model has under way."""
+    return lambda: service.in_flight.count
+
+
+def are_several(named: Sequence[str]) -> bool:
+    """Whether -m names models instead of a file."""
+    return len(named) > 1 or any("=" in each and not Path(each).exists() for each in named)
+
+
+def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig) -> int:
+    """Serve until a signal; the exit code, 0.
+
+    Raises:
+        GGUFPhysError, ValueError, OSError: one of the models cannot be served.
+    """
+    budget_bytes = args.models_memory or main_memory().total_bytes
+    room = Room(budget_bytes or 1 << 62, args.models_max)
+    apps, engines = {}, []
+    for name, path in named_models(args.models).items():
+        _, hparams = check_model_file(path)
+        check_context(params, hparams)
+        predicted = prediction(path, params)
+        nbytes = path.stat().st_size if isinstance(predicted, str) else predicted.process_bytes
+        if budget_bytes and nbytes > budget_bytes:
+            raise GGUFPhysError(f"{name} alone needs about {format_bytes(nbytes)}, of {format_bytes(budget_bytes)}")
+
+        def start(path: Path = path, name: str = name) -> SupervisedEngine:
+            return SupervisedEngine(
+                path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
+                verbose=args.verbose,
+            )  # fmt: skip
+
+        engine = LazyEngine(name, nbytes, start, room)
+        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine))
+        apps[name] = create_app(config, engine, ledger)
+        engine.in_use = in_flight(service_of(apps[name]))
+        engines.append(engine)
+    services = [service_of(app) for app in apps.values()]
+    for service in services:
+        service.siblings = tuple(engines)
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        for engine in engines:
+            stack.callback(engine.close)
+        fleet = Fleet(apps, config.max_body_bytes)
+        n_streams = len(apps) * (args.max_queue + params.n_seq_max)
+        try:
+            http = HttpServer(
+                fleet, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes
+            )
+        except OSError as error:
+            raise ValueError(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}") from error
+        stack.enter_context(http)
+        say(describe(engines, budget_bytes))
+        say(f"{http.url} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
+        while not signals.received.wait(WAKE_S):
+            if signals.hung_up.is_set():
+                signals.hung_up.clear()
+                for service in services:
+                    service.keys.replace(read_keys(args.api_key, args.api_key_file))
+        for service in services:
+            service.draining.set()
+        done = [service.in_flight.wait_for_none(args.drain_timeout) for service in services]
+        if all(done):
+            http.flush()
+    return 0

@@ -1,0 +1,103 @@
+"""Several models behind one address: loaded when they are asked for, the longest unused making room."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys.cli import main
+from server.api.errors import ApiError
+from server.fleet import LazyEngine, Room
+from tests.server.test_main import POSIX, TIMEOUT_S, serving
+
+
+class Model(LazyEngine):
+    """One that only says whether it is loaded."""
+
+    def __init__(self, name: str, nbytes: int, room: Room) -> None:
+        super().__init__(name, nbytes, lambda: None, room)  # type: ignore[arg-type, return-value]
+        self.awake, self.n_running = False, 0
+        self.in_use = lambda: self.n_running
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.awake
+
+    def load(self) -> None:
+        self.awake = True
+
+    def sleep(self) -> None:
+        self.awake = False
+
+
+def test_room() -> None:
+    """Footprints stay within the budget: the longest unused goes, one in use never; with nothing to go it is 503."""
+    room = Room(10, 4)
+    a, b, c = (Model(name, nbytes, room) for name, nbytes in (("a", 4), ("b", 6), ("c", 5)))
+    for model in (a, b, a, c):
+        model.wake()
+    assert [model.awake for model in (a, b, c)] == [True, False, True]
+    a.n_running = c.n_running = 1
+    with pytest.raises(ApiError) as refused:
+        b.wake()
+    assert (refused.value.status, refused.value.code) == (503, "no_room")
+    assert refused.value.retry_after_s
+    a.n_running = 0
+    c.n_running = 0
+    b.wake()
+    assert [model.awake for model in (a, b, c)] == [False, True, False]  # 5 and 6 are too much together
+
+
+def test_number_of_models() -> None:
+    """No more are loaded than may be, whatever their size."""
+    room = Room(1 << 40, 1)
+    a, b = Model("a", 1, room), Model("b", 1, room)
+    a.wake()
+    b.wake()
+
+    assert [a.awake, b.awake] == [False, True]
+
+
+@POSIX
+def test_two_models(chain_path: Path) -> None:
+    """Each name answers; one is in memory where only one may be; an unknown name is 404; keys come first."""
+    with serving(
+        "-m", f"one={chain_path}", "-m", f"two={chain_path}", "-c", "256", "--models-max", "1", "--api-key", "k"
+    ) as server:
+
+        def call(path: str, key: str = "k", **body: object) -> tuple[int, Any]:
+            data = json.dumps(body).encode() if body else None
+            headers = {"Content-Type": "application/json", "X-Api-Key": key}
+            try:
+                with urllib.request.urlopen(
+                    urllib.request.Request(server.url + path, data, headers), timeout=TIMEOUT_S
+                ) as response:
+                    return response.status, json.load(response)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.load(error)
+
+        def loaded() -> dict[str, str]:
+            return {m["id"]: m["status"]["value"] for m in call("/v1/models")[1]["data"]}
+
+        assert call("/health")[0] == 200
+        assert call("/v1/completions", key="wrong", model="one", prompt="!")[0] == 401
+        assert loaded() == {"one": "unloaded", "two": "unloaded"}
+        for name in ("one", "two", "one"):
+            status, answer = call("/v1/completions", model=name, prompt="!", max_tokens=3, temperature=0)
+            assert (status, answer["model"]) == (200, name)
+            assert answer["choices"][0]["text"].startswith("H")
+            assert loaded()[name] == "loaded"
+            assert list(loaded().values()).count("loaded") == 1
+        assert call("/v1/completions", model="three", prompt="!")[0] == 404
+
+
+def test_names_are_needed(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Several models without names, or one larger than the budget alone, are refused before anything is loaded."""
+    assert main(["serve", "-m", str(chain_path), "-m", str(chain_path), "--port", "0"]) == 2
+    assert "NAME=FILE" in capsys.readouterr().err
+    assert main(["serve", "-m", f"a={chain_path}", "--models-memory", "1MiB", "-c", "256", "--port", "0"]) == 1
+    assert "a alone needs" in capsys.readouterr().err

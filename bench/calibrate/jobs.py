@@ -20,7 +20,7 @@ ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 256
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
-TWO_LENGTHS: Final = (1, 512)  # columns for which both lengths of rows are measured
+TWO_LENGTHS: Final = (1, 2, 8, 512)  # columns for which both lengths of rows are measured
 LARGE_MATRIX: Final = 4 << 20  # weights
 SMALL_MATRIX: Final = 1 << 20
 

@@ -11,6 +11,7 @@ from bench.calibrate.jobs import (
     COLUMNS,
     FAR_CELLS,
     HEAD_SIZES,
+    MANY_COLUMNS,
     N_IN,
     TWO_LENGTHS,
     Attention,
@@ -37,13 +38,13 @@ def product_rates(seconds: Seconds, jobs: Iterable[Product]) -> tuple[ProductRat
     for job in jobs:
         found[job.n_columns, job.n_in, job.is_cached] = seconds[job] / job.n_out
     short, long = N_IN
+    saved = max(0.0, found[1, long, False] - found[1, long, True]) / long
     rows = {}
-    for n_columns in TWO_LENGTHS:
-        is_cached = n_columns == 1
-        short_s, long_s = found[n_columns, short, is_cached], found[n_columns, long, is_cached]
+    for n_columns in TWO_LENGTHS:  # the short rows are a cache's, the long ones as if they were
+        short_s = found[n_columns, short, n_columns == 1]
+        long_s = found[n_columns, long, False] - long * saved * (n_columns < MANY_COLUMNS)
         rows[n_columns] = max(0.0, short_s - short * (long_s - short_s) / (long - short))
     rates = []
-    saved = max(0.0, found[1, long, False] - found[1, long, True]) / long
     for n_columns in COLUMNS:
         row_s = min(_between(rows, n_columns), 0.5 * found[n_columns, long, False])
         weight_s = (found[n_columns, long, False] - row_s) / long
@@ -52,7 +53,7 @@ def product_rates(seconds: Seconds, jobs: Iterable[Product]) -> tuple[ProductRat
                 n_columns=n_columns,
                 row_s=row_s,
                 weight_s=max(LEAST_S, weight_s),
-                cached_weight_s=max(LEAST_S, weight_s / 4, weight_s - saved / n_columns),
+                cached_weight_s=max(LEAST_S, weight_s / 4, weight_s - saved * (n_columns < MANY_COLUMNS)),
             )
         )
     return tuple(rates)
@@ -93,11 +94,17 @@ def attention_rates(seconds: Seconds, jobs: Iterable[Attention]) -> tuple[Attent
     return tuple(rates)
 
 
-def processor(seconds: Seconds, n_threads: int, step_nodes: Callable[[Processor, int], tuple[float, int]]) -> Processor:
+def processor(
+    seconds: Seconds,
+    n_threads: int,
+    step_nodes: Callable[[Processor, int], tuple[float, int]],
+    alone: Processor | None = None,
+) -> Processor:
     """The host with so many threads.
 
     `step_nodes` gives for a processor what the nodes of a step of the tiny model take by themselves, and how many
-    nodes its graph has.
+    nodes its graph has. `alone` is the host with one thread: what is short is measured there, where no barrier is in
+    its way, and shared by the threads; one row of an operation stays one thread's.
     """
     own = [job for job in seconds if job.n_threads == n_threads]
     node_s = next((seconds[job] for job in own if isinstance(job, Nodes)), 0.0)
@@ -125,7 +132,32 @@ def processor(seconds: Seconds, n_threads: int, step_nodes: Callable[[Processor,
         attention={name: attention_rates(without, jobs) for name, jobs in attention.items()},
         operations=_operations(without, own),
     )
+    if alone is not None:
+        host = _shared(host, alone)
     return _with_steps(host, seconds, own, step_nodes)
+
+
+def _shared(host: Processor, alone: Processor) -> Processor:
+    """The same with what is short as one thread does it, divided by the threads."""
+    n = host.n_threads
+
+    def product(rate: ProductRate, one: ProductRate) -> ProductRate:
+        row_s = min(one.row_s / n, 0.5 * (rate.row_s + N_IN[-1] * rate.weight_s))
+        weight_s = max(LEAST_S, rate.weight_s + (rate.row_s - row_s) / N_IN[-1])
+        return replace(
+            rate, row_s=row_s, weight_s=weight_s, cached_weight_s=min(weight_s, max(one.cached_weight_s / n, LEAST_S))
+        )
+
+    def attention(rate: AttentionRate, one: AttentionRate) -> AttentionRate:
+        far_s = rate.far_cell_s + (rate.cell_s - one.cell_s / n) * 2  # of two heads that share a head of the cache
+        return replace(rate, head_s=one.head_s / n, cell_s=one.cell_s / n, far_cell_s=max(0.0, far_s))
+
+    return replace(
+        host,
+        products={name: tuple(map(product, rates, alone.products[name])) for name, rates in host.products.items()},
+        attention={name: tuple(map(attention, rates, alone.attention[name])) for name, rates in host.attention.items()},
+        operations={name: replace(rate, row_s=alone.operations[name].row_s) for name, rate in host.operations.items()},
+    )
 
 
 def _beside(job: Job, node_s: float) -> float:

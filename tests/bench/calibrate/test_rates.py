@@ -5,7 +5,9 @@ from math import isclose
 from bench.calibrate.clock import summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
+    MANY_COLUMNS,
     N_LAYERS,
+    SMALL_BYTES,
     Attention,
     Job,
     Nodes,
@@ -28,10 +30,10 @@ HEAD_S, CELL_S, FAR_S, TILED_S = 3e-7, 4e-9, 2e-9, 5e-10
 def fake(job: Job) -> float:
     """Seconds of a job on a machine with these rates."""
     if isinstance(job, Product):
-        weight_s = CACHED_S if job.is_cached else WEIGHT_S
         if job.is_stream:
             return job.nbytes / job.n_matrices / 5e9
-        return 2 * NODE_S + job.n_columns * job.n_out * (ROW_S + job.n_in * weight_s)
+        fetched_s = 0.0 if job.nbytes <= 2 * SMALL_BYTES else WEIGHT_S - CACHED_S  # once, for all columns
+        return 2 * NODE_S + job.n_out * (job.n_columns * (ROW_S + job.n_in * CACHED_S) + job.n_in * fetched_s)
     if isinstance(job, Attention):
         cell_s = TILED_S if job.n_tokens > 1 else CELL_S
         head_s = HEAD_S if job.n_tokens == 1 else 0.0
@@ -55,7 +57,8 @@ def test_rates_are_those_of_the_machine() -> None:
     assert isclose(cpu.bytes_per_s, 5e9)
     for rate in cpu.products["Q4_K"]:
         assert isclose(rate.row_s, rate.n_columns * ROW_S, rel_tol=1e-6)
-        assert isclose(rate.weight_s, rate.n_columns * WEIGHT_S, rel_tol=1e-6)
+        fetched_s = (WEIGHT_S - CACHED_S) * (rate.n_columns < MANY_COLUMNS)
+        assert isclose(rate.weight_s, rate.n_columns * CACHED_S + fetched_s, rel_tol=1e-6)
     assert isclose(cpu.products["Q4_K"][0].cached_weight_s, CACHED_S, rel_tol=1e-6)
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)

@@ -13,7 +13,8 @@ A file is opened (its header alone is read), a prediction asked for, and every b
 ['6 layers x 1 streams x 1,024 cells x (K 128 f16 = 256 B + V 128 f16 = 256 B)']
 
 `Params` has llama.cpp's names and defaults. Errors: `GGUFError` for what a file is or lacks, `UnsupportedError` for
-what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs`: what is computed and moved.
+what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_costs`: what is computed and moved;
+`predict_speed`: how long that takes on a `Machine` (`read_machine` of what `bench calibrate -o FILE` wrote).
 """
 
 import importlib
@@ -30,6 +31,8 @@ if typing.TYPE_CHECKING:
     from ggufphys.memory.terms import Term
     from ggufphys.params import Device, Params
     from ggufphys.speed.costs import CostPrediction, predict_costs
+    from ggufphys.speed.predict import SpeedPrediction, predict_speed
+    from ggufphys.speed.rates import Machine, read_machine
 
 __version__ = "0.1.0"
 
@@ -43,6 +46,7 @@ __all__ = [
     "GGUFError",
     "GGUFFile",
     "GGUFPhysError",
+    "Machine",
     "MemoryPrediction",
     "MissingExtraError",
     "Params",
@@ -50,6 +54,7 @@ __all__ = [
     "ProcessPhase",
     "Refusal",
     "RefusedError",
+    "SpeedPrediction",
     "TensorInfo",
     "Term",
     "TruncatedError",
@@ -59,6 +64,8 @@ __all__ = [
     "open_gguf",
     "predict_costs",
     "predict_memory",
+    "predict_speed",
+    "read_machine",
 ]
 
 # Where they are. Each is imported when somebody asks for it: `ggufphys inspect` starts through this package, too.
@@ -71,6 +78,7 @@ _HOMES: typing.Final = {
     "GGUFError": "errors",
     "GGUFFile": "gguf",
     "GGUFPhysError": "errors",
+    "Machine": "speed.rates",
     "MemoryPrediction": "memory.predict",
     "MissingExtraError": "errors",
     "Params": "params",
@@ -86,6 +94,9 @@ _HOMES: typing.Final = {
     "open_gguf": "gguf",
     "predict_costs": "speed.costs",
     "predict_memory": "memory.predict",
+    "SpeedPrediction": "speed.predict",
+    "predict_speed": "speed.predict",
+    "read_machine": "speed.rates",
 }
 
 

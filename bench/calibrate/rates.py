@@ -144,9 +144,8 @@ def _shared(host: Processor, alone: Processor) -> Processor:
     def product(rate: ProductRate, one: ProductRate) -> ProductRate:
         row_s = min(one.row_s / n, 0.5 * (rate.row_s + N_IN[-1] * rate.weight_s))
         weight_s = max(LEAST_S, rate.weight_s + (rate.row_s - row_s) / N_IN[-1])
-        return replace(
-            rate, row_s=row_s, weight_s=weight_s, cached_weight_s=min(weight_s, max(one.cached_weight_s / n, LEAST_S))
-        )
+        cached_s = weight_s if rate.n_columns >= MANY_COLUMNS else max(one.cached_weight_s / n, LEAST_S)
+        return replace(rate, row_s=row_s, weight_s=weight_s, cached_weight_s=min(weight_s, cached_s))
 
     def attention(rate: AttentionRate, one: AttentionRate) -> AttentionRate:
         far_s = rate.far_cell_s + (rate.cell_s - one.cell_s / n) * 2  # of two heads that share a head of the cache

@@ -118,7 +118,9 @@ class Choices:
 
     def closing(self) -> list[Json]:
         """The usage, if asked for."""
-        return [self._chunk([], usage=usage(self._finished))] if self._include_usage else []
+        if not self._include_usage:
+            return []
+        return [self._chunk([], usage=usage(self._finished), timings=timings(self._finished[-1][1]))]
 
     def failed(self, error: ApiError) -> Json:
         """As an error is elsewhere."""

@@ -14,6 +14,8 @@ def blueprint(service: Service) -> Blueprint:
         info = service.engine.info
         return {
             "id": info.name,
+            "aliases": [info.name],
+            "tags": [],
             "object": "model",
             "created": service.created,
             "owned_by": "ggufphys",
@@ -33,6 +35,7 @@ def blueprint(service: Service) -> Blueprint:
             "id": each.name, "object": "model", "created": service.created, "owned_by": "ggufphys", "status": status,
         }  # fmt: skip
 
+    @routes.get("/models")
     @routes.get("/v1/models")
     def models() -> Response:
         if service.siblings:

@@ -1,17 +1,25 @@
 """llama-server's own endpoints, in its shapes: tokens, props, slots, metrics."""
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
 from ggufphys import __version__
+from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError, bad_request
 from server.api.prompts import are_tokens
 from server.api.schema import read_body
+from server.api.settings import default_settings
 from server.service import Service
 
+# What llama-server has with other flags, and this server has not: said so, in its words for it.
+MISSING: Final = {
+    "/props": "changing global properties", "/slots/<int:slot>": "slots action",
+    "/rerank": "reranking", "/reranking": "reranking", "/v1/rerank": "reranking", "/v1/reranking": "reranking",
+}  # fmt: skip
 
-def blueprint(service: Service) -> Blueprint:
+
+def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     """All of them."""
     routes = Blueprint("native", __name__)
     engine = service.engine
@@ -42,14 +50,19 @@ def blueprint(service: Service) -> Blueprint:
     @routes.get("/props")
     def props() -> Response:
         info = engine.info
+        _, understood = conversations.capabilities()
         return jsonify({
-            "default_generation_settings": {"n_ctx": info.n_ctx_seq, "params": {}},
+            "default_generation_settings": {"params": default_settings(), "n_ctx": info.n_ctx_seq},
             "total_slots": info.n_slots,
             "model_alias": info.name,
+            "modalities": {"vision": False, "video": False, "audio": False},
+            "endpoint_slots": True,
+            "endpoint_props": False,
+            "endpoint_metrics": True,
             "chat_template": info.chat_template,
+            "chat_template_caps": understood.as_llama_server(),
             "bos_token": info.bos_text,
             "eos_token": info.eos_text,
-            "modalities": {"vision": False, "audio": False},
             "build_info": f"ggufphys-{__version__}",
             "is_sleeping": False,
         })  # fmt: skip
@@ -72,6 +85,12 @@ def blueprint(service: Service) -> Blueprint:
     def lora_adapters() -> Response:
         return jsonify([])
 
+    def missing(**names: int) -> Response:
+        what = MISSING[str(request.url_rule)]
+        raise ApiError(501, f"This server does not support {what}", kind="not_supported_error")
+
+    for rule in MISSING:
+        routes.add_url_rule(rule, f"missing {rule}", missing, methods=["POST"])
     return routes
 
 

@@ -47,6 +47,14 @@ class Capabilities:
                 message["content"] = [{"type": "text", "text": message["content"]}]
         return found
 
+    def as_llama_server(self) -> dict[str, bool]:
+        """In llama-server's words (`chat_template_caps`), those that are asked here."""
+        return {
+            "supports_string_content": not self.typed, "supports_typed_content": self.typed,
+            "supports_system_role": self.system, "supports_tools": self.tools,
+            "supports_object_arguments": self.object_arguments,
+        }  # fmt: skip
+
     def _call(self, call: Mapping[str, Any]) -> Json:
         function = dict(call.get("function") or {})
         arguments = function.get("arguments", "{}")

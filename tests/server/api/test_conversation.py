@@ -181,7 +181,10 @@ def test_llama_servers_endpoints(client: FlaskClient) -> None:
     body = {"messages": [{"role": "user", "content": "Q"}]}
     assert client.post("/apply-template", json=body).get_json() == {"prompt": "[user]Q"}
     assert client.post("/v1/chat/completions/input_tokens", json=body).get_json()["input_tokens"] == 7
-    assert client.get("/props").get_json()["total_slots"] == 1
+    props = client.get("/props").get_json()
+    assert props["total_slots"] == 1
+    assert props["default_generation_settings"]["params"]["top_k"] == 40
+    assert props["chat_template_caps"]["supports_system_role"] is True
     assert client.get("/slots").get_json()[0]["is_processing"] is False
     client.post("/v1/completions", json={"prompt": "Q"})
     metrics = client.get("/metrics").text

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from waitress.server import create_server
 
 from server import channels
+from server.dispatching import LastFirst
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -34,11 +35,13 @@ class HttpServer:
         listener = _bind(host, port)
         self.host = host
         self.port = int(listener.getsockname()[1])
+        dispatcher = LastFirst()
+        dispatcher.set_thread_count(max_streams + SPARE_THREADS)
         try:
             self._server: Any = create_server(
                 app,
                 sockets=[listener],
-                threads=max_streams + SPARE_THREADS,
+                _dispatcher=dispatcher,
                 channel_request_lookahead=1,
                 asyncore_use_poll=True,
                 max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
@@ -47,6 +50,7 @@ class HttpServer:
             )
             channels.use(self._server)
         except BaseException:
+            dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
             listener.close()
             raise
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)

@@ -48,7 +48,7 @@ def perplexity_loss(setup: Setup, model: Path | None) -> Finding:
     return Finding(
         value=other["perplexity"] - base["perplexity"],
         interval=(ends[0], ends[1]),
-        explanation=f"{_said(base, other)} Small models lose more than large ones, of whom most claims are.",
+        explanation=_said(base, other),
     )
 
 

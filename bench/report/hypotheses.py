@@ -22,7 +22,7 @@ def hypotheses(records: Sequence[Record]) -> Section:
         key="hypotheses",
         title="Claims of others",
         missing=MISSING,
-        text=(f"Of {len(found)} claims: {said}.",),
+        text=(f"Of {len(found)} claims: {said}.{_by_rules(list(found.values()))}",),
         tables=(Table(header=_HEADER, rows=[_cells(row) for row in found.values()]),),
         commands=commands(runs),
     )
@@ -35,6 +35,15 @@ _HEADER: Final = ("", "claim", "who says so", "claimed", "found", "verdict", "wh
 def _rows(run: Record) -> list[dict[str, Any]]:
     result = run.result
     return list(result if isinstance(result, list) else result.get("hypotheses") or result.get("results") or [])
+
+
+def _by_rules(rows: Sequence[dict[str, Any]]) -> str:
+    n = sum(row.get("basis") == "rules" for row in rows)
+    return (
+        f" What was found follows for {n} of them from the rules that `inspect` predicts by; nothing was run."
+        if n
+        else ""
+    )
 
 
 def _verb(verdict: str, n: int) -> str:

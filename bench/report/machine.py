@@ -25,16 +25,17 @@ def machine(records: Sequence[Record]) -> Section:
             found[-1].machine["system"],
             ", ".join(dict.fromkeys(_build(record) for record in found)),
             " to ".join(dict.fromkeys((found[0].recorded[:10], found[-1].recorded[:10]))),
+            _loads(found),
             str(len(found)),
         )
         for found in machines.values()
     ]  # fmt: skip
-    header = ("CPU", "CPUs", "memory", "features", "system", "llama.cpp", "recorded", "runs")
+    header = ("CPU", "CPUs", "memory", "features", "system", "llama.cpp", "recorded", "load average", "runs")
     return Section(
         key="machine",
         title="The machine",
         missing="python -m bench.results.run COMMAND",
-        tables=(Table(header=header, rows=rows, right=(1, 2, 7)),) if rows else (),
+        tables=(Table(header=header, rows=rows, right=(1, 2, 7, 8)),) if rows else (),
     )
 
 
@@ -69,6 +70,12 @@ def calibration(records: Sequence[Record]) -> Section:
         pictures=pictures[-1:],
         commands=commands(runs),
     )
+
+
+def _loads(records: Sequence[Record]) -> str:
+    """How busy the machine was when runs began: what was measured then is as good as that."""
+    loads = [record.load for record in records if record.load is not None]
+    return " to ".join(dict.fromkeys(f"{load:.1f}" for load in (min(loads), max(loads)))) if loads else "?"
 
 
 def _build(record: Record) -> str:

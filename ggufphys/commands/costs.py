@@ -1,6 +1,7 @@
 """`ggufphys inspect MODEL`: how fast will it be? `--costs`: what does it compute, and how many bytes does it move?"""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags.run import count
@@ -8,6 +9,9 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.params import Params
 from ggufphys.report.inspection import Section
 from ggufphys.report.unknown_speed import NO_CALIBRATION, unknown_section
+
+if TYPE_CHECKING:
+    from ggufphys.speed.rates import Machine
 
 
 def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,15 @@ def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--depth", type=count, metavar="N", help="N tokens are in the cache beforehand (0)")
     group.add_argument("--batch", type=count, metavar="N", help="N sequences decode together (1)")
+    add_machine_argument(group)
+
+
+def add_machine_argument(group: "argparse._ArgumentGroup") -> None:
+    """--on: another machine than this one."""
+    group.add_argument(
+        "--on", metavar="MACHINE",
+        help="on another machine, by its data sheet: m2-air-16gb, rtx-4090, ryzen-9950x; list prints all",
+    )  # fmt: skip
 
 
 def costs_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:
@@ -54,16 +67,18 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
 
         budget = parse_budget(args.budget)
     path = kept.calibration_path()
-    if path is None or not path.is_file():
+    if args.on is None and (path is None or not path.is_file()):
         return (unknown_section(NO_CALIBRATION),)
     from ggufphys.report.speed import speed_section  # what is not needed without rates
     from ggufphys.speed.history import errors
     from ggufphys.speed.predict import predict_speed
-    from ggufphys.speed.rates import CalibrationError, read_machine
+    from ggufphys.speed.rates import CalibrationError
 
     try:
-        machine = read_machine(path)
-        sections = [speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=errors())]
+        machine = machine_asked(args)
+        assert machine is not None, "there is a calibration, or a machine was named"
+        known = None if args.on is not None else errors()
+        sections = [speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=known)]
         if args.explain:
             from ggufphys.plan.faster import explain_speed
             from ggufphys.report.faster import explained_speed_section
@@ -80,6 +95,22 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
         return tuple(sections)
     except (CalibrationError, UnsupportedError) as error:
         return (unknown_section(str(error)),)
+
+
+def machine_asked(args: argparse.Namespace) -> "Machine | None":
+    """The machine of --on, or this one as it was calibrated; None where it never was.
+
+    Raises:
+        ValueError: no machine of that name is known.
+        CalibrationError: the calibration cannot be used.
+    """
+    if args.on is None:
+        from ggufphys.speed.kept import kept_machine
+
+        return kept_machine()
+    from ggufphys.speed.published import data_sheet, published_machine
+
+    return data_sheet(published_machine(args.on))
 
 
 def lengths_asked(args: argparse.Namespace) -> dict[str, int]:

@@ -10,6 +10,7 @@ from ggufphys.frozen import replace
 from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.machine.vulkan import with_limits
+from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
 
@@ -22,9 +23,10 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         ValueError: a value that llama.cpp would refuse.
     """
     found: list[FoundDevice] = []
+    on = getattr(args, "on", None)
 
     def look() -> tuple[Device, ...]:
-        found[:] = find_devices()
+        found[:] = find_devices() if on is None else _devices_of(on)
         return tuple(f.device for f in found)
 
     params = params_from(args, Params(llama_build=LATEST), found=look)
@@ -32,9 +34,31 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     return params, (
         *_limits_notes(params.devices),
         *other_flags_notes(args),
-        *(_note(f) for f in found if f.device in params.devices),
-        *_elsewhere(params.devices),
+        *(_note(f, here=on is None) for f in found if f.device in params.devices),
+        *(_elsewhere(params.devices) if on is None else ()),
     )
+
+
+def over_notes(params: Params, prediction: MemoryPrediction) -> tuple[str, ...]:
+    """Says which devices have less memory free than is needed there."""
+    free = {device.name: device.memory_bytes for device in params.devices}
+    return tuple(
+        f"{device.name} has {format_bytes(free[device.name])} free and needs {format_bytes(device.total_bytes)}: it "
+        "does not fit; `ggufphys fit` says how it would"
+        for device in prediction.devices
+        if 0 < free.get(device.name, 0) < device.total_bytes
+    )
+
+
+def _devices_of(name: str) -> list[FoundDevice]:
+    """The GPU of a machine by its data sheet, all of its memory free."""
+    from ggufphys.speed.published import published_machine  # only where another machine is asked about
+
+    machine = published_machine(name)
+    if not machine.has_gpu:
+        return []
+    device = Device(name=machine.device, memory_bytes=machine.device_bytes)
+    return [FoundDevice(device=device, description=machine.description)]
 
 
 def _limits_notes(devices: Sequence[Device]) -> Iterator[str]:
@@ -62,8 +86,9 @@ def _elsewhere(devices: Sequence[Device]) -> tuple[str, ...]:
     return (f"planned for {absent}, not seen on this machine{there}",) if absent else ()
 
 
-def _note(found: FoundDevice) -> str:
+def _note(found: FoundDevice, *, here: bool) -> str:
+    whose = "this machine's " if here else ""
     return (
-        f"{found.device.name} is this machine's {found.description}, {format_bytes(found.device.memory_bytes)} free; "
+        f"{found.device.name} is {whose}{found.description}, {format_bytes(found.device.memory_bytes)} free; "
         "--device none leaves it out"
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, get_args
 
 from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
+from ggufphys.commands.costs import add_machine_argument, machine_asked
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.fit_folder import run_fit_folder
 from ggufphys.commands.opening import add_model_arguments, opened
@@ -17,15 +18,16 @@ from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST, Params
-from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margin
+from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fit, Fitter, Place, Trial, default_margin
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
 from ggufphys.report.fit import fit_section
-from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
+from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
 from ggufphys.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from ggufphys.plan.fit_help import Help
+    from ggufphys.speed.predict import SpeedPrediction
 
 CACHE_RAM_MIB: Final = 8192  # llama-server's --cache-ram, if nobody says otherwise
 _CHOSEN: Final = frozenset(
@@ -74,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefer", choices=get_args(Prefer), default="speed",
         help="what is wanted most: layers on the devices, context, or unquantised K and V (default speed)",
     )  # fmt: skip
+    group.add_argument(
+        "--target", type=_rate, metavar="RATE",
+        help="generate at least so fast (20tok/s), with as much context as that leaves",
+    )  # fmt: skip
+    add_machine_argument(group)
     add_run_arguments(parser, ctx_is_least=True, builds=True)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
@@ -98,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict if attaches_files(args) else None,
             )  # fmt: skip
             fit = fitter.fit(args.prefer)
+            fit, speed, is_fast = _by_speed(args, fitter, fit)
             suggestions = () if fit.fits else _helps(fitter)
             chosen = fit.trial.params
             prediction = predict(chosen)  # what llama-server may take later included
@@ -115,10 +123,63 @@ def run(args: argparse.Namespace) -> int:
             prediction=prediction,
             refusals=predictor.refusals,
             notes=(*notes, *more_notes),
-            sections=(section,),
+            sections=(section, *speed),
         )
         print(inspect_json(found) if args.json else inspect_text(found))
-    return 0 if fit.fits else 1
+    return 0 if fit.fits and is_fast else 1
+
+
+def _by_speed(args: argparse.Namespace, fitter: Fitter, fit: Fit) -> tuple[Fit, tuple[Section, ...], bool]:
+    """The fit by what is predicted to be fast where the machine's rates are known; what that is; is it fast enough?
+
+    Raises:
+        ValueError: a target where nothing is known of the machine's speed.
+    """
+    machine = machine_asked(args)
+    if machine is None:
+        if args.target is not None:
+            raise ValueError(
+                f"--target {args.target:g}tok/s: this machine's rates are not known: `ggufphys bench calibrate` "
+                "measures them in a minute, --on names another machine"
+            )
+        return fit, (), True
+    from ggufphys.plan.fastest import fast_enough, fastest  # where speed is known
+    from ggufphys.report.fit_speed import fit_speed_section
+    from ggufphys.report.unknown_speed import unknown_section
+    from ggufphys.speed.predict import Speeds
+
+    def predicted(trial: Trial) -> "SpeedPrediction":
+        return Speeds(fitter.predictor.run(trial.params), machine, trial.params.n_threads).predict()
+
+    def rate(trial: Trial) -> float:
+        speed = predicted(trial)
+        return (speed.decode or speed.prefill).tok_per_s.value
+
+    if not fit.fits:
+        return fit, (), True
+    absent = {device.name for device in fitter.devices} - {cpu.name for cpu in machine.processors}
+    if absent:
+        why = f"{machine.name} has no rates of {', '.join(sorted(absent))}: --on names a machine with such a device"
+        if args.target is not None:
+            raise ValueError(f"--target {args.target:g}tok/s: {why}")
+        return fit, (unknown_section(why),), True
+    if args.prefer == "speed" or args.target is not None:
+        fit = fastest(fitter, fit if args.prefer == "speed" else fitter.fit("speed"), rate)
+    enough = fit if args.target is None else fast_enough(fitter, fit, rate, args.target)
+    fit = enough or fit
+    return fit, (fit_speed_section(predicted(fit.trial), args.target),), enough is not None
+
+
+def _rate(text: str) -> float:
+    """`20tok/s`, or a number alone."""
+    number = text.lower().removesuffix("tok/s").removesuffix("t/s").strip()
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a speed (expected tokens a second such as 20tok/s)")
+    return rate
 
 
 def _program(args: argparse.Namespace) -> tuple[str]:
@@ -157,6 +218,14 @@ def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:
     margins = () if args.margin is None else tuple(parse_bytes(part) for part in args.margin.split(","))
     if args.ram is not None:
         return Budget(margins=margins, ram_bytes=parse_bytes(args.ram)), ()
+    if args.on is not None:
+        from ggufphys.speed.published import published_machine
+
+        machine = published_machine(args.on)
+        if machine.has_gpu:
+            return Budget(margins=margins), ("main memory is taken to be enough; --ram says how much there is",)
+        margin = margins[0] if margins else default_margin(machine.memory_bytes)
+        return Budget(ram_bytes=machine.memory_bytes, ram_margin_bytes=margin), ()
     if args.memory is not None:
         return Budget(margins=margins), ("main memory is taken to be enough; --ram says how much there is",)
     available = host.main_memory().available_bytes

@@ -15,7 +15,7 @@ from ggufphys.commands.attached import (
     with_server,
 )
 from ggufphys.commands.costs import add_costs_arguments, costs_sections, speed_sections
-from ggufphys.commands.devices import params_here
+from ggufphys.commands.devices import over_notes, params_here
 from ggufphys.commands.explain import add_explain_arguments, explained_sections
 from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
@@ -69,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
     A file that llama.cpp would not load is described, with the reasons, and the exit code is 3. For an architecture
     without a rule there is an estimate, and the exit code is 4 unless llama.cpp may know it (`commands.guess`).
     """
+    if args.on == "list":
+        from ggufphys.report.published import machines_text  # when it is asked for
+
+        print(machines_text())
+        return 0
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
         raise ValueError("--html is the report of one model: name one file, without --diff, --log and --sweep")
@@ -123,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
 
             return run_guess(args, known, params, error, show)
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
+        notes = (*notes, *over_notes(params, prediction))
         costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)

@@ -97,6 +97,7 @@ class Fit:
     A goal whose scale has ended (all layers, f16, ...) has no next step.
     """
 
+    choice: "Choice"
     trial: Trial
     prefer: Prefer
     n_layers: int  # that could be offloaded, the output being one
@@ -173,26 +174,28 @@ class Fitter:
         if not self.at(choice).fits:
             choice = LEAST
             if not self.at(choice).fits:
-                return self._answer(choice, prefer)
+                return self.answer(choice, prefer)
         for goal in ORDERS[prefer]:
-            choice = self._furthest(choice, goal)
+            choice = self.furthest(choice, goal)
         while more := next((more for more in self._one_more(choice).values() if self.at(more).fits), None):
             choice = more
-        return self._answer(choice, prefer)
+        return self.answer(choice, prefer)
 
     def at(self, choice: Choice) -> Trial:
         """The trial of a choice."""
         if choice.level is None:
-            choice = self._furthest(choice, "level")
+            choice = self.furthest(choice, "level")
         trial = self._trials.get(choice)
         if trial is None:
             trial = self._trials[choice] = self._try(self._asked(choice))
         return trial
 
-    def _answer(self, choice: Choice, prefer: Prefer) -> Fit:
+    def answer(self, choice: Choice, prefer: Prefer) -> Fit:
+        """The trial of a choice, and those of one step more."""
         trial = self.at(choice)
         steps = self._one_more(choice) if trial.fits else {}
         return Fit(
+            choice=choice,
             trial=trial,
             prefer=prefer,
             n_layers=self.predictor.h.n_layer_all + 1,
@@ -224,7 +227,7 @@ class Fitter:
         other._overheads = list(self._overheads)
         return other
 
-    def _furthest(self, choice: Choice, goal: Goal) -> Choice:
+    def furthest(self, choice: Choice, goal: Goal) -> Choice:
         """The same with one goal as far on as it goes; what more layers leave to main memory is not asked."""
 
         def at(step: int) -> Choice:

@@ -46,8 +46,8 @@ def figure_json(figure: Figure | None) -> dict[str, float] | None:
 
 
 def _lines(speed: SpeedPrediction) -> Iterator[str]:
-    threads = f"{speed.n_threads} thread{'s' * (speed.n_threads != 1)}"
-    yield f"speed on {speed.machine}, {threads} ({speed.basis}: {speed.source})"
+    threads = f", {speed.n_threads} thread{'s' * (speed.n_threads != 1)}" if speed.n_threads else ""
+    yield f"speed on {speed.machine}{threads} ({speed.basis}: {speed.source})"
     rows = [_phase_row(f"prefill of {speed.prefill.n_tokens:,} tokens", speed.prefill)]
     if speed.decode is not None:
         n = speed.decode.n_tokens

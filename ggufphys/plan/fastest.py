@@ -1,0 +1,49 @@
+"""Which way of running a model is the fastest that fits, and which leaves the most context where it is fast enough?
+
+`fit` prefers more layers on the devices, which is seldom wrong; with the rates of a machine it is predicted instead.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from ggufphys.plan.fit import Choice, Fit, Fitter, Trial
+
+Rate = Callable[[Trial], float]
+"""Tokens a second that a trial is predicted to generate."""
+
+MAX_LEVELS: Final = 8  # that are looked at between none and all layers on the devices
+
+
+def fastest(fitter: Fitter, fit: Fit, rate: Rate) -> Fit:
+    """The fit with as much on the devices, and weights repacked or not, as is predicted to be the fastest."""
+    choices = [choice for choice in _around(fitter, fit.choice) if fitter.at(choice).fits]
+    best = max(choices, key=lambda choice: rate(fitter.at(choice)), default=fit.choice)
+    return fit if rate(fitter.at(best)) <= rate(fit.trial) else fitter.answer(best, fit.prefer)
+
+
+def fast_enough(fitter: Fitter, fit: Fit, rate: Rate, tok_per_s: float) -> Fit | None:
+    """The fit with the longest context among those that generate so fast; None where the fastest one does not.
+
+    `fit` is the fastest. Layers that go to the host make room for context and cost speed.
+    """
+    if not fit.fits or rate(fit.trial) < tok_per_s:
+        return None
+    best = fit
+    for choice in _around(fitter, fit.choice):
+        if choice.repack != fit.choice.repack:
+            continue
+        further = fitter.furthest(choice, "n_ctx")
+        trial = fitter.at(further)
+        if trial.fits and trial.params.n_ctx > best.trial.params.n_ctx and rate(trial) >= tok_per_s:
+            best = fitter.answer(further, fit.prefer)
+    return best
+
+
+def _around(fitter: Fitter, choice: Choice) -> Iterator[Choice]:
+    """The same with fewer layers on the devices, and with each way of keeping weights."""
+    top = choice.level or 0
+    step = max(1, -(-top // MAX_LEVELS))
+    for level in sorted({*range(0, top, step), top}):
+        for repack in range(fitter.scales["repack"].top + 1):
+            yield replace(choice, level=level, repack=repack)

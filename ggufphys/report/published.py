@@ -1,0 +1,13 @@
+"""The machines of `--on`, as a table."""
+
+from ggufphys.report.inspection import table
+from ggufphys.speed.published import published_machines
+
+
+def machines_text() -> str:
+    """A line a machine: its name, what it is, what its data sheet says."""
+    rows = [
+        (m.name, m.description, f"{m.memory_bytes >> 30}", f"{m.bytes_per_s / 1e9:g}", f"{m.flops_per_s / 1e12:g}")
+        for m in published_machines()
+    ]
+    return "\n".join(table(("--on", "machine", "GiB", "GB/s", "TFLOPS"), rows, right=(2, 3, 4)))

@@ -325,7 +325,7 @@ def test_files_that_are_no_model(
         ([], 2, "usage: ggufphys SUBCOMMAND"),
         (["fly"], 2, "no subcommand 'fly'"),
         (["bench"], 2, "bench quality"),
-        (["bench", "speed"], 2, "no subcommand 'bench speed'"),
+        (["bench", "sped"], 2, "no subcommand 'bench sped'"),
         (["tensors"], 2, "one of the arguments MODEL -m/--model -mu/--model-url -hf/-hfr/--hf-repo is required"),
         (["inspect", "{tiny}", "-m", "{tiny}"], 2, "argument -m/--model: not allowed with argument MODEL"),
         (["inspect", "{tiny}", "--jinjja"], 2, "unrecognized arguments: --jinjja"),

@@ -104,14 +104,14 @@ def _picture(runs: Sequence[Record]) -> Picture:
             right.plot(_off(found["process_bytes"]), i, marker="o", color="0.15")
         left.set_yticks(range(len(runs)), [run_name(run) for run in runs])
         left.invert_yaxis()
-        left.set_xlabel("llama.cpp's buffers, % of the measured sum")
+        left.set_xlabel("buffers, % of measured")
         left.grid(visible=False, axis="y")
         left.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, frameon=False)
         right.axvline(0, color="0.2", linewidth=1)
         right.axvspan(-3, 3, color="0.92", zorder=0)
         most = max(3.5, *(abs(_off(_rows(run)["process_bytes"])) * 1.2 for run in runs))
         right.set_xlim(-most, most)
-        right.set_xlabel("process: predicted − measured, %")
+        right.set_xlabel("process: error, %")
     caption = (
         "Left: a pair of bars a run, the upper predicted, the lower measured. Right: how far the process's resident "
         "memory was off; grey is the 3 % that `measure --check` allows."

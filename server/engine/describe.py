@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ggufphys import open_gguf
 from ggufphys.hparams.hparams import HParams
-from server.engine.protocol import ModelInfo
+from server.engine.protocol import POOLINGS, ModelInfo
 from server.engine.runner import Words
 
 
@@ -14,6 +14,7 @@ def describe(
     """The model for the HTTP side; `name` empty: as the file has it."""
     with open_gguf(path) as gguf:
         own_name, template = gguf.name, gguf.get_str("tokenizer.chat_template", "")
+        pooling = gguf.get_int(f"{gguf.architecture}.pooling_type", 0)
     return ModelInfo(
         name=name or own_name,
         n_ctx_seq=n_ctx_seq,
@@ -26,4 +27,5 @@ def describe(
         bos_text="" if words.bos is None else words.text((words.bos,)),
         eos_text="" if words.eos is None else words.text((words.eos,)),
         adds_bos=words.adds_bos,
+        pooling=next((name for name, number in POOLINGS.items() if number == pooling), "none"),
     )

@@ -16,9 +16,8 @@ from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.library import create_context
 from server.engine.log import LOG
-from server.engine.protocol import Pooling
+from server.engine.protocol import POOLINGS, Pooling
 
-POOLINGS: Final[dict[Pooling, int]] = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 N_MAX: Final = 2048  # tokens of a text, unless -ub allows more: the compute buffer grows with them
 
 

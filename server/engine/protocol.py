@@ -218,6 +218,7 @@ class EngineStatus(StrEnum):
 
 
 Pooling = Literal["none", "mean", "cls", "last", "rank"]
+POOLINGS: Final[dict[Pooling, int]] = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}  # include/llama.h
 
 Vectors = tuple[tuple[float, ...], ...]
 """One vector, or one for each token."""

@@ -132,6 +132,7 @@ class Params:
     use_direct_io: bool = False  # read past the page cache; then nothing is mapped, whatever use_mmap says
     use_extra_bufts: bool = True  # repacked weights (CPU_REPACK, AMX); --no-repack turns it off
     use_amx: bool = False  # llama.cpp is built with AMX kernels and the CPU has them: then weights take their layout
+    use_blas: bool = False  # llama.cpp has a BLAS backend (OpenBLAS, MKL, Accelerate), which copies weights to F32
     n_threads: int = 0  # 0: one for each physical core
     devices: tuple[Device, ...] = ()
     n_gpu_layers: int = -1

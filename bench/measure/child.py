@@ -30,11 +30,12 @@ def main() -> int:
     phase("interpreter")
 
     from ggufphys.params import Params
+    from server.engine.devices import has_blas
     from server.engine.library import create_context, load_library, load_model, system_info
     from server.engine.log import LOG
 
-    load_library()
-    phase("library", system_info=system_info())
+    api = load_library()
+    phase("library", system_info=system_info(), blas=has_blas(api))
 
     params = Params.from_json(config["params"])
     model = load_model(config["path"], params, progress=_report_progress())

@@ -114,10 +114,11 @@ def _run_with_retry(
 def _predict(gguf: GGUFFile, params: Params, result: ChildResult, n_prompt: int) -> MemoryPrediction | None:
     library = result.phase("library")
     memory = library.memory if library is not None else None
+    facts = library.facts if library is not None else {}
     try:
         return predict_memory(
             gguf,
-            replace(params, use_amx=library is not None and "AMX_INT8 = 1" in library.facts.get("system_info", "")),
+            replace(params, use_amx="AMX_INT8 = 1" in facts.get("system_info", ""), use_blas=bool(facts.get("blas"))),
             base_bytes=memory.rss_bytes if memory is not None else None,
             base_file_bytes=memory.file_bytes if memory is not None else None,
             n_prompt=n_prompt,

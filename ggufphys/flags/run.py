@@ -81,6 +81,10 @@ def add_run_arguments(
         help="this llama.cpp is built with AMX kernels, whose layout weights then take (not a flag of llama.cpp)",
     )  # fmt: skip
     group.add_argument(
+        "--blas", dest="use_blas", action="store_true",
+        help="this llama.cpp is built with a BLAS backend, which converts weights to F32 (not a flag of llama.cpp)",
+    )  # fmt: skip
+    group.add_argument(
         "-t", "--threads", dest="n_threads", type=count, metavar="N",
         help="threads (0: one for each physical core)",
     )  # fmt: skip

@@ -125,6 +125,11 @@ def load_backend(api: ModuleType) -> None:
         raise DeviceError(f"{BACKEND_PATH} is {path}, which this build of ggml cannot load as a backend")
 
 
+def has_blas(api: ModuleType) -> bool:
+    """Is a BLAS backend built in or loaded? Then contexts use it on the host, whatever they are told."""
+    return Backends(api).call("ggml_backend_reg_by_name", ctypes.c_void_p, b"BLAS") is not None
+
+
 def available_devices(api: ModuleType) -> tuple[Device, ...]:
     """The GPUs that this build finds and llama.cpp would use: one that two backends see once, integrated ones only
     where there is no other.

@@ -17,6 +17,7 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.machine import host
+from ggufphys.memory.blas import blas_terms
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
@@ -92,6 +93,7 @@ def process_terms(
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
         *(resident(t) for t in buffers if t.device in _devices_inside(params)),
         *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
+        *_blas_terms(layouts, params, context, placed, conditions.n_prompt),
         _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
         *_graph_terms(gguf, params, context, conditions.n_prompt),
         _term(
@@ -151,17 +153,33 @@ def _touched(
     A batch of one sequence's tokens has the same shapes as one that all share: as many rows, as many cells.
     """
     reserved = layouts.layout(context, reserved_batches(context)[0])
-    n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
-    # Of the cache it looks at what is filled, however long the context is.
-    cells = min(context.n_ctx_seq, pad_ctx(n_tokens))
-    used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
-    n_seqs = context.n_seq_max
-    batch = Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    used, batch = _prompt(context, n_prompt)
     written, work = layouts.use(
         reserved, used, batch,
         n_threads=params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features(),
     )  # fmt: skip
     return reserved.allocation.touched_bytes(written), work
+
+
+def _prompt(context: ContextParams, n_prompt: int | None) -> tuple[ContextParams, Batch]:
+    """A physical batch with an output for each sequence, and the context as far as it fills that."""
+    n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
+    # Of the cache it looks at what is filled, however long the context is.
+    cells = min(context.n_ctx_seq, pad_ctx(n_tokens))
+    used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
+    n_seqs = context.n_seq_max
+    return used, Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+
+
+def _blas_terms(
+    layouts: Layouts,
+    params: Params,
+    context: ContextParams,
+    placed: Mapping[Buffer, Sequence[TensorInfo]],
+    n_prompt: int | None,
+) -> Iterator[Term]:
+    if params.use_blas:
+        yield from blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
 
 
 def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_prompt: int | None) -> Iterator[Term]:

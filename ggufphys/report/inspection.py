@@ -21,6 +21,7 @@ SCHEMA_VERSION: Final = 1
 HEADINGS: Final[dict[RunAs, str]] = {"server": "for llama-server", "library": "for a call of the library"}
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "output", "attachment")
 
+_LOAD_PARAMS: Final = ("use_mmap", "use_mlock", "use_direct_io", "use_extra_bufts", "use_amx", "use_blas")
 _DEVICE_PARAMS: Final = (
     "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "offload_kqv", "override_tensor",
     "n_cpu_moe", "no_host",
@@ -320,7 +321,7 @@ def _params_json(prediction: MemoryPrediction, params: Params) -> dict[str, Any]
         "type_v": params.type_v,
         "flash_attn": params.flash_attn,
         "load_mode": params.load_mode,
-        **{name: asked[name] for name in ("use_mmap", "use_mlock", "use_direct_io", "use_extra_bufts", "use_amx")},
+        **{name: asked[name] for name in _LOAD_PARAMS},
         **{name: asked[name] for name in _DEVICE_PARAMS},
     }
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ggufphys.machine import llama_devices
-from ggufphys.machine.llama_devices import BACKEND_PATH, DeviceError, available_devices
+from ggufphys.machine.llama_devices import BACKEND_PATH, DeviceError, available_devices, has_blas
 from ggufphys.params import Params
 from server.engine.errors import EngineError
 
@@ -40,4 +40,4 @@ def _failures() -> Iterator[None]:
         raise EngineError(str(error)) from error
 
 
-__all__ = ["BACKEND_PATH", "available_devices", "load_backend", "probe", "use_devices"]
+__all__ = ["BACKEND_PATH", "available_devices", "has_blas", "load_backend", "probe", "use_devices"]

@@ -123,7 +123,7 @@ def derived(predicted: Predicted, runs: Sequence[PublishedRun], start: MachineCl
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print every run beside its prediction; exit code 1 if fewer than nine in ten lie within their range."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.check_published", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--derive", action="store_true", help="find the shares of classes.txt again")
     args = parser.parse_args(argv)
     runs = published_runs()

@@ -71,13 +71,13 @@ def off(ours: float, expected: float) -> bool:
 def main() -> int:
     """Run both and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("program", type=Path)
-    parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--text", type=Path, required=True)
-    parser.add_argument("-c", type=int, default=512)
-    parser.add_argument("--chunks", type=int, default=0)
-    parser.add_argument("-t", type=int, default=0)
-    parser.add_argument("--record", type=Path)
+    parser.add_argument("program", type=Path, help="llama-perplexity of the same llama.cpp")
+    parser.add_argument("models", type=Path, nargs="+", help="the base first")
+    parser.add_argument("--text", type=Path, required=True, help="the file to read")
+    parser.add_argument("-c", type=int, default=512, help="tokens of a window (512)")
+    parser.add_argument("--chunks", type=int, default=0, help="windows to read (0: all)")
+    parser.add_argument("-t", type=int, default=0, help="threads (0: all physical cores)")
+    parser.add_argument("--record", type=Path, help="write the figures of both there")
     args = parser.parse_args()
 
     expected = list(rows_of(args.program, args.models, args.text, args.c, args.chunks, args.t))

@@ -8,6 +8,7 @@ from typing import Final
 
 from ggufphys.commands.attached import predicting, with_server
 from ggufphys.commands.devices import params_here
+from ggufphys.errors import UnsupportedError
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from ggufphys.plan.contexts import context_points
@@ -45,12 +46,15 @@ def shower(args: argparse.Namespace) -> Callable[[Inspection], str]:
 
 
 def _run(args: argparse.Namespace, found: Inspection) -> Run | None:
-    """How it lies in memory: at each length of context, layer by layer. None where nothing is predicted."""
+    """How it lies in memory: at each length of context, layer by layer. None where nothing is predicted by a rule."""
     if found.prediction is None or found.params is None:
         return None
     params, _ = params_here(args)
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
-    predictor = Predictor(found.gguf, force=args.force)
+    try:
+        predictor = Predictor(found.gguf, force=args.force)
+    except UnsupportedError:  # what is predicted is a guess from tensors, of which no lengths are asked
+        return None
 
     def served(params: Params) -> Params:
         return with_server(args, params, ("n_ctx",))

@@ -4,7 +4,7 @@ The two rooms stand side by side, so whoever knows both hands `refengine.load` i
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final, Literal, Protocol
 
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
@@ -144,7 +144,7 @@ class NumpyRunner:
         self._model = model
         self.words: Words = model.tokenizer
         self.n_step = model.context.n_ubatch
-        self.info = describe(
+        info = describe(
             model.gguf.shards[0].path,
             self.words,
             name=name,
@@ -153,6 +153,7 @@ class NumpyRunner:
             n_params=model.gguf.n_params,
             model_bytes=model.gguf.tensor_bytes,
         )
+        self.info = replace(info, n_batch=model.context.n_batch)
         self._logits: Any = None
         self.kind: Kind = "full" if model.cut(1) else "recurrent"  # asked of an empty memory: can it be cut at all?
 

@@ -37,13 +37,14 @@ class Command:
     help: str
     extra: str = "all"  # the extra of pyproject.toml that has the packages it needs
     plotter: str = ""  # the module of another room that draws its --plot, found by the subcommand as args.plotter
-    numpy: str = ""  # the room of the model in numpy, for --engine numpy, found as args.numpy_room
+    numpy: str = ""  # the room of the model in numpy, for --engine numpy and --template, found as args.numpy_room
+    linter: str = ""  # the module of another room that tries chat templates, for --template, found as args.linter
 
 
 # fmt: off
 COMMANDS: Final[Mapping[str, Command]] = {
     "inspect":       Command("ggufphys.commands.inspect", "what is in the file, and what it will cost in memory",
-                             plotter="bench.sweep_plot"),
+                             plotter="bench.sweep_plot", numpy="refengine", linter="server.lint.command"),
     "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module.add_arguments(parser)
-        parser.set_defaults(plotter=COMMANDS[name].plotter, numpy_room=COMMANDS[name].numpy, words=arguments)
+        row = COMMANDS[name]
+        parser.set_defaults(plotter=row.plotter, numpy_room=row.numpy, linter=row.linter, words=arguments)
         words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
         code = module.run(parser.parse_args([*words, *_without_program(rest)]))
         sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath

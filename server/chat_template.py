@@ -65,7 +65,7 @@ class ChatTemplate:
             LOGGER.warning("the model has no chat template: conversations are written as ChatML, which it may not know")
         try:
             template = _environment().from_string(info.chat_template or CHATML)
-        except jinja2.TemplateSyntaxError as error:
+        except Exception as error:  # Python compiles what Jinja makes of it: nested too deeply, numbers too large
             raise ChatTemplateError(f"the model's chat template is not valid: {error}") from error
         return cls(template=template, info=info, stop=() if info.chat_template else (CHATML_STOP,))
 

@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
     )
     parser.add_argument("--diff", metavar="MODEL", help="another file: keys, tensors, sizes in which they differ")
+    parser.add_argument(
+        "--template", action="store_true",
+        help="try the file's chat template on conversations: what it renders, and what is wrong with it",
+    )  # fmt: skip
     add_run_arguments(parser, builds=True)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
@@ -77,6 +81,12 @@ def run(args: argparse.Namespace) -> int:
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
         raise ValueError("--html is the report of one model: name one file, without --diff, --log and --sweep")
+    if args.template:
+        if _several(args) or args.html is not None or limit is not None or _asks_more(args):
+            raise ValueError("--template is a question by itself, about one model")
+        from ggufphys.commands.template import run_template
+
+        return run_template(args)
     if _several(args):
         if attaches_files(args):
             raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
@@ -139,6 +149,11 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _asks_more(args: argparse.Namespace) -> bool:
+    """Is there a question beside that after the template?"""
+    return bool(args.diff or args.log or args.explain or args.costs or args.quantize) or sweeps(args)
 
 
 def _several(args: argparse.Namespace) -> bool:

@@ -1,0 +1,1 @@
+"""What is wrong with a file's chat template? Conversations rendered, and what they show."""

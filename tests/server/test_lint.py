@@ -16,12 +16,13 @@ from tests.server.fake_engine import INFO
 SPECIAL: Final = ("<unk>", "<s>", "</s>", "<|start|>", "<|im_end|>")
 CHARACTERS: Final = tuple(chr(code) for code in range(32, 127))
 ROLE: Final = "<|start|>{{ m.role }}\n"
+ARGUMENTS: Final = "{{ a if a is string else a|tojson }}"
 SOUND: Final = (
     "{% for m in messages %}{% if m.content is string %}{% set said = m.content %}"
     "{% else %}{% set said = m.content[0].text %}{% endif %}"
     f"{ROLE}{{{{ said }}}}"
     "{% for c in m.tool_calls or [] %}"
-    "{% set a = c.function.arguments %}{{ a if a is string else a|tojson }}{% endfor %}</s>{% endfor %}"
+    f"{{% set a = c.function.arguments %}}{ARGUMENTS}{{% endfor %}}</s>{{% endfor %}}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
     "{% for t in tools or [] %}{{ t|tojson }}{% endfor %}"
 )
@@ -29,12 +30,12 @@ SOUND: Final = (
 
 @pytest.fixture
 def findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """The findings of a template in a file, as (kind, fixture), after a check of the exit code."""
+    """The findings of a template in a file, texts by (kind, fixture), after a check of the exit code."""
 
-    def of(template: str, *, code: int = 0, **keys: Any) -> set[tuple[str, str]]:
+    def of(template: str, *, code: int = 0, **keys: Any) -> dict[tuple[str, str], str]:
         assert main(["inspect", "--template", "--json", str(model(tmp_path, template, **keys))]) == code
         document = json.loads(capsys.readouterr().out)
-        return {(f["kind"], f["fixture"]) for f in document["findings"]}
+        return {(f["kind"], f["fixture"]): f["text"] for f in document["findings"]}
 
     return of
 
@@ -53,7 +54,7 @@ def model(folder: Path, template: str, **keys: Any) -> Path:
 
 def test_a_sound_template(findings: Any) -> None:
     """Of a template that shows all it is given, only that it takes any word for a role is worth a word."""
-    assert findings(SOUND) == {("developer", "developer, user")}
+    assert set(findings(SOUND)) == {("developer", "developer, user")}
 
 
 def refusing(condition: str) -> str:
@@ -61,63 +62,59 @@ def refusing(condition: str) -> str:
     return f"{{% if {condition} %}}{{{{ raise_exception('no') }}}}{{% endif %}}{ROLE}"
 
 
-# What is put in the place of what in the sound template, and the finding that comes of it.
+# What is put in the place of what in the sound template, and the finding that comes of it: kind, fixture, words of it.
 WRONG: Final = {
-    "system ignored": ("in messages %}", "in messages if m.role != 'system' %}", "lost", "system, user"),
-    "system refused": (
-        ROLE, refusing("m.role == 'system'"), "refused", "system, user",
-    ),
-    "tool refused": (
-        ROLE, refusing("m.role == 'tool'"), "refused", "tool result",
-    ),
-    "parts lost": ("m.content[0].text", "''", "lost", "typed content"),
-    "parts as a list": ("m.content[0].text", "m.content", "typed content", "typed content"),
-    "arguments quoted": ("{{ a if a is string else a|tojson }}", "{{ a|tojson }}", "arguments", "call, string"),
-    "arguments in Python": ("{{ a if a is string else a|tojson }}", "{{ a }}", "arguments", "call, object"),
-    "tools ignored": ("{% for t in tools or [] %}{{ t|tojson }}{% endfor %}", "", "lost", "tools"),
-    "alternation": (
-        ROLE, refusing("m.role == (loop.previtem|default({})).role"),
-        "refused", "user, user",
-    ),
-    "stripped": ("{{ said }}", "{{ said|trim }}", "strips", "user"),
-    "no generation prompt": ("add_generation_prompt", "true", "generation prompt", "user"),
-    "thinking": (ROLE, f"{{% if enable_thinking %}}{{% endif %}}{ROLE}", "thinking", "thinking"),
-    "BOS removed": ("{% for m", "{{ bos_token }}{% for m", "BOS", "user"),
-    "BOS twice": ("{% for m", "\n{{ bos_token }}{% for m", "BOS", "user"),
-    "words for control tokens": ("</s>", "</s><|im_start|>", "control token", ""),
-    "no end": ("</s>", "\n", "end of turn", "several turns"),
-    "an end by its text": ("</s>", "<|im_end|>", "end of turn", "several turns"),
-    "llama.cpp": ("{{ said }}", "{{ said }}{{ [1]|unique|first }}", "llama.cpp", ""),
-}  # fmt: skip
+    "system ignored": ("in messages %}", "in messages if m.role != 'system' %}", "lost", "system, user", "ignores"),
+    "system refused": (ROLE, refusing("m.role == 'system'"), "refused", "system, user", "refuses the system role: "),
+    "tool refused": (ROLE, refusing("m.role == 'tool'"), "refused", "tool result", "refuses the tool role: "),
+    "parts lost": ("m.content[0].text", "''", "lost", "typed content", "silently; serve shows it"),
+    "strings lost": ("set said = m.content %}", "set said = '' %}", "lost", "user", "a string; serve shows it"),
+    "parts as a list": ("m.content[0].text", "m.content", "typed content", "typed content", "Python list"),
+    "arguments quoted": (ARGUMENTS, "{{ a|tojson }}", "arguments", "call, string", "JSON within JSON; serve gives"),
+    "arguments in Python": (ARGUMENTS, "{{ a }}", "arguments", "call, object", "as Python does"),
+    "tools ignored": ("tools or []", "[]", "lost", "tools", "doesn't show tools; serve shows"),
+    "alternation": (ROLE, refusing("m.role == (loop.previtem|default({})).role"), "refused", "user, user", "alternate"),
+    "stripped": ("{{ said }}", "{{ said|trim }}", "strips", "user", "white space"),
+    "no generation prompt": ("add_generation_prompt", "true", "generation prompt", "user", "changes nothing"),
+    "thinking": (ROLE, "{% if enable_thinking %}{% endif %}" + ROLE, "thinking", "thinking", "changes nothing"),
+    "BOS removed": ("{% for m", "{{ bos_token }}{% for m", "BOS", "user", "serve and llama-server remove it"),
+    "BOS twice": ("{% for m", "\n{{ bos_token }}{% for m", "BOS", "user", "where no server removes it"),
+    "words for control tokens": ("</s>", "</s><|im_start|>", "control token", "", "<|im_start|> is no token"),
+    "no end": ("</s>", "\n", "end of turn", "several turns", "ends no generation"),
+    "an end by its text": ("</s>", "<|im_end|>", "end of turn", "several turns", "neither eos nor eot"),
+    "llama.cpp": ("{{ said }}", "{{ said }}{{ [1]|unique|first }}", "llama.cpp", "", "the filter 'unique'"),
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong(findings: Any, name: str) -> None:
-    """Each thing that can be wrong with a template is found where it is shown, and nowhere in a sound one."""
-    old, new, *finding = WRONG[name]
+    """Each thing that can be wrong with a template is found where it is shown, and said as what it is."""
+    old, new, *finding, words = WRONG[name]
     assert old in SOUND
 
-    assert tuple(finding) in findings(SOUND.replace(old, new, 1))
+    assert words in findings(SOUND.replace(old, new, 1))[tuple(finding)]
 
 
 def test_an_end_that_the_file_names(findings: Any) -> None:
     """An end of turn that the file calls its eot is sound, and so is BOS where the tokenizer adds none."""
     template = "{{ bos_token }}" + SOUND.replace("</s>", "<|im_end|>")
 
-    assert findings(template, eot_token_id=4, add_bos_token=False) == {("developer", "developer, user")}
+    found = findings(template, eot_token_id=4, add_bos_token=False)
+
+    assert set(found) == {("developer", "developer, user")}
 
 
 def test_what_cannot_be_used(findings: Any) -> None:
     """A template that does not compile, or that loses or refuses one question, is a fault: exit code 1."""
-    assert findings("{% for %}", code=1) == {("syntax", "")}
-    assert findings("{{ " + "(" * 2000 + " }}", code=1) == {("syntax", "")}
+    assert findings("{% for %}", code=1).keys() == {("syntax", "")}
+    assert findings("{{ " + "(" * 2000 + " }}", code=1).keys() == {("syntax", "")}
     assert ("refused", "user") in findings("{{ raise_exception('no') }}", code=1)
     assert ("lost", "user") in findings("nothing", code=1)
 
 
 def test_no_template(findings: Any) -> None:
     """Without a template ChatML is tried, and its tokens are looked for in the vocabulary."""
-    assert {("no template", ""), ("control token", "")} < findings("")
+    assert {("no template", ""), ("control token", "")} < findings("").keys()
 
 
 def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,6 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.machine import host
-from ggufphys.memory.blas import blas_terms
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
@@ -179,6 +178,8 @@ def _blas_terms(
     n_prompt: int | None,
 ) -> Iterator[Term]:
     if params.use_blas:
+        from ggufphys.memory.blas import blas_terms  # what hardly any build needs
+
         yield from blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
 
 

@@ -38,6 +38,7 @@ from bench.calibrate.jobs import (
 from bench.calibrate.library import repack_buffer_type
 from bench.calibrate.rates import processor
 from bench.calibrate.tiny import step_nodes, step_runner
+from bench.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends.repack import REPACK_RULES
 from ggufphys.machine import host
@@ -178,12 +179,6 @@ def calibrate(config: Config) -> dict[str, Any]:
     return machine.to_json()
 
 
-def emit(**event: Any) -> None:
-    """Tell the parent."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> int:
     """Calibrate as the configuration says."""
     asked = json.loads(sys.argv[1])
@@ -194,8 +189,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as error:  # whatever it is, the parent must hear it in one line
-        emit(error=f"{type(error).__name__}: {error}")
-        sys.exit(1)
+    run_telling(main)

@@ -10,11 +10,7 @@ import sys
 import time
 from typing import Any
 
-
-def emit(**event: Any) -> None:
-    """Tell the parent."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+from bench.telling import emit, run_telling
 
 
 def phase(name: str, **facts: Any) -> None:
@@ -117,8 +113,4 @@ def _step(batch: Any, context: Any, tokens: list[int], start: int, *, logits: bo
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as error:  # whatever it is, the parent must hear it in one line
-        emit(error=f"{type(error).__name__}: {error}", kind=type(error).__name__, message=str(error))
-        sys.exit(1)
+    run_telling(main)

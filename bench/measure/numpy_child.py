@@ -9,7 +9,8 @@ import sys
 import time
 from typing import Any
 
-from bench.measure.child import emit, phase
+from bench.measure.child import phase
+from bench.telling import emit, run_telling
 
 
 def main() -> int:
@@ -51,8 +52,4 @@ def _generate(model: Any, n_prompt: int, n_predict: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as error:  # whatever it is, the parent must hear it in one line
-        emit(error=f"{type(error).__name__}: {error}", kind=type(error).__name__, message=str(error))
-        sys.exit(1)
+    run_telling(main)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bench.calibrate.clock import clock_for
 from bench.speed.depth import UnfillableError, fill
+from bench.telling import emit, run_telling
 from ggufphys.params import Params
 from server.engine.batch import Batch
 from server.engine.library import create_context, load_model
@@ -20,12 +21,6 @@ from server.engine.waiting import Waiting, thread_times, worst_share
 N_FIRST: Final = 8  # tokens that a cache has before it is filled
 WARM_UP: Final = 3  # steps
 MIN_STEPS, MAX_STEPS, ENOUGH_S = 5, 48, 1.2
-
-
-def emit(**event: Any) -> None:
-    """Tell the parent."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
 
 
 class Runner:
@@ -121,8 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as error:  # whatever it is, the parent must hear it in one line
-        emit(error=f"{type(error).__name__}: {error}")
-        sys.exit(1)
+    run_telling(main)

@@ -12,7 +12,7 @@ from server.api.conversation.conversations import Conversation, Conversations
 from server.api.conversation.plain import SIGN
 from server.api.errors import bad_request
 from server.api.options import TOP_MAX, Options, read_options
-from server.api.replies import Reply, disconnect_probe
+from server.api.replies import reply
 from server.api.schema import Fields, read_body
 from server.engine.protocol import GenerationRequest
 from server.service import Service
@@ -42,15 +42,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             KIND, service.engine.info.name, answers, n=options.n, include_usage=options.include_usage,
             timed=[len(asked.prompt)] if options.timings_per_token else [],
         )  # fmt: skip
-        return Reply(
-            config=service.config,
-            answers=Answers(service.engine, [asked]),
-            shape=shape,
-            stream=options.stream,
-            ping_s=options.ping_s(service.config),
-            disconnected=disconnect_probe(request),
-            metrics=service.metrics,
-        ).response()
+        return reply(service, Answers(service.engine, [asked]), shape, options)
 
     @routes.post("/apply-template")
     def apply_template() -> Response:

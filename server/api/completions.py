@@ -12,7 +12,7 @@ from server.api.infill import infill_tokens, middle
 from server.api.logprobs import LegacyLogprobs, joined
 from server.api.options import N_MAX, read_options
 from server.api.prompts import Prompt, read_prompts
-from server.api.replies import Reply, disconnect_probe
+from server.api.replies import reply
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
 from server.service import Service
@@ -122,15 +122,7 @@ def blueprint(service: Service) -> Blueprint:
             timed=[len(tokens) for tokens, _ in prompts] if options.timings_per_token else [],
             keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else everything,
         )  # fmt: skip
-        return Reply(
-            config=service.config,
-            answers=Answers(engine, requests),
-            shape=shape,
-            stream=options.stream,
-            ping_s=options.ping_s(service.config),
-            disconnected=disconnect_probe(request),
-            metrics=service.metrics,
-        ).response()
+        return reply(service, Answers(engine, requests), shape, options)
 
     return routes
 

@@ -15,7 +15,7 @@ from server.api.infill import infill_tokens, read_infill
 from server.api.logprobs import chat_token
 from server.api.options import Options, read_options
 from server.api.prompts import Prompt, read_prompts
-from server.api.replies import Reply, disconnect_probe
+from server.api.replies import reply
 from server.api.schema import Fields, read_body
 from server.api.settings import generation_settings
 from server.api.timings import Clock, prompt_progress, timings
@@ -164,15 +164,8 @@ def _reply(service: Service, fields: Fields, prompts_of: PromptsOf) -> Response:
     shape = NativeAnswers(
         engine.info.name, prompts, options, n_probs=n_probs or None, wanted=fields.strings("response_fields")
     )
-    return Reply(
-        config=service.config,
-        answers=Answers(engine, [asked.request(tokens, n_logprobs=n_probs or None) for tokens, _ in prompts]),
-        shape=shape,
-        stream=options.stream,
-        ping_s=options.ping_s(service.config),
-        disconnected=disconnect_probe(request),
-        metrics=service.metrics,
-    ).response()
+    answers = Answers(engine, [asked.request(tokens, n_logprobs=n_probs or None) for tokens, _ in prompts])
+    return reply(service, answers, shape, options)
 
 
 def _picked(document: Json, paths: Sequence[str]) -> Json:

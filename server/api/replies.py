@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from flask import Request, Response, jsonify
+from flask import Request, Response, jsonify, request
 from waitress.channel import ClientDisconnected
 
 from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
+from server.api.options import Options
 from server.config import ServerConfig
 from server.engine.protocol import Event, Failed, Finished, Piece
 from server.metrics import Metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from server.service import Service
 
 DONE: Final = b"data: [DONE]\n\n"
 PING: Final = b": ping\n\n"
@@ -208,6 +211,19 @@ class _Shown:
             return b""
         self._quiet_since = time.monotonic()
         return PING
+
+
+def reply(service: "Service", answers: Answers, shape: Shape, options: Options) -> Response:
+    """The response to the request that is being answered, streamed or whole as it asks."""
+    return Reply(
+        config=service.config,
+        answers=answers,
+        shape=shape,
+        stream=options.stream,
+        ping_s=options.ping_s(service.config),
+        disconnected=disconnect_probe(request),
+        metrics=service.metrics,
+    ).response()
 
 
 def disconnect_probe(request: Request) -> Callable[[], bool]:

@@ -7,7 +7,7 @@ from server.api.chat import read_chat_logprobs, request_of
 from server.api.conversation.conversations import Conversations
 from server.api.errors import bad_request
 from server.api.options import read_options
-from server.api.replies import Reply, disconnect_probe
+from server.api.replies import reply
 from server.api.responses_answer import ResponseAnswer
 from server.api.responses_input import as_chat
 from server.api.schema import read_body
@@ -28,17 +28,10 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         conversation = conversations.read(fields)
         logprobs = read_chat_logprobs(fields)
         generation = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
-        return Reply(
-            config=service.config,
-            answers=Answers(service.engine, [generation]),
-            shape=ResponseAnswer(
-                service.engine.info.name, asked, conversation.reading(), logprobs=logprobs is not None
-            ),
-            stream=options.stream,
-            ping_s=options.ping_s(service.config),
-            disconnected=disconnect_probe(request),
-            metrics=service.metrics,
-        ).response()  # fmt: skip
+        shape = ResponseAnswer(
+            service.engine.info.name, asked, conversation.reading(), logprobs=logprobs is not None
+        )  # fmt: skip
+        return reply(service, Answers(service.engine, [generation]), shape, options)
 
     @routes.post("/v1/responses/input_tokens")
     def input_tokens() -> Response:

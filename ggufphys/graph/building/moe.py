@@ -125,13 +125,19 @@ def route(
     weights = ops.get_rows(ops.reshape(probs, 1, n_expert, n_tokens), chosen)  # (1, n_used, T)
     if routing.gating == "softmax_weight":
         weights = ops.reshape(ops.soft_max(ops.reshape(weights, n_used, n_tokens)), 1, n_used, n_tokens)
+    return b.graph.expand(scaled_weights(weights, routing)), chosen
+
+
+def scaled_weights(weights: Tensor, routing: Routing) -> Tensor:
+    """The weights (1, n_used, T) of chosen experts, made to add up to 1 and scaled, as far as the model does that."""
+    _, n_used, n_tokens = weights.ne[:3]
     if routing.norm_weights:
         weights = ops.reshape(weights, n_used, n_tokens)
         total = ops.clamp(ops.sum_rows(weights), _SMALLEST_F16, inf)
         weights = ops.reshape(ops.div(weights, total), 1, n_used, n_tokens)
     if routing.weights_scale not in (0.0, 1.0):
         weights = ops.scale(weights, routing.weights_scale)
-    return b.graph.expand(weights), chosen
+    return weights
 
 
 def _probabilities(logits: Tensor, gating: Gating) -> Tensor:

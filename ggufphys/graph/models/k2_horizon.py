@@ -3,19 +3,17 @@
 Source: llama.cpp b11549 src/models/k2-horizon.cpp, llama_model_k2_horizon::graph.
 """
 
-from math import inf
 from typing import Final
 
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.moe import Routing, read_routing
+from ggufphys.graph.building.moe import Routing, read_routing, scaled_weights
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 
 _LN2: Final = 0.6931471805599453
-_SMALLEST_F16: Final = 6.103515625e-5
 
 
 def build(b: Builder) -> Graph:
@@ -76,12 +74,7 @@ def _routed_values(b: Builder, x: Tensor, routing: Routing, il: int) -> Tensor:
     bias = b.weight_or_none("attn_v_gate.bias", il)
     chosen = ops.argsort_top_k(probs if bias is None else ops.add(probs, bias), n_used)
     weights = ops.get_rows(ops.reshape(probs, 1, probs.ne[0], n_tokens), chosen)
-    if routing.norm_weights:
-        weights = ops.reshape(weights, n_used, n_tokens)
-        total = ops.clamp(ops.sum_rows(weights), _SMALLEST_F16, inf)
-        weights = ops.reshape(ops.div(weights, total), 1, n_used, n_tokens)
-    if routing.weights_scale not in (0.0, 1.0):
-        weights = ops.scale(weights, routing.weights_scale)
+    weights = scaled_weights(weights, routing)
     values = b.mul_mat_id(b.weight("attn_v_exps.weight", il), ops.reshape(x, n_embd, 1, n_tokens), chosen)
     values = ops.mul(ops.unary(values, "silu"), weights)  # (D*K, n_used, T)
     shape = (values.ne[0], 1, n_tokens)

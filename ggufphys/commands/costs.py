@@ -69,28 +69,28 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
     path = kept.calibration_path()
     if args.on is None and (path is None or not path.is_file()):
         return (unknown_section(NO_CALIBRATION),)
+    from ggufphys.graph.devices.runs import Runs
     from ggufphys.report.speed import speed_section  # what is not needed without rates
     from ggufphys.speed.history import errors
-    from ggufphys.speed.predict import predict_speed
+    from ggufphys.speed.predict import Speeds
     from ggufphys.speed.rates import CalibrationError
 
     try:
         machine = machine_asked(args)
         assert machine is not None, "there is a calibration, or a machine was named"
         known = None if args.on is not None else errors()
-        sections = [speed_section(predict_speed(gguf, params, machine, **lengths_asked(args)), errors=known)]
+        runs = Runs(gguf)
+        speeds = Speeds(runs.run(params), machine, params.n_threads)
+        sections = [speed_section(speeds.predict(**lengths_asked(args)), errors=known)]
         if args.explain:
             from ggufphys.plan.faster import explain_speed
             from ggufphys.report.faster import explained_speed_section
 
-            sections.append(explained_speed_section(explain_speed(gguf, params, machine, **lengths_asked(args))))
+            sections.append(explained_speed_section(explain_speed(runs, params, machine, **lengths_asked(args))))
         if budget is not None:
-            from ggufphys.graph.devices.runs import Runs
             from ggufphys.plan.budget import judge
             from ggufphys.report.faster import budget_section
-            from ggufphys.speed.predict import Speeds
 
-            speeds = Speeds(Runs(gguf).run(params), machine, params.n_threads)
             sections.append(budget_section(judge(speeds, budget)))
         return tuple(sections)
     except (CalibrationError, UnsupportedError) as error:

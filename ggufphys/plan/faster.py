@@ -56,14 +56,14 @@ class SpeedExplanation:
 
 
 def explain_speed(
-    gguf: GGUFFile, params: Params, machine: Machine, *, prefill: int = 0, depth: int = 0, batch: int = 1
+    runs: Runs, params: Params, machine: Machine, *, prefill: int = 0, depth: int = 0, batch: int = 1
 ) -> SpeedExplanation:
-    """Take a prediction apart, and try each change.
+    """Take a prediction of a model's runs apart, and try each change.
 
     Raises:
         see `predict_speed`.
     """
-    speeds = Speeds(Runs(gguf).run(params), machine, params.n_threads)
+    speeds = Speeds(runs.run(params), machine, params.n_threads)
     phase = speeds.decode(batch, depth) if speeds.has_cache else speeds.prefill(prefill or 512, depth)
     total_s = phase.seconds.value
     by_name: dict[str, float] = {}
@@ -81,7 +81,7 @@ def explain_speed(
         kinds=dict(sorted(kinds.items(), key=lambda item: -item[1])),
         compute_bound_batch=_compute_bound(speeds, depth),
         distinct_experts=_experts(n_expert, n_used),
-        changes=list(_changes(gguf, params, machine, speeds, prefill or 512, depth, batch)),
+        changes=list(_changes(runs, params, machine, speeds, prefill or 512, depth, batch)),
     )
 
 
@@ -99,14 +99,16 @@ def _compute_bound(speeds: Speeds, depth: int) -> int | None:
 
 
 def _changes(
-    gguf: GGUFFile, params: Params, machine: Machine, now: Speeds, prefill: int, depth: int, batch: int
+    runs: Runs, params: Params, machine: Machine, now: Speeds, prefill: int, depth: int, batch: int
 ) -> Iterator[Faster]:
     prefill = min(prefill, now.context.n_ctx_seq - depth)
     before = _rates(now, prefill, depth, batch)
+    gguf = runs.gguf
     memory = _buffer_bytes(gguf, params)
     for flags, what, file, changed in _tried(gguf, params, machine):
         try:
-            after = _rates(Speeds(Runs(file).run(changed), machine, changed.n_threads), prefill, depth, batch)
+            run = (runs if file is gguf else Runs(file)).run(changed)
+            after = _rates(Speeds(run, machine, changed.n_threads), prefill, depth, batch)
             nbytes = _buffer_bytes(file, changed)
         except (GGUFPhysError, ValueError):
             continue  # llama.cpp would refuse it for this model

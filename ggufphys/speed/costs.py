@@ -6,19 +6,17 @@ layers of one kind cost the same but for the types of their weights, so one more
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ggufphys.arch import read_hparams, rule_for
-from ggufphys.builds.moves import rules_of
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.describing.cost import FIELDS, Cost, node_costs
 from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
-from ggufphys.graph.devices.runs import require_model
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
-from ggufphys.params import ContextParams, Params, pad_ctx, resolve
-from ggufphys.speed.lengths import check_lengths, with_sequences
+from ggufphys.params import ContextParams, Params, pad_ctx
+from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
 
 Costs = Mapping[Kind, Cost]
 
@@ -70,19 +68,12 @@ def predict_costs(
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters, or these tokens do not fit into the context.
     """
-    require_model(gguf)
-    params = params or Params()
-    rule, h = rule_for(gguf.architecture, rules_of(params.llama_build)), read_hparams(gguf)
-    context = resolve(
-        params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
-        flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
-        has_encoder=rule.has_encoder,
-    )  # fmt: skip
-    prefill = prefill or min(512, max(context.n_ctx_seq - depth, 1))
-    check_lengths(context, prefill, depth, batch)
-    costs = StepCosts(Layouts(gguf, h, rule), context)
+    run = Runs(gguf).run(params or Params())
+    prefill = prompt_length(run.context, prefill, depth)
+    check_lengths(run.context, prefill, depth, batch)
+    costs = StepCosts(run.layouts, run.context)
     return CostPrediction(
-        basis=compute_basis(h.arch),
+        basis=compute_basis(run.layouts.h.arch),
         prefill=costs.prefill(prefill, depth),
         decode=costs.decode(batch, depth) if any(costs.layouts.caches) else None,
     )

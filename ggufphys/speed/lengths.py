@@ -4,6 +4,11 @@ from ggufphys.frozen import replace
 from ggufphys.params import ContextParams
 
 
+def prompt_length(context: ContextParams, prefill: int, depth: int) -> int:
+    """The prompt that is asked about: 0 for 512 tokens, or as many as fit behind `depth`."""
+    return prefill or min(512, max(context.n_ctx_seq - depth, 1))
+
+
 def check_lengths(context: ContextParams, prefill: int, depth: int, batch: int) -> None:
     """Refuse what does not fit into the context.
 

@@ -13,7 +13,7 @@ from ggufphys.graph.batch import Batch
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run, Runs
 from ggufphys.params import Params, pad_ctx
-from ggufphys.speed.lengths import check_lengths, with_sequences
+from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
 from ggufphys.speed.nodes import Limit, Seconds
 from ggufphys.speed.rates import Basis, Machine
 from ggufphys.speed.steps import Steps, StepSeconds
@@ -111,7 +111,7 @@ class Speeds:
 
     def predict(self, *, prefill: int = 0, depth: int = 0, batch: int = 1) -> SpeedPrediction:
         """See `predict_speed`."""
-        prefill = prefill or min(512, max(self.context.n_ctx_seq - depth, 1))
+        prefill = prompt_length(self.context, prefill, depth)
         check_lengths(self.context, prefill, depth, batch)
         load, load_warm = self.loads()
         notes = []

@@ -7,16 +7,16 @@ by what people published of some of them: `python -m scripts.check_published` se
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Final
 
+from ggufphys.frozen import dataclass, replace
+from ggufphys.machine.devices import unified_bytes
 from ggufphys.speed.rates import Machine, Processor
 
 _SIZE: Final = re.compile(r"(.+)-(\d+)gb")
 _GIB: Final = 1 << 30
-_METAL_SHARE: Final = (2, 3)  # of unified memory for the GPU, as ggufphys.machine.devices has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,8 @@ class PublishedMachine:
 
     @property
     def device_bytes(self) -> int:
-        """Memory that the GPU may use: all of its own, two thirds of what Apple's share with the processor."""
-        more, of = _METAL_SHARE if self.class_name == "metal" else (1, 1)
-        return self.memory_bytes * more // of
+        """Memory that the GPU may use: all of its own, a part of what Apple's share with the processor."""
+        return unified_bytes(self.memory_bytes) if self.class_name == "metal" else self.memory_bytes
 
 
 def published_machine(name: str) -> PublishedMachine:

@@ -68,7 +68,7 @@ def test_as_many_users_as_the_budget_holds_for(llama: GGUFFile) -> None:
 
 def test_changes_are_those_that_help(llama: GGUFFile) -> None:
     """With twice the rates on two threads, two threads are twice as fast; shares are no more than all."""
-    found = explain_speed(llama, Params(n_ctx=4096, n_threads=1), machine(1, 2))
+    found = explain_speed(Runs(llama), Params(n_ctx=4096, n_threads=1), machine(1, 2))
     by_flags = {change.flags: change for change in found.changes}
 
     assert found.changes[0].flags == "-t 2"

@@ -3,13 +3,13 @@
 import argparse
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, params_from
+from ggufphys.frozen import asdict
 from ggufphys.gguf.file import open_gguf
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.findings import Finding, Surroundings, findings

@@ -148,8 +148,13 @@ def _by_speed(args: argparse.Namespace, fitter: Fitter, fit: Fit) -> tuple[Fit, 
     from ggufphys.report.unknown_speed import unknown_section
     from ggufphys.speed.predict import Speeds
 
+    known: dict[Params, SpeedPrediction] = {}
+
     def predicted(trial: Trial) -> "SpeedPrediction":
-        return Speeds(fitter.predictor.run(trial.params), machine, trial.params.n_threads).predict()
+        params = trial.params
+        if params not in known:
+            known[params] = Speeds(fitter.predictor.run(params), machine, params.n_threads).predict()
+        return known[params]
 
     def rate(trial: Trial) -> float:
         speed = predicted(trial)

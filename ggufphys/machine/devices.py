@@ -74,14 +74,22 @@ def _visible(cards: "Sequence[Card]", variable: str | None) -> tuple[FoundDevice
 def _metal() -> tuple[FoundDevice, ...]:
     """The GPU of an Apple chip, which may use the memory that macOS lets it wire down.
 
-    Source: sysctl iogpu.wired_limit_mb where it is set. Otherwise Metal's recommendedMaxWorkingSetSize decides, which
-    needs Metal to ask; two thirds of the memory is what it is on small machines, and less than on large ones.
+    Source: sysctl iogpu.wired_limit_mb where it is set.
     """
     import platform  # milliseconds that other systems do without
 
     if platform.machine() != "arm64":
         return ()
     limit_mib, total = host.sysctl_number("iogpu.wired_limit_mb"), host.sysctl_number("hw.memsize")
-    memory_bytes = limit_mib << 20 if limit_mib else 2 * total // 3
+    memory_bytes = limit_mib << 20 if limit_mib else unified_bytes(total)
     name = host.sysctl_text("machdep.cpu.brand_string") or "Apple GPU"
     return (FoundDevice(device=Device(name="MTL0", memory_bytes=memory_bytes), description=name),)
+
+
+def unified_bytes(total: int) -> int:
+    """What of an Apple chip's memory its GPU may use where nobody has set it.
+
+    Metal's recommendedMaxWorkingSetSize decides, which needs Metal to ask; two thirds of the memory is what it is on
+    small machines, and less than on large ones.
+    """
+    return 2 * total // 3

@@ -7,10 +7,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from ggufphys.frozen import dataclass
 from ggufphys.units import format_bytes
 
 Status = Literal["ok", "advice", "problem", "unknown"]

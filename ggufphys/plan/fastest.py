@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
 
+from ggufphys.frozen import replace
 from ggufphys.plan.fit import Choice, Fit, Fitter, Trial
 
 Rate = Callable[[Trial], float]

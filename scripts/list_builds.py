@@ -166,7 +166,7 @@ def module(standings: Mapping[int, Standing]) -> str:
     }
     wrong = {n: architectures(standing.wrong) for n, standing in standings.items()}
     text = TARGET.read_text()
-    head = text[: text.index("RECORDED: Final")]
+    head = text[: text.index("# fmt: off")]
     return head + "\n".join(
         (
             "# fmt: off",

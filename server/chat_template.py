@@ -1,13 +1,13 @@
 """What text does a conversation become? The model's own Jinja template, or ChatML when its file has none.
 
-The template comes from a file somebody else made, so it runs in Jinja's sandbox. Names and settings are those that
-templates are written for (Hugging Face's chat templating).
+Names and settings are those that templates are written for (Hugging Face's chat templating), and what llama-server
+defines for them, no more: a name that it leaves undefined is undefined here, since templates ask for that.
 """
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -15,9 +15,9 @@ import jinja2
 import jinja2.ext
 from jinja2 import nodes
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from server.engine.protocol import ModelInfo
+from server.sandbox import LimitError, Sandbox, bounded
 
 LOGGER: Final = logging.getLogger(__name__)
 
@@ -26,10 +26,16 @@ CHATML: Final = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CHATML_STOP: Final = "<|im_end|>"
+LIMIT_S: Final = 2.0  # of processor time for a conversation; real templates take some ms for a hundred messages
+ATTEMPT_S: Final = 0.2  # for the small ones that ask what a template understands
 
 
 class ChatTemplateError(ValueError):
     """The template cannot be used, or refuses the conversation; the message is the template's own where it has one."""
+
+
+class EndlessTemplateError(ChatTemplateError):
+    """The template goes on for too long, or makes something too large."""
 
 
 class _Refused(jinja2.TemplateError):
@@ -48,36 +54,53 @@ class _Generation(jinja2.ext.Extension):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatTemplate:
-    """A compiled template. `stop` are strings that end an answer, besides the model's end tokens."""
+    """A compiled template. `stop` are strings that end an answer, besides the model's end tokens.
 
+    `limit_s`: the processor time that a rendering may take.
+    """
+
+    source: str
     template: jinja2.Template
     info: ModelInfo
     stop: tuple[str, ...] = ()
+    limit_s: float = LIMIT_S
 
     @classmethod
     def of(cls, info: ModelInfo) -> Self:
         """Compile the model's template, or ChatML where it has none.
 
+        Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_templates_init, for what stands in for what.
+
         Raises:
             ChatTemplateError: the template is not valid Jinja.
         """
-        if not info.chat_template:
+        source = info.tool_template if info.chat_template in ("", "chatml") else info.chat_template
+        if not source:
             LOGGER.warning("the model has no chat template: conversations are written as ChatML, which it may not know")
         try:
-            template = _environment().from_string(info.chat_template or CHATML)
+            with bounded(LIMIT_S, {}):  # constants are worked out now
+                template = _environment().from_string(source or CHATML)
         except Exception as error:  # Python compiles what Jinja makes of it: nested too deeply, numbers too large
             raise ChatTemplateError(f"the model's chat template is not valid: {error}") from error
-        return cls(template=template, info=info, stop=() if info.chat_template else (CHATML_STOP,))
+        return cls(source=source or CHATML, template=template, info=info, stop=() if source else (CHATML_STOP,))
 
-    @property
-    def source(self) -> str:
-        """The template's text."""
-        return self.info.chat_template or CHATML
+    def for_tools(self) -> "ChatTemplate":
+        """That of conversations with tools: the file's own for them (`tool_use`), else this one.
+
+        One that is no valid Jinja is not used, as llama.cpp has it.
+        """
+        if self.info.tool_template in ("", self.source):
+            return self
+        try:
+            return ChatTemplate.of(replace(self.info, chat_template=self.info.tool_template))
+        except ChatTemplateError as error:
+            LOGGER.warning("tokenizer.chat_template.tool_use is not used: %s", error)
+            return self
 
     def attempt(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str | None:
         """As `render`, None where the template refuses or fails."""
         try:
-            return self.render(messages, variables)
+            return replace(self, limit_s=min(self.limit_s, ATTEMPT_S)).render(messages, variables)
         except ChatTemplateError:
             return None
 
@@ -89,18 +112,21 @@ class ChatTemplate:
         Raises:
             ChatTemplateError: the template refuses the conversation, or fails on it.
         """
-        context: dict[str, Any] = {
-            "tools": None, "documents": None, "add_generation_prompt": True, **(variables or {}),
-        }  # fmt: skip
+        context: dict[str, Any] = {**_dates(), "add_generation_prompt": True, **(variables or {})}
+        if context["add_generation_prompt"] is False:
+            del context["add_generation_prompt"]
         context |= {
             "messages": messages,
             "bos_token": self.info.bos_text,
             "eos_token": self.info.eos_text,
         }
         try:
-            text = self.template.render(context)
+            with bounded(self.limit_s, context):
+                text = self.template.render(context)
         except _Refused as error:
             raise ChatTemplateError(f"the model's chat template refuses this conversation: {error}") from error
+        except LimitError as error:
+            raise EndlessTemplateError(f"the model's chat template {error} (of this conversation)") from error
         except Exception as error:  # a template can fail in any way Python can
             raise ChatTemplateError(
                 f"the model's chat template fails on this conversation: {type(error).__name__}: {error}"
@@ -108,11 +134,15 @@ class ChatTemplate:
         return text.removeprefix(self.info.bos_text) if self.info.adds_bos else text
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
+def _dates() -> dict[str, str]:
+    """Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_extra_context."""
+    now = datetime.now()
+    return {"datetime": now.strftime("%b %d %Y"), "date_string": now.strftime("%d %b %Y")}
+
+
+def _environment() -> Sandbox:
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
+    environment.use_filter("tojson", _to_json)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment

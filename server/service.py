@@ -48,7 +48,7 @@ class Service:
         self.siblings: tuple[Sibling, ...] = ()  # all models of the server, this one too, where there are several
         self.created = int(time.time())
         self.metrics = Metrics(engine, ledger, self.engine.forecast)
-        self._template: ChatTemplate | None = None
+        self._templates: tuple[ChatTemplate, ChatTemplate] | None = None
 
     def memory(self) -> dict[str, Any]:
         """The ledger now."""
@@ -68,10 +68,19 @@ class Service:
     @property
     def chat_template(self) -> ChatTemplate:
         """The model's chat template, compiled on first use. Raises NotReadyError until the model is loaded."""
-        if self._template is None:
+        return self._compiled()[0]
+
+    @property
+    def tool_template(self) -> ChatTemplate:
+        """That of conversations with tools: the same, where the file has none of its own for them."""
+        return self._compiled()[1]
+
+    def _compiled(self) -> tuple[ChatTemplate, ChatTemplate]:
+        if self._templates is None:
             info, asked = self.engine.info, self.config.chat_template
-            self._template = ChatTemplate.of(replace(info, chat_template=asked) if asked else info)
-        return self._template
+            template = ChatTemplate.of(replace(info, chat_template=asked, tool_template="") if asked else info)
+            self._templates = template, template.for_tools()
+        return self._templates
 
 
 class InFlight:

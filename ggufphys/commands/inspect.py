@@ -176,7 +176,8 @@ def _template_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
     Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_templates_init.
     """
     has_vocabulary = "tokenizer.ggml.tokens" in gguf.metadata
-    if params.run_as == "library" or not has_vocabulary or gguf.get_str("tokenizer.chat_template", ""):
+    template = gguf.get_str("tokenizer.chat_template", "") or gguf.get_str("tokenizer.chat_template.tool_use", "")
+    if params.run_as == "library" or not has_vocabulary or template:
         return ()
     return ("no chat template: llama-server writes chats as ChatML, which the model may never have seen",)
 

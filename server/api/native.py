@@ -50,7 +50,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.get("/props")
     def props() -> Response:
         info = engine.info
-        _, understood = conversations.capabilities()
+        template, understood = conversations.capabilities(with_tools=True)  # llama-server tells of this one, too
+        of_tools = {"chat_template_tool_use": template.source} if template is not service.chat_template else {}
         return jsonify({
             "default_generation_settings": {"params": default_settings(), "n_ctx": info.n_ctx_seq},
             "total_slots": info.n_slots,
@@ -59,7 +60,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             "endpoint_slots": True,
             "endpoint_props": False,
             "endpoint_metrics": True,
-            "chat_template": info.chat_template,
+            "chat_template": service.chat_template.source,
+            **of_tools,
             "chat_template_caps": understood.as_llama_server(),
             "bos_token": info.bos_text,
             "eos_token": info.eos_text,

@@ -13,7 +13,8 @@ def describe(
 ) -> ModelInfo:
     """The model for the HTTP side; `name` empty: as the file has it."""
     with open_gguf(path) as gguf:
-        own_name, template = gguf.name, gguf.get_str("tokenizer.chat_template", "")
+        own_name = gguf.name
+        template, tool_template = (gguf.get_str(f"tokenizer.chat_template{of}", "") for of in ("", ".tool_use"))
         pooling = gguf.get_int(f"{gguf.architecture}.pooling_type", 0)
     return ModelInfo(
         name=name or own_name,
@@ -24,6 +25,7 @@ def describe(
         n_params=n_params,
         model_bytes=model_bytes,
         chat_template=template,
+        tool_template=tool_template,
         bos_text="" if words.bos is None else words.text((words.bos,)),
         eos_text="" if words.eos is None else words.text((words.eos,)),
         adds_bos=words.adds_bos,

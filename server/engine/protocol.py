@@ -257,6 +257,7 @@ class ModelInfo:
     pooling: Pooling = "none"  # of embeddings, as the file has it
     n_batch: int = 2048  # tokens in a batch at most, as asked
     infill: InfillTokens | None = None  # None: the model knows of no middle
+    tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from server.api.conversation.capabilities import probe
 from server.chat_template import ChatTemplate
@@ -34,12 +34,16 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`kind` is a word or two for programs, `fixture` the conversation that shows it. A `fault`: it cannot be used."""
+    """`kind` is a word or two for programs, `fixture` the conversation that shows it. A `fault`: it cannot be used.
+
+    `template` is the name of that which it is of, empty: the file's first.
+    """
 
     kind: str
     text: str
     fixture: str = ""
     fault: bool = False
+    template: str = ""
 
 
 def find_all(
@@ -51,7 +55,7 @@ def find_all(
         *_of_arguments(rendered),
         *_of_roles(template, rendered),
         *_of_prompts(template, rendered),
-        *_of_bos(template, tokenizer),
+        *_of_bos(template, rendered, tokenizer),
         *_of_control_tokens(rendered, tokenizer),
         *_of_ends(rendered, tokenizer, declared_ends),
         *_of_llama(template),
@@ -70,6 +74,8 @@ def _of_conversations(rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
 
 
 def _of_arguments(rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
+    if "call, object" not in rendered:
+        return
     as_object, as_string = (rendered[name].given or "" for name in ("call, object", "call, string"))
     if "'city'" in as_object:
         yield Finding("arguments", "writes a call's arguments as Python does, not as JSON", "call, object")
@@ -81,13 +87,17 @@ def _of_arguments(rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
 
 
 def _of_roles(template: ChatTemplate, rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
-    given = rendered["developer, user"].given
-    if given and "developer" in given and not probe(template.attempt).developer:
+    r, variables = rendered["developer, user"], rendered["user"].fixture.variables
+
+    def attempt(messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str | None:
+        return template.attempt(messages, {**variables, **more})
+
+    if r.given and "developer" in r.given and not probe(attempt).developer:
         yield Finding(
             "developer", "writes developer as it would any word for a role; serve and llama.cpp make it system "
             "(common/chat.cpp, map_developer_role_to_system)", "developer, user",
         )  # fmt: skip
-    spaced = template.attempt([{**QUESTION, "content": "  padded  "}], {})
+    spaced = attempt([{**QUESTION, "content": "  padded  "}], {})
     if spaced and "padded" in spaced and "  padded  " not in spaced:
         yield Finding("strips", "strips white space around what is said", "user")
 
@@ -101,11 +111,12 @@ def _of_prompts(template: ChatTemplate, rendered: Mapping[str, Rendered]) -> Ite
         yield Finding("thinking", "enable_thinking is named and changes nothing in a first question", "thinking")
 
 
-def _of_bos(template: ChatTemplate, tokenizer: Tokenizer) -> Iterator[Finding]:
+def _of_bos(template: ChatTemplate, rendered: Mapping[str, Rendered], tokenizer: Tokenizer) -> Iterator[Finding]:
     if not tokenizer.adds_bos or tokenizer.bos is None:
         return
     bos = template.info.bos_text
-    raw = replace(template, info=replace(template.info, adds_bos=False)).attempt([QUESTION], {}) or ""
+    written = replace(template, info=replace(template.info, adds_bos=False))
+    raw = written.attempt([QUESTION], rendered["user"].fixture.variables) or ""
     if tokenizer.bos in tokenizer.tokenize(raw.removeprefix(bos))[1:]:
         yield Finding("BOS", f"{bos} is written where no server removes it, and the tokenizer adds one", "user")
     elif bos and raw.startswith(bos):

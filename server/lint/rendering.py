@@ -1,15 +1,14 @@
 """What does a template make of a conversation: as it is given, and as `serve` gives it?"""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.schema import Fields
-from server.chat_template import ChatTemplate, ChatTemplateError
-from server.lint.fixtures import FIXTURES, Fixture
+from server.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError
+from server.lint.fixtures import FIXTURES, TOOLS, Fixture
 from server.service import Service
 
 OF_TEMPLATE: Final = "the model's chat template "  # begins each of its errors, and is known here
@@ -41,16 +40,23 @@ def shows(text: str, fixture: Fixture) -> bool:
     return all(needle in text for needle in fixture.needles)
 
 
-def render_all(template: ChatTemplate) -> Mapping[str, Rendered]:
-    """Every fixture that concerns this template, by name."""
+Used = Literal["always", "without tools", "with tools"]
+"""For which conversations a template is used; a file may have one of its own for those with tools."""
+
+
+def render_all(template: ChatTemplate, used: Used) -> dict[str, Rendered]:
+    """Every fixture that concerns this template, by name; each as a conversation that it is used for."""
+    template = replace(template, limit_s=ATTEMPT_S)  # these are small, and there are many
     # What a conversation needs of the service; users' control tokens are no matter here, so no engine is asked.
-    service = SimpleNamespace(chat_template=template, config=SimpleNamespace(control_tokens_in_chat=True))
+    config = SimpleNamespace(control_tokens_in_chat=True)
+    service = SimpleNamespace(chat_template=template, tool_template=template, config=config)
     conversations = Conversations(cast("Service", service))
-    return {
-        fixture.name: _rendered(template, conversations, fixture)
-        for fixture in FIXTURES
-        if fixture.knows in template.source
-    }
+    fixtures = [fixture for fixture in FIXTURES if fixture.knows in template.source]
+    if used == "without tools":
+        fixtures = [fixture for fixture in fixtures if "tools" not in fixture.variables]
+    if used == "with tools":
+        fixtures = [replace(fixture, variables={**TOOLS, **fixture.variables}) for fixture in fixtures]
+    return {fixture.name: _rendered(template, conversations, fixture) for fixture in fixtures}
 
 
 def _rendered(template: ChatTemplate, conversations: Conversations, fixture: Fixture) -> Rendered:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -20,12 +21,85 @@ def render(template: str, *messages: Mapping[str, object], adds_bos: bool = True
 
 
 def test_names_that_templates_use() -> None:
-    """The special tokens, the generation prompt and the caller's own names are there; tools is None, not undefined."""
-    template = (
-        "{{ messages[0].content }}|{{ eos_token }}|{{ add_generation_prompt }}|{{ tools is none }}|{{ thinking }}"
+    """The special tokens, the generation prompt, today's date and the caller's own names are there."""
+    template = "{{ messages[0].content }}|{{ eos_token }}|{{ add_generation_prompt }}|{{ thinking }}"
+
+    assert render(template, thinking=False) == "<a> & b|</s>|True|False"
+    today = datetime.now()
+    assert render("{{ date_string }}|{{ datetime }}") == f"{today:%d %b %Y}|{today:%b %d %Y}"
+
+
+def test_names_that_llama_server_leaves_undefined() -> None:
+    """Without tools and documents these names are undefined, not None, and so is a generation prompt not wanted.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_template_direct_apply_impl.
+    """
+    template = "{{ tools is defined }}|{{ documents is defined }}|{{ add_generation_prompt is defined }}"
+
+    assert render(template) == "False|False|True"
+    assert render(template, add_generation_prompt=False, tools=[{}]) == "True|False|False"
+
+
+def test_what_a_template_made_it_may_change() -> None:
+    """Lists and dicts of the template's own grow by append, extend and update."""
+    source = (
+        "{% set a = [] %}{% set d = {} %}{% for m in messages %}{% set _ = a.append(m) %}{% endfor %}"
+        "{% set _ = a.extend([1]) %}{% set _ = d.update({'n': a|length}) %}{{ d|tojson }}"
     )
 
-    assert render(template, thinking=False) == "<a> & b|</s>|True|True|False"
+    assert render(source, USER, USER) == '{"n": 3}'
+
+
+ENDLESS = (
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{% set a = [1] %}{% for b in a %}{% set _ = a.append(b) %}{% endfor %}",
+    "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n else '' }}{% endmacro %}{{ f(99) }}",
+    "{{ range(99999)|map('string')|map('list')|map('join')|map('list')|list|length }}",
+)
+
+
+@pytest.mark.parametrize("source", ENDLESS)
+def test_a_template_without_end(source: str) -> None:
+    """Loops, macros and filters that go on and on end with an error when the time is over."""
+    template = replace(ChatTemplate.of(replace(INFO, chat_template=source)), limit_s=0.05)
+
+    began = time.thread_time()
+    with pytest.raises(ChatTemplateError, match="goes on for too long"):
+        template.render([USER])
+    assert time.thread_time() - began < 1.0
+    assert template.attempt([USER], {}) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 10 ** 9 }}", "{{ 'a'|center(10 ** 9) }}", "{{ 'a'.ljust(10 ** 9) }}", "{{ '%999999999d' % 1 }}",
+        "{{ 2 ** 99999 }}", "{{ ((2 ** 3000) * (2 ** 3000)) }}", "{{ messages|tojson(indent=10 ** 9) }}",
+        "{% set n = namespace(a='a') %}{% for i in range(64) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+        "{% set n = namespace(a='a') %}{% for i in range(64) %}{% set n.a = n.a + n.a %}{% endfor %}",
+        "{% set a = [1] %}{% for i in range(64) %}{% set _ = a.extend(a) %}{% endfor %}",
+        "{% for i in range(9999) %}{{ 'a' * 99999 }}{% endfor %}",
+    ],
+)  # fmt: skip
+def test_a_template_that_makes_too_much(source: str) -> None:
+    """What would not fit into memory, or takes one step without end, is refused before it is made."""
+    with pytest.raises(ChatTemplateError, match=r"template (makes|asks|formats)"):
+        render(source)
+
+
+def test_the_template_of_tools() -> None:
+    """A file's tool_use is for conversations with tools, stands in for one that is missing, and is left if invalid.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_templates_init.
+    """
+    both = replace(INFO, chat_template="first", tool_template="tools")
+
+    assert ChatTemplate.of(both).for_tools().render([USER]) == "tools"
+    assert ChatTemplate.of(both).render([USER]) == "first"
+    assert ChatTemplate.of(INFO).for_tools().source == INFO.chat_template
+    assert ChatTemplate.of(replace(both, chat_template="")).render([USER]) == "tools"
+    assert ChatTemplate.of(replace(both, chat_template="chatml")).render([USER]) == "tools"
+    assert ChatTemplate.of(replace(both, tool_template="{% for %}")).for_tools().render([USER]) == "first"
 
 
 def test_whitespace_and_extensions() -> None:

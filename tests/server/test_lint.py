@@ -48,8 +48,13 @@ def model(folder: Path, template: str, **keys: Any) -> Path:
         "token_type": [2, 3, 3, 3, 3, *([6] * 256), *([1] * len(CHARACTERS))],
     } | keys  # fmt: skip
     more = {"tokenizer.chat_template": template} if template else {}
-    metadata = llama_metadata(vocab_size=len(tokens)) | {f"tokenizer.ggml.{k}": v for k, v in words.items()}
+    metadata = llama_metadata(vocab_size=len(tokens)) | {_key(k): v for k, v in words.items()}
     return write_model(folder / "model.gguf", metadata | more, [])
+
+
+def _key(name: str) -> str:
+    """`../` leads out of tokenizer.ggml."""
+    return f"tokenizer.{name.removeprefix('../')}" if name.startswith("../") else f"tokenizer.ggml.{name}"
 
 
 def test_a_sound_template(findings: Any) -> None:
@@ -110,6 +115,31 @@ def test_what_cannot_be_used(findings: Any) -> None:
     assert findings("{{ " + "(" * 2000 + " }}", code=1).keys() == {("syntax", "")}
     assert ("refused", "user") in findings("{{ raise_exception('no') }}", code=1)
     assert ("lost", "user") in findings("nothing", code=1)
+
+
+def test_a_template_without_end(findings: Any) -> None:
+    """A template that goes on and on is a fault, found in bounded time."""
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+    assert "goes on for too long" in findings(endless, code=1)["endless", "user"]
+
+
+def test_the_template_of_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file's tool_use is tried too, with tools alone, and one of another name is told to be of no use."""
+    own = SOUND.replace("{% for m", "{{ raise_exception('no tools') if tools is not defined }}{% for m")
+    names = {"chat_template.tool_use": own.replace("{{ said }}", "{{ said|trim }}"), "chat_template.rag": SOUND}
+    path = model(tmp_path, SOUND, **{f"../{name}": text for name, text in names.items()})
+
+    assert main(["inspect", "--template", "--json", str(path)]) == 0
+
+    document = json.loads(capsys.readouterr().out)
+    found = {(f["template"], f["kind"]) for f in document["findings"]}
+    tried = {(f["template"], f["name"]) for f in document["fixtures"]}
+    assert found == {("", "developer"), ("tool_use", "developer"), ("tool_use", "strips"), ("rag", "unused template")}
+    assert {("", "user"), ("tool_use", "user"), ("tool_use", "tool result")} < tried
+    assert ("", "tool result") not in tried
+    assert main(["inspect", "--template", str(path)]) == 0
+    assert "chat template tool_use, for conversations with tools, of" in capsys.readouterr().out
 
 
 def test_no_template(findings: Any) -> None:

@@ -11,6 +11,7 @@ Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
 """The text of messages with further names, None where the template fails or refuses."""
 
 _SAID = "needle in a haystack"
+_TOOL = {"type": "function", "function": {"name": "pitchfork", "description": "d", "parameters": {"type": "object"}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,11 @@ class Capabilities:
         return {"type": "function", **call, "function": function}
 
 
+def with_a_tool(render: Render) -> Render:
+    """Conversations with a tool at hand, for a template that is used for no others."""
+    return lambda messages, variables: render(messages, {"tools": [_TOOL], **variables})
+
+
 def probe(render: Render) -> Capabilities:
     """Find out."""
     user = {"role": "user", "content": _SAID}
@@ -80,8 +86,7 @@ def probe(render: Render) -> Capabilities:
     developer = as_developer is not None and _SAID in as_developer and "developer" in as_developer
     if developer and as_other is not None and as_other.replace("somebody", "developer") == as_developer:
         developer = False  # it would show any word as a role
-    tool = {"type": "function", "function": {"name": "needle", "description": "d", "parameters": {"type": "object"}}}
-    tools = "needle" in (render([question], {"tools": [tool]}) or "")
+    tools = "pitchfork" in (render([question], {"tools": [_TOOL]}) or "")
     return Capabilities(
         typed=typed, system=system, developer=developer, tools=tools,
         object_arguments=_wants_objects(render, question, content("")),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.api.conversation.capabilities import Capabilities, probe
+from server.api.conversation.capabilities import Capabilities, probe, with_a_tool
 from server.api.conversation.plain import marked, tokens_of
 from server.api.conversation.reading import THINK, Reading, Stage
 from server.api.conversation.tools import Tools, instruction, read_tools
@@ -38,14 +38,15 @@ class Conversations:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._known: tuple[ChatTemplate, Capabilities] | None = None
+        self._known: dict[ChatTemplate, Capabilities] = {}
 
-    def capabilities(self) -> tuple[ChatTemplate, Capabilities]:
-        """The template and what it understands."""
-        template = self._service.chat_template
-        if self._known is None or self._known[0] is not template:
-            self._known = template, probe(template.attempt)
-        return self._known
+    def capabilities(self, *, with_tools: bool) -> tuple[ChatTemplate, Capabilities]:
+        """The template of conversations with or without tools, and what it understands."""
+        template = self._service.tool_template if with_tools else self._service.chat_template
+        if template not in self._known:
+            of_tools = template is not self._service.chat_template
+            self._known[template] = probe(with_a_tool(template.attempt) if of_tools else template.attempt)
+        return template, self._known[template]
 
     def read(self, fields: Fields) -> Conversation:
         """The conversation of a request.
@@ -54,9 +55,9 @@ class Conversations:
             ApiError: messages or tools that are none.
             ChatTemplateError: the template refuses the conversation, or fails on it.
         """
-        template, understood = self.capabilities()
         messages = read_messages(fields)
-        tools = read_tools(fields, template.source)
+        tools = read_tools(fields, self._service.tool_template.source)
+        template, understood = self.capabilities(with_tools=tools is not None)
         variables = _variables(fields)
         if not self._service.config.control_tokens_in_chat:
             messages = marked(messages, self._service.engine)

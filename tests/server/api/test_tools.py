@@ -1,6 +1,7 @@
 """Tools: what is asked of the model, what its text is read as, what the client gets."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from flask.testing import FlaskClient
 
 from server.api.conversation.calls import Calls
 from server.api.conversation.tools import HERMES, LLAMA, MISTRAL, Style
+from server.app import create_app
+from server.config import ServerConfig
 from server.engine.protocol import Piece
-from tests.server.fake_engine import FakeEngine, finished, sse_data
+from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 WEATHER = {
     "type": "function",
@@ -53,6 +56,23 @@ def test_calls_in_a_text(style: Style, text: str, content: str, n_calls: int, st
         own = [piece["function"] for piece in pieces if piece["index"] == index]
         assert [piece["name"] for piece in own if "name" in piece] == ["weather"]
         assert json.loads("".join(piece["arguments"] for piece in own)) == {"city": 'P"ar}is'}
+
+
+def test_the_template_of_tools() -> None:
+    """A conversation with tools is written by the file's tool_use and read so, others by its first."""
+    info = replace(
+        INFO, chat_template="plain", tool_template="{% for t in tools %}{{ t.function.name }}{% endfor %}[TOOL_CALLS]"
+    )
+    fake = FakeEngine((Piece(text=f"[TOOL_CALLS][{CALL}]"), finished()), info=info)
+    client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+
+    reply = client.post("/v1/chat/completions", json=BODY).get_json()["choices"][0]
+    client.post("/v1/chat/completions", json={**BODY, "tools": []})
+
+    assert [fake.detokenize(request.prompt) for request in fake.requests] == ["weather[TOOL_CALLS]", "plain"]
+    assert reply["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    props = client.get("/props").get_json()
+    assert (props["chat_template"], props["chat_template_tool_use"]) == ("plain", info.tool_template)
 
 
 def test_a_call_in_a_reply(client: FlaskClient, fake: FakeEngine) -> None:

@@ -2,9 +2,11 @@
 
 Headers say what a client can wait for: `X-Max-TTFT-Ms` until its first token, `X-Deadline-Ms` until the end. What the
 server could not keep even if it had nothing else to do is refused for good (400), what it cannot keep now for a while
-(429), with the figures.
+(429), with the figures. Where it turns out otherwise than expected, a request whose time passes before its turn or its
+first token is ended then, with 429.
 """
 
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -45,12 +47,17 @@ class AdmittingEngine:
             DeadlineError: a header says that it is wanted sooner than it can be had.
         """
         outlook = self.forecast.outlook(asked)
-        deadline_s = _limit_s(DEADLINE_HEADER)
-        _check(_limit_s(TTFT_HEADER), outlook.ttft_s, outlook, TTFT_HEADER, "the first token")
+        ttft_s, deadline_s = _limit_s(TTFT_HEADER), _limit_s(DEADLINE_HEADER)
+        _check(ttft_s, outlook.ttft_s, outlook, TTFT_HEADER, "the first token")
         _check(deadline_s, outlook.total_s, outlook, DEADLINE_HEADER, "the last token")
-        if deadline_s is not None:
-            left_s = max(deadline_s - (outlook.ttft_s or 0.0), 0.001)
-            asked = replace(asked, max_generation_s=min(left_s, asked.max_generation_s or left_s))
+        limits_s = [limit_s for limit_s in (ttft_s, deadline_s) if limit_s is not None]
+        if limits_s:
+            came_at_s = g.get("began", time.perf_counter())  # the request, of which this may be a later prompt
+            asked = replace(
+                asked,
+                begins_by_s=came_at_s + min(limits_s),
+                ends_by_s=None if deadline_s is None else came_at_s + deadline_s,
+            )
         try:
             generation = self._engine.submit(asked)
         except QueueFullError as error:

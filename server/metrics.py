@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from server.engine.counters import Counters
-from server.engine.protocol import Engine, Finished, Piece
+from server.engine.protocol import Engine, Failed, Finished, Piece
 from server.forecast import Forecast
 from server.ledger import Ledger, resident
 
@@ -65,6 +65,11 @@ class Metrics:
     def watch(self) -> "Watch":
         """What follows the answers to one request."""
         return Watch(self)
+
+    def failed(self, event: Failed) -> None:
+        """A request broke off; one that came too late to its turn was refused, if late."""
+        if event.fault == "deadline":
+            self.rejected.labels("deadline").inc()
 
     def text(self) -> bytes:
         """All of it in Prometheus's format."""

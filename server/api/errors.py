@@ -24,6 +24,7 @@ LOADING: Final = "Loading model"
 DRAINING: Final = "The server is shutting down"
 RETRY_LOADING_S: Final = 1
 RETRY_DRAINING_S: Final = 10
+RETRY_LATE_S: Final = 1  # a client that is in a hurry; at its next attempt admission knows better
 
 
 class ApiError(Exception):
@@ -102,6 +103,10 @@ def from_fault(failed: Failed) -> ApiError:
             )
         case "closed":
             return draining()
+        case "deadline":
+            return ApiError(
+                429, failed.message, kind="rate_limit_error", code="deadline", retry_after_s=RETRY_LATE_S
+            )  # fmt: skip
         case _:
             return server_error(failed.message)
 

@@ -180,6 +180,7 @@ class _Shown:
     def keep(self, number: int, event: Event) -> bool:
         """Note an event for the document; whether more come. Raises ApiError when it failed."""
         if isinstance(event, Failed):
+            self._reply.metrics.failed(event)
             raise from_fault(event)
         self._note(number, event)
         self._reply.shape.take(number, event)
@@ -189,6 +190,7 @@ class _Shown:
         """What the stream shows of an event."""
         reply = self._reply
         if isinstance(event, Failed):
+            reply.metrics.failed(event)
             self._is_over = True
             return reply._data(reply.shape.failed(from_fault(event)))
         self._note(number, event)

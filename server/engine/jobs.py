@@ -6,6 +6,7 @@ from typing import Final
 
 from server.engine.backend import Backend, as_tokens
 from server.engine.counters import Counters
+from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
 from server.engine.frames import Began, Broke, Ended, Evaluated, Preempted, Report, Said, Scored
 from server.engine.protocol import Fault, FinishReason, GenerationRequest
 from server.engine.runner import Chooser
@@ -27,6 +28,11 @@ class Job:
     first_token_at: float = 0.0
     n_scored: int = 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of it has begun."""
+        return all(sequence.slot is None and not sequence.began for sequence in self.sequences.values())
+
 
 class Jobs:
     """The requests that are not over, by number, and the reports that are due. For the loop's thread."""
@@ -37,6 +43,7 @@ class Jobs:
         self._counters = counters
         self._jobs: dict[int, Job] = {}
         self._n_arrived = 0
+        self._deadlines = Deadlines()
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self.reports: list[Report] = []
 
@@ -72,6 +79,7 @@ class Jobs:
                 chooser.close()
             raise
         self._jobs[id] = job
+        self._deadlines.add(id, request)
         for sequence in job.sequences.values():
             self._scheduler.add(sequence)
 
@@ -82,10 +90,19 @@ class Jobs:
             if job is not None and index in (None, sequence.index):
                 self._end(job, sequence, "cancelled")
 
+    def expire(self) -> None:
+        """End those whose deadline has passed before their turn, or before their first token."""
+        if not self._deadlines:
+            return
+        for id, waiting in self._deadlines.passed(time.perf_counter()):
+            job = self._jobs.get(id)
+            if job is not None and not job.first_token_at and (job.waits or not waiting):
+                self.fail(id, IN_QUEUE if job.waits else IN_PROMPT, "deadline")
+
     def close(self) -> None:
         """End what runs, fail what waits."""
         for id, job in list(self._jobs.items()):
-            if all(sequence.slot is None and not sequence.began for sequence in job.sequences.values()):
+            if job.waits:
                 self.fail(id, CLOSED, "closed")
             else:
                 self.cancel(id, None)
@@ -151,8 +168,8 @@ class Jobs:
         job.first_token_at = job.first_token_at or time.perf_counter()
         ends = self._backend.words.ends_generation(token)
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
-        if reason is None and request.max_generation_s is not None:
-            reason = "length" if time.perf_counter() - job.first_token_at > request.max_generation_s else None
+        if reason is None and _is_time_over(job):
+            reason = "length"
         piece = b"" if ends and not request.show_special else self._piece(token, special=request.show_special)
         info = None
         if request.n_logprobs is not None:
@@ -182,7 +199,7 @@ class Jobs:
         if job is None:
             return
         for sequence in list(job.sequences.values()):
-            self._drop(job, sequence, "failed")
+            self._drop(job, sequence, "deadline" if fault == "deadline" else "failed")
 
     def _drop(self, job: Job, sequence: Sequence, reason: str) -> None:
         """Let go of a sequence that is over."""
@@ -192,3 +209,12 @@ class Jobs:
         self._counters.finished[reason] += 1
         if not job.sequences:
             del self._jobs[sequence.id]
+
+
+def _is_time_over(job: Job) -> bool:
+    request = job.request
+    if request.max_generation_s is None and request.ends_by_s is None:
+        return False
+    now = time.perf_counter()
+    ends_at = job.first_token_at + (request.max_generation_s or float("inf"))
+    return now > min(ends_at, request.ends_by_s or float("inf"))

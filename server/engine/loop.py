@@ -91,6 +91,7 @@ class EngineLoop:
     def turn(self, *, wait: bool = False) -> None:
         """One round: what has come in, a step, what it brought. `wait`: until something comes in."""
         self._take_commands(wait=wait)
+        self._jobs.expire()
         if not self._closing.is_set() and self._jobs:
             self._step()
         if not self._closing.is_set() and self._texts:

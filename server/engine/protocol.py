@@ -20,8 +20,11 @@ DEFAULT_SAMPLING: Final = Sampling()
 FinishReason = Literal["stop", "length", "cancelled"]
 """`stop`: end-of-generation token or stop string. `length`: max_tokens, the time, or the context is used up."""
 
-Fault = Literal["request", "engine", "worker", "closed"]
-"""Who is to blame for a generation that failed: the request as it was, the engine, its process that died, or nobody."""
+Fault = Literal["request", "engine", "worker", "closed", "deadline"]
+"""Who is to blame for a generation that failed: the request as it was, the engine, its process that died, or nobody.
+
+`deadline`: it came too late to its turn, or to its first token.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,8 @@ class GenerationRequest:
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
     show_special: bool = False  # the text of control tokens is shown, too
     max_generation_s: float | None = None  # from the first token on
+    begins_by_s: float | None = None  # time.perf_counter's time: fails if it still waits for its turn then
+    ends_by_s: float | None = None  # likewise: fails if it has no first token then, else it is cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

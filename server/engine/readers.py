@@ -96,12 +96,13 @@ class Reader:
         is_full = reason == "length" and (
             request.max_tokens is None or answer.n_generated < request.max_tokens
         )  # fmt: skip
+        timed = request.max_generation_s is not None or request.ends_by_s is not None
         self.generation.publish(
             Finished(
                 reason=reason,
                 index=index,
                 stop=answer.text.stopped,
-                truncated=is_full and request.max_generation_s is None,
+                truncated=is_full and not timed,
                 usage=Usage(n_prompt=len(request.prompt), n_cached=self.n_cached, n_generated=answer.n_generated),
                 timings=Timings(
                     queue_s=(self.began_at or at_s) - self.generation.submitted_at,

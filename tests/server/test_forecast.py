@@ -11,11 +11,11 @@ from server.app import create_app
 from server.beforehand import prediction
 from server.config import ServerConfig
 from server.engine.errors import QueueFullError
-from server.engine.protocol import Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
+from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
 from server.forecast import Forecast, Rates
 from server.ledger import Ledger, Pids, account
 from server.main import embedded_model
-from tests.server.fake_engine import ANSWER, FakeEngine
+from tests.server.fake_engine import ANSWER, FakeEngine, sse_data
 
 RATES = Rates(prompt_per_s=100.0, decode_per_s=10.0, basis="predicted")
 
@@ -141,7 +141,23 @@ def test_deadlines(client: FlaskClient, engine: FakeEngine) -> None:
     busy.close()
     engine.events = ANSWER
     assert status(X_Deadline_Ms="2000", X_Max_TTFT_Ms="501")[0] == 200
-    assert engine.requests[-1].max_generation_s == pytest.approx(1.5)
+    asked = engine.requests[-1]
+    assert asked.ends_by_s is not None
+    assert asked.begins_by_s is not None
+    assert asked.ends_by_s - asked.begins_by_s == pytest.approx(1.499)
+
+
+def test_a_deadline_that_passes_in_the_queue(client: FlaskClient, engine: FakeEngine) -> None:
+    """A request that came too late to its turn is 429 with Retry-After, in a stream an error, and counted as such."""
+    engine.events = (Failed(message="too late", fault="deadline"),)
+
+    whole = client.post("/v1/completions", json={"prompt": "a"})
+    stream = client.post("/v1/completions", json={"prompt": "a", "stream": True})
+
+    assert (whole.status_code, whole.headers["Retry-After"]) == (429, "1")
+    assert whole.get_json()["error"]["code"] == "deadline"
+    assert sse_data(stream.data)[0]["error"]["code"] == "deadline"
+    assert b'ggufphys:requests_rejected_total{reason="deadline"} 2.0' in client.get("/metrics").data
 
 
 def test_full_queue_says_when(client: FlaskClient, engine: FakeEngine) -> None:

@@ -223,6 +223,43 @@ def test_disconnect_frees_the_engine(endless_engine: BaseEngine, stream: bool) -
     assert completion.choices[0].text == ENDING[1:]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_disconnect_in_the_queue(endless_engine: BaseEngine, stream: bool) -> None:
+    """A client that leaves while its request waits ends it there: what runs goes on, and the place is free."""
+    before = endless_engine.counters.finished["cancelled"]
+    with serve(endless_engine) as server:
+        running = post(server.port, {"prompt": "0", "stream": True, "temperature": 0})
+        assert running.recv(100)
+        gone = post(server.port, {"prompt": "1", "stream": stream, "temperature": 0})
+        wait_for(lambda: endless_engine.n_pending == 2)
+        gone.close()
+
+        wait_for(lambda: endless_engine.n_pending == 1)
+        wait_for(lambda: endless_engine.counters.finished["cancelled"] == before + 1)
+        assert running.recv(100)
+        running.close()
+        wait_for(lambda: endless_engine.n_pending == 0)
+
+
+def test_a_deadline_in_the_queue(endless_engine: BaseEngine) -> None:
+    """A request whose time passes while another runs is answered 429 then, and not when the other is over."""
+    with serve(endless_engine) as server:
+        running = post(server.port, {"prompt": "0", "stream": True, "temperature": 0})
+        assert running.recv(100)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        began = time.perf_counter()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "1"}), {"X-Deadline-Ms": "300"})
+        response = connection.getresponse()
+        took_s = time.perf_counter() - began
+        error = json.loads(response.read())["error"]
+        connection.close()
+        running.close()
+
+    assert (response.status, error["code"], response.headers["Retry-After"]) == (429, "deadline", "1")
+    assert "waited for its turn" in error["message"]
+    assert 0.3 <= took_s < 5
+
+
 def test_keep_alive() -> None:
     """Several requests, streams and errors among them, go over one connection."""
     with serve(FakeEngine()) as server:

@@ -39,6 +39,17 @@ class AdmittingEngine:
         self._engine = engine
         self.forecast = forecast
         self._told = False  # that requests wait
+        self._scales: tuple[float, ...] | None = None
+
+    @property
+    def adapter_scales(self) -> tuple[float, ...]:
+        """The scales of adapters for requests that ask for none, by number; as flags have it, until they are set."""
+        adapters = self.info.adapters
+        return tuple(adapter.scale for adapter in adapters) if self._scales is None else self._scales
+
+    @adapter_scales.setter
+    def adapter_scales(self, scales: tuple[float, ...]) -> None:
+        self._scales = scales
 
     def submit(self, asked: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit`.
@@ -46,6 +57,9 @@ class AdmittingEngine:
         Raises:
             DeadlineError: a header says that it is wanted sooner than it can be had.
         """
+        if asked.adapters is None and self.info.adapters:
+            active = tuple((i, scale) for i, scale in enumerate(self.adapter_scales) if scale)
+            asked = replace(asked, adapters=active)
         outlook = self.forecast.outlook(asked)
         ttft_s, deadline_s = _limit_s(TTFT_HEADER), _limit_s(DEADLINE_HEADER)
         _check(ttft_s, outlook.ttft_s, outlook, TTFT_HEADER, "the first token")

@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from server.api import (
+    adapters,
     anthropic,
     chat,
     completions,
@@ -56,7 +57,7 @@ def create_app(
     conversations = Conversations(service)
     for conversing in (anthropic, chat, native, plan, responses):
         app.register_blueprint(conversing.blueprint(service, conversations))
-    for module in (completions, embeddings, models, native_completion, health, page):
+    for module in (adapters, completions, embeddings, models, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))
 
     wake: Callable[[], None] | None = getattr(engine, "wake", None)  # of several models' engines

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ import psutil
 
 from ggufphys import GGUFPhysError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.machine.host import main_memory
+from ggufphys.memory.attachments import Attachments
+from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
 from ggufphys.plan.fit import Budget, Fitter
@@ -20,6 +23,7 @@ from ggufphys.report.fit import help_text
 from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
+from server.engine.protocol import Adapter
 from server.footprint import Found
 from server.forecast import Rates
 
@@ -47,11 +51,19 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def prediction(path: Path, params: Params, found: Found | None = None) -> MemoryPrediction | str:
+def prediction(
+    path: Path, params: Params, found: Found | None = None, adapters: Sequence[Adapter] = ()
+) -> MemoryPrediction | str:
     """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
     base_bytes, base_file_bytes = (None, None) if found is None else (found.base_bytes, found.base_file_bytes)
-    with open_gguf(path) as gguf:
+    with ExitStack() as stack:
+        gguf = stack.enter_context(open_gguf(path))
+        loras = tuple(stack.enter_context(open_gguf(adapter.path)) for adapter in adapters)
         try:
+            if loras:
+                return predict_attached(
+                    gguf, params, Attachments(loras=loras), base_bytes=base_bytes, base_file_bytes=base_file_bytes
+                )
             return predict_memory(gguf, params, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
         except UnsupportedError as error:
             return str(error)

@@ -8,6 +8,7 @@ from typing import Final, get_args
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
+from server.adapter_flags import add_adapter_arguments
 from server.chat_template import CHATML
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same, as llama-server has it",
     )  # fmt: skip
     _add_http(parser.add_argument_group("how it is served"))
+    add_adapter_arguments(parser.add_argument_group("adapters"))
     _add_models(parser.add_argument_group("several models (-m NAME=FILE, each loaded when it is asked for)"))
     _add_clients(parser.add_argument_group("who may use it, and how much"))
     _add_engine(parser.add_argument_group("what computes"))

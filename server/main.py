@@ -18,6 +18,7 @@ from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
+from server.adapter_flags import adapters_of
 from server.app import create_app, service_of
 from server.beforehand import (
     device_lines,
@@ -32,6 +33,7 @@ from server.beforehand import (
     unwise,
 )
 from server.config import ServerConfig
+from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.crash import FileStamp
 from server.engine.devices import probe
@@ -107,6 +109,8 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
 
 def run_several(args: argparse.Namespace) -> int:
     """Serve several models; see `run`."""
+    if args.adapters:
+        raise ValueError("--lora: adapters belong to one model, and several are named; serve it alone")
     if args.engine == "numpy" or args.in_process:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
@@ -129,10 +133,15 @@ def run_model(args: argparse.Namespace) -> int:
         params = default_slots(params, vars(args))
     params = one_output_per_sequence(params)
     made = check_context(params, hparams)
+    adapters = adapters_of(args)
     if in_numpy:
         check_params(params)
+        if adapters:
+            raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
+    for adapter in adapters:
+        check_adapter(adapter.path, path)
     config = config_of(args)
     beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
     for warning in (
@@ -147,7 +156,7 @@ def run_model(args: argparse.Namespace) -> int:
     if in_numpy:
         model, predicted = open_numpy(args, path, params)
     else:
-        model, predicted = None, prediction(path, params, None if args.in_process else find())
+        model, predicted = None, prediction(path, params, None if args.in_process else find(), adapters)
     tell = warn if args.json else say
     tell(prediction_line(predicted))
     for line in device_lines(predicted):
@@ -173,9 +182,11 @@ def run_model(args: argparse.Namespace) -> int:
         if model is not None:
             engine = NumpyEngine(model, **options)
         elif args.in_process:
-            engine = LlamaEngine(path, params, target_s=args.target_itl / 1000, **options)
+            engine = LlamaEngine(path, params, target_s=args.target_itl / 1000, adapters=adapters, **options)
         else:
-            engine = SupervisedEngine(path, params, target_s=args.target_itl / 1000, verbose=args.verbose, **options)
+            engine = SupervisedEngine(
+                path, params, target_s=args.target_itl / 1000, verbose=args.verbose, adapters=adapters, **options
+            )
         stack.callback(engine.close)
         n_streams = args.max_queue + params.n_seq_max
         ledger = Ledger(

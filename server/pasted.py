@@ -137,8 +137,6 @@ SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
 REFUSED: Final[Mapping[str, str]] = {
     "encryption is for a proxy in front (docs/deployment.md)":
         "--ssl-key-file --ssl-cert-file",
-    "adapters are not served yet":
-        "--lora --lora-scaled",
     "images and sound are not served here":
         "-mm --mmproj -mmu --mmproj-url",
     "it would change what the model computes; convert the file with other metadata instead":

@@ -39,7 +39,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             for i in range(options.n)
         ]  # fmt: skip
         shape = Choices(
-            KIND, service.engine.info.name, answers, n=options.n, include_usage=options.include_usage,
+            KIND, options.model, answers, n=options.n, include_usage=options.include_usage,
             timed=[len(asked.prompt)] if options.timings_per_token else [],
         )  # fmt: skip
         return reply(service, Answers(service.engine, [asked]), shape, options)

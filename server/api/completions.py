@@ -118,7 +118,7 @@ def blueprint(service: Service) -> Blueprint:
                 choice.begin(first, n_hidden)
                 choices.append(choice)
         shape = Choices(
-            KIND, engine.info.name, choices, n=n, include_usage=options.include_usage,
+            KIND, options.model, choices, n=n, include_usage=options.include_usage,
             timed=[len(tokens) for tokens, _ in prompts] if options.timings_per_token else [],
             keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else everything,
         )  # fmt: skip

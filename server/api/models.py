@@ -1,4 +1,4 @@
-"""GET /v1/models: the one model that is served."""
+"""GET /v1/models: the model that is served, by itself and with each named adapter."""
 
 from flask import Blueprint, Response, jsonify
 
@@ -10,11 +10,15 @@ def blueprint(service: Service) -> Blueprint:
     """The list, and the entry by its name."""
     routes = Blueprint("models", __name__)
 
-    def entry() -> dict[str, object]:
+    def names() -> list[str]:
+        info = service.engine.info
+        return [info.name, *(f"{info.name}:{adapter.name}" for adapter in info.adapters if adapter.name)]
+
+    def entry(name: str) -> dict[str, object]:
         info = service.engine.info
         return {
-            "id": info.name,
-            "aliases": [info.name],
+            "id": name,
+            "aliases": [name],
             "tags": [],
             "object": "model",
             "created": service.created,
@@ -40,20 +44,20 @@ def blueprint(service: Service) -> Blueprint:
     def models() -> Response:
         if service.siblings:
             return jsonify({"object": "list", "data": [sibling(each) for each in service.siblings]})
-        return jsonify({"object": "list", "data": [entry()]})
+        return jsonify({"object": "list", "data": [entry(name) for name in names()]})
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
         for each in service.siblings:
             if each.name == name:
                 return jsonify(sibling(each))
-        if name != service.engine.info.name:
+        if name not in names():
             raise ApiError(
                 404,
-                f"no model named {name!r}: this server has {service.engine.info.name!r}",
+                f"no model named {name!r}: this server has {', '.join(map(repr, names()))}",
                 param="model",
                 code="model_not_found",
             )
-        return jsonify(entry())
+        return jsonify(entry(name))
 
     return routes

@@ -83,10 +83,6 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     def metrics() -> Response:
         return Response(service.metrics.text(), mimetype="text/plain; version=0.0.4")
 
-    @routes.get("/lora-adapters")
-    def lora_adapters() -> Response:
-        return jsonify([])
-
     def missing(**names: int) -> Response:
         what = MISSING[str(request.url_rule)]
         raise ApiError(501, f"This server does not support {what}", kind="not_supported_error")

@@ -162,7 +162,7 @@ def _reply(service: Service, fields: Fields, prompts_of: PromptsOf) -> Response:
     prompts = prompts_of(options)
     asked = replace(options, return_tokens=True) if options.stream else options
     shape = NativeAnswers(
-        engine.info.name, prompts, options, n_probs=n_probs or None, wanted=fields.strings("response_fields")
+        options.model, prompts, options, n_probs=n_probs or None, wanted=fields.strings("response_fields")
     )
     answers = Answers(engine, [asked.request(tokens, n_logprobs=n_probs or None) for tokens, _ in prompts])
     return reply(service, answers, shape, options)

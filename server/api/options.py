@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.api.adapters import adapter_named, read_adapters
 from server.api.constraint import read_constraint
 from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
 from server.api.schema import Fields
 from server.config import ServerConfig
-from server.engine.protocol import Engine, GenerationRequest
+from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest
 from server.engine.sampling import Sampling
 
 N_MAX: Final = 128  # answers to one prompt
@@ -30,7 +31,6 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "prediction":            (),
     "web_search_options":    (),
     # llama-server
-    "lora":                  ([],),
     "verbose":               (False,),
     "n_keep":                (0, -1),
     "n_discard":             (0,),
@@ -73,6 +73,8 @@ class Options:
     return_tokens: bool
     report_progress: bool
     timings_per_token: bool
+    adapters: ActiveAdapters | None  # None: those of requests that ask for none
+    model: str  # as the answer names it
     ping_interval_s: float | None  # None: the server's own
 
     def ping_s(self, config: ServerConfig) -> float:
@@ -84,7 +86,7 @@ class Options:
         return GenerationRequest(
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
             return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
-            max_generation_s=self.max_generation_s,
+            max_generation_s=self.max_generation_s, adapters=self.adapters,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip
 
@@ -100,11 +102,13 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
     def tokenize(text: str) -> tuple[int, ...]:
         return engine.tokenize(text, add_special=False, parse_special=True)
 
+    info = engine.info
+    named = adapter_named(fields.get("model"), info)
     ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
         max_tokens=_max_tokens(fields),
-        sampling=read_sampling(fields, read_constraint(fields), tokenize, engine.info.n_vocab),
+        sampling=read_sampling(fields, read_constraint(fields), tokenize, info.n_vocab),
         stop=fields.strings("stop"),
         cache_prompt=fields.boolean("cache_prompt", True),
         stream=fields.boolean("stream", False),
@@ -114,6 +118,8 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         return_tokens=fields.boolean("return_tokens", False),
         report_progress=fields.boolean("return_progress", False),
         timings_per_token=fields.boolean("timings_per_token", False),
+        adapters=read_adapters(fields, info),
+        model=info.name if named is None else f"{info.name}:{info.adapters[named].name}",
         ping_interval_s=None if ping_s is None else float(ping_s),
     )
 

@@ -29,7 +29,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         logprobs = read_chat_logprobs(fields)
         generation = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
         shape = ResponseAnswer(
-            service.engine.info.name, asked, conversation.reading(), logprobs=logprobs is not None
+            options.model, asked, conversation.reading(), logprobs=logprobs is not None
         )  # fmt: skip
         return reply(service, Answers(service.engine, [generation]), shape, options)
 

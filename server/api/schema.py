@@ -31,6 +31,22 @@ def read_body(request: Request) -> "Fields":
         ApiError: another content type (415), not JSON or not an object (400).
         RequestEntityTooLarge: more bytes than the application allows (413).
     """
+    body = _read_json(request)
+    if not isinstance(body, dict):
+        raise bad_request(f"the body is {_type_of(body)}, expected an object")
+    defaults = current_app.config.get("FIELD_DEFAULTS")
+    return Fields({**defaults, **{k: v for k, v in body.items() if v is not None}} if defaults else body)
+
+
+def read_array(request: Request) -> list[Any]:
+    """The request's JSON array. Raises as `read_body`."""
+    body = _read_json(request)
+    if not isinstance(body, list):
+        raise bad_request(f"the body is {_type_of(body)}, expected an array")
+    return body
+
+
+def _read_json(request: Request) -> Any:
     if (
         request.mimetype == "multipart/form-data"
     ):  # any other is read as JSON, as llama-server does: curl -d has its own
@@ -41,15 +57,11 @@ def read_body(request: Request) -> "Fields":
             code="unsupported_media_type",
         )
     try:
-        body = json.loads(request.get_data(cache=False), parse_constant=_no_constant)
+        return json.loads(request.get_data(cache=False), parse_constant=_no_constant)
     except RecursionError:
         raise bad_request("the body is nested too deeply to be read") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
         raise bad_request(f"the body is not valid JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise bad_request(f"the body is {_type_of(body)}, expected an object")
-    defaults = current_app.config.get("FIELD_DEFAULTS")
-    return Fields({**defaults, **{k: v for k, v in body.items() if v is not None}} if defaults else body)
 
 
 def _no_constant(name: str) -> NoReturn:

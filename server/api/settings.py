@@ -22,7 +22,6 @@ FIXED: Final[Json] = {
     "n_keep": 0, "n_discard": 0, "grammar_lazy": False, "grammar_triggers": [], "preserved_tokens": [],
     "chat_format": "Content-only", "reasoning_format": "deepseek", "reasoning_in_content": False,
     "generation_prompt": "", "speculative.types": "none", "post_sampling_probs": False, "backend_sampling": False,
-    "lora": [],
 }  # fmt: skip
 
 
@@ -41,7 +40,7 @@ def sampling_settings(sampling: Sampling) -> Json:
 def default_settings() -> Json:
     """Those of a request that says nothing."""
     return {**sampling_settings(Sampling()), "stop": [], "max_tokens": -1, "n_predict": -1, "n_probs": 0,
-            "stream": True, "timings_per_token": False, **FIXED}  # fmt: skip
+            "stream": True, "timings_per_token": False, "lora": [], **FIXED}  # fmt: skip
 
 
 def generation_settings(options: Options, n_probs: int | None) -> Json:
@@ -49,6 +48,7 @@ def generation_settings(options: Options, n_probs: int | None) -> Json:
     limit = -1 if options.max_tokens is None else options.max_tokens
     return {
         **sampling_settings(options.sampling), "stop": list(options.stop), "max_tokens": limit, "n_predict": limit,
+        "lora": [{"id": number, "scale": scale} for number, scale in options.adapters or ()],
         "n_probs": n_probs or 0, "stream": options.stream, "timings_per_token": options.timings_per_token, **FIXED,
     }  # fmt: skip
 

@@ -67,6 +67,7 @@ class Jobs:
                 cache_prompt=request.cache_prompt or index > 0,
                 wants_all_rows=request.n_prompt_logprobs is not None and index == 0,
                 leader=leader,
+                adapters=request.adapters or (),
             )
             leader = leader or sequence
         self._n_arrived += 1

@@ -11,6 +11,7 @@ from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.engine import amx
 from server.engine.abort import AbortFlag
+from server.engine.adapters import Adapters
 from server.engine.backend import Outcome
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
@@ -20,7 +21,7 @@ from server.engine.errors import EngineError
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
-from server.engine.protocol import Pooling
+from server.engine.protocol import Adapter, Pooling
 from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
@@ -49,9 +50,10 @@ class LlamaEngine(ThreadedEngine):
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         def load(unwanted: Unwanted) -> LlamaBackend:
-            return load_backend(path, params, name=name, warn=warn, unwanted=unwanted)
+            return load_backend(path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters)
 
         super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
 
@@ -63,15 +65,16 @@ def load_backend(
     name: str = "",
     warn: Callable[[str], None] = lambda message: None,
     unwanted: Unwanted = lambda: False,
+    adapters: Sequence[Adapter] = (),
 ) -> "LlamaBackend":
-    """Load a model and create its context. Raises as `load_model` and `create_context` do."""
+    """Load a model and create its context. Raises as `load_model`, `Adapters` and `create_context` do."""
     load_library()
     safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
     if warning:
         warn(warning)
     model = load_model(path, safe, progress=lambda fraction: not unwanted())
     try:
-        return LlamaBackend(model, safe, name)
+        return LlamaBackend(model, safe, name, adapters)
     except BaseException:
         model.close()
         raise
@@ -85,9 +88,10 @@ class LlamaBackend:
         ValueError, EngineError: as `create_context`.
     """
 
-    def __init__(self, model: Model, params: Params, name: str) -> None:
+    def __init__(self, model: Model, params: Params, name: str, adapters: Sequence[Adapter] = ()) -> None:
         _check_generates(model)
         self._model = model
+        self._adapters = Adapters(model, adapters)
         self.words = Vocab(model)
         self._context = context = create_context(model, params)
         # One ubatch a step, if it has room for a token of each answer: llama_decode would divide a larger batch the
@@ -116,7 +120,13 @@ class LlamaBackend:
             n_params=int(model.api.llama_model_n_params(model.pointer)),
             model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
-        self.info = replace(info, n_slots=made.n_seq_max, n_batch=made.n_batch, infill=self.words.infill)
+        self.info = replace(
+            info,
+            n_slots=made.n_seq_max,
+            n_batch=made.n_batch,
+            infill=self.words.infill,
+            adapters=tuple(adapters),
+        )
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
         """Evaluate a step.
@@ -139,6 +149,7 @@ class LlamaBackend:
                 self._places.extend(range(last + 1 - len(chunk), last + 1))
             elif chunk.row:
                 self._places.append(last)
+        self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
         code = batch.decode(self._context)
         self._waiting.after_step()

@@ -27,6 +27,23 @@ Fault = Literal["request", "engine", "worker", "closed", "deadline"]
 """
 
 
+ActiveAdapters = tuple[tuple[int, float], ...]
+"""LoRA adapters that a request is computed with: number and scale of each, by number, none of them 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A LoRA adapter that is loaded beside the model; its number is its place among them.
+
+    `scale` is that of requests that ask for none by number or by model; `named_scale` that of the model NAME:`name`.
+    """
+
+    path: str
+    name: str = ""
+    scale: float = 1.0
+    named_scale: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One prompt to go on from, `n` times. `max_tokens` None: until the model ends or the context is full.
@@ -49,6 +66,7 @@ class GenerationRequest:
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
     show_special: bool = False  # the text of control tokens is shown, too
     max_generation_s: float | None = None  # from the first token on
+    adapters: ActiveAdapters | None = None  # None: those of requests that ask for none
     begins_by_s: float | None = None  # time.perf_counter's time: fails if it still waits for its turn then
     ends_by_s: float | None = None  # likewise: fails if it has no first token then, else it is cut off
 
@@ -262,6 +280,7 @@ class ModelInfo:
     pooling: Pooling = "none"  # of embeddings, as the file has it
     n_batch: int = 2048  # tokens in a batch at most, as asked
     infill: InfillTokens | None = None  # None: the model knows of no middle
+    adapters: tuple[Adapter, ...] = ()
     tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -22,7 +22,7 @@ from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
 from server.engine.frames import Command, Step
 from server.engine.pipe import Sender, receive
-from server.engine.protocol import EngineStatus, ModelInfo
+from server.engine.protocol import Adapter, EngineStatus, ModelInfo
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
@@ -43,6 +43,7 @@ class SupervisedEngine(BaseEngine):
         warn: gets one-line messages that a user should see.
         target_s: how long a step with prompts in it should take, where somebody reads.
         verbose: llama.cpp's log goes to stderr.
+        adapters: LoRA adapters beside the model.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class SupervisedEngine(BaseEngine):
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
         verbose: bool = False,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         super().__init__(max_waiting=max_waiting)
-        self._start = Start(os.fspath(path), params, name, target_s, verbose)
+        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters))
         self._warn = warn
         self._info: ModelInfo | None = None
         self._sender: Sender | None = None

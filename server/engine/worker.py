@@ -39,7 +39,9 @@ def main() -> int:
         sender.send(Warned(message))
 
     try:
-        backend = load_backend(start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set)
+        backend = load_backend(
+            start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set, adapters=start.adapters
+        )
     except Exception as error:  # whatever it is, the parent must learn of it
         sender.send(NotLoaded(_portable(error)))
         return 1

@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
-from server.engine.protocol import ModelInfo
+from server.engine.protocol import Adapter, ModelInfo
 
 
 class Start(NamedTuple):
@@ -15,6 +15,7 @@ class Start(NamedTuple):
     name: str
     target_s: float
     verbose: bool
+    adapters: tuple[Adapter, ...] = ()
 
 
 class Call(NamedTuple):

@@ -65,6 +65,20 @@ def write_chain_model(path: Path, *, chat_template: str = "", nan: bool = False)
     return _write(path, "chain", N_EMBD, tensors, more)
 
 
+def write_chain_adapter(path: Path, following: dict[str, str], **more: WriteValue) -> Path:
+    """A LoRA for the model: after a character on the left comes that on the right, ten times as surely as without."""
+    a = np.zeros((len(following), N_EMBD), dtype=np.float32)
+    b = np.zeros((N_VOCAB, len(following)), dtype=np.float32)
+    for i, (before, after) in enumerate(following.items()):
+        a[i, byte_token(ord(before))] = 1
+        b[byte_token(ord(after)), i] = 1000
+    metadata: dict[str, WriteValue] = {
+        "general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora",
+        "adapter.lora.alpha": float(len(following)), **more,
+    }  # fmt: skip
+    return _write_file(path, metadata, {"output.weight.lora_a": a, "output.weight.lora_b": b})
+
+
 def write_mixing_model(path: Path) -> Path:
     """Write a model of random weights, whose answer depends on every token before and on where it stands."""
     generator = np.random.default_rng(1)
@@ -112,6 +126,10 @@ def _write(path: Path, name: str, n_embd: int, tensors: dict[str, Array], more: 
         "tokenizer.ggml.add_space_prefix": False,
         **more,
     }
+    return _write_file(path, metadata, tensors)
+
+
+def _write_file(path: Path, metadata: dict[str, WriteValue], tensors: dict[str, Array]) -> Path:
     specs = [TensorSpec(key, tuple(reversed(data.shape)), GGMLType.F32) for key, data in tensors.items()]
     with path.open("wb") as file:
         file.write(encode_header(metadata, specs))

@@ -9,6 +9,7 @@ import pytest
 from ggufphys.cli import main
 from ggufphys.flags.environment import unknown, words
 from ggufphys.flags.others import other_flags_notes
+from server.adapter_flags import adapters_of
 from server.engine.tiny_model import write_tiny_model
 from server.flags import add_arguments
 from server.pasted import field_defaults, refused
@@ -20,6 +21,27 @@ VALUES = {  # where "1" is no value
     "--chat-template-kwargs": "{}", "--chat-template": "chatml", "--chat-template-file": str(RECORD),
     "--grammar-file": str(RECORD), "--json-schema-file": None, "--api-prefix": "/a", "--tensor-split": "1",
 }  # fmt: skip
+
+
+def test_adapters(tmp_path: Path) -> None:
+    """Adapters by llama-server's flags, with a name or without, and whether they are applied to all."""
+    odd = tmp_path / "x=y.gguf"
+    odd.touch()
+    given = ["--lora", f"a.gguf,n=b.gguf,{odd}", "--lora-scaled", "c.gguf:0.5,m=/d/e.gguf:2"]
+
+    adapters = adapters_of(parser().parse_args(given))
+
+    assert [(a.path, a.name, a.scale, a.named_scale) for a in adapters] == [
+        ("a.gguf", "", 1.0, 1.0), ("b.gguf", "n", 0.0, 1.0), (str(odd), "", 1.0, 1.0), ("c.gguf", "", 0.5, 0.5),
+        ("/d/e.gguf", "m", 0.0, 2.0),
+    ]  # fmt: skip
+    without = adapters_of(parser().parse_args([*given, "--lora-init-without-apply"]))
+    assert {a.scale for a in without} == {0.0}
+    with pytest.raises(ValueError, match="each name once"):
+        adapters_of(parser().parse_args(["--lora", "n=a.gguf,n=b.gguf"]))
+    for wrong in (["--lora", "=a.gguf"], ["--lora-scaled", "a.gguf"], ["--lora-scaled", "a.gguf:much"]):
+        with pytest.raises(argparse.ArgumentError):
+            parser().parse_args(wrong)
 
 
 def rows() -> list[tuple[int, str, list[str], list[str]]]:

@@ -34,6 +34,7 @@ def predict_attached(
     attachments: Attachments,
     *,
     base_bytes: int | None = None,
+    base_file_bytes: int | None = None,
     predictor: Predictor | None = None,
 ) -> MemoryPrediction:
     """Predict a model with its attachments; see `predict_memory` for the arguments and errors they share.
@@ -45,7 +46,7 @@ def predict_attached(
         UnsupportedError, GGUFError: an attached file is of an unknown architecture or projector, or lacks something.
     """
     predictor = predictor or Predictor(gguf)
-    base = predictor.predict(params, Conditions(base_bytes=base_bytes))
+    base = predictor.predict(params, Conditions(base_bytes=base_bytes, base_file_bytes=base_file_bytes))
     placed = predictor.placed(params)
     terms = list(base.terms)
     bases: list[Basis] = [base.basis["model"]]

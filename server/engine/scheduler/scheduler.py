@@ -14,6 +14,7 @@ from server.engine.scheduler.pace import MIN_CHUNK, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
 from server.engine.scheduler.slots import NOTHING, Found, Layout, Memory, Reuse, Slots
 from server.engine.scheduler.tokens import common_prefix
+from server.engine.scheduler.turns import Turns
 
 
 class Scheduler:
@@ -34,6 +35,7 @@ class Scheduler:
         self.admitted: list[Sequence] = []  # by the last plan, for the first time
         self.preempted: list[Sequence] = []  # by the last plan
         self.n_cached = 0  # tokens of prompts that were not evaluated
+        self._turns = Turns()
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
     def add(self, sequence: Sequence) -> None:
@@ -45,6 +47,7 @@ class Scheduler:
         self.now += 1
         self.admitted, self.preempted = [], []
         self._admit()
+        self._turns.next(self.active, self.now)
         while True:
             chunks = self._fill()
             if sum(map(len, chunks)) <= self.slots.cells.n_free:
@@ -73,7 +76,7 @@ class Scheduler:
         if self.n_max:
             return None
         self.n_max = self.layout.n_batch
-        return self.active[0]
+        return self._turns.of(self.active)[0]
 
     def followers(self, leader: Sequence) -> Iterator[Sequence]:
         """Give places to those that wait for the leader's prompt, which is done: its logits are theirs too."""
@@ -153,7 +156,7 @@ class Scheduler:
         if self.layout.kind != "full":
             return False
         for other in self.active:
-            if other.n_pending <= 1:
+            if other.n_pending <= 1 or other.adapters != sequence.adapters:
                 continue
             n = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
             if n > max(other.n_done, n_found + MIN_CHUNK) and self.slots.is_worth_copying(n):
@@ -188,12 +191,13 @@ class Scheduler:
     # Filling a step.
 
     def _fill(self) -> list[Chunk]:
-        rows = [s for s in self.active if s.n_pending == 1 and not s.is_scoring]
+        active = self._turns.of(self.active)
+        rows = [s for s in active if s.n_pending == 1 and not s.is_scoring]
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
         chunks = [_chunk(s, 1) for s in rows]
-        prompts = [s for s in self.active if s.n_pending > 1 or s.is_scoring]
-        n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in self.active)
+        prompts = [s for s in active if s.n_pending > 1 or s.is_scoring]
+        n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in active)
         n_budget = min(self.pace.n_prompt(len(rows), len(prompts)), self.n_max - len(rows))
         for sequence, n in self._shares(prompts, n_budget):
             if sequence.is_scoring:

@@ -21,6 +21,7 @@ class Sequence:
     cache_prompt: bool = True
     wants_all_rows: bool = False  # of logits: log-probabilities of the prompt
     leader: "Sequence | None" = None
+    adapters: tuple[tuple[int, float], ...] = ()  # what it is computed with, besides the model
     slot: int | None = None
     n_done: int = 0
     n_cached: int = 0  # of the prompt, at its first admission

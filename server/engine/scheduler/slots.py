@@ -28,6 +28,7 @@ class Reuse(StrEnum):
     RECURRENT = "recurrent"  # the state is that behind the last token, and the prompts differ before that
     DIVIDED = "divided"  # another sequence's part of the cache, and too short for a copy
     PREEMPTED = "preempted"  # its room was given to an older answer
+    ADAPTERS = "adapters"  # they were computed with other adapters
     SCORES = "scores"  # log-probabilities of the prompt need its logits
 
 
@@ -68,6 +69,7 @@ class Slot:
     tokens: "array[int]" = field(default_factory=lambda: array("i"))
     owner: Sequence | None = None
     used_at: int = 0
+    adapters: tuple[tuple[int, float], ...] = ()  # what its tokens were computed with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class Slots:
         why = Reuse.NONE
         for slot in self.all:
             n = min(common_prefix(slot.tokens, sequence.tokens), want)
-            n_usable, reason = self._usable(slot, n)
+            n_usable, reason = self._usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)
             if n > n_held:
                 n_held, why = n, reason
             if n_usable > n_best or (n_usable == n_best > 0 and best is not None and self._is_better(slot, best)):
@@ -170,7 +172,7 @@ class Slots:
 
     def own(self, slot: Slot, sequence: Sequence, now: int) -> None:
         """Make the sequence the slot's owner; it has what the slot has."""
-        slot.owner, slot.used_at = sequence, now
+        slot.owner, slot.used_at, slot.adapters = sequence, now, sequence.adapters
         self.cells.busy(slot.id, True)
         sequence.slot, sequence.n_done = slot.id, len(slot.tokens)
 

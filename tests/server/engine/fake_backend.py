@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from server.engine.backend import Outcome
-from server.engine.protocol import ModelInfo, Pooling
+from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.sequence import Chunk
@@ -23,18 +23,18 @@ EOG = 0
 WINDOW = 4
 
 
-def following(tokens: Sequence[int]) -> int:
-    """The token behind these; one in a hundred sequences ends."""
-    digest = hashlib.blake2b(bytes(tokens), digest_size=4).digest()
+def following(tokens: Sequence[int], adapters: ActiveAdapters = ()) -> int:
+    """The token behind these, computed with adapters; one in a hundred sequences ends."""
+    digest = hashlib.blake2b(bytes(tokens) + str(adapters).encode(), digest_size=4).digest()
     value = int.from_bytes(digest)
     return EOG if value % 97 == 0 else 1 + value % (N_VOCAB - 1)
 
 
-def answer_to(prompt: Sequence[int], n_max: int) -> list[int]:
+def answer_to(prompt: Sequence[int], n_max: int, adapters: ActiveAdapters = ()) -> list[int]:
     """What is generated behind a prompt: at most `n_max` tokens."""
     tokens = list(prompt)
     while len(tokens) - len(prompt) < n_max:
-        tokens.append(following(tokens))
+        tokens.append(following(tokens, adapters))
         if tokens[-1] == EOG:
             break
     return tokens[len(prompt) :]
@@ -95,6 +95,7 @@ class FakeBackend:
         self._n_cells = layout.n_cells - spare
         self._on_decode = on_decode
         self._memory: list[list[tuple[int, int]]] = [[] for _ in range(layout.n_slots)]  # (cell, token), by position
+        self._computed_with: dict[int, ActiveAdapters] = {}  # cells
         self._next_cell = 0
         self._rows: list[int] = []
 
@@ -107,6 +108,7 @@ class FakeBackend:
         n_tokens = sum(map(len, chunks))
         assert 0 < n_tokens <= self.layout.n_batch
         assert len({chunk.slot for chunk in chunks}) == len(chunks)
+        (adapters,) = {chunk.sequence.adapters for chunk in chunks}
         outcome = self._on_decode()
         if outcome is Outcome.FULL or (self.layout.unified and self.n_used + n_tokens > self._n_cells):
             return Outcome.FULL
@@ -117,10 +119,12 @@ class FakeBackend:
             assert len(held) == chunk.start, "positions must follow one another"
             for at, token in enumerate(chunk.tokens):
                 held.append((self._next_cell, token))
+                self._computed_with[self._next_cell] = adapters
                 self._next_cell += 1
                 if chunk.all_rows or (chunk.row and at == len(chunk) - 1):
-                    self._rows.append(following([t for _, t in held]))
+                    self._rows.append(following([t for _, t in held], adapters))
             assert len(held) <= self.layout.n_ctx_seq
+            assert {self._computed_with[cell] for cell, _ in held} == {adapters}
             if outcome is Outcome.ABORTED:
                 return Outcome.ABORTED  # the first chunk is there, the others are not
         assert len(self._rows) <= self.layout.n_outputs
@@ -149,7 +153,9 @@ class FakeBackend:
         self._memory[target] = self._memory[source][:n_tokens]
         self.n_copied += n_tokens
         if not self.layout.unified:
-            self._memory[target] = [(self._next_cell + i, token) for i, (_, token) in enumerate(self._memory[target])]
+            copied = self._memory[target]
+            self._memory[target] = [(self._next_cell + i, token) for i, (_, token) in enumerate(copied)]
+            self._computed_with |= {self._next_cell + i: self._computed_with[c] for i, (c, _) in enumerate(copied)}
             self._next_cell += n_tokens
 
     def resumable(self, slot: int, n_tokens: int) -> bool:

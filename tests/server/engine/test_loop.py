@@ -1,5 +1,6 @@
 """The loop and its scheduler over a fake backend, whose answers tell whether memory held exactly what it should."""
 
+import itertools
 import time
 from collections import defaultdict
 from typing import Any
@@ -28,6 +29,7 @@ from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.scheduler.slots import Layout
+from server.engine.scheduler.turns import STEPS
 from tests.server.engine.fake_backend import FakeBackend, answer_to, following
 
 
@@ -69,7 +71,10 @@ class Driver:
     def expected(self, id: int) -> list[int]:
         request = self.requests[id]
         room = self.backend.layout.n_ctx_seq + 1 - len(request.prompt)
-        return answer_to(request.prompt, room if request.max_tokens is None else min(request.max_tokens, room))
+        return answer_to(
+            request.prompt, room if request.max_tokens is None else min(request.max_tokens, room),
+            request.adapters or (),
+        )  # fmt: skip
 
     def check_clean(self) -> None:
         """Nothing is left of what was under way, and the cells are counted as memory has them."""
@@ -111,6 +116,7 @@ arrivals = st.fixed_dictionaries(
         "n": st.sampled_from([1, 1, 1, 2, 4]),
         "cache_prompt": st.sampled_from([True, True, False]),
         "n_prompt_logprobs": st.sampled_from([None, None, None, 0]),
+        "adapters": st.sampled_from([None, None, ((0, 1.0),), ((0, 0.5), (1, 1.0))]),
     }
 )
 events = st.lists(
@@ -122,6 +128,41 @@ events = st.lists(
     ),
     max_size=25,
 )
+
+
+def test_adapters_take_turns() -> None:
+    """Answers with different adapters are never in one step; each set has its turn, some steps long, none starves."""
+    backend = FakeBackend(layout(n_slots=4, n_ctx_seq=40, n_outputs=4))
+    driver = Driver(backend)
+    sets = ((), ((0, 1.0),), ((1, 1.0),), ((0, 1.0),))
+    ids = [driver.submit((7, 9, 11), adapters=each, max_tokens=30) for each in sets]
+    driver.finish()
+
+    for id in ids:
+        assert driver.answer(id) == driver.expected(id)
+    turns = [{driver.requests[id].adapters for id, _, _ in step} for step in backend.steps]
+    assert all(len(turn) == 1 for turn in turns)
+    assert turns[0] != turns[STEPS]
+    first_seen = [next(i for i, turn in enumerate(turns) if each in turn) for each in sets]
+    assert max(first_seen) <= 2 * STEPS
+    n_changes = sum(a != b for a, b in itertools.pairwise(turns))
+    assert n_changes <= len(turns) / 4
+    driver.check_clean()
+
+
+def test_what_other_adapters_computed_is_not_reused() -> None:
+    """A prompt that memory holds from other adapters is evaluated again, which the report says."""
+    backend = FakeBackend(layout())
+    driver = Driver(backend)
+    prompt = (1, 2, 3, 4, 5)
+    for each in (None, ((0, 1.0),), None, ((0, 1.0),), ((0, 0.5),)):
+        driver.submit(prompt, adapters=each, max_tokens=2)
+        driver.finish()
+
+    begun = [driver.of(Began, id)[0] for id in range(5)]
+    assert [(each.n_cached, each.reevaluated) for each in begun] == [
+        (0, ""), (0, "adapters"), (4, ""), (4, ""), (0, "adapters"),
+    ]  # fmt: skip
 
 
 def test_deadlines() -> None:

@@ -1,10 +1,11 @@
 """What does `bench quality` cost beside llama-perplexity's own comparison with a base? Both in one run, in turn.
 
-`python -m bench.quality_speed LLAMA_PERPLEXITY BASE OTHER [--chunks 16] [-c 512] [--runs 2] [--json]`
+`python -m bench.quality_speed LLAMA_PERPLEXITY BASE OTHER [--chunks 16] [-c 512] [--runs 2] [--base-file FILE]`
 
 Both read OTHER and compare it with the same file of BASE's log-probabilities: whole processes, loading included. Exit
-code 1 if ours takes more than 1.1 times as long. Both are linear in the text's length. On a machine that is not quiet
-the processors' time (with OMP_WAIT_POLICY=passive, so that none is spent waiting) tells more than the clock's.
+code 1 if ours takes more than 1.1 times as long. Which is first changes from pair to pair; `--base-file` keeps BASE's
+figures for the next run of as many chunks. On a machine that is not quiet the processors' time (with
+OMP_WAIT_POLICY=passive, so that none is spent waiting) tells more than the clock's.
 """
 
 import argparse
@@ -48,17 +49,23 @@ def main() -> int:
     parser.add_argument("-c", type=int, default=512)
     parser.add_argument("-t", type=int, default=2)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--base-file", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text, kept = Path(folder) / "text", Path(folder) / "base"
+        text, kept = Path(folder) / "text", args.base_file or Path(folder) / "base"
         text.write_text(text_of(()))
         shared = ["-c", str(args.c), "--chunks", str(args.chunks), "-t", str(args.t)]
         files = ["--text", str(text), "--base-file", str(kept)]
         ours = module_command("ggufphys", "bench", "quality", args.base, args.other, *files, *shared)
         theirs = [str(args.program), "-m", args.other, "--kl-divergence", "--kl-divergence-base", str(kept), *shared]
-        seconds(ours)  # writes the base's file
-        pairs = [(seconds(ours), seconds(theirs)) for _ in range(args.runs)]
+        if not kept.exists():
+            seconds(ours)
+        pairs = []
+        for run in range(args.runs):
+            order = 1 if run % 2 == 0 else -1
+            our, their = [seconds(command) for command in (ours, theirs)[::order]][::order]
+            pairs.append((our, their))
     ratio, worked = (median(our[i] / their[i] for our, their in pairs) for i in (0, 1))
     found = {
         "n_tokens": args.chunks * args.c, "pairs_s": pairs, "ratio": ratio, "processor_ratio": worked, "limit": LIMIT,

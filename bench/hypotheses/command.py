@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from bench.hypotheses.experiment import SHIPPED, Experiment, read_experiments
 from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
-from bench.hypotheses.verdict import row
+from bench.hypotheses.verdict import counted, row
 from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
@@ -82,8 +81,8 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  {outcome['explanation']}",
             "",
         ]
-    counts = Counter(outcome["verdict"] for outcome in rows)
-    return "\n".join(lines) + f"{len(rows)} claims: " + ", ".join(f"{n} {name}" for name, n in counts.most_common())
+    claims = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
+    return "\n".join(lines) + f"\n{claims}: {counted(outcome['verdict'] for outcome in rows)}"
 
 
 def _said(value: Any) -> str:

@@ -13,7 +13,8 @@ from bench.quality.rows import Candidate, Row
 from bench.quality.texts import Setting, text_of
 from ggufphys.embedded import MODEL
 
-N_WINDOWS: Final = 40  # of a text that is judged: a minute on two cores
+SMALL_BYTES: Final = 64 << 20
+WINDOWS: Final = (40, 8)  # of a text, judged by a small model and by a larger one: a minute on two cores
 
 
 @cache
@@ -22,7 +23,8 @@ def _judged(base: Path, other: Path, type_k: str, type_v: str) -> tuple[Row, Row
         Candidate(name="base", path=base),
         Candidate(name="other", path=other, type_k=type_k, type_v=type_v),
     ]
-    first, second = judged_rows(candidates, Setting(text=text_of(()), n_chunks=N_WINDOWS))
+    n_windows = WINDOWS[base.stat().st_size > SMALL_BYTES]
+    first, second = judged_rows(candidates, Setting(text=text_of(()), n_chunks=n_windows))
     return first, second
 
 

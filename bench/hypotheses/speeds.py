@@ -1,13 +1,14 @@
 """How fast is it? Measured on the embedded model, or on the one that is given; of published shapes by rates."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 
 from bench.hypotheses.files import Setup, params_of, shape_of
 from bench.hypotheses.finding import Finding, Limit, limited
 from bench.hypotheses.serving import answer_seconds
-from bench.hypotheses.timing import gpus, physical_cores, step_ratios, timed
+from bench.hypotheses.timing import Timed, gpus, physical_cores, step_ratios, timed
 from ggufphys import Params
 from ggufphys.embedded import MODEL
 from ggufphys.speed.kept import kept_machine
@@ -19,7 +20,7 @@ from server.engine.library import system_info
 def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
     """The share of its speed that each of several requests loses when they decode together."""
     n = setup.get("n_seq", 2)
-    pairs = step_ratios(model or MODEL, {"n_seq": 1}, {"n_seq": n})
+    pairs = _together(model or MODEL, n)
     ratios = [together.step_s / alone.step_s for alone, together in pairs]
     ratio = median(ratios)
     limit: Limit = "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n else "overhead"
@@ -33,6 +34,12 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
             f"{n / ratio:.2f} times as much.", limit,
         ),
     )  # fmt: skip
+
+
+@cache
+def _together(path: Path, n_seq: int) -> list[tuple[Timed, Timed]]:
+    """One request alone and several at once, timed once for all claims about them."""
+    return step_ratios(path, {"n_seq": 1}, {"n_seq": n_seq})
 
 
 def _spread(values: Sequence[float]) -> str:

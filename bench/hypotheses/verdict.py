@@ -1,5 +1,7 @@
 """Does a claim hold? What was found beside what was said."""
 
+from collections import Counter
+from collections.abc import Iterable
 from math import isinf
 from typing import Any, Final
 
@@ -23,6 +25,12 @@ def verdict(experiment: Experiment, found: Finding) -> str:
     if low <= at and until <= high:
         return HOLDS
     return FAILS if until < low or at > high else NOT_HERE
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """How many of each, the most frequent first: `12 fail, 1 holds, 2 not testable here`."""
+    counts = Counter(verdicts).most_common()
+    return ", ".join(f"{n} {said.removesuffix('s') if n != 1 and said != NOT_HERE else said}" for said, n in counts)
 
 
 def _widened(experiment: Experiment) -> tuple[float, float]:

@@ -1,9 +1,9 @@
 """Hypotheses: what others claim of local inference, and what came of it here."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bench.hypotheses.verdict import counted
 from bench.report.section import Section, Table, commands, of_kind
 from bench.results.records import Record
 
@@ -16,8 +16,7 @@ def hypotheses(records: Sequence[Record]) -> Section:
     if not runs:
         return Section(key="hypotheses", title="Claims of others", missing=MISSING)
     found = {row["id"]: row for run in runs for row in _rows(run)}
-    counts = Counter(row["verdict"] for row in found.values())
-    said = ", ".join(f"{n} {_verb(verdict, n)}" for verdict, n in counts.most_common())
+    said = counted(row["verdict"] for row in found.values())
     return Section(
         key="hypotheses",
         title="Claims of others",
@@ -44,10 +43,6 @@ def _by_rules(rows: Sequence[dict[str, Any]]) -> str:
         if n
         else ""
     )
-
-
-def _verb(verdict: str, n: int) -> str:
-    return verdict.removesuffix("s") if n != 1 and verdict in ("holds", "fails") else verdict
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 from bench.hypotheses.experiment import SHIPPED, read_experiments
 from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
-from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, deviation, verdict
+from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, counted, deviation, verdict
 from ggufphys.cli import main
 
 GOOD = """[[experiment]]
@@ -126,6 +126,11 @@ def test_deviation_is_from_the_nearest_end(write: Write) -> None:
     assert deviation(experiment, Finding(value=5, explanation="")) == pytest.approx(0.25)
     assert deviation(experiment, Finding(value=1, explanation="")) == pytest.approx(-0.5)
     assert deviation(experiment, Finding(value=None, explanation="none")) is None
+
+
+def test_verdicts_are_counted() -> None:
+    """The most frequent comes first, and one of a kind is said of one."""
+    assert counted([FAILS, HOLDS, HOLDS, NOT_HERE, NOT_HERE, NOT_HERE]) == "3 not testable here, 2 hold, 1 fails"
 
 
 def test_shipped_claims_by_rules(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,11 @@ def main() -> int:
             order = 1 if run % 2 == 0 else -1
             our, their = [seconds(command) for command in (ours, theirs)[::order]][::order]
             pairs.append((our, their))
+            print(
+                f"{args.chunks * args.c:,} tokens: {our[0]:.1f} s, llama-perplexity {their[0]:.1f} s "
+                f"(of processors {our[1]:.1f} s and {their[1]:.1f} s)",
+                file=sys.stderr,
+            )
     ratio, worked = (median(our[i] / their[i] for our, their in pairs) for i in (0, 1))
     found = {
         "n_tokens": args.chunks * args.c, "pairs_s": pairs, "ratio": ratio, "processor_ratio": worked, "limit": LIMIT,
@@ -73,11 +78,6 @@ def main() -> int:
     if args.json:
         print(dumps(found))
     else:
-        for our, their in pairs:
-            print(
-                f"{found['n_tokens']:,} tokens: {our[0]:.1f} s, llama-perplexity {their[0]:.1f} s "
-                f"(of processors {our[1]:.1f} s and {their[1]:.1f} s)"
-            )
         print(f"ratio {ratio:.3f} (of processors {worked:.3f}), at most {LIMIT}")
     return int(ratio > LIMIT)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, LINES, MARKERS, drawing
+from bench.report.drawing import COLORS, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, of_kind
 from bench.results.records import Record
 from ggufphys.units import format_bytes
@@ -86,30 +86,35 @@ def _build(record: Record) -> str:
 
 
 def _picture(processor: dict[str, Any], i: int) -> Picture:
-    """Products of each type: how many operations a second, by columns."""
-    with drawing(f"calibration{i}", 9.5, 3.6) as d:
+    """Products of each type: how many operations a second with one column, with a few, with many."""
+    rates = {
+        name: {rate["n_columns"]: 2e-9 * rate["n_columns"] / rate["weight_s"] for rate in found if rate["weight_s"]}
+        for name, found in processor["products"].items()
+    }
+    shown = _shown({n for found in rates.values() for n in found})
+    names = sorted(rates, key=lambda name: rates[name].get(shown[-1], 0.0))
+    with drawing(f"calibration{i}", 9.5, 1.2 + 0.2 * len(names)) as d:
         axes = d.figure.subplots()
-        for k, (name, rates) in enumerate(sorted(processor["products"].items())):
-            columns = [rate["n_columns"] for rate in rates]
-            gflops = [2e-9 * rate["n_columns"] / rate["weight_s"] if rate["weight_s"] else None for rate in rates]
+        for k, n in enumerate(shown):
+            known = [(rates[name][n], at) for at, name in enumerate(names) if n in rates[name]]
             axes.plot(
-                columns, gflops, color=COLORS[k % 8], linestyle=LINES[k % 4], marker=MARKERS[k % 8], markersize=4,
-                linewidth=1.2, label=name,
+                [rate for rate, _ in known], [at for _, at in known], MARKERS[k % 8], color=COLORS[(4 + k) % 8],
+                markeredgecolor="0.2", markersize=6, label=f"{n} column{'s' * (n != 1)}",
             )  # fmt: skip
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xlabel("columns: tokens at once")
-        axes.set_ylabel("GFLOP/s")
-        axes.legend(
-            fontsize=7,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-            ncols=1 + len(processor["products"]) // 19,
-            frameon=False,
-        )
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xlabel("GFLOP/s")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shown), frameon=False)
     n = processor["n_threads"]
     return Picture(
         svg=d.svg,
-        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, weights from main memory; more columns "
-        "share a weight that was read once.",
+        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, weights from main memory. A column is a "
+        "token of the batch: generating has one a sequence, reading a prompt as many as a micro-batch; all share a "
+        "weight that was read once.",
     )
+
+
+def _shown(columns: set[int]) -> list[int]:
+    """One, the most, and what is in the middle of them."""
+    found = sorted(columns)
+    return list(dict.fromkeys((found[0], found[len(found) // 2], found[-1])))

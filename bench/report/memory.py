@@ -1,5 +1,6 @@
 """Memory: what was predicted beside what was measured, of every recorded `ggufphys measure`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -58,7 +59,7 @@ def memory_table(runs: Sequence[Record]) -> Table:
 
 def run_name(run: Record) -> str:
     """The model, with the flags that it was run with."""
-    words = run.command.split()[2:]
+    words = shlex.split(run.command)[2:]
     model = next(word for word in words if word.endswith(".gguf"))
     return " ".join([short(model), *(word for word in words if word != model)])
 

@@ -12,7 +12,13 @@ _STYLE: Final = """
 .picture svg text { font-weight: 400; fill: #000; }
 .missing { border-left: 4px solid var(--line); padding-left: .8rem; }
 td { vertical-align: top; }
-td.text { min-width: 15rem; }
+th.n { white-space: normal; }
+td.text { min-width: 14rem; }
+td.name { min-width: 9rem; }
+td.long { min-width: 8rem; overflow-wrap: anywhere; font-size: 90%; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+@media print { .picture, .scroll { overflow: visible; } table { font-size: 9px; } th, td { padding: .1rem .3rem; }
+  td.text, td.name, td.long { min-width: 0; } }
 """
 
 
@@ -45,13 +51,22 @@ def _section(section: Section) -> Iterator[str]:
 
 def _table(table: Table) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
-        kinds = (' class="n"' if i in table.right else ' class="text"' * (len(c) > 40) for i, c in enumerate(cells))
+        kinds = (_kind(cell, is_number=i in table.right) for i, cell in enumerate(cells))
         found = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
         return f"<tr>{''.join(found)}</tr>"
 
     return (
         f'<div class="scroll"><table>{row(table.header, "th")}{"".join(row(r, "td") for r in table.rows)}</table></div>'
     )
+
+
+def _kind(cell: str, *, is_number: bool) -> str:
+    """How wide a cell may be: a number stays on its line, an address breaks anywhere."""
+    if is_number:
+        return ' class="n"'
+    if "://" in cell:
+        return ' class="long"'
+    return ' class="text"' if len(cell) > 80 else ' class="name"' if len(cell) > 20 else ""
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -1,6 +1,6 @@
 """Quality: how far each file's predictions are from its base's, against its bits a weight."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from bench.report.drawing import COLORS, LINES, MARKERS, drawing
@@ -21,8 +21,9 @@ def quality(records: Sequence[Record]) -> Section:
         title="Quality and bits",
         missing=MISSING,
         text=(
-            "A file's Kullback-Leibler divergence says how far its predictions are from the base's, token by token; "
-            "top token: how often both would choose the same one.",
+            "A file's Kullback-Leibler divergence says how far its predictions are from those of the first in its "
+            "table, token by token, in nats (± a standard error); top token: how often both would choose the same one.",
+            *_again(runs),
         ),
         tables=tuple(_table(run) for run in runs),
         pictures=(_picture(compared),) if compared else (),
@@ -30,19 +31,34 @@ def quality(records: Sequence[Record]) -> Section:
     )
 
 
+def _again(runs: Sequence[Record]) -> Iterator[str]:
+    """What was quantised twice."""
+    for run in runs:
+        sources = {row.get("requantised_from") for row in run.result["results"]} - {None}
+        if sources:
+            said = f"which is {' and '.join(sorted(sources))} already: worse than of floats."
+            yield f"Files beside {_base_name(run)} were made of it, {said}"
+
+
+def _base_name(run: Record) -> str:
+    row = run.result["results"][0]
+    name, file = _name(row), short(row.get("file") or "")
+    return name if not file or file in name else f"{file} ({name})"
+
+
 def _table(run: Record) -> Table:
     rows = [
         (
-            _name(row),
+            _name(row) if i else _base_name(run),
             f"{row['file_bytes'] / (1 << 20):,.1f}",
             _figure(row, "bpw", "{:.2f}"),
             f"{row['perplexity']:.3f}",
-            _figure(row, "kl_mean", "{:.5f}"),
+            _figure(row, "kl_mean", "{:.5f}") + _figure(row, "kl_mean_se", " ± {:.5f}"),
             _figure(row, "kl_p99", "{:.4f}"),
             "" if row.get("top1") is None else f"{100 * row['top1']:.2f} %",
             f"{row['n_tokens']:,}",
         )
-        for row in run.result["results"]
+        for i, row in enumerate(run.result["results"])
     ]
     header = ("file", "MiB", "bits a weight", "perplexity", "KL mean", "KL p99", "same top token", "tokens judged")
     return Table(header=header, rows=rows, right=range(1, len(header)))
@@ -63,10 +79,9 @@ def _picture(runs: Sequence[Record]) -> Picture:
         for i, run in enumerate(runs):
             rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw")]
             rows.sort(key=lambda row: row["bpw"])
-            base = run.result["results"][0]
             axes.plot(
                 [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=COLORS[(4 + i) % 8],
-                linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=f"beside {_name(base)}",
+                linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=f"beside {_base_name(run)}",
             )  # fmt: skip
             for row in rows:
                 axes.annotate(

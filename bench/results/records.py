@@ -7,6 +7,7 @@ changed; of several of one command on one machine the last counts.
 import json
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -132,7 +133,7 @@ def run_recorded(words: Sequence[str]) -> Record:
     name = next((name for name in KINDS if words[: len(name.split())] == name.split()), words[0])
     return Record(
         schema_version=SCHEMA_VERSION, kind=KINDS.get(name, name), recorded=recorded, machine=machine(), build=build(),
-        command=" ".join(["ggufphys", *map(_without_folder, words)]), commit=commit(), load=load,
+        command=shlex.join(["ggufphys", *map(_without_folder, words)]), commit=commit(), load=load,
         exit=done.returncode, result=_without_folders(result),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from server.adapter_flags import add_adapter_arguments
 from server.chat_template import CHATML
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
+from server.guess_flags import add_guess_arguments
 from server.pasted import WITHOUT_EFFECT, add_field_arguments
 
 ENGINES: Final = ("llama.cpp", "numpy")
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _add_http(parser.add_argument_group("how it is served"))
     add_adapter_arguments(parser.add_argument_group("adapters"))
+    add_guess_arguments(parser.add_argument_group("speculative decoding"))
     _add_models(parser.add_argument_group("several models (-m NAME=FILE, each loaded when it is asked for)"))
     _add_clients(parser.add_argument_group("who may use it, and how much"))
     _add_engine(parser.add_argument_group("what computes"))

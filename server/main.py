@@ -55,6 +55,7 @@ from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
+from server.guess_flags import lookups_of, with_rows
 from server.http import SPARE_THREADS, HttpServer
 from server.journal import open_journal, warn
 from server.keys import read_keys
@@ -114,7 +115,7 @@ def run_several(args: argparse.Namespace) -> int:
     if args.engine == "numpy" or args.in_process:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
-    params = one_output_per_sequence(default_slots(params, vars(args)))
+    params = one_output_per_sequence(with_rows(default_slots(params, vars(args)), lookups_of(args)))
     config = config_of(args)
     for warning in (*unwise(args.host, config.api_keys), *other_flags_notes(args)):
         warn(f"warning: {warning}")
@@ -131,13 +132,16 @@ def run_model(args: argparse.Namespace) -> int:
     )
     if not in_numpy:
         params = default_slots(params, vars(args))
-    params = one_output_per_sequence(params)
+    lookups = lookups_of(args)
+    params = one_output_per_sequence(with_rows(params, lookups))
     made = check_context(params, hparams)
     adapters = adapters_of(args)
     if in_numpy:
         check_params(params)
         if adapters:
             raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
+        if lookups:
+            raise ValueError("--spec-type: not with the numpy engine; take --engine llama.cpp")
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     for adapter in adapters:
@@ -178,15 +182,14 @@ def run_model(args: argparse.Namespace) -> int:
         signals = stack.enter_context(Signals())
         stamp = FileStamp.of(str(path))
         options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
+        of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "lookups": lookups, **options}
         engine: BaseEngine
         if model is not None:
             engine = NumpyEngine(model, **options)
         elif args.in_process:
-            engine = LlamaEngine(path, params, target_s=args.target_itl / 1000, adapters=adapters, **options)
+            engine = LlamaEngine(path, params, **of_llama)
         else:
-            engine = SupervisedEngine(
-                path, params, target_s=args.target_itl / 1000, verbose=args.verbose, adapters=adapters, **options
-            )
+            engine = SupervisedEngine(path, params, verbose=args.verbose, **of_llama)
         stack.callback(engine.close)
         n_streams = args.max_queue + params.n_seq_max
         ledger = Ledger(

@@ -30,6 +30,9 @@ _COUNTERS: Final = (
     ("ggufphys:preemptions", "Answers put back for want of room", "n_preemptions"),
     ("ggufphys:cache_full", "Times that the cache had no room for a batch", "n_full"),
     ("ggufphys:aborts", "Decodes ended in the middle", "n_aborts"),
+    ("llamacpp:spec_decode_num_drafts", "Steps in which tokens were guessed", "n_drafts"),
+    ("llamacpp:spec_decode_num_draft_tokens", "Tokens guessed", "n_drafted"),
+    ("llamacpp:spec_decode_num_accepted_tokens", "Tokens guessed right", "n_draft_accepted"),
     ("ggufphys:worker_restarts", "Worker processes that died", "n_restarts"),
 )
 _GAUGES: Final = (

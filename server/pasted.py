@@ -168,8 +168,8 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     --spec-draft-poll-batch --poll-batch-draft --spec-draft-type-k -ctkd --cache-type-k-draft --spec-draft-type-v
     -ctvd --cache-type-v-draft --spec-draft-n-max --spec-synth-len --spec-synth-rates --spec-draft-ngl -ngld
     --gpu-layers-draft --n-gpu-layers-draft --spec-draft-model -md --model-draft --spec-ngram-mod-n-min
-    --spec-ngram-mod-n-max --spec-ngram-mod-n-match --spec-ngram-simple-size-n --spec-ngram-simple-size-m
-    --spec-ngram-simple-min-hits --spec-ngram-map-k-size-n --spec-ngram-map-k-size-m --spec-ngram-map-k-min-hits
+    --spec-ngram-mod-n-max --spec-ngram-mod-n-match --spec-ngram-map-k-size-n --spec-ngram-map-k-size-m
+    --spec-ngram-map-k-min-hits
     --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits --draft --draft-n
     --draft-max --draft-min --draft-n-min --spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits
     """,

@@ -17,6 +17,7 @@ from server.engine.checks import check_context, check_model_file
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
 from server.fleet import Fleet, LazyEngine, Room, describe
+from server.guess_flags import lookups_of
 from server.http import HttpServer
 from server.journal import warn
 from server.keys import read_keys
@@ -72,7 +73,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         def start(path: Path = path, name: str = name) -> SupervisedEngine:
             return SupervisedEngine(
                 path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
-                verbose=args.verbose,
+                verbose=args.verbose, lookups=lookups_of(args),
             )  # fmt: skip
 
         engine = LazyEngine(name, nbytes, start, room)

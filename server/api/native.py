@@ -53,7 +53,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         template, understood = conversations.capabilities(with_tools=True)  # llama-server tells of this one, too
         of_tools = {"chat_template_tool_use": template.source} if template is not service.chat_template else {}
         return jsonify({
-            "default_generation_settings": {"params": default_settings(), "n_ctx": info.n_ctx_seq},
+            "default_generation_settings": {"params": default_settings(info), "n_ctx": info.n_ctx_seq},
             "total_slots": info.n_slots,
             "model_alias": info.name,
             "modalities": {"vision": False, "video": False, "audio": False},
@@ -75,7 +75,10 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         if request.args.get("fail_on_no_slot") and counters.n_active >= info.n_slots:
             raise ApiError(503, "no slot available", kind="unavailable_error")
         return jsonify([
-            {"id": i, "n_ctx": info.n_ctx_seq, "speculative": False, "is_processing": i < counters.n_active}
+            {
+                "id": i, "n_ctx": info.n_ctx_seq, "speculative": info.lookups is not None,
+                "is_processing": i < counters.n_active,
+            }
             for i in range(info.n_slots)
         ])  # fmt: skip
 

@@ -13,7 +13,7 @@ from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
 from server.api.schema import Fields
 from server.config import ServerConfig
-from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest
+from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest, ModelInfo
 from server.engine.sampling import Sampling
 
 N_MAX: Final = 128  # answers to one prompt
@@ -53,7 +53,6 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "reasoning_budget_end_tag":   ("",),
     "reasoning_budget_end_tags":  ([],),
     "reasoning_budget_message":   ("",),
-    "speculative.n_max":     (0,),
 }
 # fmt: on
 
@@ -73,6 +72,9 @@ class Options:
     return_tokens: bool
     report_progress: bool
     timings_per_token: bool
+    draft_max: int | None
+    draft_min: int
+    guesses: bool  # whether tokens are
     adapters: ActiveAdapters | None  # None: those of requests that ask for none
     model: str  # as the answer names it
     ping_interval_s: float | None  # None: the server's own
@@ -87,6 +89,7 @@ class Options:
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
             return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
             max_generation_s=self.max_generation_s, adapters=self.adapters,
+            draft_max=self.draft_max, draft_min=self.draft_min,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip
 
@@ -104,6 +107,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
 
     info = engine.info
     named = adapter_named(fields.get("model"), info)
+    draft_max = _draft_max(fields, info)
     ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
@@ -118,6 +122,9 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         return_tokens=fields.boolean("return_tokens", False),
         report_progress=fields.boolean("return_progress", False),
         timings_per_token=fields.boolean("timings_per_token", False),
+        draft_max=draft_max,
+        guesses=info.lookups is not None and draft_max != 0,
+        draft_min=fields.integer("speculative.n_min", 0, INT32_MAX) or 0,
         adapters=read_adapters(fields, info),
         model=info.name if named is None else f"{info.name}:{info.adapters[named].name}",
         ping_interval_s=None if ping_s is None else float(ping_s),
@@ -155,6 +162,18 @@ def _max_tokens(fields: Fields) -> int | None:
         if value is not None:
             return None if value < 0 else min(value, INT32_MAX)
     return None
+
+
+def _draft_max(fields: Fields, info: ModelInfo) -> int | None:
+    """How many tokens may be guessed at a time: at most as many as the server was started with."""
+    n = fields.integer("speculative.n_max", 0, INT32_MAX)
+    if n and info.lookups is None:
+        raise bad_request(
+            f"speculative.n_max is {n}, but this server guesses no tokens: {info.why_no_guess}",
+            param="speculative.n_max",
+            code="unsupported_parameter",
+        )
+    return n
 
 
 def _n(fields: Fields) -> int:

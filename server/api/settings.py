@@ -6,6 +6,7 @@ Source: llama.cpp 0c1e570 tools/server/server-task.cpp, task_params::to_json.
 from typing import Any, Final
 
 from server.api.options import Options
+from server.engine.protocol import ModelInfo
 from server.engine.sampling import Sampling
 
 Json = dict[str, Any]
@@ -21,7 +22,7 @@ NUMBERS: Final = (
 FIXED: Final[Json] = {
     "n_keep": 0, "n_discard": 0, "grammar_lazy": False, "grammar_triggers": [], "preserved_tokens": [],
     "chat_format": "Content-only", "reasoning_format": "deepseek", "reasoning_in_content": False,
-    "generation_prompt": "", "speculative.types": "none", "post_sampling_probs": False, "backend_sampling": False,
+    "generation_prompt": "", "post_sampling_probs": False, "backend_sampling": False,
 }  # fmt: skip
 
 
@@ -37,10 +38,11 @@ def sampling_settings(sampling: Sampling) -> Json:
     }
 
 
-def default_settings() -> Json:
+def default_settings(info: ModelInfo) -> Json:
     """Those of a request that says nothing."""
     return {**sampling_settings(Sampling()), "stop": [], "max_tokens": -1, "n_predict": -1, "n_probs": 0,
-            "stream": True, "timings_per_token": False, "lora": [], **FIXED}  # fmt: skip
+            "stream": True, "timings_per_token": False, "lora": [],
+            "speculative.types": _types(info.lookups is not None), **FIXED}  # fmt: skip
 
 
 def generation_settings(options: Options, n_probs: int | None) -> Json:
@@ -49,8 +51,13 @@ def generation_settings(options: Options, n_probs: int | None) -> Json:
     return {
         **sampling_settings(options.sampling), "stop": list(options.stop), "max_tokens": limit, "n_predict": limit,
         "lora": [{"id": number, "scale": scale} for number, scale in options.adapters or ()],
+        "speculative.types": _types(options.guesses),
         "n_probs": n_probs or 0, "stream": options.stream, "timings_per_token": options.timings_per_token, **FIXED,
     }  # fmt: skip
+
+
+def _types(guesses: bool) -> str:
+    return "ngram-simple" if guesses else "none"
 
 
 def _finite(bias: float) -> float | None:

@@ -45,6 +45,8 @@ def timings(finished: Finished) -> Json:
     }
     if times.reevaluated:
         found["reevaluated"] = times.reevaluated
+    if times.n_drafted:
+        found["draft_n"], found["draft_n_accepted"] = times.n_drafted, times.n_draft_accepted
     if times.n_preempted:
         found["preempted_n"] = times.n_preempted
     return found

@@ -92,7 +92,7 @@ class SerialBackend:
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
         """Evaluate the one chunk there can be."""
         (chunk,) = chunks
-        self._runner.evaluate(tuple(chunk.tokens), rows=len(chunk) if chunk.all_rows else int(chunk.row))
+        self._runner.evaluate(tuple(chunk.tokens), rows=chunk.n_rows)
         return Outcome.DONE
 
     def logits(self, row: int) -> Any:

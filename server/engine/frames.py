@@ -71,6 +71,15 @@ class Said(NamedTuple):
     reason: FinishReason | None
 
 
+class Drafted(NamedTuple):
+    """So many tokens of an answer were guessed in this step, and so many of them were right."""
+
+    id: int
+    answer: int
+    n_drafted: int
+    n_accepted: int
+
+
 class Ended(NamedTuple):
     """An answer ended without another token. `truncated`: since the context is full."""
 
@@ -101,7 +110,7 @@ class Embedded(NamedTuple):
     rows: tuple[tuple[bytes, ...], ...]
 
 
-Report = Began | Scored | Evaluated | Said | Ended | Preempted | Broke | Embedded
+Report = Began | Scored | Evaluated | Said | Drafted | Ended | Preempted | Broke | Embedded
 
 
 class Step(NamedTuple):

@@ -7,9 +7,10 @@ from typing import Final
 from server.engine.backend import Backend, as_tokens
 from server.engine.counters import Counters
 from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
-from server.engine.frames import Began, Broke, Ended, Evaluated, Preempted, Report, Said, Scored
+from server.engine.frames import Began, Broke, Drafted, Ended, Evaluated, Preempted, Report, Said, Scored
 from server.engine.protocol import Fault, FinishReason, GenerationRequest
 from server.engine.runner import Chooser
+from server.engine.scheduler.lookup import Lookup
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk, Sequence
 from server.engine.scores import token_info
@@ -68,6 +69,7 @@ class Jobs:
                 wants_all_rows=request.n_prompt_logprobs is not None and index == 0,
                 leader=leader,
                 adapters=request.adapters or (),
+                lookup=self._lookup(request),
             )
             leader = leader or sequence
         self._n_arrived += 1
@@ -124,16 +126,46 @@ class Jobs:
         for chunk in chunks:
             sequence = chunk.sequence
             job = self._jobs.get(sequence.id)
-            last_row = row + (len(chunk) - 1 if chunk.all_rows else 0)
+            last_row = row + max(chunk.n_rows - 1, 0)
             if job is not None and not sequence.ended:  # another answer to the same prompt may have failed it
                 if chunk.start < sequence.n_prompt:
                     self._count_prompt(chunk, job)
                 if chunk.all_rows:
                     self._score(chunk, job, row)
-                if chunk.row:
+                if chunk.guess:
+                    self._verify(chunk, job, row)
+                elif chunk.row:
                     for each in (sequence, *self._scheduler.followers(sequence)):
                         self._sample(job, each, last_row)
-            row = last_row + (chunk.row or chunk.all_rows)
+            row += chunk.n_rows
+
+    def _lookup(self, request: GenerationRequest) -> Lookup | None:
+        lookups = self._backend.layout.lookups
+        if lookups is None or request.draft_max == 0:
+            return None
+        n_max = lookups.n_max if request.draft_max is None else request.draft_max
+        return Lookup(lookups, n_max=n_max, n_min=request.draft_min)
+
+    def _verify(self, chunk: Chunk, job: Job, row: int) -> None:
+        """Sample behind each token as if none had been guessed, as long as what comes is what was guessed."""
+        sequence, n_right, first_report = chunk.sequence, 0, len(self.reports)
+        assert sequence.lookup is not None
+        for at in range(chunk.n_rows):
+            self._sample(job, sequence, row + at)
+            if at == len(chunk.guess) or sequence.n_pending == 0 or sequence.tokens[-1] != chunk.guess[at]:
+                break
+            n_right += 1
+            if sequence.ended:
+                break
+            self._scheduler.confirm(sequence, right=True)
+        if not sequence.ended:
+            self._scheduler.confirm(sequence, right=False)
+        sequence.lookup.learn(len(chunk.guess), n_right)
+        self._counters.n_drafts += 1
+        self._counters.n_drafted += len(chunk.guess)
+        self._counters.n_draft_accepted += n_right
+        # before the tokens, of which one may be the last
+        self.reports.insert(first_report, Drafted(sequence.id, sequence.index, len(chunk.guess), n_right))
 
     def _count_prompt(self, chunk: Chunk, job: Job) -> None:
         self._counters.n_prompt_tokens += min(chunk.end, chunk.sequence.n_prompt) - chunk.start

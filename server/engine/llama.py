@@ -25,6 +25,7 @@ from server.engine.protocol import Adapter, Pooling
 from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
+from server.engine.scheduler.lookup import NOT_ASKED, Lookups
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from server.engine.threaded import TARGET_S, ThreadedEngine
@@ -32,6 +33,7 @@ from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
+WHY_NOT: Final = "the model keeps a state, that behind the last token, which cannot go back when a guess was wrong"
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
 
 
@@ -51,9 +53,12 @@ class LlamaEngine(ThreadedEngine):
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
         adapters: Sequence[Adapter] = (),
+        lookups: Lookups | None = None,
     ) -> None:
         def load(unwanted: Unwanted) -> LlamaBackend:
-            return load_backend(path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters)
+            return load_backend(
+                path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, lookups=lookups
+            )
 
         super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
 
@@ -66,6 +71,7 @@ def load_backend(
     warn: Callable[[str], None] = lambda message: None,
     unwanted: Unwanted = lambda: False,
     adapters: Sequence[Adapter] = (),
+    lookups: Lookups | None = None,
 ) -> "LlamaBackend":
     """Load a model and create its context. Raises as `load_model`, `Adapters` and `create_context` do."""
     load_library()
@@ -74,7 +80,10 @@ def load_backend(
         warn(warning)
     model = load_model(path, safe, progress=lambda fraction: not unwanted())
     try:
-        return LlamaBackend(model, safe, name, adapters)
+        backend = LlamaBackend(model, safe, name, adapters, lookups)
+        if lookups is not None and backend.info.lookups is None:
+            warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
+        return backend
     except BaseException:
         model.close()
         raise
@@ -88,7 +97,14 @@ class LlamaBackend:
         ValueError, EngineError: as `create_context`.
     """
 
-    def __init__(self, model: Model, params: Params, name: str, adapters: Sequence[Adapter] = ()) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        name: str,
+        adapters: Sequence[Adapter] = (),
+        lookups: Lookups | None = None,
+    ) -> None:
         _check_generates(model)
         self._model = model
         self._adapters = Adapters(model, adapters)
@@ -98,6 +114,7 @@ class LlamaBackend:
         # same way, and new requests and cancels are seen in between.
         made = context.params
         self._batch = Batch(context, min(made.n_batch, max(made.n_ubatch, made.n_seq_max)))
+        why_not = WHY_NOT if context.kind == "recurrent" and lookups is not None else NOT_ASKED
         self.layout = Layout(
             n_slots=made.n_seq_max,
             n_ctx_seq=context.n_ctx_seq,
@@ -106,6 +123,7 @@ class LlamaBackend:
             n_outputs=made.n_outputs_max,
             unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
             kind=context.kind,
+            lookups=None if context.kind == "recurrent" else lookups,
         )
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
@@ -126,6 +144,8 @@ class LlamaBackend:
             n_batch=made.n_batch,
             infill=self.words.infill,
             adapters=tuple(adapters),
+            lookups=self.layout.lookups,
+            why_no_guess=why_not,
         )
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
@@ -143,12 +163,9 @@ class LlamaBackend:
                 seq_id=chunk.slot,
                 start=chunk.start,
                 logits_of_last=chunk.row,
-                logits_of_all=chunk.all_rows,
+                logits_of_all=chunk.n_rows > 1,
             )
-            if chunk.all_rows:
-                self._places.extend(range(last + 1 - len(chunk), last + 1))
-            elif chunk.row:
-                self._places.append(last)
+            self._places.extend(range(last + 1 - chunk.n_rows, last + 1))
         self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
         code = batch.decode(self._context)

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 
 from server.engine.counters import Counters
 from server.engine.sampling import Sampling
+from server.engine.scheduler.lookup import NOT_ASKED, Lookups
 
 DEFAULT_SAMPLING: Final = Sampling()
 
@@ -67,6 +68,8 @@ class GenerationRequest:
     show_special: bool = False  # the text of control tokens is shown, too
     max_generation_s: float | None = None  # from the first token on
     adapters: ActiveAdapters | None = None  # None: those of requests that ask for none
+    draft_max: int | None = None  # tokens guessed at a time, if tokens are guessed at all; None: as the server has it
+    draft_min: int = 0  # guesses of fewer are not tried
     begins_by_s: float | None = None  # time.perf_counter's time: fails if it still waits for its turn then
     ends_by_s: float | None = None  # likewise: fails if it has no first token then, else it is cut off
 
@@ -106,6 +109,8 @@ class Timings:
     decode_s: float
     reevaluated: str = ""
     n_preempted: int = 0  # times that it was put back for want of room
+    n_drafted: int = 0  # tokens guessed
+    n_draft_accepted: int = 0  # of them, right ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +286,8 @@ class ModelInfo:
     n_batch: int = 2048  # tokens in a batch at most, as asked
     infill: InfillTokens | None = None  # None: the model knows of no middle
     adapters: tuple[Adapter, ...] = ()
+    lookups: Lookups | None = None  # how tokens are guessed
+    why_no_guess: str = NOT_ASKED
     tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
 
 

@@ -9,6 +9,7 @@ from server.engine.frames import (
     Began,
     Broke,
     Cancel,
+    Drafted,
     Embedded,
     Ended,
     Evaluated,
@@ -46,6 +47,8 @@ class Answer:
     first_at: float = 0.0
     last_at: float = 0.0
     n_preempted: int = 0
+    n_drafted: int = 0
+    n_draft_accepted: int = 0
     infos: list[TokenInfo] = field(default_factory=list)  # of tokens that are not handed out yet
 
 
@@ -110,6 +113,8 @@ class Reader:
                     decode_s=last - first,
                     reevaluated=self.reevaluated,
                     n_preempted=answer.n_preempted,
+                    n_drafted=answer.n_drafted,
+                    n_draft_accepted=answer.n_draft_accepted,
                 ),
             )
         )
@@ -195,6 +200,9 @@ class Readers:
                     self._end(id, reader, index, reason, at_s)
             case Ended(id, index, reason) if index in reader.answers:
                 self._end(id, reader, index, reason, at_s)
+            case Drafted(_, index, n_drafted, n_accepted) if index in reader.answers:
+                reader.answers[index].n_drafted += n_drafted
+                reader.answers[index].n_draft_accepted += n_accepted
             case Preempted(_, index) if index in reader.answers:
                 reader.answers[index].n_preempted += 1
             case Broke(id, message, fault):

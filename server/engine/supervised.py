@@ -23,6 +23,7 @@ from server.engine.errors import EngineError, NotReadyError
 from server.engine.frames import Command, Step
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import Adapter, EngineStatus, ModelInfo
+from server.engine.scheduler.lookup import Lookups
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
@@ -44,6 +45,7 @@ class SupervisedEngine(BaseEngine):
         target_s: how long a step with prompts in it should take, where somebody reads.
         verbose: llama.cpp's log goes to stderr.
         adapters: LoRA adapters beside the model.
+        lookups: how tokens are guessed; None: they are not.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class SupervisedEngine(BaseEngine):
         target_s: float = TARGET_S,
         verbose: bool = False,
         adapters: Sequence[Adapter] = (),
+        lookups: Lookups | None = None,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
-        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters))
+        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), lookups)
         self._warn = warn
         self._info: ModelInfo | None = None
         self._sender: Sender | None = None

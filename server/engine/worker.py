@@ -40,8 +40,9 @@ def main() -> int:
 
     try:
         backend = load_backend(
-            start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set, adapters=start.adapters
-        )
+            start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set, adapters=start.adapters,
+            lookups=start.lookups,
+        )  # fmt: skip
     except Exception as error:  # whatever it is, the parent must learn of it
         sender.send(NotLoaded(_portable(error)))
         return 1

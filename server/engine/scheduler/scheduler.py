@@ -9,6 +9,7 @@ never gives way and any request fits by itself, so there is always one that goes
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from server.engine.scheduler.pace import MIN_CHUNK, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
@@ -36,6 +37,8 @@ class Scheduler:
         self.preempted: list[Sequence] = []  # by the last plan
         self.n_cached = 0  # tokens of prompts that were not evaluated
         self._turns = Turns()
+        self._guesses = True  # not where room is short
+        self._was_full = False
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
     def add(self, sequence: Sequence) -> None:
@@ -48,11 +51,14 @@ class Scheduler:
         self.admitted, self.preempted = [], []
         self._admit()
         self._turns.next(self.active, self.now)
+        self._guesses = not self._was_full
         while True:
             chunks = self._fill()
             if sum(map(len, chunks)) <= self.slots.cells.n_free:
                 return chunks
-            if not self._give_room():
+            if self._guesses and any(chunk.guess for chunk in chunks):
+                self._guesses = False
+            elif not self._give_room():
                 raise AssertionError("one sequence alone has no room")
 
     def done(self, chunks: list[Chunk]) -> None:
@@ -64,12 +70,14 @@ class Scheduler:
             if chunk.all_rows:
                 chunk.sequence.n_scored = max(chunk.sequence.n_scored, chunk.end)
         self.n_max = self.layout.n_batch
+        self._was_full = False
 
     def relieve(self) -> Sequence | None:
         """Make room, since memory had none for the last plan; the sequence that cannot be helped, if it comes to that.
 
         Cells are counted exactly, so this is for memory that counts otherwise, such as a window's.
         """
+        self._was_full = True
         if self._give_room():
             return None
         self.n_max = min(self.n_max, max(map(len, self._fill()), default=1)) // 2
@@ -98,6 +106,17 @@ class Scheduler:
         """Append the token that was sampled behind all of a sequence's tokens."""
         assert sequence.n_pending == 0
         sequence.tokens.append(token)
+
+    def confirm(self, sequence: Sequence, *, right: bool) -> None:
+        """Note that the token just accepted was guessed, and so is in memory; or that no further guess is right."""
+        assert sequence.slot is not None
+        if right:
+            sequence.n_done += 1
+            return
+        slot = self.slots.all[sequence.slot]
+        if self.layout.kind == "window" and not self.slots.memory.resumable(slot.id, sequence.n_done):
+            sequence.n_done = 0  # the window has dropped what would be looked at
+        self.slots.cut(slot, sequence.n_done)
 
     def finish(self, sequence: Sequence) -> None:
         """End a sequence, wherever it is. What memory holds of it stays there for others."""
@@ -195,10 +214,15 @@ class Scheduler:
         rows = [s for s in active if s.n_pending == 1 and not s.is_scoring]
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
-        chunks = [_chunk(s, 1) for s in rows]
         prompts = [s for s in active if s.n_pending > 1 or s.is_scoring]
         n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in active)
-        n_budget = min(self.pace.n_prompt(len(rows), len(prompts)), self.n_max - len(rows))
+        chunks = [_chunk(s, 1) for s in rows]
+        n_rows = len(rows)
+        if self.layout.lookups is not None and self._guesses:
+            chunks = list(self._guessed(chunks, min(n_outputs, self.n_max - n_rows)))
+            n_guessed = sum(map(len, chunks)) - n_rows
+            n_rows, n_outputs = n_rows + n_guessed, n_outputs - n_guessed
+        n_budget = min(self.pace.n_prompt(n_rows, len(prompts)), self.n_max - n_rows)
         for sequence, n in self._shares(prompts, n_budget):
             if sequence.is_scoring:
                 n = min(n, n_outputs)
@@ -208,6 +232,18 @@ class Scheduler:
         # In a divided cache llama.cpp evaluates together what lies in slots one behind the other, in this order; each
         # step back or gap is another pass over the weights. Source: llama.cpp 0c1e570 src/llama-batch.cpp, split_equal.
         return sorted(chunks, key=lambda chunk: chunk.slot)
+
+    def _guessed(self, chunks: list[Chunk], n_room: int) -> Iterator[Chunk]:
+        """Answers' tokens with guesses of the next ones, where there are any and as far as rows of logits go."""
+        for chunk in chunks:
+            sequence = chunk.sequence
+            if sequence.lookup is None or not sequence.n_generated:
+                yield chunk
+                continue
+            n_left = sequence.n_max - len(sequence.tokens) - 1  # the token behind the last guess is one more
+            guess = sequence.lookup.guess(sequence.tokens, min(n_room, n_left))
+            n_room -= len(guess)
+            yield replace(chunk, guess=guess) if guess else chunk
 
     def _shares(self, prompts: list[Sequence], n_budget: int) -> Iterator[tuple[Sequence, int]]:
         """How many tokens each prompt gets."""

@@ -3,6 +3,8 @@
 from array import array
 from dataclasses import dataclass, field
 
+from server.engine.scheduler.lookup import Lookup
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
@@ -22,6 +24,7 @@ class Sequence:
     wants_all_rows: bool = False  # of logits: log-probabilities of the prompt
     leader: "Sequence | None" = None
     adapters: tuple[tuple[int, float], ...] = ()  # what it is computed with, besides the model
+    lookup: Lookup | None = None  # guesses what comes next
     slot: int | None = None
     n_done: int = 0
     n_cached: int = 0  # of the prompt, at its first admission
@@ -62,7 +65,10 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Consecutive tokens of a sequence for one step: `tokens[start:end]`. `row`: logits of the last, or of all."""
+    """Consecutive tokens of a sequence for one step: `tokens[start:end]`. `row`: logits of the last, or of all.
+
+    `guess` are tokens that may follow, with logits of each, so that it shows how many are right.
+    """
 
     sequence: Sequence
     slot: int
@@ -70,11 +76,19 @@ class Chunk:
     end: int
     row: bool
     all_rows: bool = False
+    guess: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> "array[int]":
-        """The tokens."""
-        return self.sequence.tokens[self.start : self.end]
+        """The tokens, guessed ones too."""
+        found = self.sequence.tokens[self.start : self.end]
+        found.extend(self.guess)
+        return found
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of logits, of the last tokens."""
+        return len(self) if self.all_rows else int(self.row) + len(self.guess)
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return self.end - self.start + len(self.guess)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, Literal, Protocol
 
 from server.engine.scheduler.cells import Cells, OwnCells
+from server.engine.scheduler.lookup import Lookups
 from server.engine.scheduler.sequence import Sequence
 from server.engine.scheduler.tokens import common_prefix
 
@@ -43,6 +44,7 @@ class Layout:
     n_outputs: int  # rows of logits a step
     unified: bool = False  # slots share the cells; not where there are none, but states
     kind: Kind = "full"
+    lookups: Lookups | None = None  # how tokens are guessed; None: they are not
 
 
 class Memory(Protocol):

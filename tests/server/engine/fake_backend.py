@@ -24,8 +24,12 @@ WINDOW = 4
 
 
 def following(tokens: Sequence[int], adapters: ActiveAdapters = ()) -> int:
-    """The token behind these, computed with adapters; one in a hundred sequences ends."""
-    digest = hashlib.blake2b(bytes(tokens) + str(adapters).encode(), digest_size=4).digest()
+    """The token behind these, computed with adapters; one in a hundred sequences ends.
+
+    Behind an even first token it depends on the last one alone, so that answers come to repeat themselves.
+    """
+    seen = tokens if tokens[0] % 2 else tokens[-1:]
+    digest = hashlib.blake2b(bytes(seen) + str(adapters).encode(), digest_size=4).digest()
     value = int.from_bytes(digest)
     return EOG if value % 97 == 0 else 1 + value % (N_VOCAB - 1)
 
@@ -121,7 +125,7 @@ class FakeBackend:
                 held.append((self._next_cell, token))
                 self._computed_with[self._next_cell] = adapters
                 self._next_cell += 1
-                if chunk.all_rows or (chunk.row and at == len(chunk) - 1):
+                if at >= len(chunk) - chunk.n_rows:
                     self._rows.append(following([t for _, t in held], adapters))
             assert len(held) <= self.layout.n_ctx_seq
             assert {self._computed_with[cell] for cell, _ in held} == {adapters}

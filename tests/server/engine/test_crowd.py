@@ -21,12 +21,14 @@ from server.engine.protocol import (
     TokenInfo,
 )
 from server.engine.sampling import Grammar, Sampling
+from server.engine.scheduler.lookup import Lookups
 from tests.server.chain_model import write_mixing_model
 
 GREEDY = Sampling(temperature=0, ignore_eos=True)
 TIMEOUT_S = 60.0
 F32 = {"type_k": "f32", "type_v": "f32", "flash_attn": "off", "n_threads": 1}
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "away", "from", "here"]
+LOOKUPS = Lookups(n_match=2, n_max=8)
 TEXTS = [" ".join(WORDS[: 3 + i % 10]) + f" number {i}" for i in range(24)]
 
 
@@ -48,8 +50,8 @@ def mixing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mixing_model(tmp_path_factory.mktemp("models") / "mixing.gguf")
 
 
-def started(path: Path, **fields: object) -> LlamaEngine:
-    engine = LlamaEngine(path, Params(**(F32 | fields)))  # type: ignore[arg-type]
+def started(path: Path, *, lookups: Lookups | None = None, **fields: object) -> LlamaEngine:
+    engine = LlamaEngine(path, Params(**(F32 | fields)), lookups=lookups)  # type: ignore[arg-type]
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     return engine
 
@@ -86,6 +88,25 @@ def test_as_if_alone(mixing: Path, alone: LlamaEngine, n_seq_max: int, unified: 
     assert (counters.n_active, counters.n_waiting, counters.n_cells_busy) == (0, 0, 0)
     assert (counters.n_preemptions > 0) == (n_ctx == 256)
     assert counters.n_generated_tokens > 2 * counters.n_steps  # they did run side by side
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_guessed_tokens_change_nothing(mixing: Path, alone: LlamaEngine, unified: bool) -> None:
+    """With F32 weights, greedy answers with guesses are those without, byte for byte, be the guesses right or wrong;
+    log-probabilities too, to a rounding error; and timings say how many were right.
+    """
+    prompts = [f"{text}. {text}. {text[:9]}" for text in TEXTS[:6]]
+    expected = [tokens_of(ask(alone, text, n_tokens=60, n_logprobs=0)) for text in prompts]
+    engine = started(mixing, n_ctx=4096, n_seq_max=4, kv_unified=unified, n_outputs_max=36, lookups=LOOKUPS)
+    answers = [tokens_of(each) for each in [ask(engine, text, n_tokens=60, n_logprobs=0) for text in prompts]]
+    off = tokens_of(ask(engine, prompts[0], n_tokens=60, draft_max=0))
+    engine.close()
+
+    assert [tokens for tokens, _ in answers] == [tokens for tokens, _ in expected]
+    assert off[0] == expected[0][0]
+    assert sum(finished.timings.n_drafted for _, finished in answers) == engine.counters.n_drafted > 0
+    assert engine.counters.n_draft_accepted == sum(finished.timings.n_draft_accepted for _, finished in answers)
+    assert (off[1].timings.n_drafted, expected[0][1].timings.n_drafted) == (0, 0)
 
 
 @pytest.mark.parametrize("unified", [True, False])

@@ -15,6 +15,7 @@ from server.engine.frames import (
     Began,
     Broke,
     Cancel,
+    Drafted,
     Embed,
     Embedded,
     Ended,
@@ -28,6 +29,7 @@ from server.engine.frames import (
 from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
 from server.engine.sampling import Sampling
+from server.engine.scheduler.lookup import Lookups
 from server.engine.scheduler.slots import Layout
 from server.engine.scheduler.turns import STEPS
 from tests.server.engine.fake_backend import FakeBackend, answer_to, following
@@ -92,7 +94,12 @@ def layout(**fields: Any) -> Layout:
     return Layout(**values)
 
 
+GUESSING = Lookups(n_match=1, n_max=6)
 LAYOUTS = [
+    layout(unified=True, n_outputs=12, lookups=GUESSING),
+    layout(unified=True, n_outputs=7, n_batch=5, lookups=GUESSING),
+    layout(n_outputs=12, lookups=GUESSING),
+    layout(kind="window", n_outputs=12, lookups=GUESSING),
     layout(unified=True),
     layout(unified=True, n_slots=5, n_outputs=5, n_batch=4),
     layout(),
@@ -116,6 +123,8 @@ arrivals = st.fixed_dictionaries(
         "n": st.sampled_from([1, 1, 1, 2, 4]),
         "cache_prompt": st.sampled_from([True, True, False]),
         "n_prompt_logprobs": st.sampled_from([None, None, None, 0]),
+        "draft_max": st.sampled_from([None, None, 0, 3]),
+        "draft_min": st.sampled_from([0, 0, 2]),
         "adapters": st.sampled_from([None, None, ((0, 1.0),), ((0, 0.5), (1, 1.0))]),
     }
 )
@@ -128,6 +137,39 @@ events = st.lists(
     ),
     max_size=25,
 )
+
+
+@pytest.mark.parametrize("kind", ["full", "window"])
+def test_guesses(kind: Any) -> None:
+    """An answer that repeats itself takes fewer steps with guesses, and is the same; what was guessed is counted."""
+    steps = {}
+    for lookups in (None, Lookups(n_match=3, n_max=8)):
+        backend = FakeBackend(layout(kind=kind, n_ctx_seq=400, n_cells=400, n_outputs=30, n_batch=40, lookups=lookups))
+        driver = Driver(backend)
+        ids = [driver.submit((2, first), max_tokens=120) for first in (1, 5, 9)]
+        driver.finish()
+        assert [driver.answer(id) for id in ids] == [driver.expected(id) for id in ids]
+        assert all(len(driver.answer(id)) == 120 for id in ids)
+        steps[lookups] = len(backend.steps)
+        driver.check_clean()
+
+    plain, guessed = steps.values()
+    counters, reports = driver.loop.counters, [r for id in ids for r in driver.of(Drafted, id)]
+    assert guessed < 0.5 * plain
+    assert counters.n_drafted == sum(r.n_drafted for r in reports)
+    assert counters.n_draft_accepted == sum(r.n_accepted for r in reports)
+    assert counters.n_drafts == len(reports)
+    assert 0.5 * counters.n_drafted < counters.n_draft_accepted <= counters.n_drafted
+
+
+def test_guesses_by_request() -> None:
+    """A request has no guesses if it wants none, and no more at a time than it allows."""
+    driver = Driver(FakeBackend(layout(n_ctx_seq=200, n_cells=200, n_outputs=30, n_batch=40, lookups=GUESSING)))
+    ids = [driver.submit((2, 1), max_tokens=100, draft_max=n) for n in (0, 3, None)]
+    driver.finish()
+
+    most = [max((r.n_drafted for r in driver.of(Drafted, id)), default=0) for id in ids]
+    assert most == [0, 3, 6]
 
 
 def test_adapters_take_turns() -> None:

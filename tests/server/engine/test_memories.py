@@ -11,6 +11,7 @@ from ggufphys.params import Params
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import EngineStatus, Finished, Generation, GenerationRequest, Piece, Started
 from server.engine.sampling import Sampling
+from server.engine.scheduler.lookup import Lookups
 from tests import archs
 from tests.refengine import tiny
 
@@ -91,6 +92,33 @@ def test_as_if_evaluated_anew(path: Path, unified: bool) -> None:
     assert answers[1][1].usage.n_cached == len(first) + N_TOKENS - 1
     assert answers[2][1].usage.n_cached == 0
     assert answers[2][1].timings.reevaluated == ("window" if "gemma3" in path.name else "recurrent")
+
+
+@pytest.mark.parametrize("unified", [True, False], ids=["one cache", "divided"])
+def test_guesses(path: Path, unified: bool) -> None:
+    """A window's memory goes back behind wrong guesses, answers being the same; where a state is kept none are made,
+    and it says why.
+    """
+    asked = [(*prompt(90, 40 + i), *prompt(40, 40 + i)) for i in range(3)]  # whose end stood there before
+    alone = started(path, n_ctx=512)
+    expected = [read(ask(alone, tokens, max_tokens=60, cache_prompt=False))[0] for tokens in asked]
+    alone.close()
+    warnings: list[str] = []
+    params = Params(**CACHE, n_ctx=2048, n_seq_max=3, kv_unified=unified, n_outputs_max=40)  # type: ignore[arg-type]
+    engine = LlamaEngine(path, params, lookups=Lookups(n_match=1, n_max=8), warn=warnings.append)
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    answers = [read(generation) for generation in [ask(engine, tokens, max_tokens=60) for tokens in asked]]
+    why_not = engine.info.why_no_guess
+    engine.close()
+
+    assert [tokens for tokens, _ in answers] == expected
+    if "gemma3" in path.name:
+        assert not warnings
+        assert engine.counters.n_drafted > engine.counters.n_draft_accepted  # some were wrong
+    else:
+        assert engine.counters.n_drafted == 0
+        assert "speculative decoding is off: the model keeps a state" in warnings[0]
+        assert "cannot go back" in why_not
 
 
 def test_too_small_a_cache(path: Path) -> None:

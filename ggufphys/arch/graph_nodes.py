@@ -24,7 +24,7 @@ NODE_BUDGETS: Final[dict[str, NodeBudget]] = {
     "glm5-next": NodeBudget(per_token=160, per_tensor=64, least=0),
     "hrm_text": NodeBudget(per_token=80, per_tensor=64, least=0),
     **dict.fromkeys((
-        "qwen3next", "kimi-linear", "bailingmoe3", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "nanbeige",
+        "qwen3next", "kimi-linear", "bailingmoe3", "qwen35", "qwen35moe", "clef", "qwen4exp", "deepseek4", "nanbeige",
         "minimax-01", "minimax-m3", "hy_v4",
     ), _MANY),
 }

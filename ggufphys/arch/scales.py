@@ -32,7 +32,7 @@ MORE: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("deepseek32", "glm-dsa", "dots3note", "cohere2moe", "hy_v3", "qwen3next"), _ALL_FFN),
     "gemma4": _DENSE | _EXPERTS,
     "nemotron_h_moe": _ALL_FFN,
-    "qwen35": _DENSE | {"attn_gate"},
+    **dict.fromkeys(("qwen35", "clef"), _DENSE | {"attn_gate"}),
     **dict.fromkeys(("qwen35moe", "qwen4exp"), _ALL_FFN | {"attn_gate"}),
     "talkie": frozenset({"ffn_down"}),
     "dflash": _DENSE | {"markov_w2"},

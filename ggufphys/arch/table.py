@@ -297,6 +297,7 @@ RULES: Final[Mapping[str, ArchRule]] = _index(TABLE)
 
 # Architectures that a newer llama.cpp knows (`ggufphys.builds.newer`), of which its source is at hand.
 LATER: Final[Mapping[str, ArchRule]] = _index((
+    ArchRule("clef",             nothing,     "models/clef.cpp"),
     ArchRule("k2-horizon",       trunk(full), "models/k2-horizon.cpp"),
     ArchRule("gemma-embedding2", nothing,     "models/gemma-embedding2.cpp: causal_attn off",
              adjust=encodes_in_windows(6)),

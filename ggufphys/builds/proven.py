@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from functools import cache
 
+from ggufphys.builds.moves import rules_of
 from ggufphys.builds.newer import NEWER, may_know
 from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
 
@@ -37,7 +38,8 @@ def why_unproven(arch: str, build: int) -> str:
     if i in (0, len(numbers)):
         return f"b{build} lies outside of the records, b{numbers[0]} to b{numbers[-1]}; the nearest is b{nearest}"
     low, high = numbers[i - 1], numbers[i]
-    if arch in MOVED.get(high, ()):
+    # Records of newer architectures are kept apart, so whatever moved may have moved them.
+    if arch in MOVED.get(high, ()) or (arch in NEWER and rules_of(low) != rules_of(high)):
         return f"bytes of {arch} moved between the records b{low} and b{high}; the nearest to b{build} is b{nearest}"
     if arch in UNEXPLAINED.get(low, ()) or arch in UNEXPLAINED.get(high, ()):
         return f"some rows of {arch} are not as predicted in the records b{low} and b{high} around b{build}"

@@ -31,11 +31,16 @@ class AttentionAlone:
         """Attend with Q (D, H, T) to K and V (D, K, T), and the output projection: (E, T)."""
         return self.b.linear("attn_output", il, self.mix(q, k, v, il), biased=biased)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, il: int, *, bias: Tensor | None = None) -> Tensor:
-        """The same before the output projection (D*H, T); a `bias` is added to the scores."""
+    def mix(
+        self, q: Tensor, k: Tensor, v: Tensor, il: int, *, bias: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """The same before the output projection (D*H, T); a `bias` is added to the scores.
+
+        A `mask` takes the place of the batch's.
+        """
         for tensor in (q, k, v):
             self.b.graph.expand(tensor)
-        mask = self.masks[sees_window(self.b, il)]
+        mask = self.masks[sees_window(self.b, il)] if mask is None else mask
         if self.padded:  # a copy even where there is nothing to fill up
             k, v = (ops.pad(x, *x.ne[:2], mask.ne[0]) for x in (k, v))
             bias = None if bias is None else ops.pad(bias, mask.ne[0], *bias.ne[1:3])

@@ -171,7 +171,9 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 
 
 # Those of architectures that the pinned llama.cpp does not know.
-LATER: Final[Mapping[str, str]] = {"gemma-embedding2": "gemma_embedding2", "k2-horizon": "k2_horizon"}
+LATER: Final[Mapping[str, str]] = {
+    "clef": "clef", "gemma-embedding2": "gemma_embedding2", "k2-horizon": "k2_horizon",
+}  # fmt: skip
 
 # Whose prediction head's graph is written too, in the same module: `build_head`.
 HEADS: Final = frozenset({

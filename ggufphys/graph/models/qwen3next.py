@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 src/models/qwen3next.cpp, llama_model_qwen3next::graph
 from ggufphys.graph import ops
 from ggufphys.graph.building import head
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
+from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, linear_attention
 from ggufphys.graph.building.floats import sqrtf
@@ -65,8 +66,9 @@ def head_attention(b: Builder, il: int) -> AttentionKV:
 
 
 def gated_attention(
-    b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, il: int, *, reshaped: bool = True
-) -> Tensor:
+    b: Builder, attention: AttentionKV | AttentionAlone, x: Tensor, pos: Tensor, rope: Rope, il: int,
+    *, reshaped: bool = True,
+) -> Tensor:  # fmt: skip
     """Each head's query comes with a gate on what it finds: (E, T*N) to (E, T*N); one is cut from the other's heads."""
     both, k, v = b.qkv_flat(x, il, 2 * b.h.n_embd_head_v)
     if reshaped:
@@ -75,8 +77,8 @@ def gated_attention(
 
 
 def mix_gated(
-    b: Builder, attention: AttentionKV, qkv: tuple[Tensor, Tensor, Tensor], pos: Tensor, rope: Rope, il: int,
-    *, mask: Tensor | None = None,
+    b: Builder, attention: AttentionKV | AttentionAlone, qkv: tuple[Tensor, Tensor, Tensor], pos: Tensor, rope: Rope,
+    il: int, *, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The same from rows (D*H, T): of queries and gates, keys, and values. A `mask` takes the place of the cache's."""
     d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens

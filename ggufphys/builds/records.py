@@ -246,47 +246,14 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
     8683: frozenset({
         "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
     }),
-    8840: frozenset({
-        "lfm2",
-    }),
-    8881: frozenset({
-        "lfm2",
-    }),
-    8943: frozenset({
-        "lfm2",
-    }),
-    9014: frozenset({
-        "lfm2",
-    }),
-    9102: frozenset({
-        "lfm2",
-    }),
-    9209: frozenset({
-        "lfm2",
-    }),
     9309: frozenset({
-        "lfm2", "qwen35moe",
+        "qwen35moe",
     }),
     9445: frozenset({
-        "deepseek32", "lfm2", "qwen35moe",
+        "qwen35moe",
     }),
     9554: frozenset({
-        "deepseek32", "lfm2", "qwen35moe", "t5", "t5encoder",
-    }),
-    9642: frozenset({
-        "deepseek32", "lfm2",
-    }),
-    9733: frozenset({
-        "deepseek32", "lfm2",
-    }),
-    9756: frozenset({
-        "deepseek32", "lfm2",
-    }),
-    9838: frozenset({
-        "deepseek32",
-    }),
-    9879: frozenset({
-        "deepseek32",
+        "qwen35moe", "t5", "t5encoder",
     }),
     10152: frozenset({
         "minimax-m3",

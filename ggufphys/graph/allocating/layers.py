@@ -24,7 +24,7 @@ from ggufphys.arch import LayerCache
 from ggufphys.frozen import dataclass, fields
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.alloc import Course, in_order
-from ggufphys.graph.allocating.lifetimes import Lifetimes, Role
+from ggufphys.graph.allocating.lifetimes import OLD, Lifetimes, Role
 from ggufphys.graph.building.construction import Adapters
 from ggufphys.hparams.hparams import HParams
 
@@ -122,6 +122,21 @@ def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
     left_out = {il for gap in gaps for il in gap}
     built = tuple(il for il in range(n) if il not in left_out)
     return Layers(kinds=tuple(kinds), n_before=n_before, built=built, gaps=tuple(gaps))
+
+
+def settled(kinds: Sequence[int], n_old: int = OLD) -> list[int]:
+    """Other numbers, which differ until `n_old` layers behind the first layer of the last kind that comes.
+
+    A layer may be the first of its kind to compute what all later ones read: it then holds for those, not before.
+    """
+    numbers: dict[tuple[int, int], int] = {}
+    seen: set[int] = set()
+    found = []
+    for il, kind in enumerate(kinds):
+        if il > n_old:
+            seen.add(kinds[il - n_old - 1])
+        found.append(numbers.setdefault((kind, len(seen)), len(numbers)))
+    return found
 
 
 def one_of_each(kinds: Sequence[int]) -> Layers:

@@ -15,7 +15,7 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.allocating.alloc import Allocation, lay_out, side_by_side, written_sizes, written_sizes_at
-from ggufphys.graph.allocating.layers import Layers, layer_kinds, leave_out, one_of_each, weights_by_layer
+from ggufphys.graph.allocating.layers import Layers, layer_kinds, leave_out, one_of_each, settled, weights_by_layer
 from ggufphys.graph.allocating.traced import Traced, Tracer, collection_paused, kind_of, point_of
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch
@@ -27,8 +27,10 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
 from ggufphys.params import HOST, ContextParams, ContextType
 
-# How to choose which layers to build: how many layers are in a step before the one it leads to.
-ATTEMPTS: Final = (1, 2, 3)
+# How to choose which layers to build: how many layers are in a step before the one it leads to, and whether kinds count
+# only once they are `settled`.
+Attempt = tuple[int, bool]
+ATTEMPTS: Final[tuple[Attempt, ...]] = ((1, False), (2, False), (3, False), (1, True))
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 UNBOUNDED: Final = 1 << 62
 
@@ -82,7 +84,7 @@ class Layouts:
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
         self.decode_counts = False  # whether a decode step may have been larger than its prompt
-        self._chosen: dict[int, Layers] = {}  # by attempt
+        self._chosen: dict[Attempt, Layers] = {}  # by attempt
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
         self.tracer = Tracer(self.graph)
@@ -164,10 +166,10 @@ class Layouts:
             group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
-    def choices(self, places: Sequence[Hashable], attempts: Iterable[int]) -> Iterator[Layers]:
+    def choices(self, places: Sequence[Hashable], attempts: Iterable[Attempt]) -> Iterator[Layers]:
         """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
         kinds = _numbered(zip(self.kinds, places, strict=True))
-        return (leave_out(kinds, n_before) for n_before in attempts)
+        return (leave_out(settled(kinds) if late else kinds, n_before) for n_before, late in attempts)
 
     def samples(self, places: Sequence[Hashable]) -> Layers:
         """A layer of each kind and place, for a bound on what all take."""
@@ -178,7 +180,7 @@ class Layouts:
         return self.samples((None,) * self.n_layer)
 
     def divided(
-        self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[int]
+        self, where: Hashable, places: Callable[[], Sequence[P]], attempts: Iterable[Attempt]
     ) -> tuple[frozenset[P], tuple[Layers | None, ...], Layers]:
         """Of layers that are divided as `where` says: the places, which to build (None: all), and samples."""
         found = self._divided.get(where)

@@ -39,7 +39,8 @@ class Indexer(IndexerKeys):
         cache = next(cache for il in range(b.h.n_layer) if (cache := indexer_cache(b, il)) is not None)
         super().__init__(b, cache)
         self.rope = rope
-        self.mask = ops.new_input(F16, *self.mask.ne, name="kq_mask", params=(cache,))
+        self.by_parts = "indexer_by_parts" in b.context.rules
+        self.mask = ops.new_input(F32 if self.by_parts else F16, *self.mask.ne, name="kq_mask", params=(cache,))
         self.hadamard = hadamard(b.h.indexer_head_size) if hadamard_rotated else None
 
     def top_k(self, x: Tensor, query_row: Tensor, pos: Tensor, il: int) -> Tensor:
@@ -63,8 +64,11 @@ class Indexer(IndexerKeys):
         weights = ops.strided(
             weights, (n_head, per_stream, 1, n), (weights.nb[1], weights.nb[2] // n, weights.nb[3] // n)
         )
-        weights = ops.scale(weights, 1 / sqrtf(d * n_head))
-        scores = lightning_indexer(q, keys, weights, self.mask)
+        if self.by_parts:
+            scores = scores_by_parts(q, keys, weights, 1 / sqrtf(d * n_head), self.mask)
+        else:
+            weights = ops.scale(weights, 1 / sqrtf(d * n_head))
+            scores = lightning_indexer(q, keys, weights, self.mask)
         return ops.cont(top_k(scores, min(scores.ne[0], b.h.indexer_top_k)))
 
     def _turned(self, x: Tensor, pos: Tensor) -> Tensor:
@@ -95,6 +99,14 @@ def only(mask: Tensor, chosen: Tensor, zeros_type: GGMLType = F32) -> Tensor:
 def lightning_indexer(q: Tensor, k: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     """Sum over heads of weights * relu(q k) + mask: (C, T/S, 1, S)."""
     return Tensor("LIGHTNING_INDEXER", F32, (k.ne[2], q.ne[2], 1, q.ne[3]), (q, k, weights, mask))
+
+
+def scores_by_parts(q: Tensor, k: Tensor, weights: Tensor, factor: float, mask: Tensor) -> Tensor:
+    """The same in operations of their own, the weights yet to be scaled by `factor`. Source: llama.cpp b9432."""
+    products = ops.mul_mat(ops.permute(k, 0, 2, 1, 3), ops.permute(q, 0, 2, 1, 3))
+    scores = ops.unary(ops.cont(ops.permute(products, 2, 1, 0, 3)), "relu")
+    scores = ops.sum_rows(ops.mul(scores, ops.scale(weights, factor)))
+    return ops.add(ops.cont(ops.permute(scores, 2, 1, 0, 3)), mask)
 
 
 def top_k(x: Tensor, k: int) -> Tensor:

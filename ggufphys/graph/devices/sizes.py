@@ -19,7 +19,7 @@ from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.allocating.alloc import lay_out, side_by_side
 from ggufphys.graph.allocating.layers import Layers
-from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.allocating.layout import ATTEMPTS, Layouts
 from ggufphys.graph.allocating.traced import Traced, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batches
 from ggufphys.graph.devices.backends import Backend
@@ -29,7 +29,6 @@ from ggufphys.graph.devices.split import PIPELINE_COPIES, split
 from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST, ContextParams
 
-ATTEMPTS: tuple[int, ...] = (1, 2, 3)  # as graph.allocating.layout's
 Place = tuple[str, frozenset[Hashable]]
 """A layer's device, and which of its weights are on others."""
 

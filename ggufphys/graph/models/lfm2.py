@@ -53,7 +53,7 @@ def _short_conv(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:
         ops.strided(all_three, (n_embd, n_tokens, n_seqs), all_three.nb[1:3], i * n_embd * all_three.nb[0])
         for i in range(3)
     )
-    causal = b.h.causal_attn
+    causal = b.h.causal_attn or "lfm2_always_causal" in b.context.rules
     x = rs.conv_input(ops.mul(gate_in, x), il, None if causal else (0,), centred=not causal)
     x = ops.mul(gate_out, ssm_conv(x, b.weight("shortconv.conv.weight", il)))
     x = b.linear("shortconv.out_proj", il, x)

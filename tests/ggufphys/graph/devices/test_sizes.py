@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from ggufphys import Device, Params, open_gguf, predict_memory
 from ggufphys.graph.allocating import layout
+from ggufphys.graph.batch import reserved_batches
 from ggufphys.graph.devices import sizes
+from ggufphys.memory.predict import Predictor
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file
 from tests.ggufphys.models import shape_header
@@ -118,3 +120,18 @@ def test_a_window_model_partly_offloaded(tmp_path: Path) -> None:
     """Where the host's weights are fetched and differ in type from layer to layer, no layer stands for too many."""
     run = {"n_ctx": 8192, "n_gpu_layers": 20, "swa_full": True, "n_outputs_max": 16, "devices": CUDA.devices[:1]}
     assert_few_stand_for_all(tmp_path, "gemma-3-4b", run)
+
+
+def test_masks_that_are_cast_leave_layers_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a later layer is the first to make what all of its kind read, few layers stand for all nevertheless."""
+    params = Params(n_ctx=8192, llama_build=9309)
+    with open_gguf(shape_header(tmp_path / "model.gguf", "gemma-3-4b")) as gguf:
+        predictor = Predictor(gguf)
+        few = predictor.predict(params).compute_bytes
+        layouts, context = predictor.layouts_of(params), predictor.context(params)
+        layers = layouts.layout(context, reserved_batches(context)[0]).layers
+        monkeypatch.setattr(layout, "ATTEMPTS", ())
+
+        assert layers is not None
+        assert layers.n_left_out > 10
+        assert Predictor(gguf).predict(params).compute_bytes == few

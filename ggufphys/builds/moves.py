@@ -23,7 +23,7 @@ Rule = Literal[
     "heads_loaded", "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_always_causal",
     "lfm2_keeps_no_snapshots",
     "mamba2_projects_by_sequence", "mask_cast", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
-    "outputs_rounded", "outputs_unlimited", "qwen3next_crops_early", "rope_by_parts", "rows_first",
+    "outputs_rounded", "outputs_unlimited", "pools_filled_anew", "qwen3next_crops_early", "rope_by_parts", "rows_first",
     "server_reserves_all_outputs", "step35_without_biases", "types_of_rows_differ",
 ]  # fmt: skip
 
@@ -324,6 +324,16 @@ MOVES: Final = (
         whom="bailingmoe3",
         source="src/models/bailingmoe3.cpp, use_mrope",
         found="sources of b11065 and b11311; records of b11067 and b11227",
+    ),
+    Move(
+        rule="pools_filled_anew",
+        before=11327,
+        first=11352,
+        what="masks of chosen pools are filled from tensors of their own, not from the choice; whether rows are gathered "
+        "follows from the context alone, not from the batch",
+        whom="glm5-next",
+        source="src/models/glm5-next.cpp, build_kpool_select, build_inp_kpool",
+        found="sources of b11312 and b11434; records of b11327 and b11352",
     ),
     Move(
         rule="mixed_batches",

@@ -271,13 +271,13 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
         "dflash",
     }),
     11352: frozenset({
-        "glm5-next", "qwen4exp",
+        "qwen4exp",
     }),
     11391: frozenset({
-        "glm5-next", "qwen4exp",
+        "qwen4exp",
     }),
     11413: frozenset({
-        "glm5-next", "qwen4exp",
+        "qwen4exp",
     }),
     11548: frozenset({
         "glm5-next", "hy_v3", "qwen4exp",

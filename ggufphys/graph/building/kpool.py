@@ -42,7 +42,11 @@ class Pools:
         self.n_top = min(self.n_pools, h.indexer_top_k // n_pool_size)
         self.has_tail = b.keys.flag("attention.indexer.kpool_select_tail", True)
         self.n_chosen = n_pool_size * self.n_top + (n_pool_size - 1 if self.has_tail else 0)
-        self.gathers = n_tokens <= N_TOKENS_GATHERED and n_kv > self.n_chosen
+        if "pools_filled_anew" in b.context.rules:  # whatever the batch and the cells in use
+            most = h.indexer_top_k + n_pool_size - 1
+            self.gathers = b.context.n_ubatch <= N_TOKENS_GATHERED and b.context.n_ctx > most
+        else:
+            self.gathers = n_tokens <= N_TOKENS_GATHERED and n_kv > self.n_chosen
 
         params = (cache, n_pool_size, self.n_top, self.gathers, n_kv)
         self.pool_cells = ops.new_input(I32, self.n_pools, name="pool_cells", params=params)
@@ -129,12 +133,18 @@ class Pools:
         What stands for no cell opens a row of its own behind all cells, so that no row is written twice.
         """
         n, n_tokens, n_kv = self.n_chosen, self.b.batch.n_tokens, self.keys.n_kv
-        seed = ops.cast(ops.view(chosen, (1,)), F32)
-        closed = seed if mask.type is F32 else ops.cast(seed, mask.type)
-        closed = ops.elementwise("FILL", closed, params=(-inf,))
-        closed = ops.reshape(ops.repeat(closed, 1, n_kv + n, n_tokens), 1, n_kv + n, n_tokens)
-        zeros = ops.repeat(ops.elementwise("FILL", seed, params=(0.0,)), 1, n, n_tokens)
-        zeros = ops.reshape(zeros, 1, n, n_tokens)
+        if "pools_filled_anew" in self.b.context.rules:
+            self.b.graph.expand(chosen)
+            closed, zeros = (
+                ops.repeat(ops.elementwise("FILL", Tensor("NONE", mask.type, (size,)), params=(value,)), size, n_tokens)
+                for size, value in ((n_kv + n, -inf), (n, 0.0))
+            )
+        else:
+            seed = ops.cast(ops.view(chosen, (1,)), F32)
+            closed = seed if mask.type is F32 else ops.cast(seed, mask.type)
+            closed = ops.repeat(ops.elementwise("FILL", closed, params=(-inf,)), 1, n_kv + n, n_tokens)
+            zeros = ops.repeat(ops.elementwise("FILL", seed, params=(0.0,)), 1, n, n_tokens)
+        closed, zeros = ops.reshape(closed, 1, n_kv + n, n_tokens), ops.reshape(zeros, 1, n, n_tokens)
         live = ops.unary(ops.reshape(self.chosen_mask, n, n_tokens), "exp")
         behind = ops.arange(n_kv, n_kv + n)
         cells = ops.mul(ops.sub(ops.cast(chosen, F32), behind), live)

@@ -38,10 +38,10 @@ def ask(
 
 
 def ask_until_death(
-    path: Path, params: Sequence[Params], environment: Mapping[str, str] | None = None
+    path: Path, params: Sequence[Params], environment: Mapping[str, str] | None = None, *, no_alloc: bool = True
 ) -> tuple[list[dict[str, Any]], bool]:
     """The same as far as llama.cpp goes, and whether it aborted at the next configuration."""
-    answer = _run(path, params, True, environment or {})
+    answer = _run(path, params, no_alloc, environment or {})
     return _parse(answer.stdout), answer.returncode != 0
 
 

@@ -329,8 +329,8 @@ MOVES: Final = (
         rule="pools_filled_anew",
         before=11327,
         first=11352,
-        what="masks of chosen pools are filled from tensors of their own, not from the choice; whether rows are gathered "
-        "follows from the context alone, not from the batch",
+        what="masks of chosen pools are filled from tensors of their own, not from the choice; whether rows are "
+        "gathered follows from the context alone, not from the batch",
         whom="glm5-next",
         source="src/models/glm5-next.cpp, build_kpool_select, build_inp_kpool",
         found="sources of b11312 and b11434; records of b11327 and b11352",

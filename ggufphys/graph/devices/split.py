@@ -12,11 +12,12 @@ llama_context::graph_get_cb.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from ggufphys.graph.devices.backends.backend import UNLIMITED, Backend, everything
+from ggufphys.graph.devices.backends.order import Order
 from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
@@ -172,6 +173,7 @@ class _Splitter:
         self.marks: dict[str, list[int]] = {HOST: []}  # of each part, as many as layers have begun in it
         self.n_begun = 0  # layers that have begun with the node at hand
         self.copies: dict[tuple[Tensor, str], Tensor] = {}
+        self.held: tuple[str, Sequence[Tensor]] = HOST, ()  # until the next run's first node
         self.early: list[tuple[str, Tensor]] = []  # copies that are kept, in front of all other leafs
 
     def run(self) -> dict[str, Part]:
@@ -261,22 +263,29 @@ class _Splitter:
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         backend = self.backends.get(device)
         if backend is None or backend.reorder is None:
-            for node, self.n_begun in together:
-                self.append(self.device(node) if node.op in VIEWS else device, node)
-            return
-        order = backend.reorder([node for node, _ in together], self.uses)
+            order = Order(range(len(together)))
+        else:
+            order = backend.reorder([node for node, _ in together], self.uses)
         for i in order.positions:
             node, self.n_begun = together[i]
             self.append(self.device(node) if node.op in VIEWS else device, node)
-            for tensor in order.kept.get(i, ()):
-                if not tensor.external:
-                    self.append(device, _keep(tensor))
+            self.keep(device, order.kept.get(i, ()))
+            if i == 0:
+                self.keep(*self.held)
+        self.held = device, order.kept.get(len(together), ())
+
+    def keep(self, device: str, tensors: Iterable[Tensor]) -> None:
+        """Add what holds tensors of a device's until now."""
+        for tensor in tensors:
+            if not tensor.external:
+                self.append(device, _keep(tensor))
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
-        copies = [
-            Tensor("COPY", source.type, source.ne, nb=source.nb, is_input=source.is_input) for _ in range(self.n_copies)
-        ]
+        n0, *others = source.ne
+        backend = self.backends.get(device)
+        ne = (n0 if backend is None else backend.padded(n0, source.type), *others)
+        copies = [Tensor("COPY", source.type, ne, nb=source.nb, is_input=source.is_input) for _ in range(self.n_copies)]
         self.append(elsewhere, _keep(source))
         if self.n_copies == 1:
             self.append(device, copies[0])

@@ -62,9 +62,15 @@ class Backend:
         """Does it have the operation, and are its tensors not too large?"""
         return self.supports(node) and not self.exceeds(node)
 
+    def padded(self, ne0: int, ggml_type: GGMLType | int) -> int:
+        """As how many elements the last row of a tensor counts."""
+        size = SIZES.get(ggml_type) if isinstance(ggml_type, GGMLType) else None
+        is_padded = self.row_padding and size is not None and size.block_size > 1
+        return -(-ne0 // self.row_padding) * self.row_padding if is_padded else ne0
+
     def tensor_bytes(self, nbytes: int, ggml_type: GGMLType | int, ne0: int) -> int:
         """Bytes of a tensor in a buffer of this backend: `nbytes` of data in rows of `ne0` elements, padded."""
-        size = SIZES.get(ggml_type) if isinstance(ggml_type, GGMLType) else None
-        if self.row_padding and size is not None and size.block_size > 1 and ne0 % self.row_padding:
-            nbytes += (self.row_padding - ne0 % self.row_padding) * size.type_size // size.block_size
+        if more := self.padded(ne0, ggml_type) - ne0:
+            size = SIZES[GGMLType(ggml_type)]
+            nbytes += more * size.type_size // size.block_size
         return -(-nbytes // self.alignment) * self.alignment

@@ -5,6 +5,7 @@ from typing import Final
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends.backend import LARGE_BATCH, ROW_PADDING, Backend
 from ggufphys.graph.devices.backends.cpu import pinned_as_cpu
+from ggufphys.graph.devices.backends.cuda_order import keep
 
 _TERNARY: Final = frozenset({GGMLType.TQ1_0, GGMLType.TQ2_0})
 
@@ -12,9 +13,9 @@ _TERNARY: Final = frozenset({GGMLType.TQ1_0, GGMLType.TQ2_0})
 def _cuda(prefix: str) -> Backend:
     return Backend(
         prefix=prefix, alignment=128, row_padding=ROW_PADDING, pinned=pinned_as_cpu(f"{prefix}_Host"), pipelines=True,
-        offloads_from=LARGE_BATCH, without=_TERNARY,
+        offloads_from=LARGE_BATCH, without=_TERNARY, reorder=keep,
         source="ggml/src/ggml-cuda/ggml-cuda.cu, ggml_backend_cuda_buffer_type_get_alloc_size, "
-        "ggml_backend_cuda_device_supports_op, ggml_backend_cuda_device_offload_op",
+        "ggml_backend_cuda_device_supports_op, ggml_backend_cuda_device_offload_op, ggml_backend_cuda_graph_optimize",
     )  # fmt: skip
 
 

@@ -7,10 +7,10 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_graph_op
 ggml-vulkan-types.h (the groups); ggml/src/ggml.c, ggml_can_fuse_subgraph_ext.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from ggufphys.graph.devices.backends.order import Order
+from ggufphys.graph.devices.backends.order import Order, are_read_inside, bytes_of
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.strides import is_contiguous_from
 
@@ -196,17 +196,9 @@ class _Walk:
             self.pull(rows, taken)
 
     def is_own(self, j: int, view: int, rows: int) -> bool:
-        """Does nobody else read what lies between? (ggml_can_fuse_subgraph_ext)"""
+        """Does nobody else read what lies between?"""
         nodes = self.nodes
-        members = [nodes[j], nodes[view], nodes[rows]]
-        for i, node in enumerate(members[:-1]):
-            readers = sum(source is node for other in members[i + 1 :] for source in other.src)
-            shown = node.view_src
-            if node.is_output or readers != self.uses[node]:
-                return False
-            if shown is not None and shown not in members and not (shown.external and shown.name):
-                return False
-        return True
+        return are_read_inside([nodes[j], nodes[view], nodes[rows]], {nodes[rows]}, self.uses)
 
     def is_there(self, source: Tensor) -> bool:
         """A leaf, or computed already."""
@@ -276,16 +268,10 @@ def _starts(ops: Sequence[str]) -> Mapping[int, Sequence[Group]]:
     return found
 
 
-def _base(tensor: Tensor) -> Hashable:
-    """Whose bytes these are; a graph may have several tensors for one cache."""
-    base = tensor.view_src or tensor
-    return ("cache", base.params) if base.external and not base.name else base
-
-
 def _dependencies(nodes: Sequence[Tensor], empty: Sequence[bool]) -> Iterator[list[int]]:
     """For each node the nearest ones in front of it that must run first (is_src_of)."""
-    bases = [_base(node) for node in nodes]
-    read = [frozenset() if bare else frozenset(map(_base, n.src)) for n, bare in zip(nodes, empty, strict=True)]
+    bases = [bytes_of(node) for node in nodes]
+    read = [frozenset() if bare else frozenset(map(bytes_of, n.src)) for n, bare in zip(nodes, empty, strict=True)]
     for j, node in enumerate(nodes):
         sources, base, own, bare = node.src, bases[j], read[j], empty[j]
         yield [

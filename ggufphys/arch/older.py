@@ -7,9 +7,10 @@ from collections.abc import Mapping, Set
 from typing import Any, Final
 
 from ggufphys.arch.caches import IDLE_INDEXER
-from ggufphys.arch.contexts import but, in_trunk, trunk, with_indexer_glm
+from ggufphys.arch.contexts import all_but_every, but, hybrid, in_trunk, trunk, with_indexer_glm
 from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
-from ggufphys.arch.sparse import dsa
+from ggufphys.arch.sparse import dsa, keys_and_pools
+from ggufphys.arch.states import ssm_and_ngrams
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
 from ggufphys.frozen import replace
@@ -35,6 +36,11 @@ _LATENT: Final = ("deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4
 _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "glm_dsa_attends_to_all": {"glm-dsa": {"keeps": trunk(latent(full))}},
     "glm_dsa_indexes_all": {"glm-dsa": {"keeps": _glm_dsa_with_idle_keys}},
+    "blocks_pooled": {
+        "qwen4exp": {
+            "keeps": hybrid(both(full, keys_and_pools), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
+        }
+    },
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},

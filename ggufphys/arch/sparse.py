@@ -85,6 +85,12 @@ def pooled_keys(h: HParams) -> Layers:
     return indexer_keys(h, n_parts=3 if h.indexer_kpool else 1)
 
 
+def keys_and_pools(h: HParams) -> Layers:
+    """Indexer keys with room for that of a block of positions, where there are blocks."""
+    has_blocks = any(h.compress_ratios) if isinstance(h.compress_ratios, tuple) else h.compress_ratios
+    return indexer_keys(h, n_parts=2 if has_blocks else 1)
+
+
 def delta_and_pooled_dsa(h: HParams) -> Layers:
     """Recurrent layers, and compressed attention with pooled indexer keys.
 

@@ -17,7 +17,8 @@ PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
-    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "caches_as_they_are", "clamps_are_views",
+    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "blocks_pooled", "caches_as_they_are",
+    "clamps_are_views",
     "context_times_streams", "context_times_unified_streams", "deepseek32_head_cached", "fused_experts_of_head",
     "glm_dsa_attends_to_all", "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached",
     "heads_loaded", "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_always_causal",
@@ -333,6 +334,16 @@ MOVES: Final = (
         "gathered follows from the context alone, not from the batch",
         whom="glm5-next",
         source="src/models/glm5-next.cpp, build_kpool_select, build_inp_kpool",
+        found="sources of b11312 and b11434; records of b11327 and b11352",
+    ),
+    Move(
+        rule="blocks_pooled",
+        before=11327,
+        first=11352,
+        what="the key of a block of cells is computed once and kept beside theirs, which are twice as wide; blocks are "
+        "scored by ggml_lightning_indexer and chosen as glm5-next's pools are",
+        whom="qwen4exp, whose layers must have blocks of one size",
+        source="src/models/qwen4exp.cpp, build_qsa_sel, build_inp_kpool",
         found="sources of b11312 and b11434; records of b11327 and b11352",
     ),
     Move(

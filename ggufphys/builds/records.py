@@ -273,17 +273,11 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
     11352: frozenset({
         "qwen4exp",
     }),
-    11391: frozenset({
-        "qwen4exp",
-    }),
-    11413: frozenset({
-        "qwen4exp",
-    }),
     11548: frozenset({
-        "glm5-next", "hy_v3", "qwen4exp",
+        "glm5-next", "hy_v3",
     }),
     11739: frozenset({
-        "glm5-next", "hy_v3", "qwen4exp",
+        "glm5-next", "hy_v3",
     }),
 }
 SINCE: Final[Mapping[str, int]] = {

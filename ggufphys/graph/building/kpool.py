@@ -26,6 +26,27 @@ N_POOL_PAD: Final = 64
 N_TOKENS_GATHERED: Final = 16  # batches up to this attend to copies of the chosen rows alone, larger ones by a mask
 
 
+def pool_counts(b: Builder, keys: AttentionKV, n_pool_size: int) -> tuple[int, int]:
+    """How many pools a graph has room for, and how many of them its batch completes: one at least."""
+    n_new, n_whole = _counts(b, keys, n_pool_size)
+    return max(N_POOL_PAD, -(-(n_whole + 1) // N_POOL_PAD) * N_POOL_PAD), max(n_new, 1)
+
+
+def _counts(b: Builder, keys: AttentionKV, n_pool_size: int) -> tuple[int, int]:
+    """How many pools the batch completes, and how many there are then."""
+    batch = b.batch
+    if batch.n_kv is None:  # reserved: all that there may be, each of them new
+        n = keys.n_cells // n_pool_size * b.context.n_seq_max
+        return n, n
+    counted = batch.blocks_of(n_pool_size)
+    if counted is not None:
+        return counted.n_new, counted.n_whole
+    n_new = batch.n_tokens // batch.n_seqs // n_pool_size * batch.n_seqs
+    if pad_ctx(batch.n_tokens // keys.n_read) == keys.n_kv:  # nothing before it, as far as cells tell
+        return n_new, n_new
+    return n_new, (keys.n_kv - 1) // n_pool_size * keys.n_read  # with the last cell not yet in use
+
+
 class Pools:
     """The inputs that say which cells are pools, shared by all layers, and the nodes of one layer that choose."""
 
@@ -36,9 +57,7 @@ class Pools:
         self.b = b
         self.keys = AttentionKV(b, cache)  # for its cells and where batches are stored
         n_kv = self.keys.n_kv
-        n_new, n_whole = self._counts(n_pool_size)
-        self.n_pools = max(N_POOL_PAD, -(-(n_whole + 1) // N_POOL_PAD) * N_POOL_PAD)
-        self.n_new = max(n_new, 1)
+        self.n_pools, self.n_new = pool_counts(b, self.keys, n_pool_size)
         self.n_top = min(self.n_pools, h.indexer_top_k // n_pool_size)
         self.has_tail = b.keys.flag("attention.indexer.kpool_select_tail", True)
         self.n_chosen = n_pool_size * self.n_top + (n_pool_size - 1 if self.has_tail else 0)
@@ -58,20 +77,6 @@ class Pools:
         self.new_pool_cells = ops.new_input(I64, self.n_new, name="new_pool_cells", params=params)
         for tensor in (self.pool_cells, self.pool_idxs, self.pool_mask, self.tail_idxs, self.chosen_mask):
             b.graph.expand(tensor)  # llama.cpp keeps them whether they are read or not
-
-    def _counts(self, n_pool_size: int) -> tuple[int, int]:
-        """How many pools the batch completes, and how many there are then."""
-        batch, keys = self.b.batch, self.keys
-        if batch.n_kv is None:  # reserved: all that there may be, each of them new
-            n = keys.n_cells // n_pool_size * self.b.context.n_seq_max
-            return n, n
-        counted = batch.blocks_of(n_pool_size)
-        if counted is not None:
-            return counted.n_new, counted.n_whole
-        n_new = batch.n_tokens // batch.n_seqs // n_pool_size * batch.n_seqs
-        if pad_ctx(batch.n_tokens // keys.n_read) == keys.n_kv:  # nothing before it, as far as cells tell
-            return n_new, n_new
-        return n_new, (keys.n_kv - 1) // n_pool_size * keys.n_read  # with the last cell not yet in use
 
     def choose(self, x: Tensor, query_row: Tensor, il: int) -> Tensor:
         """The cells that each token of X (E, T) attends to: (N, T), best first. What stands for none is masked."""

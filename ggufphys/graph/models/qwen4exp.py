@@ -15,6 +15,7 @@ from ggufphys.graph.building.hyper import wanted
 from ggufphys.graph.building.hyper_gated import GatedStreams
 from ggufphys.graph.building.ngrams import add_ngrams, inp_ngrams
 from ggufphys.graph.building.qsa import BlockMeans
+from ggufphys.graph.building.qsa_pools import PooledBlocks
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, mix_gated
@@ -25,14 +26,20 @@ from ggufphys.graph.rope import Rope, read_rope, read_sections
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     rope = read_rope(b.keys, b.h, "imrope", sections=read_sections(b.keys))
+    ngrams_first = "rows_first" in b.context.rules and "blocks_pooled" in b.context.rules
+    ngrams = inp_ngrams(b) if ngrams_first else None
     x = b.inp_embd()
     rs = Recurrent(b)
     attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
+    ratio_of_all = next(filter(None, (_ratio(b, il) for il in range(b.h.n_layer))), 0)
+    pools = PooledBlocks(b, rope, ratio_of_all) if "blocks_pooled" in b.context.rules and ratio_of_all else None
     pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
-    ngrams = inp_ngrams(b)
+    ngrams = ngrams if ngrams_first else inp_ngrams(b)
     connections = GatedStreams(b)
     streams = connections.begin(x)
+    if "blocks_pooled" in b.context.rules:
+        b.graph.expand(streams)
 
     @cache
     def blocks(attend: AttentionKV, ratio: int) -> BlockMeans:
@@ -47,8 +54,13 @@ def build(b: Builder) -> Graph:
             x = _linear_attention(b, rs, x, il)
         else:
             attend, ratio = attention[b.kv_cache(il)], _ratio(b, il)
-            chosen = blocks(attend, ratio).top_k(x, il) if ratio else None
-            x = _attention(b, attend, x, pos, rope, chosen, il)
+            if not ratio:
+                mask = None  # to all
+            elif pools is not None:
+                mask = pools.mask(x, pos, attend.mask, il)
+            else:
+                mask = dsa.only(attend.mask, blocks(attend, ratio).top_k(x, il))
+            x = _attention(b, attend, x, pos, rope, mask, il)
         if b.is_last(il):
             x, inject, streams = ops.get_rows(x, out_ids), ops.get_rows(inject, out_ids), wanted(streams, out_ids)
         streams = connections.write(streams, x, inject, il)
@@ -70,11 +82,10 @@ def _ratio(b: Builder, il: int) -> int:
 
 
 def _attention(
-    b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, chosen: Tensor | None, il: int
+    b: Builder, attention: AttentionKV, x: Tensor, pos: Tensor, rope: Rope, mask: Tensor | None, il: int
 ) -> Tensor:
-    """(E, T) to (E, T), over the chosen cells alone if any are."""
+    """(E, T) to (E, T), over the chosen cells alone if a mask says which."""
     q, k, v = (b.linear(f"attn_{part}", il, x, biased=False) for part in "qkv")
-    mask = None if chosen is None else dsa.only(attention.mask, chosen)
     return mix_gated(b, attention, (q, k, v), pos, rope, il, mask=mask)
 
 

@@ -19,7 +19,7 @@ from tests.vulkan import Row
 ROOT = Path(__file__).parents[4]
 QUICK = ("llama", "qwen3moe", "deepseek2", "dots1", "mimo2", "smallthinker", "qwen3tts", "qwen3next", "gemma4/moe")
 LIVE = ("llama", "qwen3moe", "deepseek2", "smallthinker", "qwen3next")
-DEVICES = pytest.mark.parametrize("device", [build_paper.CUDA], ids=lambda device: device.name)
+DEVICES = pytest.mark.parametrize("device", build_paper.PAPERS, ids=lambda device: device.name)
 # llama.cpp's own figures of an encoder's decoder on devices are not followed.
 NOT_FOLLOWED = (("t5", "two layers"), ("t5/decoder", "two layers"))
 

@@ -18,9 +18,9 @@ WINDOWS: Final = (40, 8)  # of a text, judged by a small model and by a larger o
 
 
 @cache
-def _judged(base: Path, other: Path, type_k: str, type_v: str) -> tuple[Row, Row]:
+def _judged(name: str, base: Path, other: Path, type_k: str, type_v: str) -> tuple[Row, Row]:
     candidates = [
-        Candidate(name="base", path=base),
+        Candidate(name=name, path=base),
         Candidate(name="other", path=other, type_k=type_k, type_v=type_v),
     ]
     n_windows = WINDOWS[base.stat().st_size > SMALL_BYTES]
@@ -32,14 +32,15 @@ def _pair(setup: Setup, model: Path | None) -> tuple[Row, Row]:
     source = model or MODEL
     base = derived(setup["base"], source) if "base" in setup else source
     other = derived(setup["type"], source) if "type" in setup else base
-    return _judged(base, other, setup.get("type_k", "f16"), setup.get("type_v", "f16"))
+    name = f"{source.name} as {setup['base']}" if "base" in setup else source.name
+    return _judged(name, base, other, setup.get("type_k", "f16"), setup.get("type_v", "f16"))
 
 
 def _said(base: Row, other: Row) -> str:
     return (
         f"Perplexity {other['perplexity']:.3f} for {base['perplexity']:.3f}, KL divergence {other['kl_mean']:.5f} "
-        f"nats, the same likeliest token in {other['top1']:.1%}, over {other['n_tokens']:,} tokens of "
-        f"{base['file']}."
+        f"nats, the same likeliest token in {other['top1']:.1%}, over {other['n_tokens']:,} tokens, "
+        f"beside {base['model']}."
     )
 
 

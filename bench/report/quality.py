@@ -65,7 +65,8 @@ def _table(run: Record) -> Table:
 
 
 def _name(row: dict[str, Any]) -> str:
-    caches = [f"{side.upper()} {row[f'type_{side}']}" for side in "kv" if row.get(f"type_{side}", "f16") != "f16"]
+    types = {side: row.get(f"type_{side}", "f16") for side in "kv"}
+    caches = [f"{side.upper()} {kept}" for side, kept in types.items() if kept != "f16" and kept not in row["model"]]
     return ", ".join([short(row["model"]), *caches])
 
 
@@ -73,11 +74,16 @@ def _figure(row: dict[str, Any], name: str, form: str) -> str:
     return "" if row.get(name) is None else form.format(row[name])
 
 
+def _is_plain(row: dict[str, Any]) -> bool:
+    """Whether it differs from its base in the file's bits, not in the cache's."""
+    return all(row.get(f"type_{side}", "f16") == "f16" for side in "kv")
+
+
 def _picture(runs: Sequence[Record]) -> Picture:
     with drawing("quality", 9.5, 3.8) as d:
         axes = d.figure.subplots()
         for i, run in enumerate(runs):
-            rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw")]
+            rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw") and _is_plain(row)]
             rows.sort(key=lambda row: row["bpw"])
             axes.plot(
                 [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=COLORS[(4 + i) % 8],

@@ -18,7 +18,7 @@ help:
 	@echo "make lint type  one of them alone"
 	@echo "make bench      every benchmark under bench/"
 	@echo "make hypotheses what others claim of local inference, tested here"
-	@echo "make results    README's tables from the recorded results"
+	@echo "make results    README's table and this machine's report from the recorded results"
 	@echo "make clean      remove .venv and caches"
 
 $(VENV)/.made:
@@ -74,6 +74,7 @@ hypotheses: setup
 
 results: setup
 	$(BIN)/python -m bench.report.readme
+	$(BIN)/ggufphys bench report -o docs/this-machine/report.html --markdown docs/this-machine/report.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

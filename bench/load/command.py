@@ -23,6 +23,7 @@ from bench.load.watch import Watch
 from ggufphys.report.progress import Steps
 
 LEVELS: Final = "1,2,10,50,100"
+SHORT: Final = 4  # a short warm-up has so manieth of the words
 NO_GAIN: Final = 1.05  # --until-saturation: less than this times the last level's tokens a second is no gain
 
 
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--duration", type=float, default=0.0, metavar="S", help="send no more after so many seconds a level")
     add("--repeat", type=int, default=1, metavar="N", help="do each level so many times, in turn (default 1)")
-    add("--warm-up", type=int, default=1, metavar="N", help="requests before the first level (default 1)")
+    add("--warm-up", type=int, default=2, metavar="N", help="requests before the first level (default 2)")
     add(
         "-p",
         "--prompt",
@@ -134,17 +135,19 @@ async def _drive_all(
 
 
 async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
-    """Send the first requests; the mix with as many words as make the tokens wanted, where the server counts them."""
-    requests = mix.requests(-1)
-    for _ in range(n_requests):
+    """Send the first requests, every other a short one; the mix whose prompts then are as long as wanted."""
+    requests, seen = mix.requests(-1), list[tuple[int, int]]()
+    for i in range(n_requests):
         request = next(requests)
+        if i % 2:
+            words = request.prompt.split()
+            request = replace(request, prompt=" ".join(words[: max(1, len(words) // SHORT)]))
         answer = await client.send(request)
         if answer.error == "connect":
             raise TimeoutError(answer.detail)
         if answer.n_prompt:
-            per_token = len(request.prompt.split()) / answer.n_prompt
-            mix = replace(mix, words_per_token=min(max(per_token, 0.25), 2.0))
-    return mix
+            seen.append((len(request.prompt.split()), answer.n_prompt))
+    return mix.fitted(seen)
 
 
 async def _rounds(

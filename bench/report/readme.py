@@ -1,4 +1,4 @@
-"""README's tables of predicted and measured figures, made of the recorded results: `make results`.
+"""README's table of predicted and measured figures, made of the recorded results: `make results`.
 
 `python -m bench.report.readme` writes them between their markers.
 """
@@ -8,29 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report.memory import memory_table
+from bench.report.overview import common_flags, measured_runs, overview_table
 from bench.report.pages import markdown_table
-from bench.report.section import of_kind
-from bench.report.speed import speed_pairs, speed_table
 from bench.results.records import HERE, ROOT, Record, newest, read_records
 
 README: Final = ROOT / "README.md"
-NO_SPEED: Final = "No run that predicted speed is recorded yet."
 
 
 def filled(text: str, records: Sequence[Record]) -> str:
-    """The text with the tables of the records between its markers.
+    """The text with the table of the records between its markers, and the flags that all of its runs had.
 
     Raises:
         ValueError: a marker is missing.
     """
-    for name, table in (("memory", _memory(records)), ("speed", _speed(records))):
+    runs = measured_runs(records)
+    parts = {"runs": markdown_table(overview_table(runs)), "flags": _said(runs)}
+    for name, part in parts.items():
         begin, end = f"<!-- results: {name} -->", f"<!-- end of results: {name} -->"
         before, found, rest = text.partition(begin)
         _, found_end, after = rest.partition(end)
         if not (found and found_end):
             raise ValueError(f"README.md: expected {begin} and {end}")
-        text = f"{before}{begin}\n{table}\n{end}{after}"
+        text = f"{before}{begin}\n{part}\n{end}{after}"
     return text
 
 
@@ -39,13 +38,10 @@ def recorded() -> list[Record]:
     return newest(read_records([HERE]))
 
 
-def _memory(records: Sequence[Record]) -> str:
-    return markdown_table(memory_table([run for run in of_kind(records, "measure") if run.exit == 0]))
-
-
-def _speed(records: Sequence[Record]) -> str:
-    pairs = speed_pairs(records)
-    return markdown_table(speed_table(pairs)) if pairs else NO_SPEED
+def _said(runs: Sequence[Record]) -> str:
+    flags = " ".join(["ggufphys measure MODEL", *common_flags(runs)])
+    dates = sorted({run.recorded[:10] for run in runs})
+    return f"A row a run of `{flags}` on {' and '.join(sorted({run.machine_name for run in runs}))}, {dates[-1]}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ class Behaviour:
     truncate: int | None = None
     refuse_every: int = 0
     usage: bool = True
+    template_tokens: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -91,7 +92,8 @@ async def _stream(
         await response.write(_event({"choices": [{"index": 0, **choice}]}))
     await response.write(_event({"choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "length"}]}))
     if behaviour.usage:
-        usage = {"prompt_tokens": 2 * len(text.split()), "completion_tokens": body["max_tokens"]}
+        n_prompt = 2 * len(text.split()) + behaviour.template_tokens
+        usage = {"prompt_tokens": n_prompt, "completion_tokens": body["max_tokens"]}
         await response.write(_event({"choices": [], "usage": usage}))
     await response.write(b"data: [DONE]\n\n")
     return response

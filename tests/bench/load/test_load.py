@@ -11,6 +11,7 @@ import pytest
 from bench.load.client import Answer
 from bench.load.lengths import lengths
 from bench.load.summary import Goal
+from bench.paced import paced
 from ggufphys.cli import main
 from tests.bench.load.stub import Behaviour, serving
 
@@ -31,7 +32,7 @@ def test_a_closed_loop(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
     assert (one["concurrency"], four["concurrency"], one["n_ok"], four["n_ok"]) == (1, 4, 12, 12)
     assert stub.most_in_flight == 4
-    assert len({json.dumps(body["messages"]) for body in stub.bodies}) == len(stub.bodies) == 25
+    assert len({json.dumps(body["messages"]) for body in stub.bodies}) == len(stub.bodies) == 26
     assert all(body["max_tokens"] == 8 and body["stream"] and body["model"] == "stub" for body in stub.bodies)
     assert four["n_counted"] == 12
     assert four["tok_per_s"] == pytest.approx(96 / four["wall_s"])
@@ -43,15 +44,35 @@ def test_a_closed_loop(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 
 def test_prompts_become_as_long_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first answer tells how many words a token is: a server that makes two of each word gets half as many."""
-    stub = Behaviour()
+    """Two answers tell the words of a token and what a template adds: at two tokens a word and twenty, 40 are sent."""
+    stub = Behaviour(template_tokens=20)
     load(capsys, stub, "-c", "1", "-n", "2", "-p", "100", "--shared", "40", "-g", "1", "--endpoint", "completions")
-    first, *others = (body["prompt"].split() for body in stub.bodies)
+    long, short, *others = (body["prompt"].split() for body in stub.bodies)
 
-    assert len(first) == 100
-    assert [len(words) for words in others] == [50, 50]
-    assert others[0][:20] == others[1][:20]
-    assert others[0][20:] != others[1][20:]
+    assert len(long) == 100
+    assert len(short) == 25
+    assert [len(words) for words in others] == [40, 40]
+    assert others[0][:10] == others[1][:10]
+    assert others[0][10:] != others[1][10:]
+
+
+def test_one_answer_tells_how_many_words_a_token_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """With one warm-up the ratio is all that is known: where a word is two tokens, half as many are sent."""
+    stub = Behaviour()
+    load(capsys, stub, "-c", "1", "-n", "1", "-p", "100", "-g", "1", "--endpoint", "completions", "--warm-up", "1")
+
+    assert [len(body["prompt"].split()) for body in stub.bodies] == [100, 50]
+
+
+def test_a_known_pace_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server whose first token comes after 200 ms and the others 10 ms apart is measured near that, never faster."""
+    with paced(wait_s=0.2, gap_s=0.01) as url:
+        assert main(["bench", "load", url, "-c", "2", "-n", "4", "-p", "20", "-g", "21", "--json"]) == 0
+    (level,) = json.loads(capsys.readouterr().out)["levels"]
+
+    assert 0.2 <= level["ttft_s"]["p50"] < 0.3
+    assert 0.4 <= level["e2e_s"]["p50"] < 0.6
+    assert level["tpot_s"]["p50"] == pytest.approx(0.01, rel=0.3)
 
 
 def test_an_open_loop(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,16 +46,18 @@ def test_readme_has_what_was_recorded() -> None:
 
 def test_tables_follow_the_records() -> None:
     """Another record is another table, between the same markers."""
-    text = "a\n<!-- results: memory -->\nold\n<!-- end of results: memory -->\n" \
-           "<!-- results: speed -->\n<!-- end of results: speed -->\nz\n"  # fmt: skip
-    made = filled(text, [measured(process=80 << 20)])
+    text = "a\n<!-- results: runs -->\nold\n<!-- end of results: runs -->\n" \
+           "<!-- results: flags -->\n<!-- end of results: flags -->\nz\n"  # fmt: skip
+    two = [measured(process=80 << 20), measured("b.gguf", flags="-c 4096 --no-repack", process=99 << 20)]
+    made = filled(text, two)
 
-    assert made.startswith("a\n<!-- results: memory -->\n| model and flags |")
-    assert "| 80.00 | +25.00 % |" in made
-    assert "| decode | 55.0 | 50.0 | +10.0 % |" in made
-    assert filled(made, [measured(process=80 << 20)]) == made
-    with pytest.raises(ValueError, match="expected <!-- results: memory -->"):
-        filled("nothing", [])
+    assert made.startswith("a\n<!-- results: runs -->\n|  | buffers, MiB: predicted |")
+    assert "| tiny | 91.00 | = | 100.00 | 80.00 | 55.0 | 50.0 | 55.0 | 50.0 |" in made
+    assert "| b --no-repack | 91.00 |" in made
+    assert "A row a run of `ggufphys measure MODEL -c 4096` on A <fast> CPU, 2 CPUs, 2026-01-02." in made
+    assert filled(made, two) == made
+    with pytest.raises(ValueError, match="expected <!-- results: runs -->"):
+        filled("nothing", two)
 
 
 def test_records_stay_small() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Final
 
 from bench.hypotheses.files import Setup, params_of, shape_of
 from bench.hypotheses.finding import Finding, Limit, limited
@@ -15,6 +16,8 @@ from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from server.engine.amx import guard
 from server.engine.library import system_info
+
+SHORT: Final = 32  # tokens of a prompt that is read only to have something before the steps
 
 
 def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
@@ -66,7 +69,7 @@ def thread_ratio(setup: Setup, model: Path | None) -> Finding:
     """Generation with more threads than cores, times as fast as with as many."""
     cores = physical_cores()
     n_threads = cores * setup.get("times", 2)
-    pairs = step_ratios(model or MODEL, {"n_threads": cores}, {"n_threads": n_threads})
+    pairs = step_ratios(model or MODEL, *({"n_prompt": SHORT, "n_threads": n} for n in (cores, n_threads)))
     ratios = [few.step_s / many.step_s for few, many in pairs]
     ratio = median(ratios)
     figures = (

@@ -11,6 +11,7 @@ from bench.served import ServingError, served
 from ggufphys.machine.children import environment
 
 REQUESTS_EACH: Final = 4
+ENOUGH_S: Final = 20  # after so long no more are sent: of a slow model fewer answers have to do
 
 
 def answer_seconds(model: Path, levels: Sequence[int], n_prompt: int, n_predict: int) -> list[dict[str, Any]]:
@@ -23,7 +24,7 @@ def answer_seconds(model: Path, levels: Sequence[int], n_prompt: int, n_predict:
     with served(model, "-c", str(slots * 2 * (n_prompt + n_predict)), "-np", str(slots)) as url:
         command = [
             sys.executable, "-m", "ggufphys", "bench", "load", url, "--json", "-c", ",".join(map(str, levels)),
-            "-n", str(REQUESTS_EACH * slots), "-p", str(n_prompt), "-g", str(n_predict),
+            "-n", str(REQUESTS_EACH * slots), "--duration", str(ENOUGH_S), "-p", str(n_prompt), "-g", str(n_predict),
             "--endpoint", "completions", "--extra", '{"ignore_eos": true}',
         ]  # fmt: skip
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)

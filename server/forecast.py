@@ -184,7 +184,11 @@ def _count(tally: Tally, event: Finished) -> None:
         tally.n_cached += usage.n_cached
         tally.queue_ms += times.queue_s * 1000
         tally.prompt_ms += times.prompt_s * 1000
+        if times.reevaluated not in tally.reevaluated.split(","):  # of several prompts, each reason once
+            tally.reevaluated = ",".join(filter(None, (tally.reevaluated, times.reevaluated)))
     tally.n_generated += usage.n_generated
+    tally.n_drafted += times.n_drafted
+    tally.n_draft_accepted += times.n_draft_accepted
     tally.decode_ms += times.decode_s * 1000
 
 

@@ -37,6 +37,9 @@ class Tally:
     queue_ms: float = 0.0
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+    reevaluated: str = ""  # why tokens of prompts that memory held were evaluated again, in `Reuse`'s words
+    n_drafted: int = 0
+    n_draft_accepted: int = 0
 
 
 class JsonLines(logging.Formatter):
@@ -139,7 +142,10 @@ def keep_journal(app: Flask) -> None:
 def _write(fields: dict[str, Any], began: float, tally: Tally) -> None:
     fields["ms"] = round((time.perf_counter() - began) * 1000, 1)
     if tally.n_prompt:
-        fields |= {name: round(value, 1) for name, value in asdict(tally).items()}
+        told = asdict(tally)
+        if not tally.n_drafted:
+            del told["n_drafted"], told["n_draft_accepted"]
+        fields |= {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
     message = " ".join(f"{name}={value}" for name, value in fields.items() if value != "")
     with suppress(Exception):  # a full disk must not end an answer
         ACCESS.info(message, extra={"fields": fields})

@@ -1,70 +1,19 @@
 """The OpenAPI document: which endpoints there are, what they take, how errors look.
 
-Paths are the application's own, so that none can be missing; bodies are said in `BODIES`, with the ranges that are
-checked (`sampling_fields.py`).
+Paths are the application's own, so that none can be missing; bodies are said in `bodies.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from werkzeug.routing import Rule
 
 from ggufphys import __version__
-from server.api.options import N_MAX, TOP_MAX
-from server.api.sampling_fields import INTEGERS, NUMBERS
+from server.api.bodies import ARRAYS, BODIES
 
 Json = dict[str, Any]
 
 
-def _field(kind: str, **more: Any) -> Json:
-    return {"type": [kind, "null"], **more}
-
-
-_TEXT: Final = _field("string")
-_FLAG: Final = _field("boolean")
-_COUNT: Final = _field("integer", minimum=-1, maximum=2**31 - 1)
-_TOKENS: Final = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-_OPTIONS: Final[Json] = {
-    **{name: _field("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
-    **{name: _field("integer", minimum=low, maximum=high) for name, (low, high) in INTEGERS.items()},
-    "top_k": _COUNT,
-    "seed": _field("integer", minimum=-1, maximum=2**32 - 1),
-    "max_tokens": _COUNT,
-    "n": _field("integer", minimum=1, maximum=N_MAX),
-    "stop": {"anyOf": [_TEXT, {"type": "array", "items": {"type": "string"}}]},
-    "stream": _FLAG,
-    "cache_prompt": _FLAG,
-    "ignore_eos": _FLAG,
-    "return_tokens": _FLAG,
-    "model": _TEXT,
-}
-_MESSAGE: Final[Json] = {
-    "type": "object",
-    "required": ["role", "content"],
-    "properties": {
-        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
-        "content": {"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}]},
-    },
-}
-_PROMPT: Final[Json] = {"prompt": {"anyOf": [{"type": "string"}, _TOKENS]}}
-_MESSAGES: Final[Json] = {"messages": {"type": "array", "minItems": 1, "items": _MESSAGE}}
-
-# What comes with POST to a path: fields, and those that must be there. Other paths take any object.
-BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
-    "/v1/completions": (
-        {**_PROMPT, **_OPTIONS, "echo": _FLAG, "logprobs": _field("integer", minimum=0, maximum=100)},
-        ("prompt",),
-    ),
-    "/v1/chat/completions": (
-        {**_MESSAGES, **_OPTIONS, "logprobs": _FLAG, "top_logprobs": _field("integer", minimum=0, maximum=TOP_MAX)},
-        ("messages",),
-    ),
-    "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS}, ()),
-    "/v1/embeddings": ({"input": {"anyOf": [{"type": "string"}, _TOKENS]}, "dimensions": _COUNT}, ("input",)),
-    "/tokenize": ({"content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG, "with_pieces": _FLAG}, ("content",)),
-    "/detokenize": ({"tokens": _TOKENS}, ("tokens",)),
-    "/apply-template": (_MESSAGES, ("messages",)),
-}
 _ERROR: Final[Json] = {
     "type": "object",
     "required": ["error"],
@@ -123,10 +72,15 @@ def _operation(rule: Rule, method: str) -> Json:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if method == "POST":
-        fields, required = BODIES.get(_path(rule), ({}, ()))
-        schema = {"type": "object", "properties": fields, "required": list(required)}
-        found["requestBody"] = {"required": True, **_json("a JSON object", schema)}
+        found["requestBody"] = {"required": True, **_json("JSON", _body(_path(rule)))}
     return found
+
+
+def _body(path: str) -> Json:
+    if path in ARRAYS:
+        return {"type": "array", "items": ARRAYS[path]}
+    fields, required = BODIES.get(path, ({}, ()))
+    return {"type": "object", "properties": fields, "required": list(required)}
 
 
 def _json(description: str, schema: Json) -> Json:

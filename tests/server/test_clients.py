@@ -1,7 +1,8 @@
 """Clients of OpenAI's API and of llama-server, unchanged, against this server: `make test-slow`, with a network.
 
-They are installed into an environment of their own, in the versions of `clients/requirements.txt`. What they need of a
-model is one that follows instructions, so the model is named: GGUFPHYS_CHAT_MODEL=smollm2-135m-instruct.gguf.
+They are installed into an environment of their own, in the versions of `clients/requirements.txt`, unless one that has
+them is named: GGUFPHYS_CLIENTS=venv/bin/python. What they need of a model is one that follows instructions, so the
+model is named: GGUFPHYS_CHAT_MODEL=smollm2-135m-instruct.gguf.
 """
 
 import os
@@ -24,6 +25,7 @@ from server.http import HttpServer
 HERE = Path(__file__).with_name("clients")
 OPENAI_JS = "openai@6.49.0"
 MODEL = os.environ.get("GGUFPHYS_CHAT_MODEL", "")
+CLIENTS = os.environ.get("GGUFPHYS_CLIENTS", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not MODEL, reason="GGUFPHYS_CHAT_MODEL names no model that follows instructions"),
@@ -45,6 +47,8 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the pinned clients."""
+    if CLIENTS:
+        return Path(CLIENTS)
     where = tmp_path_factory.mktemp("clients") / "venv"
     venv.create(where, with_pip=True)
     found = where / ("Scripts" if sys.platform == "win32" else "bin") / "python"

@@ -1,14 +1,16 @@
 """What is written down: notes, and a line for each request, as text or as JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
+from server.engine.protocol import Piece, Started, Timings
 from server.journal import open_journal, warn
-from tests.server.fake_engine import FakeEngine
+from tests.server.fake_engine import ANSWER, FakeEngine, finished
 
 BODY = {"prompt": "abc"}
 
@@ -43,6 +45,26 @@ def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(refused["request_id"]) == 32
     assert (note["level"], note["message"]) == ("warning", "a note")
     assert "secret" not in file.read_text()
+
+
+def test_why_a_prompt_was_evaluated_again(tmp_path: Path) -> None:
+    """A request's line says why, each reason once, and how many guesses were right; where there is none, nothing."""
+    times = Timings(queue_s=0, prompt_s=1, decode_s=1, reevaluated="window", n_drafted=7, n_draft_accepted=5)
+    fake = FakeEngine([Started(), Piece(text="a"), replace(finished(), timings=times)])
+    file = tmp_path / "log"
+    close = open_journal(file=file, as_json=False, access=False)
+    try:
+        client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+        client.post("/v1/completions", json={"prompt": ["a", "b"]}, buffered=True)
+        fake.events = ANSWER
+        client.post("/v1/completions", json={"prompt": "a"}, buffered=True)
+    finally:
+        close()
+    evaluated_again, plain = file.read_text().splitlines()
+
+    assert evaluated_again.endswith("reevaluated=window n_drafted=14 n_draft_accepted=10")
+    assert "reevaluated" not in plain
+    assert "n_drafted" not in plain
 
 
 def test_text_and_rotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,17 @@
 """The page at / and the OpenAPI document: every endpoint is in it, and the page asks only for what there is."""
 
 import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
-from tests.server.fake_engine import FakeEngine
+from server.engine.protocol import Adapter, InfillTokens
+from server.engine.scheduler.lookup import Lookups
+from tests.server.api.test_fields import FIELDS
+from tests.server.fake_engine import INFO, FakeEngine
 
 
 def test_document_has_every_endpoint() -> None:
@@ -17,6 +24,34 @@ def test_document_has_every_endpoint() -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["responses"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "a"}),
+        ("/completion", {"prompt": "a"}),
+        ("/infill", {"input_prefix": "a", "input_suffix": "b"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        ("/v1/responses", {"input": "a"}),
+    ],
+)
+def test_document_has_every_field(path: str, body: dict[str, Any]) -> None:
+    """A field that is honoured is in the document, and what must be there is said to."""
+    infill = InfillTokens(prefix=1, suffix=2, middle=3)
+    info = replace(INFO, infill=infill, lookups=Lookups(), adapters=(Adapter(path="a"),), n_ctx_seq=4096)
+    client = create_app(ServerConfig(poll_s=0.01), FakeEngine(info=info)).test_client()
+    document = client.get("/openapi.json").get_json()["paths"][path]["post"]["requestBody"]
+    schema = document["content"]["application/json"]["schema"]
+    asked = FIELDS | {"speculative.n_max": 3, "speculative.n_min": 1, "lora": [{"id": 0, "scale": 1}]}
+    honoured = {
+        name for name, value in asked.items() if client.post(path, json=body | {name: value}).status_code == 200
+    }
+    extra = {"max_tokens"} if path == "/v1/responses" else set()  # which is max_output_tokens there
+
+    assert len(honoured) > 40
+    assert honoured - extra <= schema["properties"].keys()
+    assert set(schema["required"]) == body.keys()
 
 
 def test_page_asks_for_endpoints_there_are() -> None:

@@ -85,6 +85,17 @@ class FullKV:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexerF32(FullKV):
+    """Keys of an indexer in F32, whatever the cache's types are."""
+
+    def tensors(self, context: ContextParams) -> Iterator[CacheTensor]:
+        """The keys."""
+        yield CacheTensor(
+            "K", GGMLType.F32, self.n_embd_k_gqa, self.n_stream(context) * self.n_cells(context)
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowKV(FullKV):
     """Keys and values of the last `n_swa` positions, with room for the batch that is being written.
 

@@ -9,12 +9,13 @@ from typing import Any, Final
 from ggufphys.arch.caches import IDLE_INDEXER
 from ggufphys.arch.contexts import all_but_every, but, hybrid, in_trunk, trunk, with_indexer_glm
 from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
-from ggufphys.arch.sparse import dsa, keys_and_pools
+from ggufphys.arch.sparse import dsa, keys_and_pools, msa_in_f32
 from ggufphys.arch.states import ssm_and_ngrams
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
 from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
+from ggufphys.params import Params
 
 # Whose contexts kept rows of the layers behind the trunk, too.
 HEADS_CACHED: Final[frozenset[str]] = frozenset({
@@ -24,6 +25,15 @@ HEADS_CACHED: Final[frozenset[str]] = frozenset({
 CACHED_AS_DENSE: Final[frozenset[str]] = frozenset({"glm-dsa"})  # the same, while it attended to all rows
 
 DSA_CACHED: Final[Mapping[Rule, str]] = {"deepseek32_head_cached": "deepseek32", "glm_dsa_head_cached": "glm-dsa"}
+
+HEADS_UNREAD: Final[Mapping[Rule, str]] = {"deepseek32_head_unread": "deepseek32", "glm4moe_head_unread": "glm4moe"}
+
+
+def taken_as(arch: str, params: Params, rules: Set[Rule]) -> Params:
+    """How llama.cpp takes parameters for an architecture whose prediction head it does not read yet."""
+    if any(rule in rules and arch == name for rule, name in HEADS_UNREAD.items()):
+        return replace(params, load_mtp=False, ctx_type="default")
+    return params
 
 
 def _glm_dsa_with_idle_keys(h: HParams) -> Layers:
@@ -41,6 +51,7 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
             "keeps": hybrid(both(full, keys_and_pools), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
         }
     },
+    "blocks_of_cells": {"minimax-m3": {"keeps": msa_in_f32}},
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},

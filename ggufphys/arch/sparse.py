@@ -7,7 +7,7 @@ src/llama-memory-hybrid-idx.cpp; src/llama-model.cpp, llama_model::create_memory
 from collections.abc import Sequence
 from typing import Final
 
-from ggufphys.arch.caches import INDEXER, LATENT, BlockKV, BlockState, FullKV, LayerCache
+from ggufphys.arch.caches import INDEXER, LATENT, BlockKV, BlockState, FullKV, IndexerF32, LayerCache
 from ggufphys.arch.contexts import trunk, with_indexer, with_kv_heads, without_kv_heads
 from ggufphys.arch.rules import (
     LayerFlags,
@@ -74,6 +74,12 @@ def msa(h: HParams) -> Layers:
     Source: llama.cpp 0c1e570 src/llama-kv-cache-msa.cpp; src/llama-model.cpp, create_memory (LLM_ARCH_MINIMAX_M3).
     """
     return both(full, only(indexer_keys_and_values, _behind_dense_layers))(h)
+
+
+def msa_in_f32(h: HParams) -> Layers:
+    """The same while indexers' keys were in F32, and had no values beside them."""
+    keys = IndexerF32(n_embd_k_gqa=h.indexer_head_size, n_embd_v_gqa=0, kind=INDEXER)
+    return both(full, only(lambda h: ((keys,),) * h.n_layer_all, _behind_dense_layers))(h)
 
 
 def _behind_dense_layers(h: HParams) -> Sequence[bool]:

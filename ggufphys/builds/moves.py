@@ -17,15 +17,15 @@ PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
-    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "blocks_pooled", "caches_as_they_are",
-    "clamps_are_views",
-    "context_times_streams", "context_times_unified_streams", "deepseek32_head_cached", "fused_experts_of_head",
+    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "blocks_of_cells", "blocks_pooled",
+    "caches_as_they_are", "clamps_are_views", "context_times_streams", "context_times_unified_streams",
+    "deepseek32_head_cached", "deepseek32_head_unread", "fused_experts_of_head", "glm4moe_head_unread",
     "glm_dsa_attends_to_all", "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached",
     "heads_loaded", "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "l2_norm_op", "lfm2_always_causal",
-    "lfm2_keeps_no_snapshots",
-    "mamba2_projects_by_sequence", "mask_cast", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
-    "outputs_rounded", "outputs_unlimited", "pools_filled_anew", "qwen3next_crops_early", "rope_by_parts", "rows_first",
-    "server_reserves_all_outputs", "step35_without_biases", "types_of_rows_differ",
+    "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast", "mixed_batches",
+    "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "pools_filled_anew",
+    "qwen3next_crops_early", "rope_by_parts", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
+    "types_of_rows_differ",
 ]  # fmt: skip
 
 
@@ -161,6 +161,24 @@ MOVES: Final = (
         found="sources of b10235 and b10338; records of b9445, b9554, b10236 and b10330",
     ),
     Move(
+        rule="deepseek32_head_unread",
+        last=10236,
+        after=10330,
+        what="the prediction head is not loaded, and a draft context is as any other",
+        whom="deepseek32",
+        source="src/models/deepseek32.cpp, load_arch_tensors, build_arch_graph",
+        found="records of b10236 and b10330",
+    ),
+    Move(
+        rule="glm4moe_head_unread",
+        last=10335,
+        after=10603,
+        what="the prediction head is not loaded, and a draft context is as any other",
+        whom="glm4moe",
+        source="src/models/glm4-moe.cpp, load_arch_tensors, build_arch_graph",
+        found="records of b10335 and b10603",
+    ),
+    Move(
         rule="gpt_oss_crops_early",
         last=10069,
         after=10235,
@@ -197,6 +215,15 @@ MOVES: Final = (
         whom="qwen3next",
         source="src/models/qwen3next.cpp, t_h_nextn",
         found="sources of b10235 and b10338; real shapes at b10069 and b10335",
+    ),
+    Move(
+        rule="blocks_of_cells",
+        last=10236,
+        after=10330,
+        what="blocks are of cells, not of positions; indexers' keys are in F32, without values, and masks not copied",
+        whom="minimax-m3",
+        source="src/models/minimax-m3.cpp; src/llama-kv-cache.cpp, k_idx",
+        found="sources of b10235 and b10338; records of b10236 and b10330",
     ),
     Move(
         rule="nemotron_h_keeps_no_snapshots",

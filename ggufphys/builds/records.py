@@ -255,18 +255,6 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
     9554: frozenset({
         "qwen35moe", "t5", "t5encoder",
     }),
-    10152: frozenset({
-        "minimax-m3",
-    }),
-    10236: frozenset({
-        "deepseek32", "glm4moe", "minimax-m3",
-    }),
-    10330: frozenset({
-        "glm4moe",
-    }),
-    10335: frozenset({
-        "glm4moe",
-    }),
     11227: frozenset({
         "dflash",
     }),

@@ -4,6 +4,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import ArchRule, rule_for
+from ggufphys.arch.older import taken_as
+from ggufphys.builds.moves import rules_of
 from ggufphys.builds.proven import why_unknown, why_unproven
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
@@ -200,6 +202,7 @@ class Predictor(Runs):
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
+        params = taken_as(self.h.arch, params, rules_of(params.llama_build))
         with told(self.gguf):
             if found := self._verdict(params.load_mtp):
                 self._refuse(found, self.gguf)

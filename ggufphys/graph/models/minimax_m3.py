@@ -9,6 +9,7 @@ from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.building.msa import BlockSparse, is_sparse
+from ggufphys.graph.building.msa_cells import BlockSparseOfCells
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 
@@ -22,7 +23,8 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd()
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
-    sparse = BlockSparse(b, attention[b.kv_cache(0)], rope) if is_sparse(b) else None
+    kind = BlockSparseOfCells if "blocks_of_cells" in b.context.rules else BlockSparse
+    sparse = kind(b, attention[b.kv_cache(0)], rope) if is_sparse(b) else None
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

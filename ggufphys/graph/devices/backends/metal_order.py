@@ -8,6 +8,7 @@ ggml_metal_graph_optimize_reorder, ggml_mem_ranges_check; ggml-metal.cpp, ggml_b
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from ggufphys.graph.devices.backends.metal_fusion import longest_by_name, n_together
@@ -15,6 +16,9 @@ from ggufphys.graph.devices.backends.order import VIEWS, Order, bytes_of
 from ggufphys.graph.ir import Tensor
 
 AHEAD: Final = 64  # N_FORWARD
+ALIGNMENT: Final = 32
+_STATES: Final = frozenset("rsp")
+_PARTS: Final = {"k": 0, "v": 1, "r": 0, "s": 1, "p": 2}  # in which order a layer's lie
 # Nodes that may be put forward, and that others may be put in front of.
 SAFE: Final = VIEWS | {
     "NONE", "MUL_MAT", "MUL_MAT_ID", "ROPE", "NORM", "RMS_NORM", "GROUP_NORM", "L2_NORM", "SUM_ROWS", "SSM_CONV",
@@ -39,23 +43,25 @@ class _Ranges:
     def clash(self, group: "_Group") -> bool:
         """Must the group wait for these nodes, or come behind them?"""
         written = self.written
-        return not (written.isdisjoint(group.read) and written.isdisjoint(group.written)) or not (
-            self.read.isdisjoint(group.written)
+        return not (written.isdisjoint(group.touched_reading) and written.isdisjoint(group.touched_writing)) or not (
+            self.read.isdisjoint(group.touched_writing)
         )
 
 
 class _Group:
-    """Nodes that stay together, by their positions."""
+    """Nodes that stay together, by their positions. What ends where another cache begins touches that, too."""
 
-    __slots__ = ("is_empty", "is_safe", "positions", "read", "written")
+    __slots__ = ("is_empty", "is_safe", "positions", "read", "touched_reading", "touched_writing", "written")
 
-    def __init__(self, nodes: Sequence[Tensor], positions: range) -> None:
+    def __init__(self, nodes: Sequence[Tensor], positions: range, behind: Mapping[Hashable, Hashable]) -> None:
         own = nodes[positions.start : positions.stop]
         self.positions = positions
         self.is_empty = own[0].op in VIEWS
         self.is_safe = own[0].op in SAFE
         self.read = frozenset(bytes_of(source) for node in own for source in node.src if source not in own)
         self.written = frozenset(map(bytes_of, own))
+        self.touched_reading = self.read.union(behind[base] for base in self.read if base in behind)
+        self.touched_writing = self.written.union(behind[base] for base in self.written if base in behind)
 
 
 def reorder(nodes: Sequence[Tensor], uses: Mapping[Tensor, int]) -> Order:
@@ -65,11 +71,32 @@ def reorder(nodes: Sequence[Tensor], uses: Mapping[Tensor, int]) -> Order:
 
 
 def _groups(nodes: Sequence[Tensor], uses: Mapping[Tensor, int]) -> Iterator[_Group]:
-    i = 0
+    i, behind = 0, _behind(nodes)
     while i < len(nodes):
         stop = min(i + n_together(nodes, i, uses), len(nodes))
-        yield _Group(nodes, range(i, stop))
+        yield _Group(nodes, range(i, stop), behind)
         i = stop
+
+
+def _behind(nodes: Sequence[Tensor]) -> Mapping[Hashable, Hashable]:
+    """For each cache the one that begins right where it ends: those of a kind lie in one buffer, layer by layer."""
+    kinds: dict[Hashable, dict[Hashable, tuple[int, int, int]]] = {}
+    for node in nodes:
+        for tensor in (node, *node.src):
+            base = tensor.view_src or tensor
+            if base.external and not base.name:
+                part, il, *kind = base.params
+                assert isinstance(part, str), "a cache says which part it is"
+                assert isinstance(il, int), "and whose"
+                of_kind = kinds.setdefault((part in _STATES, *kind), {})
+                of_kind[bytes_of(base)] = (il, _PARTS[part], base.nbytes)
+    behind: dict[Hashable, Hashable] = {}
+    for of_kind in kinds.values():
+        ordered = sorted(of_kind.items(), key=lambda item: item[1][:2])
+        for (one, (*_, nbytes)), (other, _) in pairwise(ordered):
+            if nbytes % ALIGNMENT == 0:
+                behind[one] = other
+    return behind
 
 
 def _in_order(groups: Sequence[_Group]) -> Iterator[_Group]:

@@ -25,7 +25,7 @@ Rule = Literal[
     "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast", "mixed_batches",
     "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "pools_filled_anew",
     "qwen3next_crops_early", "rope_by_parts", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
-    "types_of_rows_differ",
+    "types_of_rows_differ", "wanted_before_drafts",
 ]  # fmt: skip
 
 
@@ -393,6 +393,15 @@ MOVES: Final = (
         "inputs of layers before them",
         whom="gemma4 and models with deepstack; where rows are wide, others",
         source="src/llama-graph.cpp, build_inp_embd (ggml_build_forward_order); src/models/gemma4.cpp; PR 30160",
+        found="sources of b11434 and b11549; records of b11413 and b11548",
+    ),
+    Move(
+        rule="wanted_before_drafts",
+        before=11434,
+        first=11548,
+        what="the last layer's feed-forward part computes the wanted tokens alone, unless drafts start from all",
+        whom="bailingmoe3, cohere2moe, gemma4, gpt-oss, hy_v3, nemotron_h, qwen35, qwen35moe, qwen3next, step35",
+        source="src/llama-graph.h, crop_before_nextn",
         found="sources of b11434 and b11549; records of b11413 and b11548",
     ),
     Move(

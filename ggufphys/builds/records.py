@@ -262,10 +262,10 @@ UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
         "qwen4exp",
     }),
     11548: frozenset({
-        "glm5-next", "hy_v3",
+        "glm5-next",
     }),
     11739: frozenset({
-        "glm5-next", "hy_v3",
+        "glm5-next",
     }),
 }
 SINCE: Final[Mapping[str, int]] = {

@@ -210,6 +210,15 @@ class Builder(Construction):
         """Of the last layer on, only the tokens whose logits are wanted."""
         return tuple(ops.get_rows(x, out_ids) for x in tensors) if self.is_last(il) else tensors
 
+    def wanted_early(self, out_ids: Tensor, il: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The same in builds where models that drafts start from do not compute all tokens unless there is a draft."""
+        return self.wanted(out_ids, il, *tensors) if "wanted_before_drafts" in self.context.rules else tensors
+
+    def wanted_late(self, x: Tensor, out_ids: Tensor) -> Tensor:
+        """The wanted ones behind what drafts start from, which is an output, unless `wanted_early` chose them."""
+        x.is_output = True
+        return x if "wanted_before_drafts" in self.context.rules else ops.get_rows(x, out_ids)
+
     def hidden(self, x: Tensor) -> Graph:
         """The hidden states as they are, of models without logits."""
         x.is_output = True

@@ -39,11 +39,10 @@ def build(b: Builder) -> Graph:
             q = mla.absorbed(b, mla.queries(b, x, il), rope.n_dims, rotate, il)
             latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
             x = _gated(b, mla.attend(b, attention, q, latent, k_pe, il), x, il)
+        x, residual = b.wanted_early(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
-    x = b.rms(x, "output_norm")
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(ops.get_rows(x, out_ids))
+    return b.head(b.wanted_late(b.rms(x, "output_norm"), out_ids))
 
 
 def build_head(b: Builder) -> Graph:

@@ -31,10 +31,9 @@ def build(b: Builder) -> Graph:
             factors = b.rope_factors(il)
             q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
         attended = attention[b.kv_cache(il)](q, k, v, il)
+        attended, residual, normed = b.wanted_early(out_ids, il, attended, residual, normed)
         x = ops.add(ops.add(_ffn(b, normed, il, routing), residual), attended)
-    x = norm(x, "output_norm", None)
-    x.is_output = True  # of all tokens, for drafts that start from them
-    return b.head(ops.get_rows(x, out_ids), scale=keys.real("logit_scale"))
+    return b.head(b.wanted_late(norm(x, "output_norm", None), out_ids), scale=keys.real("logit_scale"))
 
 
 def build_head(b: Builder) -> Graph:

@@ -44,17 +44,18 @@ def build(b: Builder) -> Graph:
             k = b.rope(b.rms(k, "attn_k_norm", il), pos, factors, rope)
             v = b.norm_rms(v, None)
         x = attention[cache](q, k, v, il, cache_of=source, biased=False)
+        x, residual = b.wanted_early(out_ids, il, x, residual)
         residual = ops.add(b.rms(x, "post_attention_norm", il), residual)
         x = ops.add(b.rms(_ffn(b, residual, il), "post_ffw_norm", il), residual)
         if inp_per_layer is not None:
             gate = ops.unary(b.linear("inp_gate", il, x), "gelu")
-            x = ops.add(x, b.rms(b.linear("proj", il, ops.mul(gate, plane(inp_per_layer, il))), "post_norm", il))
+            (own,) = b.wanted_early(out_ids, il, plane(inp_per_layer, il))
+            x = ops.add(x, b.rms(b.linear("proj", il, ops.mul(gate, own)), "post_norm", il))
         out_scale = b.weight_or_none("layer_output_scale.weight", il)
         if out_scale is not None:
             x = ops.mul(x, out_scale)
-    x = b.rms(x, "output_norm")
-    x.is_output = True  # of all tokens, for drafts that start from them
-    return b.head(ops.get_rows(x, out_ids), softcap=b.keys.real("final_logit_softcapping", 30.0))
+    x = b.wanted_late(b.rms(x, "output_norm"), out_ids)
+    return b.head(x, softcap=b.keys.real("final_logit_softcapping", 30.0))
 
 
 def _qkv(

@@ -30,13 +30,11 @@ def build(b: Builder) -> Graph:
         q, k, v = b.qkv(b.rms(x, "attn_norm", il), il, n_rot, n_rot)
         q, k = b.rope(q, pos, None, rope), b.rope(k, pos, None, rope)
         x = attention[b.kv_cache(il)](q, k, v, il, sinks=b.weight_or_none("attn_sinks.weight", il))
-        if wanted_early:
-            x, residual = b.wanted(out_ids, il, x, residual)
+        x, residual = (b.wanted if wanted_early else b.wanted_early)(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "post_attention_norm", il)
         x = moe_ffn(b, x, il, Routing(gating="softmax_weight"), kind="swiglu_oai", glu_params=(ALPHA, LIMIT))
         x = ops.add(x, residual)
     if wanted_early:
         return b.head(b.rms(x, "output_norm"))
-    x.is_output = True  # of all tokens, for drafts that start from them
-    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))
+    return b.head(b.rms(b.wanted_late(x, out_ids), "output_norm"))

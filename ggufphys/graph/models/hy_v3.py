@@ -20,10 +20,8 @@ def build(b: Builder) -> Graph:
     layer = _layer(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
-        x = layer(x, il)
-    x = b.rms(x, "output_norm")
-    x.is_output = True  # of all tokens, for drafts that start from them
-    return b.head(ops.get_rows(x, out_ids))
+        x = layer(x, il, out_ids)
+    return b.head(b.wanted_late(b.rms(x, "output_norm"), out_ids))
 
 
 def build_head(b: Builder) -> Graph:
@@ -32,15 +30,18 @@ def build_head(b: Builder) -> Graph:
     return head.end_all(b, layer(head.begin(b), b.h.n_layer), out_ids)
 
 
-def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
-    """From stream to stream (E, T)."""
+def _layer(b: Builder) -> Callable[..., Tensor]:
+    """From stream to stream (E, T), given the layer and, of the trunk's, which tokens are wanted."""
     number = b.keys.integer("expert_gating_func", 0)
     ffn = dense_or_experts(b, read_routing(b.keys, None if number else "sigmoid"))
     qkv = rotated(b, read_rope(b.keys, b.h, "neox"), b.inp_pos(), factors=True, normed="before")
     attend = cached(b)
 
-    def layer(x: Tensor, il: int) -> Tensor:
-        residual = ops.add(attend(*qkv(b.rms(x, "attn_norm", il), il), il), x)
+    def layer(x: Tensor, il: int, out_ids: Tensor | None = None) -> Tensor:
+        attended = attend(*qkv(b.rms(x, "attn_norm", il), il), il)
+        if out_ids is not None:
+            attended, x = b.wanted_early(out_ids, il, attended, x)
+        residual = ops.add(attended, x)
         return ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
 
     return layer

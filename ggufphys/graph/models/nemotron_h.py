@@ -29,10 +29,9 @@ def build(b: Builder) -> Graph:
             x = attention[b.kv_cache(il)](*b.qkv(x, il), il)
         else:
             x = _ffn(b, x, il)
+        x, residual = b.wanted_early(out_ids, il, x, residual)
         x = ops.add(x, residual)
-    x = b.rms(x, "output_norm")
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(ops.get_rows(x, out_ids))
+    return b.head(b.wanted_late(b.rms(x, "output_norm"), out_ids))
 
 
 def build_head(b: Builder) -> Graph:

@@ -30,12 +30,11 @@ def build(b: Builder) -> Graph:
             x = _linear_attention(b, rs, x, il)
         else:
             x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il, reshaped=False)
+        x, residual = b.wanted_early(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ffn(b, b.rms(residual, "post_attention_norm", il), il)
         x = ops.add(x, residual)
-    x = b.rms(x, "output_norm")
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(ops.get_rows(x, out_ids))
+    return b.head(b.wanted_late(b.rms(x, "output_norm"), out_ids))
 
 
 def build_head(b: Builder) -> Graph:

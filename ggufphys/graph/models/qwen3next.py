@@ -33,16 +33,14 @@ def build(b: Builder) -> Graph:
             x = _linear_attention(b, rs, x, il)
         else:
             x = gated_attention(b, attention[b.kv_cache(il)], x, pos, rope, il)
-        if wanted_early:
-            x, residual = b.wanted(out_ids, il, x, residual)
+        x, residual = (b.wanted if wanted_early else b.wanted_early)(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = ffn(b, b.rms(residual, "post_attention_norm", il), il)
         x = ops.add(x, residual)
     x = b.rms(x, "output_norm")
     if wanted_early:
         return b.head(x)
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(ops.get_rows(x, out_ids))
+    return b.head(b.wanted_late(x, out_ids))
 
 
 def build_head(b: Builder) -> Graph:

@@ -23,9 +23,8 @@ def build(b: Builder) -> Graph:
     layer = _layer(b)
     out_ids = b.inp_out_ids()
     for il in b.layers():
-        x = layer(x, il)
-    x.is_output = True  # a prediction head would go on from here
-    return b.head(b.rms(ops.get_rows(x, out_ids), "output_norm"))
+        x = layer(x, il, out_ids)
+    return b.head(b.rms(b.wanted_late(x, out_ids), "output_norm"))
 
 
 def build_head(b: Builder) -> Graph:
@@ -34,8 +33,8 @@ def build_head(b: Builder) -> Graph:
     return head.end_wanted(b, layer(head.begin(b), b.h.n_layer), out_ids)
 
 
-def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
-    """From stream to stream (E, T)."""
+def _layer(b: Builder) -> Callable[..., Tensor]:
+    """From stream to stream (E, T), given the layer and, of the trunk's, which tokens are wanted."""
     h = b.h
     full = read_rope(b.keys, h, "neox")
     rope_swa = read_rope_swa(b.keys, full, own_dims=True)
@@ -45,10 +44,13 @@ def _layer(b: Builder) -> Callable[[Tensor, int], Tensor]:
     routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
     ffn = dense_or_experts(b, routing, limited=True)
 
-    def layer(x: Tensor, il: int) -> Tensor:
+    def layer(x: Tensor, il: int, out_ids: Tensor | None = None) -> Tensor:
         rope, factors = (rope_swa, None) if b.has_window(il) else (full, b.rope_factors(il))
         normed = b.rms(x, "attn_norm", il)
-        residual = ops.add(_attention(b, attention[b.kv_cache(il)], normed, pos, rope, factors, il), x)
+        attended = _attention(b, attention[b.kv_cache(il)], normed, pos, rope, factors, il)
+        if out_ids is not None:
+            attended, x = b.wanted_early(out_ids, il, attended, x)
+        residual = ops.add(attended, x)
         return ops.add(ffn(b.rms(residual, "ffn_norm", il), il), residual)
 
     return layer

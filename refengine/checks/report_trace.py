@@ -79,12 +79,15 @@ def _rank(nmse: float) -> float:
 def _verdict(report: TraceReport) -> list[str]:
     row = report.first
     if row is None:
-        return [f"no node by itself differs by more than {report.threshold:g}"]
-    n_beyond = sum(not each.alone <= report.threshold for each in report.rows)
+        limits = {row.buffer: report.limit(row.buffer) for row in report.rows}
+        least = min(limits.values())
+        wider = "".join(f", {limit:g} on {place}" for place, limit in limits.items() if limit > least)
+        return [f"no node by itself differs by more than {least:g}{wider}"]
     where = "the prompt" if row.batch == 0 else f"step {row.batch}"
     layer = "outside of the layers" if row.layer is None else f"layer {row.layer}"
     return [
-        f"first node that by itself differs by more than {report.threshold:g} (of {n_beyond:,}): {row.name}, {row.op} "
+        f"first node that by itself differs by more than {report.limit(row.buffer):g} (of {len(report.beyond):,}): "
+        f"{row.name}, {row.op} "
         f"{row.type} {_shape(row.ne)}, {layer}, on {row.buffer}, node {row.index} of {where}: NMSE {row.alone:.1e}",
         *(f"  takes {source.name}, {source.type} {_shape(source.ne)}" for source in row.sources),
         "its operands were llama.cpp's own: the difference is of this node's making, or of the weights it reads",

@@ -19,11 +19,15 @@ from ggufphys.builds.asked import installed_build
 from ggufphys.params import Params
 from refengine.checks.logits import steps
 from refengine.checks.node_rows import NodeRow, compare_nodes
+from refengine.checks.verify_logits import DEVICE_NMSE
 from refengine.model import load
 from refengine.peers.llama_logits import TIMEOUT_S, LlamaRequest
 
 THRESHOLD: Final = 1e-6
-"""A node by itself differs from llama.cpp's by far less (F32 sums: 1e-13, sums in F16: 1e-8), a wrong one by more."""
+"""A node by itself differs from llama.cpp's by far less (F32 sums: 1e-13, sums in F16: 1e-8), a wrong one by more.
+
+On a device whose arithmetic has fewer digits it may differ by as much as that device's logits (`device_limit`).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +40,23 @@ class TraceReport:
     n_decode: int
     seed: int
     flash_attn: bool
-    threshold: float
+    threshold: float | None  # None: each place's own
     rows: tuple[NodeRow, ...]
     llama_build: int = PINNED
 
     @property
+    def beyond(self) -> list[NodeRow]:
+        """The nodes that by themselves differ by more than the threshold."""
+        return [row for row in self.rows if not row.alone <= self.limit(row.buffer)]
+
+    @property
     def first(self) -> NodeRow | None:
-        """The first node that by itself differs by more than the threshold."""
-        return next((row for row in self.rows if not row.alone <= self.threshold), None)
+        """The first of them."""
+        return next(iter(self.beyond), None)
+
+    def limit(self, place: str) -> float:
+        """The NMSE that a node may have by itself where its result lies there."""
+        return max(THRESHOLD, node_limit(place)) if self.threshold is None else self.threshold
 
     @property
     def exit_code(self) -> int:
@@ -59,7 +72,7 @@ def verify_nodes(
     n_decode: int = 32,
     seed: int = 0,
     flash_attn: bool = True,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     n_threads: int = 0,
     timeout_s: float = TIMEOUT_S,
     placement: Params | None = None,
@@ -73,7 +86,7 @@ def verify_nodes(
         n_decode: tokens one by one behind them.
         seed: of the tokens.
         flash_attn: attention as one operation.
-        threshold: the NMSE that a node may have by itself.
+        threshold: the NMSE that a node may have by itself; None for 1e-6, and more on devices of fewer digits.
         n_threads: as `refengine.load`.
         timeout_s: how long llama.cpp may take for one node.
         placement: devices on which llama.cpp runs some or all layers; None: the CPU alone.
@@ -103,6 +116,12 @@ def verify_nodes(
         llama_build=installed_build(),
         rows=tuple(replace(a, carried=c.carried) for a, c in zip(alone, carried, strict=True)),
     )  # fmt: skip
+
+
+def node_limit(place: str) -> float:
+    """What the arithmetic of a device (Vulkan0, say) may make of one node; 0 for main memory, pinned or not."""
+    device = place.rstrip("0123456789")
+    return DEVICE_NMSE.get(device, 0.0) if device != place else 0.0
 
 
 def sections(rows: Sequence[NodeRow]) -> list[tuple[str, list[NodeRow]]]:

@@ -102,10 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--trace", action="store_true", help="with --logits: compare every node of the graph")
     parser.add_argument(
-        "--threshold", type=_positive, default=THRESHOLD, metavar="NMSE",
+        "--threshold", type=_positive, metavar="NMSE",
         help="with --trace: the first node that by itself, computed from llama.cpp's operands, differs by more is "
         f"named, and the exit code is 1 (default {THRESHOLD:g}: sums in another order make 1e-13, sums in F16 1e-8, "
-        "one tensor with a scale off by 0.1 %% makes 1e-6)",
+        "one tensor with a scale off by 0.1 %% makes 1e-6; on a device of fewer digits what its logits may differ by)",
     )  # fmt: skip
     parser.add_argument("--flash-attn", "-fa", choices=("on", "off"), default="on", help="with --trace (default on)")
     devices = parser.add_argument_group(

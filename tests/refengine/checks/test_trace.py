@@ -1,6 +1,7 @@
 """Every node of llama.cpp's graph against ours."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import open_gguf
 from ggufphys.params import Params, rpc_device
 from refengine.checks.logits import steps
-from refengine.checks.trace import THRESHOLD, verify_nodes
+from refengine.checks.node_rows import NodeRow
+from refengine.checks.trace import THRESHOLD, TraceReport, verify_nodes
 from refengine.model import load
 from refengine.peers.llama_logits import LlamaError, LlamaRequest, llama_logits
 from server.engine.library import load_library
@@ -89,6 +91,27 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["batch"] for row in report["rows"]} == {0, 1}
 
     assert main([*command, "--threshold", "10"]) == 0
+
+
+def test_devices_of_fewer_digits_have_a_limit_of_their_own() -> None:
+    """What Vulkan's arithmetic makes of a node is no fault there, and one on the CPU or in pinned memory; more is one
+    anywhere, and so is all that a threshold on the command line forbids.
+    """
+    node = NodeRow(
+        batch=0, index=0, name="x", op="MUL_MAT", layer=0, ne=(4, 1, 1, 1), type="F32", sources=(), alone=1e-5,
+        carried=0.0, is_exact=False, buffer="Vulkan0",
+    )  # fmt: skip
+
+    def first(threshold: float | None = None, **changes: str | float) -> NodeRow | None:
+        rows = (replace(node, **changes),)  # type: ignore[arg-type]
+        return TraceReport(
+            model="m", against="m", n_prompt=1, n_decode=0, seed=0, flash_attn=True, threshold=threshold, rows=rows
+        ).first
+
+    assert first() is None
+    assert first(alone=1e-4) is not None
+    assert first(1e-6) is not None
+    assert all(first(buffer=place) is not None for place in ("CPU", "Vulkan_Host", "RPC0[10.0.0.1:50052]"))
 
 
 def test_options_of_trace_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ HEADS_UNREAD: Final[Mapping[Rule, str]] = {"deepseek32_head_unread": "deepseek32
 
 def taken_as(arch: str, params: Params, rules: Set[Rule]) -> Params:
     """How llama.cpp takes parameters for an architecture whose prediction head it does not read yet."""
-    if any(rule in rules and arch == name for rule, name in HEADS_UNREAD.items()):
+    if any(arch == name and rule in rules for rule, name in HEADS_UNREAD.items()):
         return replace(params, load_mtp=False, ctx_type="default")
     return params
 
@@ -68,7 +68,7 @@ def row_in(row: ArchRule, rules: Set[Rule]) -> ArchRule:
     if cached and "heads_cached" in rules:
         keeps = _in_all_layers(row.keeps)
         row = replace(row, keeps=keeps, draft=keeps)
-    if any(rule in rules and row.name == name for rule, name in DSA_CACHED.items()):
+    if any(row.name == name and rule in rules for rule, name in DSA_CACHED.items()):
         row = replace(row, keeps=_in_all_layers(row.keeps))
     return row
 

@@ -105,6 +105,8 @@ def assign(
             if pinned is not None and where is not None:
                 devices[pinned[0]] = where
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
+        if len(devices) == len(nodes):  # each has one
+            break
         _expand(order, devices, over_host, abilities)
     return devices | {node: HOST for node in nodes if node not in devices}
 
@@ -276,9 +278,8 @@ class _Splitter:
 
     def keep(self, device: str, tensors: Iterable[Tensor]) -> None:
         """Add what holds tensors of a device's until now."""
-        for tensor in tensors:
-            if not tensor.external:
-                self.append(device, _keep(tensor))
+        if held := [tensor for tensor in tensors if not tensor.external]:
+            self.append(device, _keep(*held))
 
     def copy(self, source: Tensor, elsewhere: str, device: str) -> Tensor:
         """A tensor of the same layout on `device`; its original is kept until this moment."""
@@ -310,9 +311,9 @@ class _Splitter:
         self.early = kept + self.early
 
 
-def _keep(tensor: Tensor) -> Tensor:
-    """A node that does nothing but read a tensor, which therefore is not given back before."""
-    return Tensor("KEEP", F32, (0,), (tensor,), view_of=_NOTHING)
+def _keep(*tensors: Tensor) -> Tensor:
+    """A node that does nothing but read tensors, which therefore are not given back before."""
+    return Tensor("KEEP", F32, (0,), tensors, view_of=_NOTHING)
 
 
 def _ends_attention(node: Tensor) -> bool:

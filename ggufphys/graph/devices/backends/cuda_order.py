@@ -27,12 +27,15 @@ def keep(nodes: Sequence[Tensor], uses: Uses) -> Order:
     """The nodes of a split in their own order, and what is held; `uses` counts each tensor as a source anywhere."""
     kept: dict[int, list[Tensor]] = {}
     i = 0
+    ops = [node.op for node in nodes]
     while i < len(nodes):
-        if (summed := _weighted_sum(nodes, i, uses)) is not None:
+        op, following = ops[i], ops[i + 1 : i + 3]
+        may_sum = op == "MUL" and "VIEW" in following
+        if may_sum and (summed := _weighted_sum(nodes, i, uses)) is not None:
             n_nodes, read = summed
             i += n_nodes - 1
             _hold(kept, i, read)
-        elif n_nodes := _choice(nodes, i, uses):
+        elif op in ("SOFT_MAX", "UNARY") and (n_nodes := _choice(nodes, i, uses)):
             group = nodes[i : i + n_nodes]
             # until the node behind the group has run, which may be the next split's first
             _hold(kept, i + n_nodes, (tensor for node in group for tensor in (node, *node.src)))

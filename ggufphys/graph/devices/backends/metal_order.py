@@ -18,7 +18,7 @@ from ggufphys.graph.ir import Tensor
 AHEAD: Final = 64  # N_FORWARD
 ALIGNMENT: Final = 32
 _STATES: Final = frozenset("rsp")
-_PARTS: Final = {"k": 0, "v": 1, "r": 0, "s": 1, "p": 2}  # in which order a layer's lie
+_PARTS: Final[Mapping[object, int]] = {"k": 0, "v": 1, "r": 0, "s": 1, "p": 2}  # in which order a layer's lie
 # Nodes that may be put forward, and that others may be put in front of.
 SAFE: Final = VIEWS | {
     "NONE", "MUL_MAT", "MUL_MAT_ID", "ROPE", "NORM", "RMS_NORM", "GROUP_NORM", "L2_NORM", "SUM_ROWS", "SSM_CONV",
@@ -86,10 +86,10 @@ def _behind(nodes: Sequence[Tensor]) -> Mapping[Hashable, Hashable]:
             base = tensor.view_src or tensor
             if base.external and not base.name:
                 part, il, *kind = base.params
-                assert isinstance(part, str), "a cache says which part it is"
-                assert isinstance(il, int), "and whose"
-                of_kind = kinds.setdefault((part in _STATES, *kind), {})
-                of_kind[bytes_of(base)] = (il, _PARTS[part], base.nbytes)
+                assert isinstance(il, int), "a cache says whose it is"
+                if part in _PARTS:
+                    of_kind = kinds.setdefault((part in _STATES, *kind), {})
+                    of_kind[bytes_of(base)] = (il, _PARTS[part], base.nbytes)
     behind: dict[Hashable, Hashable] = {}
     for of_kind in kinds.values():
         ordered = sorted(of_kind.items(), key=lambda item: item[1][:2])

@@ -17,7 +17,10 @@ from tests import archs, paper
 from tests.vulkan import Row
 
 ROOT = Path(__file__).parents[4]
-QUICK = ("llama", "qwen3moe", "deepseek2", "dots1", "mimo2", "smallthinker", "qwen3tts", "qwen3next", "gemma4/moe")
+QUICK = (
+    "llama", "qwen3moe", "deepseek2", "dots1", "mimo2", "smallthinker", "qwen3tts", "qwen3next", "gemma4/moe",
+    "deepseek4", "rwkv6qwen2",
+)  # fmt: skip
 LIVE = ("llama", "qwen3moe", "deepseek2", "smallthinker", "qwen3next")
 DEVICES = pytest.mark.parametrize("device", build_paper.PAPERS, ids=lambda device: device.name)
 # Not followed: what llama.cpp reserves for an encoder on devices, and six rows of Metal's.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, MARKERS, drawing
+from bench.report.drawing import LINE_COLORS, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, of_kind
 from bench.results.records import Record
 from ggufphys.units import format_bytes
@@ -98,7 +98,7 @@ def _picture(processor: dict[str, Any], i: int) -> Picture:
         for k, n in enumerate(shown):
             known = [(rates[name][n], at) for at, name in enumerate(names) if n in rates[name]]
             axes.plot(
-                [rate for rate, _ in known], [at for _, at in known], MARKERS[k % 8], color=COLORS[(4 + k) % 8],
+                [rate for rate, _ in known], [at for _, at in known], MARKERS[k % 8], color=LINE_COLORS[k % 7],
                 markeredgecolor="0.2", markersize=6, label=f"{n} column{'s' * (n != 1)}",
             )  # fmt: skip
         axes.set_xscale("log")

@@ -1,5 +1,6 @@
 """The report as one page of HTML that needs nothing beside itself, and as Markdown, which leaves the pictures out."""
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
@@ -39,14 +40,19 @@ def _section(section: Section) -> Iterator[str]:
     if section.is_empty:
         yield f'<p class="missing">No results. They come from: <code>{escape(section.missing)}</code></p></section>'
         return
-    yield from (f"<p>{escape(text)}</p>" for text in section.text)
+    yield from (f"<p>{_prose(text)}</p>" for text in section.text)
     for picture in section.pictures:
         yield f'<figure><div class="picture">{picture.svg}</div>'
-        yield f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        yield f"<figcaption>{_prose(picture.caption)}</figcaption></figure>"
     yield from map(_table, section.tables)
     if section.commands:
         yield f"<pre>{escape(chr(10).join(section.commands))}</pre>"
     yield "</section>"
+
+
+def _prose(text: str) -> str:
+    """A sentence, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _table(table: Table) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, LINES, MARKERS, drawing
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
 from bench.results.records import Record
 
@@ -33,11 +33,13 @@ def quality(records: Sequence[Record]) -> Section:
 
 def _again(runs: Sequence[Record]) -> Iterator[str]:
     """What was quantised twice."""
+    found = []
     for run in runs:
         sources = {row.get("requantised_from") for row in run.result["results"]} - {None}
         if sources:
-            said = f"which is {' and '.join(sorted(sources))} already: worse than of floats."
-            yield f"Files beside {_base_name(run)} were made of it, {said}"
+            found.append(f"{_base_name(run)} ({' and '.join(sorted(sources))})")
+    if found:
+        yield f"Files beside {', '.join(found)} were made of these, which are quantised already: worse than of floats."
 
 
 def _base_name(run: Record) -> str:
@@ -86,7 +88,7 @@ def _picture(runs: Sequence[Record]) -> Picture:
             rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw") and _is_plain(row)]
             rows.sort(key=lambda row: row["bpw"])
             axes.plot(
-                [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=COLORS[(4 + i) % 8],
+                [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=LINE_COLORS[i % 7],
                 linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=f"beside {_base_name(run)}",
             )  # fmt: skip
             for row in rows:

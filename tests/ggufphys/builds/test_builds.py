@@ -126,6 +126,16 @@ def _compare(build: int, names: list[str], path: Path) -> None:
                 assert memory.basis["context"] == "exact"
 
 
+def test_blocks_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    """qwen4exp's layers may have blocks of several sizes in b11327, and no more in b11391, as recorded."""
+    (tmp_path / "model.gguf").write_bytes(archs.header("qwen4exp/ratios"))
+    assert set(builds.rows(11391)["qwen4exp/ratios"]) == {"refused"}
+    with open_gguf(tmp_path / "model.gguf") as gguf:
+        Predictor(gguf).predict(Params(llama_build=11327))
+        with pytest.raises(ValueError, match=r"blocks of .* cells, expected one size"):
+            Predictor(gguf).predict(Params(llama_build=11391))
+
+
 def test_few_rows_are_unexplained() -> None:
     """In every record from b9309 on, the architectures with a row that is not as predicted are one in eight at most."""
     assert all(len(names) <= len(RULES) // 8 for build, names in UNEXPLAINED.items() if build >= 9309)

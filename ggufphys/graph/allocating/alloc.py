@@ -154,16 +154,26 @@ def padded_sizes(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point:
 
 
 def side_by_side(
-    lifetimes: Lifetimes, n_left_out: int = 0, alignment: int = TENSOR_ALIGNMENT, point: Point = ()
+    lifetimes: Lifetimes, stand_for: Sequence[int] = (), alignment: int = TENSOR_ALIGNMENT, point: Point = ()
 ) -> int:
     """Bytes of all stretches, none over another: what no layout exceeds.
 
-    Each of `n_left_out` layers is counted as twice the most that comes between two marks, since a layer's last nodes
-    may come behind the next mark. Behind the last mark there is the last layer, for which no other stands.
+    Each layer that was built stands for so many others of its kind. Such a layer is counted as what comes behind its
+    kind's mark and behind the next one, since a layer's last nodes may come there; where the next one is the last, for
+    which no other stands, as the most that comes between two marks. Twice that is counted for each layer where the
+    graph is a part that some of the layers have no nodes in.
     """
     sizes = padded_sizes(lifetimes, alignment, point)
-    between = (sum(sizes[s.taken.start : s.taken.stop]) for s in lifetimes.segments[1:-1])
-    return sum(sizes) + 2 * n_left_out * (max(between, default=0) if n_left_out else 0)
+    n_bytes = sum(sizes)
+    if not any(stand_for):
+        return n_bytes
+    between = [sum(sizes[s.taken.start : s.taken.stop]) for s in lifetimes.segments[1:-1]]
+    most = max(between, default=0)
+    if len(between) + 1 != len(stand_for):
+        return n_bytes + 2 * sum(stand_for) * most
+    for n, own, following in zip(stand_for, between, (*between[1:], most), strict=False):
+        n_bytes += n * (own + following)
+    return n_bytes
 
 
 def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:

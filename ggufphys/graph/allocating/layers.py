@@ -17,6 +17,7 @@ next layer's first. A layer that expands nothing leaves its nodes to the one aft
 (`n_before`). Where the check fails, all must be built.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -45,6 +46,12 @@ class Layers:
     def n_left_out(self) -> int:
         """How many layers are not built."""
         return len(self.kinds) - len(self.built)
+
+    @property
+    def stand_for(self) -> tuple[int, ...]:
+        """How many of the layers left out each of those that were built stands for, the first of its kind for all."""
+        left = Counter(self.kinds[il] for gap in self.gaps for il in gap)
+        return tuple(left.pop(self.kinds[il], 0) for il in self.built)
 
     def step(self, il: int) -> tuple[int, ...]:
         """The kinds of layer `il` and of those before it."""

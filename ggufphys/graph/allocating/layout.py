@@ -83,7 +83,7 @@ class Layouts:
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
-        self.decode_counts = False  # whether a decode step may have been larger than its prompt
+        self.decode_counts: set[Hashable] = set()  # which other batches may have been larger than the prompt
         self._chosen: dict[Attempt, Layers] = {}  # by attempt
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
@@ -117,7 +117,7 @@ class Layouts:
         traced = self.tracer.traced(context, batch, layers)
         if not traced.is_bounded:
             return UNBOUNDED
-        return side_by_side(traced.pieces[HOST].lifetimes, layers.n_left_out, point=point_of(context, batch))
+        return side_by_side(traced.pieces[HOST].lifetimes, layers.stand_for, point=point_of(context, batch))
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         point = point_of(context, batch)

@@ -56,8 +56,9 @@ def host_size(layouts: Layouts, context: ContextParams, *, no_alloc: bool = Fals
     prompt, decode = reserved_batches(context)
     sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
     if not no_alloc:
-        layouts.decode_counts = layouts.decode_counts or layouts.at_most(context, decode) > sizes[prompt]
-        if layouts.decode_counts:
+        if decode.n_seqs not in layouts.decode_counts and layouts.at_most(context, decode) > sizes[prompt]:
+            layouts.decode_counts.add(decode.n_seqs)
+        if decode.n_seqs in layouts.decode_counts:
             sizes[decode] = layouts.layout(context, decode).allocation.buffer_bytes
         if layouts.lone_prompt and context.n_seq_max > 1:
             alone = lone_prompt(context)
@@ -99,8 +100,11 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
         first = layouts.attempts.get(key, 0)
         point = point_of(context, batch)
         if batch not in made:
-            if n and key not in layouts.attempts and _fits(traced(batch, samples), samples, point, rules, chunks):
-                continue  # until it must be laid out once: then it is not much work any more
+            counts = n, batch.n_seqs, places
+            if n and counts not in layouts.decode_counts:
+                if _fits(traced(batch, samples), samples, point, rules, chunks):
+                    continue  # until it must be laid out once: then it is not much work any more
+                layouts.decode_counts.add(counts)
             layouts.attempts[key], made[batch] = _chunks(partial(traced, batch), choices, first, point, rules)
         for device, sizes in made[batch].items():
             if _grows(chunks.get(device, ()), sizes):
@@ -144,7 +148,7 @@ def _fits(
 ) -> bool:
     """Whether each device's buffer has room in its first chunk, however it is laid out: then it needn't be."""
     return made.is_bounded and all(
-        side_by_side(piece.lifetimes, layers.n_left_out, rules[device].alignment, point)
+        side_by_side(piece.lifetimes, layers.stand_for, rules[device].alignment, point)
         <= (chunks.get(device) or (-1,))[0]
         for device, piece in made.pieces.items()
     )

@@ -19,6 +19,7 @@ from typing import ClassVar
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.builds import PINNED, Rule, moves, rules_of
 from ggufphys.gguf import GGUFFile
+from ggufphys.loads.refusal import RefusedError
 from ggufphys.memory import predict
 from ggufphys.memory.predict import Predictor
 from tests import archs, builds
@@ -118,7 +119,7 @@ def _rows(gguf: GGUFFile, build: int) -> Rows:
     for params in archs.GRID:
         try:
             memory = predictor.predict(replace(params, llama_build=build))
-        except ValueError:
+        except (ValueError, RefusedError):  # llama.cpp would refuse it, or abort
             rows.append("refused")
         else:
             rows.append((memory.model_bytes, memory.context_bytes, memory.compute_bytes))

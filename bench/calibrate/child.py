@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from bench.calibrate import identity
 from bench.calibrate.clock import VERY_BUSY, Sample, Timing, samples, summed
-from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph
+from bench.calibrate.gauge import Gauge
+from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
 from bench.calibrate.jobs import (
     N_LAYERS,
     TYPES,
@@ -30,10 +31,12 @@ from bench.calibrate.jobs import (
     Operation,
     Product,
     Step,
+    Stream,
     attentions,
     operations,
     products,
     streams,
+    waits_for_memory,
 )  # fmt: skip
 from bench.calibrate.library import repack_buffer_type
 from bench.calibrate.rates import processor
@@ -62,7 +65,6 @@ class Config:
 
 def plan(config: Config) -> list[Job]:
     """All jobs; those of a type of weights stand together."""
-    large = max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
     threads = config.threads
     jobs: list[Job] = [Nodes(n_threads=n) for n in threads]
     jobs += [*attentions(threads), *operations(threads)]
@@ -72,34 +74,45 @@ def plan(config: Config) -> list[Job]:
     repacks = {rule.ggml_type for rule in REPACK_RULES if rule.features <= features} if repack_buffer_type() else set()
     for number in config.types:
         for repacked in (False, True) if GGMLType(number) in repacks else (False,):
-            jobs += products(threads, GGMLType(number), repacked=repacked, large_bytes=large)
+            jobs += products(threads, GGMLType(number), repacked=repacked)
     return jobs
 
 
-def measured(jobs: list[Job], folder: Path, on_job: Callable[[], None]) -> dict[Job, Timing]:
-    """The seconds of a node of each job.
+def large_bytes() -> int:
+    """Of weights that no cache of this processor holds."""
+    return max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
+
+
+def measured(
+    jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]
+) -> tuple[dict[Job, Timing], dict[int, float]]:
+    """The seconds of a node of each job, and those of the gauges on average, by threads.
 
     All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
     """
     found: dict[Job, list[Sample]] = {job: [] for job in jobs}
     nodes: dict[Job, int] = {}
+    nbytes = large_bytes()
     ends_at = time.monotonic() + ENOUGH_S
     for i in range(ROUNDS):
         for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
             if i and time.monotonic() > ends_at:
                 break
-            graphs = ProductGraphs(key[0], repacked=key[1]) if key is not None else None
+            graphs = ProductGraphs(key[0], repacked=key[1], nbytes=nbytes) if key is not None else None
             for job in group:
                 with runner(job, graphs, folder) as (run, nodes[job]):
-                    found[job] += samples(run, job.n_threads, repetitions=REPETITIONS)
+                    gauge = gauges[job.n_threads]
+                    found[job] += samples(run, job.n_threads, gauge.look, repetitions=REPETITIONS)
                 on_job()
             if graphs is not None:
                 graphs.close()
+    paces = {n_threads: gauge.mean() for n_threads, gauge in gauges.items()}
     timings = {}
     for job, taken in found.items():
-        timing, n = summed(taken, job.n_threads), nodes[job]
+        timing = summed(taken, job.n_threads, gauge_s=0.0 if waits_for_memory(job) else paces[job.n_threads])
+        n = nodes[job]
         timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
-    return timings
+    return timings, paces
 
 
 def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
@@ -107,6 +120,8 @@ def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractCont
     if isinstance(job, Product):
         assert graphs is not None
         return graphs.graph(job)
+    if isinstance(job, Stream):
+        return stream_graph(job)
     if isinstance(job, Attention):
         return attention_graph(job)
     if isinstance(job, Operation):
@@ -149,12 +164,16 @@ def calibrate(config: Config) -> dict[str, Any]:
             n_done += 1
             emit(done=n_done, of=ROUNDS * len(jobs))
 
-        timings = measured(jobs, folder, on_job)
+        gauges = {n: Gauge(n) for n in config.threads}
+        timings, paces = measured(jobs, gauges, folder, on_job)
+        for gauge in gauges.values():
+            gauge.close()
         seconds = {job: timing.seconds for job, timing in timings.items()}
         hosts: list[Processor] = []
         for n in config.threads:
             alone = hosts[0] if hosts else None
-            hosts.append(processor(seconds, n, lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone))
+            cpu = processor(seconds, n, paces[n], lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone)
+            hosts.append(cpu)
         disk, cached = read_rates(folder)
     busy = median([t.busy for job, t in timings.items() if job.n_threads > 1] or [0.0])  # processor time is not waiting
     notes = []

@@ -2,12 +2,14 @@
 
 One thread is measured by its processor time: what others take of its core does not count. Several threads wait for each
 other, so that only wall seconds are right; a thread that was ready to run and had no processor is counted by the kernel
-(Linux), and repetitions in which that happened are left out as long as others remain.
+(Linux), and repetitions in which that happened are left out as long as others remain. What the kernel cannot see is
+how fast a core is just now: `bench.calibrate.gauge` stands beside each repetition.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from server.engine.waiting import thread_times, worst_share
@@ -17,13 +19,19 @@ BUSY: Final = 0.02  # of its time that a thread had no processor: from there on 
 COUNTS: Final = 0.05  # of a model's run: up to there it says something about a prediction
 VERY_BUSY: Final = 0.10  # of all repetitions
 
-Sample = tuple[float, float]
-"""Seconds, and the share of its time that a thread had no processor."""
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One repetition: seconds, the share of its time that a thread had no processor, and what the gauge took then."""
+
+    seconds: float
+    busy: float
+    gauge_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds: the lower quartile of repetitions, what disturbs makes them longer; half the quartiles' distance.
+    """Seconds: the median of repetitions, and half the quartiles' distance.
 
     `busy` is the share of its time that a thread had no processor, in the median of repetitions.
     """
@@ -33,19 +41,30 @@ class Timing:
     busy: float
 
 
-def samples(run: Callable[[], None], n_threads: int, *, repetitions: int, min_s: float = MIN_S) -> list[Sample]:
-    """Run it once unmeasured, then often enough for each repetition to last."""
+def samples(
+    run: Callable[[], None],
+    n_threads: int,
+    look: Callable[[], float] = lambda: 1.0,
+    *,
+    repetitions: int,
+    min_s: float = MIN_S,
+) -> list[Sample]:
+    """Run it once unmeasured, then often enough for each repetition to last; `look` at the gauge between them."""
     clock = clock_for(n_threads)
     started = clock()
     run()
     n = max(1, round(min_s / max(clock() - started, 1e-7)))
     found: list[Sample] = []
+    gauge_s = look()
     for _ in range(repetitions):
         before = thread_times()
         started = clock()
         for _ in range(n):
             run()
-        found.append(((clock() - started) / n, worst_share(before, thread_times())))
+        seconds = (clock() - started) / n
+        busy = worst_share(before, thread_times())
+        gauge_before_s, gauge_s = gauge_s, look()
+        found.append(Sample(seconds, busy, (gauge_before_s + gauge_s) / 2))
     return found
 
 
@@ -54,12 +73,17 @@ def clock_for(n_threads: int) -> Callable[[], float]:
     return time.thread_time if n_threads == 1 else time.perf_counter
 
 
-def summed(found: Sequence[Sample], n_threads: int = 0) -> Timing:
-    """Of undisturbed repetitions; of all where there are none, or where one thread's processor time was taken."""
-    calm = sorted(seconds for seconds, share in found if share <= BUSY or n_threads == 1)
-    calm = calm or sorted(seconds for seconds, _ in found)
-    quarter = len(calm) // 4
-    shares = sorted(share for _, share in found)
+def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0) -> Timing:
+    """Of undisturbed repetitions; of all where there are none, or where one thread's processor time was taken.
+
+    `gauge_s` is the pace that arithmetic's seconds are wanted at: that of the gauge on average. 0 for what waits for
+    memory, which others' arithmetic does not slow.
+    """
+    calm = [s for s in found if s.busy <= BUSY or n_threads == 1] or list(found)
+    seconds = sorted(s.seconds * (gauge_s / s.gauge_s if gauge_s else 1.0) for s in calm)
+    quarter = len(seconds) // 4
     return Timing(
-        seconds=calm[quarter], spread_s=(calm[-1 - quarter] - calm[quarter]) / 2, busy=shares[len(shares) // 2]
+        seconds=median(seconds),
+        spread_s=(seconds[-1 - quarter] - seconds[quarter]) / 2,
+        busy=median(s.busy for s in found),
     )

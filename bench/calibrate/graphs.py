@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from bench.calibrate.jobs import Attention, Nodes, Operation, Product
+from bench.calibrate.jobs import LONG, MATRIX, STREAM_N_IN, Attention, Nodes, Operation, Product, Stream
 from bench.calibrate.library import Tensors, weights
 from ggufphys.gguf import GGMLType
+from ggufphys.gguf.ggml_types import SIZES
 
+PART_BYTES: Final = 8 << 20  # of weights that one run of a graph reads
+N_SAME: Final = 4  # products of one small matrix in a graph: starting it counts less
 N_NODES: Final = 200
 N_REPEATED: Final = 20  # nodes of an operation on one row
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
@@ -20,48 +22,68 @@ Runnable = tuple[Callable[[], None], int]
 
 
 class ProductGraphs:
-    """The products of one type: the matrices are made once and seen as others of as many bytes."""
+    """The products of one type, with matrices that take so many bytes together; made once, seen in any shape.
 
-    def __init__(self, ggml_type: GGMLType, *, repacked: bool) -> None:
+    A graph goes through a part of them, the next run through the next part: when one comes again, all others have been
+    read since.
+    """
+
+    def __init__(self, ggml_type: GGMLType, *, repacked: bool, nbytes: int) -> None:
         self.ggml_type, self.repacked = ggml_type, repacked
-        self._made: dict[tuple[int, int], tuple[Tensors, list[int]]] = {}
+        matrix_bytes = MATRIX * SIZES[ggml_type].type_size // SIZES[ggml_type].block_size
+        self._n_a_part = max(1, round(PART_BYTES / matrix_bytes))
+        n = -(-nbytes // (matrix_bytes * self._n_a_part)) * self._n_a_part
+        self._memory = Tensors()
+        self._matrices = [self._memory.new(ggml_type, LONG, MATRIX // LONG) for _ in range(n)]
+        self._memory.allocate(repacked=repacked)
+        for matrix in self._matrices:
+            self._memory.set(matrix, weights(ggml_type))
+        self._n_runs = 0
 
     @contextmanager
     def graph(self, job: Product) -> Iterator[Runnable]:
         """The graph of a product."""
-        matrices = self._matrices(job)
-        with Tensors() as tensors:
+        matrices = self._matrices if job.place == "memory" else self._matrices[:1] * N_SAME
+        n_a_part = self._n_a_part if job.place == "memory" else N_SAME
+        with Tensors() as seen, Tensors() as tensors:
             b = tensors.new(F32, job.n_in, job.n_columns)
-            nodes = [tensors.call("mul_mat", matrix, b) for matrix in matrices[: job.n_matrices]]
+            nodes = []
+            for matrix in matrices:
+                shaped = seen.new(self.ggml_type, job.n_in, job.n_out)
+                seen.put(shaped, at=matrix, of=self._memory)
+                nodes.append(tensors.call("mul_mat", shaped, b))
             tensors.allocate()
             tensors.set(b, np.random.default_rng(1).standard_normal(8192, dtype=np.float32))
-            graph = tensors.graph(nodes)
-            yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
+            parts = [tensors.graph(nodes[i : i + n_a_part]) for i in range(0, len(nodes), n_a_part)]
 
-    def _matrices(self, job: Product) -> list[int]:
-        key = (job.n_in, job.n_out)
-        if key not in self._made or len(self._made[key][1]) < job.n_matrices:
-            if key in self._made:
-                self._made.pop(key)[0].close()
-            tensors = Tensors()
-            made = [tensors.new(self.ggml_type, job.n_in, job.n_out) for _ in range(job.n_matrices)]
-            tensors.allocate(repacked=self.repacked)
-            for matrix in made:
-                tensors.set(matrix, weights(self.ggml_type))
-            self._made[key] = tensors, made
-        return self._made[key][1]
+            def run() -> None:
+                self._n_runs += 1
+                tensors.compute(parts[self._n_runs % len(parts)], job.n_threads)
+
+            yield run, n_a_part
 
     def close(self) -> None:
         """Free the matrices."""
-        for tensors, _ in self._made.values():
-            tensors.close()
-        self._made.clear()
+        self._memory.close()
+
+
+@contextmanager
+def stream_graph(job: Stream) -> Iterator[Runnable]:
+    """All matrices one after the other."""
+    with Tensors() as tensors:
+        matrices = [tensors.new(F32, STREAM_N_IN, job.n_out) for _ in range(job.n_matrices)]
+        b = tensors.new(F32, STREAM_N_IN)
+        nodes = [tensors.call("mul_mat", matrix, b) for matrix in matrices]
+        tensors.allocate()
+        for matrix in matrices:
+            tensors.set(matrix, weights(F32))
+        graph = tensors.graph(nodes)
+        yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
 
 
 @contextmanager
 def attention_graph(job: Attention) -> Iterator[Runnable]:
     """Attention with flash attention, over the caches of several layers."""
-    n_embd_kv = job.head_size * job.n_head_kv
     with Tensors() as tensors:
         q = tensors.new(F32, job.head_size, job.n_tokens, job.n_head)
         mask = tensors.new(F16, job.n_cells, job.n_tokens)
@@ -82,7 +104,6 @@ def attention_graph(job: Attention) -> Iterator[Runnable]:
             for tensor in cache:
                 tensors.set(tensor, _values(job.type_kv))
         graph = tensors.graph(nodes)
-        assert n_embd_kv
         yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
 
 
@@ -105,11 +126,11 @@ def nodes_graph(job: Nodes) -> Iterator[Runnable]:
     """Additions of a few elements, each waiting for the one before."""
     with Tensors() as tensors:
         a = tensors.new(F32, 16)
-        node = a
+        nodes = [a]
         for _ in range(N_NODES):
-            node = tensors.call("add", node, a)
+            nodes.append(tensors.call("add", nodes[-1], a))
         tensors.allocate()
-        graph = tensors.graph([node])
+        graph = tensors.graph(nodes[1:])
         yield lambda: tensors.compute(graph, job.n_threads), N_NODES
 
 
@@ -207,8 +228,3 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "SSM_CONV": _ssm_conv,
     "SSM_SCAN": _ssm_scan,
 }
-
-
-def with_rows(job: Operation, n_rows: int) -> Operation:
-    """The same on so many rows."""
-    return replace(job, n_rows=n_rows)

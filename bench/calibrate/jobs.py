@@ -5,24 +5,30 @@ Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
-N_IN: Final = (512, 4096)  # lengths of rows: their difference tells a row's cost from a weight's
+SHORT, PAGE, LONG = (
+    512,
+    2048,
+    4096,
+)  # weights a row: short ones, those that pages still hold two of or nearly, long ones
 HEAD_SIZES: Final = (64, 128, 256)
-CELLS: Final = (512, 1536)
+CELLS: Final = (512, 1536)  # with two heads in a cell; a core's own cache holds them, and fewer of more heads
+N_HEAD_KV: Final = (2, 8)
 FAR_CELLS: Final = 4096
 FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 256
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
+PAGED: Final = (2, 4)  # columns for which kernels take several rows at once: each comes from a page of its own
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
-TWO_LENGTHS: Final = (1, 2, 8, 512)  # columns for which both lengths of rows are measured
-LARGE_MATRIX: Final = 4 << 20  # weights
-SMALL_MATRIX: Final = 1 << 20
+GEMM_COLUMNS: Final = 8  # from here on arithmetic takes most of a product's time, wherever its weights lie
+MATRIX: Final = 4 << 20  # weights of one that comes from main memory
+REUSED_MATRIX: Final = 1 << 19  # of one that many columns use
 
 TYPES: Final = (
     GGMLType.Q4_K, GGMLType.Q6_K, GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q4_1, GGMLType.Q5_K,
@@ -39,9 +45,15 @@ STREAM_N_IN: Final = 1024
 N_LAYERS: Final = (2, 26)
 
 
+Place = Literal["cache", "memory"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """`n_columns` activations times matrices of `n_in` by `n_out`, as many as take `nbytes` together."""
+    """`n_columns` activations times a matrix of `n_in` by `n_out` that a core's own cache holds or main memory.
+
+    For many columns a matrix is the same again and again: fetching it does not count.
+    """
 
     n_threads: int
     ggml_type: GGMLType
@@ -49,23 +61,25 @@ class Product:
     n_in: int
     n_out: int
     n_columns: int
-    n_matrices: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """F32 products, whose arithmetic is least, of so many bytes of weights: how fast they come from where they lie."""
+
+    n_threads: int
+    nbytes: int
 
     @property
-    def nbytes(self) -> int:
-        """Of all matrices."""
-        size = SIZES[self.ggml_type]
-        return self.n_matrices * self.n_in * self.n_out * size.type_size // size.block_size
+    def n_out(self) -> int:
+        """Rows of one matrix."""
+        return max(16, min(1024, self.nbytes // 4 // STREAM_N_IN))
 
     @property
-    def is_cached(self) -> bool:
-        """Do a core's own caches hold all matrices?"""
-        return self.n_columns == 1 and self.nbytes <= 2 * SMALL_BYTES
-
-    @property
-    def is_stream(self) -> bool:
-        """Is it one of those that tell how fast bytes come?"""
-        return self.n_in == STREAM_N_IN
+    def n_matrices(self) -> int:
+        """How many there are."""
+        return max(1, self.nbytes // (4 * STREAM_N_IN * self.n_out))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,59 +121,67 @@ class Step:
     n_layers: int
 
 
-Job = Product | Attention | Operation | Nodes | Step
+Job = Product | Stream | Attention | Operation | Nodes | Step
 
 
-def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool, large_bytes: int) -> Iterator[Product]:
-    """All products of a type: weights from main memory for few columns, from a core's cache for one, many columns."""
+def waits_for_memory(job: Job) -> bool:
+    """Does it take its time from main memory, or from a cache that all cores share, more than from arithmetic?"""
+    match job:
+        case Product():
+            return job.place == "memory" and job.n_columns < GEMM_COLUMNS
+        case Stream():
+            return True
+        case Attention():
+            return job.n_layers > 1 and job.n_tokens == 1
+    return False
+
+
+def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:
+    """All products of a type: weights from main memory for few columns, from a core's cache on one thread; many."""
     size = SIZES[ggml_type]
-    weight_bytes = size.type_size / size.block_size
+    small = SMALL_BYTES * size.block_size // size.type_size
 
-    def product(threads: int, n_in: int, n_columns: int, n_weights: int, matrix: int) -> Product:
-        n_out = max(64, matrix // n_in // 64 * 64)
+    def product(threads: int, n_in: int, n_columns: int, n_weights: int, place: Place) -> Product:
         return Product(
-            n_threads=threads, ggml_type=ggml_type, repacked=repacked, n_in=n_in, n_out=n_out, n_columns=n_columns,
-            n_matrices=max(1, round(n_weights / (n_in * n_out))),
+            n_threads=threads, ggml_type=ggml_type, repacked=repacked, n_in=n_in,
+            n_out=max(64, n_weights // n_in // 64 * 64), n_columns=n_columns, place=place,
         )  # fmt: skip
 
-    short, long = N_IN
-    n_large, n_small = round(large_bytes / weight_bytes), round(SMALL_BYTES / weight_bytes)
     for threads in n_threads:
         for n_columns in COLUMNS:
-            if n_columns < MANY_COLUMNS:
-                yield product(threads, long, n_columns, max(LARGE_MATRIX, n_large // n_columns), LARGE_MATRIX)
-            else:
-                yield product(threads, long, n_columns, SMALL_MATRIX, SMALL_MATRIX)
-            if n_columns in TWO_LENGTHS:
-                small = n_small if n_columns < MANY_COLUMNS else SMALL_MATRIX
-                yield product(threads, short, n_columns, small, small)
-        yield product(threads, long, 1, n_small, n_small)
+            if n_columns >= MANY_COLUMNS:
+                for n_in in (SHORT, LONG):
+                    yield product(threads, n_in, n_columns, REUSED_MATRIX, "cache")
+                continue
+            for n_in in (SHORT, PAGE, LONG) if n_columns in PAGED else (SHORT, LONG):
+                yield product(threads, n_in, n_columns, MATRIX, "memory")
+            if threads == n_threads[0]:
+                for n_in in (SHORT, LONG):
+                    yield product(threads, n_in, n_columns, small, "cache")
 
 
-def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Product]:
-    """F32 products, whose arithmetic is least, of more and more weights: how fast they come from where they lie."""
+def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Stream]:
+    """More and more weights."""
     for threads in n_threads:
         for nbytes in sizes:
-            n_out = max(16, min(1024, nbytes // 4 // STREAM_N_IN))
-            yield Product(
-                n_threads=threads, ggml_type=GGMLType.F32, repacked=False, n_in=STREAM_N_IN, n_out=n_out, n_columns=1,
-                n_matrices=max(1, nbytes // (4 * STREAM_N_IN * n_out)),
-            )  # fmt: skip
+            yield Stream(n_threads=threads, nbytes=nbytes)
 
 
 def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES) -> Iterator[Attention]:
-    """Decode with caches that a core's own cache holds, and with caches that none does; prompts."""
+    """Decode with caches that a core's own cache holds, on one thread, and with caches that none does; prompts."""
     for threads in n_threads:
         for type_kv in types:
             for head_size in HEAD_SIZES:
-                base = Attention(
-                    n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=4, n_head_kv=2, n_cells=CELLS[0],
-                    n_tokens=1, n_layers=1,
-                )  # fmt: skip
-                yield base
-                yield replace(base, n_cells=CELLS[1])
-                yield replace(base, n_cells=FAR_CELLS, n_layers=FAR_BYTES // (8 * head_size * FAR_CELLS))
-                yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
+                for n_head_kv in N_HEAD_KV if type_kv is GGMLType.F16 else N_HEAD_KV[:1]:
+                    base = Attention(
+                        n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=2 * n_head_kv,
+                        n_head_kv=n_head_kv, n_cells=0, n_tokens=1, n_layers=1,
+                    )  # fmt: skip
+                    if threads == n_threads[0]:
+                        yield from (replace(base, n_cells=n * N_HEAD_KV[0] // n_head_kv) for n in CELLS)
+                    n_layers = FAR_BYTES // (4 * head_size * n_head_kv * FAR_CELLS)
+                    yield replace(base, n_cells=FAR_CELLS, n_layers=max(1, n_layers))
+                    yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 
 
 def operations(n_threads: Sequence[int], ops: Sequence[str] = OPERATIONS) -> Iterator[Operation]:

@@ -47,6 +47,8 @@ _OTHERS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_backend_alloc_ctx_tensors_from_buft": (_P, (_P, _P)),
     "ggml_backend_tensor_set": (None, (_P, _P, _Z, _Z)),
     "ggml_backend_buffer_free": (None, (_P,)),
+    "ggml_backend_tensor_alloc": (_I, (_P, _P, _P)),
+    "ggml_get_data": (_P, (_P,)),
     "ggml_backend_buffer_clear": (None, (_P, ctypes.c_uint8)),
     "ggml_backend_buffer_set_usage": (None, (_P, _I)),
     "ggml_backend_graph_compute": (_I, (_P, _P)),
@@ -146,6 +148,10 @@ class Tensors:
         else:
             self.base.ggml_backend_buffer_clear(self.buffer, 0)
 
+    def put(self, tensor: int, *, at: int, of: "Tensors") -> None:
+        """Give a tensor the memory of one of another context."""
+        self.base.ggml_backend_tensor_alloc(of.buffer, tensor, self.base.ggml_get_data(at))
+
     def set(self, tensor: int, data: npt.NDArray[Any]) -> None:
         """Fill a tensor, with the data as often as they go into it."""
         n_bytes = int(self.base.ggml_nbytes(tensor))
@@ -154,7 +160,7 @@ class Tensors:
 
     def graph(self, nodes: Sequence[int]) -> int:
         """The graph of these nodes."""
-        graph = self.base.ggml_new_graph_custom(self.context, _MAX_NODES, False)
+        graph = self.base.ggml_new_graph_custom(self.context, min(_MAX_NODES, 64 + 4 * len(nodes)), False)
         for node in nodes:
             self.base.ggml_build_forward_expand(graph, node)
         return int(graph)

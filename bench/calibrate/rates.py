@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from statistics import median
 from typing import Final
 
 from bench.calibrate.jobs import (
-    CELLS,
     COLUMNS,
     FAR_CELLS,
-    HEAD_SIZES,
-    MANY_COLUMNS,
-    N_IN,
-    TWO_LENGTHS,
+    LONG,
+    PAGE,
+    SHORT,
     Attention,
     Job,
     Nodes,
     Operation,
     Product,
     Step,
+    Stream,
 )
 from ggufphys.speed.nodes import REPACKED
 from ggufphys.speed.rates import AttentionRate, OperationRate, Processor, ProductRate
@@ -28,67 +26,66 @@ Seconds = Mapping[Job, float]
 LEAST_S: Final = 1e-13  # an element's: nothing takes no time
 
 
-def product_rates(seconds: Seconds, jobs: Iterable[Product]) -> tuple[ProductRate, ...]:
-    """Rows and weights apart: two lengths of rows were measured for one column and for many, lines lie between.
+def product_rates(
+    seconds: Seconds, jobs: Iterable[Product], alone: Sequence[ProductRate] = (), scale: float = 1.0
+) -> tuple[ProductRate, ...]:
+    """Rows and weights apart by two lengths, and what a weight takes more from main memory by three.
 
-    `weight_s` is with weights from main memory; the difference to a core's cache, measured for one column, is shared
-    by columns that use a weight together.
+    What a cache holds is measured on one thread: with several it takes `alone`'s time times `scale`.
     """
-    found: dict[tuple[int, int, bool], float] = {}
-    for job in jobs:
-        found[job.n_columns, job.n_in, job.is_cached] = seconds[job] / job.n_out
-    short, long = N_IN
-    saved = max(0.0, found[1, long, False] - found[1, long, True]) / long
-    rows = {}
-    for n_columns in TWO_LENGTHS:  # the short rows are a cache's, the long ones as if they were
-        short_s = found[n_columns, short, n_columns == 1]
-        long_s = found[n_columns, long, False] - long * saved * (n_columns < MANY_COLUMNS)
-        rows[n_columns] = max(0.0, short_s - short * (long_s - short_s) / (long - short))
+    found = {(job.n_columns, job.n_in, job.place): seconds[job] / job.n_out for job in jobs}
+    lone = {rate.n_columns: rate for rate in alone}
     rates = []
     for n_columns in COLUMNS:
-        row_s = min(_between(rows, n_columns), 0.5 * found[n_columns, long, False])
-        weight_s = (found[n_columns, long, False] - row_s) / long
-        rates.append(
-            ProductRate(
-                n_columns=n_columns,
-                row_s=row_s,
-                weight_s=max(LEAST_S, weight_s),
-                cached_weight_s=max(LEAST_S, weight_s / 4, weight_s - saved * (n_columns < MANY_COLUMNS)),
-            )
-        )
+        if (n_columns, LONG, "cache") in found:
+            short_s, long_s = found[n_columns, SHORT, "cache"], found[n_columns, LONG, "cache"]
+            row_s = min(max(0.0, short_s - SHORT * (long_s - short_s) / (LONG - SHORT)), 0.5 * long_s)
+            weight_s = (long_s - row_s) / LONG
+        else:
+            row_s, weight_s = scale * lone[n_columns].row_s, scale * lone[n_columns].weight_s
+        rate = ProductRate(n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s))
+        fetched = [
+            (n_in, max(0.0, found[n_columns, n_in, "memory"] - rate.row(n_in)[0]) / n_in)
+            for n_in in (SHORT, PAGE, LONG)
+            if (n_columns, n_in, "memory") in found
+        ]
+        rates.append(replace(rate, fetched=tuple(fetched)))
     return tuple(rates)
 
 
-def _between(known: Mapping[int, float], at: int) -> float:
-    """On straight lines between what is known."""
-    points = sorted(known)
-    if at <= points[0]:
-        return known[points[0]]
-    for a, b in pairwise(points):
-        if a <= at <= b:
-            return known[a] + (at - a) / (b - a) * (known[b] - known[a])
-    return known[points[-1]]
+def attention_rates(
+    seconds: Seconds, jobs: Iterable[Attention], alone: Sequence[AttentionRate] = (), scale: float = 1.0
+) -> tuple[AttentionRate, ...]:
+    """A head, its cells, and their way from main memory apart: two lengths were measured, and one with large caches.
 
-
-def attention_rates(seconds: Seconds, jobs: Iterable[Attention]) -> tuple[AttentionRate, ...]:
-    """A head, its cells, and their way from main memory apart: two lengths were measured, and one with large caches."""
-    found = {(job.head_size, job.n_cells, job.n_tokens > 1): (seconds[job], job) for job in jobs}
-    short, long = CELLS
+    What a cache holds is measured on one thread, as with products.
+    """
+    groups: dict[tuple[int, int], list[Attention]] = {}
+    for job in jobs:
+        groups.setdefault((job.head_size, job.n_head_kv), []).append(job)
+    lone = {(rate.head_size, rate.n_head_kv): rate for rate in alone}
     rates = []
-    for head_size in HEAD_SIZES:
-        (short_s, job), (long_s, _) = found[head_size, short, False], found[head_size, long, False]
-        cell_s = max(LEAST_S, (long_s - short_s) / (long - short) / job.n_head)
-        head_s = max(0.0, short_s / job.n_head - short * cell_s)
-        far_s, _ = found[head_size, FAR_CELLS, False]
-        missed = far_s - job.n_head * (head_s + FAR_CELLS * cell_s)
-        (tiled_s, tiled), *_ = (v for (size, _, is_tiled), v in found.items() if is_tiled and size == head_size)
+    for (head_size, n_head_kv), own in sorted(groups.items()):
+        near = sorted((job for job in own if job.n_tokens == 1 and job.n_cells != FAR_CELLS), key=lambda j: j.n_cells)
+        (far,) = (job for job in own if job.n_cells == FAR_CELLS)
+        (tiled,) = (job for job in own if job.n_tokens > 1)
+        n_head = far.n_head
+        if near:
+            short, long = near
+            cell_s = max(LEAST_S, (seconds[long] - seconds[short]) / (long.n_cells - short.n_cells) / n_head)
+            head_s = max(0.0, seconds[short] / n_head - short.n_cells * cell_s)
+        else:
+            one = lone[head_size, n_head_kv]
+            cell_s, head_s = scale * one.cell_s, scale * one.head_s
+        missed = seconds[far] - n_head * (head_s + FAR_CELLS * cell_s)
         rates.append(
             AttentionRate(
                 head_size=head_size,
+                n_head_kv=n_head_kv,
                 head_s=head_s,
                 cell_s=cell_s,
-                far_cell_s=max(0.0, missed) / (job.n_head_kv * FAR_CELLS),
-                tiled_cell_s=tiled_s / (tiled.n_head * tiled.n_tokens * tiled.n_cells),
+                far_cell_s=max(0.0, missed) / (n_head_kv * FAR_CELLS),
+                tiled_cell_s=seconds[tiled] / (tiled.n_head * tiled.n_tokens * tiled.n_cells),
             )
         )
     return tuple(rates)
@@ -97,71 +94,56 @@ def attention_rates(seconds: Seconds, jobs: Iterable[Attention]) -> tuple[Attent
 def processor(
     seconds: Seconds,
     n_threads: int,
+    gauge_s: float,
     step_nodes: Callable[[Processor, int], tuple[float, int]],
     alone: Processor | None = None,
 ) -> Processor:
     """The host with so many threads.
 
-    `step_nodes` gives for a processor what the nodes of a step of the tiny model take by themselves, and how many
-    nodes its graph has. `alone` is the host with one thread: what is short is measured there, where no barrier is in
-    its way, and shared by the threads; one row of an operation stays one thread's.
+    `gauge_s` is what the gauge took on them. `step_nodes` gives for a processor what the nodes of a step of the tiny
+    model take by themselves, and how many nodes its graph has. `alone` is the host with one thread: what is short is
+    measured there, where no barrier is in its way. Threads share it as they share the gauge's product, which is less
+    than evenly where two of them are one core's; one row of an operation stays one thread's.
     """
     own = [job for job in seconds if job.n_threads == n_threads]
     node_s = next((seconds[job] for job in own if isinstance(job, Nodes)), 0.0)
+    without = {job: max(seconds[job] - _beside(job, node_s), 0.2 * seconds[job]) for job in own}
+    scale = gauge_s / alone.gauge_s if alone is not None else 1.0
     products: dict[str, list[Product]] = {}
     attention: dict[str, list[Attention]] = {}
     for job in own:
-        if isinstance(job, Product) and not job.is_stream:
+        if isinstance(job, Product):
             products.setdefault(job.ggml_type.name + REPACKED * job.repacked, []).append(job)
         elif isinstance(job, Attention):
             attention.setdefault(job.type_kv.name, []).append(job)
-    streams = sorted(
-        (job.nbytes, job.nbytes / job.n_matrices / seconds[job])
-        for job in own
-        if isinstance(job, Product) and job.is_stream
-    )
-    without = {job: max(s - _beside(job, node_s), 0.2 * s) for job, s in seconds.items() if job.n_threads == n_threads}
-    rates = {name: product_rates(without, jobs) for name, jobs in products.items()}
+    streams = sorted((j.nbytes, j.nbytes / j.n_matrices / seconds[j]) for j in own if isinstance(j, Stream))
+    rates = {
+        name: product_rates(without, jobs, alone.products[name] if alone else (), scale)
+        for name, jobs in products.items()
+    }
+    operations = _operations(without, own)
+    if alone is not None:
+        operations = {name: replace(rate, row_s=alone.operations[name].row_s) for name, rate in operations.items()}
     host = Processor(
         name="CPU",
         n_threads=n_threads,
         streams=falling(streams),
-        flops_per_s=median(2 * r[-1].n_columns / (r[-1].weight_s + r[-1].row_s / N_IN[-1]) for r in rates.values()),
+        flops_per_s=median(2 * r[-1].n_columns * LONG / r[-1].row(LONG)[0] for r in rates.values()),
         node_s=node_s,
         products=rates,
-        attention={name: attention_rates(without, jobs) for name, jobs in attention.items()},
-        operations=_operations(without, own),
+        attention={
+            name: attention_rates(without, jobs, alone.attention[name] if alone else (), scale)
+            for name, jobs in attention.items()
+        },
+        operations=operations,
+        gauge_s=gauge_s,
     )
-    if alone is not None:
-        host = _shared(host, alone)
     return _with_steps(host, seconds, own, step_nodes)
-
-
-def _shared(host: Processor, alone: Processor) -> Processor:
-    """The same with what is short as one thread does it, divided by the threads."""
-    n = host.n_threads
-
-    def product(rate: ProductRate, one: ProductRate) -> ProductRate:
-        row_s = min(one.row_s / n, 0.5 * (rate.row_s + N_IN[-1] * rate.weight_s))
-        weight_s = max(LEAST_S, rate.weight_s + (rate.row_s - row_s) / N_IN[-1])
-        cached_s = weight_s if rate.n_columns >= MANY_COLUMNS else max(one.cached_weight_s / n, LEAST_S)
-        return replace(rate, row_s=row_s, weight_s=weight_s, cached_weight_s=min(weight_s, cached_s))
-
-    def attention(rate: AttentionRate, one: AttentionRate) -> AttentionRate:
-        far_s = rate.far_cell_s + (rate.cell_s - one.cell_s / n) * 2  # of two heads that share a head of the cache
-        return replace(rate, head_s=one.head_s / n, cell_s=one.cell_s / n, far_cell_s=max(0.0, far_s))
-
-    return replace(
-        host,
-        products={name: tuple(map(product, rates, alone.products[name])) for name, rates in host.products.items()},
-        attention={name: tuple(map(attention, rates, alone.attention[name])) for name, rates in host.attention.items()},
-        operations={name: replace(rate, row_s=alone.operations[name].row_s) for name, rate in host.operations.items()},
-    )
 
 
 def _beside(job: Job, node_s: float) -> float:
     """What a node takes beside its work, as `ggufphys.speed.nodes` counts it."""
-    return node_s * (2 if isinstance(job, Product | Attention) else 1) * (not isinstance(job, Nodes | Step))
+    return node_s * (2 if isinstance(job, Product | Attention) else 1) * (not isinstance(job, Nodes | Step | Stream))
 
 
 def falling(streams: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:

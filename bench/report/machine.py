@@ -6,9 +6,11 @@ from typing import Any, Final
 from bench.report.drawing import LINE_COLORS, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, of_kind
 from bench.results.records import Record
+from ggufphys.speed.rates import Processor
 from ggufphys.units import format_bytes
 
 CALIBRATE: Final = "python -m bench.results.run bench calibrate"
+ROW: Final = 4096  # weights of a row of the products that are drawn
 
 
 def machine(records: Sequence[Record]) -> Section:
@@ -88,8 +90,8 @@ def _build(record: Record) -> str:
 def _picture(processor: dict[str, Any], i: int) -> Picture:
     """Products of each type: how many operations a second with one column, with a few, with many."""
     rates = {
-        name: {rate["n_columns"]: 2e-9 * rate["n_columns"] / rate["weight_s"] for rate in found if rate["weight_s"]}
-        for name, found in processor["products"].items()
+        name: {rate.n_columns: 2e-9 * rate.n_columns * ROW / rate.row(ROW)[1] for rate in found}
+        for name, found in Processor.from_json(processor).products.items()
     }
     shown = _shown({n for found in rates.values() for n in found})
     names = sorted(rates, key=lambda name: rates[name].get(shown[-1], 0.0))
@@ -108,7 +110,7 @@ def _picture(processor: dict[str, Any], i: int) -> Picture:
     n = processor["n_threads"]
     return Picture(
         svg=d.svg,
-        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, weights from main memory. A column is a "
+        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, rows of {ROW:,} weights from main memory. A column is a "
         "token of the batch: generating has one a sequence, reading a prompt as many as a micro-batch; all share a "
         "weight that was read once.",
     )

@@ -1,7 +1,7 @@
 """The measured process: `python -m bench.speed.child CONFIG_JSON`, a JSON object a line to stdout for each measurement.
 
 CONFIG: the model's `path`, `params` (of one sequence and of several), and the `questions`, each {"kind": "prefill",
-"n_tokens"}, {"kind": "decode", "depth"} or {"kind": "batch", "n_seqs"}.
+"n_tokens"}, {"kind": "decode", "depth"} or {"kind": "batch", "n_seqs"}. Between steps the gauge is looked at.
 """
 
 import json
@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench.calibrate.clock import clock_for
+from bench.calibrate.gauge import Gauge
 from bench.speed.depth import UnfillableError, fill
 from bench.telling import emit, run_telling
 from ggufphys.params import Params
@@ -20,7 +21,9 @@ from server.engine.waiting import Waiting, thread_times, worst_share
 
 N_FIRST: Final = 8  # tokens that a cache has before it is filled
 WARM_UP: Final = 3  # steps
-MIN_STEPS, MAX_STEPS, ENOUGH_S = 5, 48, 1.2
+MIN_STEPS, MAX_STEPS, ENOUGH_S = 5, 96, 2.0
+MAX_PROMPTS, ENOUGH_PROMPTS_S = 8, 8.0
+N_LOOKS: Final = 4  # at the gauge, before a prompt and after
 
 
 class Runner:
@@ -31,6 +34,7 @@ class Runner:
         self.batch = Batch(self.context, self.context.params.n_batch)
         self.waiting = Waiting()
         self.clock = clock_for(self.context.n_threads)
+        self.gauge = Gauge(self.context.n_threads)
         self.n_vocab = int(model.api.llama_vocab_n_tokens(model.vocab))
 
     def step(self, tokens: dict[int, list[int]], start: int) -> float:
@@ -57,17 +61,28 @@ class Runner:
 
     def prefill(self, n_tokens: int) -> list[float]:
         """Prompts of one sequence, in batches as large as allowed."""
-        found = []
-        for i in range(2):
+        found: list[float] = []
+        while not found or (len(found) < MAX_PROMPTS and sum(found) * (1 + 1 / len(found)) < ENOUGH_PROMPTS_S):
+            self.look(N_LOOKS)
             self.clear()
-            seconds = 0.0
-            tokens = self.some(n_tokens, i)
+            tokens = self.some(n_tokens, len(found))
+            found.append(0.0)
             for at in range(0, n_tokens, self.batch.capacity):
-                seconds += self.step({0: tokens[at : at + self.batch.capacity]}, at)
-            found.append(seconds)
-            if seconds > 10 * ENOUGH_S:
-                break
-        return [min(found)] if len(found) == 2 and found[0] > 1.1 * found[1] else found
+                found[-1] += self.step({0: tokens[at : at + self.batch.capacity]}, at)
+        self.look(N_LOOKS)
+        return found[len(found) > 2 :]
+
+    def look(self, n: int = 1) -> None:
+        """Look at the gauge."""
+        for _ in range(n):
+            self.gauge.look()
+
+    def close(self) -> None:
+        """Free it all."""
+        self.gauge.close()
+        self.waiting.close()
+        self.batch.close()
+        self.context.close()
 
     def decode(self, depth: int, n_seqs: int = 1) -> list[float]:
         """Steps behind so many tokens, each sequence with one."""
@@ -84,6 +99,7 @@ class Runner:
         found: list[float] = []
         while len(found) < WARM_UP + MIN_STEPS or (len(found) < MAX_STEPS and sum(found) < ENOUGH_S):
             found.append(self.step({i: self.some(1, len(found) + i) for i in range(n_seqs)}, at))
+            self.look()
             at += 1
         return found[WARM_UP:]
 
@@ -101,6 +117,7 @@ def main() -> int:
             runner = Runner(model, Params.from_json(config[name]))
             for question in questions:
                 before = thread_times()
+                runner.gauge.mean()
                 if question["kind"] == "prefill":
                     seconds, n = runner.prefill(question["n_tokens"]), question["n_tokens"]
                 elif question["kind"] == "decode":
@@ -108,10 +125,9 @@ def main() -> int:
                 else:
                     seconds, n = runner.decode(0, question["n_seqs"]), question["n_seqs"]
                 busy = worst_share(before, thread_times())
-                emit(question=question, tok_per_s=n / median(seconds), seconds=seconds, busy=busy)
-            runner.waiting.close()
-            runner.batch.close()
-            runner.context.close()
+                rate = n / median(seconds)
+                emit(question=question, tok_per_s=rate, seconds=seconds, busy=busy, gauge_s=runner.gauge.mean())
+            runner.close()
     return 0
 
 

@@ -34,7 +34,11 @@ N_CTX_BATCH: Final = 512  # of each sequence where several decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One quantity of one file run in one way; tokens a second. `peers` are others' figures for the same."""
+    """One quantity of one file run in one way; tokens a second. `peers` are others' figures for the same.
+
+    `pace` is how many times as long arithmetic took meanwhile as when the machine was calibrated, by the gauge; `paced`
+    is what is predicted at that pace.
+    """
 
     file: str
     n_threads: int
@@ -45,6 +49,8 @@ class Row:
     low: float
     high: float
     limit: str
+    pace: float
+    paced: float
     measured: float
     busy: float
     peers: dict[str, float]
@@ -53,6 +59,11 @@ class Row:
     def error(self) -> float:
         """Predicted over measured, less one."""
         return self.predicted / self.measured - 1
+
+    @property
+    def paced_error(self) -> float:
+        """The same at the pace that the machine had then."""
+        return self.paced / self.measured - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,8 +150,15 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         "questions": questions,
     }  # fmt: skip
     runs = Runs(gguf)
-    speeds = Speeds(runs.run(params), machine, n_threads)
-    several = Speeds(runs.run(batch_params), machine, n_threads)
+    gauge_s = machine.host(n_threads).gauge_s
+
+    def ask(pace: float, kind: str, n: int) -> PhaseSpeed:
+        paced = machine.at_pace(pace, n_threads)
+        speeds = Speeds(runs.run(batch_params if kind == "batch" else params), paced, n_threads)
+        return (
+            speeds.prefill(n) if kind == "prefill" else speeds.decode(n, 0) if kind == "batch" else speeds.decode(1, n)
+        )
+
     others: dict[str, Mapping[str, float]] = {}
     if args.llama_bench:
         others["llama-bench"] = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts)
@@ -153,18 +171,15 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         question = event["question"]
         kind = question["kind"]
         n = next(int(value) for name, value in question.items() if name != "kind")
-        found: PhaseSpeed = {
-            "prefill": speeds.prefill,
-            "decode": lambda d: speeds.decode(1, d),
-            "batch": several.decode,
-        }[kind](n)
+        pace = event["gauge_s"] / gauge_s if gauge_s else 1.0
+        found, paced = ask(1.0, kind, n), ask(pace, kind, n)
         key = f"{kind} {n}"
         peers = {name: figures[key] for name, figures in others.items() if key in figures}
         rows.append(
             Row(
                 file=Path(gguf.path).name, n_threads=n_threads, repacked=repacked, quantity=kind, n=n,
                 predicted=found.tok_per_s.value, low=found.tok_per_s.low, high=found.tok_per_s.high, limit=found.limit,
-                measured=event["tok_per_s"], busy=event["busy"], peers=peers,
+                pace=pace, paced=paced.tok_per_s.value, measured=event["tok_per_s"], busy=event["busy"], peers=peers,
             )
         )  # fmt: skip
     return rows
@@ -202,16 +217,27 @@ def as_text(rows: Sequence[Row]) -> str:
     cells = [
         (
             row.file, str(row.n_threads), "yes" if row.repacked else "no", f"{row.quantity} {row.n:,}",
-            format_rate(row.predicted), format_rate(row.measured), f"{100 * row.error:+.1f}",
+            format_rate(row.predicted), format_rate(row.measured), f"{100 * row.error:+.1f}", f"{row.pace:.2f}",
+            format_rate(row.paced), f"{100 * row.paced_error:+.1f}",
             "" if row.low <= row.measured <= row.high else "outside", row.limit, f"{row.busy:.0%}",
             *(_peer(row, name) for name in names),
         )
         for row in rows
     ]  # fmt: skip
-    heads = ("file", "threads", "repack", "", "predicted", "measured", "%", "range", "limit", "busy", *names)
-    errors = sorted(abs(row.error) for row in rows)
-    last = f"{len(rows)} figures: error {median(errors):.1%} in the median, {errors[-1]:.1%} at worst" if errors else ""
-    return "\n".join([*table(heads, cells, right=(1, 4, 5, 6, 9)), "", last])
+    heads = (
+        "file", "threads", "repack", "", "predicted", "measured", "%", "pace", "at that pace", "%", "range", "limit",
+        "busy", *names,
+    )  # fmt: skip
+    lines = [*table(heads, cells, right=(1, 4, 5, 6, 7, 8, 9, 12)), ""]
+    if rows:
+        lines.append(f"{len(rows)} figures: error {_spread([row.error for row in rows])}")
+        lines.append(f"at the pace that the machine had then: {_spread([row.paced_error for row in rows])}")
+    return "\n".join(lines)
+
+
+def _spread(errors: Sequence[float]) -> str:
+    sizes = sorted(map(abs, errors))
+    return f"{median(sizes):.1%} in the median, {sizes[-1]:.1%} at worst"
 
 
 def _peer(row: Row, name: str) -> str:
@@ -220,4 +246,9 @@ def _peer(row: Row, name: str) -> str:
 
 
 def _json(rows: Sequence[Row]) -> str:
-    return dumps({"schema_version": SCHEMA_VERSION, "rows": [{**asdict(row), "error": row.error} for row in rows]})
+    return dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "rows": [{**asdict(row), "error": row.error, "paced_error": row.paced_error} for row in rows],
+        }
+    )

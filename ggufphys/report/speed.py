@@ -91,7 +91,7 @@ def machine_text(machine: Machine, path: Path | None) -> str:
         rows = [
             (
                 name,
-                *(f"{1 / (rate.weight_s + rate.row_s / 4096) * rate.n_columns / 1e9:.2f}" for rate in rates),
+                *(f"{4096 / rate.row(4096)[1] * rate.n_columns / 1e9:.2f}" for rate in rates),
             )
             for name, rates in cpu.products.items()
         ]

@@ -10,7 +10,7 @@ ggml_compute_forward_flash_attn_ext_f16.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from math import prod
+from math import log2, prod
 from typing import Final, Literal
 
 from ggufphys.frozen import dataclass
@@ -186,17 +186,13 @@ def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int) -> tuple[float
     columns = [rate.n_columns for rate in rates]
     i = bisect_left(columns, n_columns)
     if i == len(rates):  # more than any: in proportion
-        hot, cold = _row_at(rates[-1], n_in)
+        hot, cold = rates[-1].row(n_in)
         return hot * n_columns / columns[-1], cold * n_columns / columns[-1]
     if columns[i] == n_columns or i == 0:
-        return _row_at(rates[i], n_in)
+        return rates[i].row(n_in)
     share = (n_columns - columns[i - 1]) / (columns[i] - columns[i - 1])
-    (hot0, cold0), (hot1, cold1) = _row_at(rates[i - 1], n_in), _row_at(rates[i], n_in)
+    (hot0, cold0), (hot1, cold1) = rates[i - 1].row(n_in), rates[i].row(n_in)
     return hot0 + share * (hot1 - hot0), cold0 + share * (cold1 - cold0)
-
-
-def _row_at(rate: ProductRate, n_in: int) -> tuple[float, float]:
-    return rate.row_s + n_in * rate.cached_weight_s, rate.row_s + n_in * rate.weight_s
 
 
 # -- attention
@@ -208,7 +204,7 @@ def _flash_attn(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     n_tokens, n_head = q.ne[1], q.ne[2]
     name = k.type.name if k.type.name in cpu.attention else next(iter(cpu.attention))
     known = name == k.type.name
-    rate = _attention_rate(cpu.attention[name], (k.ne[0] + v.ne[0]) / 2)
+    rate = _attention_rate(cpu.attention[name], (k.ne[0] + v.ne[0]) / 2, k.ne[2])
     is_tiled = n_tokens >= TILE and k.type in (GGMLType.F16, GGMLType.F32)
     cells = around.visible(node, n_tokens, TILE if is_tiled else 1) * q.ne[3]
     compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + cells * (rate.tiled_cell_s if is_tiled else rate.cell_s))
@@ -219,20 +215,35 @@ def _flash_attn(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     return total.plus(Seconds(overhead=2 * cpu.node_s, guessed=0.0 if known else seconds))
 
 
-def _attention_rate(rates: Sequence[AttentionRate], head_size: float) -> AttentionRate:
-    """Straight lines between the head sizes that were measured, and beyond them."""
-    if len(rates) == 1:
-        return rates[0]
-    i = min(max(bisect_left([r.head_size for r in rates], head_size), 1), len(rates) - 1)
-    a, b = rates[i - 1], rates[i]
-    share = (head_size - a.head_size) / (b.head_size - a.head_size)
+def _attention_rate(rates: Sequence[AttentionRate], head_size: float, n_head_kv: int) -> AttentionRate:
+    """Between the head sizes and the numbers of heads that were measured: straight lines, of heads over doublings."""
+    by_heads = [
+        _between(*_neighbours([r for r in rates if r.n_head_kv == n], lambda r: r.head_size, head_size))
+        for n in sorted({r.n_head_kv for r in rates})
+    ]
+    heads = min(max(n_head_kv, by_heads[0].n_head_kv), by_heads[-1].n_head_kv)
+    return _between(*_neighbours(by_heads, lambda r: log2(r.n_head_kv), log2(heads)))
 
+
+def _neighbours(
+    rates: Sequence[AttentionRate], place: Callable[[AttentionRate], float], at: float
+) -> tuple[AttentionRate, AttentionRate, float]:
+    """The two next to a place, and how far between them it is; less than none and more than all of it beyond them."""
+    if len(rates) == 1:
+        return rates[0], rates[0], 0.0
+    i = min(max(bisect_left(rates, at, key=place), 1), len(rates) - 1)
+    a, b = rates[i - 1], rates[i]
+    return a, b, (at - place(a)) / (place(b) - place(a))
+
+
+def _between(a: AttentionRate, b: AttentionRate, share: float) -> AttentionRate:
     def between(name: str) -> float:
         x, y = float(getattr(a, name)), float(getattr(b, name))
         return max(x + share * (y - x), min(x, y) / 4)
 
     return AttentionRate(
-        head_size=round(head_size),
+        head_size=a.head_size,
+        n_head_kv=a.n_head_kv,
         head_s=between("head_s"),
         cell_s=between("cell_s"),
         far_cell_s=between("far_cell_s"),

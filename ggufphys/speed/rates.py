@@ -6,6 +6,7 @@ on `n_threads` threads.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal, Self
 from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 Basis = Literal["calibrated", "published"]
 
 
@@ -25,28 +26,58 @@ class CalibrationError(GGUFPhysError):
 class ProductRate:
     """Weights times `n_columns` columns: a row of the result takes `row_s`, each weight of it `weight_s` more.
 
-    `cached_weight_s` is the same for weights that a core's own cache holds.
+    That is with weights that a core's own cache holds. `fetched` is what a weight takes more from main memory, by how
+    many a row has, ascending: rows that are shorter than a page come more slowly. Empty: nothing.
     """
 
     n_columns: int
     row_s: float
     weight_s: float
-    cached_weight_s: float
+    fetched: Sequence[tuple[int, float]] = ()
+
+    def row(self, n_in: int) -> tuple[float, float]:
+        """Seconds of a row of so many weights from a cache, and from main memory."""
+        cached_s = self.row_s + n_in * self.weight_s
+        return cached_s, cached_s + n_in * self._fetched_s(n_in)
+
+    def _fetched_s(self, n_in: int) -> float:
+        if not self.fetched:
+            return 0.0
+        i = bisect_left(self.fetched, (n_in, 0.0))
+        if i == 0 or i == len(self.fetched):
+            return self.fetched[min(i, len(self.fetched) - 1)][1]
+        (n0, s0), (n1, s1) = self.fetched[i - 1 : i + 1]
+        return s0 + (n_in - n0) / (n1 - n0) * (s1 - s0)
+
+    def at_pace(self, pace: float) -> "ProductRate":
+        """Where arithmetic takes so many times as long: what a weight waits for meanwhile is less by that."""
+        fetched = tuple(
+            (n_in, max(0.0, s - (pace - 1) * (self.weight_s + self.row_s / n_in))) for n_in, s in self.fetched
+        )
+        return replace(self, row_s=pace * self.row_s, weight_s=pace * self.weight_s, fetched=fetched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionRate:
     """Flash attention with heads of `head_size`: each head of each token takes `head_s`, and `cell_s` a visible cell.
 
-    `far_cell_s` is what a cell of a head of the cache takes to come from main memory, for all heads that share it;
-    `tiled_cell_s` is `cell_s` for prompts of a tile of tokens or more.
+    `n_head_kv` heads stand beside each other in a cell: the more, the further a head's cells are apart. `far_cell_s` is
+    what a cell of a head of the cache takes to come from main memory, for all heads that share it; `tiled_cell_s` is
+    `cell_s` for prompts of a tile of tokens or more.
     """
 
     head_size: int
+    n_head_kv: int
     head_s: float
     cell_s: float
     far_cell_s: float
     tiled_cell_s: float
+
+    def at_pace(self, pace: float) -> "AttentionRate":
+        """Where arithmetic takes so many times as long."""
+        return replace(
+            self, head_s=pace * self.head_s, cell_s=pace * self.cell_s, tiled_cell_s=pace * self.tiled_cell_s
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +86,10 @@ class OperationRate:
 
     row_s: float
     rows_s: float
+
+    def at_pace(self, pace: float) -> "OperationRate":
+        """Where arithmetic takes so many times as long."""
+        return replace(self, row_s=pace * self.row_s, rows_s=pace * self.rows_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +105,10 @@ class Processor:
         step_node_s: what each node of the graph, views too, adds to that.
         band: what seconds may be less and more, as factors: (0.9, 1.15).
         products: by the weights' type, "Q4_K" or "Q4_K repacked", ascending by columns.
-        attention: by the cache's type, ascending by head size.
+        attention: by the cache's type, ascending by head size, then by heads in a cell.
         operations: by ggml's name; "GLU geglu" where the kind counts.
+        gauge_s: what a product took that nothing but arithmetic limits, on average while all this was measured. What it
+            takes at another time says how the machine's pace has changed since.
     """
 
     name: str
@@ -85,6 +122,7 @@ class Processor:
     products: Mapping[str, Sequence[ProductRate]] = field(default_factory=dict)
     attention: Mapping[str, Sequence[AttentionRate]] = field(default_factory=dict)
     operations: Mapping[str, OperationRate] = field(default_factory=dict)
+    gauge_s: float = 0.0
 
     @property
     def bytes_per_s(self) -> float:
@@ -106,19 +144,37 @@ class Processor:
         slow, fast, now = (1 / r for r in (self.bytes_per_s, self.streams[0][1], self.stream(nbytes)))
         return min(1.0, max(0.0, (now - fast) / (slow - fast))) if slow > fast else 1.0
 
+    def at_pace(self, pace: float) -> "Processor":
+        """The same processor while its arithmetic takes so many times as long; memory is as fast as ever."""
+        return replace(
+            self,
+            flops_per_s=self.flops_per_s / pace,
+            node_s=pace * self.node_s,
+            step_s=pace * self.step_s,
+            step_node_s=pace * self.step_node_s,
+            products={name: tuple(r.at_pace(pace) for r in rates) for name, rates in self.products.items()},
+            attention={name: tuple(r.at_pace(pace) for r in rates) for name, rates in self.attention.items()},
+            operations={name: rate.at_pace(pace) for name, rate in self.operations.items()},
+            gauge_s=pace * self.gauge_s,
+        )
+
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict` after a journey through JSON."""
         rates: dict[str, Any] = {
             "streams": tuple((int(n), float(r)) for n, r in fields["streams"]),
             "band": tuple(fields.get("band", (1.0, 1.0))),
-            "products": {n: tuple(ProductRate(**r) for r in rows) for n, rows in fields.get("products", {}).items()},
+            "products": {n: tuple(map(_product_rate, rows)) for n, rows in fields.get("products", {}).items()},
             "attention": {
                 n: tuple(AttentionRate(**r) for r in rows) for n, rows in fields.get("attention", {}).items()
             },
             "operations": {n: OperationRate(**r) for n, r in fields.get("operations", {}).items()},
         }
         return cls(**{**fields, **rates})
+
+
+def _product_rate(fields: Mapping[str, Any]) -> ProductRate:
+    return ProductRate(**{**fields, "fetched": tuple((int(n), float(s)) for n, s in fields["fetched"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +208,11 @@ class Machine:
     def device(self, name: str) -> Processor | None:
         """A device by llama.cpp's name for it."""
         return next((p for p in self.processors if p.name == name), None)
+
+    def at_pace(self, pace: float, n_threads: int) -> "Machine":
+        """The same with a host whose arithmetic takes so many times as long on so many threads."""
+        host = self.host(n_threads)
+        return replace(self, processors=[p.at_pace(pace) if p is host else p for p in self.processors])
 
     def with_band(self, low: float, high: float) -> "Machine":
         """The same with wider bands: times these factors."""

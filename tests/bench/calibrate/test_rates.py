@@ -2,18 +2,19 @@
 
 from math import isclose
 
-from bench.calibrate.clock import summed
+from bench.calibrate.clock import Sample, summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
-    MANY_COLUMNS,
+    LONG,
     N_LAYERS,
-    SMALL_BYTES,
+    SHORT,
     Attention,
     Job,
     Nodes,
     Operation,
     Product,
     Step,
+    Stream,
     attentions,
     operations,
     products,
@@ -21,24 +22,28 @@ from bench.calibrate.jobs import (
 )
 from bench.calibrate.rates import falling, processor
 from ggufphys.gguf import GGMLType
+from ggufphys.speed.rates import Processor
 
 NODE_S = 1e-6
-ROW_S, WEIGHT_S, CACHED_S = 2e-8, 1e-10, 6e-11
+ROW_S, WEIGHT_S = 2e-8, 6e-11
+FETCHED_S = {512: 4e-11, 2048: 3e-11, 4096: 1e-11}
 HEAD_S, CELL_S, FAR_S, TILED_S = 3e-7, 4e-9, 2e-9, 5e-10
+GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
 
 
 def fake(job: Job) -> float:
     """Seconds of a job on a machine with these rates."""
+    share = GAUGE_S[job.n_threads] / GAUGE_S[1]
+    if isinstance(job, Stream):
+        return job.nbytes / job.n_matrices / 5e9
     if isinstance(job, Product):
-        if job.is_stream:
-            return job.nbytes / job.n_matrices / 5e9
-        fetched_s = 0.0 if job.nbytes <= 2 * SMALL_BYTES else WEIGHT_S - CACHED_S  # once, for all columns
-        return 2 * NODE_S + job.n_out * (job.n_columns * (ROW_S + job.n_in * CACHED_S) + job.n_in * fetched_s)
+        fetched_s = FETCHED_S[job.n_in] if job.place == "memory" else 0.0  # once, for all columns
+        return 2 * NODE_S + job.n_out * (share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + job.n_in * fetched_s)
     if isinstance(job, Attention):
         cell_s = TILED_S if job.n_tokens > 1 else CELL_S
         head_s = HEAD_S if job.n_tokens == 1 else 0.0
         far_s = FAR_S * job.n_head_kv * job.n_cells * (job.n_cells == FAR_CELLS)
-        return 2 * NODE_S + far_s + job.n_head * job.n_tokens * (head_s + job.n_cells * cell_s)
+        return 2 * NODE_S + far_s + share * job.n_head * job.n_tokens * (head_s + job.n_cells * cell_s)
     if isinstance(job, Operation):
         return NODE_S + job.n_row * job.n_rows * (1e-9 if job.n_rows == 1 else 2e-9)
     if isinstance(job, Nodes):
@@ -46,20 +51,28 @@ def fake(job: Job) -> float:
     return 1e-4 + 100 * job.n_layers * 1e-7
 
 
+def made(n_threads: int, alone: Processor | None = None) -> Processor:
+    """The processor that is made of a known machine's seconds."""
+    threads = (1, 2)
+    jobs: list[Job] = [*(Nodes(n_threads=n) for n in threads), *streams(threads)]
+    jobs += [*attentions(threads), *operations(threads), *products(threads, GGMLType.Q4_K, repacked=False)]
+    jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
+    seconds = {job: fake(job) for job in jobs}
+    return processor(seconds, n_threads, GAUGE_S[n_threads], lambda host, n_layer: (0.0, 100 * n_layer), alone)
+
+
 def test_rates_are_those_of_the_machine() -> None:
     """A processor made of the seconds of a known machine has that machine's rates."""
-    jobs: list[Job] = [Nodes(n_threads=1), *streams((1,)), *attentions((1,)), *operations((1,))]
-    jobs += products((1,), GGMLType.Q4_K, repacked=False, large_bytes=64 << 20)
-    jobs += [Step(n_threads=1, n_layers=n) for n in N_LAYERS]
-    cpu = processor({job: fake(job) for job in jobs}, 1, lambda host, n_layer: (0.0, 100 * n_layer))
+    cpu = made(1)
 
     assert cpu.node_s == NODE_S
     assert isclose(cpu.bytes_per_s, 5e9)
     for rate in cpu.products["Q4_K"]:
         assert isclose(rate.row_s, rate.n_columns * ROW_S, rel_tol=1e-6)
-        fetched_s = (WEIGHT_S - CACHED_S) * (rate.n_columns < MANY_COLUMNS)
-        assert isclose(rate.weight_s, rate.n_columns * CACHED_S + fetched_s, rel_tol=1e-6)
-    assert isclose(cpu.products["Q4_K"][0].cached_weight_s, CACHED_S, rel_tol=1e-6)
+        assert isclose(rate.weight_s, rate.n_columns * WEIGHT_S, rel_tol=1e-6)
+        for n_in, fetched_s in rate.fetched:
+            assert isclose(fetched_s, FETCHED_S[n_in], rel_tol=1e-6)
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, LONG]
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)
         assert isclose(attention.cell_s, CELL_S, rel_tol=1e-6)
@@ -71,12 +84,32 @@ def test_rates_are_those_of_the_machine() -> None:
     assert isclose(cpu.step_node_s, 1e-7, rel_tol=1e-6)
 
 
+def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
+    """What was measured in a cache on one thread takes two threads the gauge's share of it; memory keeps its rate."""
+    one, two = made(1), made(2, made(1))
+
+    for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
+        assert isclose(rate.row(LONG)[0], 0.6 * lone.row(LONG)[0], rel_tol=1e-6)
+        assert isclose(sum(s for _, s in rate.fetched), sum(s for _, s in lone.fetched), rel_tol=1e-6)
+    for attention in two.attention["F16"]:
+        assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
+        assert isclose(attention.far_cell_s, FAR_S, rel_tol=1e-6)
+
+
 def test_disturbed_repetitions_do_not_count() -> None:
     """Seconds are those of repetitions in which no thread waited for a processor, while there are any."""
-    calm = [(1.0, 0.0), (1.1, 0.0), (1.2, 0.01), (1.3, 0.0)]
-    assert summed([*calm, (0.5, 0.5), (9.0, 0.5)], 2).seconds == 1.1
-    assert summed([(3.0, 0.4), (2.0, 0.5), (9.0, 0.6), (8.0, 0.6)], 2).seconds == 3.0
-    assert summed([(3.0, 0.4), (2.0, 0.5), (9.0, 0.6), (8.0, 0.6)], 1).busy == 0.6
+    calm = [Sample(1.0, 0.0, 1.0), Sample(1.1, 0.0, 1.0), Sample(1.3, 0.01, 1.0)]
+    busy = [Sample(3.0, 0.4, 1.0), Sample(2.0, 0.5, 1.0), Sample(9.0, 0.6, 1.0), Sample(8.0, 0.6, 1.0)]
+    assert summed([*calm, Sample(0.5, 0.5, 1.0), Sample(9.0, 0.5, 1.0)], 2).seconds == 1.1
+    assert summed(busy, 2).seconds == 5.5
+    assert summed(busy, 1).busy == 0.55
+
+
+def test_seconds_are_those_at_one_pace() -> None:
+    """A repetition while the gauge took twice as long counts half its seconds, where arithmetic is what took them."""
+    found = [Sample(1.0, 0.0, 1.0), Sample(2.0, 0.0, 2.0), Sample(3.0, 0.0, 3.0)]
+    assert summed(found, 2, gauge_s=1.5).seconds == 1.5
+    assert summed(found, 2).seconds == 2.0
 
 
 def test_fewer_bytes_never_come_more_slowly() -> None:

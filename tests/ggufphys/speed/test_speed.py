@@ -38,14 +38,9 @@ def sheet(bytes_per_s: float, flops_per_s: float, **more: object) -> Machine:
     return Machine(name="sheet", basis="published", source="a test", processors=[cpu])
 
 
-def rate(n_columns: int, row_s: float, weight_s: float, cached: float | None = None) -> ProductRate:
+def rate(n_columns: int, weight_s: float, fetched_s: float = 0.0) -> ProductRate:
     """A kernel's rate."""
-    return ProductRate(
-        n_columns=n_columns,
-        row_s=row_s,
-        weight_s=weight_s,
-        cached_weight_s=weight_s if cached is None else cached,
-    )
+    return ProductRate(n_columns=n_columns, row_s=0, weight_s=weight_s, fetched=((1024, fetched_s),))
 
 
 CPU = Processor(
@@ -55,10 +50,18 @@ CPU = Processor(
     flops_per_s=1e12,
     node_s=1e-6,
     products={
-        "Q4_K": [rate(1, 0, 1e-10, 5e-11), rate(2, 0, 2e-10, 1.5e-10), rate(4, 0, 4e-10), rate(512, 0, 512e-10)],
-        "Q4_K repacked": [rate(1, 0, 1e-10), rate(4, 0, 1e-10), rate(512, 0, 128e-10)],
+        "Q4_K": [rate(1, 5e-11, 5e-11), rate(2, 1.5e-10, 5e-11), rate(4, 4e-10), rate(512, 512e-10)],
+        "Q4_K repacked": [rate(1, 1e-10), rate(4, 1e-10), rate(512, 128e-10)],
     },
-    attention={"F16": [AttentionRate(head_size=64, head_s=1e-6, cell_s=1e-8, far_cell_s=0, tiled_cell_s=1e-9)]},
+    attention={
+        "F16": [
+            AttentionRate(
+                head_size=size, n_head_kv=n, head_s=0, cell_s=1e-9 * size * n, far_cell_s=0, tiled_cell_s=1e-9
+            )
+            for size in (64, 128)
+            for n in (2, 8)
+        ]
+    },
     operations={"ADD": OperationRate(row_s=1e-9, rows_s=2e-9), "CPY": OperationRate(row_s=1e-9, rows_s=2e-9)},
 )
 
@@ -110,6 +113,40 @@ def test_experts_are_fetched_once_and_multiplied_column_by_column() -> None:
 
     expected = n_used * n_tokens * 1e5 * 5e-11 + distinct_experts(n_expert, n_used, n_tokens) * 1e5 * 5e-11
     assert isclose(seconds.total - seconds.overhead, expected)
+
+
+def test_rows_that_are_shorter_come_more_slowly() -> None:
+    """What a weight takes from memory lies between the lengths of rows that were measured, and stays beyond them."""
+    known = ProductRate(n_columns=2, row_s=1e-8, weight_s=1e-10, fetched=((512, 4e-11), (4096, 0.0)))
+
+    assert [known.row(n)[1] - known.row(n)[0] for n in (256, 512, 2304, 8192)] == pytest.approx(
+        [256 * 4e-11, 512 * 4e-11, 2304 * 2e-11, 0.0]
+    )
+    assert known.row(1000)[0] == pytest.approx(1e-8 + 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("head_size", "n_head_kv", "expected"), [(64, 2, 128), (96, 2, 192), (64, 4, 320), (128, 16, 1024), (64, 1, 128)]
+)
+def test_attention_by_its_heads(head_size: int, n_head_kv: int, expected: float) -> None:
+    """A cell's seconds lie on lines between the head sizes measured, and between the numbers of heads by doublings."""
+    q = Tensor("NONE", GGMLType.F32, (head_size, 1, n_head_kv), external=True)
+    kv = Tensor("NONE", GGMLType.F16, (head_size, 1024, n_head_kv), external=True)
+    mask = Tensor("NONE", GGMLType.F16, (1024, 1), external=True)
+    node = Tensor("FLASH_ATTN_EXT", GGMLType.F32, (head_size, n_head_kv, 1), (q, kv, kv, mask))
+    seconds = node_seconds(node, Cost(), CPU, around(cells=1000))
+
+    assert seconds.total - seconds.overhead == pytest.approx(n_head_kv * 1000 * 1e-9 * expected)
+
+
+def test_a_slower_pace_is_arithmetic_s() -> None:
+    """At twice the pace what a cache holds takes twice as long; what waits for memory hides it while there is time."""
+    slow = CPU.at_pace(2.0)
+    node = product(1000, 10_000, 1)
+
+    assert node_seconds(node, Cost(), slow, around(0.0)).total == pytest.approx(2 * 5e-4 + 4e-6)
+    assert node_seconds(node, Cost(), slow, around(1.0)).total == pytest.approx(1e-3 + 4e-6)
+    assert slow.bytes_per_s == CPU.bytes_per_s
 
 
 def test_types_that_were_not_measured_are_guessed() -> None:
@@ -175,7 +212,7 @@ def test_machines_survive_json() -> None:
     assert back.processors[0].products["Q4_K"] == tuple(CPU.products["Q4_K"])
 
 
-@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 1}, {"schema_version": 1, "x": 2}])
+@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 1}, {"schema_version": 2, "x": 2}])
 def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
     """A file of another version, or of another kind, is an error that says to calibrate again."""
     with pytest.raises(CalibrationError, match="bench calibrate"):

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench.calibrate import identity
-from bench.calibrate.clock import VERY_BUSY, Sample, Timing, samples, summed
+from bench.calibrate.clock import VERY_BUSY, Sample, Timing, calm, how_closely, samples, summed
 from bench.calibrate.gauge import Gauge
 from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
 from bench.calibrate.jobs import (
@@ -35,12 +35,12 @@ from bench.calibrate.jobs import (
     attentions,
     operations,
     products,
+    sort_of,
     streams,
-    waits_for_memory,
 )  # fmt: skip
 from bench.calibrate.library import repack_buffer_type
 from bench.calibrate.rates import processor
-from bench.calibrate.tiny import step_nodes, step_runner
+from bench.calibrate.tiny import step_nodes, step_runner, token_seconds
 from bench.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends.repack import REPACK_RULES
@@ -78,20 +78,29 @@ def plan(config: Config) -> list[Job]:
     return jobs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Seconds of a node of each job at one pace; the gauges' by threads; how closely each sort of job follows them."""
+
+    timings: Mapping[Job, Timing]
+    paces: Mapping[int, float]
+    follows: Mapping[tuple[int, str], float]
+    repacked_per_s: float
+
+
 def large_bytes() -> int:
     """Of weights that no cache of this processor holds."""
     return max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
 
 
-def measured(
-    jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]
-) -> tuple[dict[Job, Timing], dict[int, float]]:
-    """The seconds of a node of each job, and those of the gauges on average, by threads.
+def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> Measured:
+    """Everything measured.
 
     All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
     """
     found: dict[Job, list[Sample]] = {job: [] for job in jobs}
     nodes: dict[Job, int] = {}
+    repacking: list[float] = []
     nbytes = large_bytes()
     ends_at = time.monotonic() + ENOUGH_S
     for i in range(ROUNDS):
@@ -105,14 +114,21 @@ def measured(
                     found[job] += samples(run, job.n_threads, gauge.look, repetitions=REPETITIONS)
                 on_job()
             if graphs is not None:
+                if graphs.repacked:
+                    repacking.append(graphs.bytes_per_s)
                 graphs.close()
     paces = {n_threads: gauge.mean() for n_threads, gauge in gauges.items()}
+    sorts: dict[tuple[int, str], list[Job]] = {}
+    for job in found:
+        sorts.setdefault((job.n_threads, sort_of(job)), []).append(job)
+    follows = {sort: how_closely(calm(found[job], job.n_threads) for job in own) for sort, own in sorts.items()}
     timings = {}
-    for job, taken in found.items():
-        timing = summed(taken, job.n_threads, gauge_s=0.0 if waits_for_memory(job) else paces[job.n_threads])
-        n = nodes[job]
-        timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
-    return timings, paces
+    for (n_threads, sort), own in sorts.items():
+        for job in own:
+            timing = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=follows[n_threads, sort])
+            n = nodes[job]
+            timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
+    return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=median(repacking or [0.0]))
 
 
 def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
@@ -165,19 +181,23 @@ def calibrate(config: Config) -> dict[str, Any]:
             emit(done=n_done, of=ROUNDS * len(jobs))
 
         gauges = {n: Gauge(n) for n in config.threads}
-        timings, paces = measured(jobs, gauges, folder, on_job)
+        found = measured(jobs, gauges, folder, on_job)
         for gauge in gauges.values():
             gauge.close()
-        seconds = {job: timing.seconds for job, timing in timings.items()}
+        seconds = {job: timing.seconds for job, timing in found.timings.items()}
         hosts: list[Processor] = []
         for n in config.threads:
             alone = hosts[0] if hosts else None
-            cpu = processor(seconds, n, paces[n], lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone)
-            hosts.append(cpu)
+            cpu = processor(seconds, n, found.paces[n], lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone)
+            follows = {sort: closely for (threads, sort), closely in found.follows.items() if threads == n}
+            hosts.append(replace(cpu, follows=follows))
         disk, cached = read_rates(folder)
-    busy = median([t.busy for job, t in timings.items() if job.n_threads > 1] or [0.0])  # processor time is not waiting
+        token_s = token_seconds(folder)
+    busy = median(
+        [t.busy for job, t in found.timings.items() if job.n_threads > 1] or [0.0]
+    )  # processor time is not waiting
     notes = []
-    spread = median(t.spread_s / t.seconds for t in timings.values() if t.seconds)
+    spread = median(t.spread_s / t.seconds for t in found.timings.values() if t.seconds)
     widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02))
     if busy > VERY_BUSY:
         notes.append(
@@ -192,6 +212,8 @@ def calibrate(config: Config) -> dict[str, Any]:
         processors=[replace(cpu, band=(BAND[0] / widening, BAND[1] * widening)) for cpu in hosts],
         disk_bytes_per_s=disk,
         cached_bytes_per_s=cached,
+        repack_bytes_per_s=found.repacked_per_s,
+        token_s=token_s,
         identity={**who, "busy": busy, "spread": spread},
         notes=notes,
     )

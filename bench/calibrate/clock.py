@@ -7,9 +7,10 @@ how fast a core is just now: `bench.calibrate.gauge` stands beside each repetiti
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from math import log
+from statistics import fmean, median
 from typing import Final
 
 from server.engine.waiting import thread_times, worst_share
@@ -73,17 +74,35 @@ def clock_for(n_threads: int) -> Callable[[], float]:
     return time.thread_time if n_threads == 1 else time.perf_counter
 
 
-def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0) -> Timing:
-    """Of undisturbed repetitions; of all where there are none, or where one thread's processor time was taken.
+def calm(found: Sequence[Sample], n_threads: int) -> list[Sample]:
+    """Undisturbed repetitions; all where there are none, or where one thread's processor time was taken."""
+    return [s for s in found if s.busy <= BUSY or n_threads == 1] or list(found)
 
-    `gauge_s` is the pace that arithmetic's seconds are wanted at: that of the gauge on average. 0 for what waits for
-    memory, which others' arithmetic does not slow.
+
+def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0, follows: float = 1.0) -> Timing:
+    """Of undisturbed repetitions, at the pace at which the gauge takes `gauge_s`, where seconds follow it so closely.
+
+    Without a gauge's seconds they are what they are.
     """
-    calm = [s for s in found if s.busy <= BUSY or n_threads == 1] or list(found)
-    seconds = sorted(s.seconds * (gauge_s / s.gauge_s if gauge_s else 1.0) for s in calm)
+    seconds = sorted(s.seconds * ((gauge_s / s.gauge_s) ** follows if gauge_s else 1.0) for s in calm(found, n_threads))
     quarter = len(seconds) // 4
     return Timing(
         seconds=median(seconds),
         spread_s=(seconds[-1 - quarter] - seconds[quarter]) / 2,
         busy=median(s.busy for s in found),
     )
+
+
+def how_closely(groups: Iterable[Sequence[Sample]]) -> float:
+    """How closely jobs of one sort follow the gauge: the power of its seconds that theirs go with, 0 to 1.
+
+    A kernel that waits for memory, or keeps fewer of a core's units busy, suffers less from a neighbour on its core. Of
+    all repetitions of all jobs together, each beside the mean of its job's: the line of least squares through them.
+    """
+    products = squares = 0.0
+    for group in groups:
+        xs, ys = ([log(getattr(s, name)) for s in group] for name in ("gauge_s", "seconds"))
+        x, y = fmean(xs), fmean(ys)
+        products += sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True))
+        squares += sum((a - x) ** 2 for a in xs)
+    return min(1.0, max(0.0, products / squares)) if squares else 1.0

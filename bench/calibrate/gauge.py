@@ -6,14 +6,16 @@ measurement says what the gauge took around it, and figures of different moments
 """
 
 import time
+from statistics import mean, median
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from bench.calibrate.graphs import ProductGraphs
 from bench.calibrate.jobs import LONG, Product
 from ggufphys.gguf import GGMLType
 
 N_OUT, N_COLUMNS = 64, 16
+INTERRUPTED: Final = 2.5  # times the median: no neighbour on a core costs as much
 
 
 class Gauge:
@@ -39,11 +41,12 @@ class Gauge:
         return self._looks[-1]
 
     def mean(self) -> float:
-        """Seconds on average of all looks since the last call."""
+        """Seconds on average of all looks since the last call, without those while a thread had no processor."""
         if not self._looks:
             self.look()
         looks, self._looks = self._looks, []
-        return sum(looks) / len(looks)
+        most = INTERRUPTED * median(looks)
+        return mean(seconds for seconds in looks if seconds <= most)
 
     def close(self) -> None:
         """Free what it uses."""

@@ -1,5 +1,6 @@
 """A job as one of ggml's graphs: tensors filled, nodes made, ready to be run again and again."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,6 +25,8 @@ Runnable = tuple[Callable[[], None], int]
 class ProductGraphs:
     """The products of one type, with matrices that take so many bytes together; made once, seen in any shape.
 
+    `bytes_per_s` is how fast they were brought into place, repacked if they are.
+
     A graph goes through a part of them, the next run through the next part: when one comes again, all others have been
     read since.
     """
@@ -36,8 +39,11 @@ class ProductGraphs:
         self._memory = Tensors()
         self._matrices = [self._memory.new(ggml_type, LONG, MATRIX // LONG) for _ in range(n)]
         self._memory.allocate(repacked=repacked)
+        data = np.resize(weights(ggml_type), matrix_bytes)
+        started = time.perf_counter()
         for matrix in self._matrices:
-            self._memory.set(matrix, weights(ggml_type))
+            self._memory.set(matrix, data)
+        self.bytes_per_s = n * matrix_bytes / (time.perf_counter() - started)
         self._n_runs = 0
 
     @contextmanager

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.speed.nodes import REPACKED
+from ggufphys.speed.rates import FROM_MEMORY
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 SHORT, PAGE, LONG = (
@@ -26,7 +28,6 @@ ROWS: Final = 256
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
 PAGED: Final = (2, 4)  # columns for which kernels take several rows at once: each comes from a page of its own
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
-GEMM_COLUMNS: Final = 8  # from here on arithmetic takes most of a product's time, wherever its weights lie
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
 REUSED_MATRIX: Final = 1 << 19  # of one that many columns use
 
@@ -124,16 +125,16 @@ class Step:
 Job = Product | Stream | Attention | Operation | Nodes | Step
 
 
-def waits_for_memory(job: Job) -> bool:
-    """Does it take its time from main memory, or from a cache that all cores share, more than from arithmetic?"""
+def sort_of(job: Job) -> str:
+    """Which jobs are slowed alike when a core is: the kernels of a type of weights, from a cache or from memory."""
     match job:
         case Product():
-            return job.place == "memory" and job.n_columns < GEMM_COLUMNS
+            return f"{job.ggml_type.name}{REPACKED * job.repacked}{FROM_MEMORY * (job.place == 'memory')}"
         case Stream():
-            return True
+            return "stream"
         case Attention():
-            return job.n_layers > 1 and job.n_tokens == 1
-    return False
+            return "attention"
+    return "others"
 
 
 def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:

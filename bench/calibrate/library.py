@@ -155,7 +155,8 @@ class Tensors:
     def set(self, tensor: int, data: npt.NDArray[Any]) -> None:
         """Fill a tensor, with the data as often as they go into it."""
         n_bytes = int(self.base.ggml_nbytes(tensor))
-        raw = np.resize(data.view(np.uint8).reshape(-1), n_bytes)
+        raw = data.view(np.uint8).reshape(-1)
+        raw = raw if raw.size == n_bytes else np.resize(raw, n_bytes)
         self.base.ggml_backend_tensor_set(tensor, raw.ctypes.data_as(_P), 0, n_bytes)
 
     def graph(self, nodes: Sequence[int]) -> int:

@@ -1,5 +1,6 @@
 """Models so small that a step is next to nothing but what llama.cpp does around it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.calibrate.graphs import Runnable
-from bench.calibrate.jobs import Step
+from bench.calibrate.jobs import N_LAYERS, Step
 from bench.synth.write import write_file
 from ggufphys import Params, open_gguf
 from ggufphys.graph.devices.runs import Runs
@@ -20,15 +21,16 @@ from server.engine.batch import Batch
 from server.engine.library import create_context, load_model
 
 N_VOCAB: Final = 512
+MANY_TOKENS: Final = 1 << 16
 PARAMS: Final = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_outputs_max=1)
 
 
-def tiny_model(folder: Path, n_layer: int) -> Path:
+def tiny_model(folder: Path, n_layer: int, n_vocab: int = N_VOCAB) -> Path:
     """A llama of so many layers, written once."""
-    path = folder / f"tiny-{n_layer}.gguf"
+    path = folder / f"tiny-{n_layer}-{n_vocab}.gguf"
     if not path.exists():
         shape = Shape(
-            name="tiny", architecture="llama", source="made for calibrating", n_vocab=N_VOCAB, tied=True, n_params=None,
+            name="tiny", architecture="llama", source="made for calibrating", n_vocab=n_vocab, tied=True, n_params=None,
             keys={
                 "context_length": 512, "embedding_length": 128, "block_count": n_layer, "feed_forward_length": 128,
                 "rope.dimension_count": 64, "attention.head_count": 2, "attention.head_count_kv": 2,
@@ -59,6 +61,20 @@ def step_runner(folder: Path, job: Step) -> Iterator[Runnable]:
         batch.add(range(1, 9), seq_id=0, start=0, logits_of_last=True)
         batch.decode(context)
         yield run, 1
+
+
+def token_seconds(folder: Path) -> float:
+    """What each token of a vocabulary takes to load: what a model with many of them takes longer than one with few."""
+    seconds = []
+    for n_vocab in (N_VOCAB, MANY_TOKENS):
+        path = tiny_model(folder, N_LAYERS[0], n_vocab)
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            with load_model(path, PARAMS):
+                taken.append(time.perf_counter() - started)
+        seconds.append(min(taken))
+    return max(0.0, seconds[1] - seconds[0]) / (MANY_TOKENS - N_VOCAB)
 
 
 def step_nodes(folder: Path, host: Processor, n_layer: int) -> tuple[float, int]:

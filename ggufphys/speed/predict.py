@@ -19,6 +19,7 @@ from ggufphys.speed.rates import Basis, Machine
 from ggufphys.speed.steps import Steps, StepSeconds
 
 GUESSED: tuple[float, float] = (0.5, 2.0)  # what seconds may be less and more of which nothing alike was measured
+LOAD_BAND: tuple[float, float] = (0.5, 2.0)  # of seconds of loading
 MAX_POINTS = 9  # batches of a prompt that are looked at; between them time grows in straight lines
 
 
@@ -157,14 +158,15 @@ class Speeds:
         return self._phase(n_tokens, depth, steps)
 
     def loads(self) -> tuple[Figure | None, Figure | None]:
-        """Seconds of loading from the disk and from the page cache: the file once, and what is repacked."""
+        """Seconds of loading from the disk and from the page cache: the file once, its tokens, and what is repacked."""
         machine, gguf = self.machine, self.run.layouts.gguf
         nbytes = sum(t.nbytes or 0 for t in gguf.tensors)
         repacked = sum(t.nbytes or 0 for t in self.run.placed.weights.get(REPACKED, ()))
         repack_s = repacked / machine.repack_bytes_per_s if machine.repack_bytes_per_s else 0.0
+        tokens_s = machine.token_s * len(gguf.get_array("tokenizer.ggml.tokens") or ())
 
         def figure(rate: float) -> Figure | None:
-            return _figure(nbytes / rate + repack_s, 0.0, (0.5, 2.0)) if rate else None
+            return _figure(nbytes / rate + repack_s + tokens_s, 0.0, LOAD_BAND) if rate else None
 
         return figure(machine.disk_bytes_per_s), figure(machine.cached_bytes_per_s)
 

@@ -15,6 +15,7 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
 
 SCHEMA_VERSION: Final = 2
+FROM_MEMORY: Final = " from memory"  # behind a type's name in `Processor.follows`
 Basis = Literal["calibrated", "published"]
 
 
@@ -49,12 +50,15 @@ class ProductRate:
         (n0, s0), (n1, s1) = self.fetched[i - 1 : i + 1]
         return s0 + (n_in - n0) / (n1 - n0) * (s1 - s0)
 
-    def at_pace(self, pace: float) -> "ProductRate":
-        """Where arithmetic takes so many times as long: what a weight waits for meanwhile is less by that."""
-        fetched = tuple(
-            (n_in, max(0.0, s - (pace - 1) * (self.weight_s + self.row_s / n_in))) for n_in, s in self.fetched
-        )
-        return replace(self, row_s=pace * self.row_s, weight_s=pace * self.weight_s, fetched=fetched)
+    def slowed(self, cached: float, far: float) -> "ProductRate":
+        """The same where weights in a cache take so many times as long, and those from main memory so many."""
+
+        def fetched_s(n_in: int, seconds: float) -> float:
+            cached_s = self.weight_s + self.row_s / n_in
+            return max(0.0, far * (cached_s + seconds) - cached * cached_s)
+
+        fetched = tuple((n_in, fetched_s(n_in, seconds)) for n_in, seconds in self.fetched)
+        return replace(self, row_s=cached * self.row_s, weight_s=cached * self.weight_s, fetched=fetched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +77,14 @@ class AttentionRate:
     far_cell_s: float
     tiled_cell_s: float
 
-    def at_pace(self, pace: float) -> "AttentionRate":
-        """Where arithmetic takes so many times as long."""
+    def slowed(self, by: float) -> "AttentionRate":
+        """The same where everything takes so many times as long."""
         return replace(
-            self, head_s=pace * self.head_s, cell_s=pace * self.cell_s, tiled_cell_s=pace * self.tiled_cell_s
+            self,
+            head_s=by * self.head_s,
+            cell_s=by * self.cell_s,
+            far_cell_s=by * self.far_cell_s,
+            tiled_cell_s=by * self.tiled_cell_s,
         )
 
 
@@ -87,9 +95,9 @@ class OperationRate:
     row_s: float
     rows_s: float
 
-    def at_pace(self, pace: float) -> "OperationRate":
-        """Where arithmetic takes so many times as long."""
-        return replace(self, row_s=pace * self.row_s, rows_s=pace * self.rows_s)
+    def slowed(self, by: float) -> "OperationRate":
+        """The same where everything takes so many times as long."""
+        return replace(self, row_s=by * self.row_s, rows_s=by * self.rows_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +117,8 @@ class Processor:
         operations: by ggml's name; "GLU geglu" where the kind counts.
         gauge_s: what a product took that nothing but arithmetic limits, on average while all this was measured. What it
             takes at another time says how the machine's pace has changed since.
+        follows: the power of the gauge's seconds that a kernel's go with, by the type of its weights, " from memory"
+            or not, and of "attention" and "others": less than 1 where a slower core costs it less than the gauge.
     """
 
     name: str
@@ -123,6 +133,7 @@ class Processor:
     attention: Mapping[str, Sequence[AttentionRate]] = field(default_factory=dict)
     operations: Mapping[str, OperationRate] = field(default_factory=dict)
     gauge_s: float = 0.0
+    follows: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bytes_per_s(self) -> float:
@@ -145,16 +156,24 @@ class Processor:
         return min(1.0, max(0.0, (now - fast) / (slow - fast))) if slow > fast else 1.0
 
     def at_pace(self, pace: float) -> "Processor":
-        """The same processor while its arithmetic takes so many times as long; memory is as fast as ever."""
+        """The same processor while its gauge takes so many times as long."""
+
+        def by(sort: str) -> float:
+            return float(pace ** self.follows.get(sort, 1.0))
+
+        others = by("others")
         return replace(
             self,
             flops_per_s=self.flops_per_s / pace,
-            node_s=pace * self.node_s,
-            step_s=pace * self.step_s,
-            step_node_s=pace * self.step_node_s,
-            products={name: tuple(r.at_pace(pace) for r in rates) for name, rates in self.products.items()},
-            attention={name: tuple(r.at_pace(pace) for r in rates) for name, rates in self.attention.items()},
-            operations={name: rate.at_pace(pace) for name, rate in self.operations.items()},
+            node_s=others * self.node_s,
+            step_s=others * self.step_s,
+            step_node_s=others * self.step_node_s,
+            products={
+                name: tuple(r.slowed(by(name), by(name + FROM_MEMORY)) for r in rates)
+                for name, rates in self.products.items()
+            },
+            attention={name: tuple(r.slowed(by("attention")) for r in rates) for name, rates in self.attention.items()},
+            operations={name: rate.slowed(others) for name, rate in self.operations.items()},
             gauge_s=pace * self.gauge_s,
         )
 
@@ -183,7 +202,7 @@ class Machine:
 
     `identity` says which machine and which llama.cpp it was; `link_bytes_per_s` is between host and devices, 0 where
     there are none; `disk_bytes_per_s` from the disk, `cached_bytes_per_s` from the page cache, `repack_bytes_per_s`
-    into repacked layouts; 0 for unknown.
+    into repacked layouts; `token_s` is what each token of a vocabulary takes to load. 0 for unknown.
     """
 
     name: str
@@ -193,6 +212,7 @@ class Machine:
     disk_bytes_per_s: float = 0.0
     cached_bytes_per_s: float = 0.0
     repack_bytes_per_s: float = 0.0
+    token_s: float = 0.0
     link_bytes_per_s: float = 0.0
     identity: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()

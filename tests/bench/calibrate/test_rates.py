@@ -2,7 +2,9 @@
 
 from math import isclose
 
-from bench.calibrate.clock import Sample, summed
+import pytest
+
+from bench.calibrate.clock import Sample, how_closely, summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
     LONG,
@@ -109,7 +111,16 @@ def test_seconds_are_those_at_one_pace() -> None:
     """A repetition while the gauge took twice as long counts half its seconds, where arithmetic is what took them."""
     found = [Sample(1.0, 0.0, 1.0), Sample(2.0, 0.0, 2.0), Sample(3.0, 0.0, 3.0)]
     assert summed(found, 2, gauge_s=1.5).seconds == 1.5
+    assert summed(found, 2, gauge_s=4.0, follows=0.5).seconds == pytest.approx(2**1.5)
     assert summed(found, 2).seconds == 2.0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_how_closely_jobs_follow_the_gauge(power: float) -> None:
+    """Jobs whose seconds are a power of the gauge's follow it with that power, each from its own level."""
+    jobs = [[Sample(level * g**power, 0.0, g) for g in (1.0, 1.2, 1.7)] for level in (1.0, 30.0)]
+    assert how_closely(jobs) == pytest.approx(power)
+    assert how_closely([[Sample(1.0, 0.0, 2.0)]]) == 1.0
 
 
 def test_fewer_bytes_never_come_more_slowly() -> None:

@@ -139,14 +139,15 @@ def test_attention_by_its_heads(head_size: int, n_head_kv: int, expected: float)
     assert seconds.total - seconds.overhead == pytest.approx(n_head_kv * 1000 * 1e-9 * expected)
 
 
-def test_a_slower_pace_is_arithmetic_s() -> None:
-    """At twice the pace what a cache holds takes twice as long; what waits for memory hides it while there is time."""
-    slow = CPU.at_pace(2.0)
+def test_a_slower_pace() -> None:
+    """At twice the pace kernels take as much longer as they follow the gauge, from a cache and from memory."""
+    slow = replace(CPU, follows={"Q4_K": 1.0, "Q4_K from memory": 0.0}).at_pace(2.0)
     node = product(1000, 10_000, 1)
 
     assert node_seconds(node, Cost(), slow, around(0.0)).total == pytest.approx(2 * 5e-4 + 4e-6)
     assert node_seconds(node, Cost(), slow, around(1.0)).total == pytest.approx(1e-3 + 4e-6)
     assert slow.bytes_per_s == CPU.bytes_per_s
+    assert slow.operations["ADD"].row_s == 2e-9
 
 
 def test_types_that_were_not_measured_are_guessed() -> None:

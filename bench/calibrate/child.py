@@ -45,7 +45,7 @@ from bench.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends.repack import REPACK_RULES
 from ggufphys.machine import host
-from ggufphys.speed.rates import Machine, Processor
+from ggufphys.speed.rates import Machine, Processor, Sort
 
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
@@ -84,7 +84,7 @@ class Measured:
 
     timings: Mapping[Job, Timing]
     paces: Mapping[int, float]
-    follows: Mapping[tuple[int, str], float]
+    follows: Mapping[tuple[int, Sort], float]
     repacked_per_s: float
 
 
@@ -94,7 +94,7 @@ def large_bytes() -> int:
 
 
 def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> Measured:
-    """Everything measured.
+    """Measure them.
 
     All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
     """
@@ -118,15 +118,14 @@ def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job:
                     repacking.append(graphs.bytes_per_s)
                 graphs.close()
     paces = {n_threads: gauge.mean() for n_threads, gauge in gauges.items()}
-    sorts: dict[tuple[int, str], list[Job]] = {}
+    sorts: dict[tuple[int, Sort], list[Job]] = {}
     for job in found:
         sorts.setdefault((job.n_threads, sort_of(job)), []).append(job)
-    follows = {sort: how_closely(calm(found[job], job.n_threads) for job in own) for sort, own in sorts.items()}
-    timings = {}
+    timings, follows = {}, {}
     for (n_threads, sort), own in sorts.items():
+        closely, follows[n_threads, sort] = how_closely(calm(found[job], n_threads) for job in own)
         for job in own:
-            timing = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=follows[n_threads, sort])
-            n = nodes[job]
+            timing, n = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=closely), nodes[job]
             timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
     return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=median(repacking or [0.0]))
 

@@ -23,11 +23,17 @@ VERY_BUSY: Final = 0.10  # of all repetitions
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One repetition: seconds, the share of its time that a thread had no processor, and what the gauge took then."""
+    """One repetition: seconds, the share of its time that a thread had no processor, the gauge before it and after."""
 
     seconds: float
     busy: float
-    gauge_s: float
+    gauge_before_s: float
+    gauge_after_s: float
+
+    @property
+    def gauge_s(self) -> float:
+        """What the gauge took around it."""
+        return (self.gauge_before_s + self.gauge_after_s) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +70,8 @@ def samples(
             run()
         seconds = (clock() - started) / n
         busy = worst_share(before, thread_times())
-        gauge_before_s, gauge_s = gauge_s, look()
-        found.append(Sample(seconds, busy, (gauge_before_s + gauge_s) / 2))
+        before_s, gauge_s = gauge_s, look()
+        found.append(Sample(seconds, busy, before_s, gauge_s))
     return found
 
 
@@ -93,16 +99,32 @@ def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0,
     )
 
 
-def how_closely(groups: Iterable[Sequence[Sample]]) -> float:
+def how_closely(groups: Iterable[Sequence[Sample]]) -> tuple[float, float]:
     """How closely jobs of one sort follow the gauge: the power of its seconds that theirs go with, 0 to 1.
 
-    A kernel that waits for memory, or keeps fewer of a core's units busy, suffers less from a neighbour on its core. Of
-    all repetitions of all jobs together, each beside the mean of its job's: the line of least squares through them.
+    A kernel that waits for memory suffers less from a neighbour on its core. Of all repetitions of all jobs together,
+    each beside the mean of its job's. The first power is the best to tell one repetition's seconds from the looks at
+    the gauge beside it: these are moments, so that it is the less the faster the pace changes. The second is free of
+    that and tells what another pace for longer does: what both looks have in common is the pace and no moment's chance
+    (the one is the other's instrument).
     """
-    products = squares = 0.0
+    around = joint = squares = common = 0.0
     for group in groups:
-        xs, ys = ([log(getattr(s, name)) for s in group] for name in ("gauge_s", "seconds"))
-        x, y = fmean(xs), fmean(ys)
-        products += sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True))
-        squares += sum((a - x) ** 2 for a in xs)
-    return min(1.0, max(0.0, products / squares)) if squares else 1.0
+        befores, afters, looks, ys = (
+            _beside_mean([log(getattr(s, name)) for s in group])
+            for name in ("gauge_before_s", "gauge_after_s", "gauge_s", "seconds")
+        )
+        around += sum(x * y for x, y in zip(looks, ys, strict=True))
+        squares += sum(x * x for x in looks)
+        joint += sum((a + b) / 2 * y for a, b, y in zip(befores, afters, ys, strict=True))
+        common += sum(a * b for a, b in zip(befores, afters, strict=True))
+    return _power(around, squares), _power(joint, common)
+
+
+def _beside_mean(values: Sequence[float]) -> list[float]:
+    middle = fmean(values)
+    return [value - middle for value in values]
+
+
+def _power(products: float, squares: float) -> float:
+    return min(1.0, max(0.0, products / squares)) if squares > 0 else 1.0

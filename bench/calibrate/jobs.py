@@ -9,8 +9,7 @@ from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.speed.nodes import REPACKED
-from ggufphys.speed.rates import FROM_MEMORY
+from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 SHORT, PAGE, LONG = (
@@ -125,13 +124,13 @@ class Step:
 Job = Product | Stream | Attention | Operation | Nodes | Step
 
 
-def sort_of(job: Job) -> str:
-    """Which jobs are slowed alike when a core is: the kernels of a type of weights, from a cache or from memory."""
+def sort_of(job: Job) -> Sort:
+    """Which jobs are slowed alike when a core is."""
     match job:
         case Product():
-            return f"{job.ggml_type.name}{REPACKED * job.repacked}{FROM_MEMORY * (job.place == 'memory')}"
+            return "products" if job.place == "cache" else "products from memory"
         case Stream():
-            return "stream"
+            return "streams"
         case Attention():
             return "attention"
     return "others"

@@ -15,8 +15,9 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
 
 SCHEMA_VERSION: Final = 2
-FROM_MEMORY: Final = " from memory"  # behind a type's name in `Processor.follows`
 Basis = Literal["calibrated", "published"]
+Sort = Literal["products", "products from memory", "attention", "streams", "others"]
+"""Nodes that a slower core slows alike."""
 
 
 class CalibrationError(GGUFPhysError):
@@ -117,8 +118,7 @@ class Processor:
         operations: by ggml's name; "GLU geglu" where the kind counts.
         gauge_s: what a product took that nothing but arithmetic limits, on average while all this was measured. What it
             takes at another time says how the machine's pace has changed since.
-        follows: the power of the gauge's seconds that a kernel's go with, by the type of its weights, " from memory"
-            or not, and of "attention" and "others": less than 1 where a slower core costs it less than the gauge.
+        follows: the power of the gauge's seconds that others' go with: less than 1 where a slower core costs them less.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Processor:
     attention: Mapping[str, Sequence[AttentionRate]] = field(default_factory=dict)
     operations: Mapping[str, OperationRate] = field(default_factory=dict)
     gauge_s: float = 0.0
-    follows: Mapping[str, float] = field(default_factory=dict)
+    follows: Mapping[Sort, float] = field(default_factory=dict)
 
     @property
     def bytes_per_s(self) -> float:
@@ -158,20 +158,17 @@ class Processor:
     def at_pace(self, pace: float) -> "Processor":
         """The same processor while its gauge takes so many times as long."""
 
-        def by(sort: str) -> float:
+        def by(sort: Sort) -> float:
             return float(pace ** self.follows.get(sort, 1.0))
 
-        others = by("others")
+        cached, far, others = by("products"), by("products from memory"), by("others")
         return replace(
             self,
             flops_per_s=self.flops_per_s / pace,
             node_s=others * self.node_s,
             step_s=others * self.step_s,
             step_node_s=others * self.step_node_s,
-            products={
-                name: tuple(r.slowed(by(name), by(name + FROM_MEMORY)) for r in rates)
-                for name, rates in self.products.items()
-            },
+            products={name: tuple(r.slowed(cached, far) for r in rates) for name, rates in self.products.items()},
             attention={name: tuple(r.slowed(by("attention")) for r in rates) for name, rates in self.attention.items()},
             operations={name: rate.slowed(others) for name, rate in self.operations.items()},
             gauge_s=pace * self.gauge_s,

@@ -141,7 +141,7 @@ def test_attention_by_its_heads(head_size: int, n_head_kv: int, expected: float)
 
 def test_a_slower_pace() -> None:
     """At twice the pace kernels take as much longer as they follow the gauge, from a cache and from memory."""
-    slow = replace(CPU, follows={"Q4_K": 1.0, "Q4_K from memory": 0.0}).at_pace(2.0)
+    slow = replace(CPU, follows={"products": 1.0, "products from memory": 0.0}).at_pace(2.0)
     node = product(1000, 10_000, 1)
 
     assert node_seconds(node, Cost(), slow, around(0.0)).total == pytest.approx(2 * 5e-4 + 4e-6)

@@ -8,8 +8,10 @@ than it asks for.
 import heapq
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final, Literal
 
 from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
@@ -17,6 +19,7 @@ from server.journal import Tally
 
 FORGET: Final = 0.9  # what an answer's weight is multiplied by with each later one
 LENGTH: Final = 256.0  # tokens of an answer, where nothing is known of any
+LONG_ENOUGH, LONE = 16, 64  # tokens of an answer that tells how fast one alone is, and how many such are remembered
 
 Basis = Literal["measured", "predicted"]
 
@@ -47,6 +50,7 @@ class _Entry:
 
     request: GenerationRequest
     tally: Tally
+    alone: bool = True  # nothing else has been under way since it came
     began: bool = False
     first_token: bool = False
     n_generated: dict[int, int] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class Forecast:
         self._prompt = [0.0, 0.0]  # weighted tokens and seconds
         self._decode = [0.0, 0.0]
         self._lengths = [0.0, 0.0]  # weighted tokens and answers
+        self._lone: deque[float] = deque(maxlen=LONE)
 
     # What happens.
 
@@ -78,6 +83,9 @@ class Forecast:
         entry = _Entry(generation.request, tally or Tally(), n_left=generation.request.n)
         with self._lock:
             self._entries[generation] = entry
+            if len(self._live()) > 1:
+                for each in self._entries.values():
+                    each.alone = False
         generation.watch = lambda event: self._see(generation, event)
 
     def _see(self, generation: Generation, event: Event) -> None:
@@ -92,14 +100,14 @@ class Forecast:
                     entry.first_token = True
                     entry.n_generated[event.index] = entry.n_generated.get(event.index, 0) + 1
                 case Finished():
-                    self._learn(event)
+                    self._learn(event, alone=entry.alone and entry.request.n == 1)
                     _count(entry.tally, event)
                     entry.n_left -= 1
                     entry.n_generated.pop(event.index, None)
             if isinstance(event, Failed) or entry.n_left <= 0:
                 self._entries.pop(generation)
 
-    def _learn(self, event: Finished) -> None:
+    def _learn(self, event: Finished, *, alone: bool) -> None:
         usage, times = event.usage, event.timings
         if event.reason == "cancelled":
             return
@@ -108,9 +116,22 @@ class Forecast:
             _weigh(self._prompt, n_evaluated, times.prompt_s)
         if usage.n_generated > 1 and times.decode_s > 0:
             _weigh(self._decode, usage.n_generated - 1, times.decode_s)
+            if alone and usage.n_generated >= LONG_ENOUGH:
+                self._lone.append((usage.n_generated - 1) / times.decode_s)
         _weigh(self._lengths, usage.n_generated, 1)
 
     # What follows from it.
+
+    @property
+    def lone_rates(self) -> tuple[float, float] | None:
+        """Tokens a second that were predicted and that came, of answers that had the engine to themselves.
+
+        The median of the last ones; None where nothing was predicted, or no answer was alone and long enough.
+        """
+        with self._lock:
+            if self._predicted is None or not self._lone:
+                return None
+            return self._predicted.decode_per_s, median(self._lone)
 
     @property
     def rates(self) -> Rates | None:

@@ -18,6 +18,7 @@ from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
+from ggufphys.speed import history
 from server.adapter_flags import adapters_of
 from server.app import create_app, service_of
 from server.beforehand import (
@@ -219,9 +220,11 @@ def run_model(args: argparse.Namespace) -> int:
             if args.api_key_file is not None:
                 reload_keys(service, args.api_key, args.api_key_file)
 
-        return serve(
+        code = serve(
             engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again, stamp=stamp
         )
+        remember(service, path, params)
+        return code
 
 
 def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
@@ -276,6 +279,14 @@ def serve(
     else:
         warn(f"{service.in_flight.count} request(s) did not finish in {drain_timeout_s} s and are cut off")
     return 0
+
+
+def remember(service: Service, path: Path, params: Params) -> None:
+    """Add to this machine's history how right the predicted speed was, for `inspect` to say."""
+    rates = service.engine.forecast.lone_rates
+    if rates is not None:
+        model = f"{path.name}:{path.stat().st_size}"
+        history.add([("served decode", *rates)], model=model, build=params.llama_build)
 
 
 def embedded_model() -> Path:

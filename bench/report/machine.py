@@ -110,9 +110,9 @@ def _picture(processor: dict[str, Any], i: int) -> Picture:
     n = processor["n_threads"]
     return Picture(
         svg=d.svg,
-        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, rows of {ROW:,} weights from main memory. A column is a "
-        "token of the batch: generating has one a sequence, reading a prompt as many as a micro-batch; all share a "
-        "weight that was read once.",
+        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, rows of {ROW:,} weights from main "
+        "memory. A column is a token of the batch: generating has one a sequence, reading a prompt as many as a "
+        "micro-batch; all share a weight that was read once.",
     )
 
 

@@ -1,5 +1,6 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,14 +8,15 @@ from flask.testing import FlaskClient
 
 from ggufphys.logs.lines import logged_buffers
 from ggufphys.params import Params
-from server.app import create_app
+from ggufphys.speed import history
+from server.app import create_app, service_of
 from server.beforehand import prediction
 from server.config import ServerConfig
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
 from server.forecast import Forecast, Rates
 from server.ledger import Ledger, Pids, account
-from server.main import embedded_model
+from server.main import embedded_model, remember
 from tests.server.fake_engine import ANSWER, FakeEngine, sse_data
 
 RATES = Rates(prompt_per_s=100.0, decode_per_s=10.0, basis="predicted")
@@ -45,6 +47,40 @@ def test_idle_server() -> None:
     assert (outlook.wait_s, outlook.ttft_s, outlook.total_s) == (0.0, 0.5, 1.5)
     unknown = Forecast(lambda: 2).outlook(asked(50, 11))
     assert (unknown.wait_s, unknown.ttft_s, unknown.rates) == (0.0, None, None)
+
+
+def test_answers_alone_tell_whether_the_prediction_was_right() -> None:
+    """Only what had the engine to itself, and was long enough, stands beside the predicted rate."""
+    forecast = Forecast(lambda: 2, RATES)
+    lone, short, one, other = (Generation(asked(100, None)) for _ in range(4))
+    assert forecast.lone_rates is None
+    for generation, n in ((lone, 21), (short, 3)):
+        forecast.follow(generation)
+        say(generation, Started(), over(100, n, prompt_s=0.5, decode_s=1.0))
+    forecast.follow(one)
+    forecast.follow(other)
+    for generation in (one, other):
+        say(generation, Started(), over(100, 101, prompt_s=0.5, decode_s=1.0))
+
+    assert forecast.lone_rates == (10.0, 20.0)
+
+
+def test_a_server_remembers_how_right_the_prediction_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was predicted and what came goes to the machine's history, once there was an answer by itself."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine = FakeEngine()
+    app = create_app(ServerConfig(), engine, Ledger(predicted="no", base_bytes=0, pids=Pids(engine)), RATES)
+    service = service_of(app)
+    remember(service, embedded_model(), Params())
+    assert history.entries() == ()
+    generation = Generation(asked(100, None))
+    service.engine.forecast.follow(generation)
+    say(generation, Started(), over(100, 21, prompt_s=0.5, decode_s=1.0))
+    remember(service, embedded_model(), Params())
+
+    (entry,) = history.entries()
+    assert (entry.quantity, entry.predicted, entry.measured) == ("served decode", 10.0, 20.0)
+    assert entry.model.startswith(f"{embedded_model().name}:")
 
 
 def test_rates_are_measured() -> None:

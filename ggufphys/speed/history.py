@@ -1,7 +1,7 @@
 """How right were predictions on this machine? What was predicted and what came, kept in a bounded file.
 
-`measure`, `bench speed` and `serve` add to it. Of each model, build of llama.cpp and quantity the last few are kept, and
-of all the last hundreds, so that the file stays small however often it is written.
+`measure`, `bench speed` and `serve` add to it. Of each model, build of llama.cpp and quantity the last few are kept,
+and of all the last hundreds, so that the file stays small however often it is written.
 """
 
 import json

@@ -57,7 +57,7 @@ def quality_row(name: str, bpw: float, kl: float | None) -> dict[str, Any]:
 
 def all_kinds() -> list[Record]:
     """One of each kind that the report has a section for."""
-    product = [{"n_columns": n, "row_s": 0.0, "weight_s": 1e-10, "fetched": []} for n in (1, 8)]
+    product: list[dict[str, Any]] = [{"n_columns": n, "row_s": 0.0, "weight_s": 1e-10, "fetched": []} for n in (1, 8)]
     processor = {
         "name": "CPU", "n_threads": 2, "streams": [[1 << 20, 5e10], [1 << 30, 2e10]], "flops_per_s": 1e11,
         "node_s": 1e-6, "step_s": 1e-5, "products": {"Q4_K": product, "Q8_0": product},

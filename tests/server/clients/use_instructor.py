@@ -7,7 +7,7 @@ import openai
 from pydantic import BaseModel
 
 URL = sys.argv[1]
-SAID = 'The city of Paris is {"name": "Paris", "inhabitants": 2100000}. Write it down.'
+SAID = 'Write exactly this and nothing else: {"name": "Paris", "inhabitants": 2100000}'  # JSON mode forces no schema
 
 
 class City(BaseModel):

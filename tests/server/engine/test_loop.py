@@ -308,7 +308,8 @@ def test_nothing_is_lost(
             assert [info.token for info in scores] == list(request.prompt[1:])
             for at, info in enumerate(scores, 1):  # likely exactly where the model would have said it
                 assert info.logprob is not None
-                assert (info.logprob > -3.5) == (following(request.prompt[:at]) == request.prompt[at])
+                likeliest = following(request.prompt[:at], request.adapters or ())
+                assert (info.logprob > -3.5) == (likeliest == request.prompt[at])
 
 
 def test_answers_run_side_by_side() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from bench.report.drawing import LINE_COLORS, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, of_kind
 from bench.results.records import Record
-from ggufphys.speed.rates import Processor
+from ggufphys.speed.rates import SCHEMA_VERSION, Processor
 from ggufphys.units import format_bytes
 
 CALIBRATE: Final = "python -m bench.results.run bench calibrate"
@@ -60,7 +60,8 @@ def calibration(records: Sequence[Record]) -> Section:
         for p in hosts
     ]
     header = ("processor", "threads", "memory, GB/s", "a core's cache, GB/s", "GFLOP/s", "node, µs", "batch, µs")
-    pictures = tuple(_picture(p, i) for i, p in enumerate(hosts) if p.get("products"))
+    drawn = [p for run in runs if _is_readable(run) for p in run.result["processors"] if p.get("products")]
+    pictures = tuple(_picture(p, i) for i, p in enumerate(drawn[-1:]))
     return Section(
         key="calibration",
         title="Calibration",
@@ -69,9 +70,14 @@ def calibration(records: Sequence[Record]) -> Section:
             "What llama.cpp's own kernels were measured to take here; predictions of speed are made of these rates.",
         ),
         tables=(Table(header=header, rows=rows, right=range(1, 7)),),
-        pictures=pictures[-1:],
+        pictures=pictures,
         commands=commands(runs),
     )
+
+
+def _is_readable(run: Record) -> bool:
+    """Whether its rates are kept as they are today: an earlier calibration has its row, but no picture."""
+    return bool(run.result.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION)
 
 
 def _loads(records: Sequence[Record]) -> str:

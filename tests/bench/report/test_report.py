@@ -92,6 +92,18 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "a \\| b &lt; c" in markdown.read_text()
 
 
+def test_earlier_calibrations_are_told_without_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rates that were kept in another schema have their row; what cannot be read of them is not drawn."""
+    old = next(record for record in all_kinds() if record.kind == "calibrate")
+    old.result["schema_version"] = 1
+    old.result["processors"][0]["products"]["Q4_K"][0].pop("fetched")
+
+    assert main(["bench", "report", str(kept(tmp_path, [old])), "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "a core's cache, GB/s" in unescape(page)
+    assert "<figure>" not in page
+
+
 def test_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A section without results has no figure and names the command that makes them."""
     assert main(["bench", "report", str(kept(tmp_path, [measured()])), "--json"]) == 0

@@ -7,8 +7,7 @@ measurement says what the gauge took around it, and figures of different moments
 
 import time
 from statistics import mean, median
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from bench.calibrate.graphs import ProductGraphs
 from bench.calibrate.jobs import LONG, Product
@@ -19,7 +18,7 @@ INTERRUPTED: Final = 2.5  # times the median: no neighbour on a core costs as mu
 
 
 class Gauge:
-    """One number of threads' gauge. Close it, or use it in a `with`."""
+    """One number of threads' gauge. Close it."""
 
     def __init__(self, n_threads: int) -> None:
         job = Product(
@@ -52,11 +51,3 @@ class Gauge:
         """Free what it uses."""
         self._open.__exit__(None, None, None)
         self._graphs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -65,8 +65,8 @@ def child(path: Path, n_threads: int, *, is_adaptive: bool, real_time: bool) -> 
 
 def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> float:
     """Tokens a second with a setting: of the mean step, since it is the long ones that spinning makes."""
-    variables = {**environment(), "OMP_WAIT_POLICY": "passive"}
-    variables["GOMP_SPINCOUNT"] = SPINNING["GOMP_SPINCOUNT"] if n_spins == ADAPTIVE else str(n_spins)
+    fixed = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(n_spins)}
+    variables = {**environment(), **(SPINNING if n_spins == ADAPTIVE else fixed)}
     kind = "adaptive" if n_spins == ADAPTIVE else "fixed"
     command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
     command += ["--real-time"] if real_time else []

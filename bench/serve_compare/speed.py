@@ -29,7 +29,7 @@ def speed(pair: Pair, clients: Sequence[int], load: Load, *, rounds: int, busy: 
     n_ctx_slot = -(-(2 * load.n_prompt + load.n_predict) // 256) * 256
     with pair.started(n_slots=max(clients), n_ctx_slot=n_ctx_slot) as servers:
         for server in servers:
-            _round(server, 1, load, -1)  # weights and code are in memory from here on
+            one_round(server, 1, load, -1)  # weights and code are in memory from here on
         for n_clients in clients:
             yield from _level(servers, n_clients, load, rounds=rounds, busy=busy)
 
@@ -40,7 +40,7 @@ def _level(servers: tuple[Server, Server], n: int, load: Load, *, rounds: int, b
     for number in range(rounds):
         for server in servers if number % 2 == 0 else reversed(servers):
             with others.watched(*servers):
-                found[server.name].append(_round(server, n, load, 1000 * n + number))
+                found[server.name].append(one_round(server, n, load, 1000 * n + number))
     level = f"{n} client{'s' if n > 1 else ''}"
     speeds = [median(s.tok_per_s for s in found[server.name]) for server in servers]
     bar = TOK_PER_S_BUSY if busy > 1 else TOK_PER_S
@@ -51,7 +51,7 @@ def _level(servers: tuple[Server, Server], n: int, load: Load, *, rounds: int, b
         yield Row(level=level, figure=figure, ours=times[0], theirs=times[1], bar=TTFT, others=others.share)
 
 
-def _round(server: Server, n_clients: int, load: Load, seed: int) -> Summary:
+def one_round(server: Server, n_clients: int, load: Load, seed: int) -> Summary:
     """One server, one level, once. Raises RuntimeError when some request failed."""
     summary = asyncio.run(_drive(server.url, n_clients, load, seed))
     if summary.n_ok < summary.n_requests:

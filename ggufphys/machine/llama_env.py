@@ -12,9 +12,10 @@ from typing import Final
 
 ENVIRONMENT: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
 
-# libgomp's own default, so that on a quiet machine threads wait as llama-server's do. A tenth is as good for small
-# models; with larger ones threads wait longer for each other than that, and a third of the speed is lost.
-SPINNING: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "300000"}
+# For who watches: libgomp's own number of turns, so that on a quiet machine threads wait as llama-server's do.
+# "active": while there are more threads than processors they spin for 1,000 turns; "passive": for none.
+# Source: GCC libgomp/env.c, gomp_throttled_spin_count_var.
+SPINNING: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "300000"}
 
 
 def prepare() -> None:

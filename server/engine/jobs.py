@@ -1,5 +1,6 @@
 """Requests under way: from their prompts to sequences, from rows of logits to what is reported of them."""
 
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,7 +46,8 @@ class Jobs:
         self._jobs: dict[int, Job] = {}
         self._n_arrived = 0
         self._deadlines = Deadlines()
-        self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._piece = functools.cache(backend.words.piece)
+        self._ends = functools.cache(backend.words.ends_generation)
         self.reports: list[Report] = []
 
     def __len__(self) -> int:
@@ -199,7 +201,7 @@ class Jobs:
         self._scheduler.accept(sequence, token)
         self._counters.n_generated_tokens += 1
         job.first_token_at = job.first_token_at or time.perf_counter()
-        ends = self._backend.words.ends_generation(token)
+        ends = self._ends(token)
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
         if reason is None and _is_time_over(job):
             reason = "length"
@@ -213,13 +215,6 @@ class Jobs:
 
     def _special_piece(self, token: int) -> bytes:
         return self._piece(token, special=True)
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        key = token, special
-        piece = self._pieces.get(key)
-        if piece is None:
-            piece = self._pieces[key] = self._backend.words.piece(token, special=special)
-        return piece
 
     def _end(self, job: Job, sequence: Sequence, reason: FinishReason) -> None:
         self.reports.append(Ended(sequence.id, sequence.index, reason))

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
 from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.engine import amx
@@ -22,6 +20,7 @@ from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
 from server.engine.protocol import Adapter, Pooling
+from server.engine.rows import Rows
 from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
@@ -128,7 +127,7 @@ class LlamaBackend:
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
         self._embedder = Embedder(model, params, context.n_ctx_seq)
-        self._places: list[int] = []  # of rows of logits, in the batch
+        self._rows = Rows(context, self.words.n_vocab)
         info = describe(
             model.path,
             self.words,
@@ -156,7 +155,7 @@ class LlamaBackend:
         """
         batch = self._batch
         batch.clear()
-        self._places = []
+        places: list[int] = []  # of rows of logits, in the batch
         for chunk in chunks:
             last = batch.add(
                 chunk.tokens,
@@ -165,11 +164,12 @@ class LlamaBackend:
                 logits_of_last=chunk.row,
                 logits_of_all=chunk.n_rows > 1,
             )
-            self._places.extend(range(last + 1 - chunk.n_rows, last + 1))
+            places.extend(range(last + 1 - chunk.n_rows, last + 1))
         self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
         code = batch.decode(self._context)
         self._waiting.after_step()
+        self._rows.begin(places)
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()
@@ -178,14 +178,13 @@ class LlamaBackend:
 
     def logits(self, row: int) -> Any:
         """A row of logits of the last step."""
-        pointer = self._context.api.llama_get_logits_ith(self._context.pointer, self._places[row])
-        return np.ctypeslib.as_array(pointer, shape=(self.words.n_vocab,))
+        return self._rows[row]
 
     def chooser(self, sampling: Sampling, index: int) -> Sampler:
         """A chain of samplers. Raises ValueError for a grammar that cannot be parsed."""
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)
-        return Sampler(sampling, self._context, self.words, lambda row: self._places[row])
+        return Sampler(sampling, self._context, self.words, self._rows)
 
     def keep(self, slot: int, n_tokens: int) -> None:
         """Forget all but a slot's first tokens."""

@@ -1,14 +1,15 @@
-"""Do llama.cpp's threads wait for each other spinning or asleep? Whichever is right on this machine now.
+"""How long do llama.cpp's threads spin before they sleep, waiting for each other? As is right on this machine now.
 
 A decode step has hundreds of barriers. Asleep, each costs a trip through the kernel; spinning, a thread burns the core
 that the one it waits for may need. On a quiet machine spinning is several times faster, on a busy one sleeping
 (docs/serving.md has the figures, `python -m bench.waiting` measures them again). llama-cpp-python is built with OpenMP,
 where ggml's own thread pool and its `poll` have no effect (ggml-cpu.c, ggml_graph_compute): it is libgomp that waits.
 
-libgomp spins for GOMP_SPINCOUNT turns and then sleeps; but not at all, with OMP_WAIT_POLICY=passive, while there are
-more OpenMP threads than processors. So `Ballast`, OpenMP threads that sleep for ever, switches it to sleeping at any
-time, and letting them go switches back. How busy the machine is, the kernel counts: for how long each of our threads
-was ready to run and had no processor (/proc/self/task/*/schedstat).
+libgomp spins for GOMP_SPINCOUNT turns and then sleeps; but only for 1,000, some 50 µs, with OMP_WAIT_POLICY=active,
+while there are more OpenMP threads than processors. That is enough for most barriers, and little for a neighbour. So
+`Ballast`, OpenMP threads that sleep for ever, switches it to that at any time, and letting them go switches back. How
+busy the machine is, the kernel counts: for how long each of our threads was ready to run and had no processor
+(/proc/self/task/*/schedstat).
 
 Linux with libgomp alone; elsewhere nothing is done.
 """

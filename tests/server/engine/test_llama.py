@@ -15,6 +15,7 @@ from server.engine.errors import ContextLengthError, NotReadyError, QueueFullErr
 from server.engine.library import create_context, load_model
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import EngineStatus, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.rows import Rows
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
 from server.engine.text import TextStream
@@ -154,13 +155,15 @@ def test_every_way_to_evaluate_agrees(tmp_path: Path, make_engine: MakeEngine) -
     with load_model(path, Params()) as model, create_context(model, Params(n_ctx=256, n_threads=1)) as context:
         vocab = Vocab(model)
         start = vocab.tokenize(prompt)
-        with Batch(context, 256) as batch, Sampler(replace(GREEDY, ignore_eos=True), context, vocab) as sampler:
+        rows = Rows(context, vocab.n_vocab)
+        with Batch(context, 256) as batch, Sampler(replace(GREEDY, ignore_eos=True), context, vocab, rows) as sampler:
             for _ in range(n):
                 context.clear()
                 batch.clear()
-                row = batch.add(start + expected, seq_id=0, start=0, logits_of_last=True)
+                place = batch.add(start + expected, seq_id=0, start=0, logits_of_last=True)
                 assert batch.decode(context) == 0
-                token = sampler.sample(row)
+                rows.begin([place])
+                token = sampler.sample(0)
                 assert token is not None
                 expected += (token,)
         text = TextStream()
@@ -206,6 +209,22 @@ def test_ignore_eos(chain_engine: BaseEngine) -> None:
     _, finished = answer(chain_engine, "!", max_tokens=60, sampling=replace(GREEDY, ignore_eos=True))
 
     assert (finished.reason, finished.usage.n_generated) == ("length", 60)
+
+
+def test_greedy_bias(chain_engine: BaseEngine) -> None:
+    """A greedy answer follows the bias and no other's, and its log-probabilities are still the model's own."""
+    forced = chain_engine.tokenize("x")[-1]
+    sampling = replace(GREEDY, logit_bias=((forced, 100000.0),))
+    events = []
+    for asked in (GREEDY, sampling):
+        generation = chain_engine.submit(request(chain_engine, "0", max_tokens=4, n_logprobs=1, sampling=asked))
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Finished):
+            if isinstance(event, Piece):
+                events.append(event)
+    plain, biased = events[:4], events[4:]
+
+    assert "".join(event.text for event in biased) == "xxxx" != "".join(event.text for event in plain)
+    assert plain[0].tokens[0].top == biased[0].tokens[0].top
 
 
 def test_tokens(chain_engine: BaseEngine) -> None:

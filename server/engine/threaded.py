@@ -25,7 +25,7 @@ from server.engine.readers import Readers
 from server.engine.runner import Unwanted, Words
 
 SHUTTING_DOWN: Final = "the server is shutting down"
-TARGET_S: Final = 0.1  # how long a reader should wait for the next token while others' prompts are evaluated
+TARGET_S: Final = 0.2  # how long a reader should wait for the next token while others' prompts are evaluated
 N_ANSWERS_MAX: Final = 128
 
 

@@ -45,11 +45,13 @@ class Pace:
         fixed, each = self.line
         return fixed + each * n_tokens
 
-    def n_prompt(self, n_rows: int, n_prompts: int) -> int:
-        """How many tokens of `n_prompts` prompts may go with `n_rows` tokens of answers; with none of these, all.
+    def n_prompt(self, n_rows: int, n_prompts: int, n_pending: int) -> int:
+        """How many of the `n_pending` tokens of `n_prompts` prompts may go with `n_rows` tokens of answers; with none
+        of these, all.
 
-        Who waits for his first token waits, too: where more prompts wait than answers are read, readers wait so much
-        longer. Otherwise the first of many that come at once would hold the others up.
+        Who waits for his first token waits, too: each of them is worth as much as the readers' wait, so that the first
+        of many that come at once does not hold the others up. What is at most twice as much goes as a whole: the rest
+        would be one more step for everybody, which reads all weights again.
         """
         most = self.n_max - n_rows
         if not n_rows:
@@ -57,5 +59,5 @@ class Pace:
         fixed, each = self.line
         if not each:
             return min(most, MIN_CHUNK * 4) if not self._w else most
-        target_s = self.target_s * max(1.0, n_prompts / n_rows)
-        return max(min(most, MIN_CHUNK), min(most, int((target_s - fixed) / each) - n_rows))
+        n = max(MIN_CHUNK, int((self.target_s * n_prompts - fixed) / each) - n_rows)
+        return min(most, n_pending if n_pending <= 2 * n else n)

@@ -222,7 +222,8 @@ class Scheduler:
             chunks = list(self._guessed(chunks, min(n_outputs, self.n_max - n_rows)))
             n_guessed = sum(map(len, chunks)) - n_rows
             n_rows, n_outputs = n_rows + n_guessed, n_outputs - n_guessed
-        n_budget = min(self.pace.n_prompt(n_rows, len(prompts)), self.n_max - n_rows)
+        n_pending = sum(s.n_pending for s in prompts)
+        n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending), self.n_max - n_rows)
         for sequence, n in self._shares(prompts, n_budget):
             if sequence.is_scoring:
                 n = min(n, n_outputs)

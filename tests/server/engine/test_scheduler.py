@@ -73,13 +73,15 @@ def test_slots_beside_those_under_way_are_taken(unified: bool, expected: int) ->
 
 
 def test_readers_wait_longer_where_more_wait_for_their_first_token() -> None:
-    """With a reader and seven prompts, prompts get seven times the pace; with as many readers, the pace itself."""
+    """Each prompt that waits is worth the pace once, whoever reads; what is little more goes as a whole."""
     pace = Pace(0.1, 4096)
     for n in (1, 100):
         pace.learn(n, 0.01 + 0.001 * n)
-    one = pace.n_prompt(1, 1)
+    one = pace.n_prompt(1, 1, 1000)
     assert one == pytest.approx(89, abs=2)
-    assert pace.n_prompt(1, 7) == pytest.approx(689, abs=4)
-    assert pace.n_prompt(8, 8) == pytest.approx(one - 7, abs=2)
-    assert pace.n_prompt(0, 1) == 4096
-    assert pace.n_prompt(4000, 1) == MIN_CHUNK
+    assert pace.n_prompt(8, 7, 5000) == pytest.approx(682, abs=4)
+    assert pace.n_prompt(1, 1, 2 * one) == 2 * one
+    assert pace.n_prompt(1, 1, 2 * one + 1) == one
+    assert pace.n_prompt(0, 1, 5000) == 4096
+    assert pace.n_prompt(4000, 1, 5000) == MIN_CHUNK
+    assert pace.n_prompt(4090, 1, 5000) == 6

@@ -13,7 +13,7 @@ import pickle
 import sys
 import time
 import urllib.request
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +79,11 @@ def level(server: Server, n_clients: int, seed: int) -> Iterator[str]:
             f"  {n_steps:.0f} steps of {wall_s / n_steps * 1e3:.2f} ms: {decode_s / n_steps * 1e3:.2f} in llama_decode,"
             f" {(wall_s - decode_s) / n_steps * 1e3:.2f} between"
         )
-    ran_s, late_s = Counter[str](), Counter[str]()
+    ran_s, late_s = defaultdict[str, float](float), defaultdict[str, float](float)
     for (name, task), now in ran.items():
         then = ran_before.get((name, task), Ran(ran_s=0.0, late_s=0.0))
-        ran_s[name] += now.ran_s - then.ran_s  # type: ignore[assignment]
-        late_s[name] += now.late_s - then.late_s  # type: ignore[assignment]
+        ran_s[name] += now.ran_s - then.ran_s
+        late_s[name] += now.late_s - then.late_s
     for name in sorted(ran_s):
         ran_ms, late_ms = (found_s[name] / n_tokens * 1e3 for found_s in (ran_s, late_s))
         yield f"  {name:16} {ran_ms:7.3f} ms a token ran, {late_ms:7.3f} late"
@@ -94,7 +94,7 @@ class Parts:
     """Seconds in functions that are wrapped; what one calls of another counts for that one alone."""
 
     def __init__(self) -> None:
-        self.seconds = Counter[str]()
+        self.seconds = defaultdict[str, float](float)
         self._open: list[float] = []
 
     def wrap(self, owner: Any, name: str, what: str) -> None:
@@ -108,7 +108,7 @@ class Parts:
                 return call(*arguments, **named)
             finally:
                 took = time.perf_counter() - began
-                self.seconds[what] += took - self._open.pop()  # type: ignore[assignment]
+                self.seconds[what] += took - self._open.pop()
                 if self._open:
                     self._open[-1] += took
 
@@ -117,7 +117,7 @@ class Parts:
 
 def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
     """The loop with `n` greedy answers, as lines."""
-    from server.engine.frames import Submit
+    from server.engine.frames import Step, Submit
     from server.engine.llama import load_backend
     from server.engine.loop import EngineLoop
     from server.engine.protocol import GenerationRequest
@@ -126,7 +126,11 @@ def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
 
     params = Params(n_ctx=n * N_CTX_SLOT, n_seq_max=n, n_threads=n_threads)
     backend, found = load_backend(model, params), Parts()
-    loop = EngineLoop(backend, lambda step: pickle.dumps(step, protocol=5), target_s=TARGET_S)  # type: ignore[arg-type, return-value]
+
+    def deliver(step: Step) -> None:
+        pickle.dumps(step, protocol=5)
+
+    loop = EngineLoop(backend, deliver, target_s=TARGET_S)
     greedy = Sampling(temperature=0, ignore_eos=True)
     for i in range(n):
         prompt = tuple(range(1000 + 64 * i, 1064 + 64 * i))
@@ -149,7 +153,7 @@ def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
     n_steps = loop.counters.n_steps - n_before
     backend.close()
     yield f"the loop, {n} answers, {n_steps} steps, ms a step:"
-    for what, seconds in found.seconds.most_common():
+    for what, seconds in sorted(found.seconds.items(), key=lambda item: -item[1]):
         yield f"  {what:32} {seconds / n_steps * 1e3:8.3f}"
 
 

@@ -69,6 +69,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.token_speed": "--repetitions 1",
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,
+    "bench.serve_profile": None,
     "scripts.build_vulkan": None,
     "scripts.check_guesses": "llama",
     "scripts.check_loads": "-n 5",

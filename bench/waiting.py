@@ -26,9 +26,11 @@ from ggufphys.machine.children import environment, module_command
 from ggufphys.machine.llama_env import SPINNING
 
 ADAPTIVE: Final = -1  # as the server does it
-SPINS: Final = (ADAPTIVE, 0, 100, 1_000, 3_000, 10_000, 300_000, 30_000_000_000)
+CROWDED: Final = -2  # as the server does it on a busy machine: 1,000 turns, all the time
+SPINS: Final = (ADAPTIVE, CROWDED, 0, 100, 1_000, 3_000, 10_000, 300_000, 30_000_000_000)
 NAMES: Final = {
     ADAPTIVE: "switched by measurement",
+    CROWDED: "as on a busy machine",
     0: "passive",
     300_000: "libgomp's default",
     30_000_000_000: "active",
@@ -37,7 +39,7 @@ N_STEPS: Final = 200
 BUSY: Final = "while True: pass"
 
 
-def child(path: Path, n_threads: int, *, is_adaptive: bool, real_time: bool) -> None:
+def child(path: Path, n_threads: int, *, kind: str, real_time: bool) -> None:
     """Decode token by token and print the steps' seconds."""
     from ggufphys.params import Params
     from server.engine.batch import Batch
@@ -52,7 +54,9 @@ def child(path: Path, n_threads: int, *, is_adaptive: bool, real_time: bool) -> 
         batch.add(range(1, 33), seq_id=0, start=0, logits_of_last=True)
         batch.decode(context)
         waiting = Waiting()
-        waiting.is_active = waiting.is_active and is_adaptive
+        waiting.is_active = waiting.is_active and kind == "adaptive"
+        if kind == "crowded":
+            waiting.crowd()
         for at in range(32, 32 + N_STEPS):
             batch.clear()
             batch.add((at,), seq_id=0, start=at, logits_of_last=True)
@@ -66,8 +70,8 @@ def child(path: Path, n_threads: int, *, is_adaptive: bool, real_time: bool) -> 
 def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> float:
     """Tokens a second with a setting: of the mean step, since it is the long ones that spinning makes."""
     fixed = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(n_spins)}
-    variables = {**environment(), **(SPINNING if n_spins == ADAPTIVE else fixed)}
-    kind = "adaptive" if n_spins == ADAPTIVE else "fixed"
+    variables = {**environment(), **(SPINNING if n_spins < 0 else fixed)}
+    kind = {ADAPTIVE: "adaptive", CROWDED: "crowded"}.get(n_spins, "fixed")
     command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
     command += ["--real-time"] if real_time else []
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
@@ -94,17 +98,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", type=Path, default=MODEL, metavar="MODEL", help="a GGUF file")
     parser.add_argument(
         "--spins", default=",".join(map(str, SPINS)), metavar="N,...",
-        help="values of GOMP_SPINCOUNT; -1: switched as the server does",
+        help="values of GOMP_SPINCOUNT; -1: switched as the server does, -2: as it does on a busy machine",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=n_cores, metavar="N", help="llama.cpp's threads (all cores)")
     parser.add_argument("--busy", type=int, default=n_cores, metavar="K", help="busy neighbours (one a core)")
     parser.add_argument("--rounds", type=int, default=3, metavar="R", help="of each setting (3)")
     parser.add_argument("--real-time", action="store_true", help="before all other processes (needs root)")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
-    parser.add_argument("--child", choices=("adaptive", "fixed"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("adaptive", "crowded", "fixed"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
-        child(args.model, args.threads, is_adaptive=args.child == "adaptive", real_time=args.real_time)
+        child(args.model, args.threads, kind=args.child, real_time=args.real_time)
         return 0
     settings = [int(text) for text in args.spins.split(",")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

@@ -71,7 +71,7 @@ class Waiting:
         self._times = thread_times()
         self.is_active = self._ballast.exists and bool(self._times) and "GOMP_SPINCOUNT" in os.environ
         if self._ballast.exists and not self.is_active and "GOMP_SPINCOUNT" in os.environ:
-            self._ballast.hold()  # nothing tells how busy the machine is: sleep
+            self._ballast.hold()  # nothing tells how busy the machine is: as if it were
 
     @property
     def spins(self) -> bool:
@@ -90,6 +90,11 @@ class Waiting:
             self._ballast.drop()
         else:
             self._ballast.hold()
+
+    def crowd(self) -> None:
+        """Spin as little as on a busy machine from now on, whatever it is."""
+        self.is_active = False
+        self._ballast.hold()
 
     def close(self) -> None:
         """Let the ballast go."""

@@ -44,6 +44,6 @@ class Rows:
             pointer = self._context.api.llama_get_logits(self._context.pointer)
             n = len(self.places) * self._n_vocab
             # Not np.ctypeslib.as_array: it makes a type for each shape, which takes longer than to look at the row.
-            values = (ctypes.c_float * n).from_address(ctypes.addressof(pointer.contents))
+            values: Any = (ctypes.c_float * n).from_address(ctypes.addressof(pointer.contents))
             self._matrix = np.frombuffer(values, np.float32).reshape(len(self.places), self._n_vocab)
         return self._matrix

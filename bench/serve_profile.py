@@ -69,11 +69,9 @@ def level(server: Server, n_clients: int, seed: int) -> Iterator[str]:
     found = one_round(server, n_clients, LOAD, seed)
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     ran, (n_steps, decode_s) = threads(server), (a - b for a, b in zip(steps(server), before, strict=True))
-    n_tokens = found.n_requests * LOAD.n_predict
-    yield (
-        f"{server.name}, {n_clients} clients: {found.tok_per_s:.1f} tokens/s, TTFT p50 {found.ttft_s.p50:.3f} "
-        f"p95 {found.ttft_s.p95:.3f} s"
-    )
+    n_tokens, ttft = found.n_requests * LOAD.n_predict, found.ttft_s
+    first = f"TTFT p50 {ttft.p50:.3f} p95 {ttft.p95:.3f} s" if ttft else "no text"
+    yield f"{server.name}, {n_clients} clients: {found.tok_per_s:.1f} tokens/s, {first}"
     if n_steps:
         yield (
             f"  {n_steps:.0f} steps of {wall_s / n_steps * 1e3:.2f} ms: {decode_s / n_steps * 1e3:.2f} in llama_decode,"

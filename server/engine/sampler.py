@@ -167,11 +167,11 @@ class Sampler:
         A NaN (overflow in a broken model) would make llama.cpp's sorting undefined, so the row's maximum is looked at
         first.
         """
+        if self._chain is None and len(self._biased[0]):
+            return self._likeliest(row)
         best = self._rows.best(row)
-        if best is None:
-            return None
-        if self._chain is None:
-            return self._likeliest(row) if len(self._biased[0]) else best
+        if best is None or self._chain is None:
+            return best
         if self._grammar is None:
             return int(self._api.llama_sampler_sample(self._chain, self._context.pointer, self._rows.places[row]))
         return self._sample_by_grammar(self._rows[row])

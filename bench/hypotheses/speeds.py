@@ -17,6 +17,7 @@ from ggufphys.speed.predict import predict_speed
 from server.engine.amx import guard
 from server.engine.library import system_info
 
+BOTH: Final = " Reading weights is shared, arithmetic is each request's own, and neither is most of a step."
 SHORT: Final = 32  # tokens of a prompt that is read only to have something before the steps
 
 
@@ -26,7 +27,7 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
     pairs = _together(model or MODEL, n)
     ratios = [together.step_s / alone.step_s for alone, together in pairs]
     ratio = median(ratios)
-    limit: Limit = "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n else "overhead"
+    limit: Limit = "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n else ""
     if any(together.paged for _, together in pairs):
         limit = "paging"
     return Finding(
@@ -34,7 +35,7 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
         explanation=limited(
             f"A step of {n} requests takes {ratio:.2f} times one's ({_spread(ratios)} in {len(ratios)} rounds; "
             f"one takes {pairs[0][0].step_s * 1e3:.2f} ms): each loses {1 - 1 / ratio:.0%}, together they get "
-            f"{n / ratio:.2f} times as much.", limit,
+            f"{n / ratio:.2f} times as much.{'' if limit else BOTH}", limit,
         ),
     )  # fmt: skip
 

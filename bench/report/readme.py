@@ -41,7 +41,8 @@ def recorded() -> list[Record]:
 def _said(runs: Sequence[Record]) -> str:
     flags = " ".join(["ggufphys measure MODEL", *common_flags(runs)])
     dates = sorted({run.recorded[:10] for run in runs})
-    return f"A row a run of `{flags}` on {' and '.join(sorted({run.machine_name for run in runs}))}, {dates[-1]}."
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return f"A row a run of `{flags}` on {' and '.join(sorted({run.machine_name for run in runs}))}, {when}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

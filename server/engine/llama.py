@@ -161,7 +161,7 @@ class LlamaBackend:
                 chunk.tokens,
                 seq_id=chunk.slot,
                 start=chunk.start,
-                logits_of_last=chunk.row,
+                logits_of_last=chunk.n_rows > 0,  # a piece of a prompt that is scored may be one token
                 logits_of_all=chunk.n_rows > 1,
             )
             places.extend(range(last + 1 - chunk.n_rows, last + 1))

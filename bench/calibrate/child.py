@@ -39,7 +39,7 @@ from bench.calibrate.jobs import (
     streams,
 )  # fmt: skip
 from bench.calibrate.library import repack_buffer_type
-from bench.calibrate.rates import processor
+from bench.calibrate.rates import processor, slower_with_threads
 from bench.calibrate.tiny import step_nodes, step_runner, token_seconds
 from bench.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
@@ -192,16 +192,16 @@ def calibrate(config: Config) -> dict[str, Any]:
             hosts.append(replace(cpu, follows=follows))
         disk, cached = read_rates(folder)
         token_s = token_seconds(folder)
-    busy = median(
-        [t.busy for job, t in found.timings.items() if job.n_threads > 1] or [0.0]
-    )  # processor time is not waiting
+    several = [t.busy for job, t in found.timings.items() if job.n_threads > 1]  # processor time is not waiting
+    busy, slower = median(several or [0.0]), slower_with_threads(seconds)
     notes = []
     spread = median(t.spread_s / t.seconds for t in found.timings.values() if t.seconds)
-    widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02))
-    if busy > VERY_BUSY:
+    widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02) + slower)
+    if busy > VERY_BUSY or slower > VERY_BUSY:
         notes.append(
-            f"the machine was busy while it was calibrated: threads waited for a processor {busy:.0%} of their time; "
-            "ranges are wider for it, calibrate again when it is quiet"
+            f"the machine was busy while it was calibrated: threads waited for a processor {busy:.0%} of their time, "
+            f"and several took longer than one for {slower:.0%} of products; ranges are wider for it, calibrate again "
+            "when it is quiet"
         )
     who = identity.identity(config.threads)
     machine = Machine(
@@ -213,7 +213,7 @@ def calibrate(config: Config) -> dict[str, Any]:
         cached_bytes_per_s=cached,
         repack_bytes_per_s=found.repacked_per_s,
         token_s=token_s,
-        identity={**who, "busy": busy, "spread": spread},
+        identity={**who, "busy": busy, "spread": spread, "slower_with_threads": slower},
         notes=notes,
     )
     return machine.to_json()

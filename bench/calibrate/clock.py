@@ -16,6 +16,7 @@ from typing import Final
 from server.engine.waiting import thread_times, worst_share
 
 MIN_S: Final = 0.003  # of one repetition
+LEAST_RAN_NS: Final = 50_000  # of a repetition: a thread that others keep waiting runs for little of it
 BUSY: Final = 0.02  # of its time that a thread had no processor: from there on a repetition does not count
 COUNTS: Final = 0.05  # of a model's run: up to there it says something about a prediction
 VERY_BUSY: Final = 0.10  # of all repetitions
@@ -69,7 +70,7 @@ def samples(
         for _ in range(n):
             run()
         seconds = (clock() - started) / n
-        busy = worst_share(before, thread_times())
+        busy = worst_share(before, thread_times(), least_ran_ns=LEAST_RAN_NS)
         before_s, gauge_s = gauge_s, look()
         found.append(Sample(seconds, busy, before_s, gauge_s))
     return found

@@ -34,6 +34,12 @@ def product_rates(
     What a cache holds is measured on one thread: with several it takes `alone`'s time times `scale`.
     """
     found = {(job.n_columns, job.n_in, job.place): seconds[job] / job.n_out for job in jobs}
+    for rate in alone:  # threads make a product no slower: what came out slower was disturbed
+        for n_in in (SHORT, PAGE, LONG):
+            for place, most_s in zip(("cache", "memory"), rate.row(n_in), strict=True):
+                key = (rate.n_columns, n_in, place)
+                if key in found:
+                    found[key] = min(found[key], most_s)
     lone = {rate.n_columns: rate for rate in alone}
     rates = []
     for n_columns in COLUMNS:
@@ -77,7 +83,13 @@ def attention_rates(
         else:
             one = lone[head_size, n_head_kv]
             cell_s, head_s = scale * one.cell_s, scale * one.head_s
-        missed = seconds[far] - n_head * (head_s + FAR_CELLS * cell_s)
+        far_s, tiled_s = seconds[far], seconds[tiled] / (tiled.n_head * tiled.n_tokens * tiled.n_cells)
+        if alone:
+            one = lone[head_size, n_head_kv]
+            tiled_s = min(tiled_s, one.tiled_cell_s)
+            cells_s = n_head * one.cell_s + n_head_kv * one.far_cell_s
+            far_s = min(far_s, n_head * one.head_s + FAR_CELLS * cells_s)
+        missed = far_s - n_head * (head_s + FAR_CELLS * cell_s)
         rates.append(
             AttentionRate(
                 head_size=head_size,
@@ -85,7 +97,7 @@ def attention_rates(
                 head_s=head_s,
                 cell_s=cell_s,
                 far_cell_s=max(0.0, missed) / (n_head_kv * FAR_CELLS),
-                tiled_cell_s=seconds[tiled] / (tiled.n_head * tiled.n_tokens * tiled.n_cells),
+                tiled_cell_s=tiled_s,
             )
         )
     return tuple(rates)
@@ -144,6 +156,16 @@ def processor(
 def _beside(job: Job, node_s: float) -> float:
     """What a node takes beside its work, as `ggufphys.speed.nodes` counts it."""
     return node_s * (2 if isinstance(job, Product | Attention) else 1) * (not isinstance(job, Nodes | Step | Stream))
+
+
+def slower_with_threads(seconds: Seconds) -> float:
+    """The share of products that several threads were slower at than one: 0 on a machine that nobody disturbs."""
+    slower = [
+        seconds[job] > seconds[one]
+        for job in seconds
+        if isinstance(job, Product) and (one := replace(job, n_threads=1)) != job and one in seconds
+    ]
+    return sum(slower) / len(slower) if slower else 0.0
 
 
 def falling(streams: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:

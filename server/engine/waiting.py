@@ -155,13 +155,13 @@ def thread_times() -> Times:
     return times
 
 
-def worst_share(before: Times, now: Times) -> float:
+def worst_share(before: Times, now: Times, *, least_ran_ns: int = MIN_RUN_NS) -> float:
     """The largest share of its time that a thread, having been at work, had no processor."""
     shares = [0.0]
     for task, (ran, waited) in now.items():
         ran_before, waited_before = before.get(task, (ran, waited))
         ran, waited = ran - ran_before, waited - waited_before
-        if ran >= MIN_RUN_NS:
+        if ran >= least_ran_ns:
             shares.append(waited / (ran + waited))
     return max(shares)
 

@@ -22,7 +22,7 @@ from bench.calibrate.jobs import (
     products,
     streams,
 )
-from bench.calibrate.rates import falling, processor
+from bench.calibrate.rates import falling, processor, slower_with_threads
 from ggufphys.gguf import GGMLType
 from ggufphys.speed.rates import Processor
 
@@ -53,13 +53,17 @@ def fake(job: Job) -> float:
     return 1e-4 + 100 * job.n_layers * 1e-7
 
 
-def made(n_threads: int, alone: Processor | None = None) -> Processor:
-    """The processor that is made of a known machine's seconds."""
-    threads = (1, 2)
+def jobs_of(threads: tuple[int, ...]) -> list[Job]:
+    """All jobs with weights of one type."""
     jobs: list[Job] = [*(Nodes(n_threads=n) for n in threads), *streams(threads)]
     jobs += [*attentions(threads), *operations(threads), *products(threads, GGMLType.Q4_K, repacked=False)]
     jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
-    seconds = {job: fake(job) for job in jobs}
+    return jobs
+
+
+def made(n_threads: int, alone: Processor | None = None, disturbed: float = 1.0) -> Processor:
+    """The processor that is made of a known machine's seconds, with those of several threads so many times as long."""
+    seconds = {job: fake(job) * (disturbed if job.n_threads > 1 else 1.0) for job in jobs_of((1, 2))}
     return processor(seconds, n_threads, GAUGE_S[n_threads], lambda host, n_layer: (0.0, 100 * n_layer), alone)
 
 
@@ -96,6 +100,20 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
     for attention in two.attention["F16"]:
         assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
         assert isclose(attention.far_cell_s, FAR_S, rel_tol=1e-6)
+
+
+def test_what_several_threads_are_slower_at_was_disturbed() -> None:
+    """Rates of two threads are no slower than one's, however long their seconds, and how many were slower is told."""
+    one, two = made(1), made(2, made(1), disturbed=20.0)
+
+    for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
+        assert rate.row(LONG)[1] <= lone.row(LONG)[1] * (1 + 1e-9)
+    for attention, alone in zip(two.attention["F16"], one.attention["F16"], strict=True):
+        assert attention.tiled_cell_s <= alone.tiled_cell_s
+        assert attention.far_cell_s <= 2 * (CELL_S * 0.4 + FAR_S)
+    calm = {job: fake(job) for job in jobs_of((1, 2))}
+    assert slower_with_threads(calm) == 0
+    assert slower_with_threads({job: s * job.n_threads**5 for job, s in calm.items()}) == 1
 
 
 def test_disturbed_repetitions_do_not_count() -> None:

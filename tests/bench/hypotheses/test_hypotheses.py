@@ -155,7 +155,7 @@ def test_every_quantity_is_asked_for() -> None:
 
 
 def test_measured_claims_run(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    """Timed claims come out with a figure, a limit and figures in the explanation."""
+    """Timed claims come out with a figure, figures in the explanation, and a limit where one thing takes most of it."""
     tests = (("prompt_share", "{ n_prompt = 64 }"), ("concurrent_cost", "{ n_seq = 2 }"), ("thread_ratio", "{}"))
     head, _, _ = GOOD.partition("quantity")
     text = "".join(
@@ -166,7 +166,8 @@ def test_measured_claims_run(write: Write, capsys: pytest.CaptureFixture[str]) -
     assert main(["bench", "hypotheses", str(write(text)), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows] == [name for name, _ in tests]
-    assert all(row["basis"] == "measured" and row["limit"] and row["measured"] < 10 for row in rows)
+    assert all(row["basis"] == "measured" and row["measured"] < 10 for row in rows)
+    assert all(row["limit"] for row in rows if row["id"] != "concurrent_cost")  # two requests may have no such thing
     assert 0 < rows[0]["measured"] <= 1
 
 

@@ -108,14 +108,16 @@ def test_500_disconnects(server: HttpServer, engine: SupervisedEngine) -> None:
 
 
 def test_200_streams_in_a_small_cache(server: HttpServer, engine: SupervisedEngine) -> None:
-    """Two hundred streams over a cache for a few of them all come to their end."""
+    """Two hundred streams over a cache for a few of them all come to their end.
+
+    Whether one is put back for want of room depends on when they come; `engine/test_crowd.py` makes sure that one is.
+    """
     answers: dict[int, tuple[int, bytes]] = {}
     in_threads(200, list(range(200)), lambda number: answers.__setitem__(number, ask(server, number)))
     wait_for_nothing(engine)
 
     assert Counter(status for status, _ in answers.values()) == {200: 200}
     assert all(body.endswith(b"data: [DONE]\n\n") for _, body in answers.values())
-    assert engine.counters.n_preemptions > 0
 
 
 def test_killed_under_load(server: HttpServer, engine: SupervisedEngine) -> None:

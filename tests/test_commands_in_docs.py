@@ -70,6 +70,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,
     "bench.serve_profile": None,
+    "bench.speed_peer": None,
     "scripts.build_vulkan": None,
     "scripts.check_guesses": "llama",
     "scripts.check_loads": "-n 5",

@@ -12,6 +12,7 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
+REPACKED_COLUMNS: Final = (1, 4, 8, 32, 512)  # two are one and one
 SHORT, PAGE, LONG = (
     512,
     2048,
@@ -25,7 +26,7 @@ FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 256
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
-PAGED: Final = (2, 4)  # columns for which kernels take several rows at once: each comes from a page of its own
+PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once: each comes from a page of its own
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
 REUSED_MATRIX: Final = 1 << 19  # of one that many columns use
@@ -138,6 +139,7 @@ def sort_of(job: Job) -> Sort:
 
 def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:
     """All products of a type: weights from main memory for few columns, from a core's cache on one thread; many."""
+    columns = REPACKED_COLUMNS if repacked else COLUMNS
     size = SIZES[ggml_type]
     small = SMALL_BYTES * size.block_size // size.type_size
 
@@ -148,7 +150,7 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
         )  # fmt: skip
 
     for threads in n_threads:
-        for n_columns in COLUMNS:
+        for n_columns in columns:
             if n_columns >= MANY_COLUMNS:
                 for n_in in (SHORT, LONG):
                     yield product(threads, n_in, n_columns, REUSED_MATRIX, "cache")

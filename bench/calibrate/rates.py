@@ -6,7 +6,6 @@ from statistics import median
 from typing import Final
 
 from bench.calibrate.jobs import (
-    COLUMNS,
     FAR_CELLS,
     LONG,
     PAGE,
@@ -42,7 +41,7 @@ def product_rates(
                     found[key] = min(found[key], most_s)
     lone = {rate.n_columns: rate for rate in alone}
     rates = []
-    for n_columns in COLUMNS:
+    for n_columns in sorted({n_columns for n_columns, _, _ in found}):
         if (n_columns, LONG, "cache") in found:
             short_s, long_s = found[n_columns, SHORT, "cache"], found[n_columns, LONG, "cache"]
             row_s = min(max(0.0, short_s - SHORT * (long_s - short_s) / (LONG - SHORT)), 0.5 * long_s)

@@ -167,7 +167,7 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
     if args.rule:
         others["bandwidth / bytes"] = bandwidth_over_bytes(gguf, machine, n_threads, depths)
     rows = []
-    for event in _measured(config):
+    for event in measured(config):
         question = event["question"]
         kind = question["kind"]
         n = next(int(value) for name, value in question.items() if name != "kind")
@@ -185,7 +185,7 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
     return rows
 
 
-def _measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Each measurement of the child.
 
     Raises:

@@ -21,6 +21,8 @@ def llama_bench(
     repacked: bool,
     depths: Sequence[int],
     prompts: Sequence[int],
+    n_generated: int = N_GENERATED,
+    repetitions: int = 3,
 ) -> Mapping[str, float]:
     """Tokens a second by llama-bench, by question: "prefill 512", "decode 1024".
 
@@ -28,11 +30,11 @@ def llama_bench(
         GGUFPhysError: it failed.
         OSError: it cannot be run.
     """
-    base = [os.fspath(program), "-m", os.fspath(path), "-t", str(n_threads), "-r", "3", "-o", "json", "-ngl", "0"]
-    base += ["--repack", str(int(repacked))]
+    base = [os.fspath(program), "-m", os.fspath(path), "-t", str(n_threads), "-o", "json", "-ngl", "0"]
+    base += ["-r", str(repetitions), "--repack", str(int(repacked))]
     found: dict[str, float] = {}
     runs = [(f"prefill {n}", ["-p", str(n), "-n", "0"]) for n in prompts]
-    runs += [(f"decode {d}", ["-p", "0", "-n", str(N_GENERATED), "-d", str(d)]) for d in depths]
+    runs += [(f"decode {d}", ["-p", "0", "-n", str(n_generated), "-d", str(d)]) for d in depths]
     for name, more in runs:
         done = subprocess.run([*base, *more], capture_output=True, text=True, check=False)
         if done.returncode:

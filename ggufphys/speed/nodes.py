@@ -4,7 +4,7 @@ With kernels measured, a product of `n_out` rows of `n_in` weights takes `n_out 
 the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md derives it.
 
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
-ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat_one_chunk, forward_mul_mat_id; ops.cpp,
+ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk, forward_mul_mat_id; ops.cpp,
 ggml_compute_forward_flash_attn_ext_f16.
 """
 
@@ -14,7 +14,7 @@ from math import log2, prod
 from typing import Final, Literal
 
 from ggufphys.frozen import dataclass
-from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.describing.cost import Cost, distinct_experts
 from ggufphys.graph.ir import Tensor
 from ggufphys.speed.rates import AttentionRate, Processor, ProductRate
@@ -23,6 +23,7 @@ Limit = Literal["compute", "bandwidth", "overhead"]
 LIMITS: Final[tuple[Limit, ...]] = ("compute", "bandwidth", "overhead")
 TILE: Final = 64  # GGML_FA_TILE_Q, GGML_FA_TILE_KV
 GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is left one by one
+CHUNKS: Final = 4  # that each of several threads divides its rows into
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
 MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
 REPACKED: Final = " repacked"
@@ -123,7 +124,7 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
         n_rows, n_columns = matrix.ne[1] * node.ne[2] * node.ne[3], node.ne[1]
     total = Seconds(overhead=2 * cpu.node_s)  # a second barrier stands behind the columns' conversion
     for weight, share in around.weights(matrix):
-        hot, cold, known = _product(cpu, weight, matrix.ne[0], n_columns)
+        hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
         total = total.plus(_priced(n_rows * hot, n_rows * cold, around.cold, known), share)
     return total
 
@@ -135,7 +136,7 @@ def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     n_distinct = distinct_experts(matrix.ne[2], n_used, n_tokens)
     total = Seconds(overhead=3 * cpu.node_s)
     for weight, share in around.weights(matrix):
-        hot, cold, known = _product(cpu, weight, matrix.ne[0], 1)
+        hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], 1)
         once = n_used * n_tokens * matrix.ne[1] * hot
         fetched = n_distinct * matrix.ne[1] * max(0.0, cold - hot)
         total = total.plus(_priced(once, once + fetched, around.cold, known), share)
@@ -150,14 +151,21 @@ def _priced(hot_s: float, cold_s: float, cold: float, known: bool) -> Seconds:
     return Seconds(compute=seconds, guessed=guessed)
 
 
-def _product(cpu: Processor, weight: Weight, n_in: int, n_columns: int) -> tuple[float, float, bool]:
-    """Seconds a row with weights in a cache and in main memory, and whether the type was measured."""
+def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: int) -> tuple[float, float, bool]:
+    """Seconds a row with weights in a cache and in main memory, and whether the type was measured.
+
+    Columns that a repacked kernel takes one by one each go through a thread's rows anew, as many as it takes at once:
+    behind the first, these come from as near as so many bytes stay.
+    """
     rates, scale, known = _rates_of(cpu, weight)
-    if weight[1] and n_columns > GEMM_COLUMNS and (rest := n_columns % GEMM_COLUMNS):
-        hot, cold = _row(rates, n_in, n_columns - rest)
-        one, _ = _row(rates, n_in, 1)
-        return scale * (hot + rest * one), scale * (cold + rest * one), known
-    hot, cold = _row(rates, n_in, n_columns)
+    singly = n_columns % GEMM_COLUMNS if weight[1] else 0
+    together = n_columns - singly or 1
+    hot, cold = _row(rates, n_in, together)
+    if again := n_columns - together:
+        one_hot, one_cold = _row(rates, n_in, 1)
+        taken = n_in * n_out * SIZES[weight[0]].bpw / 8 / (CHUNKS if cpu.n_threads > 1 else 1)
+        hot += again * one_hot
+        cold += again * (one_hot + cpu.cold_share(taken) * (one_cold - one_hot))
     return scale * hot, scale * cold, known
 
 
@@ -168,17 +176,14 @@ def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], fl
     for key in (name + REPACKED, name) if repacked else (name,):
         if key in cpu.products:
             return cpu.products[key], 1.0, key.endswith(REPACKED) == repacked
-    bits = _bits(name)
+    bpw = SIZES[ggml_type].bpw
     plain = {key: rates for key, rates in cpu.products.items() if not key.endswith(REPACKED)}
-    nearest = min(plain or cpu.products, key=lambda key: (abs(_bits(key.removesuffix(REPACKED)) - bits), key))
+    nearest = min(plain or cpu.products, key=lambda key: (abs(_bpw(key) - bpw), key))
     return cpu.products[nearest], 1.0, False
 
 
-def _bits(name: str) -> float:
-    from ggufphys.gguf.ggml_types import SIZES
-
-    size = SIZES[GGMLType[name]]
-    return 8 * size.type_size / size.block_size
+def _bpw(key: str) -> float:
+    return SIZES[GGMLType[key.removesuffix(REPACKED)]].bpw
 
 
 def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int) -> tuple[float, float]:

@@ -92,6 +92,29 @@ def test_products_by_columns(n_columns: int, repacked: bool, expected: float) ->
     assert seconds.overhead == 2e-6
 
 
+@pytest.mark.parametrize(
+    ("n_threads", "n_out", "n_columns", "expected"),
+    [
+        (1, 1_000, 1, 2.0),  # from memory
+        (1, 1_000, 2, 3.0),  # half a megabyte is still in the core's cache for the second column
+        (1, 2 << 20, 2, 4.0),  # a matrix of a gigabyte is not: it comes again
+        (1, 2 << 20, 3, 6.0),
+        (2, 7_000, 2, 3.0),  # of several threads each takes a quarter of its rows at once
+        (1, 2 << 20, 5, 1.0 + 2.0),  # four columns together, and one
+    ],
+)
+def test_columns_that_go_one_by_one_fetch_weights_again(
+    n_threads: int, n_out: int, n_columns: int, expected: float
+) -> None:
+    """Behind the first column weights come from a cache as far as a thread's rows of one go fit into it."""
+    products = {"Q4_K repacked": [rate(1, 1e-10, 1e-10), rate(4, 1e-10), rate(512, 128e-10)]}
+    cpu = replace(CPU, n_threads=n_threads, products=products)
+
+    seconds = node_seconds(product(1024, n_out, n_columns), Cost(), cpu, around(repacked=True))
+
+    assert seconds.total - seconds.overhead == pytest.approx(expected * 1e-10 * 1024 * n_out, rel=1e-3)
+
+
 def test_products_from_a_cache_are_faster() -> None:
     """With half of the weights in a cache a product takes what lies in the middle, and memory limits it no more."""
     node = product(1000, 10_000, 1)

@@ -182,11 +182,10 @@ class EngineLoop:
         seconds = time.perf_counter() - started_at
         with self._lock:
             self._running = frozenset()
-        n_tokens = sum(map(len, chunks))
         self.counters.n_steps += 1
         self.counters.decode_s += seconds
         if outcome is Outcome.DONE:
-            self.scheduler.pace.learn(n_tokens, seconds)
+            self.scheduler.learn(chunks, seconds)
         return outcome
 
     def _forget_parts(self, chunks: list[Chunk]) -> None:

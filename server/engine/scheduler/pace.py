@@ -9,6 +9,8 @@ from typing import Final
 
 FORGET: Final = 0.98  # what a step's weight is multiplied by with each later one: half of it is gone after 34
 MIN_CHUNK: Final = 16  # below that a step mostly reads weights, and prompts would take for ever
+TILE: Final = 64 + 1  # tokens whose attention the processor computes together, and the one that goes with answers
+DEEP: Final = 2.0  # times as long as a prompt's first step: from there on most of it is attention
 
 
 class Pace:
@@ -34,20 +36,15 @@ class Pace:
             return 0.0, 0.0
         spread = self._w * self._nn - self._n * self._n
         mean = self._t / self._w
-        if spread <= 1e-9 * self._w * self._nn:  # all steps alike: as if all of it were for the tokens
+        slope = (self._w * self._nt - self._n * self._t) / spread if spread > 1e-9 * self._w * self._nn else 0.0
+        if slope <= 0:  # all steps alike, or disturbed: as if all of it were for the tokens
             return 0.0, self._t / self._n
-        slope = (self._w * self._nt - self._n * self._t) / spread
-        slope = min(max(slope, 0.0), self._t / self._n)  # neither less than nothing, nor a step of less than nothing
+        slope = min(slope, self._t / self._n)  # a step takes no less than nothing
         return mean - slope * self._n / self._w, slope
 
-    def step_s(self, n_tokens: int) -> float:
-        """What a step of so many tokens is likely to take."""
-        fixed, each = self.line
-        return fixed + each * n_tokens
-
-    def n_prompt(self, n_rows: int, n_prompts: int, n_pending: int) -> int:
+    def n_prompt(self, n_rows: int, n_prompts: int, n_pending: int, least: int = MIN_CHUNK) -> int:
         """How many of the `n_pending` tokens of `n_prompts` prompts may go with `n_rows` tokens of answers; with none
-        of these, all.
+        of these, all. Not fewer than `least`, however long it takes.
 
         Who waits for his first token waits, too: each of them is worth as much as the readers' wait, so that the first
         of many that come at once does not hold the others up. What is at most twice as much goes as a whole: the rest
@@ -57,7 +54,7 @@ class Pace:
         if not n_rows:
             return most
         fixed, each = self.line
-        if not each:
-            return min(most, MIN_CHUNK * 4) if not self._w else most
-        n = max(MIN_CHUNK, int((self.target_s * n_prompts - fixed) / each) - n_rows)
+        if not each:  # nothing is known
+            return min(most, MIN_CHUNK * 4)
+        n = max(least, int((self.target_s * n_prompts - fixed) / each) - n_rows)
         return min(most, n_pending if n_pending <= 2 * n else n)

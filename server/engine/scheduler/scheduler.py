@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from server.engine.scheduler.pace import MIN_CHUNK, Pace
+from server.engine.scheduler.pace import DEEP, MIN_CHUNK, TILE, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
 from server.engine.scheduler.slots import NOTHING, Found, Layout, Memory, Reuse, Slots
 from server.engine.scheduler.tokens import common_prefix
@@ -60,6 +60,20 @@ class Scheduler:
                 self._guesses = False
             elif not self._give_room():
                 raise AssertionError("one sequence alone has no room")
+
+    def learn(self, chunks: list[Chunk], seconds: float) -> None:
+        """Note what a step took, and whose prompt has grown so deep that a few of its tokens take long.
+
+        Attention over what is there already grows with depth, weights don't. The processor computes attention of single
+        tokens one by one, of 64 together in a quarter of the time or less (docs/speed.md has both).
+        """
+        self.pace.learn(sum(map(len, chunks)), seconds)
+        beside = any(chunk.sequence.n_generated for chunk in chunks)
+        for chunk in chunks:
+            sequence = chunk.sequence
+            if beside and not sequence.n_generated and MIN_CHUNK // 2 <= len(chunk) < TILE:
+                sequence.first_step_s = sequence.first_step_s or seconds
+                sequence.is_deep = sequence.is_deep or seconds > DEEP * sequence.first_step_s
 
     def done(self, chunks: list[Chunk]) -> None:
         """Note that the chunks have been evaluated."""
@@ -223,7 +237,8 @@ class Scheduler:
             n_guessed = sum(map(len, chunks)) - n_rows
             n_rows, n_outputs = n_rows + n_guessed, n_outputs - n_guessed
         n_pending = sum(s.n_pending for s in prompts)
-        n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending), self.n_max - n_rows)
+        least = TILE * min(2, len(prompts)) if any(s.is_deep for s in prompts) else MIN_CHUNK  # the oldest gets half
+        n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending, least), self.n_max - n_rows)
         for sequence, n in self._shares(prompts, n_budget):
             if sequence.is_scoring:
                 n = min(n, n_outputs)

@@ -34,6 +34,8 @@ class Sequence:
     served_at: int = 0  # the last step that had a token of it
     waits_for: "Sequence | None" = field(default=None, repr=False)  # computes a prefix that this one will share
     waits_until: int = 0  # so many of its tokens are done
+    first_step_s: float = 0.0  # of its first few tokens beside answers
+    is_deep: bool = False  # as few take much longer by now
     n_scored: int = 0  # tokens of which all rows of logits have been had
     ended: bool = False
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.engine.scheduler.pace import MIN_CHUNK, Pace
+from server.engine.scheduler.pace import MIN_CHUNK, TILE, Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Sequence
 from server.engine.scheduler.slots import Layout
@@ -36,9 +36,10 @@ def arrive(scheduler: Scheduler, order: int, n_tokens: int = 2) -> Sequence:
     return sequence
 
 
-def step(scheduler: Scheduler) -> list[int]:
+def step(scheduler: Scheduler, seconds: float = 0.1) -> list[int]:
     """A step in which every answer gets a token; the slots in the order of its chunks."""
     chunks = scheduler.plan()
+    scheduler.learn(chunks, seconds)
     scheduler.done(chunks)
     for chunk in chunks:
         if chunk.row:
@@ -85,3 +86,38 @@ def test_readers_wait_longer_where_more_wait_for_their_first_token() -> None:
     assert pace.n_prompt(0, 1, 5000) == 4096
     assert pace.n_prompt(4000, 1, 5000) == MIN_CHUNK
     assert pace.n_prompt(4090, 1, 5000) == 6
+
+
+def test_a_disturbed_step_lets_no_prompt_go_as_a_whole() -> None:
+    """Where a small step took longer than a large one, tokens still cost something: nobody's whole prompt goes along."""
+    pace = Pace(0.1, 4096)
+    pace.learn(1, 0.5)
+    pace.learn(101, 0.1)
+    assert pace.n_prompt(8, 1, 3000) <= MIN_CHUNK
+
+
+def test_a_deep_prompt_goes_by_tiles() -> None:
+    """Where a few tokens take twice as long as the prompt's first ones did, as many go as attention takes together."""
+    layout = Layout(n_slots=2, n_ctx_seq=4096, n_cells=8192, n_batch=512, n_outputs=2)
+    planned = Scheduler(layout, NoMemory(), Pace(0.01, 512))  # a target that no step keeps to
+    reader = arrive(planned, 0)
+    reader.n_max = 4096
+    step(planned)
+    arrive(planned, 1, n_tokens=2000)
+    found = []
+    for seconds in (0.1, 0.12, 0.19, 0.21, 0.3, 0.2):
+        found.append(sum(map(len, planned.plan())) - 1)
+        step(planned, seconds)
+    assert found == [MIN_CHUNK] * 4 + [TILE] * 2
+
+
+def test_a_short_prompt_does_not_become_deep_by_its_neighbours() -> None:
+    """A prompt is deep by its own steps: one that comes beside a slow one begins anew."""
+    layout = Layout(n_slots=2, n_ctx_seq=4096, n_cells=8192, n_batch=512, n_outputs=2)
+    planned = Scheduler(layout, NoMemory(), Pace(0.01, 512))
+    arrive(planned, 0).n_max = 4096
+    step(planned, 0.1)
+    late = arrive(planned, 1, n_tokens=400)
+    for _ in range(3):
+        step(planned, 0.5)
+    assert not late.is_deep

@@ -8,11 +8,17 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from bench.load.http import ConnectError, Http, LostError
+from bench.load.http import ConnectError, ForeignError, Http, LostError, Reply
 from bench.load.prompts import Request
 
 Endpoint = Literal["chat/completions", "completions"]
 DONE: Final = b"[DONE]"
+SAID: Final = 200  # of what a server says, so much is kept
+BESIDE_CONTENT: Final = (
+    "reasoning_content",
+    "reasoning",
+    "tool_calls",
+)  # generated, too: what it thinks, what it calls
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -21,7 +27,7 @@ class Answer:
     """What became of a request. Times are seconds on the client's clock; `pieces` when each piece of content came.
 
     `error` is empty, or the kind: `connect`, `timeout`, `http 503`, `refused` (an error inside the stream), `truncated`
-    (the stream ended before it said so), `malformed`.
+    (the stream ended before it said so), `not streamed` (another body in its place), `malformed`.
     """
 
     sent_s: float
@@ -95,9 +101,8 @@ class Client:
         try:
             async with asyncio.timeout(self.timeout_s):
                 _, body = await self.http.get("models")
-            models = orjson.loads(body).get("data") or [{}]
-            return str(models[0].get("id", ""))
-        except (LostError, ValueError, AttributeError):
+            return str(orjson.loads(body)["data"][0]["id"] or "")
+        except (LostError, ValueError, LookupError, TypeError):  # no such list: the server may have one model alone
             return ""
 
     def body(self, request: Request) -> dict[str, Any]:
@@ -121,17 +126,20 @@ class Client:
         events = _Events(answer)
         try:
             async with asyncio.timeout(self.timeout_s):
-                status, other = await self.http.post(self.endpoint, body, events.take)
-            if status != 200:
-                answer.error, answer.detail = f"http {status}", other.decode(errors="replace")[:200]
-            else:
+                reply = await self.http.post(self.endpoint, body, events.take)
+            if reply.is_good:
                 events.end()
+            else:
+                answer.error, answer.detail = f"http {reply.status}", _said(reply)
         except ConnectError as error:
             answer.error, answer.detail = "connect", str(error)
         except TimeoutError:
-            answer.error = "timeout"
+            answer.error, answer.detail = "timeout", f"no end within {self.timeout_s:g} s"
+        except ForeignError as error:
+            answer.error, answer.detail = "malformed", str(error)
         except LostError as error:
-            answer.error, answer.detail = "truncated", str(error)
+            if not events.finished:
+                answer.error, answer.detail = "truncated", str(error)
         answer.done_s = time.perf_counter()
         return answer
 
@@ -139,15 +147,19 @@ class Client:
 class _Events:
     """Server-sent events as they come: notes when content came, what was counted, how it ended."""
 
-    __slots__ = ("answer", "finished", "rest")
+    __slots__ = ("answer", "finished", "head", "is_stream", "rest")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+        self.head = b""  # how the body begins
         self.rest = b""
+        self.is_stream = False
         self.finished = False
 
     def take(self, data: bytes, now: float) -> None:
         """A part of the body, wherever it is cut."""
+        if not self.head:
+            self.head = data[:SAID]
         *lines, self.rest = (self.rest + data if self.rest else data).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
@@ -157,32 +169,56 @@ class _Events:
 
     def end(self) -> None:
         """The body is over: did the answer say so itself?"""
-        if not (self.finished or self.answer.error or self.answer.finish):
-            self.answer.error = "truncated"
-            self.answer.detail = self.rest[:200].decode(errors="replace")
+        answer, rest = self.answer, self.rest
+        if rest and not answer.error:
+            self.take(b"\n", time.perf_counter())  # a last line without an end is one
+            if self.answer.error == "malformed":
+                answer.error = ""  # it was cut off
+        if answer.n_predict == 0 and answer.pieces:
+            answer.n_predict = None  # a field that nobody filled
+        if self.finished or answer.error or answer.finish:
+            return
+        answer.error = "truncated" if self.is_stream else "not streamed"
+        answer.detail = rest[:SAID].decode(errors="replace") if self.is_stream else self._body()
+
+    def _body(self) -> str:
+        return f"expected server-sent events, found {self.head.decode(errors='replace')!r}" if self.head else "no body"
 
     def _event(self, text: bytes, now: float) -> None:
+        self.is_stream = True
         try:
-            event = orjson.loads(text)
-            usage, choices = event.get("usage"), event.get("choices")
-        except (ValueError, AttributeError) as error:
+            self._read(orjson.loads(text), now)
+        except (ValueError, AttributeError, TypeError) as error:
             if text.strip() == DONE:
                 self.finished = True
             elif text.strip() and not self.answer.error:
                 self.answer.error, self.answer.detail = "malformed", f"{error}: {text[:100]!r}"
-            return
+
+    def _read(self, event: dict[str, Any], now: float) -> None:
         answer = self.answer
-        if "error" in event:
+        if event.get("error"):
             self._refused(str(event["error"]))
             return
-        if usage:
-            answer.n_prompt, answer.n_predict = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        for choice in choices or ():
+        if isinstance(usage := event.get("usage"), dict):
+            answer.n_prompt = _count(usage.get("prompt_tokens")) or answer.n_prompt
+            n_predict = _count(usage.get("completion_tokens"))
+            answer.n_predict = answer.n_predict if n_predict is None else n_predict
+        for choice in event.get("choices") or ():
             delta = choice.get("delta") or _NOTHING
-            if delta.get("content") or choice.get("text") or delta.get("reasoning_content") or delta.get("reasoning"):
+            if delta.get("content") or choice.get("text") or any(delta.get(name) for name in BESIDE_CONTENT):
                 answer.pieces.append(now)
             if choice.get("finish_reason"):
-                answer.finish = choice["finish_reason"]
+                answer.finish = str(choice["finish_reason"])
 
     def _refused(self, what: str) -> None:
-        self.answer.error, self.answer.detail = "refused", what.strip()[:200]
+        self.answer.error, self.answer.detail = "refused", what.strip()[:SAID]
+
+
+def _count(tokens: object) -> int | None:
+    """A count as it should be; None for what is none."""
+    return int(tokens) if isinstance(tokens, int | float) and tokens >= 0 else None
+
+
+def _said(reply: Reply) -> str:
+    """What stands in an answer of another status: where it points to, or how its body begins."""
+    return f"it points to {reply.location}" if reply.location else reply.body.decode(errors="replace")[:SAID]

@@ -5,25 +5,29 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Final, cast, get_args
-from urllib.parse import urlsplit
 
+from bench.load.address import base_url
 from bench.load.client import Answer, Client, Endpoint
 from bench.load.http import ConnectError
 from bench.load.lengths import lengths
 from bench.load.loops import Level, Round, drive
 from bench.load.prompts import Mix
 from bench.load.report import LoadReport, as_csv, as_json, as_text, notes_on, request_lines
-from bench.load.summary import Goal, Summary, summarise
+from bench.load.summary import Goal, summarise
 from bench.load.watch import Watch
+from ggufphys.cli import INTERRUPTED
 from ggufphys.report.progress import Steps
 
 LEVELS: Final = "1,2,10,50,100"
 SHORT: Final = 4  # a short warm-up has so manieth of the words
+FEWEST: Final = 20  # requests of a level, unless asked for otherwise
+UNLIMITED: Final = 1 << 30
 NO_GAIN: Final = 1.05  # --until-saturation: less than this times the last level's tokens a second is no gain
 
 
@@ -86,15 +90,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Drive the server and print; exit 1 when no request of some level came through."""
-    base_url = _base_url(args.url)
+    _check(args)
+    url = base_url(args.url)
     levels = _levels(args)
     mix = Mix(prompt=lengths(args.prompt), answer=lengths(args.answer), shared=args.shared, seed=args.seed)
-    if args.repeat < 1 or args.warm_up < 0:
-        raise ValueError("--repeat: expected 1 or more, and 0 or more for --warm-up")
     try:
-        report, rounds = asyncio.run(_drive_all(args, base_url, levels, mix))
+        report, rounds = asyncio.run(_drive_all(args, url, levels, mix))
     except (ConnectError, TimeoutError) as error:
-        raise ValueError(f"{base_url}: nothing answers there ({error}): is the server running?") from error
+        said = str(error) or f"nothing came within {args.timeout:g} s"
+        raise ValueError(f"{url}: nothing answers there ({said}): is the server running?") from error
     if args.jsonl is not None:
         args.jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))
     if args.csv is not None:
@@ -102,36 +106,62 @@ def run(args: argparse.Namespace) -> int:
     print(as_json(report) if args.json else as_text(report))
     for note in report.notes:
         print(f"ggufphys: {note}", file=sys.stderr)
+    if report.stopped:
+        return INTERRUPTED
     return 0 if all(level.n_ok for level in report.levels) else 1
 
 
+def _check(args: argparse.Namespace) -> None:
+    for name, least in (("requests", 0), ("duration", 0), ("repeat", 1), ("warm_up", 0), ("shared", 0)):
+        if not least <= getattr(args, name) < inf:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected {least} or more")
+    for name in ("jsonl", "csv"):
+        path = getattr(args, name)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"--{name} {path}: there is no folder {path.parent}")
+    if not 0 < args.timeout < inf:
+        raise ValueError(f"--timeout {args.timeout}: expected seconds above 0")
+
+
 async def _drive_all(
-    args: argparse.Namespace, base_url: str, levels: Sequence[Level], mix: Mix
+    args: argparse.Namespace, url: str, levels: Sequence[Level], mix: Mix
 ) -> tuple[LoadReport, list[Round]]:
     watch = Watch(args.pid) if args.pid is not None else None
     before = watch.look() if watch is not None else None
     client = Client(
-        base_url, model=args.model, endpoint=cast("Endpoint", args.endpoint), extra=args.extra,
+        url, model=args.model, endpoint=cast("Endpoint", args.endpoint), extra=args.extra,
         api_key=args.api_key, timeout_s=args.timeout,
     )  # fmt: skip
     watching = asyncio.create_task(watch.run()) if watch is not None else None
     try:
         client.model = client.model or await client.first_model()
         mix = await _warmed(client, mix, args.warm_up)
-        summaries, rounds = await _rounds(args, client, levels, mix, watch)
+        found, most, stopped = await _rounds(args, client, levels, mix, watch)
     finally:
         await client.close()
         if watching is not None:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+    summaries = [summarise(rounds, args.goal, rss or None) for rounds, rss in zip(found, most, strict=True)]
     report = LoadReport(
         label=args.label,
-        url=base_url, model=client.model, endpoint=args.endpoint, prompt=str(mix.prompt), answer=str(mix.answer),
-        shared=mix.shared, seed=mix.seed, levels=tuple(summaries), rss_before_bytes=before,
-        rss_after_bytes=watch.look() if watch is not None else None, notes=tuple(notes_on(summaries)),
+        url=url, model=client.model, endpoint=args.endpoint, prompt=str(mix.prompt), answer=str(mix.answer),
+        shared=mix.shared, seed=mix.seed, goal=None if args.goal is None else args.goal.to_json(),
+        levels=tuple(summaries), stopped=stopped, rss_before_bytes=before,
+        rss_after_bytes=watch.last_look() if watch is not None else None,
+        notes=(*notes_on(summaries), *_notes(found, stopped=stopped)),
     )  # fmt: skip
-    return report, rounds
+    return report, [r for rounds in found for r in rounds]
+
+
+def _notes(found: Sequence[Sequence[Round]], *, stopped: bool) -> Iterator[str]:
+    for level, rounds in ((rounds[0].level, rounds) for rounds in found):
+        n_sent = max(len(r.answers) for r in rounds)
+        if n_sent < level.concurrency and not rounds[-1].stopped:
+            yield f"with {level.concurrency} clients, {n_sent} requests were all: so many were at once at most"
+    if stopped:
+        yield "stopped before its end: figures are of the answers that were complete, levels behind it are missing"
 
 
 async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
@@ -152,7 +182,8 @@ async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
 
 async def _rounds(
     args: argparse.Namespace, client: Client, levels: Sequence[Level], mix: Mix, watch: Watch | None
-) -> tuple[list[Summary], list[Round]]:
+) -> tuple[list[list[Round]], list[int], bool]:
+    """The rounds of each level, the most that the server had resident meanwhile, and whether all of it was stopped."""
     by_level: list[list[Round]] = []
     most: list[int] = []
     waiting = list(levels)
@@ -160,20 +191,29 @@ async def _rounds(
         level = waiting.pop(0)
         if watch is not None:
             watch.reset()
-        found = [await _round(client, level, mix, part=1000 * len(by_level) + i) for i in range(args.repeat)]
-        by_level.append(found)
-        if watch is not None:
-            watch.look()  # a level may be over before its turn comes
-        most.append(watch.most if watch is not None else 0)
+        found: list[Round] = []
+        while len(found) < args.repeat and not (found and found[-1].stopped):
+            found.append(await _round(client, level, mix, part=1000 * len(by_level) + len(found)))
+        stopped = found[-1].stopped
+        found = [r for r in found if r.answers]
+        if stopped and not (found or by_level):
+            raise asyncio.CancelledError  # there is nothing to tell
+        if found:
+            by_level.append(found)
+            if watch is not None:
+                watch.last_look()  # a level may be over before its turn comes
+            most.append(watch.most if watch is not None else 0)
+        if stopped:
+            return by_level, most, True
         if args.until_saturation and not waiting and _gains(by_level):
             n = 2 * level.concurrency
             waiting.append(replace(level, concurrency=n, n_requests=max(level.n_requests, 4 * n)))
-    summaries = [summarise(found, args.goal, rss or None) for found, rss in zip(by_level, most, strict=True)]
-    return summaries, [r for found in by_level for r in found]
+    return by_level, most, False
 
 
 async def _round(client: Client, level: Level, mix: Mix, *, part: int) -> Round:
-    with Steps(f"load of {level}", total=level.n_requests, unit="answers") as steps:
+    total = level.n_requests if level.n_requests < UNLIMITED else 0
+    with Steps(f"load of {level}", total=total, unit="answers") as steps:
 
         def on_answer(answer: Answer) -> None:
             steps.advance(now=answer.error)
@@ -182,37 +222,28 @@ async def _round(client: Client, level: Level, mix: Mix, *, part: int) -> Round:
 
 
 def _gains(by_level: Sequence[Sequence[Round]]) -> bool:
-    if len(by_level) == 1:
-        return True
-    last, now = (summarise(found).tok_per_s for found in by_level[-2:])
-    return now >= NO_GAIN * last
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r}: expected a server's address, http://HOST:PORT")
-    path = parts.path.rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}" + ("" if path.endswith("/v1") else "/v1")
+    rates = [sum(a.n_tokens for r in rounds for a in r.answers if a.ok) / sum(r.wall_s for r in rounds)
+             for rounds in by_level[-2:]]  # fmt: skip
+    return rates[-1] > 0 and (len(rates) == 1 or rates[-1] >= NO_GAIN * rates[0])
 
 
 def _levels(args: argparse.Namespace) -> list[Level]:
     words = args.rate if args.rate is not None else args.concurrency
-    numbers = [float(word) if args.rate is not None else int(word) for word in words.split(",")]
-    if not numbers or min(numbers) <= 0 or args.requests < 0 or args.duration < 0:
+    try:
+        numbers = [float(word) if args.rate is not None else int(word) for word in words.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < n < inf for n in numbers):
         raise ValueError(f"{words!r}: expected numbers above 0, with commas between")
     if args.until_saturation:
         if args.rate is not None:
             raise ValueError("--until-saturation doubles clients: it does not go with --rate")
         numbers = numbers[:1]
+    wanted = args.requests or (UNLIMITED if args.duration else 0)
     if args.rate is not None:
-        return [Level(rate_per_s=n, n_requests=args.requests or 20, duration_s=args.duration) for n in numbers]
+        return [Level(rate_per_s=n, n_requests=wanted or FEWEST, duration_s=args.duration) for n in numbers]
     return [
-        Level(
-            concurrency=int(n),
-            n_requests=args.requests or (1 << 30 if args.duration else max(20, 4 * int(n))),
-            duration_s=args.duration,
-        )
+        Level(concurrency=int(n), n_requests=wanted or max(FEWEST, 4 * int(n)), duration_s=args.duration)
         for n in numbers
     ]
 
@@ -232,7 +263,11 @@ def _goal(text: str) -> Goal:
     try:
         for part in text.split(","):
             name, _, seconds = part.partition("=")
-            limits[f"{name}_s"] = float(seconds)
+            limits[f"{name.strip()}_s"] = float(seconds)
+        if not all(limit > 0 for limit in limits.values()):
+            raise ValueError
         return Goal(**limits)
     except (TypeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected ttft=S,tpot=S,e2e=S, or some of them") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected ttft=S,tpot=S,e2e=S, or some of them, in seconds"
+        ) from error

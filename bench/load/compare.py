@@ -10,12 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 
-# name of a ratio: where its figure stands in a level
+# name of a ratio: where its figure stands in a level; `ok` is the share of requests that were answered
 FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "tok_s": ("tok_per_s",),
     "req_s": ("req_per_s",),
@@ -29,6 +30,7 @@ FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "tpot_p95": ("tpot_s", "p95"),
     "e2e_p50": ("e2e_s", "p50"),
     "e2e_p95": ("e2e_s", "p95"),
+    "ok": ("ok_share",),
     "rss": ("rss_bytes",),
 }
 _SIGNS: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -74,26 +76,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument(
         "--fail-if", type=condition, action="append", default=[], metavar="'tok_s<0.95'",
-        help=f"exit 1 where B's figure by A's is so at any level; of {', '.join(FIGURES)}",
+        help=f"exit 1 where B's figure by A's is so, or is missing, at any level of A; of {', '.join(FIGURES)}",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the ratios; exit 1 when a condition holds.
+    """Print the ratios; exit 1 when a condition holds, or cannot be told at a level that A has.
 
     Raises:
         ValueError: a file is no document of `bench load`, or they have no level in common.
     """
-    ratios = dict(compare(_levels(args.a), _levels(args.b)))
+    a, b = _levels(args.a), _levels(args.b)
+    ratios = dict(compare(a, b))
     if not ratios:
         raise ValueError(f"{args.a} and {args.b} have no level in common")
-    failed = [
-        f"{level}: {name} is {ratio:.3f}, and {c} was not to be"
-        for level, found in ratios.items()
-        for name, ratio in found.items()
-        for c in args.fail_if
-        if c.figure == name and c.holds(ratio)
-    ]
+    failed = [said for level in a for c in args.fail_if if (said := _failure(c, level, a[level], b.get(level)))]
     if args.json:
         print(dumps({"schema_version": SCHEMA_VERSION, "kind": "compare", "ratios": ratios, "failed": failed}))
     else:
@@ -101,9 +98,28 @@ def run(args: argparse.Namespace) -> int:
         rows = [(level, *(f"{found[n]:.3f}" if n in found else "" for n in names)) for level, found in ratios.items()]
         print(f"{args.b.name} by {args.a.name}")
         print("\n".join(table(("level", *names), rows, right=range(1, len(names) + 1))))
+    for one, other, path in ((a, b, args.a), (b, a, args.b)):
+        if alone := [level for level in one if level not in other]:
+            print(f"ggufphys: in {path} alone: {', '.join(alone)}", file=sys.stderr)
     for line in failed:
         print(f"ggufphys: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _failure(c: Condition, name: str, a: Mapping[str, Any], b: Mapping[str, Any] | None) -> str:
+    """Why a condition fails a level; empty where it does not. What cannot be compared is no pass."""
+    if b is None:
+        return f"{name}: B lacks this level, so {c} cannot be told"
+    x, y = (_figure(level, FIGURES[c.figure]) for level in (a, b))
+    if x is None and y is None:
+        return f"{name}: neither has {c.figure}, so {c} cannot be told"
+    if not x or y is None:
+        return f"{name}: {c.figure} is {_said(x)} in A and {_said(y)} in B, so {c} cannot be told"
+    return f"{name}: {c.figure} is {y / x:.3f}, and {c} was not to be" if c.holds(y / x) else ""
+
+
+def _said(figure: float | None) -> str:
+    return "missing" if figure is None else f"{figure:g}"
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
@@ -115,19 +131,25 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, d
 
 
 def _figure(level: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    """A finite number, or None."""
     value: Any = level
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
 def _levels(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
-        levels = document["levels"]
         return {
-            f"{level['rate_per_s']:g}/s" if level.get("rate_per_s") else f"{level['concurrency']} clients": level
-            for level in levels
-        }
+            f"{level['rate_per_s']:g}/s" if level.get("rate_per_s") else f"{level['concurrency']} clients": {
+                **level, "ok_share": _share(level.get("n_ok"), level.get("n_requests")),
+            }
+            for level in document["levels"]
+        }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not what `ggufphys bench load --json` prints ({error})") from error
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return part / whole if part is not None and whole else None

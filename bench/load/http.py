@@ -7,12 +7,13 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import httptools
 
-Take = Callable[[bytes, float], None]  # a part of a body of status 200, and when it came
+Take = Callable[[bytes, float], None]  # a part of a good answer's body, and when it came
 _LAST_STATUS_WITHOUT_MEANING: Final = 199
 
 
@@ -21,7 +22,29 @@ class ConnectError(OSError):
 
 
 class LostError(Exception):
-    """The connection ended within an answer, or the answer is no HTTP."""
+    """The connection ended within an answer."""
+
+
+class ForeignError(LostError):
+    """The answer is no HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer's status, where it points to, and its body, unless that was handed on as it came."""
+
+    status: int
+    location: str
+    body: bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Is it what was asked for?"""
+        return _is_good(self.status)
+
+
+def _is_good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 class _Connection(asyncio.Protocol):
@@ -39,6 +62,7 @@ class _Connection(asyncio.Protocol):
         self.began = False
         self.has_end = False  # by a length or by chunks, or else by the connection's end
         self.other: list[bytes] = []  # the body of another status
+        self.location = ""
         self.now = 0.0
 
     async def exchange(self, request: bytes, take: Take | None) -> None:
@@ -67,7 +91,7 @@ class _Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._end(LostError(f"no HTTP: {error}"))
+            self._end(ForeignError(f"no HTTP: {error}"))
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,9 +101,12 @@ class _Connection(asyncio.Protocol):
         self._end(None if is_whole else LostError(str(exc or "the server closed the connection")))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Does the header say where the body ends?"""
-        if name.lower() in (b"content-length", b"transfer-encoding"):
+        """Does the header say where the body ends, or where to ask?"""
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
             self.has_end = True
+        elif name == b"location":
+            self.location = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """The status is known."""
@@ -87,7 +114,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand it on."""
-        if self.status == 200 and self.take is not None:
+        if self.take is not None and _is_good(self.status):
             self.take(body, self.now)
         else:
             self.other.append(body)
@@ -137,19 +164,19 @@ class Http:
         connection = await self._exchange(f"GET {self.prefix}/{path} HTTP/1.1\r\n{self.lines}\r\n".encode(), None)
         return connection.status, b"".join(connection.other)
 
-    async def post(self, path: str, body: bytes, take: Take) -> tuple[int, bytes]:
-        """Send JSON; `take` gets the parts of an answer of status 200. Status and any other answer's body.
+    async def post(self, path: str, body: bytes, take: Take) -> Reply:
+        """Send JSON; `take` gets the parts of a good answer's body.
 
         Raises:
             ConnectError: no connection.
-            LostError: it broke.
+            LostError: it broke; ForeignError: whoever answers does not speak HTTP.
         """
         head = self._heads.get(path)
         if head is None:
             text = f"POST {self.prefix}/{path} HTTP/1.1\r\n{self.lines}Content-Type: application/json\r\n"
             head = self._heads[path] = f"{text}Content-Length: ".encode()
         connection = await self._exchange(b"%b%d\r\n\r\n%b" % (head, len(body), body), take)
-        return connection.status, b"".join(connection.other)
+        return Reply(connection.status, connection.location, b"".join(connection.other))
 
     async def _exchange(self, request: bytes, take: Take | None) -> _Connection:
         while self.idle:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -21,7 +21,10 @@ COLUMNS: Final = ("ttft_s", "gap_s", "tpot_s", "e2e_s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """All levels of one run, how they were asked for, and what the server took in memory before and after."""
+    """All levels of one run, how they were asked for, and what the server took in memory before and after.
+
+    `goal` are the limits that answers had to keep, seconds; `stopped` says that it was ended before all was done.
+    """
 
     label: str
     url: str
@@ -31,7 +34,9 @@ class LoadReport:
     answer: str
     shared: int
     seed: int
+    goal: Mapping[str, float] | None
     levels: tuple[Summary, ...]
+    stopped: bool = False
     rss_before_bytes: int | None = None
     rss_after_bytes: int | None = None
     notes: tuple[str, ...] = ()
@@ -63,9 +68,10 @@ def as_text(report: LoadReport) -> str:
     ]
     if report.rss_before_bytes is not None:
         most = [s.rss_bytes or 0 for s in report.levels]
+        after = "gone" if report.rss_after_bytes is None else format_bytes(report.rss_after_bytes)
         lines.append(
             f"server's resident memory: {format_bytes(report.rss_before_bytes)} before, {format_bytes(max(most))} at "
-            f"most, {format_bytes(report.rss_after_bytes or 0)} after"
+            f"most, {after} after"
         )
     return "\n".join(lines)
 
@@ -100,9 +106,10 @@ def request_lines(rounds: Iterable[Round]) -> Iterator[str]:
 def _request(answer: Answer, start: float) -> dict[str, Any]:
     return {
         "sent_s": answer.sent_s - start, "ttft_s": answer.ttft_s, "tpot_s": answer.tpot_s, "e2e_s": answer.e2e_s,
-        "n_prompt": answer.n_prompt, "n_predict": answer.n_predict, "n_pieces": len(answer.pieces),
-        "n_prompt_wanted": answer.n_prompt_wanted, "n_predict_wanted": answer.n_predict_wanted,
-        "finish": answer.finish, "error": answer.error, "detail": answer.detail,
+        "pieces_s": [round(at - answer.sent_s, 6) for at in answer.pieces], "n_pieces": len(answer.pieces),
+        "n_prompt": answer.n_prompt, "n_predict": answer.n_predict, "n_prompt_wanted": answer.n_prompt_wanted,
+        "n_predict_wanted": answer.n_predict_wanted, "finish": answer.finish, "error": answer.error,
+        "detail": answer.detail,
     }  # fmt: skip
 
 
@@ -113,11 +120,16 @@ def _pair(spread: Spread | None) -> str:
 def notes_on(levels: Sequence[Summary]) -> Iterator[str]:
     """What a reader should know about the figures, a sentence each."""
     for s in levels:
-        name = f"at {s.rate_per_s:g}/s" if s.rate_per_s else f"with {s.concurrency} clients"
+        clients = f"with {s.concurrency} client{'s' * (s.concurrency != 1)}"
+        name = f"at {s.rate_per_s:g}/s" if s.rate_per_s else clients
         if s.client_is_limit:
             yield f"{name}, this client took {s.client_share:.0%} of a core: it may be what was measured"
         if s.n_ok and s.n_counted < s.n_ok:
             yield f"{name}, the server did not count tokens of {s.n_ok - s.n_counted} answers: pieces are counted there"
+        if s.n_empty:
+            yield f"{name}, {s.n_empty} answers had no content: they count for requests a second, not as good ones"
+        if s.n_miscounted:
+            yield f"{name}, the server counted fewer tokens of {s.n_miscounted} answers than pieces came: is it right?"
         for kind, detail in s.error_details.items():
             if detail:
                 yield f"{name}, {kind}: {detail}"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
 import numpy as np
@@ -17,14 +18,17 @@ SATURATED: Final = 0.8  # of one core, by the client itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Percentiles of seconds; `low` and `high` bound the middle 95 % of what resampled answers give (bootstrap)."""
+    """Percentiles of seconds; `low` and `high` bound the middle 95 % of what resampled answers give (bootstrap).
+
+    They are None where one answer is all there is.
+    """
 
     mean: float
     p50: float
     p95: float
     p99: float
-    low: Mapping[str, float]
-    high: Mapping[str, float]
+    low: Mapping[str, float] | None
+    high: Mapping[str, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +40,18 @@ class Goal:
     e2e_s: float = float("inf")
 
     def holds(self, answer: Answer) -> bool:
-        """Did this answer keep them?"""
+        """Did this answer keep them? One without content did not; one of a single token has no time per token."""
         return (
             answer.ok
-            and (answer.ttft_s or 0.0) <= self.ttft_s
+            and answer.ttft_s is not None
+            and answer.ttft_s <= self.ttft_s
             and (answer.tpot_s or 0.0) <= self.tpot_s
             and answer.e2e_s <= self.e2e_s
         )
+
+    def to_json(self) -> dict[str, float]:
+        """The limits that there are."""
+        return {name: limit for name in ("ttft_s", "tpot_s", "e2e_s") if isfinite(limit := getattr(self, name))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +68,10 @@ class Summary:
         tok_per_s_of_rounds: the repetitions' own figures.
         goodput_per_s: answers a second that kept the goal; None without one.
         ttft_s, gap_s, tpot_s, e2e_s: of complete answers; None where none has any.
+        n_empty: complete answers without any content.
         n_counted: answers whose tokens the server counted itself.
         n_pieces_differ: of these, how many came in another number of pieces than tokens.
+        n_miscounted: of these, how many came in more pieces than tokens, as no right count has it.
         client_share: of one core, what this client took.
     """
 
@@ -80,8 +91,10 @@ class Summary:
     gap_s: Spread | None
     tpot_s: Spread | None
     e2e_s: Spread | None
+    n_empty: int
     n_counted: int
     n_pieces_differ: int
+    n_miscounted: int
     client_share: float
     rss_bytes: int | None = None
 
@@ -104,7 +117,7 @@ def summarise(rounds: Sequence[Round], goal: Goal | None = None, rss_bytes: int 
         n_requests=len(answers),
         n_ok=len(ok),
         errors=dict(Counter(answer.error for answer in answers if answer.error)),
-        error_details={answer.error: answer.detail for answer in answers if answer.error},
+        error_details={answer.error: _in_a_line(answer.detail) for answer in answers if answer.error},
         wall_s=wall_s,
         req_per_s=len(ok) / wall_s,
         tok_per_s=sum(answer.n_tokens for answer in ok) / wall_s,
@@ -115,8 +128,10 @@ def summarise(rounds: Sequence[Round], goal: Goal | None = None, rss_bytes: int 
         gap_s=_spread(ok, lambda answer: answer.gaps_s),
         tpot_s=_spread(ok, lambda answer: [] if answer.tpot_s is None else [answer.tpot_s]),
         e2e_s=_spread(ok, lambda answer: [answer.e2e_s]),
+        n_empty=sum(not answer.pieces for answer in ok),
         n_counted=len(counted),
-        n_pieces_differ=sum(answer.n_predict != len(answer.pieces) for answer in counted),
+        n_pieces_differ=sum(answer.n_tokens != len(answer.pieces) for answer in counted),
+        n_miscounted=sum(answer.n_tokens < len(answer.pieces) for answer in counted),
         client_share=sum(r.client_cpu_s for r in rounds) / wall_s,
         rss_bytes=rss_bytes,
     )
@@ -129,13 +144,14 @@ def _spread(answers: Sequence[Answer], seconds_of: Callable[[Answer], list[float
         return None
     seconds = np.concatenate([np.asarray(found) for found in of_answers])
     points = np.percentile(seconds, PERCENTILES)
-    bounds = _bootstrap(of_answers)
     names = [f"p{p}" for p in PERCENTILES]
+    low, high = (dict(zip(names, ends, strict=True)) for ends in _bootstrap(of_answers))
+    several = len(of_answers) > 1
     return Spread(
         mean=float(seconds.mean()),
         p50=float(points[0]), p95=float(points[1]), p99=float(points[2]),
-        low=dict(zip(names, map(float, bounds[0]), strict=True)),
-        high=dict(zip(names, map(float, bounds[1]), strict=True)),
+        low=low if several else None,
+        high=high if several else None,
     )  # fmt: skip
 
 
@@ -148,4 +164,9 @@ def _bootstrap(of_answers: Sequence[list[float]]) -> tuple[list[float], list[flo
         np.percentile(np.concatenate([arrays[i] for i in rng.integers(0, n, n)]), PERCENTILES) for _ in range(resamples)
     ]
     low, high = np.percentile(np.stack(drawn), (2.5, 97.5), axis=0)
-    return list(low), list(high)
+    return low.tolist(), high.tolist()
+
+
+def _in_a_line(text: str) -> str:
+    """What a server said, without line ends and what a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

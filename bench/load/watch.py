@@ -1,7 +1,7 @@
 """How much memory does the server take meanwhile? Its process and what it started, looked at now and then."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import psutil
@@ -15,7 +15,6 @@ class Watch:
 
     pid: int
     most: int = 0
-    _task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
     def look(self) -> int:
         """Now.
@@ -25,11 +24,18 @@ class Watch:
         """
         try:
             process = psutil.Process(self.pid)
-            found = sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+            found = process.memory_info().rss + sum(map(_resident_bytes, process.children(recursive=True)))
         except psutil.Error as error:
             raise ValueError(f"--pid {self.pid}: {error}") from error
         self.most = max(self.most, found)
         return int(found)
+
+    def last_look(self) -> int | None:
+        """Now; None where the process has ended meanwhile."""
+        try:
+            return self.look()
+        except ValueError:
+            return None
 
     def reset(self) -> None:
         """Forget the most."""
@@ -38,8 +44,14 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled, or until the process is gone."""
         while True:
-            try:
-                self.look()
-            except ValueError:
+            if self.last_look() is None:
                 return
             await asyncio.sleep(PERIOD_S)
+
+
+def _resident_bytes(child: psutil.Process) -> int:
+    """Of a process that may just have ended."""
+    try:
+        return int(child.memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -12,6 +12,10 @@ from bench.load.prompts import Request
 
 EVENT: Final = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 END: Final = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\ndata: [DONE]\n\n'
+LAST: Final = (
+    b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+)
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -103,20 +107,84 @@ def test_whole_answers(writes: list[bytes]) -> None:
         ([CHUNKED + chunk(EVENT)], "truncated"),
         ([CHUNKED + chunk(EVENT) + chunk(b"")], "truncated"),
         ([OK + b"Content-Length: 999\r\n\r\n" + EVENT], "truncated"),
-        ([b"SSH-2.0-nothing\r\n"], "truncated"),
+        ([CHUNKED + chunk(EVENT + b'data: {"choices":[{"delta":{"content":"cut') + chunk(b"")], "truncated"),
+        ([b"SSH-2.0-nothing\r\n"], "malformed"),
         ([], "truncated"),
+        ([OK + b"Content-Length: 0\r\n\r\n"], "not streamed"),
+        ([OK + b'Content-Length: 42\r\n\r\n{"choices":[{"message":{"content":"a b"}}]}'], "not streamed"),
+        ([CHUNKED + chunk(b'data: {"choices":[null]}\n\n' + END) + chunk(b"")], "malformed"),
+        ([CHUNKED + chunk(b'data: {"choices":[{"delta":"a"}]}\n\n' + END) + chunk(b"")], "malformed"),
         ([CHUNKED + chunk(b"data: {broken\n\n" + END) + chunk(b"")], "malformed"),
         ([CHUNKED + chunk(b'data: {"error": {"message": "no room"}}\n\n') + chunk(b"")], "refused"),
         ([CHUNKED + chunk(b'error: {"message": "no room"}\n\n') + chunk(b"")], "refused"),
         ([b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone"], "http 404"),
     ],
-    ids=["lost", "ends unsaid", "short", "no HTTP", "closed", "no JSON", "error", "an error's own line", "status"],
+    ids=[
+        "lost",
+        "ends unsaid",
+        "short",
+        "cut in a line",
+        "no HTTP",
+        "closed",
+        "empty",
+        "a document",
+        "no choice",
+        "no delta",
+        "no JSON",
+        "error",
+        "an error's own line",
+        "status",
+    ],
 )
 def test_broken_answers(writes: list[bytes], error: str) -> None:
     """What is wrong with an answer has one name, and the next request is not harmed by it."""
     answers, _ = sent(writes, n=2, closes=True)
 
     assert [answer.error for answer in answers] == [error, error]
+
+
+@pytest.mark.parametrize(
+    ("events", "n_pieces", "counted"),
+    [
+        (EVENT * 2 + END, 2, (3, 2)),
+        ((EVENT * 2 + END).replace(b"data: ", b"data:"), 2, (3, 2)),
+        ((EVENT * 2 + END).replace(b"\n", b"\r\n"), 2, (3, 2)),
+        (b": ping\n\n" + EVENT + b"event: message\nid: 7\n" + EVENT + END, 2, (3, 2)),
+        (EVENT * 2 + END.rstrip(), 2, (3, 2)),
+        (EVENT + LAST.rstrip(), 2, (3, 2)),
+        (EVENT.replace(b'"a"', b'""') + EVENT.replace(b'"a"', b"null") + EVENT + END, 1, (3, 2)),
+        (EVENT.replace(b"content", b"reasoning_content") + EVENT + END, 2, (3, 2)),
+        (EVENT.replace(b'{"choices"', b'{"error":null,"usage":null,"choices"') * 2 + END, 2, (3, 2)),
+        (EVENT + END.replace(b'"completion_tokens":2', b'"completion_tokens":0'), 1, (3, None)),
+        (EVENT + END.replace(b":3,", b':"3",').replace(b":2}", b":-2}"), 1, (None, None)),
+        (EVENT + b'data: {"choices":[],"usage":[1]}\n\ndata: [DONE]\n\n', 1, (None, None)),
+        (b"data: [DONE]\n\n", 0, (None, None)),
+    ],
+    ids=[
+        "as most do", "no blank", "CRLF", "comments and names", "no last line end", "all in the last line", "empty",
+        "thinking", "nothing said of errors", "nothing counted", "no numbers", "usage of another form", "no content",
+    ],
+)  # fmt: skip
+def test_ways_to_say_it(events: bytes, n_pieces: int, counted: tuple[int | None, int | None]) -> None:
+    """However servers write their events, pieces of content are seen, and counts that are none are not believed."""
+    (answer,), _ = sent([CHUNKED + chunk(events) + chunk(b"")])
+
+    assert (answer.error, len(answer.pieces), (answer.n_prompt, answer.n_predict)) == ("", n_pieces, counted)
+
+
+def test_an_answer_that_was_said_to_be_done() -> None:
+    """A connection that is lost behind [DONE] loses nothing."""
+    (answer,), _ = sent([CHUNKED + chunk(EVENT + END)], closes=True)
+
+    assert (answer.error, answer.n_predict) == ("", 2)
+
+
+def test_where_a_server_points_to() -> None:
+    """A redirect is not followed, since what it costs would be measured; where it points to is told."""
+    moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://other/v1\r\nContent-Length: 0\r\n\r\n"
+    (answer,), _ = sent([moved])
+
+    assert (answer.error, answer.detail) == ("http 307", "it points to https://other/v1")
 
 
 def test_connections_are_used_again() -> None:

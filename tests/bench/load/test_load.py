@@ -3,11 +3,20 @@
 import json
 import os
 import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.load.address import base_url
 from bench.load.client import Answer
 from bench.load.lengths import lengths
 from bench.load.summary import Goal
@@ -119,12 +128,110 @@ def test_clients_are_doubled_until_it_is_no_gain(capsys: pytest.CaptureFixture[s
     assert stub.bodies[0]["temperature"] == 0
 
 
+def test_doubling_ends_where_nothing_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that refuses everything gains nothing by more clients."""
+    flags = ("-c", "1", "--until-saturation", "-n", "2", "--warm-up", "0")
+
+    assert len(load(capsys, Behaviour(refuse_every=1), *flags, code=1)["levels"]) == 1
+
+
+def test_an_open_loop_lasts_as_long_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a duration requests come until it is over, and a level's time ends with its last answer."""
+    (level,) = load(capsys, Behaviour(), "--rate", "200", "--duration", "0.4", "-g", "1")["levels"]
+
+    assert level["n_ok"] > 40
+    assert level["wall_s"] < 0.6
+
+
+def test_stopped_before_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C keeps what has come: complete answers of the levels so far, exit code 130, and a note."""
+    stub = Behaviour(wait_s=0.05)
+    pressed = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    pressed.start()
+    found = load(capsys, stub, "-c", "1,2", "-n", "15", "-g", "2", "--warm-up", "0", code=130)
+    pressed.join()
+
+    assert found["stopped"]
+    assert [level["concurrency"] for level in found["levels"]] == [1, 2]
+    assert found["levels"][0]["n_ok"] == 15
+    assert 0 < found["levels"][1]["n_ok"] < 15
+    assert "stopped before its end" in found["notes"][-1]
+
+
+def test_the_server_is_gone_behind_the_load(capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that ends while it is watched costs its memory's figure, not the run."""
+    flags = ("-c", "1", "-n", "8", "-g", "1", "--warm-up", "0")
+    stub = Behaviour(wait_s=0.15)
+
+    def end_behind_some_requests() -> None:
+        while len(stub.bodies) < 5:
+            time.sleep(0.01)
+        watched.communicate("\n")
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as watched:
+        threading.Thread(target=end_behind_some_requests).start()
+        found = load(capsys, stub, *flags, "--pid", str(watched.pid))
+
+    assert found["levels"][0]["rss_bytes"] > 1 << 20
+    assert found["rss_after_bytes"] is None
+
+
+def test_each_request_tells_its_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A level's figures follow from the lines of its requests: percentiles, rates, and how many kept the goal."""
+    path = tmp_path / "requests.jsonl"
+    flags = ("-c", "3", "-n", "30", "-g", "2..9", "--goal", "ttft=0.012,e2e=0.05", "--jsonl", str(path))
+    found = load(capsys, Behaviour(wait_s=0.01, pause_s=0.004, refuse_every=7), *flags)
+    (level,), lines = found["levels"], [json.loads(line) for line in path.read_text().splitlines()]
+    ok = [line for line in lines if not line["error"]]
+    kept = sum(line["ttft_s"] <= 0.012 and line["e2e_s"] <= 0.05 for line in ok)
+
+    assert (level["n_ok"], level["errors"]["http 503"]) == (len(ok), len(lines) - len(ok))
+    assert all(line["ttft_s"] == pytest.approx(line["pieces_s"][0], abs=1e-6) for line in ok)
+    for name in ("ttft_s", "e2e_s", "tpot_s"):
+        values = [line[name] for line in ok]
+        assert level[name]["mean"] == pytest.approx(statistics.fmean(values))
+        assert level[name]["p50"] == pytest.approx(statistics.median(values))
+        assert level[name]["p95"] == pytest.approx(statistics.quantiles(values, n=20, method="inclusive")[18])
+        assert level[name]["p99"] == pytest.approx(statistics.quantiles(values, n=100, method="inclusive")[98])
+    gaps = [b - a for line in ok for a, b in pairwise(line["pieces_s"])]
+    assert level["gap_s"]["p50"] == pytest.approx(statistics.median(gaps), abs=2e-6)
+    assert level["tpot_s"]["mean"] == pytest.approx(
+        statistics.fmean((line["e2e_s"] - line["ttft_s"]) / (line["n_predict"] - 1) for line in ok)
+    )
+    assert level["tok_per_s"] == pytest.approx(sum(line["n_predict"] for line in ok) / level["wall_s"])
+    assert level["goodput_per_s"] == pytest.approx(kept / level["wall_s"])
+    assert found["goal"] == {"ttft_s": 0.012, "e2e_s": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("localhost:8080", "http://localhost:8080/v1"),
+        ("http://h:1/v1/", "http://h:1/v1"),
+        ("https://h/api/v1/chat/completions", "https://h/api/v1"),
+        ("http://h/v1beta/openai", "http://h/v1beta/openai"),
+        ("[::1]:8080/prefix", "http://[::1]:8080/prefix/v1"),
+    ],
+)
+def test_addresses(typed: str, found: str) -> None:
+    """The API is found behind what a person types, with or without scheme, version and endpoint."""
+    assert base_url(typed) == found
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["http://127.0.0.1:9"], "is the server running"),
         (["ftp://host"], "expected a server's address"),
+        (["http://127.0.0.1:99999"], "expected a server's address"),
+        (["http://me:secret@host"], "give --api-key"),
+        (["http://host?key=1"], "without anything behind its path"),
         (["http://127.0.0.1:9", "-c", "0"], "expected numbers above 0"),
+        (["http://127.0.0.1:9", "-c", "1,"], "expected numbers above 0"),
+        (["http://127.0.0.1:9", "--rate", "nan"], "expected numbers above 0"),
+        (["http://127.0.0.1:9", "--duration", "nan"], "--duration nan: expected 0 or more"),
+        (["http://127.0.0.1:9", "--timeout", "0"], "--timeout 0.0: expected seconds above 0"),
+        (["http://127.0.0.1:9", "--jsonl", "/no/such/folder/x"], "there is no folder /no/such/folder"),
         (["http://127.0.0.1:9", "-p", "9..3"], "expected a length"),
         (["http://127.0.0.1:9", "--rate", "1", "--until-saturation"], "does not go with --rate"),
         (["http://127.0.0.1:9", "--pid", "999999999"], "--pid 999999999"),
@@ -156,6 +263,7 @@ def test_time_per_output_token() -> None:
     assert answer.gaps_s == pytest.approx([0.1, 0.4])
     assert Goal(tpot_s=0.25).holds(answer)
     assert not Goal(e2e_s=1.4).holds(answer)
+    assert not Goal().holds(replace(answer, pieces=[]))
 
 
 def test_comparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,3 +282,34 @@ def test_comparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     b.write_text("[]")
     assert main(command) == 2
     assert "not what `ggufphys bench load --json` prints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("of_b", "condition", "code"),
+    [
+        ({}, "tok_s<1", 0),
+        ({}, "tok_s<=1", 1),
+        ({}, "tok_s>1", 0),
+        ({}, "tok_s>=1", 1),
+        ({"tok_per_s": 101.0}, "tok_s>1", 1),
+        ({"tok_per_s": 99.0}, "tok_s<1", 1),
+        ({"tok_per_s": float("nan")}, "tok_s<1", 1),
+        ({"ttft_s": None}, "ttft_p95>1.1", 1),
+        ({"n_ok": 5}, "ok<1", 1),
+        ({}, "ok<1", 0),
+        ({}, "good_s<1", 1),
+        ({"concurrency": 2}, "tok_s<1", 1),
+    ],
+)
+def test_a_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], of_b: dict[str, Any], condition: str, code: int
+) -> None:
+    """Every sign is as it reads; what is missing, no number, or of a level that B lacks does not pass as good."""
+    level = {"concurrency": 1, "tok_per_s": 100.0, "n_requests": 10, "n_ok": 10, "ttft_s": {"p95": 0.2}}
+    other = {**level, "concurrency": 3}
+    paths = tmp_path / "a.json", tmp_path / "b.json"
+    for path, levels in zip(paths, ([level, other], [{**level, **of_b}, other]), strict=True):
+        path.write_text(json.dumps({"levels": levels}))
+
+    assert main(["bench", "compare", *map(str, paths), "--fail-if", condition]) == code
+    assert (code == 1) == ("to be" in (said := capsys.readouterr().err) or "cannot be told" in said)

@@ -58,3 +58,12 @@ class Pace:
             return min(most, MIN_CHUNK * 4)
         n = max(least, int((self.target_s * n_prompts - fixed) / each) - n_rows)
         return min(most, n_pending if n_pending <= 2 * n else n)
+
+    def fit(self, n_prompts: int, n_pending: int) -> bool:
+        """Whether readers wait for all of the `n_pending` tokens of `n_prompts` prompts no longer than these are worth.
+
+        That many prompts are not one step's, and readers' tokens among them would be one more pass over the weights in
+        each: they go when the prompts have been read.
+        """
+        fixed, each = self.line
+        return bool(each) and fixed * -(-n_pending // self.n_max) + each * n_pending <= self.target_s * n_prompts

@@ -229,6 +229,9 @@ class Scheduler:
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
         prompts = [s for s in active if s.n_pending > 1 or s.is_scoring]
+        n_pending = sum(s.n_pending for s in prompts)
+        if n_pending > self.n_max - len(rows) and self.pace.fit(len(prompts), n_pending):
+            rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
         n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in active)
         chunks = [_chunk(s, 1) for s in rows]
         n_rows = len(rows)
@@ -236,7 +239,6 @@ class Scheduler:
             chunks = list(self._guessed(chunks, min(n_outputs, self.n_max - n_rows)))
             n_guessed = sum(map(len, chunks)) - n_rows
             n_rows, n_outputs = n_rows + n_guessed, n_outputs - n_guessed
-        n_pending = sum(s.n_pending for s in prompts)
         least = TILE * min(2, len(prompts)) if any(s.is_deep for s in prompts) else MIN_CHUNK  # the oldest gets half
         n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending, least), self.n_max - n_rows)
         for sequence, n in self._shares(prompts, n_budget):

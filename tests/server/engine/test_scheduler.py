@@ -121,3 +121,34 @@ def test_a_short_prompt_does_not_become_deep_by_its_neighbours() -> None:
     for _ in range(3):
         step(planned, 0.5)
     assert not late.is_deep
+
+
+def test_answers_wait_while_a_crowd_is_read() -> None:
+    """Prompts that came together and take no longer than their wait is worth are read before any answer goes on."""
+    layout = Layout(n_slots=16, n_ctx_seq=256, n_cells=4096, n_batch=64, n_outputs=16)
+    planned = Scheduler(layout, NoMemory(), Pace(0.1, 64))
+    planned.pace.learn(1, 0.011)
+    planned.pace.learn(64, 0.074)
+    crowd = [arrive(planned, order, n_tokens=32) for order in range(16)]
+    sizes = []
+    while any(sequence.n_pending > 1 for sequence in crowd):
+        chunks = planned.plan()
+        sizes.append([len(chunk) for chunk in chunks])
+        step(planned, 0.01 + 0.001 * sum(sizes[-1]))
+    assert sizes[:7] == [[32, 32]] * 7  # nobody's second token before everybody's first
+    assert all(sequence.n_generated for sequence in crowd)
+
+
+def test_answers_go_on_beside_a_prompt_that_takes_longer_than_its_wait_is_worth() -> None:
+    """A reader does not wait for several steps of one prompt."""
+    layout = Layout(n_slots=2, n_ctx_seq=4096, n_cells=8192, n_batch=64, n_outputs=2)
+    planned = Scheduler(layout, NoMemory(), Pace(0.1, 64))
+    reader = arrive(planned, 0)
+    reader.n_max = 4096
+    step(planned, 0.012)
+    step(planned, 0.011)
+    arrive(planned, 1, n_tokens=2000)
+    for _ in range(10):
+        chunks = planned.plan()
+        assert reader in [chunk.sequence for chunk in chunks]
+        step(planned, 0.01 + 0.001 * sum(map(len, chunks)))

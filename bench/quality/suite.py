@@ -6,6 +6,7 @@ speaks OpenAI's API by its address, a file through our own.
 """
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench.load.address import base_url
 from bench.quality.figures import Interval, drawn_interval
 from bench.quality.rows import Candidate
 from bench.served import ServingError, served
@@ -25,6 +27,7 @@ from ggufphys.report.progress import Steps
 
 AT_ONCE: Final = 4
 TIMEOUT_S: Final = 600.0
+LIST_S: Final = 30.0
 N_CTX: Final = 4096  # of each request, through our server
 FIELDS: Final = ("id", "prompt", "messages", "expected", "max_tokens", "stop")
 
@@ -49,7 +52,10 @@ def read_tasks(path: Path) -> list[Task]:
         ValueError: a line is no task: which, and what was expected.
         OSError: it cannot be read.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other line ends may stand in texts
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): expected a task a line, as JSON") from error
     tasks = [_task(line, f"{path}, line {i}", i) for i, line in enumerate(lines, 1) if line.strip()]
     if not tasks:
         raise ValueError(f'{path}: empty, expected lines such as {{"prompt": "2 + 2 =", "expected": "4"}}')
@@ -102,9 +108,9 @@ def suite_results(models: Sequence[Candidate | Server], tasks: Sequence[Task]) -
             _reached(model) as url,
             Steps(f"asking {model.name}", total=len(tasks), unit="prompts", ticks=True) as steps,
         ):
-            answers = []
+            answers, name = [], _first_model(url)
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                for answer in pool.map(lambda task, to=url: _answer(to, task), tasks):
+                for answer in pool.map(lambda task, to=url, by=name: _answer(to, by, task), tasks):
                     answers.append(answer)
                     steps.advance()
         right = [task.is_right(answer) for task, answer in zip(tasks, answers, strict=True)]
@@ -141,30 +147,47 @@ def _interval(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Interva
 @contextmanager
 def _reached(model: Candidate | Server) -> Iterator[str]:
     if isinstance(model, Server):
-        yield model.url.rstrip("/").removesuffix("/v1")
+        yield base_url(model.url)
         return
     engine = ("--engine", "numpy") if model.engine == "refengine" else ()
     flags = ("-c", str(AT_ONCE * N_CTX), "-np", str(AT_ONCE), "-ctk", model.type_k, "-ctv", model.type_v)
     with served(model.path, *flags, *engine) as url:
-        yield url
+        yield base_url(url)
 
 
-def _answer(url: str, task: Task) -> str:
+def _key() -> dict[str, str]:
+    """What a server that wants a key is sent: that of `bench load`."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _first_model(url: str) -> str:
+    """The first model that a server lists: several servers want its name in each request. Empty if it lists none."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/models", headers=_key()), timeout=LIST_S
+        ) as response:
+            return str(json.load(response)["data"][0]["id"] or "")
+    except (OSError, ValueError, LookupError, TypeError):  # a server that is not there says so at the first prompt
+        return ""
+
+
+def _answer(url: str, model: str, task: Task) -> str:
     chat = "messages" in task.asked
-    body = {**task.asked, "temperature": 0, "stream": False}
+    body = {**task.asked, "model": model, "temperature": 0, "stream": False}
     request = urllib.request.Request(
-        f"{url}/v1/{'chat/completions' if chat else 'completions'}",
-        data=json.dumps(body).encode(), headers={"Content-Type": "application/json"},
+        f"{url}/{'chat/completions' if chat else 'completions'}",
+        data=json.dumps(body).encode(), headers={"Content-Type": "application/json", **_key()},
     )  # fmt: skip
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             choice = json.load(response)["choices"][0]
+            return str((choice["message"].get("content") if chat else choice["text"]) or "")
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace")[:300]
         raise ServingError(f"{url} refused prompt {task.id} with {error.code}: {said}") from error
-    except (OSError, ValueError, LookupError) as error:
-        raise ServingError(f"{url} gave no answer to prompt {task.id}: {error}") from error
-    return str((choice["message"].get("content") or "") if chat else choice["text"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ServingError(f"{url} gave no answer to prompt {task.id}: {error!r}") from error
 
 
 def as_json(results: Sequence[dict[str, Any]]) -> str:

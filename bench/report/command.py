@@ -19,6 +19,7 @@ from bench.results.records import HERE, Record, newest, read_records
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
 from ggufphys.units import format_bytes
 
+_STRANGE: Final = (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError)
 SECTIONS: Final = (machine, memory, speed, calibration, roofline, load, quality, hypotheses)
 
 
@@ -76,5 +77,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def sections_of(records: Sequence[Record]) -> list[Section]:
-    """All sections, in order; those without results, too."""
-    return [make(records) for make in SECTIONS]
+    """All sections, in order; those without results, too. Records that hold something strange are told and left out."""
+    try:
+        return [make(records) for make in SECTIONS]
+    except _STRANGE:
+        strange = {i: error for i, record in enumerate(records) if (error := _strange(record)) is not None}
+        if not strange:
+            raise
+        for i, error in strange.items():
+            what = f"the {records[i].kind} result of {records[i].command!r}, {records[i].recorded}"
+            print(f"ggufphys: {what}, is not what that prints, and is left out ({error!r})", file=sys.stderr)
+        return [make([record for i, record in enumerate(records) if i not in strange]) for make in SECTIONS]
+
+
+def _strange(record: Record) -> Exception | None:
+    """What a section that has this record alone ends with."""
+    for make in SECTIONS:
+        try:
+            make([record])
+        except _STRANGE as error:
+            return error
+    return None

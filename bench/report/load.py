@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
 from bench.results.records import Record
 
@@ -80,7 +80,7 @@ def _picture(runs: Sequence[Record]) -> Picture:
             levels = [level for level in run.result["levels"] if level["ttft_s"] is not None]
             x = [level.get("rate_per_s") or level["concurrency"] for level in levels]
             style = {"color": LINE_COLORS[i % 7], "linestyle": LINES[i % 4], "marker": MARKERS[i % 8], "markersize": 5}
-            rate.plot(x, [level["tok_per_s"] for level in levels], label=_name(run), **style)
+            rate.plot(x, [level["tok_per_s"] for level in levels], label=elided(_name(run)), **style)
             for axes, name in ((first, "ttft_s"), (each, "tpot_s")):
                 known = [(at, level[name]) for at, level in zip(x, levels, strict=True) if level[name] is not None]
                 axes.plot([at for at, _ in known], [1e3 * s["p50"] for _, s in known], **style)

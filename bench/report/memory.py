@@ -1,11 +1,10 @@
 """Memory: what was predicted beside what was measured, of every recorded `ggufphys measure`."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, HATCHES, drawing
-from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.drawing import COLORS, HATCHES, drawing, elided
+from bench.report.section import Picture, Section, Table, commands, model_and_flags, of_kind
 from bench.results.records import Record
 from ggufphys.units import format_mib
 
@@ -59,9 +58,8 @@ def memory_table(runs: Sequence[Record]) -> Table:
 
 def run_name(run: Record) -> str:
     """The model, with the flags that it was run with."""
-    words = shlex.split(run.command)[2:]
-    model = next(word for word in words if word.endswith(".gguf"))
-    return " ".join([short(model), *(word for word in words if word != model)])
+    model, flags = model_and_flags(run)
+    return " ".join([model, *flags])
 
 
 def _rows(run: Record) -> dict[str, Row]:
@@ -103,7 +101,7 @@ def _picture(runs: Sequence[Record]) -> Picture:
                     )  # fmt: skip
                     x += width
             right.plot(_off(found["process_bytes"]), i, marker="o", color="0.15")
-        left.set_yticks(range(len(runs)), [run_name(run) for run in runs])
+        left.set_yticks(range(len(runs)), [elided(run_name(run)) for run in runs])
         left.invert_yaxis()
         left.set_xlabel("buffers, % of measured")
         left.grid(visible=False, axis="y")

@@ -1,11 +1,10 @@
 """Memory and speed in one table, a row a run of `ggufphys measure`: what README begins with."""
 
-import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.report.memory import PARTS
-from bench.report.section import Table, of_kind, short
+from bench.report.section import Table, model_and_flags, of_kind
 from bench.report.speed import PHASES, value
 from bench.results.records import Record
 from ggufphys.units import format_mib
@@ -38,7 +37,7 @@ def common_flags(runs: Sequence[Record]) -> list[str]:
 
 
 def _flags(run: Record) -> list[str]:
-    return shlex.split(run.command)[3:]
+    return model_and_flags(run)[1]
 
 
 def _cells(run: Record, common: Sequence[str]) -> tuple[str, ...]:
@@ -46,7 +45,7 @@ def _cells(run: Record, common: Sequence[str]) -> tuple[str, ...]:
     buffers = [rows[f"{part}_bytes"] for part in PARTS if f"{part}_bytes" in rows]
     process = rows["process_bytes"]
     return (
-        " ".join([short(shlex.split(run.command)[2]), *_flags(run)[len(common) :]]),
+        " ".join([model_and_flags(run)[0], *_flags(run)[len(common) :]]),
         format_mib(sum(row["predicted"] for row in buffers)),
         _printed(buffers),
         *(format_mib(process[side]) for side in ("predicted", "measured")),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
 from bench.results.records import Record
 
@@ -89,12 +89,12 @@ def _picture(runs: Sequence[Record]) -> Picture:
             rows.sort(key=lambda row: row["bpw"])
             axes.plot(
                 [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=LINE_COLORS[i % 7],
-                linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=f"beside {_base_name(run)}",
+                linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=elided(f"beside {_base_name(run)}"),
             )  # fmt: skip
             for row in rows:
                 axes.annotate(
-                    row.get("file_type") or _name(row), (row["bpw"], row["kl_mean"]), textcoords="offset points",
-                    xytext=(5, 4), fontsize=8,
+                    elided(row.get("file_type") or _name(row)), (row["bpw"], row["kl_mean"]), xytext=(5, 4),
+                    textcoords="offset points", fontsize=8,
                 )  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("bits a weight")

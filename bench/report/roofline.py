@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, MARKERS, drawing
+from bench.report.drawing import COLORS, MARKERS, drawing, elided
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
 from bench.results.records import Record
 
@@ -64,7 +64,7 @@ def _dots(
     records: Sequence[Record], costs: Mapping[tuple[str, int], Record], memory: float, flops: float
 ) -> Iterator[Dot]:
     for run in of_kind(records, "measure"):
-        speed, model = run.result.get("speed"), short(run.result["model"])
+        speed, model = run.result.get("speed"), short(run.result.get("model") or "")
         depths = [depth for name, depth in costs if name == model]
         if not speed or not depths or "--no-repack" in run.command:
             continue
@@ -94,7 +94,7 @@ def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -
             axes.plot(
                 dot.intensity, dot.flops_per_s / 1e9, MARKERS[k % 8], color=COLORS[k % 8], markeredgecolor="0.2",
                 markersize=8, fillstyle="full" if dot.phase == "decode" else "left", linestyle="none",
-                label=dot.model if dot.phase == "decode" else None,
+                label=elided(dot.model) if dot.phase == "decode" else None,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -1,5 +1,6 @@
 """A part of the report: sentences, tables, pictures, the commands that they come from; or what is missing."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,13 @@ def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
 def commands(records: Iterable[Record]) -> tuple[str, ...]:
     """Each command once."""
     return tuple(dict.fromkeys(record.command for record in records))
+
+
+def model_and_flags(record: Record) -> tuple[str, list[str]]:
+    """What was run, its name without what every file has, and how, by the record's command."""
+    words = shlex.split(record.command)[2:]
+    model = next((word for word in words if word.endswith(".gguf")), words[0] if words else "")
+    return short(model), [word for word in words if word != model]
 
 
 def short(name: str) -> str:

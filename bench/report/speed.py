@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from bench.report.drawing import MARKERS, drawing
+from bench.report.drawing import MARKERS, drawing, elided
 from bench.report.memory import run_name
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
 from bench.results.records import Record
@@ -106,7 +106,7 @@ def _picture(pairs: Sequence[Pair], phases: Sequence[str]) -> Picture:
             )
         axes.axvline(0, color="0.2", linewidth=1)
         axes.axvspan(-10, 10, color="0.92", zorder=0)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), map(elided, names))
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel("tokens a second: predicted − measured, % of the measured")
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, frameon=False)

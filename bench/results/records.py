@@ -94,7 +94,9 @@ def newest(records: Iterable[Record]) -> list[Record]:
 
 def _lines(path: Path) -> Iterator[Record]:
     names = {field.name for field in fields(Record)}
-    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for i, line in enumerate(
+        path.read_text(encoding="utf-8").split("\n"), start=1
+    ):  # other line ends may stand in texts
         if not line.strip():
             continue
         try:
@@ -102,7 +104,9 @@ def _lines(path: Path) -> Iterator[Record]:
             version = found["schema_version"]
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema {version}, expected {SCHEMA_VERSION}")
-            yield Record(**{name: found[name] for name in names})
+            record = Record(**{name: found[name] for name in names})
+            record.machine_name  # noqa: B018  # without it nothing can be told apart
+            yield record
         except KeyError as error:
             raise ValueError(
                 f"{path}, line {i}: no record of `python -m bench.results.run`: no field {error}"

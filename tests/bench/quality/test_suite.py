@@ -1,6 +1,8 @@
 """Prompts with expected answers: the file, the comparison, and answers from our server."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,63 @@ def test_answers_are_right_but_for_blanks(tmp_path: Path) -> None:
     assert [task.is_right(answer) for answer in (" 4\n", "four", "4.", "Four")] == [True, True, False, False]
 
 
+def test_texts_may_have_any_character(tmp_path: Path) -> None:
+    """Line separators of other scripts stand inside of a task, a byte order mark in front; other encodings are told."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text('{"prompt": "a\u2028b\x85c", "expected": "d\u2029"}\r\n', encoding="utf-8-sig")
+    (task,) = read_tasks(path)
+
+    assert task.asked["prompt"] == "a\u2028b\x85c"
+    path.write_bytes(b'{"prompt": "\xe4", "expected": "b"}')
+    with pytest.raises(ValueError, match="is not UTF-8 text \\(byte 12\\)"):
+        read_tasks(path)
+
+
+class Strict(BaseHTTPRequestHandler):
+    """A server that wants a key and a model's name; a chat's answer is null, a prompt's `b`."""
+
+    def do_GET(self) -> None:
+        """The models."""
+        self._send({"data": [{"id": "its name"}]})
+
+    def do_POST(self) -> None:
+        """An answer, or what is wrong."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        is_right = body.get("model") == "its name" and self.headers["Authorization"] == "Bearer key"
+        choice = {"message": {"content": None}} if "messages" in body else {"text": "b"}
+        self._send({"choices": [choice if is_right else None]})
+
+    def _send(self, document: object) -> None:
+        data = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_any_server_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first model is named, its key sent, no content is an empty answer; a document of another form is told."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text(
+        '{"prompt": "a", "expected": "b"}\n{"messages": [{"role": "user", "content": "a"}], "expected": ""}\n'
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strict) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}/v1/"
+        monkeypatch.setenv("OPENAI_API_KEY", "key")
+        assert main(["bench", "quality", address, "--suite", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["suite"][0]["exact"] == 1.0
+        monkeypatch.delenv("OPENAI_API_KEY")
+        assert main(["bench", "quality", address, "--suite", str(path)]) == 1
+        assert "gave no answer to prompt" in capsys.readouterr().err
+        server.shutdown()
+
+
 def test_no_verdict_where_the_interval_spans_zero() -> None:
     """Two of twenty prompts more or less decide nothing; fifteen do."""
     right, wrong = [True] * 20, [False] * 20
@@ -61,7 +120,7 @@ def test_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Capture
     path.write_text('{"prompt": "a", "expected": "b"}\n')
 
     assert main(["bench", "quality", "http://127.0.0.1:1", "--suite", str(path)]) == 1
-    assert "http://127.0.0.1:1 gave no answer to prompt 1" in capsys.readouterr().err
+    assert "http://127.0.0.1:1/v1 gave no answer to prompt 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

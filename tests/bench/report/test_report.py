@@ -15,7 +15,7 @@ import pytest
 from bench.report.command import SECTIONS
 from bench.results.records import Record
 from ggufphys.cli import main
-from tests.bench.report.samples import all_kinds, measured
+from tests.bench.report.samples import all_kinds, level, measured, record
 
 BROWSER: Final = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
@@ -86,9 +86,9 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"100.00", "99.00", "+1.01 %", "−2.91 %", "55.0", "+10.0 %", "320.0", "4.80", "0.02000", "fails"} <= set(
         found.cells
     )
-    for record in all_kinds():
-        assert unescape(text).count(record.command)
-        assert record.command in markdown.read_text()
+    for kind in all_kinds():
+        assert unescape(text).count(kind.command)
+        assert kind.command in markdown.read_text()
     assert "a \\| b &lt; c" in markdown.read_text()
 
 
@@ -141,6 +141,44 @@ def test_no_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: st
     path.write_text(line)
     assert main(["bench", "report", str(path)]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_strange_results_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records of something else than their commands print are named once, and the report is that of the others."""
+    results: list[tuple[str, object]] = [
+        ("measure", None), ("measure", {}), ("measure", {"rows": [{"quantity": "process_bytes"}]}), ("load", {}),
+        ("load", {"levels": []}), ("quality", {"results": [{}]}), ("hypotheses", "x"), ("hypotheses", [{}]),
+        ("calibrate", {"processors": [{}]}), ("speed", None), ("speed", {"rows": [{}]}), ("inspect", None),
+    ]  # fmt: skip
+    good = measured()
+    odd = [record(kind, f"ggufphys odd{i}", result) for i, (kind, result) in enumerate(results)]
+    assert main(["bench", "report", str(kept(tmp_path, [good]))]) == 0
+    alone = capsys.readouterr().out
+    assert main(["bench", "report", str(kept(tmp_path, [good, *odd]))]) == 0
+    out, err = capsys.readouterr()
+
+    assert out == alone
+    for i, (kind, _) in enumerate(results):
+        assert err.count(f"the {kind} result of 'ggufphys odd{i}'") == 1
+
+
+def test_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names are shown as they are: markup, formulas, underscores in front, other line ends; long ones shortened."""
+    odd = ["'<b>a$x^2$ $\\frac$.gguf'", "_hidden.gguf", "a\u2028b.gguf", "x" * 300 + ".gguf", "ollama:gemma3"]
+    levels = {"url": "u", "model": "m", "prompt": "1", "answer": "2", "levels": [level(1)]}
+    loads = [record("load", name, {"label": name, **levels}) for name in ("_first", "$a$ & <i>")]
+    page = tmp_path / "page.html"
+    assert main(["bench", "report", str(kept(tmp_path, [*map(measured, odd), *loads])), "-o", str(page)]) == 0
+    text = page.read_text()
+    found = Page(text)
+
+    assert {"_hidden -c 4096", "<b>a$x^2$ $\\frac$ -c 4096", "ollama:gemma3 -c 4096"} <= set(found.cells)
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert {"_first", "$a$ & <i>", "_hidden -c 4096", "<b>a$x^2$ $\\frac$ -c 4096"} <= {
+        unescape(name).strip() for name in drawn
+    }
+    assert max(map(len, drawn)) < 100
+    assert not found.open
 
 
 LOOK: Final = """<script>

@@ -89,7 +89,7 @@ def test_readers_wait_longer_where_more_wait_for_their_first_token() -> None:
 
 
 def test_a_disturbed_step_lets_no_prompt_go_as_a_whole() -> None:
-    """Where a small step took longer than a large one, tokens still cost something: nobody's whole prompt goes along."""
+    """Where a small step took longer than a large one, tokens still cost something, and no prompt goes as a whole."""
     pace = Pace(0.1, 4096)
     pace.learn(1, 0.5)
     pace.learn(101, 0.1)

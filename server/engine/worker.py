@@ -10,7 +10,7 @@ import queue
 import signal
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from server.engine.llama import load_backend
 from server.engine.log import LOG
@@ -20,7 +20,7 @@ from server.engine.threaded import tokenize
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Load what the first message says, run its loop until told to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for all processes of the terminal
@@ -45,7 +45,8 @@ def main() -> int:
         )  # fmt: skip
     except Exception as error:  # whatever it is, the parent must learn of it
         sender.send(NotLoaded(_portable(error)))
-        return 1
+        sender.close()
+        os._exit(1)  # Python's own end would complain of the thread that waits for commands
     loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
@@ -106,4 +107,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,19 +2,25 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
+from typing import BinaryIO, cast
 
 import pytest
 
+from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
+from server.engine.pipe import Sender, receive
 from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
 from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
+from server.engine.worker_messages import NotLoaded, Start
 from tests.server.chain_model import ENDING
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -144,3 +150,17 @@ def test_extra_buffers_are_suspected() -> None:
     assert not worth_without_extra_buffers([crash(signal.SIGSEGV, had_steps=True)])
     assert worth_without_extra_buffers([crash(signal.SIGSEGV, had_steps=True)] * 2)
     assert not worth_without_extra_buffers([crash(signal.SIGKILL, had_steps=False)] * 2)
+
+
+def test_a_worker_that_cannot_load_ends_without_a_word(tmp_path: Path) -> None:
+    """What was wrong goes to the parent; Python has nothing to say of the thread that still waits for commands."""
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF")
+    command = module_command("server.engine.worker")
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment()) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        Sender(cast("BinaryIO", worker.stdin)).send(Start(str(path), Params(), "broken", 0.2, verbose=False))
+        assert isinstance(receive(cast("BinaryIO", worker.stdout)), NotLoaded)
+        assert (worker.wait(TIMEOUT_S), worker.stderr.read()) == (1, b"")

@@ -2,43 +2,47 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bench.report.drawing import COLORS, MARKERS, drawing, elided
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.speed import is_busy
 from bench.results.records import Record
 
-MISSING: Final = (
-    "python -m bench.results.run bench calibrate; python -m bench.results.run measure MODEL.gguf -c 4096 --as library; "
-    "python -m bench.results.run inspect MODEL.gguf -c 4096 --as library --costs"
-)
+MISSING: Final = "python -m bench.results.run bench calibrate; python -m bench.results.run bench speed MODEL.gguf"
+FILLS: Final[Mapping[str, Literal["full", "top", "left"]]] = {"decode": "full", "batch": "top", "prefill": "left"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """A phase of a run: FLOPs a byte of weights and cache, FLOPs a second reached, and what the roof allows there."""
+    """A phase of a model: FLOPs a byte of weights and cache, FLOPs a second, what the roof allows; of which runs."""
 
     model: str
     phase: str
     intensity: float
     flops_per_s: float
     roof: float
+    runs: tuple[Record, ...]
 
 
 def roofline(records: Sequence[Record]) -> Section:
     """Measured phases below the roof of the calibrated machine."""
     empty = Section(key="roofline", title="Roofline", missing=MISSING)
     calibrated = [run for run in of_kind(records, "calibrate") if run.result.get("processors")]
+    if calibrated:  # a roof is one machine's
+        records = [run for run in records if run.machine_name == calibrated[-1].machine_name]
     costs = {(short(run.result["model"]["path"]), run.result["costs"]["decode"]["depth"]): run
              for run in of_kind(records, "inspect") if run.result.get("costs")}  # fmt: skip
-    if not calibrated or not costs:
+    if not calibrated:
         return empty
     host = max((p for p in calibrated[-1].result["processors"] if p["name"] == "CPU"), key=lambda p: p["n_threads"])
     memory, flops = float(host["streams"][-1][1]), float(host["flops_per_s"])
-    dots = list(_dots(records, costs, memory, flops))
+    dots = list(_of_bench_speed(records, host["n_threads"], memory, flops))
+    timed = {dot.model for dot in dots}
+    dots += [dot for dot in _of_measure(records, costs, memory, flops) if dot.model not in timed]
     if not dots:
         return empty
-    used = [*calibrated[-1:], *of_kind(records, "measure"), *costs.values()]
+    used = [*calibrated[-1:], *(run for dot in dots for run in dot.runs)]
     rows = [
         (dot.model, dot.phase, f"{dot.intensity:,.2f}", f"{dot.flops_per_s / 1e9:,.1f}", f"{dot.roof / 1e9:,.1f}",
          f"{dot.flops_per_s / dot.roof:.0%}") for dot in dots
@@ -60,7 +64,19 @@ def roofline(records: Sequence[Record]) -> Section:
     )
 
 
-def _dots(
+def _of_bench_speed(records: Sequence[Record], n_threads: int, memory: float, flops: float) -> Iterator[Dot]:
+    """What `bench speed` timed with the roof's threads, weights repacked as llama.cpp has them by itself."""
+    for run in of_kind(records, "speed"):
+        for row in run.result["rows"]:
+            if row["n_threads"] == n_threads and row["repacked"] and row.get("token_bytes") and not is_busy(row):
+                intensity = row["token_flops"] / row["token_bytes"]
+                yield Dot(
+                    model=short(row["file"]), phase=f"{row['quantity']} {row['n']:,}", intensity=intensity,
+                    flops_per_s=row["token_flops"] * row["measured"], roof=min(flops, intensity * memory), runs=(run,),
+                )  # fmt: skip
+
+
+def _of_measure(
     records: Sequence[Record], costs: Mapping[tuple[str, int], Record], memory: float, flops: float
 ) -> Iterator[Dot]:
     for run in of_kind(records, "measure"):
@@ -77,7 +93,7 @@ def _dots(
                 intensity = total["flops"] / nbytes
                 reached = total["flops"] / phase_costs["n_tokens"] * rate
                 yield Dot(model=model, phase=phase, intensity=intensity, flops_per_s=reached,
-                          roof=min(flops, intensity * memory))  # fmt: skip
+                          roof=min(flops, intensity * memory), runs=(run, costs[model, nearest]))  # fmt: skip
 
 
 def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -> Picture:
@@ -89,12 +105,13 @@ def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -
             [low, flops / memory, high], [low * memory / 1e9, flops / 1e9, flops / 1e9], color="0.15", linewidth=2
         )
         models = list(dict.fromkeys(dot.model for dot in dots))
+        firsts = {model: next(dot for dot in dots if dot.model == model) for model in models}
         for dot in dots:
             k = models.index(dot.model)
             axes.plot(
                 dot.intensity, dot.flops_per_s / 1e9, MARKERS[k % 8], color=COLORS[k % 8], markeredgecolor="0.2",
-                markersize=8, fillstyle="full" if dot.phase == "decode" else "left", linestyle="none",
-                label=elided(dot.model) if dot.phase == "decode" else None,
+                markersize=8, fillstyle=FILLS[dot.phase.split()[0]], linestyle="none",
+                label=elided(dot.model) if dot is firsts[dot.model] else None,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -102,5 +119,7 @@ def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -
         axes.set_ylabel("GFLOP/s")
         axes.legend(frameon=False, loc="lower right")
     return Picture(
-        svg=d.svg, caption=f"{n_threads} threads. Full markers: decode of one sequence; half-filled: prefill."
+        svg=d.svg,
+        caption=f"{n_threads} thread{'s' * (n_threads != 1)}. Full markers: decode of one sequence; their upper half "
+        "alone: of several; their left half: prefill.",
     )

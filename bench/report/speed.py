@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from bench.calibrate.clock import COUNTS
 from bench.report.drawing import MARKERS, drawing, elided
 from bench.report.memory import run_name
 from bench.report.section import Picture, Section, Table, commands, of_kind, short
@@ -16,13 +17,14 @@ PHASES: Final = {"prefill_tok_per_s": "prefill", "decode_tok_per_s": "decode"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A figure of a run: tokens a second, predicted and measured."""
+    """A figure of a run: tokens a second, predicted and measured; `busy` where the machine did other things, too."""
 
     run: Record
     name: str
     phase: str
     predicted: float
     measured: float
+    busy: bool = False
 
     @property
     def off(self) -> float:
@@ -36,17 +38,24 @@ def speed(records: Sequence[Record]) -> Section:
     if not pairs:
         return Section(key="speed", title="Speed: predicted and measured", missing=MISSING)
     phases = list(dict.fromkeys(pair.phase.split()[0] for pair in pairs))
-    off = {phase: [abs(p.off) for p in pairs if p.phase.split()[0] == phase] for phase in phases}
+    calm = [pair for pair in pairs if not pair.busy]
+    off = {phase: [abs(p.off) for p in calm if p.phase.split()[0] == phase] for phase in phases}
     said = [
-        f"{phase} by {median(found):.1f} % in the median, {max(found):.1f} % at most" for phase, found in off.items()
+        f"{phase} by {median(found):.1f} % in the median, {max(found):.1f} % at most"
+        for phase, found in off.items()
+        if found
     ]
+    n_busy = len(pairs) - len(calm)
+    disturbed = (
+        f"{n_busy} of {len(pairs)} figures met other work on the machine, and are in the table alone." if n_busy else ""
+    )
     return Section(
         key="speed",
         title="Speed: predicted and measured",
         missing=MISSING,
-        text=(f"Predictions were off: {'; '.join(said)}.",),
+        text=tuple(filter(None, (f"Predictions were off: {'; '.join(said)}." if said else "", disturbed))),
         tables=(speed_table(pairs),),
-        pictures=(_picture(pairs, phases),),
+        pictures=(_picture(calm, phases),) if calm else (),
         commands=commands(pair.run for pair in pairs),
     )
 
@@ -72,13 +81,25 @@ def _of_bench_speed(records: Sequence[Record]) -> Iterator[Pair]:
             yield Pair(
                 run=run, name=f"{short(row['file'])}, {threads}{'' if row['repacked'] else ', as they are'}",
                 phase=f"{row['quantity']} {row['n']:,}", predicted=row["predicted"], measured=row["measured"],
+                busy=is_busy(row),
             )  # fmt: skip
+
+
+def is_busy(row: Mapping[str, Any]) -> bool:
+    """Whether a thread of ours waited for a processor meanwhile: such a figure says more of others' work."""
+    return bool(row.get("busy", 0.0) > COUNTS)
 
 
 def speed_table(pairs: Sequence[Pair]) -> Table:
     """A row a figure."""
     rows = [
-        (p.name, p.phase, f"{p.predicted:,.1f}", f"{p.measured:,.1f}", f"{p.off:+.1f} %".replace("-", "−"))
+        (
+            p.name,
+            f"{p.phase}{' (busy)' * p.busy}",
+            f"{p.predicted:,.1f}",
+            f"{p.measured:,.1f}",
+            f"{p.off:+.1f} %".replace("-", "−"),
+        )
         for p in pairs
     ]
     header = ("model", "phase", "tokens/s: predicted", "measured", "error")

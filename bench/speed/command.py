@@ -24,6 +24,7 @@ from ggufphys.params import Params
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.speed import format_rate
 from ggufphys.speed import history, kept
+from ggufphys.speed.costs import StepCosts
 from ggufphys.speed.predict import PhaseSpeed, Speeds
 from ggufphys.speed.rates import Machine, read_machine
 
@@ -37,7 +38,7 @@ class Row:
     """One quantity of one file run in one way; tokens a second. `peers` are others' figures for the same.
 
     `pace` is how many times as long arithmetic took meanwhile as when the machine was calibrated, by the gauge; `paced`
-    is what is predicted at that pace.
+    is what is predicted at that pace. `token_flops` and `token_bytes`, of weights and cache, are what a token costs.
     """
 
     file: str
@@ -53,6 +54,8 @@ class Row:
     paced: float
     measured: float
     busy: float
+    token_flops: float
+    token_bytes: float
     peers: dict[str, float]
 
     @property
@@ -159,6 +162,13 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
             speeds.prefill(n) if kind == "prefill" else speeds.decode(n, 0) if kind == "batch" else speeds.decode(1, n)
         )
 
+    def costs(kind: str, n: int) -> tuple[float, float]:
+        run = runs.run(batch_params if kind == "batch" else params)
+        steps = StepCosts(run.layouts, run.context)
+        phase = steps.prefill(n) if kind == "prefill" else steps.decode(n, 0) if kind == "batch" else steps.decode(1, n)
+        total = phase.total
+        return total.flops / phase.n_tokens, (total.weight_bytes + total.cache_bytes) / phase.n_tokens
+
     others: dict[str, Mapping[str, float]] = {}
     if args.llama_bench:
         others["llama-bench"] = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts)
@@ -173,13 +183,15 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         n = next(int(value) for name, value in question.items() if name != "kind")
         pace = event["gauge_s"] / gauge_s if gauge_s else 1.0
         found, paced = ask(1.0, kind, n), ask(pace, kind, n)
+        token_flops, token_bytes = costs(kind, n)
         key = f"{kind} {n}"
         peers = {name: figures[key] for name, figures in others.items() if key in figures}
         rows.append(
             Row(
                 file=Path(gguf.path).name, n_threads=n_threads, repacked=repacked, quantity=kind, n=n,
                 predicted=found.tok_per_s.value, low=found.tok_per_s.low, high=found.tok_per_s.high, limit=found.limit,
-                pace=pace, paced=paced.tok_per_s.value, measured=event["tok_per_s"], busy=event["busy"], peers=peers,
+                pace=pace, paced=paced.tok_per_s.value, measured=event["tok_per_s"], busy=event["busy"],
+                token_flops=token_flops, token_bytes=token_bytes, peers=peers,
             )
         )  # fmt: skip
     return rows

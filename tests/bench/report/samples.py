@@ -38,6 +38,16 @@ def measured(
     return record("measure", f"ggufphys measure {model} {flags}", result)
 
 
+def timed(n_threads: int = 2) -> Record:
+    """A run of `bench speed` at half of what memory allows, 20 % slower than predicted."""
+    row = {
+        "file": "timed.gguf", "n_threads": n_threads, "repacked": True, "predicted": 120.0, "measured": 100.0,
+        "token_flops": 2e8, "token_bytes": 1e8,
+    }  # fmt: skip
+    rows = [{**row, "quantity": kind, "n": n} for kind, n in (("prefill", 512), ("decode", 1024), ("batch", 4))]
+    return record("speed", "ggufphys bench speed timed.gguf", {"rows": rows})
+
+
 def level(clients: int) -> dict[str, Any]:
     """A level of `bench load`."""
     spread = {"mean": 0.1, "p50": 0.1 * clients, "p95": 0.2 * clients, "p99": 0.3 * clients, "low": {}, "high": {}}

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from bench.report.command import SECTIONS
 from bench.results.records import Record
 from ggufphys.cli import main
-from tests.bench.report.samples import all_kinds, level, measured, record
+from tests.bench.report.samples import all_kinds, level, measured, record, timed
 
 BROWSER: Final = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
@@ -160,6 +161,33 @@ def test_strange_results_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixt
     assert out == alone
     for i, (kind, _) in enumerate(results):
         assert err.count(f"the {kind} result of 'ggufphys odd{i}'") == 1
+
+
+def test_the_roofline_is_of_what_was_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Points come from `bench speed` with the roof's threads on the roof's machine, without any other record."""
+    calibration = next(one for one in all_kinds() if one.kind == "calibrate")
+    elsewhere = replace(timed(), machine={**timed().machine, "cpu": "another"}, command="ggufphys elsewhere")
+    records = [calibration, timed(), replace(timed(n_threads=1), command="ggufphys one"), elsewhere]
+    assert main(["bench", "report", str(kept(tmp_path, records))]) == 0
+    text = capsys.readouterr().out.split("## Roofline")[1].split("##")[0]
+
+    assert "| timed | decode 1,024 | 2.00 | 20.0 | 40.0 | 50% |" in text
+    assert "| timed | batch 4 | 2.00 | 20.0 | 40.0 | 50% |" in text
+    assert text.count("| timed |") == 3
+    assert "ggufphys bench speed timed.gguf" in text
+    assert "elsewhere" not in text
+
+
+def test_disturbed_speeds_judge_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure that met other work on the machine is in the table and marked; errors are told of the others."""
+    run = timed()
+    run.result["rows"][1] |= {"measured": 10.0, "busy": 0.5}
+    assert main(["bench", "report", str(kept(tmp_path, [run]))]) == 0
+    text = capsys.readouterr().out
+
+    assert "| decode 1,024 (busy) | 120.0 | 10.0 | +1100.0 % |" in text
+    assert "Predictions were off: prefill by 20.0 % in the median, 20.0 % at most; batch by 20.0 %" in text
+    assert "1 of 3 figures met other work" in text
 
 
 def test_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,15 @@
 """What is an experiment? Data: a claim, who says so, and how its quantity is found. Read from TOML, checked by key."""
 
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from bench.hypotheses.quantities import QUANTITIES
+from ggufphys.params import CACHE_TYPES
+from ggufphys.synth import shape_named
 
 SHIPPED: Final = Path(__file__).with_name("claims.toml")
 KEYS: Final[Mapping[str, bool]] = {
@@ -97,6 +99,10 @@ def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
             raise ValueError(f"{where}: setup has {key!r}, which {table['quantity']} knows not: expected {known}")
         if type(value) is not kind:
             raise ValueError(f"{where}: setup.{key} is {value!r}, expected {kind.__name__}")
+        try:
+            _check(key, value)
+        except ValueError as error:  # before anything runs: what was measured until then would be lost
+            raise ValueError(f"{where}: setup.{key}: {error}") from None
     missing = [key for key in quantity.needed if key not in setup]
     if missing:
         raise ValueError(f"{where}: setup has no {missing[0]!r}, which {table['quantity']} needs")
@@ -108,8 +114,18 @@ def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
     )  # fmt: skip
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def _check(key: str, value: Any) -> None:
+    """Refuse a value of a setup that nothing can be found for."""
+    if type(value) is int and value < 1:
+        raise ValueError(f"{value}, expected 1 or more")
+    if key in ("type_k", "type_v") and value not in CACHE_TYPES:
+        raise ValueError(f"{value!r}, expected one of {', '.join(CACHE_TYPES)}")
+    if key == "shape":
+        shape_named(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _range(value: Any, where: str) -> tuple[float, float]:

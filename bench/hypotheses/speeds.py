@@ -104,7 +104,8 @@ def predicted_p95_s(setup: Setup, model: Path | None) -> Finding:
         return Finding(value=None, explanation="No rates of this machine are kept: run `ggufphys bench calibrate`.")
     users, n_prompt, n_predict = (setup.get(k, d) for k, d in (("users", 5), ("n_prompt", 200), ("n_predict", 100)))
     with shape_of(setup) as gguf:
-        params = params_of({**setup, "ctx": users * 512, "n_seq": users, "repack": True})
+        n_ctx = users * max(512, n_prompt + n_predict)
+        params = params_of({**setup, "ctx": n_ctx, "n_seq": users, "repack": True})
         found = predict_speed(gguf, params, machine, prefill=n_prompt, depth=n_prompt, batch=users)
     assert found.decode is not None
     prompts_s, steps_s = users * found.prefill.seconds.value, n_predict * found.decode.seconds.value

@@ -62,6 +62,10 @@ def with_predicted(write: Write, predicted: str, tolerance: float = 0) -> Any:
         ('type = "Q8_0"', "type = 8", "setup.type is 8, expected str"),
         ('type = "Q8_0"', 'type = "Q8_0", ctx = 3', "setup has 'ctx', which file_gb knows not: expected shape, type"),
         ("setup = {", "setup = 3 # {", "setup is 3, expected a table"),
+        ("7.2\n", f"1{'0' * 400}\n", "expected a number, a range"),
+        ("0.02", f"1{'0' * 400}", "expected a share"),
+        ('"file_gb"\nsetup = {', '"total_gb"\nsetup = { ctx = 0,', "setup.ctx: 0, expected 1 or more"),
+        ('"file_gb"\nsetup = {', '"total_gb"\nsetup = { type_k = "q9",', "setup.type_k: 'q9', expected one of f32"),
     ],
 )
 def test_wrong_file_is_told_by_key(
@@ -83,7 +87,7 @@ def test_unknown_shapes_and_types_are_told(
     """Exit code 2, with the experiment's id and the name that is not known."""
     assert main(["bench", "hypotheses", str(write(GOOD.replace(f'"{old}"', f'"{new}"')))]) == 2
     message = capsys.readouterr().err
-    assert "experiment a: " in message
+    assert "experiment a: " in message or "experiment 1 (a): setup.shape: " in message
     assert new in message
 
 

@@ -101,4 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as error:  # a server that did not start, or did not answer
+        sys.exit(f"serve_compare: error: {error}")

@@ -1,5 +1,6 @@
 """Two servers of one model on one machine: ours and theirs, started alike, each with its best settings otherwise."""
 
+import socket
 import subprocess
 import time
 import urllib.error
@@ -77,7 +78,11 @@ class Pair:
 
 @contextmanager
 def _running(name: str, command: Sequence[str], url: str) -> Iterator[Server]:
-    """A server as a child process."""
+    """A server as a child process. Raises RuntimeError where another one listens already: it would be measured."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.socket() as probe:
+        if not probe.connect_ex((host, int(port))):
+            raise RuntimeError(f"{url}: something else listens there; name another port with --port")
     environment = _environment(dict(psutil.Process().environ()))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:

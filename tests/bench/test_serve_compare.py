@@ -1,6 +1,7 @@
 """`bench.serve_compare` says what it should of what it found, and its parts bear a server that we know."""
 
 import math
+import socket
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_bars(bar: Bar, ours: float, theirs: float, met: bool) -> None:
     row = Row(level="8 clients", figure="figure", ours=ours, theirs=theirs, bar=bar)
     assert row.is_met is met
     assert str(row).rstrip().endswith("yes" if met else "NO")
+
+
+def test_no_stranger_is_measured() -> None:
+    """A port at which something listens already is refused: whatever it is would be taken for the server started."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        started = Pair(model=MODEL, against="", threads=1, port=port).started_alone(n_slots=1, n_ctx_slot=64, port=port)
+        with pytest.raises(RuntimeError, match="something else listens"), started:
+            pass
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 
 from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
+from ggufphys.speed.sound import faults
 
 SCHEMA_VERSION: Final = 2
 Basis = Literal["calibrated", "published"]
@@ -253,9 +254,11 @@ class Machine:
                 f"a calibration of schema {version}, expected {SCHEMA_VERSION}: run `ggufphys bench calibrate` again"
             )
         try:
+            if fault := next(faults(fields), ""):
+                raise ValueError(fault)
             fields["processors"] = tuple(Processor.from_json(p) for p in fields["processors"])
             return cls(**fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CalibrationError(
                 f"a calibration that cannot be read ({error}): run `ggufphys bench calibrate` again"
             ) from None

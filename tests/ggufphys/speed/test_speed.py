@@ -243,6 +243,38 @@ def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
         Machine.from_json(document)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"node_s": float("nan")}, "node_s is nan"),
+        ({"node_s": -1.0}, "node_s is -1.0"),
+        ({"node_s": "x"}, "node_s is 'x'"),
+        ({"streams": []}, "streams is"),
+        ({"streams": [[0, 0.0]]}, "streams is"),
+        ({"band": [1.0]}, "band is"),
+        ({"products": {"Q4_K": []}}, "products.Q4_K is empty"),
+        ({"products": {"Q9": [{"n_columns": 1, "row_s": 0.0, "weight_s": 1e-9, "fetched": []}]}}, "'Q9'"),
+        ({"operations": {"ADD": {"row_s": 1e-9, "rows_s": float("inf")}}}, "rows_s is inf"),
+    ],
+)
+def test_rates_that_are_none_are_refused(
+    fields: dict[str, object], said: str, llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A file that was cut, edited or mismeasured gives no figure: `inspect` says what is wrong with it and goes on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    document = Machine(name="m", basis="calibrated", source="s", processors=(CPU,)).to_json()
+    document = json.loads(json.dumps(document))
+    document["processors"][0] |= fields
+    keep(json.dumps(document))
+
+    assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
+    speed = json.loads(capsys.readouterr().out)["speed"]
+    assert speed["decode_tok_per_s"] is None
+    assert said in speed["reason"]
+    assert "bench calibrate" in speed["reason"]
+
+
 def test_inspect_says_speed(
     llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,48 @@
+"""Can these rates be reckoned with? What a calibration's file must hold, whoever wrote it or cut it off."""
+
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Any, Final
+
+_MOST: Final = 1e300
+_POWERS: Final = "follows"  # powers may be negative, seconds and rates may not
+
+
+def faults(document: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong, a sentence each; nothing where rates are numbers, and there are some of all that are listed."""
+    yield from _numbers(document, "")
+    for i, processor in enumerate(document["processors"]):
+        where = f"processors[{i}]"
+        streams = processor["streams"]
+        if not streams or not all(rate > 0 for _, rate in streams):
+            yield f"{where}.streams is {streams!r}, expected bytes a second above 0"
+        if len(processor.get("band", (1, 1))) != 2:
+            yield f"{where}.band is {processor['band']!r}, expected two factors"
+        for group in ("products", "attention"):
+            for name, rates in processor.get(group, {}).items():
+                if not rates:
+                    yield f"{where}.{group}.{name} is empty"
+        for name in processor.get("products", {}):
+            if not _is_type(name):
+                yield f"{where}.products has {name!r}, which is no type"
+
+
+def _is_type(name: str) -> bool:
+    from ggufphys.gguf.ggml_types import GGMLType  # known by whoever predicts
+
+    return name.removesuffix(" repacked") in GGMLType.__members__
+
+
+def _numbers(value: Any, where: str) -> Iterator[str]:
+    """Numbers that are none, or below 0 where that says nothing; text where seconds should be. As JSON has them."""
+    items = value.items() if type(value) is dict else enumerate(value)
+    for name, inner in items:
+        kind = type(inner)
+        if kind is float or kind is int:
+            if not 0 <= inner <= _MOST and (not isfinite(inner) or _POWERS not in where):
+                yield f"{where}{name} is {inner}, expected a number of 0 or more"
+        elif kind is dict or kind is list or kind is tuple:
+            if name != "identity":
+                yield from _numbers(inner, f"{where}{name}.")
+        elif type(name) is str and name.endswith("_s"):
+            yield f"{where}{name} is {inner!r}, expected a number"

@@ -1,8 +1,11 @@
 """Where is this machine's calibration kept? `$XDG_CACHE_HOME/ggufphys/speed`, or the same below `~/.cache`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from ggufphys.frozen import replace
 
 if TYPE_CHECKING:
     from ggufphys.speed.rates import Machine
@@ -36,7 +39,31 @@ def kept_machine() -> "Machine | None":
         return None
     from ggufphys.speed.rates import read_machine  # only when there is something to read
 
-    return read_machine(path)
+    machine = read_machine(path)
+    note = foreign(machine.identity)
+    return replace(machine, notes=(*machine.notes, note)) if note else machine
+
+
+def foreign(identity: Mapping[str, Any]) -> str:
+    """What to say where a calibration was made on another machine than this: homes are shared, and CPUs exchanged."""
+    here = {"cpu": _cpu_name(), "n_cpus": os.cpu_count() or 1}
+    there = {name: identity.get(name) for name in here}
+    if all(not here[name] or not there[name] or here[name] == there[name] for name in here):
+        return ""
+    return (
+        f"rates are those of another machine, {there['cpu'] or 'one'} with {there['n_cpus']} CPUs, and this is "
+        f"{here['cpu']} with {here['n_cpus']}: run `ggufphys bench calibrate` here"
+    )
+
+
+def _cpu_name() -> str:
+    """As Linux calls it, from the first lines of what it says; empty elsewhere."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:  # noqa: PTH123  # at start-up
+            lines = file.read(2048).decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def keep(text: str, name: str = NAME) -> Path | None:

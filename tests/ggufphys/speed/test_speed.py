@@ -1,6 +1,7 @@
 """Predicted seconds on machines whose rates are round numbers, so that the right answer is worked out by hand."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from math import isclose
 from pathlib import Path
@@ -273,6 +274,21 @@ def test_rates_that_are_none_are_refused(
     assert speed["decode_tok_per_s"] is None
     assert said in speed["reason"]
     assert "bench calibrate" in speed["reason"]
+
+
+def test_rates_of_another_machine_are_told(
+    llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where homes are shared or a CPU was exchanged, figures come with a note of whose they are; here without."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    here = {"n_cpus": os.cpu_count()}
+    for identity, n_notes in ((here, 0), ({**here, "n_cpus": 999}, 1), ({}, 0)):
+        machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,), identity=identity)
+        keep(json.dumps(machine.to_json()))
+        assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
+        speed = json.loads(capsys.readouterr().out)["speed"]
+        assert speed["decode_tok_per_s"] is not None
+        assert sum("another machine" in note and "999 CPUs" in note for note in speed["notes"]) == n_notes
 
 
 def test_inspect_says_speed(

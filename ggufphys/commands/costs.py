@@ -1,16 +1,19 @@
 """`ggufphys inspect MODEL`: how fast will it be? `--costs`: what does it compute, and how many bytes does it move?"""
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags.run import count
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.params import Params
 from ggufphys.report.inspection import Section
 from ggufphys.report.unknown_speed import NO_CALIBRATION, unknown_section
 
 if TYPE_CHECKING:
+    from ggufphys.speed.predict import Speeds
     from ggufphys.speed.rates import Machine
 
 
@@ -81,7 +84,10 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
         known = None if args.on is not None else errors()
         runs = Runs(gguf)
         speeds = Speeds(runs.run(params), machine, params.n_threads)
-        sections = [speed_section(speeds.predict(**lengths_asked(args)), errors=known)]
+        predicted = speeds.predict(**lengths_asked(args))
+        if args.on is None:
+            predicted = replace(predicted, notes=(*predicted.notes, *_too_large(speeds)))
+        sections = [speed_section(predicted, errors=known)]
         if args.explain:
             from ggufphys.plan.faster import explain_speed
             from ggufphys.report.faster import explained_speed_section
@@ -95,6 +101,22 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
         return tuple(sections)
     except (CalibrationError, UnsupportedError) as error:
         return (unknown_section(str(error)),)
+
+
+def _too_large(speeds: "Speeds") -> Iterator[str]:
+    """Where this machine's memory cannot hold the weights: rates are those of weights that stay there."""
+    from ggufphys.machine import host
+    from ggufphys.params import HOST
+    from ggufphys.units import format_bytes
+
+    weights = speeds.run.placed.weights.items()
+    nbytes = sum(t.nbytes or 0 for buffer, tensors in weights if buffer.device == HOST for t in tensors)
+    memory = host.main_memory().total_bytes
+    if memory and nbytes > memory:
+        yield (
+            f"weights take {format_bytes(nbytes)} and this machine has {format_bytes(memory)}: they would be read from "
+            "the disk again and again, and be far slower than this"
+        )
 
 
 def machine_asked(args: argparse.Namespace) -> "Machine | None":

@@ -13,6 +13,7 @@ from ggufphys.cli import main
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.describing.cost import Cost, distinct_experts
 from ggufphys.graph.ir import Tensor
+from ggufphys.machine.host import MainMemory
 from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep
 from ggufphys.speed.nodes import Surroundings, node_seconds
@@ -274,6 +275,20 @@ def test_rates_that_are_none_are_refused(
     assert speed["decode_tok_per_s"] is None
     assert said in speed["reason"]
     assert "bench calibrate" in speed["reason"]
+
+
+def test_weights_beyond_memory_are_told(
+    llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rates are those of weights that stay in memory; where it is too small for them, a note says so."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep(json.dumps(Machine(name="m", basis="calibrated", source="s", processors=(CPU,)).to_json()))
+    for total_bytes, n_notes in ((1 << 60, 0), (1 << 10, 1), (0, 0)):
+        memory = MainMemory(total_bytes=total_bytes, available_bytes=0)
+        monkeypatch.setattr("ggufphys.machine.host.main_memory", lambda memory=memory: memory)
+        assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
+        notes = json.loads(capsys.readouterr().out)["speed"]["notes"]
+        assert sum("this machine has 1.00 KiB" in note for note in notes) == n_notes
 
 
 def test_rates_of_another_machine_are_told(

@@ -48,3 +48,13 @@ def test_the_package_imports_nothing_beforehand() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert answer.stdout.split("\n")[:2] == ["[]", "False 2048"]
+
+
+def test_the_history_of_predictions_is_read_without_statistics() -> None:
+    """What a calibrated machine adds to every `inspect` imports none of the modules that `statistics` brings along."""
+    code = (
+        "import sys, ggufphys.speed.history; print({'statistics', 'fractions', 'decimal', 'random'} & set(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout == "set()\n"

@@ -54,6 +54,7 @@ from server.engine.numpy_engine import (
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
+from server.engine.waiting import late_share, thread_times
 from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
 from server.guess_flags import lookups_of, with_rows
@@ -70,6 +71,7 @@ from server.slots import default_slots, describe_slots
 __all__ = ["add_arguments", "environment_words", "run"]
 
 LOOKS_A_STAMP: Final = 8  # so many looks go by before the model file is looked at
+DISTURBED: Final = 0.10  # of its time that one of the engine's threads had no processor
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
@@ -282,9 +284,12 @@ def serve(
 
 
 def remember(service: Service, path: Path, params: Params) -> None:
-    """Add to this machine's history how right the predicted speed was, for `inspect` to say."""
+    """Add to this machine's history how right the predicted speed was, for `inspect` to say.
+
+    Where others had the processors for much of the time that says nothing about the prediction.
+    """
     rates = service.engine.forecast.lone_rates
-    if rates is not None:
+    if rates is not None and late_share(thread_times(getattr(service.engine, "pid", None))) <= DISTURBED:
         model = f"{path.name}:{path.stat().st_size}"
         history.add([("served decode", *rates)], model=model, build=params.llama_build)
 

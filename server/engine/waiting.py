@@ -140,11 +140,11 @@ class Ballast:
             self._thread = self._release = None
 
 
-def thread_times() -> Times:
-    """What the kernel counts of our threads; empty where it doesn't."""
+def thread_times(pid: int | None = None) -> Times:
+    """What the kernel counts of a process's threads (default: ours); empty where it doesn't."""
     times = {}
     try:
-        for task in TASKS.iterdir():
+        for task in (TASKS if pid is None else Path(f"/proc/{pid}/task")).iterdir():
             try:
                 ran, waited, _ = (task / "schedstat").read_text().split()
             except (FileNotFoundError, ProcessLookupError):
@@ -164,6 +164,11 @@ def worst_share(before: Times, now: Times, *, least_ran_ns: int = MIN_RUN_NS) ->
         if ran >= least_ran_ns:
             shares.append(waited / (ran + waited))
     return max(shares)
+
+
+def late_share(times: Times) -> float:
+    """The largest share of its time that a thread has had no processor since it began."""
+    return worst_share(dict.fromkeys(times, (0, 0)), times)
 
 
 def _loaded_libgomp() -> Any:

@@ -71,11 +71,16 @@ def test_a_server_remembers_how_right_the_prediction_was(tmp_path: Path, monkeyp
     engine = FakeEngine()
     app = create_app(ServerConfig(), engine, Ledger(predicted="no", base_bytes=0, pids=Pids(engine)), RATES)
     service = service_of(app)
+    monkeypatch.setattr("server.main.late_share", lambda times: 0.05)
     remember(service, embedded_model(), Params())
     assert history.entries() == ()
     generation = Generation(asked(100, None))
     service.engine.forecast.follow(generation)
     say(generation, Started(), over(100, 21, prompt_s=0.5, decode_s=1.0))
+    monkeypatch.setattr("server.main.late_share", lambda times: 0.4)
+    remember(service, embedded_model(), Params())
+    assert history.entries() == ()  # others had the processors: it says nothing about the prediction
+    monkeypatch.setattr("server.main.late_share", lambda times: 0.05)
     remember(service, embedded_model(), Params())
 
     (entry,) = history.entries()

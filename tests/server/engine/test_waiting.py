@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from server.engine.waiting import PROBE_S, REST_S, WINDOW_S, Policy, worst_share
+from server.engine.waiting import PROBE_S, REST_S, WINDOW_S, Policy, late_share, thread_times, worst_share
 
 
 def test_quiet() -> None:
@@ -75,3 +75,16 @@ def test_ballast() -> None:
     if exists == "True":  # or llama.cpp is built without OpenMP, or with another one
         assert int(n_held) >= (os.cpu_count() or 1)
     assert n_left == "0"
+
+
+def test_late_since_it_began() -> None:
+    """Of all its time the share that a thread had no processor; one that hardly ran says nothing."""
+    assert late_share({"1": (9_000_000, 1_000_000), "2": (10_000, 5_000_000)}) == 0.1
+    assert late_share({}) == 0.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux counts")
+def test_threads_of_another_process() -> None:
+    """A process's threads are counted by its number, and nothing is where there is none."""
+    assert str(os.getpid()) in thread_times(os.getpid())
+    assert thread_times(1 << 30) == {}

@@ -26,6 +26,7 @@ from server.api import (
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.config import ServerConfig
+from server.cors import Cors
 from server.engine.protocol import Engine, EngineStatus
 from server.forecast import Rates
 from server.journal import keep_journal
@@ -67,6 +68,12 @@ def create_app(
         if request.path in OPEN_PATHS or request.routing_exception is not None:
             return  # an unknown path or method is answered as such, whatever the key
         client = g.client = client_of(request, service.keys)
+        unknown = request.environ.get(errors.UNKNOWN_MODEL)
+        if unknown is not None:
+            known = ", ".join(each.name for each in service.siblings)
+            raise ApiError(
+                404, f"no model named {unknown!r}: this server has {known}", param="model", code="model_not_found"
+            )
         if service.draining.is_set() and request.method == "POST":
             raise errors.draining()
         if engine.status is EngineStatus.FAILED:
@@ -93,7 +100,7 @@ def create_app(
         return response
 
     inner = DispatcherMiddleware(NotFound(), {config.api_prefix: app.wsgi_app}) if config.api_prefix else app.wsgi_app
-    app.wsgi_app = service.in_flight.counting(inner)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = Cors(service.in_flight.counting(inner), config.cors)  # type: ignore[method-assign]
     return app
 
 

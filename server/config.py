@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.cors import CorsPolicy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
@@ -15,6 +17,7 @@ class ServerConfig:
     field_defaults: Mapping[str, Any] = field(default_factory=dict)  # for requests that leave a field out
     chat_template: str = ""  # in place of the file's
     api_prefix: str = ""  # of every path
+    cors: CorsPolicy = field(default_factory=CorsPolicy)  # pages of which origins may use it
     max_body_bytes: int = 16 << 20
     ping_s: float = 15.0  # of silence in a stream before a comment is sent, so that proxies keep it open
     control_tokens_in_chat: bool = False  # read those that users write, as llama-server does

@@ -10,6 +10,7 @@ from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
 from server.adapter_flags import add_adapter_arguments
 from server.chat_template import CHATML
+from server.cors import DEFAULT
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
 from server.guess_flags import add_guess_arguments
@@ -53,6 +54,22 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--sse-ping-interval", type=positive, default=15, metavar="S",
         help="seconds of silence in a stream before a comment is sent (default 15)",
+    )  # fmt: skip
+    group.add_argument(
+        "--cors-origins", default=DEFAULT.origins, metavar="ORIGINS",
+        help="pages of which origins may use it: *, localhost, or origins by commas (default *, as llama-server)",
+    )  # fmt: skip
+    group.add_argument(
+        "--cors-methods", default=DEFAULT.methods, metavar="METHODS",
+        help=f"by which methods (default {DEFAULT.methods})",
+    )  # fmt: skip
+    group.add_argument(
+        "--cors-headers", default=DEFAULT.headers, metavar="HEADERS",
+        help="with which headers (default *: those that they ask for)",
+    )  # fmt: skip
+    group.add_argument(
+        "--cors-credentials", action=argparse.BooleanOptionalAction, default=False,
+        help="they may send cookies and passwords that the browser has for this server (default: not)",
     )  # fmt: skip
     group.add_argument("--chat-template", type=template, metavar="JINJA", help="in place of the file's (or: chatml)")
     group.add_argument("--chat-template-file", type=template_file, metavar="FILE", help="the same, from a file")

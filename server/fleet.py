@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
 from flask import Flask
 
 from ggufphys.units import format_bytes
-from server.api.errors import ApiError
+from server.api.errors import UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
 from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
 from server.engine.threaded import BaseEngine
@@ -176,20 +177,14 @@ class Fleet:
         """Hand a request to the application of the model that it names."""
         name = self._named(environ)
         if name and name not in self._apps:
-            error = ApiError(
-                404, f"no model named {name!r}: this server has {', '.join(self._apps)}", param="model",
-                code="model_not_found",
-            )  # fmt: skip
-            body = json.dumps(error.body()).encode()
-            start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-            return [body]
+            environ[UNKNOWN_MODEL], name = name, ""  # said by an application, behind its look at the key
         return self._apps[name or next(iter(self._apps))](environ, start_response)
 
     def _named(self, environ: "WSGIEnvironment") -> str:
         """The model's name in the query or the body, which is put back; empty where there is none."""
-        for part in environ.get("QUERY_STRING", "").split("&"):
-            if part.startswith("model="):
-                return str(part).removeprefix("model=")
+        asked = parse_qs(environ.get("QUERY_STRING", "")).get("model")
+        if asked:
+            return str(asked[0])
         length = environ.get("CONTENT_LENGTH") or ""
         if environ["REQUEST_METHOD"] != "POST" or not length.isdecimal() or int(length) > self._max_body_bytes:
             return ""

@@ -2,9 +2,11 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+from server.journal import warn
 
 COMMENT: Final = "#"
 ID_LENGTH: Final = 8
@@ -63,3 +65,15 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
             raise ValueError(f"{file} has no API key in it, expected one on each line")
         keys += in_file
     return tuple(dict.fromkeys(filter(None, keys)))
+
+
+def reload_keys(all_keys: Iterable[Keys], given: Sequence[str], file: Path) -> None:
+    """Read the file of keys again, for one model or several; one that has none, or cannot be read, changes nothing."""
+    try:
+        found = read_keys(given, file)
+    except (OSError, ValueError) as error:
+        warn(f"warning: the API keys stay as they are: {error}")
+        return
+    for keys in all_keys:
+        keys.replace(found)
+    warn(f"{file} has been read again: {len(found)} API keys")

@@ -5,7 +5,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,7 @@ from server.beforehand import (
     unwise,
 )
 from server.config import ServerConfig
+from server.cors import CorsPolicy
 from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.crash import FileStamp
@@ -60,7 +61,7 @@ from server.footprint import find, http_bytes
 from server.guess_flags import lookups_of, with_rows
 from server.http import SPARE_THREADS, HttpServer
 from server.journal import open_journal, warn
-from server.keys import read_keys
+from server.keys import read_keys, reload_keys
 from server.ledger import Ledger, Pids
 from server.pasted import field_defaults, refused
 from server.service import Service
@@ -107,6 +108,12 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
         chat_template=args.chat_template_file or args.chat_template or "",
         api_prefix=args.api_prefix,
         ping_s=args.sse_ping_interval,
+        cors=CorsPolicy(
+            origins=args.cors_origins,
+            methods=args.cors_methods,
+            headers=args.cors_headers,
+            credentials=args.cors_credentials,
+        ),
         control_tokens_in_chat=args.control_tokens_in_chat,
     )
 
@@ -220,7 +227,7 @@ def run_model(args: argparse.Namespace) -> int:
 
         def read_again() -> None:
             if args.api_key_file is not None:
-                reload_keys(service, args.api_key, args.api_key_file)
+                reload_keys([service.keys], args.api_key, args.api_key_file)
 
         code = serve(
             engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again, stamp=stamp
@@ -311,13 +318,3 @@ def model_path(args: argparse.Namespace) -> Path:
     if len(named) > 1:
         raise ValueError(f"several models are named ({', '.join(named)}): name one")
     return local_path(named[0]) if named else embedded_model()
-
-
-def reload_keys(service: Service, given: Sequence[str], file: Path) -> None:
-    """Read the file of keys again; one that has none, or cannot be read, changes nothing."""
-    try:
-        service.keys.replace(read_keys(given, file))
-    except (OSError, ValueError) as error:
-        warn(f"warning: the API keys stay as they are: {error}")
-    else:
-        warn(f"{file} has been read again: {len(service.keys)} API keys")

@@ -120,6 +120,7 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "--mirostat-lr":                    ("mirostat_eta", float),
     "--mirostat-ent":                   ("mirostat_tau", float),
     "--samplers":                       ("samplers", _names),
+    "--sampler-seq --sampling-seq":     ("samplers", str),
     "-s --seed":                        ("seed", int),
     "-n --predict --n-predict":         ("n_predict", int),
     "--grammar":                        ("grammar", str),
@@ -152,8 +153,6 @@ REFUSED: Final[Mapping[str, str]] = {
         "--rerank --reranking",
     "send logit_bias in requests":
         "-l --logit-bias",
-    "send samplers in requests":
-        "--sampler-seq --sampling-seq",
 }
 # By the number of values: speculation and caches that this server does not have, and what only matters with images.
 WITHOUT_EFFECT: Final[Mapping[int, str]] = {

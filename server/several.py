@@ -20,7 +20,7 @@ from server.fleet import Fleet, LazyEngine, Room, describe
 from server.guess_flags import lookups_of
 from server.http import HttpServer
 from server.journal import warn
-from server.keys import read_keys
+from server.keys import reload_keys
 from server.ledger import Ledger, Pids
 from server.service import Service
 from server.signals import Signals
@@ -102,8 +102,8 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         while not signals.received.wait(WAKE_S):
             if signals.hung_up.is_set():
                 signals.hung_up.clear()
-                for service in services:
-                    service.keys.replace(read_keys(args.api_key, args.api_key_file))
+                if args.api_key_file is not None:
+                    reload_keys([service.keys for service in services], args.api_key, args.api_key_file)
         for service in services:
             service.draining.set()
         done = [service.in_flight.wait_for_none(args.drain_timeout) for service in services]

@@ -1,85 +1,47 @@
-"""POST /v1/messages/count_tokens: how long is a conversation in Anthropic's words? As llama-server counts it.
+"""POST /v1/messages: a conversation in Anthropic's words, answered in them, and its length without an answer."""
 
-Source: llama.cpp 0c1e570 tools/server/server-chat.cpp, server_chat_convert_anthropic_to_oai.
-"""
-
-from typing import Any
+import json
 
 from flask import Blueprint, Response, jsonify, request
 
+from server.api.answers import Answers
+from server.api.anthropic_answer import MessageAnswer, as_error
+from server.api.anthropic_input import as_chat
+from server.api.chat import request_of
 from server.api.conversation.conversations import Conversations
 from server.api.errors import bad_request
-from server.api.schema import Fields, read_body
+from server.api.options import read_options
+from server.api.replies import reply
+from server.api.schema import read_body
 from server.service import Service
-
-Json = dict[str, Any]
 
 
 def blueprint(service: Service, conversations: Conversations) -> Blueprint:
-    """The endpoint."""
+    """Both of them; whatever is refused here, keys and all, is refused in Anthropic's shape."""
     routes = Blueprint("anthropic", __name__)
+
+    @routes.post("/v1/messages")
+    def messages() -> Response:
+        fields = as_chat(read_body(request))
+        options = read_options(fields, service.engine)
+        if options.n > 1:
+            raise bad_request("n is more than one, and a message is one answer", param="n")
+        conversation = conversations.read(fields)
+        asked = request_of(conversation, conversations, options, service)
+        shape = MessageAnswer(
+            options.model, conversation.reading(), n_prompt=len(asked.prompt), stop=fields.strings("stop")
+        )
+        return reply(service, Answers(service.engine, [asked]), shape, options)
 
     @routes.post("/v1/messages/count_tokens")
     def count_tokens() -> Response:
         fields = as_chat(read_body(request))
         return jsonify({"input_tokens": len(conversations.tokens(conversations.read(fields).text))})
 
+    @routes.after_request
+    def in_their_words(response: Response) -> Response:
+        if response.status_code >= 400 and response.is_json:
+            response.data = json.dumps(as_error(response.status_code, response.get_json()))
+        return response
+
     return routes
-
-
-def as_chat(fields: Fields) -> Fields:
-    """The request as one of chat: the system's words in front, blocks as parts, calls and what came of them.
-
-    Raises:
-        ApiError: a message or a block that is not understood.
-    """
-    messages: list[Json] = []
-    system = fields.get("system")
-    if system:
-        messages.append({"role": "system", "content": system})
-    for i, value in enumerate(fields.array("messages")):
-        if not isinstance(value, dict):
-            raise bad_request(f"messages[{i}] is not an object", param=f"messages[{i}]")
-        messages += _message(Fields(value, f"messages[{i}]."))
-    tools = [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.get("name"), "description": tool.get("description", ""),
-                "parameters": tool.get("input_schema") or {"type": "object"},
-            },
-        }
-        for tool in fields.array("tools")
-        if isinstance(tool, dict)
-    ]  # fmt: skip
-    return Fields({"messages": messages, "tools": tools or None})
-
-
-def _message(message: Fields) -> list[Json]:
-    content = message.get("content")
-    role = message.string("role")
-    if not isinstance(content, list):
-        return [{"role": role, "content": content}]
-    parts: list[Json] = []
-    calls: list[Json] = []
-    results: list[Json] = []
-    for i, block in enumerate(content):
-        match block.get("type") if isinstance(block, dict) else None:
-            case "text":
-                parts.append({"type": "text", "text": block.get("text")})
-            case "tool_use":
-                function = {"name": block.get("name"), "arguments": block.get("input")}
-                calls.append({"id": block.get("id"), "type": "function", "function": function})
-            case "tool_result":
-                said = block.get("content") or ""
-                results.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": said})
-            case "thinking":
-                pass  # templates drop the thoughts of earlier turns
-            case kind:
-                raise bad_request(
-                    f"{message.param('content')}[{i}] is of type {kind!r:.40}, expected text, tool_use or tool_result",
-                    param=message.param("content"),
-                    code="unsupported_parameter",
-                )
-    spoken = {"role": role, "content": parts or None, **({"tool_calls": calls} if calls else {})}
-    return [*results, *([spoken] if parts or calls else [])]

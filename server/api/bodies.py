@@ -42,7 +42,7 @@ _OPTIONS: Final[Json] = {
         ]
     },
     "ignore_eos": _FLAG,
-    "samplers": _TEXTS,
+    "samplers": {"anyOf": [{"type": "string", "pattern": "^[edskypmxtia]*$"}, _TEXTS]},
     "dry_sequence_breakers": _TEXTS,
     "max_tokens": _COUNT,
     "max_completion_tokens": _COUNT,
@@ -104,6 +104,26 @@ _ITEM: Final[Json] = {
     },
 }  # fmt: skip
 
+_BLOCK: Final[Json] = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"enum": ["text", "thinking", "tool_use", "tool_result"]}},
+}
+_ANTHROPIC: Final[Json] = {
+    "messages": {"type": "array", "minItems": 1, "items": {
+        "type": "object", "required": ["role", "content"], "properties": {
+            "role": {"type": "string", "enum": ["user", "assistant"]},
+            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _BLOCK}]},
+        },
+    }},
+    "system": {"anyOf": [_TEXT, {"type": "array", "items": _BLOCK}]},
+    "max_tokens": _COUNT, "stop_sequences": _TEXTS, "stream": _FLAG, "model": _TEXT,
+    "tools": _field("array", items={"type": "object"}),
+    "tool_choice": {"type": ["object", "null"], "properties": {"type": {"enum": ["auto", "any", "tool", "none"]}}},
+    "thinking": _OBJECT, "output_config": _OBJECT,
+    **{name: _field("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()}, "top_k": _COUNT,
+}  # fmt: skip
+
 # Fields, and those that must be there. Other paths take any object.
 BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     "/v1/completions": (
@@ -140,6 +160,8 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
         },
         ("input",),
     ),
+    "/v1/messages": (_ANTHROPIC, ("messages",)),
+    "/v1/messages/count_tokens": (_ANTHROPIC, ("messages",)),
     "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL}, ()),
     "/v1/embeddings": ({"input": {"anyOf": [{"type": "string"}, _TOKENS]}, "dimensions": _COUNT}, ("input",)),
     "/tokenize": ({"content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG, "with_pieces": _FLAG}, ("content",)),

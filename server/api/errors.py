@@ -24,6 +24,7 @@ LOADING: Final = "Loading model"
 DRAINING: Final = "The server is shutting down"
 RETRY_LOADING_S: Final = 1
 RETRY_DRAINING_S: Final = 10
+UNKNOWN_MODEL: Final = "ggufphys.unknown_model"  # of the WSGI environment: a name that none of several models has
 RETRY_LATE_S: Final = 1  # a client that is in a hurry; at its next attempt admission knows better
 
 

@@ -6,6 +6,19 @@ from server.api.errors import ApiError
 from server.service import Service, Sibling
 
 
+def of_ollama(name: str) -> dict[str, object]:
+    """The entry of those who ask as Ollama's clients do, with what llama-server leaves empty, too.
+
+    Source: llama.cpp 0c1e570 tools/server/server-context.cpp, get_res_models.
+    """
+    details = {"parent_model": "", "format": "gguf", "family": "", "families": [""], "parameter_size": "",
+               "quantization_level": ""}  # fmt: skip
+    return {
+        "name": name, "model": name, "modified_at": "", "size": "", "digest": "", "type": "model", "description": "",
+        "tags": [""], "capabilities": ["completion"], "parameters": "", "details": details,
+    }  # fmt: skip
+
+
 def blueprint(service: Service) -> Blueprint:
     """The list, and the entry by its name."""
     routes = Blueprint("models", __name__)
@@ -44,7 +57,9 @@ def blueprint(service: Service) -> Blueprint:
     def models() -> Response:
         if service.siblings:
             return jsonify({"object": "list", "data": [sibling(each) for each in service.siblings]})
-        return jsonify({"object": "list", "data": [entry(name) for name in names()]})
+        return jsonify({
+            "object": "list", "data": [entry(name) for name in names()], "models": [of_ollama(n) for n in names()],
+        })  # fmt: skip
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:

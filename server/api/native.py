@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from ggufphys import __version__
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError, bad_request
-from server.api.prompts import are_tokens
+from server.api.prompts import are_tokens, mixed_tokens
 from server.api.schema import read_body
 from server.api.settings import default_settings
 from server.service import Service
@@ -27,11 +27,12 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/tokenize")
     def tokenize() -> Response:
         fields = read_body(request)
-        tokens = engine.tokenize(
-            fields.string("content"),
-            add_special=fields.boolean("add_special", False),
-            parse_special=fields.boolean("parse_special", True),
-        )
+        add_special, parse_special = fields.boolean("add_special", False), fields.boolean("parse_special", True)
+        content = fields.get("content")
+        parts = content if isinstance(content, list) else [fields.string("content")]
+        tokens = mixed_tokens(
+            fields, "content", parts, engine, add_special=add_special, parse_special=parse_special
+        )  # fmt: skip
         if not fields.boolean("with_pieces", False):
             return jsonify({"tokens": list(tokens)})
         pieces = engine.pieces(tokens)

@@ -37,7 +37,7 @@ def _prompt(fields: Fields, value: Any, engine: Engine) -> Prompt:
         text = fields.unicode("prompt", value)
         tokens = engine.tokenize(text)
     elif isinstance(value, list):
-        tokens = _mixed(fields, value, engine)
+        tokens = mixed_tokens(fields, "prompt", value, engine)
         text = engine.detokenize(tokens)
     else:
         raise fields.wrong("prompt", "a string or an array of token ids, or an array of these")
@@ -46,17 +46,25 @@ def _prompt(fields: Fields, value: Any, engine: Engine) -> Prompt:
     return tokens, text
 
 
-def _mixed(fields: Fields, values: list[Any], engine: Engine) -> tuple[int, ...]:
-    """Token ids with texts among them; BOS comes in front of a text that is the first."""
+def mixed_tokens(
+    fields: Fields, name: str, values: Sequence[Any], engine: Engine, *, add_special: bool = True,
+    parse_special: bool = True,
+) -> tuple[int, ...]:  # fmt: skip
+    """Token ids with texts among them; with `add_special` BOS comes in front of a text that is the first.
+
+    Raises:
+        ApiError: the field `name` has something else.
+    """
     found: list[int] = []
     for i, value in enumerate(values):
         if isinstance(value, str):
-            found += engine.tokenize(fields.unicode("prompt", value), add_special=i == 0)
+            text = fields.unicode(name, value)
+            found += engine.tokenize(text, add_special=add_special and i == 0, parse_special=parse_special)
         elif are_tokens([value], engine.info.n_vocab):
             found.append(value)
         else:
             raise bad_request(
-                f"prompt has something else than token ids, which are integers from 0 to {engine.info.n_vocab - 1}",
-                param="prompt",
+                f"{name} has something else than token ids, which are integers from 0 to {engine.info.n_vocab - 1}",
+                param=name,
             )
     return tuple(found)

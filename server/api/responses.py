@@ -19,6 +19,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     routes = Blueprint("responses", __name__)
 
     @routes.post("/v1/responses")
+    @routes.post("/responses")
     def responses() -> Response:
         asked = read_body(request)
         fields = as_chat(asked)
@@ -34,6 +35,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         return reply(service, Answers(service.engine, [generation]), shape, options)
 
     @routes.post("/v1/responses/input_tokens")
+    @routes.post("/responses/input_tokens")
     def input_tokens() -> Response:
         tokens = conversations.tokens(conversations.read(as_chat(read_body(request))).text)
         return jsonify({"object": "response.input_tokens", "input_tokens": len(tokens)})

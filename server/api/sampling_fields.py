@@ -26,6 +26,11 @@ INTEGERS: Final[dict[str, tuple[int, int]]] = {
     "repeat_last_n": (-1, INT32_MAX), "dry_allowed_length": (0, INT32_MAX), "dry_penalty_last_n": (-1, INT32_MAX),
     "mirostat": (0, 2), "min_keep": (0, INT32_MAX),
 }  # fmt: skip
+# Source: llama.cpp 0c1e570 common/sampling.cpp, common_sampler_type_to_chr.
+LETTERS: Final = {
+    "e": "penalties", "d": "dry", "s": "top_n_sigma", "k": "top_k", "y": "typ_p", "p": "top_p", "m": "min_p",
+    "x": "xtc", "t": "temperature", "i": "infill", "a": "adaptive_p",
+}  # fmt: skip
 NAMES: Final = frozenset({
     *NUMBERS, *INTEGERS, "top_k", "seed", "logit_bias", "ignore_eos", "samplers", "dry_sequence_breakers",
 })  # fmt: skip
@@ -60,10 +65,14 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
 
 
 def _samplers(fields: Fields) -> tuple[str, ...]:
-    """Names in order; or, as llama-server also takes them, a string with a letter each, which is refused."""
-    if isinstance(fields.get("samplers"), str):
-        raise fields.wrong("samplers", 'an array of names, such as ["top_k", "temperature"]')
-    return fields.strings("samplers")
+    """Names in order, or a string with a letter for each."""
+    if not isinstance(fields.get("samplers"), str):
+        return fields.strings("samplers")
+    letters = fields.string("samplers")
+    unknown = [letter for letter in letters if letter not in LETTERS]
+    if unknown:
+        raise bad_request(f"samplers has {unknown[0]!r}, expected letters of {''.join(LETTERS)}", param="samplers")
+    return tuple(LETTERS[letter] for letter in letters)
 
 
 def _logit_bias(fields: Fields, tokenize: Tokenize, n_vocab: int) -> Iterator[tuple[int, float]]:

@@ -1,6 +1,7 @@
 """Several models behind one address: loaded when they are asked for, the longest unused making room."""
 
 import json
+import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -62,11 +63,17 @@ def test_number_of_models() -> None:
 
 
 @POSIX
-def test_two_models(chain_path: Path) -> None:
-    """Each name answers; one is in memory where only one may be; an unknown name is 404; keys come first."""
+def test_two_models(chain_path: Path, tmp_path: Path) -> None:
+    """Each name answers; one is in memory where only one may be; an unknown name is 404; keys come first.
+
+    At SIGHUP the file of keys is read again; an empty one changes nothing, and ends nothing.
+    """
+    keys = tmp_path / "keys"
+    keys.write_text("k")
     with serving(
-        "-m", f"one={chain_path}", "-m", f"two={chain_path}", "-c", "256", "--models-max", "1", "--api-key", "k"
-    ) as server:
+        "-m", f"one={chain_path}", "-m", f"two={chain_path}", "-c", "256", "--models-max", "1",
+        "--api-key-file", str(keys),
+    ) as server:  # fmt: skip
 
         def call(path: str, key: str = "k", **body: object) -> tuple[int, Any]:
             data = json.dumps(body).encode() if body else None
@@ -93,6 +100,18 @@ def test_two_models(chain_path: Path) -> None:
             assert loaded()[name] == "loaded"
             assert list(loaded().values()).count("loaded") == 1
         assert call("/v1/completions", model="three", prompt="!")[0] == 404
+        assert call("/v1/completions", key="wrong", model="three", prompt="!")[0] == 401
+        keys.write_text("")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        while "stay as they are" not in server.process.stderr.readline():
+            assert server.process.poll() is None
+        assert call("/v1/models")[0] == 200
+        keys.write_text("new")
+        server.process.send_signal(signal.SIGHUP)
+        while "read again" not in server.process.stderr.readline():
+            assert server.process.poll() is None
+        assert [call("/v1/models", key=key)[0] for key in ("k", "new")] == [401, 200]
 
 
 def test_names_are_needed(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

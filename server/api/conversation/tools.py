@@ -128,30 +128,56 @@ def read_tools(fields: Fields, template: str) -> Tools | None:
     """
     tools = [_tool(value, f"tools[{i}]") for i, value in enumerate(fields.array("tools"))]
     choice = fields.get("tool_choice")
-    named = None
+    named: list[str] | None = None
     if isinstance(choice, dict):
-        named = str((choice.get("function") or {}).get("name") or choice.get("name") or "")
+        choice, named = _chosen(fields.object("tool_choice"))
     elif choice not in (None, "auto", "none", "required"):
         raise bad_request(
             f"tool_choice is {choice!r:.32}, expected none, auto, required or a function's name", param="tool_choice"
         )
     if not tools:
-        if named is not None or choice == "required":
+        if choice == "required":
             raise bad_request("tool_choice asks for a call, and there are no tools", param="tool_choice")
         return None
     if choice == "none":
         return None
-    allowed = [tool for tool in tools if named is None or tool["function"]["name"] == named]
-    if not allowed:
-        known = ", ".join(tool["function"]["name"] for tool in tools)
-        raise bad_request(f"tool_choice names {named!r}, expected one of {known}", param="tool_choice")
+    known = [tool["function"]["name"] for tool in tools]
+    for name in named or ():
+        if name not in known:
+            raise bad_request(f"tool_choice names {name!r}, expected one of {', '.join(known)}", param="tool_choice")
+    allowed = [tool for tool in tools if named is None or tool["function"]["name"] in named]
     return Tools(
         listed=tuple(tools),
         callable=tuple(allowed),
-        forced=named is not None or choice == "required",
-        parallel=fields.boolean("parallel_tool_calls", False) and named is None,
+        forced=choice == "required",
+        parallel=fields.boolean("parallel_tool_calls", False) and (named is None or len(named) > 1),
         style=style_of(template),
     )
+
+
+def _chosen(choice: Fields) -> tuple[str, list[str] | None]:
+    """What an object of `tool_choice` asks for: none, auto or required, and of which functions alone (None: of any).
+
+    A function, OpenAI's list of those that are allowed, or an object that says by its type what a string says, too.
+    """
+    kind = choice.string("type", "function")
+    if kind in ("none", "auto", "required"):
+        return kind, None
+    if kind == "function":
+        return "required", [choice.object("function").string("name") or choice.string("name")]
+    if kind != "allowed_tools":
+        raise bad_request(f"tool_choice.type is {kind!r:.32}, expected function or allowed_tools", "tool_choice.type")
+    listed = choice.object("allowed_tools") if choice.get("allowed_tools") is not None else choice  # chat, responses
+    mode = listed.string("mode", "auto")
+    if mode not in ("auto", "required"):
+        raise bad_request(f"{listed.param('mode')} is {mode!r:.32}, expected auto or required", listed.param("mode"))
+    names = []
+    for i, value in enumerate(listed.array("tools")):
+        tool = Fields(value if isinstance(value, dict) else {}, f"{listed.param('tools')}[{i}].")
+        names.append(tool.object("function").string("name") or tool.string("name"))
+    if not names:
+        raise bad_request(f"{listed.param('tools')} is missing or empty", param=listed.param("tools"))
+    return mode, names
 
 
 def style_of(template: str) -> Style:

@@ -94,7 +94,7 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("logit_bias", {"5": "1"}),
         ("mirostat", 3),
         ("typical_p", 1.5),
-        ("samplers", "kpt"),
+        ("samplers", "kpt?"),
         ("response_format", 1),
         ("functions", [{}]),
         ("id_slot", 1),

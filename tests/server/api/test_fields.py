@@ -124,3 +124,17 @@ def test_what_is_shown_otherwise(client: FlaskClient) -> None:
     assert echoed.get_json()["choices"][0]["text"] == "hi" + plain.get_json()["choices"][0]["text"]
     assert streamed.mimetype == "text/event-stream"
     assert b'"completion_tokens":2' in counted.data
+
+
+def test_samplers_by_letters(client: FlaskClient, fake: FakeEngine) -> None:
+    """A string has a letter for each sampler, in their order."""
+    client.post("/v1/completions", json={"prompt": "hi", "samplers": "kpt"})
+
+    assert fake.requests[-1].sampling.samplers == ("top_k", "top_p", "temperature")
+
+
+def test_tokens_of_texts_and_tokens(client: FlaskClient) -> None:
+    """/tokenize takes token ids with texts among them, as prompts are."""
+    assert client.post("/tokenize", json={"content": [5, "a", 7]}).get_json() == {"tokens": [5, 97, 7]}
+    refused = client.post("/tokenize", json={"content": ["a", -1]})
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "content")

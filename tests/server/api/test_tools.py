@@ -91,6 +91,38 @@ def test_a_call_in_a_reply(client: FlaskClient, fake: FakeEngine) -> None:
     assert done == "[DONE]"
 
 
+def test_choices_as_objects(client: FlaskClient, fake: FakeEngine) -> None:
+    """A type says what a word says; of a list of allowed tools, those alone may be called; what is none is named."""
+    other = {"type": "function", "function": {"name": "other"}}
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "other"}}]}
+    body = {**BODY, "tools": [WEATHER, other]}
+    for choice in (
+        {"type": "auto"}, {"type": "required"}, {"type": "none"}, {"type": "allowed_tools", "allowed_tools": allowed},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "other"}]},
+    ):  # fmt: skip
+        assert client.post("/v1/chat/completions", json={**body, "tool_choice": choice}).status_code == 200
+    auto, required, none, chats, of_responses = (request.sampling.grammar for request in fake.requests)
+
+    assert none is None
+    assert auto is not None
+    assert auto.lazy
+    assert required is not None
+    assert not required.lazy
+    assert "weather" in required.text
+    assert chats == of_responses
+    assert chats is not None
+    assert not chats.lazy
+    assert "weather" not in chats.text
+    for wrong in (
+        {"type": "function", "function": "weather"}, {"type": "function"}, {"type": "custom"},
+        {"type": "allowed_tools"}, {"type": "allowed_tools", "allowed_tools": {"mode": "some", "tools": [other]}},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["weather"]}},
+    ):  # fmt: skip
+        refused = client.post("/v1/chat/completions", json={**body, "tool_choice": wrong})
+        assert refused.status_code == 400
+        assert refused.get_json()["error"]["param"].startswith("tool_choice")
+
+
 def test_choices_of_a_call(client: FlaskClient, fake: FakeEngine) -> None:
     """`required` and a name make the answer a call from the first token on; with `auto` it holds once one begins."""
     for choice in ("auto", "required", {"type": "function", "function": {"name": "weather"}}, "none"):

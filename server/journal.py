@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 
@@ -23,6 +24,7 @@ NOTES: Final = logging.getLogger("server.notes")
 ACCESS: Final = logging.getLogger("server.access")
 HEADER: Final = "X-Request-Id"
 _ID: Final = re.compile(r"[\w.:-]{1,128}")  # what is taken of a client's: nothing that could forge a line
+_SAFE: Final = "/:,@!$&'()*+;[]~"
 _TEXT: Final = logging.Formatter("%(message)s")
 _DATED: Final = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
@@ -139,6 +141,11 @@ def keep_journal(app: Flask) -> None:
         return response
 
 
+def _shown(value: Any) -> Any:
+    """A field of a line; what a client may have put into it can neither end the line nor begin another field."""
+    return quote(value, safe=_SAFE) if isinstance(value, str) else value
+
+
 def _write(fields: dict[str, Any], began: float, tally: Tally) -> None:
     fields["ms"] = round((time.perf_counter() - began) * 1000, 1)
     if tally.n_prompt:
@@ -146,6 +153,6 @@ def _write(fields: dict[str, Any], began: float, tally: Tally) -> None:
         if not tally.n_drafted:
             del told["n_drafted"], told["n_draft_accepted"]
         fields |= {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
-    message = " ".join(f"{name}={value}" for name, value in fields.items() if value != "")
+    message = " ".join(f"{name}={_shown(value)}" for name, value in fields.items() if value != "")
     with suppress(Exception):  # a full disk must not end an answer
         ACCESS.info(message, extra={"fields": fields})

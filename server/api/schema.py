@@ -56,6 +56,12 @@ def _read_json(request: Request) -> Any:
             "(curl: -H 'Content-Type: application/json')",
             code="unsupported_media_type",
         )
+    coded = request.headers.get("Content-Encoding", "identity")
+    if coded != "identity":
+        raise ApiError(
+            415, f"the body is {coded!r:.32} by its Content-Encoding, expected JSON as it is",
+            code="unsupported_media_type",
+        )  # fmt: skip
     try:
         return json.loads(request.get_data(cache=False), parse_constant=_no_constant)
     except RecursionError:

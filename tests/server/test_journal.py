@@ -91,6 +91,23 @@ def test_ids_cannot_forge_lines() -> None:
         assert client.get("/health", headers={"X-Request-Id": given}).headers["X-Request-Id"] != given
 
 
+def test_paths_cannot_forge_lines(tmp_path: Path) -> None:
+    """Nor can a path that spells a line's end, a space or a terminal's escape: the request's line stays one line."""
+    file = tmp_path / "log"
+    close = open_journal(file=file, as_json=False, access=False)
+    try:
+        client = create_app(ServerConfig(), FakeEngine()).test_client()
+        client.get("/v1/x%0Arequest_id=forged%20status=200%1b[31m%00", buffered=True)
+    finally:
+        close()
+    (line,) = file.read_text().splitlines()
+
+    assert line.isprintable()
+    assert line.count("status=") == 1
+    assert " status=404 " in line
+    assert " status=200" not in line
+
+
 def test_metrics_have_bytes_and_speeds() -> None:
     """Resident bytes by process and kind are there, and llama-server's speeds once something was generated."""
     client = create_app(ServerConfig(), FakeEngine()).test_client()

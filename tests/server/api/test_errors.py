@@ -178,6 +178,8 @@ def test_wrong_content_type(client: FlaskClient) -> None:
     data = json.dumps({"prompt": "hi"})
 
     error_of(client.post(COMPLETIONS, data=data, content_type="multipart/form-data"), 415)
+    packed = client.post(COMPLETIONS, data=data, headers={"Content-Encoding": "gzip"})
+    assert "gzip" in error_of(packed, 415)["message"]
     for kind in (None, "text/plain", "application/x-www-form-urlencoded"):
         assert client.post(COMPLETIONS, data=data, content_type=kind).status_code == 200
 

@@ -37,3 +37,18 @@ def bias_of_one_stream(context: ContextParams) -> str:
         f"llama.cpp aborts: it cannot bias the scores of {context.n_seq_max} sequences that are kept apart "
         "(expected kv_unified, or n_seq_max 1)"
     )
+
+
+def prompt_of_one_stream(context: ContextParams) -> str:
+    """A prompt of one sequence is reserved for over all streams of the cache, which must divide its tokens.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve (TAG_RESERVE_DIAG_DECAY); src/llama-graph.cpp,
+    build_attn_mha; ggml/src/ggml.c, ggml_add.
+    """
+    n_tokens = min(context.n_ctx, context.n_ubatch)
+    if n_tokens % context.n_stream == 0:
+        return ""
+    return (
+        f"llama.cpp aborts: n_ubatch is {n_tokens}, for this architecture expected a multiple of the "
+        f"{context.n_stream} sequences that are kept apart (or kv_unified)"
+    )

@@ -23,6 +23,13 @@ OUTPUT_BEFORE_EMBEDDING: Final[frozenset[str]] = frozenset({"gemma3n", "gemma4"}
 # Which look tokens up in the output matrix where the file has no embedding: it is created for that, and once more.
 OUTPUT_IS_EMBEDDING: Final[frozenset[str]] = frozenset({"codeshell"})
 
+# Whose layers may have as many heads each as an array says; other loaders and graphs take the first layer's number.
+HEADS_BY_LAYER: Final[frozenset[str]] = frozenset({
+    "deci", "dots3note", "gemma4", "gemma4-assistant", "granite", "granitemoe", "granitehybrid", "granite_swa",
+    "graniteswitch", "minicpm", "laguna", "mimo2", "nemotron_h", "nemotron_h_moe", "openelm", "plamo2", "plamo3",
+    "spark2_5", "step35",
+})
+
 # Rotary factors are copied to each device that has a layer; here only layers without a window have them.
 ROPE_FACTORS_ON_FULL_LAYERS: Final[frozenset[str]] = frozenset({"gemma4", "gemma4-assistant"})
 

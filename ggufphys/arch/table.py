@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams; src/llama-mo
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ggufphys.arch.aborts import bias_of_one_stream, never, stores_values_as_matrix
+from ggufphys.arch.aborts import bias_of_one_stream, never, prompt_of_one_stream, stores_values_as_matrix
 from ggufphys.arch.adjust import (
     decoder_layers,
     deepstack,
@@ -246,7 +246,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("nemotron_h_moe", hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
              "models/nemotron-h.cpp", draft=head(full), rollback=True),
     ArchRule("minimax-01",    hybrid(full, linear_attention, all_but_every(8), attends=in_trunk),
-             "models/minimax-01.cpp", lone_prompt=True),
+             "models/minimax-01.cpp", lone_prompt=True, aborts=prompt_of_one_stream),
     ArchRule("qwen3next",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
              "models/qwen3next.cpp", draft=head(full)),
     ArchRule("qwen35",        hybrid(full, ssm, all_but_every(4), attends=in_trunk),
@@ -256,7 +256,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
              "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True),
     ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
-             "models/kimi-linear.cpp", mla=True, lone_prompt=True),
+             "models/kimi-linear.cpp", mla=True, lone_prompt=True, aborts=prompt_of_one_stream),
     ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
              "models/kimi-k3.cpp", adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("bailingmoe3",   hybrid(latent(full), kda, without_kv_heads),

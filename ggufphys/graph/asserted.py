@@ -1,7 +1,7 @@
 """What does ggml insist on when a node is made? Shapes and types of sources that go together, operation by operation.
 
 Builders of graphs make nodes from weights and hyperparameters as files have them; where these don't go together, ggml
-ends the process. Layouts in memory, which only builders decide, are not looked at.
+ends the process. Layouts in memory, which mostly builders decide, are looked at where a tensor is reshaped.
 
 Source: llama.cpp 0c1e570 ggml/src/ggml.c, the assertions of the functions that make the nodes;
 ggml/src/ggml-cpu/ggml-cpu.cpp, ggml_backend_cpu_device_supports_op.
@@ -112,6 +112,10 @@ def _same_elements(node: Tensor) -> bool:
     return prod(node.ne) == prod(node.src[0].ne)
 
 
+def _reshape(node: Tensor) -> bool:
+    return _same_elements(node) and node.src[0].is_contiguous
+
+
 def _ssm_conv(node: Tensor) -> bool:
     x, kernel = node.src[:2]
     return x.ne[3] == 1 and kernel.ne[2:] == (1, 1) and x.ne[1] == kernel.ne[1] and x.ne[0] >= kernel.ne[0] - 1
@@ -154,7 +158,7 @@ ASSERTED: Final[Mapping[str, Callable[[Tensor], bool]]] = {
     "ADD": _repeats, "SUB": _repeats, "MUL": _repeats, "DIV": _repeats, "REPEAT": _fills,
     "MUL_MAT": _mul_mat, "MUL_MAT_ID": _mul_mat_id, "GET_ROWS": _get_rows, "SET_ROWS": _set_rows,
     "CONCAT": _concat, "GLU": _glu, "ROPE": _rope, "SOFT_MAX": _soft_max, "FLASH_ATTN_EXT": _flash_attn_ext,
-    "RESHAPE": _same_elements, "CPY": _same_elements, "VIEW": _viewed,
+    "RESHAPE": _reshape, "CPY": _same_elements, "VIEW": _viewed,
     "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net, "DSV4_HC_COMB": _all_f32,
 }  # fmt: skip
 
@@ -166,7 +170,8 @@ MEANING: Final[Mapping[str, str]] = {
     "GET_ROWS": "I32 numbers of rows", "SET_ROWS": "rows of floats as long as those they replace",
     "CONCAT": "operands of one type whose other axes agree", "GLU": "a gate of the other half's shape and type",
     "ROPE": "F32 factors, one for each pair", "SOFT_MAX": "sinks in F32, one a head",
-    "FLASH_ATTN_EXT": "keys as long as queries, sinks in F32, one a head", "RESHAPE": "as many elements as before",
+    "FLASH_ATTN_EXT": "keys as long as queries, sinks in F32, one a head",
+    "RESHAPE": "as many elements as before, one behind the other",
     "CPY": "as many elements as before", "VIEW": "bytes inside of the tensor that is shown",
     "SSM_CONV": "a row of the kernel for each channel", "SSM_SCAN": "states, heads and groups that agree",
     "GATED_DELTA_NET": "states and gates of the heads' sizes, in F32",

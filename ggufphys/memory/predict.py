@@ -193,7 +193,7 @@ class Predictor(Runs):
             self._verdicts = {False: (), True: ()}
         elif self._verdict(False) and self._verdict(True):  # else parameters decide, and `predict` tells
             self._refuse(self._verdict(False), gguf)
-        self._is_checked = bool(self.refusals)
+        self._graph_verdicts: dict[Hashable, tuple[Refusal, ...]] = {}
         with told(gguf):
             super().__init__(gguf, target, guessed=guessed)
         self._weight_terms: dict[Hashable, tuple[Term, ...]] = {}
@@ -206,15 +206,23 @@ class Predictor(Runs):
         with told(self.gguf):
             if found := self._verdict(params.load_mtp):
                 self._refuse(found, self.gguf)
-            elif not self._is_checked:  # once: the graph of another batch has the same weights
-                self._is_checked = True
-                self._refuse(tuple(graph_failures(self.layouts_of(params), self.context(params))), self.gguf)
+            else:
+                self._refuse(self._graph_verdict(params), self.gguf)
             return self._predict(params, conditions)
 
     def _verdict(self, load_mtp: bool) -> tuple[Refusal, ...]:
         if load_mtp not in self._verdicts:
             self._verdicts[load_mtp] = reasons(self.gguf, alone=self._alone, load_mtp=load_mtp)
         return self._verdicts[load_mtp]
+
+    def _graph_verdict(self, params: Params) -> tuple[Refusal, ...]:
+        """Once for each kind of attention: the graph of another batch has the same weights."""
+        context = self.context(params)
+        one = context.n_seq_max == 1
+        kind = (params.load_mtp, context.ctx_type, context.flash_attn, context.kv_unified or one, one)
+        if kind not in self._graph_verdicts:
+            self._graph_verdicts[kind] = tuple(graph_failures(self.layouts_of(params), context))
+        return self._graph_verdicts[kind]
 
     def _refuse(self, refusals: tuple[Refusal, ...], gguf: GGUFFile) -> None:
         self.refusals = refusals

@@ -183,7 +183,8 @@ class AttentionK(AttentionKV):
         `after_k` is V as the model computes it, expanded between Q and K, not stored. A `mask` takes the place of the
         cache's.
         """
-        keys = self.read_k(self.store_latent(q, k, il, after_k=after_k), k.ne[0], 1)
+        n_embd_head, _ = self.b.n_embd_head(self.b.kv_cache(il))
+        keys = self.read_k(self.store_latent(q, k, il, after_k=after_k), n_embd_head, self.b.h.n_head_kv[il])
         values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
         return self.attend(q, keys, values, sinks=sinks, scores=scores, v_mla=v_mla, mask=mask)
 
@@ -192,7 +193,7 @@ class AttentionK(AttentionKV):
         for tensor in (q, after_k, k):
             if tensor is not None:
                 self.b.graph.expand(tensor)
-        cache = self.cache_k(il, k.ne[0], 1)
+        cache = self.cache_k(il, self.b.kv_cache(il).n_embd_k_gqa, 1)  # hyperparameters say how wide, not the weights
         self.store_k(cache, k)
         return cache
 

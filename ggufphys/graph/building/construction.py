@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV
+from ggufphys.arch.loading import HEADS_BY_LAYER
 from ggufphys.arch.scales import PLAIN, scaled_names
 from ggufphys.errors import GGUFError
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph import ops
@@ -37,7 +39,7 @@ class Construction:
         layers: Sequence[int] | None = None,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        self.h = h
+        self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, keeps=any(caches))
         self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer_run) if layers is None else layers
@@ -222,6 +224,18 @@ class Construction:
                 "since it would scale that too"
             )
         return ops.mul(product, scale)
+
+
+def _as_first(h: HParams, *, keeps: bool) -> HParams:
+    """Every layer with as many heads as the first, whatever an array says of the others.
+
+    Of keys and values only where layers keep none: caches are as wide as the array says.
+    """
+    if len({*h.n_head}) > 1:
+        h = replace(h, n_head=h.n_head[:1] * len(h.n_head))
+    if not keeps and len({*h.n_head_kv}) > 1:
+        h = replace(h, n_head_kv=h.n_head_kv[:1] * len(h.n_head_kv))
+    return h
 
 
 def weight_of(info: TensorInfo) -> Tensor:

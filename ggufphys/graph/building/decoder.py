@@ -96,11 +96,14 @@ def rows_normed(b: Builder, rope: Rope, pos: Tensor) -> Qkv:
     return qkv
 
 
-def dense_or_experts(b: Builder, routing: Routing, *, biased: bool = True, limited: bool = False) -> Ffn:
+def dense_or_experts(
+    b: Builder, routing: Routing, *, biased: bool = True, limited: bool = False, shared_always: bool = False
+) -> Ffn:
     """Experts where a layer has a router, beside those that every token uses if it has any; dense elsewhere.
 
     `biased` is False where llama.cpp leaves out biases of dense layers. With `limited` the operands of swiglu are kept
-    within limits that the file names.
+    within limits that the file names. `shared_always`: llama.cpp does not ask whether there are weights that every
+    token uses; without any their activation alone is left.
     """
 
     def ffn(x: Tensor, il: int) -> Tensor:
@@ -108,7 +111,7 @@ def dense_or_experts(b: Builder, routing: Routing, *, biased: bool = True, limit
         if b.weight_or_none("ffn_gate_inp.weight", il) is None:
             return b.ffn_gated(x, il, biased=biased, limit=of_others)
         out = moe_ffn(b, x, il, routing, limit=of_experts)
-        is_shared = b.weight_or_none("ffn_up_shexp.weight", il) is not None
+        is_shared = shared_always or b.weight_or_none("ffn_up_shexp.weight", il) is not None
         return ops.add(out, b.ffn_gated(x, il, suffix="_shexp", limit=of_others)) if is_shared else out
 
     return ffn

@@ -7,7 +7,7 @@ from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
 from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.frozen import dataclass, replace
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.backends.backend import everything
@@ -120,7 +120,9 @@ class Runs:
         )  # fmt: skip
         context = resolved(params)
         layouts = self.layouts_of(params)
-        undecided = params.flash_attn == "auto" and context.flash_attn and bool(params.devices)
+        # A quantized V decides for flash attention before llama.cpp looks where it would run.
+        asked = params.flash_attn == "auto" and context.type_v in (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+        undecided = asked and context.flash_attn and bool(params.devices)
         # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
         lacking = any(backend_of(device).supports is not everything for device in params.devices)
         apart = params.override_tensor or not params.offload_kqv or layouts.has_states or lacking
@@ -129,7 +131,7 @@ class Runs:
         placed = self.placed(params)
         if not uses_devices(placed) or keeps_flash_attn(layouts, context, placed):
             return context
-        without = resolved(replace(params, flash_attn="off"))  # which may be refused
+        without = resolved(replace(params, flash_attn="off"))
         return replace(without, v_trans=context.v_trans)
 
     def _unfused(self, params: Params, context: ContextParams) -> ContextParams:

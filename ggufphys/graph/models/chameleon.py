@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 src/models/chameleon.cpp, llama_model_chameleon::graph
 
 from typing import Final
 
+from ggufphys.errors import GGUFError
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
@@ -42,6 +43,11 @@ def build(b: Builder) -> Graph:
         x = b.ffn_gated(before(residual, "ffn_norm", il), il, biased=False)
         x = ops.add(behind(x, "ffn_norm", il), residual)
     logits = b.logits(b.rms(x, "output_norm"))
+    if logits.ne[0] * b.context.n_seq_max < len(IMAGE_TOKENS):  # of a decode step, which is reserved for, too
+        raise GGUFError(
+            f"output.weight has {logits.ne[0]} rows, expected as many as there are image tokens, {len(IMAGE_TOKENS)}, "
+            "or more: llama.cpp aborts"
+        )
     least = ops.clamp(Tensor("NONE", ops.F32, (len(IMAGE_TOKENS),)), LEAST, LEAST)
     return b.embeddings(ops.set_at(logits, least, IMAGE_TOKENS.start))
 

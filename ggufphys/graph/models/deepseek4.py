@@ -124,7 +124,7 @@ class WindowAndBlocks:
             q, kv = rotate(q, self.rot), rotate(kv, self.rot)
         b.graph.expand(q)
         b.graph.expand(kv)
-        cache = window.cache_k(il, self.d, 1)
+        cache = window.cache_k(il, self.b.kv_cache(il).n_embd_k_gqa, 1)
         window.store_k(cache, kv)
         keys, mask = window.read_k(cache, self.d, 1), window.mask
         if blocks is not None:

@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/glm4-moe.cpp, llama_model_glm4_moe::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building import head
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.decoder import cached, decoder, dense_or_experts, rotated
-from ggufphys.graph.building.moe import Routing, read_routing
+from ggufphys.graph.building.decoder import Ffn, cached, decoder, dense_or_experts, rotated
+from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_sections
 
@@ -18,7 +18,7 @@ def build(b: Builder) -> Graph:
     rope = read_rope(b.keys, b.h, "mrope" if sections else "neox", sections=sections)
     x = b.inp_embd()
     qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), normed="before")
-    x = decoder(b, x, qkv, dense_or_experts(b, _routing(b)), ffn_norm="post_attention_norm")
+    x = decoder(b, x, qkv, _ffn(b), ffn_norm="post_attention_norm")
     return b.head(x)
 
 
@@ -26,7 +26,7 @@ def build_head(b: Builder) -> Graph:
     """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs)."""
     il, rope = b.h.n_layer, read_rope(b.keys, b.h, "mrope" if read_sections(b.keys) else "neox")
     qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), normed="before")
-    attend, ffn, out_ids = cached(b), dense_or_experts(b, _routing(b)), b.inp_out_ids()
+    attend, ffn, out_ids = cached(b), _ffn(b), b.inp_out_ids()
     residual = head.begin(b)
     x = attend(*qkv(b.norm_rms(residual, b.weight("attn_norm.weight", il)), il), il)
     residual = ops.add(x, residual)
@@ -34,6 +34,6 @@ def build_head(b: Builder) -> Graph:
     return head.end_all(b, x, out_ids)
 
 
-def _routing(b: Builder) -> Routing:
+def _ffn(b: Builder) -> Ffn:
     number = b.keys.integer("expert_gating_func", 0)
-    return read_routing(b.keys, None if number else "sigmoid")
+    return dense_or_experts(b, read_routing(b.keys, None if number else "sigmoid"), shared_always=True)

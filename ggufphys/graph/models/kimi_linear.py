@@ -18,7 +18,7 @@ from ggufphys.graph.ir import Graph, Tensor
 def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     n_rot = b.keys.integer("rope.dimension_count", b.h.n_embd_head_k)
-    ffn = dense_or_experts(b, read_routing(b.keys, norm_weights=True))
+    ffn = dense_or_experts(b, read_routing(b.keys, norm_weights=True), shared_always=True)
     x = b.inp_embd()
     rs = Recurrent(b)
     attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))

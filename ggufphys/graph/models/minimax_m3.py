@@ -23,8 +23,9 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd()
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
+    has_indexer = len({len(caches) for caches in b.caches} - {1}) > 0  # else all layers are dense
     kind = BlockSparseOfCells if "blocks_of_cells" in b.context.rules else BlockSparse
-    sparse = kind(b, attention[b.kv_cache(0)], rope) if is_sparse(b) else None
+    sparse = kind(b, attention[b.kv_cache(0)], rope) if has_indexer and is_sparse(b) else None
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -5,6 +5,7 @@ Source: llama.cpp 0c1e570 src/models/qwen3vl.cpp, llama_model_qwen3vl::graph, wh
 
 from math import inf
 
+from ggufphys.errors import GGUFError
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Graph
@@ -15,6 +16,8 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     logits = b.logits(hidden(b))
     n_before = b.weight("token_embd.weight").ne[1] - logits.ne[0]
+    if n_before < 0:
+        raise GGUFError(f"output.weight has {-n_before} rows more than token_embd.weight: llama.cpp aborts")
     if n_before > 0:
         one = ops.scale(ops.view(b.weight("output_norm.weight"), (1,)), 0.0, -inf)
         logits = ops.concat(ops.repeat(one, n_before, logits.ne[1]), logits, 0)

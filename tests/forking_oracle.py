@@ -1,0 +1,114 @@
+"""llama.cpp's own bytes for many files, one configuration after the other, whatever ends the process.
+
+`python tests/forking_oracle.py` reads a question a line and answers each in a process of its own, forked with the
+library loaded, so that one that aborts costs milliseconds. `tests/oracle.py` says what is asked of llama.cpp.
+"""
+
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ggufphys.params import Params
+
+SECONDS = 30
+MEMORY_BYTES = 24 << 30
+
+
+class ForkingOracle:
+    """A child with llama.cpp in it; closes with the block."""
+
+    def __enter__(self) -> Self:
+        self._child = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GGML_NO_BACKTRACE": "1"},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._child.communicate()
+
+    def ask(self, path: Path, params: Params) -> dict[str, Any]:
+        """Bytes by quantity, and `by_buffer`; {"error": ...} where it refuses, {"aborts": ...} where it ends."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(json.dumps([os.fspath(path), asdict(params)]) + "\n")
+        self._child.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._child.stdout.readline())
+        return answer
+
+
+def main() -> None:
+    """Answer until there is no more input."""
+    from ggufphys.machine import llama_env
+
+    llama_env.prepare()
+    import llama_cpp as api
+
+    said: list[str] = []
+
+    @api.llama_log_callback  # type: ignore[untyped-decorator]
+    def keep(level: int, text: bytes, user_data: object) -> None:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR
+            said.append(text.decode(errors="replace").strip())
+
+    api.llama_log_set(keep, None)
+    api.llama_backend_init()
+    for line in sys.stdin:
+        path, params = json.loads(line)
+        print(json.dumps(_answer(api, path, Params.from_json(params), said)), flush=True)
+
+
+def _answer(api: Any, path: str, params: Params, said: list[str]) -> dict[str, Any]:
+    from tests.oracle import Oracle
+
+    read, write = os.pipe()
+    read_error, write_error = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(write_error, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        result = Oracle(api, path, params.no_alloc).breakdown(params)
+        os.write(write, json.dumps(result or {"error": said[-3:]}).encode())
+        os._exit(0)
+    os.close(write)
+    os.close(write_error)
+    answer, slow = _read(read), False
+    if answer is None:
+        slow, answer = True, b""
+        os.kill(pid, 9)
+    words = _read(read_error) or b""
+    os.close(read)
+    os.close(read_error)
+    os.waitpid(pid, 0)
+    if answer:
+        said_by_child: dict[str, Any] = json.loads(answer)
+        return said_by_child
+    return {"aborts": "slow" if slow else words.decode(errors="replace")[-400:].strip()}
+
+
+def _read(descriptor: int) -> bytes | None:
+    """Everything that comes; None where nothing does for too long."""
+    found = b""
+    while select.select([descriptor], [], [], SECONDS)[0]:
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return found
+        found += chunk
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -13,14 +13,21 @@ from ggufphys.builds.moves import LATEST, PINNED
 from ggufphys.builds.records import RECORDED
 
 _NUMBER: Final = re.compile(r"b?(\d{1,7})")
-_VERSION: Final = re.compile(r"(?:version|build):? *b?(\d+) \(([0-9a-f]+)")
+# "version: 10603 (c060ca974)", and since llama.cpp has versions "version: 0.5.0-dev (build 11312, commit 0c1e570)".
+# Source: llama.cpp 0c1e570 common/build-info.cpp.in, llama_print_build_info
+_VERSION: Final = re.compile(
+    r"(?:version|build):? *b?(\d+) \(([0-9a-f]+)|version: \S+ \(build (\d+), commit ([0-9a-f]+)"
+)
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 _ASK_LIBRARY: Final = """
 import ctypes, sys
 for path in sys.argv[1:]:
     try:
-        library = ctypes.CDLL(path)
-        commit = library.ggml_commit
-    except (OSError, AttributeError):
+        commit = ctypes.CDLL(path).ggml_commit
+    except AttributeError:
+        continue
+    except OSError as error:
+        print(error, file=sys.stderr)
         continue
     commit.restype = ctypes.c_char_p
     print(commit().decode())
@@ -41,6 +48,11 @@ def build_named(text: str) -> int:
     if text == "pinned":
         return PINNED
     if match := _NUMBER.fullmatch(text):
+        if int(match[1]) in NO_NUMBERS:
+            raise ValueError(
+                f"--llama-build {text}: 0 and 1 are what packages print that do not know their build; expected the "
+                f"number of the llama.cpp that they were built from, such as b{LATEST}"
+            )
         return int(match[1])
     path = Path(text).expanduser()
     if not path.is_file():
@@ -73,7 +85,7 @@ def _same(a: str, b: str) -> bool:
 def _of_program(path: Path) -> int:
     answer = _run([os.fspath(path), "--version"], path)
     match = _VERSION.search(answer)
-    build = None if match is None else build_of_log(f"{match[1]} ({match[2]})")
+    build = None if match is None else build_of_log(f"{match[1] or match[3]} ({match[2] or match[4]})")
     if build is None:
         raise ValueError(f"{path} --version does not say which build it is: {answer.strip()[:200]!r} ({_HELP})")
     return build
@@ -81,10 +93,14 @@ def _of_program(path: Path) -> int:
 
 def _of_library(path: Path) -> int:
     beside = [p for p in sorted(path.parent.glob("*ggml-base*")) if p.is_file()]
-    commit = _run([sys.executable, "-c", _ASK_LIBRARY, *map(os.fspath, (*beside, path))], path).strip()
-    build = build_of_commit(commit)
+    paths = [os.fspath(p.resolve()) for p in (*beside, path)]  # a name without a folder is looked up elsewhere
+    answer = _run([sys.executable, "-c", _ASK_LIBRARY, *paths], path).strip()
+    build = build_of_commit(answer)
     if build is None:
-        said = f"is of commit {commit!r}, which is none of the recorded builds" if commit else "does not say its commit"
+        if _COMMIT.fullmatch(answer):
+            said = f"is of commit {answer!r}, which is none of the recorded builds"
+        else:
+            said = f"cannot be loaded: {answer.splitlines()[0][:300]}" if answer else "does not say its commit"
         raise ValueError(f"{path} {said} ({_HELP})")
     return build
 

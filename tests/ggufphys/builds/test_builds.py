@@ -201,6 +201,33 @@ def test_builds_are_named(tmp_path: Path) -> None:
         build_named("nonsense")
 
 
+def test_a_program_with_a_version_says_its_build(tmp_path: Path) -> None:
+    """Newer programs print a version before the build's number: that is read, and the commit's where it is 0 or 1."""
+    server = tmp_path / "llama-server"
+    for printed, build in (("build 11549, commit 0ce8cd1", 11549), ("build 1, commit 0c1e570", PINNED)):
+        server.write_text(f"#!/bin/sh\necho 'version: 0.5.0-dev ({printed})' >&2\n")
+        server.chmod(server.stat().st_mode | stat.S_IEXEC)
+        assert build_named(str(server)) == build
+    server.write_text("#!/bin/sh\necho 'version: 0.5.0-dev (build 1, commit unknown)' >&2\n")
+    with pytest.raises(ValueError, match="does not say which build"):
+        build_named(str(server))
+
+
+@pytest.mark.parametrize("number", ["0", "b0", "1", "b1", "00"])
+def test_numbers_that_say_nothing_are_refused(number: str) -> None:
+    """0 and 1, which packages print that do not know their build, are no builds to predict for."""
+    with pytest.raises(ValueError, match="do not know their build"):
+        build_named(number)
+
+
+def test_a_library_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    """The loader's own reason is told, not that a library that nobody could ask says nothing."""
+    library = tmp_path / "libllama.so"
+    library.write_bytes(b"not a library")
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*libllama\.so"):
+        build_named(str(library))
+
+
 @pytest.mark.skipif(installed_build() != PINNED, reason="another llama.cpp is installed")
 def test_the_installed_library_is_asked() -> None:
     """llama-cpp-python's own library says that it is the pinned build."""

@@ -80,11 +80,13 @@ def _rope_but_every(h: HParams, n: int) -> HParams:
 
 
 def rope_in_most_windows(h: HParams, gguf: GGUFFile) -> HParams:
-    """Where there are windows, the first of each four layers does not rotate queries and keys.
+    """Where there are windows, the first of each four layers does not rotate queries and keys, unless there are four.
 
     Source: llama.cpp 0c1e570 src/models/smallthinker.cpp, llama_model_smallthinker::graph.
     """
-    return replace(h, rope_pattern=tuple(il % 4 != 0 for il in range(h.n_layer_all))) if h.n_swa else h
+    if not h.n_swa or h.n_layer == 4:  # as many layers as a period: taken for a model without windows
+        return h
+    return replace(h, rope_pattern=tuple(il % 4 != 0 for il in range(h.n_layer_all)))
 
 
 def rope_by_key(h: HParams, gguf: GGUFFile) -> HParams:

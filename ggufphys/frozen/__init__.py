@@ -2,7 +2,7 @@
 
 `dataclasses` writes each method of each class as text, which is compiled when its module is imported: half of the time
 in which `inspect` starts, with the modules that it imports itself. Here methods are closures, and `__init__` is written
-when the first object is made. For type checkers, `dataclasses.fields` and its like they are dataclasses.
+when many objects were made. For type checkers, `dataclasses.fields` and its like they are dataclasses.
 
 All are frozen; a class that needs more (mutable ones, `ClassVar`, `InitVar`) takes the standard library's.
 """

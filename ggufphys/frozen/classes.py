@@ -7,6 +7,7 @@ from typing import Any, Final
 from ggufphys.frozen.fields import FIELDS, MISSING, SIGNATURE, Field, StandardView
 
 _VIEWS: Final = {name: StandardView(name) for name in (SIGNATURE, "__dataclass_fields__", "__dataclass_params__")}
+FEW: Final = 16  # objects whose making takes less time than compiling a method does
 field = Field
 
 
@@ -113,12 +114,32 @@ def _frozen(cls: type, found: Mapping[str, Field]) -> tuple[Callable[..., None],
 
 
 def _first_init(cls: type, found: Mapping[str, Field], *, slots: bool) -> Callable[..., None]:
-    """An `__init__` that is replaced, when it is called, by the one that is written for these fields."""
+    """An `__init__` that goes through the fields one by one; of many objects it is replaced by a written one.
+
+    What it cannot make of its arguments it leaves to that, too, whose errors are Python's own.
+    """
+    positional = [f.name for f in found.values() if not f.kw_only]
+    defaults = {f.name: f.default for f in found.values() if f.default is not MISSING}
+    factories = {f.name: f.default_factory for f in found.values() if f.default_factory is not MISSING}
+    finish: Callable[[Any], None] | None = getattr(cls, "__post_init__", None)
+    put, n_made = object.__setattr__, 0
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        written = _init(cls, found, slots=slots)
-        setattr(cls, "__init__", written)  # noqa: B010  # mypy knows no other way
-        written(self, *args, **kwargs)
+        nonlocal n_made
+        n_made += 1
+        given = {**dict(zip(positional, args)), **kwargs}  # noqa: B905  # lengths are compared below
+        values = {**defaults, **given}
+        for name in factories.keys() - values.keys():
+            values[name] = factories[name]()
+        if n_made > FEW or len(given) < len(args) + len(kwargs) or values.keys() != found.keys():
+            written = _init(cls, found, slots=slots)
+            setattr(cls, "__init__", written)  # noqa: B010  # mypy knows no other way
+            written(self, *args, **kwargs)
+            return
+        for name, value in values.items():
+            put(self, name, value)
+        if finish is not None:
+            finish(self)
 
     return __init__
 

@@ -41,6 +41,13 @@ def make(dataclass: Decorator, field: Decorator, **options: Any) -> tuple[type, 
 OURS = make(frozen.dataclass, frozen.field, slots=True)
 THEIRS = make(dataclasses.dataclass, dataclasses.field, slots=True)
 Base, Derived = OURS
+WRONG: tuple[Callable[[Any], object], ...] = (
+    lambda c: c(),
+    lambda c: c(1, (), 3),
+    lambda c: c(1, a=1),
+    lambda c: c(b=(), x=2),
+    lambda c: c(1, c=[], f=2),
+)
 
 
 @pytest.mark.parametrize("options", [{}, {"slots": True}, {"slots": True, "kw_only": True}, {"eq": False}])
@@ -76,6 +83,25 @@ def test_wrong_arguments_are_told_alike(call: Callable[[type], object]) -> None:
         messages.append(str(caught.value))
 
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("n_made", [0, 100])
+def test_the_first_objects_are_made_as_later_ones(n_made: int) -> None:
+    """Before a class's `__init__` is written and behind it, objects and errors are those of the standard library."""
+    seen = []
+    for dataclass, field in ((frozen.dataclass, frozen.field), (dataclasses.dataclass, dataclasses.field)):
+        base, derived = make(dataclass, field, slots=True)
+        made = [derived(i) for i in range(n_made)]
+        errors = []
+        for call in WRONG:
+            with pytest.raises(TypeError) as caught:
+                call(derived)
+            errors.append(str(caught.value))
+        x = derived(1, d="e")
+        made.append(x)
+        seen.append(([*map(repr, made)], errors, x.d, base(a=2, b=(3,)).b, x.c is not derived(1).c))
+
+    assert seen[0] == seen[1]
 
 
 def test_nothing_is_set_or_deleted() -> None:

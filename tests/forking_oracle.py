@@ -51,20 +51,9 @@ class ForkingOracle:
 
 def main() -> None:
     """Answer until there is no more input."""
-    from ggufphys.machine import llama_env
+    from tests.load_oracle import told_api
 
-    llama_env.prepare()
-    import llama_cpp as api
-
-    said: list[str] = []
-
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        if level == 4:  # GGML_LOG_LEVEL_ERROR
-            said.append(text.decode(errors="replace").strip())
-
-    api.llama_log_set(keep, None)
-    api.llama_backend_init()
+    api, said, _keep = told_api()
     for line in sys.stdin:
         path, params = json.loads(line)
         print(json.dumps(_answer(api, path, Params.from_json(params), said)), flush=True)

@@ -61,8 +61,8 @@ class LoadOracle:
         return Answer(**json.loads(self._child.stdout.readline()))
 
 
-def main() -> None:
-    """Answer until there is no more input."""
+def told_api() -> tuple[Any, list[str], object]:
+    """llama.cpp, the errors that it will say, and what must live for as long."""
     from ggufphys.machine import llama_env
 
     llama_env.prepare()
@@ -77,6 +77,12 @@ def main() -> None:
 
     api.llama_log_set(keep, None)
     api.llama_backend_init()
+    return api, said, keep
+
+
+def main() -> None:
+    """Answer until there is no more input."""
+    api, said, _keep = told_api()
     for line in sys.stdin:
         print(json.dumps(_answer(api, line.rstrip("\n"), said)), flush=True)
 

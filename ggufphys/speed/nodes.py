@@ -157,7 +157,7 @@ def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: i
     Columns that a repacked kernel takes one by one each go through a thread's rows anew, as many as it takes at once:
     behind the first, these come from as near as so many bytes stay.
     """
-    rates, scale, known = _rates_of(cpu, weight)
+    rates, known = _rates_of(cpu, weight)
     singly = n_columns % GEMM_COLUMNS if weight[1] else 0
     together = n_columns - singly or 1
     hot, cold = _row(rates, n_in, together)
@@ -166,20 +166,20 @@ def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: i
         taken = n_in * n_out * SIZES[weight[0]].bpw / 8 / (CHUNKS if cpu.n_threads > 1 else 1)
         hot += again * one_hot
         cold += again * (one_hot + cpu.cold_share(taken) * (one_cold - one_hot))
-    return scale * hot, scale * cold, known
+    return hot, cold, known
 
 
-def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], float, bool]:
-    """The kernel's rates; of a type that was not measured those of the one nearest in bytes, in proportion."""
+def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], bool]:
+    """The kernel's rates, and whether they are its own: a type that was not measured has the nearest one's in bytes."""
     ggml_type, repacked = weight
     name = ggml_type.name
     for key in (name + REPACKED, name) if repacked else (name,):
         if key in cpu.products:
-            return cpu.products[key], 1.0, key.endswith(REPACKED) == repacked
+            return cpu.products[key], key.endswith(REPACKED) == repacked
     bpw = SIZES[ggml_type].bpw
     plain = {key: rates for key, rates in cpu.products.items() if not key.endswith(REPACKED)}
     nearest = min(plain or cpu.products, key=lambda key: (abs(_bpw(key) - bpw), key))
-    return cpu.products[nearest], 1.0, False
+    return cpu.products[nearest], False
 
 
 def _bpw(key: str) -> float:

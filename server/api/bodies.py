@@ -107,7 +107,7 @@ _ITEM: Final[Json] = {
 _BLOCK: Final[Json] = {
     "type": "object",
     "required": ["type"],
-    "properties": {"type": {"enum": ["text", "thinking", "tool_use", "tool_result"]}},
+    "properties": {"type": {"enum": ["text", "thinking", "redacted_thinking", "tool_use", "tool_result"]}},
 }
 _ANTHROPIC: Final[Json] = {
     "messages": {"type": "array", "minItems": 1, "items": {

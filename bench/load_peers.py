@@ -2,9 +2,10 @@
 
 `python -m bench.load_peers URL --peer llama-benchy --tokenizer MODEL.gguf [-c 1,4] [--rounds 3] [--json]`
 
-Rounds of both are interleaved: so many clients start at once with prompts and answers of the same length, nothing is
-cached, no answer ends early. Compared are medians over the rounds of the time to the first token and of the tokens a
-second behind it, as llama-benchy defines both. It wants a tokenizer and a book from the network; it gets the model's
+Rounds of both are interleaved, which is first changes from round to round: so many clients start at once with prompts
+and answers of the same length, nothing is cached, no answer ends early. Compared are the tokens of prompts by the
+server's own count, the time to the first token and the tokens a second behind it, all as llama-benchy defines them; a
+ratio is the median over the rounds' own ratios. It wants a tokenizer and a book from the network; it gets the model's
 own tokenizer (byte-level BPE ones) and this client's words from here. Exit code 1 when a ratio is off by over 3 %.
 """
 
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from statistics import mean, median
@@ -27,6 +29,7 @@ from typing import Any, Final
 from bench.load.prompts import WORDS
 from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
+from ggufphys.report.inspection import table
 
 TOLERANCE: Final = 0.03
 N_WORDS: Final = 20_000
@@ -34,17 +37,22 @@ N_WORDS: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A figure at a number of clients, by both."""
+    """A figure at a number of clients, by both, round by round."""
 
     clients: int
     figure: str
-    ours: float
-    theirs: float
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours by theirs, of rounds that were beside each other: what the machine did meanwhile, both bore."""
+        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
     @property
     def ratio(self) -> float:
-        """Ours by theirs."""
-        return self.ours / self.theirs
+        """The median of them."""
+        return median(self.ratios)
 
     @property
     def holds(self) -> bool:
@@ -97,7 +105,7 @@ def book() -> Iterator[str]:
 
 
 def ours(args: argparse.Namespace, clients: int, folder: Path) -> dict[str, float]:
-    """One round of `bench load`: each client a request."""
+    """One round of `bench load`: each client a request; from the first piece of content to the last."""
     lines = folder / "requests.jsonl"
     command = module_command(
         "ggufphys", "bench", "load", args.url, "-c", str(clients), "-n", str(clients), "--repeat", str(args.runs),
@@ -111,10 +119,14 @@ def ours(args: argparse.Namespace, clients: int, folder: Path) -> dict[str, floa
         rounds.setdefault(request["round"], []).append(request)
     rates = []
     for batch in rounds.values():
-        first = min(r["sent_s"] + r["ttft_s"] for r in batch)
-        last = max(r["sent_s"] + r["e2e_s"] for r in batch)
+        first = min(r["sent_s"] + r["pieces_s"][0] for r in batch)
+        last = max(r["sent_s"] + r["pieces_s"][-1] for r in batch)
         rates.append(sum(r["n_predict"] - 1 for r in batch) / (last - first))
-    return {"ttft_s": mean(r["ttft_s"] for r in requests), "decode_tok_per_s": mean(rates)}
+    return {
+        "prompt_tokens": mean(r["n_prompt"] for r in requests),
+        "ttft_s": mean(r["ttft_s"] for r in requests),
+        "decode_tok_per_s": mean(rates),
+    }
 
 
 def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str) -> dict[str, float]:
@@ -128,7 +140,13 @@ def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str) 
     ]  # fmt: skip
     _run(command, {**os.environ, "HOME": str(folder)})
     (run,) = json.loads(result.read_text())["benchmarks"]
-    return {"ttft_s": run["e2e_ttft"]["mean"] / 1e3, "decode_tok_per_s": run["tg_throughput"]["mean"]}
+    # Their quotient is the server's count; where a chat template is over a fifth of a prompt, what was asked for.
+    read = zip(run["pp_req_throughput"]["values"], run["ttfr"]["values"], strict=True)  # their quotient is the count
+    return {
+        "prompt_tokens": mean(tok_per_s * ms / 1e3 for tok_per_s, ms in read),
+        "ttft_s": run["e2e_ttft"]["mean"] / 1e3,
+        "decode_tok_per_s": run["tg_throughput"]["mean"],
+    }
 
 
 def _run(command: Sequence[str], environment: Any) -> None:
@@ -143,12 +161,27 @@ def compare(args: argparse.Namespace) -> Iterator[Row]:
         folder = Path(name)
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(args.tokenizer)))
         for clients in args.clients:
-            rounds = [
-                (ours(args, clients, folder), theirs(args, clients, folder, book_url)) for _ in range(args.rounds)
-            ]
+            sides = (partial(ours, args, clients, folder), partial(theirs, args, clients, folder, book_url))
+            rounds = []
+            for i in range(args.rounds):
+                order = 1 if i % 2 == 0 else -1
+                rounds.append([side() for side in sides[::order]][::order])
             for figure in rounds[0][0]:
-                of_ours, of_theirs = (median(r[side][figure] for r in rounds) for side in (0, 1))
+                of_ours, of_theirs = (tuple(r[side][figure] for r in rounds) for side in (0, 1))
                 yield Row(clients=clients, figure=figure, ours=of_ours, theirs=of_theirs)
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """A row a figure: medians of both, the median of the ratios and from where to where they go."""
+    header = ("clients", "figure", "bench load", "llama-benchy", "ratio", "of rounds")
+    cells = [
+        (
+            str(row.clients), row.figure, f"{median(row.ours):.4g}", f"{median(row.theirs):.4g}", f"{row.ratio:.3f}",
+            f"{min(row.ratios):.3f} to {max(row.ratios):.3f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return "\n".join(table(header, cells, right=(0, 2, 3, 4))) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokenizer", required=True, type=Path, metavar="MODEL.gguf", help="the model that is served")
     parser.add_argument("--model", default="model", help="its name for the server (default: model)")
     parser.add_argument("-c", "--clients", type=lambda t: [int(n) for n in t.split(",")], default=[1, 4])
-    parser.add_argument("-p", "--prompt", type=int, default=128, help="tokens of a prompt (128)")
+    parser.add_argument("-p", "--prompt", type=int, default=256, help="tokens of a prompt (256)")
     parser.add_argument("-g", "--answer", type=int, default=64, help="tokens of an answer (64)")
     parser.add_argument("--rounds", type=int, default=3, help="of each, interleaved (3)")
     parser.add_argument("--runs", type=int, default=4, help="batches of requests a round (4)")
@@ -170,9 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         document = [asdict(row) | {"ratio": row.ratio} for row in rows]
         sys.stdout.write(json.dumps({"schema_version": 1, "rows": document}) + "\n")
     else:
-        sys.stdout.write(f"{'clients':8}{'figure':20}{'bench load':>12}{'llama-benchy':>14}{'ratio':>8}\n")
-        for row in rows:
-            sys.stdout.write(f"{row.clients:<8}{row.figure:20}{row.ours:12.4f}{row.theirs:14.4f}{row.ratio:8.3f}\n")
+        sys.stdout.write(as_text(rows))
     return 0 if all(row.holds for row in rows) else 1
 
 

@@ -18,12 +18,25 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.machine.children import describe, died, environment, module_command
+from ggufphys.plan.quantize import ftype_number, parse_file_type
 
 FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
 
 
 class DeriveError(GGUFPhysError):
     """llama.cpp's quantiser failed; the message says how, and the last lines it printed."""
+
+
+def file_type_named(text: str) -> str:
+    """A file type by any of llama-quantize's names for it: `q4_k` is `Q4_K_M`, and so is `15`.
+
+    Raises:
+        ValueError: there is none of that name; the message lists those there are.
+    """
+    try:
+        return FILE_TYPES[ftype_number(parse_file_type(text))]
+    except (ValueError, LookupError):
+        raise ValueError(f"unknown file type {text!r}: expected one of {' '.join(FILE_TYPE_IDS)}") from None
 
 
 def cache_folder() -> Path:
@@ -40,7 +53,7 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     its own, and the last rename wins.
 
     Args:
-        file_type: llama-quantize's name for the mix: `Q8_0`, `Q4_K_M`, ...; the source's own type gives the source.
+        file_type: `Q8_0`, `Q4_K_M`, ..., as `file_type_named` knows them; the source's own type gives the source.
         source: a GGUF; of one that is quantised already the result is worse than of floats.
 
     Raises:
@@ -49,8 +62,7 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
         OSError: the source can't be read, or the cache folder can't be written.
         DeriveError: the quantiser died or refused; it refuses types that need an importance matrix (`IQ2_XS`, ...).
     """
-    if file_type not in FILE_TYPE_IDS:
-        raise ValueError(f"unknown file type {file_type!r}: expected one of {' '.join(FILE_TYPE_IDS)}")
+    file_type = file_type_named(file_type)
     with open_gguf(source) as gguf:
         if gguf.file_type == file_type:
             return source

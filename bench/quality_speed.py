@@ -90,6 +90,8 @@ def main() -> int:
                 f"(of processors {our[1]:.1f} s and {their[1]:.1f} s)",
                 file=sys.stderr,
             )
+    if not pairs:
+        raise SystemExit(f"{kept}: kept for the next run; no pair was asked for")
     ratio, worked = (median(our[i] / their[i] for our, their in pairs) for i in (0, 1))
     found = {
         "n_tokens": args.chunks * args.c * len(pairs), "pairs_s": pairs, "ratio": ratio, "processor_ratio": worked,

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +31,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Test all experiments and print their outcomes; 0, whatever the verdicts are."""
     experiments = read_experiments(args.file or SHIPPED)
-    if args.only:
-        wanted = tuple(args.only.split(","))
+    if args.only is not None:
+        wanted = tuple(word.strip() for word in args.only.split(","))
+        for word in wanted:
+            if not word or not any(e.id.startswith(word) for e in experiments):
+                raise ValueError(f"--only {args.only}: no experiment's id begins with {word!r}")
         experiments = [e for e in experiments if e.id.startswith(wanted)]
-        if not experiments:
-            raise ValueError(f"--only {args.only}: no experiment's id begins so")
     if args.rules_only:
         experiments = [e for e in experiments if not QUANTITIES[e.quantity].measured]
-    for model in args.model:
+    for i, model in enumerate(args.model):
         open_gguf(model).close()
-    rows = list(outcomes(experiments, args.model))
+        if model.stem in (other.stem for other in args.model[:i]):
+            raise ValueError(f"--model {model}: another one has this name, and outcomes are told apart by it")
+    rows = outcomes(experiments, args.model)
     sys.stdout.write((dumps(rows) if args.json else as_text(rows)) + "\n")
     return 0
 
 
-def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Each experiment's outcome; one that measures has one for each model, too."""
+def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> list[dict[str, Any]]:
+    """Each experiment's outcome, in their order; one that measures has one for each model, too.
+
+    Those by rules are found first: what is wrong with one is told before anything is measured.
+
+    Raises:
+        ValueError: nothing can be found for a setup: of which experiment, and why.
+    """
     runs = [
         (experiment, model)
         for experiment in experiments
         for model in ((None, *models) if QUANTITIES[experiment.quantity].measured else (None,))
     ]
+    rows: dict[int, dict[str, Any]] = {}
     with Steps("testing", total=len(runs), unit="experiments", ticks=True) as steps:
-        for experiment, model in runs:
-            quantity = QUANTITIES[experiment.quantity]
-            try:
-                found = quantity.find(experiment.setup, model)
-            except GGUFPhysError as error:  # of one experiment: the others go on
-                found = Finding(value=None, explanation=str(error))
-            except ValueError as error:
-                raise ValueError(f"experiment {experiment.id}: {error}") from error
-            outcome = row(experiment, found, measured=quantity.measured, unit=quantity.unit)
-            if model is not None:
-                outcome |= {"id": f"{experiment.id}@{model.stem}", "model": model.name}
-            yield outcome
+        for i in sorted(range(len(runs)), key=lambda i: QUANTITIES[runs[i][0].quantity].measured):
+            rows[i] = _outcome(*runs[i])
             steps.advance()
+    return [rows[i] for i in range(len(runs))]
+
+
+def _outcome(experiment: Experiment, model: Path | None) -> dict[str, Any]:
+    quantity = QUANTITIES[experiment.quantity]
+    try:
+        found = quantity.find(experiment.setup, model)
+    except GGUFPhysError as error:  # of one experiment: the others go on
+        found = Finding(value=None, explanation=str(error))
+    except ValueError as error:
+        raise ValueError(f"experiment {experiment.id}: {error}") from error
+    outcome = row(experiment, found, measured=quantity.measured, unit=quantity.unit)
+    return outcome if model is None else outcome | {"id": f"{experiment.id}@{model.stem}", "model": model.name}
 
 
 def as_text(rows: Sequence[dict[str, Any]]) -> str:

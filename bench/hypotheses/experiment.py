@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from bench.derive import file_type_named
 from bench.hypotheses.quantities import QUANTITIES
-from ggufphys.params import CACHE_TYPES
+from ggufphys.params import CACHE_TYPES, MAX_SEQ
 from ggufphys.synth import shape_named
 
 SHIPPED: Final = Path(__file__).with_name("claims.toml")
@@ -17,6 +18,8 @@ KEYS: Final[Mapping[str, bool]] = {
     "if_fails": False,
 }  # fmt: skip
 """Keys of an experiment, and whether each must be there."""
+MOST: Final = {"n_seq": MAX_SEQ, "users": MAX_SEQ, "times": 16}
+"""The most that llama.cpp bears of a setup's numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +119,12 @@ def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
 
 def _check(key: str, value: Any) -> None:
     """Refuse a value of a setup that nothing can be found for."""
-    if type(value) is int and value < 1:
-        raise ValueError(f"{value}, expected 1 or more")
+    if type(value) is int and not 1 <= value <= MOST.get(key, sys.maxsize):
+        raise ValueError(f"{value}, expected 1 {f'to {MOST[key]}' if key in MOST else 'or more'}")
     if key in ("type_k", "type_v") and value not in CACHE_TYPES:
         raise ValueError(f"{value!r}, expected one of {', '.join(CACHE_TYPES)}")
+    if key in ("type", "base"):
+        file_type_named(value)
     if key == "shape":
         shape_named(value)
 

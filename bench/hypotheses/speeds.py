@@ -9,7 +9,7 @@ from typing import Final
 from bench.hypotheses.files import Setup, params_of, shape_of
 from bench.hypotheses.finding import Finding, Limit, limited
 from bench.hypotheses.serving import answer_seconds
-from bench.hypotheses.timing import Timed, gpus, physical_cores, step_ratios, timed
+from bench.hypotheses.timing import N_BATCH, Timed, gpus, physical_cores, step_ratios, timed
 from ggufphys import Params
 from ggufphys.embedded import MODEL
 from ggufphys.speed.kept import kept_machine
@@ -18,6 +18,7 @@ from server.engine.amx import guard
 from server.engine.library import system_info
 
 BOTH: Final = " Reading weights is shared, arithmetic is each request's own, and neither is most of a step."
+DEPTH: Final = 256  # tokens of a prompt behind which requests decode together
 SHORT: Final = 32  # tokens of a prompt that is read only to have something before the steps
 
 
@@ -42,8 +43,9 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
 
 @cache
 def _together(path: Path, n_seq: int) -> list[tuple[Timed, Timed]]:
-    """One request alone and several at once, timed once for all claims about them."""
-    return step_ratios(path, {"n_seq": 1}, {"n_seq": n_seq})
+    """One request alone and several at once, timed once for all claims about them; prompts fill a batch at most."""
+    n_prompt = min(DEPTH, N_BATCH // n_seq)
+    return step_ratios(path, {"n_seq": 1, "n_prompt": n_prompt}, {"n_seq": n_seq, "n_prompt": n_prompt})
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from ggufphys.params import Device, Params
+from ggufphys.params import Device, Params, pad_ctx
 from server.engine.amx import guard
 from server.engine.batch import Batch
 from server.engine.devices import available_devices
@@ -18,7 +18,7 @@ from server.engine.errors import EngineError
 from server.engine.library import create_context, default_threads, load_library, load_model, system_info
 from server.engine.vocab import Vocab
 
-N_CTX: Final = 1024
+N_BATCH: Final = 2048
 N_STEPS: Final = 48
 ENOUGH_S: Final = 4.0  # steps that take so long together are enough, but for the first few
 FEWEST: Final = 4
@@ -54,14 +54,11 @@ def timed(
 
     Raises:
         GGUFError, UnsupportedError, EngineError: the model can't be read or run.
-        ValueError: the prompt does not fit.
     """
-    if not 0 < n_prompt <= N_CTX - N_STEPS:
-        raise ValueError(f"a prompt of {n_prompt} tokens, expected 1 to {N_CTX - N_STEPS}")
     params, _ = guard(
         Params(
-            n_ctx=n_seq * N_CTX, n_seq_max=n_seq, n_threads=n_threads, use_extra_bufts=repack,
-            devices=gpus() if on_gpu else (),
+            n_ctx=n_seq * pad_ctx(n_prompt + N_STEPS), n_batch=max(N_BATCH, n_seq * n_prompt), n_seq_max=n_seq,
+            n_threads=n_threads, use_extra_bufts=repack, devices=gpus() if on_gpu else (),
         ),
         info=system_info(),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from bench.derive import FILE_TYPE_IDS, cache_folder, derived
+from bench.derive import FILE_TYPE_IDS, cache_folder, derived, file_type_named
 from bench.quality import suite
 from bench.quality.base import file_bytes, opened, written
 from bench.quality.report import as_json, as_text
@@ -231,8 +231,10 @@ def _candidate(model: str) -> Candidate:
 def _quantised(base: Candidate, types: str) -> Iterator[Candidate]:
     with open_gguf(base.path) as gguf:
         own = gguf.file_type
-    for name in TYPES if types == "all" else types.split(","):
-        file_type = name.strip().upper()
+    wanted = (
+        TYPES if types == "all" else tuple(dict.fromkeys(file_type_named(name.strip()) for name in types.split(",")))
+    )
+    for file_type in wanted:  # all of them are known before the first is made
         if file_type != own:
             path = derived(file_type, base.path)
             yield Candidate(name=file_type, path=path, requantised_from=None if own in FLOATS else own)

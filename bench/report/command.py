@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.report.hypotheses import hypotheses
 from bench.report.load import load
-from bench.report.machine import calibration, machine
+from bench.report.machine import calibration, machine, with_marks
 from bench.report.memory import memory
 from bench.report.pages import as_html, as_markdown
 from bench.report.quality import quality
@@ -50,9 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{', '.join(map(str, paths))}: no results; `python -m bench.results.run measure MODEL.gguf` keeps one"
         )
-    title = args.title or " and ".join(
-        dict.fromkeys(f"What local inference costs on {r.machine_name}" for r in records)
-    )
+    machines = dict.fromkeys(record.machine_name for record in records)
+    title = args.title or f"What local inference costs on {' and on '.join(machines)}"
     sections = sections_of(records)
     if args.output is not None:
         args.output.write_text(as_html(title, sections), encoding="utf-8")
@@ -78,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def sections_of(records: Sequence[Record]) -> list[Section]:
     """All sections, in order; those without results, too. Records that hold something strange are told and left out."""
+    records = with_marks(records)
     try:
         return [make(records) for make in SECTIONS]
     except _STRANGE:

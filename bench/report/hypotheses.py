@@ -1,5 +1,6 @@
 """Hypotheses: what others claim of local inference, and what came of it here."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from bench.report.section import Section, Table, commands, of_kind, short
 from bench.results.records import Record
 from ggufphys.embedded import MODEL
 
+Outcome = dict[str, Any]
 MISSING: Final = "python -m bench.results.run bench hypotheses"
 
 
@@ -18,8 +20,7 @@ def hypotheses(records: Sequence[Record]) -> Section:
     if not runs:
         return Section(key="hypotheses", title="Claims of others", missing=MISSING)
     order = {experiment.id: i for i, experiment in enumerate(read_experiments(SHIPPED))}
-    rows = {row["id"]: row for run in runs for row in _rows(run)}.values()
-    found = sorted(rows, key=lambda row: order.get(row["id"].split("@")[0], len(order)))
+    found = sorted(_outcomes(runs), key=lambda row: order.get(_claim(row), len(order)))
     said = counted(row["verdict"] for row in found)
     return Section(
         key="hypotheses",
@@ -34,18 +35,33 @@ def hypotheses(records: Sequence[Record]) -> Section:
 _HEADER: Final = ("claim", "who says so", "claimed", "found", "by", "verdict", "why")
 
 
-def _rows(run: Record) -> list[dict[str, Any]]:
+def _outcomes(runs: Sequence[Record]) -> list[Outcome]:
+    """The last of each id on each machine; `marks` are the machines, of one that is the same on several all of them."""
+    found: dict[str, Outcome] = {}
+    of_machines = {(run.mark, row["id"]): row for run in runs for row in _rows(run)}
+    for (mark, _), row in of_machines.items():
+        found.setdefault(json.dumps(row, sort_keys=True), {**row, "marks": []})["marks"].append(mark)
+    return list(found.values())
+
+
+def _claim(row: Outcome) -> str:
+    """The claim's id: an outcome's has the model behind it."""
+    return str(row["id"]).split("@")[0]
+
+
+def _rows(run: Record) -> list[Outcome]:
     result = run.result
     return list(result if isinstance(result, list) else result.get("hypotheses") or result.get("results") or [])
 
 
-def _how_many(rows: Sequence[dict[str, Any]]) -> str:
-    n_claims = len({row["id"].split("@")[0] for row in rows})
+def _how_many(rows: Sequence[Outcome]) -> str:
+    n_claims = len(set(map(_claim, rows)))
     claims = f"{n_claims} claim{'s' * (n_claims != 1)}"
-    return claims if n_claims == len(rows) else f"{claims}, some tried on several models, {len(rows)} outcomes"
+    where = "models and machines" if any(any(row["marks"]) for row in rows) else "models"
+    return claims if n_claims == len(rows) else f"{claims}, some tried on several {where}, {len(rows)} outcomes"
 
 
-def _by_rules(rows: Sequence[dict[str, Any]]) -> str:
+def _by_rules(rows: Sequence[Outcome]) -> str:
     n = sum(row.get("basis") == "rules" for row in rows)
     return (
         f" What was found follows for {n} of them from the rules that `inspect` predicts by; nothing was run."
@@ -54,7 +70,7 @@ def _by_rules(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: Outcome) -> tuple[str, ...]:
     claimed = f"{_text(row.get('predicted'))} {row.get('unit') or ''}".strip()
     return (
         *(_text(row.get(name)) for name in ("claim", "source")), claimed, _text(row.get("measured")), _by(row),
@@ -62,11 +78,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _by(row: dict[str, Any]) -> str:
+def _by(row: Outcome) -> str:
     """What a finding comes from: rules, or a run of which model."""
-    if row.get("basis") != "measured":
-        return row.get("basis") or ""
-    return short(row.get("model") or MODEL.name)
+    name = short(row.get("model") or MODEL.name) if row.get("basis") == "measured" else row.get("basis") or ""
+    marks = ", ".join(filter(None, row["marks"]))
+    return f"{name} ({marks})" if marks else name
 
 
 def _text(value: Any) -> str:

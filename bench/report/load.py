@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
-from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
 
 MISSING: Final = "ggufphys serve MODEL.gguf & python -m bench.results.run bench load http://127.0.0.1:8080 -c 1,2,4,8"
@@ -34,7 +34,7 @@ _HEADER: Final = (
 
 def _name(run: Record) -> str:
     result = run.result
-    return str(result.get("label") or f"{short(result['model'])} at {result['url']}")
+    return marked(str(result.get("label") or f"{short(result['model'])} at {result['url']}"), run)
 
 
 def _sentence(run: Record) -> str:

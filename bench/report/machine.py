@@ -1,16 +1,26 @@
 """The machine: what it is, with which llama.cpp, and how fast its memory and kernels were measured to be."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from bench.report.drawing import LINE_COLORS, MARKERS, drawing
-from bench.report.section import Picture, Section, Table, commands, of_kind
+from bench.report.section import Picture, Section, Table, commands, marked, of_kind
 from bench.results.records import Record
 from ggufphys.speed.rates import SCHEMA_VERSION, Processor
 from ggufphys.units import format_bytes
 
 CALIBRATE: Final = "python -m bench.results.run bench calibrate"
 ROW: Final = 4096  # weights of a row of the products that are drawn
+
+
+def with_marks(records: Sequence[Record]) -> list[Record]:
+    """The records, with a letter for each machine where there are several: rows and curves are told apart by it."""
+    names = list(dict.fromkeys(record.machine_name for record in records))
+    if len(names) < 2:
+        return list(records)
+    marks = {name: chr(ord("A") + i) if i < 26 else str(i + 1) for i, name in enumerate(names)}
+    return [replace(record, mark=marks[record.machine_name]) for record in records]
 
 
 def machine(records: Sequence[Record]) -> Section:
@@ -20,6 +30,7 @@ def machine(records: Sequence[Record]) -> Section:
         machines.setdefault(record.machine_name, []).append(record)
     rows = [
         (
+            *filter(None, (found[0].mark,)),
             str(found[-1].machine["cpu"]),
             str(found[-1].machine["n_cpus"]),
             format_bytes(found[-1].machine["memory_bytes"]),
@@ -33,12 +44,17 @@ def machine(records: Sequence[Record]) -> Section:
         for found in machines.values()
     ]  # fmt: skip
     header = ("CPU", "CPUs", "memory", "features", "system", "llama.cpp", "recorded", "load average", "runs")
+    several = len(rows) > 1
     return Section(
         key="machine",
-        title="The machine",
+        title="The machines" if several else "The machine",
         missing="python -m bench.results.run COMMAND",
-        tables=(Table(header=header, rows=rows, right=(1, 2, 7, 8)),) if rows else (),
+        text=("What was found on which of them is told by these letters below.",) if several else (),
+        tables=(Table(header=("", *header) if several else header, rows=rows, right=_RIGHT[several]),) if rows else (),
     )
+
+
+_RIGHT: Final = ((1, 2, 7, 8), (2, 3, 8, 9))  # columns of numbers: of one machine, of several
 
 
 def calibration(records: Sequence[Record]) -> Section:
@@ -46,10 +62,10 @@ def calibration(records: Sequence[Record]) -> Section:
     runs = [run for run in of_kind(records, "calibrate") if run.result.get("processors")]
     if not runs:
         return Section(key="calibration", title="Calibration", missing=CALIBRATE)
-    hosts = [p for run in runs for p in run.result["processors"]]
+    hosts = [(run, p) for run in runs for p in run.result["processors"]]
     rows = [
         (
-            p["name"],
+            marked(p["name"], run),
             str(p["n_threads"] or ""),
             f"{p['streams'][-1][1] / 1e9:.1f}",
             f"{p['streams'][0][1] / 1e9:.1f}",
@@ -57,11 +73,13 @@ def calibration(records: Sequence[Record]) -> Section:
             f"{1e6 * p['node_s']:.2f}",
             f"{1e6 * p['step_s']:.1f}",
         )
-        for p in hosts
+        for run, p in hosts
     ]
     header = ("processor", "threads", "memory, GB/s", "a core's cache, GB/s", "GFLOP/s", "node, µs", "batch, µs")
-    drawn = [p for run in runs if _is_readable(run) for p in run.result["processors"] if p.get("products")]
-    pictures = tuple(_picture(p, i) for i, p in enumerate(drawn[-1:]))
+    last = {
+        run.mark: (run, p) for run in runs if _is_readable(run) for p in run.result["processors"] if p.get("products")
+    }
+    pictures = tuple(_picture(p, i, run.mark) for i, (run, p) in enumerate(last.values()))
     return Section(
         key="calibration",
         title="Calibration",
@@ -93,7 +111,7 @@ def _build(record: Record) -> str:
     return f"b{build['llama_build']} (llama-cpp-python {build['llama_cpp_python']})"
 
 
-def _picture(processor: dict[str, Any], i: int) -> Picture:
+def _picture(processor: dict[str, Any], i: int, mark: str) -> Picture:
     """Products of each type: how many operations a second with one column, with a few, with many."""
     rates = {
         name: {rate.n_columns: 2e-9 * rate.n_columns * ROW / rate.row(ROW)[1] for rate in found}
@@ -113,11 +131,11 @@ def _picture(processor: dict[str, Any], i: int) -> Picture:
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_xlabel("GFLOP/s")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shown), frameon=False)
-    n = processor["n_threads"]
+    n, where = processor["n_threads"], f"Machine {mark}. " if mark else ""
     return Picture(
         svg=d.svg,
-        caption=f"Products by the weights' type on {n} thread{'s' * (n != 1)}, rows of {ROW:,} weights from main "
-        "memory. A column is a token of the batch: generating has one a sequence, reading a prompt as many as a "
+        caption=f"{where}Products by the weights' type on {n} thread{'s' * (n != 1)}, rows of {ROW:,} weights from "
+        "main memory. A column is a token of the batch: generating has one a sequence, reading a prompt as many as a "
         "micro-batch; all share a weight that was read once.",
     )
 

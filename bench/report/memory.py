@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.report.drawing import COLORS, HATCHES, drawing, elided
-from bench.report.section import Picture, Section, Table, commands, model_and_flags, of_kind
+from bench.report.section import Picture, Section, Table, commands, marked, model_and_flags, of_kind
 from bench.results.records import Record
 from ggufphys.units import format_mib
 
@@ -59,7 +59,7 @@ def memory_table(runs: Sequence[Record]) -> Table:
 def run_name(run: Record) -> str:
     """The model, with the flags that it was run with."""
     model, flags = model_and_flags(run)
-    return " ".join([model, *flags])
+    return marked(" ".join([model, *flags]), run)
 
 
 def _rows(run: Record) -> dict[str, Row]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.report.memory import PARTS
-from bench.report.section import Table, model_and_flags, of_kind
+from bench.report.section import Table, marked, model_and_flags, of_kind
 from bench.report.speed import PHASES, value
 from bench.results.records import Record
 from ggufphys.units import format_mib
@@ -45,7 +45,7 @@ def _cells(run: Record, common: Sequence[str]) -> tuple[str, ...]:
     buffers = [rows[f"{part}_bytes"] for part in PARTS if f"{part}_bytes" in rows]
     process = rows["process_bytes"]
     return (
-        " ".join([model_and_flags(run)[0], *_flags(run)[len(common) :]]),
+        marked(" ".join([model_and_flags(run)[0], *_flags(run)[len(common) :]]), run),
         format_mib(sum(row["predicted"] for row in buffers)),
         _printed(buffers),
         *(format_mib(process[side]) for side in ("predicted", "measured")),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
-from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
 
 MISSING: Final = "python -m bench.results.run bench quality F16 Q8_0 Q6_K Q5_K_M Q4_K_M Q3_K_M Q2_K IQ4_XS"
@@ -45,7 +45,7 @@ def _again(runs: Sequence[Record]) -> Iterator[str]:
 def _base_name(run: Record) -> str:
     row = run.result["results"][0]
     name, file = _name(row), short(row.get("file") or "")
-    return name if not file or file in name else f"{file} ({name})"
+    return marked(name if not file or file in name else f"{file} ({name})", run)
 
 
 def _table(run: Record) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.report.machine import with_marks
 from bench.report.overview import common_flags, measured_runs, overview_table
 from bench.report.pages import markdown_table
 from bench.results.records import HERE, ROOT, Record, newest, read_records
@@ -21,7 +22,7 @@ def filled(text: str, records: Sequence[Record]) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    runs = measured_runs(records)
+    runs = measured_runs(with_marks(records))
     parts = {"runs": markdown_table(overview_table(runs)), "flags": _said(runs)}
     for name, part in parts.items():
         begin, end = f"<!-- results: {name} -->", f"<!-- end of results: {name} -->"
@@ -42,7 +43,8 @@ def _said(runs: Sequence[Record]) -> str:
     flags = " ".join(["ggufphys measure MODEL", *common_flags(runs)])
     dates = sorted({run.recorded[:10] for run in runs})
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    return f"A row a run of `{flags}` on {' and '.join(sorted({run.machine_name for run in runs}))}, {when}."
+    machines = dict.fromkeys(f"{f'{run.mark}: ' * bool(run.mark)}{run.machine_name}" for run in runs)
+    return f"A row a run of `{flags}` on {' and '.join(machines)}, {when}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bench.report.drawing import COLORS, MARKERS, drawing, elided
-from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.report.speed import is_busy
 from bench.results.records import Record
 
@@ -25,43 +25,69 @@ class Dot:
     runs: tuple[Record, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roof:
+    """What one machine's memory, bytes a second, and arithmetic, FLOPs a second, allow with so many threads."""
+
+    calibrated: Record
+    n_threads: int
+    memory: float
+    flops: float
+    dots: Sequence[Dot]
+
+
 def roofline(records: Sequence[Record]) -> Section:
-    """Measured phases below the roof of the calibrated machine."""
-    empty = Section(key="roofline", title="Roofline", missing=MISSING)
-    calibrated = [run for run in of_kind(records, "calibrate") if run.result.get("processors")]
-    if calibrated:  # a roof is one machine's
-        records = [run for run in records if run.machine_name == calibrated[-1].machine_name]
-    costs = {(short(run.result["model"]["path"]), run.result["costs"]["decode"]["depth"]): run
+    """Measured phases below the roof of the machine that they ran on, a picture a machine."""
+    last = {run.machine_name: run for run in of_kind(records, "calibrate") if run.result.get("processors")}
+    costs = {(run.machine_name, short(run.result["model"]["path"]), run.result["costs"]["decode"]["depth"]): run
              for run in of_kind(records, "inspect") if run.result.get("costs")}  # fmt: skip
-    if not calibrated:
-        return empty
-    host = max((p for p in calibrated[-1].result["processors"] if p["name"] == "CPU"), key=lambda p: p["n_threads"])
-    memory, flops = float(host["streams"][-1][1]), float(host["flops_per_s"])
-    dots = list(_of_bench_speed(records, host["n_threads"], memory, flops))
-    timed = {dot.model for dot in dots}
-    dots += [dot for dot in _of_measure(records, costs, memory, flops) if dot.model not in timed]
-    if not dots:
-        return empty
-    used = [*calibrated[-1:], *(run for dot in dots for run in dot.runs)]
-    rows = [
-        (dot.model, dot.phase, f"{dot.intensity:,.2f}", f"{dot.flops_per_s / 1e9:,.1f}", f"{dot.roof / 1e9:,.1f}",
-         f"{dot.flops_per_s / dot.roof:.0%}") for dot in dots
-    ]  # fmt: skip
-    header = ("model", "phase", "FLOP a byte of weights and cache", "GFLOP/s measured", "the roof there", "share")
+    roofs = [roof for run in last.values() if (roof := _roof(run, records, costs)).dots]
+    if not roofs:
+        return Section(key="roofline", title="Roofline", missing=MISSING)
     return Section(
         key="roofline",
         title="Roofline",
         missing=MISSING,
         text=(
-            f"The roof is what {memory / 1e9:.1f} GB/s from main memory and {flops / 1e9:,.0f} GFLOP/s allow. A phase "
+            f"The roof is what {' and '.join(map(_said, roofs))} allow. A phase "
             "at its slope waits for memory, one at its ceiling for arithmetic; what is far below both pays for "
             "something else: nodes, attention, kernels that are slower than the fastest type's. A small model can lie "
             "above the slope, since its weights stay in the processor's cache.",
         ),
-        tables=(Table(header=header, rows=rows, right=range(2, 6)),),
-        pictures=(_picture(dots, memory, flops, host["n_threads"]),),
-        commands=commands(used),
+        tables=(Table(header=_HEADER, rows=[row for roof in roofs for row in _rows(roof)], right=range(2, 6)),),
+        pictures=tuple(_picture(roof, i) for i, roof in enumerate(roofs)),
+        commands=commands(run for roof in roofs for run in (roof.calibrated, *(r for d in roof.dots for r in d.runs))),
     )
+
+
+_HEADER: Final = (
+    "model", "phase", "FLOP a byte of weights and cache", "GFLOP/s measured", "the roof there", "share",
+)  # fmt: skip
+
+
+def _said(roof: Roof) -> str:
+    where = f" on {roof.calibrated.mark}" if roof.calibrated.mark else ""
+    return f"{roof.memory / 1e9:.1f} GB/s from main memory and {roof.flops / 1e9:,.0f} GFLOP/s{where}"
+
+
+def _rows(roof: Roof) -> Iterator[tuple[str, ...]]:
+    for dot in roof.dots:
+        yield (
+            marked(dot.model, roof.calibrated), dot.phase, f"{dot.intensity:,.2f}", f"{dot.flops_per_s / 1e9:,.1f}",
+            f"{dot.roof / 1e9:,.1f}", f"{dot.flops_per_s / dot.roof:.0%}",
+        )  # fmt: skip
+
+
+def _roof(calibrated: Record, records: Sequence[Record], all_costs: Mapping[tuple[str, str, int], Record]) -> Roof:
+    """A machine's roof and what was timed below it, on that machine."""
+    records = [run for run in records if run.machine_name == calibrated.machine_name]
+    costs = {(model, depth): run for (name, model, depth), run in all_costs.items() if name == calibrated.machine_name}
+    host = max((p for p in calibrated.result["processors"] if p["name"] == "CPU"), key=lambda p: p["n_threads"])
+    memory, flops = float(host["streams"][-1][1]), float(host["flops_per_s"])
+    dots = list(_of_bench_speed(records, host["n_threads"], memory, flops))
+    timed = {dot.model for dot in dots}
+    dots += [dot for dot in _of_measure(records, costs, memory, flops) if dot.model not in timed]
+    return Roof(calibrated=calibrated, n_threads=host["n_threads"], memory=memory, flops=flops, dots=dots)
 
 
 def _of_bench_speed(records: Sequence[Record], n_threads: int, memory: float, flops: float) -> Iterator[Dot]:
@@ -96,8 +122,9 @@ def _of_measure(
                           roof=min(flops, intensity * memory), runs=(run, costs[model, nearest]))  # fmt: skip
 
 
-def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -> Picture:
-    with drawing("roofline", 9.5, 4.2) as d:
+def _picture(roof: Roof, i: int) -> Picture:
+    dots, memory, flops, n_threads = roof.dots, roof.memory, roof.flops, roof.n_threads
+    with drawing(f"roofline{i}", 9.5, 4.2) as d:
         axes = d.figure.subplots()
         low = min(0.5, *(dot.intensity for dot in dots)) / 1.5
         high = max(2 * flops / memory, *(dot.intensity for dot in dots)) * 2
@@ -118,8 +145,9 @@ def _picture(dots: Sequence[Dot], memory: float, flops: float, n_threads: int) -
         axes.set_xlabel("FLOP a byte of weights and cache")
         axes.set_ylabel("GFLOP/s")
         axes.legend(frameon=False, loc="lower right")
+    where = f"Machine {roof.calibrated.mark}, " if roof.calibrated.mark else ""
     return Picture(
         svg=d.svg,
-        caption=f"{n_threads} thread{'s' * (n_threads != 1)}. Full markers: decode of one sequence; their upper half "
-        "alone: of several; their left half: prefill.",
+        caption=f"{where}{n_threads} thread{'s' * (n_threads != 1)}. Full markers: decode of one sequence; their upper "
+        "half alone: of several; their left half: prefill.",
     )

@@ -48,8 +48,20 @@ def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
 
 
 def commands(records: Iterable[Record]) -> tuple[str, ...]:
-    """Each command once."""
-    return tuple(dict.fromkeys(record.command for record in records))
+    """Each command once; those of one machine behind its mark, where there are several."""
+    by_machine: dict[str, dict[str, None]] = {}
+    for record in records:
+        by_machine.setdefault(record.mark, {})[record.command] = None
+    return tuple(
+        line
+        for mark, found in by_machine.items()
+        for line in ((f"# on machine {mark}",) if mark else ()) + tuple(found)
+    )
+
+
+def marked(name: str, record: Record) -> str:
+    """A name with the mark of the machine that the record is of, where there are several."""
+    return f"{name} ({record.mark})" if record.mark else name
 
 
 def model_and_flags(record: Record) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from bench.calibrate.clock import COUNTS
 from bench.report.drawing import MARKERS, drawing, elided
 from bench.report.memory import run_name
-from bench.report.section import Picture, Section, Table, commands, of_kind, short
+from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
 
 MISSING: Final = "ggufphys bench calibrate; python -m bench.results.run bench speed MODEL.gguf"
@@ -78,8 +78,9 @@ def _of_bench_speed(records: Sequence[Record]) -> Iterator[Pair]:
     for run in of_kind(records, "speed"):
         for row in run.result["rows"]:
             threads = f"{row['n_threads']} thread{'s' * (row['n_threads'] != 1)}"
+            name = f"{short(row['file'])}, {threads}{'' if row['repacked'] else ', as they are'}"
             yield Pair(
-                run=run, name=f"{short(row['file'])}, {threads}{'' if row['repacked'] else ', as they are'}",
+                run=run, name=marked(name, run),
                 phase=f"{row['quantity']} {row['n']:,}", predicted=row["predicted"], measured=row["measured"],
                 busy=is_busy(row),
             )  # fmt: skip

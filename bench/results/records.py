@@ -46,6 +46,7 @@ class Record:
         load: the machine's load average when it began, None where there is none.
         exit: the command's exit code.
         result: the document that it printed.
+        mark: what a report about several machines calls this one; no part of the file.
     """
 
     schema_version: int
@@ -58,15 +59,22 @@ class Record:
     load: float | None
     exit: int
     result: Any
+    mark: str = ""
 
     def to_json(self) -> str:
         """A line."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        kept = {name: value for name, value in asdict(self).items() if name in FIELDS}
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def machine_name(self) -> str:
         """CPU and number of cores."""
-        return f"{self.machine['cpu']}, {self.machine['n_cpus']} CPUs"
+        n_cpus = self.machine["n_cpus"]
+        return f"{self.machine['cpu']}, {n_cpus} CPU{'s' * (n_cpus != 1)}"
+
+
+FIELDS: Final = tuple(field.name for field in fields(Record) if field.name != "mark")
+"""What a line of a file has."""
 
 
 def read_records(paths: Iterable[Path]) -> list[Record]:
@@ -93,7 +101,6 @@ def newest(records: Iterable[Record]) -> list[Record]:
 
 
 def _lines(path: Path) -> Iterator[Record]:
-    names = {field.name for field in fields(Record)}
     for i, line in enumerate(
         path.read_text(encoding="utf-8").split("\n"), start=1
     ):  # other line ends may stand in texts
@@ -104,7 +111,7 @@ def _lines(path: Path) -> Iterator[Record]:
             version = found["schema_version"]
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema {version}, expected {SCHEMA_VERSION}")
-            record = Record(**{name: found[name] for name in names})
+            record = Record(**{name: found[name] for name in FIELDS})
             record.machine_name  # noqa: B018  # without it nothing can be told apart
             yield record
         except KeyError as error:

@@ -12,6 +12,7 @@ from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
 from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, counted, deviation, verdict
 from ggufphys.cli import main
+from ggufphys.embedded import MODEL
 
 GOOD = """[[experiment]]
 id = "a"
@@ -66,6 +67,17 @@ def with_predicted(write: Write, predicted: str, tolerance: float = 0) -> Any:
         ("0.02", f"1{'0' * 400}", "expected a share"),
         ('"file_gb"\nsetup = {', '"total_gb"\nsetup = { ctx = 0,', "setup.ctx: 0, expected 1 or more"),
         ('"file_gb"\nsetup = {', '"total_gb"\nsetup = { type_k = "q9",', "setup.type_k: 'q9', expected one of f32"),
+        ('"file_gb"\nsetup = {', '"total_gb"\nsetup = { n_seq = 300,', "setup.n_seq: 300, expected 1 to 256"),
+        (
+            'type = "Q8_0"',
+            'type = "Q8_1"',
+            "experiment 1 (a): setup.type: unknown file type 'Q8_1': expected one of F32",
+        ),
+        (
+            '"file_gb"\nsetup = { shape = "llama-2-7b"',
+            '"same_top"\nsetup = { base = "best"',
+            "setup.base: unknown file type",
+        ),
     ],
 )
 def test_wrong_file_is_told_by_key(
@@ -87,8 +99,32 @@ def test_unknown_shapes_and_types_are_told(
     """Exit code 2, with the experiment's id and the name that is not known."""
     assert main(["bench", "hypotheses", str(write(GOOD.replace(f'"{old}"', f'"{new}"')))]) == 2
     message = capsys.readouterr().err
-    assert "experiment a: " in message or "experiment 1 (a): setup.shape: " in message
+    assert "experiment 1 (a): setup." in message
     assert new in message
+
+
+def test_what_rules_refuse_is_told_before_anything_is_measured(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setup that nothing can be found for ends the run while no minute of measuring can be lost by it."""
+    monkeypatch.setattr("bench.hypotheses.speeds.timed", lambda *_, **__: pytest.fail("measured"))
+    measured = (
+        GOOD.replace('"a"', '"m"')
+        .replace("file_gb", "prompt_share")
+        .replace('shape = "llama-2-7b", type = "Q8_0"', "n_prompt = 16")
+    )
+    wrong = GOOD.replace("file_gb", "total_gb").replace("setup = {", "setup = { ctx = 4, n_seq = 200,")
+
+    assert main(["bench", "hypotheses", str(write(measured + wrong))]) == 2
+    assert "experiment a: a batch of 4 tokens" in capsys.readouterr().err
+
+
+def test_names_that_choose_nothing_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt beginning among others is no experiment less in silence, nor is one model twice."""
+    assert main(["bench", "hypotheses", "--rules-only", "--only", "size-q8_0,szie"]) == 2
+    assert "no experiment's id begins with 'szie'" in capsys.readouterr().err
+    assert main(["bench", "hypotheses", "--only", "amx", "--model", str(MODEL), "--model", str(MODEL)]) == 2
+    assert "outcomes are told apart by it" in capsys.readouterr().err
 
 
 def test_an_id_stands_once(write: Write) -> None:

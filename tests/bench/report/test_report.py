@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -163,6 +164,31 @@ def test_strange_results_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixt
         assert err.count(f"the {kind} result of 'ggufphys odd{i}'") == 1
 
 
+def test_results_of_several_machines_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A letter a machine stands in the first table, behind each name of a row and a curve, and above its commands."""
+    here = [*all_kinds(), timed()]
+    rules = {"id": "H3", "claim": "c", "source": "s", "predicted": 1.0, "measured": 1.0, "basis": "rules"}
+    here[-2].result.append({**rules, "verdict": "holds", "explanation": "by rules"})
+    there = [replace(one, machine={**one.machine, "cpu": "Another", "n_cpus": 1}) for one in deepcopy(here)]
+    there[-2].result[0] |= {"verdict": "holds"}
+    page = tmp_path / "page.html"
+    assert main(["bench", "report", str(kept(tmp_path, here + there)), "-o", str(page)]) == 0
+    text = page.read_text()
+    found = Page(text)
+
+    assert "What local inference costs on A &lt;fast&gt; CPU, 2 CPUs and on Another, 1 CPU" in text
+    for name in ("tiny -c 4096", "timed, 2 threads", "timed", "ours", "F16"):
+        assert {f"{name} (A)", f"{name} (B)"} <= set(found.cells)
+        assert name not in found.cells
+    assert "rules (A, B)" in found.cells  # what is the same on both is one row
+    assert found.cells.count("a | b < c") == 2
+    assert "3 claims, some tried on several models and machines, 4 outcomes: 2 hold" in text
+    assert text.count("<figure>") == 8  # a roof and rates a machine, the others together
+    drawn = {unescape(name).strip() for name in re.findall(r"<text[^>]*>([^<]*)</text>", text)}
+    assert {"ours (A)", "ours (B)", "tiny -c 4096 (A)", "tiny -c 4096 (B)", "beside F16 (B)"} <= drawn
+    assert "# on machine B\nggufphys measure tiny.gguf" in unescape(text)
+
+
 def test_the_roofline_is_of_what_was_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Points come from `bench speed` with the roof's threads on the roof's machine, without any other record."""
     calibration = next(one for one in all_kinds() if one.kind == "calibrate")
@@ -171,9 +197,9 @@ def test_the_roofline_is_of_what_was_timed(tmp_path: Path, capsys: pytest.Captur
     assert main(["bench", "report", str(kept(tmp_path, records))]) == 0
     text = capsys.readouterr().out.split("## Roofline")[1].split("##")[0]
 
-    assert "| timed | decode 1,024 | 2.00 | 20.0 | 40.0 | 50% |" in text
-    assert "| timed | batch 4 | 2.00 | 20.0 | 40.0 | 50% |" in text
-    assert text.count("| timed |") == 3
+    assert "| timed (A) | decode 1,024 | 2.00 | 20.0 | 40.0 | 50% |" in text
+    assert "| timed (A) | batch 4 | 2.00 | 20.0 | 40.0 | 50% |" in text
+    assert text.count("| timed (A) |") == 3
     assert "ggufphys bench speed timed.gguf" in text
     assert "elsewhere" not in text
 

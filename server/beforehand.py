@@ -12,7 +12,7 @@ import psutil
 
 from ggufphys import GGUFPhysError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.machine.host import main_memory
-from ggufphys.memory.attachments import Attachments
+from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
@@ -52,7 +52,11 @@ def resident_bytes() -> int:
 
 
 def prediction(
-    path: Path, params: Params, found: Found | None = None, adapters: Sequence[Adapter] = ()
+    path: Path,
+    params: Params,
+    found: Found | None = None,
+    adapters: Sequence[Adapter] = (),
+    draft: Draft | None = None,
 ) -> MemoryPrediction | str:
     """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
     base_bytes, base_file_bytes = (None, None) if found is None else (found.base_bytes, found.base_file_bytes)
@@ -60,10 +64,9 @@ def prediction(
         gguf = stack.enter_context(open_gguf(path))
         loras = tuple(stack.enter_context(open_gguf(adapter.path)) for adapter in adapters)
         try:
-            if loras:
-                return predict_attached(
-                    gguf, params, Attachments(loras=loras), base_bytes=base_bytes, base_file_bytes=base_file_bytes
-                )
+            if loras or draft is not None:
+                beside = Attachments(loras=loras, draft=draft)
+                return predict_attached(gguf, params, beside, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
             return predict_memory(gguf, params, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
         except UnsupportedError as error:
             return str(error)
@@ -96,6 +99,7 @@ def prediction_line(predicted: MemoryPrediction | str) -> str:
             ("context", predicted.context_bytes),
             ("compute", predicted.compute_bytes),
             ("output", predicted.output_bytes),
+            ("beside it", predicted.attachment_bytes),
         )
         if nbytes
     )

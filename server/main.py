@@ -40,6 +40,7 @@ from server.engine.checks import check_context, check_model_file, one_output_per
 from server.engine.crash import FileStamp
 from server.engine.devices import probe
 from server.engine.errors import EngineError
+from server.engine.guessing import NOTHING
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.numpy_engine import (
@@ -58,7 +59,7 @@ from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
-from server.guess_flags import lookups_of, with_rows
+from server.guess_flags import draft_opened, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer
 from server.journal import open_journal, warn
 from server.keys import read_keys, reload_keys
@@ -125,7 +126,9 @@ def run_several(args: argparse.Namespace) -> int:
     if args.engine == "numpy" or args.in_process:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
-    params = one_output_per_sequence(with_rows(default_slots(params, vars(args)), lookups_of(args)))
+    if named_draft(args):
+        raise ValueError("--model-draft: a draft belongs to one model, and several are named; serve it alone")
+    params = one_output_per_sequence(with_rows(default_slots(params, vars(args)), args))
     config = config_of(args)
     for warning in (*unwise(args.host, config.api_keys), *other_flags_notes(args)):
         warn(f"warning: {warning}")
@@ -142,16 +145,15 @@ def run_model(args: argparse.Namespace) -> int:
     )
     if not in_numpy:
         params = default_slots(params, vars(args))
-    lookups = lookups_of(args)
-    params = one_output_per_sequence(with_rows(params, lookups))
+    params = one_output_per_sequence(with_rows(params, args))
     made = check_context(params, hparams)
     adapters = adapters_of(args)
     if in_numpy:
         check_params(params)
         if adapters:
             raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
-        if lookups:
-            raise ValueError("--spec-type: not with the numpy engine; take --engine llama.cpp")
+        if args.spec_type or named_draft(args):
+            raise ValueError("--spec-type, --model-draft: not with the numpy engine; take --engine llama.cpp")
     elif args.hold:
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     for adapter in adapters:
@@ -167,10 +169,14 @@ def run_model(args: argparse.Namespace) -> int:
     ):
         warn(f"warning: {warning}")
     predicted: MemoryPrediction | str
+    guessing = NOTHING
     if in_numpy:
         model, predicted = open_numpy(args, path, params)
     else:
-        model, predicted = None, prediction(path, params, None if args.in_process else find(), adapters)
+        model = None
+        with draft_opened(args) as draft:
+            guessing = guessing_of(args, draft, params, made)
+            predicted = prediction(path, params, None if args.in_process else find(), adapters, draft)
     tell = warn if args.json else say
     tell(prediction_line(predicted))
     for line in device_lines(predicted):
@@ -192,7 +198,7 @@ def run_model(args: argparse.Namespace) -> int:
         signals = stack.enter_context(Signals())
         stamp = FileStamp.of(str(path))
         options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
-        of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "lookups": lookups, **options}
+        of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}
         engine: BaseEngine
         if model is not None:
             engine = NumpyEngine(model, **options)

@@ -146,7 +146,14 @@ REFUSED: Final[Mapping[str, str]] = {
     "control vectors are not served here":
         "--control-vector --control-vector-scaled --control-vector-layer-range",
     "nothing is downloaded here; name a file":
-        "-mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file",
+        "-mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file --spec-draft-hf -hfd -hfrd "
+        "--hf-repo-draft",
+    "llama-server has it no more; it is --spec-draft-n-max now":
+        "--draft --draft-n --draft-max",
+    "llama-server has it no more; it is --spec-draft-n-min now":
+        "--draft-min --draft-n-min",
+    "llama-server has it no more; it is --spec-ngram-simple-size-n, -size-m and -min-hits now":
+        "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits",
     "models are named one by one: -m a=a.gguf -m b=b.gguf":
         "--models-dir --models-preset",
     "rerank models are not served here":
@@ -154,7 +161,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "send logit_bias in requests":
         "-l --logit-bias",
 }
-# By the number of values: speculation and caches that this server does not have, and what only matters with images.
+# By the number of values: kinds of speculation and caches that are not had here, and what only matters with images.
 WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     0: "--mmproj-offload --no-mmproj-offload --models-autoload --no-models-autoload",
     1: """
@@ -164,13 +171,9 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     --spec-draft-cpu-range -Crd --cpu-range-draft --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-prio
     --prio-draft --spec-draft-poll --poll-draft --spec-draft-cpu-mask-batch -Cbd --cpu-mask-batch-draft
     --spec-draft-cpu-strict-batch --cpu-strict-batch-draft --spec-draft-prio-batch --prio-batch-draft
-    --spec-draft-poll-batch --poll-batch-draft --spec-draft-type-k -ctkd --cache-type-k-draft --spec-draft-type-v
-    -ctvd --cache-type-v-draft --spec-draft-n-max --spec-synth-len --spec-synth-rates --spec-draft-ngl -ngld
-    --gpu-layers-draft --n-gpu-layers-draft --spec-draft-model -md --model-draft --spec-ngram-mod-n-min
+    --spec-draft-poll-batch --poll-batch-draft --spec-synth-len --spec-synth-rates --spec-ngram-mod-n-min
     --spec-ngram-mod-n-max --spec-ngram-mod-n-match --spec-ngram-map-k-size-n --spec-ngram-map-k-size-m
-    --spec-ngram-map-k-min-hits
-    --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits --draft --draft-n
-    --draft-max --draft-min --draft-n-min --spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits
+    --spec-ngram-map-k-min-hits --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits
     """,
 }
 _N_VALUES: Final[Mapping[str, int]] = {"--control-vector-layer-range": 2, "--rerank": 0, "--reranking": 0}

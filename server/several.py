@@ -14,6 +14,7 @@ from server.app import create_app, service_of
 from server.beforehand import prediction, resident_bytes
 from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file
+from server.engine.guessing import Guessing
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
 from server.fleet import Fleet, LazyEngine, Room, describe
@@ -73,7 +74,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         def start(path: Path = path, name: str = name) -> SupervisedEngine:
             return SupervisedEngine(
                 path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
-                verbose=args.verbose, lookups=lookups_of(args),
+                verbose=args.verbose, guessing=Guessing(lookups=lookups_of(args)),
             )  # fmt: skip
 
         engine = LazyEngine(name, nbytes, start, room)

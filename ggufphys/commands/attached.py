@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, UnsupportedError
-from ggufphys.flags.devices import layers_to_offload
+from ggufphys.flags.draft import add_draft_arguments, draft_fields
 from ggufphys.flags.run import count
 from ggufphys.flags.server import run_as, served
 from ggufphys.frozen import replace
@@ -21,7 +21,7 @@ from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import predict_served
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
-from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.params import Params
 from ggufphys.plan.server_fit import FIT_CTX, MARGIN_BYTES, fitted
 
 _FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
@@ -52,23 +52,7 @@ def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
         "--mtmd-batch-max-tokens", dest="batch_max_tokens", type=count, metavar="N",
         help="tokens of images that are encoded at once (default 1024)",
     )  # fmt: skip
-    group.add_argument(
-        "-md", "--model-draft", "--spec-draft-model", dest="draft_model", metavar="FILE",
-        help="a draft model; its context is as long as the model's",
-    )  # fmt: skip
-    for letter in "kv":
-        group.add_argument(
-            f"-ct{letter}d", f"--cache-type-{letter}-draft", f"--spec-draft-type-{letter}",
-            dest=f"draft_type_{letter}", choices=tuple(CACHE_TYPES), metavar="TYPE",
-            help=f"type of the draft's {letter.upper()} cache (default f16)",
-        )  # fmt: skip
-    group.add_argument(
-        "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl", dest="draft_n_gpu_layers",
-        type=layers_to_offload, metavar="N", help="layers of the draft to offload (default all)",
-    )  # fmt: skip
-    group.add_argument(
-        "--spec-draft-n-max", dest="draft_n_max", type=count, metavar="N", help="tokens drafted at once (default 3)"
-    )
+    add_draft_arguments(group)
 
 
 def attaches(args: argparse.Namespace) -> bool:
@@ -99,7 +83,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
         draft = None
         if hasattr(args, "draft_model"):
             gguf = stack.enter_context(opened(args.draft_model, use_cache=args.use_cache))
-            draft = Draft(gguf=gguf, **_given(args, "draft_", "type_k", "type_v", "n_gpu_layers", "n_max"))
+            draft = Draft(gguf=gguf, **draft_fields(args))
         mmproj = (args.mmproj,) if hasattr(args, "mmproj") else ()
         yield Attachments(
             loras=files("lora", "lora_scaled"),

@@ -62,6 +62,7 @@ _OPTIONS: Final[Json] = {
     "lora": _field("array", items=_ADAPTER),
     "speculative.n_max": _AMOUNT,
     "speculative.n_min": _AMOUNT,
+    "speculative.p_min": _field("number", minimum=0, maximum=1),
     "model": _TEXT,
 }
 _SEVERAL: Final[Json] = {

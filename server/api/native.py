@@ -77,7 +77,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             raise ApiError(503, "no slot available", kind="unavailable_error")
         return jsonify([
             {
-                "id": i, "n_ctx": info.n_ctx_seq, "speculative": info.lookups is not None,
+                "id": i, "n_ctx": info.n_ctx_seq, "speculative": bool(info.guesses),
                 "is_processing": i < counters.n_active,
             }
             for i in range(info.n_slots)

@@ -73,8 +73,9 @@ class Options:
     report_progress: bool
     timings_per_token: bool
     draft_max: int | None
-    draft_min: int
-    guesses: bool  # whether tokens are
+    draft_min: int | None
+    draft_p_min: float | None
+    guesses: tuple[str, ...]  # how tokens are guessed
     adapters: ActiveAdapters | None  # None: those of requests that ask for none
     model: str  # as the answer names it
     ping_interval_s: float | None  # None: the server's own
@@ -89,7 +90,7 @@ class Options:
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
             return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
             max_generation_s=self.max_generation_s, adapters=self.adapters,
-            draft_max=self.draft_max, draft_min=self.draft_min,
+            draft_max=self.draft_max, draft_min=self.draft_min, draft_p_min=self.draft_p_min,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip
 
@@ -107,7 +108,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
 
     info = engine.info
     named = adapter_named(fields.get("model"), info)
-    draft_max = _draft_max(fields, info)
+    draft_max, p_min = _draft_max(fields, info), fields.number("speculative.p_min", -1, 0, 1)
     ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
@@ -123,8 +124,9 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         report_progress=fields.boolean("return_progress", False),
         timings_per_token=fields.boolean("timings_per_token", False),
         draft_max=draft_max,
-        guesses=info.lookups is not None and draft_max != 0,
-        draft_min=fields.integer("speculative.n_min", 0, INT32_MAX) or 0,
+        guesses=() if draft_max == 0 else info.guesses,
+        draft_min=fields.integer("speculative.n_min", 0, INT32_MAX),
+        draft_p_min=None if p_min < 0 else p_min,
         adapters=read_adapters(fields, info),
         model=info.name if named is None else f"{info.name}:{info.adapters[named].name}",
         ping_interval_s=None if ping_s is None else float(ping_s),
@@ -167,7 +169,7 @@ def _max_tokens(fields: Fields) -> int | None:
 def _draft_max(fields: Fields, info: ModelInfo) -> int | None:
     """How many tokens may be guessed at a time: at most as many as the server was started with."""
     n = fields.integer("speculative.n_max", 0, INT32_MAX)
-    if n and info.lookups is None:
+    if n and not info.guesses:
         raise bad_request(
             f"speculative.n_max is {n}, but this server guesses no tokens: {info.why_no_guess}",
             param="speculative.n_max",

@@ -42,7 +42,7 @@ def default_settings(info: ModelInfo) -> Json:
     """Those of a request that says nothing."""
     return {**sampling_settings(Sampling()), "stop": [], "max_tokens": -1, "n_predict": -1, "n_probs": 0,
             "stream": True, "timings_per_token": False, "lora": [],
-            "speculative.types": _types(info.lookups is not None), **FIXED}  # fmt: skip
+            "speculative.types": _types(info.guesses), **FIXED}  # fmt: skip
 
 
 def generation_settings(options: Options, n_probs: int | None) -> Json:
@@ -56,8 +56,8 @@ def generation_settings(options: Options, n_probs: int | None) -> Json:
     }  # fmt: skip
 
 
-def _types(guesses: bool) -> str:
-    return "ngram-simple" if guesses else "none"
+def _types(guesses: tuple[str, ...]) -> str:
+    return ",".join(guesses) or "none"
 
 
 def _finite(bias: float) -> float | None:

@@ -9,6 +9,7 @@ from server.engine.errors import EngineError
 from server.engine.protocol import ModelInfo, Pooling
 from server.engine.runner import Chooser, Runner, Words
 from server.engine.sampling import Sampling
+from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 
@@ -37,6 +38,11 @@ class Backend(Protocol):
     @property
     def layout(self) -> Layout:
         """The room there is."""
+        ...
+
+    @property
+    def drafters(self) -> Sequence[Drafter]:
+        """What guesses tokens, the first before the others."""
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
@@ -81,6 +87,8 @@ class Backend(Protocol):
 
 class SerialBackend:
     """A backend of one slot over a `Runner`, which knows one sequence."""
+
+    drafters: Sequence[Drafter] = ()
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -17,6 +17,7 @@ class Counters:
     n_full: int = 0  # times that llama.cpp found no room for a batch
     n_aborts: int = 0  # decodes ended in the middle since nobody waited for any of it
     n_tokens_max: int = 0  # most cells in use at a time
+    guess_s: float = 0.0  # spent in guessing
     n_drafts: int = 0  # steps of an answer in which tokens were guessed
     n_drafted: int = 0  # tokens guessed
     n_draft_accepted: int = 0  # of them, right ones
@@ -47,5 +48,5 @@ class Counters:
 
 _SUMS = (
     "n_steps", "decode_s", "n_prompt_tokens", "n_cached_tokens", "n_generated_tokens", "n_preemptions", "n_full",
-    "n_aborts", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",
+    "n_aborts", "guess_s", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",
 )  # fmt: skip

@@ -11,9 +11,8 @@ from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
 from server.engine.frames import Began, Broke, Drafted, Ended, Evaluated, Preempted, Report, Said, Scored
 from server.engine.protocol import Fault, FinishReason, GenerationRequest
 from server.engine.runner import Chooser
-from server.engine.scheduler.lookup import Lookup
 from server.engine.scheduler.scheduler import Scheduler
-from server.engine.scheduler.sequence import Chunk, Sequence
+from server.engine.scheduler.sequence import Chunk, Sequence, Wish
 from server.engine.scores import token_info
 
 NAN: Final = "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
@@ -59,6 +58,7 @@ class Jobs:
         n_asked = n_ctx_seq + 1 if request.max_tokens is None else n_prompt + request.max_tokens
         job = Job(request, {})
         leader: Sequence | None = None
+        wish = None if request.draft_max == 0 else _wish(request)
         for index in range(request.n):
             job.sequences[index] = sequence = Sequence(
                 id=id,
@@ -71,7 +71,7 @@ class Jobs:
                 wants_all_rows=request.n_prompt_logprobs is not None and index == 0,
                 leader=leader,
                 adapters=request.adapters or (),
-                lookup=self._lookup(request),
+                wish=wish,
             )
             leader = leader or sequence
         self._n_arrived += 1
@@ -141,17 +141,9 @@ class Jobs:
                         self._sample(job, each, last_row)
             row += chunk.n_rows
 
-    def _lookup(self, request: GenerationRequest) -> Lookup | None:
-        lookups = self._backend.layout.lookups
-        if lookups is None or request.draft_max == 0:
-            return None
-        n_max = lookups.n_max if request.draft_max is None else request.draft_max
-        return Lookup(lookups, n_max=n_max, n_min=request.draft_min)
-
     def _verify(self, chunk: Chunk, job: Job, row: int) -> None:
         """Sample behind each token as if none had been guessed, as long as what comes is what was guessed."""
         sequence, n_right, first_report = chunk.sequence, 0, len(self.reports)
-        assert sequence.lookup is not None
         for at in range(chunk.n_rows):
             self._sample(job, sequence, row + at)
             if at == len(chunk.guess) or sequence.n_pending == 0 or sequence.tokens[-1] != chunk.guess[at]:
@@ -162,7 +154,7 @@ class Jobs:
             self._scheduler.confirm(sequence, right=True)
         if not sequence.ended:
             self._scheduler.confirm(sequence, right=False)
-        sequence.lookup.learn(len(chunk.guess), n_right)
+            self._scheduler.guesser.learn(sequence, len(chunk.guess), n_right)
         self._counters.n_drafts += 1
         self._counters.n_drafted += len(chunk.guess)
         self._counters.n_draft_accepted += n_right
@@ -237,6 +229,10 @@ class Jobs:
         self._counters.finished[reason] += 1
         if not job.sequences:
             del self._jobs[sequence.id]
+
+
+def _wish(request: GenerationRequest) -> Wish:
+    return Wish(n_max=request.draft_max, n_min=request.draft_min, p_min=request.draft_p_min)
 
 
 def _is_time_over(job: Job) -> bool:

@@ -14,17 +14,21 @@ from server.engine.backend import Outcome
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
 from server.engine.describe import describe
+from server.engine.draft import KEEPS_A_STATE, Draft
 from server.engine.embedder import Embedder
 from server.engine.errors import EngineError
+from server.engine.guessing import NOTHING, Guessing
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
-from server.engine.protocol import Adapter, Pooling
+from server.engine.protocol import NOT_ASKED, Adapter, Pooling
 from server.engine.rows import Rows
 from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
-from server.engine.scheduler.lookup import NOT_ASKED, Lookups
+from server.engine.scheduler.drafts import Drafts
+from server.engine.scheduler.guesses import Drafter
+from server.engine.scheduler.lookup import Lookup
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from server.engine.threaded import TARGET_S, ThreadedEngine
@@ -32,7 +36,6 @@ from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
-WHY_NOT: Final = "the model keeps a state, that behind the last token, which cannot go back when a guess was wrong"
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
 
 
@@ -52,12 +55,13 @@ class LlamaEngine(ThreadedEngine):
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
         adapters: Sequence[Adapter] = (),
-        lookups: Lookups | None = None,
+        guessing: Guessing = NOTHING,
     ) -> None:
         def load(unwanted: Unwanted) -> LlamaBackend:
             return load_backend(
-                path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, lookups=lookups
-            )
+                path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, guessing=guessing,
+                target_s=target_s,
+            )  # fmt: skip
 
         super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
 
@@ -70,17 +74,20 @@ def load_backend(
     warn: Callable[[str], None] = lambda message: None,
     unwanted: Unwanted = lambda: False,
     adapters: Sequence[Adapter] = (),
-    lookups: Lookups | None = None,
+    guessing: Guessing = NOTHING,
+    target_s: float = TARGET_S,
 ) -> "LlamaBackend":
-    """Load a model and create its context. Raises as `load_model`, `Adapters` and `create_context` do."""
+    """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft` and `create_context` do."""
     load_library()
     safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
     if warning:
         warn(warning)
+    if not safe.use_extra_bufts:
+        guessing = guessing.without_extra_buffers()
     model = load_model(path, safe, progress=lambda fraction: not unwanted())
     try:
-        backend = LlamaBackend(model, safe, name, adapters, lookups)
-        if lookups is not None and backend.info.lookups is None:
+        backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s)
+        if guessing and not backend.info.guesses:
             warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
         return backend
     except BaseException:
@@ -102,7 +109,10 @@ class LlamaBackend:
         params: Params,
         name: str,
         adapters: Sequence[Adapter] = (),
-        lookups: Lookups | None = None,
+        guessing: Guessing = NOTHING,
+        *,
+        warn: Callable[[str], None] = lambda message: None,
+        target_s: float = TARGET_S,
     ) -> None:
         _check_generates(model)
         self._model = model
@@ -113,7 +123,6 @@ class LlamaBackend:
         # same way, and new requests and cancels are seen in between.
         made = context.params
         self._batch = Batch(context, min(made.n_batch, max(made.n_ubatch, made.n_seq_max)))
-        why_not = WHY_NOT if context.kind == "recurrent" and lookups is not None else NOT_ASKED
         self.layout = Layout(
             n_slots=made.n_seq_max,
             n_ctx_seq=context.n_ctx_seq,
@@ -122,8 +131,18 @@ class LlamaBackend:
             n_outputs=made.n_outputs_max,
             unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
             kind=context.kind,
-            lookups=None if context.kind == "recurrent" else lookups,
         )
+        can_guess = context.kind != "recurrent"
+        if guessing.draft and not can_guess:
+            raise UnsupportedError(f"{model.path}: no draft model can guess for it: it {KEEPS_A_STATE}")
+        why_not = f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED
+        self._draft: Draft | None = None
+        self.drafters: list[Drafter] = []
+        if guessing.lookups and can_guess:
+            self.drafters.append(Lookup(guessing.lookups))
+        if guessing.draft:
+            self._draft = Draft(guessing.draft, model, warn)
+            self.drafters.append(Drafts(self._draft, guessing.draft.drafting, target_s))
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
         self._embedder = Embedder(model, params, context.n_ctx_seq)
@@ -143,7 +162,7 @@ class LlamaBackend:
             n_batch=made.n_batch,
             infill=self.words.infill,
             adapters=tuple(adapters),
-            lookups=self.layout.lookups,
+            guesses=guessing.types if can_guess else (),
             why_no_guess=why_not,
         )
 
@@ -211,6 +230,8 @@ class LlamaBackend:
         """Free batch, contexts and model."""
         self._waiting.close()
         self._batch.close()
+        if self._draft is not None:
+            self._draft.close()
         self._model.close()
 
 

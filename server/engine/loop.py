@@ -47,7 +47,7 @@ class EngineLoop:
         self._deliver = deliver
         self._warn = warn
         layout = backend.layout
-        self.scheduler = Scheduler(layout, backend, Pace(target_s, layout.n_batch))
+        self.scheduler = Scheduler(layout, backend, Pace(target_s, layout.n_batch), backend.drafters)
         self.counters = Counters(n_cells=self.scheduler.slots.cells.n_cells)
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._jobs = Jobs(backend, self.scheduler, self.counters)
@@ -57,6 +57,7 @@ class EngineLoop:
         self._lock = threading.Lock()  # over the two above
         self._closing = threading.Event()
         self._counted_at = 0.0
+        self._guess_s = 0.0  # of the step that is being evaluated
 
     # For any thread.
 
@@ -143,7 +144,7 @@ class EngineLoop:
         self._texts.popleft()
 
     def _step(self) -> None:
-        chunks = self.scheduler.plan()
+        chunks = self._plan()
         self._jobs.planned()
         if self.scheduler.admitted:
             self._send()  # a long prompt's reader learns now that it has begun
@@ -168,6 +169,14 @@ class EngineLoop:
                 self._jobs.fail(id, str(error) or type(error).__name__, "engine")
             self.scheduler.reset()
 
+    def _plan(self) -> list[Chunk]:
+        """What goes into the step, which the time for guesses belongs to: readers wait for it, too."""
+        began = time.perf_counter()
+        chunks = self.scheduler.plan()
+        self._guess_s = time.perf_counter() - began if self._backend.drafters else 0.0
+        self.counters.guess_s += self._guess_s
+        return chunks
+
     def _explain(self, error: Exception) -> None:
         if not isinstance(error, EngineError):
             self._warn("unexpected error in the engine:\n" + traceback.format_exc())
@@ -185,7 +194,7 @@ class EngineLoop:
         self.counters.n_steps += 1
         self.counters.decode_s += seconds
         if outcome is Outcome.DONE:
-            self.scheduler.learn(chunks, seconds)
+            self.scheduler.learn(chunks, seconds + self._guess_s)
         return outcome
 
     def _forget_parts(self, chunks: list[Chunk]) -> None:

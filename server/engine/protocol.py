@@ -14,9 +14,9 @@ from typing import Final, Literal, Protocol
 
 from server.engine.counters import Counters
 from server.engine.sampling import Sampling
-from server.engine.scheduler.lookup import NOT_ASKED, Lookups
 
 DEFAULT_SAMPLING: Final = Sampling()
+NOT_ASKED: Final = "it was started without --model-draft and --spec-type"
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """`stop`: end-of-generation token or stop string. `length`: max_tokens, the time, or the context is used up."""
@@ -69,7 +69,8 @@ class GenerationRequest:
     max_generation_s: float | None = None  # from the first token on
     adapters: ActiveAdapters | None = None  # None: those of requests that ask for none
     draft_max: int | None = None  # tokens guessed at a time, if tokens are guessed at all; None: as the server has it
-    draft_min: int = 0  # guesses of fewer are not tried
+    draft_min: int | None = None  # guesses of fewer are not tried
+    draft_p_min: float | None = None  # a draft model's guess ends before a token that it finds less likely
     begins_by_s: float | None = None  # time.perf_counter's time: fails if it still waits for its turn then
     ends_by_s: float | None = None  # likewise: fails if it has no first token then, else it is cut off
 
@@ -286,7 +287,7 @@ class ModelInfo:
     n_batch: int = 2048  # tokens in a batch at most, as asked
     infill: InfillTokens | None = None  # None: the model knows of no middle
     adapters: tuple[Adapter, ...] = ()
-    lookups: Lookups | None = None  # how tokens are guessed
+    guesses: tuple[str, ...] = ()  # how tokens are guessed, llama-server's words; none: they are not
     why_no_guess: str = NOT_ASKED
     tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
 

@@ -21,9 +21,9 @@ from server.engine.counters import Counters
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
 from server.engine.frames import Command, Step
+from server.engine.guessing import NOTHING, Guessing
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import Adapter, EngineStatus, ModelInfo
-from server.engine.scheduler.lookup import Lookups
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
@@ -45,7 +45,7 @@ class SupervisedEngine(BaseEngine):
         target_s: how long a step with prompts in it should take, where somebody reads.
         verbose: llama.cpp's log goes to stderr.
         adapters: LoRA adapters beside the model.
-        lookups: how tokens are guessed; None: they are not.
+        guessing: how tokens are guessed.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class SupervisedEngine(BaseEngine):
         target_s: float = TARGET_S,
         verbose: bool = False,
         adapters: Sequence[Adapter] = (),
-        lookups: Lookups | None = None,
+        guessing: Guessing = NOTHING,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
-        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), lookups)
+        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing)
         self._warn = warn
         self._info: ModelInfo | None = None
         self._sender: Sender | None = None
@@ -245,7 +245,9 @@ class SupervisedEngine(BaseEngine):
         self._readers.fail_all(f"{crash.message}; it is being restarted, so try again", "worker")
         params = self._start.params
         if params.use_extra_bufts and worth_without_extra_buffers(self.crashes):
-            self._start = self._start._replace(params=replace(params, use_extra_bufts=False))
+            self._start = self._start._replace(
+                params=replace(params, use_extra_bufts=False), guessing=self._start.guessing.without_extra_buffers()
+            )
             self._warn(f"{crash.message}; the next one runs without repacked weights (as with --no-repack)")
         elif self._info is None:
             self._settle(EngineStatus.FAILED)

@@ -4,8 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
+from server.engine.guessing import NOTHING, Guessing
 from server.engine.protocol import Adapter, ModelInfo
-from server.engine.scheduler.lookup import Lookups
 
 
 class Start(NamedTuple):
@@ -17,7 +17,7 @@ class Start(NamedTuple):
     target_s: float
     verbose: bool
     adapters: tuple[Adapter, ...] = ()
-    lookups: Lookups | None = None
+    guessing: Guessing = NOTHING
 
 
 class Call(NamedTuple):

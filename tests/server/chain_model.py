@@ -79,11 +79,19 @@ def write_chain_adapter(path: Path, following: dict[str, str], **more: WriteValu
     return _write_file(path, metadata, {"output.weight.lora_a": a, "output.weight.lora_b": b})
 
 
-def write_mixing_model(path: Path) -> Path:
-    """Write a model of random weights, whose answer depends on every token before and on where it stands."""
-    generator = np.random.default_rng(1)
-    tensors = _llama_tensors(64, lambda shape: generator.normal(0, 0.3, shape).astype(np.float32))
-    return _write(path, "mixing", 64, tensors, {})
+def write_mixing_model(path: Path, *, noise: float = 0.0, **more: WriteValue) -> Path:
+    """Write a model of random weights, whose answer depends on every token before and on where it stands.
+
+    `noise` is what its weights differ by from those of the model without; `more` is metadata, with `__` for dots.
+    """
+    generator, other = np.random.default_rng(1), np.random.default_rng(2)
+
+    def weights(shape: tuple[int, int]) -> Array:
+        return (generator.normal(0, 0.3, shape) + noise * other.normal(0, 0.3, shape)).astype(np.float32)
+
+    return _write(
+        path, "mixing", 64, _llama_tensors(64, weights), {key.replace("__", "."): value for key, value in more.items()}
+    )
 
 
 def _llama_tensors(n_embd: int, weights: Callable[[tuple[int, int]], Array]) -> dict[str, Array]:

@@ -9,7 +9,6 @@ import pytest
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Adapter, InfillTokens
-from server.engine.scheduler.lookup import Lookups
 from tests.server.api.test_fields import FIELDS
 from tests.server.fake_engine import INFO, FakeEngine
 
@@ -39,11 +38,16 @@ def test_document_has_every_endpoint() -> None:
 def test_document_has_every_field(path: str, body: dict[str, Any]) -> None:
     """A field that is honoured is in the document, and what must be there is said to."""
     infill = InfillTokens(prefix=1, suffix=2, middle=3)
-    info = replace(INFO, infill=infill, lookups=Lookups(), adapters=(Adapter(path="a"),), n_ctx_seq=4096)
+    info = replace(INFO, infill=infill, guesses=("draft-simple",), adapters=(Adapter(path="a"),), n_ctx_seq=4096)
     client = create_app(ServerConfig(poll_s=0.01), FakeEngine(info=info)).test_client()
     document = client.get("/openapi.json").get_json()["paths"][path]["post"]["requestBody"]
     schema = document["content"]["application/json"]["schema"]
-    asked = FIELDS | {"speculative.n_max": 3, "speculative.n_min": 1, "lora": [{"id": 0, "scale": 1}]}
+    asked = FIELDS | {
+        "speculative.n_max": 3,
+        "speculative.n_min": 1,
+        "speculative.p_min": 0.5,
+        "lora": [{"id": 0, "scale": 1}],
+    }
     honoured = {
         name for name, value in asked.items() if client.post(path, json=body | {name: value}).status_code == 200
     }

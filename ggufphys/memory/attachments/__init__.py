@@ -19,6 +19,7 @@ class Draft:
     type_v: str = "f16"
     n_gpu_layers: int = -1
     n_max: int = DRAFT_N_MAX
+    n_threads: int = 0  # 0: as the model
 
     def __post_init__(self) -> None:
         for name in ("type_k", "type_v"):

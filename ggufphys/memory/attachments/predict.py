@@ -99,22 +99,30 @@ def predict_draft(
 
     It may read weights of its `target`, which are counted there.
 
+    """
+    own = draft_params(draft, params, context)
+    predictor = Predictor(draft.gguf, target)
+    if predictor.reads_target:  # caches of the target's types
+        own = replace(own, type_k=params.type_k, type_v=params.type_v)
+    return predictor.predict(own)
+
+
+def draft_params(draft: Draft, params: Params, context: ContextParams) -> Params:
+    """How a draft is run beside a model that is run with `params`, in a context that came out as `context`.
+
     Source: llama.cpp 0c1e570 common/speculative.cpp, common_base_params_to_speculative, common_speculative_init_result.
     """
-    own = replace(
+    return replace(
         params,
         n_ctx=context.n_ctx,
         type_k=draft.type_k,
         type_v=draft.type_v,
         n_gpu_layers=draft.n_gpu_layers,
+        n_threads=draft.n_threads or params.n_threads,
         n_outputs_max=params.n_seq_max,
         override_tensor=(),
         n_cpu_moe=0,
     )
-    predictor = Predictor(draft.gguf, target)
-    if predictor.reads_target:  # caches of the target's types
-        own = replace(own, type_k=params.type_k, type_v=params.type_v)
-    return predictor.predict(own)
 
 
 def _with_adapters(

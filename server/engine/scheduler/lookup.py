@@ -1,21 +1,22 @@
 """What may come next, without a model: what followed the last tokens when they last stood in the text.
 
-Answers repeat what is there: code that is edited, a text that is summed up, lists. A guess costs a row of logits in a
-step that is taken anyway, and as many as are right are steps saved. The method is llama-server's ngram-simple, with its
-lengths; how much is guessed goes with how good the guesses were.
+Answers repeat what is there: code that is edited, a text that is summed up, lists. The method is llama-server's
+ngram-simple, with its lengths; how much is guessed goes with how good the guesses were.
 
 Source: llama.cpp 0c1e570 common/ngram-map.h, common_ngram_simple_config; common/common.h,
 common_params_speculative_ngram_map (defaults).
 """
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from server.engine.scheduler.guesses import Guesses
+from server.engine.scheduler.sequence import Sequence
+
 FIRST: Final = 4  # tokens that are guessed while nothing is known of an answer
 LEAST: Final = 2  # and after a wrong guess: so many rows cost little
-
-NOT_ASKED: Final = "it was started without --spec-type ngram-simple"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +29,31 @@ class Lookups:
 
 
 class Lookup:
-    """The guesses of one answer. `n_min`: fewer are not worth a try."""
+    """Guesses by looking back; implements `Drafter`."""
 
-    def __init__(self, lookups: Lookups, *, n_max: int, n_min: int = 0) -> None:
+    n_min = 0
+
+    def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
-        self._n_max = min(n_max, lookups.n_max)
-        self._n_min = n_min
-        self._limit = min(FIRST, self._n_max)
+        self.n_max = lookups.n_max
+        self._limits: dict[Sequence, int] = {}  # of answers of which something is known
 
-    def guess(self, tokens: "array[int]", n_room: int) -> tuple[int, ...]:
-        """Tokens that may follow, at most `n_room`; none where nothing is known."""
-        n_match, n = self._lookups.n_match, min(max(self._limit, self._n_min), self._n_max, n_room)
-        if n < max(self._n_min, 1) or len(tokens) <= n_match:
+    def guess(self, asked: Mapping[Sequence, int], n_room: int) -> Guesses:
+        """What followed each one's last tokens."""
+        found: Guesses = {}
+        for sequence, n_max in asked.items():
+            limit = max(self._limits.get(sequence, FIRST), sequence.wish.n_min or 0 if sequence.wish else 0)
+            n = min(limit, n_max, n_room)
+            if n > 0 and (guess := self._following(sequence.tokens, n)):
+                found[sequence] = guess
+                n_room -= len(guess)
+        return found
+
+    def _following(self, tokens: "array[int]", n: int) -> tuple[int, ...]:
+        if len(tokens) <= self._lookups.n_match:
             return ()
         found = self._place(tokens.tobytes(), tokens.itemsize)
-        guess = () if found is None else tuple(tokens[found : found + n])
-        return guess if len(guess) >= self._n_min else ()
+        return () if found is None else tuple(tokens[found : found + n])
 
     def _place(self, text: bytes, size: int) -> int | None:
         """Where that began which followed the last tokens before."""
@@ -59,9 +69,13 @@ class Lookup:
                 found = at // size + self._lookups.n_match if found is None else found
         return found
 
-    def learn(self, n_guessed: int, n_right: int) -> None:
-        """Note how good a guess was: the next is longer, or shorter."""
+    def learn(self, sequence: Sequence, n_guessed: int, n_right: int) -> None:
+        """The next guess is longer, or shorter."""
         if n_right == n_guessed:
-            self._limit = min(max(2 * n_guessed, self._limit), self._n_max)
+            self._limits[sequence] = max(2 * n_guessed, self._limits.get(sequence, FIRST))
         else:
-            self._limit = min(max(n_right + 1, LEAST), self._n_max)
+            self._limits[sequence] = max(n_right + 1, LEAST)
+
+    def forget(self, sequence: Sequence) -> None:
+        """It is over."""
+        self._limits.pop(sequence, None)

@@ -9,8 +9,9 @@ never gives way and any request fits by itself, so there is always one that goes
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence as Many
 
+from server.engine.scheduler.guesses import Drafter, Guesser, Guesses
 from server.engine.scheduler.pace import DEEP, MIN_CHUNK, TILE, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
 from server.engine.scheduler.slots import NOTHING, Found, Layout, Memory, Reuse, Slots
@@ -25,7 +26,7 @@ class Scheduler:
     and then `accept` or `finish` for each sequence that has a row of logits.
     """
 
-    def __init__(self, layout: Layout, memory: Memory, pace: Pace) -> None:
+    def __init__(self, layout: Layout, memory: Memory, pace: Pace, drafters: Many[Drafter] = ()) -> None:
         self.layout = layout
         self.slots = Slots(layout, memory)
         self.pace = pace
@@ -37,7 +38,7 @@ class Scheduler:
         self.preempted: list[Sequence] = []  # by the last plan
         self.n_cached = 0  # tokens of prompts that were not evaluated
         self._turns = Turns()
-        self._guesses = True  # not where room is short
+        self.guesser = Guesser(drafters)
         self._was_full = False
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
@@ -51,13 +52,13 @@ class Scheduler:
         self.admitted, self.preempted = [], []
         self._admit()
         self._turns.next(self.active, self.now)
-        self._guesses = not self._was_full
+        guesses = {} if self._was_full else self._guess()
         while True:
-            chunks = self._fill()
+            chunks = self._fill(guesses)
             if sum(map(len, chunks)) <= self.slots.cells.n_free:
                 return chunks
-            if self._guesses and any(chunk.guess for chunk in chunks):
-                self._guesses = False
+            if any(chunk.guess for chunk in chunks):
+                guesses = {}  # none is worth a preemption
             elif not self._give_room():
                 raise AssertionError("one sequence alone has no room")
 
@@ -94,7 +95,7 @@ class Scheduler:
         self._was_full = True
         if self._give_room():
             return None
-        self.n_max = min(self.n_max, max(map(len, self._fill()), default=1)) // 2
+        self.n_max = min(self.n_max, max(map(len, self._fill({})), default=1)) // 2
         if self.n_max:
             return None
         self.n_max = self.layout.n_batch
@@ -135,6 +136,7 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         """End a sequence, wherever it is. What memory holds of it stays there for others."""
         sequence.ended = True
+        self.guesser.forget(sequence)
         if sequence.slot is None:
             self.waiting.remove(sequence)
         else:
@@ -223,22 +225,38 @@ class Scheduler:
 
     # Filling a step.
 
-    def _fill(self) -> list[Chunk]:
+    def _rows(self) -> list[Sequence]:
+        """Whose next token is in the step."""
         active = self._turns.of(self.active)
         rows = [s for s in active if s.n_pending == 1 and not s.is_scoring]
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
-        prompts = [s for s in active if s.n_pending > 1 or s.is_scoring]
+        prompts = self._prompts()
         n_pending = sum(s.n_pending for s in prompts)
         if n_pending > self.n_max - len(rows) and self.pace.fit(len(prompts), n_pending):
             rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
-        n_outputs = self.layout.n_outputs - sum(not s.is_scoring for s in active)
-        chunks = [_chunk(s, 1) for s in rows]
-        n_rows = len(rows)
-        if self.layout.lookups is not None and self._guesses:
-            chunks = list(self._guessed(chunks, min(n_outputs, self.n_max - n_rows)))
-            n_guessed = sum(map(len, chunks)) - n_rows
-            n_rows, n_outputs = n_rows + n_guessed, n_outputs - n_guessed
+        return rows
+
+    def _prompts(self) -> list[Sequence]:
+        return [s for s in self._turns.of(self.active) if s.n_pending > 1 or s.is_scoring]
+
+    @property
+    def _n_outputs(self) -> int:
+        """Rows of logits beside one for each answer."""
+        return self.layout.n_outputs - sum(not s.is_scoring for s in self._turns.of(self.active))
+
+    def _guess(self) -> Guesses:
+        """What may follow answers' next tokens, as far as rows of logits and cells go."""
+        rows = self._rows()
+        n_room = min(self._n_outputs, self.n_max - len(rows), self.slots.cells.n_free - len(rows))
+        return self.guesser.guess(rows, n_room)
+
+    def _fill(self, guesses: Guesses) -> list[Chunk]:
+        rows, prompts = self._rows(), self._prompts()
+        chunks = [_chunk(s, 1, guesses.get(s, ())) for s in rows]
+        n_rows = sum(map(len, chunks))
+        n_outputs = self._n_outputs - (n_rows - len(rows))
+        n_pending = sum(s.n_pending for s in prompts)
         least = TILE * min(2, len(prompts)) if any(s.is_deep for s in prompts) else MIN_CHUNK  # the oldest gets half
         n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending, least), self.n_max - n_rows)
         for sequence, n in self._shares(prompts, n_budget):
@@ -250,18 +268,6 @@ class Scheduler:
         # In a divided cache llama.cpp evaluates together what lies in slots one behind the other, in this order; each
         # step back or gap is another pass over the weights. Source: llama.cpp 0c1e570 src/llama-batch.cpp, split_equal.
         return sorted(chunks, key=lambda chunk: chunk.slot)
-
-    def _guessed(self, chunks: list[Chunk], n_room: int) -> Iterator[Chunk]:
-        """Answers' tokens with guesses of the next ones, where there are any and as far as rows of logits go."""
-        for chunk in chunks:
-            sequence = chunk.sequence
-            if sequence.lookup is None or not sequence.n_generated:
-                yield chunk
-                continue
-            n_left = sequence.n_max - len(sequence.tokens) - 1  # the token behind the last guess is one more
-            guess = sequence.lookup.guess(sequence.tokens, min(n_room, n_left))
-            n_room -= len(guess)
-            yield replace(chunk, guess=guess) if guess else chunk
 
     def _shares(self, prompts: list[Sequence], n_budget: int) -> Iterator[tuple[Sequence, int]]:
         """How many tokens each prompt gets."""
@@ -299,7 +305,7 @@ def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order, sequence.index
 
 
-def _chunk(sequence: Sequence, n: int) -> Chunk:
+def _chunk(sequence: Sequence, n: int, guess: tuple[int, ...] = ()) -> Chunk:
     assert sequence.slot is not None
     start = sequence.n_done
     return Chunk(
@@ -309,4 +315,5 @@ def _chunk(sequence: Sequence, n: int) -> Chunk:
         end=start + n,
         row=n == sequence.n_pending,
         all_rows=sequence.is_scoring,
+        guess=guess,
     )

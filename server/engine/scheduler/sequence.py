@@ -3,7 +3,14 @@
 from array import array
 from dataclasses import dataclass, field
 
-from server.engine.scheduler.lookup import Lookup
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a request wants the tokens of its answers guessed; None: as the server has it."""
+
+    n_max: int | None = None  # tokens at a time
+    n_min: int | None = None  # fewer are not tried
+    p_min: float | None = None  # a draft model's guess ends before a token that it finds less likely
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -24,7 +31,7 @@ class Sequence:
     wants_all_rows: bool = False  # of logits: log-probabilities of the prompt
     leader: "Sequence | None" = None
     adapters: tuple[tuple[int, float], ...] = ()  # what it is computed with, besides the model
-    lookup: Lookup | None = None  # guesses what comes next
+    wish: Wish | None = None  # how its tokens are guessed; None: not
     slot: int | None = None
     n_done: int = 0
     n_cached: int = 0  # of the prompt, at its first admission

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Final, Literal, Protocol
 
 from server.engine.scheduler.cells import Cells, OwnCells
-from server.engine.scheduler.lookup import Lookups
 from server.engine.scheduler.sequence import Sequence
 from server.engine.scheduler.tokens import common_prefix
 
@@ -44,7 +43,6 @@ class Layout:
     n_outputs: int  # rows of logits a step
     unified: bool = False  # slots share the cells; not where there are none, but states
     kind: Kind = "full"
-    lookups: Lookups | None = None  # how tokens are guessed; None: they are not
 
 
 class Memory(Protocol):
@@ -128,14 +126,14 @@ class Slots:
         why = Reuse.NONE
         for slot in self.all:
             n = min(common_prefix(slot.tokens, sequence.tokens), want)
-            n_usable, reason = self._usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)
+            n_usable, reason = self.usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)
             if n > n_held:
                 n_held, why = n, reason
             if n_usable > n_best or (n_usable == n_best > 0 and best is not None and self._is_better(slot, best)):
                 best, n_best = slot, n_usable
         return Found(slot=best, n=n_best, n_missed=n_held - n_best, reason=why if n_held > n_best else Reuse.NONE)
 
-    def _usable(self, slot: Slot, n: int) -> tuple[int, Reuse]:
+    def usable(self, slot: Slot, n: int) -> tuple[int, Reuse]:
         """How many of a slot's first `n` tokens can be gone on from, and why not all."""
         kind, is_whole = self.layout.kind, n == len(slot.tokens)
         if n and kind == "recurrent" and not is_whole:

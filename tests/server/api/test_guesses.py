@@ -7,7 +7,6 @@ from flask.testing import FlaskClient
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Piece, Started, Timings
-from server.engine.scheduler.lookup import Lookups
 from tests.server.fake_engine import INFO, FakeEngine, finished
 
 
@@ -17,19 +16,20 @@ def client_of(engine: FakeEngine) -> FlaskClient:
 
 def test_fields() -> None:
     """llama-server's names say how many tokens are guessed at a time; the answer's settings say whether any are."""
-    fake = FakeEngine(info=replace(INFO, lookups=Lookups()))
+    fake = FakeEngine(info=replace(INFO, guesses=("ngram-simple", "draft-simple")))
     client = client_of(fake)
 
-    bodies: tuple[dict[str, int], ...] = (
+    bodies: tuple[dict[str, float], ...] = (
         {},
         {"speculative.n_max": 0},
-        {"speculative.n_max": 5, "speculative.n_min": 2},
+        {"speculative.n_max": 5, "speculative.n_min": 2, "speculative.p_min": 0.5},
     )
     replies = [client.post("/completion", json={"prompt": "a", **body}).get_json() for body in bodies]
 
-    assert [(r.draft_max, r.draft_min) for r in fake.requests] == [(None, 0), (0, 0), (5, 2)]
+    wishes = [(r.draft_max, r.draft_min, r.draft_p_min) for r in fake.requests]
+    assert wishes == [(None, None, None), (0, None, None), (5, 2, 0.5)]
     types = [reply["generation_settings"]["speculative.types"] for reply in replies]
-    assert types == ["ngram-simple", "none", "ngram-simple"]
+    assert types == ["ngram-simple,draft-simple", "none", "ngram-simple,draft-simple"]
     assert client.get("/slots").get_json()[0]["speculative"] is True
 
 

@@ -14,6 +14,7 @@ from server.engine.backend import Outcome
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Words
 from server.engine.sampling import Sampling
+from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from tests.server.fake_engine import INFO
@@ -86,9 +87,15 @@ class FakeBackend:
     """Implements `Backend`. `spare`: cells that memory lacks, beyond what it says, so that batches find no room."""
 
     def __init__(
-        self, layout: Layout, *, spare: int = 0, on_decode: Callable[[], Outcome | None] = lambda: None
+        self,
+        layout: Layout,
+        *,
+        spare: int = 0,
+        on_decode: Callable[[], Outcome | None] = lambda: None,
+        drafters: Sequence[Drafter] = (),
     ) -> None:
         self.layout = layout
+        self.drafters = drafters
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO
         self.n_choosers = 0

@@ -9,6 +9,7 @@ import pytest
 
 from ggufphys.params import Params
 from refengine import load
+from server.engine.guessing import NOTHING, Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import (
     EngineStatus,
@@ -28,7 +29,7 @@ GREEDY = Sampling(temperature=0, ignore_eos=True)
 TIMEOUT_S = 60.0
 F32 = {"type_k": "f32", "type_v": "f32", "flash_attn": "off", "n_threads": 1}
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "away", "from", "here"]
-LOOKUPS = Lookups(n_match=2, n_max=8)
+LOOKUPS = Guessing(lookups=Lookups(n_match=2, n_max=8))
 TEXTS = [" ".join(WORDS[: 3 + i % 10]) + f" number {i}" for i in range(24)]
 
 
@@ -50,8 +51,8 @@ def mixing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mixing_model(tmp_path_factory.mktemp("models") / "mixing.gguf")
 
 
-def started(path: Path, *, lookups: Lookups | None = None, **fields: object) -> LlamaEngine:
-    engine = LlamaEngine(path, Params(**(F32 | fields)), lookups=lookups)  # type: ignore[arg-type]
+def started(path: Path, *, guessing: Guessing = NOTHING, **fields: object) -> LlamaEngine:
+    engine = LlamaEngine(path, Params(**(F32 | fields)), guessing=guessing)  # type: ignore[arg-type]
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     return engine
 
@@ -97,7 +98,7 @@ def test_guessed_tokens_change_nothing(mixing: Path, alone: LlamaEngine, unified
     """
     prompts = [f"{text}. {text}. {text[:9]}" for text in TEXTS[:6]]
     expected = [tokens_of(ask(alone, text, n_tokens=60, n_logprobs=0)) for text in prompts]
-    engine = started(mixing, n_ctx=4096, n_seq_max=4, kv_unified=unified, n_outputs_max=36, lookups=LOOKUPS)
+    engine = started(mixing, n_ctx=4096, n_seq_max=4, kv_unified=unified, n_outputs_max=36, guessing=LOOKUPS)
     answers = [tokens_of(each) for each in [ask(engine, text, n_tokens=60, n_logprobs=0) for text in prompts]]
     off = tokens_of(ask(engine, prompts[0], n_tokens=60, draft_max=0))
     engine.close()

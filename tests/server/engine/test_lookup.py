@@ -4,11 +4,28 @@ from array import array
 
 import pytest
 
+from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.lookup import Lookup, Lookups
+from server.engine.scheduler.sequence import Sequence, Wish
 
 
-def lookup(n_match: int = 2, n_max: int = 4, **options: int) -> Lookup:
-    return Lookup(Lookups(n_match=n_match, n_max=n_max), **{"n_max": n_max, **options})
+class Guessed:
+    """The guesses of one answer."""
+
+    def __init__(self, lookups: Lookups, **wish: int) -> None:
+        self.guesser = Guesser([Lookup(lookups)])
+        self.sequence = Sequence(id=0, index=0, order=0, tokens=array("i"), n_prompt=0, n_max=1000, wish=Wish(**wish))
+
+    def guess(self, tokens: "array[int]", n_room: int) -> tuple[int, ...]:
+        self.sequence.tokens = tokens
+        return self.guesser.guess([self.sequence], n_room).get(self.sequence, ())
+
+    def learn(self, n_guessed: int, n_right: int) -> None:
+        self.guesser.learn(self.sequence, n_guessed, n_right)
+
+
+def lookup(n_match: int = 2, n_max: int = 4, **wish: int) -> Guessed:
+    return Guessed(Lookups(n_match=n_match, n_max=n_max), **wish)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +52,11 @@ def test_limits() -> None:
 
     assert lookup().guess(tokens, 2) == (3, 4)
     assert lookup().guess(tokens, 0) == ()
-    assert lookup(n_max=3).guess(tokens, 100) == (3, 4, 5)
+    assert Guessed(Lookups(n_match=2, n_max=4), n_max=3).guess(tokens, 100) == (3, 4, 5)
     assert lookup(n_min=3).guess(tokens, 2) == ()
     often = Lookups(n_match=2, n_max=4, min_hits=2)
-    assert Lookup(often, n_max=4).guess(tokens, 100) == ()
-    assert Lookup(often, n_max=4).guess(thrice, 100) == (4, 1, 2)
+    assert Guessed(often).guess(tokens, 100) == ()
+    assert Guessed(often).guess(thrice, 100) == (4, 1, 2)
 
 
 def test_it_learns() -> None:

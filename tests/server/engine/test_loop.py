@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ from server.engine.frames import (
 from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
 from server.engine.sampling import Sampling
-from server.engine.scheduler.lookup import Lookups
+from server.engine.scheduler.guesses import Drafter
+from server.engine.scheduler.lookup import Lookup, Lookups
 from server.engine.scheduler.slots import Layout
 from server.engine.scheduler.turns import STEPS
-from tests.server.engine.fake_backend import FakeBackend, answer_to, following
+from tests.server.engine.fake_backend import N_VOCAB, FakeBackend, answer_to, following
+from tests.server.engine.fake_draft import FakeDraft
 
 
 class Driver:
@@ -96,10 +99,10 @@ def layout(**fields: Any) -> Layout:
 
 GUESSING = Lookups(n_match=1, n_max=6)
 LAYOUTS = [
-    layout(unified=True, n_outputs=12, lookups=GUESSING),
-    layout(unified=True, n_outputs=7, n_batch=5, lookups=GUESSING),
-    layout(n_outputs=12, lookups=GUESSING),
-    layout(kind="window", n_outputs=12, lookups=GUESSING),
+    layout(unified=True, n_outputs=12),
+    layout(unified=True, n_outputs=7, n_batch=5),
+    layout(n_outputs=12),
+    layout(kind="window", n_outputs=12),
     layout(unified=True),
     layout(unified=True, n_slots=5, n_outputs=5, n_batch=4),
     layout(),
@@ -109,6 +112,33 @@ LAYOUTS = [
     layout(kind="recurrent"),
     layout(kind="recurrent", unified=True),
 ]
+
+guessing = st.fixed_dictionaries(
+    {
+        "ways": st.sampled_from([(), ("lookup",), ("draft",), ("draft",), ("lookup", "draft")]),
+        "n_max": st.integers(1, 6),
+        "kind": st.sampled_from(["full", "full", "window"]),
+        "n_batch": st.sampled_from([5, 8, 40]),
+        "wrong": st.sampled_from([0, 2, 5]),
+        "unsure": st.sampled_from([0, 3]),
+        "n_vocab": st.sampled_from([N_VOCAB, N_VOCAB, N_VOCAB - 5]),
+        "failures": st.lists(st.sampled_from([False, False, True]), max_size=8),
+    }
+)
+
+
+def drafters_of(
+    room: Layout, *, ways: tuple[str, ...], n_max: int, kind: Any, n_batch: int, failures: list[bool], **options: int
+) -> list[Drafter]:
+    """What guesses for a backend with such room; a state cannot go back behind wrong guesses."""
+    if room.kind == "recurrent":
+        return []
+    fails = iter(failures)
+    own = replace(room, kind=kind, n_batch=n_batch, n_outputs=room.n_slots)
+    draft = FakeDraft(own, fails=lambda: next(fails, False), **options)
+    made: dict[str, Drafter] = {"lookup": Lookup(GUESSING), "draft": draft.drafts(n_max)}
+    return [made[way] for way in ways]
+
 
 prompts = st.one_of(
     st.lists(st.integers(1, 49), min_size=1, max_size=30).map(tuple),
@@ -124,7 +154,8 @@ arrivals = st.fixed_dictionaries(
         "cache_prompt": st.sampled_from([True, True, False]),
         "n_prompt_logprobs": st.sampled_from([None, None, None, 0]),
         "draft_max": st.sampled_from([None, None, 0, 3]),
-        "draft_min": st.sampled_from([0, 0, 2]),
+        "draft_min": st.sampled_from([None, 0, 2]),
+        "draft_p_min": st.sampled_from([None, 0.5]),
         "adapters": st.sampled_from([None, None, ((0, 1.0),), ((0, 0.5), (1, 1.0))]),
     }
 )
@@ -143,14 +174,15 @@ events = st.lists(
 def test_guesses(kind: Any) -> None:
     """An answer that repeats itself takes fewer steps with guesses, and is the same; what was guessed is counted."""
     steps = {}
-    for lookups in (None, Lookups(n_match=3, n_max=8)):
-        backend = FakeBackend(layout(kind=kind, n_ctx_seq=400, n_cells=400, n_outputs=30, n_batch=40, lookups=lookups))
+    for drafters in ([], [Lookup(Lookups(n_match=3, n_max=8))]):
+        room = layout(kind=kind, n_ctx_seq=400, n_cells=400, n_outputs=30, n_batch=40)
+        backend = FakeBackend(room, drafters=drafters)
         driver = Driver(backend)
         ids = [driver.submit((2, first), max_tokens=120) for first in (1, 5, 9)]
         driver.finish()
         assert [driver.answer(id) for id in ids] == [driver.expected(id) for id in ids]
         assert all(len(driver.answer(id)) == 120 for id in ids)
-        steps[lookups] = len(backend.steps)
+        steps[len(drafters)] = len(backend.steps)
         driver.check_clean()
 
     plain, guessed = steps.values()
@@ -164,7 +196,8 @@ def test_guesses(kind: Any) -> None:
 
 def test_guesses_by_request() -> None:
     """A request has no guesses if it wants none, and no more at a time than it allows."""
-    driver = Driver(FakeBackend(layout(n_ctx_seq=200, n_cells=200, n_outputs=30, n_batch=40, lookups=GUESSING)))
+    room = layout(n_ctx_seq=200, n_cells=200, n_outputs=30, n_batch=40)
+    driver = Driver(FakeBackend(room, drafters=[Lookup(GUESSING)]))
     ids = [driver.submit((2, 1), max_tokens=100, draft_max=n) for n in (0, 3, None)]
     driver.finish()
 
@@ -251,14 +284,21 @@ def test_an_answer_is_cut_off_at_its_deadline() -> None:
     events=events,
     outcomes=st.lists(st.sampled_from([None, None, None, Outcome.FULL, Outcome.ABORTED]), max_size=10),
     spare=st.integers(0, 2),
+    guessing=guessing,
 )
 def test_nothing_is_lost(
-    layout: Layout, events: list[tuple[str, Any]], outcomes: list[Outcome | None], spare: int
+    layout: Layout,
+    events: list[tuple[str, Any]],
+    outcomes: list[Outcome | None],
+    spare: int,
+    guessing: dict[str, Any],
 ) -> None:
-    """Whatever arrives, is cancelled, finds no room or is aborted: every answer is its prompt's, whole, once, and
-    a cancelled one a beginning of it; in the end nothing is held for anybody.
+    """Whatever arrives, is cancelled, finds no room or is aborted, and whatever is guessed, right or wrong, by a draft
+    model that fails now and then: every answer is its prompt's, whole, once, and a cancelled one a beginning of it; in
+    the end nothing is held for anybody.
     """
     queue = list(outcomes)
+    drafters = drafters_of(layout, **guessing)
 
     def outcome() -> Outcome | None:
         what = queue.pop(0) if queue else None
@@ -266,7 +306,9 @@ def test_nothing_is_lost(
         is_due = backend.aborted if what is Outcome.ABORTED else len(driver.loop.scheduler.active) > 1
         return what if is_due else None
 
-    backend = FakeBackend(layout, spare=spare if layout.unified and layout.kind == "full" else 0, on_decode=outcome)
+    backend = FakeBackend(
+        layout, spare=spare if layout.unified and layout.kind == "full" else 0, on_decode=outcome, drafters=drafters
+    )
     driver = Driver(backend)
     cancelled: set[int] = set()
     cancelled_answers: set[tuple[int, int]] = set()

@@ -8,6 +8,7 @@ import pytest
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import Typed
 from ggufphys.params import Params
+from server.engine.guessing import Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import EngineStatus, Finished, Generation, GenerationRequest, Piece, Started
 from server.engine.sampling import Sampling
@@ -105,7 +106,8 @@ def test_guesses(path: Path, unified: bool) -> None:
     alone.close()
     warnings: list[str] = []
     params = Params(**CACHE, n_ctx=2048, n_seq_max=3, kv_unified=unified, n_outputs_max=40)  # type: ignore[arg-type]
-    engine = LlamaEngine(path, params, lookups=Lookups(n_match=1, n_max=8), warn=warnings.append)
+    guessing = Guessing(lookups=Lookups(n_match=1, n_max=8))
+    engine = LlamaEngine(path, params, guessing=guessing, warn=warnings.append)
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     answers = [read(generation) for generation in [ask(engine, tokens, max_tokens=60) for tokens in asked]]
     why_not = engine.info.why_no_guess

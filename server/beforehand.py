@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from server.footprint import Found
 from server.forecast import Rates
 
 SCHEMA_VERSION: Final = 1
+MAPPED: Final = "_Mapped"  # ends the names of buffers that are read from the file again where memory is short
 HELD_AS_F32: Final = "F32"  # the numpy engine's name for weights that it keeps dequantised
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -60,16 +62,21 @@ def prediction(
 ) -> MemoryPrediction | str:
     """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
     base_bytes, base_file_bytes = (None, None) if found is None else (found.base_bytes, found.base_file_bytes)
-    with ExitStack() as stack:
-        gguf = stack.enter_context(open_gguf(path))
-        loras = tuple(stack.enter_context(open_gguf(adapter.path)) for adapter in adapters)
+    with open_gguf(path) as gguf, attached(adapters, draft) as beside:
         try:
-            if loras or draft is not None:
-                beside = Attachments(loras=loras, draft=draft)
+            if beside is not None:
                 return predict_attached(gguf, params, beside, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
             return predict_memory(gguf, params, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
         except UnsupportedError as error:
             return str(error)
+
+
+@contextmanager
+def attached(adapters: Sequence[Adapter], draft: Draft | None) -> Iterator[Attachments | None]:
+    """What stands beside the model, adapters' files open while the block runs; None: nothing."""
+    with ExitStack() as stack:
+        loras = tuple(stack.enter_context(open_gguf(adapter.path)) for adapter in adapters)
+        yield Attachments(loras=loras, draft=draft) if loras or draft is not None else None
 
 
 def predicted_rates(path: Path, params: Params) -> Rates | None:
@@ -125,11 +132,18 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     """
     host, *devices = predicted.devices
     needed = host.context_bytes + host.compute_bytes + host.output_bytes
+    beside = sum(
+        term.nbytes
+        for term in predicted.terms
+        if term.quantity == "attachment" and term.device == host.name and not term.buffer.endswith(MAPPED)
+    )
+    needed += beside
     held = sum(term.nbytes for term in predicted.terms if term.quantity == "model" and term.buffer == HELD_AS_F32)
     if needed + held > memory.installed_bytes:
         weights, advice = (f", and weights as F32 {format_bytes(held)}", ", or --hold quantised") if held else ("", "")
         return (
-            f"context, compute and output buffers need {format_bytes(needed)}{weights}, this machine has "
+            f"context, compute and output buffers{' and what stands beside' if beside else ''} need "
+            f"{format_bytes(needed)}{weights}, this machine has "
             f"{format_bytes(memory.installed_bytes)} with swap: choose a smaller --ctx-size or --cache-type-k and -v"
             f"{advice}",
             "",
@@ -143,7 +157,13 @@ def fits(predicted: MemoryPrediction, memory: HostMemory) -> tuple[str, str]:
     return "", ""
 
 
-def too_large(path: Path, params: Params, predicted: MemoryPrediction) -> str:
+def too_large(
+    path: Path,
+    params: Params,
+    predicted: MemoryPrediction,
+    adapters: Sequence[Adapter] = (),
+    draft: Draft | None = None,
+) -> str:
     """Why the machine cannot hold all of it, and what would fit there; empty when it can."""
     total = main_memory().total_bytes
     if not total or predicted.process_bytes <= total:
@@ -151,14 +171,19 @@ def too_large(path: Path, params: Params, predicted: MemoryPrediction) -> str:
     found = (
         f"about {format_bytes(predicted.process_bytes)} resident are predicted, this machine has {format_bytes(total)}"
     )
-    return f"{found}: {advice(path, params, total)}; --oversized serves it all the same, from disk where memory ends"
+    instead = advice(path, params, total, adapters, draft)
+    return f"{found}: {instead}; --oversized serves it all the same, from disk where memory ends"
 
 
-def advice(path: Path, params: Params, ram_bytes: int) -> str:
+def advice(
+    path: Path, params: Params, ram_bytes: int, adapters: Sequence[Adapter] = (), draft: Draft | None = None
+) -> str:
     """What `ggufphys fit` says of so much main memory, in short."""
-    with open_gguf(path) as gguf:
+    with open_gguf(path) as gguf, attached(adapters, draft) as beside:
+        predictor = Predictor(gguf)
+        predict = partial(predict_attached, gguf, attachments=beside, predictor=predictor) if beside else None
         try:
-            fitter = Fitter(Predictor(gguf), replace(params, n_ctx=0), Budget(ram_bytes=ram_bytes))
+            fitter = Fitter(predictor, replace(params, n_ctx=0), Budget(ram_bytes=ram_bytes), predict=predict)
         except ValueError as error:  # a device whose memory nobody knows
             return str(error)
         fit = fitter.fit()
@@ -177,7 +202,10 @@ def listening_json(url: str, path: Path, predicted: MemoryPrediction | str) -> s
     """The document of --json: where it listens and what was predicted, in one line."""
     memory = None
     if not isinstance(predicted, str):
-        names = ("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "total_bytes", "process_bytes")
+        names = (
+            "model_bytes", "context_bytes", "compute_bytes", "output_bytes", "attachment_bytes", "total_bytes",
+            "process_bytes",
+        )  # fmt: skip
         memory = {name: getattr(predicted, name) for name in names}
     document = {"schema_version": SCHEMA_VERSION, "url": url, "model": str(path), "pid": os.getpid(), "memory": memory}
     return json.dumps(document)

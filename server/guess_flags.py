@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init; common/spec
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ggufphys.arch import rule_for
 from ggufphys.flags.draft import MODEL, add_draft_arguments, draft_fields
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import ContextParams, Device, Params
 from server.engine.checks import check_context, check_model_file
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.scheduler.drafts import Drafting
@@ -81,8 +81,8 @@ def with_rows(params: Params, args: argparse.Namespace) -> Params:
 
 
 @contextmanager
-def draft_opened(args: argparse.Namespace) -> Iterator[Draft | None]:
-    """The draft model that flags name, its file open while the block runs.
+def draft_opened(args: argparse.Namespace, found: Callable[[], Sequence[Device]]) -> Iterator[Draft | None]:
+    """The draft model that flags name, its file open while the block runs; `found` are this machine's devices.
 
     Raises:
         GGUFPhysError, OSError, ValueError: it cannot be one.
@@ -91,14 +91,14 @@ def draft_opened(args: argparse.Namespace) -> Iterator[Draft | None]:
     if path is None:
         yield None
         return
-    check_model_file(path)
     with open_gguf(path) as gguf:
-        if rule_for(gguf.architecture).is_draft:
+        if gguf.kind == "model" and rule_for(gguf.architecture).is_draft:
             raise UnsupportedError(
                 f"{path} ({gguf.architecture}) goes on from what the model it was made for has computed, which is not "
                 f"done here: take a model that runs by itself ({DRAFT})"
             )
-        yield Draft(gguf=gguf, n_threads=args.threads_draft, **draft_fields(args))
+        check_model_file(path)
+        yield Draft(gguf=gguf, n_threads=args.threads_draft, **draft_fields(args, found))
 
 
 def guessing_of(args: argparse.Namespace, draft: Draft | None, params: Params, made: ContextParams) -> Guessing:

@@ -40,7 +40,6 @@ from server.engine.checks import check_context, check_model_file, one_output_per
 from server.engine.crash import FileStamp
 from server.engine.devices import probe
 from server.engine.errors import EngineError
-from server.engine.guessing import NOTHING
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.numpy_engine import (
@@ -168,35 +167,33 @@ def run_model(args: argparse.Namespace) -> int:
         *(f"{name} in the environment is no variable of llama-server's" for name in unknown(os.environ)),
     ):
         warn(f"warning: {warning}")
-    predicted: MemoryPrediction | str
-    guessing = NOTHING
-    if in_numpy:
-        model, predicted = open_numpy(args, path, params)
-    else:
-        model = None
-        with draft_opened(args) as draft:
-            guessing = guessing_of(args, draft, params, made)
+    with draft_opened(args, lambda: find().devices) as draft:
+        guessing = guessing_of(args, draft, params, made)
+        predicted: MemoryPrediction | str
+        if in_numpy:
+            model, predicted = open_numpy(args, path, params)
+        else:
+            model = None
             predicted = prediction(path, params, None if args.in_process else find(), adapters, draft)
-    tell = warn if args.json else say
-    tell(prediction_line(predicted))
-    for line in device_lines(predicted):
-        tell(line)
-    for device in params.devices:
-        if device.endpoint:
-            probe(device.endpoint)  # llama.cpp would end its process
-    if not isinstance(predicted, str):
-        refusal, tight = fits(predicted, host_memory())
-        if not refusal and not in_numpy and not args.oversized:
-            refusal = too_large(path, params, predicted)
-        if refusal:
-            raise GGUFPhysError(refusal)
-        if tight:
-            warn(f"warning: {tight}")
+        tell(args, prediction_line(predicted))
+        for line in device_lines(predicted):
+            tell(args, line)
+        for device in params.devices:
+            if device.endpoint:
+                probe(device.endpoint)  # llama.cpp would end its process
+        if not isinstance(predicted, str):
+            refusal, tight = fits(predicted, host_memory())
+            if not refusal and not in_numpy and not args.oversized:
+                refusal = too_large(path, params, predicted, adapters, draft)
+            if refusal:
+                raise GGUFPhysError(refusal)
+            if tight:
+                warn(f"warning: {tight}")
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
-        stamp = FileStamp.of(str(path))
+        stamps = [FileStamp.of(each) for each in (str(path), *([guessing.draft.path] if guessing.draft else []))]
         options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
         of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}
         engine: BaseEngine
@@ -226,7 +223,7 @@ def run_model(args: argparse.Namespace) -> int:
                 "choose another with --host and --port (0: any free port)"
             ) from error
         stack.enter_context(http)
-        tell(f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
+        tell(args, f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
         service = service_of(app)
@@ -236,10 +233,15 @@ def run_model(args: argparse.Namespace) -> int:
                 reload_keys([service.keys], args.api_key, args.api_key_file)
 
         code = serve(
-            engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again, stamp=stamp
+            engine, service, http, signals, drain_timeout_s=args.drain_timeout, read_again=read_again, stamps=stamps
         )
         remember(service, path, params)
         return code
+
+
+def tell(args: argparse.Namespace, line: str) -> None:
+    """A line for the user, on stderr where stdout is for a document."""
+    (warn if args.json else say)(line)
 
 
 def open_numpy(args: argparse.Namespace, path: Path, params: Params) -> tuple[NumpyModel, MemoryPrediction]:
@@ -265,14 +267,15 @@ def serve(
     *,
     drain_timeout_s: float,
     read_again: Callable[[], None],
-    stamp: FileStamp,
+    stamps: list[FileStamp],
 ) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
-    n_looks, overwritten = 0, False
+    n_looks = 0
     while not signals.received.wait(WAKE_S):
         n_looks += 1
-        if n_looks % LOOKS_A_STAMP == 0 and not overwritten and stamp.changed_in_place:
-            overwritten = True
+        changed = [stamp for stamp in stamps if stamp.changed_in_place] if n_looks % LOOKS_A_STAMP == 0 else []
+        for stamp in changed:
+            stamps.remove(stamp)  # once is enough
             warn(
                 f"warning: {stamp.path} has been overwritten in place while it is in use: answers may be wrong, or the "
                 "engine's process die (SIGBUS); replace a model by renaming a new file over it, then restart"

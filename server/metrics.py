@@ -114,7 +114,7 @@ class _Bytes(Collector):
         predicted = self._ledger.predicted
         if not isinstance(predicted, str):
             family = GaugeMetricFamily("ggufphys:predicted_bytes", "Predicted memory", labels=("quantity",))
-            for quantity in ("model", "context", "compute", "output", "process"):
+            for quantity in ("model", "context", "compute", "output", "attachment", "process"):
                 family.add_metric((quantity,), getattr(predicted, f"{quantity}_bytes"))
             yield family
         family = GaugeMetricFamily("ggufphys:resident_bytes", "Memory held, by what backs it", labels=("role", "kind"))

@@ -9,6 +9,7 @@ from ggufphys.commands.costs import add_machine_argument, machine_asked
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.fit_folder import run_fit_folder
 from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.flags.draft import NAMES as DRAFT_FLAGS
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, count, given
 from ggufphys.flags.server import add_server_arguments, run_as
@@ -49,6 +50,7 @@ _PASSED_ON: Final = {
     "control_vector_scaled": "--control-vector-scaled", "mmproj": "--mmproj", "image_max_tokens": "--image-max-tokens",
     "batch_max_tokens": "--mtmd-batch-max-tokens", "draft_model": "-md", "draft_type_k": "-ctkd",
     "draft_type_v": "-ctvd", "draft_n_gpu_layers": "-ngld", "draft_n_max": "--spec-draft-n-max",
+    "draft_device_specs": "-devd", "draft_n_cpu_moe": "-ncmoed",
     "n_ctx_checkpoints": "-ctxcp",
 }  # fmt: skip
 
@@ -84,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, ctx_is_least=True, builds=True)
     add_attachment_arguments(parser)
     add_server_arguments(parser)
-    add_other_flags(parser, but=("-fitc", "--fit-ctx"))
+    add_other_flags(parser, but=("-fitc", "--fit-ctx", *DRAFT_FLAGS))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -256,6 +258,8 @@ def _other_flags(args: argparse.Namespace, places: Sequence[Place]) -> Iterator[
             yield from (flag, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     if not getattr(args, "mmproj_offload", True):
         yield "--no-mmproj-offload"
+    if overrides := getattr(args, "draft_override_tensor", ()):
+        yield from ("-otd", ",".join(f"{pattern}={buffer}" for pattern, buffer in overrides))
     if run_as(args) == "library":
         yield from ("--fit", "off")
         return

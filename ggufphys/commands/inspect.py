@@ -21,6 +21,7 @@ from ggufphys.commands.opening import add_model_arguments, opened
 from ggufphys.commands.quantize import add_quantize_arguments, quantized_sections
 from ggufphys.commands.sweep import add_sweep_arguments, run_sweep, sweeps
 from ggufphys.errors import TruncatedError, UnsupportedError
+from ggufphys.flags.draft import NAMES as DRAFT_FLAGS
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.flags.server import NAMES as SERVER_FLAGS
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_explain_arguments(parser)
     add_sweep_arguments(parser)
     add_costs_arguments(parser)
-    add_other_flags(parser, but=SERVER_FLAGS)
+    add_other_flags(parser, but=(*SERVER_FLAGS, *DRAFT_FLAGS))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,18 +18,18 @@ from ggufphys.units import parse_bytes
 AUTO: Final = "auto"
 NONE: Final = "none"
 ENVIRONMENT: Final = "LLAMA_ARG_DEVICE"  # llama.cpp's variable for --device
-_EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE: Final = r"\.ffn_(up|down|gate)\."
 
 
 def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
     """Add the flags; `device_fields` reads what they leave behind."""
     group.add_argument(
-        "-dev", "--device", dest="device_specs", action=_Append, metavar="NAME[=SIZE],...",
+        "-dev", "--device", dest="device_specs", action=Append, metavar="NAME[=SIZE],...",
         help="devices to offload to, with their free memory (CUDA0=24GiB; repeatable); none; auto: those found here",
     )  # fmt: skip
     group.add_argument(
-        "--rpc", dest="rpc_specs", action=_Append, metavar="HOST:PORT[=SIZE],...",
+        "--rpc", dest="rpc_specs", action=Append, metavar="HOST:PORT[=SIZE],...",
         help="RPC servers, one device each, in front of other devices",
     )  # fmt: skip
     group.add_argument(
@@ -52,20 +52,20 @@ def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
         "-nkvo", "--no-kv-offload", dest="offload_kqv", action="store_false", help="the KV cache on the host"
     )
     group.add_argument(
-        "-ot", "--override-tensor", dest="override_tensor", action=_Override, parse=_overrides,
+        "-ot", "--override-tensor", dest="override_tensor", action=Override, parse=overrides,
         metavar="PATTERN=BUFFER,...", help="put tensors whose names match into CPU or a device's buffer",
     )  # fmt: skip
     group.add_argument(
-        "-cmoe", "--cpu-moe", dest="override_tensor", action=_Override, nargs=0,
-        parse=lambda _: ((_EXPERTS, CPU_BUFFER),), help="all experts on the CPU",
+        "-cmoe", "--cpu-moe", dest="override_tensor", action=Override, nargs=0,
+        parse=lambda _: ((EXPERTS, CPU_BUFFER),), help="all experts on the CPU",
     )  # fmt: skip
     group.add_argument(
-        "-ncmoe", "--n-cpu-moe", dest="n_cpu_moe", type=_count, metavar="N",
+        "-ncmoe", "--n-cpu-moe", dest="n_cpu_moe", type=n_layers, metavar="N",
         help="the experts of the first N layers on the CPU",
     )  # fmt: skip
     group.add_argument(
-        "-ncffn", "--n-cpu-ffn", dest="override_tensor", action=_Override, parse=lambda n: first_layers(n, _DENSE),
-        type=_count, metavar="N", help="the dense feed-forward weights of the first N layers on the CPU",
+        "-ncffn", "--n-cpu-ffn", dest="override_tensor", action=Override, parse=lambda n: first_layers(n, _DENSE),
+        type=n_layers, metavar="N", help="the dense feed-forward weights of the first N layers on the CPU",
     )  # fmt: skip
     group.add_argument("--no-host", action="store_true", help="no pinned host buffers beside devices")
 
@@ -114,36 +114,42 @@ def _rpc(spec: str) -> Device:
     return rpc_device(endpoint, parse_bytes(size) if size else 0)
 
 
-class _Append(argparse.Action):
+class Append(argparse.Action):
     """Collect comma-separated values of every occurrence."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Add a flag's values."""
         collected = [*getattr(namespace, self.dest, ()), *filter(None, values.split(","))]
         setattr(namespace, self.dest, collected)
 
 
-class _Override(argparse.Action):
+class Override(argparse.Action):
     """Collect overrides in the order in which flags give them, since the first match counts.
 
     `--n-cpu-moe` comes after them in `Params`; where it stood before, it is written out as a pattern.
     """
 
-    def __init__(self, *, parse: Callable[[Any], Sequence[tuple[str, str]]], **options: Any) -> None:
+    def __init__(
+        self, *, parse: Callable[[Any], Sequence[tuple[str, str]]], counted: str = "n_cpu_moe", **options: Any
+    ) -> None:
         super().__init__(**options)
         self.parse = parse
+        self.counted = counted  # where the number of layers is
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Add a flag's overrides."""
         try:
             added = self.parse(values)
         except ValueError as error:
             raise argparse.ArgumentError(self, str(error)) from None
-        earlier = first_layers(getattr(namespace, "n_cpu_moe", 0), _EXPERTS)
+        earlier = first_layers(getattr(namespace, self.counted, 0), EXPERTS)
         if earlier:
-            namespace.n_cpu_moe = 0
+            setattr(namespace, self.counted, 0)
         setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *earlier, *added))
 
 
-def _overrides(text: str) -> tuple[tuple[str, str], ...]:
+def overrides(text: str) -> tuple[tuple[str, str], ...]:
+    """Patterns and buffers. Raises ValueError."""
     pairs = tuple(pair.partition("=")[::2] for pair in text.split(","))
     if not all(pattern and buffer for pattern, buffer in pairs):
         raise ValueError(f"{text!r}: expected pattern=buffer, several separated by commas")
@@ -167,7 +173,8 @@ def _proportions(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected proportions such as 3,1") from None
 
 
-def _count(text: str) -> int:
+def n_layers(text: str) -> int:
+    """A number of layers."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers")
     return int(text)

@@ -4,14 +4,21 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ggufphys.flags.devices import layers_to_offload
+from ggufphys.flags.devices import EXPERTS, Append, Override, device_fields, layers_to_offload, n_layers, overrides
 from ggufphys.flags.run import count
-from ggufphys.params import CACHE_TYPES
+from ggufphys.params import CACHE_TYPES, CPU_BUFFER, Device
 
 MODEL: Final = "draft_model"
-_FIELDS: Final = ("type_k", "type_v", "n_gpu_layers", "n_max")
+_FIELDS: Final = ("type_k", "type_v", "n_gpu_layers", "n_max", "override_tensor", "n_cpu_moe")
+# Those that commands without a draft take as flags that change nothing.
+NAMES: Final = (
+    "--spec-draft-device", "-devd", "--device-draft", "--spec-draft-override-tensor", "-otd",
+    "--override-tensor-draft", "--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft", "--spec-draft-n-cpu-moe",
+    "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft",
+)  # fmt: skip
 
 
 def add_draft_arguments(group: "argparse._ArgumentGroup") -> None:
@@ -34,9 +41,35 @@ def add_draft_arguments(group: "argparse._ArgumentGroup") -> None:
         "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl", dest="draft_n_gpu_layers",
         type=layers_to_offload, metavar="N", help="layers of the draft to offload (default all)",
     )  # fmt: skip
+    add(
+        "-devd", "--device-draft", "--spec-draft-device", dest="draft_device_specs", action=Append,
+        metavar="NAME[=SIZE],...", help="devices to offload the draft to, or none (default: as the model)",
+    )  # fmt: skip
+    for names, options in (
+        (("-otd", "--override-tensor-draft", "--spec-draft-override-tensor"), {
+            "parse": overrides, "metavar": "PATTERN=BUFFER,...", "help": "put the draft's tensors elsewhere, as -ot",
+        }),
+        (("-cmoed", "--cpu-moe-draft", "--spec-draft-cpu-moe"), {
+            "parse": lambda _: ((EXPERTS, CPU_BUFFER),), "nargs": 0, "help": "all of the draft's experts on the CPU",
+        }),
+    ):  # fmt: skip
+        add(*names, dest="draft_override_tensor", action=Override, counted="draft_n_cpu_moe", **options)
+    add(
+        "-ncmoed", "--n-cpu-moe-draft", "--spec-draft-ncmoe", "--spec-draft-n-cpu-moe", dest="draft_n_cpu_moe",
+        type=n_layers, metavar="N", help="the experts of the draft's first N layers on the CPU",
+    )  # fmt: skip
     add("--spec-draft-n-max", dest="draft_n_max", type=count, metavar="N", help="tokens drafted at once (default 3)")
 
 
-def draft_fields(args: argparse.Namespace) -> dict[str, Any]:
-    """What flags say of the draft, as fields of `Draft` (ggufphys/memory/attachments)."""
-    return {name: getattr(args, f"draft_{name}") for name in _FIELDS if hasattr(args, f"draft_{name}")}
+def draft_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:
+    """What flags say of the draft, as fields of `Draft` (ggufphys/memory/attachments); `found` as `device_fields` has
+    it.
+    """
+    fields = {name: getattr(args, f"draft_{name}") for name in _FIELDS if hasattr(args, f"draft_{name}")}
+    specs: list[str] = getattr(args, "draft_device_specs", [])
+    if specs:
+        named = argparse.Namespace(device_specs=specs, rpc_specs=getattr(args, "rpc_specs", ()))
+        devices = device_fields(named, found)["devices"]
+        by_rpc = any(spec.startswith("RPC") for spec in specs)  # only those that are named, unlike the model's
+        fields["devices"] = tuple(device for device in devices if by_rpc or not device.endpoint)
+    return fields

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Protocol
 
+from ggufphys.logs.lines import LoggedBuffer
 from server.engine.errors import EngineError
 from server.engine.protocol import ModelInfo, Pooling
 from server.engine.runner import Chooser, Runner, Words
@@ -43,6 +44,11 @@ class Backend(Protocol):
     @property
     def drafters(self) -> Sequence[Drafter]:
         """What guesses tokens, the first before the others."""
+        ...
+
+    @property
+    def buffers(self) -> tuple[LoggedBuffer, ...]:
+        """What the library said of its memory while it loaded."""
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
@@ -89,6 +95,7 @@ class SerialBackend:
     """A backend of one slot over a `Runner`, which knows one sequence."""
 
     drafters: Sequence[Drafter] = ()
+    buffers: tuple[LoggedBuffer, ...] = ()
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -36,6 +36,7 @@ class Draft:
     """
 
     def __init__(self, file: DraftFile, target: Model, warn: Callable[[str], None]) -> None:
+        self.mark = LOG.mark  # what the log says from here on is its own
         self.model = load_model(file.path, file.params)
         try:
             if difference := vocabularies_differ(target, self.model):

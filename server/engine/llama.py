@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ggufphys import UnsupportedError
+from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine import amx
 from server.engine.abort import AbortFlag
@@ -84,9 +85,11 @@ def load_backend(
         warn(warning)
     if not safe.use_extra_bufts:
         guessing = guessing.without_extra_buffers()
+    mark = LOG.mark
     model = load_model(path, safe, progress=lambda fraction: not unwanted())
     try:
         backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s)
+        backend.buffers = backend.buffers_since(mark)
         if guessing and not backend.info.guesses:
             warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
         return backend
@@ -138,6 +141,7 @@ class LlamaBackend:
         why_not = f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED
         self._draft: Draft | None = None
         self.drafters: list[Drafter] = []
+        self.buffers: tuple[LoggedBuffer, ...] = ()
         if guessing.lookups and can_guess:
             self.drafters.append(Lookup(guessing.lookups))
         if guessing.draft:
@@ -165,6 +169,14 @@ class LlamaBackend:
             guesses=guessing.types if can_guess else (),
             why_no_guess=why_not,
         )
+
+    def buffers_since(self, mark: int) -> tuple[LoggedBuffer, ...]:
+        """What llama.cpp's log says of its memory, from a mark on; a draft model's stand beside the model's own."""
+        if self._draft is None:
+            return LOG.buffers(mark)
+        drafts = LOG.buffers(self._draft.mark)
+        beside = (replace(each, quantity="attachment", what=f"draft: {each.what}") for each in drafts)
+        return (*LOG.buffers(mark, self._draft.mark), *beside)
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
         """Evaluate a step.

@@ -90,10 +90,9 @@ class LogCapture:
         with self._lock:
             return tuple(line for line in self._lines if line.number >= mark)
 
-    @property
-    def buffers(self) -> tuple[LoggedBuffer, ...]:
-        """The sizes of buffers that the lines tell."""
-        return logged_buffers(line.text for line in self.since(0))
+    def buffers(self, mark: int, end: int | None = None) -> tuple[LoggedBuffer, ...]:
+        """The sizes of buffers that the lines from `mark` on tell, those from `end` on left out."""
+        return logged_buffers(line.text for line in self.since(mark) if end is None or line.number < end)
 
     def quote(self, mark: int) -> str:
         """The last error lines from `mark` on (warnings when there are none), as a clause for an error message."""

@@ -144,13 +144,13 @@ class EngineLoop:
         self._texts.popleft()
 
     def _step(self) -> None:
-        chunks = self._plan()
-        self._jobs.planned()
-        if self.scheduler.admitted:
-            self._send()  # a long prompt's reader learns now that it has begun
-        if not chunks:
-            return
         try:
+            chunks = self._plan()
+            self._jobs.planned()
+            if self.scheduler.admitted:
+                self._send()  # a long prompt's reader learns now that it has begun
+            if not chunks:
+                return
             outcome = self._evaluate(chunks)
             match outcome:
                 case Outcome.DONE:

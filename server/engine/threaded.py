@@ -17,7 +17,6 @@ from server.engine.counters import Counters
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.lease import Lease
-from server.engine.log import LOG
 from server.engine.loop import EngineLoop
 from server.engine.places import Places
 from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
@@ -228,7 +227,7 @@ class ThreadedEngine(BaseEngine):
             self._places.n_slots = backend.layout.n_slots
             self._loop = EngineLoop(backend, self._steps.put, target_s=self._target_s, warn=self._warn)
             self._backend = backend
-            self.buffers = LOG.buffers
+            self.buffers = backend.buffers
             self._settle(EngineStatus.READY)
             if not self._closing.is_set():
                 self._loop.run()

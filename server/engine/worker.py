@@ -50,7 +50,7 @@ def main() -> NoReturn:
     loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
-    sender.send(Loaded(backend.info, LOG.buffers))
+    sender.send(Loaded(backend.info, backend.buffers))
     if not closing.is_set():
         loop.run()
     sender.close()

@@ -20,7 +20,8 @@ VALUES = {  # where "1" is no value
     "--load-mode": "mmap", "--rpc": "localhost:1", "--override-tensor": "a=CPU", "--json-schema": "{}",
     "--chat-template-kwargs": "{}", "--chat-template": "chatml", "--chat-template-file": str(RECORD),
     "--grammar-file": str(RECORD), "--json-schema-file": None, "--api-prefix": "/a", "--tensor-split": "1",
-    "--spec-draft-type-k": "q8_0", "--spec-draft-type-v": "q8_0", "--spec-draft-n-min": "2",
+    "--override-tensor-draft": "a=CPU", "--spec-draft-type-k": "q8_0", "--spec-draft-type-v": "q8_0",
+    "--spec-draft-n-min": "2",
     "--spec-type": "ngram-simple", "--spec-ngram-simple-min-hits": "2",
 }  # fmt: skip
 

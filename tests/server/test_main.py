@@ -11,14 +11,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 import refengine
+from ggufphys import open_gguf
 from ggufphys.cli import main
 from ggufphys.machine.host import MainMemory
+from ggufphys.memory.attachments import Draft
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Params
 from server import beforehand
@@ -28,6 +30,7 @@ from server.flags import ENGINES
 from server.keys import Keys, key_id, read_keys
 from server.main import embedded_model
 from server.signals import Signals
+from tests import archs
 
 TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,6 +204,15 @@ def test_signals() -> None:
         (["tiny.gguf", "--mmproj", "a"], 2, "--mmproj is not supported"),
         (["tiny.gguf", "-m", "none.gguf"], 2, "several models"),
         (["tiny.gguf", "--hold", "f32"], 2, "--engine numpy"),
+        (["tiny.gguf", "-md", "none.gguf"], 3, "none.gguf"),
+        (["tiny.gguf", "-md", "text.gguf"], 3, "text.gguf"),
+        (["tiny.gguf", "-md", "head.gguf"], 4, "head.gguf (eagle3) goes on from what the model it was made for"),
+        (["tiny.gguf", "-c", "300", "-md", "tiny.gguf", "-td", "600"], 2, "at most 512"),
+        (["tiny.gguf", "--spec-type", "draft-simple"], 2, "name the draft model"),
+        (["tiny.gguf", "--draft-max", "8"], 2, "it is --spec-draft-n-max now"),
+        (["tiny.gguf", "-hfd", "someone/something"], 2, "nothing is downloaded here"),
+        (["tiny.gguf", "--engine", "numpy", "-md", "tiny.gguf"], 2, "take --engine llama.cpp"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "-md", "tiny.gguf"], 2, "a draft belongs to one model"),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
         (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
         (["tiny.gguf", "--engine", "numpy"], 4, "no tokenizer"),
@@ -221,6 +233,7 @@ def test_errors(
     Path("text.gguf").write_text("hello")
     Path("empty.txt").write_text("\n")
     write_tiny_model(Path("tiny.gguf"))
+    archs.write(Path("head.gguf"), "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
 
     assert main(["serve", *arguments, "--port", "0"]) == code
     lines = capsys.readouterr().err.splitlines()
@@ -261,6 +274,33 @@ def test_fits(chain_path: Path) -> None:
     assert (refusal, "free" in tight) == ("", True)
     refusal, tight = fits(predicted, HostMemory(available_bytes=0, installed_bytes=needed - 1))
     assert ("--ctx-size" in refusal, tight) == (True, "")
+
+
+def test_a_draft_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands beside the model counts: in what must stay in memory, in the footprint, and in what would fit."""
+    params = Params(n_ctx=16384, n_seq_max=4, n_outputs_max=16, kv_unified=True)
+    with open_gguf(embedded_model()) as gguf:
+        draft = Draft(gguf=gguf)
+        alone, beside = (prediction(embedded_model(), params, draft=each) for each in (None, draft))
+        assert isinstance(alone, MemoryPrediction)
+        assert isinstance(beside, MemoryPrediction)
+        own = alone.context_bytes + alone.compute_bytes + alone.output_bytes
+        drafts = beside.attachment_bytes - alone.model_bytes  # whose weights are mapped
+        memory = HostMemory(available_bytes=1 << 40, installed_bytes=own + drafts)
+        assert fits(beside, memory) == ("", "")
+        refusal, _ = fits(beside, replace(memory, installed_bytes=own + drafts - 1))
+        assert "what stands beside need" in refusal
+
+        monkeypatch.setattr(
+            beforehand, "main_memory", lambda: MainMemory(total_bytes=beside.process_bytes - 1, available_bytes=0)
+        )
+        assert too_large(embedded_model(), params, alone) == ""
+        refusal = too_large(embedded_model(), params, beside, draft=draft)
+        n_ctx = int(refusal.split("it fits with -c ")[1].split()[0])
+        fitting = prediction(embedded_model(), replace(params, n_ctx=n_ctx), draft=draft)
+        assert isinstance(fitting, MemoryPrediction)
+        assert 0 < n_ctx < 16384
+        assert fitting.process_bytes < beside.process_bytes
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
-from ggufphys.params import CACHE_TYPES
+from ggufphys.params import CACHE_TYPES, Device
 
 DRAFT_N_MAX: Final = 3  # --spec-draft-n-max: tokens drafted at once
 BATCH_MAX_TOKENS: Final = 1024  # --mtmd-batch-max-tokens: tokens of images encoded at once
@@ -20,6 +20,9 @@ class Draft:
     n_gpu_layers: int = -1
     n_max: int = DRAFT_N_MAX
     n_threads: int = 0  # 0: as the model
+    devices: tuple[Device, ...] | None = None  # None: as the model
+    override_tensor: tuple[tuple[str, str], ...] = ()
+    n_cpu_moe: int = 0
 
     def __post_init__(self) -> None:
         for name in ("type_k", "type_v"):

@@ -84,9 +84,13 @@ def predict_attached(
     beside = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
     terms += map(resident, beside)
     basis: Basis = "exact" if set(bases) == {"exact"} else "estimate"
+    devices = {device.name: device for device in params.devices}
+    if attachments.draft is not None:
+        devices = {**{device.name: device for device in attachments.draft.devices or ()}, **devices}
     return replace(
         base,
         terms=tuple(terms),
+        given_devices=tuple(devices.values()),
         basis={**base.basis, "attachment": basis},
         notes=(*base.notes, *(server_notes(attachments.server) if attachments.server is not None else ())),
     )
@@ -112,6 +116,9 @@ def draft_params(draft: Draft, params: Params, context: ContextParams) -> Params
 
     Source: llama.cpp 0c1e570 common/speculative.cpp, common_base_params_to_speculative, common_speculative_init_result.
     """
+    if draft.devices is not None:
+        split_mode = "layer" if len(draft.devices) < 2 else params.split_mode
+        params = replace(params, devices=draft.devices, split_mode=split_mode)
     return replace(
         params,
         n_ctx=context.n_ctx,
@@ -120,8 +127,8 @@ def draft_params(draft: Draft, params: Params, context: ContextParams) -> Params
         n_gpu_layers=draft.n_gpu_layers,
         n_threads=draft.n_threads or params.n_threads,
         n_outputs_max=params.n_seq_max,
-        override_tensor=(),
-        n_cpu_moe=0,
+        override_tensor=draft.override_tensor,
+        n_cpu_moe=draft.n_cpu_moe,
     )
 
 

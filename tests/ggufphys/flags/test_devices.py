@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from ggufphys import Device, Params
+from ggufphys.flags.draft import add_draft_arguments, draft_fields
 from ggufphys.flags.run import add_run_arguments, params_from
 
 HERE = (Device(name="CUDA0", memory_bytes=24 << 30), Device(name="CUDA1", memory_bytes=8 << 30))
@@ -42,6 +43,24 @@ def test_a_llama_server_line() -> None:
         no_host=True,
         devices=HERE,
     )
+
+
+def test_a_drafts_own() -> None:
+    """A draft's flags are its own: of the model's nothing is changed by them, nor of them by the model's."""
+    parser = argparse.ArgumentParser(exit_on_error=False, argument_default=argparse.SUPPRESS)
+    add_run_arguments(parser)
+    add_draft_arguments(parser.add_argument_group("draft"))
+    model = "-ncmoe 4 --rpc h:1"
+    line = f"{model} -ncmoed 2 -otd a=CUDA1 -cmoed -devd CUDA1 -ngld 3 -ctkd q8_0 -md x.gguf --spec-draft-n-max 5"
+    args = parser.parse_args(line.split())
+
+    assert params_from(args, found=lambda: HERE).n_cpu_moe == 4
+    assert draft_fields(args, lambda: HERE) == {
+        "devices": HERE[1:], "n_gpu_layers": 3, "type_k": "q8_0", "n_max": 5, "n_cpu_moe": 0,
+        "override_tensor": ((r"blk\.(0|1)" + EXPERTS, "CPU"), ("a", "CUDA1"), (EXPERTS, "CPU")),
+    }  # fmt: skip
+    none = parser.parse_args(["-devd", "none"])
+    assert draft_fields(none, lambda: HERE) == {"devices": ()}
 
 
 def test_long_names() -> None:

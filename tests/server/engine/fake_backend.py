@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Outcome
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Words
@@ -96,6 +97,7 @@ class FakeBackend:
     ) -> None:
         self.layout = layout
         self.drafters = drafters
+        self.buffers: tuple[LoggedBuffer, ...] = ()
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO
         self.n_choosers = 0

@@ -1,5 +1,6 @@
 """Windowed, recurrent and hybrid models under load: their memories are gone on with only where that is exact."""
 
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -8,10 +9,11 @@ import pytest
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import Typed
 from ggufphys.params import Params
-from server.engine.guessing import Guessing
+from server.engine.guessing import DraftFile, Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import EngineStatus, Finished, Generation, GenerationRequest, Piece, Started
 from server.engine.sampling import Sampling
+from server.engine.scheduler.drafts import Drafting
 from server.engine.scheduler.lookup import Lookups
 from tests import archs
 from tests.refengine import tiny
@@ -35,12 +37,17 @@ def prompt(n: int, seed: int) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module", params=["gemma3", "mamba", "falcon-h1"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights of that architecture, and words, of which requests are not made."""
+    """A small model with random weights of that architecture."""
+    return written(tmp_path_factory.mktemp("memory"), request.param)
+
+
+def written(folder: Path, arch: str) -> Path:
+    """A small model with random weights, and words, of which requests are not made."""
     models = archs.models()
-    model = models[request.param]
+    model = models[arch]
     with_words = mock.Mock(metadata={**model.metadata, **WORDS})
-    with mock.patch.object(archs, "models", return_value={**models, request.param: with_words}):
-        return tiny.write(tmp_path_factory.mktemp("memory") / f"{request.param}.gguf", request.param, gain=1.0)
+    with mock.patch.object(archs, "models", return_value={**models, arch: with_words}):
+        return tiny.write(folder / f"{arch}.gguf", arch, gain=1.0)
 
 
 def started(path: Path, **fields: object) -> LlamaEngine:
@@ -121,6 +128,40 @@ def test_guesses(path: Path, unified: bool) -> None:
         assert engine.counters.n_drafted == 0
         assert "speculative decoding is off: the model keeps a state" in warnings[0]
         assert "cannot go back" in why_not
+
+
+@pytest.mark.parametrize("unified", [True, False], ids=["one cache", "divided"])
+def test_a_draft_model(path: Path, tmp_path: Path, unified: bool) -> None:
+    """A windowed model guesses, its cache cut back behind wrong guesses, and is guessed for; one that keeps a state is
+    refused, whichever of both it is.
+    """
+    params = Params(**CACHE, n_ctx=2048, n_seq_max=3, kv_unified=unified, n_outputs_max=12)  # type: ignore[arg-type]
+    own = replace(params, n_outputs_max=3)
+    if "gemma3" not in path.name:
+        for target, draft, why in (
+            (path, path, f"{path}: no draft model can guess for it: it keeps a state"),
+            (written(tmp_path, "gemma3"), path, f"{path} cannot be a draft model: it keeps a state"),
+        ):
+            guessing = Guessing(draft=DraftFile(path=str(draft), params=own, drafting=Drafting()))
+            engine = LlamaEngine(target, params, guessing=guessing)
+            assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
+            assert why in str(engine.error)
+            engine.close()
+        return
+    asked = [prompt(90 + 40 * i, 40 + i) for i in range(4)]
+    alone = started(path, n_ctx=512)
+    expected = [read(ask(alone, tokens, max_tokens=120, cache_prompt=False))[0] for tokens in asked]
+    alone.close()
+    guessing = Guessing(draft=DraftFile(path=str(path), params=replace(own, type_k="f16"), drafting=Drafting()))
+    engine = LlamaEngine(path, params, guessing=guessing)
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    answers = [read(generation)[0] for generation in [ask(engine, tokens, max_tokens=120) for tokens in asked]]
+    counters = engine.counters
+    engine.close()
+
+    assert answers == expected
+    assert 0.5 * counters.n_drafted < counters.n_draft_accepted <= counters.n_drafted
+    assert counters.n_steps < 0.6 * sum(map(len, answers)) / 2
 
 
 def test_too_small_a_cache(path: Path) -> None:

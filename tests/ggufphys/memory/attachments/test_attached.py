@@ -165,6 +165,18 @@ def test_devices(tmp_path: Path, model: GGUFFile) -> None:
     assert places(Attachments(mmproj=mmproj)) == {("mmproj", "CUDA0")}
     assert places(Attachments(mmproj=mmproj, mmproj_offload=False)) == {("mmproj", "Host")}
     assert ("draft", "Host") in places(Attachments(draft=draft))
+    elsewhere = replace(draft, n_gpu_layers=-1, devices=(Device(name="CUDA2", memory_bytes=1 << 30),))
+    overridden = replace(elsewhere, override_tensor=((r"blk\.1\.", "CPU"),))
+    assert ("draft", "CUDA2") in places(Attachments(draft=elsewhere))
+    assert not {device for _, device in places(Attachments(draft=elsewhere))} & {"CUDA0", "CUDA1"}
+    on_host = [
+        sum(t.nbytes for t in predict_attached(model, params, Attachments(draft=each)).terms
+            if t.name.startswith("draft: ") and t.quantity == "attachment" and t.device == "Host")
+        for each in (elsewhere, overridden)
+    ]  # fmt: skip
+    assert on_host[1] > on_host[0]
+    prediction = predict_attached(model, params, Attachments(draft=elsewhere))
+    assert [device.name for device in prediction.devices] == ["Host", "CUDA2", "CUDA0", "CUDA1"]
     assert predict_attached(model, params, Attachments(mmproj=mmproj)).basis["attachment"] == "estimate"
 
 

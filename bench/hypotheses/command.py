@@ -11,6 +11,7 @@ from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
 from bench.hypotheses.verdict import counted, row
 from ggufphys.errors import GGUFPhysError
+from ggufphys.flags.installed import refuse_build
 from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="ID,ID", help="these experiments alone; a beginning will do")
     parser.add_argument("--rules-only", action="store_true", help="only what needs no measurement")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    refuse_build(parser)
 
 
 def run(args: argparse.Namespace) -> int:

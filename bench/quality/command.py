@@ -16,6 +16,7 @@ from bench.quality.report import as_json, as_text
 from bench.quality.rows import Candidate, Row, judged_row, kept_row
 from bench.quality.texts import Reading, Setting, read, text_of
 from ggufphys.errors import GGUFError
+from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.run import count
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.locate import local_path
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-ratio", type=float, metavar="R", help="exit 1 if a model's perplexity is above R times the unigram's"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    refuse_build(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from bench.calibrate.command import calibrate
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from ggufphys.builds.asked import installed_build
 from ggufphys.errors import GGUFPhysError
+from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.run import count
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.devices.runs import Runs
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama-bench, to measure the same")
     parser.add_argument("--mdl", type=Path, metavar="PROGRAM", help="mdl of llama-mdl, for its prediction")
     parser.add_argument("--rule", action="store_true", help="bandwidth over the file's bytes, for what it would say")
+    refuse_build(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.builds.moves import LATEST, PINNED
-from ggufphys.builds.records import RECORDED
+from ggufphys.builds.said import NO_NUMBERS, build_of, build_of_commit, build_said
 
-_NUMBER: Final = re.compile(r"b?(\d{1,7})")
-# "version: 10603 (c060ca974)", and since llama.cpp has versions "version: 0.5.0-dev (build 11312, commit 0c1e570)".
-# Source: llama.cpp 0c1e570 common/build-info.cpp.in, llama_print_build_info
-_VERSION: Final = re.compile(
-    r"(?:version|build):? *b?(\d+) \(([0-9a-f]+)|version: \S+ \(build (\d+), commit ([0-9a-f]+)"
-)
+_NUMBER: Final = re.compile(r"b?(\d{1,7})(?:-[0-9a-f]{7,40})?")  # 11312, b11312, b11312-0c1e570
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 _ASK_LIBRARY: Final = """
 import ctypes, sys
@@ -34,7 +29,6 @@ for path in sys.argv[1:]:
     break
 """
 _TIMEOUT_S: Final = 30
-NO_NUMBERS: Final = (0, 1)  # what packages print that were not built in llama.cpp's repository
 
 
 def build_named(text: str) -> int:
@@ -64,28 +58,9 @@ def build_named(text: str) -> int:
     return _of_library(path) if is_library else _of_program(path)
 
 
-def build_of_commit(commit: str) -> int | None:
-    """The recorded build of a commit, None for others: commits have no order."""
-    return next((n for n, known in RECORDED.items() if commit and _same(commit, known)), None)
-
-
-def build_of_log(build: str) -> int | None:
-    """The build of a log's own line, "11549 (0ce8cd1)"; None where it does not say ("unknown", 0 and 1)."""
-    number, _, commit = build.partition(" ")
-    if number.isdigit() and int(number) not in NO_NUMBERS:
-        return int(number)
-    return build_of_commit(commit.strip("()"))
-
-
-def _same(a: str, b: str) -> bool:
-    n = min(len(a), len(b))
-    return n >= 7 and a[:n] == b[:n]
-
-
 def _of_program(path: Path) -> int:
     answer = _run([os.fspath(path), "--version"], path)
-    match = _VERSION.search(answer)
-    build = None if match is None else build_of_log(f"{match[1] or match[3]} ({match[2] or match[4]})")
+    build = build_of(build_said(answer))
     if build is None:
         raise ValueError(f"{path} --version does not say which build it is: {answer.strip()[:200]!r} ({_HELP})")
     return build
@@ -116,9 +91,19 @@ def _run(command: list[str], path: Path) -> str:
     return answer.stdout + ("" if answer.stdout.strip() else answer.stderr)
 
 
-@cache
 def installed_build() -> int:
     """The build of the llama.cpp that llama-cpp-python has here; the pinned one where that is not known."""
+    return _installed() or PINNED
+
+
+def installed_words() -> str:
+    """The same in words, which say so where it is not known."""
+    build = _installed()
+    return f"b{build}" if build else f"whose build is not known and taken for b{PINNED}"
+
+
+@cache
+def _installed() -> int | None:
     package = find_spec("llama_cpp")
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
         for library in sorted(Path(folder, "lib").glob("*llama.*")):
@@ -126,4 +111,4 @@ def installed_build() -> int:
                 return _of_library(library)
             except ValueError:
                 break
-    return PINNED
+    return None

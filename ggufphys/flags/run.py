@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from ggufphys.flags.devices import add_device_arguments, device_fields
+from ggufphys.flags.installed import refuse_build
 from ggufphys.frozen import fields, replace
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
@@ -94,6 +95,8 @@ def add_run_arguments(
             help="which llama.cpp it is predicted for: b11739, latest, pinned, or the path of a llama-server or "
             "libllama, which is asked (default latest, the newest recorded; with --log the log's own)",
         )  # fmt: skip
+    else:
+        refuse_build(parser)
     devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     add_device_arguments(devices)
 

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from ggufphys.frozen import dataclass
+from ggufphys.builds.said import build_said
+from ggufphys.frozen import dataclass, replace
 from ggufphys.logs.lines import MIB, LoggedBuffer, buffer_line
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device
 
 # Logs of servers are long; most lines are of requests and have none of these words.
 _WORTH_A_LOOK: Final = re.compile(
     "buffer size|llama_context|llama_init_from|llama_new_context|print_info|print_meta|loaded meta data|sched copies|"
-    "size = |SWA cache|Flash Attention|load_mode|mmap = |using device|offloaded|buffer type overrid|build"
+    "size = |SWA cache|Flash Attention|load_mode|mmap = |using device|offloaded|buffer type overrid|build|version:|"
+    "system_fingerprint|llama-cpp/"
 )
 _LOADED: Final = re.compile(r"loaded meta data with \d+ key-value pairs and (\d+) tensors from (.+) \(version ")
 _SETTING: Final = re.compile(
@@ -30,7 +32,6 @@ _SETTING: Final = re.compile(
 )
 _CACHE: Final = re.compile(r"K \((\w+)\):.*V \((\w+)\):")
 _STREAMS: Final = re.compile(r"cells, +\d+ layers, +(\d+)/ *(\d+) seqs\)")
-_BUILD: Final = re.compile(r"build:? (\d+|unknown) \(([0-9a-f]+|unknown)\)")
 _DEVICE: Final = re.compile(r"using device (\S+) \(([^)]*)\).* - (\d+) MiB free")
 _OFFLOADED: Final = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _LOAD_MODE: Final = re.compile(r"\((?:load_mode|mmap) = ([\w+]+)\)")
@@ -76,7 +77,8 @@ def parse_log(lines: Iterable[str]) -> tuple[LoggedRun, ...]:
     for line in lines:
         reader.read(line)
     reader.end_load()
-    return tuple(reader.runs)
+    # llama-bench names its build behind all that it ran
+    return tuple(run if run.build else replace(run, build=reader.first_build) for run in reader.runs)
 
 
 class _Reader:
@@ -84,7 +86,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.runs: list[LoggedRun] = []
-        self.build = ""
+        self.build = self.first_build = ""
         self.n_loads = 0
         # announced: name, description, free bytes; a load takes them when its buffers are listed
         self.devices: list[tuple[str, str, int]] = []
@@ -179,8 +181,12 @@ class _Reader:
             self.remarks.append(f"the {match[1]} compute buffer grew to {match[2]} MiB while it ran")
         elif match := _COPIES.search(line):
             self.n_copies = int(match[1])
-        elif match := _BUILD.search(line):
-            self.build = f"{match[1]} ({match[2]})"
+        elif build := build_said(line):
+            if self.build not in ("", build):  # another program writes on
+                self.end_load()
+                self.begin_load("", None)
+            self.build = build
+            self.first_build = self.first_build or build
 
     def _tell(self) -> None:
         self.told = True

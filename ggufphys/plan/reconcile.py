@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ggufphys.builds import LATEST
-from ggufphys.builds.asked import build_of_log
-from ggufphys.errors import UnsupportedError
+from ggufphys.builds.said import build_of
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
@@ -96,7 +96,7 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         GGUFError: the file lacks what a prediction needs.
     """
     run, notes = choose_run(runs, gguf)
-    of_log = build_of_log(run.build)
+    of_log = build_of(run.build)
     by_log = {} if of_log is None else {"llama_build": of_log}
     run = replace(run, settings={**run.settings, **by_log})
     params = replace(Params(llama_build=LATEST), **{**run.settings, **flags})
@@ -111,13 +111,16 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         terms, basis = prediction.terms, prediction.basis
     except UnsupportedError as error:
         terms, unsupported = predict_weights(gguf, params), str(error)
+    lines = tuple(_lines(run, params, flags, terms, basis))
+    if params.llama_build != of_log and any(line.verdict == "differs" for line in lines):
+        lines = _with_builds(gguf, run, params, flags, lines)
     notes = (*notes, *_build_notes(run, params, of_log, found))
     return Reconciliation(
         run=run,
         params=params,
         sources=_sources(run, params, flags),
         unsupported=unsupported,
-        lines=tuple(_lines(run, params, flags, terms, basis)),
+        lines=lines,
         notes=(*notes, *run.remarks),
     )
 
@@ -130,15 +133,42 @@ def _fitting(gguf: GGUFFile, run: LoggedRun, params: Params, flags: Mapping[str,
         return FittingBuilds()
 
     def fits(build: int) -> bool:
-        asked = replace(params, llama_build=build)
-        try:
-            prediction = predictor.predict(asked)
-        except ValueError:  # of parameters that it does not know, or an architecture
-            return False
-        lines = list(_lines(run, asked, flags, prediction.terms, prediction.basis))
-        return not any(line.verdict == "differs" for line in lines)
+        lines = _lines_of(predictor, run, replace(params, llama_build=build), flags)
+        return bool(lines) and not any(line.verdict == "differs" for line in lines)
 
     return fitting_builds(fits)
+
+
+def _lines_of(predictor: Predictor, run: LoggedRun, params: Params, flags: Mapping[str, Any]) -> tuple[Line, ...]:
+    """The comparison for some build; none where it knows neither the parameters nor the architecture."""
+    try:
+        prediction = predictor.predict(params)
+    except (ValueError, GGUFError, UnsupportedError):
+        return ()
+    return tuple(_lines(run, params, flags, prediction.terms, prediction.basis))
+
+
+def _with_builds(
+    gguf: GGUFFile, run: LoggedRun, params: Params, flags: Mapping[str, Any], lines: Sequence[Line]
+) -> tuple[Line, ...]:
+    """The lines with another build as the reason of those that are as predicted for the log's own build.
+
+    Where it does not say its build, those that fit the whole log stand for it.
+    """
+    of_log = build_of(run.build)
+    whose = f"the log is of b{of_log}"
+    if of_log is None:
+        found = _fitting(gguf, run, params, flags)
+        of_log, whose = found.last, str(found)
+    try:
+        own = _lines_of(Predictor(gguf), run, replace(params, llama_build=of_log), flags) if of_log else ()
+    except UnsupportedError:
+        own = ()
+    equal = {line.name for line in own if line.verdict == "equal"}
+    reason = f"another build: {whose}, the prediction for b{params.llama_build}"
+    return tuple(
+        replace(line, reason=reason) if line.verdict == "differs" and line.name in equal else line for line in lines
+    )
 
 
 def _build_notes(run: LoggedRun, params: Params, of_log: int | None, found: FittingBuilds | None) -> Iterator[str]:
@@ -241,9 +271,8 @@ def _reason(line: Line, buffer: str, run: LoggedRun, params: Params, flags: Mapp
     repacked = "REPACK" in buffer or buffer == "AMX"
     if line.verdict == "not predicted":
         return _reason_for_none(line, buffer, repacked, params)
-    if (of_log := build_of_log(run.build)) is not None and of_log != params.llama_build:
-        return f"another build: the log is of b{of_log}, the prediction for b{params.llama_build}"
-    if contradicted := [name for name, value in flags.items() if run.settings.get(name, value) != value]:
+    others = {name: value for name, value in flags.items() if name != "llama_build"}  # which `_with_builds` tells
+    if contradicted := [name for name, value in others.items() if run.settings.get(name, value) != value]:
         return f"flags say otherwise than the log: {', '.join(contradicted)}"
     if line.quantity == "model" and (repacked or params.use_extra_bufts):
         return "which weights are repacked depends on the CPU: another machine's log?"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from ggufphys.flags.devices import add_device_arguments
+from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.run import params_from
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.locate import local_path
@@ -112,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with --logits, devices that llama.cpp runs layers on (llama.cpp's flags)", argument_default=argparse.SUPPRESS
     )
     add_device_arguments(devices)
+    refuse_build(parser)
     parser.add_argument(
         "--against", metavar="FILE",
         help="with --trace: llama.cpp runs this file instead, such as the one that MODEL was quantised from",

@@ -1,6 +1,5 @@
 """Builds of llama.cpp as a parameter: the table of what moved, the records, and how a build is named."""
 
-import argparse
 import ast
 import json
 import re
@@ -20,13 +19,13 @@ from ggufphys import Params, open_gguf
 from ggufphys.arch import RULES, rule_for
 from ggufphys.arch.table import LATER
 from ggufphys.builds import LATEST, MOVES, PINNED, Rule, rules_of
-from ggufphys.builds.asked import build_named, build_of_log, installed_build
+from ggufphys.builds.asked import build_named, installed_build
 from ggufphys.builds.newer import NEWER
 from ggufphys.builds.proven import why_unknown, why_unproven
 from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+from ggufphys.builds.said import build_of, build_said
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
-from ggufphys.flags.run import add_run_arguments
 from ggufphys.logs.runs import parse_log
 from ggufphys.memory.predict import Predictor
 from ggufphys.plan.reconcile import reconcile
@@ -240,19 +239,63 @@ def test_the_installed_library_is_asked() -> None:
 
 def test_logs_name_builds() -> None:
     """A log's build line gives its number, or that of a recorded commit; 0, 1 and unknown give none."""
-    assert build_of_log("11549 (0ce8cd1)") == 11549
-    assert build_of_log("0 (c060ca9)") == 10603
-    assert build_of_log("1 (unknown)") is None
-    assert build_of_log("unknown (unknown)") is None
-    assert build_of_log("") is None
+    assert build_of("11549 (0ce8cd1)") == 11549
+    assert build_of("0 (c060ca9)") == 10603
+    assert build_of("50 (c060ca9)") == 10603  # counted in a clone of fifty commits
+    assert build_of("50 (1234567)") == 50
+    assert build_of("1 (unknown)") is None
+    assert build_of("unknown (unknown)") is None
+    assert build_of("") is None
 
 
-def test_flag_is_inspects_and_fits_alone() -> None:
-    """Commands that run llama.cpp have no --llama-build: they use the one that they run."""
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    add_run_arguments(parser)
-    with pytest.raises((argparse.ArgumentError, SystemExit)):
-        parser.parse_args(["--llama-build", "latest"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("build: 11312 (0c1e570) with GNU 12.2.0 for Linux x86_64", "11312 (0c1e570)"),
+        ("0.00.013.212 I cmn  common_param: common_params_print_info: build 1 (0c1e570) with GNU", "1 (0c1e570)"),
+        ("main: build = 8233 (c5a778891)", "8233 (c5a778891)"),
+        ("version: 10603 (c060ca974)", "10603 (c060ca974)"),
+        ("version: 0.5.0-dev (build 11312, commit 0c1e570)", "11312 (0c1e570)"),
+        ("version: 0.5.0 (build 11312, commit Homebrew)", "11312 (Homebrew)"),
+        ("version: 0.5.0-dev (build 0, commit unknown)", "0 (unknown)"),
+        ("build: 0 (unknown) with cc for Linux", "0 (unknown)"),
+        ("build: unknown (unknown) with cc for Linux", "unknown (unknown)"),
+        ("build: 0c1e570 (11312)", "11312 (0c1e570)"),
+        ("build: unknown (0)", "0 (unknown)"),
+        ("build      : b11312-0c1e570", "11312 (0c1e570)"),
+        ("main: build_info: b8233-c5a778891", "8233 (c5a778891)"),
+        ('srv  log: {"system_fingerprint":"b11312-0c1e570","usage":{}}', "11312 (0c1e570)"),
+        ('{"build_commit": "0c1e570", "build_number": 11312, "cpu_info": "x"}', "11312 (0c1e570)"),
+        ("User-Agent: llama-cpp/b11312-0c1e570", "11312 (0c1e570)"),
+        ("loaded meta data with 3 key-value pairs and 2 tensors from m.gguf (version GGUF V3 (latest))", ""),
+        ("llama_model_loader: - kv   3:  general.description str = build: 5 (1234567)", ""),
+        ('srv  request: {"prompt":"build: 5 (1234567)"}', ""),
+        ("llama_context: n_ctx = 512", ""),
+    ],
+)
+def test_each_form_of_a_build_is_read(line: str, said: str) -> None:
+    """Whatever line of llama.cpp's programs names a build is read, and what a file or a prompt holds is not."""
+    assert build_said(line) == said
+
+
+def test_a_log_may_name_its_build_behind_what_was_run() -> None:
+    """llama-bench names its build last: that is the build of all that it ran; another one's start says another."""
+    run = LOG.partition("\n")[2]
+    behind = parse_log([*(2 * run).splitlines(), "build: 0c1e570 (11312)"])
+    assert [r.build for r in behind] == ["11312 (0c1e570)"] * 2
+    twice = parse_log([*LOG.format(build="9445 (af6528e6d)").splitlines(), *LOG.format(build="0 (x)").splitlines()])
+    assert [r.build for r in twice] == ["9445 (af6528e6d)", "0 (x)"]
+
+
+@pytest.mark.parametrize("command", ["measure", "verify", "serve", "doctor", "bench speed", "bench quality"])
+@pytest.mark.parametrize("flag", [["--llama-build", "latest"], ["--llama-build=b9309"], ["--llama-build"]])
+def test_flag_is_inspects_and_fits_alone(command: str, flag: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands that run llama.cpp name the one that they run, and those that take the flag."""
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), str(MODEL), *flag])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"the llama.cpp that is installed, b{installed_build()}, and predicts for it; `ggufphys inspect`" in error
 
 
 # -- commands
@@ -292,11 +335,13 @@ sched_reserve:        CPU compute buffer size =    11.02 MiB
     [
         ("11549 (unknown)", {}, ""),
         ("unknown (unknown)", {}, ""),
-        ("11549 (0000000)", {"llama_build": PINNED}, "another build: the log is of b11549"),
+        ("11549 (0000000)", {"llama_build": PINNED}, "another build: the log is of b11549, the prediction for b11312"),
+        ("1 (unknown)", {"llama_build": PINNED}, "another build: of those recorded b11413 to b11739 fit, the "),
+        ("11549 (0000000)", {"llama_build": PINNED, "n_ctx": 1024}, "flags say otherwise than the log: n_ctx"),
     ],
 )
 def test_a_log_is_predicted_for_its_own_build(build: str, flags: dict[str, int], reason: str) -> None:
-    """A b11549 server's log reconciles by its own build line, and another build is the reason where it differs."""
+    """A b11549 log reconciles by its own build line, and another build is the reason where that alone differs."""
     runs = parse_log(LOG.format(build=build).splitlines())
     with open_gguf(MODEL) as gguf:
         result = reconcile(gguf, runs, flags)

@@ -145,6 +145,8 @@ def run_model(args: argparse.Namespace) -> int:
     if not in_numpy:
         params = default_slots(params, vars(args))
     params = one_output_per_sequence(with_rows(params, args))
+    if not in_numpy:
+        check_model_file(path, params)
     made = check_context(params, hparams)
     adapters = adapters_of(args)
     if in_numpy:

@@ -64,7 +64,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
     room = Room(budget_bytes or 1 << 62, args.models_max)
     apps, engines = {}, []
     for name, path in named_models(args.models).items():
-        _, hparams = check_model_file(path)
+        _, hparams = check_model_file(path, params)
         check_context(params, hparams)
         predicted = prediction(path, params)
         nbytes = path.stat().st_size if isinstance(predicted, str) else predicted.process_bytes

@@ -46,7 +46,7 @@ def measure(
         require_model(gguf)
         if gguf.missing_bytes:
             raise GGUFError(f"{path}: cannot be run: {gguf.notes[-1]}")
-        require_loads(gguf)
+        require_loads(gguf, params)
         n_prompt = prompt_length(gguf, params, n_prompt, n_predict)
         if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too
             params = replace(params, n_threads=physical_cores())

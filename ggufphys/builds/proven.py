@@ -6,6 +6,17 @@ from functools import cache
 from ggufphys.builds.moves import rules_of
 from ggufphys.builds.newer import NEWER, may_know
 from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+from ggufphys.errors import UnsupportedError
+
+
+def require_known(arch: str, build: int) -> None:
+    """Refuse an architecture that llama.cpp of this build does not know.
+
+    Raises:
+        UnsupportedError: naming the first record that does.
+    """
+    if unknown := why_unknown(arch, build):
+        raise UnsupportedError(unknown)
 
 
 def why_unknown(arch: str, build: int) -> str:

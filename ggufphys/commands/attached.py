@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final
 
+from ggufphys.builds.proven import require_known
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.flags.draft import add_draft_arguments, draft_fields
@@ -97,6 +98,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
 
 def predict_here(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction:
     """The model's prediction, with all that flags attach to it. Raises what `predict_attached` does."""
+    require_known(gguf.architecture, params.llama_build)
     with predicting(args, Predictor(gguf, force=args.force)) as predict:
         return predict(params)
 

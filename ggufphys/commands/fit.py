@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, get_args
 
+from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
 from ggufphys.commands.costs import add_machine_argument, machine_asked
 from ggufphys.commands.devices import params_here
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if names_several([args.model]):
         return run_fit_folder(args, params, budget, fixed, (*notes, *more_notes))
     with opened(args.model, use_cache=args.use_cache) as gguf:
+        require_known(gguf.architecture, params.llama_build)
         predictor = Predictor(gguf, force=args.force)
         with predicting(args, predictor) as predict:
             fitter = Fitter(

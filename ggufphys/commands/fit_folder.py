@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Collection, Sequence
 
+from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import attaches_files
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, GGUFPhysError
@@ -65,6 +66,7 @@ def _fitted(args: argparse.Namespace, path: str, gguf: GGUFFile, asked: Fitting)
     )
     try:
         require_model(gguf)
+        require_known(gguf.architecture, asked.params.llama_build)
         fitter = Fitter(
             Predictor(gguf, force=args.force), asked.params, asked.budget, fixed=asked.fixed, n_ctx_min=args.ctx or 0
         )

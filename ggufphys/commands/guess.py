@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ggufphys.arch.anatomy import anatomy_of
 from ggufphys.arch.guess import guess
 from ggufphys.builds.newer import known_since, may_know
+from ggufphys.builds.proven import why_unknown
 from ggufphys.commands.attached import predicting
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import replace
@@ -31,9 +32,13 @@ def run_guess(
     Whether it fits is no question for an estimate of this kind: asked for it, the answer is the error.
     """
     gguf = known.gguf
-    arch, knows = gguf.architecture, may_know(gguf.architecture, params.llama_build)
-    is_new = bool(arch) and knows
-    found = replace(known, is_unknown=is_new, refusals=() if is_new else check_loads(gguf))
+    if why_unknown(gguf.architecture, params.llama_build):
+        refusals = check_loads(gguf, params)
+        print(show(replace(known, refusals=refusals, weights=_weights(gguf, params))))
+        print(f"ggufphys: error: {gguf.location}: {error}", file=sys.stderr)
+        return 4
+    arch, is_new = gguf.architecture, may_know(gguf.architecture, params.llama_build)
+    found = replace(known, is_unknown=is_new, refusals=() if is_new else check_loads(gguf, params))
     try:
         section = anatomy_section(anatomy_of(gguf), arch, known_since(arch))
         found = replace(found, sections=(section, *found.sections))

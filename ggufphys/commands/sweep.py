@@ -3,9 +3,11 @@
 import argparse
 import importlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import predicting, with_server
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.opening import opened
@@ -61,10 +63,10 @@ def run_sweep(args: argparse.Namespace) -> int:
         plotter.check_plot(args.plot)
     swept = frozenset(axis.name for axis in axes)
     params, notes = params_here(args)
-    with (
-        opened(args.models[0], use_cache=args.use_cache) as gguf,
-        predicting(args, Predictor(gguf, force=args.force)) as predict,
-    ):
+    with ExitStack() as stack:
+        gguf = stack.enter_context(opened(args.models[0], use_cache=args.use_cache))
+        require_known(gguf.architecture, params.llama_build)
+        predict = stack.enter_context(predicting(args, Predictor(gguf, force=args.force)))
         points = list(sweep(predict, params, axes, lambda p: with_server(args, p, swept)))
         if all(point.refused for point in points):
             raise ValueError(points[0].refused)

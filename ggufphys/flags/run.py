@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from ggufphys.flags.devices import add_device_arguments, device_fields
-from ggufphys.flags.installed import refuse_build
 from ggufphys.frozen import fields, replace
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
@@ -96,6 +95,8 @@ def add_run_arguments(
             "libllama, which is asked (default latest, the newest recorded; with --log the log's own)",
         )  # fmt: skip
     else:
+        from ggufphys.flags.installed import refuse_build  # which inspect and fit do without
+
         refuse_build(parser)
     devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
     add_device_arguments(devices)

@@ -6,13 +6,14 @@ Source: llama.cpp 0c1e570 src/llama.cpp, llama_model_load: what is read in which
 from collections.abc import Iterator
 from typing import Final
 
-from ggufphys.builds.newer import NEWER, may_know
+from ggufphys.builds.newer import NEWER
+from ggufphys.builds.proven import require_known, why_unknown
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.container import check_container
-from ggufphys.loads.graphs import check_graph
+from ggufphys.loads.graphs import PARAMETERS, check_graph, how_it_runs
 from ggufphys.loads.hparams import read_values
-from ggufphys.loads.refusal import Refusal, RefusedError
+from ggufphys.loads.refusal import Refusal, RefusedError, headline
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
@@ -28,9 +29,8 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
     """
     params = params or Params()
-    arch = gguf.architecture
-    if arch in NEWER and not may_know(arch, params.llama_build):
-        return (_unknown(arch, since=f", since b{NEWER[arch][1]}"),)
+    if unknown := why_unknown(gguf.architecture, params.llama_build):
+        return (_unknown(gguf.architecture, why=f": {unknown}"),)
     return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
 
 
@@ -43,20 +43,37 @@ def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tu
 
 
 def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...]) -> RefusedError:
-    """The error for a file that llama.cpp would not load."""
+    """The error for a file that llama.cpp would not load, or make no context of."""
     lines = "".join(f"\n  {refusal}" for refusal in refusals)
-    return RefusedError(f"{gguf.location}: llama.cpp would not load this file:{lines}", refusals=refusals)
+    return RefusedError(f"{gguf.location}: {headline(refusals)}:{lines}", refusals=refusals)
 
 
-def require_loads(gguf: GGUFFile) -> None:
-    """Refuse a file that llama.cpp would not load.
+def not_like_this(gguf: GGUFFile, refusals: tuple[Refusal, ...], otherwise: str) -> ValueError:
+    """The error for a file that llama.cpp runs otherwise."""
+    why = "; ".join(each.found if each.where == PARAMETERS else str(each) for each in refusals)
+    return ValueError(f"{gguf.location}: llama.cpp would not run it like this, but {otherwise}: {why}")
+
+
+def require_loads(gguf: GGUFFile, params: Params | None = None) -> None:
+    """Refuse a file of which llama.cpp would make no context, run like this; with None however it is run.
 
     Raises:
-        RefusedError: with all the reasons.
+        UnsupportedError: that build of llama.cpp does not know the architecture.
+        RefusedError: the file is the reason, with all of them.
+        ValueError: the parameters are.
     """
-    refusals = check_loads(gguf)
-    if refusals:
-        raise refused(gguf, refusals)
+    asked = params or Params()
+    require_known(gguf.architecture, asked.llama_build)
+    refusals = check_loads(gguf, asked)
+    if not refusals:
+        return
+    if all(refusal.in_context for refusal in refusals) and (
+        otherwise := how_it_runs(asked, lambda other: check_loads(gguf, other))
+    ):
+        if params is None:
+            return
+        raise not_like_this(gguf, refusals, otherwise)
+    raise refused(gguf, refusals)
 
 
 def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
@@ -78,12 +95,12 @@ def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
         yield from check_tensors(gguf, values, load_mtp=load_mtp)
 
 
-def _unknown(arch: str, since: str = "") -> Refusal:
+def _unknown(arch: str, why: str = "") -> Refusal:
     return Refusal(
         what="an architecture that llama.cpp does not know",
         where=ARCHITECTURE,
         found=repr(arch),
-        expected=f"one of llama.cpp's, in small letters as there{since}",
+        expected=f"one of llama.cpp's, in small letters as there{why}",
         source="llama.cpp 0c1e570 src/llama-arch.cpp, LLM_ARCH_NAMES; src/llama-model.cpp, llama_model_create",
     )
 
@@ -101,4 +118,4 @@ def _general(gguf: GGUFFile) -> Iterator[Refusal]:
         yield from wrong_type(gguf, key, wanted)
 
 
-__all__ = ["check_loads", "reasons", "refused", "require_loads"]
+__all__ = ["check_loads", "not_like_this", "reasons", "refused", "require_loads"]

@@ -5,10 +5,12 @@ The architecture's own graph is built here, of one layer of each kind, and looke
 Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_reserve; ggml/src/ggml.c.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
 
 from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.asserted import first_failure
@@ -21,7 +23,15 @@ from ggufphys.params import ContextParams, Params
 
 BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
 CONTEXT: Final = "llama.cpp 0c1e570 src/llama-context.cpp, llama_init_from_model, llama_context"
+PARAMETERS: Final = "parameters"  # where a reason lies that is none of the file's
 GGML: Final = "llama.cpp 0c1e570 ggml/src/ggml.c"
+# What kinds of graphs differ in, and how each is asked for.
+_PLAIN: Final[Mapping[str, Any]] = {"type_k": "f16", "type_v": "f16"}
+_OTHERWISE: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
+    ("without flash attention (-fa off)", {"flash_attn": "off", **_PLAIN}),
+    ("with flash attention (-fa on)", {"flash_attn": "on", **_PLAIN}),
+    ("with one sequence (-np 1)", {"n_seq_max": 1}),
+)
 
 
 def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
@@ -36,8 +46,8 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
         return
     except ValueError as error:
         yield Refusal(
-            what="a context that llama.cpp does not make of this model", where="parameters", found=str(error),
-            expected="others", source=CONTEXT, ends_process="abort" in str(error),
+            what="a context that llama.cpp does not make of this model", where=PARAMETERS, found=str(error),
+            expected="others", source=CONTEXT, ends_process="abort" in str(error), in_context=True,
         )  # fmt: skip
         return
     yield from graph_failures(layouts, context)
@@ -53,7 +63,7 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
     except GGUFError as error:  # it asks for a weight that isn't there
         yield Refusal(
             what="the graph cannot be built", where="graph", found=str(error), expected="all weights that it reads",
-            source=BUILDER, ends_process=True,
+            source=BUILDER, ends_process=True, in_context=True,
         )  # fmt: skip
         return
     failure = first_failure(graph)
@@ -62,8 +72,20 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
         yield Refusal(
             what=f"{node.op} of tensors that do not go together", where=_weight(node) or "graph",
             found=", ".join(_text(source) for source in node.src), expected=expected,
-            source=f"{GGML}, {node.op}", ends_process=True,
+            source=f"{GGML}, {node.op}", ends_process=True, in_context=True,
         )  # fmt: skip
+
+
+def how_it_runs(params: Params, refusals: Callable[[Params], Sequence[Refusal]]) -> str:
+    """In which other way llama.cpp makes a context of the file; empty where it does in none.
+
+    `refusals` says why not of parameters, or raises ValueError.
+    """
+    for words, others in _OTHERWISE:
+        with suppress(ValueError):
+            if not refusals(replace(params, **others)):
+                return words
+    return ""
 
 
 def _odd_types(layouts: Layouts) -> tuple[frozenset[tuple[str, int]], ...]:
@@ -84,4 +106,4 @@ def _text(tensor: Tensor) -> str:
     return f"{tensor.type.name} {shape}"
 
 
-__all__ = ["check_graph", "graph_failures"]
+__all__ = ["PARAMETERS", "check_graph", "graph_failures", "how_it_runs"]

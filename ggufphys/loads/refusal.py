@@ -1,5 +1,7 @@
 """One reason why llama.cpp would not load a file, or would end the process that tries."""
 
+from collections.abc import Sequence
+
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 
@@ -9,7 +11,7 @@ class Refusal:
     """One reason: `what` is wrong, `where` in the file, what was `found` there and what is `expected`.
 
     `where` names a key, a tensor or a part of the file. `ends_process`: there llama.cpp fails an assertion, or divides
-    by zero, instead of returning an error.
+    by zero, instead of returning an error. `in_context`: it loads the file, and makes no context of it.
     """
 
     what: str
@@ -18,10 +20,18 @@ class Refusal:
     expected: str
     source: str  # "llama.cpp 0c1e570 src/llama-model-loader.cpp, get_key"
     ends_process: bool = False
+    in_context: bool = False
 
     def __str__(self) -> str:
         ending = "; llama.cpp would end the process" if self.ends_process else ""
         return f"{self.where}: {self.what}: found {self.found}, expected {self.expected}{ending}"
+
+
+def headline(refusals: Sequence[Refusal]) -> str:
+    """What llama.cpp would not do, for these reasons."""
+    if refusals and all(refusal.in_context for refusal in refusals):
+        return "llama.cpp would load this file, but make no context of it"
+    return "llama.cpp would not load this file"
 
 
 class RefusedError(GGUFError):
@@ -32,4 +42,4 @@ class RefusedError(GGUFError):
         self.refusals = refusals
 
 
-__all__ = ["Refusal", "RefusedError"]
+__all__ = ["Refusal", "RefusedError", "headline"]

@@ -6,15 +6,15 @@ from typing import Final
 from ggufphys.arch import ArchRule, rule_for
 from ggufphys.arch.older import taken_as
 from ggufphys.builds.moves import rules_of
-from ggufphys.builds.proven import why_unknown, why_unproven
+from ggufphys.builds.proven import require_known, why_unproven
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.graph.devices.runs import Runs, require_model
 from ggufphys.hparams.hparams import HParams
-from ggufphys.loads.check import reasons, refused
-from ggufphys.loads.graphs import graph_failures
+from ggufphys.loads.check import not_like_this, reasons, refused
+from ggufphys.loads.graphs import graph_failures, how_it_runs
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.unexpected import told
 from ggufphys.machine import host
@@ -149,13 +149,15 @@ def predict_memory(
         force: predict for a file that llama.cpp would not load, too; all of `basis` is then "refused".
 
     Raises:
-        UnsupportedError: the file is no model, or its architecture has no rule yet.
+        UnsupportedError: the file is no model, or its architecture has no rule yet or is not known to the build.
         RefusedError: llama.cpp would not load the file; it holds the reasons.
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters; the message gives its reason.
     """
+    params = params or Params()
+    require_known(gguf.architecture, params.llama_build)
     conditions = Conditions(base_bytes=base_bytes, base_file_bytes=base_file_bytes, n_prompt=n_prompt)
-    return Predictor(gguf, force=force).predict(params or Params(), conditions)
+    return Predictor(gguf, force=force).predict(params, conditions)
 
 
 class Predictor(Runs):
@@ -202,18 +204,31 @@ class Predictor(Runs):
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
+        if not self.is_guess:
+            require_known(self.h.arch, params.llama_build)
         params = taken_as(self.h.arch, params, rules_of(params.llama_build))
         with told(self.gguf):
-            if found := self._verdict(params.load_mtp):
-                self._refuse(found, self.gguf)
-            else:
-                self._refuse(self._graph_verdict(params), self.gguf)
+            found = self._file_verdict(params)
+            otherwise = "" if self.force or not found else self._otherwise(params, found)
+            if otherwise:
+                raise not_like_this(self.gguf, found, otherwise)
+            self._refuse(found, self.gguf)
             return self._predict(params, conditions)
 
     def _verdict(self, load_mtp: bool) -> tuple[Refusal, ...]:
         if load_mtp not in self._verdicts:
             self._verdicts[load_mtp] = reasons(self.gguf, alone=self._alone, load_mtp=load_mtp)
         return self._verdicts[load_mtp]
+
+    def _file_verdict(self, params: Params) -> tuple[Refusal, ...]:
+        return self._verdict(params.load_mtp) or self._graph_verdict(params)
+
+    def _otherwise(self, params: Params, found: Sequence[Refusal]) -> str:
+        """In which other way llama.cpp makes a context of the file; empty where it does in none."""
+        if all(refusal.in_context for refusal in found):
+            return how_it_runs(params, self._file_verdict)
+        head = params.load_mtp and not self._verdict(load_mtp=False)
+        return "without its prediction head (load_mtp)" if head else ""
 
     def _graph_verdict(self, params: Params) -> tuple[Refusal, ...]:
         """Once for each kind of attention: the graph of another batch has the same weights."""
@@ -231,8 +246,6 @@ class Predictor(Runs):
 
     def _predict(self, params: Params, conditions: Conditions | None) -> MemoryPrediction:
         h = self.h
-        if not self.is_guess and (unknown := why_unknown(h.arch, params.llama_build)):
-            raise ValueError(unknown)
         run = self.run(params)
         context, placed = run.context, run.placed
         buffers = (

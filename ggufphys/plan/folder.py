@@ -14,6 +14,7 @@ from ggufphys.gguf.locate import is_pattern, is_remote
 from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import Refusal, RefusedError
+from ggufphys.loads.refusal import headline
 from ggufphys.memory.predict import MemoryPrediction, predict_weights
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
@@ -139,7 +140,7 @@ def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
 def _first(refusals: Sequence[Refusal]) -> str:
     """Why llama.cpp would not load it, in short."""
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-    return f"llama.cpp would not load it: {refusals[0]}{more}" if refusals else ""
+    return f"{headline(refusals)}: {refusals[0]}{more}" if refusals else ""
 
 
 def _short(error: Exception, path: str) -> str:

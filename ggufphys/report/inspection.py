@@ -71,7 +71,7 @@ def inspect_text(found: Inspection) -> str:
         lines += ["", *_memory_lines(found.gguf, found.prediction, found.params)]
     elif found.weights:
         rows = [(term.name, format_mib(term.nbytes), "exact", term.buffer) for term in found.weights]
-        rows.append(("context, compute, process", "?", "no rule yet", ""))
+        rows.append(("context, compute, process", "?", "refused" if found.refusals else "no rule yet", ""))
         lines += ["", *table(("memory", "MiB", "basis", "buffer"), rows, right=(1,))]
     elif found.attachment:
         beside = [(t.name, format_mib(t.nbytes), t.buffer) for t in found.attachment if t.quantity == "attachment"]

@@ -7,6 +7,7 @@ from typing import Any
 from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.loads import Refusal
+from ggufphys.loads.refusal import headline
 
 
 def types_line(gguf: GGUFFile) -> str:
@@ -17,7 +18,7 @@ def types_line(gguf: GGUFFile) -> str:
 
 def refusal_lines(refusals: Sequence[Refusal]) -> Iterator[str]:
     """All the reasons, each with its source."""
-    yield "llama.cpp would not load this file:"
+    yield f"{headline(refusals)}:"
     for refusal in refusals:
         yield f"  {refusal}"
         yield f"    ({refusal.source})"
@@ -32,7 +33,7 @@ def loads_json(refusals: Sequence[Refusal], is_unknown: bool = False) -> dict[st
 def summary(gguf: GGUFFile, refusals: Sequence[Refusal]) -> str:
     """The verdict in one line, for those who don't read the report."""
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-    return f"{gguf.location}: llama.cpp would not load this file: {refusals[0]}{more}"
+    return f"{gguf.location}: {headline(refusals)}: {refusals[0]}{more}"
 
 
 __all__ = ["loads_json", "refusal_lines", "summary", "types_line"]

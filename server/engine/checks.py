@@ -19,13 +19,16 @@ MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cp
 MAX_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
 
 
-def check_model_file(path: str | os.PathLike[str]) -> tuple[Path, HParams]:
+def check_model_file(path: str | os.PathLike[str], params: Params | None = None) -> tuple[Path, HParams]:
     """Whether llama.cpp may be given the file: the first shard's path (it insists on that one) and the hyperparameters.
+
+    With `params` also whether it would make a context of it that is run like this.
 
     Raises:
         GGUFError: not a readable GGUF, or its tensor data is missing.
         RefusedError: llama.cpp would not load it, or die of it.
-        UnsupportedError: a GGUF that is no model by itself.
+        UnsupportedError: a GGUF that is no model by itself, or an architecture that this llama.cpp does not know.
+        ValueError: llama.cpp would make no context of it, run like this.
         OSError: the path does not exist or may not be read.
     """
     with open_gguf(path) as gguf:
@@ -36,7 +39,7 @@ def check_model_file(path: str | os.PathLike[str]) -> tuple[Path, HParams]:
                 f"{path}: {gguf.missing_bytes:,} bytes of tensor data are missing: a header-only file or an unfinished "
                 "download, which llama.cpp cannot run"
             )
-        require_loads(gguf)
+        require_loads(gguf, params)
         return gguf.shards[0].path, read_hparams(gguf)
 
 

@@ -84,7 +84,7 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
             returned False.
         OSError: the path does not exist or may not be read.
     """
-    first_shard, hparams = check_model_file(path)
+    first_shard, hparams = check_model_file(path, params)
     api = load_library()
     native: Any = api.llama_model_default_params()
     in_use = use_devices(api, native, params)

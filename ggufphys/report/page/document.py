@@ -8,6 +8,7 @@ from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
+from ggufphys.loads.refusal import headline
 from ggufphys.plan.contexts import ContextPoint
 from ggufphys.plan.layer_weights import LayerBytes
 from ggufphys.report.inspection import Inspection, model_lines, type_bytes
@@ -60,7 +61,7 @@ def _head(found: Inspection) -> Iterator[str]:
         yield f"<p>{escape(line)}</p>"
     yield f'<p class="soft">{escape(found.gguf.location)}</p></header>'
     if found.refusals:
-        yield '<p class="verdict bad" id="loads">llama.cpp would not load this file:</p><ul>'
+        yield f'<p class="verdict bad" id="loads">{headline(found.refusals)}:</p><ul>'
         yield from (
             f'<li>{escape(str(r))} <span class="source">({escape(r.source)})</span></li>' for r in found.refusals
         )

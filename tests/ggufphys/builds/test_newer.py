@@ -36,10 +36,10 @@ def test_older_builds_refuse_newer_architectures(name: str, tmp_path: Path) -> N
     newer.write(tmp_path / "model.gguf", name)
     first = NEWER[newer.models()[name].arch][1]
     with open_gguf(tmp_path / "model.gguf") as gguf:
-        with pytest.raises(ValueError, match=f"b{first} is the first record"):
+        with pytest.raises(ggufphys.UnsupportedError, match=f"b{first} is the first record"):
             Predictor(gguf).predict(Params())
         (refusal,) = ggufphys.check_loads(gguf)
-        assert f"since b{first}" in refusal.expected
+        assert f"b{first} is the first record that does" in refusal.expected
         assert not ggufphys.check_loads(gguf, Params(llama_build=first))
 
 

@@ -86,7 +86,7 @@ def _write_whole(folder: Path, name: str) -> Path:
     return path
 
 
-REFUSED_WAYS = (
+REFUSED_WAYS: tuple[tuple[str, list[str]], ...] = (
     ("plm", []),  # whose V cannot be stored with flash attention
     ("llama", ["-ctv", "q4_0", "-fa", "off"]),
     ("llama", ["-np", "300"]),

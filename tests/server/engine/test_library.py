@@ -182,7 +182,7 @@ def test_counts_that_abort(tmp_path: Path, change: dict[str, int], message: str)
 
 def test_llama_cpp_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that llama.cpp itself refuses, should we not have foreseen it, is an error that quotes its reason."""
-    monkeypatch.setattr("server.engine.checks.require_loads", lambda gguf: None)
+    monkeypatch.setattr("server.engine.checks.require_loads", lambda gguf, params: None)
     path = tmp_path / "tiny.gguf"
     write_tiny_model(path)
     path.write_bytes(_with_metadata(path, {**METADATA, "llama.feed_forward_length": 512}))

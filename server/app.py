@@ -22,6 +22,7 @@ from server.api import (
     page,
     plan,
     responses,
+    tokens,
 )
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
@@ -56,7 +57,7 @@ def create_app(
     errors.register(app, service)
     keep_journal(app)
     conversations = Conversations(service)
-    for conversing in (anthropic, chat, native, plan, responses):
+    for conversing in (anthropic, chat, native, plan, responses, tokens):
         app.register_blueprint(conversing.blueprint(service, conversations))
     for module in (adapters, completions, embeddings, models, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))

@@ -165,7 +165,13 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     "/v1/messages/count_tokens": (_ANTHROPIC, ("messages",)),
     "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL}, ()),
     "/v1/embeddings": ({"input": {"anyOf": [{"type": "string"}, _TOKENS]}, "dimensions": _COUNT}, ("input",)),
-    "/tokenize": ({"content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG, "with_pieces": _FLAG}, ("content",)),
+    "/tokenize": (
+        {
+            "content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG, "with_pieces": _FLAG,
+            "prompt": _TEXT, "add_special_tokens": _FLAG, "return_token_strs": _FLAG,
+        },
+        (),
+    ),
     "/detokenize": ({"tokens": _TOKENS}, ("tokens",)),
     "/apply-template": ({**_MESSAGES, **_CONVERSATION}, ("messages",)),
 }  # fmt: skip

@@ -1,14 +1,12 @@
-"""llama-server's own endpoints, in its shapes: tokens, props, slots, metrics."""
+"""llama-server's own endpoints, in its shapes: props, slots, metrics."""
 
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
 from ggufphys import __version__
 from server.api.conversation.conversations import Conversations
-from server.api.errors import ApiError, bad_request
-from server.api.prompts import are_tokens, mixed_tokens
-from server.api.schema import read_body
+from server.api.errors import ApiError
 from server.api.settings import default_settings
 from server.service import Service
 
@@ -23,30 +21,6 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     """All of them."""
     routes = Blueprint("native", __name__)
     engine = service.engine
-
-    @routes.post("/tokenize")
-    def tokenize() -> Response:
-        fields = read_body(request)
-        add_special, parse_special = fields.boolean("add_special", False), fields.boolean("parse_special", True)
-        content = fields.get("content")
-        parts = content if isinstance(content, list) else [fields.string("content")]
-        tokens = mixed_tokens(
-            fields, "content", parts, engine, add_special=add_special, parse_special=parse_special
-        )  # fmt: skip
-        if not fields.boolean("with_pieces", False):
-            return jsonify({"tokens": list(tokens)})
-        pieces = engine.pieces(tokens)
-        return jsonify({"tokens": [{"id": t, "piece": _piece(p)} for t, p in zip(tokens, pieces, strict=True)]})
-
-    @routes.post("/detokenize")
-    def detokenize() -> Response:
-        fields = read_body(request)
-        tokens = fields.array("tokens")
-        if not are_tokens(tokens, engine.info.n_vocab):
-            raise bad_request(
-                f"tokens has something else than integers from 0 to {engine.info.n_vocab - 1}", param="tokens"
-            )
-        return jsonify({"content": engine.detokenize(tuple(tokens))})
 
     @routes.get("/props")
     def props() -> Response:
@@ -95,10 +69,3 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         routes.add_url_rule(rule, f"missing {rule}", missing, methods=["POST"])
     return routes
 
-
-def _piece(piece: bytes) -> Any:
-    """A token's text, or its bytes where they are no text by themselves."""
-    try:
-        return piece.decode()
-    except UnicodeDecodeError:
-        return list(piece)

@@ -1,6 +1,6 @@
 """Anthropic's messages API, the answering side: blocks of content and the events that make them.
 
-Source: llama.cpp 0c1e570 tools/server/server-task.cpp, to_json_anthropic and to_json_anthropic_stream; anthropic 1.x.
+Source: llama.cpp 0c1e570 tools/server/server-task.cpp, to_json_anthropic and to_json_anthropic_stream; anthropic 2.14.
 """
 
 import json

@@ -1,12 +1,12 @@
 """Anthropic's messages API, the asking side: its fields in the words of chat, so that there is one way to answer.
 
-Source: llama.cpp 0c1e570 tools/server/server-chat.cpp, server_chat_convert_anthropic_to_oai; anthropic 1.x, messages.
+Source: llama.cpp 0c1e570 tools/server/server-chat.cpp, server_chat_convert_anthropic_to_oai; anthropic 2.14, messages.
 """
 
 import re
 from typing import Any, Final
 
-from server.api.errors import bad_request
+from server.api.errors import ApiError, bad_request
 from server.api.schema import Fields
 
 Json = dict[str, Any]
@@ -18,6 +18,8 @@ OWN: Final = (
 )  # fmt: skip
 # Fields that would change the answer and are not had.
 UNSUPPORTED: Final = ("mcp_servers", "container")
+UNTHREADED: Final = "thread_unsupported_request"  # clients that see it send whole conversations from then on
+THINKS: Final = {"": True, "enabled": True, "adaptive": True, "between_tools": True, "disabled": False}
 CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 # Claude Code puts a stamp that is another one each time in front of all: nothing behind it could be used again.
 _STAMP: Final = re.compile(r"(?<=cch=)\w{5}(?=;)")
@@ -30,6 +32,11 @@ def as_chat(fields: Fields) -> Fields:
     Raises:
         ApiError: a message, a block or a tool that is not understood, or a field that is not supported.
     """
+    if fields.get("thread"):
+        raise ApiError(
+            400, "thread is not supported: nothing is stored here; send the whole conversation", param="thread",
+            code="unsupported_parameter", more={"details": {"error_code": UNTHREADED, "unsupported": []}},
+        )  # fmt: skip
     for name in UNSUPPORTED:
         if fields.get(name):
             raise bad_request(
@@ -139,6 +146,7 @@ def _thinking(fields: Fields) -> Json:
     """Variables of the template: whether to think, where it asks for that. How long is the model's."""
     given = dict(fields.object("chat_template_kwargs").values)
     kind = fields.object("thinking").string("type")
-    if kind not in ("", "enabled", "disabled", "adaptive"):
-        raise bad_request(f"thinking.type is {kind!r:.32}, expected enabled, adaptive or disabled", "thinking.type")
-    return {"enable_thinking": kind != "disabled", **given} if kind else given
+    if kind not in THINKS:
+        expected = ", ".join(filter(None, THINKS))
+        raise bad_request(f"thinking.type is {kind!r:.32}, expected one of {expected}", "thinking.type")
+    return {"enable_thinking": THINKS[kind], **given} if kind else given

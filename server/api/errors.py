@@ -7,7 +7,7 @@ another 4xx.
 import logging
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
@@ -40,7 +40,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
-        more: Mapping[str, int] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -51,8 +51,8 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.more = more or {}
 
-    def body(self) -> dict[str, dict[str, str | int | None]]:
-        """The JSON document; `more` are figures that belong to the error."""
+    def body(self) -> dict[str, dict[str, Any]]:
+        """The JSON document; `more` belongs to the error beside the usual fields."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": {**error, **self.more}}
 

@@ -1,4 +1,7 @@
-"""GET /v1/models: the model that is served, by itself and with each named adapter."""
+"""GET /v1/models: the model that is served, by itself and with each named adapter, in OpenAI's words and Anthropic's."""
+
+from datetime import UTC, datetime
+from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
@@ -27,15 +30,23 @@ def blueprint(service: Service) -> Blueprint:
         info = service.engine.info
         return [info.name, *(f"{info.name}:{adapter.name}" for adapter in info.adapters if adapter.name)]
 
+    def head(name: str) -> dict[str, object]:
+        created_at = datetime.fromtimestamp(service.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "id": name, "object": "model", "created": service.created, "owned_by": "ggufphys",
+            "type": "model", "display_name": name, "created_at": created_at,
+        }  # fmt: skip
+
+    def listed(entries: list[dict[str, object]], **more: Any) -> Response:
+        ends = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]}
+        return jsonify({"object": "list", "data": entries, "has_more": False, **ends, **more})
+
     def entry(name: str) -> dict[str, object]:
         info = service.engine.info
         return {
-            "id": name,
+            **head(name),
             "aliases": [name],
             "tags": [],
-            "object": "model",
-            "created": service.created,
-            "owned_by": "ggufphys",
             "meta": {
                 "n_vocab": info.n_vocab,
                 "n_ctx": info.n_ctx_seq,
@@ -47,19 +58,14 @@ def blueprint(service: Service) -> Blueprint:
         }
 
     def sibling(each: Sibling) -> dict[str, object]:
-        status = {"value": "loaded" if each.is_loaded else "unloaded"}
-        return {
-            "id": each.name, "object": "model", "created": service.created, "owned_by": "ggufphys", "status": status,
-        }  # fmt: skip
+        return {**head(each.name), "status": {"value": "loaded" if each.is_loaded else "unloaded"}}
 
     @routes.get("/models")
     @routes.get("/v1/models")
     def models() -> Response:
         if service.siblings:
-            return jsonify({"object": "list", "data": [sibling(each) for each in service.siblings]})
-        return jsonify({
-            "object": "list", "data": [entry(name) for name in names()], "models": [of_ollama(n) for n in names()],
-        })  # fmt: skip
+            return listed([sibling(each) for each in service.siblings])
+        return listed([entry(name) for name in names()], models=[of_ollama(name) for name in names()])
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:

@@ -68,4 +68,3 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     for rule in MISSING:
         routes.add_url_rule(rule, f"missing {rule}", missing, methods=["POST"])
     return routes
-

@@ -118,3 +118,15 @@ def sse_data(body: bytes) -> list[Any]:
         assert "\n" not in data
         events.append(data if data == "[DONE]" else json.loads(data))
     return events
+
+
+def named_events(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream that has the type of each as its name too, as Anthropic's and responses' have it."""
+    import json
+
+    events = []
+    for block in body.decode().removesuffix("\n\n").split("\n\n"):
+        name, data = block.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+    return events

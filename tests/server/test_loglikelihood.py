@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import refengine
 from ggufphys.embedded import MODEL
 from ggufphys.params import Params
@@ -19,6 +17,7 @@ from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.http import HttpServer
 from tests.server.chain_model import write_mixing_model
+from tests.server.scores import scored
 
 TIMEOUT_S = 120
 CLOSE = 1e-3
@@ -52,13 +51,9 @@ def test_through_the_api(tmp_path: Path) -> None:
         with ThreadPoolExecutor(len(CASES)) as pool:  # all at once, as `num_concurrent` has it
             found = list(pool.map(ask, CASES))
     for (whole, n_context, total, is_greedy), case in zip(found, CASES, strict=True):
-        logits = reference.logits(whole).astype(np.float64)
-        high = logits.max(axis=1, keepdims=True)
-        scores = logits - high - np.log(np.exp(logits - high).sum(axis=1, keepdims=True))
-        rows = range(n_context - 1, len(whole) - 1)
-        expected = sum(float(scores[row, whole[row + 1]]) for row in rows)
+        expected, is_likeliest = scored(reference, whole, n_context)
         assert abs(total - expected) < CLOSE, case
-        assert is_greedy == all(int(logits[row].argmax()) == whole[row + 1] for row in rows), case
+        assert is_greedy == is_likeliest, case
 
 
 def test_an_answer_that_ends_at_once() -> None:

@@ -13,7 +13,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import QueueFullError
 from server.engine.protocol import EngineStatus, Failed, Finished, Piece, Started
-from tests.server.fake_engine import FakeEngine, finished
+from tests.server.fake_engine import FakeEngine, finished, named_events
 
 PATH = "/v1/messages"
 
@@ -60,13 +60,8 @@ ASKED: dict[str, Any] = {"max_tokens": 9, "messages": [{"role": "user", "content
 
 
 def events_of(client: FlaskClient, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The events of a stream, each of which has its type as its name."""
-    found = []
-    for block in client.post(PATH, json={**body, "stream": True}).data.decode().removesuffix("\n\n").split("\n\n"):
-        name, data = block.split("\n")
-        found.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {found[-1]['type']}"
-    return found
+    """The events of a stream."""
+    return named_events(client.post(PATH, json={**body, "stream": True}).data)
 
 
 def put_together(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,6 +148,32 @@ def test_choices(client: FlaskClient, fake: FakeEngine) -> None:
         assert client.post(PATH, json={**ASKED, "tools": [TOOL], "tool_choice": wrong}).status_code == 400
     hosted = {"type": "web_search_20250305", "name": "web_search"}
     assert client.post(PATH, json={**ASKED, "tools": [hosted]}).get_json()["error"]["param"] == "tools[0]"
+
+
+def test_threads(client: FlaskClient) -> None:
+    """A conversation that was to be kept is refused in the words that make clients send all of it from then on."""
+    error = client.post(PATH, json={**ASKED, "thread": {"type": "create"}}).get_json()["error"]
+
+    assert (error["param"], error["details"]["error_code"]) == ("thread", "thread_unsupported_request")
+
+
+def test_thinking(client: FlaskClient, fake: FakeEngine) -> None:
+    """Each kind of thinking but `disabled` is the template's `enable_thinking`; others are refused."""
+    fake._info = replace(fake.info, chat_template="{{ enable_thinking }}")
+    for kind, said in (("enabled", "True"), ("adaptive", "True"), ("between_tools", "True"), ("disabled", "False")):
+        client.post(PATH, json={**ASKED, "thinking": {"type": kind}})
+        assert "".join(map(chr, fake.requests[-1].prompt)) == said
+    assert client.post(PATH, json={**ASKED, "thinking": {"type": "some"}}).status_code == 400
+
+
+def test_models(client: FlaskClient) -> None:
+    """The list of models and its entries are Anthropic's, too."""
+    listed = client.get("/v1/models").get_json()
+    (entry,) = listed["data"]
+
+    assert (entry["type"], entry["display_name"], entry["created_at"][-1]) == ("model", "fake", "Z")
+    assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("fake", "fake", False)
+    assert client.get("/v1/models/fake").get_json() == entry
 
 
 def test_a_schema(client: FlaskClient, fake: FakeEngine) -> None:

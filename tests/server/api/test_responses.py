@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from server.engine.protocol import Piece, Started
-from tests.server.fake_engine import ANSWER, FakeEngine, finished
+from tests.server.fake_engine import ANSWER, FakeEngine, finished, named_events
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
@@ -19,15 +19,8 @@ def prompt(fake: FakeEngine) -> str:
 
 
 def events_of(client: FlaskClient, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The events of a stream, each of which has its type as its name."""
-    import json
-
-    found = []
-    for block in client.post(PATH, json={**body, "stream": True}).data.decode().removesuffix("\n\n").split("\n\n"):
-        name, data = block.split("\n")
-        found.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {found[-1]['type']}"
-    return found
+    """The events of a stream."""
+    return named_events(client.post(PATH, json={**body, "stream": True}).data)
 
 
 def test_whole(client: FlaskClient) -> None:

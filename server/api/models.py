@@ -1,4 +1,4 @@
-"""GET /v1/models: the model that is served, by itself and with each named adapter, in OpenAI's words and Anthropic's."""
+"""GET /v1/models: the model that is served, and with each named adapter, for clients of OpenAI's and Anthropic's."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,6 +1,6 @@
 """The machine: what it is, with which llama.cpp, and how fast its memory and kernels were measured to be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -75,9 +75,17 @@ def calibration(records: Sequence[Record]) -> Section:
         )
         for run, p in hosts
     ]
-    header = ("processor", "threads", "memory, GB/s", "a core's cache, GB/s", "GFLOP/s", "node, µs", "batch, µs")
+    header = (
+        "processor",
+        "threads",
+        "memory, GB/s",
+        "a core's cache, GB/s",
+        "GFLOP/s (median type)",
+        "node, µs",
+        "batch, µs",
+    )
     last = {
-        run.mark: (run, p) for run in runs if _is_readable(run) for p in run.result["processors"] if p.get("products")
+        run.mark: (run, p) for run in runs if is_readable(run) for p in run.result["processors"] if p.get("products")
     }
     pictures = tuple(_picture(p, i, run.mark) for i, (run, p) in enumerate(last.values()))
     return Section(
@@ -93,9 +101,17 @@ def calibration(records: Sequence[Record]) -> Section:
     )
 
 
-def _is_readable(run: Record) -> bool:
+def is_readable(run: Record) -> bool:
     """Whether its rates are kept as they are today: an earlier calibration has its row, but no picture."""
     return bool(run.result.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION)
+
+
+def product_rates(processor: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+    """FLOPs a second of products by the weights' type and columns, rows of `ROW` weights from main memory."""
+    return {
+        name: {rate.n_columns: 2 * rate.n_columns * ROW / rate.row(ROW)[1] for rate in found}
+        for name, found in Processor.from_json(processor).products.items()
+    }
 
 
 def _loads(records: Sequence[Record]) -> str:
@@ -113,16 +129,13 @@ def _build(record: Record) -> str:
 
 def _picture(processor: dict[str, Any], i: int, mark: str) -> Picture:
     """Products of each type: how many operations a second with one column, with a few, with many."""
-    rates = {
-        name: {rate.n_columns: 2e-9 * rate.n_columns * ROW / rate.row(ROW)[1] for rate in found}
-        for name, found in Processor.from_json(processor).products.items()
-    }
+    rates = product_rates(processor)
     shown = _shown({n for found in rates.values() for n in found})
     names = sorted(rates, key=lambda name: rates[name].get(shown[-1], 0.0))
     with drawing(f"calibration{i}", 9.5, 1.2 + 0.2 * len(names)) as d:
         axes = d.figure.subplots()
         for k, n in enumerate(shown):
-            known = [(rates[name][n], at) for at, name in enumerate(names) if n in rates[name]]
+            known = [(rates[name][n] / 1e9, at) for at, name in enumerate(names) if n in rates[name]]
             axes.plot(
                 [rate for rate, _ in known], [at for _, at in known], MARKERS[k % 8], color=LINE_COLORS[k % 7],
                 markeredgecolor="0.2", markersize=6, label=f"{n} column{'s' * (n != 1)}",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bench.report.drawing import COLORS, MARKERS, drawing, elided
+from bench.report.machine import is_readable, product_rates
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.report.speed import is_busy
 from bench.results.records import Record
@@ -49,7 +50,7 @@ def roofline(records: Sequence[Record]) -> Section:
         title="Roofline",
         missing=MISSING,
         text=(
-            f"The roof is what {' and '.join(map(_said, roofs))} allow. A phase "
+            f"The roof is what {' and '.join(map(_said, roofs))} of the fastest type's products allow. A phase "
             "at its slope waits for memory, one at its ceiling for arithmetic; what is far below both pays for "
             "something else: nodes, attention, kernels that are slower than the fastest type's. A small model can lie "
             "above the slope, since its weights stay in the processor's cache.",
@@ -83,11 +84,17 @@ def _roof(calibrated: Record, records: Sequence[Record], all_costs: Mapping[tupl
     records = [run for run in records if run.machine_name == calibrated.machine_name]
     costs = {(model, depth): run for (name, model, depth), run in all_costs.items() if name == calibrated.machine_name}
     host = max((p for p in calibrated.result["processors"] if p["name"] == "CPU"), key=lambda p: p["n_threads"])
-    memory, flops = float(host["streams"][-1][1]), float(host["flops_per_s"])
+    memory, flops = float(host["streams"][-1][1]), _most_flops(calibrated, host)
     dots = list(_of_bench_speed(records, host["n_threads"], memory, flops))
     timed = {dot.model for dot in dots}
     dots += [dot for dot in _of_measure(records, costs, memory, flops) if dot.model not in timed]
     return Roof(calibrated=calibrated, n_threads=host["n_threads"], memory=memory, flops=flops, dots=dots)
+
+
+def _most_flops(calibrated: Record, host: Mapping[str, Any]) -> float:
+    """FLOPs a second of the fastest type's products; of earlier calibrations what is known of all types together."""
+    rates = product_rates(host) if host.get("products") and is_readable(calibrated) else {}
+    return max((rate for found in rates.values() for rate in found.values()), default=float(host["flops_per_s"]))
 
 
 def _of_bench_speed(records: Sequence[Record], n_threads: int, memory: float, flops: float) -> Iterator[Dot]:

@@ -69,6 +69,8 @@ def _head(found: Inspection) -> Iterator[str]:
     elif found.prediction is not None:
         yield '<p class="verdict good" id="loads">llama.cpp would load this file</p>'
     if found.all_notes:
+        if found.prediction is not None:
+            yield f'<p class="soft">at {found.prediction.context.n_ctx:,} tokens of context:</p>'
         yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in found.all_notes)}</ul>"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, Final
 
-from ggufphys.frozen import dataclass
+from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity
@@ -63,6 +63,12 @@ class Lying:
             found[key] = found.get(key, 0) + term.nbytes
         return [[found.get((*row, device), 0) for device in self.devices] for row in self.rows]
 
+    def run_lines(self, point: ContextPoint) -> list[str]:
+        """How it is run at a length of context."""
+        asked = point.n_ctx == self.asked.context.n_ctx
+        params = self.params if asked else replace(self.params, n_ctx=point.n_ctx)
+        return run_lines(self.gguf, point.prediction, params)
+
     def json(self) -> dict[str, Any]:
         """What the page's script reads."""
         return {
@@ -79,6 +85,7 @@ class Lying:
             "nbytes": self.nbytes(point.prediction),
             "total_bytes": [device.total_bytes for device in point.prediction.devices],
             **process_bytes(point.prediction),
+            "run": self.run_lines(point),
             "fits": [{"holds": fit.holds, "text": fit_line(fit)} for fit in point.fits],
         }
 
@@ -100,7 +107,9 @@ def lying_html(lying: Lying) -> Iterator[str]:
 
     asked = next(i for i, point in enumerate(lying.points) if point.n_ctx == lying.asked.context.n_ctx)
     yield '<section id="where"><h2>What lies where</h2>'
-    yield "".join(f"<p>{escape(line)}</p>" for line in run_lines(lying.gguf, lying.asked, lying.params))
+    yield "".join(
+        f'<p data-run="{i}">{escape(line)}</p>' for i, line in enumerate(lying.run_lines(lying.points[asked]))
+    )
     yield (
         f'<div class="slider"><label for="context">context <input type="range" id="context" min="0" '
         f'max="{len(lying.points) - 1}" value="{asked}" step="1"></label>'
@@ -177,7 +186,8 @@ def _lengths(lying: Lying) -> Iterator[str]:
     has_bars = len(lying.devices) <= MOST_WITH_BARS
     heads = "".join(f'<th class="n">{escape(name)}, MiB</th>{"<th></th>" * has_bars}' for name in lying.devices)
     yield '<section id="lengths"><h2>At each length of context</h2><div class="scroll">'
-    yield f'<table><tr><th class="n">tokens</th><th class="n">process, MiB</th>{heads}</tr>'
+    head = f'<tr><th class="n">tokens</th><th class="n">process, MiB</th>{heads}</tr>'
+    yield f'<table style="--bars: {len(lying.devices)}">{head}'
     for point in lying.points:
         kind = ' class="asked"' if point.n_ctx == lying.asked.context.n_ctx else ""
         process = format_mib(point.prediction.process_bytes)

@@ -21,6 +21,7 @@ function show(point) {
     each(`[data-total="${d}"]`, (cell) => { cell.textContent = mib(point.total_bytes[d]); });
   });
   each("[data-process]", (cell) => { cell.textContent = mib(point[cell.dataset.process]); });
+  each("[data-run]", (line) => { line.textContent = point.run[line.dataset.run]; });
   each("[data-fit]", (line) => {
     const fit = point.fits[line.dataset.fit];
     line.textContent = fit.text;

@@ -96,6 +96,8 @@ def test_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tupl
                 )
                 for device in data["devices"]
             ]  # fmt: skip
+        assert f"n_ctx {n_ctx:,}, " in point["run"][0]
+        assert point["run"][1].startswith(f"n_batch {min(n_ctx, 2048):,}, ")
         for name in ("process_bytes", "file_bytes", "anon_bytes"):
             assert point[name] == (memory["process"] | memory)[name]
         if n_ctx == 8192:

@@ -33,7 +33,7 @@ for (const i of [0, slider.max, 0]) {
   const segments = [...document.querySelectorAll("rect[id^=s]")];
   seen.states.push({
     n_ctx: data.points[i].n_ctx, total: texts("figure [data-total]"), over, process: texts("[data-process]"),
-    cells: texts("td[id^=c]"), widths: segments.map((e) => e.getBoundingClientRect().width),
+    cells: texts("td[id^=c]"), run: texts("[data-run]"), widths: segments.map((e) => e.getBoundingClientRect().width),
   });
 }
 seen.wide = document.documentElement.scrollWidth; seen.window = window.innerWidth;
@@ -83,6 +83,7 @@ def test_slider(tmp_path: Path, width: int, flags: tuple[str, ...]) -> None:
         by_device = [nbytes for column in zip(*point["nbytes"], strict=True) for nbytes in column]
         assert state["cells"] == [format_mib(nbytes) if nbytes else "–" for nbytes in flat]
         assert state["total"] == [format_mib(nbytes) for nbytes in point["total_bytes"]]
+        assert state["run"] == point["run"]
         assert state["process"][0] == format_mib(point["process_bytes"])
         expected = [seen["bar"] * nbytes / seen["scale"] for nbytes in by_device]
         assert state["widths"] == pytest.approx(expected, abs=1.5)  # a bar's border is a pixel

@@ -4,9 +4,11 @@
 
 Rounds of both are interleaved, which is first changes from round to round: so many clients start at once with prompts
 and answers of the same length, nothing is cached, no answer ends early. Compared are the tokens of prompts by the
-server's own count, the time to the first token and the tokens a second behind it, all as llama-benchy defines them; a
-ratio is the median over the rounds' own ratios. It wants a tokenizer and a book from the network; it gets the model's
-own tokenizer (byte-level BPE ones) and this client's words from here. Exit code 1 when a ratio is off by over 3 %.
+server's own count, the time to the first token and the tokens a second behind it, all as llama-benchy defines them.
+Both ask through a relay that notes when what passes: a machine's pace moves either client's figure by far more than
+they differ, so each is divided by the relay's of the very same requests. It wants a tokenizer and a book from the
+network; it gets the model's own tokenizer (byte-level BPE ones) and this client's words from here. Exit code 1 when
+`bench load` and llama-benchy are off from each other by over 3 %.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from statistics import mean, median
 from typing import Any, Final
 
 from bench.load.prompts import WORDS
+from bench.load.relay import Exchange, relayed
 from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
 from ggufphys.report.inspection import table
@@ -35,29 +38,69 @@ TOLERANCE: Final = 0.03
 N_WORDS: Final = 20_000
 
 
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request as a clock saw it: tokens by the server's count, when it was sent, first and last content."""
+
+    n_prompt: int
+    n_predict: int
+    sent_s: float
+    first_s: float
+    last_s: float
+
+
+def figures(batches: Sequence[Sequence[Seen]]) -> Figures:
+    """What llama-benchy says of batches of requests that began together: means, tokens behind each first one."""
+    requests = [seen for batch in batches for seen in batch]
+    rates = [
+        sum(seen.n_predict - 1 for seen in batch)
+        / (max(seen.last_s for seen in batch) - min(seen.first_s for seen in batch))
+        for batch in batches
+    ]
+    return {
+        "prompt_tokens": mean(seen.n_prompt for seen in requests),
+        "ttft_s": mean(seen.first_s - seen.sent_s for seen in requests),
+        "decode_tok_per_s": mean(rates),
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A figure at a number of clients, by both, round by round."""
+    """A figure at a number of clients, by both, round by round; `_wire`: the relay's of the same requests."""
 
     clients: int
     figure: str
     ours: tuple[float, ...]
+    ours_wire: tuple[float, ...]
     theirs: tuple[float, ...]
+    theirs_wire: tuple[float, ...]
 
     @property
-    def ratios(self) -> list[float]:
-        """Ours by theirs, of rounds that were beside each other: what the machine did meanwhile, both bore."""
-        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+    def ours_off(self) -> float:
+        """Ours by the relay's, the median of the rounds."""
+        return _median_ratio(self.ours, self.ours_wire)
+
+    @property
+    def theirs_off(self) -> float:
+        """Theirs by the relay's."""
+        return _median_ratio(self.theirs, self.theirs_wire)
 
     @property
     def ratio(self) -> float:
-        """The median of them."""
-        return median(self.ratios)
+        """Ours by theirs, of the same truth."""
+        return self.ours_off / self.theirs_off
 
     @property
     def holds(self) -> bool:
         """Do they agree?"""
         return abs(self.ratio - 1) <= TOLERANCE
+
+
+def _median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    return median(one / other for one, other in zip(ones, others, strict=True))
 
 
 def tokenizer_json(path: Path) -> dict[str, Any]:
@@ -104,36 +147,27 @@ def book() -> Iterator[str]:
             thread.join()
 
 
-def ours(args: argparse.Namespace, clients: int, folder: Path) -> dict[str, float]:
-    """One round of `bench load`: each client a request; from the first piece of content to the last."""
+def ours(args: argparse.Namespace, clients: int, folder: Path, url: str) -> Figures:
+    """One round of `bench load`: each client a request; the first batch opens connections, and does not count."""
     lines = folder / "requests.jsonl"
     command = module_command(
-        "ggufphys", "bench", "load", args.url, "-c", str(clients), "-n", str(clients), "--repeat", str(args.runs),
+        "ggufphys", "bench", "load", url, "-c", str(clients), "-n", str(clients), "--repeat", str(args.runs + 1),
         "-p", str(args.prompt), "-g", str(args.answer), "--jsonl", str(lines), "--seed", str(random.randrange(1 << 30)),
         "--extra", '{"ignore_eos": true, "cache_prompt": false}', "--json",
     )  # fmt: skip
     _run(command, os.environ)
-    requests = [json.loads(line) for line in lines.read_text().splitlines()]
-    rounds: dict[int, list[dict[str, Any]]] = {}
-    for request in requests:
-        rounds.setdefault(request["round"], []).append(request)
-    rates = []
-    for batch in rounds.values():
-        first = min(r["sent_s"] + r["pieces_s"][0] for r in batch)
-        last = max(r["sent_s"] + r["pieces_s"][-1] for r in batch)
-        rates.append(sum(r["n_predict"] - 1 for r in batch) / (last - first))
-    return {
-        "prompt_tokens": mean(r["n_prompt"] for r in requests),
-        "ttft_s": mean(r["ttft_s"] for r in requests),
-        "decode_tok_per_s": mean(rates),
-    }
+    rounds: dict[int, list[Seen]] = {}
+    for r in map(json.loads, lines.read_text().splitlines()):
+        at = [r["sent_s"] + piece_s for piece_s in (0.0, r["pieces_s"][0], r["pieces_s"][-1])]
+        rounds.setdefault(r["round"], []).append(Seen(r["n_prompt"], r["n_predict"], *at))
+    return figures([rounds[i] for i in sorted(rounds)[1:]])
 
 
-def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str) -> dict[str, float]:
-    """One round of llama-benchy's."""
+def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str, url: str) -> Figures:
+    """One round of llama-benchy's, whose first batch does not count either."""
     result = folder / "result.json"
     command = [
-        args.peer, "--base-url", f"{args.url.rstrip('/').removesuffix('/v1')}/v1", "--model", args.model, "--tokenizer",
+        args.peer, "--base-url", f"{url.rstrip('/').removesuffix('/v1')}/v1", "--model", args.model, "--tokenizer",
         str(folder), "--pp", str(args.prompt), "--tg", str(args.answer), "--exact-tg", "--no-cache", "--runs",
         str(args.runs), "--concurrency", str(clients), "--skip-coherence", "--book-url", book_url, "--latency-mode",
         "none", "--save-result", str(result), "--format", "json",
@@ -141,7 +175,7 @@ def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str) 
     _run(command, {**os.environ, "HOME": str(folder)})
     (run,) = json.loads(result.read_text())["benchmarks"]
     # Their quotient is the server's count; where a chat template is over a fifth of a prompt, what was asked for.
-    read = zip(run["pp_req_throughput"]["values"], run["ttfr"]["values"], strict=True)  # their quotient is the count
+    read = zip(run["pp_req_throughput"]["values"], run["ttfr"]["values"], strict=True)
     return {
         "prompt_tokens": mean(tok_per_s * ms / 1e3 for tok_per_s, ms in read),
         "ttft_s": run["e2e_ttft"]["mean"] / 1e3,
@@ -155,33 +189,44 @@ def _run(command: Sequence[str], environment: Any) -> None:
         raise RuntimeError(f"{command[0]}: exit code {done.returncode}\n{done.stdout[-800:]}\n{done.stderr[-800:]}")
 
 
+def on_the_wire(exchanges: Sequence[Exchange], clients: int, runs: int) -> Figures:
+    """The same of the last `runs` batches that passed the relay."""
+    answers = [exchange.answer for exchange in exchanges if exchange.answer.pieces][-runs * clients :]
+    if len(answers) < runs * clients:
+        raise RuntimeError(f"{len(answers)} answers had content, expected {runs * clients}")
+    seen = [Seen(a.n_prompt or 0, a.n_tokens, a.sent_s, a.pieces[0], a.pieces[-1]) for a in answers]
+    return figures([seen[i : i + clients] for i in range(0, len(seen), clients)])
+
+
 def compare(args: argparse.Namespace) -> Iterator[Row]:
     """Interleaved rounds at each number of clients."""
-    with tempfile.TemporaryDirectory() as name, book() as book_url:
+    with tempfile.TemporaryDirectory() as name, book() as book_url, relayed(args.url) as (url, exchanges):
         folder = Path(name)
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(args.tokenizer)))
         for clients in args.clients:
-            sides = (partial(ours, args, clients, folder), partial(theirs, args, clients, folder, book_url))
-            rounds = []
+            sides = (partial(ours, args, clients, folder, url), partial(theirs, args, clients, folder, book_url, url))
+            found: tuple[list[Figures], ...] = ([], [], [], [])
             for i in range(args.rounds):
-                order = 1 if i % 2 == 0 else -1
-                rounds.append([side() for side in sides[::order]][::order])
-            for figure in rounds[0][0]:
-                of_ours, of_theirs = (tuple(r[side][figure] for r in rounds) for side in (0, 1))
-                yield Row(clients=clients, figure=figure, ours=of_ours, theirs=of_theirs)
+                for side in (0, 1) if i % 2 == 0 else (1, 0):
+                    exchanges.clear()
+                    found[2 * side].append(sides[side]())
+                    found[2 * side + 1].append(on_the_wire(exchanges, clients, args.runs))
+            for figure in found[0][0]:
+                o, o_wire, t, t_wire = (tuple(figures[figure] for figures in one) for one in found)
+                yield Row(clients=clients, figure=figure, ours=o, ours_wire=o_wire, theirs=t, theirs_wire=t_wire)
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """A row a figure: medians of both, the median of the ratios and from where to where they go."""
-    header = ("clients", "figure", "bench load", "llama-benchy", "ratio", "of rounds")
+    """A row a figure: each client's median, and by how much of it the relay's of the same requests differs."""
+    header = ("clients", "figure", "bench load", "by the relay's", "llama-benchy", "by the relay's", "ratio")
     cells = [
         (
-            str(row.clients), row.figure, f"{median(row.ours):.4g}", f"{median(row.theirs):.4g}", f"{row.ratio:.3f}",
-            f"{min(row.ratios):.3f} to {max(row.ratios):.3f}",
+            str(row.clients), row.figure, f"{median(row.ours):.4g}", f"{row.ours_off:.4f}",
+            f"{median(row.theirs):.4g}", f"{row.theirs_off:.4f}", f"{row.ratio:.4f}",
         )
         for row in rows
     ]  # fmt: skip
-    return "\n".join(table(header, cells, right=(0, 2, 3, 4))) + "\n"
+    return "\n".join(table(header, cells, right=(0, 2, 3, 4, 5, 6))) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -200,7 +245,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows = list(compare(args))
     if args.json:
-        document = [asdict(row) | {"ratio": row.ratio} for row in rows]
+        document = [
+            asdict(row) | {"ours_off": row.ours_off, "theirs_off": row.theirs_off, "ratio": row.ratio} for row in rows
+        ]
         sys.stdout.write(json.dumps({"schema_version": 1, "rows": document}) + "\n")
     else:
         sys.stdout.write(as_text(rows))

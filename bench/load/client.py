@@ -123,7 +123,7 @@ class Client:
         answer = Answer(
             sent_s=time.perf_counter(), n_prompt_wanted=request.n_prompt, n_predict_wanted=request.n_predict
         )
-        events = _Events(answer)
+        events = Events(answer)
         try:
             async with asyncio.timeout(self.timeout_s):
                 reply = await self.http.post(self.endpoint, body, events.take)
@@ -144,7 +144,7 @@ class Client:
         return answer
 
 
-class _Events:
+class Events:
     """Server-sent events as they come: notes when content came, what was counted, how it ended."""
 
     __slots__ = ("answer", "finished", "head", "is_stream", "rest")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the base's log-probabilities are kept, as --kl-divergence-base (default: a cache)",
     )  # fmt: skip
     parser.add_argument(
-        "--base-bytes", type=parse_bytes, default=BASE_BYTES, metavar="SIZE",
+        "--base-bytes", type=_size, default=BASE_BYTES, metavar="SIZE",
         help=f"the most that they may take (default {format_bytes(BASE_BYTES)})",
     )  # fmt: skip
     parser.add_argument(
@@ -77,8 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     refuse_build(parser)
 
 
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Judge all models on the same text and print a table or JSON; 1 if one is above `--max-ratio`, else 0."""
+    _check(args)
     if args.suite:
         return _run_suite(args)
     candidates = [*_candidates(args)]
@@ -90,15 +99,34 @@ def run(args: argparse.Namespace) -> int:
     return int(args.max_ratio is not None and any(row["ratio"] > args.max_ratio for row in rows))
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what would be overlooked."""
+    for name in ("quantize", "cache_types"):
+        if getattr(args, name) == "":
+            raise ValueError(f"--{name.replace('_', '-')} names no type; expected such as q8_0,q4_0")
+    if args.max_ratio is not None and not 0 < args.max_ratio < inf:
+        raise ValueError(f"--max-ratio {args.max_ratio}: expected a number above 0")
+    if args.base_file is not None and not args.base_file.absolute().parent.is_dir():
+        raise ValueError(f"--base-file {args.base_file}: there is no folder {args.base_file.parent}")
+    if args.suite is None:
+        return
+    for name in ("text", "ctx_size", "chunks", "base_file", "forget", "max_ratio"):
+        if getattr(args, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} is about a text, which a --suite has not: leave one of them out"
+            )
+    if is_address(args.models[0]) and (args.quantize or args.cache_types or args.base_engine == "refengine"):
+        raise ValueError(f"{args.models[0]} is a server: other types and engines are made of a file, named first")
+
+
 def _run_suite(args: argparse.Namespace) -> int:
     """Ask all models the suite's prompts; exit code 0 whatever they answer."""
     tasks = suite.read_tasks(args.suite)
     models: list[Candidate | suite.Server] = [
         suite.Server(model) if is_address(model) else _candidate(model) for model in args.models
     ]
-    first = next((model for model in models if isinstance(model, Candidate)), None)
-    if first is not None:
-        models = [*_exact(args, models[0]), *models, *_variants(args, first)]
+    if isinstance(models[0], Candidate):
+        models = [*_exact(args, models[0]), *models, *_variants(args, models[0])]
     results = suite.suite_results(models, tasks)
     sys.stdout.write(suite.as_json(results) + "\n" if args.json else suite.as_text(results))
     return 0
@@ -127,7 +155,8 @@ def judged_rows(
         ValueError: the text is too short, or the base's log-probabilities would take more than `base_bytes`.
     """
     base, *others = candidates
-    readings = [read(candidate.path, setting) for candidate in candidates]
+    of_files = {path: read(path, setting) for path in dict.fromkeys(candidate.path for candidate in candidates)}
+    readings = [of_files[candidate.path] for candidate in candidates]
     if not any(readings[0].same_as(reading) for reading in readings[1:]):
         return [judged_row(c, setting, r) for c, r in zip(candidates, readings, strict=True)]
     path = base_file or cache_folder() / f"base-{_key(base, setting)}.logits"

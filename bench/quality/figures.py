@@ -13,6 +13,7 @@ from bench.quality.base import F64
 from bench.quality.judging import Judged
 
 N_DRAWN: Final = 2000
+AT_ONCE: Final = 1 << 20  # numbers that are drawn at a time
 Interval = tuple[float, float]
 
 
@@ -25,7 +26,13 @@ def drawn_interval(rows: F64, figure: Callable[[F64], F64], *, seed: int = 0) ->
     if n < 2:
         return None
     generator = np.random.default_rng(seed)
-    means = np.stack([rows[generator.integers(0, n, n)].mean(axis=0) for _ in range(N_DRAWN)])
+    at_once = min(N_DRAWN, max(1, AT_ONCE // rows.size))
+    means = np.concatenate(
+        [
+            rows[generator.integers(0, n, (min(at_once, N_DRAWN - i), n))].mean(axis=1)
+            for i in range(0, N_DRAWN, at_once)
+        ]
+    )
     low, high = np.percentile(figure(means), (2.5, 97.5))
     return float(low), float(high)
 

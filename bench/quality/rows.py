@@ -131,18 +131,21 @@ def _sizes(candidate: Candidate, n_ctx: int) -> Row:
                 "context_bytes": memory.context_bytes,
                 "compute_bytes": memory.compute_bytes,
                 "total_bytes": memory.total_bytes,
-                **_speeds(gguf, params, n_ctx),
+                **_speeds(gguf, params if candidate.engine == "llama.cpp" else None, n_ctx),
             },
         }
 
 
-def _speeds(gguf: GGUFFile, params: Params, n_ctx: int) -> Row:
-    """Tokens a second by this machine's rates, as `measured` has them; None each where it was not calibrated."""
+def _speeds(gguf: GGUFFile, params: Params | None, n_ctx: int) -> Row:
+    """Tokens a second by this machine's rates, as `measured` has them.
+
+    None each where it was not calibrated, and of what llama.cpp does not run.
+    """
     try:
         machine = kept_machine()
     except CalibrationError:
         machine = None
-    if machine is None:
+    if machine is None or params is None:
         return {"prompt_tok_per_s": None, "decode_tok_per_s": None}
     found = predict_speed(gguf, params, machine, prefill=n_ctx)
     return {

@@ -80,8 +80,20 @@ def _task(line: str, where: str, number: int) -> Task:
     several = [expected] if isinstance(expected, str) else expected
     if not isinstance(several, list) or not several or not all(isinstance(text, str) for text in several):
         raise ValueError(f"{where}: expected is {expected!r}, expected text or a list of texts")
+    _check(fields, where)
     asked = {name: fields[name] for name in ("prompt", "messages", "max_tokens", "stop") if name in fields}
     return Task(id=str(fields.get("id", number)), asked={"max_tokens": 64, **asked}, expected=tuple(several))
+
+
+def _check(fields: Mapping[str, Any], where: str) -> None:
+    """Refuse what every server would: the first of several models would have answered all else by then."""
+    messages, n, stop = fields.get("messages", [{}]), fields.get("max_tokens", 1), fields.get("stop", "")
+    if not messages or not all(isinstance(message, dict) for message in messages):
+        raise ValueError(f'{where}: messages is {messages!r}, expected objects: [{{"role": "user", "content": "hi"}}]')
+    if type(n) is not int or n < 1:
+        raise ValueError(f"{where}: max_tokens is {n!r}, expected a whole number above 0")
+    if not isinstance(stop, str) and not (isinstance(stop, list) and all(isinstance(text, str) for text in stop)):
+        raise ValueError(f"{where}: stop is {stop!r}, expected text or a list of texts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class Server:
     """A server that is there already."""
 
     url: str
+
+    engine: None = None
 
     @property
     def name(self) -> str:
@@ -118,6 +132,7 @@ def suite_results(models: Sequence[Candidate | Server], tasks: Sequence[Task]) -
         results.append(
             {
                 "model": model.name,
+                "engine": model.engine,
                 "n": len(tasks),
                 "exact": float(np.mean(right)),
                 "exact_ci95": _interval(np.array(right, np.float64)),
@@ -149,9 +164,10 @@ def _reached(model: Candidate | Server) -> Iterator[str]:
     if isinstance(model, Server):
         yield base_url(model.url)
         return
-    engine = ("--engine", "numpy") if model.engine == "refengine" else ()
-    flags = ("-c", str(AT_ONCE * N_CTX), "-np", str(AT_ONCE), "-ctk", model.type_k, "-ctv", model.type_v)
-    with served(model.path, *flags, *engine) as url:
+    several = ("-c", str(AT_ONCE * N_CTX), "-np", str(AT_ONCE))
+    alone = ("-c", str(N_CTX), "--engine", "numpy")  # it runs one sequence, the other requests wait
+    flags = alone if model.engine == "refengine" else several
+    with served(model.path, *flags, "-ctk", model.type_k, "-ctv", model.type_v) as url:
         yield base_url(url)
 
 
@@ -195,6 +211,10 @@ def as_json(results: Sequence[dict[str, Any]]) -> str:
     return dumps({"schema_version": SCHEMA_VERSION, "suite": list(results)})
 
 
+def _shown(result: dict[str, Any]) -> str:
+    return str(result["model"]) + (" (refengine)" if result["engine"] == "refengine" else "")
+
+
 def as_text(results: Sequence[dict[str, Any]]) -> str:
     """A table, and side by side what not all models answered alike."""
     rows = []
@@ -203,7 +223,7 @@ def as_text(results: Sequence[dict[str, Any]]) -> str:
         low, high = beside.get("difference_ci95") or (None, None)
         rows.append(
             (
-                result["model"],
+                _shown(result),
                 f"{result['exact']:.1%}",
                 "" if not beside else f"{beside['difference']:+.1%}",
                 "" if low is None else f"{low:+.1%} to {high:+.1%}",
@@ -216,7 +236,7 @@ def as_text(results: Sequence[dict[str, Any]]) -> str:
         if len({answer["answer"] for answer in answers}) > 1:
             lines += ["", f"prompt {answers[0]['id']}, expected {' or '.join(map(repr, answers[0]['expected']))}"]
             lines += [
-                f"  {'right' if answer['right'] else 'wrong'}  {result['model']}: {answer['answer']!r}"
+                f"  {'right' if answer['right'] else 'wrong'}  {_shown(result)}: {answer['answer']!r}"
                 for result, answer in zip(results, answers, strict=True)
             ]
     return "\n".join(lines) + "\n"

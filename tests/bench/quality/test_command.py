@@ -29,7 +29,7 @@ def results(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_rows_are_the_base_and_its_variants(results: Any) -> None:
     """Quants and types of cache made of the base stand behind it, each with sizes, quality and speed."""
-    rows = results("F16", "--quantize", "Q8_0,q2_k", "--cache-types", "q8_0,q4_0/f16", *SHORT)
+    rows = results("F16", "--quantize", "Q8_0,10", "--cache-types", "q8_0,q4_0/f16", *SHORT)
 
     assert [(row["model"], row["file_type"], row["type_k"], row["type_v"]) for row in rows] == [
         ("F16", "F16", "f16", "f16"),
@@ -54,6 +54,7 @@ def test_exact_base_tells_llama_cpps_error_from_the_quants(results: Any) -> None
 
     assert [row["engine"] for row in (exact, same, quant)] == ["refengine", "llama.cpp", "llama.cpp"]
     assert exact["file"] == same["file"]
+    assert exact["predicted"]["prompt_tok_per_s"] is None  # rates are of llama.cpp's kernels
     assert 0 <= same["kl_mean"] < quant["kl_mean"] / 100
 
 
@@ -117,5 +118,12 @@ def test_arguments_are_checked_before_anything_runs(
     assert "binary is not UTF-8 text (byte 2)" in said(2, "--text", str(tmp_path / "binary"))
     assert "gone.txt" in said(3, "--text", str(tmp_path / "gone.txt"))
     assert "'q9_0' is no type of a cache" in said(2, "F16", "--cache-types", "q9_0")
-    assert "unknown file type 'Q9_0'" in said(2, "F16", "--quantize", "q9_0")
+    assert "unknown file type 'q9_0'" in said(2, "F16", "--quantize", "q8_0,q9_0")
+    assert "--quantize names no type" in said(2, "F16", "--quantize", "")
+    assert "--cache-types names no type" in said(2, "F16", "--cache-types", "")
+    assert "--max-ratio nan: expected a number above 0" in said(2, "--max-ratio", "nan")
+    assert "there is no folder" in said(2, "F16", "Q8_0", "--base-file", str(tmp_path / "gone" / "base"))
+    with pytest.raises(SystemExit):
+        main(["bench", "quality", "F16", "--base-bytes=-5"])
+    assert "not a size: '-5'" in capsys.readouterr().err
     assert "expected --ctx-size of at least 4" in said(2, "F16", "-c", "3")

@@ -21,6 +21,11 @@ from ggufphys.cli import main
         ('{"expected": "a"}', "line 2: expected either prompt or messages"),
         ('{"prompt": "a", "expected": "b", "answer": "c"}', "line 2: unknown field 'answer', expected id, prompt"),
         ('{"prompt": 3, "expected": "b"}', "line 2: expected prompt to be text"),
+        ('{"prompt": "a", "expected": "b", "max_tokens": 0}', "line 2: max_tokens is 0, expected a whole number above"),
+        ('{"prompt": "a", "expected": "b", "max_tokens": "9"}', "line 2: max_tokens is '9'"),
+        ('{"prompt": "a", "expected": "b", "stop": 3}', "line 2: stop is 3, expected text or a list"),
+        ('{"messages": [], "expected": "b"}', "line 2: messages is \\[\\], expected objects"),
+        ('{"messages": ["hi"], "expected": "b"}', "line 2: messages is \\['hi'\\], expected objects"),
     ],
 )
 def test_wrong_line_is_told(tmp_path: Path, line: str, said: str) -> None:
@@ -114,6 +119,25 @@ def test_a_server_judges_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "it may answer a --suite" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("F16", "--chunks", "2"), "--chunks is about a text"),
+        (("F16", "--max-ratio", "1"), "--max-ratio is about a text"),
+        (("http://127.0.0.1:1", "--quantize", "Q8_0"), "is a server: other types and engines are made of a file"),
+        (("http://127.0.0.1:1", "--base-engine", "refengine"), "is a server"),
+    ],
+)
+def test_what_a_suite_cannot_have_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    """An option that would be overlooked is refused by name."""
+    path = tmp_path / "suite.jsonl"
+    path.write_text('{"prompt": "a", "expected": "b"}\n')
+    assert main(["bench", "quality", *arguments, "--suite", str(path)]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1 and the address."""
     path = tmp_path / "suite.jsonl"
@@ -125,7 +149,7 @@ def test_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.slow
 def test_files_answer_through_our_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two files answer each prompt; likeliest tokens of the same file are the same, so nothing is shown to differ."""
+    """Each file answers all prompts, in numpy too; answers of one file are the same, so none is shown to differ."""
     path = tmp_path / "suite.jsonl"
     lines = [
         {"prompt": "if __name__ == '__main", "expected": "__':", "max_tokens": 2, "stop": ["\n"]},
@@ -133,9 +157,11 @@ def test_files_answer_through_our_server(tmp_path: Path, capsys: pytest.CaptureF
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    assert main(["bench", "quality", "F16", "F16", "--suite", str(path), "--json"]) == 0
-    first, second = json.loads(capsys.readouterr().out)["suite"]
-    assert [len(result["answers"]) for result in (first, second)] == [2, 2]
-    assert first["answers"] == second["answers"]
+    flags = ("--base-engine", "refengine", "--cache-types", "f32", "--json")
+    assert main(["bench", "quality", "F16", "--suite", str(path), *flags]) == 0
+    first, second, third = json.loads(capsys.readouterr().out)["suite"]
+    assert [result["engine"] for result in (first, second, third)] == ["refengine", "llama.cpp", "llama.cpp"]
+    assert first["answers"] == second["answers"] == third["answers"]
+    assert len(first["answers"]) == 2
     assert first["against_base"] is None
     assert second["against_base"] == {"difference": 0.0, "difference_ci95": [0.0, 0.0], "verdict": None}

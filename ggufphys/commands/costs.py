@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ggufphys.errors import UnsupportedError
-from ggufphys.flags.run import count
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.params import Params
@@ -15,31 +14,6 @@ from ggufphys.report.unknown_speed import NO_CALIBRATION, unknown_section
 if TYPE_CHECKING:
     from ggufphys.speed.predict import Speeds
     from ggufphys.speed.rates import Machine
-
-
-def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
-    """--costs, and of what they and speed are asked."""
-    group = parser.add_argument_group("speed and costs")
-    group.add_argument(
-        "--costs", action="store_true", help="FLOPs and bytes moved, by what they are for, in prefill and decode"
-    )
-    group.add_argument(
-        "--prefill", type=count, metavar="N", help="speed and costs of a prompt of N tokens (512, or as many as fit)"
-    )
-    group.add_argument(
-        "--budget", metavar="TEXT", help="does '200 in, 100 out, p95 1.5 s' hold, and for how many users at once?"
-    )
-    group.add_argument("--depth", type=count, metavar="N", help="N tokens are in the cache beforehand (0)")
-    group.add_argument("--batch", type=count, metavar="N", help="N sequences decode together (1)")
-    add_machine_argument(group)
-
-
-def add_machine_argument(group: "argparse._ArgumentGroup") -> None:
-    """--on: another machine than this one."""
-    group.add_argument(
-        "--on", metavar="MACHINE",
-        help="on another machine, by its data sheet: m2-air-16gb, rtx-4090, ryzen-9950x; list prints all",
-    )  # fmt: skip
 
 
 def costs_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:

@@ -8,13 +8,6 @@ from ggufphys.params import Params
 from ggufphys.report.inspection import Section
 
 
-def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
-    """--explain."""
-    parser.add_argument(
-        "--explain", action="store_true", help="what each layer keeps, and each term with its formula and source"
-    )
-
-
 def explained_sections(
     args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction
 ) -> tuple[Section, ...]:

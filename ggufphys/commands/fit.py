@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, get_args
 
 from ggufphys.builds.proven import require_known
-from ggufphys.commands.attached import add_attachment_arguments, attaches_files, predicting, with_server
-from ggufphys.commands.costs import add_machine_argument, machine_asked
+from ggufphys.commands.attached import attaches_files, predicting, with_server
+from ggufphys.commands.costs import machine_asked
 from ggufphys.commands.devices import params_here
 from ggufphys.commands.fit_folder import run_fit_folder
-from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.commands.opening import opened
+from ggufphys.flags.attached import add_attachment_arguments
 from ggufphys.flags.draft import NAMES as DRAFT_FLAGS
+from ggufphys.flags.model import add_model_arguments
 from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.questions import add_machine_argument
 from ggufphys.flags.run import add_run_arguments, count, given
 from ggufphys.flags.server import add_server_arguments, run_as
 from ggufphys.frozen import replace

@@ -1,6 +1,5 @@
 """The models a command line names, opened: paths, addresses, references to the Hub; with progress if it takes time."""
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -14,35 +13,6 @@ from ggufphys.gguf.locate import is_remote, open_model
 from ggufphys.units import format_bytes
 
 PATIENCE_S: Final = 1.0  # nobody needs to be told about less
-_HELP: Final = (
-    "a GGUF file (of a split model any shard), https://..., hf:owner/repo[@revision][:file], or ollama:name[:tag]"
-)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False, required: bool = True) -> None:
-    """MODEL as `args.model`, or with `several` MODEL... as `args.models`, and what `opened` needs to know.
-
-    llama.cpp's flags for the model do, too: -m, -mu and -hf.
-    """
-    name = "models" if several else "model"
-    group = parser.add_mutually_exclusive_group(required=required)
-    group.add_argument(
-        name, nargs="*" if several else "?", default=argparse.SUPPRESS, metavar="MODEL",
-        help=f"{_HELP}; or folders and patterns of files; none: the models of this machine" if several else _HELP,
-    )  # fmt: skip
-    nargs = 1 if several else None
-    for flags, make, text in (
-        (("-m", "--model"), str, "the same, as llama.cpp has it"),
-        (("-mu", "--model-url"), str, "the same, of an address"),
-        (("-hf", "-hfr", "--hf-repo"), "hf:{}".format, "the same as hf:MODEL"),
-    ):
-        group.add_argument(
-            *flags, dest=name, nargs=nargs, type=make, default=argparse.SUPPRESS, metavar="MODEL", help=text
-        )
-    parser.add_argument("--force", action="store_true", help="predict for a file that llama.cpp would not load, too")
-    parser.add_argument(
-        "--no-cache", dest="use_cache", action="store_false", help="fetch the header of a remote file again"
-    )
 
 
 @contextmanager

@@ -19,28 +19,6 @@ _OPTIONS: Final = (
 )  # fmt: skip
 
 
-def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
-    """--quantize, and llama-quantize's options that decide about types, under its names.
-
-    Source: llama.cpp 0c1e570 tools/quantize/quantize.cpp, usage.
-    """
-    group = parser.add_argument_group("as another file type (llama-quantize's flags)")
-    group.add_argument(
-        "--quantize", metavar="TYPE,...", help="what the file would weigh and cost as Q4_K_M,Q8_0,..., or as all types"
-    )
-    group.add_argument(
-        "--imatrix", nargs="?", const="", metavar="FILE", help="with an importance matrix (FILE is not read)"
-    )
-    group.add_argument("--allow-requantize", action="store_true", help="quantised tensors may be quantised again")
-    group.add_argument("--leave-output-tensor", action="store_true", help="output.weight keeps its type")
-    group.add_argument("--pure", action="store_true", help="all tensors in one type, no mixture")
-    group.add_argument("--output-tensor-type", metavar="TYPE", help="the type of output.weight")
-    group.add_argument("--token-embedding-type", metavar="TYPE", help="the type of the token embeddings")
-    group.add_argument(
-        "--tensor-type", action="append", metavar="PATTERN=TYPE", help="the type of tensors whose names match"
-    )
-
-
 def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:
     """The answer to --quantize; none when it was not asked.
 

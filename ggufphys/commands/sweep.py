@@ -27,18 +27,6 @@ class Plotter(Protocol):
         """Draw the points into a file."""
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """--sweep, and the shapes of its answer."""
-    group = parser.add_argument_group("over a range of runs")
-    group.add_argument(
-        "--sweep", metavar="NAME=VALUES,...",
-        help="memory for each combination, such as ctx=4k..128k,type_k=f16,q8_0,np=1,4,8; lo..hi doubles, "
-        "lo..hi:step adds",
-    )  # fmt: skip
-    group.add_argument("--csv", action="store_true", help="the table as CSV, in bytes")
-    group.add_argument("--plot", metavar="FILE", type=Path, help="the table as a picture, too (.png or .svg)")
-
-
 def sweeps(args: argparse.Namespace) -> bool:
     """Do the flags ask for it?
 

@@ -2,7 +2,8 @@
 
 import argparse
 
-from ggufphys.commands.opening import add_model_arguments, opened
+from ggufphys.commands.opening import opened
+from ggufphys.flags.model import add_model_arguments
 from ggufphys.report import tensors as report_tensors
 
 

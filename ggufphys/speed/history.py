@@ -48,8 +48,8 @@ class Errors:
         return f"last {self.n} predictions on this machine: median {self.median:.0%}, worst {self.worst:.0%}"
 
 
-def entries() -> tuple[Entry, ...]:
-    """All that is kept, the oldest first; nothing where the file is missing or makes no sense."""
+def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
+    """The last of all that is kept, the oldest first; nothing where the file is missing or makes no sense."""
     folder = kept.folder()
     if folder is None:
         return ()
@@ -57,7 +57,7 @@ def entries() -> tuple[Entry, ...]:
         document = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if document["schema_version"] != SCHEMA_VERSION:
             return ()
-        return tuple(Entry(**fields) for fields in document["entries"])
+        return tuple(Entry(**fields) for fields in document["entries"][-last:])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
@@ -96,7 +96,7 @@ def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> N
 
 def errors(found: Sequence[Entry] | None = None) -> Errors | None:
     """How far off the last predictions were; None where there were none."""
-    last = (entries() if found is None else found)[-SHOWN:]
+    last = entries(SHOWN) if found is None else found[-SHOWN:]
     if not last:
         return None
     each = sorted(entry.error for entry in last)

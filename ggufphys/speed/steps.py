@@ -58,6 +58,7 @@ class Steps:
         self.host = machine.host(n_threads)
         self.uses_devices = uses_devices(run.placed)
         self._repacked = frozenset(t.name for t in run.placed.weights.get(REPACKED, ()))
+        self._weights: dict[str, Sequence[tuple[Weight, float]]] = {}
         self._made: dict[tuple[ContextParams, Batch, int], StepSeconds] = {}
         self._home: Home = lambda tensor, reader: HOST
 
@@ -152,23 +153,22 @@ class Steps:
         return head.ne[1] if head is not None and len(head.ne) > 1 else 0
 
     def _surroundings(self, cpu: Processor, kept_bytes: float, batch: Batch, depth: int) -> Surroundings:
-        known: dict[str, Sequence[tuple[Weight, float]]] = {}
-
-        def weights(tensor: Tensor) -> Sequence[tuple[Weight, float]]:
-            owner = tensor.view_src or tensor
-            if not owner.external or not owner.name:
-                return (((tensor.type, False), 1.0),)
-            found = known.get(owner.name)
-            if found is None:
-                counts = Counter(map(self._weight, self.layouts.alike(owner.name)))
-                counts = counts or Counter([(owner.type, owner.name in self._repacked)])
-                found = known[owner.name] = [(weight, n / counts.total()) for weight, n in counts.items()]
-            return found
-
         def visible(node: Tensor, n_tokens: int, tile: int) -> float:
             return cells_seen(n_tokens, depth, self._window(node), tile, node.src[1].ne[1], causal=self._causal)
 
-        return Surroundings(cold=cpu.cold_share(kept_bytes), weights=weights, visible=visible)
+        return Surroundings(cold=cpu.cold_share(kept_bytes), weights=self._shares, visible=visible)
+
+    def _shares(self, tensor: Tensor) -> Sequence[tuple[Weight, float]]:
+        """What a weight is in the layers that it stands for; the same in every batch."""
+        owner = tensor.view_src or tensor
+        if not owner.external or not owner.name:
+            return (((tensor.type, False), 1.0),)
+        found = self._weights.get(owner.name)
+        if found is None:
+            counts = Counter(map(self._weight, self.layouts.alike(owner.name)))
+            counts = counts or Counter([(owner.type, owner.name in self._repacked)])
+            found = self._weights[owner.name] = [(weight, n / counts.total()) for weight, n in counts.items()]
+        return found
 
     @property
     def _causal(self) -> bool:

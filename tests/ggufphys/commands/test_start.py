@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ggufphys.embedded import MODEL
 
-MOST_MODULES = 151  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
+MOST_MODULES = 147  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
 # What takes milliseconds and has no part in an ordinary answer.
 UNWANTED = frozenset((
     "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache", "platform",
     "shutil", "subprocess", "tempfile", "threading", "tomllib", "zipfile",
     "ggufphys.commands.diff", "ggufphys.commands.folder", "ggufphys.commands.log", "ggufphys.gguf.difference",
-    "ggufphys.gguf.remote", "ggufphys.graph.describing.cost", "ggufphys.plan.folder", "ggufphys.plan.quantize",
+    "ggufphys.gguf.remote", "ggufphys.graph.describing.cost", "ggufphys.graph.devices.backends.vulkan",
+    "ggufphys.plan.folder", "ggufphys.plan.quantize",
     "ggufphys.plan.sweep", "ggufphys.speed.costs",
 ))  # fmt: skip
 
@@ -37,6 +38,19 @@ def test_inspect_imports_what_it_needs(tmp_path: Path) -> None:
     assert code_line == "0"
     assert sorted(UNWANTED.intersection(modules)) == []
     assert len(ours) <= MOST_MODULES, ours
+
+
+def test_help_imports_flags_alone() -> None:
+    """`inspect --help` imports none of what predicts or prints an answer."""
+    code = (
+        "import sys\nfrom ggufphys.cli import main\ntry: main(['inspect', '--help'])\n"
+        "finally: print(*(n for n in sys.modules if n.startswith('ggufphys.')), sep='\\n', file=sys.stderr)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    folders = {name.split(".")[1] for name in answer.stderr.split()}
+
+    assert "--ctx-size" in answer.stdout
+    assert folders.isdisjoint({"arch", "graph", "hparams", "loads", "memory", "plan", "report", "speed"})
 
 
 def test_the_package_imports_nothing_beforehand() -> None:

@@ -1,0 +1,189 @@
+"""`ggufphys inspect MODEL`: what is in the file, and what will it cost in memory? Each further question dispatches."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ggufphys.arch import read_hparams
+from ggufphys.commands.attached import (
+    alone,
+    attaches_files,
+    predict_here,
+    predicting,
+    with_server,
+)
+from ggufphys.commands.costs import costs_sections, speed_sections
+from ggufphys.commands.devices import over_notes, params_here
+from ggufphys.commands.explain import explained_sections
+from ggufphys.commands.opening import opened
+from ggufphys.commands.quantize import quantized_sections
+from ggufphys.commands.sweep import run_sweep, sweeps
+from ggufphys.errors import TruncatedError, UnsupportedError
+from ggufphys.frozen import replace
+from ggufphys.gguf import SIZES, GGUFFile
+from ggufphys.gguf.locate import names_several
+from ggufphys.graph.devices.runs import require_model
+from ggufphys.loads import RefusedError
+from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.params import ContextParams, Params
+from ggufphys.plan.fits import Fit, fits, memory_limit
+from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
+from ggufphys.report.loads import summary
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report. Files that are no model are described without a prediction.
+
+    A file that llama.cpp would not load is described, with the reasons, and the exit code is 3. For an architecture
+    without a rule there is an estimate, and the exit code is 4 unless llama.cpp may know it (`commands.guess`).
+    """
+    if args.on == "list":
+        from ggufphys.report.published import machines_text  # when it is asked for
+
+        print(machines_text())
+        return 0
+    limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
+    if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
+        raise ValueError("--html is the report of one model: name one file, without --diff, --log and --sweep")
+    if args.template:
+        if _several(args) or args.html is not None or limit is not None or _asks_more(args):
+            raise ValueError("--template is a question by itself, about one model")
+        from ggufphys.commands.template import run_template
+
+        return run_template(args)
+    if _several(args):
+        if attaches_files(args):
+            raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
+        if args.explain or sweeps(args) or args.costs or args.log is not None:
+            raise ValueError("--explain, --sweep, --costs and --log are questions about one model; several are named")
+        if args.diff is not None:
+            raise ValueError("--diff compares one model with another: inspect A --diff B")
+        from ggufphys.commands.folder import run_folder  # here and below: what other questions do not need
+
+        return run_folder(args, limit)
+    if args.diff is not None:
+        if limit is not None or args.log is not None or args.explain or sweeps(args) or args.costs or args.quantize:
+            raise ValueError("--diff is a question by itself: ask the others without it")
+        from ggufphys.commands.diff import run_diff
+
+        return run_diff(args)
+    if args.log is not None:
+        if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
+            raise ValueError("--log is a question by itself: ask the others without it")
+        from ggufphys.commands.log import run_log
+
+        return run_log(args)
+    if sweeps(args):
+        if limit is not None or args.explain or args.quantize is not None or args.costs:
+            raise ValueError("--sweep asks about many runs; --assert-fits, --explain, --costs and --quantize about one")
+        return run_sweep(args)
+    params, notes = params_here(args)
+    params = with_server(args, params)
+    show = _shower(args)
+    with described(args), opened(args.models[0], use_cache=args.use_cache) as gguf:
+        sections = quantized_sections(args, gguf, params)
+        try:
+            require_model(gguf)
+        except UnsupportedError as error:
+            terms, said = alone(args, gguf, str(error))
+            print(show(Inspection(gguf=gguf, attachment=terms, notes=said, sections=sections)))
+            if limit is None:
+                return 0
+            raise  # whether it fits is a question that has no answer
+        known = Inspection(gguf=gguf, notes=notes, sections=sections)
+        try:
+            prediction = predict_here(args, gguf, params)
+        except RefusedError as error:
+            print(show(replace(known, refusals=error.refusals)))
+            print(f"ggufphys: error: {summary(gguf, error.refusals)}", file=sys.stderr)
+            return 3
+        except UnsupportedError as error:
+            from ggufphys.commands.guess import run_guess  # what nearly no file needs
+
+            return run_guess(args, known, params, error, show)
+        notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
+        notes = (*notes, *over_notes(params, prediction))
+        costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
+        sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
+        verdicts = () if limit is None else fits(prediction, limit)
+        sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))
+        found = Inspection(
+            gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections,
+            refusals=prediction.refusals,
+        )  # fmt: skip
+        print(show(found))
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _asks_more(args: argparse.Namespace) -> bool:
+    """Is there a question beside that after the template?"""
+    return bool(args.diff or args.log or args.explain or args.costs or args.quantize) or sweeps(args)
+
+
+def _several(args: argparse.Namespace) -> bool:
+    """Is it a question about several files, or all of this machine's?"""
+    return not hasattr(args, "models") or names_several(args.models)
+
+
+def _shower(args: argparse.Namespace) -> Callable[[Inspection], str]:
+    """What makes the report's text."""
+    if args.html is None:
+        return inspect_json if args.json else inspect_text
+    from ggufphys.commands.page import shower  # what other reports do not need
+
+    return shower(args)
+
+
+def _template_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
+    """What llama-server does with chats when the file does not say how they are written.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_templates_init.
+    """
+    has_vocabulary = "tokenizer.ggml.tokens" in gguf.metadata
+    template = gguf.get_str("tokenizer.chat_template", "") or gguf.get_str("tokenizer.chat_template.tool_use", "")
+    if params.run_as == "library" or not has_vocabulary or template:
+        return ()
+    return ("no chat template: llama-server writes chats as ChatML, which the model may never have seen",)
+
+
+def _cache_notes(gguf: GGUFFile, context: ContextParams) -> tuple[str, ...]:
+    """What serve refuses and llama.cpp runs all the same: heads that begin within a block of a quantised K cache.
+
+    Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, get_k; ggml/src/ggml.c, ggml_row_size, whose assert releases lack.
+    """
+    block_size = SIZES[context.type_k].block_size
+    n_embd_head = read_hparams(gguf).n_embd_head_k if block_size > 1 and not context.flash_attn else 0
+    if n_embd_head % block_size == 0:
+        return ()
+    return (
+        f"K in {context.type_k.name.lower()}, blocks of {block_size}: heads of {n_embd_head} begin within one, and "
+        "without flash attention llama.cpp reads them wrongly; `ggufphys serve` refuses it",
+    )
+
+
+def _would_fit(
+    args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction, verdicts: Sequence[Fit]
+) -> tuple[Section, ...]:
+    """What would make it fit into main memory, when it does not."""
+    if all(verdict.holds for verdict in verdicts):
+        return ()
+    from ggufphys.plan.prices import cheapest_change  # when it does not fit alone
+    from ggufphys.report.fit import would_fit_section
+
+    with predicting(args, Predictor(gguf, force=args.force)) as predict:
+        change = cheapest_change(predict, params, prediction.context.n_ctx, verdicts[0].memory_bytes)
+    return (would_fit_section(change),)
+
+
+@contextmanager
+def described(args: argparse.Namespace) -> Iterator[None]:
+    """Say what is known of a file whose header ends too early, before the error goes on."""
+    try:
+        yield
+    except TruncatedError as error:
+        if error.metadata:
+            from ggufphys.report.cut_off import cut_off_json, cut_off_text
+
+            print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
+        raise

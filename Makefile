@@ -36,7 +36,9 @@ $(VENV)/.installed: $(VENV)/.llama pyproject.toml
 	$(PIP) install --editable ".[all]" --group dev
 	touch $@
 
+# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, Python would compile every module at each start.
 setup: $(VENV)/.installed
+	@$(BIN)/python -m compileall -q ggufphys refengine server bench
 
 demo: setup
 	$(BIN)/ggufphys demo

@@ -9,14 +9,13 @@ note). GGUF v1 wrote 32-bit counts and lengths; v2 made them 64-bit; v3 allowed 
 
 import struct
 from collections.abc import Mapping
-from itertools import repeat
-from operator import length_hint
 from typing import Final
 
 from ggufphys.errors import GGUFError, TruncatedError
 from ggufphys.frozen import dataclass, field
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.known import MIN_STRINGS, KnownArrays
+from ggufphys.gguf.strings import step_over
 from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType
 
 # What is often found under a model's name instead, by its first four bytes.
@@ -274,21 +273,14 @@ def _skip_known_strings(cursor: _Cursor, count: int, key: str) -> None:
 
 
 def _skip_strings(cursor: _Cursor, count: int, key: str) -> None:
-    """Step over `count` strings. The one hot loop: a vocabulary has 262,144 tokens and 514,906 merges."""
     layout = struct.Struct(cursor.prefix + cursor.length_format)
-    unpack_from, size, buffer = layout.unpack_from, layout.size, cursor.buffer
-    cursor.need(count * size, f"array {key!r} of {count:,} strings")
-    position, remaining = cursor.position, repeat(None, count)
-    try:
-        for _ in remaining:
-            position += unpack_from(buffer, position)[0] + size
-    except (struct.error, OverflowError):  # no room for the next length: the last string ended past the buffer
-        position = max(position, cursor.end) + size
-    if position > cursor.end:
+    cursor.need(count * layout.size, f"array {key!r} of {count:,} strings")
+    position, lacking = step_over(cursor.buffer, cursor.position, count, layout)
+    if position > cursor.end or lacking:
         raise TruncatedError(
             f"{cursor.label}: truncated: array {key!r} of {count:,} strings starts at offset {cursor.position:,} "
             f"and goes past the end of the {cursor.end:,} bytes there are",
-            needed_bytes=position + length_hint(remaining) * size,  # every string still to come has a length at least
+            needed_bytes=position + lacking * layout.size,  # every string still to come has a length at least
         )
     cursor.position = position
 

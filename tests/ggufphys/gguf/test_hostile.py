@@ -241,4 +241,4 @@ def test_many_strings_in_little_memory() -> None:
         tracemalloc.stop()
 
     assert len(header.metadata["t"]) == 200_000  # type: ignore[arg-type]
-    assert peak < 100_000
+    assert peak < 1_000_000  # the strings would take ten

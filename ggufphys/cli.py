@@ -13,11 +13,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TextIO, cast
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError, with_extra
 from ggufphys.flags.parser import USAGE, Parser
 from ggufphys.frozen import dataclass
+from ggufphys.units import in_a_line, in_ascii, shortened, shown
 
 OK: Final = 0
 FAILED: Final = 1
@@ -65,6 +66,24 @@ COMMANDS: Final[Mapping[str, Command]] = {
 # fmt: on
 
 
+class Shown:
+    """A stream of text on which nothing can command the terminal: names in files are strangers' words."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream has it; what its encoding lacks becomes escapes, too."""
+        text = shown(text)
+        try:
+            return self.stream.write(text)
+        except UnicodeEncodeError:
+            return self.stream.write(in_ascii(text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
@@ -93,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         return _without_command(arguments)
     rest = arguments[len(name.split()) :]
+    stdout = sys.stdout
+    sys.stdout = cast("TextIO", Shown(stdout))
     try:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
@@ -116,8 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name].extra)}", file=sys.stderr)
         return USAGE
     except (GGUFPhysError, OSError, ValueError) as error:
-        print(f"ggufphys: error: {_message(error)}", file=sys.stderr)
+        print(f"ggufphys: error: {shown(shortened(_message(error)))}", file=sys.stderr)
         return _exit_code(error)
+    finally:
+        sys.stdout = stdout
     return code
 
 
@@ -177,7 +200,7 @@ def _missing(error: ImportError, extra: str) -> str:
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return in_a_line(f"{error.filename}: {error.strerror}")
     return str(error)
 
 

@@ -1,9 +1,12 @@
-"""How do bytes, counts and rates become text, and text become bytes? The only place that rounds."""
+"""How do bytes, counts and rates become text, and text become bytes? The only place that rounds.
+
+And what becomes of strangers' text: names in files may hold what a terminal takes for commands.
+"""
 
 import operator
 import re
 from collections.abc import Iterable
-from typing import Any, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FACTORS = {
@@ -13,6 +16,12 @@ _FACTORS = {
     "g": 1 << 30, "gib": 1 << 30, "gb": 1000**3,
     "t": 1 << 40, "tib": 1 << 40, "tb": 1000**4,
 }  # fmt: skip
+# Control characters but for the line's end and the tab, marks that turn the direction of text, halves of surrogates (in
+# paths bytes that are not UTF-8).
+_UNSEEN: Final = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+_NOT_ASCII: Final = "[^\x00-\x7f]"
+MAX_LINE: Final = 1000  # characters of a message's line
+MAX_LINES: Final = 20  # of a message
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -50,6 +59,33 @@ def format_giga(count: float) -> str:
 def format_ratio(value: float) -> str:
     """A ratio with two decimals: FLOPs a byte."""
     return f"{value:,.2f}"
+
+
+def shown(text: str) -> str:
+    r"""The text with `\u001b` for an escape character, so that names don't command a terminal; JSON means the same."""
+    if text.isascii() and text.replace("\n", " ").replace("\t", " ").isprintable():  # as nearly always
+        return text
+    return re.sub(_UNSEEN, lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def in_ascii(text: str) -> str:
+    r"""The text with `\u00e9` for an é, where a terminal or a file has no room for it; JSON means the same by that."""
+    return re.sub(_NOT_ASCII, lambda match: re.sub("(....)", r"\\u\1", match[0].encode("utf-16-be").hex()), text)
+
+
+def in_a_line(text: str) -> str:
+    """A stranger's text where it stands in one line, among our own words."""
+    return shown(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def shortened(message: str) -> str:
+    """A message that can be read: long lines and long lists of them are cut, and it says by how much."""
+    lines = [
+        line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}... ({len(line):,} characters)"
+        for line in message.split("\n")
+    ]
+    more = len(lines) - MAX_LINES
+    return "\n".join(lines if more <= 1 else [*lines[:MAX_LINES], f"  and {more:,} lines more"])
 
 
 def parse_bytes(text: str) -> int:

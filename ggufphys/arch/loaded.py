@@ -21,7 +21,7 @@ from ggufphys.arch.loading import (
 from ggufphys.builds.moves import Rule
 from ggufphys.gguf import GGUFFile, TensorInfo
 
-_NAME: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
+_NAME: Final = re.compile(r"(?s)(?:(?:enc|dec)\.)?(?:blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
 
 
 def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]) -> Sequence[tuple[TensorInfo, str]]:

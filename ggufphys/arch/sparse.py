@@ -97,17 +97,17 @@ def keys_and_pools(h: HParams) -> Layers:
     Source: llama.cpp b11434 src/models/qwen4exp.cpp, load_arch_hparams.
 
     Raises:
-        ValueError: hyperparameters that builds with one size of blocks refuse.
+        GGUFError: hyperparameters that builds with one size of blocks refuse.
     """
     ratios = h.compress_ratios if isinstance(h.compress_ratios, tuple) else (h.compress_ratios,)
     sizes = sorted({ratio for ratio in ratios if ratio})
     if len(sizes) > 1:
-        raise ValueError(
+        raise GGUFError(
             f"{h.arch}.attention.compress_ratios has blocks of {', '.join(map(str, sizes))} cells, expected one size: "
             "this llama.cpp refuses the file"
         )
     if sizes and (sizes[0] == 1 or h.indexer_top_k % sizes[0]):
-        raise ValueError(
+        raise GGUFError(
             f"{h.arch}.attention.compress_ratios has blocks of {sizes[0]} cells, expected 2 or more and a divisor of "
             f"attention.indexer.top_k, {h.indexer_top_k}: this llama.cpp refuses the file"
         )

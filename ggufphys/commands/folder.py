@@ -18,6 +18,7 @@ from ggufphys.gguf.locate import is_remote
 from ggufphys.plan.folder import Asked, FileRow, file_row, find_models
 from ggufphys.report.folder import folder_json, folder_text
 from ggufphys.report.progress import Steps
+from ggufphys.units import in_a_line, shown
 
 FILES_PER_JOB: Final = 16  # from twice as many on, reading vocabularies takes longer than starting processes
 
@@ -32,7 +33,7 @@ def run_folder(args: argparse.Namespace, limit_bytes: int | None) -> int:
     """
     params, notes = params_here(args)
     for note in notes:
-        print(f"ggufphys: note: {note}", file=sys.stderr)
+        print(f"ggufphys: note: {shown(note)}", file=sys.stderr)
     params = with_server(args, params)
     asked = Asked(
         params=params,
@@ -105,4 +106,4 @@ def _exit_code(rows: Sequence[FileRow], limit_bytes: int | None) -> int:
 
 
 def _skipped(error: OSError) -> None:
-    print(f"ggufphys: skipped {error.filename}: {error.strerror}", file=sys.stderr)
+    print(f"ggufphys: skipped {in_a_line(str(error.filename))}: {error.strerror}", file=sys.stderr)

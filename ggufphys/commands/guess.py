@@ -18,6 +18,7 @@ from ggufphys.memory.terms import Term
 from ggufphys.params import Params
 from ggufphys.report.guess import anatomy_section
 from ggufphys.report.inspection import Inspection
+from ggufphys.units import shortened, shown
 
 
 def run_guess(
@@ -50,9 +51,9 @@ def run_guess(
     else:
         print(show(replace(found, params=params, prediction=prediction)))
     if prediction is None or not is_new or args.assert_fits is not None:
-        print(f"ggufphys: error: {error}", file=sys.stderr)
+        print(f"ggufphys: error: {shown(shortened(str(error)))}", file=sys.stderr)
         return 4
-    print(f"ggufphys: warning: {error}: an estimate from what its tensors say", file=sys.stderr)
+    print(f"ggufphys: warning: {shown(shortened(str(error)))}: an estimate from what its tensors say", file=sys.stderr)
     return 0
 
 

@@ -30,6 +30,7 @@ from ggufphys.params import ContextParams, Params
 from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
 from ggufphys.report.loads import summary
+from ggufphys.units import shortened, shown
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             prediction = predict_here(args, gguf, params)
         except RefusedError as error:
             print(show(replace(known, refusals=error.refusals)))
-            print(f"ggufphys: error: {summary(gguf, error.refusals)}", file=sys.stderr)
+            print(f"ggufphys: error: {shown(shortened(summary(gguf, error.refusals)))}", file=sys.stderr)
             return 3
         except UnsupportedError as error:
             from ggufphys.commands.guess import run_guess  # what nearly no file needs

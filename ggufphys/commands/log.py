@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ggufphys.commands.opening import opened
 from ggufphys.flags.run import given
 from ggufphys.graph.devices.runs import require_model
+from ggufphys.units import shortened, shown
 
 if TYPE_CHECKING:
     from ggufphys.logs.runs import LoggedRun
@@ -24,7 +25,7 @@ def run_log(args: argparse.Namespace) -> int:
         result = reconcile(gguf, runs, given(args))
         print(report_log.log_json(gguf, result) if args.json else report_log.log_text(gguf, result))
     if result.unsupported:
-        print(f"ggufphys: error: {result.unsupported}", file=sys.stderr)
+        print(f"ggufphys: error: {shown(shortened(str(result.unsupported)))}", file=sys.stderr)
         return 4
     return 0 if result.holds else 1
 

@@ -6,6 +6,7 @@ Where a model has several stacks of layers, their names begin with the stack's: 
 from typing import Final
 
 _BLOCK: Final = "blk."
+MAX_DIGITS: Final = 10  # of a 32-bit number
 _STACKS: Final = ("enc.blk.", "dec.blk.", "convnext.", "posnet.")
 
 
@@ -16,9 +17,13 @@ def split_name(name: str) -> tuple[int | None, str]:
     """
     if name.startswith(_BLOCK):
         number, _, rest = name[len(_BLOCK) :].partition(".")
-        return (int(number), rest) if number.isdecimal() else (None, name)
+        return (int(number), rest) if _is_layer(number) else (None, name)
     for stack in _STACKS if name.startswith(_STACKS) else ():
         number, _, rest = name.removeprefix(stack).partition(".")
-        if number.isdecimal():
+        if _is_layer(number):
             return int(number), f"{stack.removesuffix(_BLOCK)}{rest}"
     return None, name
+
+
+def _is_layer(number: str) -> bool:
+    return len(number) <= MAX_DIGITS and number.isascii() and number.isdecimal()

@@ -13,7 +13,7 @@ from ggufphys.gguf.values import ValueType
 from ggufphys.loads.container import check_container
 from ggufphys.loads.graphs import PARAMETERS, check_graph, how_it_runs
 from ggufphys.loads.hparams import read_values
-from ggufphys.loads.refusal import Refusal, RefusedError, headline
+from ggufphys.loads.refusal import Refusal, RefusedError, grouped, headline
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
@@ -21,6 +21,7 @@ from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
+TOKEN_TYPES: Final = "tokenizer.ggml.token_type_count"
 
 
 def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, ...]:
@@ -39,12 +40,12 @@ def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tu
 
     `alone`: no context of another model is given. `load_mtp`: the prediction head's tensors are asked for, too.
     """
-    return tuple(_reasons(gguf, alone, load_mtp))
+    return tuple(dict.fromkeys(_reasons(gguf, alone, load_mtp)))
 
 
 def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...]) -> RefusedError:
     """The error for a file that llama.cpp would not load, or make no context of."""
-    lines = "".join(f"\n  {refusal}" for refusal in refusals)
+    lines = "".join(f"\n  {refusal}" for refusal in grouped(refusals))
     return RefusedError(f"{gguf.location}: {headline(refusals)}:{lines}", refusals=refusals)
 
 
@@ -90,8 +91,9 @@ def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
         return
     values, refusals = read_values(gguf, arch, alone=alone)
     yield from refusals
-    yield from check_vocabulary(gguf, arch)
-    if not refusals:  # else sizes are not known
+    of_vocabulary = tuple(check_vocabulary(gguf, arch))
+    yield from of_vocabulary
+    if not refusals and not any(r.where in (f"{arch}.vocab_size", TOKEN_TYPES) for r in of_vocabulary):  # else no sizes
         yield from check_tensors(gguf, values, load_mtp=load_mtp)
 
 

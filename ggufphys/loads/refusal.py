@@ -1,9 +1,12 @@
 """One reason why llama.cpp would not load a file, or would end the process that tries."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from ggufphys.errors import GGUFError
-from ggufphys.frozen import dataclass
+from ggufphys.frozen import dataclass, replace
+from ggufphys.gguf.names import split_name
+from ggufphys.units import in_a_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Refusal:
 
     def __str__(self) -> str:
         ending = "; llama.cpp would end the process" if self.ends_process else ""
-        return f"{self.where}: {self.what}: found {self.found}, expected {self.expected}{ending}"
+        return in_a_line(f"{self.where}: {self.what}: found {self.found}, expected {self.expected}{ending}")
 
 
 def headline(refusals: Sequence[Refusal]) -> str:
@@ -42,4 +45,17 @@ class RefusedError(GGUFError):
         self.refusals = refusals
 
 
-__all__ = ["Refusal", "RefusedError", "headline"]
+def grouped(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+    """One for all layers in which it is the same, whose `where` says how many there are more."""
+    first: dict[Refusal, Refusal] = {}
+    more: Counter[Refusal] = Counter()
+    for refusal in refusals:
+        alike = replace(refusal, where=split_name(refusal.where)[1])
+        more[alike] += alike in first
+        first.setdefault(alike, refusal)
+    for alike, refusal in first.items():
+        layers = f" and {more[alike]} layers more" if more[alike] > 1 else " and one layer more"
+        yield replace(refusal, where=f"{refusal.where}{layers}") if more[alike] else refusal
+
+
+__all__ = ["Refusal", "RefusedError", "grouped", "headline"]

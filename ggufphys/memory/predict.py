@@ -7,6 +7,7 @@ from ggufphys.arch import ArchRule, rule_for
 from ggufphys.arch.older import taken_as
 from ggufphys.builds.moves import rules_of
 from ggufphys.builds.proven import require_known, why_unproven
+from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import Placement, what_places
@@ -27,6 +28,7 @@ from ggufphys.memory.terms import Basis, Quantity, Term, total
 from ggufphys.memory.weights import weight_terms
 from ggufphys.params import HOST, ContextParams, Device, Params
 
+MOST_LAYERS: Final = 1 << 16  # llama.cpp 0c1e570 src/llama-hparams.h has room for 512, a later one perhaps for more
 NO_ROW: Final = "its architecture has no rule here; a graph of the usual shape stands for it"
 
 
@@ -319,10 +321,15 @@ def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term,
 
     Raises:
         UnsupportedError: a tensor has a type whose size is not known.
+        GGUFError: it cannot have so many layers.
         ValueError: see `predict_memory`.
     """
     params = params or Params()
-    placement = place_layers(params, gguf.get_int(f"{gguf.architecture}.block_count", 0))
+    key = f"{gguf.architecture}.block_count"
+    n_layer = gguf.get_int(key, 0)
+    if not 0 <= n_layer <= MOST_LAYERS:
+        raise GGUFError(f"{gguf.location}: key {key!r} is {n_layer:,}, expected at most {MOST_LAYERS:,}")
+    placement = place_layers(params, n_layer)
     return weight_terms(gguf, place_weights(gguf, params, placement, host.cpu_features()), no_alloc=params.no_alloc)
 
 

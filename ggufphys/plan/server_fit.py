@@ -18,6 +18,7 @@ from ggufphys.params import HOST, N_CTX_PAD, Params
 from ggufphys.units import format_bytes
 
 FIT_CTX: Final = 4096  # common/common.h, fit_params_min_ctx
+MOST_CTX: Final = (1 << 31) - 1
 MARGIN_BYTES: Final = 1 << 30  # common/common.h, fit_params_target
 _QUANTITIES: Final = ("model", "context", "compute")
 
@@ -60,6 +61,8 @@ def fitted(
     n_most = n_ctx_train * params.n_stream_fitted
     if params.n_ctx or not params.fit_params or not all(free) or not n_most:
         return Fitted(params=params)
+    if n_most > MOST_CTX:
+        raise ValueError(f"the model's context in training is {n_most:,} tokens, expected at most {MOST_CTX:,}: say -c")
     spare = [nbytes - margins[i if len(margins) > 1 else 0] for i, nbytes in enumerate(free)]
 
     def used(n_ctx: int) -> list[int]:

@@ -12,7 +12,7 @@ from ggufphys.memory.predict import MemoryPrediction, ProcessMemory
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.params import HOST, Params, RunAs
 from ggufphys.report.loads import loads_json, refusal_lines, types_line
-from ggufphys.units import format_bytes, format_count, format_mib
+from ggufphys.units import format_bytes, format_count, format_mib, in_a_line
 
 if TYPE_CHECKING:
     from ggufphys.plan.fits import Fit
@@ -130,7 +130,7 @@ def inspect_json(found: Inspection) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
     """Lines of a text table: columns as wide as their widest cell, `right` ones aligned to the right."""
-    cells = [tuple(header), *(tuple(row) for row in rows)]
+    cells = [tuple(header), *(tuple(map(in_a_line, row)) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     aligned = [
         "  ".join(
@@ -154,7 +154,7 @@ def model_lines(gguf: GGUFFile) -> list[str]:
     kind = "" if gguf.kind == "model" else f", {gguf.kind}"
     architecture = gguf.architecture or "no architecture"
     shards = f" in {len(gguf.shards)} shards" if len(gguf.shards) > 1 else ""
-    line = f"{gguf.name}: {architecture}{kind}{f', {gguf.file_type}' if gguf.file_type else ''}"
+    line = in_a_line(f"{gguf.name}: {architecture}{kind}{f', {gguf.file_type}' if gguf.file_type else ''}")
     place = "on its server" if gguf.url else "on disk"
     if not gguf.tensors:
         return [line, f"no tensors, {format_bytes(gguf.file_bytes)} {place}{shards}"]

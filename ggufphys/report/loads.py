@@ -7,7 +7,7 @@ from typing import Any
 from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.loads import Refusal
-from ggufphys.loads.refusal import headline
+from ggufphys.loads.refusal import grouped, headline
 
 
 def types_line(gguf: GGUFFile) -> str:
@@ -17,9 +17,9 @@ def types_line(gguf: GGUFFile) -> str:
 
 
 def refusal_lines(refusals: Sequence[Refusal]) -> Iterator[str]:
-    """All the reasons, each with its source."""
+    """All the reasons, each with its source; what is the same in several layers is said once."""
     yield f"{headline(refusals)}:"
-    for refusal in refusals:
+    for refusal in grouped(refusals):
         yield f"  {refusal}"
         yield f"    ({refusal.source})"
 

@@ -5,7 +5,7 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_context::build_moe_ffn.
 
 from collections.abc import Callable
 from math import inf
-from typing import Literal
+from typing import Final, Literal
 
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
@@ -20,6 +20,7 @@ Gating = Literal["softmax", "sigmoid", "softmax_weight", "sqrt_softplus"]
 GATINGS: dict[int, Gating] = {1: "softmax", 2: "sigmoid", 3: "softmax_weight", 4: "sqrt_softplus"}
 """expert_gating_func of a file, by its number. Source: src/llama-hparams.h, llama_expert_gating_func_type."""
 
+MAX_EXPERTS: Final = 1024  # src/llama-hparams.h, LLAMA_MAX_EXPERTS
 _SMALLEST_F16 = 6.103515625e-5  # a sum of weights is not taken to be less, before dividing by it
 
 
@@ -81,6 +82,8 @@ def moe_ffn(
     n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
     weights, chosen = route(b, x, il, routing, logits, n_used, chosen)
 
+    if n_used > MAX_EXPERTS:  # a forced prediction: llama.cpp ends the process before it
+        raise GGUFError(f"expert_used_count is {n_used:,}, expected at most {MAX_EXPERTS:,}")
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)

@@ -73,7 +73,7 @@ def node_cost(node: Tensor, alike: Alike | None = None) -> Cost:
         return Cost()
     read = {"weight": 0.0, "cache": 0.0, "activation": 0.0}
     for i, source in enumerate(node.src):
-        share = _share_read(node, i)
+        share = _share_read(node, i) if prod(source.ne) else 0
         held = _held(source)
         if held == "weight" and share:
             others = alike((source.view_src or source).name) if alike is not None else ()

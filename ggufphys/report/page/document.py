@@ -8,7 +8,7 @@ from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
-from ggufphys.loads.refusal import headline
+from ggufphys.loads.refusal import grouped, headline
 from ggufphys.plan.contexts import ContextPoint
 from ggufphys.plan.layer_weights import LayerBytes
 from ggufphys.report.inspection import Inspection, model_lines, type_bytes
@@ -60,11 +60,9 @@ def _head(found: Inspection) -> Iterator[str]:
     for line in (first.removeprefix(f"{found.gguf.name}: "), *others):
         yield f"<p>{escape(line)}</p>"
     yield f'<p class="soft">{escape(found.gguf.location)}</p></header>'
-    if found.refusals:
+    if reasons := tuple(grouped(found.refusals)):
         yield f'<p class="verdict bad" id="loads">{headline(found.refusals)}:</p><ul>'
-        yield from (
-            f'<li>{escape(str(r))} <span class="source">({escape(r.source)})</span></li>' for r in found.refusals
-        )
+        yield from (f'<li>{escape(str(r))} <span class="source">({escape(r.source)})</span></li>' for r in reasons)
         yield "</ul>"
     elif found.prediction is not None:
         yield '<p class="verdict good" id="loads">llama.cpp would load this file</p>'

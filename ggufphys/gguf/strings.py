@@ -15,8 +15,8 @@ from typing import Final
 from ggufphys.gguf.values import Buffer
 
 MANY: Final = 10_000  # strings, for which making the expression pays
-_SHORT: Final = 32  # bytes that longer strings have at least
-_AT_ONCE: Final = 64
+_SHORT: Final = 64  # bytes that longer strings have at least
+_AT_ONCE: Final = 128
 
 
 def step_over(buffer: Buffer, position: int, count: int, layout: struct.Struct) -> tuple[int, int]:

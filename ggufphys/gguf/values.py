@@ -10,7 +10,8 @@ import operator
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from itertools import islice
+from io import BytesIO
+from itertools import islice, repeat
 from mmap import mmap
 from typing import Final, Literal, overload
 
@@ -144,6 +145,13 @@ class GGUFArray(Sequence[Scalar]):
             position += length_struct.size
             yield bytes(self.buffer[position : position + nbytes])
             position += nbytes
+
+    def all_bytes(self) -> list[bytes]:
+        """All of these at once, which takes two fifths of the time."""
+        read = BytesIO(self.buffer[self.offset : self.offset + self.nbytes]).read
+        length_struct = struct.Struct(_prefix(self.byte_order) + self.length_format)
+        size, unpack = length_struct.size, length_struct.unpack
+        return [read(unpack(read(size))[0]) for _ in repeat(None, self.length)]
 
     def _fixed(self, first: int, count: int) -> tuple[Scalar, ...]:
         character = FORMATS[self.element_type]

@@ -39,7 +39,7 @@ def check_tokens(gguf: GGUFFile, model: str, array: GGUFArray) -> Iterator[Refus
     """
     if len(array) > MANY:
         return
-    tokens = token_texts(array)
+    tokens = array.all_bytes()
     if not tokens and model == "test":
         yield _refusal("a division by the number of tokens", "no tokens", "at least one", "tokenize", ends=True)
     yield from _duplicates(tokens)
@@ -50,22 +50,6 @@ def check_tokens(gguf: GGUFFile, model: str, array: GGUFArray) -> Iterator[Refus
         what = "a token that a model named phi-3 needs is missing"
         for text in sorted(set(PHI3).difference(tokens)):
             yield _refusal(what, "none", _text(text), "llama_vocab::impl::load")
-
-
-def token_texts(array: GGUFArray) -> list[bytes]:
-    """The texts as they lie in the file."""
-    if array.byte_order != "little" or array.length_format != "Q":
-        return list(array.iter_bytes())
-    raw = bytes(array.buffer[array.offset : array.offset + array.nbytes])
-    texts: list[bytes] = []
-    append, start = texts.append, 8
-    for _ in range(len(array)):  # the one hot loop of the verdict: the lowest byte of a length is mostly all of it
-        end = start + raw[start - 8]
-        if raw[start - 7]:
-            end = start + int.from_bytes(raw[start - 8 : start], "little")
-        append(raw[start:end])
-        start = end + 8
-    return texts if start == len(raw) + 8 else list(array.iter_bytes())
 
 
 def _duplicates(tokens: Sequence[bytes]) -> Iterator[Refusal]:
@@ -132,4 +116,4 @@ def _text(token: bytes) -> str:
     return repr(token.decode(errors="replace"))
 
 
-__all__ = ["check_tokens", "token_texts"]
+__all__ = ["check_tokens"]

@@ -54,7 +54,7 @@ class LlamaTokenizer:
         if model in ("no_vocab", "none"):
             raise UnsupportedError(f"{gguf.path}: the file has no tokenizer, so it takes and gives tokens, not text")
         tokens = gguf.get_array("tokenizer.ggml.tokens")
-        if tokens is not None and len(set(tokens.iter_bytes())) < len(tokens):  # llama.cpp would abort
+        if tokens is not None and len(set(tokens.all_bytes())) < len(tokens):  # llama.cpp would abort
             raise GGUFError(f"{gguf.path}: tokenizer.ggml.tokens has a token twice, expected each once")
         try:
             llama_env.prepare()

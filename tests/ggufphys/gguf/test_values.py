@@ -7,6 +7,8 @@ import pytest
 
 from ggufphys import GGUFError, open_gguf
 from ggufphys.gguf import GGUFArray, GGUFFile
+from ggufphys.gguf.reader import parse_header
+from ggufphys.gguf.values import ByteOrder
 from ggufphys.gguf.writer import encode_header
 
 WORDS = ("<s>", "a", "bc", "", "Ünïcode")
@@ -83,3 +85,14 @@ def test_slice_of_broken_strings(tmp_path: Path) -> None:
         assert "\ufffd" in repr(words)
         with pytest.raises(GGUFError, match="element 1 is not UTF-8"):
             words[1]
+
+
+@pytest.mark.parametrize(("version", "byte_order"), [(1, "little"), (3, "little"), (3, "big")])
+def test_all_bytes_are_those_that_are_iterated(version: int, byte_order: ByteOrder) -> None:
+    """All strings at once are what iterating gives, in every layout of lengths, long and empty strings among them."""
+    texts = [*WORDS, "", "x" * 70_000, "\0" * 9]
+    header = parse_header(encode_header({"words": texts}, [], version=version, byte_order=byte_order), "words")
+    words = header.metadata["words"]
+
+    assert isinstance(words, GGUFArray)
+    assert words.all_bytes() == list(words.iter_bytes()) == [text.encode() for text in texts]

@@ -96,6 +96,9 @@ class CommandModule(Protocol):
 
 def process() -> int:
     """`main` as the console script, whose answers end with the process: what they are made of is hardly collected."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, and a file that is opened later must not take its place
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  # as long as the process
     answers = COMMANDS.get(" ".join(sys.argv[1:2]))
     if answers is None or not answers.module.startswith("ggufphys."):
         return main()
@@ -113,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _without_command(arguments)
     rest = arguments[len(name.split()) :]
     stdout = sys.stdout
-    sys.stdout = cast("TextIO", Shown(stdout))
+    if stdout is not None:
+        sys.stdout = cast("TextIO", Shown(stdout))
     try:
         module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
         parser = Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
@@ -122,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.set_defaults(plotter=row.plotter, numpy_room=row.numpy, linter=row.linter, words=arguments)
         words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
         code = module.run(parser.parse_args([*words, *_without_program(rest)]))
-        sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
+        if stdout is not None:
+            stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -165,9 +170,14 @@ def _without_command(arguments: Sequence[str]) -> int:
     out = sys.stdout if asked else sys.stderr
     if words and not asked:
         print(f"ggufphys: error: no subcommand {' '.join(arguments[: 2 if group else 1])!r}", file=out)
+    if words and not asked:
+        from ggufphys.flags.parser import alike
+
+        print(alike(" ".join(arguments[:2]), COMMANDS) or alike(arguments[0], COMMANDS), end="", file=out)
     print("usage: ggufphys SUBCOMMAND [--json] ...\n\nsubcommands:", file=out)
+    width = 2 + max(map(len, group or COMMANDS))
     for name in group or COMMANDS:
-        print(f"  {name:14}{COMMANDS[name].help}", file=out)
+        print(f"  {name:{width}}{COMMANDS[name].help}", file=out)
     print("\n`ggufphys SUBCOMMAND --help` tells the rest; `ggufphys --version` the version.", file=out)
     return OK if asked else USAGE
 

@@ -6,6 +6,7 @@ And what becomes of strangers' text: names in files may hold what a terminal tak
 import operator
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final, SupportsIndex
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -20,6 +21,7 @@ _FACTORS = {
 # paths bytes that are not UTF-8).
 _UNSEEN: Final = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 _NOT_ASCII: Final = "[^\x00-\x7f]"
+MAX_TEXT_BYTES: Final = 256 << 20
 MAX_LINE: Final = 1000  # characters of a message's line
 MAX_LINES: Final = 20  # of a message
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*")
@@ -86,6 +88,23 @@ def shortened(message: str) -> str:
     ]
     more = len(lines) - MAX_LINES
     return "\n".join(lines if more <= 1 else [*lines[:MAX_LINES], f"  and {more:,} lines more"])
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that somebody named, if it is text and not endless.
+
+    Raises:
+        ValueError: it is not UTF-8, or of a size that no record of ours has.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES)
+    if len(data) == MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: {MAX_TEXT_BYTES:,} bytes and more, expected a text")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start:,}), expected a text") from None
 
 
 def parse_bytes(text: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.units import read_text
 
 # name of a ratio: where its figure stands in a level; `ok` is the share of requests that were answered
 FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -140,7 +141,9 @@ def _figure(level: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
 
 def _levels(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(read_text(path))
+        if "levels" not in document:
+            raise ValueError("no field 'levels'")
         return {
             f"{level['rate_per_s']:g}/s" if level.get("rate_per_s") else f"{level['concurrency']} clients": {
                 **level, "ok_share": _share(level.get("n_ok"), level.get("n_requests")),

@@ -20,6 +20,7 @@ from bench.calibrate.identity import cpu_name
 from ggufphys.builds.asked import installed_build
 from ggufphys.machine import host
 from ggufphys.machine.children import module_command
+from ggufphys.units import read_text
 
 SCHEMA_VERSION: Final = 1
 HERE: Final = Path(__file__).parent
@@ -101,9 +102,7 @@ def newest(records: Iterable[Record]) -> list[Record]:
 
 
 def _lines(path: Path) -> Iterator[Record]:
-    for i, line in enumerate(
-        path.read_text(encoding="utf-8").split("\n"), start=1
-    ):  # other line ends may stand in texts
+    for i, line in enumerate(read_text(path).split("\n"), start=1):  # other line ends may stand in texts
         if not line.strip():
             continue
         try:

@@ -15,6 +15,8 @@ from typing import Any, Final, get_args
 from ggufphys.params import CPU_BUFFER, Device, SplitMode, rpc_device
 from ggufphys.units import parse_bytes
 
+MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
+
 AUTO: Final = "auto"
 NONE: Final = "none"
 ENVIRONMENT: Final = "LLAMA_ARG_DEVICE"  # llama.cpp's variable for --device
@@ -93,7 +95,7 @@ def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]
 
 def first_layers(n_layer: int, ffn: str) -> tuple[tuple[str, str], ...]:
     """An override that keeps a part of the first layers' feed-forward weights on the CPU."""
-    numbers = "|".join(map(str, range(n_layer)))
+    numbers = "|".join(map(str, range(min(n_layer, MAX_LAYERS))))
     return ((rf"blk\.({numbers}){ffn}", CPU_BUFFER),) if n_layer else ()
 
 
@@ -175,6 +177,6 @@ def _proportions(text: str) -> tuple[float, ...]:
 
 def n_layers(text: str) -> int:
     """A number of layers."""
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers")
     return int(text)

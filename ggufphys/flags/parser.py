@@ -1,10 +1,12 @@
 """The parser of a subcommand's arguments: errors in a line, and flags that are declared when somebody uses one."""
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 
+MIN_GUESSED: Final = 3  # letters; of fewer everything is alike
 USAGE: Final = 2  # the exit code
 
 
@@ -36,4 +38,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit code 2, with the message in a line: a usage of forty lines above would hide it."""
-        self.exit(USAGE, f"ggufphys: error: {message}\n`{self.prog} --help` lists the flags\n")
+        unknown = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
+        hints = "".join(alike(word.partition("=")[0], self._option_string_actions) for word in unknown)
+        hints += "".join(f"a file of that name is ./{word}\n" for word in unknown if os.path.isfile(word))  # noqa: PTH113
+        self.exit(USAGE, f"ggufphys: error: {message}\n{hints}`{self.prog} --help` lists the flags\n")
+
+
+def alike(word: str, known: Iterable[str]) -> str:
+    """A line that names what was meant perhaps, or nothing."""
+    from difflib import get_close_matches  # when something is wrong alone
+
+    found = get_close_matches(word, known, n=3, cutoff=0.7) if len(word) > MIN_GUESSED else []
+    return f"did you mean {' or '.join(found)}?\n" if found else ""

@@ -8,11 +8,15 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names).
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from ggufphys.flags.devices import add_device_arguments, device_fields
 from ggufphys.frozen import fields, replace
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
+
+SWITCHES: Final = {  # llama.cpp's words for them
+    "true": "on", "enabled": "on", "1": "on", "false": "off", "disabled": "off", "0": "off", "-1": "auto",
+}  # fmt: skip
 
 
 def add_run_arguments(
@@ -52,7 +56,7 @@ def add_run_arguments(
             help=f"type of the {letter.upper()} cache: {', '.join(CACHE_TYPES)} (default f16)",
         )  # fmt: skip
     group.add_argument(
-        "-fa", "--flash-attn", choices=get_args(FlashAttn),
+        "-fa", "--flash-attn", type=switch, choices=get_args(FlashAttn),
         help="flash attention (default auto)",
     )  # fmt: skip
     group.add_argument("--swa-full", action="store_true", help="full-size cache for sliding-window layers")
@@ -167,11 +171,19 @@ def _build(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def switch(text: str) -> str:
+    """`on`, `off` or `auto` for any of llama.cpp's words for them.
+
+    Source: llama.cpp 0c1e570 common/arg.cpp, is_truthy, is_falsey, is_autoy.
+    """
+    return SWITCHES.get(text, text)
+
+
 def count(text: str) -> int:
     """A whole number, or one with `k` (1024) or `m` (1024²) behind it: `8k` is 8192."""
     digits, factor = text, 1
     if text[-1:].lower() in ("k", "m"):
         digits, factor = text[:-1], 1024 if text[-1].lower() == "k" else 1024 * 1024
-    if not digits.isdigit():
+    if not (digits.isascii() and digits.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a count (expected a whole number such as 8192 or 8k)")
     return int(digits) * factor

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Collection
 from typing import Final, get_args
 
-from ggufphys.flags.run import count
+from ggufphys.flags.run import count, switch
 from ggufphys.frozen import replace
 from ggufphys.params import Params, RunAs, as_server
 
@@ -42,7 +42,7 @@ def add_context_arguments(parser: argparse.ArgumentParser) -> None:
         help="without -c, a context of N tokens for each slot",
     )  # fmt: skip
     group.add_argument(
-        "-fit", "--fit", dest="fit", choices=("on", "off"),
+        "-fit", "--fit", dest="fit", type=switch, choices=("on", "off"),
         help="a context that nobody asked for is the trained one for each stream, shortened to fit into memory "
         "(default on)",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from ggufphys.gguf.known import KnownArrays
 
 REMOTE: Final = ("http://", "https://", "hf:")
 OLLAMA: Final = "ollama:"
+EMPTY: Final = "the model's name is empty: expected a path, https://..., hf:owner/repo or ollama:name"
 
 
 def is_remote(text: str | os.PathLike[str]) -> bool:
@@ -24,6 +25,8 @@ def is_pattern(text: str) -> bool:
 
 def names_several(texts: Sequence[str]) -> bool:
     """Do these name several models, or a place where there may be several: a folder, or a pattern of files?"""
+    if "" in texts:
+        raise ValueError(EMPTY)
     return len(texts) > 1 or (not is_remote(texts[0]) and (Path(texts[0]).is_dir() or is_pattern(texts[0])))
 
 
@@ -34,6 +37,8 @@ def local_path(text: str) -> Path:
         ValueError: an address, or a reference to the Hub.
         GGUFError: Ollama has no model of that name.
     """
+    if not text:
+        raise ValueError(EMPTY)
     if "://" in text or is_remote(text):
         raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
     if text.startswith(OLLAMA):

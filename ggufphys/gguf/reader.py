@@ -204,6 +204,9 @@ def _parse(cursor: _Cursor, shard: int) -> Header:
 def _read_version(cursor: _Cursor) -> int:
     start = bytes(cursor.buffer[:4])
     if start != MAGIC[: len(start)]:
+        if bytes(cursor.buffer[8:9]) == b"{":  # behind the length of a header in JSON
+            start_is = " (perhaps safetensors: llama.cpp's convert_hf_to_gguf.py makes a GGUF of a model)"
+            raise GGUFError(f"{cursor.label}: not a GGUF file: it starts with {start!r}, expected {MAGIC!r}{start_is}")
         advice = next((f" ({text})" for first, text in OTHER_FILES.items() if start == first), "")
         raise GGUFError(f"{cursor.label}: not a GGUF file: it starts with {start!r}, expected {MAGIC!r}{advice}")
     cursor.need(4, "the magic")

@@ -28,6 +28,7 @@ _QUANTITY: Final[dict[str, Quantity]] = {
     "LoRA": "attachment",
 }  # fmt: skip
 _IMAGE_ENCODER: Final = ("reserve_compute_meta", "alloc_compute_meta")  # functions whose compute buffer is its own
+MAX_LINE_BYTES: Final = 64 << 20  # a request is logged in a line
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -73,10 +74,13 @@ def bare_line(line: str) -> str:
 
 def log_lines(file: BinaryIO) -> Iterator[str]:
     """The bare lines of a log file: UTF-8, or the UTF-16 that PowerShell writes; bytes that are neither do no harm."""
-    start = file.readline()
+    start = file.readline(MAX_LINE_BYTES)
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         yield from map(bare_line, (start + file.read()).decode("utf-16", "replace").splitlines())
         return
-    yield bare_line(start.decode("utf-8", "replace"))
-    for line in file:
+    line = start
+    while line:
+        if len(line) == MAX_LINE_BYTES:
+            raise ValueError(f"a line of {MAX_LINE_BYTES:,} bytes and more, which no log of llama.cpp has")
         yield bare_line(line.decode("utf-8", "replace"))
+        line = file.readline(MAX_LINE_BYTES)

@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         return _run_trace(args) if args.trace else _run_logits(args)
     if args.trace or args.against:
         raise ValueError("--trace and --against belong to --logits: expected `verify MODEL --logits --trace`")
-    model = open_gguf(local_path(args.model)) if args.model else None
+    model = open_gguf(local_path(args.model)) if args.model is not None else None
     with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
         report = verify(
             model,
@@ -138,6 +138,9 @@ def run(args: argparse.Namespace) -> int:
         )
     text = json.dumps(as_json(report), indent=2) if args.json else as_text(report)
     sys.stdout.write(text + "\n")
+    if model is not None and model.missing_bytes:
+        missing = f"{model.missing_bytes:,} bytes of tensor data are missing (header-only or unfinished download)"
+        print(f"ggufphys: error: {model.location}: {missing}", file=sys.stderr)
     return report.exit_code
 
 

@@ -1,0 +1,105 @@
+"""Typing errors, odd values and odd streams: what the console script says to them."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggufphys.cli import COMMANDS, main
+from tests.ggufphys.models import tiny_llama
+from tests.ggufphys.test_cli import run
+
+
+def test_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subcommand or flag that is nearly one is named, and a file that looks like a flag."""
+    assert "did you mean inspect?" in run(capsys, "inspct", "x")[2]
+    assert "did you mean bench speed?" in run(capsys, "bench", "speeed")[2]
+    assert "did you mean --json?" in run(capsys, "inspect", "x", "--jsn")[2]
+    monkeypatch.chdir(tmp_path)
+    tiny_llama(tmp_path / "-dash.gguf")
+    assert "a file of that name is ./-dash.gguf" in run(capsys, "inspect", "-dash.gguf")[2]
+
+
+def test_the_list_of_subcommands_has_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and help texts stand apart, however long a name is."""
+    _, out, _ = run(capsys, "--help")
+    rows = [line for line in out.splitlines() if line.startswith("  ")]
+    starts = {line.index(COMMANDS[name].help) for name, line in zip(COMMANDS, rows, strict=True)}
+    assert len(starts) == 1
+    assert starts.pop() > 2 + max(map(len, COMMANDS))
+
+
+@pytest.mark.parametrize("command", ["inspect", "fit", "tensors", "verify"])
+def test_an_empty_name_is_no_model(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify "$MODEL"` with MODEL unset is an error, not the answer to another question."""
+    if command == "verify":
+        pytest.importorskip("llama_cpp")
+    code, out, err = run(capsys, command, "")
+    assert (code, out) == (2, "")
+    assert "name is empty" in err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("1", "on"), ("true", "on"), ("disabled", "off"), ("0", "off"), ("-1", "auto")]
+)
+def test_llama_cpps_words_for_on_and_off(
+    word: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """-fa takes all the words that llama.cpp does, and -fit, too."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    code, out, _ = run(capsys, "inspect", "--json", path, "-fa", word, *(() if meant == "auto" else ("-fit", word)))
+    assert code == 0
+    assert json.loads(out)["params"]["flash_attn"] == meant
+
+
+def test_counts_without_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More layers than any model has cost nothing, and digits of other scripts are no numbers."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    assert run(capsys, "inspect", path, "-ncffn", str(10**20))[0] == 0
+    for flag in ("-c", "-ncffn"):
+        assert "\u00b2" in run(capsys, "inspect", path, flag, "\u00b2")[2]
+        assert run(capsys, "inspect", path, flag, "\u0663")[0] == 2
+
+
+def test_safetensors_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The most frequent other format is told from garbage."""
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", 8) + b"{}      ")
+    code, _, err = run(capsys, "inspect", path)
+    assert code == 3
+    assert "convert_hf_to_gguf.py" in err
+
+
+def test_a_log_without_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file whose lines never end is no log, and is not read into memory."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    code, _, err = run(capsys, "inspect", path, "--log", "/dev/zero")
+    assert code == 2
+    assert "no log of llama.cpp" in err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "file", "code"),
+    [(">&-", "m.gguf", 0), ("2>&-", "none.gguf", 3), (">&- 2>&-", "none.gguf", 3), ("--log - <&-", "m.gguf", 2),
+     (">/dev/full", "m.gguf", 3)],
+)  # fmt: skip
+def test_streams_that_are_closed(redirection: str, file: str, code: int, tmp_path: Path) -> None:
+    """A stream that is closed or full ends in an exit code, and errors never go to stdout."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    tiny_llama(tmp_path / "m.gguf")
+    line = f"exec {sys.executable} -m ggufphys inspect {tmp_path / file} {redirection}"
+    answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, env=dict(os.environ), check=False)
+    assert answer.returncode == code, answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_main_without_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a program has no stdout at all (pythonw), `main` answers as well."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["tensors", str(tiny_llama(tmp_path / "m.gguf"))]) == 0

@@ -50,7 +50,7 @@ from ggufphys.speed.rates import Machine, Processor, Sort
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
 ROUNDS, REPETITIONS = 3, 2
-ENOUGH_S: Final = 40.0  # after these the rounds behind the first end: a calibration takes a minute at most
+ENOUGH_S: Final = 38.0  # after these the rounds behind the first end: a calibration takes a minute at most
 BAND: Final = (0.8, 1.35)  # what seconds of models were less and more than predicted, most of them: docs/speed.md
 MAX_BAND: Final = 4.0
 
@@ -96,7 +96,8 @@ def large_bytes() -> int:
 def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> Measured:
     """Measure them.
 
-    All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
+    All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each. Where
+    the first round takes longer than that, what is left of it is measured once.
     """
     found: dict[Job, list[Sample]] = {job: [] for job in jobs}
     nodes: dict[Job, int] = {}
@@ -109,9 +110,12 @@ def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job:
                 break
             graphs = ProductGraphs(key[0], repacked=key[1], nbytes=nbytes) if key is not None else None
             for job in group:
+                is_late = time.monotonic() > ends_at
+                if i and is_late:
+                    break
                 with runner(job, graphs, folder) as (run, nodes[job]):
-                    gauge = gauges[job.n_threads]
-                    found[job] += samples(run, job.n_threads, gauge.look, repetitions=REPETITIONS)
+                    look = gauges[job.n_threads].look
+                    found[job] += samples(run, job.n_threads, look, repetitions=1 if is_late else REPETITIONS)
                 on_job()
             if graphs is not None:
                 if graphs.repacked:

@@ -14,6 +14,7 @@ from bench.calibrate.jobs import LONG, Product
 from ggufphys.gguf import GGMLType
 
 N_OUT, N_COLUMNS = 64, 16
+WARM_UP: Final = 3  # runs: behind many wide instructions a core is slower for most of a millisecond
 INTERRUPTED: Final = 2.5  # times the median: no neighbour on a core costs as much
 
 
@@ -32,8 +33,9 @@ class Gauge:
         self._looks: list[float] = []
 
     def look(self) -> float:
-        """Seconds of a run now; one before it wakes the threads."""
-        self._run()
+        """Seconds of a run now; those before it wake the threads, and let the core forget what it did before."""
+        for _ in range(WARM_UP):
+            self._run()
         started = self._clock()
         self._run()
         self._looks.append(self._clock() - started)

@@ -109,6 +109,8 @@ def attention_graph(job: Attention) -> Iterator[Runnable]:
         for cache in caches:
             for tensor in cache:
                 tensors.set(tensor, _values(job.type_kv))
+        if job.masked:
+            tensors.set(mask, np.array([0.0] + [-np.inf] * (job.n_cells - 1), dtype=np.float16))
         graph = tensors.graph(nodes)
         yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
 

@@ -13,23 +13,21 @@ from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 REPACKED_COLUMNS: Final = (1, 4, 8, 32, 512)  # two are one and one
-SHORT, PAGE, LONG = (
-    512,
-    2048,
-    4096,
-)  # weights a row: short ones, those that pages still hold two of or nearly, long ones
+SHORT, PAGE, LONG = 512, 2048, 4096  # weights a row: short, such that pages still hold two or nearly, long
+CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256)
 CELLS: Final = (512, 1536)  # with two heads in a cell; a core's own cache holds them, and fewer of more heads
 N_HEAD_KV: Final = (2, 8)
 FAR_CELLS: Final = 4096
 FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
-ROWS: Final = 256
+ROWS: Final = 512  # as llama.cpp's physical batches have: no core's own cache holds them
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
 PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once: each comes from a page of its own
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
-REUSED_MATRIX: Final = 1 << 19  # of one that many columns use
+REUSED_ROWS: Final = {SHORT: 1024, PAGE: 512}  # of one that many columns use; with fewer, converting these would count
+MASKED_CELLS: Final = 4096
 
 TYPES: Final = (
     GGMLType.Q4_K, GGMLType.Q6_K, GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q4_1, GGMLType.Q5_K,
@@ -85,7 +83,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """`n_tokens` tokens of `n_head` heads look at `n_cells` cells, all of them visible."""
+    """`n_tokens` tokens of `n_head` heads look at `n_cells` cells, all of them visible, or but one `masked`."""
 
     n_threads: int
     type_kv: GGMLType
@@ -95,6 +93,7 @@ class Attention:
     n_cells: int
     n_tokens: int
     n_layers: int
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,23 +142,23 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
     size = SIZES[ggml_type]
     small = SMALL_BYTES * size.block_size // size.type_size
 
-    def product(threads: int, n_in: int, n_columns: int, n_weights: int, place: Place) -> Product:
+    def product(threads: int, n_in: int, n_columns: int, n_rows: int, place: Place) -> Product:
         return Product(
-            n_threads=threads, ggml_type=ggml_type, repacked=repacked, n_in=n_in,
-            n_out=max(64, n_weights // n_in // 64 * 64), n_columns=n_columns, place=place,
+            n_threads=threads, ggml_type=ggml_type, repacked=repacked, n_in=n_in, n_out=max(64, n_rows // 64 * 64),
+            n_columns=n_columns, place=place,
         )  # fmt: skip
 
     for threads in n_threads:
         for n_columns in columns:
             if n_columns >= MANY_COLUMNS:
-                for n_in in (SHORT, LONG):
-                    yield product(threads, n_in, n_columns, REUSED_MATRIX, "cache")
+                for n_in, n_rows in REUSED_ROWS.items():
+                    yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
             for n_in in (SHORT, PAGE, LONG) if n_columns in PAGED else (SHORT, LONG):
-                yield product(threads, n_in, n_columns, MATRIX, "memory")
+                yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if threads == n_threads[0]:
-                for n_in in (SHORT, LONG):
-                    yield product(threads, n_in, n_columns, small, "cache")
+                for n_in in CACHED:
+                    yield product(threads, n_in, n_columns, small // n_in, "cache")
 
 
 def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Stream]:
@@ -170,7 +169,10 @@ def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterato
 
 
 def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES) -> Iterator[Attention]:
-    """Decode with caches that a core's own cache holds, on one thread, and with caches that none does; prompts."""
+    """Decode with caches that a core's own cache holds, on one thread, and with caches that none does; prompts.
+
+    What a masked cell takes is the same whatever is in it.
+    """
     for threads in n_threads:
         for type_kv in types:
             for head_size in HEAD_SIZES:
@@ -181,6 +183,8 @@ def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES
                     )  # fmt: skip
                     if threads == n_threads[0]:
                         yield from (replace(base, n_cells=n * N_HEAD_KV[0] // n_head_kv) for n in CELLS)
+                        if (head_size, n_head_kv) == (HEAD_SIZES[0], N_HEAD_KV[0]):
+                            yield replace(base, n_cells=MASKED_CELLS, masked=True)
                     n_layers = FAR_BYTES // (4 * head_size * n_head_kv * FAR_CELLS)
                     yield replace(base, n_cells=FAR_CELLS, n_layers=max(1, n_layers))
                     yield replace(base, n_cells=256, n_tokens=128, n_layers=2)

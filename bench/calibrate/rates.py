@@ -6,7 +6,7 @@ from statistics import median
 from typing import Final
 
 from bench.calibrate.jobs import (
-    FAR_CELLS,
+    CACHED,
     LONG,
     PAGE,
     SHORT,
@@ -42,10 +42,11 @@ def product_rates(
     lone = {rate.n_columns: rate for rate in alone}
     rates = []
     for n_columns in sorted({n_columns for n_columns, _, _ in found}):
-        if (n_columns, LONG, "cache") in found:
-            short_s, long_s = found[n_columns, SHORT, "cache"], found[n_columns, LONG, "cache"]
-            row_s = min(max(0.0, short_s - SHORT * (long_s - short_s) / (LONG - SHORT)), 0.5 * long_s)
-            weight_s = (long_s - row_s) / LONG
+        if (n_columns, SHORT, "cache") in found:
+            short, long = CACHED
+            short_s, long_s = found[n_columns, short, "cache"], found[n_columns, long, "cache"]
+            row_s = min(max(0.0, short_s - short * (long_s - short_s) / (long - short)), 0.5 * long_s)
+            weight_s = (long_s - row_s) / long
         else:
             row_s, weight_s = scale * lone[n_columns].row_s, scale * lone[n_columns].weight_s
         rate = ProductRate(n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s))
@@ -63,17 +64,18 @@ def attention_rates(
 ) -> tuple[AttentionRate, ...]:
     """A head, its cells, and their way from main memory apart: two lengths were measured, and one with large caches.
 
-    What a cache holds is measured on one thread, as with products.
+    What a cache holds is measured on one thread, as with products; what a masked cell takes, with the first heads.
     """
     groups: dict[tuple[int, int], list[Attention]] = {}
     for job in jobs:
         groups.setdefault((job.head_size, job.n_head_kv), []).append(job)
     lone = {(rate.head_size, rate.n_head_kv): rate for rate in alone}
+    masked_cell_s = scale * alone[0].masked_cell_s if alone else 0.0
     rates = []
     for (head_size, n_head_kv), own in sorted(groups.items()):
-        near = sorted((job for job in own if job.n_tokens == 1 and job.n_cells != FAR_CELLS), key=lambda j: j.n_cells)
-        (far,) = (job for job in own if job.n_cells == FAR_CELLS)
-        (tiled,) = (job for job in own if job.n_tokens > 1)
+        masked = next((job for job in own if job.masked), None)
+        tiled = next(job for job in own if job.n_tokens > 1)
+        *near, far = sorted((job for job in own if job not in (masked, tiled)), key=lambda j: j.n_cells)
         n_head = far.n_head
         if near:
             short, long = near
@@ -82,21 +84,24 @@ def attention_rates(
         else:
             one = lone[head_size, n_head_kv]
             cell_s, head_s = scale * one.cell_s, scale * one.head_s
+        if masked is not None:
+            masked_cell_s = max(0.0, seconds[masked] / n_head - head_s) / masked.n_cells
         far_s, tiled_s = seconds[far], seconds[tiled] / (tiled.n_head * tiled.n_tokens * tiled.n_cells)
         if alone:
             one = lone[head_size, n_head_kv]
             tiled_s = min(tiled_s, one.tiled_cell_s)
             cells_s = n_head * one.cell_s + n_head_kv * one.far_cell_s
-            far_s = min(far_s, n_head * one.head_s + FAR_CELLS * cells_s)
-        missed = far_s - n_head * (head_s + FAR_CELLS * cell_s)
+            far_s = min(far_s, n_head * one.head_s + far.n_cells * cells_s)
+        missed = far_s - n_head * (head_s + far.n_cells * cell_s)
         rates.append(
             AttentionRate(
                 head_size=head_size,
                 n_head_kv=n_head_kv,
                 head_s=head_s,
                 cell_s=cell_s,
-                far_cell_s=max(0.0, missed) / (n_head_kv * FAR_CELLS),
+                far_cell_s=max(0.0, missed) / (n_head_kv * far.n_cells),
                 tiled_cell_s=tiled_s,
+                masked_cell_s=masked_cell_s,
             )
         )
     return tuple(rates)

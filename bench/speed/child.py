@@ -29,8 +29,8 @@ N_LOOKS: Final = 4  # at the gauge, before a prompt and after
 class Runner:
     """A context, asked one question after the other."""
 
-    def __init__(self, model: Any, params: Params) -> None:
-        self.context = create_context(model, params)
+    def __init__(self, model: Any, params: Params, *, on_node: Any = None) -> None:
+        self.context = create_context(model, params, on_node=on_node)
         self.batch = Batch(self.context, self.context.params.n_batch)
         self.waiting = Waiting()
         self.clock = clock_for(self.context.n_threads)
@@ -84,18 +84,22 @@ class Runner:
         self.batch.close()
         self.context.close()
 
+    def fill(self, depth: int) -> None:
+        """Forget all sequences; the first one has so many tokens then."""
+        self.clear()
+        if not depth:
+            return
+        self.step({0: self.some(N_FIRST)}, 0)
+        try:
+            fill(self.context, depth, self.context.model.hparams)
+        except UnfillableError:
+            for start in range(N_FIRST, depth, self.batch.capacity):
+                self.step({0: self.some(min(self.batch.capacity, depth - start))}, start)
+
     def decode(self, depth: int, n_seqs: int = 1) -> list[float]:
         """Steps behind so many tokens, each sequence with one."""
-        self.clear()
-        at = 0
-        if depth:
-            self.step({0: self.some(N_FIRST)}, 0)
-            try:
-                fill(self.context, depth, self.context.model.hparams)
-            except UnfillableError:
-                for start in range(N_FIRST, depth, self.batch.capacity):
-                    self.step({0: self.some(min(self.batch.capacity, depth - start))}, start)
-            at = depth
+        self.fill(depth)
+        at = depth
         found: list[float] = []
         while len(found) < WARM_UP + MIN_STEPS or (len(found) < MAX_STEPS and sum(found) < ENOUGH_S):
             found.append(self.step({i: self.some(1, len(found) + i) for i in range(n_seqs)}, at))

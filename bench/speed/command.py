@@ -205,7 +205,16 @@ def measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     Raises:
         GGUFPhysError: the child failed.
     """
-    command = module_command("bench.speed.child", json.dumps(config))
+    return (event for event in events("bench.speed.child", config) if "question" in event)
+
+
+def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a measuring process tells.
+
+    Raises:
+        GGUFPhysError: it failed.
+    """
+    command = module_command(module, json.dumps(config))
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(spinning=True)
     ) as child:
@@ -215,8 +224,7 @@ def measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 event = json.loads(line)
                 if "error" in event:
                     raise GGUFPhysError(f"{config['path']}: {event['error']}")
-                if "question" in event:
-                    yield event
+                yield event
             code = child.wait()
         except BaseException:
             child.kill()

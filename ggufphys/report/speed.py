@@ -1,6 +1,6 @@
 """Speed as text and JSON: figures with ranges, what limits them, and what a calibration found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from ggufphys.frozen import asdict
 from ggufphys.report.inspection import Section, table
 from ggufphys.speed.history import Errors
 from ggufphys.speed.predict import Figure, PhaseSpeed, SpeedPrediction
-from ggufphys.speed.rates import Machine
+from ggufphys.speed.rates import Machine, ProductRate
 
 
 def speed_section(speed: SpeedPrediction, *, errors: Errors | None = None) -> Section:
@@ -88,16 +88,16 @@ def machine_text(machine: Machine, path: Path | None) -> str:
             f"{cpu.name}, {cpu.n_threads} thread{'s' * (cpu.n_threads != 1)}: {cpu.bytes_per_s / 1e9:.1f} GB/s from "
             f"main memory, {1e6 * cpu.node_s:.2f} us a node, {1e6 * cpu.step_s:.0f} us a batch"
         )
-        rows = [
-            (
-                name,
-                *(f"{4096 / rate.row(4096)[1] * rate.n_columns / 1e9:.2f}" for rate in rates),
-            )
-            for name, rates in cpu.products.items()
-        ]
+        columns = sorted({rate.n_columns for rates in cpu.products.values() for rate in rates})
+        rows = [(name, *_by_columns(rates, columns)) for name, rates in cpu.products.items()]
         if rows:
-            columns = [rate.n_columns for rate in next(iter(cpu.products.values()))]
             heads = ("billion weights a second", *(f"x {n}" for n in columns))
             lines += ["", *table(heads, rows, right=tuple(range(1, len(heads)))), ""]
     lines.append(f"kept in {path}" if path is not None else "not kept: there is no folder for it")
     return "\n".join(lines)
+
+
+def _by_columns(rates: Sequence[ProductRate], columns: Sequence[int]) -> Iterator[str]:
+    """Billion weights a second of rows of 4,096 from main memory; nothing for columns that were not measured."""
+    found = {rate.n_columns: 4096 * rate.n_columns / rate.row(4096)[1] / 1e9 for rate in rates}
+    yield from (f"{found[n]:.2f}" if n in found else "" for n in columns)

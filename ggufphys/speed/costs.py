@@ -15,7 +15,8 @@ from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
-from ggufphys.params import ContextParams, Params, pad_ctx
+from ggufphys.params import ContextParams, Params
+from ggufphys.speed.batches import decode_batch, prompt_batch
 from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
 
 Costs = Mapping[Kind, Cost]
@@ -98,13 +99,15 @@ class StepCosts:
             return PhaseCosts(name="prefill", n_tokens=n_tokens, n_batches=1, depth=0, by_kind=_rounded([whole]))
         n_ubatch = context.n_ubatch
         n_last = (n_tokens - 1) % n_ubatch + 1
-        starts = range(depth, depth + n_tokens - n_last, n_ubatch)
-
-        def full(n_kv: int) -> Costs:
-            return self.step(context, Batch(n_tokens=n_ubatch, n_seqs=1, n_outputs=0, n_kv=n_kv))
-
-        last = self.step(context, Batch(n_tokens=n_last, n_seqs=1, n_outputs=1, n_kv=pad_ctx(depth + n_tokens)))
-        batches = (*along_lines(full, [pad_ctx(start + n_ubatch) for start in starts]), last)
+        full = [prompt_batch(n_ubatch, start) for start in range(depth, depth + n_tokens - n_last, n_ubatch)]
+        begins = full[: depth == 0]  # clears states: on no line with those that follow
+        follows = full[len(begins) :]
+        by_cells = {batch.n_kv or 0: batch for batch in follows}
+        batches = [
+            *(self.step(context, batch) for batch in begins),
+            *along_lines(lambda n_kv: self.step(context, by_cells[n_kv]), [batch.n_kv or 0 for batch in follows]),
+            self.step(context, prompt_batch(n_last, depth + n_tokens - n_last, 1)),
+        ]
         return PhaseCosts(
             name="prefill", n_tokens=n_tokens, n_batches=len(batches), depth=depth, by_kind=_rounded(batches)
         )
@@ -112,8 +115,7 @@ class StepCosts:
     def decode(self, n_seqs: int = 1, depth: int = 0) -> PhaseCosts:
         """One token for each of `n_seqs` sequences."""
         context = with_sequences(self.context, n_seqs)
-        n_kv = pad_ctx((depth + 1) * (n_seqs if context.kv_unified else 1))
-        costs = self.step(context, Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs, n_kv=n_kv))
+        costs = self.step(context, decode_batch(context, n_seqs, depth))
         return PhaseCosts(name="decode", n_tokens=n_seqs, n_batches=1, depth=depth, by_kind=_rounded([costs]))
 
     def step(self, context: ContextParams, batch: Batch) -> Costs:

@@ -4,8 +4,9 @@ With kernels measured, a product of `n_out` rows of `n_in` weights takes `n_out 
 the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md derives it.
 
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
-ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk, forward_mul_mat_id; ops.cpp,
-ggml_compute_forward_flash_attn_ext_f16.
+ggml_compute_forward_mul_mat, ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk,
+forward_mul_mat_id; ops.cpp, ggml_compute_forward_flash_attn_ext_f16, ggml_compute_forward_ssm_scan_f32,
+ggml_compute_forward_concat_f32.
 """
 
 from bisect import bisect_left
@@ -24,6 +25,7 @@ LIMITS: Final[tuple[Limit, ...]] = ("compute", "bandwidth", "overhead")
 TILE: Final = 64  # GGML_FA_TILE_Q, GGML_FA_TILE_KV
 GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is left one by one
 CHUNKS: Final = 4  # that each of several threads divides its rows into
+CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
 MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
 REPACKED: Final = " repacked"
@@ -125,8 +127,17 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     total = Seconds(overhead=2 * cpu.node_s)  # a second barrier stands behind the columns' conversion
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
-        total = total.plus(_priced(n_rows * hot, n_rows * cold, around.cold, known), share)
+        n = _longest(n_rows, cpu.n_threads) if n_columns == 1 and n_rows == matrix.ne[1] and not weight[1] else n_rows
+        total = total.plus(_priced(n * hot, n * cold, around.cold, known), share)
     return total
+
+
+def _longest(n_rows: int, n_threads: int) -> int:
+    """Rows of one column as if each thread had as many as the one that has most: threads take them by chunks."""
+    n_chunks = -(-n_rows // CHUNK_ROWS)
+    if n_threads == 1 or n_chunks < 4 * n_threads:  # so few are divided evenly
+        return n_rows
+    return max(n_rows, n_threads * -(-n_chunks // n_threads) * -(-n_rows // n_chunks))
 
 
 def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
@@ -137,8 +148,9 @@ def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     total = Seconds(overhead=3 * cpu.node_s)
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], 1)
-        once = n_used * n_tokens * matrix.ne[1] * hot
-        fetched = n_distinct * matrix.ne[1] * max(0.0, cold - hot)
+        n_rows = _longest(matrix.ne[1], cpu.n_threads) if n_tokens == 1 and not weight[1] else matrix.ne[1]
+        once = n_used * n_tokens * n_rows * hot
+        fetched = n_distinct * n_rows * max(0.0, cold - hot)
         total = total.plus(_priced(once, once + fetched, around.cold, known), share)
     return total
 
@@ -212,7 +224,11 @@ def _flash_attn(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     rate = _attention_rate(cpu.attention[name], (k.ne[0] + v.ne[0]) / 2, k.ne[2])
     is_tiled = n_tokens >= TILE and k.type in (GGMLType.F16, GGMLType.F32)
     cells = around.visible(node, n_tokens, TILE if is_tiled else 1) * q.ne[3]
-    compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + cells * (rate.tiled_cell_s if is_tiled else rate.cell_s))
+    if is_tiled:
+        each_s = cells * rate.tiled_cell_s
+    else:
+        each_s = cells * rate.cell_s + max(0.0, n_tokens * q.ne[3] * k.ne[1] - cells) * rate.masked_cell_s
+    compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + each_s)
     most_cells = cells / n_tokens if not is_tiled else cells / max(1, n_tokens // TILE)
     far_s = around.cold * k.ne[2] * min(most_cells, k.ne[1] * k.ne[3]) * rate.far_cell_s
     seconds = compute_s + far_s
@@ -253,6 +269,7 @@ def _between(a: AttentionRate, b: AttentionRate, share: float) -> AttentionRate:
         cell_s=between("cell_s"),
         far_cell_s=between("far_cell_s"),
         tiled_cell_s=between("tiled_cell_s"),
+        masked_cell_s=between("masked_cell_s"),
     )
 
 
@@ -267,9 +284,8 @@ def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -
     if rate is None:
         rate = cpu.operations.get("CPY") or next(iter(cpu.operations.values()))
     n_elements = _worked_on(node)
-    n_rows = prod(node.ne[1:])
     if 4 * n_elements <= HOT_BYTES:
-        seconds = n_elements * rate.row_s / max(1, min(n_rows, cpu.n_threads))
+        seconds = n_elements * rate.row_s / max(1, min(_shared_rows(node), cpu.n_threads))
     else:
         seconds = n_elements * rate.rows_s
     memory_s = around.cold * (cost.cache_bytes + cost.weight_bytes) / cpu.bytes_per_s
@@ -277,6 +293,18 @@ def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -
     if memory_s > seconds:
         return Seconds(bandwidth=memory_s, overhead=cpu.node_s, guessed=guessed)
     return Seconds(compute=seconds, overhead=cpu.node_s, guessed=guessed)
+
+
+def _shared_rows(node: Tensor) -> int:
+    """Into how many parts threads can divide it: rows, where an operation has no way of its own."""
+    match node.op:
+        case "SSM_SCAN":
+            return node.src[1].ne[1]  # heads
+        case "SSM_CONV":
+            return node.ne[0]  # channels
+        case "CONCAT":
+            return node.ne[2]
+    return prod(node.ne[1:])
 
 
 _STATE: Final = 128  # the length of the states that SSM_SCAN was measured with

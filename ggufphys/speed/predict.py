@@ -12,7 +12,8 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run, Runs
-from ggufphys.params import Params, pad_ctx
+from ggufphys.params import Params
+from ggufphys.speed.batches import decode_batch, prompt_batch
 from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
 from ggufphys.speed.nodes import Limit, Seconds
 from ggufphys.speed.rates import Basis, Machine
@@ -135,9 +136,8 @@ class Speeds:
     def decode(self, n_seqs: int = 1, depth: int = 0) -> PhaseSpeed:
         """One token for each of so many sequences; tokens a second of all together."""
         context = with_sequences(self.context, n_seqs)
-        n_kv = pad_ctx((depth + 1) * (n_seqs if context.kv_unified else 1))
-        batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs, n_kv=n_kv)
-        return self._phase(n_seqs, depth, [(1.0, self.steps.step(context, batch, depth))])
+        step = self.steps.step(context, decode_batch(context, n_seqs, depth), depth)
+        return self._phase(n_seqs, depth, [(1.0, step)])
 
     def prefill(self, n_tokens: int, depth: int = 0) -> PhaseSpeed:
         """A prompt of one sequence in batches of n_ubatch, the logits of its last token wanted."""
@@ -151,10 +151,9 @@ class Speeds:
         steps = []
         for times, i in _sampled(n_full):
             start = depth + i * n_ubatch
-            full = Batch(n_tokens=n_ubatch, n_seqs=1, n_outputs=0, n_kv=pad_ctx(start + n_ubatch))
-            steps.append((times, self.steps.step(context, full, start)))
-        last = Batch(n_tokens=n_last, n_seqs=1, n_outputs=1, n_kv=pad_ctx(depth + n_tokens))
-        steps.append((1.0, self.steps.step(context, last, depth + n_full * n_ubatch)))
+            steps.append((times, self.steps.step(context, prompt_batch(n_ubatch, start), start)))
+        start = depth + n_full * n_ubatch
+        steps.append((1.0, self.steps.step(context, prompt_batch(n_last, start, 1), start)))
         return self._phase(n_tokens, depth, steps)
 
     def loads(self) -> tuple[Figure | None, Figure | None]:

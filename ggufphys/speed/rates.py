@@ -69,7 +69,7 @@ class AttentionRate:
 
     `n_head_kv` heads stand beside each other in a cell: the more, the further a head's cells are apart. `far_cell_s` is
     what a cell of a head of the cache takes to come from main memory, for all heads that share it; `tiled_cell_s` is
-    `cell_s` for prompts of a tile of tokens or more.
+    `cell_s` for prompts of a tile of tokens or more; `masked_cell_s` is what stepping over an invisible one takes.
     """
 
     head_size: int
@@ -78,6 +78,7 @@ class AttentionRate:
     cell_s: float
     far_cell_s: float
     tiled_cell_s: float
+    masked_cell_s: float = 0.0
 
     def slowed(self, by: float) -> "AttentionRate":
         """The same where everything takes so many times as long."""
@@ -87,6 +88,7 @@ class AttentionRate:
             cell_s=by * self.cell_s,
             far_cell_s=by * self.far_cell_s,
             tiled_cell_s=by * self.tiled_cell_s,
+            masked_cell_s=by * self.masked_cell_s,
         )
 
 

@@ -49,6 +49,17 @@ class StepSeconds:
         return sum_
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """A graph of some layers, which counts so many `times`, and its nodes' seconds; the bytes that all nodes keep."""
+
+    times: float
+    graph: Graph
+    devices: Mapping[Tensor, str]
+    seconds: Sequence[tuple[Tensor, Seconds]]
+    working_set_bytes: float
+
+
 class Steps:
     """The seconds of batches of one model that is run in one way on one machine."""
 
@@ -87,38 +98,54 @@ class Steps:
         return self._made[key]
 
     def _step(self, context: ContextParams, batch: Batch, depth: int) -> StepSeconds:
-        priced = []
-        for times, layers in self._graphs:
-            graph = self.layouts.graph(context, batch, layers)
-            priced.append((times, layers, graph, list(node_costs(graph, self.layouts.alike))))
-        kept_bytes = sum(
-            times * (cost.weight_bytes + cost.cache_read_bytes) for times, _, _, costs in priced for _, cost in costs
-        )
         by_kind: dict[Kind, Seconds] = {}
         by_weight: dict[str, Seconds] = {}
-        outside_s = self.host.step_s + 4 * batch.n_outputs * self._n_vocab / self.host.bytes_per_s
         link_s = n_nodes = 0.0
+        parts = self.priced(context, batch, depth)
+        for part in parts:
+            n_nodes += part.times * len(part.graph.nodes)
+            kinds = node_kinds(part.graph, self.layouts.caches)
+            for node, seconds in part.seconds:
+                by_kind[kinds[node]] = by_kind.get(kinds[node], Seconds()).plus(seconds, part.times)
+                name = _weight_name(node)
+                if name:
+                    by_weight[name] = by_weight.get(name, Seconds()).plus(seconds, part.times)
+                if self.uses_devices:
+                    link_s += part.times * self._crossing(node, part.devices.get(node, HOST), part.devices)
+        outside_s = self.host.step_s + 4 * batch.n_outputs * self._n_vocab / self.host.bytes_per_s
+        return StepSeconds(
+            by_kind=by_kind, by_weight=by_weight, outside_s=outside_s + n_nodes * self.host.step_node_s, link_s=link_s,
+            working_set_bytes=parts[0].working_set_bytes, n_nodes=n_nodes,
+        )  # fmt: skip
+
+    def priced(self, context: ContextParams, batch: Batch, depth: int) -> Sequence[Priced]:
+        """The nodes of a batch with what each takes, in the graphs that are built for it.
+
+        Raises:
+            CalibrationError: as `step`.
+        """
+        built = []
+        for times, layers in self._graphs:
+            graph = self.layouts.graph(context, batch, layers)
+            built.append((times, layers, graph, list(node_costs(graph, self.layouts.alike))))
+        kept_bytes = sum(
+            times * (cost.weight_bytes + cost.cache_read_bytes) for times, _, _, costs in built for _, cost in costs
+        )
         arounds: dict[str, Surroundings] = {}
-        for times, layers, graph, costs in priced:
-            n_nodes += times * len(graph.nodes)
+        found = []
+        for times, layers, graph, costs in built:
             devices = self._devices(graph, batch, layers)
-            kinds = node_kinds(graph, self.layouts.caches)
+            seconds = []
             for node, cost in costs:
                 device = devices.get(node, HOST)
                 cpu = self.processor(device)
                 if device not in arounds:
                     arounds[device] = self._surroundings(cpu, kept_bytes, batch, depth)
-                seconds = node_seconds(node, cost, cpu, arounds[device])
-                by_kind[kinds[node]] = by_kind.get(kinds[node], Seconds()).plus(seconds, times)
-                name = _weight_name(node)
-                if name:
-                    by_weight[name] = by_weight.get(name, Seconds()).plus(seconds, times)
-                if self.uses_devices:
-                    link_s += times * self._crossing(node, device, devices)
-        return StepSeconds(
-            by_kind=by_kind, by_weight=by_weight, outside_s=outside_s + n_nodes * self.host.step_node_s, link_s=link_s,
-            working_set_bytes=kept_bytes, n_nodes=n_nodes,
-        )  # fmt: skip
+                seconds.append((node, node_seconds(node, cost, cpu, arounds[device])))
+            found.append(
+                Priced(times=times, graph=graph, devices=devices, seconds=seconds, working_set_bytes=kept_bytes)
+            )
+        return found
 
     @cached_property
     def _graphs(self) -> Sequence[tuple[float, Sequence[int]]]:

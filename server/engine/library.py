@@ -113,10 +113,11 @@ def load_model(path: str | os.PathLike[str], params: Params, *, progress: Progre
     raise EngineError(f"{path}: llama.cpp could not load the model; {LOG.quote(mark)}")
 
 
-def create_context(model: Model, params: Params, *, pooling: int | None = None) -> Context:
+def create_context(model: Model, params: Params, *, pooling: int | None = None, on_node: Any = None) -> Context:
     """Create a context with `params`; the first use of it must be on the thread that owns it.
 
-    `pooling` (llama_pooling_type; -1: the file's) makes it one for embeddings.
+    `pooling` (llama_pooling_type; -1: the file's) makes it one for embeddings. `on_node` is called around each node
+    that is computed (cb_eval), and must live as long as the context.
 
     Raises:
         ValueError: parameters that llama.cpp would refuse or abort on.
@@ -145,6 +146,8 @@ def create_context(model: Model, params: Params, *, pooling: int | None = None) 
     native.n_threads_batch = n_threads
     if pooling is not None:
         native.embeddings, native.pooling_type = True, pooling
+    if on_node is not None:
+        native.cb_eval = on_node
     mark = LOG.mark
     pointer = api.llama_init_from_model(model.pointer, native)
     if not pointer:

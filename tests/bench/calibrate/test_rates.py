@@ -29,7 +29,7 @@ from ggufphys.speed.rates import Processor
 NODE_S = 1e-6
 ROW_S, WEIGHT_S = 2e-8, 6e-11
 FETCHED_S = {512: 4e-11, 2048: 3e-11, 4096: 1e-11}
-HEAD_S, CELL_S, FAR_S, TILED_S = 3e-7, 4e-9, 2e-9, 5e-10
+HEAD_S, CELL_S, FAR_S, TILED_S, MASKED_S = 3e-7, 4e-9, 2e-9, 5e-10, 3e-10
 GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
 
 
@@ -42,9 +42,9 @@ def fake(job: Job) -> float:
         fetched_s = FETCHED_S[job.n_in] if job.place == "memory" else 0.0  # once, for all columns
         return 2 * NODE_S + job.n_out * (share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + job.n_in * fetched_s)
     if isinstance(job, Attention):
-        cell_s = TILED_S if job.n_tokens > 1 else CELL_S
+        cell_s = TILED_S if job.n_tokens > 1 else MASKED_S if job.masked else CELL_S
         head_s = HEAD_S if job.n_tokens == 1 else 0.0
-        far_s = FAR_S * job.n_head_kv * job.n_cells * (job.n_cells == FAR_CELLS)
+        far_s = FAR_S * job.n_head_kv * job.n_cells * (job.n_cells == FAR_CELLS and not job.masked)
         return 2 * NODE_S + far_s + share * job.n_head * job.n_tokens * (head_s + job.n_cells * cell_s)
     if isinstance(job, Operation):
         return NODE_S + job.n_row * job.n_rows * (1e-9 if job.n_rows == 1 else 2e-9)
@@ -84,6 +84,7 @@ def test_rates_are_those_of_the_machine() -> None:
         assert isclose(attention.cell_s, CELL_S, rel_tol=1e-6)
         assert isclose(attention.far_cell_s, FAR_S, rel_tol=1e-6)
         assert isclose(attention.tiled_cell_s, TILED_S, rel_tol=1e-6)
+        assert isclose(attention.masked_cell_s, MASKED_S, rel_tol=1e-6)
     assert isclose(cpu.operations["ADD"].row_s, 1e-9)
     assert isclose(cpu.operations["ADD"].rows_s, 2e-9)
     assert isclose(cpu.step_s, 1e-4, rel_tol=1e-6)
@@ -99,6 +100,7 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
         assert isclose(sum(s for _, s in rate.fetched), sum(s for _, s in lone.fetched), rel_tol=1e-6)
     for attention in two.attention["F16"]:
         assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
+        assert isclose(attention.masked_cell_s, 0.6 * MASKED_S, rel_tol=1e-6)
         assert isclose(attention.far_cell_s, FAR_S, rel_tol=1e-6)
 
 

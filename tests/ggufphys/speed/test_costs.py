@@ -183,6 +183,23 @@ def test_windows_bound_attention(tmp_path: Path) -> None:
     assert long.total.cache_bytes == sum(part.total.cache_bytes for part in parts)
 
 
+def test_a_recurrent_state_is_cleared_where_a_prompt_begins(tmp_path: Path) -> None:
+    """One layer's state is written a time more by the first batch of a prompt than by those that follow, or decode."""
+    path = tmp_path / "mamba2.gguf"
+    shape_header(path, "mamba2-2.7b")
+    with open_gguf(path) as gguf:
+        n_layer = gguf.get_int("mamba2.block_count", 0)
+        state_bytes = 4 * gguf.get_int("mamba2.ssm.state_size", 0) * gguf.get_int("mamba2.ssm.inner_size", 0)
+        first, later = (costs(gguf, depth=depth, prefill=256).prefill.total for depth in (0, 256))
+        decode = costs(gguf, depth=0).decode
+    assert decode is not None
+    cleared = first.cache_bytes - later.cache_bytes
+    assert (
+        n_layer * 2 * state_bytes <= cleared <= n_layer * 2.1 * state_bytes
+    )  # read and written; the convolution's too
+    assert decode.total.cache_bytes < 3.1 * n_layer * state_bytes  # the scan reads it, and its result is copied back
+
+
 def test_refusals(plain: GGUFFile) -> None:
     """More sequences or tokens than the context has are refused with the flag that helps."""
     with pytest.raises(ValueError, match="--parallel 4"):

@@ -14,6 +14,7 @@ from ggufphys.gguf import GGMLType
 from ggufphys.graph.describing.cost import Cost, distinct_experts
 from ggufphys.graph.ir import Tensor
 from ggufphys.machine.host import MainMemory
+from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep
 from ggufphys.speed.nodes import Surroundings, node_seconds
@@ -88,7 +89,7 @@ def product(n_in: int, n_out: int, n_columns: int) -> Tensor:
 )
 def test_products_by_columns(n_columns: int, repacked: bool, expected: float) -> None:
     """Between measured batches lie straight lines; repacked kernels take columns by four, and the rest one by one."""
-    seconds = node_seconds(product(1000, 10_000, n_columns), Cost(), CPU, around(repacked=repacked))
+    seconds = node_seconds(product(625, 16_000, n_columns), Cost(), CPU, around(repacked=repacked))
 
     assert isclose(seconds.total - seconds.overhead, expected * 1e-10 * 1e7)
     assert seconds.overhead == 2e-6
@@ -117,9 +118,28 @@ def test_columns_that_go_one_by_one_fetch_weights_again(
     assert seconds.total - seconds.overhead == pytest.approx(expected * 1e-10 * 1024 * n_out, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("n_threads", "n_out", "repacked", "expected"),
+    [
+        (2, 576, False, 2 * 5 * 64),  # nine chunks: one thread has five of them
+        (2, 1024, False, 1024),
+        (2, 192, False, 192),  # so few are divided evenly
+        (1, 576, False, 576),
+        (4, 1152, False, 4 * 5 * 64),
+        (2, 576, True, 576),
+    ],
+)
+def test_the_thread_with_most_chunks_is_waited_for(n_threads: int, n_out: int, repacked: bool, expected: int) -> None:
+    """One column's rows are taken by 64, so that all wait for the thread that has one chunk more."""
+    cpu = replace(CPU, n_threads=n_threads)
+    seconds = node_seconds(product(1000, n_out, 1), Cost(), cpu, around(repacked=repacked))
+
+    assert seconds.total - seconds.overhead == pytest.approx(expected * 1e-10 * 1000)
+
+
 def test_products_from_a_cache_are_faster() -> None:
     """With half of the weights in a cache a product takes what lies in the middle, and memory limits it no more."""
-    node = product(1000, 10_000, 1)
+    node = product(625, 16_000, 1)
     seconds = {cold: node_seconds(node, Cost(), CPU, around(cold)) for cold in (0.0, 0.5, 1.0)}
 
     assert [s.total - s.overhead for s in seconds.values()] == pytest.approx([5e-4, 7.5e-4, 1e-3])
@@ -164,10 +184,40 @@ def test_attention_by_its_heads(head_size: int, n_head_kv: int, expected: float)
     assert seconds.total - seconds.overhead == pytest.approx(n_head_kv * 1000 * 1e-9 * expected)
 
 
+def test_masked_cells_are_stepped_over() -> None:
+    """Cells that a token does not see take what looking at the mask takes: those of other sequences in one cache."""
+    rates = [
+        AttentionRate(
+            head_size=64, n_head_kv=2, head_s=0, cell_s=1e-8, far_cell_s=0, tiled_cell_s=0, masked_cell_s=1e-9
+        )
+    ]
+    cpu = replace(CPU, attention={"F16": rates})
+    n_tokens, n_head, n_cells, seen = 8, 2, 2048, 8 * 200
+    q = Tensor("NONE", GGMLType.F32, (64, n_tokens, n_head), external=True)
+    kv = Tensor("NONE", GGMLType.F16, (64, n_cells, n_head), external=True)
+    mask = Tensor("NONE", GGMLType.F16, (n_cells, n_tokens), external=True)
+    node = Tensor("FLASH_ATTN_EXT", GGMLType.F32, (64, n_head, n_tokens), (q, kv, kv, mask))
+    found = node_seconds(node, Cost(), cpu, around(cells=seen))
+
+    expected = n_head * (seen * 1e-8 + (n_tokens * n_cells - seen) * 1e-9)
+    assert found.total - found.overhead == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("op", "n_parts"), [("SSM_SCAN", 2), ("SSM_CONV", 2), ("CONCAT", 1), ("ADD", 1)])
+def test_threads_share_what_an_operation_divides(op: str, n_parts: int) -> None:
+    """Heads of a scan and channels of a convolution are shared although there is one row; a concatenation's are not."""
+    cpu = replace(CPU, operations={op: OperationRate(row_s=1e-9, rows_s=2e-9)})
+    state = Tensor("NONE", GGMLType.F32, (128, 64, 8, 1), external=True)
+    x = Tensor("NONE", GGMLType.F32, (64, 8, 1, 1), external=True)
+    seconds = node_seconds(Tensor(op, GGMLType.F32, (512,), (state, x)), Cost(), cpu, around())
+
+    assert seconds.total - seconds.overhead == pytest.approx(512 * 1e-9 / n_parts)
+
+
 def test_a_slower_pace() -> None:
     """At twice the pace kernels take as much longer as they follow the gauge, from a cache and from memory."""
     slow = replace(CPU, follows={"products": 1.0, "products from memory": 0.0}).at_pace(2.0)
-    node = product(1000, 10_000, 1)
+    node = product(625, 16_000, 1)
 
     assert node_seconds(node, Cost(), slow, around(0.0)).total == pytest.approx(2 * 5e-4 + 4e-6)
     assert node_seconds(node, Cost(), slow, around(1.0)).total == pytest.approx(1e-3 + 4e-6)
@@ -178,7 +228,7 @@ def test_a_slower_pace() -> None:
 def test_types_that_were_not_measured_are_guessed() -> None:
     """A weight of another type takes what the nearest one does, and all of it counts as a guess."""
     other = Surroundings(cold=1.0, weights=lambda t: (((GGMLType.IQ4_XS, False), 1.0),), visible=lambda *_: 0.0)
-    seconds = node_seconds(product(1000, 10_000, 1), Cost(), CPU, other)
+    seconds = node_seconds(product(625, 16_000, 1), Cost(), CPU, other)
 
     assert isclose(seconds.guessed, 1e-3)
 
@@ -275,6 +325,16 @@ def test_rates_that_are_none_are_refused(
     assert speed["decode_tok_per_s"] is None
     assert said in speed["reason"]
     assert "bench calibrate" in speed["reason"]
+
+
+def test_a_calibration_is_shown_as_a_table() -> None:
+    """Kernels that were measured with other numbers of columns than the rest have gaps in the table, not an error."""
+    text = machine_text(Machine(name="m", basis="calibrated", source="s", processors=[CPU]), None)
+    rows = {line.split("  ")[0]: line for line in text.splitlines()}
+
+    assert rows["billion weights a second"].split()[-8:] == ["x", "1", "x", "2", "x", "4", "x", "512"]
+    assert rows["Q4_K"].split()[1:] == ["10.00", "10.00", "10.00", "10.00"]
+    assert rows["Q4_K repacked"].split()[2:] == ["10.00", "40.00", "40.00"]
 
 
 def test_weights_beyond_memory_are_told(

@@ -27,8 +27,7 @@ from ggufphys.graph.ir import Tensor
 from ggufphys.params import Params
 from ggufphys.report.inspection import table
 from ggufphys.speed import kept
-from ggufphys.speed.batches import decode_batch, prompt_batch
-from ggufphys.speed.lengths import with_sequences
+from ggufphys.speed.batches import decode_batch, prompt_batch, with_sequences
 from ggufphys.speed.predict import Speeds
 from ggufphys.speed.rates import Machine, read_machine
 

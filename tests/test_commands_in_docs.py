@@ -59,6 +59,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.estimate --devices": "--devices llama-110m",
     "bench.load_limit": "--seconds 0.2",
     "bench.load_peers": None,
+    "bench.node_speed": None,
     "bench.predict": "--runs 1",
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
     "bench.report.readme": None,

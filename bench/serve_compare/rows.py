@@ -43,7 +43,10 @@ RSS: Final = Bar(most=1.02)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure; `theirs` NaN where they were not asked. `others`: share of the machine that others took meanwhile."""
+    """One figure; `theirs` NaN where they were not asked.
+
+    `others`: the share of the machine that others took meanwhile, NaN where it does not matter.
+    """
 
     level: str
     figure: str
@@ -64,10 +67,9 @@ class Row:
 
     def __str__(self) -> str:
         bar = f"{self.bar}  {'yes' if self.is_met else 'NO'}" if self.bar else ""
-        others = f"{self.others:6.0%}"
-        return (
-            f"{self.level:26} {self.figure:14} {self.ours:10.4g} {self.theirs:10.4g} {self.ratio:7.2f} {others}  {bar}"
-        )
+        figures = (f"{self.ours:.4g}", f"{self.theirs:.4g}", f"{self.ratio:.2f}", f"{self.others:.0%}")
+        ours, theirs, ratio, others = (text.replace("nan%", "").replace("nan", "") for text in figures)
+        return f"{self.level:26} {self.figure:14} {ours:>10} {theirs:>10} {ratio:>7} {others:>6}  {bar}".rstrip()
 
 
 HEAD: Final = f"{'':26} {'':14} {'ours':>10} {'theirs':>10} {'ratio':>7} {'others':>6}  bar, met"

@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
 
 START_S: Final = 300.0
@@ -52,7 +53,18 @@ class Pair:
 
     @contextmanager
     def started(self, *, n_slots: int, n_ctx_slot: int) -> Iterator[tuple[Server, Server]]:
-        """Both, with so many slots and tokens in each: ours, theirs. Ended in the end."""
+        """Both, with so many slots and tokens in each: ours, theirs. Ended in the end.
+
+        Raises:
+            RuntimeError: the model was trained with fewer tokens than a slot has to hold; something listens already.
+        """
+        with open_gguf(self.model) as gguf:
+            n_trained = gguf.get_int(f"{gguf.architecture}.context_length", n_ctx_slot)
+        if n_trained < n_ctx_slot:
+            raise RuntimeError(
+                f"{self.model.name} was trained with {n_trained} tokens and each slot needs {n_ctx_slot}: take another "
+                "model, or shorter prompts"
+            )
         with self.started_alone(n_slots=n_slots, n_ctx_slot=n_ctx_slot, port=self.port) as ours:
             if self.against.startswith("http"):
                 yield ours, Server(name="theirs", url=self.against.rstrip("/"))

@@ -1,9 +1,45 @@
-"""Which batches are a prompt and a step of decoding? As llama.cpp computes them, not as it reserves memory for them."""
+"""Which prompts and batches fit into a context, and which batches are they?
 
+As llama.cpp computes them, not as it reserves memory for them.
+"""
+
+from ggufphys.frozen import replace
 from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.params import ContextParams, pad_ctx
 
 _GOES_ON = StateRows(zero=None)
+
+
+def prompt_length(context: ContextParams, prefill: int, depth: int) -> int:
+    """The prompt that is asked about: 0 for 512 tokens, or as many as fit behind `depth`."""
+    return prefill or min(512, max(context.n_ctx_seq - depth, 1))
+
+
+def check_lengths(context: ContextParams, prefill: int, depth: int, batch: int) -> None:
+    """Refuse what does not fit into the context.
+
+    Raises:
+        ValueError: naming what to raise.
+    """
+    if prefill < 1 or depth < 0 or batch < 1:
+        raise ValueError(f"{prefill} tokens at depth {depth} and a batch of {batch}: expected at least 1, 0 and 1")
+    if batch > context.n_seq_max:
+        raise ValueError(
+            f"a batch of {batch} sequences, but n_seq_max is {context.n_seq_max}: ask for --parallel {batch}"
+        )
+    n_decode = (depth + 1) * (batch if context.kv_unified else 1)
+    needed = max(depth + prefill, n_decode)
+    if needed > context.n_ctx_seq:
+        raise ValueError(
+            f"{needed} tokens (a prompt of {prefill} or a batch of {batch}, at depth {depth}) do not fit into the "
+            f"{context.n_ctx_seq} cells of a sequence: raise --ctx-size"
+        )
+
+
+def with_sequences(context: ContextParams, n_seqs: int) -> ContextParams:
+    """The context as a batch of so many sequences sees it: streams of the others are not touched."""
+    n_ctx = context.n_ctx if context.kv_unified else context.n_ctx_seq * n_seqs
+    return replace(context, n_seq_max=n_seqs, n_ctx=n_ctx)
 
 
 def decode_batch(context: ContextParams, n_seqs: int, depth: int) -> Batch:

@@ -16,8 +16,7 @@ from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
 from ggufphys.params import ContextParams, Params
-from ggufphys.speed.batches import decode_batch, prompt_batch
-from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
+from ggufphys.speed.batches import check_lengths, decode_batch, prompt_batch, prompt_length, with_sequences
 
 Costs = Mapping[Kind, Cost]
 

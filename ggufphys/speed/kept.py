@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import replace
+from ggufphys.machine.llama_env import SPINNING
 
 if TYPE_CHECKING:
     from ggufphys.speed.rates import Machine
@@ -40,8 +41,8 @@ def kept_machine() -> "Machine | None":
     from ggufphys.speed.rates import read_machine  # only when there is something to read
 
     machine = read_machine(path)
-    note = foreign(machine.identity)
-    return replace(machine, notes=(*machine.notes, note)) if note else machine
+    notes = tuple(filter(None, (foreign(machine.identity), otherwise_waiting(machine.identity))))
+    return replace(machine, notes=(*machine.notes, *notes)) if notes else machine
 
 
 def foreign(identity: Mapping[str, Any]) -> str:
@@ -53,6 +54,18 @@ def foreign(identity: Mapping[str, Any]) -> str:
     return (
         f"rates are those of another machine, {there['cpu'] or 'one'} with {there['n_cpus']} CPUs, and this is "
         f"{here['cpu']} with {here['n_cpus']}: run `ggufphys bench calibrate` here"
+    )
+
+
+def otherwise_waiting(identity: Mapping[str, Any]) -> str:
+    """What to say where OpenMP's threads are told to wait for each other in another way than when it was calibrated."""
+    there = (identity.get("waiting") or {}).get("OMP_WAIT_POLICY")
+    here = os.environ.get("OMP_WAIT_POLICY", SPINNING["OMP_WAIT_POLICY"])
+    if not there or there.lower() == here.lower() or max(identity.get("threads") or [1]) == 1:
+        return ""
+    return (
+        f"OMP_WAIT_POLICY was {there} while this machine was calibrated and is {here} here: several threads will take "
+        "longer or shorter; run `ggufphys bench calibrate` here"
     )
 
 

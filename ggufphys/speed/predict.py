@@ -13,8 +13,7 @@ from ggufphys.graph.batch import Batch
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run, Runs
 from ggufphys.params import Params
-from ggufphys.speed.batches import decode_batch, prompt_batch
-from ggufphys.speed.lengths import check_lengths, prompt_length, with_sequences
+from ggufphys.speed.batches import check_lengths, decode_batch, prompt_batch, prompt_length, with_sequences
 from ggufphys.speed.nodes import Limit, Seconds
 from ggufphys.speed.rates import Basis, Machine
 from ggufphys.speed.steps import Steps, StepSeconds

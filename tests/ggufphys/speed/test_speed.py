@@ -16,7 +16,7 @@ from ggufphys.graph.ir import Tensor
 from ggufphys.machine.host import MainMemory
 from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
-from ggufphys.speed.kept import keep
+from ggufphys.speed.kept import keep, otherwise_waiting
 from ggufphys.speed.nodes import Surroundings, node_seconds
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
@@ -364,6 +364,30 @@ def test_rates_of_another_machine_are_told(
         speed = json.loads(capsys.readouterr().out)["speed"]
         assert speed["decode_tok_per_s"] is not None
         assert sum("another machine" in note and "999 CPUs" in note for note in speed["notes"]) == n_notes
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "threads", "is_told"),
+    [
+        ("active", None, [1, 2], False),
+        ("active", "passive", [1, 2], True),
+        ("passive", None, [1, 2], True),
+        ("PASSIVE", "passive", [1, 2], False),
+        ("active", "passive", [1], False),
+        ("", "passive", [1, 2], False),
+    ],
+)
+def test_threads_that_wait_otherwise_are_told(
+    there: str, here: str | None, threads: list[int], is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates of several threads hold for the way in which they waited for each other; another way is said."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if here is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", here)
+    note = otherwise_waiting({"waiting": {"OMP_WAIT_POLICY": there}, "threads": threads})
+
+    assert bool(note) == is_told
+    assert not note or ("OMP_WAIT_POLICY" in note and "bench calibrate" in note)
 
 
 def test_inspect_says_speed(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import replace
-from ggufphys.machine.llama_env import SPINNING
 
 if TYPE_CHECKING:
     from ggufphys.speed.rates import Machine
@@ -59,6 +58,8 @@ def foreign(identity: Mapping[str, Any]) -> str:
 
 def otherwise_waiting(identity: Mapping[str, Any]) -> str:
     """What to say where OpenMP's threads are told to wait for each other in another way than when it was calibrated."""
+    from ggufphys.machine.llama_env import SPINNING  # only when something is kept
+
     there = (identity.get("waiting") or {}).get("OMP_WAIT_POLICY")
     here = os.environ.get("OMP_WAIT_POLICY", SPINNING["OMP_WAIT_POLICY"])
     if not there or there.lower() == here.lower() or max(identity.get("threads") or [1]) == 1:

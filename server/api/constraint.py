@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from server.api.errors import bad_request
+from server.api.gbnf import GrammarError, check_grammar
 from server.api.schema import Fields
 from server.engine.sampling import Grammar
 
@@ -26,17 +27,31 @@ def read_constraint(fields: Fields) -> Grammar | None:
     """
     found: list[tuple[str, Grammar]] = []
     if fields.string("grammar"):
-        found.append(("grammar", Grammar(text=fields.string("grammar"))))
+        found.append(("grammar", Grammar(text=checked(fields.string("grammar"), "grammar"))))
     schema = fields.get("json_schema")
     if schema:
-        found.append(("json_schema", Grammar(text=schema_grammar(schema, "json_schema"))))
+        found.append(("json_schema", Grammar(text=checked(schema_grammar(schema, "json_schema"), "json_schema"))))
     wanted = _format_schema(fields.object("response_format"))
     if wanted is not None:
-        found.append(("response_format", Grammar(text=schema_grammar(wanted, "response_format"))))
+        text = checked(schema_grammar(wanted, "response_format"), "response_format")
+        found.append(("response_format", Grammar(text=text)))
     if len(found) > 1:
         names = " and ".join(name for name, _ in found)
         raise bad_request(f"{names} both say what the answer must be like: send one of them", param=found[0][0])
     return found[0][1] if found else None
+
+
+def checked(text: str, param: str) -> str:
+    """GBNF that llama.cpp may be given.
+
+    Raises:
+        ApiError: it would harm the process that reads it, or is none.
+    """
+    try:
+        check_grammar(text)
+    except GrammarError as error:
+        raise bad_request(f"{param}: the grammar cannot be used: {error}", param=param) from None
+    return text
 
 
 def _format_schema(form: Fields) -> Any:

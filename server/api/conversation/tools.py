@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from server.api.constraint import schema_grammar
+from server.api.constraint import checked, schema_grammar
 from server.api.errors import bad_request
 from server.api.schema import Fields
 from server.engine.sampling import Grammar
@@ -59,7 +59,7 @@ class Tools:
         """
         if not self.forced and not self.style.begin:
             return None
-        text = self._gbnf()
+        text = checked(self._gbnf(), "tools")
         if self.forced:
             return Grammar(text=text)
         begin = "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in self.style.begin.strip())

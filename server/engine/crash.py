@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ggufphys.machine.children import describe
+from server.engine.patience import GAVE_UP
 
 NATIVE: Final = ("SIGSEGV", "SIGILL", "SIGABRT", "SIGFPE")  # where kernels for repacked weights may be at fault
 
@@ -54,6 +55,8 @@ class Crash:
                 why = f": {stamp.path} was overwritten while it was mapped; rename a new file over it instead"
         elif name == "SIGKILL":
             why = ": somebody killed it, or the kernel did for want of memory"
+        elif status == GAVE_UP:
+            why = ": a request's grammar took too long, which nothing else could end"
         native = -status in {getattr(signal, n, 0) for n in NATIVE} if status < 0 else False
         return cls(
             status=status,

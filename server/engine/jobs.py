@@ -9,6 +9,7 @@ from server.engine.backend import Backend, as_tokens
 from server.engine.counters import Counters
 from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
 from server.engine.frames import Began, Broke, Drafted, Ended, Evaluated, Preempted, Report, Said, Scored
+from server.engine.patience import Patience
 from server.engine.protocol import Fault, FinishReason, GenerationRequest
 from server.engine.runner import Chooser
 from server.engine.scheduler.scheduler import Scheduler
@@ -47,6 +48,7 @@ class Jobs:
         self._deadlines = Deadlines()
         self._piece = functools.cache(backend.words.piece)
         self._ends = functools.cache(backend.words.ends_generation)
+        self.patience = Patience()
         self.reports: list[Report] = []
 
     def __len__(self) -> int:
@@ -76,6 +78,7 @@ class Jobs:
             leader = leader or sequence
         self._n_arrived += 1
         try:
+            self.patience.begins(id)
             for index in job.sequences:
                 job.choosers[index] = self._backend.chooser(request.sampling, index)
                 job.choosers[index].remember(request.prompt)
@@ -83,6 +86,8 @@ class Jobs:
             for chooser in job.choosers.values():
                 chooser.close()
             raise
+        finally:
+            self.patience.ends()
         self._jobs[id] = job
         self._deadlines.add(id, request)
         for sequence in job.sequences.values():
@@ -186,7 +191,11 @@ class Jobs:
         if request.max_tokens == 0:
             self._end(job, sequence, "length")
             return
-        token = job.choosers[sequence.index].sample(row)
+        self.patience.begins(sequence.id)
+        try:
+            token = job.choosers[sequence.index].sample(row)
+        finally:
+            self.patience.ends()
         if token is None:
             self.fail(sequence.id, NAN, "engine")
             return

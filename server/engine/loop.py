@@ -69,6 +69,10 @@ class EngineLoop:
                 self._abort_if_unwanted()
         self._inbox.put(command)
 
+    def watch(self, give_up: Callable[[int], object]) -> None:
+        """Have `give_up` called with the request for which the choice of a token takes too long."""
+        self._jobs.patience.watch(give_up)
+
     def close(self) -> None:
         """End the loop: what runs is cancelled, what waits fails."""
         with self._lock:

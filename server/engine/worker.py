@@ -10,11 +10,14 @@ import queue
 import signal
 import sys
 import threading
+import time
 from typing import Any, BinaryIO, NoReturn
 
+from server.engine.frames import Broke, Step
 from server.engine.llama import load_backend
 from server.engine.log import LOG
 from server.engine.loop import EngineLoop
+from server.engine.patience import GAVE_UP, TOO_LONG
 from server.engine.pipe import Sender, receive
 from server.engine.threaded import tokenize
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
@@ -48,6 +51,13 @@ def main() -> NoReturn:
         sender.close()
         os._exit(1)  # Python's own end would complain of the thread that waits for commands
     loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
+
+    def give_up(id: int) -> None:
+        sender.send(Step(time.perf_counter(), [Broke(id, TOO_LONG, "request")], None))
+        sender.close()
+        os._exit(GAVE_UP)
+
+    loop.watch(give_up)
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
     sender.send(Loaded(backend.info, backend.buffers))

@@ -5,6 +5,7 @@ this process needs no copy of llama.cpp.
 """
 
 import json
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,7 @@ from server.api.gbnf import GrammarError, check_grammar
 from server.api.schema import Fields
 from server.engine.sampling import Grammar
 
+_ESCAPES: Final = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"}
 ANY_OBJECT: Final = {"type": "object"}
 
 
@@ -117,4 +119,35 @@ def _converter() -> ModuleType:
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
+    module._build_repetition = _repetition  # type: ignore[attr-defined]
+    module.SchemaConverter._format_literal = _literal
     return module
+
+
+def _repetition(
+    item_rule: str, min_items: int, max_items: int | None, separator_rule: str | None = None,
+    item_rule_is_literal: bool = False,
+) -> str:  # fmt: skip
+    """An item so many times, as a count: the package writes each of them down, which large counts make gigabytes.
+
+    Source: llama.cpp 0c1e570 common/json-schema-to-grammar.cpp, build_repetition.
+    """
+    del item_rule_is_literal
+    if max_items == 0:
+        return ""
+    if not separator_rule:
+        return f"{item_rule}{{{min_items},{'' if max_items is None else max_items}}}"
+    more = _repetition(
+        f"({separator_rule} {item_rule})", max(min_items - 1, 0), None if max_items is None else max_items - 1
+    )
+    return f"{item_rule} {more}" if min_items else f"({item_rule} {more})?"
+
+
+def _literal(_: object, text: str) -> str:
+    """Text, mostly of JSON, as GBNF: the package forgets backslashes, so that a quote in a name ended it.
+
+    Source: llama.cpp 0c1e570 common/json-schema-to-grammar.cpp, format_literal.
+    """
+    with suppress(ValueError):
+        text = json.dumps(json.loads(text), ensure_ascii=False)  # as models write it
+    return '"' + "".join(_ESCAPES.get(c, c) for c in text) + '"'

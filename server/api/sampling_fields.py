@@ -9,6 +9,7 @@ from server.engine.sampling import Grammar, Sampling
 
 INT32_MAX: Final = 2**31 - 1
 DEFAULTS: Final = Sampling()
+BREAKERS_MAX: Final = 64  # each is looked for in the whole vocabulary when a request begins
 RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another one each time, as -1 is, which it is in 32 bits
 BANNED: Final = float("-inf")
 
@@ -48,7 +49,11 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
     integers: dict[str, Any] = {name: fields.integer(name, *bounds) for name, bounds in INTEGERS.items()}
     top_k = fields.integer("top_k", -1, INT32_MAX)
     seed = fields.integer("seed", -(2**63), 2**64 - 1)
-    breakers = fields.get("dry_sequence_breakers")
+    breakers = fields.strings("dry_sequence_breakers")
+    if len(breakers) > BREAKERS_MAX:
+        raise bad_request(
+            f"dry_sequence_breakers are {len(breakers):,}, at most {BREAKERS_MAX} are taken", "dry_sequence_breakers"
+        )
     return Sampling(
         **numbers,
         **{name: getattr(DEFAULTS, name) if value is None else value for name, value in integers.items()},
@@ -58,8 +63,8 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
         ignore_eos=fields.boolean("ignore_eos", False),
         samplers=_samplers(fields),
         dry_sequence_breakers=DEFAULTS.dry_sequence_breakers
-        if breakers is None
-        else fields.strings("dry_sequence_breakers"),
+        if fields.get("dry_sequence_breakers") is None
+        else breakers,
         grammar=grammar,
     )
 

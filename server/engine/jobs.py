@@ -194,6 +194,9 @@ class Jobs:
         self.patience.begins(sequence.id)
         try:
             token = job.choosers[sequence.index].sample(row)
+        except ValueError as error:
+            self.fail(sequence.id, str(error), "request")
+            return
         finally:
             self.patience.ends()
         if token is None:

@@ -20,6 +20,7 @@ from server.engine.vocab import Vocab
 
 GREEDY_BELOW: Final = 1e-5  # dividing by less can overflow float32
 MIROSTAT_M: Final = 100
+NOTHING_ALLOWED: Final = "the grammar allows none of the model's tokens here, not even one that ends the answer"
 DEFAULT_ORDER: Final = (
     "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
 )  # fmt: skip
@@ -206,6 +207,8 @@ class Sampler:
         native = _array(self._api, candidates)
         if grammar_first:
             self._api.llama_sampler_apply(self._grammar, ctypes.byref(native))
+            if candidates["logit"].max() == -np.inf:  # llama.cpp would end its process over a token that is not allowed
+                raise ValueError(NOTHING_ALLOWED)
         self._api.llama_sampler_apply(self._chain, ctypes.byref(native))
         return int(native.data[native.selected].id)
 

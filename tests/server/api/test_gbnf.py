@@ -1,6 +1,7 @@
 """Grammars that would harm the process that reads them are refused before; what llama.cpp takes is taken."""
 
 import json
+from collections.abc import Iterator
 
 import llama_cpp
 import pytest
@@ -83,8 +84,67 @@ TAKEN = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("schema", "is_taken"),
+    [
+        ({"type": "string", "maxLength": 3000}, True),  # llama.cpp reads more than 2,000 as any number
+        ({"type": "string", "minLength": 3000}, False),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 3000}, True),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 3000}, False),
+        ({"type": "string", "pattern": "^((a{1,40}){1,40})*$"}, True),
+    ],
+)
+def test_counts_are_not_written_out(schema: object, is_taken: bool) -> None:
+    """A schema with a large count is a small grammar, which is taken or refused."""
+    text = schema_grammar(schema, "json_schema")
+    assert len(text) < 2000
+    if is_taken:
+        check_grammar(text)
+    else:
+        with pytest.raises(GrammarError, match="times"):
+            check_grammar(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "fitting", "others"),
+    [
+        ({"type": "string", "minLength": 2, "maxLength": 3}, ['"ab"', '"abc"'], ['"a"', '"abcd"']),
+        ({"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 3}, ["[1, 1]", "[1,1,1]"], ["[1]", "[]"]),
+        ({"type": "array", "items": {"const": 1}, "maxItems": 1}, ["[]", "[1]"], ["[1, 1]"]),
+        ({"type": "array", "items": {"const": 1}, "minItems": 1}, ["[1]", "[1, 1, 1]"], ["[]"]),
+        ({"enum": ['a"b\\c', "x\ny", "é"]}, ['"a\\"b\\\\c"', '"x\\ny"', '"é"'], ['"a"', '"x\ny"']),
+        ({"properties": {'"]': {"const": 1}}, "required": ['"]']}, ['{"\\"]":1}'], ["{}"]),
+        ({"type": "string", "pattern": "^a{2}(bc){1,2}$"}, ['"aabc"', '"aabcbc"'], ['"abc"', '"aa"', '"aabcbcbc"']),
+    ],
+)
+def test_counts(vocab: object, schema: object, fitting: list[str], others: list[str]) -> None:
+    """Texts with as many items as the schema allows follow its grammar, others do not."""
+    text = schema_grammar(schema, "json_schema")
+    assert [follows(vocab, text, each) for each in fitting] == [True] * len(fitting)
+    assert [follows(vocab, text, each) for each in others] == [False] * len(others)
+
+
+def follows(vocab: object, grammar: str, text: str) -> bool:
+    """Whether the text may be an answer and its end, by llama.cpp."""
+    raw = text.encode()
+    tokens = (llama_cpp.llama_token * 64)()
+    n = llama_cpp.llama_tokenize(vocab, raw, len(raw), tokens, 64, False, False)
+    sampler = llama_cpp.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+    try:
+        for token in (*tokens[:n], llama_cpp.llama_vocab_eos(vocab)):
+            one = (llama_cpp.llama_token_data * 1)(llama_cpp.llama_token_data(token, 1.0, 0.0))
+            array = llama_cpp.llama_token_data_array(one, 1, -1, False)
+            llama_cpp.llama_sampler_apply(sampler, array)
+            if one[0].logit == float("-inf"):
+                return False
+            llama_cpp.llama_sampler_accept(sampler, token)
+        return True
+    finally:
+        llama_cpp.llama_sampler_free(sampler)
+
+
 @pytest.fixture(scope="module")
-def vocab() -> object:
+def vocab() -> Iterator[object]:
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(MODEL).encode(), params)

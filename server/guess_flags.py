@@ -48,6 +48,11 @@ def add_guess_arguments(group: "argparse._ArgumentGroup") -> None:
         help=f"{DRAFT}: a draft model guesses tokens, and all guesses are checked in one step (so it is with -md); "
         f"{LOOKUP}: guess what followed the last tokens when they last stood in the text; none. Answers are the same",
     )  # fmt: skip
+    group.add_argument(
+        "--spec-always", action="store_true",
+        help="guess also where answers come slower by it, as llama-server does (default: both ways are tried now and "
+        "then, and the faster one is taken)",
+    )  # fmt: skip
     for name, default, what in (
         ("size-n", DEFAULTS.n_match, "tokens that must be alike"),
         ("size-m", DEFAULTS.n_max, "tokens guessed at a time, at most; each takes a row of logits of every slot"),
@@ -107,7 +112,8 @@ def guessing_of(args: argparse.Namespace, draft: Draft | None, params: Params, m
     Raises:
         ValueError: llama.cpp would not create the draft's context.
     """
-    return Guessing(lookups=lookups_of(args), draft=None if draft is None else _file(args, draft, params, made))
+    file = None if draft is None else _file(args, draft, params, made)
+    return Guessing(lookups=lookups_of(args), draft=file, always=args.spec_always)
 
 
 def lookups_of(args: argparse.Namespace) -> Lookups | None:

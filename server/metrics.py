@@ -30,6 +30,7 @@ _COUNTERS: Final = (
     ("ggufphys:preemptions", "Answers put back for want of room", "n_preemptions"),
     ("ggufphys:cache_full", "Times that the cache had no room for a batch", "n_full"),
     ("ggufphys:aborts", "Decodes ended in the middle", "n_aborts"),
+    ("ggufphys:guess_seconds", "Seconds spent in guessing", "guess_s"),
     ("llamacpp:spec_decode_num_drafts", "Steps in which tokens were guessed", "n_drafts"),
     ("llamacpp:spec_decode_num_draft_tokens", "Tokens guessed", "n_drafted"),
     ("llamacpp:spec_decode_num_accepted_tokens", "Tokens guessed right", "n_draft_accepted"),
@@ -150,8 +151,8 @@ class _Figures(Collector):
             yield CounterMetricFamily(name, what, value=getattr(counters, figure))
         for name, what, figure in _GAUGES:
             yield GaugeMetricFamily(name, what, value=getattr(counters, figure))
-        # tokens that come out of decodes: as many as answers took part
-        busy = counters.n_generated_tokens / max(counters.n_steps, 1)
+        # tokens that come out of decodes, without those guessed: as many as answers took part
+        busy = (counters.n_generated_tokens - counters.n_draft_accepted) / max(counters.n_steps, 1)
         yield GaugeMetricFamily("llamacpp:n_busy_slots_per_decode", "Answers generated together", value=busy)
         for name, what, by in (
             ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", counters.reevaluated),

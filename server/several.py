@@ -74,7 +74,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         def start(path: Path = path, name: str = name) -> SupervisedEngine:
             return SupervisedEngine(
                 path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
-                verbose=args.verbose, guessing=Guessing(lookups=lookups_of(args)),
+                verbose=args.verbose, guessing=Guessing(lookups=lookups_of(args), always=args.spec_always),
             )  # fmt: skip
 
         engine = LazyEngine(name, nbytes, start, room)

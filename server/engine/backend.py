@@ -10,7 +10,7 @@ from server.engine.errors import EngineError
 from server.engine.protocol import ModelInfo, Pooling
 from server.engine.runner import Chooser, Runner, Words
 from server.engine.sampling import Sampling
-from server.engine.scheduler.guesses import Drafter
+from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 
@@ -42,8 +42,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def drafters(self) -> Sequence[Drafter]:
-        """What guesses tokens, the first before the others."""
+    def guesser(self) -> Guesser:
+        """What guesses tokens; false if nothing does."""
         ...
 
     @property
@@ -94,11 +94,11 @@ class Backend(Protocol):
 class SerialBackend:
     """A backend of one slot over a `Runner`, which knows one sequence."""
 
-    drafters: Sequence[Drafter] = ()
     buffers: tuple[LoggedBuffer, ...] = ()
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self.guesser = Guesser()
         self.words = runner.words
         self.info = runner.info
         n, n_step = runner.info.n_ctx_seq, min(runner.n_step, runner.info.n_ctx_seq)

@@ -23,6 +23,7 @@ class Guessing:
 
     lookups: Lookups | None = None
     draft: DraftFile | None = None
+    always: bool = False  # also where answers come slower by it
 
     def __bool__(self) -> bool:
         return bool(self.types)

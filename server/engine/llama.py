@@ -28,10 +28,11 @@ from server.engine.runner import Unwanted
 from server.engine.sampler import Sampler
 from server.engine.sampling import Sampling
 from server.engine.scheduler.drafts import Drafts
-from server.engine.scheduler.guesses import Drafter
+from server.engine.scheduler.guesses import Drafter, Guesser
 from server.engine.scheduler.lookup import Lookup
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
+from server.engine.scheduler.worth import Worth
 from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
@@ -140,13 +141,14 @@ class LlamaBackend:
             raise UnsupportedError(f"{model.path}: no draft model can guess for it: it {KEEPS_A_STATE}")
         why_not = f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED
         self._draft: Draft | None = None
-        self.drafters: list[Drafter] = []
+        drafters: list[Drafter] = []
         self.buffers: tuple[LoggedBuffer, ...] = ()
         if guessing.lookups and can_guess:
-            self.drafters.append(Lookup(guessing.lookups))
+            drafters.append(Lookup(guessing.lookups))
         if guessing.draft:
             self._draft = Draft(guessing.draft, model, warn)
-            self.drafters.append(Drafts(self._draft, guessing.draft.drafting, target_s))
+            drafters.append(Drafts(self._draft, guessing.draft.drafting, target_s))
+        self.guesser = Guesser(drafters, None if guessing.always else Worth())
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
         self._embedder = Embedder(model, params, context.n_ctx_seq)

@@ -47,7 +47,7 @@ class EngineLoop:
         self._deliver = deliver
         self._warn = warn
         layout = backend.layout
-        self.scheduler = Scheduler(layout, backend, Pace(target_s, layout.n_batch), backend.drafters)
+        self.scheduler = Scheduler(layout, backend, Pace(target_s, layout.n_batch), backend.guesser)
         self.counters = Counters(n_cells=self.scheduler.slots.cells.n_cells)
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._jobs = Jobs(backend, self.scheduler, self.counters)
@@ -177,7 +177,7 @@ class EngineLoop:
         """What goes into the step, which the time for guesses belongs to: readers wait for it, too."""
         began = time.perf_counter()
         chunks = self.scheduler.plan()
-        self._guess_s = time.perf_counter() - began if self._backend.drafters else 0.0
+        self._guess_s = time.perf_counter() - began if self._backend.guesser else 0.0
         self.counters.guess_s += self._guess_s
         return chunks
 

@@ -9,9 +9,8 @@ never gives way and any request fits by itself, so there is always one that goes
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
-from collections.abc import Sequence as Many
 
-from server.engine.scheduler.guesses import Drafter, Guesser, Guesses
+from server.engine.scheduler.guesses import Guesser, Guesses
 from server.engine.scheduler.pace import DEEP, MIN_CHUNK, TILE, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
 from server.engine.scheduler.slots import NOTHING, Found, Layout, Memory, Reuse, Slots
@@ -26,7 +25,7 @@ class Scheduler:
     and then `accept` or `finish` for each sequence that has a row of logits.
     """
 
-    def __init__(self, layout: Layout, memory: Memory, pace: Pace, drafters: Many[Drafter] = ()) -> None:
+    def __init__(self, layout: Layout, memory: Memory, pace: Pace, guesser: Guesser | None = None) -> None:
         self.layout = layout
         self.slots = Slots(layout, memory)
         self.pace = pace
@@ -38,7 +37,9 @@ class Scheduler:
         self.preempted: list[Sequence] = []  # by the last plan
         self.n_cached = 0  # tokens of prompts that were not evaluated
         self._turns = Turns()
-        self.guesser = Guesser(drafters)
+        self.guesser = guesser or Guesser()
+        self._took: tuple[float, bool] | None = None  # the last step, if it had answers alone, and whether guessed
+        self._n_said = 0  # tokens that came of it
         self._was_full = False
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
@@ -49,6 +50,10 @@ class Scheduler:
     def plan(self) -> list[Chunk]:
         """The tokens of the next step: at most n_batch, and room for all of them. Empty: nothing to do."""
         self.now += 1
+        if self._took is not None:
+            seconds, guessed = self._took
+            self.guesser.took(self._n_said, seconds, guessed=guessed)
+        self._took, self._n_said = None, 0
         self.admitted, self.preempted = [], []
         self._admit()
         self._turns.next(self.active, self.now)
@@ -69,6 +74,8 @@ class Scheduler:
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
         self.pace.learn(sum(map(len, chunks)), seconds)
+        if all(chunk.sequence.n_generated for chunk in chunks):
+            self._took = seconds, any(chunk.guess for chunk in chunks)
         beside = any(chunk.sequence.n_generated for chunk in chunks)
         for chunk in chunks:
             sequence = chunk.sequence
@@ -121,6 +128,7 @@ class Scheduler:
         """Append the token that was sampled behind all of a sequence's tokens."""
         assert sequence.n_pending == 0
         sequence.tokens.append(token)
+        self._n_said += 1
 
     def confirm(self, sequence: Sequence, *, right: bool) -> None:
         """Note that the token just accepted was guessed, and so is in memory; or that no further guess is right."""

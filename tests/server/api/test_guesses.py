@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 
 from server.app import create_app
 from server.config import ServerConfig
+from server.engine.counters import Counters
 from server.engine.protocol import Piece, Started, Timings
 from tests.server.fake_engine import INFO, FakeEngine, finished
 
@@ -62,7 +63,10 @@ def test_timings() -> None:
 
 
 def test_metrics() -> None:
-    """llama-server's names."""
+    """llama-server's names; right guesses are no answers that took part in a step."""
+    fake = FakeEngine()
+    fake.counters = Counters(n_steps=10, n_generated_tokens=50, n_draft_accepted=30)
+    assert "llamacpp:n_busy_slots_per_decode 2.0" in client_of(fake).get("/metrics").text
     metrics = client_of(FakeEngine()).get("/metrics").text
 
     for name in ("drafts", "draft_tokens", "accepted_tokens"):

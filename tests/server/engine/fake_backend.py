@@ -15,7 +15,7 @@ from server.engine.backend import Outcome
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Words
 from server.engine.sampling import Sampling
-from server.engine.scheduler.guesses import Drafter
+from server.engine.scheduler.guesses import Drafter, Guesser
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from tests.server.fake_engine import INFO
@@ -96,7 +96,7 @@ class FakeBackend:
         drafters: Sequence[Drafter] = (),
     ) -> None:
         self.layout = layout
-        self.drafters = drafters
+        self.guesser = Guesser(drafters)
         self.buffers: tuple[LoggedBuffer, ...] = ()
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO

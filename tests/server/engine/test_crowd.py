@@ -30,7 +30,7 @@ GREEDY = Sampling(temperature=0, ignore_eos=True)
 TIMEOUT_S = 60.0
 F32 = {"type_k": "f32", "type_v": "f32", "flash_attn": "off", "n_threads": 1}
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "away", "from", "here"]
-LOOKUPS = Guessing(lookups=Lookups(n_match=2, n_max=8))
+LOOKUPS = Guessing(lookups=Lookups(n_match=2, n_max=8), always=True)
 TEXTS = [" ".join(WORDS[: 3 + i % 10]) + f" number {i}" for i in range(24)]
 
 

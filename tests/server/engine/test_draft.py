@@ -65,7 +65,7 @@ def started(
     **drafting: Any,
 ) -> Any:
     engine: BaseEngine = kind(
-        path, params, guessing=Guessing(lookups=lookups, draft=draft_file(draft, params, **drafting))
+        path, params, guessing=Guessing(lookups=lookups, draft=draft_file(draft, params, **drafting), always=True)
     )
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     return engine

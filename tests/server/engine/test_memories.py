@@ -113,7 +113,7 @@ def test_guesses(path: Path, unified: bool) -> None:
     alone.close()
     warnings: list[str] = []
     params = Params(**CACHE, n_ctx=2048, n_seq_max=3, kv_unified=unified, n_outputs_max=40)  # type: ignore[arg-type]
-    guessing = Guessing(lookups=Lookups(n_match=1, n_max=8))
+    guessing = Guessing(lookups=Lookups(n_match=1, n_max=8), always=True)
     engine = LlamaEngine(path, params, guessing=guessing, warn=warnings.append)
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     answers = [read(generation) for generation in [ask(engine, tokens, max_tokens=60) for tokens in asked]]
@@ -152,7 +152,9 @@ def test_a_draft_model(path: Path, tmp_path: Path, unified: bool) -> None:
     alone = started(path, n_ctx=512)
     expected = [read(ask(alone, tokens, max_tokens=120, cache_prompt=False))[0] for tokens in asked]
     alone.close()
-    guessing = Guessing(draft=DraftFile(path=str(path), params=replace(own, type_k="f16"), drafting=Drafting()))
+    guessing = Guessing(
+        draft=DraftFile(path=str(path), params=replace(own, type_k="f16"), drafting=Drafting()), always=True
+    )
     engine = LlamaEngine(path, params, guessing=guessing)
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     answers = [read(generation)[0] for generation in [ask(engine, tokens, max_tokens=120) for tokens in asked]]

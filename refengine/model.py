@@ -133,7 +133,7 @@ class Model:
             flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
             has_encoder=rule.has_encoder,
         )  # fmt: skip
-        if why_not := rule.aborts(self.context):
+        if why_not := rule.aborts(self.context, self.h):
             raise ValueError(f"{gguf.path}: {why_not}")
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)

@@ -4,15 +4,22 @@ It checks what it was asked for, but not whether an architecture's graph can be 
 ggml's ends the process.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ggufphys.arch.rules import LayerFlags
+from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextParams
 
+Aborts: TypeAlias = Callable[[ContextParams, HParams], str]
 
-def never(context: ContextParams) -> str:
+
+def never(context: ContextParams, h: HParams) -> str:
     """None that it does not refuse."""
     return ""
 
 
-def stores_values_as_matrix(context: ContextParams) -> str:
+def stores_values_as_matrix(context: ContextParams, h: HParams) -> str:
     """V reaches the cache as if all its tokens were heads of one, which only fits where elements are stored one by one.
 
     Source: llama.cpp 0c1e570 src/models/plm.cpp, v_states; src/llama-kv-cache.cpp, cpy_v; ggml/src/ggml.c,
@@ -26,7 +33,7 @@ def stores_values_as_matrix(context: ContextParams) -> str:
     )
 
 
-def bias_of_one_stream(context: ContextParams) -> str:
+def bias_of_one_stream(context: ContextParams, h: HParams) -> str:
     """The bias of relative positions has the whole batch's shape, the scores that of one sequence.
 
     Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_inp_pos_bucket_dec, build_attn_mha; ggml/src/ggml.c, ggml_add.
@@ -39,16 +46,53 @@ def bias_of_one_stream(context: ContextParams) -> str:
     )
 
 
-def prompt_of_one_stream(context: ContextParams) -> str:
+def prompt_of_one_stream(recurrent: LayerFlags) -> Aborts:
     """A prompt of one sequence is reserved for over all streams of the cache, which must divide its tokens.
+
+    Of the last layer the wanted rows alone are added to the stream, which are as many in both; `recurrent` layers do
+    not attend.
 
     Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve (TAG_RESERVE_DIAG_DECAY); src/llama-graph.cpp,
     build_attn_mha; ggml/src/ggml.c, ggml_add.
     """
-    n_tokens = min(context.n_ctx, context.n_ubatch)
-    if n_tokens % context.n_stream == 0:
+
+    def aborts(context: ContextParams, h: HParams) -> str:
+        n_tokens = min(context.n_ctx, context.n_ubatch)
+        if n_tokens % context.n_stream == 0 or all(recurrent(h)[: h.n_layer - 1]):
+            return ""
+        return (
+            f"llama.cpp aborts: n_ubatch is {n_tokens}, for this architecture expected a multiple of the "
+            f"{context.n_stream} sequences that are kept apart (or kv_unified)"
+        )
+
+    return aborts
+
+
+def parts_by_embedding(context: ContextParams, h: HParams) -> str:
+    """K and V begin where an embedding's length says, whatever Q's is: those of few tokens may end behind the product.
+
+    Source: llama.cpp 0c1e570 src/models/cogvlm.cpp, graph (Vcur); ggml/src/ggml.c, ggml_new_tensor_impl.
+    """
+    n_head, n_head_kv, d = h.n_head[0], h.n_head_kv[0], h.n_embd_head_k
+    n_tokens = context.n_seq_max
+    if 2 * h.n_embd + d * n_head_kv * n_tokens <= 3 * d * n_head * n_tokens:
         return ""
     return (
-        f"llama.cpp aborts: n_ubatch is {n_tokens}, for this architecture expected a multiple of the "
-        f"{context.n_stream} sequences that are kept apart (or kv_unified)"
+        f"llama.cpp aborts: V begins at {2 * h.n_embd} of {3 * d * n_head} in the product of {n_tokens} tokens, and "
+        f"ends behind it (expected embedding_length {d * n_head}, or more sequences)"
+    )
+
+
+def chooses_by_group(context: ContextParams, h: HParams) -> str:
+    """Where blocks are chosen, each group of heads has an indexer head of its own.
+
+    Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, graph (msa_enabled, HKV == Hd).
+    """
+    chooses = context.flash_attn and (context.n_seq_max == 1 or not context.kv_unified)
+    groups = {h.n_head_kv[il] for il in range(h.n_layer_dense_lead, h.n_layer)}
+    if not chooses or groups <= {h.indexer_n_head}:
+        return ""
+    return (
+        f"llama.cpp aborts: attention.indexer.head_count is {h.indexer_n_head}, for flash attention expected "
+        f"head_count_kv, {', '.join(map(str, sorted(groups)))} (or flash_attn off)"
     )

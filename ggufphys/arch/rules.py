@@ -31,11 +31,13 @@ def full(h: HParams) -> Layers:
     return attention(h, (False,) * h.n_layer_all, 0)
 
 
-def windowed(pattern: LayerFlags, size: WindowSize, *, chunked: bool = False) -> LayerRule:
+def windowed(pattern: LayerFlags, size: WindowSize, *, chunked: bool = False, needed: bool = True) -> LayerRule:
     """Layers marked by `pattern` attend to a window of `size` positions, the others to the whole context.
 
+    Where a window is `needed`, llama.cpp dies of a size that no layer has; beside recurrent layers it does not.
+
     Source: llama.cpp 0c1e570 src/llama-kv-cache-iswa.cpp, llama_kv_cache_iswa ctor; src/llama-model.cpp,
-    create_memory (aborts when there is a window and no layer that has it).
+    create_memory (aborts when there is a window and no layer that has it; llama_memory_hybrid_iswa does not ask).
     """
 
     def rule(h: HParams) -> Layers:
@@ -43,7 +45,7 @@ def windowed(pattern: LayerFlags, size: WindowSize, *, chunked: bool = False) ->
         if n_swa is None:
             return full(h)
         flags = pattern(h)
-        if not any(flags):
+        if needed and not any(flags):
             raise GGUFError(
                 f"{h.arch}.attention.sliding_window is {n_swa}, but no layer has a window: llama.cpp aborts"
             )

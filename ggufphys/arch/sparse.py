@@ -56,7 +56,11 @@ def dsa_optional(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
 def dsa_windowed(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
     """A cache with windows, and whole contexts of indexer keys, in layers with a window as wide as the layer's head.
 
-    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa-iswa.cpp.
+    Source: llama.cpp 0c1e570 src/llama-kv-cache-dsa-iswa.cpp; src/models/dots3note.cpp, graph (cpy_k of layers without
+    a window); src/llama-kv-cache.cpp, build_input_k_rot (divides by what doubles until it is 0 where no keys are kept).
+
+    Raises:
+        GGUFError: indexers of which llama.cpp dies.
     """
 
     def keys(h: HParams) -> Layers:
@@ -65,7 +69,15 @@ def dsa_windowed(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
             (wide,) if window else layer for window, layer in zip(flags_from_file(h), indexer_keys(h), strict=True)
         )
 
-    return both(trunk(layers), only(keys, indexed))
+    def rule(h: HParams) -> Layers:
+        flags, windows = indexed(h)[: h.n_layer], flags_from_file(h)
+        lacking = [il for il, has_indexer in enumerate(flags) if not (has_indexer or windows[il])]
+        if lacking or not any(flags):
+            found = f"layer {lacking[0]} has neither a window nor an indexer" if lacking else "no layer has an indexer"
+            raise GGUFError(f"{h.arch}.attention.indexer.types: {found}: llama.cpp ends the process")
+        return both(trunk(layers), only(keys, indexed))(h)
+
+    return rule
 
 
 def msa(h: HParams) -> Layers:

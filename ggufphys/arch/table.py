@@ -6,7 +6,15 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams; src/llama-mo
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ggufphys.arch.aborts import bias_of_one_stream, never, prompt_of_one_stream, stores_values_as_matrix
+from ggufphys.arch.aborts import (
+    Aborts,
+    bias_of_one_stream,
+    chooses_by_group,
+    never,
+    parts_by_embedding,
+    prompt_of_one_stream,
+    stores_values_as_matrix,
+)
 from ggufphys.arch.adjust import (
     decoder_layers,
     deepstack,
@@ -85,7 +93,7 @@ from ggufphys.arch.states import kda, linear_attention, short_conv, ssm, ssm_and
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.hparams.hparams import HParams
-from ggufphys.params import ContextParams, ContextType
+from ggufphys.params import ContextType
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class ArchRule:
     alone: Callable[[GGUFFile], str] = can_run  # why a context cannot be created for the file alone; empty if it can
     borrows: Callable[[GGUFFile, GGUFFile], Mapping[str, TensorInfo]] = nothing_borrowed  # weights of a draft's target
     reads: Callable[[HParams, Layers], Layers | None] = none_read  # a draft: which of its target's caches
-    aborts: Callable[[ContextParams], str] = never  # why llama.cpp dies of a context; empty if it does not
+    aborts: Aborts = never  # why llama.cpp dies of a context; empty if it does not
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
     rollback: bool = False  # drafted tokens can be taken back from its recurrent state
@@ -147,8 +155,9 @@ TABLE: Final[tuple[ArchRule, ...]] = (
         "deepseek2-ocr", "chatglm", "glm4", "bitnet", "jais", "jais2", "nemotron", "exaone", "granite",
         "granitemoe", "chameleon", "bailingmoe", "bailingmoe2", "dots1", "arcee", "ernie4_5", "ernie4_5-moe",
         "hunyuan-moe", "hunyuan-dense", "hunyuan_vl", "seed_oss", "grovemoe", "apertus",
-        "minimax-m2", "cogvlm", "pangu-embedded", "mistral3", "paddleocr", "maincoder", "talkie", "pockettts",
+        "minimax-m2", "pangu-embedded", "mistral3", "paddleocr", "maincoder", "talkie", "pockettts",
     ),
+    ArchRule("cogvlm",   trunk(full), "models/cogvlm.cpp", aborts=parts_by_embedding),
     ArchRule("glm4moe",  trunk(full), "models/glm4-moe.cpp", draft=head(full)),
     ArchRule("hy_v3",    trunk(full), "models/hy-v3.cpp", draft=head(full)),
     ArchRule("qwen3vl",    trunk(full), "models/qwen3vl.cpp", adjust=deepstack),
@@ -238,15 +247,15 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("granitehybrid", hybrid(full, ssm, without_kv_heads),           "models/granite-hybrid.cpp"),
     ArchRule("plamo2",        hybrid(full, ssm, without_kv_heads),           "models/plamo2.cpp", adjust=heads_by_key),
     ArchRule("falcon-h1",     mixed(full, ssm),                              "models/falcon-h1.cpp"),
-    ArchRule("lfm2",          hybrid(windowed(with_kv_heads, size_optional), short_conv, without_kv_heads),
-             "models/lfm2.cpp", rollback=True),
+    ArchRule("lfm2",          hybrid(windowed(with_kv_heads, size_optional, needed=False), short_conv,
+                                      without_kv_heads), "models/lfm2.cpp", rollback=True),
     ArchRule("lfm2moe",       hybrid(full, short_conv, without_kv_heads),    "models/lfm2moe.cpp", rollback=True),
     ArchRule("nemotron_h",    hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
              "models/nemotron-h.cpp", rollback=True),
     ArchRule("nemotron_h_moe", hybrid(full, ssm, without_kv_heads_and_ffn, attends=without_ffn),
              "models/nemotron-h.cpp", draft=head(full), rollback=True),
     ArchRule("minimax-01",    hybrid(full, linear_attention, all_but_every(8), attends=in_trunk),
-             "models/minimax-01.cpp", lone_prompt=True, aborts=prompt_of_one_stream),
+             "models/minimax-01.cpp", lone_prompt=True, aborts=prompt_of_one_stream(all_but_every(8))),
     ArchRule("qwen3next",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
              "models/qwen3next.cpp", draft=head(full)),
     ArchRule("qwen35",        hybrid(full, ssm, all_but_every(4), attends=in_trunk),
@@ -256,7 +265,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
              "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True),
     ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
-             "models/kimi-linear.cpp", mla=True, lone_prompt=True, aborts=prompt_of_one_stream),
+             "models/kimi-linear.cpp", mla=True, lone_prompt=True, aborts=prompt_of_one_stream(without_kv_heads)),
     ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
              "models/kimi-k3.cpp", adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("bailingmoe3",   hybrid(latent(full), kda, without_kv_heads),
@@ -269,7 +278,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("hy_v4",      dsa_optional(latent(full), with_indexer), "models/hy-v4.cpp", mla=True),
     ArchRule("dots3note",  dsa_windowed(latent(windowed(flags_from_file, size_required)), with_indexer),
              "models/dots3note.cpp", mla=True),
-    ArchRule("minimax-m3", msa, "models/minimax-m3.cpp"),
+    ArchRule("minimax-m3", msa, "models/minimax-m3.cpp", aborts=chooses_by_group),
     ArchRule("glm5-next",  delta_and_pooled_dsa, "models/glm5-next.cpp",
              adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("deepseek4",  compressed, "models/deepseek4.cpp; llama-kv-cache-dsv4.cpp",

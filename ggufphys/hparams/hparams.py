@@ -56,6 +56,7 @@ class HParams:
     n_embd_head_k_mla: int
     n_embd_head_v_mla: int
     n_layer_dense_lead: int
+    indexer_n_head: int
     indexer_head_size: int
     indexer_top_k: int
     indexer_kpool: int
@@ -157,6 +158,7 @@ def as_written(gguf: GGUFFile) -> HParams:
         n_embd_head_k_mla=keys.integer("attention.key_length_mla", 0),
         n_embd_head_v_mla=keys.integer("attention.value_length_mla", 0),
         n_layer_dense_lead=keys.integer("leading_dense_block_count", 0),
+        indexer_n_head=keys.integer("attention.indexer.head_count", 0),
         indexer_head_size=keys.integer("attention.indexer.key_length", 0),
         indexer_top_k=keys.integer("attention.indexer.top_k", 0),
         indexer_kpool=keys.integer("attention.indexer.kpool", 0),

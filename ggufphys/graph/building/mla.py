@@ -23,6 +23,12 @@ def attention_k(b: Builder, scores: Scores) -> AttentionK:
     return AttentionK(b, b.first_kv_cache(), scores)
 
 
+def attention_k_or_none(b: Builder, scores: Scores) -> AttentionK | None:
+    """The same, where layers may be recurrent all."""
+    attends = any(b.kv_cache_or_none(il) is not None for il in range(len(b.caches)))
+    return attention_k(b, scores) if attends else None
+
+
 def queries(b: Builder, x: Tensor, il: int) -> Tensor:
     """Q of all heads ((N + P)*H, T), in two steps through `attn_q_a` where the layer has it."""
     whole = b.weight_or_none("attn_q.weight", il)

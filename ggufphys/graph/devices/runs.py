@@ -107,7 +107,7 @@ class Runs:
         context = self._context(params)
         if params.devices and self.h.hc_mult:
             context = self._unfused(params, context)
-        if why_not := self.rule_in(params).aborts(context):
+        if why_not := self.rule_in(params).aborts(context, self.h):
             raise ValueError(why_not)
         return context
 

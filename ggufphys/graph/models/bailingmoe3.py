@@ -23,7 +23,7 @@ def build(b: Builder) -> Graph:
     ffn = dense_or_experts(b, read_routing(b.keys), limited=True)
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k_or_none(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     pos = b.inp_pos(rope.n_pos_per_embd)
     out_ids = b.inp_out_ids()
 
@@ -36,6 +36,7 @@ def build(b: Builder) -> Graph:
         if b.recurrent(il) is not None:
             x = _delta_attention(b, rs, x, il)
         else:
+            assert attention is not None
             q = mla.absorbed(b, mla.queries(b, x, il), rope.n_dims, rotate, il)
             latent, k_pe = mla.compressed(b, x, rope.n_dims, rotate, il)
             x = _gated(b, mla.attend(b, attention, q, latent, k_pe, il), x, il)

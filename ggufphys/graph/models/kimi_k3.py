@@ -21,7 +21,7 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k_or_none(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     n_rot = b.keys.integer("rope.dimension_count", b.h.n_embd_head_k)
     out_ids = b.inp_out_ids()
     stack: Tensor | None = None  # checkpoints of the stream (E, n, T)
@@ -40,6 +40,7 @@ def build(b: Builder) -> Graph:
         if b.recurrent(il) is not None:
             x = _delta_attention(b, rs, x, il)
         else:
+            assert attention is not None
             q = mla.absorbed(b, mla.queries(b, x, il), n_rot, unrotated, il)
             latent, k_pe = mla.compressed(b, x, n_rot, unrotated, il)
             found = mla.attend(b, attention, q, latent, k_pe, il)

@@ -21,7 +21,7 @@ def build(b: Builder) -> Graph:
     ffn = dense_or_experts(b, read_routing(b.keys, norm_weights=True), shared_always=True)
     x = b.inp_embd()
     rs = Recurrent(b)
-    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
+    attention = mla.attention_k_or_none(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
     out_ids = b.inp_out_ids()
 
     def unrotated(part: Tensor) -> Tensor:
@@ -33,6 +33,7 @@ def build(b: Builder) -> Graph:
         if b.recurrent(il) is not None:
             x = _delta_attention(b, rs, x, il)
         else:
+            assert attention is not None
             q = mla.queries(b, x, il)
             latent, k_pe = mla.compressed(b, x, n_rot, unrotated, il)
             x = mla.attend(b, attention, mla.absorbed(b, q, n_rot, unrotated, il), latent, k_pe, il)

@@ -120,6 +120,60 @@ def test_kinds_that_llama_cpp_does_not_run(name: str, changes: Mapping[str, Any]
         predict_memory(gguf, BASE)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "layers"),
+    [
+        ("lfm2", "attention.head_count_kv", (0, 0, 0, 0)),
+        ("kimi-linear", "attention.head_count_kv", (0, 0, 0, 0)),
+        ("kimi-linear", "attention.head_count_kv", (0, 0, 0, 1)),
+        ("kimi-k3", "attention.head_count_kv", (0, 0, 0, 0)),
+        ("bailingmoe3", "attention.head_count_kv", (0, 0, 0, 0)),
+        ("minimax-01", "attention.recurrent_layers", (1, 1, 0)),
+        ("dots3note/matched", "attention.sliding_window_pattern", (True,) * 5),
+    ],
+)
+def test_layers_all_of_one_kind(name: str, key: str, layers: tuple[int, ...], tmp_path: Path) -> None:
+    """Recurrent layers alone, or with attention in the last one alone, run as llama.cpp runs them, over any streams."""
+    arch = archs.models()[name].arch
+    n = archs.models()[name].metadata[f"{arch}.block_count"]
+    assert isinstance(n, int)
+    changed = [layers[min(il, len(layers) - 1)] for il in range(n)]
+    _assert_exact(_written(tmp_path, name, {f"{arch}.{key}": changed}), replace(BASE, n_seq_max=3, n_ubatch=256))
+
+
+def test_what_goes_without_flash_attention_alone(tmp_path: Path) -> None:
+    """Blocks are chosen for as many groups of heads as the indexer has, and dense attention knows no such number."""
+    path = _written(tmp_path, "minimax-m3", {"minimax-m3.attention.head_count_kv": 4})
+    with open_gguf(path) as gguf, pytest.raises(ValueError, match=r"head_count is 2.*expected head_count_kv, 4"):
+        predict_memory(gguf, BASE)
+    _assert_exact(path, replace(BASE, flash_attn="off"))
+
+
+def test_values_that_end_behind_their_product(tmp_path: Path) -> None:
+    """In cogvlm V lies where an embedding's length says: of one token behind the product, of three within it."""
+    path = _written(tmp_path, "cogvlm", {"cogvlm.attention.head_count": 3, "cogvlm.attention.head_count_kv": 3})
+    with open_gguf(path) as gguf, pytest.raises(ValueError, match="llama.cpp aborts: V begins at"):
+        predict_memory(gguf, BASE)
+    _assert_exact(path, replace(BASE, n_seq_max=3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"attention.sliding_window_pattern": [False] * 5}, "layer 0 has neither a window nor an indexer"),
+        (
+            {"attention.sliding_window_pattern": [True] * 5, "attention.indexer.types": [0] * 5},
+            "no layer has an indexer",
+        ),
+    ],
+)
+def test_indexers_that_are_missing(changes: Mapping[str, Any], why: str, tmp_path: Path) -> None:
+    """A layer that should choose positions by an indexer's keys, and none that keeps any, are refused."""
+    path = _written(tmp_path, "dots3note/matched", {f"dots3note.{key}": value for key, value in changes.items()})
+    with open_gguf(path) as gguf, pytest.raises(GGUFError, match=why):
+        predict_memory(gguf, BASE)
+
+
 def _written(folder: Path, name: str, changes: Mapping[str, Any]) -> Path:
     """The recorded model with other keys, and tensors that go with them."""
     draft = reshaped(name, changes)

@@ -6,8 +6,10 @@ And what becomes of strangers' text: names in files may hold what a terminal tak
 import operator
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Final, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FACTORS = {
@@ -90,7 +92,7 @@ def shortened(message: str) -> str:
     return "\n".join(lines if more <= 1 else [*lines[:MAX_LINES], f"  and {more:,} lines more"])
 
 
-def read_text(path: Path) -> str:
+def read_text(path: "Path") -> str:
     """The text of a file that somebody named, if it is text and not endless.
 
     Raises:

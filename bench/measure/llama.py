@@ -122,6 +122,7 @@ def _predict(gguf: GGUFFile, params: Params, result: ChildResult, n_prompt: int)
             base_bytes=memory.rss_bytes if memory is not None else None,
             base_file_bytes=memory.file_bytes if memory is not None else None,
             n_prompt=n_prompt,
+            n_sampled=1,
         )
     except UnsupportedError:
         return None

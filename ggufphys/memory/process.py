@@ -52,12 +52,14 @@ class Conditions:
     """What is known of the process beside its parameters.
 
     `base_bytes` are resident in one that has only loaded the library, `base_file_bytes` of them file-backed, where
-    that was measured; `n_prompt` is the longest prompt so far (None: at least a physical batch).
+    that was measured; `n_prompt` is the longest prompt so far (None: at least a physical batch); `n_sampled` are the
+    sequences that a token was ever chosen for (None: all).
     """
 
     base_bytes: int | None = None
     base_file_bytes: int | None = None
     n_prompt: int | None = None
+    n_sampled: int | None = None
 
     def base(self, backing: Backing) -> tuple[int, str]:
         """Bytes of the empty process, and where they are from."""
@@ -84,6 +86,7 @@ def process_terms(
     `buffers` are the terms of all other quantities, of which the host's count, and those of devices in the process;
     `placed` says where the weights lie, `loading` are the terms of loading them.
     """
+    n_sampled = context.n_seq_max if conditions.n_sampled is None else min(conditions.n_sampled, context.n_seq_max)
     terms = [
         *(
             _term(name, *conditions.base(backing), backing=backing, phase="library")
@@ -97,8 +100,8 @@ def process_terms(
         *_graph_terms(gguf, params, context, conditions.n_prompt),
         _term(
             "samplers",
-            context.n_seq_max * layouts.h.n_vocab * TOKEN_DATA_BYTES,
-            f"{context.n_seq_max} sequences x {layouts.h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
+            n_sampled * layouts.h.n_vocab * TOKEN_DATA_BYTES,
+            f"{n_sampled} sequences x {layouts.h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
             phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample; common/sampling.cpp, set_logits",
         ),
         *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),

@@ -17,7 +17,7 @@ from ggufphys.memory.terms import PHASES, Term, total
 from ggufphys.params import HOST, LOAD_MODES, Device
 from ggufphys.plan.fits import fits
 from tests.ggufphys.memory.test_oracle import sparse
-from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
+from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 
 MIB = 1 << 20
 BASE = Params(n_ctx=1024, n_threads=2)
@@ -196,3 +196,11 @@ def test_amx_takes_weights_first(tmp_path: Path) -> None:
     assert _in_buffers(prediction, "AMX") == sum(t.ne[0] * t.ne[1] // 32 * 18 for t in products)
     assert _in_buffers(prediction, "CPU_REPACK") == _in_buffers(without, "AMX") == 0
     assert total(without.terms, "model") == without.model_bytes
+
+
+def test_sequences_that_were_never_sampled_take_no_candidates(tmp_path: Path) -> None:
+    """Whoever runs one sequence of seven is asked for the candidates of one, as `measure` runs it."""
+    with open_gguf(tiny_llama(tmp_path / "m.gguf")) as gguf:
+        params = Params(n_ctx=1024, n_seq_max=7)
+        every, one = predict_memory(gguf, params), predict_memory(gguf, params, n_sampled=1)
+    assert every.process_bytes - one.process_bytes == 6 * 512 * 12

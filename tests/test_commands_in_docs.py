@@ -67,6 +67,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.quality_speed": None,
     "bench.reader": "--runs 1 --tokens 1000",
     "bench.synth.speed": "--shape llama-110m --runs 1",
+    "bench.start": "--runs 1",
     "bench.token_speed": "--repetitions 1",
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,

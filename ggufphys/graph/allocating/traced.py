@@ -8,9 +8,10 @@ import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from operator import attrgetter
 from typing import Final, TypeVar, cast
 
-from ggufphys.frozen import dataclass, replace
+from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.allocating.alloc import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
@@ -165,6 +166,11 @@ def point_of(context: ContextParams, batch: Batch) -> Point:
 
 def kind_of(context: ContextParams, batch: Batch, layers: Layers | None, where: Hashable = None) -> Hashable:
     """All else that a graph follows from."""
-    # The batch says how many tokens and outputs there are, whatever the context allows.
-    of_context = replace(context, n_ctx=0, n_ctx_seq=context.n_ctx_seq % N_CTX_PAD, n_batch=0, n_outputs_max=0)
-    return of_context, replace(batch, n_outputs=0), None if layers is None else (layers.built, layers.n_before), where
+    built = None if layers is None else (layers.built, layers.n_before)
+    return context.n_ctx_seq % N_CTX_PAD, _OF_CONTEXT(context), _OF_BATCH(batch), built, where
+
+
+# The batch says how many tokens and outputs there are, whatever the context allows.
+_UNKNOWN: Final = frozenset(("n_ctx", "n_ctx_seq", "n_batch", "n_outputs_max", "n_outputs"))
+_OF_CONTEXT: Final = attrgetter(*(f.name for f in fields(ContextParams) if f.name not in _UNKNOWN))
+_OF_BATCH: Final = attrgetter(*(f.name for f in fields(Batch) if f.name not in _UNKNOWN))

@@ -29,7 +29,7 @@ def walk(buffer: bytes, position: int, count: int) -> tuple[int, int]:
 def test_ends_where_each_string_ends(longest: int, alphabet: bytes) -> None:
     """Short and long strings, empty ones, such as look like lengths: the end is that of the last."""
     chance = random.Random(longest)
-    lengths = [chance.choice((0, 1, 5, 31, 32)) for _ in range(MANY + 300)]
+    lengths = [chance.choice((0, 1, 5, 63, 64)) for _ in range(MANY + 300)]
     for i in chance.sample(range(len(lengths)), 40):
         lengths[i] = chance.randint(0, longest)
     whole = b"before" + laid_out([bytes(chance.choices(alphabet, k=n)) for n in lengths]) + b"\0" * 900
@@ -37,12 +37,12 @@ def test_ends_where_each_string_ends(longest: int, alphabet: bytes) -> None:
 
     assert step_over(whole, 6, len(lengths), LENGTH) == (end, 0)
     assert step_over(memoryview(whole), 6, MANY, LENGTH) == walk(whole, 6, MANY)
-    for cut in (6, 20, *chance.choices(range(end), k=20), end - 1, end):
+    for cut in (6, 20, *chance.choices(range(end), k=8), end - 1, end):
         assert step_over(whole[:cut], 6, len(lengths), LENGTH) == walk(whole[:cut], 6, len(lengths))
 
 
 @pytest.mark.parametrize("nbytes", [1 << 31, (1 << 63) - 1, (1 << 64) - 1])
-@pytest.mark.parametrize("at", [0, 63, 64, MANY - 1])
+@pytest.mark.parametrize("at", [0, 127, 128, MANY - 1])
 def test_lengths_that_nothing_has(nbytes: int, at: int) -> None:
     """A length that no buffer has ends the steps as it would end a walk, wherever it stands."""
     texts = laid_out([b"abc"] * at) + LENGTH.pack(nbytes) + laid_out([b"abc"] * (MANY - at - 1))

@@ -1,0 +1,72 @@
+"""Benchmark: how long does `ggufphys inspect` take beside an empty Python? Whole processes in turn, ratios by round.
+
+usage: python -m bench.start [MODEL ...] [--runs N] [--against CHECKOUT] [--json]
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.against import HERE, compile_code, inspecting
+from bench.processes import ProcessRun, run_process
+from ggufphys.embedded import MODEL
+from ggufphys.report.inspection import dumps, table
+from ggufphys.units import format_bytes
+
+EMPTY: Final = "python -c pass"
+IMPORTS: Final = "typing, argparse, pathlib"  # what all of it is written with
+HELP: Final = "inspect --help"
+
+
+def main() -> int:
+    """Print for each command the medians of its seconds, and of its ratio to the empty Python of the same round."""
+    parser = argparse.ArgumentParser(prog="python -m bench.start", description=__doc__)
+    parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
+    parser.add_argument("--runs", type=int, default=15, metavar="N", help="rounds (default 15)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    args = parser.parse_args()
+    commands = {
+        EMPTY: [sys.executable, "-c", "pass"],
+        f"import {IMPORTS}": [sys.executable, "-c", f"import {IMPORTS}"],
+    }
+    for checkout in (HERE, *([args.against] if args.against else ())):
+        compile_code(checkout)
+        there = "" if checkout == HERE else ", the other"
+        commands[HELP + there] = inspecting(checkout, "inspect", "--help")
+        commands.update({f"inspect {m.name}{there}": inspecting(checkout, "inspect", str(m)) for m in args.models})
+    rounds = [{name: run_process(command) for name, command in commands.items()} for _ in range(args.runs + 1)][1:]
+    rows = [_row(name, rounds) for name in commands]
+    if args.json:
+        print(dumps(rows))
+        return 0
+    cells = [
+        (
+            row["name"],
+            f"{row['wall_s']:.3f}",
+            f"{row['cpu_s']:.3f}",
+            f"{row['ratio']:.1f}",
+            format_bytes(row["peak_rss_bytes"]),
+        )
+        for row in rows
+    ]
+    print(f"medians of {args.runs} rounds\n")
+    print("\n".join(table(("process", "wall s", "CPU s", "x empty", "peak RSS"), cells, right=(1, 2, 3, 4))))
+    return 0
+
+
+def _row(name: str, rounds: Sequence[Mapping[str, ProcessRun]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "wall_s": statistics.median(r[name].wall_s for r in rounds),
+        "cpu_s": statistics.median(r[name].cpu_s for r in rounds),
+        "ratio": statistics.median(r[name].wall_s / r[EMPTY].wall_s for r in rounds),
+        "peak_rss_bytes": max(r[name].peak_rss_bytes for r in rounds),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,8 @@ from ggufphys.builds import LATEST
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
 from ggufphys.frozen import replace
+from ggufphys.gguf import GGUFFile
+from ggufphys.graph.devices.backends import backend_of
 from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.machine.vulkan import with_limits
@@ -48,6 +50,22 @@ def over_notes(params: Params, prediction: MemoryPrediction) -> tuple[str, ...]:
         for device in prediction.devices
         if 0 < free.get(device.name, 0) < device.total_bytes
     )
+
+
+def left_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
+    """Says which weights stay in main memory wherever their layers go: those of types that a device cannot multiply."""
+    notes = []
+    for device in params.devices if params.n_gpu_layers else ():
+        without = backend_of(device).without
+        left = [tensor for tensor in gguf.tensors if tensor.ggml_type in without] if without else []
+        if left:
+            names = ", ".join(sorted({tensor.type_name for tensor in left}))
+            nbytes = sum(tensor.nbytes or 0 for tensor in left)
+            notes.append(
+                f"{format_bytes(nbytes)} of weights are {names}, with which {device.name} cannot multiply: these stay "
+                "in main memory, wherever their layers go, and the host computes with them"
+            )
+    return tuple(notes)
 
 
 def _devices_of(name: str) -> list[FoundDevice]:

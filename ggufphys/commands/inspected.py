@@ -14,7 +14,7 @@ from ggufphys.commands.attached import (
     with_server,
 )
 from ggufphys.commands.costs import costs_sections, speed_sections
-from ggufphys.commands.devices import over_notes, params_here
+from ggufphys.commands.devices import left_notes, over_notes, params_here
 from ggufphys.commands.explain import explained_sections
 from ggufphys.commands.opening import opened
 from ggufphys.commands.quantize import quantized_sections
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
             return run_guess(args, known, params, error, show)
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
-        notes = (*notes, *over_notes(params, prediction))
+        notes = (*notes, *over_notes(params, prediction), *left_notes(gguf, params))
         costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
         sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
         verdicts = () if limit is None else fits(prediction, limit)

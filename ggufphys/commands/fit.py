@@ -61,7 +61,7 @@ _PASSED_ON: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, how much memory there is, what is wanted most, and flags that are not to be chosen."""
-    add_model_arguments(parser)
+    add_model_arguments(parser, required=False)  # --on list needs none
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     group = parser.add_argument_group("how much there is, and what for")
     group.add_argument(
@@ -95,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the best way to run it; exit code 1, and what would help, when nothing fits."""
+    if args.on == "list":
+        from ggufphys.report.published import machines_json, machines_text  # when it is asked for
+
+        print(machines_json() if args.json else machines_text())
+        return 0
+    if not hasattr(args, "model"):
+        raise ValueError("no MODEL is named: expected a GGUF file, https://..., hf:owner/repo or ollama:name")
     if args.ctx is not None and hasattr(args, "n_ctx"):
         raise ValueError("--ctx is the least context that will do, -c the one to take: give one of them")
     params, notes = _params(args)

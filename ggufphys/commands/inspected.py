@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     without a rule there is an estimate, and the exit code is 4 unless llama.cpp may know it (`commands.guess`).
     """
     if args.on == "list":
-        from ggufphys.report.published import machines_text  # when it is asked for
+        from ggufphys.report.published import machines_json, machines_text  # when it is asked for
 
-        print(machines_text())
+        print(machines_json() if args.json else machines_text())
         return 0
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
     if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):

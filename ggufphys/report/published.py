@@ -1,6 +1,7 @@
-"""The machines of `--on`, as a table."""
+"""The machines of `--on`: text, JSON."""
 
-from ggufphys.report.inspection import table
+from ggufphys.frozen import asdict
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.speed.published import published_machines
 
 
@@ -11,3 +12,8 @@ def machines_text() -> str:
         for m in published_machines()
     ]
     return "\n".join(table(("--on", "machine", "GiB", "GB/s", "TFLOPS"), rows, right=(2, 3, 4)))
+
+
+def machines_json() -> str:
+    """The same as one document."""
+    return dumps({"schema_version": SCHEMA_VERSION, "machines": [asdict(machine) for machine in published_machines()]})

@@ -103,3 +103,19 @@ def test_main_without_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     """Where a program has no stdout at all (pythonw), `main` answers as well."""
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["tensors", str(tiny_llama(tmp_path / "m.gguf"))]) == 0
+
+
+@pytest.mark.parametrize("command", ["inspect", "fit"])
+def test_the_list_of_machines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--on list needs no model, of either command that takes --on, and is JSON where that is asked for."""
+    code, out, _ = run(capsys, command, "--on", "list")
+    assert code == 0
+    assert out.startswith("--on ")
+    code, out, _ = run(capsys, command, "--on", "list", "--json")
+    names = [machine["name"] for machine in json.loads(out)["machines"]]
+    assert (code, "rtx-4090" in names) == (0, True)
+
+
+def test_fit_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a model the usage says what is missing."""
+    assert run(capsys, "fit")[0] == 2

@@ -11,6 +11,8 @@ from bench.hypotheses.finding import Finding
 HOLDS: Final = "holds"
 FAILS: Final = "fails"
 NOT_HERE: Final = "not testable here"
+GIB: Final = (1 << 30) / 1e9
+"""GB of a GiB."""
 
 
 def verdict(experiment: Experiment, found: Finding) -> str:
@@ -39,6 +41,11 @@ def _widened(experiment: Experiment) -> tuple[float, float]:
     return experiment.low - by[0], experiment.high + by[1]
 
 
+def _holds_in_gib(experiment: Experiment, gb: float) -> bool:
+    low, high = _widened(experiment)
+    return low <= gb / GIB <= high
+
+
 def deviation(experiment: Experiment, found: Finding) -> float | None:
     """By which share of what was said the finding lies outside of it; 0 inside, None where that says nothing."""
     if found.value is None:
@@ -51,6 +58,8 @@ def row(experiment: Experiment, found: Finding, *, measured: bool, unit: str) ->
     """An experiment's outcome as it is printed and kept."""
     said = verdict(experiment, found)
     explanation = found.explanation
+    if said == FAILS and unit.startswith("GB") and found.value is not None and _holds_in_gib(experiment, found.value):
+        explanation += f" In GiB, which many call GB, it is {found.value / GIB:.4g}: so read, it holds."
     if said == FAILS and experiment.if_fails:
         explanation += f" {experiment.if_fails}"
     if said == NOT_HERE and found.interval is not None:

@@ -10,7 +10,7 @@ import pytest
 from bench.hypotheses.experiment import SHIPPED, read_experiments
 from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
-from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, counted, deviation, verdict
+from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, counted, deviation, row, verdict
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 
@@ -166,6 +166,19 @@ def test_deviation_is_from_the_nearest_end(write: Write) -> None:
     assert deviation(experiment, Finding(value=5, explanation="")) == pytest.approx(0.25)
     assert deviation(experiment, Finding(value=1, explanation="")) == pytest.approx(-0.5)
     assert deviation(experiment, Finding(value=None, explanation="none")) is None
+
+
+def test_a_claim_that_holds_in_gib_is_told(write: Write) -> None:
+    """Many write GB for GiB: where that makes the difference, the explanation says so, and the verdict stays."""
+    finding = Finding(value=28.45, explanation="Found.")
+
+    def said(predicted: str, unit: str) -> str:
+        outcome = row(with_predicted(write, predicted, 0.02), finding, measured=False, unit=unit)
+        assert outcome["verdict"] == FAILS
+        return str(outcome["explanation"])
+
+    assert said("26.44", "GB") == "Found. In GiB, which many call GB, it is 26.5: so read, it holds."
+    assert said("20", "GB") == said("26.44", "times the file") == "Found."
 
 
 def test_verdicts_are_counted() -> None:

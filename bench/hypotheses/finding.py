@@ -18,7 +18,8 @@ class Finding:
 
 
 LIMITS: Final[Mapping[Limit, str]] = {
-    "bandwidth": "Weights are read once for all, and reading them is most of the time: bandwidth.",
+    "bandwidth": "What requests share is most of the time: weights are read once for all (of a model that caches hold, "
+    "it is a step's fixed cost): bandwidth.",
     "compute": "Each token is computed by itself, and that is most of the time: compute.",
     "overhead": "Most of the time goes to neither weights nor arithmetic: overhead (dispatch, barriers, scheduling).",
     "paging": "Pages were read from the disk meanwhile: paging.",

@@ -8,7 +8,7 @@ from server.api.answers import Answers
 from server.api.anthropic_answer import MessageAnswer, as_error
 from server.api.anthropic_input import as_chat
 from server.api.chat import request_of
-from server.api.conversation.conversations import Conversations
+from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.errors import bad_request
 from server.api.options import read_options
 from server.api.replies import reply
@@ -23,7 +23,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/messages")
     def messages() -> Response:
         fields = as_chat(read_body(request))
-        options = read_options(fields, service.engine)
+        options = read_options(fields, service.engine, supported=CONVERSING)
         if options.n > 1:
             raise bad_request("n is more than one, and a message is one answer", param="n")
         conversation = conversations.read(fields)

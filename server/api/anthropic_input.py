@@ -49,6 +49,7 @@ def as_chat(fields: Fields) -> Fields:
     chat["tools"] = [_tool(value, f"tools[{i}]") for i, value in enumerate(fields.array("tools"))] or None
     chat |= _choice(fields.object("tool_choice"))
     chat["chat_template_kwargs"] = _thinking(fields)
+    chat.setdefault("thinking_budget_tokens", fields.object("thinking").get("budget_tokens"))
     config = fields.object("output_config")
     form = config.object("format") if config.get("format") is not None else fields.object("output_format")
     if form.values:

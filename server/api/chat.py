@@ -8,13 +8,14 @@ from flask import Blueprint, Response, jsonify, request
 from server.api.answers import Answers
 from server.api.chat_answer import ChatAnswer
 from server.api.choices import Choices, Kind
-from server.api.conversation.conversations import Conversation, Conversations
+from server.api.conversation.conversations import CONVERSING, Conversation, Conversations
 from server.api.conversation.plain import SIGN
 from server.api.errors import bad_request
 from server.api.options import TOP_MAX, Options, read_options
 from server.api.replies import reply
 from server.api.schema import Fields, read_body
-from server.engine.protocol import GenerationRequest
+from server.engine.protocol import Engine, GenerationRequest
+from server.engine.sampling import Thoughts
 from server.service import Service
 
 KIND: Final = Kind(id_prefix="chatcmpl-", whole="chat.completion", chunk="chat.completion.chunk")
@@ -28,7 +29,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/chat/completions")
     def chat_completions() -> Response:
         fields = read_body(request)
-        options = read_options(fields, service.engine)
+        options = read_options(fields, service.engine, supported=CONVERSING)
         conversation = conversations.read(fields)
         logprobs = read_chat_logprobs(fields)
         asked = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
@@ -74,14 +75,21 @@ def request_of(
         conversations.tokens(conversation.text), stop=options.stop + service.chat_template.stop, n_logprobs=n_logprobs
     )
     tools = conversation.tools
-    if tools is None:
-        return asked
-    if options.sampling.grammar is not None:
-        if tools.forced:
-            raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
-        return asked
-    sampling = replace(asked.sampling, grammar=tools.grammar())
-    return replace(asked, sampling=sampling, show_special=tools.style.control)
+    if tools is not None and options.sampling.grammar is None:
+        sampling = replace(asked.sampling, grammar=tools.grammar())
+        asked = replace(asked, sampling=sampling, show_special=tools.style.control)
+    elif tools is not None and tools.forced:
+        raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
+    return replace(asked, thoughts=_thoughts(conversation, asked, service.engine))
+
+
+def _thoughts(conversation: Conversation, asked: GenerationRequest, engine: Engine) -> Thoughts | None:
+    """What is to be done about thoughts: they are bounded, or a grammar begins behind them."""
+    budget = conversation.budget
+    if conversation.thinks == "saying" or (budget is None and asked.sampling.grammar is None):
+        return None
+    closing = engine.tokenize(conversation.closing, add_special=False)
+    return Thoughts(begun=conversation.thinks == "thinking", budget=budget, closing=closing)
 
 
 def read_chat_logprobs(fields: Fields) -> int | None:

@@ -49,6 +49,7 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "generation_prompt":     ("",),
     "reasoning_control":     (False,),
     "reasoning_budget_tokens":    (-1,),
+    "thinking_budget_tokens":     (-1,),
     "reasoning_budget_start_tag": ("",),
     "reasoning_budget_end_tag":   ("",),
     "reasoning_budget_end_tags":  ([],),

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.chat import request_of
-from server.api.conversation.conversations import Conversations
+from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.options import read_options
 from server.api.prompts import read_prompts
 from server.api.schema import read_body
@@ -25,7 +25,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/plan")
     def plan() -> Response:
         fields = read_body(request)
-        options = read_options(fields, service.engine)
+        options = read_options(fields, service.engine, supported=CONVERSING)
         if fields.get("messages") is not None:
             asked = [request_of(conversations.read(fields), conversations, options, service)]
         else:

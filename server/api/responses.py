@@ -4,7 +4,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from server.api.answers import Answers
 from server.api.chat import read_chat_logprobs, request_of
-from server.api.conversation.conversations import Conversations
+from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.errors import bad_request
 from server.api.options import read_options
 from server.api.replies import reply
@@ -23,7 +23,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     def responses() -> Response:
         asked = read_body(request)
         fields = as_chat(asked)
-        options = read_options(fields, service.engine)
+        options = read_options(fields, service.engine, supported=CONVERSING)
         if options.n > 1:
             raise bad_request("n is more than one, and a response is one answer", param="n")
         conversation = conversations.read(fields)

@@ -21,6 +21,7 @@ JSON_TYPES: Final = {
     float: "a number",
 }
 
+MERGED: Final = ("chat_template_kwargs",)
 MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
 
 
@@ -35,7 +36,13 @@ def read_body(request: Request) -> "Fields":
     if not isinstance(body, dict):
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
     defaults = current_app.config.get("FIELD_DEFAULTS")
-    return Fields({**defaults, **{k: v for k, v in body.items() if v is not None}} if defaults else body)
+    if not defaults:
+        return Fields(body)
+    given = {k: v for k, v in body.items() if v is not None}
+    for name in MERGED:  # a request adds to these
+        if isinstance(given.get(name), dict) and name in defaults:
+            given[name] = {**defaults[name], **given[name]}
+    return Fields({**defaults, **given})
 
 
 def read_array(request: Request) -> list[Any]:

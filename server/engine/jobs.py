@@ -2,7 +2,7 @@
 
 import functools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from server.engine.backend import Backend, as_tokens
@@ -15,6 +15,7 @@ from server.engine.runner import Chooser
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk, Sequence, Wish
 from server.engine.scores import token_info
+from server.engine.thoughts import ThoughtfulChooser
 
 NAN: Final = "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
 CLOSED: Final = "the server is shutting down"
@@ -80,7 +81,7 @@ class Jobs:
         try:
             self.patience.begins(id)
             for index in job.sequences:
-                job.choosers[index] = self._backend.chooser(request.sampling, index)
+                job.choosers[index] = self._chooser(request, index)
                 job.choosers[index].remember(request.prompt)
         except BaseException:
             for chooser in job.choosers.values():
@@ -92,6 +93,15 @@ class Jobs:
         self._deadlines.add(id, request)
         for sequence in job.sequences.values():
             self._scheduler.add(sequence)
+
+    def _chooser(self, request: GenerationRequest, index: int) -> Chooser:
+        then = self._backend.chooser(request.sampling, index)
+        if request.thoughts is None:
+            return then
+        free = then
+        if request.sampling.grammar is not None:
+            free = self._backend.chooser(replace(request.sampling, grammar=None), index)
+        return ThoughtfulChooser(request.thoughts, free, then, self._special_piece)
 
     def cancel(self, id: int, index: int | None) -> None:
         """End one of a request's answers, or all of them; one that is over is left as it is."""

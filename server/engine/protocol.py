@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, Literal, Protocol
 
 from server.engine.counters import Counters
-from server.engine.sampling import Sampling
+from server.engine.sampling import Sampling, Thoughts
 
 DEFAULT_SAMPLING: Final = Sampling()
 NOT_ASKED: Final = "it was started without --model-draft and --spec-type"
@@ -71,6 +71,7 @@ class GenerationRequest:
     draft_max: int | None = None  # tokens guessed at a time, if tokens are guessed at all; None: as the server has it
     draft_min: int | None = None  # guesses of fewer are not tried
     draft_p_min: float | None = None  # a draft model's guess ends before a token that it finds less likely
+    thoughts: Thoughts | None = None  # what is to be done about them while tokens are chosen
     begins_by_s: float | None = None  # time.perf_counter's time: fails if it still waits for its turn then
     ends_by_s: float | None = None  # likewise: fails if it has no first token then, else it is cut off
 

@@ -55,3 +55,15 @@ class Sampling:
     min_keep: int = 0
     samplers: tuple[str, ...] = ()
     grammar: Grammar | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thoughts:
+    """What a request says of them. `begun`: the prompt ends within them, else the answer may begin with them.
+
+    `budget`: tokens that they may have (None: any number); behind these `closing` is said, which ends them.
+    """
+
+    begun: bool
+    budget: int | None
+    closing: tuple[int, ...]

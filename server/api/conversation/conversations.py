@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from server.api.conversation.capabilities import Capabilities, probe, with_a_tool
 from server.api.conversation.plain import marked, tokens_of
@@ -15,6 +15,8 @@ from server.chat_template import ChatTemplate
 from server.service import Service
 
 Json = dict[str, Any]
+BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
+CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
 THOUGHTS: tuple[str, ...] = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
 
 
@@ -25,6 +27,9 @@ class Conversation:
     text: str
     tools: Tools | None
     stage: Stage
+    thinks: Stage  # the same, whether thoughts are told from words or not
+    budget: int | None  # tokens that thoughts may have
+    closing: str  # what ends them then
     parses_calls: bool = True
 
     def reading(self) -> Reading:
@@ -58,7 +63,7 @@ class Conversations:
         messages = read_messages(fields)
         tools = read_tools(fields, self._service.tool_template.source)
         template, understood = self.capabilities(with_tools=tools is not None)
-        variables = _variables(fields)
+        variables = _variables(fields, template.source)
         if not self._service.config.control_tokens_in_chat:
             messages = marked(messages, self._service.engine)
         if tools is not None:
@@ -74,10 +79,12 @@ class Conversations:
         text = template.render(understood.messages(messages), variables)
         if continued and text.rstrip().endswith(THINK[0]):
             text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
-        stage = "saying" if _keeps_thoughts(fields) else _stage(template.source, text, continued)
+        thinks = _stage(template.source, text, continued)
         return Conversation(
-            text=text + continued, tools=tools, stage=stage, parses_calls=fields.boolean("parse_tool_calls", True)
-        )
+            text=text + continued, tools=tools, stage="saying" if _keeps_thoughts(fields) else thinks, thinks=thinks,
+            budget=_budget(fields), closing=fields.string("reasoning_budget_message") + THINK[1],
+            parses_calls=fields.boolean("parse_tool_calls", True),
+        )  # fmt: skip
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt that `read` made."""
@@ -117,12 +124,30 @@ def _keeps_thoughts(fields: Fields) -> bool:
     return form == "none"
 
 
-def _variables(fields: Fields) -> dict[str, Any]:
-    """Further names for the template: llama-server's and vLLM's chat_template_kwargs, and OpenAI's reasoning_effort."""
+def _budget(fields: Fields) -> int | None:
+    """How many tokens thoughts may have; -1, as llama-server has it, is any number."""
+    for name in BUDGETS:
+        value = fields.integer(name, -1, 2**31 - 1)
+        if value is not None and value >= 0:
+            return value
+    return None
+
+
+def _variables(fields: Fields, source: str) -> dict[str, Any]:
+    """Further names for the template: llama-server's and vLLM's chat_template_kwargs, and OpenAI's reasoning_effort.
+
+    A template that asks whether to think is told to, unless the request says otherwise.
+
+    Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse.
+    """
     variables: dict[str, Any] = dict(fields.object("chat_template_kwargs").values)
     effort = fields.string("reasoning_effort")
-    if effort:
+    if effort == "none":
+        variables["enable_thinking"] = False
+    elif effort:
         variables.setdefault("reasoning_effort", effort)
+    if "enable_thinking" in source:
+        variables.setdefault("enable_thinking", True)
     if fields.get("add_generation_prompt") is not None:
         variables["add_generation_prompt"] = fields.boolean("add_generation_prompt", True)
     return variables

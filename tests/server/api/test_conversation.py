@@ -13,7 +13,7 @@ from server.api.conversation.plain import marked, tokens_of
 from server.app import create_app
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
-from server.engine.protocol import Piece
+from server.engine.protocol import Piece, Started
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
@@ -190,3 +190,68 @@ def test_llama_servers_endpoints(client: FlaskClient) -> None:
     metrics = client.get("/metrics").text
     assert "llamacpp:tokens_predicted_total" in metrics
     assert "ggufphys:time_to_first_token_seconds_count 1.0" in metrics
+
+
+THINKING = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ enable_thinking }}<think>\n"
+
+
+@pytest.fixture
+def thinker(fake: FakeEngine, client: FlaskClient) -> FlaskClient:
+    """A model whose conversations end within its thoughts."""
+    fake._info = replace(fake.info, chat_template=THINKING)
+    return client
+
+
+def test_a_call_is_forced_behind_thoughts(thinker: FlaskClient, fake: FakeEngine) -> None:
+    """A grammar holds behind the thoughts that the template has begun, and the call there is read as one."""
+    call = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+    fake.events = (Started(), Piece(text=f"hm</think>{call}"), finished())
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    body = {"messages": [{"role": "user", "content": "q"}], "tools": tools, "tool_choice": "required"}
+    message = thinker.post("/v1/chat/completions", json=body).get_json()["choices"][0]["message"]
+
+    assert message["reasoning_content"] == "hm"
+    assert message["tool_calls"][0]["function"]["name"] == "f"
+    thoughts = fake.requests[-1].thoughts
+    assert thoughts is not None
+    assert (thoughts.begun, thoughts.budget) == (True, None)
+
+
+def test_budgets_of_thoughts(thinker: FlaskClient, fake: FakeEngine) -> None:
+    """A budget is kept in chat and messages, -1 is none, and where nothing is thought it is refused by name."""
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 9}
+
+    def budget(path: str, **more: object) -> int | None:
+        assert thinker.post(path, json={**asked, **more}).status_code == 200
+        thoughts = fake.requests[-1].thoughts
+        return None if thoughts is None else thoughts.budget
+
+    assert budget("/v1/chat/completions", reasoning_budget_tokens=5, reasoning_budget_message="So") == 5
+    thoughts = fake.requests[-1].thoughts
+    assert thoughts is not None
+    assert "".join(map(chr, thoughts.closing)) == "So</think>"
+    assert budget("/v1/chat/completions", reasoning_budget_tokens=-1) is None
+    assert budget("/v1/messages", thinking={"type": "enabled", "budget_tokens": 1024}) == 1024
+    refused = thinker.post("/v1/completions", json={"prompt": "q", "reasoning_budget_tokens": 5})
+    assert refused.get_json()["error"]["param"] == "reasoning_budget_tokens"
+
+
+def test_whether_to_think(thinker: FlaskClient, fake: FakeEngine) -> None:
+    """A template that asks is told to think, unless the request says otherwise in either of the ways."""
+    messages = [{"role": "user", "content": "q"}]
+    for more, said in (
+        ({}, "True"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "False"),
+        ({"reasoning_effort": "none"}, "False"),
+        ({"reasoning_effort": "low"}, "True"),
+    ):
+        reply = thinker.post("/apply-template", json={"messages": messages, **more})
+        assert reply.get_json()["prompt"] == f"[user]q{said}<think>"
+
+
+def test_kwargs_are_added_to_the_servers() -> None:
+    """A request's chat_template_kwargs stand beside those of the command line, and win over them."""
+    fake = FakeEngine(info=replace(INFO, chat_template="{{ a }}{{ b }}"))
+    app = create_app(ServerConfig(field_defaults={"chat_template_kwargs": {"a": 1, "b": 2}}), fake)
+    body = {"messages": [{"role": "user", "content": "q"}], "chat_template_kwargs": {"b": 3}}
+    assert app.test_client().post("/apply-template", json=body).get_json()["prompt"] == "13"

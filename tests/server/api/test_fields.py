@@ -1,6 +1,7 @@
 """Every field that changes an answer, of OpenAI's and llama-server's: honoured, or refused by name."""
 
 from threading import Timer
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,7 +54,8 @@ def test_fields_of_completions(client: FlaskClient, fake: FakeEngine, field: str
 @pytest.mark.parametrize("field", [*FIELDS, *(name for name in OF_CHAT if name != "chat_template_kwargs")])
 def test_fields_of_chat(client: FlaskClient, fake: FakeEngine, field: str) -> None:
     """Nor in /v1/chat/completions."""
-    body = {"messages": [{"role": "user", "content": "hi"}]}
+    fake._info = replace(fake.info, chat_template=fake.info.chat_template + "<think>")
+    body = {"messages": [{"role": "user", "content": "hi"}], "reasoning_budget_tokens": 9}
     check(client, fake, "/v1/chat/completions", body, field, {**FIELDS, **OF_CHAT}[field])
 
 

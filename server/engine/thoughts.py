@@ -1,6 +1,7 @@
 """Which words of an answer are thoughts, while its tokens are chosen? They are free of its grammar, and may be bounded.
 
-Source: llama.cpp 0c1e570 common/reasoning-budget.cpp (when the end is forced), common/sampling.cpp, grammar_should_apply.
+Source: llama.cpp 0c1e570 common/reasoning-budget.cpp (when the end is forced), common/sampling.cpp,
+grammar_should_apply.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """Every field that changes an answer, of OpenAI's and llama-server's: honoured, or refused by name."""
 
-from threading import Timer
 from dataclasses import replace
+from threading import Timer
 from typing import Any
 
 import pytest

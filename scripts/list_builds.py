@@ -18,8 +18,8 @@ from typing import ClassVar
 
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.builds import PINNED, Rule, moves, rules_of
+from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import GGUFFile
-from ggufphys.loads.refusal import RefusedError
 from ggufphys.memory import predict
 from ggufphys.memory.predict import Predictor
 from tests import archs, builds
@@ -119,7 +119,7 @@ def _rows(gguf: GGUFFile, build: int) -> Rows:
     for params in archs.GRID:
         try:
             memory = predictor.predict(replace(params, llama_build=build))
-        except (ValueError, RefusedError):  # llama.cpp would refuse it, or abort
+        except (ValueError, GGUFPhysError):  # llama.cpp would refuse it, abort, or not know it
             rows.append("refused")
         else:
             rows.append((memory.model_bytes, memory.context_bytes, memory.compute_bytes))

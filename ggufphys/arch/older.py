@@ -6,6 +6,7 @@ Source: the rule's own, in `ggufphys.builds.moves`.
 from collections.abc import Mapping, Set
 from typing import Any, Final
 
+from ggufphys.arch.aborts import never
 from ggufphys.arch.caches import IDLE_INDEXER
 from ggufphys.arch.contexts import all_but_every, but, hybrid, in_trunk, trunk, with_indexer_glm
 from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
@@ -55,6 +56,8 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},
+    "minimax_01_reserves_alike": {"minimax-01": {"lone_prompt": False, "aborts": never}},
+    "kimi_linear_reserves_alike": {"kimi-linear": {"lone_prompt": False, "aborts": never}},
     "lfm2_keeps_no_snapshots": {"lfm2": {"rollback": False}, "lfm2moe": {"rollback": False}},
 }
 

@@ -131,7 +131,7 @@ def test_blocks_of_several_sizes_are_refused(tmp_path: Path) -> None:
     assert set(builds.rows(11391)["qwen4exp/ratios"]) == {"refused"}
     with open_gguf(tmp_path / "model.gguf") as gguf:
         Predictor(gguf).predict(Params(llama_build=11327))
-        with pytest.raises(ValueError, match=r"blocks of .* cells, expected one size"):
+        with pytest.raises(ggufphys.GGUFError, match=r"blocks of .* cells, expected one size"):
             Predictor(gguf).predict(Params(llama_build=11391))
 
 

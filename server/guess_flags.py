@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys import UnsupportedError, open_gguf
-from ggufphys.arch import rule_for
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.flags.draft import MODEL, add_draft_arguments, draft_fields
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
+from ggufphys.memory.context import beyond_training
 from ggufphys.params import ContextParams, Device, Params
 from server.engine.checks import check_context, check_model_file
 from server.engine.guessing import DraftFile, Guessing
@@ -114,6 +115,18 @@ def guessing_of(args: argparse.Namespace, draft: Draft | None, params: Params, m
     """
     file = None if draft is None else _file(args, draft, params, made)
     return Guessing(lookups=lookups_of(args), draft=file, always=args.spec_always)
+
+
+def drafts_warnings(guessing: Guessing, draft: Draft | None, made: ContextParams) -> Iterator[str]:
+    """What a user should know of the draft."""
+    if guessing.draft is None or draft is None:
+        return
+    n_ctx_train = read_hparams(draft.gguf).n_ctx_train
+    if beyond_training(guessing.draft.params, made.n_ctx_seq, n_ctx_train):
+        yield (
+            f"the draft model was trained on {n_ctx_train:,} tokens, a sequence may have {made.n_ctx_seq:,}: behind "
+            "those its guesses are worth little"
+        )
 
 
 def lookups_of(args: argparse.Namespace) -> Lookups | None:

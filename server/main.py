@@ -58,7 +58,7 @@ from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
-from server.guess_flags import draft_opened, guessing_of, named_draft, with_rows
+from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer
 from server.journal import open_journal, warn
 from server.keys import read_keys, reload_keys
@@ -171,6 +171,8 @@ def run_model(args: argparse.Namespace) -> int:
         warn(f"warning: {warning}")
     with draft_opened(args, lambda: find().devices) as draft:
         guessing = guessing_of(args, draft, params, made)
+        for warning in drafts_warnings(guessing, draft, made):
+            warn(f"warning: {warning}")
         predicted: MemoryPrediction | str
         if in_numpy:
             model, predicted = open_numpy(args, path, params)

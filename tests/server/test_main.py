@@ -398,6 +398,31 @@ def test_embedded_model(engine: str) -> None:
     assert code == (0 if os.name == "posix" else 1)
 
 
+def test_a_draft_model() -> None:
+    """A model that is its own draft: all guesses are right, answers say how many, and llama.cpp's account of its memory
+    and the draft's is what was predicted, to the rounding of its log.
+    """
+    draft = ("-md", str(embedded_model()), "-ctkd", "q8_0", "-ctvd", "q8_0", "--spec-always", "--spec-draft-n-max", "4")
+    with serving(str(embedded_model()), "-c", "512", *draft) as server:
+        server.wait_until_ready()
+        answers = []
+        for more in ({}, {"speculative.n_max": 0}):
+            request = server.post(prompt="def main(", max_tokens=30, temperature=0, **more)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                answers.append(json.load(response))
+        with urllib.request.urlopen(f"{server.url}/v1/memory", timeout=TIMEOUT_S) as response:
+            memory = json.load(response)
+
+    timings = answers[0]["timings"]
+    assert answers[0]["choices"][0]["text"] == answers[1]["choices"][0]["text"]
+    assert 16 <= timings["draft_n_accepted"] <= timings["draft_n"] <= 30
+    assert "draft_n" not in answers[1]["timings"]
+    found = memory["llama_cpp"]
+    for quantity in ("model", "context", "compute", "output", "attachment"):
+        name = f"{quantity}_bytes"
+        assert abs(memory["predicted"][name] - found[name]) <= found["rounding_bytes"], quantity
+
+
 @POSIX
 def test_overwritten_model_is_told(chain_path: Path, tmp_path: Path) -> None:
     """A model file that is overwritten in place under a server is noticed, and what to do is said."""

@@ -19,7 +19,7 @@ td.name { min-width: 9rem; }
 td.long { min-width: 8rem; overflow-wrap: anywhere; font-size: 90%; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media print { .picture, .scroll { overflow: visible; } table { font-size: 9px; } th, td { padding: .1rem .3rem; }
-  td.text, td.name, td.long { min-width: 0; } section > p { break-after: avoid; } }
+  td.text, td.name, td.long { min-width: 0; } section > p { break-after: avoid; break-inside: avoid; } }
 """
 
 

@@ -69,7 +69,7 @@ def _head(found: Inspection) -> Iterator[str]:
     if found.all_notes:
         if found.prediction is not None:
             yield f'<p class="soft">at {found.prediction.context.n_ctx:,} tokens of context:</p>'
-        yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in found.all_notes)}</ul>"
+        yield f"<ul>{''.join(f'<li>{_prose(note)}</li>' for note in found.all_notes)}</ul>"
 
 
 def _layers(layers: Sequence[LayerBytes]) -> Iterator[str]:
@@ -197,6 +197,11 @@ def _terms(found: Inspection) -> Iterator[str]:
 def _foot(found: Inspection, command: str) -> Iterator[str]:
     build = f"for llama.cpp b{found.params.llama_build}; " if found.params is not None else ""
     yield f"<footer><p>{build}the same numbers: <code>{escape(command)}</code></p></footer>"
+
+
+def _prose(text: str) -> str:
+    """A sentence, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _mib(nbytes: int) -> str:

@@ -1,13 +1,19 @@
 """What all tests share: llama.cpp's environment, and the installed ggml's own facts."""
 
 import ctypes
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from ggufphys.machine import llama_env
 
 llama_env.prepare()
+# What runs of tests leave behind (derived files, how right predictions were) is nothing that this machine's user made.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("PIP_CACHE_DIR", str(CACHE / "pip"))
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "xdg")
 # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,7 +2,8 @@
 
 usage: python -m scripts.check_random [-n MODELS] [--ways WAYS] [--seed SEED] [--model NAME] [--number N] [--rpc]
 
-Models are the small ones of `tests/data` in other sizes and types. Exit 1 where bytes or a refusal differ.
+Models are the small ones of `tests/data` in other sizes and types; bytes are all that it accounts for, and each
+worker's of them. Exit 1 where bytes or a refusal differ.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def rows(names: list[str], n: int, ways: int, seed: str, devices: tuple[Device, 
                         continue
                     ours, words = _ours(predictor, params) if predictor else ("refused", why)
                     answer = oracle.ask(path, params)
-                    yield Row(f"{number}.{way}", draft, params, ours, *_theirs(answer, words))
+                    yield Row(f"{number}.{way}", draft, params, ours, *_theirs(answer, params, words))
 
 
 def _predictor(gguf: ggufphys.GGUFFile) -> tuple[Predictor | None, str]:
@@ -82,15 +83,18 @@ def _ours(predictor: Predictor, params: Params) -> tuple[Any, str]:
         memory = predictor.predict(params)
     except (ValueError, ggufphys.GGUFError) as error:
         return "refused", str(error)
-    return (memory.model_bytes, memory.context_bytes, memory.compute_bytes), ""
+    of_devices = ((d.model_bytes, d.context_bytes, d.compute_bytes) for d in memory.devices[1:])
+    return (memory.model_bytes, memory.context_bytes, memory.compute_bytes, *of_devices), ""
 
 
-def _theirs(answer: dict[str, Any], words: str) -> tuple[Any, str]:
+def _theirs(answer: dict[str, Any], params: Params, words: str) -> tuple[Any, str]:
     if "aborts" in answer:
         return "aborts", f"{words} || {answer['aborts']}"
     if "error" in answer:
         return "refused", f"{words} || {answer['error']}"
-    return (answer["model"], answer["context"], answer["compute"]), f"{words} || {answer['by_buffer']}"
+    buffers = (answer["by_buffer"].get(device.name, {}) for device in params.devices)
+    of_devices = (tuple(sizes.get(name, 0) for name in ("model", "context", "compute")) for sizes in buffers)
+    return (answer["model"], answer["context"], answer["compute"], *of_devices), f"{words} || {answer['by_buffer']}"
 
 
 def main() -> int:

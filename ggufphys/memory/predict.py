@@ -4,8 +4,9 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import ArchRule, rule_for
+from ggufphys.arch.caches import FullKV
 from ggufphys.arch.older import taken_as
-from ggufphys.builds.moves import rules_of
+from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.builds.proven import require_known, why_unproven
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
@@ -206,6 +207,7 @@ class Predictor(Runs):
             super().__init__(gguf, target, guessed=guessed)
         self._weight_terms: dict[Hashable, tuple[Term, ...]] = {}
         self._caches: dict[Hashable, CachesByDevice] = {}
+        self._empty_rows: dict[frozenset[Rule], bool] = {}
         self._loading_terms: dict[Hashable, tuple[Term, ...]] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
@@ -252,6 +254,10 @@ class Predictor(Runs):
 
     def _predict(self, params: Params, conditions: Conditions | None) -> MemoryPrediction:
         h = self.h
+        if not params.no_alloc and params.ctx_type == "default" and self._keeps_empty_rows(params):
+            raise ValueError(
+                "llama.cpp fails to allocate a KV cache whose layers have no heads for keys and values (head_count_kv)"
+            )
         run = self.run(params)
         context, placed = run.context, run.placed
         buffers = (
@@ -285,6 +291,19 @@ class Predictor(Runs):
             ),
             refusals=self.refusals,
         )
+
+    def _keeps_empty_rows(self, params: Params) -> bool:
+        """Whether layers attend, and all to rows of nothing.
+
+        Source: llama.cpp 0c1e570 src/llama-kv-cache.cpp, llama_kv_cache ctor; ggml/src/ggml-alloc.c,
+        ggml_backend_alloc_ctx_tensors_from_buft_impl (no buffer where all tensors are empty).
+        """
+        rules = rules_of(params.llama_build)
+        if rules not in self._empty_rows:
+            kept = [c for layer in self.rule_in(params).layers(self.h) for c in layer if isinstance(c, FullKV)]
+            rows = sum(c.n_embd_k_gqa + c.n_embd_v_gqa for c in kept)
+            self._empty_rows[rules] = bool(kept) and not rows
+        return self._empty_rows[rules]
 
     def caches(self, params: Params) -> CachesByDevice:
         """What layers keep, and where, when run like this.

@@ -157,6 +157,18 @@ def test_values_that_end_behind_their_product(tmp_path: Path) -> None:
     _assert_exact(path, replace(BASE, n_seq_max=3))
 
 
+def test_rows_of_nothing(tmp_path: Path) -> None:
+    """A head without heads for keys is all that would be cached: llama.cpp cannot allocate it, but can count it."""
+    n = archs.models()["bailingmoe3/head"].metadata["bailingmoe3.block_count"]
+    assert isinstance(n, int)
+    path = _written(tmp_path, "bailingmoe3/head", {"bailingmoe3.attention.head_count_kv": [0] * n})
+    with open_gguf(path) as gguf, pytest.raises(ValueError, match="fails to allocate a KV cache"):
+        predict_memory(gguf, BASE)
+    with ForkingOracle() as oracle:
+        assert "error" in oracle.ask(path, BASE)
+    _assert_exact(path, replace(BASE, no_alloc=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -83,7 +83,7 @@ class Known:
     def __post_init__(self) -> None:
         moves.__dict__["frozenset"] = Asked  # for this process: what `rules_of` makes
         rules_of.cache_clear()
-        predict.__dict__["why_unknown"] = lambda arch, build: ""  # which is what is found out here
+        predict.__dict__["require_known"] = lambda arch, build: None  # which is what is found out here
 
     def rows(self, name: str, gguf: GGUFFile, build: int) -> Rows:
         """The model's rows for a build."""

@@ -35,6 +35,7 @@ from server.beforehand import (
 )
 from server.config import ServerConfig
 from server.cors import CorsPolicy
+from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.crash import FileStamp
@@ -71,9 +72,7 @@ from server.slots import default_slots, describe_slots
 
 __all__ = ["add_arguments", "environment_words", "run"]
 
-LOOKS_A_STAMP: Final = 8  # so many looks go by before the model file is looked at
 DISTURBED: Final = 0.10  # of its time that one of the engine's threads had no processor
-WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
 
@@ -274,16 +273,9 @@ def serve(
     stamps: list[FileStamp],
 ) -> int:
     """Wait for the end: a load that failed, or a signal and what was in flight behind it."""
-    n_looks = 0
+    watch = Watch()
     while not signals.received.wait(WAKE_S):
-        n_looks += 1
-        changed = [stamp for stamp in stamps if stamp.changed_in_place] if n_looks % LOOKS_A_STAMP == 0 else []
-        for stamp in changed:
-            stamps.remove(stamp)  # once is enough
-            warn(
-                f"warning: {stamp.path} has been overwritten in place while it is in use: answers may be wrong, or the "
-                "engine's process die (SIGBUS); replace a model by renaming a new file over it, then restart"
-            )
+        watch.look(stamps)
         if signals.hung_up.is_set():
             signals.hung_up.clear()
             read_again()
@@ -293,13 +285,7 @@ def serve(
             raise error
         if engine.status is EngineStatus.CLOSED:
             raise EngineError("the engine's thread has ended without a reason: a bug of ours")
-    service.draining.set()
-    if service.in_flight.count:
-        warn(f"finishing {service.in_flight.count} request(s), at most {drain_timeout_s} s; again to quit at once")
-    if service.in_flight.wait_for_none(drain_timeout_s):
-        http.flush()
-    else:
-        warn(f"{service.in_flight.count} request(s) did not finish in {drain_timeout_s} s and are cut off")
+    drain([service], http, drain_timeout_s)
     return 0
 
 

@@ -13,7 +13,9 @@ from ggufphys.units import format_bytes
 from server.app import create_app, service_of
 from server.beforehand import prediction, resident_bytes
 from server.config import ServerConfig
+from server.ending import WAKE_S, Watch, drain
 from server.engine.checks import check_context, check_model_file
+from server.engine.crash import FileStamp
 from server.engine.guessing import Guessing
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
@@ -25,8 +27,6 @@ from server.keys import reload_keys
 from server.ledger import Ledger, Pids
 from server.service import Service
 from server.signals import Signals
-
-WAKE_S = 0.25
 
 
 def named_models(named: Sequence[str]) -> dict[str, Path]:
@@ -62,7 +62,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
     """
     budget_bytes = args.models_memory or main_memory().total_bytes
     room = Room(budget_bytes or 1 << 62, args.models_max)
-    apps, engines = {}, []
+    apps, engines, stamps = {}, [], dict[str, FileStamp]()
     for name, path in named_models(args.models).items():
         _, hparams = check_model_file(path, params)
         check_context(params, hparams)
@@ -72,6 +72,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             raise GGUFPhysError(f"{name} alone needs about {format_bytes(nbytes)}, of {format_bytes(budget_bytes)}")
 
         def start(path: Path = path, name: str = name) -> SupervisedEngine:
+            stamps[name] = FileStamp.of(str(path))
             return SupervisedEngine(
                 path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
                 verbose=args.verbose, guessing=Guessing(lookups=lookups_of(args), always=args.spec_always),
@@ -100,14 +101,12 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         stack.enter_context(http)
         say(describe(engines, budget_bytes))
         say(f"{http.url} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
+        watch = Watch()
         while not signals.received.wait(WAKE_S):
+            watch.look(stamps[each.name] for each in engines if each.is_loaded)
             if signals.hung_up.is_set():
                 signals.hung_up.clear()
                 if args.api_key_file is not None:
                     reload_keys([service.keys for service in services], args.api_key, args.api_key_file)
-        for service in services:
-            service.draining.set()
-        done = [service.in_flight.wait_for_none(args.drain_timeout) for service in services]
-        if all(done):
-            http.flush()
+        drain(services, http, args.drain_timeout)
     return 0

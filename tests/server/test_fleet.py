@@ -114,6 +114,25 @@ def test_two_models(chain_path: Path, tmp_path: Path) -> None:
         assert [call("/v1/models", key=key)[0] for key in ("k", "new")] == [401, 200]
 
 
+@POSIX
+def test_end_of_several(chain_path: Path, tmp_path: Path) -> None:
+    """A loaded model's file that is overwritten in place is told; at SIGTERM what is under way ends, and is told."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(chain_path.read_bytes())
+    with serving("-m", f"one={model}", "-m", f"two={chain_path}", "-c", "4000", "--no-mmap") as server:
+        assert server.process.stderr is not None
+        asked = server.post(model="one", prompt="0", stream=True, max_tokens=3000)
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+            assert answer.readline().startswith(b"data:")
+            with model.open("ab") as file:
+                file.write(b"x")
+            assert "overwritten in place" in server.process.stderr.readline()
+            server.process.send_signal(signal.SIGTERM)
+            assert "finishing 1 request(s)" in server.process.stderr.readline()
+            assert answer.read().endswith(b"data: [DONE]\n\n")
+        assert server.process.wait(TIMEOUT_S) == 0
+
+
 def test_names_are_needed(chain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Several models without names, or one larger than the budget alone, are refused before anything is loaded."""
     assert main(["serve", "-m", str(chain_path), "-m", str(chain_path), "--port", "0"]) == 2

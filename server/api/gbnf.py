@@ -1,7 +1,7 @@
 """Can llama.cpp read this grammar without harm? Some that are short take all memory, or a thousand years.
 
-Its parser has no bounds for what a grammar becomes, and it runs in the process that all answers come from. So a grammar is read here first, for its size and for how it may
-begin; what is no GBNF beyond that is llama.cpp's to say.
+Its parser has no bounds for what a grammar becomes, and it runs in the process that all answers come from. So a grammar
+is read here first, for its size and for how it may begin; what is no GBNF beyond that is llama.cpp's to say.
 
 Source: llama.cpp 0c1e570 src/llama-grammar.cpp, llama_grammar_parser::parse_sequence (what rules and repetitions
 become), llama_grammar_detect_left_recursion, llama_grammar_advance_stack.

@@ -1,7 +1,8 @@
 """How long may the choice of a token take? A grammar can take llama.cpp hours, and only the end of its process ends it.
 
-What is ambiguous is followed in all its ways, which can be millions for a long token. No bound on a grammar's text (`server/api/gbnf.py`) rules that out, so the worker is watched: it tells whose request it
-was, which fails for good, and ends; another one is started, as for any worker that died.
+What is ambiguous is followed in all its ways, which can be millions for a long token. No bound on a grammar's text
+(`server/api/gbnf.py`) rules that out, so the worker is watched: it tells whose request it was, which fails for good,
+and ends; another one is started, as for any worker that died.
 
 Source: llama.cpp 0c1e570 src/llama-grammar.cpp, llama_grammar_reject_candidates_for_stack, which calls itself for each
 way and each character.

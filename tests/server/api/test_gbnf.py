@@ -46,6 +46,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("near")
+@pytest.mark.usefixtures("near")
 def test_refused(text: str, why: str) -> None:
     """Each is refused by what is wrong with it."""
     with pytest.raises(GrammarError, match=why):

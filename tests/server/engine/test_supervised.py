@@ -12,14 +12,13 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
-from server.engine.sampling import Grammar, Sampling
+from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
 from server.engine.worker_messages import NotLoaded, Start
 from tests.server.chain_model import ENDING

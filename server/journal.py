@@ -70,6 +70,30 @@ class _Stderr(logging.Handler):
         sys.stderr.flush()
 
 
+class _File(WatchedFileHandler):
+    """A file that may be renamed; a line that it cannot take (full disk, no folder) is lost, told once."""
+
+    told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, into a new file where the old one was moved away."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's name
+        """Not what logging does, a traceback for each line."""
+        if not self.told:
+            self.told = True
+            sys.stderr.write(f"warning: {self.baseFilename}: {sys.exception()}; lines of the log are lost\n")
+
+    def close(self) -> None:
+        """What is left has no place to go, either."""
+        with suppress(OSError):
+            super().close()
+
+
 def _silent(logger: logging.Logger) -> None:
     logger.propagate = False
     logger.setLevel(logging.INFO)
@@ -105,7 +129,7 @@ def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[
     if access:
         add(ACCESS, _ON_STDERR)
     if file is not None:
-        handler = WatchedFileHandler(file, encoding="utf-8")
+        handler = _File(file, encoding="utf-8")
         handler.setFormatter(JsonLines() if as_json else _DATED)
         undo.append(handler.close)
         for logger in (NOTES, ACCESS, logging.getLogger()):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from ggufphys.builds.asked import installed_build
 from ggufphys.errors import UnsupportedError
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.run import add_run_arguments, params_from
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; exit code 1 if something would go wrong."""
-    params = params_from(args)
+    params = params_from(args, Params(llama_build=installed_build()))
     path = None if args.model is None else local_path(args.model)
     around = Surroundings(
         environ=os.environ,

@@ -119,3 +119,36 @@ def test_metrics_have_bytes_and_speeds() -> None:
     assert "llamacpp:predicted_tokens_seconds" not in before
     assert "llamacpp:predicted_tokens_seconds 4.0" in after  # one token in a quarter of a second
     assert "llamacpp:prompt_tokens_seconds 1.0" in after
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_costs_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that cannot be written is told of once, without a traceback, and requests are answered."""
+    close = open_journal(file=Path("/dev/full"), as_json=False, access=False)
+    try:
+        client = create_app(ServerConfig(), FakeEngine()).test_client()
+        statuses = [client.post("/v1/completions", json=BODY, buffered=True).status_code for _ in range(3)]
+    finally:
+        close()
+    said = capsys.readouterr().err
+
+    assert statuses == [200] * 3
+    assert said.count("lines of the log are lost") == 1
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_is_gone_costs_lines_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log whose folder was removed under way is told of, and requests are answered."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    close = open_journal(file=folder / "log", as_json=False, access=False)
+    try:
+        (folder / "log").unlink()
+        folder.rmdir()
+        client = create_app(ServerConfig(), FakeEngine()).test_client()
+        status = client.post("/v1/completions", json=BODY, buffered=True).status_code
+    finally:
+        close()
+
+    assert status == 200
+    assert "lines of the log are lost" in capsys.readouterr().err

@@ -12,7 +12,6 @@ import numpy as np
 
 from ggufphys import UnsupportedError
 from server.engine.batch import Batch
-from server.engine.errors import EngineError
 from server.engine.guessing import DraftFile
 from server.engine.handles import Model
 from server.engine.library import create_context, load_model
@@ -20,6 +19,7 @@ from server.engine.log import LOG
 from server.engine.rows import Rows
 from server.engine.scheduler.drafts import Piece
 from server.engine.scheduler.slots import Layout
+from server.engine.slot_memory import SlotMemory
 
 SIZES_DIFFER_MAX: Final = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE
 FIRST_COMPARED: Final = 5  # SPEC_VOCAB_CHECK_START_TOKEN_ID
@@ -27,7 +27,7 @@ N_LIKELY: Final = 10  # tokens among which one is how likely: the draft's top_k
 KEEPS_A_STATE: Final = "keeps a state, that behind the last token, which cannot go back when a guess was wrong"
 
 
-class Draft:
+class Draft(SlotMemory):
     """A draft model that llama.cpp has loaded; implements `DraftModel`. It is closed with its model.
 
     Raises:
@@ -94,19 +94,6 @@ class Draft:
         if p_min > 0 and _probability(self._rows[row]) < p_min:
             return None
         return best
-
-    def keep(self, slot: int, n_tokens: int) -> None:
-        """Forget all but a slot's first tokens."""
-        if not self._context.remove(slot, n_tokens):
-            raise EngineError(f"llama.cpp could not cut slot {slot} of the draft model to {n_tokens} tokens")
-
-    def copy(self, source: int, target: int, n_tokens: int) -> None:
-        """Give an empty slot another one's first tokens."""
-        self._context.copy(source, target, n_tokens)
-
-    def resumable(self, slot: int, n_tokens: int) -> bool:
-        """Whether a slot of a windowed model can be gone on with behind its first tokens."""
-        return self._context.resumable(slot, n_tokens)
 
     def close(self) -> None:
         """Free batch, context and model."""

@@ -33,6 +33,7 @@ from server.engine.scheduler.lookup import Lookup
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from server.engine.scheduler.worth import Worth
+from server.engine.slot_memory import SlotMemory
 from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
@@ -99,7 +100,7 @@ def load_backend(
         raise
 
 
-class LlamaBackend:
+class LlamaBackend(SlotMemory):
     """A model that llama.cpp has loaded, in a context of its own; implements `Backend`.
 
     Raises:
@@ -218,19 +219,6 @@ class LlamaBackend:
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)
         return Sampler(sampling, self._context, self.words, self._rows)
-
-    def keep(self, slot: int, n_tokens: int) -> None:
-        """Forget all but a slot's first tokens."""
-        if not self._context.remove(slot, n_tokens):
-            raise EngineError(f"llama.cpp could not cut slot {slot} to {n_tokens} tokens")
-
-    def copy(self, source: int, target: int, n_tokens: int) -> None:
-        """Give an empty slot another one's first tokens."""
-        self._context.copy(source, target, n_tokens)
-
-    def resumable(self, slot: int, n_tokens: int) -> bool:
-        """Whether a slot of a windowed model can be gone on with behind its first tokens."""
-        return self._context.resumable(slot, n_tokens)
 
     def abort(self, wanted: bool) -> None:
         """Ask a decode under way to end, or later ones not to."""

@@ -8,44 +8,26 @@ import json
 import os
 import resource
 import select
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ggufphys.params import Params
+from tests.asked_child import AskedChild
 
 SECONDS = 30
 MEMORY_BYTES = 24 << 30
 
 
-class ForkingOracle:
+class ForkingOracle(AskedChild):
     """A child with llama.cpp in it; closes with the block."""
 
-    def __enter__(self) -> Self:
-        self._child = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GGML_NO_BACKTRACE": "1"},
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._child.communicate()
+    script = __file__
 
     def ask(self, path: Path, params: Params) -> dict[str, Any]:
         """Bytes by quantity, and `by_buffer`; {"error": ...} where it refuses, {"aborts": ...} where it ends."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._child.stdin.write(json.dumps([os.fspath(path), asdict(params)]) + "\n")
-        self._child.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._child.stdout.readline())
+        answer: dict[str, Any] = json.loads(self.answer(json.dumps([os.fspath(path), asdict(params)])))
         return answer
 
 

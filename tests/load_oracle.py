@@ -9,12 +9,12 @@ import json
 import os
 import resource
 import select
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.asked_child import AskedChild
 
 N_CTX = 512
 SECONDS = 20
@@ -34,31 +34,14 @@ class Answer:
         return self.outcome == "accepted"
 
 
-class LoadOracle:
+class LoadOracle(AskedChild):
     """A child with llama.cpp in it; closes with the block."""
 
-    def __enter__(self) -> Self:
-        self._child = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._child.communicate()
+    script = __file__
 
     def ask(self, path: Path) -> Answer:
         """What llama.cpp makes of the file."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._child.stdin.write(f"{path}\n")
-        self._child.stdin.flush()
-        return Answer(**json.loads(self._child.stdout.readline()))
+        return Answer(**json.loads(self.answer(str(path))))
 
 
 def told_api() -> tuple[Any, list[str], object]:

@@ -64,10 +64,11 @@ def predicted(gguf: GGUFFile, machine: Machine, args: argparse.Namespace) -> Map
     if args.prompt > 1:
         batch = prompt_batch(args.prompt, args.depth, 1)
     found: dict[str, float] = {}
-    for part in speeds.steps.priced(context, batch, args.depth):
+    parts = speeds.steps.priced(context, batch, args.depth)
+    for part in parts:
         for node, seconds in part.seconds:
             found[key_of(node)] = found.get(key_of(node), 0.0) + part.times * seconds.total
-    return {**found, OUTSIDE: speeds.steps.step(context, batch, args.depth).outside_s}
+    return {**found, OUTSIDE: speeds.steps.outside_s(parts, batch)}
 
 
 def rows_of(rounds: Sequence[Mapping[str, Any]], predicted_s: Mapping[str, float]) -> list[Row]:

@@ -100,10 +100,9 @@ class Steps:
     def _step(self, context: ContextParams, batch: Batch, depth: int) -> StepSeconds:
         by_kind: dict[Kind, Seconds] = {}
         by_weight: dict[str, Seconds] = {}
-        link_s = n_nodes = 0.0
+        link_s = 0.0
         parts = self.priced(context, batch, depth)
         for part in parts:
-            n_nodes += part.times * len(part.graph.nodes)
             kinds = node_kinds(part.graph, self.layouts.caches)
             for node, seconds in part.seconds:
                 by_kind[kinds[node]] = by_kind.get(kinds[node], Seconds()).plus(seconds, part.times)
@@ -112,11 +111,15 @@ class Steps:
                     by_weight[name] = by_weight.get(name, Seconds()).plus(seconds, part.times)
                 if self.uses_devices:
                     link_s += part.times * self._crossing(node, part.devices.get(node, HOST), part.devices)
-        outside_s = self.host.step_s + 4 * batch.n_outputs * self._n_vocab / self.host.bytes_per_s
         return StepSeconds(
-            by_kind=by_kind, by_weight=by_weight, outside_s=outside_s + n_nodes * self.host.step_node_s, link_s=link_s,
-            working_set_bytes=parts[0].working_set_bytes, n_nodes=n_nodes,
+            by_kind=by_kind, by_weight=by_weight, outside_s=self.outside_s(parts, batch), link_s=link_s,
+            working_set_bytes=parts[0].working_set_bytes, n_nodes=_n_nodes(parts),
         )  # fmt: skip
+
+    def outside_s(self, parts: Sequence[Priced], batch: Batch) -> float:
+        """What a batch takes beside its nodes, its logits handed out."""
+        logits_s = 4 * batch.n_outputs * self._n_vocab / self.host.bytes_per_s
+        return self.host.step_s + logits_s + _n_nodes(parts) * self.host.step_node_s
 
     def priced(self, context: ContextParams, batch: Batch, depth: int) -> Sequence[Priced]:
         """The nodes of a batch with what each takes, in the graphs that are built for it.
@@ -242,6 +245,10 @@ class Steps:
             if elsewhere:
                 seconds += LINK_S + source.nbytes / rate
         return seconds
+
+
+def _n_nodes(parts: Sequence[Priced]) -> float:
+    return sum(part.times * len(part.graph.nodes) for part in parts)
 
 
 def cells_seen(n_tokens: int, depth: int, window: int, tile: int, n_cells: int, *, causal: bool = True) -> float:

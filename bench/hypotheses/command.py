@@ -61,7 +61,7 @@ def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> list[
     runs = [
         (experiment, model)
         for experiment in experiments
-        for model in ((None, *models) if QUANTITIES[experiment.quantity].measured else (None,))
+        for model in ((None, *models) if _asks_a_model(experiment) else (None,))
     ]
     rows: dict[int, dict[str, Any]] = {}
     with Steps("testing", total=len(runs), unit="experiments", ticks=True) as steps:
@@ -71,12 +71,20 @@ def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> list[
     return [rows[i] for i in range(len(runs))]
 
 
+def _asks_a_model(experiment: Experiment) -> bool:
+    """Is it asked of each model anew? Not what is predicted, nor what names its own files."""
+    ways = [way for way in experiment.setup.values() if isinstance(way, dict)] or [experiment.setup]
+    return QUANTITIES[experiment.quantity].measured and not all("file" in way for way in ways)
+
+
 def _outcome(experiment: Experiment, model: Path | None) -> dict[str, Any]:
     quantity = QUANTITIES[experiment.quantity]
     try:
         found = quantity.find(experiment.setup, model)
     except GGUFPhysError as error:  # of one experiment: the others go on
         found = Finding(value=None, explanation=str(error))
+    except OSError as error:
+        found = Finding(value=None, explanation=f"{error.filename}: {error.strerror}")
     except ValueError as error:
         raise ValueError(f"experiment {experiment.id}: {error}") from error
     outcome = row(experiment, found, measured=quantity.measured, unit=quantity.unit)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from bench.derive import file_type_named
-from bench.hypotheses.quantities import QUANTITIES
+from bench.hypotheses.quantities import QUANTITIES, Quantity
 from ggufphys.params import CACHE_TYPES, MAX_SEQ
 from ggufphys.synth import shape_named
 
@@ -95,26 +95,45 @@ def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
     setup = table.get("setup", {})
     if not isinstance(setup, dict):
         raise ValueError(f"{where}: setup is {setup!r}, expected a table: setup = {{ ctx = 4096 }}")
-    for key, value in setup.items():
-        kind = quantity.setup.get(key)
-        if kind is None:
-            known = ", ".join(quantity.setup) or "nothing"
-            raise ValueError(f"{where}: setup has {key!r}, which {table['quantity']} knows not: expected {known}")
-        if type(value) is not kind:
-            raise ValueError(f"{where}: setup.{key} is {value!r}, expected {kind.__name__}")
+    if quantity.parts and set(setup) != set(quantity.parts):
+        found = ", ".join(setup) or "nothing"
+        raise ValueError(f"{where}: setup has {found}, expected a table each for {' and '.join(quantity.parts)}")
+    for part in quantity.parts or ("",):
+        name = f"setup.{part}" if part else "setup"
         try:
-            _check(key, value)
+            _check_setup(setup[part] if part else setup, name, quantity, table["quantity"])
         except ValueError as error:  # before anything runs: what was measured until then would be lost
-            raise ValueError(f"{where}: setup.{key}: {error}") from None
-    missing = [key for key in quantity.needed if key not in setup]
-    if missing:
-        raise ValueError(f"{where}: setup has no {missing[0]!r}, which {table['quantity']} needs")
+            raise ValueError(f"{where}: {error}") from None
     low, high = _range(table["predicted"], where)
     return Experiment(
         id=table["id"], claim=table["claim"], source=table["source"], quantity=table["quantity"], setup=setup,
         predicted=table["predicted"], low=low, high=high, tolerance=float(tolerance),
         if_fails=table.get("if_fails", ""),
     )  # fmt: skip
+
+
+def _check_setup(setup: Any, name: str, quantity: Quantity, quantity_name: str) -> None:
+    """Refuse a setup, or a part of one, that nothing can be found for."""
+    if not isinstance(setup, dict):
+        raise ValueError(f"{name} is {setup!r}, expected a table: {{ type = \"Q8_0\" }}")
+    for key, value in setup.items():
+        kind = quantity.setup.get(key)
+        if kind is None:
+            known = ", ".join(quantity.setup) or "nothing"
+            raise ValueError(f"{name} has {key!r}, which {quantity_name} knows not: expected {known}")
+        if type(value) is not kind:
+            raise ValueError(f"{name}.{key} is {value!r}, expected {kind.__name__}")
+        try:
+            _check(key, value)
+        except ValueError as error:
+            raise ValueError(f"{name}.{key}: {error}") from None
+    missing = [key for key in quantity.needed if key not in setup]
+    if missing:
+        raise ValueError(f"{name} has no {missing[0]!r}, which {quantity_name} needs")
+    try:
+        quantity.check(setup)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _check(key: str, value: Any) -> None:

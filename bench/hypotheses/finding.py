@@ -1,6 +1,6 @@
 """What was found for an experiment, what limits it, and why: sentences by what the measurement shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,3 +32,8 @@ LIMITS: Final[Mapping[Limit, str]] = {
 def limited(figures: str, limit: Limit) -> str:
     """Figures, and what they show."""
     return f"{figures} {LIMITS[limit]}".strip()
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """The least and the most: `1.24 to 1.51`."""
+    return f"{min(values):{form}} to {max(values):{form}}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.hypotheses import quants, sizes, speeds
+from bench.hypotheses import quants, rates, sizes, speeds, ways
 from bench.hypotheses.files import Setup
 from bench.hypotheses.finding import Finding
 
@@ -16,20 +16,30 @@ def _not_here(setup: Setup, model: Path | None) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """How one is found: its function, unit, whether something is run for it, its setup's keys, and needed ones."""
+    """How one is found: its function, unit, whether something is run for it, its setup's keys, and needed ones.
+
+    With `parts` the setup is a table for each of these, and each has such keys. `check` refuses what does not go
+    together in one.
+    """
 
     find: Callable[[Setup, Path | None], Finding]
     unit: str
     measured: bool
     setup: Mapping[str, type] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    check: Callable[[Setup], None] = lambda _: None
 
 
 _FILE: Final = {"shape": str, "type": str}
 _RUN: Final = {**_FILE, "ctx": int, "n_seq": int, "type_k": str, "type_v": str, "repack": bool}
 _QUALITY: Final = {"base": str, "type": str, "type_k": str, "type_v": str}
 _LOAD: Final = {"users": int, "n_prompt": int, "n_predict": int}
+_TIMED: Final = {"type": str, "flags": str, "phase": str, "n_prompt": int, "n_seq": int}
+_WAY: Final = {"file": str, **_TIMED, "users": int, "n_predict": int}
+_SHEET: Final = {"shape": str, **_TIMED, "on": str}
 _NEEDED: Final = ("shape", "type")
+_BOTH: Final = ("of", "by")
 # fmt: off
 QUANTITIES: Final[Mapping[str, Quantity]] = {
     "total_gb":        Quantity(sizes.total_gb, "GB of llama.cpp's buffers", False, _RUN, _NEEDED),
@@ -48,6 +58,14 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
     "thread_ratio":    Quantity(speeds.thread_ratio, "times as fast", True, {"times": int}),
     "p95_s":           Quantity(speeds.p95_s, "s", True, _LOAD),
     "predicted_p95_s": Quantity(speeds.predicted_p95_s, "s", False, {**_FILE, **_LOAD}, _NEEDED),
+    "tok_per_s":       Quantity(rates.tok_per_s, "tokens/s", True, _WAY, check=ways.check),
+    "tok_ratio":       Quantity(rates.tok_ratio, "times as fast", True, _WAY, parts=_BOTH, check=ways.check),
+    "predicted_tok_per_s": Quantity(
+        rates.predicted_tok_per_s, "tokens/s", False, _SHEET, _NEEDED, check=ways.check
+    ),
+    "predicted_tok_ratio": Quantity(
+        rates.predicted_tok_ratio, "times as fast", False, _SHEET, _NEEDED, _BOTH, ways.check
+    ),
     "gpu_ratio":       Quantity(speeds.gpu_ratio, "times as fast as on the CPU", True),
     "amx_ratio":       Quantity(speeds.amx_ratio, "times as fast as without", True),
     "not_here":        Quantity(_not_here, "", False, {"why": str}, ("why",)),

@@ -14,14 +14,16 @@ REQUESTS_EACH: Final = 4
 ENOUGH_S: Final = 20  # after so long no more are sent: of a slow model fewer answers have to do
 
 
-def answer_seconds(model: Path, levels: Sequence[int], n_prompt: int, n_predict: int) -> list[dict[str, Any]]:
-    """Of each number of users at once, seconds to an answer's end: `p50`, `p95`, `p99`.
+def load_levels(
+    model: Path, levels: Sequence[int], n_prompt: int, n_predict: int, *, flags: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """What `bench load --json` says of each number of users at once: `tok_per_s`, `e2e_s`, ...; `flags` go to `serve`.
 
     Raises:
         ServingError: a request failed, or nothing came.
     """
     slots = max(levels)
-    with served(model, "-c", str(slots * 2 * (n_prompt + n_predict)), "-np", str(slots)) as url:
+    with served(model, "-c", str(slots * 2 * (n_prompt + n_predict)), "-np", str(slots), *flags) as url:
         command = [
             sys.executable, "-m", "ggufphys", "bench", "load", url, "--json", "-c", ",".join(map(str, levels)),
             "-n", str(REQUESTS_EACH * slots), "--duration", str(ENOUGH_S), "-p", str(n_prompt), "-g", str(n_predict),
@@ -30,4 +32,4 @@ def answer_seconds(model: Path, levels: Sequence[int], n_prompt: int, n_predict:
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServingError(f"bench load ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return [level["e2e_s"] for level in json.loads(done.stdout)["levels"]]
+    return list(json.loads(done.stdout)["levels"])

@@ -1,14 +1,13 @@
 """How fast is it? Measured on the embedded model, or on the one that is given; of published shapes by rates."""
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from bench.hypotheses.files import Setup, params_of, shape_of
-from bench.hypotheses.finding import Finding, Limit, limited
-from bench.hypotheses.serving import answer_seconds
+from bench.hypotheses.finding import Finding, Limit, limited, spread
+from bench.hypotheses.serving import load_levels
 from bench.hypotheses.timing import N_BATCH, Timed, gpus, physical_cores, step_ratios, timed
 from ggufphys import Params
 from ggufphys.embedded import MODEL
@@ -34,7 +33,7 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
     return Finding(
         value=1 - 1 / ratio, limit=limit, interval=(1 - 1 / min(ratios), 1 - 1 / max(ratios)),
         explanation=limited(
-            f"A step of {n} requests takes {ratio:.2f} times one's ({_spread(ratios)} in {len(ratios)} rounds; "
+            f"A step of {n} requests takes {ratio:.2f} times one's ({spread(ratios)} in {len(ratios)} rounds; "
             f"one takes {pairs[0][0].step_s * 1e3:.2f} ms): each loses {1 - 1 / ratio:.0%}, together they get "
             f"{n / ratio:.2f} times as much.{'' if limit else BOTH}", limit,
         ),
@@ -46,10 +45,6 @@ def _together(path: Path, n_seq: int) -> list[tuple[Timed, Timed]]:
     """One request alone and several at once, timed once for all claims about them; prompts fill a batch at most."""
     n_prompt = min(DEPTH, N_BATCH // n_seq)
     return step_ratios(path, {"n_seq": 1, "n_prompt": n_prompt}, {"n_seq": n_seq, "n_prompt": n_prompt})
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def prompt_share(setup: Setup, model: Path | None) -> Finding:
@@ -76,7 +71,7 @@ def thread_ratio(setup: Setup, model: Path | None) -> Finding:
     ratios = [few.step_s / many.step_s for few, many in pairs]
     ratio = median(ratios)
     figures = (
-        f"{n_threads} threads on {cores} cores generate {ratio:.2f} times as fast as {cores} ({_spread(ratios)} in "
+        f"{n_threads} threads on {cores} cores generate {ratio:.2f} times as fast as {cores} ({spread(ratios)} in "
         f"{len(ratios)} rounds; {1 / pairs[0][0].step_s:.0f} tokens a second with {cores})."
     )
     limit: Limit = "overhead" if ratio < 1 else "bandwidth"
@@ -87,7 +82,7 @@ def thread_ratio(setup: Setup, model: Path | None) -> Finding:
 def p95_s(setup: Setup, model: Path | None) -> Finding:
     """Seconds of an answer, the 95th percentile at several users."""
     users, n_prompt, n_predict = (setup.get(k, d) for k, d in (("users", 5), ("n_prompt", 200), ("n_predict", 100)))
-    alone, many = answer_seconds(model or MODEL, (1, users), n_prompt, n_predict)
+    alone, many = (level["e2e_s"] for level in load_levels(model or MODEL, (1, users), n_prompt, n_predict))
     ratio = many["p50"] / alone["p50"]
     limit: Limit = "queueing" if ratio > users else "compute" if ratio > users / 2 else "bandwidth"
     return Finding(

@@ -1,7 +1,8 @@
 """The measured process: `python -m bench.speed.child CONFIG_JSON`, a JSON object a line to stdout for each measurement.
 
 CONFIG: the model's `path`, `params` (of one sequence and of several), and the `questions`, each {"kind": "prefill",
-"n_tokens"}, {"kind": "decode", "depth"} or {"kind": "batch", "n_seqs"}. Between steps the gauge is looked at.
+"n_tokens"}, {"kind": "decode", "depth"} or {"kind": "batch", "n_seqs", "depth"}, depth 0 where it is left out. Between
+steps the gauge is looked at.
 """
 
 import json
@@ -93,12 +94,18 @@ class Runner:
         try:
             fill(self.context, depth, self.context.model.hparams)
         except UnfillableError:
-            for start in range(N_FIRST, depth, self.batch.capacity):
-                self.step({0: self.some(min(self.batch.capacity, depth - start))}, start)
+            self.read(0, N_FIRST, depth)
+
+    def read(self, seq_id: int, start: int, end: int) -> None:
+        """Read a prompt's tokens from one position to another."""
+        for at in range(start, end, self.batch.capacity):
+            self.step({seq_id: self.some(min(self.batch.capacity, end - at))}, at)
 
     def decode(self, depth: int, n_seqs: int = 1) -> list[float]:
         """Steps behind so many tokens, each sequence with one."""
         self.fill(depth)
+        for seq_id in range(1, n_seqs):
+            self.read(seq_id, 0, depth)
         at = depth
         found: list[float] = []
         while len(found) < WARM_UP + MIN_STEPS or (len(found) < MAX_STEPS and sum(found) < ENOUGH_S):
@@ -127,7 +134,7 @@ def main() -> int:
                 elif question["kind"] == "decode":
                     seconds, n = runner.decode(question["depth"]), 1
                 else:
-                    seconds, n = runner.decode(0, question["n_seqs"]), question["n_seqs"]
+                    seconds, n = runner.decode(question.get("depth", 0), question["n_seqs"]), question["n_seqs"]
                 busy = worst_share(before, thread_times())
                 rate = n / median(seconds)
                 emit(question=question, tok_per_s=rate, seconds=seconds, busy=busy, gauge_s=runner.gauge.mean())

@@ -73,8 +73,9 @@ def outcomes(experiments: Sequence[Experiment], models: Sequence[Path]) -> list[
 
 def _asks_a_model(experiment: Experiment) -> bool:
     """Is it asked of each model anew? Not what is predicted, nor what names its own files."""
-    ways = [way for way in experiment.setup.values() if isinstance(way, dict)] or [experiment.setup]
-    return QUANTITIES[experiment.quantity].measured and not all("file" in way for way in ways)
+    quantity = QUANTITIES[experiment.quantity]
+    parts = [experiment.setup[part] for part in quantity.parts] or [experiment.setup]
+    return quantity.measured and not all("file" in part for part in parts)
 
 
 def _outcome(experiment: Experiment, model: Path | None) -> dict[str, Any]:

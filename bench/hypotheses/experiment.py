@@ -115,7 +115,7 @@ def _experiment(table: Mapping[str, Any], where: str) -> Experiment:
 def _check_setup(setup: Any, name: str, quantity: Quantity, quantity_name: str) -> None:
     """Refuse a setup, or a part of one, that nothing can be found for."""
     if not isinstance(setup, dict):
-        raise ValueError(f"{name} is {setup!r}, expected a table: {{ type = \"Q8_0\" }}")
+        raise ValueError(f'{name} is {setup!r}, expected a table: {{ type = "Q8_0" }}')
     for key, value in setup.items():
         kind = quantity.setup.get(key)
         if kind is None:

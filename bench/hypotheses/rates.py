@@ -1,4 +1,4 @@
-"""How many tokens a second? Of files measured, of published shapes and machines predicted, one way of running or two."""
+"""How many tokens a second, run one way, or one way by another? Files are measured, published shapes predicted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,8 +13,15 @@ from bench.hypotheses.finding import Finding, Limit, spread
 from bench.hypotheses.serving import load_levels
 from bench.hypotheses.timing import ROUNDS, gpus
 from bench.hypotheses.ways import (
-    N_ANSWERED, N_ASKED, flags_of, n_prompt_of, name_of, params_of, phase_of, wants_gpu,
-)  # fmt: skip
+    N_ANSWERED,
+    N_ASKED,
+    flags_of,
+    n_prompt_of,
+    name_of,
+    params_of,
+    phase_of,
+    wants_gpu,
+)
 from bench.speed.command import measured
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
@@ -137,9 +144,7 @@ def _measured(model: Path | None, *ways: Setup) -> list[Rates]:
     """Each way `ROUNDS` times, in turn: what else the machine does meanwhile, all bear."""
     paths = [_path(way, model) for way in ways]
     rounds = [[_once(way, path) for way, path in zip(ways, paths, strict=True)] for _ in range(ROUNDS)]
-    return [
-        _rates(way, path, events) for way, path, events in zip(ways, paths, zip(*rounds, strict=True), strict=True)
-    ]
+    return [_rates(way, path, events) for way, path, events in zip(ways, paths, zip(*rounds, strict=True), strict=True)]
 
 
 def _path(way: Setup, model: Path | None) -> Path:

@@ -6,6 +6,7 @@ once; with `users` it is our server under `bench load`, prompts of `n_prompt` an
 """
 
 import argparse
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -110,7 +111,12 @@ def _cells(way: Setup) -> int:
 
 
 def _args(way: Setup) -> argparse.Namespace:
-    parser = _Flags(add_help=False, allow_abbrev=False)  # those without effect on memory may have one on speed
+    parser = _Flags(add_help=False, allow_abbrev=False)
     add_run_arguments(parser)
-    args: argparse.Namespace = parser.parse_args(flags_of(way))
+    words = flags_of(way)
+    known = {name for action in parser._actions for name in action.option_strings}
+    for word in words:  # others change no memory and are taken elsewhere, but may change the speed
+        if re.match("-+[a-z]", word) and word.partition("=")[0] not in known:
+            raise ValueError(f"flags: {word} has no rule here: expected flags that `ggufphys measure --help` lists")
+    args: argparse.Namespace = parser.parse_args(words)
     return args

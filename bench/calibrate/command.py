@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.run import count
@@ -16,8 +16,6 @@ from ggufphys.report.progress import Steps
 from ggufphys.report.speed import machine_text
 from ggufphys.speed import kept
 from ggufphys.speed.rates import Machine
-
-TIMEOUT_S: Final = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,6 @@ class Attention:
 
     n_head: int
     n_head_kv: int
-    q_width: int
     k_width: int
     v_width: int
     latent: bool = False
@@ -120,8 +119,7 @@ def anatomy_of(gguf: GGUFFile) -> Anatomy:
     if embedding is None or len(embedding.ne) != 2 or not layers:
         raise GGUFError(f"{gguf.path}: no token_embd.weight of two axes, or no layers (blk.N): no language model")
     keys, n_embd = Keys(gguf, gguf.architecture), embedding.ne[0]
-    n_layer = max(layers) + 1
-    read = [_layer(layers.get(il, {}), il, n_layer, n_embd, keys) for il in range(n_layer)]
+    read = [_layer(layers.get(il, {}), il, n_embd, keys) for il in range(max(layers) + 1)]
     return Anatomy(
         n_embd=n_embd,
         n_vocab=embedding.ne[1],
@@ -131,17 +129,17 @@ def anatomy_of(gguf: GGUFFile) -> Anatomy:
     )
 
 
-def _layer(parts: Parts, il: int, n_layer: int, n_embd: int, keys: Keys) -> Layer:
+def _layer(parts: Parts, il: int, n_embd: int, keys: Keys) -> Layer:
     return Layer(
-        attention=_attention(parts, il, n_layer, n_embd, keys),
+        attention=_attention(parts, il, n_embd, keys),
         recurrence=_recurrence(parts, n_embd, keys),
-        ffn=_feed_forward(parts, il, n_layer, keys),
+        ffn=_feed_forward(parts, il, keys),
         norms=tuple(what for what, stems in _NORMS if any(f"{stem}.weight" in parts for stem in stems)),
     )
 
 
-def _attention(parts: Parts, il: int, n_layer: int, n_embd: int, keys: Keys) -> Attention | None:
-    n_head = _number(keys, "attention.head_count", il, n_layer)
+def _attention(parts: Parts, il: int, n_embd: int, keys: Keys) -> Attention | None:
+    n_head = _number(keys, "attention.head_count", il)
     if "ssm_conv1d_q.weight" in parts:
         return None  # Kimi delta attention calls its projections by the same names
     indexer = parts.get("indexer.attn_k.weight")
@@ -154,12 +152,12 @@ def _attention(parts: Parts, il: int, n_layer: int, n_embd: int, keys: Keys) -> 
         if found is None:
             return None
         widths = found
-        n_head_kv = _number(keys, "attention.head_count_kv", il, n_layer)
+        n_head_kv = _number(keys, "attention.head_count_kv", il)
         n_head_kv = n_head_kv if n_head_kv and widths[1] % n_head_kv == 0 else max(widths[1] // size, 1)
         n_head = n_head or max(widths[0] // (widths[1] // n_head_kv), 1)
     q_width, k_width, v_width = widths
     return Attention(
-        n_head=n_head, n_head_kv=n_head_kv, q_width=q_width, k_width=k_width, v_width=v_width,
+        n_head=n_head, n_head_kv=n_head_kv, k_width=k_width, v_width=v_width,
         latent=compressed is not None,
         indexer_width=_width(indexer) if indexer is not None else 0,
         is_gated="attn_gate.weight" in parts or q_width == 2 * n_head * (k_width // n_head_kv),
@@ -189,7 +187,7 @@ def _head_size(parts: Parts, n_embd: int, n_head: int, keys: Keys) -> int:
     return n_embd // n_head if 0 < n_head <= n_embd else max(min(n_embd, 128), 1)
 
 
-def _feed_forward(parts: Parts, il: int, n_layer: int, keys: Keys) -> FeedForward | None:
+def _feed_forward(parts: Parts, il: int, keys: Keys) -> FeedForward | None:
     experts = parts.get("ffn_up_exps.weight") or parts.get("ffn_gate_up_exps.weight")
     shared = parts.get("ffn_up_shexp.weight") or parts.get("ffn_gate_shexp.weight")
     if experts is not None and len(experts.ne) == 3:
@@ -198,7 +196,7 @@ def _feed_forward(parts: Parts, il: int, n_layer: int, keys: Keys) -> FeedForwar
             n_ff=down.ne[0] if down is not None else experts.ne[1],
             is_gated="ffn_gate_exps.weight" in parts or "ffn_gate_up_exps.weight" in parts,
             n_expert=experts.ne[2],
-            n_expert_used=_number(keys, "expert_used_count", il, n_layer) or 1,
+            n_expert_used=_number(keys, "expert_used_count", il) or 1,
             shared_width=_width(shared) if shared is not None else 0,
         )
     down = parts.get("ffn_down.weight")
@@ -243,7 +241,7 @@ def _width(tensor: TensorInfo) -> int:
     return tensor.ne[1] if len(tensor.ne) > 1 else 1
 
 
-def _number(keys: Keys, name: str, il: int, n_layer: int) -> int:
+def _number(keys: Keys, name: str, il: int) -> int:
     value = keys.numbers(name)
     if isinstance(value, tuple):
         return value[il] if il < len(value) else 0

@@ -25,16 +25,10 @@ from ggufphys.params import Params
 from ggufphys.plan.server_fit import FIT_CTX, MARGIN_BYTES, fitted
 
 _FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
-_NAMES: Final = (*_FILES, "server", "cache_ram_mib", "n_ctx_checkpoints")
-
-
-def attaches(args: argparse.Namespace) -> bool:
-    """Do the flags attach anything?"""
-    return any(hasattr(args, name) for name in _NAMES)
 
 
 def attaches_files(args: argparse.Namespace) -> bool:
-    """Do they attach a file, which belongs to one model?"""
+    """Do the flags attach a file, which belongs to one model?"""
     return any(hasattr(args, name) for name in _FILES)
 
 

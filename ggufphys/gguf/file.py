@@ -167,13 +167,6 @@ class GGUFFile:
             raise self._wrong_type(key, value, "an integer")
         return value
 
-    def get_float(self, key: str, default: float) -> float:
-        """A floating-point value. Raises GGUFError when the key holds something else."""
-        value = self.metadata.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._wrong_type(key, value, "a number")
-        return float(value)
-
     def get_bool(self, key: str, default: bool) -> bool:
         """A boolean value. Raises GGUFError when the key holds something else."""
         value = self.metadata.get(key, default)

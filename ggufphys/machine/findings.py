@@ -14,7 +14,6 @@ from ggufphys.frozen import dataclass
 from ggufphys.units import format_bytes
 
 Status = Literal["ok", "advice", "problem", "unknown"]
-GIB: Final = 1 << 30
 SLOW_BYTES_PER_S: Final = 500 << 20  # a disk below loads 10 GiB in more than 20 s
 READ_BYTES: Final = 256 << 20  # what is read to find out
 LARGEST: Final = 3  # holders of memory that are named

@@ -150,7 +150,7 @@ class Fitter:
         predict: Callable[[Params], MemoryPrediction] | None = None,
     ) -> None:
         self.devices = used_devices(params)
-        _check(params, budget, fixed)
+        _check(params, budget)
         self.predictor = predictor
         self.predict = predict or predictor.predict
         self.params = params
@@ -331,7 +331,7 @@ def _on_devices(trial: Trial) -> int:
     return max((place.over_bytes for place in trial.places if place.name != HOST), default=0)
 
 
-def _check(params: Params, budget: Budget, fixed: Collection[str]) -> None:
+def _check(params: Params, budget: Budget) -> None:
     unknown = [device.name for device in used_devices(params) if not device.memory_bytes]
     if unknown:
         raise ValueError(

@@ -4,7 +4,7 @@ A figure's range is what the machine's rates allow for: narrow where it was cali
 there is, and wider by the part of the time for which nothing like it was measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from ggufphys.frozen import dataclass
@@ -181,16 +181,6 @@ class Speeds:
             limit=total.limit,
             steps=steps,
         )
-
-
-def seconds_by_kind(phase: PhaseSpeed) -> Mapping[str, float]:
-    """Where a phase's seconds go, the most first."""
-    found: dict[str, float] = {}
-    for times, step in phase.steps:
-        for kind, seconds in step.by_kind.items():
-            found[kind] = found.get(kind, 0.0) + times * seconds.total
-        found["batch"] = found.get("batch", 0.0) + times * (step.outside_s + step.link_s)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _figure(seconds: float, guessed: float, band: tuple[float, float]) -> Figure:

@@ -234,10 +234,6 @@ class Machine:
         host = self.host(n_threads)
         return replace(self, processors=[p.at_pace(pace) if p is host else p for p in self.processors])
 
-    def with_band(self, low: float, high: float) -> "Machine":
-        """The same with wider bands: times these factors."""
-        return replace(self, processors=[replace(p, band=(p.band[0] * low, p.band[1] * high)) for p in self.processors])
-
     def to_json(self) -> dict[str, Any]:
         """As it is kept."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}

@@ -143,7 +143,7 @@ class Steps:
                 device = devices.get(node, HOST)
                 cpu = self.processor(device)
                 if device not in arounds:
-                    arounds[device] = self._surroundings(cpu, kept_bytes, batch, depth)
+                    arounds[device] = self._surroundings(cpu, kept_bytes, depth)
                 seconds.append((node, node_seconds(node, cost, cpu, arounds[device])))
             found.append(
                 Priced(times=times, graph=graph, devices=devices, seconds=seconds, working_set_bytes=kept_bytes)
@@ -182,7 +182,7 @@ class Steps:
         head = self.layouts.tensors.get("output.weight") or self.layouts.tensors.get("token_embd.weight")
         return head.ne[1] if head is not None and len(head.ne) > 1 else 0
 
-    def _surroundings(self, cpu: Processor, kept_bytes: float, batch: Batch, depth: int) -> Surroundings:
+    def _surroundings(self, cpu: Processor, kept_bytes: float, depth: int) -> Surroundings:
         def visible(node: Tensor, n_tokens: int, tile: int) -> float:
             return cells_seen(n_tokens, depth, self._window(node), tile, node.src[1].ne[1], causal=self._causal)
 

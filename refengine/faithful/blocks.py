@@ -88,7 +88,7 @@ def activations(ggml_type: GGMLType, rows: F32) -> Activations:
 def block_product(step: Step, simd: Simd) -> Run | None:
     """A product with matrices of a type that is followed here, of the file or of a cache; None for others."""
     w, x = step.node.src[:2]
-    multiply = kernel(w.type, x.ne[1], simd)
+    multiply = kernel(w.type, x.ne[1])
     if multiply is None:
         return None
     read, out, matrices, to_type = step.reader(1), step.out, step.src[0], vec_dot_type(w.type)
@@ -132,7 +132,7 @@ class Pieces:
 Kernel = Callable[[Levels, Activations], F32]
 
 
-def kernel(ggml_type: GGMLType, n_rows: int, simd: Simd) -> Kernel | None:
+def kernel(ggml_type: GGMLType, n_rows: int) -> Kernel | None:
     """How `n_rows` rows of activations at once are multiplied with weights of a type; None: not followed here."""
     if ggml_type in SIMPLE:
         return simple

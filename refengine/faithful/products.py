@@ -67,7 +67,7 @@ def mul_mat_id(step: Step) -> Run:
     assert simd is not None
     blocks, ids, out, read = step.src[0][0], step.src[2][0, 0], step.out[0], step.reader(1)
     is_float = experts.type in FLOATS
-    if not is_float and kernel(experts.type, 1, simd) is None:
+    if not is_float and kernel(experts.type, 1) is None:
         return products.mul_mat_id(step)
     to_type = vec_dot_type(experts.type)
 
@@ -75,7 +75,7 @@ def mul_mat_id(step: Step) -> Run:
         if is_float:
             matrix = to_f32(blocks[expert], experts.type)
             return dots(experts.type, matrix, rounded(rows, to_type), simd)
-        multiply = kernel(experts.type, len(rows), simd)
+        multiply = kernel(experts.type, len(rows))
         assert multiply is not None
         x = activations(to_type, rows)
         return np.concatenate([multiply(piece, x) for _, piece in Pieces(experts.type, blocks[expert])], axis=1)

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ggufphys.errors import MissingExtraError, UnsupportedError, with_extra
 from ggufphys.gguf import SIZES, GGMLType
@@ -130,16 +129,6 @@ def _cpu_traits(ggml_type: GGMLType) -> Any:
     function.argtypes = [ctypes.c_int]
     function.restype = ctypes.POINTER(_CpuTraits)
     return function(int(ggml_type)).contents
-
-
-def cpu_table(name: str) -> npt.NDArray[np.uint16]:
-    """A table of halves that the CPU backend looks an activation function up in, as bits: `(65536,)`.
-
-    Raises MissingExtraError as `dequantize` does.
-    """
-    library = _llama_cpp().llama_cpp._lib
-    library.ggml_cpu_init()
-    return np.ctypeslib.as_array((ctypes.c_uint16 * (1 << 16)).in_dll(library, name))
 
 
 def version() -> str:

@@ -32,9 +32,6 @@ LETTERS: Final = {
     "e": "penalties", "d": "dry", "s": "top_n_sigma", "k": "top_k", "y": "typ_p", "p": "top_p", "m": "min_p",
     "x": "xtc", "t": "temperature", "i": "infill", "a": "adaptive_p",
 }  # fmt: skip
-NAMES: Final = frozenset({
-    *NUMBERS, *INTEGERS, "top_k", "seed", "logit_bias", "ignore_eos", "samplers", "dry_sequence_breakers",
-})  # fmt: skip
 
 
 def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n_vocab: int) -> Sampling:

@@ -18,7 +18,6 @@ from server.api.prompts import are_tokens, mixed_tokens
 from server.api.schema import Fields, read_body
 from server.service import Service
 
-Json = dict[str, Any]
 TOKENIZER: Final = "llama.cpp"  # where others name a class of Python's
 
 

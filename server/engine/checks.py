@@ -16,7 +16,6 @@ from ggufphys.loads.check import require_loads
 from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
 
 MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c
-MAX_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
 
 
 def check_model_file(path: str | os.PathLike[str], params: Params | None = None) -> tuple[Path, HParams]:

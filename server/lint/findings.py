@@ -54,7 +54,7 @@ def find_all(
         *_of_conversations(rendered),
         *_of_arguments(rendered),
         *_of_roles(template, rendered),
-        *_of_prompts(template, rendered),
+        *_of_prompts(rendered),
         *_of_bos(template, rendered, tokenizer),
         *_of_control_tokens(rendered, tokenizer),
         *_of_ends(rendered, tokenizer, declared_ends),
@@ -102,7 +102,7 @@ def _of_roles(template: ChatTemplate, rendered: Mapping[str, Rendered]) -> Itera
         yield Finding("strips", "strips white space around what is said", "user")
 
 
-def _of_prompts(template: ChatTemplate, rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
+def _of_prompts(rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
     if rendered["user"].given is not None and rendered["user"].given == rendered["no prompt"].given:
         yield Finding(
             "generation prompt", "add_generation_prompt changes nothing: the answer has no beginning of its own", "user"

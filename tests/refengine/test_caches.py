@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import refengine
-from refengine.checks.logits import compare_batches, steps
+from refengine.checks.logits import steps
 from tests.refengine import tiny
+from tests.refengine.beside_llama import compare_batches
 
 N_PROMPT = 150  # of which a part of 22 tokens is computed otherwise than parts of 64
 N_STEPS = 4

@@ -9,8 +9,9 @@ import pytest
 
 import refengine
 from refengine.batch import Tokens, batch_of
-from refengine.checks.logits import agreement, compare_batches
+from refengine.checks.logits import agreement
 from tests.refengine import tiny
+from tests.refengine.beside_llama import compare_batches
 
 N_UBATCH = 48
 F32: dict[str, Any] = {"type_k": "f32", "type_v": "f32", "flash_attn": False}

@@ -9,9 +9,10 @@ import numpy as np
 import refengine
 from ggufphys.arch import rule_for
 from ggufphys.graph.models import MODELS
-from refengine.checks.logits import Agreement, compare_logits
+from refengine.checks.logits import Agreement
 from refengine.peers.llama_logits import TIMEOUT_S
 from tests import archs
+from tests.refengine.beside_llama import compare_logits
 
 N_PROMPT: Final = 64
 N_STEPS: Final = 32

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 TIMEOUT_S = 20.0
-MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 def serve(engine: Engine, *, poll_s: float = 0.01, api_keys: tuple[str, ...] = ()) -> HttpServer:

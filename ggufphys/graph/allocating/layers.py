@@ -43,11 +43,6 @@ class Layers:
     gaps: tuple[range, ...]
 
     @property
-    def n_left_out(self) -> int:
-        """How many layers are not built."""
-        return len(self.kinds) - len(self.built)
-
-    @property
     def stand_for(self) -> tuple[int, ...]:
         """How many of the layers left out each of those that were built stands for, the first of its kind for all."""
         left = Counter(self.kinds[il] for gap in self.gaps for il in gap)

@@ -32,11 +32,6 @@ class LoraPair:
     a: TensorInfo
     b: TensorInfo
 
-    @property
-    def rank(self) -> int:
-        """The width of the pair's waist."""
-        return self.b.ne[0] if self.b.ne else 0
-
 
 def lora_pairs(adapter: GGUFFile) -> tuple[LoraPair, ...]:
     """The pairs of an adapter file, by name.

@@ -1,9 +1,9 @@
 """The client's own HTTP: whatever way an answer ends or breaks, it is told apart, and connections are used again."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -18,7 +18,6 @@ LAST: Final = (
 )
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 def chunk(data: bytes) -> bytes:

@@ -204,7 +204,6 @@ def test_wrong_type_of_key() -> None:
                 ("general.name", lambda key: gguf.get_int(key, 0)),
                 ("a.f32", lambda key: gguf.get_str(key, "")),
                 ("a.i32", lambda key: gguf.get_bool(key, False)),
-                ("a.bool", lambda key: gguf.get_float(key, 0.0)),
             ):
                 with pytest.raises(GGUFError, match=f"key '{key}' is .*, expected"):
                     get(key)

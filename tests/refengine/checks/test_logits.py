@@ -8,10 +8,11 @@ import pytest
 import refengine
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
-from refengine.checks.logits import agreement, compare_logits
+from refengine.checks.logits import agreement
 from refengine.checks.verify_logits import verify_logits
 from refengine.ops.rope import angles
 from refengine.peers.simd import detected
+from tests.refengine.beside_llama import compare_logits
 
 # Activations are rounded to F16 in front of every product with F16 weights. Two computations whose sums differ in the
 # last bit of F32 round some of them differently, and after some layers differ by F16's noise: so do ours with sums in

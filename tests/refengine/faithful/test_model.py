@@ -7,12 +7,13 @@ import pytest
 
 import refengine
 from bench.derive import derived
-from refengine.checks.logits import compare_logits, steps
+from refengine.checks.logits import steps
 from refengine.checks.node_rows import compare_nodes
 from refengine.checks.trace import verify_nodes
 from refengine.peers.llama_logits import LlamaRequest
 from refengine.peers.simd import detected
 from tests.refengine import tiny
+from tests.refengine.beside_llama import compare_logits
 from tests.refengine.faithful.bits import simd_or_skip
 
 # What an F16 cache may make, and quantised weights. Where the order of sums is not followed, roundings go other ways

@@ -43,13 +43,13 @@ def test_floats(ggml_type: GGMLType, n: int) -> None:
 @pytest.mark.parametrize("ggml_type", [*SIMPLE, *K_TYPES])
 def test_blocks(ggml_type: GGMLType) -> None:
     """One row of activations with blocks of weights is what ggml_vec_dot gives."""
-    simd = simd_or_skip()
+    simd_or_skip()
     n, n_rows = 768, 5
     blocks = random_blocks(ggml_type, n_rows * n // SIZES[ggml_type].block_size, np.random.default_rng(1), 0.02)
     raw = np.frombuffer(blocks.tobytes(), np.uint8).reshape(n_rows, -1)
     x = like_activations(n)
 
-    multiply = kernel(ggml_type, 1, simd)
+    multiply = kernel(ggml_type, 1)
     assert multiply is not None
     to_type = vec_dot_type(ggml_type)
     found = multiply(levels(ggml_type, raw.view(dtype_of(ggml_type))), activations(to_type, x))
@@ -67,9 +67,9 @@ def test_tiles_are_near(ggml_type: GGMLType) -> None:
     w = levels(ggml_type, np.frombuffer(blocks.tobytes(), dtype_of(ggml_type)).reshape(n_rows, -1))
     x = activations(vec_dot_type(ggml_type), like_activations(n))
 
-    one_by_one = kernel(ggml_type, 1, WIDE)
+    one_by_one = kernel(ggml_type, 1)
     assert one_by_one is not None
-    assert kernel(ggml_type, TILED_ROWS, WIDE) is tiled
+    assert kernel(ggml_type, TILED_ROWS) is tiled
     np.testing.assert_allclose(tiled(w, x), one_by_one(w, x), rtol=1e-4, atol=1e-4)
 
 

@@ -7,10 +7,10 @@ from ggufphys import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
 from refengine import dequantize, quantize, quantize_activations, round_activations
 from refengine.blocks import BLOCKS
-from refengine.checks.samples import value_samples
 from refengine.dequant.table import FORMATS
 from refengine.peers import ggml
 from refengine.quant.activations import VEC_DOT_TYPES
+from tests.refengine.quant.values import value_samples
 
 ACTIVATIONS = list(dict.fromkeys(VEC_DOT_TYPES.values()))
 

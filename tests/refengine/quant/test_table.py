@@ -10,9 +10,9 @@ from ggufphys import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
 from refengine import dequantize, quantize
 from refengine.blocks import BLOCKS, F32
-from refengine.checks.samples import value_samples
 from refengine.peers import ggml
 from refengine.quant.table import QUANTIZERS
+from tests.refengine.quant.values import value_samples
 
 
 @pytest.mark.parametrize("ggml_type", QUANTIZERS, ids=lambda t: t.name)

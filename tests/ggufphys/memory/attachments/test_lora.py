@@ -119,7 +119,7 @@ def test_without_a_model_all_is_on_the_cpu(tmp_path: Path) -> None:
         (term,) = lora_terms(lora)
         assert (term.buffer, term.quantity) == ("CPU", "attachment")
         assert term.nbytes == sum(-(-(t.nbytes or 0) // 32) * 32 for t in lora.tensors)
-        assert {pair.rank for pair in lora_pairs(lora)} == {4}
+        assert {(pair.a.ne[1], pair.b.ne[0]) for pair in lora_pairs(lora)} == {(4, 4)}
 
 
 def test_refusals_name_what_does_not_fit(tmp_path: Path) -> None:

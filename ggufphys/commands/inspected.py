@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
@@ -32,6 +33,30 @@ from ggufphys.report.inspection import Inspection, Section, inspect_json, inspec
 from ggufphys.report.loads import summary
 from ggufphys.units import shortened, shown
 
+_OF_MODELS: Final = ("--assert-fits", "--costs", "--explain", "--quantize")
+_APART: Final = (  # a question, what is not asked with it, and why
+    (
+        "--html", ("several", "--diff", "--log", "--sweep"),
+        "--html is the report of one model: name one file, without --diff, --log and --sweep",
+    ),
+    (
+        "--template", ("several", "--html", "--diff", "--log", "--sweep", *_OF_MODELS),
+        "--template is a question by itself, about one model",
+    ),
+    ("several", ("attached",), "adapters, mmproj or a draft model stand beside one model; several are named"),
+    (
+        "several", ("--explain", "--sweep", "--costs", "--log"),
+        "--explain, --sweep, --costs and --log are questions about one model; several are named",
+    ),
+    ("several", ("--diff",), "--diff compares one model with another: inspect A --diff B"),
+    ("--diff", ("--log", "--sweep", *_OF_MODELS), "--diff is a question by itself: ask the others without it"),
+    ("--log", ("--sweep", *_OF_MODELS), "--log is a question by itself: ask the others without it"),
+    (
+        "--sweep", _OF_MODELS,
+        "--sweep asks about many runs; --assert-fits, --explain, --costs and --quantize about one",
+    ),
+)  # fmt: skip
+
 
 def run(args: argparse.Namespace) -> int:
     """Print the report. Files that are no model are described without a prediction.
@@ -45,40 +70,44 @@ def run(args: argparse.Namespace) -> int:
         print(machines_json() if args.json else machines_text())
         return 0
     limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
-    if args.html is not None and (_several(args) or args.diff or args.log or sweeps(args)):
-        raise ValueError("--html is the report of one model: name one file, without --diff, --log and --sweep")
-    if args.template:
-        if _several(args) or args.html is not None or limit is not None or _asks_more(args):
-            raise ValueError("--template is a question by itself, about one model")
-        from ggufphys.commands.template import run_template
+    asked = _asked(args)
+    for question, others, why in _APART:
+        if question in asked and not asked.isdisjoint(others):
+            raise ValueError(why)
+    if "--template" in asked:
+        from ggufphys.commands.template import run_template  # here and below: what other questions do not need
 
         return run_template(args)
-    if _several(args):
-        if attaches_files(args):
-            raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
-        if args.explain or sweeps(args) or args.costs or args.log is not None:
-            raise ValueError("--explain, --sweep, --costs and --log are questions about one model; several are named")
-        if args.diff is not None:
-            raise ValueError("--diff compares one model with another: inspect A --diff B")
-        from ggufphys.commands.folder import run_folder  # here and below: what other questions do not need
+    if "several" in asked:
+        from ggufphys.commands.folder import run_folder
 
         return run_folder(args, limit)
-    if args.diff is not None:
-        if limit is not None or args.log is not None or args.explain or sweeps(args) or args.costs or args.quantize:
-            raise ValueError("--diff is a question by itself: ask the others without it")
+    if "--diff" in asked:
         from ggufphys.commands.diff import run_diff
 
         return run_diff(args)
-    if args.log is not None:
-        if limit is not None or args.explain or sweeps(args) or args.costs or args.quantize is not None:
-            raise ValueError("--log is a question by itself: ask the others without it")
+    if "--log" in asked:
         from ggufphys.commands.log import run_log
 
         return run_log(args)
-    if sweeps(args):
-        if limit is not None or args.explain or args.quantize is not None or args.costs:
-            raise ValueError("--sweep asks about many runs; --assert-fits, --explain, --costs and --quantize about one")
+    if "--sweep" in asked:
         return run_sweep(args)
+    return _run_model(args, limit)
+
+
+def _asked(args: argparse.Namespace) -> frozenset[str]:
+    """The questions of a command line, by their flags; "several" files, and "attached" ones."""
+    questions = {
+        "--assert-fits": args.assert_fits is not None, "--costs": args.costs, "--diff": args.diff is not None,
+        "--explain": args.explain, "--html": args.html is not None, "--log": args.log is not None,
+        "--quantize": args.quantize is not None, "--sweep": sweeps(args), "--template": args.template,
+        "several": not hasattr(args, "models") or names_several(args.models), "attached": attaches_files(args),
+    }  # fmt: skip
+    return frozenset(name for name, is_asked in questions.items() if is_asked)
+
+
+def _run_model(args: argparse.Namespace, limit: int | None) -> int:
+    """The report of one model."""
     params, notes = params_here(args)
     params = with_server(args, params)
     show = _shower(args)
@@ -115,16 +144,6 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
-
-
-def _asks_more(args: argparse.Namespace) -> bool:
-    """Is there a question beside that after the template?"""
-    return bool(args.diff or args.log or args.explain or args.costs or args.quantize) or sweeps(args)
-
-
-def _several(args: argparse.Namespace) -> bool:
-    """Is it a question about several files, or all of this machine's?"""
-    return not hasattr(args, "models") or names_several(args.models)
 
 
 def _shower(args: argparse.Namespace) -> Callable[[Inspection], str]:

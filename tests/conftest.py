@@ -10,6 +10,8 @@ import pytest
 from ggufphys.machine import llama_env
 
 llama_env.prepare()
+# Matrices are small, and there is a process of tests for each core: BLAS's threads would mostly wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What runs of tests leave behind (derived files, how right predictions were) is nothing that this machine's user made.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("PIP_CACHE_DIR", str(CACHE / "pip"))

@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from server.api.conversation.conversations import THOUGHTS
+
 Parse = Callable[[str], Any]
+
+MERGED: Final = ("chat_template_kwargs",)  # fields that several flags add to; None takes out what an earlier one said
+THINKS: Final = {
+    **dict.fromkeys(("on", "enabled", "true", "1"), True), **dict.fromkeys(("off", "disabled", "false", "0"), False),
+    **dict.fromkeys(("auto", "-1")),
+}  # fmt: skip
 
 
 def add_field_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +69,11 @@ class _Field(argparse.Action):
             value = self.parse(values)
         except (ValueError, OSError) as error:
             raise argparse.ArgumentError(self, f"{values!r:.40}: {error}") from None
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), self.field: value})
+        found = getattr(namespace, self.dest, {})
+        if self.field in MERGED:
+            both = {**found.get(self.field, {}), **value}
+            value = {name: each for name, each in both.items() if each is not None}
+        setattr(namespace, self.dest, {**found, self.field: value})
 
 
 class _Refused(argparse.Action):
@@ -77,6 +89,30 @@ class _Refused(argparse.Action):
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(";") if name]
+
+
+def _thinks(text: str) -> dict[str, Any]:
+    """Source: llama.cpp 0c1e570 common/arg.cpp, is_truthy, is_falsey, is_autoy."""
+    if text not in THINKS:
+        raise ValueError("expected on, off or auto")
+    return {"enable_thinking": THINKS[text]}
+
+
+def _effort(text: str) -> dict[str, Any]:
+    return {"reasoning_effort": None if text == "default" else text}
+
+
+def _budget(text: str) -> int:
+    value = int(text)
+    if value < -1:
+        raise ValueError("expected -1 (any number of tokens) or more")
+    return value
+
+
+def _format(text: str) -> str:
+    if text not in THOUGHTS:
+        raise ValueError(f"expected one of {', '.join(THOUGHTS)}")
+    return text
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -128,12 +164,18 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "-j --json-schema":                 ("json_schema", _object),
     "-jf --json-schema-file":           ("json_schema", _object_of),
     "--chat-template-kwargs":           ("chat_template_kwargs", _object),
-    "--reasoning-effort":               ("reasoning_effort", str),
+    "--reasoning-effort":               ("chat_template_kwargs", _effort),
+    "-rea --reasoning":                 ("chat_template_kwargs", _thinks),
+    "--reasoning-budget":               ("reasoning_budget_tokens", _budget),
+    "--reasoning-budget-message":       ("reasoning_budget_message", str),
+    "--reasoning-format":               ("reasoning_format", _format),
 }
 SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
     "--ignore-eos":                     ("ignore_eos", True),
     "--cache-prompt":                   ("cache_prompt", True),
     "--no-cache-prompt":                ("cache_prompt", False),
+    "--reasoning-preserve":             ("chat_template_kwargs", {"preserve_reasoning": True}),
+    "--no-reasoning-preserve":          ("chat_template_kwargs", {"preserve_reasoning": False}),
 }
 REFUSED: Final[Mapping[str, str]] = {
     "encryption is for a proxy in front (docs/deployment.md)":

@@ -21,7 +21,10 @@ JSON_TYPES: Final = {
     float: "a number",
 }
 
-MERGED: Final = ("chat_template_kwargs",)
+# Fields of conversations alone, whichever API's words they come in: what they are by default is for `conversation/`.
+OF_CONVERSATIONS: Final = (
+    "chat_template_kwargs", "reasoning_format", "reasoning_budget_tokens", "reasoning_budget_message",
+)  # fmt: skip
 MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
 
 
@@ -35,14 +38,9 @@ def read_body(request: Request) -> "Fields":
     body = _read_json(request)
     if not isinstance(body, dict):
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
-    defaults = current_app.config.get("FIELD_DEFAULTS")
-    if not defaults:
-        return Fields(body)
+    defaults = current_app.config.get("FIELD_DEFAULTS") or {}
     given = {k: v for k, v in body.items() if v is not None}
-    for name in MERGED:  # a request adds to these
-        if isinstance(given.get(name), dict) and name in defaults:
-            given[name] = {**defaults[name], **given[name]}
-    return Fields({**defaults, **given})
+    return Fields({**{k: v for k, v in defaults.items() if k not in OF_CONVERSATIONS}, **given})
 
 
 def read_array(request: Request) -> list[Any]:

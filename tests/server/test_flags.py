@@ -21,7 +21,7 @@ VALUES = {  # where "1" is no value
     "--chat-template-kwargs": "{}", "--chat-template": "chatml", "--chat-template-file": str(RECORD),
     "--grammar-file": str(RECORD), "--json-schema-file": None, "--api-prefix": "/a", "--tensor-split": "1",
     "--override-tensor-draft": "a=CPU", "--spec-draft-type-k": "q8_0", "--spec-draft-type-v": "q8_0",
-    "--spec-draft-n-min": "2",
+    "--spec-draft-n-min": "2", "--reasoning-format": "none",
     "--spec-type": "ngram-simple", "--spec-ngram-simple-min-hits": "2",
 }  # fmt: skip
 
@@ -150,6 +150,26 @@ def test_field_defaults() -> None:
         "temperature": 0.0, "top_k": 7, "n_predict": 3, "samplers": ["top_k", "temperature"], "cache_prompt": False,
     }  # fmt: skip
     refused(args)
+
+
+def test_flags_of_reasoning(capsys: pytest.CaptureFixture[str]) -> None:
+    """They add to what templates get, the later winning; an effort of `default` is none; wrong values are told."""
+    given = ["--chat-template-kwargs", '{"a": 1}', "-rea", "off", "--reasoning-effort", "high"]
+    args = parse([*given, "--no-reasoning-preserve", "--reasoning-budget", "9", "--reasoning-format", "none"])
+    undone = parse([*given, "--reasoning", "auto", "--reasoning-effort", "default"])
+
+    assert field_defaults(args) == {
+        "chat_template_kwargs": {
+            "a": 1, "enable_thinking": False, "reasoning_effort": "high", "preserve_reasoning": False,
+        },
+        "reasoning_budget_tokens": 9, "reasoning_format": "none",
+    }  # fmt: skip
+    assert field_defaults(undone) == {"chat_template_kwargs": {"a": 1}}
+    for flag, value in (("-rea", "maybe"), ("--reasoning-budget", "-2"), ("--reasoning-format", "deepseek-legacy")):
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", flag, value])
+        assert ended.value.code == 2
+        assert flag in capsys.readouterr().err
 
 
 def test_refused_flags_say_why() -> None:

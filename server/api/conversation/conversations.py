@@ -18,6 +18,10 @@ Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
 CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
 THOUGHTS: tuple[str, ...] = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
+# Templates' words for whether earlier thoughts are shown to the model again, and what says that they are.
+KEEPS: Final = {
+    "preserve_thinking": True, "clear_thinking": False, "truncate_history_thinking": False, "drop_thinking": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,11 @@ class Conversations:
             ApiError: messages or tools that are none.
             ChatTemplateError: the template refuses the conversation, or fails on it.
         """
+        asked = self._service.config.field_defaults
         messages = read_messages(fields)
         tools = read_tools(fields, self._service.tool_template.source)
         template, understood = self.capabilities(with_tools=tools is not None)
-        variables = _variables(fields, template.source)
+        variables = _variables(fields, template.source, asked.get("chat_template_kwargs", {}))
         if not self._service.config.control_tokens_in_chat:
             messages = marked(messages, self._service.engine)
         if tools is not None:
@@ -81,8 +86,10 @@ class Conversations:
             text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
         thinks = _stage(template.source, text, continued)
         return Conversation(
-            text=text + continued, tools=tools, stage="saying" if _keeps_thoughts(fields) else thinks, thinks=thinks,
-            budget=_budget(fields), closing=fields.string("reasoning_budget_message") + THINK[1],
+            text=text + continued, tools=tools, thinks=thinks,
+            stage="saying" if _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
+            budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
+            closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + THINK[1],
             parses_calls=fields.boolean("parse_tool_calls", True),
         )  # fmt: skip
 
@@ -112,9 +119,9 @@ def _is_continued(fields: Fields) -> bool:
     return fields.boolean("continue_final_message", True)
 
 
-def _keeps_thoughts(fields: Fields) -> bool:
+def _keeps_thoughts(fields: Fields, default: str) -> bool:
     """Do thoughts stay in the content (`reasoning_format` none)?"""
-    form = fields.string("reasoning_format", "auto")
+    form = fields.string("reasoning_format", default)
     if form not in THOUGHTS:
         raise bad_request(
             f"reasoning_format is {form!r:.32}, expected one of {', '.join(THOUGHTS)}",
@@ -124,28 +131,39 @@ def _keeps_thoughts(fields: Fields) -> bool:
     return form == "none"
 
 
-def _budget(fields: Fields) -> int | None:
-    """How many tokens thoughts may have; -1, as llama-server has it, is any number."""
+def _budget(fields: Fields, default: int) -> int | None:
+    """How many tokens thoughts may have; -1, as llama-server has it, is the server's, and of that any number."""
     for name in BUDGETS:
         value = fields.integer(name, -1, 2**31 - 1)
         if value is not None and value >= 0:
             return value
-    return None
+    return default if default >= 0 else None
 
 
-def _variables(fields: Fields, source: str) -> dict[str, Any]:
+def _variables(fields: Fields, source: str, default: Mapping[str, Any]) -> dict[str, Any]:
     """Further names for the template: llama-server's and vLLM's chat_template_kwargs, and OpenAI's reasoning_effort.
 
-    A template that asks whether to think is told to, unless the request says otherwise.
+    A template that asks whether to think is told to, unless the request or the server's flags say otherwise. Earlier
+    thoughts are kept, for templates that ask in one of the words that there are for it.
 
-    Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse.
+    Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse; common/arg.cpp,
+    common_params_parse_ex (preserve_reasoning); common/jinja/caps.cpp, caps_apply_preserve_reasoning,
+    caps_apply_reasoning_effort.
     """
-    variables: dict[str, Any] = dict(fields.object("chat_template_kwargs").values)
+    given = {"preserve_reasoning": True, **default, **fields.object("chat_template_kwargs").values}
     effort = fields.string("reasoning_effort")
     if effort == "none":
-        variables["enable_thinking"] = False
+        given["enable_thinking"] = False
+        given.pop("reasoning_effort", None)
     elif effort:
-        variables.setdefault("reasoning_effort", effort)
+        given["reasoning_effort"] = effort
+    variables: dict[str, Any] = {}
+    keeps, strength = given["preserve_reasoning"], given.get("reasoning_effort")
+    if isinstance(keeps, bool):
+        variables |= {name: keeps is kept for name, kept in KEEPS.items()}
+    if strength and isinstance(strength, str):
+        variables["reasoning_strength"] = strength
+    variables |= given
     if "enable_thinking" in source:
         variables.setdefault("enable_thinking", True)
     if fields.get("add_generation_prompt") is not None:

@@ -5,6 +5,7 @@ in the contents of system, user and tool messages are split by a sign that no te
 they are; what the template itself writes is read as tokens.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -33,32 +34,46 @@ def marked(messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[
 
 
 def tokens_of(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Tokens of a rendered conversation: control tokens where the template wrote them, characters where a sign is."""
+    """Tokens of a rendered conversation: control tokens where the template wrote them, characters where a sign is.
+
+    What stands between two control tokens is tokenized as a whole, as llama.cpp does with text: in two parts it would
+    be other tokens, and the second would begin with the space that SentencePiece puts in front of words.
+
+    Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl::tokenize, tokenizer_st_partition.
+    """
     if SIGN not in text:
         return tokenizer.tokenize(text)
+    names = "|".join(map(re.escape, _names(text, tokenizer)))
+    read: list[tuple[str, bool]] = []  # stretches of text, and whether names of control tokens are tokens there
+    for i, stretch in enumerate(re.split(f"({names})", text) if names else [text]):
+        if i % 2 == 0 and SIGN in stretch:
+            read.append((stretch.replace(SIGN, ""), False))
+        elif read and read[-1][1]:
+            read[-1] = read[-1][0] + stretch, True
+        else:
+            read.append((stretch, True))
     found: list[int] = []
-    for i, part in enumerate(text.split(SIGN)):
-        # what stood around a sign is the halves of what is to stay text, and each half is none
-        found += tokenizer.tokenize(part, add_special=i == 0, parse_special=True)
+    for i, (stretch, parse_special) in enumerate(read):
+        found += tokenizer.tokenize(stretch, add_special=i == 0, parse_special=parse_special)
     return tuple(found)
 
 
 def _split(text: str, tokenizer: Tokenizer) -> str:
     """The text with a sign within each control token's name."""
-    read = tokenizer.tokenize(text, add_special=False, parse_special=True)
-    if read == tokenizer.tokenize(text, add_special=False, parse_special=False):
-        return text
-    for name in _names(read, tokenizer):
+    for name in _names(text, tokenizer):
         text = text.replace(name, f"{name[:1]}{SIGN}{name[1:]}")
     return text
 
 
-def _names(tokens: tuple[int, ...], tokenizer: Tokenizer) -> list[str]:
-    """The texts of those tokens that are no text by themselves, longest first."""
+def _names(text: str, tokenizer: Tokenizer) -> list[str]:
+    """The names of control tokens that a text spells, longest first."""
+    read, plain = (tokenizer.tokenize(text, add_special=False, parse_special=special) for special in (True, False))
+    if read == plain:
+        return []
     names = set()
-    for token in set(tokens):
+    for token in set(read).difference(plain):
         name = tokenizer.pieces((token,))[0].decode(errors="replace")
-        read, plain = (tokenizer.tokenize(name, add_special=False, parse_special=special) for special in (True, False))
-        if len(name) > 1 and read == (token,) != plain:
+        alone = [tokenizer.tokenize(name, add_special=False, parse_special=special) for special in (True, False)]
+        if len(name) > 1 and alone[0] == (token,) != alone[1]:
             names.add(name)
     return sorted(names, key=len, reverse=True)

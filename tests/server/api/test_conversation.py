@@ -249,6 +249,58 @@ def test_whether_to_think(thinker: FlaskClient, fake: FakeEngine) -> None:
         assert reply.get_json()["prompt"] == f"[user]q{said}<think>"
 
 
+REASONING = "{{ enable_thinking }} {{ reasoning_effort }} {{ reasoning_strength }} {{ clear_thinking }}"
+
+
+def asked_of_a_server(defaults: dict[str, Any], **body: object) -> tuple[FakeEngine, Any]:
+    """A server with these defaults of fields, and its answer to a conversation."""
+    fake = FakeEngine(info=replace(INFO, chat_template=f"{LOOP}{REASONING}<think>"))
+    fake.events = (Started(), Piece(text="hm</think>yes"), finished())
+    client = create_app(ServerConfig(field_defaults=defaults, poll_s=0.01), fake).test_client()
+    path = str(body.pop("path", "/v1/chat/completions"))
+    reply = client.post(path, json={"messages": [{"role": "user", "content": "q"}], "max_tokens": 9, **body})
+    assert reply.status_code == 200, reply.get_json()
+    return fake, reply.get_json()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "body", "said"),
+    [
+        ({}, {}, "True   False"),
+        ({"enable_thinking": False}, {}, "False   False"),
+        ({"enable_thinking": False}, {"chat_template_kwargs": {"enable_thinking": True}}, "True   False"),
+        ({"enable_thinking": False}, {"path": "/v1/messages", "thinking": {"type": "enabled"}}, "True   False"),
+        ({"reasoning_effort": "low"}, {}, "True low low False"),
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "high"}, "True high high False"),
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "none"}, "False   False"),
+        ({"preserve_reasoning": False}, {}, "True   True"),
+    ],
+)
+def test_reasoning_by_flags(kwargs: dict[str, object], body: dict[str, object], said: str) -> None:
+    """What flags say of thinking is told to templates as llama-server tells it, unless the request says otherwise."""
+    fake, _ = asked_of_a_server({"chat_template_kwargs": kwargs}, **body)
+    assert "".join(map(chr, fake.requests[-1].prompt)) == f"[user]q{said}<think>"
+
+
+def test_budgets_and_formats_by_flags() -> None:
+    """A budget of the flags' is every conversation's without one of its own, and -1 is none; nobody else has it."""
+    flags = {"reasoning_budget_tokens": 7, "reasoning_budget_message": "So", "reasoning_format": "none"}
+    for body, budget in (
+        ({}, 7), ({"thinking_budget_tokens": 3}, 3), ({"reasoning_budget_tokens": -1}, 7),
+        ({"path": "/v1/messages", "thinking": {"type": "enabled", "budget_tokens": 1024}}, 1024),
+    ):  # fmt: skip
+        fake, reply = asked_of_a_server(flags, **body)
+        thoughts = fake.requests[-1].thoughts
+        assert thoughts is not None
+        assert (thoughts.budget, "".join(map(chr, thoughts.closing))) == (budget, "So</think>")
+    _, reply = asked_of_a_server(flags)
+    assert reply["choices"][0]["message"]["content"] == "hm</think>yes"
+    _, reply = asked_of_a_server(flags, reasoning_format="deepseek")
+    assert reply["choices"][0]["message"]["content"] == "yes"
+    fake, _ = asked_of_a_server(flags, path="/v1/completions", prompt="q", messages=None)
+    assert fake.requests[-1].thoughts is None
+
+
 def test_kwargs_are_added_to_the_servers() -> None:
     """A request's chat_template_kwargs stand beside those of the command line, and win over them."""
     fake = FakeEngine(info=replace(INFO, chat_template="{{ a }}{{ b }}"))

@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A file of tests stays on one of the processes: its fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench hypotheses results clean
+.PHONY: help setup demo test test-slow test-wheel test-minimum lint type bench hypotheses results record clean
 
 help:
 	@echo "make demo       the whole tool on the embedded model, in a minute"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench      every benchmark under bench/"
 	@echo "make hypotheses what others claim of local inference, tested here"
 	@echo "make results    README's table and this machine's report from the recorded results"
+	@echo "make record     record these anew on a quiet machine: MODELS='a.gguf b.gguf' [LARGE=7b.gguf] [LLAMA_SERVER=PROGRAM]"
 	@echo "make clean      remove .venv and caches"
 
 $(VENV)/.made:
@@ -77,6 +78,10 @@ hypotheses: setup
 results: setup
 	$(BIN)/python -m bench.report.readme
 	$(BIN)/ggufphys bench report -o docs/this-machine/report.html --markdown docs/this-machine/report.md
+
+record: setup
+	$(BIN)/python -m bench.results.everything $(MODELS) $(addprefix --large ,$(LARGE)) $(addprefix --llama-server ,$(LLAMA_SERVER))
+	$(MAKE) results
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

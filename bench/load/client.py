@@ -86,6 +86,7 @@ class Client:
         self.endpoint = endpoint
         self.extra = extra
         self.timeout_s = timeout_s
+        self.asks_usage = True
         self.http = Http(base_url, {"Authorization": f"Bearer {api_key}"} if api_key else {})
 
     async def close(self) -> None:
@@ -106,16 +107,17 @@ class Client:
             return ""
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request as JSON."""
+        """The request as JSON; what `extra` has as null is left out."""
         asked: dict[str, Any] = (
             {"messages": [{"role": "user", "content": request.prompt}]}
             if self.endpoint == "chat/completions"
             else {"prompt": request.prompt}
         )
-        return {
-            **asked, "model": self.model, "max_tokens": request.n_predict, "stream": True,
-            "stream_options": {"include_usage": True}, **self.extra,
+        usage = {"stream_options": {"include_usage": True}} if self.asks_usage else {}
+        fields = {
+            **asked, "model": self.model, "max_tokens": request.n_predict, "stream": True, **usage, **self.extra,
         }  # fmt: skip
+        return {name: value for name, value in fields.items() if value is not None}
 
     async def send(self, request: Request) -> Answer:
         """Send it and read the answer to its end; what goes wrong is in the answer, not raised."""

@@ -16,6 +16,7 @@ from ggufphys.units import format_bytes
 PLAIN: Final = (
     "concurrency", "rate_per_s", "n_requests", "n_ok", "req_per_s", "tok_per_s", "goodput_per_s", "client_share",
 )  # fmt: skip
+LENGTHS_ALIKE: Final = 0.1  # by so much means may differ from what was asked for
 COLUMNS: Final = ("ttft_s", "gap_s", "tpot_s", "e2e_s")
 
 
@@ -119,6 +120,7 @@ def _pair(spread: Spread | None) -> str:
 
 def notes_on(levels: Sequence[Summary]) -> Iterator[str]:
     """What a reader should know about the figures, a sentence each."""
+    yield from _other_lengths(levels)
     for s in levels:
         clients = f"with {s.concurrency} client{'s' * (s.concurrency != 1)}"
         name = f"at {s.rate_per_s:g}/s" if s.rate_per_s else clients
@@ -133,3 +135,17 @@ def notes_on(levels: Sequence[Summary]) -> Iterator[str]:
         for kind, detail in s.error_details.items():
             if detail:
                 yield f"{name}, {kind}: {detail}"
+
+
+def _other_lengths(levels: Sequence[Summary]) -> Iterator[str]:
+    """Where prompts or answers were of other lengths than asked for, so that the work was other; each told once."""
+    for what, name, why in (
+        ("prompts", "n_prompt", "figures are of these"),
+        ("answers", "n_predict", "many servers go on with --extra '{\"ignore_eos\": true}'"),
+    ):
+        pairs = [(getattr(s, f"{name}_mean"), getattr(s, f"{name}_wanted_mean")) for s in levels]
+        others = [(a, b) for a, b in pairs if a is not None and b and abs(a / b - 1) > LENGTHS_ALIKE]
+        if others:
+            found, wanted = others[0]
+            where = "" if len(others) == len(levels) else f" at {len(others)} of {len(levels)} levels"
+            yield f"{what} had {found:.0f} tokens on average where {wanted:.0f} were asked for{where}: {why}"

@@ -72,6 +72,8 @@ class Summary:
         n_counted: answers whose tokens the server counted itself.
         n_pieces_differ: of these, how many came in another number of pieces than tokens.
         n_miscounted: of these, how many came in more pieces than tokens, as no right count has it.
+        n_prompt_mean, n_predict_mean: tokens of prompts and of answers as the server counted them, of complete answers
+            that it did count; n_prompt_wanted_mean, n_predict_wanted_mean: as they were asked for.
         client_share: of one core, what this client took.
     """
 
@@ -95,13 +97,17 @@ class Summary:
     n_counted: int
     n_pieces_differ: int
     n_miscounted: int
+    n_prompt_mean: float | None
+    n_prompt_wanted_mean: float | None
+    n_predict_mean: float | None
+    n_predict_wanted_mean: float | None
     client_share: float
     rss_bytes: int | None = None
 
     @property
     def client_is_limit(self) -> bool:
         """Was this client busy enough to be what was measured?"""
-        return self.client_share >= SATURATED
+        return self.n_ok > 0 and self.client_share >= SATURATED
 
 
 def summarise(rounds: Sequence[Round], goal: Goal | None = None, rss_bytes: int | None = None) -> Summary:
@@ -132,9 +138,17 @@ def summarise(rounds: Sequence[Round], goal: Goal | None = None, rss_bytes: int 
         n_counted=len(counted),
         n_pieces_differ=sum(answer.n_tokens != len(answer.pieces) for answer in counted),
         n_miscounted=sum(answer.n_tokens < len(answer.pieces) for answer in counted),
+        n_prompt_mean=_mean([answer.n_prompt for answer in ok if answer.n_prompt is not None]),
+        n_prompt_wanted_mean=_mean([answer.n_prompt_wanted for answer in ok]),
+        n_predict_mean=_mean([answer.n_tokens for answer in counted]),
+        n_predict_wanted_mean=_mean([answer.n_predict_wanted for answer in counted]),
         client_share=sum(r.client_cpu_s for r in rounds) / wall_s,
         rss_bytes=rss_bytes,
     )
+
+
+def _mean(counts: Sequence[int]) -> float | None:
+    return sum(counts) / len(counts) if counts else None
 
 
 def _spread(answers: Sequence[Answer], seconds_of: Callable[[Answer], list[float]]) -> Spread | None:

@@ -71,7 +71,7 @@ class Pair:
                 return
             flags = self._flags(n_slots, n_ctx_slot, self.port + 1)
             command = [self.against, "-m", str(self.model), *flags]
-            with _running("theirs", command, f"http://127.0.0.1:{self.port + 1}") as theirs:
+            with running("theirs", command, f"http://127.0.0.1:{self.port + 1}") as theirs:
                 yield ours, theirs
 
     @contextmanager
@@ -79,7 +79,7 @@ class Pair:
         """Ours."""
         flags = self._flags(n_slots, n_ctx_slot, port)
         command = module_command("ggufphys", "serve", str(self.model), *flags, "--max-queue", "256")
-        with _running("ours", command, f"http://127.0.0.1:{port}") as ours:
+        with running("ours", command, f"http://127.0.0.1:{port}") as ours:
             yield ours
 
     def _flags(self, n_slots: int, n_ctx_slot: int, port: int) -> list[str]:
@@ -89,7 +89,7 @@ class Pair:
 
 
 @contextmanager
-def _running(name: str, command: Sequence[str], url: str) -> Iterator[Server]:
+def running(name: str, command: Sequence[str], url: str) -> Iterator[Server]:
     """A server as a child process. Raises RuntimeError where another one listens already: it would be measured."""
     host, port = url.removeprefix("http://").split(":")
     with socket.socket() as probe:

@@ -15,7 +15,8 @@ from aiohttp import web
 class Behaviour:
     """How the stub answers: after a wait, with pauses between tokens; some requests otherwise.
 
-    `truncate` ends the stream after that many tokens without a word; `refuse_every` answers each so manieth with 503.
+    `truncate` ends the stream after that many tokens without a word; `refuse_every` answers each so manieth with 503;
+    a body with the field `unknown` is answered with 422; an answer has `most_tokens` at most, whatever is asked for.
     """
 
     wait_s: float = 0.0
@@ -23,6 +24,8 @@ class Behaviour:
     truncate: int | None = None
     refuse_every: int = 0
     usage: bool = True
+    unknown: str = ""
+    most_tokens: int = 1 << 20
     template_tokens: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     in_flight: int = 0
@@ -68,6 +71,8 @@ async def _answer(request: web.Request, behaviour: Behaviour, *, chat: bool) -> 
     behaviour.bodies.append(body)
     if behaviour.refuse_every and len(behaviour.bodies) % behaviour.refuse_every == 0:
         return web.json_response({"error": {"message": "busy"}}, status=503)
+    if behaviour.unknown in body:
+        return web.json_response({"detail": f"extra field {behaviour.unknown}"}, status=422)
     behaviour.in_flight += 1
     behaviour.most_in_flight = max(behaviour.most_in_flight, behaviour.in_flight)
     try:
@@ -83,7 +88,8 @@ async def _stream(
     await response.prepare(request)
     text = body["messages"][0]["content"] if chat else body["prompt"]
     await asyncio.sleep(behaviour.wait_s)
-    for i in range(body["max_tokens"]):
+    n_predict = min(body.get("max_tokens", 1 << 20), behaviour.most_tokens)
+    for i in range(n_predict):
         if behaviour.truncate == i:
             return response
         if behaviour.pause_s:
@@ -93,7 +99,7 @@ async def _stream(
     await response.write(_event({"choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "length"}]}))
     if behaviour.usage:
         n_prompt = 2 * len(text.split()) + behaviour.template_tokens
-        usage = {"prompt_tokens": n_prompt, "completion_tokens": body["max_tokens"]}
+        usage = {"prompt_tokens": n_prompt, "completion_tokens": n_predict}
         await response.write(_event({"choices": [], "usage": usage}))
     await response.write(b"data: [DONE]\n\n")
     return response

@@ -17,6 +17,7 @@ LAST: Final = (
     b'"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 )
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+OLD: Final = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -88,13 +89,14 @@ def sent(
         [WHOLE[i : i + 7] for i in range(0, len(WHOLE), 7)],
         [OK + b"Content-Length: %d\r\n\r\n" % len(EVENT * 2 + END), EVENT * 2, END],
         [OK + b"Connection: close\r\n\r\n", EVENT, EVENT, END],
+        [OLD, EVENT, EVENT, END],
         [b"HTTP/1.1 100 Continue\r\n\r\n", WHOLE],
     ],
-    ids=["at once", "cut anywhere", "with a length", "until it closes", "announced"],
+    ids=["at once", "cut anywhere", "with a length", "until it closes", "HTTP/1.0", "announced"],
 )
 def test_whole_answers(writes: list[bytes]) -> None:
     """An answer is whole however its bytes are cut and its end is told."""
-    (answer,), _ = sent(writes, closes=b"Connection: close" in writes[0])
+    (answer,), _ = sent(writes, closes=writes[0] == OLD or b"Connection: close" in writes[0])
 
     assert (answer.error, answer.n_predict, answer.n_prompt, len(answer.pieces)) == ("", 2, 3, 2)
     assert answer.sent_s < answer.pieces[0] <= answer.pieces[1] <= answer.done_s

@@ -115,6 +115,33 @@ def test_a_server_that_does_not_count(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did not count tokens of 4 answers" in printed.err
 
 
+def test_a_server_that_knows_fewer_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that refuses `stream_options` is asked without it; others of our fields are left out where `--extra` says."""
+    stub = Behaviour(unknown="stream_options", usage=False)
+    level = load(capsys, stub, "-c", "1", "-n", "2", "-g", "3")["levels"][0]
+    assert (level["n_ok"], level["errors"], level["n_counted"]) == (2, {}, 0)
+    assert ["stream_options" in body for body in stub.bodies] == [True, False, False, False, False]
+
+    stub = Behaviour(unknown="max_tokens", most_tokens=4)
+    extra = '{"max_tokens": null, "max_completion_tokens": 4}'
+    level = load(capsys, stub, "-c", "1", "-n", "2", "-g", "4", "--extra", extra)["levels"][0]
+    assert (level["n_ok"], level["n_predict_mean"]) == (2, 4)
+    assert all(body["max_completion_tokens"] == 4 for body in stub.bodies)
+
+
+def test_other_lengths_than_asked_for_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers that end by themselves are other work, and so are prompts that no fit made as long as asked."""
+    with serving(Behaviour(most_tokens=5)) as url:
+        assert main(["bench", "load", url, "-c", "1,2", "-n", "4", "-g", "20", "--warm-up", "0"]) == 0
+    err = capsys.readouterr().err
+    assert "answers had 5 tokens on average where 20 were asked for: many servers go on with --extra" in err
+    assert "prompts had 256 tokens on average where 128 were asked for" in err
+
+    with serving(Behaviour()) as url:
+        assert main(["bench", "load", url, "-c", "1", "-n", "2", "-g", "20"]) == 0
+    assert "on average" not in capsys.readouterr().err
+
+
 def test_clients_are_doubled_until_it_is_no_gain(capsys: pytest.CaptureFixture[str]) -> None:
     """A server that answers any number at once is driven harder while tokens a second rise."""
     flags = ("-c", "1", "--until-saturation", "-n", "1", "-g", "1", "--extra", '{"temperature": 0}')

@@ -144,7 +144,8 @@ def _measured(model: Path | None, *ways: Setup) -> list[Rates]:
     """Each way `ROUNDS` times, in turn: what else the machine does meanwhile, all bear."""
     paths = [_path(way, model) for way in ways]
     rounds = [[_once(way, path) for way, path in zip(ways, paths, strict=True)] for _ in range(ROUNDS)]
-    return [_rates(way, path, events) for way, path, events in zip(ways, paths, zip(*rounds, strict=True), strict=True)]
+    names = [name_of(way, (model or MODEL).name) for way in ways]
+    return [_rates(*found) for found in zip(ways, names, paths, zip(*rounds, strict=True), strict=True)]
 
 
 def _path(way: Setup, model: Path | None) -> Path:
@@ -171,9 +172,9 @@ def _once(way: Setup, path: Path) -> dict[str, Any]:
     return event
 
 
-def _rates(way: Setup, path: Path, events: Sequence[dict[str, Any]]) -> Rates:
+def _rates(way: Setup, name: str, path: Path, events: Sequence[dict[str, Any]]) -> Rates:
     found = tuple(event["tok_per_s"] for event in events)
-    plain = Rates(name=name_of(way), rounds=found, busy=max(event["busy"] for event in events))
+    plain = Rates(name=name, rounds=found, busy=max(event["busy"] for event in events))
     if "users" in way:
         return plain
     try:

@@ -1,5 +1,6 @@
 """How large is it? Quantities of memory and files, by rules, on headers of published shapes."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,8 @@ from typing import Final
 from bench.hypotheses.files import Setup, params_of, shape_of
 from bench.hypotheses.finding import Finding
 from ggufphys import GGUFFile, MemoryPrediction, predict_memory
+from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.params import CACHE_TYPES
 
 GB: Final = 1e9
 
@@ -55,11 +58,17 @@ def cache_gb(setup: Setup, model: Path | None) -> Finding:
 def cache_ratio(setup: Setup, model: Path | None) -> Finding:
     """K and V, times those in f16."""
     with shape_of(setup) as gguf:
-        plain = predict_memory(gguf, params_of({"ctx": setup.get("ctx", 4096)})).context_bytes
+        plain = predict_memory(gguf, params_of({**setup, "type_k": "f16", "type_v": "f16"})).context_bytes
         found = predict_memory(gguf, params_of(setup)).context_bytes
+    types = dict.fromkeys(CACHE_TYPES[setup.get(key, "f16")] for key in ("type_k", "type_v"))
+    blocks = ", ".join(
+        f"{size.block_size} numbers of {kind.name} take {size.type_size} bytes, their scale among them"
+        for kind in types
+        if (size := SIZES[kind]).block_size > 1
+    )
     return Finding(
         value=found / plain,
-        explanation=f"{found / GB:.3f} GB for {plain / GB:.3f} as f16: a block of 32 numbers takes its scale beside.",
+        explanation=f"{found / GB:.3f} GB for {plain / GB:.3f} as f16{f': {blocks}' if blocks else ''}.",
     )
 
 
@@ -68,8 +77,7 @@ def file_gb(setup: Setup, model: Path | None) -> Finding:
     with shape_of(setup) as gguf:
         return Finding(
             value=gguf.file_bytes / GB,
-            explanation=f"{gguf.bpw:.2f} bits a weight over {gguf.n_params / 1e9:.2f} billion: a type names a mix, "
-            "whose output and some other tensors have more bits.",
+            explanation=f"{gguf.bpw:.2f} bits a weight over {gguf.n_params / 1e9:.2f} billion: {_mix(gguf)}.",
         )
 
 
@@ -81,3 +89,15 @@ def file_ratio(setup: Setup, model: Path | None) -> Finding:
             explanation=f"{gguf.bpw:.2f} bits a weight for {plain.bpw:.2f}: {gguf.file_bytes / GB:.2f} GB for "
             f"{plain.file_bytes / GB:.2f}.",
         )
+
+
+def _mix(gguf: GGUFFile) -> str:
+    """Which types the matrices are of, and how many of their weights each has."""
+    weights = Counter[str]()
+    for tensor in gguf.tensors:
+        if len(tensor.ne) > 1:
+            weights[tensor.type_name] += tensor.n_elements
+    if len(weights) == 1:
+        return f"all matrices are {next(iter(weights))}"
+    shares = (f"{n / weights.total():.0%} {name}" for name, n in weights.most_common())
+    return f"the type names a mix, {', '.join(shares)}"

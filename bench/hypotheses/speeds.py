@@ -1,5 +1,6 @@
 """How fast is it? Measured on the embedded model, or on the one that is given; of published shapes by rates."""
 
+import re
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -27,17 +28,24 @@ def concurrent_cost(setup: Setup, model: Path | None) -> Finding:
     pairs = _together(model or MODEL, n)
     ratios = [together.step_s / alone.step_s for alone, together in pairs]
     ratio = median(ratios)
-    limit: Limit = "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n else ""
+    limits = {_limit_of(found, n) for found in ratios}
+    limit: Limit = next(iter(limits)) if len(limits) == 1 else ""
+    why = BOTH if limits == {""} else "" if limit else " Rounds differ too much to say what limits it."
     if any(together.paged for _, together in pairs):
-        limit = "paging"
+        limit, why = "paging", ""
     return Finding(
         value=1 - 1 / ratio, limit=limit, interval=(1 - 1 / min(ratios), 1 - 1 / max(ratios)),
         explanation=limited(
             f"A step of {n} requests takes {ratio:.2f} times one's ({spread(ratios)} in {len(ratios)} rounds; "
             f"one takes {pairs[0][0].step_s * 1e3:.2f} ms): each loses {1 - 1 / ratio:.0%}, together they get "
-            f"{n / ratio:.2f} times as much.{'' if limit else BOTH}", limit,
+            f"{n / ratio:.2f} times as much.{why}", limit,
         ),
     )  # fmt: skip
+
+
+def _limit_of(ratio: float, n_seq: int) -> Limit:
+    """What limits a step of so many requests that takes so many times one's."""
+    return "bandwidth" if ratio < 1.25 else "compute" if ratio > 0.75 * n_seq else ""
 
 
 @cache
@@ -74,8 +82,8 @@ def thread_ratio(setup: Setup, model: Path | None) -> Finding:
         f"{n_threads} threads on {cores} cores generate {ratio:.2f} times as fast as {cores} ({spread(ratios)} in "
         f"{len(ratios)} rounds; {1 / pairs[0][0].step_s:.0f} tokens a second with {cores})."
     )
-    limit: Limit = "overhead" if ratio < 1 else "bandwidth"
-    why = " At each node's barrier all wait for those threads that have no core." if ratio < 1 else ""
+    limit: Limit = "overhead" if max(ratios) < 1 else ""
+    why = " At each node's barrier all wait for those threads that have no core." if limit else ""
     return Finding(value=ratio, limit=limit, interval=(min(ratios), max(ratios)), explanation=figures + why)
 
 
@@ -124,7 +132,7 @@ def gpu_ratio(setup: Setup, model: Path | None) -> Finding:
         return Finding(
             value=None,
             explanation="This build of llama.cpp finds no GPU here, so there is nothing to time. Generating reads all "
-            "weights for each token: where they fit into a GPU's memory, the gain is that of its bandwidth.",
+            "weights for each token: where they fit into a GPU's memory, the gain is at most that of its bandwidth.",
         )
     pairs = step_ratios(model or MODEL, {}, {"on_gpu": True})
     ratios = [host.step_s / device.step_s for host, device in pairs]
@@ -132,7 +140,7 @@ def gpu_ratio(setup: Setup, model: Path | None) -> Finding:
         value=median(ratios), limit="bandwidth", interval=(min(ratios), max(ratios)),
         explanation=f"With all layers on {', '.join(device.name for device in found)} a step takes "
         f"{pairs[0][1].step_s * 1e3:.2f} ms, on the CPU {pairs[0][0].step_s * 1e3:.2f}: all weights are read for each "
-        "token, so the gain is that of the memory's bandwidth.",
+        "token, so the gain is at most that of the memory's bandwidth.",
     )  # fmt: skip
 
 
@@ -140,7 +148,8 @@ def amx_ratio(setup: Setup, model: Path | None) -> Finding:
     """Reading a prompt with AMX, times as fast as with weights as they are in the file."""
     info = system_info()
     if "AMX_INT8 = 1" not in info:
-        return Finding(value=None, explanation=f"llama.cpp is built without AMX here: {info.strip(' |')}.")
+        kernels = ", ".join(re.findall(r"\b(AVX\w*|NEON|SVE|VSX|RVV\w*) = 1", info)) or "none of wide vectors"
+        return Finding(value=None, explanation=f"llama.cpp is built without AMX here; its kernels are {kernels}.")
     _, warning = guard(Params(), info=info)
     if warning:
         return Finding(value=None, explanation=f"{warning[:1].upper()}{warning[1:]} (llama.cpp issue 20824).")

@@ -91,18 +91,18 @@ def wants_gpu(way: Setup) -> bool:
     return bool(asked.get("n_gpu_layers")) and not asked.get("devices")
 
 
-def name_of(way: Setup) -> str:
-    """A way in a few words."""
+def name_of(way: Setup, model: str = "") -> str:
+    """A way in a few words, of the model that it does not name itself."""
     n_prompt = n_prompt_of(way)
     words = (
-        " as ".join(filter(None, (Path(way.get("file") or way.get("shape") or "").name, way.get("type")))),
+        " as ".join(filter(None, (way.get("shape") or Path(way.get("file", model)).name, way.get("type")))),
         way.get("flags"),
         f"on {way['on']}" if "on" in way else "",
         f"{way['users']} user{'s' * (way['users'] > 1)}" if "users" in way else "",
         f"{way['n_seq']} sequences" if way.get("n_seq", 1) > 1 else "",
         f"a prompt of {n_prompt}" if phase_of(way) == "prefill" else "",
     )
-    return ", ".join(filter(None, words)) or "as it is"
+    return ", ".join(filter(None, words))
 
 
 def _cells(way: Setup) -> int:

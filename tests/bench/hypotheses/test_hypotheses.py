@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.hypotheses import speeds
 from bench.hypotheses.experiment import SHIPPED, read_experiments
 from bench.hypotheses.finding import Finding
 from bench.hypotheses.quantities import QUANTITIES
+from bench.hypotheses.timing import Timed
 from bench.hypotheses.verdict import FAILS, HOLDS, NOT_HERE, counted, deviation, row, verdict
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
@@ -227,13 +230,62 @@ def test_measured_claims_run(write: Write, capsys: pytest.CaptureFixture[str]) -
 def test_what_is_not_there_is_not_testable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a GPU, or with a build without AMX, claims about them are not testable, and the reason says so."""
     monkeypatch.setattr("bench.hypotheses.speeds.gpus", lambda: ())
-    monkeypatch.setattr("bench.hypotheses.speeds.system_info", lambda: "CPU : AVX2 = 1 | ")
+    monkeypatch.setattr("bench.hypotheses.speeds.system_info", lambda: "CPU : SSE3 = 1 | AVX2 = 1 | ")
 
     assert main(["bench", "hypotheses", "--only", "h5-gpu,forgotten,amx", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["verdict"] for row in rows] == [NOT_HERE] * 3
     assert ["no GPU" in row["explanation"] for row in rows] == [True, True, False]
-    assert "built without AMX here: CPU : AVX2 = 1" in rows[2]["explanation"]
+    assert rows[2]["explanation"] == "llama.cpp is built without AMX here; its kernels are AVX2."
+
+
+def test_what_rounds_do_not_agree_on_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit is what all rounds show; where they differ, that is said, and no reason is given."""
+
+    def found(setup: dict[str, int], *ratios: float, name: str = "concurrent_cost") -> Finding:
+        plain = Timed(tokenize_s=0.0, prompt_s=1.0, choose_s=0.0, step_s=1.0, paged=False)
+        pairs = [(plain, replace(plain, step_s=ratio)) for ratio in ratios]
+        monkeypatch.setattr(speeds, "_together", lambda *_: pairs)
+        monkeypatch.setattr(speeds, "step_ratios", lambda *_, **__: pairs)
+        return QUANTITIES[name].find(setup, None)
+
+    assert found({}, 1.1, 1.2, 1.0).limit == "bandwidth"
+    assert found({"n_seq": 4}, 3.6, 3.8, 3.4).limit == "compute"
+    assert "neither is most of a step" in found({"n_seq": 4}, 1.5, 2.0, 2.5).explanation
+    differing = found({}, 1.1, 1.4, 2.0)
+    assert differing.limit == ""
+    assert differing.explanation.endswith("Rounds differ too much to say what limits it.")
+    assert "barrier" in found({}, 1.2, 1.3, name="thread_ratio").explanation
+    assert "barrier" not in found({}, 0.9, 1.3, name="thread_ratio").explanation
+
+
+@pytest.mark.parametrize(
+    ("file_type", "said"),
+    [
+        ("Q8_0", ": all matrices are Q8_0."),
+        ("Q6_K", ": all matrices are Q6_K."),
+        ("Q4_K_M", ": the type names a mix, 83% Q4_K, 17% Q6_K."),
+    ],
+)
+def test_a_file_is_explained_by_its_own_types(file_type: str, said: str) -> None:
+    """Only of a mix it is said to be one, and of which types."""
+    found = QUANTITIES["file_gb"].find({"shape": "llama-2-7b", "type": file_type}, None)
+
+    assert found.explanation.endswith(said)
+
+
+def test_a_cache_is_explained_by_its_types() -> None:
+    """Blocks are spoken of where there are some, and each type's own."""
+    setup = {"shape": "mistral-7b", "type": "Q4_K_M", "ctx": 4096}
+
+    def said(**types: str) -> str:
+        return QUANTITIES["cache_ratio"].find({**setup, **types}, None).explanation
+
+    assert said(type_k="q8_0", type_v="q4_0").endswith(
+        ": 32 numbers of Q8_0 take 34 bytes, their scale among them, 32 numbers of Q4_0 take 18 bytes, their scale "
+        "among them."
+    )
+    assert said(type_k="f32", type_v="f32").endswith("for 0.537 as f16.")
 
 
 @pytest.mark.slow

@@ -110,7 +110,9 @@ def test_two_ways_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[0]["questions"] == [{"kind": "batch", "n_seqs": 1, "depth": 64}]
     assert found.value == pytest.approx(1.5)
     assert found.interval == pytest.approx((1.5, 1.5))
-    assert found.explanation.startswith("-t 3: 240 tokens a second (150 to 300). -t 2: 160 tokens a second (100 to")
+    assert found.explanation.startswith(
+        f"{MODEL.name}, -t 3: 240 tokens a second (150 to 300). {MODEL.name}, -t 2: 160"
+    )
     assert "Their ratio is 1.5 (1.50 to 1.50 in 3 rounds)." in found.explanation
 
 

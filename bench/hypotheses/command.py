@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench.hypotheses.experiment import SHIPPED, Experiment, read_experiments
 from bench.hypotheses.finding import Finding
@@ -15,6 +15,8 @@ from ggufphys.flags.installed import refuse_build
 from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
+
+LEAST_SAID: Final = 0.005  # a deviation that is a percent when it is rounded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +98,8 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     """A paragraph an experiment, and how many hold."""
     lines = []
     for outcome in rows:
-        off = "" if not outcome["deviation"] else f", off by {outcome['deviation']:+.0%}"
+        deviation = outcome["deviation"] or 0.0
+        off = f", off by {deviation:+.0%}" if abs(deviation) >= LEAST_SAID else ""
         unit = f" {outcome['unit']}" if outcome["unit"] else ""
         lines += [
             f"{outcome['verdict'].upper():18}{outcome['id']}",

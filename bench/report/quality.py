@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
+from bench.report.labels import name_points
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
 
@@ -82,22 +83,24 @@ def _is_plain(row: dict[str, Any]) -> bool:
 
 
 def _picture(runs: Sequence[Record]) -> Picture:
-    with drawing("quality", 9.5, 3.8) as d:
+    with drawing("quality", 9.5, 4.6) as d:
         axes = d.figure.subplots()
-        for i, run in enumerate(runs):
-            rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw") and _is_plain(row)]
-            rows.sort(key=lambda row: row["bpw"])
+        lines = [_points(run) for run in runs]
+        for i, (run, line) in enumerate(zip(runs, lines, strict=True)):
             axes.plot(
-                [row["bpw"] for row in rows], [row["kl_mean"] for row in rows], color=LINE_COLORS[i % 7],
-                linestyle=LINES[i % 4], marker=MARKERS[i % 8], label=elided(f"beside {_base_name(run)}"),
+                [x for x, _, _ in line], [y for _, y, _ in line], color=LINE_COLORS[i % 7], linestyle=LINES[i % 4],
+                marker=MARKERS[i % 8], label=elided(f"beside {_base_name(run)}"),
             )  # fmt: skip
-            for row in rows:
-                axes.annotate(
-                    elided(row.get("file_type") or _name(row)), (row["bpw"], row["kl_mean"]), xytext=(5, 4),
-                    textcoords="offset points", fontsize=8,
-                )  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("bits a weight")
         axes.set_ylabel("mean KL divergence from the base, nats")
-        axes.legend(frameon=False)
+        axes.margins(x=0.06, y=0.08)
+        d.figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        name_points(axes, [point for line in lines for point in line], lines, font_size=8)
     return Picture(svg=d.svg, caption="Lower is nearer to the base; the scale is logarithmic.")
+
+
+def _points(run: Record) -> list[tuple[float, float, str]]:
+    """Bits a weight, divergence and type of each file that differs from its base."""
+    rows = [row for row in run.result["results"] if row.get("kl_mean") and row.get("bpw") and _is_plain(row)]
+    return sorted((row["bpw"], row["kl_mean"], elided(row.get("file_type") or _name(row))) for row in rows)

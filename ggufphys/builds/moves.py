@@ -25,7 +25,7 @@ Rule = Literal[
     "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
     "minimax_01_reserves_alike", "mixed_batches",
     "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "pools_filled_anew",
-    "qwen3next_crops_early", "rope_by_parts", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
+    "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
     "types_of_rows_differ", "wanted_before_drafts",
 ]  # fmt: skip
 
@@ -62,6 +62,16 @@ MOVES: Final = (
         whom="attention over a quantised cache",
         source="src/llama-kv-cache.cpp, attn_rot_k; PR 21038",
         found="records of b8606 and b8660",
+    ),
+    Move(
+        rule="rotations_alike",
+        last=8683,
+        after=8739,
+        what="rows of a quantised cache are not rotated where layers' rows differ in width, whatever their heads; "
+        "layers with a window are rotated by the matrices of those without",
+        whom="deci, gpt-oss, openelm, plamo2, plamo3; attention over a quantised cache",
+        source="src/llama-kv-cache.cpp, attn_rot_k (is_n_embd_k_gqa_variable); src/llama-graph.cpp, self_k_rot_swa",
+        found="sources of b8672 and about b8740; records of b8683 and b8739",
     ),
     Move(
         rule="mask_cast",

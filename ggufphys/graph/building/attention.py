@@ -6,7 +6,7 @@ src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v, build_input_k_idxs, build_in
 
 from collections.abc import Mapping
 
-from ggufphys.arch.caches import KVCache, row_bytes, row_stride
+from ggufphys.arch.caches import KVCache, WindowKV, row_bytes, row_stride
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
@@ -37,11 +37,27 @@ def attentions(b: Builder, scores: Scores | None = None) -> Mapping[KVCache, "At
     kinds = dict.fromkeys(cache for il in first.values() if (cache := b.kv_cache_or_none(il)) is not None)
     alike: dict[object, AttentionKV] = {}
     # Layers of different widths share a cache object in llama.cpp, and its inputs: what counts is which cells it keeps.
-    return {cache: alike.setdefault(_cells(cache), AttentionKV(b, cache, scores)) for cache in kinds}
+    found = {cache: alike.setdefault(_cells(cache), AttentionKV(b, cache, scores)) for cache in kinds}
+    if "rotations_alike" in b.context.rules:  # those of the cache without a window
+        whole = next((of for cache, of in found.items() if not isinstance(cache, WindowKV)), None)
+        for attention in found.values() if whole is not None else ():
+            attention.k_rot, attention.v_rot = whole.k_rot, whole.v_rot
+    return found
 
 
 def _cells(cache: KVCache) -> object:
     return type(cache), cache.kind, getattr(cache, "n_swa", 0), getattr(cache, "ratio", 1)
+
+
+def _plain_rows(b: Builder) -> tuple[bool, bool]:
+    """Whether rows of keys, and those of values, are never rotated, by the build's rules."""
+    if "caches_as_they_are" in b.context.rules:
+        return True, True
+    if "rotations_alike" not in b.context.rules:
+        return False, False
+    sizes = [b.n_embd_head(b.kv_cache_or_none(il) or b.first_kv_cache()) for il in range(len(b.caches))]
+    k, v = ({size[i] * n for size, n in zip(sizes, b.h.n_head_kv, strict=False)} for i in (0, 1))
+    return len(k) > 1, len(v) > 1
 
 
 class AttentionKV:
@@ -69,9 +85,9 @@ class AttentionKV:
         self.mask = b.mask(*mask_shape, name="kq_mask", params=(cache,))
         first_k, first_v = b.n_embd_head(b.kv_cache_or_none(0) or cache)  # llama.cpp asks the first layer for both
         n_embd_head_k, n_embd_head_v = b.n_embd_head(cache)
-        plain = "caches_as_they_are" in context.rules
-        self.k_rot = None if plain or first_k % 64 else rotation(context.type_k, n_embd_head_k, largest=True)
-        self.v_rot = None if plain or first_v % 64 else rotation(context.type_v, n_embd_head_v, largest=False)
+        plain_k, plain_v = _plain_rows(b)
+        self.k_rot = None if plain_k or first_k % 64 else rotation(context.type_k, n_embd_head_k, largest=True)
+        self.v_rot = None if plain_v or first_v % 64 else rotation(context.type_v, n_embd_head_v, largest=False)
 
     def __call__(
         self, q: Tensor, k: Tensor | None, v: Tensor | None, il: int,

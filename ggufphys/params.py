@@ -357,7 +357,7 @@ def resolve(
     n_batch = min(n_ctx, params.n_batch) if causal_attn else params.n_batch
     n_ubatch = min(n_batch, params.n_ubatch or params.n_batch)
     rules = rules_of(params.llama_build)
-    unlimited = has_encoder or "outputs_unlimited" in rules
+    unlimited = (has_encoder and "encoders_limited" not in rules) or "outputs_unlimited" in rules
     n_outputs_max = n_batch if unlimited else params.n_outputs_max or n_batch
     if n_outputs_max < params.n_seq_max:
         raise ValueError(

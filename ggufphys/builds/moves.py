@@ -17,15 +17,16 @@ PINNED: Final = 11312  # 0c1e570, the llama.cpp in the pinned llama-cpp-python
 LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
-    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "blocks_of_cells", "blocks_pooled",
-    "caches_as_they_are", "clamps_are_views", "context_times_streams", "context_times_unified_streams",
-    "deepseek32_head_cached", "deepseek32_head_unread", "fused_experts_of_head", "glm4moe_head_unread",
-    "glm_dsa_attends_to_all", "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached",
-    "heads_loaded", "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op",
-    "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
-    "minimax_01_reserves_alike", "mixed_batches",
-    "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "pools_filled_anew",
-    "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first", "server_reserves_all_outputs", "step35_without_biases",
+    "alone_padded", "bailingmoe3_positions", "bert_positions_first", "block_scores_by_head", "blocks_of_cells",
+    "blocks_pooled", "caches_as_they_are", "clamps_are_views", "context_times_streams",
+    "context_times_unified_streams", "deepseek32_head_cached", "deepseek32_head_unread", "encoders_limited",
+    "fused_experts_of_head", "glm4moe_head_unread", "glm_dsa_attends_to_all", "glm_dsa_head_cached",
+    "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded", "indexer_by_parts",
+    "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op", "lfm2_always_causal",
+    "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast", "minimax_01_reserves_alike",
+    "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited",
+    "pools_filled_anew", "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first",
+    "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases", "taps_behind_zeros",
     "types_of_rows_differ", "wanted_before_drafts",
 ]  # fmt: skip
 
@@ -90,6 +91,24 @@ MOVES: Final = (
         whom="contexts that limit their outputs",
         source="include/llama.h, llama_context_params",
         found="records of b9445 and b9554",
+    ),
+    Move(
+        rule="encoders_limited",
+        last=9554,
+        after=9637,
+        what="n_outputs_max counts for models with an encoder, too",
+        whom="t5, t5encoder",
+        source="src/llama-context.cpp, llama_context ctor (llama_model_has_encoder)",
+        found="sources of b9553 and b9637; records of b9554 and b9642",
+    ),
+    Move(
+        rule="snapshots_one_by_one",
+        last=9554,
+        after=9637,
+        what="a delta net's state is padded to as many as there are snapshots, each of which is copied by itself",
+        whom="qwen35, qwen35moe, qwen3next, with n_rs_seq",
+        source="src/models/delta-net-base.cpp, build_recurrent_attn",
+        found="sources of b9553 and b9637; records of b9554 and b9642",
     ),
     Move(
         rule="server_reserves_all_outputs",
@@ -383,6 +402,16 @@ MOVES: Final = (
         found="sources of b11065 and b11311; records of b11067 and b11227",
     ),
     Move(
+        rule="taps_behind_zeros",
+        last=11236,
+        after=11292,
+        what="a block's tokens are moved behind zeros that are filled and joined to them, not padded; taps that reach "
+        "before the block are computed all the same",
+        whom="dflash with convolutions",
+        source="src/models/dflash.cpp, build_dflash2_conv",
+        found="sources of b11236 and b11292; records of b11227 and b11312",
+    ),
+    Move(
         rule="pools_filled_anew",
         before=11327,
         first=11352,
@@ -401,6 +430,17 @@ MOVES: Final = (
         whom="qwen4exp, whose layers must have blocks of one size",
         source="src/models/qwen4exp.cpp, build_qsa_sel, build_inp_kpool",
         found="sources of b11312 and b11434; records of b11327 and b11352",
+    ),
+    Move(
+        rule="block_scores_by_head",
+        before=11327,
+        first=11352,
+        last=11368,
+        after=11382,
+        what="blocks are scored by a product whose heads are added up one by one, and a mask of F32",
+        whom="qwen4exp, whose layers must have blocks of one size",
+        source="src/models/qwen4exp.cpp, build_qsa_sel",
+        found="sources of b11368 and b11382; records of b11352 and b11391",
     ),
     Move(
         rule="mixed_batches",

@@ -30,16 +30,22 @@ def delta_net(
     rs: Recurrent, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor, il: int
 ) -> Tensor:
     """Q, K and V (D, H, T, N) to (D, H, T, N), and the states stored. `gate` (1 or D, H, T, N), `beta` (1, H, T, N)."""
-    result = gated_delta_net(q, k, v, gate, beta, state, 1 + rs.b.context.n_rs_seq)
     d, n_head, n_tokens, n_seqs = v.ne
+    n_snapshots = 1 + rs.b.context.n_rs_seq
+    one_by_one = n_snapshots > 1 and "snapshots_one_by_one" in rs.b.context.rules
+    if one_by_one:  # a place for each, in front of the scan, too
+        state = ops.pad(ops.reshape(state, d * d * n_head, 1, n_seqs), d * d * n_head, n_snapshots, n_seqs)
+    result = gated_delta_net(q, k, v, gate, beta, state, n_snapshots)
     row = result.nb[0] * d
     out = ops.strided(result, v.ne, (row, row * n_head, row * n_head * n_tokens))
     behind = row * n_head * n_tokens * n_seqs
-    if rs.b.context.n_rs_seq:
+    if n_snapshots > 1 and not one_by_one:
         rs.store_states(result, behind, il)
-    else:
-        left = ops.strided(result, state.ne, (row, row * d, row * d * n_head), behind)
-        rs.b.graph.expand(ops.cpy(left, rs.slot(rs.rows("s", il), 0)))
+        return out
+    for i in range(n_snapshots):  # the latest last
+        start = behind + i * row * d * n_head * n_seqs
+        left = ops.strided(result, (d, d, n_head, n_seqs), (row, row * d, row * d * n_head), start)
+        rs.b.graph.expand(ops.cpy(left, rs.slot(rs.rows("s", il), n_snapshots - 1 - i)))
     return out
 
 

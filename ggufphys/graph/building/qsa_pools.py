@@ -37,7 +37,9 @@ class PooledBlocks:
         params = (cache, size, self.n_top)
         self.pool_cells = ops.new_input(I32, self.n_pools, name="pool_cells", params=params)
         self.pool_idxs = ops.new_input(I32, size, self.n_pools, name="pool_idxs", params=params)
-        self.pool_mask = ops.new_input(F16, self.n_pools, n_tokens, name="pool_mask", params=params)
+        self.by_head = "block_scores_by_head" in b.context.rules
+        mask_type = F32 if self.by_head else F16
+        self.pool_mask = ops.new_input(mask_type, self.n_pools, n_tokens, name="pool_mask", params=params)
         self.tail_idxs = ops.new_input(I32, size - 1, n_tokens, name="tail_idxs", params=params)
         for tensor in (self.pool_cells, self.pool_idxs, self.pool_mask, self.tail_idxs):
             b.graph.expand(tensor)  # llama.cpp keeps them whether they are read or not
@@ -53,8 +55,10 @@ class PooledBlocks:
         q = b.linear("indexer.q_proj", il, x)
         n_head = q.ne[0] // d
         q = b.rope(b.rms(b.heads(q, d, n_head), "indexer.q_norm", il), pos, None, self.rope)
-        weights = _filled(F32, 1 / sqrtf(d), n_head, n_tokens)
-        scores = lightning_indexer(q, pooled, weights, self.pool_mask)
+        if self.by_head:
+            scores = self._scores_by_head(q, pooled)
+        else:
+            scores = lightning_indexer(q, pooled, _filled(F32, 1 / sqrtf(d), n_head, n_tokens), self.pool_mask)
         best = top_k(scores, n_top)
         chosen = ops.get_rows(self.pool_idxs, ops.reshape(best, n_top * n_tokens))
         chosen = ops.concat(ops.reshape(chosen, self.size * n_top, n_tokens), self.tail_idxs, 0)
@@ -77,6 +81,19 @@ class PooledBlocks:
         row = opened.nb[2]
         opened = ops.strided(opened, mask.ne, (row, row * mask.ne[1], row * mask.ne[1] * mask.ne[2]))
         return ops.add(opened, mask)
+
+    def _scores_by_head(self, q: Tensor, k: Tensor) -> Tensor:
+        """The same in operations of their own: a product for all heads, which are added up one by one: (M, T)."""
+        d, n_head, n_tokens = q.ne[:3]
+        products = ops.mul_mat(ops.reshape(k, d, self.n_pools), ops.reshape(q, d, n_head * n_tokens))
+        products = ops.unary(ops.reshape(products, self.n_pools, n_head, n_tokens), "relu")
+        first, *others = (
+            ops.strided(products, (self.n_pools, n_tokens), products.nb[2:3], i * products.nb[1]) for i in range(n_head)
+        )
+        total = ops.cont(first)
+        for part in others:
+            total = ops.add(total, part)
+        return ops.add(ops.scale(total, 1 / sqrtf(d)), self.pool_mask)
 
     def _keys(self, x: Tensor, il: int) -> Tensor:
         """The blocks' keys (D, 1, M), those included that this batch fills."""

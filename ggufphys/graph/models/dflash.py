@@ -148,11 +148,18 @@ class _Convolution:
         base = ops.view(self.base, (n_embd * n_taps,), offset=side * self.base.nb[2])
         weights = ops.add(weights, ops.reshape(base, size, n_groups, n_taps, 1))
         out: Tensor | None = None
-        for tap in range(min(n_taps, length)):
+        all_taps = "taps_behind_zeros" in self.b.context.rules  # those before the block's begin, too
+
+        def zeros(n: int) -> Tensor:
+            return ops.elementwise("FILL", Tensor("NONE", x.type, (n_embd, n, n_blocks)), params=(0.0,))
+
+        for tap in range(n_taps if all_taps else min(n_taps, length)):
             values = blocks
-            if tap:
+            if 0 < tap < length:
                 earlier = ops.strided(blocks, (n_embd, length - tap, n_blocks), (blocks.nb[1], blocks.nb[2]))
-                values = ops.pad_before(earlier, 0, tap)
+                values = ops.concat(zeros(tap), earlier, 1) if all_taps else ops.pad_before(earlier, 0, tap)
+            elif tap:
+                values = zeros(length)
             values = ops.reshape(values, n_embd, n_tokens)
             weight = ops.view(weights, (size, n_groups, 1, n_tokens), weights.nb, tap * weights.nb[2])
             term = ops.mul(ops.reshape(ops.cont(weight), n_embd, n_tokens), values)

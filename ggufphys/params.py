@@ -302,7 +302,8 @@ class ContextParams:
     """What llama.cpp makes of `Params` for one model: lengths padded, zeros replaced, flash attention decided.
 
     `v_trans` says that V is stored transposed: without flash attention, unless llama.cpp turned that off when the cache
-    was there already. `unfused` are operations that llama.cpp replaces by simpler ones.
+    was there already. `unfused` are operations that llama.cpp replaces by simpler ones; with `blocks_unchecked` it does
+    not ask whether heads are whole blocks of a quantised cache.
     """
 
     n_ctx: int
@@ -320,6 +321,7 @@ class ContextParams:
     n_rs_seq: int = 0
     ctx_type: ContextType = "default"
     unfused: tuple[str, ...] = ()
+    blocks_unchecked: bool = False
     rules: frozenset[Rule] = rules_of(PINNED)  # of those that moved, the ones that hold in the build
 
     @property
@@ -386,5 +388,6 @@ def resolve(
         v_trans=not flash_attn,
         n_rs_seq=params.n_rs_seq if rollback_possible else 0,
         ctx_type=params.ctx_type,
+        blocks_unchecked="blocks_unchecked_if_on" in rules and params.flash_attn == "on",
         rules=rules,
     )

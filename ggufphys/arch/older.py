@@ -30,6 +30,18 @@ DSA_CACHED: Final[Mapping[Rule, str]] = {"deepseek32_head_cached": "deepseek32",
 HEADS_UNREAD: Final[Mapping[Rule, str]] = {"deepseek32_head_unread": "deepseek32", "glm4moe_head_unread": "glm4moe"}
 
 
+# Who looks both ways where few read the key: by code, and those whose loaders ask for it.
+LOOKS_BOTH_WAYS: Final[frozenset[str]] = frozenset({
+    "dream", "gemma-embedding", "llada", "llada-moe", "rnd1", "bert", "eurobert", "jina-bert-v2", "jina-bert-v3",
+    "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "wavtokenizer-dec",
+})  # fmt: skip
+
+
+def causal_in(h: HParams, rules: Set[Rule]) -> bool:
+    """Whether tokens see what came before alone, as these rules have it."""
+    return h.causal_attn or ("few_look_both_ways" in rules and h.arch not in LOOKS_BOTH_WAYS)
+
+
 def taken_as(arch: str, params: Params, rules: Set[Rule]) -> Params:
     """How llama.cpp takes parameters for an architecture whose prediction head it does not read yet."""
     if any(arch == name and rule in rules for rule, name in HEADS_UNREAD.items()):

@@ -18,16 +18,16 @@ LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
     "alone_padded", "bailingmoe3_positions", "bert_positions_first", "block_scores_by_head", "blocks_of_cells",
-    "blocks_pooled", "caches_as_they_are", "clamps_are_views", "context_times_streams",
+    "blocks_pooled", "blocks_unchecked_if_on", "caches_as_they_are", "clamps_are_views", "context_times_streams",
     "context_times_unified_streams", "deepseek32_head_cached", "deepseek32_head_unread", "encoders_limited",
-    "fused_experts_of_head", "glm4moe_head_unread", "glm_dsa_attends_to_all", "glm_dsa_head_cached",
-    "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded", "indexer_by_parts",
-    "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op", "lfm2_always_causal",
-    "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast", "minimax_01_reserves_alike",
-    "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited",
-    "pools_filled_anew", "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first",
-    "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases", "taps_behind_zeros",
-    "types_of_rows_differ", "wanted_before_drafts",
+    "few_look_both_ways", "fused_experts_of_head", "glm4moe_head_unread", "glm_dsa_attends_to_all",
+    "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded",
+    "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op",
+    "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
+    "minimax_01_reserves_alike", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
+    "outputs_rounded", "outputs_unlimited", "pools_filled_anew", "qwen3next_crops_early", "rope_by_parts",
+    "rotations_alike", "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases",
+    "taps_behind_zeros", "types_of_rows_differ", "wanted_before_drafts",
 ]  # fmt: skip
 
 
@@ -55,6 +55,24 @@ class Move:
 
 
 MOVES: Final = (
+    Move(
+        rule="few_look_both_ways",
+        last=8508,
+        after=8560,
+        what="attention.causal is read for encoders alone, so others' batches are never longer than the context",
+        whom="qwen2 and others whose file says that they look both ways",
+        source="src/llama-model.cpp, load_hparams (LLM_KV_ATTENTION_CAUSAL)",
+        found="sources of 24 and 27 March 2026; records of b8508 and b8560",
+    ),
+    Move(
+        rule="blocks_unchecked_if_on",
+        last=8683,
+        after=8739,
+        what="whether heads are whole blocks of a quantised cache is asked only where flash attention is \"auto\"",
+        whom="models that keep nothing; others end there",
+        source="src/llama-context.cpp, llama_init_from_model",
+        found="sources of b8672 and about b8740; records of b8683 and b8739",
+    ),
     Move(
         rule="caches_as_they_are",
         last=8606,

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from functools import partial
 
 from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
+from ggufphys.arch.older import causal_in
 from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.frozen import dataclass, replace
@@ -114,7 +115,7 @@ class Runs:
     def _context(self, params: Params) -> ContextParams:
         h, row = self.h, self.rule_in(params)
         resolved = partial(
-            resolve, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn,
+            resolve, n_ctx_train=h.n_ctx_train, causal_attn=causal_in(h, rules_of(params.llama_build)),
             flash_attn_possible=row.flash_attn, rollback_possible=row.rollback,
             has_encoder=row.has_encoder,
         )  # fmt: skip

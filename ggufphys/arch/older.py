@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ggufphys.arch.aborts import never
 from ggufphys.arch.caches import IDLE_INDEXER
-from ggufphys.arch.contexts import all_but_every, but, hybrid, in_trunk, trunk, with_indexer_glm
+from ggufphys.arch.contexts import all_but_every, but, head, hybrid, in_trunk, trunk, with_indexer_glm
 from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
-from ggufphys.arch.sparse import dsa, keys_and_pools, msa_in_f32
+from ggufphys.arch.sparse import dsa, keys_and_pools, msa_in_f32, pooled_keys
 from ggufphys.arch.states import ssm_and_ngrams
 from ggufphys.arch.table import ArchRule
 from ggufphys.builds.moves import Rule
@@ -64,6 +64,7 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
             "keeps": hybrid(both(full, keys_and_pools), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
         }
     },
+    "glm5_next_drafts": {"glm5-next": {"draft": head(both(latent(full), pooled_keys))}},
     "blocks_of_cells": {"minimax-m3": {"keeps": msa_in_f32}},
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},

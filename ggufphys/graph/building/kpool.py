@@ -53,7 +53,7 @@ class Pools:
     def __init__(self, b: Builder) -> None:
         h, batch = b.h, b.batch
         n_tokens, n_pool_size = batch.n_tokens, h.indexer_kpool
-        cache = next(cache for il in range(h.n_layer) if (cache := indexer_cache(b, il)) is not None)
+        cache = next(cache for il in range(len(b.caches)) if (cache := indexer_cache(b, il)) is not None)
         self.b = b
         self.keys = AttentionKV(b, cache)  # for its cells and where batches are stored
         n_kv = self.keys.n_kv
@@ -61,7 +61,9 @@ class Pools:
         self.n_top = min(self.n_pools, h.indexer_top_k // n_pool_size)
         self.has_tail = b.keys.flag("attention.indexer.kpool_select_tail", True)
         self.n_chosen = n_pool_size * self.n_top + (n_pool_size - 1 if self.has_tail else 0)
-        if "pools_filled_anew" in b.context.rules:  # whatever the batch and the cells in use
+        if "pools_masked_always" in b.context.rules:
+            self.gathers = False
+        elif "pools_filled_anew" in b.context.rules:  # whatever the batch and the cells in use
             most = h.indexer_top_k + n_pool_size - 1
             self.gathers = b.context.n_ubatch <= N_TOKENS_GATHERED and b.context.n_ctx > most
         else:

@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 src/models/glm5-next.cpp, llama_model_glm5_next::graph
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.building import hyper, mla
+from ggufphys.graph.building import head, hyper, mla
 from ggufphys.graph.building.attention import AttentionK, Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import convolved_parts, decay_gate, kda
@@ -12,7 +12,7 @@ from ggufphys.graph.building.dsa import indexer_cache
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.kpool import Pools
 from ggufphys.graph.building.limited import limited_ffn
-from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Graph, Tensor
 
@@ -23,12 +23,9 @@ def build(b: Builder) -> Graph:
     """The whole graph, from token ids to logits (n_vocab, n_outputs)."""
     x = b.inp_embd()
     rs = Recurrent(b)
-    scores = Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla))
-    attention = mla.attention_k(b, scores)
-    pools = Pools(b)
+    attention, pools, routing = _shared(b)
     out_ids = b.inp_out_ids()
     streams = hyper.Streams(b)
-    routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
     x = streams.begin(x)
     chosen: Tensor | None = None
     for il in b.layers():
@@ -45,6 +42,35 @@ def build(b: Builder) -> Graph:
         read, write = streams.read(x, "ffn", il)
         x = write(limited_ffn(b, b.rms(read, "ffn_norm", il), il, routing))
     return b.head(b.rms(hyper.mean(hyper.wanted(x, out_ids)), "output_norm"))
+
+
+def build_head(b: Builder) -> Graph:
+    """The prediction head's graph, from token ids and hidden states to logits (n_vocab, n_outputs): one stream.
+
+    Source: llama.cpp b11549 src/models/glm5-next.cpp, graph_mtp.
+    """
+    il = b.h.n_layer
+    rs = Recurrent(b)
+    attention, pools, routing = _shared(b)
+    b.graph.expand(rs.s_copy)
+    out_ids = b.inp_out_ids()
+    residual = head.begin(b)
+    x = b.rms(residual, "attn_norm", il)
+    row = mla.query_row(b, x, il)
+    chosen = pools.mask(pools.choose(x, row, il), attention.mask)
+    x = _latent_attention(b, attention, pools, x, row, chosen, il)
+    residual = ops.add(ops.get_rows(x, out_ids), ops.get_rows(residual, out_ids))
+    x = ops.add(limited_ffn(b, b.rms(residual, "ffn_norm", il), il, routing), residual)
+    x = head.normed(b, x)
+    x.is_output = True
+    return head.end(b, x)
+
+
+def _shared(b: Builder) -> tuple[AttentionK, Pools, Routing]:
+    """What layers with attention have in common, and those with experts."""
+    attention = mla.attention_k(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_k_mla)))
+    routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "sigmoid")
+    return attention, Pools(b), routing
 
 
 def _delta_attention(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:

@@ -18,9 +18,9 @@ LATEST: Final = 11739  # the newest that was recorded
 
 Rule = Literal[
     "alone_padded", "bailingmoe3_positions", "bert_positions_first", "block_scores_by_head", "blocks_of_cells",
-    "blocks_pooled", "blocks_unchecked_if_on", "caches_as_they_are", "clamps_are_views", "context_times_streams",
-    "context_times_unified_streams", "deepseek32_head_cached", "deepseek32_head_unread", "encoders_limited",
-    "few_look_both_ways", "fused_experts_of_head", "glm4moe_head_unread", "glm5_next_drafts",
+    "blocks_pooled", "blocks_unchecked_if_on", "caches_as_they_are", "choice_as_mask", "clamps_are_views",
+    "context_times_streams", "context_times_unified_streams", "deepseek32_head_cached", "deepseek32_head_unread",
+    "encoders_limited", "few_look_both_ways", "fused_experts_of_head", "glm4moe_head_unread", "glm5_next_drafts",
     "glm_dsa_attends_to_all", "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached",
     "heads_loaded", "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op",
     "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
@@ -527,6 +527,16 @@ MOVES: Final = (
         what="learned positions are looked up before the embeddings",
         whom="bert",
         source="src/models/bert.cpp (read off the library's code: no package has the source)",
+        found="source of b11549; records of b11548 and b11739",
+    ),
+    Move(
+        rule="choice_as_mask",
+        before=11549,
+        first=11739,
+        what="what is chosen is added to the mask in the mask's shape, where both were reshaped to rows of tokens",
+        whom="glm5-next",
+        source="src/models/glm5-next.cpp, build_kpool_select, build_dsa_layer (read off the library's code: no package "
+        "has the source)",
         found="source of b11549; records of b11548 and b11739",
     ),
 )  # fmt: skip

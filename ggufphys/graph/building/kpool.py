@@ -135,7 +135,7 @@ class Pools:
         return ops.reshape(ops.sum_rows(ops.mul(probs, k)), d, n_new)
 
     def mask(self, chosen: Tensor, mask: Tensor) -> Tensor:
-        """The cache's mask (C, T/S, 1, S), minus infinity for all but the chosen cells (N, T): (C, T).
+        """The cache's mask (C, T/S, 1, S), minus infinity for all but the chosen cells (N, T): (C, T), or as it is.
 
         What stands for no cell opens a row of its own behind all cells, so that no row is written twice.
         """
@@ -157,5 +157,9 @@ class Pools:
         cells = ops.mul(ops.sub(ops.cast(chosen, F32), behind), live)
         cells = ops.cast(ops.add(cells, behind), I32)
         opened = ops.set_rows(closed, zeros, ops.reshape(cells, n, n_tokens, 1))
-        opened = ops.strided(opened, (n_kv, n_tokens), (opened.nb[2],))
+        row = opened.nb[2]
+        if "choice_as_mask" in self.b.context.rules:
+            opened = ops.strided(opened, mask.ne, (row, row * mask.ne[1], row * mask.ne[1] * mask.ne[2]))
+            return ops.add(opened, mask)
+        opened = ops.strided(opened, (n_kv, n_tokens), (row,))
         return ops.add(opened, ops.reshape(mask, n_kv, n_tokens))

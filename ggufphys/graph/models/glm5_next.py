@@ -95,7 +95,7 @@ def _latent_attention(
     if pools.gathers:
         out = _attend_gathered(b, attention, pools, q, k, v_mla, chosen, il)
     else:
-        mask = ops.reshape(chosen, *attention.mask.ne)
+        mask = chosen if "choice_as_mask" in b.context.rules else ops.reshape(chosen, *attention.mask.ne)
         out = attention.mix_latent(q, k, k.ne[0], il, v_mla=v_mla, mask=mask)
     return ops.mul_mat(b.weight("attn_output.weight", il), out)
 

@@ -10,7 +10,8 @@ import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,14 +50,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", action="store_true", dest="verbose", help="each row that is wrong")
     args = parser.parse_args()
-    standings, known = {}, Known()
-    for build in builds.recorded():
-        standings[build] = standing = compare(builds.rows(build), predictions(build, known))
-        print(
-            f"b{build}: {standing.n_exact} of {standing.n_rows} rows exact; not of {_names(standing.wrong)}", flush=True
-        )
-        for name, lines in standing.wrong.items() if args.verbose else ():
-            print("\n".join(f"    {name}: {line}" for line in lines))
+    standings = {}
+    with rules_asked_for():
+        known = Known()
+        for build in builds.recorded():
+            standings[build] = standing = compare(builds.rows(build), predictions(build, known))
+            exact = f"{standing.n_exact} of {standing.n_rows} rows exact"
+            print(f"b{build}: {exact}; not of {_names(standing.wrong)}", flush=True)
+            for name, lines in standing.wrong.items() if args.verbose else ():
+                print("\n".join(f"    {name}: {line}" for line in lines))
     TARGET.write_text(module(standings))
     return 0
 
@@ -72,18 +74,31 @@ class Asked(frozenset[Rule]):
         return super().__contains__(rule)
 
 
+@contextmanager
+def rules_asked_for() -> Iterator[None]:
+    """Within, `rules_of` gives rules that remember, and no build is refused for not knowing an architecture."""
+    require_known = predict.__dict__["require_known"]
+    moves.__dict__["frozenset"] = Asked  # what `rules_of` makes
+    rules_of.cache_clear()
+    predict.__dict__["require_known"] = lambda arch, build: None  # which is what is found out here
+    try:
+        yield
+    finally:
+        del moves.__dict__["frozenset"]
+        rules_of.cache_clear()
+        predict.__dict__["require_known"] = require_known
+
+
 @dataclass(kw_only=True)
 class Known:
-    """Predictions by model, each with the rules that it asked for, those that held, and the rows."""
+    """Predictions by model, each with the rules that it asked for, those that held, and the rows.
+
+    To be used within `rules_asked_for`.
+    """
 
     by_model: dict[str, list[tuple[frozenset[object], frozenset[object], Rows]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-
-    def __post_init__(self) -> None:
-        moves.__dict__["frozenset"] = Asked  # for this process: what `rules_of` makes
-        rules_of.cache_clear()
-        predict.__dict__["require_known"] = lambda arch, build: None  # which is what is found out here
 
     def rows(self, name: str, gguf: GGUFFile, build: int) -> Rows:
         """The model's rows for a build."""

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from ggufphys.builds import rules_of
-from scripts.list_builds import Known, compare, moved, predictions
+from scripts.list_builds import Known, compare, moved, predictions, rules_asked_for
 from scripts.record_build import PACKAGE, add_c_library, ask, commit_of, fetch, record
 from tests import archs, builds
 
@@ -54,7 +54,8 @@ def report(build: int, before: builds.Rows, rows: builds.Rows) -> bool:
         counts[archs.models()[name].arch] += len(numbers)
     print(f"rules that hold: {', '.join(sorted(rules_of(build)))}")
     print("\n".join(f"moved: {arch}, {n} rows" for arch, n in sorted(counts.items())) or "nothing moved")
-    standing = compare(rows, predictions(build, Known()))
+    with rules_asked_for():
+        standing = compare(rows, predictions(build, Known()))
     for name, lines in standing.wrong.items():
         print(f"unexplained: {name}, {len(lines)} rows, such as {lines[0]}")
     print(f"{standing.n_exact} of {standing.n_rows} rows as predicted")

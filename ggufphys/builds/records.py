@@ -213,60 +213,6 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
     }),
 }
 UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
-    8233: frozenset({
-        "qwen2",
-    }),
-    8305: frozenset({
-        "qwen2", "wavtokenizer-dec",
-    }),
-    8368: frozenset({
-        "qwen2", "wavtokenizer-dec",
-    }),
-    8416: frozenset({
-        "qwen2", "wavtokenizer-dec",
-    }),
-    8468: frozenset({
-        "qwen2", "wavtokenizer-dec",
-    }),
-    8508: frozenset({
-        "qwen2", "wavtokenizer-dec",
-    }),
-    8560: frozenset({
-        "wavtokenizer-dec",
-    }),
-    8589: frozenset({
-        "wavtokenizer-dec",
-    }),
-    8606: frozenset({
-        "wavtokenizer-dec",
-    }),
-    8660: frozenset({
-        "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
-    }),
-    8683: frozenset({
-        "deci", "gpt-oss", "openelm", "plamo2", "plamo3", "wavtokenizer-dec",
-    }),
-    9309: frozenset({
-        "qwen35moe",
-    }),
-    9445: frozenset({
-        "qwen35moe",
-    }),
-    9554: frozenset({
-        "qwen35moe", "t5", "t5encoder",
-    }),
-    11227: frozenset({
-        "dflash",
-    }),
-    11352: frozenset({
-        "qwen4exp",
-    }),
-    11548: frozenset({
-        "glm5-next",
-    }),
-    11739: frozenset({
-        "glm5-next",
-    }),
 }
 SINCE: Final[Mapping[str, int]] = {
     "afmoe": 8840,

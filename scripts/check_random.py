@@ -1,9 +1,10 @@
 """How often are predictions for random models, run in random ways, what llama.cpp accounts? Each difference named.
 
-usage: python -m scripts.check_random [-n MODELS] [--ways WAYS] [--seed SEED] [--model NAME] [--number N] [--rpc]
+usage: python -m scripts.check_random [-n MODELS] [--ways WAYS] [--seed SEED] [--model NAME] [--number N] [--rpc|--lora]
 
 Models are the small ones of `tests/data` in other sizes and types; bytes are all that it accounts for, and each
-worker's of them. Exit 1 where bytes or a refusal differ.
+worker's of them. With --lora each model has a random adapter, and bytes are its buffers' and the compute buffer's.
+Exit 1 where bytes or a refusal differ.
 """
 
 import argparse
@@ -13,17 +14,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import ggufphys
+from ggufphys.memory.attachments import Attachments
+from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Device, Params, rpc_device
 from tests import archs
 from tests.forking_oracle import ForkingOracle
 from tests.load_changes import Draft
-from tests.random_runs import random_model, random_params
+from tests.random_runs import random_adapter, random_model, random_params
 from tests.rpc_worker import workers
 
 
@@ -50,24 +53,31 @@ class Row:
         return "IT REFUSES, WE PREDICT" if self.theirs == "refused" else "OTHER BYTES"
 
 
-def rows(names: list[str], n: int, ways: int, seed: str, devices: tuple[Device, ...], only: str = "") -> Iterator[Row]:
+def rows(
+    names: list[str], n: int, ways: int, seed: str, devices: tuple[Device, ...], only: str = "", *, lora: bool = False
+) -> Iterator[Row]:
     """`ways` rows for each of `n` models that can be had; the seed and the number make a model and its ways."""
     with tempfile.TemporaryDirectory() as folder, ForkingOracle() as oracle:
-        path = Path(folder) / "random.gguf"
+        path, adapter = Path(folder) / "random.gguf", Path(folder) / "adapter.gguf"
         for number in [int(only.partition(".")[0])] if only else range(n):
             rng = random.Random(f"{seed} {number}")
             draft = random_model(rng.choice(names), rng)
             if draft is None:
                 continue
             draft.write(path)
+            if lora:
+                random_adapter(draft, rng).write(adapter)
+            loras = (adapter,) if lora else ()
             with ggufphys.open_gguf(path) as gguf:
                 predictor, why = _predictor(gguf)
                 for way in range(ways):
                     params = random_params(random.Random(f"{seed} {number} {way}"), devices)
                     if only.partition(".")[2] not in ("", str(way)):
                         continue
-                    ours, words = _ours(predictor, params) if predictor else ("refused", why)
-                    answer = oracle.ask(path, params)
+                    if lora:
+                        params = replace(params, no_alloc=False, n_rs_seq=0)
+                    ours, words = _ours(predictor, params, loras) if predictor else ("refused", why)
+                    answer = oracle.ask(path, params, loras)
                     yield Row(f"{number}.{way}", draft, params, ours, *_theirs(answer, params, words))
 
 
@@ -78,8 +88,10 @@ def _predictor(gguf: ggufphys.GGUFFile) -> tuple[Predictor | None, str]:
         return None, str(error)
 
 
-def _ours(predictor: Predictor, params: Params) -> tuple[Any, str]:
+def _ours(predictor: Predictor, params: Params, loras: tuple[Path, ...]) -> tuple[Any, str]:
     try:
+        if loras:
+            return _with_adapters(predictor, params, loras), ""
         memory = predictor.predict(params)
     except (ValueError, ggufphys.GGUFError) as error:
         return "refused", str(error)
@@ -87,11 +99,23 @@ def _ours(predictor: Predictor, params: Params) -> tuple[Any, str]:
     return (memory.model_bytes, memory.context_bytes, memory.compute_bytes, *of_devices), ""
 
 
+def _with_adapters(predictor: Predictor, params: Params, loras: tuple[Path, ...]) -> Any:
+    attached = Attachments(loras=tuple(ggufphys.open_gguf(path) for path in loras))
+    memory = predict_attached(predictor.gguf, params, attached, predictor=predictor)
+    buffers: Counter[str] = Counter()
+    for term in memory.terms:
+        if term.quantity == "attachment":
+            buffers[term.buffer] += term.nbytes
+    return memory.compute_bytes, dict(sorted(buffers.items()))
+
+
 def _theirs(answer: dict[str, Any], params: Params, words: str) -> tuple[Any, str]:
     if "aborts" in answer:
         return "aborts", f"{words} || {answer['aborts']}"
     if "error" in answer:
         return "refused", f"{words} || {answer['error']}"
+    if "buffers" in answer:
+        return (answer["compute"], dict(sorted(answer["buffers"].items()))), words
     buffers = (answer["by_buffer"].get(device.name, {}) for device in params.devices)
     of_devices = (tuple(sizes.get(name, 0) for name in ("model", "context", "compute")) for sizes in buffers)
     return (answer["model"], answer["context"], answer["compute"], *of_devices), f"{words} || {answer['by_buffer']}"
@@ -106,12 +130,13 @@ def main() -> int:
     parser.add_argument("--model", default="", help="models whose name has this in it")
     parser.add_argument("--number", default="", help="this model, or this model and way (12.3), alone")
     parser.add_argument("--rpc", action="store_true", help="with RPC workers on this machine, too")
+    parser.add_argument("--lora", action="store_true", help="with a LoRA adapter")
     args = parser.parse_args()
     names = [name for name in archs.records() if args.model in name]
     seen: Counter[str] = Counter()
     with workers(2) if args.rpc else nullcontext(()) as endpoints:
         devices = tuple(rpc_device(endpoint, 1 << 30) for endpoint in endpoints)
-        for row in rows(names, args.n, args.ways, args.seed, devices, args.number):
+        for row in rows(names, args.n, args.ways, args.seed, devices, args.number, lora=args.lora):
             seen[row.verdict] += 1
             if row.verdict.isupper() or args.number:
                 print(describe(row), flush=True)

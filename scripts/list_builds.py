@@ -194,6 +194,9 @@ def module(standings: Mapping[int, Standing]) -> str:
             "SINCE: Final[Mapping[str, int]] = {",
             *(f'    "{arch}": {n},' for arch, n in since(numbers).items()),
             "}",
+            "SEEN: Final[Mapping[str, int]] = {",
+            *(f'    "{arch}": {n},' for arch, n in seen(numbers).items()),
+            "}",
             "# fmt: on",
             "",
         )
@@ -201,6 +204,12 @@ def module(standings: Mapping[int, Standing]) -> str:
 
 
 def since(numbers: list[int]) -> dict[str, int]:
+    """The first record whose library knows an architecture's name, where that is not the first record."""
+    last_without = {arch: n for n in numbers for arch in builds.unknown(n)}
+    return {arch: min(m for m in numbers if m > n) for arch, n in sorted(last_without.items())}
+
+
+def seen(numbers: list[int]) -> dict[str, int]:
     """The first record that gives a number for an architecture, where that is not the first record."""
     first: dict[str, int] = {}
     for n in numbers:

@@ -21,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ggufphys.arch import RULES
 from tests import archs, builds
 
 PACKAGE = "llama-cpp-py-sync"
@@ -65,7 +66,16 @@ def fetch(build: int, folder: Path) -> Path:
 
 def record(build: int, wheel: Path, c_library: Path | None) -> None:
     """Write the record of a build whose wheel is unpacked there."""
-    builds.write(build, commit_of(wheel), date.today().isoformat(), ask(wheel, c_library))
+    builds.write(build, commit_of(wheel), date.today().isoformat(), ask(wheel, c_library), unknown_to(wheel))
+
+
+def unknown_to(wheel: Path) -> list[str]:
+    """Architectures whose names are not among the texts in the library.
+
+    A name may be the end of another's text, which is kept once: such a name counts as known.
+    """
+    library = (wheel / "llama_cpp_py_sync" / "libllama.so").read_bytes()
+    return [name for name in RULES if name.encode() + b"\0" not in library]
 
 
 def commit_of(wheel: Path) -> str:

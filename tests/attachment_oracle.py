@@ -21,6 +21,7 @@ from ggufphys.params import CACHE_TYPES, Params
 from tests import oracle
 
 PAGE_BYTES: Final = 4096
+_ABORTED: Final = 2  # what llama_decode returns
 _BUFS_OFFSET: Final = 88  # of llama_adapter_lora::bufs, behind a pointer, an unordered_map and a vector
 _MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD
 
@@ -53,8 +54,19 @@ def adapters(
     )
 
 
+def adapters_in(api: Any, model: str, params: Params, loras: Sequence[str]) -> dict[str, Any] | None:
+    """The same within this process; None where llama.cpp refuses the model, the context, or to decode.
+
+    Nothing behind the first node is computed: buffers are reserved by then, and random models end in other nodes.
+    """
+    try:
+        return _adapters(api, model, asdict(params), loras, False, stops=True)
+    except AssertionError:
+        return None
+
+
 def _adapters(
-    api: Any, model: str, params: dict[str, Any], loras: Sequence[str], control_vector: bool
+    api: Any, model: str, params: dict[str, Any], loras: Sequence[str], control_vector: bool, *, stops: bool = False
 ) -> dict[str, Any]:
     library = api.llama_cpp._lib
     loaded, context = _create(api, model, Params.from_json(params))
@@ -72,8 +84,12 @@ def _adapters(
         scales = (ctypes.c_float * len(handles))(*[0.5] * len(handles))
         library.llama_set_adapters_lora(context, array, len(handles), scales)
     vector_bytes = _set_control_vector(api, loaded, context) if control_vector else 0
-    batch = api.llama_batch_get_one((ctypes.c_int32 * 1)(1), 1)
-    assert api.llama_decode(context, batch) == 0
+    stop = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda data: True)
+    if stops:
+        library.llama_set_abort_callback.argtypes = [ctypes.c_void_p] * 3
+        library.llama_set_abort_callback(context, stop, None)
+    batch = api.llama_batch_get_one((ctypes.c_int32 * 1)(0), 1)
+    assert api.llama_decode(context, batch) == (_ABORTED if stops else 0)
     compute_bytes = sum(sizes["compute"] for sizes in oracle.breakdown(api, context).values())
     return {"buffers": buffers, "control_vector": vector_bytes, "compute": compute_bytes}
 

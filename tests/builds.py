@@ -2,12 +2,13 @@
 
 `data/builds/bN.json.gz` holds the rows that differ from the neighbouring record, the one next to it on the way to the
 pinned build; that one is `data/archs.json`. A build that knows less gives fewer rows: "refused" where it does not load
-the model, "unknown" where it has no such parameter.
+the model, "unknown" where it has no such parameter. Architectures whose name is not in its library are listed: a model
+may be refused for other reasons, such as biases that the build does not load.
 """
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def rows(build: int) -> Rows:
     return {name: _changed(base[name], differing.get(name, ())) for name in base}
 
 
+def unknown(build: int) -> frozenset[str]:
+    """Architectures of the pinned build whose names the build's library does not have."""
+    return frozenset() if build == PINNED else frozenset(document(build)["unknown"])
+
+
 def _changed(base: tuple[Row, ...], differing: list[list[Any]]) -> tuple[Row, ...]:
     new = list(base)
     for i, *row in differing:
@@ -74,12 +80,15 @@ def differences(new: Rows, base: Rows) -> dict[str, list[list[Any]]]:
     return found
 
 
-def write(build: int, commit: str, date: str, new: Rows, near: int | None = None) -> None:
+def write(build: int, commit: str, date: str, new: Rows, not_known: Iterable[str], near: int | None = None) -> None:
     """Write the record of a build, as the difference from its neighbour."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     near = neighbour(build) if near is None else near
     text = json.dumps(
-        {"build": build, "commit": commit, "date": date, "near": near, "rows": differences(new, rows(near))},
+        {
+            "build": build, "commit": commit, "date": date, "near": near, "unknown": sorted(not_known),
+            "rows": differences(new, rows(near)),
+        },
         separators=(",", ":"),
-    )
+    )  # fmt: skip
     path_of(build).write_bytes(gzip.compress(text.encode(), 9, mtime=0))

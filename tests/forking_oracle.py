@@ -9,6 +9,7 @@ import os
 import resource
 import select
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,13 @@ class ForkingOracle(AskedChild):
 
     script = __file__
 
-    def ask(self, path: Path, params: Params) -> dict[str, Any]:
-        """Bytes by quantity, and `by_buffer`; {"error": ...} where it refuses, {"aborts": ...} where it ends."""
-        answer: dict[str, Any] = json.loads(self.answer(json.dumps([os.fspath(path), asdict(params)])))
+    def ask(self, path: Path, params: Params, loras: Sequence[Path] = ()) -> dict[str, Any]:
+        """Bytes by quantity, and `by_buffer`; {"error": ...} where it refuses, {"aborts": ...} where it ends.
+
+        With LoRA adapters, bytes of their `buffers` and of the `compute` buffer, once a token was decoded.
+        """
+        question = [os.fspath(path), asdict(params), [os.fspath(lora) for lora in loras]]
+        answer: dict[str, Any] = json.loads(self.answer(json.dumps(question)))
         return answer
 
 
@@ -37,11 +42,12 @@ def main() -> None:
 
     api, said, _keep = told_api()
     for line in sys.stdin:
-        path, params = json.loads(line)
-        print(json.dumps(_answer(api, path, Params.from_json(params), said)), flush=True)
+        path, params, loras = json.loads(line)
+        print(json.dumps(_answer(api, path, Params.from_json(params), loras, said)), flush=True)
 
 
-def _answer(api: Any, path: str, params: Params, said: list[str]) -> dict[str, Any]:
+def _answer(api: Any, path: str, params: Params, loras: list[str], said: list[str]) -> dict[str, Any]:
+    from tests.attachment_oracle import adapters_in
     from tests.oracle import Oracle
 
     read, write = os.pipe()
@@ -51,7 +57,10 @@ def _answer(api: Any, path: str, params: Params, said: list[str]) -> dict[str, A
         os.dup2(write_error, 2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        result = Oracle(api, path, params.no_alloc).breakdown(params)
+        if loras:
+            result = adapters_in(api, path, params, loras)
+        else:
+            result = Oracle(api, path, params.no_alloc).breakdown(params)
         os.write(write, json.dumps(result or {"error": said[-3:]}).encode())
         os._exit(0)
     os.close(write)

@@ -53,6 +53,26 @@ def random_model(name: str, rng: random.Random) -> Draft | None:
     return Draft(name, _typed(metadata, tensors.values()), tuple(sorted(tensors.values(), key=variants.file_order)))
 
 
+def random_adapter(draft: Draft, rng: random.Random) -> Draft:
+    """A LoRA adapter for some of the model's weights."""
+    rank, ggml_type = rng.choice((1, 2, 3, 8, 16, 64, 200)), rng.choice((GGMLType.F32, GGMLType.F32, GGMLType.F16))
+    share = rng.choice((0.1, 0.5, 1.0))
+    tensors: list[TensorSpec] = []
+    for weight in draft.tensors:
+        if not variants.PRODUCTS.fullmatch(weight.name) or len(weight.ne) < 2 or rng.random() > share:
+            continue
+        n_in, n_out, *experts = weight.ne
+        if weight.name == "token_embd.weight":  # looked up: a row of `a` for each token
+            n_in, n_out = n_out, n_in
+        tensors.append(TensorSpec(f"{weight.name}.lora_a", (n_in, rank, *experts), ggml_type))
+        tensors.append(TensorSpec(f"{weight.name}.lora_b", (rank, n_out, *experts), ggml_type))
+    keys: dict[str, WriteValue] = {
+        "general.type": "adapter", "general.architecture": archs.models()[draft.name].arch, "adapter.type": "lora",
+        "adapter.lora.alpha": 16.0,
+    }  # fmt: skip
+    return Draft(draft.name, _typed(keys, tensors), tuple(tensors))
+
+
 def reshaped(name: str, changes: Mapping[str, WriteValue]) -> Draft | None:
     """The recorded model with other keys, its tensors of the shapes that these ask for."""
     metadata = {**archs.models()[name].metadata, **changes}

@@ -5,7 +5,7 @@ from functools import cache
 
 from ggufphys.builds.moves import rules_of
 from ggufphys.builds.newer import NEWER, may_know
-from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+from ggufphys.builds.records import MOVED, RECORDED, SEEN, SINCE, UNEXPLAINED
 from ggufphys.errors import UnsupportedError
 
 
@@ -41,6 +41,8 @@ def _unknown(arch: str, build: int, since: int) -> str:
 def why_unproven(arch: str, build: int) -> str:
     """Why a prediction for this build is an estimate, naming the nearest record; empty where records prove it."""
     numbers = sorted(RECORDED)
+    if numbers[0] <= build < (seen := SEEN.get(arch, 0)):
+        return f"the first record with bytes of {arch} is that of b{seen}: small models of it are not loaded before"
     if build in RECORDED:
         wrong = arch in UNEXPLAINED.get(build, ())
         return f"some rows of {arch} are not as predicted in the record of b{build}" if wrong else ""

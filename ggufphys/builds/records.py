@@ -3,7 +3,8 @@
 RECORDED: builds whose bytes for all small models of the project were recorded, and their commits.
 MOVED: architectures whose bytes differ between a record and the one before it.
 UNEXPLAINED: architectures for which some predicted row differs from the record.
-SINCE: the first record that knows an architecture, of those that the first record does not know.
+SINCE: the first record that knows an architecture's name, of those that the first record does not know.
+SEEN: the first record with bytes of an architecture, of those that the first record has none of.
 """
 
 from collections.abc import Mapping
@@ -215,6 +216,38 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
 UNEXPLAINED: Final[Mapping[int, frozenset[str]]] = {
 }
 SINCE: Final[Mapping[str, int]] = {
+    "bailingmoe3": 10603,
+    "cohere2moe": 9642,
+    "deepseek2-ocr": 8560,
+    "deepseek32": 9445,
+    "deepseek4": 9879,
+    "dflash": 9838,
+    "dots3note": 10603,
+    "eagle3": 9642,
+    "gemma4": 8660,
+    "gemma4-assistant": 9554,
+    "glm5-next": 11312,
+    "granite_swa": 10603,
+    "graniteswitch": 10603,
+    "hrm_text": 11067,
+    "hunyuan_vl": 8943,
+    "hy_v3": 10069,
+    "hy_v4": 10837,
+    "kimi-k3": 10603,
+    "laguna": 10133,
+    "maple": 11067,
+    "minimax-01": 10603,
+    "minimax-m3": 10152,
+    "mistral4": 8416,
+    "muse-glimmer": 10603,
+    "nanbeige": 10236,
+    "pockettts": 10603,
+    "qwen3tts": 10330,
+    "qwen4exp": 10715,
+    "spark2_5": 10837,
+    "talkie": 9445,
+}
+SEEN: Final[Mapping[str, int]] = {
     "afmoe": 8840,
     "arcee": 8840,
     "arctic": 8840,

@@ -121,12 +121,14 @@ MOVES: Final = (
     ),
     Move(
         rule="snapshots_one_by_one",
+        before=9209,
+        first=9246,
         last=9554,
         after=9637,
         what="a delta net's state is padded to as many as there are snapshots, each of which is copied by itself",
         whom="qwen35, qwen35moe, qwen3next, with n_rs_seq",
         source="src/models/delta-net-base.cpp, build_recurrent_attn",
-        found="sources of b9553 and b9637; records of b9554 and b9642",
+        found="sources of b9246, b9553 and b9637; records of b9209, b9309, b9554 and b9642",
     ),
     Move(
         rule="server_reserves_all_outputs",

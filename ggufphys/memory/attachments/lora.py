@@ -118,6 +118,11 @@ def lora_terms(
     if base is not None:
         check_pairs(adapter, pairs, base)
     homes = _homes(weights or {})
+    if unread := next((pair.name for pair in pairs if homes and pair.name not in homes), None):
+        raise ValueError(
+            f"{adapter.location} changes {unread}, which llama.cpp does not load of this model unless it is asked for "
+            "its prediction head, if at all: it refuses the adapter"
+        )
     buffers: dict[Buffer, list[TensorInfo]] = {}
     for pair in pairs:
         adapter.require_sizes((pair.a, pair.b))

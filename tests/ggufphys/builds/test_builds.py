@@ -22,14 +22,14 @@ from ggufphys.builds import LATEST, MOVES, PINNED, Rule, rules_of
 from ggufphys.builds.asked import build_named, installed_build
 from ggufphys.builds.newer import NEWER
 from ggufphys.builds.proven import why_unknown, why_unproven
-from ggufphys.builds.records import MOVED, RECORDED, SINCE, UNEXPLAINED
+from ggufphys.builds.records import MOVED, RECORDED, SEEN, SINCE, UNEXPLAINED
 from ggufphys.builds.said import build_of, build_said
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.logs.runs import parse_log
 from ggufphys.memory.predict import Predictor
 from ggufphys.plan.reconcile import reconcile
-from scripts.list_builds import architectures, moved, since
+from scripts.list_builds import architectures, moved, seen, since
 from tests import archs, builds
 
 ROOT = Path(ggufphys.__file__).parent
@@ -87,6 +87,7 @@ def test_what_the_package_knows_is_what_was_recorded() -> None:
     assert list(RECORDED) == numbers
     assert numbers[-1] == LATEST
     assert dict(SINCE) == since(numbers)
+    assert dict(SEEN) == seen(numbers)
     for before, after in pairwise(numbers):
         assert MOVED.get(after, frozenset()) == set(architectures(moved(builds.rows(before), builds.rows(after))))
 
@@ -169,6 +170,16 @@ def test_an_architecture_may_be_newer_than_the_build() -> None:
     assert f"b{first}" in why_unknown(arch, min(RECORDED))
     assert not why_unknown(arch, first)
     assert not why_unknown("llama", 1)
+
+
+def test_an_architecture_may_be_known_and_not_recorded() -> None:
+    """gemma3's name is in all recorded libraries, its small model is loaded from b8840 on: an estimate before."""
+    assert "gemma3" not in SINCE
+    assert not why_unknown("gemma3", min(RECORDED))
+    assert "b8840" in why_unproven("gemma3", min(RECORDED))
+    assert not why_unproven("gemma3", 8840)
+    for arch, first in SINCE.items():
+        assert first <= SEEN.get(arch, first), arch
 
 
 def test_names_of_newer_builds_are_told() -> None:

@@ -14,9 +14,11 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.graph.devices.sizes import host_size
 from ggufphys.machine import host
+from ggufphys.memory.attachments import Attachments
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs, lora_terms
+from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.params import HOST, resolve, rpc_device
-from tests import attachment_oracle, rpc_worker
+from tests import archs, attachment_oracle, rpc_worker
 from tests.ggufphys.memory.attachments.adapter_files import write_lora
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 
@@ -120,6 +122,17 @@ def test_without_a_model_all_is_on_the_cpu(tmp_path: Path) -> None:
         assert (term.buffer, term.quantity) == ("CPU", "attachment")
         assert term.nbytes == sum(-(-(t.nbytes or 0) // 32) * 32 for t in lora.tensors)
         assert {(pair.a.ne[1], pair.b.ne[0]) for pair in lora_pairs(lora)} == {(4, 4)}
+
+
+def test_an_adapter_of_a_head_that_is_not_loaded(tmp_path: Path) -> None:
+    """llama.cpp leaves out exaone4's prediction head, and finds no weight of that name: refused, with the name."""
+    model = tmp_path / "head.gguf"
+    model.write_bytes(archs.header("exaone4/head"))
+    path = write_lora(
+        tmp_path / "lora.gguf", archs.records()["exaone4/head"].tensors, arch="exaone4", names=("attn_q.",)
+    )
+    with open_gguf(model) as gguf, open_gguf(path) as lora, pytest.raises(ValueError, match="blk.4.attn_q.weight"):
+        predict_attached(gguf, BASE, Attachments(loras=(lora,)))
 
 
 def test_refusals_name_what_does_not_fit(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def attentions(b: Builder, scores: Scores | None = None) -> Mapping[KVCache, "At
     # Layers of different widths share a cache object in llama.cpp, and its inputs: what counts is which cells it keeps.
     found = {cache: alike.setdefault(_cells(cache), AttentionKV(b, cache, scores)) for cache in kinds}
     if "rotations_alike" in b.context.rules:  # those of the cache without a window
-        whole = next((of for cache, of in found.items() if not isinstance(cache, WindowKV)), None)
-        for attention in found.values() if whole is not None else ():
-            attention.k_rot, attention.v_rot = whole.k_rot, whole.v_rot
+        for whole in [of for cache, of in found.items() if not isinstance(cache, WindowKV)][:1]:
+            for attention in found.values():
+                attention.k_rot, attention.v_rot = whole.k_rot, whole.v_rot
     return found
 
 

@@ -1,23 +1,14 @@
-"""What must an answer's text be like? A grammar, from what a request says: GBNF, a JSON schema, a format, tool calls.
+"""What must an answer's text be like? A grammar, of what a request says: GBNF, a JSON schema, a format, tool calls."""
 
-Schemas become grammars by llama-cpp-python's converter, which is plain Python: its file is loaded by itself, so that
-this process needs no copy of llama.cpp.
-"""
-
-import json
-from contextlib import suppress
-from functools import cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 from server.api.errors import bad_request
 from server.api.gbnf import GrammarError, check_grammar
+from server.api.json_schema import schema_gbnf
 from server.api.schema import Fields
+from server.api.schema_words import SchemaError
 from server.engine.sampling import Grammar
 
-_ESCAPES: Final = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"}
 ANY_OBJECT: Final = {"type": "object"}
 
 
@@ -31,7 +22,8 @@ def read_constraint(fields: Fields) -> Grammar | None:
     if fields.string("grammar"):
         found.append(("grammar", Grammar(text=checked(fields.string("grammar"), "grammar"))))
     schema = fields.get("json_schema")
-    if schema:
+    if schema is not None:
+        schema = schema if schema != {} else ANY_OBJECT
         found.append(("json_schema", Grammar(text=checked(schema_grammar(schema, "json_schema"), "json_schema"))))
     wanted = _format_schema(fields.object("response_format"))
     if wanted is not None:
@@ -83,71 +75,14 @@ def schema_grammar(schema: Any, param: str) -> str:
     """GBNF of a JSON schema.
 
     Raises:
-        ApiError: the converter can't make one of it.
+        ApiError: none can be made of it.
     """
     try:
-        return str(_converter().json_schema_to_gbnf(json.dumps(_plain(schema))))
-    except Exception as error:  # a schema can be wrong in any way
+        return schema_gbnf(schema)
+    except SchemaError as error:
+        raise bad_request(f"{param}: no grammar can be made of this JSON schema: {error}", param=param) from None
+    except RecursionError:
         raise bad_request(
-            f"{param}: no grammar can be made of this JSON schema ({type(error).__name__}: {error})", param=param
+            f"{param}: no grammar can be made of this JSON schema: it is nested too deeply, or refers to itself",
+            param=param,
         ) from None
-
-
-def _plain(schema: Any) -> Any:
-    """The schema with its choices without a type beside them: the converter would read the type and forget the choices.
-
-    `{"type": ["string", "null"], "enum": ["a", null]}`: what may be chosen says of which type it is.
-    """
-    if isinstance(schema, list):
-        return [_plain(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {key: value for key, value in schema.items() if key != "type" or not isinstance(schema.get("enum"), list)}
-    return {key: value if key in ("enum", "const") else _plain(value) for key, value in kept.items()}
-
-
-@cache
-def _converter() -> ModuleType:
-    package = find_spec("llama_cpp")
-    if package is None or package.origin is None:
-        raise bad_request(
-            "JSON schemas need llama-cpp-python, which is not installed here: pip install 'ggufphys[all]'"
-        )
-    path = Path(package.origin).with_name("llama_grammar.py")
-    spec = spec_from_file_location("server.api._llama_grammar", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module._build_repetition = _repetition  # type: ignore[attr-defined]
-    module.SchemaConverter._format_literal = _literal
-    return module
-
-
-def _repetition(
-    item_rule: str, min_items: int, max_items: int | None, separator_rule: str | None = None,
-    item_rule_is_literal: bool = False,
-) -> str:  # fmt: skip
-    """An item so many times, as a count: the package writes each of them down, which large counts make gigabytes.
-
-    Source: llama.cpp 0c1e570 common/json-schema-to-grammar.cpp, build_repetition.
-    """
-    del item_rule_is_literal
-    if max_items == 0:
-        return ""
-    if not separator_rule:
-        return f"{item_rule}{{{min_items},{'' if max_items is None else max_items}}}"
-    more = _repetition(
-        f"({separator_rule} {item_rule})", max(min_items - 1, 0), None if max_items is None else max_items - 1
-    )
-    return f"{item_rule} {more}" if min_items else f"({item_rule} {more})?"
-
-
-def _literal(_: object, text: str) -> str:
-    """Text, mostly of JSON, as GBNF: the package forgets backslashes, so that a quote in a name ended it.
-
-    Source: llama.cpp 0c1e570 common/json-schema-to-grammar.cpp, format_literal.
-    """
-    with suppress(ValueError):
-        text = json.dumps(json.loads(text), ensure_ascii=False)  # as models write it
-    return '"' + "".join(_ESCAPES.get(c, c) for c in text) + '"'

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from server.api.options import N_MAX, TOP_MAX
+from server.api.options import N_MAX
 from server.api.sampling_fields import INTEGERS, NUMBERS
 
 Json = dict[str, Any]
@@ -48,6 +48,13 @@ _OPTIONS: Final[Json] = {
     "max_completion_tokens": _COUNT,
     "n_predict": _COUNT,
     "t_max_predict_ms": _COUNT,
+    "n_indent": _AMOUNT,
+    "n_keep": _COUNT,
+    "n_discard": _AMOUNT,
+    "n_cache_reuse": _AMOUNT,
+    "id_slot": _field("integer", minimum=-(2**31), maximum=2**31 - 1),
+    "post_sampling_probs": _FLAG,
+    "backend_sampling": _FLAG,
     "stop": {"anyOf": [_TEXT, {"type": "array", "items": {"type": "string"}}]},
     "grammar": _TEXT,
     "json_schema": _OBJECT,
@@ -133,7 +140,7 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     "/v1/completions": (
         {
             **_PROMPT, **_OPTIONS, **_SEVERAL, "best_of": _field("integer", minimum=1, maximum=N_MAX), "suffix": _TEXT,
-            "echo": _FLAG, "logprobs": _field("integer", minimum=0, maximum=100), "n_probs": _AMOUNT,
+            "echo": _FLAG, "logprobs": _AMOUNT, "n_probs": _AMOUNT,
         },
         ("prompt",),
     ),
@@ -149,7 +156,8 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     "/v1/chat/completions": (
         {
             **_MESSAGES, **_OPTIONS, **_SEVERAL, **_CONVERSATION, "reasoning_effort": _TEXT, "logprobs": _FLAG,
-            "top_logprobs": _field("integer", minimum=0, maximum=TOP_MAX), "n_probs": _AMOUNT,
+            "echo": _FLAG,
+            "top_logprobs": _AMOUNT, "n_probs": _AMOUNT,
         },
         ("messages",),
     ),
@@ -160,7 +168,7 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
             "instructions": _TEXT, "max_output_tokens": _COUNT,
             "text": {"type": ["object", "null"], "properties": {"format": _OBJECT}},
             "reasoning": {"type": ["object", "null"], "properties": {"effort": _TEXT}},
-            "include": _TEXTS, "n_probs": _AMOUNT, "top_logprobs": _field("integer", minimum=0, maximum=TOP_MAX),
+            "include": _TEXTS, "n_probs": _AMOUNT, "top_logprobs": _AMOUNT,
         },
         ("input",),
     ),

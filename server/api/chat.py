@@ -11,8 +11,9 @@ from server.api.choices import Choices, Kind
 from server.api.conversation.conversations import CONVERSING, Conversation, Conversations
 from server.api.conversation.plain import SIGN
 from server.api.errors import bad_request
-from server.api.options import TOP_MAX, Options, read_options
+from server.api.options import Options, read_options
 from server.api.replies import reply
+from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, GenerationRequest
 from server.engine.sampling import Thoughts
@@ -35,7 +36,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         asked = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
         answers = [
             ChatAnswer(
-                i, conversation.reading(), logprobs=logprobs is not None, with_tokens=options.return_tokens
+                i, conversation.reading(), logprobs=logprobs is not None, drawn=options.sampling.post_sampling_probs,
+                with_tokens=options.return_tokens, echoed=conversation.echoed,
             )
             for i in range(options.n)
         ]  # fmt: skip
@@ -94,9 +96,11 @@ def _thoughts(conversation: Conversation, asked: GenerationRequest, engine: Engi
 
 def read_chat_logprobs(fields: Fields) -> int | None:
     """How many likely tokens beside each; None: no scores. `n_probs` is llama-server's name."""
-    top = fields.integer("top_logprobs", 0, TOP_MAX)
-    if fields.boolean("logprobs", False):
+    top = fields.integer("top_logprobs", 0, INT32_MAX)
+    wanted = fields.get("logprobs")
+    if type(wanted) is not int and fields.boolean("logprobs", False):
         return top or 0
     if top:
         raise bad_request("top_logprobs needs logprobs to be true", param="top_logprobs")
-    return fields.integer("n_probs", 0, 2**31 - 1) or None
+    name = "n_probs" if fields.get("n_probs") is not None or isinstance(wanted, bool) else "logprobs"
+    return fields.integer(name, 0, INT32_MAX) or None  # as a number, as in completions

@@ -12,20 +12,29 @@ Json = dict[str, Any]
 class ChatAnswer:
     """A `Choice`. The role comes with the first text: alone it would look like a first token."""
 
-    def __init__(self, index: int, reading: Reading, *, logprobs: bool, with_tokens: bool = False) -> None:
+    def __init__(
+        self, index: int, reading: Reading, *, logprobs: bool, drawn: bool = False, with_tokens: bool = False,
+        echoed: str = "",
+    ) -> None:  # fmt: skip
         self.index = index
+        self._echoed = echoed
         self._reading = reading
         self._logprobs = logprobs
+        self._drawn = drawn
         self._with_tokens = with_tokens
         self._tokens: list[TokenInfo] = []
         self._first = True
 
     def opening(self) -> list[Json]:
-        """Nothing comes before the first piece."""
-        return []
+        """What the conversation has begun of it, where that is shown."""
+        return [self._chunk({"content": self._echoed})] if self._echoed else []
+
+    def empty(self) -> Json:
+        """No text yet."""
+        return self._chunk({"content": None})
 
     def scores(self, event: PromptScores) -> None:
-        """A conversation is not echoed."""
+        """A conversation has none."""
 
     def piece(self, event: Piece) -> list[Json]:
         """A piece of text, as reasoning, content and calls."""
@@ -36,7 +45,7 @@ class ChatAnswer:
             return []
         chunks = [self._chunk(delta) for delta in deltas or [{"content": ""}]]
         if self._logprobs:
-            chunks[0]["logprobs"] = chat_logprobs(event.tokens)
+            chunks[0]["logprobs"] = chat_logprobs(event.tokens, drawn=self._drawn)
         if self._with_tokens:
             chunks[0]["tokens"] = [each.token for each in event.tokens]
         return chunks
@@ -49,7 +58,7 @@ class ChatAnswer:
 
     def whole(self, event: Finished) -> Json:
         """The whole message."""
-        calls, content = self._reading.calls, self._reading.content
+        calls, content = self._reading.calls, self._echoed + self._reading.content
         message: Json = {"role": "assistant", "content": content if content or not calls else None}
         if self._reading.reasoning:
             message["reasoning_content"] = self._reading.reasoning
@@ -59,7 +68,7 @@ class ChatAnswer:
         return {
             "index": self.index,
             "message": message,
-            "logprobs": chat_logprobs(self._tokens) if self._logprobs else None,
+            "logprobs": chat_logprobs(self._tokens, drawn=self._drawn) if self._logprobs else None,
             "finish_reason": self._reason(event),
             **tokens,
         }

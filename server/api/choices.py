@@ -21,6 +21,10 @@ class Choice(Protocol):
         """What a stream shows before the first piece (echo)."""
         ...
 
+    def empty(self) -> Json:
+        """A choice without text, for a chunk that tells of something else."""
+        ...
+
     def scores(self, event: PromptScores) -> None:
         """Log-probabilities of the prompt."""
         ...
@@ -97,7 +101,8 @@ class Choices:
                 for j in range(self._n):
                     self._choices[number * self._n + j].scores(event)
             case Progress():
-                return [self._chunk([], prompt_progress=prompt_progress(event))]
+                choice = self._choices[number * self._n].empty()  # clients look into each chunk's
+                return [self._chunk([choice], prompt_progress=prompt_progress(event))]
             case Piece():
                 at = number * self._n + event.index
                 timed = {"timings": self._clocks[at].piece(event)} if at in self._clocks else {}

@@ -13,12 +13,12 @@ from server.api.logprobs import LegacyLogprobs, joined
 from server.api.options import N_MAX, read_options
 from server.api.prompts import Prompt, read_prompts
 from server.api.replies import reply
+from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
 from server.service import Service
 
 KIND: Final = Kind(id_prefix="cmpl-", whole="text_completion", chunk="text_completion", usage_in_last=True)
-LOGPROBS_MAX: Final = 100  # OpenAI's limit is 5; evaluation programs want more
 
 
 class Completion:
@@ -46,6 +46,10 @@ class Completion:
             return []
         lists = joined(self.parts) if self.lists is not None else None
         return [self._choice(self.echoed, lists, None)]
+
+    def empty(self) -> Json:
+        """No text yet."""
+        return self._choice("", None, None)
 
     def scores(self, event: PromptScores) -> None:
         """Kept, if the prompt is shown."""
@@ -131,9 +135,9 @@ def read_logprobs(fields: Fields) -> int | None:
     """How many likely tokens to show beside each; `n_probs` is llama-server's name. None: none, and no scores."""
     value = fields.get("logprobs")
     if isinstance(value, bool):
-        return (fields.integer("top_logprobs", 0, LOGPROBS_MAX) or 0) if value else None
-    found = fields.integer("logprobs", 0, LOGPROBS_MAX)
-    return found if found is not None else fields.integer("n_probs", 0, LOGPROBS_MAX) or None
+        return (fields.integer("top_logprobs", 0, INT32_MAX) or 0) if value else None
+    found = fields.integer("logprobs", 0, INT32_MAX)
+    return found if found is not None else fields.integer("n_probs", 0, INT32_MAX) or None
 
 
 def _with_suffix(fields: Fields, prompts: list[Prompt], engine: Engine, *, echo: bool) -> list[Prompt]:

@@ -1,6 +1,7 @@
 """Log-probabilities as clients want them: chat's objects, and the older completions' parallel lists."""
 
 import codecs
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -10,23 +11,25 @@ Json = dict[str, Any]
 LOWEST: Final = -9999.0  # JSON has no minus infinity; what OpenAI sends for tokens that cannot be
 
 
-def chat_logprobs(tokens: Iterable[TokenInfo]) -> Json:
+def chat_logprobs(tokens: Iterable[TokenInfo], *, drawn: bool = False) -> Json:
     """OpenAI's shape for chat: an object a token, with llama-server's `id` beside."""
-    return {"content": [chat_token(token) for token in tokens], "refusal": None}
+    return {"content": [chat_token(token, drawn=drawn) for token in tokens], "refusal": None}
 
 
-def chat_token(token: TokenInfo) -> Json:
-    """One token with those that were likely in its place."""
+def chat_token(token: TokenInfo, *, drawn: bool = False) -> Json:
+    """One token with those that were likely in its place; `drawn`: probabilities that it was drawn by, as such.
+
+    Source: llama.cpp 0c1e570 tools/server/server-task.cpp, completion_token_output::probs_vector_to_json.
+    """
     return {
-        **_entry(token.token, token.piece, token.logprob),
-        "top_logprobs": [_entry(*each) for each in token.top],
+        **_entry(token.token, token.piece, token.logprob, drawn=drawn),
+        "top_probs" if drawn else "top_logprobs": [_entry(*each, drawn=drawn) for each in token.top],
     }
 
 
-def _entry(token: int, piece: bytes, logprob: float | None) -> Json:
-    return {
-        "id": token, "token": piece.decode(errors="replace"), "bytes": list(piece), "logprob": _number(logprob),
-    }  # fmt: skip
+def _entry(token: int, piece: bytes, logprob: float | None, *, drawn: bool) -> Json:
+    likely = {"prob": 0.0 if logprob is None else math.exp(logprob)} if drawn else {"logprob": _number(logprob)}
+    return {"id": token, "token": piece.decode(errors="replace"), "bytes": list(piece), **likely}
 
 
 class LegacyLogprobs:

@@ -31,11 +31,11 @@ def read_messages(fields: Fields) -> list[Json]:
 def _content(message: Fields) -> str:
     """A message's content: a string, or text parts, which are joined by newlines as llama-server joins them.
 
-    An assistant's message may have none (null) beside tool calls.
+    null is no text; an assistant's message may be without the field.
     """
     value = message.get("content")
     if value is None:
-        if message.get("tool_calls") or message.string("role") == "assistant":
+        if "content" in message.values or message.get("tool_calls") or message.string("role") == "assistant":
             return ""
         raise bad_request(f"{message.param('content')} is missing", param=message.param("content"))
     if isinstance(value, str):

@@ -16,6 +16,7 @@ from server.api.logprobs import chat_token
 from server.api.options import Options, read_options
 from server.api.prompts import Prompt, read_prompts
 from server.api.replies import reply
+from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.api.settings import generation_settings
 from server.api.timings import Clock, prompt_progress, timings
@@ -59,7 +60,7 @@ class NativeAnswers:
                 self._tokens[at] += event.tokens
                 more: Json = {"timings": self._clocks[at].piece(event)} if at in self._clocks else {}
                 if self._n_probs is not None:
-                    more["completion_probabilities"] = list(map(chat_token, event.tokens))
+                    more["completion_probabilities"] = self._probabilities(event.tokens)
                 return [{**self._partial(at, event.text), "tokens": [t.token for t in event.tokens], **more}]
             case Finished():
                 at = number * self._options.n + event.index
@@ -86,6 +87,10 @@ class NativeAnswers:
 
     def _prompt(self, at: int) -> Prompt:
         return self._prompts[at // self._options.n]
+
+    def _probabilities(self, tokens: Sequence[TokenInfo]) -> list[Json]:
+        drawn = self._options.sampling.post_sampling_probs
+        return [chat_token(token, drawn=drawn) for token in tokens]
 
     def _partial(self, at: int, text: str) -> Json:
         return {
@@ -116,7 +121,7 @@ class NativeAnswers:
             "timings": timings(event),
         }
         if self._n_probs is not None and not streamed:
-            found["completion_probabilities"] = list(map(chat_token, self._tokens[at]))
+            found["completion_probabilities"] = self._probabilities(self._tokens[at])
         return _picked(found, self._wanted) if self._wanted else found
 
 
@@ -158,14 +163,27 @@ def blueprint(service: Service) -> Blueprint:
 def _reply(service: Service, fields: Fields, prompts_of: PromptsOf) -> Response:
     engine = service.engine
     options = read_options(fields, engine, supported=("response_fields",))
-    n_probs = fields.integer("n_probs" if fields.get("n_probs") is not None else "logprobs", 0, engine.info.n_vocab)
+    n_probs = _n_probs(fields)
     prompts = prompts_of(options)
     asked = replace(options, return_tokens=True) if options.stream else options
-    shape = NativeAnswers(
-        options.model, prompts, options, n_probs=n_probs or None, wanted=fields.strings("response_fields")
-    )
+    shape = NativeAnswers(options.model, prompts, options, n_probs=n_probs or None, wanted=_wanted(fields))
     answers = Answers(engine, [asked.request(tokens, n_logprobs=n_probs or None) for tokens, _ in prompts])
     return reply(service, answers, shape, options)
+
+
+def _wanted(fields: Fields) -> tuple[str, ...]:
+    """Paths of the fields that are sent; an empty one, which editors ask for when they want nothing, leads nowhere."""
+    found = fields.array("response_fields")
+    if not all(isinstance(each, str) for each in found):
+        raise fields.wrong("response_fields", "an array of strings")
+    return tuple(found)
+
+
+def _n_probs(fields: Fields) -> int | None:
+    """`n_probs`, or `logprobs`, which OpenAI's clients send as true."""
+    if fields.get("n_probs") is None and isinstance(fields.get("logprobs"), bool):
+        return int(fields.boolean("logprobs", False))
+    return fields.integer("n_probs" if fields.get("n_probs") is not None else "logprobs", 0, INT32_MAX)
 
 
 def _picked(document: Json, paths: Sequence[str]) -> Json:

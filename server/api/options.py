@@ -17,7 +17,6 @@ from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest, Mo
 from server.engine.sampling import Sampling
 
 N_MAX: Final = 128  # answers to one prompt
-TOP_MAX: Final = 20  # OpenAI's limit on chat's top_logprobs; llama-server's n_probs goes as far as the vocabulary
 
 # Fields of OpenAI's and llama-server's APIs that would change the answer and are not supported, with the values that
 # ask for nothing. null always does.
@@ -32,15 +31,8 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "web_search_options":    (),
     # llama-server
     "verbose":               (False,),
-    "n_keep":                (0, -1),
-    "n_discard":             (0,),
-    "n_indent":              (0,),
-    "n_cache_reuse":         (0,),
-    "id_slot":               (-1,),
-    "post_sampling_probs":   (False,),
     "response_fields":       ([],),
     "multimodal_data":       ([],),
-    "backend_sampling":      (False,),
     "grammar_lazy":          (False,),
     "grammar_triggers":      ([],),
     "preserved_tokens":      ([],),
@@ -56,6 +48,10 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "reasoning_budget_message":   ("",),
 }
 # fmt: on
+# What changes no answer here: contexts are not shifted, what memory holds is found whichever slot is named, and tokens
+# are chosen on the host. Least values.
+# Source: llama.cpp 0c1e570 tools/server/server-schema.cpp, make_llama_cmpl_schema.
+HINTS: Final = {"n_keep": -1, "n_discard": 0, "n_cache_reuse": 0, "id_slot": -(2**31)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +66,7 @@ class Options:
     include_usage: bool
     n: int
     max_generation_s: float | None
+    n_indent: int
     return_tokens: bool
     report_progress: bool
     timings_per_token: bool
@@ -90,7 +87,7 @@ class Options:
         return GenerationRequest(
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
             return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
-            max_generation_s=self.max_generation_s, adapters=self.adapters,
+            max_generation_s=self.max_generation_s, n_indent=self.n_indent, adapters=self.adapters,
             draft_max=self.draft_max, draft_min=self.draft_min, draft_p_min=self.draft_p_min,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip
@@ -103,6 +100,9 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         ApiError: a field of the wrong type, out of range, or not supported.
     """
     refuse_unsupported(fields, supported)
+    for name, least in HINTS.items():
+        fields.integer(name, least, INT32_MAX)
+    fields.boolean("backend_sampling", False)
 
     def tokenize(text: str) -> tuple[int, ...]:
         return engine.tokenize(text, add_special=False, parse_special=True)
@@ -121,6 +121,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         include_usage=fields.object("stream_options").boolean("include_usage", False),
         n=_n(fields),
         max_generation_s=limit_ms / 1000 if limit_ms is not None and limit_ms > 0 else None,
+        n_indent=fields.integer("n_indent", 0, INT32_MAX) or 0,
         return_tokens=fields.boolean("return_tokens", False),
         report_progress=fields.boolean("return_progress", False),
         timings_per_token=fields.boolean("timings_per_token", False),
@@ -159,8 +160,8 @@ def _words(harmless: tuple[Any, ...]) -> str:
 
 
 def _max_tokens(fields: Fields) -> int | None:
-    """The newest of OpenAI's names wins, llama-server's comes last; -1 is llama-server's word for no limit."""
-    for name in ("max_completion_tokens", "max_tokens", "n_predict"):
+    """llama-server's name wins over OpenAI's, and its newer one over the older; -1 is no limit."""
+    for name in ("n_predict", "max_completion_tokens", "max_tokens"):
         value = fields.integer(name, -1, 2**53)
         if value is not None:
             return None if value < 0 else min(value, INT32_MAX)

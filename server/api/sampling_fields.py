@@ -18,7 +18,7 @@ Tokenize = Callable[[str], tuple[int, ...]]
 # name of the field and of the attribute: least, most
 NUMBERS: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0, 100), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.1, 10),
-    "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "typical_p": (0, 1), "top_n_sigma": (-1, 100),
+    "frequency_penalty": (-100, 100), "presence_penalty": (-100, 100), "typical_p": (0, 1), "top_n_sigma": (-1, 100),
     "xtc_probability": (0, 1), "xtc_threshold": (0, 1), "dynatemp_range": (0, 100), "dynatemp_exponent": (0, 100),
     "dry_multiplier": (0, 100), "dry_base": (0, 100), "mirostat_tau": (0, 100), "mirostat_eta": (0, 100),
     "adaptive_target": (-1, 1), "adaptive_decay": (0, 0.99),
@@ -32,6 +32,12 @@ LETTERS: Final = {
     "e": "penalties", "d": "dry", "s": "top_n_sigma", "k": "top_k", "y": "typ_p", "p": "top_p", "m": "min_p",
     "x": "xtc", "t": "temperature", "i": "infill", "a": "adaptive_p",
 }  # fmt: skip
+# Other spellings are with - for _, or without it. Source: the same, common_sampler_types_from_names.
+SPELLINGS: Final = {
+    **{name.replace("_", sign): name for name in LETTERS.values() for sign in ("_", "-", "")},
+    "nucleus": "top_p", "temp": "temperature", "typ": "typ_p", "typical": "typ_p", "typical_p": "typ_p",
+}  # fmt: skip
+RETIRED: Final = ("tfs_z",)  # llama.cpp had it once, and clients still have it in their lists
 
 
 def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n_vocab: int) -> Sampling:
@@ -63,18 +69,30 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
         if fields.get("dry_sequence_breakers") is None
         else breakers,
         grammar=grammar,
+        post_sampling_probs=fields.boolean("post_sampling_probs", False),
     )
 
 
-def _samplers(fields: Fields) -> tuple[str, ...]:
-    """Names in order, or a string with a letter for each."""
+def _samplers(fields: Fields) -> tuple[str, ...] | None:
+    """Names in order, or a string with a letter for each; None where nothing is said."""
+    if fields.get("samplers") is None:
+        return None
     if not isinstance(fields.get("samplers"), str):
-        return fields.strings("samplers")
+        return tuple(_spelled(name) for name in fields.strings("samplers") if name not in RETIRED)
     letters = fields.string("samplers")
     unknown = [letter for letter in letters if letter not in LETTERS]
     if unknown:
         raise bad_request(f"samplers has {unknown[0]!r}, expected letters of {''.join(LETTERS)}", param="samplers")
     return tuple(LETTERS[letter] for letter in letters)
+
+
+def _spelled(name: str) -> str:
+    found = SPELLINGS.get(name.lower())
+    if found is None:
+        raise bad_request(
+            f"samplers has {name!r:.32}, expected names of {', '.join(LETTERS.values())}", param="samplers"
+        )
+    return found
 
 
 def _logit_bias(fields: Fields, tokenize: Tokenize, n_vocab: int) -> Iterator[tuple[int, float]]:

@@ -25,6 +25,7 @@ JSON_TYPES: Final = {
 OF_CONVERSATIONS: Final = (
     "chat_template_kwargs", "reasoning_format", "reasoning_budget_tokens", "reasoning_budget_message",
 )  # fmt: skip
+UNCODED: Final = ("", "identity", "utf-8", "utf8")  # some clients say there which characters they send
 MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
 
 
@@ -61,8 +62,8 @@ def _read_json(request: Request) -> Any:
             "(curl: -H 'Content-Type: application/json')",
             code="unsupported_media_type",
         )
-    coded = request.headers.get("Content-Encoding", "identity")
-    if coded != "identity":
+    coded = request.headers.get("Content-Encoding", "identity").lower()
+    if coded not in UNCODED:
         raise ApiError(
             415, f"the body is {coded!r:.32} by its Content-Encoding, expected JSON as it is",
             code="unsupported_media_type",
@@ -143,12 +144,12 @@ class Fields:
         return float(value)
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """A string, or an array of strings; empty strings are dropped."""
+        """A string, or an array of strings; empty strings, and nulls among them, are dropped."""
         value = self.get(name)
         if value is None:
             return ()
         values = [value] if isinstance(value, str) else value
-        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        if not isinstance(values, list) or not all(isinstance(each, str | None) for each in values):
             raise self.wrong(name, "a string or an array of strings")
         return tuple(self.unicode(name, each) for each in values if each)
 

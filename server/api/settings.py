@@ -22,7 +22,7 @@ NUMBERS: Final = (
 FIXED: Final[Json] = {
     "n_keep": 0, "n_discard": 0, "grammar_lazy": False, "grammar_triggers": [], "preserved_tokens": [],
     "chat_format": "Content-only", "reasoning_format": "deepseek", "reasoning_in_content": False,
-    "generation_prompt": "", "post_sampling_probs": False, "backend_sampling": False,
+    "generation_prompt": "", "backend_sampling": False,
 }  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def sampling_settings(sampling: Sampling) -> Json:
         "dry_sequence_breakers": list(sampling.dry_sequence_breakers),
         "logit_bias": [{"token": token, "bias": _finite(bias)} for token, bias in sampling.logit_bias],
         "grammar": "" if sampling.grammar is None else sampling.grammar.text,
-        "samplers": list(sampling.samplers or ORDER),
+        "samplers": list(ORDER if sampling.samplers is None else sampling.samplers),
+        "post_sampling_probs": sampling.post_sampling_probs,
     }
 
 

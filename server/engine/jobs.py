@@ -14,7 +14,7 @@ from server.engine.protocol import Fault, FinishReason, GenerationRequest
 from server.engine.runner import Chooser
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk, Sequence, Wish
-from server.engine.scores import token_info
+from server.engine.scores import drawn_info, token_info
 from server.engine.thoughts import ThoughtfulChooser
 
 NAN: Final = "the model's logits are not numbers (NaN or infinite): a broken or unsuited model file"
@@ -217,12 +217,16 @@ class Jobs:
         job.first_token_at = job.first_token_at or time.perf_counter()
         ends = self._ends(token)
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
-        if reason is None and _is_time_over(job):
-            reason = "length"
         piece = b"" if ends and not request.show_special else self._piece(token, special=request.show_special)
+        if reason is None and is_time_over(job, line_ends=b"\n" in piece):
+            reason = "length"
         info = None
         if request.n_logprobs is not None:
-            info = token_info(self._backend.logits(row), token, request.n_logprobs, self._special_piece)
+            if request.sampling.post_sampling_probs:
+                odds = job.choosers[sequence.index].odds()
+                info = drawn_info(odds, token, request.n_logprobs, self._special_piece)
+            else:
+                info = token_info(self._backend.logits(row), token, request.n_logprobs, self._special_piece)
         self.reports.append(Said(sequence.id, sequence.index, token, piece, info, ends, reason))
         if reason is not None:
             self._drop(job, sequence, reason)
@@ -257,10 +261,12 @@ def _wish(request: GenerationRequest) -> Wish:
     return Wish(n_max=request.draft_max, n_min=request.draft_min, p_min=request.draft_p_min)
 
 
-def _is_time_over(job: Job) -> bool:
+def is_time_over(job: Job, *, line_ends: bool) -> bool:
+    """Is its deadline over, or a line behind the time that it was to take? Editors want whole lines."""
     request = job.request
     if request.max_generation_s is None and request.ends_by_s is None:
         return False
     now = time.perf_counter()
-    ends_at = job.first_token_at + (request.max_generation_s or float("inf"))
-    return now > min(ends_at, request.ends_by_s or float("inf"))
+    if line_ends and request.max_generation_s is not None and now > job.first_token_at + request.max_generation_s:
+        return True
+    return request.ends_by_s is not None and now > request.ends_by_s

@@ -13,7 +13,7 @@ from ggufphys.params import ContextParams, Params
 from server.engine.backend import SerialBackend
 from server.engine.describe import describe
 from server.engine.errors import EngineError
-from server.engine.runner import Unwanted, Words
+from server.engine.runner import Odds, Unwanted, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.slots import Kind
 from server.engine.threaded import ThreadedEngine
@@ -208,6 +208,10 @@ class NumpyChooser:
         """Choose a token, and remember it; None when the logits are no numbers."""
         logits = self._logits(row)
         return self._sampler.choose(logits) if abs(float(logits.max())) < float("inf") else None
+
+    def odds(self) -> Odds:
+        """They are llama.cpp's alone: `NumpyRunner.chooser` refuses to be asked."""
+        return ()
 
     def close(self) -> None:
         """There is nothing to free."""

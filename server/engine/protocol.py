@@ -66,7 +66,8 @@ class GenerationRequest:
     show_end: bool = False  # and so they do with the token that ends a generation, which has no text
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
     show_special: bool = False  # the text of control tokens is shown, too
-    max_generation_s: float | None = None  # from the first token on
+    max_generation_s: float | None = None  # from the first token on; ends at the end of a line
+    n_indent: int = 0  # ends at a line, but for the first, that is indented by fewer blanks
     adapters: ActiveAdapters | None = None  # None: those of requests that ask for none
     draft_max: int | None = None  # tokens guessed at a time, if tokens are guessed at all; None: as the server has it
     draft_min: int | None = None  # guesses of fewer are not tried

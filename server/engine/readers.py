@@ -19,6 +19,7 @@ from server.engine.frames import (
     Scored,
     Step,
 )
+from server.engine.lines import Lines
 from server.engine.protocol import (
     Failed,
     Fault,
@@ -43,6 +44,7 @@ class Answer:
     """One of a request's answers as far as it has come."""
 
     text: TextStream
+    lines: Lines
     n_generated: int = 0
     first_at: float = 0.0
     last_at: float = 0.0
@@ -59,7 +61,7 @@ class Reader:
         self.generation = generation
         request = generation.request
         stop = StopStrings(request.stop)
-        self.answers = {index: Answer(TextStream(stop)) for index in range(request.n)}
+        self.answers = {index: Answer(TextStream(stop), Lines(request.n_indent)) for index in range(request.n)}
         self.wants_tokens = request.return_tokens or request.n_logprobs is not None
         self.began_at = 0.0
         self.n_cached = 0
@@ -69,20 +71,28 @@ class Reader:
         """The prompt is being evaluated."""
         self.began_at, self.n_cached, self.reevaluated = at_s, report.n_cached, report.reevaluated
         self.generation.publish(Started(n_cached=report.n_cached, reevaluated=report.reevaluated))
+        if self.generation.request.report_progress:
+            self.progress(report.n_cached, at_s)
 
-    def say(self, report: Said, at_s: float) -> str:
-        """A token has come; the stop string that is complete with it."""
+    def progress(self, n_done: int, at_s: float) -> None:
+        """So much of the prompt is done."""
+        n_prompt, elapsed_s = len(self.generation.request.prompt), at_s - self.began_at
+        found = Progress(n_prompt=n_prompt, n_cached=self.n_cached, n_done=n_done, elapsed_s=elapsed_s)
+        self.generation.publish(found)
+
+    def say(self, report: Said, at_s: float) -> FinishReason | None:
+        """A token has come; why the answer's text ends with it, if it does."""
         answer = self.answers[report.answer]
         answer.n_generated += 1
         answer.first_at = answer.first_at or at_s
         answer.last_at = at_s
         if self.wants_tokens and (not report.ends or report.piece or self.generation.request.show_end):
             answer.infos.append(report.info or TokenInfo(token=report.token, piece=report.piece))
-        text = answer.text.feed(report.piece)
-        if answer.text.stopped:
+        text = answer.lines.feed(answer.text.feed(report.piece))
+        if answer.text.stopped or answer.lines.is_cut:
             answer.infos = answer.infos[: 1 if text else 0]  # those behind the one that text comes from are unsaid
         self._show(report.answer, answer, text)
-        return answer.text.stopped
+        return "length" if answer.lines.is_cut else "stop" if answer.text.stopped else None
 
     def _show(self, index: int, answer: Answer, text: str, *, last: bool = False) -> None:
         if text or (answer.infos and (last or not answer.text.n_held)):
@@ -93,18 +103,18 @@ class Reader:
         """The answer is over: what was held back, and the last event."""
         answer = self.answers.pop(index)
         request = self.generation.request
-        if not answer.text.stopped:
-            self._show(index, answer, answer.text.finish(), last=True)
+        if not answer.text.stopped and not answer.lines.is_cut:
+            self._show(index, answer, answer.lines.feed(answer.text.finish()), last=True)
         first, last = answer.first_at or at_s, answer.last_at or at_s
         is_full = reason == "length" and (
             request.max_tokens is None or answer.n_generated < request.max_tokens
         )  # fmt: skip
-        timed = request.max_generation_s is not None or request.ends_by_s is not None
+        timed = request.max_generation_s is not None or request.ends_by_s is not None or answer.lines.is_cut
         self.generation.publish(
             Finished(
                 reason=reason,
                 index=index,
-                stop=answer.text.stopped,
+                stop="" if answer.lines.is_cut else answer.text.stopped,
                 truncated=is_full and not timed,
                 usage=Usage(n_prompt=len(request.prompt), n_cached=self.n_cached, n_generated=answer.n_generated),
                 timings=Timings(
@@ -184,18 +194,15 @@ class Readers:
             case Began():
                 reader.begin(report, at_s)
             case Evaluated(_, n_done):
-                n_prompt = len(reader.generation.request.prompt)
-                progress = Progress(
-                    n_prompt=n_prompt, n_cached=reader.n_cached, n_done=n_done, elapsed_s=at_s - reader.began_at
-                )
-                reader.generation.publish(progress)
+                reader.progress(n_done, at_s)
             case Scored(_, start, tokens):
                 reader.generation.publish(PromptScores(start=start, tokens=tokens))
             case Said(id, index, _, _, _, _, reason) if index in reader.answers:
-                if reader.say(report, at_s):
+                ended = reader.say(report, at_s)
+                if ended is not None:
                     if reason is None:
                         self._cancel(Cancel(id, index))
-                    reason = "stop"
+                    reason = ended
                 if reason is not None:
                     self._end(id, reader, index, reason, at_s)
             case Ended(id, index, reason) if index in reader.answers:

@@ -10,6 +10,9 @@ from server.engine.scheduler.slots import Kind
 Unwanted = Callable[[], bool]
 """Whether a load is to be given up."""
 
+Odds = Sequence[tuple[int, float]]
+"""Tokens and their probabilities after all samplers, likeliest first; those of 0 are left out."""
+
 
 class Words(Protocol):
     """A tokenizer. Every method may be called from any thread."""
@@ -45,6 +48,10 @@ class Chooser(Protocol):
 
     def sample(self, row: int) -> int | None:
         """Choose a token from a row of logits of the last step, and remember it; None when they are no numbers."""
+        ...
+
+    def odds(self) -> Odds:
+        """What the last token was drawn from, where sampling says `post_sampling_probs`."""
         ...
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from server.engine.handles import Context
 from server.engine.rows import Rows
+from server.engine.runner import Odds
 from server.engine.sampling import Grammar, Sampling
 from server.engine.vocab import Vocab
 
@@ -52,6 +53,8 @@ class Sampler:
         self._grammar: Any = None
         self.seed = random.getrandbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
         self.n_remembered = 0
+        self._keeps_odds = sampling.post_sampling_probs
+        self._odds: Odds = ()
         bias = _biases(sampling, vocab)
         self._biased = np.array(list(bias), np.int32), np.array(list(bias.values()), np.float32)
         if sampling.grammar is None and _is_greedy(sampling) and not _looks_back(sampling):
@@ -78,7 +81,7 @@ class Sampler:
             else:
                 self._add(api.llama_sampler_init_mirostat_v2(self.seed, tau, eta))
             return
-        order = sampling.samplers or DEFAULT_ORDER
+        order = DEFAULT_ORDER if sampling.samplers is None else sampling.samplers
         for name in order:
             if name not in _BUILDERS and name != "adaptive_p":
                 raise ValueError(f"unknown sampler {name!r}, expected one of {', '.join(_BUILDERS)}, adaptive_p")
@@ -168,14 +171,19 @@ class Sampler:
         A NaN (overflow in a broken model) would make llama.cpp's sorting undefined, so the row's maximum is looked at
         first.
         """
-        if self._chain is None and len(self._biased[0]):
-            return self._likeliest(row)
-        best = self._rows.best(row)
+        best = self._likeliest(row) if self._chain is None and len(self._biased[0]) else self._rows.best(row)
         if best is None or self._chain is None:
+            self._odds = () if best is None else ((best, 1.0),)
             return best
-        if self._grammar is None:
+        if self._grammar is None and not self._keeps_odds:
             return int(self._api.llama_sampler_sample(self._chain, self._context.pointer, self._rows.places[row]))
-        return self._sample_by_grammar(self._rows[row])
+        token = self._sample_by_grammar(self._rows[row])
+        self._api.llama_sampler_accept(self._chain, token)
+        return token
+
+    def odds(self) -> Odds:
+        """What the last token was drawn from."""
+        return self._odds
 
     def _likeliest(self, row: int) -> int | None:
         """The maximum, with biases: a chain of llama.cpp's would first write down the whole vocabulary."""
@@ -191,11 +199,12 @@ class Sampler:
         """Sample first and ask the grammar about that token alone; about all only if it says no: that takes long."""
         api = self._api
         token = self._choose(logits, grammar_first=False)
+        if self._grammar is None:
+            return token
         one = np.array([(token, 1.0, 0.0)], CANDIDATE)
         api.llama_sampler_apply(self._grammar, ctypes.byref(_array(api, one)))
         if one["logit"][0] == -np.inf:
             token = self._choose(logits, grammar_first=True)
-        api.llama_sampler_accept(self._chain, token)
         api.llama_sampler_accept(self._grammar, token)
         return token
 
@@ -210,7 +219,10 @@ class Sampler:
             if candidates["logit"].max() == -np.inf:  # llama.cpp would end its process over a token that is not allowed
                 raise ValueError(NOTHING_ALLOWED)
         self._api.llama_sampler_apply(self._chain, ctypes.byref(native))
-        return int(native.data[native.selected].id)
+        token = int(native.data[native.selected].id)
+        if self._keeps_odds:
+            self._odds = _odds(candidates[: native.size], token)
+        return token
 
     def close(self) -> None:
         """Free chain and grammar; a second call does nothing."""
@@ -268,9 +280,18 @@ def _grammar(api: Any, vocab: Vocab, grammar: Grammar) -> Any:
     return made
 
 
+def _odds(left: Any, token: int) -> Odds:
+    """Candidates with their probabilities; samplers that only choose give none: what they choose is certain."""
+    left = left[left["p"] > 0]
+    if not len(left):
+        return ((token, 1.0),)
+    left = left[np.lexsort((left["id"], -left["p"]))]
+    return tuple(zip(left["id"].tolist(), left["p"].tolist(), strict=True))
+
+
 def _is_greedy(s: Sampling) -> bool:
     """Whether the likeliest token is taken, whatever else is asked for."""
-    is_cold = s.temperature < GREEDY_BELOW and (not s.samplers or "temperature" in s.samplers)
+    is_cold = s.temperature < GREEDY_BELOW and (s.samplers is None or "temperature" in s.samplers)
     return is_cold and s.xtc_probability <= 0 and s.adaptive_target < 0
 
 

@@ -21,7 +21,8 @@ class Grammar:
 class Sampling:
     """How tokens are chosen; names and defaults are llama-server's, which change no logit where one means "off".
 
-    `temperature` 0 is greedy, `top_k` 0 all tokens. `samplers` empty: llama-server's order.
+    `temperature` 0 is greedy, `top_k` 0 all tokens. `samplers` None: llama-server's order; empty: none at all.
+    `post_sampling_probs`: what is told of probabilities is what all samplers left of them.
     Source: llama.cpp 0c1e570 common/common.h, common_params_sampling.
     """
 
@@ -53,8 +54,9 @@ class Sampling:
     adaptive_target: float = -1.0
     adaptive_decay: float = 0.9
     min_keep: int = 0
-    samplers: tuple[str, ...] = ()
+    samplers: tuple[str, ...] | None = None
     grammar: Grammar | None = None
+    post_sampling_probs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

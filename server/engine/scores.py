@@ -1,11 +1,13 @@
 """How likely was a token? Log-probabilities from a row of logits, for those who ask."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from server.engine.protocol import TokenInfo
+from server.engine.runner import Odds
 
 PieceOf = Callable[[int], bytes]
 
@@ -24,3 +26,10 @@ def token_info(logits: Any, token: int, n_top: int, piece: PieceOf) -> TokenInfo
         best = best[np.lexsort((best, -logits[best]))]
         top = [(int(t), piece(int(t)), float(logits[t]) - log_sum) for t in best]
     return TokenInfo(token=token, piece=piece(token), logprob=float(logits[token]) - log_sum, top=tuple(top))
+
+
+def drawn_info(odds: Odds, token: int, n_top: int, piece: PieceOf) -> TokenInfo:
+    """The same of what all samplers left: a token that was drawn from `odds`."""
+    top = tuple((each, piece(each), math.log(p)) for each, p in odds[:n_top])
+    logprob = next((math.log(p) for each, p in odds if each == token), None)
+    return TokenInfo(token=token, piece=piece(token), logprob=logprob, top=top)

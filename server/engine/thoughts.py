@@ -8,7 +8,7 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from server.engine.runner import Chooser
+from server.engine.runner import Chooser, Odds
 from server.engine.sampling import Thoughts
 
 BEGIN: Final = b"<think>"
@@ -27,6 +27,7 @@ class ThoughtfulChooser:
         self._text = b""  # the answer's beginning, or the end of what was thought
         self._n_thought = 0
         self._due: list[int] = []
+        self._odds: Odds = ()
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         if thoughts.begun:
             self._think()
@@ -41,16 +42,21 @@ class ThoughtfulChooser:
         if self._due:
             token = self._due.pop(0)
             self.remember((token,))
+            self._odds = ((token, 1.0),)
         else:
             chooser = self._free if self._stage == "thinking" else self._then
             found = chooser.sample(row)
             if found is None:
                 return None
-            token = found
+            token, self._odds = found, chooser.odds()
             if self._stage == "thinking" and self._free is not self._then:
                 self._then.remember((token,))
         self._see(self._piece(token))
         return token
+
+    def odds(self) -> Odds:
+        """Those of the chooser that chose; what is due is certain."""
+        return self._odds
 
     def close(self) -> None:
         """Free them."""

@@ -35,6 +35,7 @@ class Conversation:
     budget: int | None  # tokens that thoughts may have
     closing: str  # what ends them then
     parses_calls: bool = True
+    echoed: str = ""  # the answer's beginning, where it is to be shown
 
     def reading(self) -> Reading:
         """A reader of one answer."""
@@ -79,8 +80,6 @@ class Conversations:
         continued = ""
         if _is_continued(fields) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
             continued = messages.pop()["content"]  # the model goes on from it
-        if not messages:
-            raise bad_request("messages has nothing but the beginning of an answer", param="messages")
         text = template.render(understood.messages(messages), variables)
         if continued and text.rstrip().endswith(THINK[0]):
             text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
@@ -90,7 +89,7 @@ class Conversations:
             stage="saying" if _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + THINK[1],
-            parses_calls=fields.boolean("parse_tool_calls", True),
+            parses_calls=fields.boolean("parse_tool_calls", True), echoed=continued if _is_echoed(fields) else "",
         )  # fmt: skip
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -117,6 +116,11 @@ def _is_continued(fields: Fields) -> bool:
             code="unsupported_parameter",
         )
     return fields.boolean("continue_final_message", True)
+
+
+def _is_echoed(fields: Fields) -> bool:
+    """Does an answer that was begun show its beginning? As llama-server has it: unless it is asked to go on from it."""
+    return fields.boolean("echo", fields.get("continue_final_message") is None)
 
 
 def _keeps_thoughts(fields: Fields, default: str) -> bool:
@@ -150,7 +154,10 @@ def _variables(fields: Fields, source: str, default: Mapping[str, Any]) -> dict[
     common_params_parse_ex (preserve_reasoning); common/jinja/caps.cpp, caps_apply_preserve_reasoning,
     caps_apply_reasoning_effort.
     """
-    given = {"preserve_reasoning": True, **default, **fields.object("chat_template_kwargs").values}
+    asked = fields.object("chat_template_kwargs")
+    if isinstance(asked.get("enable_thinking"), str):  # templates take any for true
+        raise asked.wrong("enable_thinking", "a boolean")
+    given = {"preserve_reasoning": True, **default, **asked.values}
     effort = fields.string("reasoning_effort")
     if effort == "none":
         given["enable_thinking"] = False

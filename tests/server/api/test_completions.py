@@ -118,15 +118,15 @@ def test_defaults(client: FlaskClient, fake: FakeEngine) -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"max_tokens": 5, "max_completion_tokens": 3, "n_predict": 1}, 3),
-        ({"max_tokens": 5, "n_predict": 1}, 5),
+        ({"max_tokens": 5, "max_completion_tokens": 3, "n_predict": 1}, 1),
+        ({"max_tokens": 5, "max_completion_tokens": 3}, 3),
         ({"n_predict": 1}, 1),
         ({"max_tokens": -1}, None),
         ({"max_tokens": 0}, 0),
     ],
 )
 def test_max_tokens(client: FlaskClient, fake: FakeEngine, fields: dict[str, int], expected: int | None) -> None:
-    """Of the three names for the limit OpenAI's newest wins; -1 is none, 0 is none at all."""
+    """Of the names for the limit llama-server's wins, then OpenAI's newer one; -1 is none, 0 is none at all."""
     client.post("/v1/completions", json={"prompt": "a", **fields})
 
     assert fake.requests[0].max_tokens == expected

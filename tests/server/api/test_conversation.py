@@ -80,12 +80,12 @@ def test_control_tokens_that_users_write_are_text() -> None:
 
 
 def test_an_answer_that_is_begun(client: FlaskClient, fake: FakeEngine) -> None:
-    """The last assistant's message is gone on from, not closed; only what is new comes back."""
+    """The last assistant's message is gone on from, not closed, and all of it comes back."""
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is"}]
     reply = client.post("/v1/chat/completions", json={"messages": messages}).get_json()
 
     assert "".join(map(chr, fake.requests[0].prompt)).endswith("[user]QIt is")
-    assert reply["choices"][0]["message"]["content"] == "Hello wörld"
+    assert reply["choices"][0]["message"]["content"] == "It isHello wörld"
 
 
 def test_thoughts_are_apart() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from server.engine.protocol import Piece, Started, TokenInfo
+from server.api.options import HINTS
+from server.engine.protocol import Piece, Progress, Started, TokenInfo
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 # A value that asks for something else than the default. llama-server's: the settings that its answers list.
@@ -17,13 +18,13 @@ FIELDS: dict[str, Any] = {
     "repeat_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.5, "dry_multiplier": 0.5, "dry_base": 2.0,
     "dry_allowed_length": 5, "dry_penalty_last_n": 9, "dry_sequence_breakers": ["x"], "mirostat": 1,
     "mirostat_tau": 4.0, "mirostat_eta": 0.2, "adaptive_target": 0.5, "adaptive_decay": 0.5, "stop": ["x"],
-    "max_tokens": 3, "max_completion_tokens": 3, "n_predict": 3, "n_keep": 5, "ignore_eos": True,
+    "max_tokens": 3, "max_completion_tokens": 3, "n_predict": 3, "ignore_eos": True,
     "logit_bias": {"5": 1}, "n_probs": 2, "min_keep": 2, "grammar": 'root ::= "a"', "json_schema": {"type": "object"},
     "samplers": ["top_k"], "seed": 5, "n": 2, "n_cmpl": 2, "cache_prompt": False, "t_max_predict_ms": 5,
-    "return_tokens": True, "return_progress": True, "id_slot": 1, "lora": [{"id": 0}], "n_indent": 2,
-    "n_cache_reuse": 5, "post_sampling_probs": True, "response_fields": ["content"], "multimodal_data": ["x"],
+    "return_tokens": True, "return_progress": True, "lora": [{"id": 0}], "n_indent": 2, "post_sampling_probs": True,
+    "response_fields": ["content"], "multimodal_data": ["x"],
     "response_format": {"type": "json_object"}, "functions": [{"name": "f"}], "function_call": {"name": "f"},
-    "verbose": True, "n_discard": 5, "backend_sampling": True, "grammar_lazy": True, "preserved_tokens": ["x"],
+    "verbose": True, "grammar_lazy": True, "preserved_tokens": ["x"],
     "grammar_triggers": [{"type": 0, "value": "x"}], "chat_format": 1, "chat_parser": "x", "generation_prompt": "x",
     "reasoning_control": True, "reasoning_budget_tokens": 5, "reasoning_budget_start_tag": "x",
     "reasoning_budget_end_tag": "x", "reasoning_budget_end_tags": ["x"], "reasoning_budget_message": "x",
@@ -79,12 +80,24 @@ ELSEWHERE = {
     "reasoning_format",
     "parse_tool_calls",
     "continue_final_message",
+    "backend_sampling",  # where tokens are chosen, not which
 }
 
 
 def test_the_walk_is_of_all_fields() -> None:
     """Each field of llama-server's schema is walked above, or has a test of what it shows."""
-    assert set(SCHEMA.split()) <= {*FIELDS, *OF_COMPLETIONS, *OF_CHAT, *ELSEWHERE}
+    assert set(SCHEMA.split()) <= {*FIELDS, *OF_COMPLETIONS, *OF_CHAT, *ELSEWHERE, *HINTS}
+
+
+@pytest.mark.parametrize("field", HINTS)
+def test_hints(client: FlaskClient, fake: FakeEngine, field: str) -> None:
+    """What only says how llama-server is to keep its memory changes no answer here, and must be a number."""
+    for value in (0, 1, 2**31 - 1):
+        assert client.post("/completion", json={"prompt": "hi", field: value}).status_code == 200
+        assert client.post("/completion", json={"prompt": "hi"}).status_code == 200
+        assert fake.requests[-2] == fake.requests[-1]
+    refused = client.post("/completion", json={"prompt": "hi", field: "x"})
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, field)
 
 
 def test_pings_by_request(client: FlaskClient, fake: FakeEngine) -> None:
@@ -133,6 +146,115 @@ def test_samplers_by_letters(client: FlaskClient, fake: FakeEngine) -> None:
     client.post("/v1/completions", json={"prompt": "hi", "samplers": "kpt"})
 
     assert fake.requests[-1].sampling.samplers == ("top_k", "top_p", "temperature")
+
+
+def test_samplers_by_names(client: FlaskClient, fake: FakeEngine) -> None:
+    """Names are spelled as llama-server takes them; one that llama.cpp has given up is left out, others are refused."""
+    found = {}
+    for given in (["top-k", "TEMP", "minp", "nucleus", "typ", "tfs_z"], [], "", None):
+        client.post("/completion", json={"prompt": "hi", "samplers": given})
+        found[str(given)] = fake.requests[-1].sampling.samplers
+    assert list(found.values()) == [("top_k", "temperature", "min_p", "top_p", "typ_p"), (), (), None]
+    refused = client.post("/completion", json={"prompt": "hi", "samplers": ["magic"]})
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "samplers")
+
+
+def test_odds_by_name(client: FlaskClient, fake: FakeEngine) -> None:
+    """With `post_sampling_probs` probabilities are shown as such, in llama-server's words."""
+    token = TokenInfo(token=65, piece=b"A", logprob=0.0, top=((65, b"A", 0.0),))
+    fake.events = (Started(), Piece(text="A", tokens=(token,)), finished())
+    asked = {"n_probs": 1, "post_sampling_probs": True}
+    native = client.post("/completion", json={"prompt": "hi", **asked}).get_json()["completion_probabilities"]
+    messages = [{"role": "user", "content": "hi"}]
+    chat = client.post("/v1/chat/completions", json={"messages": messages, **asked}).get_json()
+
+    shown = {"id": 65, "token": "A", "bytes": [65], "prob": 1.0}
+    assert native == chat["choices"][0]["logprobs"]["content"] == [{**shown, "top_probs": [shown]}]
+
+
+def test_logprobs_in_either_word(client: FlaskClient, fake: FakeEngine) -> None:
+    """`logprobs` is true or a number, whichever endpoint it comes to, and as many tokens are shown as are asked for."""
+    messages = [{"role": "user", "content": "hi"}]
+    found = []
+    for path, body in (("/completion", {"prompt": "hi"}), ("/v1/chat/completions", {"messages": messages})):
+        for asked in ({"logprobs": True}, {"logprobs": 3}, {"logprobs": 0}, {"logprobs": False}, {"n_probs": 10_000}):
+            assert client.post(path, json={**body, **asked}).status_code == 200
+            found.append(fake.requests[-1].n_logprobs)
+    assert found == [1, 3, None, None, 10_000, 0, 3, None, None, 10_000]
+    client.post("/v1/chat/completions", json={"messages": messages, "logprobs": True, "top_logprobs": 100})
+    assert fake.requests[-1].n_logprobs == 100
+
+
+def test_the_limit_that_counts(client: FlaskClient, fake: FakeEngine) -> None:
+    """Of several limits llama-server's own counts, then the newer one of OpenAI's."""
+    limits = {"max_tokens": 3, "max_completion_tokens": 4, "n_predict": 5}
+    found = []
+    while limits:
+        client.post("/v1/completions", json={"prompt": "hi", **limits})
+        found.append(fake.requests[-1].max_tokens)
+        limits.popitem()
+    assert found == [5, 4, 3]
+
+
+def test_beginnings_that_are_shown(client: FlaskClient) -> None:
+    """An answer that the conversation begins shows its beginning; one that is asked to go on from it does not."""
+    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well, "}]
+    body = {"messages": begun, "max_tokens": 3}
+    shown = {}
+    for name, more in {
+        "": {}, "echo": {"continue_final_message": True, "echo": True}, "silent": {"echo": False},
+        "going on": {"continue_final_message": True},
+    }.items():  # fmt: skip
+        document = client.post("/v1/chat/completions", json={**body, **more}).get_json()
+        whole = document["choices"][0]["message"]["content"]
+        chunks = sse_data(client.post("/v1/chat/completions", json={**body, **more, "stream": True}).data)[:-1]
+        deltas = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
+        assert "".join(deltas) == whole
+        shown[name] = whole.startswith("Well, ")
+    assert shown == {"": True, "echo": True, "silent": False, "going on": False}
+
+
+def test_progress_has_a_choice(client: FlaskClient, fake: FakeEngine) -> None:
+    """A chunk that tells of progress has a choice without text: clients look into each chunk's first."""
+    fake.events = (Started(), Progress(n_prompt=2, n_cached=0, n_done=1, elapsed_s=0.1), Piece(text="A"), finished())
+    body = {"prompt": "hi", "messages": [{"role": "user", "content": "hi"}], "stream": True, "return_progress": True}
+    text = sse_data(client.post("/v1/completions", json=body).data)[0]
+    chat = sse_data(client.post("/v1/chat/completions", json=body).data)[0]
+
+    assert text["prompt_progress"] == chat["prompt_progress"] != {}
+    assert text["choices"][0]["text"] == ""
+    assert chat["choices"][0]["delta"] == {"role": "assistant", "content": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": "hi", "json_schema": False}, "json_schema"),
+        ("/v1/completions", {"prompt": "hi", "json_schema": []}, "json_schema"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs": {"enable_thinking": "false"}},
+            "chat_template_kwargs.enable_thinking",
+        ),
+    ],
+)
+def test_values_that_would_be_misread(client: FlaskClient, path: str, body: dict[str, Any], param: str) -> None:
+    """A schema that is none, and a text that a template would take for true, are refused by name."""
+    response = client.post(path, json=body)
+    assert (response.status_code, response.get_json()["error"]["param"]) == (400, param)
+
+
+def test_values_that_say_nothing(client: FlaskClient, fake: FakeEngine) -> None:
+    """An empty schema is any object's; null is no text and no stop string; a character set is no compression."""
+    client.post("/v1/completions", json={"prompt": "hi", "json_schema": {}, "stop": [None, "x"]})
+    assert fake.requests[-1].sampling.grammar is not None
+    assert fake.requests[-1].stop == ("x",)
+    messages = [{"role": "user", "content": None}, {"role": "user", "content": "hi"}]
+    assert client.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+    begun = [{"role": "assistant", "content": "Well"}]
+    assert client.post("/v1/chat/completions", json={"messages": begun}).status_code == 200
+    coded = {"Content-Encoding": "UTF-8"}
+    assert client.post("/v1/completions", json={"prompt": "hi"}, headers=coded).status_code == 200
 
 
 def test_tokens_of_texts_and_tokens(client: FlaskClient) -> None:

@@ -102,3 +102,15 @@ def test_mixed_prompts(client: FlaskClient, fake: FakeEngine) -> None:
     client.post("/completion", json={"prompt": [65, "bc", 66]})
     client.post("/completion", json={"prompt": {"prompt_string": "bc"}})
     assert [request.prompt for request in fake.requests] == [(65, 98, 99, 66), (98, 99)]
+
+
+def test_nothing_is_wanted(client: FlaskClient) -> None:
+    """llama.vim's request that only fills the memory: no samplers, no tokens, and no fields in the answer."""
+    body = {
+        "prompt": "a", "n_predict": 0, "temperature": 0.0, "stream": False, "samplers": [], "cache_prompt": True,
+        "t_max_prompt_ms": 1, "t_max_predict_ms": 1, "response_fields": [""],
+    }  # fmt: skip
+    response = client.post("/completion", json=body)
+    assert (response.status_code, response.get_json()) == (200, {})
+    refused = client.post("/completion", json={**body, "response_fields": [5]})
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "response_fields")

@@ -13,7 +13,7 @@ import numpy as np
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Outcome
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
-from server.engine.runner import Words
+from server.engine.runner import Odds, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Drafter, Guesser
 from server.engine.scheduler.sequence import Chunk
@@ -79,6 +79,9 @@ class FakeChooser:
 
     def sample(self, row: int) -> int:
         return int(self._backend.logits(row).argmax())
+
+    def odds(self) -> Odds:
+        return ()
 
     def close(self) -> None:
         self._backend.n_choosers -= 1

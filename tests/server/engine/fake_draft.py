@@ -69,7 +69,7 @@ class FakeDraft:
             return None
         token = following(tokens)
         is_wrong = self._wrong and (sum(tokens) + 3 * len(tokens)) % self._wrong == 0
-        return (token + 1) % min(self.n_vocab, N_VOCAB) if is_wrong else token
+        return (token + bool(is_wrong)) % min(self.n_vocab, N_VOCAB)  # of its own vocabulary, as any model's
 
     def keep(self, slot: int, n_tokens: int) -> None:
         if n_tokens and n_tokens < len(self.memory[slot]):

@@ -1,5 +1,6 @@
 """The engines, on a model whose answers are known: most tests run on both, some on llama.cpp's alone."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +15,19 @@ from server.engine.batch import Batch
 from server.engine.errors import ContextLengthError, NotReadyError, QueueFullError
 from server.engine.library import create_context, load_model
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import EngineStatus, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.protocol import (
+    EngineStatus,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Piece,
+    Started,
+    TokenInfo,
+)
 from server.engine.rows import Rows
 from server.engine.sampler import Sampler
-from server.engine.sampling import Sampling
+from server.engine.sampling import Grammar, Sampling
 from server.engine.text import TextStream
 from server.engine.threaded import BaseEngine
 from server.engine.tiny_model import write_tiny_model
@@ -225,6 +235,29 @@ def test_greedy_bias(chain_engine: BaseEngine) -> None:
 
     assert "".join(event.text for event in biased) == "xxxx" != "".join(event.text for event in plain)
     assert plain[0].tokens[0].top == biased[0].tokens[0].top
+
+
+def test_odds(chain_path: Path) -> None:
+    """With `post_sampling_probs` a token comes with what it was drawn from: what samplers left, 1 in all."""
+    engine = LlamaEngine(chain_path, Params(n_ctx=256, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    cold = Sampling(temperature=0, post_sampling_probs=True)
+    warm = Sampling(temperature=90.0, top_k=5, min_p=0, top_p=1, seed=1, post_sampling_probs=True)
+    allowed = replace(warm, top_k=0, grammar=Grammar(text='root ::= ("a" | "b") ("a" | "b")'))
+    found: dict[str, list[TokenInfo]] = {}
+    for name, sampling in {"cold": cold, "warm": warm, "allowed": allowed}.items():
+        generation = engine.submit(request(engine, "0", max_tokens=2, n_logprobs=300, sampling=sampling))
+        found[name] = []
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Finished):
+            found[name] += event.tokens if isinstance(event, Piece) else ()
+    engine.close()
+
+    assert [(token.logprob, len(token.top)) for token in found["cold"]] == [(0.0, 1)] * 2
+    assert [len(token.top) for token in found["warm"]] == [5, 5]
+    assert {piece for token in found["allowed"] for _, piece, _ in token.top} == {b"a", b"b"}
+    for token in (*found["warm"], *found["allowed"]):
+        assert sum(math.exp(logprob) for _, _, logprob in token.top) == pytest.approx(1, abs=1e-5)
+        assert token.logprob in {logprob for _, _, logprob in token.top}
 
 
 def test_tokens(chain_engine: BaseEngine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from server.engine.runner import Odds
 from server.engine.sampling import Thoughts
 from server.engine.thoughts import ThoughtfulChooser
 
@@ -24,6 +25,9 @@ class Says:
 
     def sample(self, row: int) -> int | None:
         return self.left.pop(0) if self.left else None
+
+    def odds(self) -> Odds:
+        return ()
 
     def close(self) -> None:
         self.is_closed = True

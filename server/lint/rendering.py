@@ -8,6 +8,7 @@ from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.schema import Fields
 from server.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError
+from server.config import ServerConfig
 from server.lint.fixtures import FIXTURES, TOOLS, Fixture
 from server.service import Service
 
@@ -48,7 +49,7 @@ def render_all(template: ChatTemplate, used: Used) -> dict[str, Rendered]:
     """Every fixture that concerns this template, by name; each as a conversation that it is used for."""
     template = replace(template, limit_s=ATTEMPT_S)  # these are small, and there are many
     # What a conversation needs of the service; users' control tokens are no matter here, so no engine is asked.
-    config = SimpleNamespace(control_tokens_in_chat=True)
+    config = ServerConfig(control_tokens_in_chat=True)
     service = SimpleNamespace(chat_template=template, tool_template=template, config=config)
     conversations = Conversations(cast("Service", service))
     fixtures = [fixture for fixture in FIXTURES if fixture.knows in template.source]

@@ -6,6 +6,7 @@ crashes it takes only the child with it.
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,12 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from bench.cache import DERIVED, MOST_BYTES, WANTED_S, cache_folder, make_room, remove_partials, used
 from ggufphys.embedded import MODEL
-from ggufphys.errors import GGUFPhysError
+from ggufphys.errors import GGUFPhysError, OutputError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.machine.children import describe, died, environment, module_command
 from ggufphys.plan.quantize import ftype_number, parse_file_type
+from ggufphys.units import format_bytes
 
 FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
 
@@ -39,18 +42,12 @@ def file_type_named(text: str) -> str:
         raise ValueError(f"unknown file type {text!r}: expected one of {' '.join(FILE_TYPE_IDS)}") from None
 
 
-def cache_folder() -> Path:
-    """Return where derived files live: `$XDG_CACHE_HOME/ggufphys`, else `~/.cache/ggufphys`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
-
-
 def derived(file_type: str, source: Path = MODEL) -> Path:
     """Return `source` quantised to `file_type`, made now if the cache does not hold it.
 
     The cached file's name carries a hash of the source's content and of llama-cpp-python's version, so that neither a
     new model nor a new quantiser ever meets an old file. Two processes may derive the same file at once: each writes
-    its own, and the last rename wins.
+    its own, and the last rename wins. Behind a new one the cache is held to its bound (`bench.cache`).
 
     Args:
         file_type: `Q8_0`, `Q4_K_M`, ..., as `file_type_named` knows them; the source's own type gives the source.
@@ -59,7 +56,8 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     Raises:
         ValueError: the name is unknown.
         GGUFError: the source is not a readable GGUF.
-        OSError: the source can't be read, or the cache folder can't be written.
+        OSError: the source can't be read.
+        OutputError: the cache folder can't be written.
         DeriveError: the quantiser died or refused; it refuses types that need an importance matrix (`IQ2_XS`, ...).
     """
     file_type = file_type_named(file_type)
@@ -72,21 +70,23 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     key = digest.hexdigest()[:16]
     stem = source.stem.removesuffix("-f16")
     target = cache_folder() / f"{stem}-{file_type.lower()}-{key}.gguf"
-    if not target.exists():
-        _make(source, target, file_type)
+    if target.exists():
+        used(target)
+        return target
+    remove_partials(target.parent)
+    _make(source, target, file_type)
+    make_room(target.parent, DERIVED, MOST_BYTES, spared_s=WANTED_S)
     return target
 
 
 def _make(source: Path, target: Path, file_type: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=".partial", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=f".{os.getpid()}.partial", dir=target.parent)
     except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"can't write derived models into the cache folder ({error.strerror}): make it writable, "
-            "or set XDG_CACHE_HOME to a folder that is",
-            str(target.parent),
+        raise OutputError(
+            f"{target.parent}: can't write derived models into the cache folder ({error.strerror}): make it writable, "
+            "or set XDG_CACHE_HOME to a folder that is"
         ) from error
     os.close(handle)
     partial = Path(name)
@@ -104,7 +104,11 @@ def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:
         return
     how = f"{'died by' if died(done.returncode) else 'ended with'} {describe(done.returncode)}"
     said = "\n".join(done.stderr.strip().splitlines()[-5:])
-    raise DeriveError(f"llama.cpp's quantiser {how} while making {file_type} of {source}; its last lines:\n{said}")
+    free = format_bytes(shutil.disk_usage(target.parent).free)
+    raise DeriveError(
+        f"llama.cpp's quantiser {how} while making {file_type} of {source} ({target.parent} has {free} free; another "
+        f"XDG_CACHE_HOME puts it elsewhere); its last lines:\n{said}"
+    )
 
 
 def _quantize(source: str, target: str, file_type: str) -> int:

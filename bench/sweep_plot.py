@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.measure.report import require_plot as check_plot
+from ggufphys.machine.output import whole_file
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.sweep import value_text
 
@@ -18,7 +19,8 @@ TICK: Final = 0.05  # of the axis, that two ticks are apart at least
 
 def plot_sweep(path: Path, title: str, axes: Sequence[Axis], points: Sequence[Point]) -> None:
     """A panel for each device, with all of llama.cpp's buffers there; a dashed line is the memory that is free."""
-    figure_of(title, axes, points).savefig(path, dpi=150)
+    with whole_file(path) as partial:
+        figure_of(title, axes, points).savefig(partial, dpi=150)
 
 
 def figure_of(title: str, axes: Sequence[Axis], points: Sequence[Point]) -> "Figure":

@@ -17,10 +17,8 @@ what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_
 `predict_speed`: how long that takes on a `Machine` (`read_machine` of what `bench calibrate -o FILE` wrote).
 """
 
-import importlib
-import typing
-
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # what type checkers take for true; `typing` is most of a millisecond in which Ctrl-C is unheard
+if TYPE_CHECKING:
     from ggufphys.embedded import MODEL as EMBEDDED_MODEL
     from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, TruncatedError, UnsupportedError
     from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo, open_gguf
@@ -69,7 +67,7 @@ __all__ = [
 ]
 
 # Where they are. Each is imported when somebody asks for it: `ggufphys inspect` starts through this package, too.
-_HOMES: typing.Final = {
+_HOMES = {
     "CostPrediction": "speed.costs",
     "Device": "params",
     "DeviceLimits": "limits",
@@ -107,7 +105,9 @@ def __getattr__(name: str) -> object:
         return MODEL
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    from importlib import import_module  # when somebody asks
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

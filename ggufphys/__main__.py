@@ -1,7 +1,27 @@
-"""`python -m ggufphys`."""
+"""The console script, and `python -m ggufphys`.
+
+Hardly anything is imported here: Ctrl-C may come while the rest still is.
+"""
 
 import sys
 
-from ggufphys.cli import process
 
-sys.exit(process())
+def main() -> int:
+    """`ggufphys.cli.process`, which Ctrl-C ends without a traceback, from its first import to the interpreter's end."""
+    code = 130  # ggufphys.cli.INTERRUPTED, if it comes before that is there
+    try:
+        from ggufphys.cli import interrupted, process
+
+        try:
+            code = process()
+        except KeyboardInterrupt:
+            code = interrupted()
+        if signal := sys.modules.get("signal"):  # there are threads or children, for which the interpreter waits
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:
+        pass
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -94,11 +94,21 @@ class CommandModule(Protocol):
         """Do the work; returns the exit code."""
 
 
+def interrupted() -> int:
+    """What is said of Ctrl-C, and its exit code."""
+    print("ggufphys: interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
 def process() -> int:
-    """`main` as the console script, whose answers end with the process: what they are made of is hardly collected."""
+    """`main` of a process, with which its answers end: what they are made of is hardly collected.
+
+    Called by `ggufphys/__main__.py` alone.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, and a file that is opened later must not take its place
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  # as long as the process
+            opened = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)  # as long as the process
+            setattr(sys, name, open(opened, mode, closefd=False))  # noqa: SIM115
     answers = COMMANDS.get(" ".join(sys.argv[1:2]))
     if answers is None or not answers.module.startswith("ggufphys."):
         return main()
@@ -129,11 +139,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if stdout is not None:
             stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
         return OK
     except KeyboardInterrupt:
-        print("ggufphys: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except ImportError as error:
         room = (error.name or "").split(".")[0]
         stranger = _shadow(room) if room in OUR_PACKAGES else ""
@@ -142,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name].extra)}", file=sys.stderr)
         return USAGE
     except (GGUFPhysError, OSError, ValueError) as error:
-        print(f"ggufphys: error: {shown(shortened(_message(error)))}", file=sys.stderr)
-        return _exit_code(error)
+        print(f"ggufphys: error: {message(error)}", file=sys.stderr)
+        return exit_code(error)
     finally:
         sys.stdout = stdout
     return code
@@ -208,13 +219,15 @@ def _missing(error: ImportError, extra: str) -> str:
     return f"this subcommand needs a package that is not installed ({error}): {with_extra(extra)}"
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """What the user is told of an error, whatever strangers' words are in it."""
     if isinstance(error, OSError) and error.filename is not None:
-        return in_a_line(f"{error.filename}: {error.strerror}")
-    return str(error)
+        return shortened(in_a_line(f"{error.filename}: {error.strerror}"))
+    return shown(shortened(str(error)))
 
 
-def _exit_code(error: Exception) -> int:
+def exit_code(error: Exception) -> int:
+    """What becomes of it on the command line; see `ggufphys.errors`."""
     if isinstance(error, UnsupportedError):
         return UNSUPPORTED
     if isinstance(error, GGUFError | OSError):
@@ -222,7 +235,3 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, ValueError | MissingExtraError):
         return USAGE
     return FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(process())

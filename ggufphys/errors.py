@@ -7,6 +7,7 @@ GGUFPhysError
 │   └── FetchError       ... because it is remote and cannot be fetched
 ├── UnsupportedError     readable, but we have no answer for it (yet)    exit 4
 ├── MissingExtraError    a subcommand's packages are not installed       exit 2
+├── OutputError          a file that was asked for cannot be written      exit 1
 └── (other rooms')       EngineError, DeriveError, ...                   exit 1
 
 Parameters that llama.cpp would refuse raise ValueError with llama.cpp's reason (exit 2); OSError passes through
@@ -47,6 +48,10 @@ class UnsupportedError(GGUFPhysError):
 
 class MissingExtraError(GGUFPhysError):
     """A package that an optional subcommand needs is not installed; the message names the extra to install."""
+
+
+class OutputError(GGUFPhysError):
+    """A file that was asked for cannot be written; the message says which, why, and what is left of it."""
 
 
 def with_extra(extra: str) -> str:

@@ -24,7 +24,9 @@ RunAs = Literal["library", "server"]
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
 N_PARALLEL_AUTO: Final = 4  # llama-server's slots, when nobody says how many; then the cache is unified
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
+MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c
 MAX_DEVICES: Final = 16  # llama_max_devices
+FLT_MAX: Final = 3.4028234e38  # of a 32-bit float, in which proportions are added up
 HOST: Final = "Host"  # our name for main memory, where several of llama.cpp's buffer types lie
 CPU_BUFFER: Final = "CPU"  # llama.cpp's name for it in --override-tensor
 
@@ -172,9 +174,11 @@ class Params:
             raise ValueError(f"ctx_type is {self.ctx_type!r}, expected one of {', '.join(get_args(ContextType))}")
         if self.run_as not in get_args(RunAs):
             raise ValueError(f"run_as is {self.run_as!r}, expected library or server")
-        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_threads", "n_rs_seq", "llama_build"):
+        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_rs_seq", "llama_build"):
             if not 0 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 2^31 - 1")
+        if not 0 <= self.n_threads <= MAX_THREADS:
+            raise ValueError(f"n_threads is {self.n_threads}, expected at most {MAX_THREADS} (GGML_MAX_N_THREADS)")
         if not 1 <= self.n_seq_max <= MAX_SEQ:
             raise ValueError(f"n_seq_max is {self.n_seq_max}, expected 1 to {MAX_SEQ} (LLAMA_MAX_SEQ)")
         if self.n_batch == 0 and self.n_ubatch == 0:
@@ -251,6 +255,11 @@ def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_p
     if not n_parallel_given:
         params = replace(params, n_seq_max=N_PARALLEL_AUTO, kv_unified=True)
     limited = "server_reserves_all_outputs" not in rules_of(params.llama_build)
+    if limited and not params.n_outputs_max and params.n_batch < params.n_seq_max:
+        raise ValueError(
+            f"n_batch is {params.n_batch}, expected at least n_seq_max = {params.n_seq_max}: llama-server reserves as "
+            "many outputs as n_batch, and llama.cpp aborts where sequences have none"
+        )
     wanted = max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft))) if limited else 0
     n_outputs_max = params.n_outputs_max or wanted
     return replace(params, n_outputs_max=n_outputs_max, run_as="server", fit_params=fit_params)
@@ -277,6 +286,8 @@ def _device_complaints(p: Params) -> Iterator[str]:
         yield f"tensor_split has {len(p.tensor_split)} entries, but llama.cpp knows at most {MAX_DEVICES} devices"
     if not all(isfinite(share) and share >= 0 for share in p.tensor_split):
         yield f"tensor_split is {p.tensor_split}, expected proportions of 0 or more"
+    elif sum(p.tensor_split) > FLT_MAX:
+        yield f"tensor_split is {p.tensor_split}, expected a sum that a 32-bit float holds"
     if p.n_cpu_moe < 0:
         yield f"n_cpu_moe is {p.n_cpu_moe}, expected 0 or more layers"
     if p.override_tensor:

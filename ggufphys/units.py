@@ -18,12 +18,15 @@ _FACTORS = {
     "m": 1 << 20, "mib": 1 << 20, "mb": 1000**2,
     "g": 1 << 30, "gib": 1 << 30, "gb": 1000**3,
     "t": 1 << 40, "tib": 1 << 40, "tb": 1000**4,
+    "p": 1 << 50, "pib": 1 << 50, "pb": 1000**5,
+    "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40,
 }  # fmt: skip
 # Control characters but for the line's end and the tab, marks that turn the direction of text, halves of surrogates (in
 # paths bytes that are not UTF-8).
 _UNSEEN: Final = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 _NOT_ASCII: Final = "[^\x00-\x7f]"
 MAX_TEXT_BYTES: Final = 256 << 20
+MAX_BYTES: Final = (1 << 63) - 1
 MAX_LINE: Final = 1000  # characters of a message's line
 MAX_LINES: Final = 20  # of a message
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*")
@@ -110,16 +113,34 @@ def read_text(path: "Path") -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """`24GiB`, `24G`, `512MiB`, `1.5gb` or plain bytes; `K M G T` are binary, `KB MB GB TB` decimal.
+    """`24GiB`, `24Gi`, `24G`, `512MiB`, `1.5gb` or plain bytes; `K M G T P` are binary, `KB MB GB TB PB` decimal.
 
     Raises:
-        ValueError: the text is not a number followed by one of these units.
+        ValueError: the text is not a number followed by one of these units, or more than 64 bits count.
     """
     match = _SIZE.fullmatch(text)
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"not a size: {text!r} (expected a number and a unit, such as 24GiB, 512MiB or 8GB)")
-    return int(float(match[1]) * factor)
+    nbytes = int(float(match[1]) * factor)
+    if nbytes > MAX_BYTES:
+        raise ValueError(f"not a size: {text!r} (expected {format_bytes(MAX_BYTES)} at most)")
+    return nbytes
+
+
+def parse_memory(text: str, flag: str) -> int:
+    """The same of memory that there is, named behind `flag`: some, and with a unit where it is little.
+
+    Raises:
+        ValueError: see `parse_bytes`; none at all; or a number alone, as of GiB, which would be so many bytes.
+    """
+    try:
+        nbytes = parse_bytes(text)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
+    if nbytes < 1 << 20 and (nbytes == 0 or text.strip().isdigit()):
+        raise ValueError(f"{flag} {text}: that is {format_bytes(nbytes)}, expected a size such as 24GiB, 512MiB or 8GB")
+    return nbytes
 
 
 def whole_number(value: object, name: str) -> int:

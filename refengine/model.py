@@ -17,13 +17,14 @@ import numpy as np
 
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.arch.caches import FullKV
-from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, StateRows
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS
+from ggufphys.loads.check import require_data
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params, pad_ctx, resolve
 from refengine.batch import Numbers, Tokens, physical_batches, token_ids
@@ -114,8 +115,7 @@ class Model:
                 f"those that are: {', '.join(sorted(MODELS))}"
             )
         require_model(gguf)
-        if gguf.missing_bytes:
-            raise GGUFError(f"{gguf.path}: cannot be run: {gguf.notes[-1]}")
+        require_data(gguf)
         if any(shard.header.byte_order != sys.byteorder for shard in gguf.shards):
             raise UnsupportedError(
                 f"{gguf.path}: its weights are {gguf.shards[0].header.byte_order}-endian, unlike this machine: "

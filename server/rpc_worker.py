@@ -14,7 +14,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
 from ggufphys.units import format_bytes
 from server.beforehand import LOOPBACK, host_memory

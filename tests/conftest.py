@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ os.environ.setdefault("PIP_CACHE_DIR", str(CACHE / "pip"))
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parent.parent / ".pytest_cache" / "xdg")
 # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    """Close what llama-cpp-python leaves open until the interpreter ends, which would complain of it then."""
+    if left := sys.modules.get("llama_cpp._utils"):
+        left.outnull_file.close()
+        left.errnull_file.close()
 
 
 @pytest.fixture(scope="session")

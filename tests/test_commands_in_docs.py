@@ -107,7 +107,8 @@ SHAPES: Final = {
 # By subcommand, what makes it short.
 SHORTER: Final = {
     "measure": ["-c", "256", "-p", "8", "-n", "2"],
-    "verify": ["--blocks", "10", "--prompt-tokens", "4", "--decode-tokens", "1"],
+    "verify": ["--blocks", "10"],
+    "verify --logits": ["--prompt-tokens", "4", "--decode-tokens", "1"],
     "bench hypotheses": ["--help"],  # minutes; tests/bench/hypotheses runs it
     "bench quality": ["--help"],  # minutes on a text; tests/bench/quality runs it
 }
@@ -191,7 +192,8 @@ def test_subcommands(
         arguments = ["llama-110m", "-o", "made.gguf", "--sparse"]
     if name == "fit" and not {"--memory", "--ram"} & set(arguments):
         arguments += ["--ram", "4GiB"]
-    code = _exit_code([*name.split(), *arguments, *SHORTER.get(name, [])])
+    shorter = SHORTER.get(f"{name} --logits" if "--logits" in arguments else name, [])
+    code = _exit_code([*name.split(), *arguments, *shorter])
     out = capsys.readouterr()
 
     assert code in (0, 1), out.err  # 1: it does not fit, which a page may show

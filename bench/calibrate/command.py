@@ -5,24 +5,27 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ggufphys.errors import GGUFPhysError
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import counts
 from ggufphys.machine.children import describe, environment, module_command
+from ggufphys.machine.output import whole_file
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
 from ggufphys.report.speed import machine_text
 from ggufphys.speed import kept
 from ggufphys.speed.rates import Machine
+from server.engine.library import require_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--threads, --json, where to."""
     parser.add_argument("--json", action="store_true", help="the calibration as one JSON document on stdout")
     parser.add_argument(
-        "--threads", type=thread_counts, metavar="N,...",
+        "--threads", type=counts(1), metavar="N,...",
         help="numbers of threads to measure (default: 1, and one for each physical core)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there, not where predictions look")
@@ -30,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, keep, and print what was found."""
-    machine = calibrate(args.threads or default_counts())
-    text = dumps(machine.to_json())
-    if args.output is not None:
-        args.output.write_text(text + "\n", encoding="utf-8")
-        path: Path | None = args.output
-    else:
-        path = kept.keep(text)
+    path = args.output or kept.calibration_path()
+    place = nullcontext() if path is None else whole_file(path, makes_folder=args.output is None)
+    with place as partial:  # before a minute of measuring that could not be kept
+        machine = calibrate(sorted(args.threads or default_counts()))
+        text = dumps(machine.to_json())
+        if partial is not None:
+            partial.write_text(text + "\n", encoding="utf-8")
     print(text if args.json else machine_text(machine, path))
     for note in machine.notes:
         print(f"ggufphys: {note}", file=sys.stderr)
@@ -47,14 +50,22 @@ def calibrate(threads: Sequence[int], *, types: Sequence[int] = ()) -> Machine:
     """Measure in a child process.
 
     Raises:
+        MissingExtraError: there is no llama.cpp to measure with.
         GGUFPhysError: it failed; the message says how.
     """
+    require_library()
     config = {"threads": list(threads), "types": list(types)}
     command = module_command("bench.calibrate.child", json.dumps(config))
     found: dict[str, Any] = {}
     with (
         Steps("calibrating", total=0, unit="measurements") as steps,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(spinning=True)) as child,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(spinning=True),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
+        ) as child,
     ):
         assert child.stdout is not None
         try:
@@ -78,8 +89,3 @@ def default_counts() -> tuple[int, ...]:
     from server.engine.library import default_threads
 
     return tuple(sorted({1, default_threads()}))
-
-
-def thread_counts(text: str) -> tuple[int, ...]:
-    """`1,2,8`, as --threads has it."""
-    return tuple(sorted({count(part) for part in text.split(",")}))

@@ -12,6 +12,7 @@ from bench.hypotheses.quantities import QUANTITIES
 from bench.hypotheses.verdict import counted, row
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.installed import refuse_build
+from ggufphys.flags.parser import exclude
 from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules-only", action="store_true", help="only what needs no measurement")
     parser.add_argument("--json", action="store_true", help="print JSON")
     refuse_build(parser)
+    exclude(parser, "--rules-only", "--model")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -22,6 +22,9 @@ from bench.load.report import LoadReport, as_csv, as_json, as_text, notes_on, re
 from bench.load.summary import Goal, summarise
 from bench.load.watch import Watch
 from ggufphys.cli import INTERRUPTED
+from ggufphys.flags.numbers import above_zero, at_least, count, integer
+from ggufphys.flags.parser import exclude
+from ggufphys.machine.output import whole_file
 from ggufphys.report.progress import Steps
 
 LEVELS: Final = "1,2,10,50,100"
@@ -52,14 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "-n",
         "--requests",
-        type=int,
+        type=count,
         default=0,
         metavar="N",
         help="requests a level (default: 4 for each client, 20 at least)",
     )
     add("--duration", type=float, default=0.0, metavar="S", help="send no more after so many seconds a level")
-    add("--repeat", type=int, default=1, metavar="N", help="do each level so many times, in turn (default 1)")
-    add("--warm-up", type=int, default=2, metavar="N", help="requests before the first level (default 2)")
+    add("--repeat", type=at_least(1), default=1, metavar="N", help="do each level so many times, in turn (default 1)")
+    add("--warm-up", type=count, default=2, metavar="N", help="requests before the first level (default 2)")
     add(
         "-p",
         "--prompt",
@@ -68,7 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens: 128, 64..512, lognormal:MEDIAN:SIGMA (default 128)",
     )
     add("-g", "--answer", default="64", metavar="N", help="the same of answers (default 64)")
-    add("--shared", type=int, default=0, metavar="N", help="tokens at the beginning that all prompts share (default 0)")
+    add(
+        "--shared",
+        type=count,
+        default=0,
+        metavar="N",
+        help="tokens that all prompts begin with (default 0)",
+    )
     add("--endpoint", choices=get_args(Endpoint), default=get_args(Endpoint)[0])
     add("--model", default="", help="its name for the server (default: the first that it lists)")
     add(
@@ -79,13 +88,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='more fields of the body, and with null fewer: \'{"ignore_eos": true, "stream_options": null}\'',
     )
     add("--api-key", default=os.environ.get("OPENAI_API_KEY", ""), help="(default: $OPENAI_API_KEY)")
-    add("--timeout", type=float, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
+    add("--timeout", type=above_zero, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
     add("--goal", type=_goal, metavar="ttft=S,tpot=S,e2e=S", help="what an answer must keep to count as good")
-    add("--pid", type=int, metavar="N", help="the server's process, whose resident memory is watched")
+    add("--pid", type=at_least(1), metavar="N", help="the server's process, whose resident memory is watched")
     add("--label", default="", metavar="TEXT", help="what the server is called in reports")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=integer, default=0, metavar="N")
     add("--jsonl", type=Path, metavar="FILE", help="write each request there")
     add("--csv", type=Path, metavar="FILE", help="write a row a level there")
+    exclude(parser, "--rate", "--concurrency", "--until-saturation")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,15 +104,17 @@ def run(args: argparse.Namespace) -> int:
     url = base_url(args.url)
     levels = _levels(args)
     mix = Mix(prompt=lengths(args.prompt), answer=lengths(args.answer), shared=args.shared, seed=args.seed)
-    try:
-        report, rounds = asyncio.run(_drive_all(args, url, levels, mix))
-    except (ConnectError, TimeoutError) as error:
-        said = str(error) or f"nothing came within {args.timeout:g} s"
-        raise ValueError(f"{url}: nothing answers there ({said}): is the server running?") from error
-    if args.jsonl is not None:
-        args.jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))
-    if args.csv is not None:
-        args.csv.write_text(as_csv(report))
+    with ExitStack() as stack:  # where nothing can be written is told before anything is measured
+        jsonl, csv = (stack.enter_context(whole_file(path)) if path else None for path in (args.jsonl, args.csv))
+        try:
+            report, rounds = asyncio.run(_drive_all(args, url, levels, mix))
+        except (ConnectError, TimeoutError) as error:
+            said = str(error) or f"nothing came within {args.timeout:g} s"
+            raise ValueError(f"{url}: nothing answers there ({said}): is the server running?") from error
+        if jsonl is not None:
+            jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))
+        if csv is not None:
+            csv.write_text(as_csv(report))
     print(as_json(report) if args.json else as_text(report))
     for note in report.notes:
         print(f"ggufphys: {note}", file=sys.stderr)
@@ -112,15 +124,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least in (("requests", 0), ("duration", 0), ("repeat", 1), ("warm_up", 0), ("shared", 0)):
-        if not least <= getattr(args, name) < inf:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected {least} or more")
-    for name in ("jsonl", "csv"):
-        path = getattr(args, name)
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ValueError(f"--{name} {path}: there is no folder {path.parent}")
-    if not 0 < args.timeout < inf:
-        raise ValueError(f"--timeout {args.timeout}: expected seconds above 0")
+    if not 0 <= args.duration < inf:
+        raise ValueError(f"--duration {args.duration}: expected 0 or more")
 
 
 async def _drive_all(
@@ -237,10 +242,9 @@ def _levels(args: argparse.Namespace) -> list[Level]:
     except ValueError:
         numbers = []
     if not numbers or not all(0 < n < inf for n in numbers):
-        raise ValueError(f"{words!r}: expected numbers above 0, with commas between")
+        flag = "--rate" if args.rate is not None else "--concurrency"
+        raise ValueError(f"{flag} {words!r}: expected numbers above 0, with commas between")
     if args.until_saturation:
-        if args.rate is not None:
-            raise ValueError("--until-saturation doubles clients: it does not go with --rate")
         numbers = numbers[:1]
     wanted = args.requests or (UNLIMITED if args.duration else 0)
     if args.rate is not None:

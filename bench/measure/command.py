@@ -10,11 +10,14 @@ from bench.measure.llama import measure
 from bench.measure.measurement import ENGINES, PROCESS_TOLERANCE
 from bench.progress import Progress
 from ggufphys.builds.asked import installed_build
+from ggufphys.flags.idle import idle_notes
+from ggufphys.flags.numbers import count
 from ggufphys.flags.others import add_other_flags, other_flags_notes
-from ggufphys.flags.run import add_run_arguments, count, params_from
+from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.flags.server import add_as_argument, served
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Params
+from server.engine.library import require_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; exit 1 when the child failed even without extra buffers, or --check does not hold."""
     if args.plot is not None:
         report.require_plot(args.plot)
+    for name in ("use_amx", "use_blas"):
+        if hasattr(args, name):
+            raise ValueError(f"--{name.removeprefix('use_')}: it is the installed llama.cpp that runs, and says itself")
     if args.hold and args.engine != "numpy":
         raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
     with Progress(enabled=sys.stderr.isatty() and not args.json) as progress:
@@ -62,10 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
             result = measure_numpy(path, params_from(args), hold=args.hold or "f32", **lengths, on_event=progress)
         else:
+            require_library()
             params = params_from(args, Params(llama_build=installed_build()), found=llama_devices)
-            result = measure(path, served(args, params), **lengths, on_event=progress)
+            params = served(args, params)
+            result = measure(path, params, **lengths, on_event=progress)
     print(report.as_json(result) if args.json else report.as_text(result))
-    for note in (*other_flags_notes(args), *result.notes):
+    for note in (*other_flags_notes(args), *idle_notes(args, result.params), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)
     if args.plot is not None and result.child.ok:
         report.plot(result, args.plot)

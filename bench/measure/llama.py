@@ -10,9 +10,9 @@ from typing import Any, Final
 from bench.measure.measurement import Measurement, Row, failure, physical_cores, process_rows, prompt_length
 from bench.measure.speed import keep_errors, predicted, speed_rows
 from bench.measure.supervise import ChildResult, child_command, run_child
-from ggufphys import GGUFError, GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
+from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.devices.runs import require_model
-from ggufphys.loads.check import require_loads
+from ggufphys.loads.check import require_data, require_loads
 from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
 from ggufphys.params import HOST, Params
 from ggufphys.report.inspection import HEADINGS
@@ -44,8 +44,7 @@ def measure(
     """
     with open_gguf(path) as gguf:
         require_model(gguf)
-        if gguf.missing_bytes:
-            raise GGUFError(f"{path}: cannot be run: {gguf.notes[-1]}")
+        require_data(gguf)
         require_loads(gguf, params)
         n_prompt = prompt_length(gguf, params, n_prompt, n_predict)
         if params.n_threads == 0:  # settle it here: the prediction of scratch memory depends on it too

@@ -18,7 +18,12 @@ from refengine.weights import Hold
 
 QUANTITIES: Final = ("model", "context", "compute")
 SLACK_BYTES: Final = 16 << 20  # of a small process temporaries are a large part, and what malloc keeps varies
-WITHOUT_EFFECT: Final = {"n_seq_max": "-np", "devices": "--device and --rpc", "use_extra_bufts": "--no-repack"}
+WITHOUT_EFFECT: Final = {
+    "n_seq_max": "-np", "kv_unified": "-kvu", "n_batch": "-b", "n_outputs_max": "--n-outputs-max",
+    "devices": "--device and --rpc", "n_gpu_layers": "-ngl", "offload_kqv": "-nkvo", "override_tensor": "-ot",
+    "n_cpu_moe": "-ncmoe", "use_extra_bufts": "--no-repack", "use_mmap": "--no-mmap and other load modes",
+    "use_mlock": "--mlock", "no_host": "--no-host",
+}  # fmt: skip
 
 
 def numpy_command(config: dict[str, Any]) -> list[str]:
@@ -56,7 +61,7 @@ def measure_numpy(
         "n_threads": params.n_threads or physical_cores(),
     }  # fmt: skip
     model = refengine.load(path, **load)
-    n_prompt = prompt_length(model.gguf, params, n_prompt, n_predict)
+    n_prompt = prompt_length(model.gguf, replace(params, n_seq_max=1), n_prompt, n_predict)
     config = {
         "path": os.fspath(path.absolute()), "load": load, "n_threads": load["n_threads"],
         "n_prompt": n_prompt, "n_predict": n_predict,

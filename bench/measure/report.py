@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.errors import MissingExtraError, with_extra
+from ggufphys.machine.output import whole_file
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.speed import format_rate
 from ggufphys.units import format_mib
@@ -172,7 +173,8 @@ def plot(result: "Measurement", path: Path) -> None:
     axes.set_ylabel("resident memory, MiB")
     axes.set_title(f"{result.path.name}: predicted, and measured after each phase")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def _parts(prediction: "MemoryPrediction | None") -> list[tuple[str, int]]:

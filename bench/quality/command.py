@@ -10,7 +10,8 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from bench.derive import FILE_TYPE_IDS, cache_folder, derived, file_type_named
+from bench.cache import BASES, MOST_BYTES, cache_folder, make_room, remove_partials, used
+from bench.derive import FILE_TYPE_IDS, derived, file_type_named
 from bench.quality import suite
 from bench.quality.base import file_bytes, opened, written
 from bench.quality.report import as_json, as_text
@@ -18,16 +19,17 @@ from bench.quality.rows import Candidate, Row, judged_row, kept_row
 from bench.quality.texts import Reading, Setting, read, text_of
 from ggufphys.errors import GGUFError
 from ggufphys.flags.installed import refuse_build
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import count
+from ggufphys.flags.parser import exclude
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import CACHE_TYPES
 from ggufphys.units import format_bytes, parse_bytes
+from server.engine.checks import check_model_file
 
 TYPES: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
 """What `--quantize all` makes."""
 FLOATS: Final = frozenset({"F32", "F16", "BF16"})
-BASE_BYTES: Final = 8 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens of a window, of which the second half is judged (default 512, less for short texts)",
     )  # fmt: skip
     parser.add_argument("--chunks", type=count, default=0, metavar="N", help="windows at most (default: all)")
-    parser.add_argument("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one a core)")
+    parser.add_argument("-t", "--threads", type=count, default=0, metavar="N", help="threads (default: one a core)")
     parser.add_argument(
         "--quantize", metavar="TYPES",
         help=f"others made of the base by llama.cpp's quantiser: types with commas, or all ({', '.join(TYPES)})",
@@ -63,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the base's log-probabilities are kept, as --kl-divergence-base (default: a cache)",
     )  # fmt: skip
     parser.add_argument(
-        "--base-bytes", type=_size, default=BASE_BYTES, metavar="SIZE",
-        help=f"the most that they may take (default {format_bytes(BASE_BYTES)})",
+        "--base-bytes", type=_size, default=MOST_BYTES, metavar="SIZE",
+        help=f"the most that they may take (default {format_bytes(MOST_BYTES)})",
     )  # fmt: skip
     parser.add_argument(
         "--suite", type=Path, metavar="FILE.jsonl",
@@ -76,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     refuse_build(parser)
+    exclude(
+        parser, "--suite", "--text", "--ctx-size", "--chunks", "--base-file", "--base-bytes", "--forget", "--max-ratio"
+    )
 
 
 def _size(text: str) -> int:
@@ -91,9 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.suite:
         return _run_suite(args)
     candidates = [*_candidates(args)]
-    setting = Setting(
-        text=text_of(args.text), n_ctx=args.ctx_size, n_chunks=args.chunks, n_threads=max(args.threads, 0)
-    )
+    setting = Setting(text=text_of(args.text), n_ctx=args.ctx_size, n_chunks=args.chunks, n_threads=args.threads)
     rows = judged_rows(candidates, setting, base_file=args.base_file, base_bytes=args.base_bytes, forget=args.forget)
     sys.stdout.write(as_json(rows) + "\n" if args.json else as_text(rows))
     return int(args.max_ratio is not None and any(row["ratio"] > args.max_ratio for row in rows))
@@ -109,12 +112,11 @@ def _check(args: argparse.Namespace) -> None:
     if args.base_file is not None and not args.base_file.absolute().parent.is_dir():
         raise ValueError(f"--base-file {args.base_file}: there is no folder {args.base_file.parent}")
     if args.suite is None:
+        alone = len(args.models) == 1 and not args.quantize and not args.cache_types and args.base_engine == "llama.cpp"
+        for name in ("base_file", "forget"):
+            if alone and getattr(args, name):
+                raise ValueError(f"--{name.replace('_', '-')}: nothing is compared with a base: name another model")
         return
-    for name in ("text", "ctx_size", "chunks", "base_file", "forget", "max_ratio"):
-        if getattr(args, name):
-            raise ValueError(
-                f"--{name.replace('_', '-')} is about a text, which a --suite has not: leave one of them out"
-            )
     if is_address(args.models[0]) and (args.quantize or args.cache_types or args.base_engine == "refengine"):
         raise ValueError(f"{args.models[0]} is a server: other types and engines are made of a file, named first")
 
@@ -142,7 +144,7 @@ def judged_rows(
     setting: Setting,
     *,
     base_file: Path | None = None,
-    base_bytes: int = BASE_BYTES,
+    base_bytes: int = MOST_BYTES,
     forget: bool = False,
 ) -> list[Row]:
     """A row a candidate, the first being what the others are compared with.
@@ -164,7 +166,9 @@ def judged_rows(
         if forget:
             stack.callback(path.unlink, missing_ok=True)
         if base_file is None and not path.exists():
-            _make_room(path.parent, base_bytes - file_bytes(readings[0].windows, readings[0].n_vocab))
+            remove_partials(path.parent, "base-*")
+            needed = file_bytes(readings[0].windows, readings[0].n_vocab)
+            make_room(path.parent, BASES, base_bytes, needed_bytes=needed)
         first = _base_row(base, setting, readings[0], path, base_bytes)
         kept = opened(path, readings[0].windows, readings[0].n_vocab)
         return [first] + [
@@ -176,6 +180,7 @@ def judged_rows(
 def _base_row(base: Candidate, setting: Setting, reading: Reading, path: Path, most: int) -> Row:
     """The base's row; its log-probabilities are at `path` then."""
     if path.exists():
+        used(path)
         return kept_row(base, reading, opened(path, reading.windows, reading.n_vocab))
     needed = file_bytes(reading.windows, reading.n_vocab)
     if needed > most:
@@ -187,17 +192,6 @@ def _base_row(base: Candidate, setting: Setting, reading: Reading, path: Path, m
     print(f"the base's log-probabilities take {format_bytes(needed)}: {path}", file=sys.stderr)
     with written(path, reading.windows, reading.n_vocab) as keep:
         return judged_row(base, setting, reading, keep=keep)
-
-
-def _make_room(folder: Path, left: int) -> None:
-    """Remove the oldest bases of earlier runs from the cache until those that stay take `left` bytes at most."""
-    if left < 0:  # what is asked for does not fit by itself, and is refused
-        return
-    found = sorted(folder.glob("base-*.logits"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found:
-        left -= path.stat().st_size
-        if left < 0:
-            path.unlink()
 
 
 def _key(base: Candidate, setting: Setting) -> str:
@@ -249,11 +243,11 @@ def _candidate(model: str) -> Candidate:
     if model in FILE_TYPE_IDS:
         return Candidate(name=model, path=derived(model))
     path = local_path(model)
-    if not path.exists():
+    if not path.exists() and len(path.parts) == 1 and not path.suffix:
         types = ", ".join(FILE_TYPE_IDS)
         raise ValueError(f"{model}: no such file, and no file type; expected a GGUF file, or one of {types}")
     try:
-        open_gguf(path).close()
+        check_model_file(path)
     except GGUFError as error:
         raise GGUFError(f"{error}; texts to judge are named behind --text") from None
     return Candidate(name=path.stem, path=path)

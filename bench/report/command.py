@@ -16,6 +16,7 @@ from bench.report.roofline import roofline
 from bench.report.section import Section
 from bench.report.speed import speed
 from bench.results.records import HERE, Record, newest, read_records
+from ggufphys.machine.output import write_whole
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
 from ggufphys.units import format_bytes
 
@@ -54,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     title = args.title or f"What local inference costs on {' and on '.join(machines)}"
     sections = sections_of(records)
     if args.output is not None:
-        args.output.write_text(as_html(title, sections), encoding="utf-8")
+        write_whole(args.output, as_html(title, sections))
     if args.markdown is not None:
-        args.markdown.write_text(as_markdown(title, sections), encoding="utf-8")
+        write_whole(args.markdown, as_markdown(title, sections))
     if args.json:
         found = [
             {"key": s.key, "title": s.title, "has_results": not s.is_empty, "commands": list(s.commands)}

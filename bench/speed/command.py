@@ -15,10 +15,13 @@ from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from ggufphys.builds.asked import installed_build
+from ggufphys.cli import exit_code, message
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.installed import refuse_build
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import counts
+from ggufphys.flags.parser import exclude
 from ggufphys.gguf import GGUFFile, open_gguf
+from ggufphys.gguf.locate import local_path
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.machine.children import describe, environment, module_command
 from ggufphys.params import Params
@@ -28,10 +31,14 @@ from ggufphys.speed import history, kept
 from ggufphys.speed.costs import StepCosts
 from ggufphys.speed.predict import PhaseSpeed, Speeds
 from ggufphys.speed.rates import Machine, read_machine
+from server.engine.checks import check_model_file
+from server.engine.library import require_library
 
-DEPTHS: Final = "0,1024,4096"
-BATCHES: Final = "2,4,8"
+DEPTHS: Final = (0, 1024, 4096)
+PROMPTS: Final = (512,)
+BATCHES: Final = (2, 4, 8)
 N_CTX_BATCH: Final = 512  # of each sequence where several decode
+N_DECODED: Final = 100  # tokens that there must be room for: bench.speed.child, MAX_STEPS and what warms up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +81,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILES, how they are run, what is asked, whom to compare with."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="GGUF files")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--threads", default="1", metavar="N,...", help="numbers of threads (1)")
-    parser.add_argument("--repack", default="on", metavar="on,off", help="with repacked weights, without, or both (on)")
-    parser.add_argument("--depths", default=DEPTHS, metavar="N,...", help=f"decode behind so many tokens ({DEPTHS})")
-    parser.add_argument("--prompts", default="512", metavar="N,...", help="prompts of so many tokens (512)")
-    parser.add_argument("--batches", default=BATCHES, metavar="N,...", help=f"sequences that decode ({BATCHES})")
+    parser.add_argument("--threads", type=counts(1), default=(1,), metavar="N,...", help="numbers of threads (1)")
+    parser.add_argument(
+        "--repack", type=_switches, default=(True,), metavar="on,off",
+        help="with repacked weights, without, or both (on)",
+    )  # fmt: skip
+    for flag, least, default, what in (
+        ("--depths", 0, DEPTHS, "decode behind so many tokens"),
+        ("--prompts", 1, PROMPTS, "prompts of so many tokens"),
+        ("--batches", 1, BATCHES, "sequences that decode"),
+    ):
+        parser.add_argument(
+            flag, type=counts(least, or_none=True), default=default, metavar="N,...",
+            help=f"{what} ({','.join(map(str, default))}; '' for none)",
+        )  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="rates of this machine (those that are kept)")
     parser.add_argument(
         "--calibrate", action="store_true",
@@ -88,34 +104,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mdl", type=Path, metavar="PROGRAM", help="mdl of llama-mdl, for its prediction")
     parser.add_argument("--rule", action="store_true", help="bandwidth over the file's bytes, for what it would say")
     refuse_build(parser)
+    exclude(parser, "--calibrate", "--calibration")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, predict, print; exit code 1 when a file could not be measured."""
-    threads = [count(part) for part in args.threads.split(",")]
-    repacks = [{"on": True, "off": False}[part] for part in args.repack.split(",")]
+    """Measure, predict, print.
+
+    A file that cannot be measured is told, its exit code is the command's (of several the largest), and the other
+    files' figures are worth having.
+    """
+    if not (args.depths or args.prompts or args.batches):
+        raise ValueError("--depths, --prompts and --batches are empty: nothing is asked")
+    require_library()
     kept_machine = None if args.calibrate else _machine(args.calibration)
     rows: list[Row] = []
-    failed = 0
+    codes = [0]
     for file in args.files:
         try:
-            rows += _of_file(file, kept_machine, threads, repacks, args)
-        except GGUFPhysError as error:  # the other files' figures are worth having
-            print(f"ggufphys: error: {error}", file=sys.stderr)
-            failed += 1
-    print(_json(rows) if args.json else as_text(rows))
-    return 1 if failed else 0
+            rows += _of_file(local_path(file), kept_machine, args)
+        except (GGUFPhysError, OSError, ValueError) as error:
+            print(f"ggufphys: error: {message(error)}", file=sys.stderr)
+            codes.append(exit_code(error))
+    if rows or not any(codes):
+        print(_json(rows) if args.json else as_text(rows))
+    return max(codes)
 
 
-def _of_file(
-    file: str, machine: Machine | None, threads: Sequence[int], repacks: Sequence[bool], args: argparse.Namespace
-) -> list[Row]:
+def _of_file(path: Path, machine: Machine | None, args: argparse.Namespace) -> list[Row]:
+    check_model_file(path, Params())  # before a calibration that takes a minute
     rows: list[Row] = []
-    with open_gguf(file) as gguf:
+    with open_gguf(path) as gguf:
         types = sorted({int(t.ggml_type) for t in gguf.tensors if len(t.ne) > 1})
-        machine = machine or calibrate(threads, types=types)
-        for n_threads in threads:
-            for repacked in repacks:
+        machine = machine or calibrate(sorted(args.threads), types=types)
+        for n_threads in args.threads:
+            for repacked in args.repack:
                 rows += _rows(gguf, machine, n_threads, repacked, args)
     _keep(gguf, rows)
     return rows
@@ -129,19 +151,30 @@ def _keep(gguf: GGUFFile, rows: Sequence[Row]) -> None:
 def _machine(path: Path | None) -> Machine:
     machine = read_machine(path) if path is not None else kept.kept_machine()
     if machine is None:
-        raise GGUFPhysError("this machine's rates are not known: run `ggufphys bench calibrate` first, or --calibrate")
+        raise ValueError("this machine's rates are not known: run `ggufphys bench calibrate` first, or --calibrate")
     return machine
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
+def _switches(text: str) -> tuple[bool, ...]:
+    parts = tuple(dict.fromkeys(text.split(",")))
+    if not set(parts) <= {"on", "off"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected on, off, or on,off")
+    return tuple(part == "on" for part in parts)
+
+
+def _within(lengths: Sequence[int], room: int, gguf: GGUFFile, what: str) -> list[int]:
+    """Those that the model was trained for; of others a note says that they are left out."""
+    if beyond := [n for n in lengths if n > room]:
+        said = f"{what} of {', '.join(map(str, beyond))} tokens are left out: it was trained for {room:,} at most"
+        print(f"ggufphys: {gguf.path.name}: {said}", file=sys.stderr)
+    return [n for n in lengths if n <= room]
 
 
 def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args: argparse.Namespace) -> list[Row]:
     n_train = gguf.get_int(f"{gguf.architecture}.context_length", 1 << 20)
-    depths = [depth for depth in _numbers(args.depths) if depth + 64 <= n_train]
-    prompts, batches = _numbers(args.prompts), _numbers(args.batches)
-    n_ctx = max([depth + 64 for depth in depths] + [n + 1 for n in prompts])
+    depths = _within(args.depths, n_train - N_DECODED, gguf, "depths")
+    prompts, batches = _within(args.prompts, n_train - 1, gguf, "prompts"), args.batches
+    n_ctx = max([N_DECODED, *(depth + N_DECODED for depth in depths), *(n + 1 for n in prompts)])
     params = Params(n_ctx=n_ctx, n_threads=n_threads, use_extra_bufts=repacked, n_outputs_max=1)
     n_seqs = max(batches, default=1)
     batch_params = replace(params, n_ctx=n_seqs * N_CTX_BATCH, n_seq_max=n_seqs, n_outputs_max=n_seqs)
@@ -223,7 +256,8 @@ def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for line in child.stdout:
                 event = json.loads(line)
                 if "error" in event:
-                    raise GGUFPhysError(f"{config['path']}: {event['error']}")
+                    said = event["message"]
+                    raise GGUFPhysError(said if config["path"] in said else f"{config['path']}: {said}")
                 yield event
             code = child.wait()
         except BaseException:

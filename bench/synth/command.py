@@ -10,6 +10,8 @@ from typing import Final
 from tqdm import tqdm
 
 from bench.synth.replacing import write_sparse
+from ggufphys.flags.numbers import at_least, count
+from ggufphys.flags.parser import exclude
 from ggufphys.plan.quantize import parse_file_type
 from ggufphys.report.inspection import dumps, table
 from ggufphys.synth.catalogue import Shape, shape_named, shapes
@@ -29,12 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it")
     parser.add_argument("--type", default="Q4_K_M", help="file type by llama-quantize's name (default Q4_K_M)")
     parser.add_argument("--sparse", action="store_true", help="header and a hole: full length, next to no disk")
-    parser.add_argument("--layers", type=int, metavar="N", help="only the first N layers")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same file (default 0)")
+    parser.add_argument("--layers", type=at_least(1), metavar="N", help="only the first N layers")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="same seed, same file (default 0)")
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
     parser.add_argument("--list", action="store_true", help="list the shapes")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no report")
     parser.add_argument("--json", action="store_true", help="report as JSON")
+    exclude(parser, "--list", "--output", "--type", "--sparse", "--layers", "--seed", "--force", "--quiet")
+    exclude(parser, "--sparse", "--seed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("no shape given (--list shows them)")
     if args.output is None:
         raise ValueError("no file to write given (-o FILE)")
-    if args.seed < 0:
-        raise ValueError(f"--seed is {args.seed}, expected 0 or more")
     shape = shape_named(args.shape)
     plan = plan_file(shape.cut(args.layers) if args.layers is not None else shape, parse_file_type(args.type))
     path: Path = args.output

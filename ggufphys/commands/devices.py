@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from ggufphys.builds import LATEST
+from ggufphys.flags.idle import idle_notes
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
 from ggufphys.frozen import replace
@@ -36,6 +37,7 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     return params, (
         *_limits_notes(params.devices),
         *other_flags_notes(args),
+        *idle_notes(args, params),
         *(_note(f, here=on is None) for f in found if f.device in params.devices),
         *(_elsewhere(params.devices) if on is None else ()),
     )

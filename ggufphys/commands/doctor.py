@@ -3,12 +3,14 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
 from ggufphys.builds.asked import installed_build
 from ggufphys.errors import UnsupportedError
-from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.idle import idle_notes
+from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.frozen import asdict
 from ggufphys.gguf.file import open_gguf
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         model=path,
     )
     found = findings(around)
+    for note in (*other_flags_notes(args), *idle_notes(args, params)):
+        print(f"ggufphys: {note}", file=sys.stderr)
     if args.json:
         document = {
             "schema_version": SCHEMA_VERSION,

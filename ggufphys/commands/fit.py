@@ -13,9 +13,10 @@ from ggufphys.commands.opening import opened
 from ggufphys.flags.attached import add_attachment_arguments
 from ggufphys.flags.draft import NAMES as DRAFT_FLAGS
 from ggufphys.flags.model import add_model_arguments
+from ggufphys.flags.numbers import count
 from ggufphys.flags.others import add_other_flags
 from ggufphys.flags.questions import add_machine_argument
-from ggufphys.flags.run import add_run_arguments, count, given
+from ggufphys.flags.run import add_run_arguments, given
 from ggufphys.flags.server import add_server_arguments, run_as
 from ggufphys.frozen import replace
 from ggufphys.gguf.locate import is_remote, local_path, names_several
@@ -28,7 +29,7 @@ from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
 from ggufphys.report.fit import fit_section
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
-from ggufphys.units import format_bytes, parse_bytes
+from ggufphys.units import format_bytes, parse_bytes, parse_memory
 
 if TYPE_CHECKING:
     from ggufphys.plan.fit_help import Help
@@ -214,7 +215,7 @@ def _helps(fitter: Fitter) -> "tuple[Help, ...]":
 
 def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     """What is not chosen, as llama-server would have it, on devices with the memory that is said; and notes."""
-    sizes = [] if args.memory is None else [parse_bytes(part) for part in args.memory.split(",")]
+    sizes = [] if args.memory is None else [parse_memory(part, "--memory") for part in args.memory.split(",")]
     if sizes and not hasattr(args, "device_specs") and not hasattr(args, "rpc_specs"):
         here = [found.device.name for found in find_devices()]
         names = [*here, *(f"CUDA{i}" for i in range(len(here), len(sizes)))]
@@ -234,9 +235,9 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
 
 def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:
     """How much there is; main memory is this machine's unless it or the devices' was said."""
-    margins = () if args.margin is None else tuple(parse_bytes(part) for part in args.margin.split(","))
+    margins = () if args.margin is None else _margins(args.margin)
     if args.ram is not None:
-        return Budget(margins=margins, ram_bytes=parse_bytes(args.ram)), ()
+        return Budget(margins=margins, ram_bytes=parse_memory(args.ram, "--ram")), ()
     if args.on is not None:
         from ggufphys.speed.published import published_machine
 
@@ -253,6 +254,13 @@ def _budget(args: argparse.Namespace) -> tuple[Budget, tuple[str, ...]]:
     note = f"main memory is what this machine has to spare, {format_bytes(available)}; --ram says otherwise"
     margin = margins[0] if margins else default_margin(available)
     return Budget(margins=margins, ram_bytes=available, ram_margin_bytes=margin), (note,)
+
+
+def _margins(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(parse_bytes(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--margin: {error}") from None
 
 
 def _model_flags(model: str) -> tuple[str, str]:

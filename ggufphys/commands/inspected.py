@@ -125,6 +125,8 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
         try:
             prediction = predict_here(args, gguf, params)
         except RefusedError as error:
+            if not str(error).startswith(f"{gguf.location}:"):  # it is about the draft
+                raise
             print(show(replace(known, refusals=error.refusals)))
             print(f"ggufphys: error: {shown(shortened(summary(gguf, error.refusals)))}", file=sys.stderr)
             return 3

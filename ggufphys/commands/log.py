@@ -22,7 +22,10 @@ def run_log(args: argparse.Namespace) -> int:
     runs = _runs(args.log)
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         require_model(gguf)
-        result = reconcile(gguf, runs, given(args))
+        try:
+            result = reconcile(gguf, runs, given(args))
+        except ValueError as error:
+            raise ValueError(f"--log {args.log}: {error}") from error
         print(report_log.log_json(gguf, result) if args.json else report_log.log_text(gguf, result))
     if result.unsupported:
         print(f"ggufphys: error: {shown(shortened(str(result.unsupported)))}", file=sys.stderr)

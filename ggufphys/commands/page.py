@@ -9,6 +9,7 @@ from typing import Final
 from ggufphys.commands.attached import predicting, with_server
 from ggufphys.commands.devices import params_here
 from ggufphys.errors import UnsupportedError
+from ggufphys.machine.output import write_whole
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from ggufphys.plan.contexts import context_points
@@ -39,7 +40,7 @@ def shower(args: argparse.Namespace) -> Callable[[Inspection], str]:
         text = page(found, _run(args, found), command=_command(args.words))
         if path is None:
             return text
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
         return f"{path}: {found.gguf.name}, {format_bytes(len(text.encode()))}"
 
     return show

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from ggufphys.flags.draft import add_draft_arguments
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import count
 
 
 def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:

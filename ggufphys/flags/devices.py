@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, get_args
 
+from ggufphys.flags.numbers import integer
 from ggufphys.params import CPU_BUFFER, Device, SplitMode, rpc_device
-from ggufphys.units import parse_bytes
+from ggufphys.units import parse_memory
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
+MAX_PORT: Final = 65535
 
 AUTO: Final = "auto"
 NONE: Final = "none"
@@ -46,7 +48,9 @@ def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
         "-ts", "--tensor-split", type=_proportions, metavar="N0,N1,...",
         help="proportions of the layers (default: by the devices' memory)",
     )  # fmt: skip
-    group.add_argument("-mg", "--main-gpu", type=int, metavar="INDEX", help="the device of split mode none (default 0)")
+    group.add_argument(
+        "-mg", "--main-gpu", type=integer, metavar="INDEX", help="the device of split mode none (default 0)"
+    )
     group.add_argument(
         "-kvo", "--kv-offload", dest="offload_kqv", action="store_true", help="the KV cache with its layers (default)"
     )
@@ -82,6 +86,8 @@ def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]
     specs = [spec for spec in specs if spec]
     servers = tuple(_rpc(spec) for spec in getattr(args, "rpc_specs", ()))
     if NONE in specs:
+        if len(specs) > 1:
+            raise ValueError(f"--device {','.join(specs)}: {NONE} is no device, so it stands alone")
         return {"devices": ()}
     if not specs and not servers:
         return {}
@@ -105,15 +111,16 @@ def _device(spec: str, servers: Sequence[Device], here: Mapping[str, Device]) ->
     if match is not None and int(match[1]) < len(servers):
         name = servers[int(match[1])].name
     if equals:
-        return Device(name=name, memory_bytes=parse_bytes(size))
+        return Device(name=name, memory_bytes=parse_memory(size, f"--device {name}"))
     return here.get(name) or next((s for s in servers if s.name == name), Device(name=name))
 
 
 def _rpc(spec: str) -> Device:
-    endpoint, _, size = spec.partition("=")
-    if not re.fullmatch(r".+:\d+", endpoint):
-        raise ValueError(f"--rpc {spec}: expected host:port, or host:port=size")
-    return rpc_device(endpoint, parse_bytes(size) if size else 0)
+    endpoint, equals, size = spec.partition("=")
+    match = re.fullmatch(r".+:([0-9]+)", endpoint)
+    if match is None or not 0 < int(match[1]) <= MAX_PORT:
+        raise ValueError(f"--rpc {spec}: expected host:port (1 to {MAX_PORT}), or host:port=size")
+    return rpc_device(endpoint, parse_memory(size, f"--rpc {endpoint}") if equals else 0)
 
 
 class Append(argparse.Action):
@@ -121,8 +128,10 @@ class Append(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Add a flag's values."""
-        collected = [*getattr(namespace, self.dest, ()), *filter(None, values.split(","))]
-        setattr(namespace, self.dest, collected)
+        added = [*filter(None, values.split(","))]
+        if not added:  # as an unset variable of the shell leaves it
+            raise argparse.ArgumentError(self, f"{values!r} names nothing, expected {self.metavar}")
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), *added])
 
 
 class Override(argparse.Action):
@@ -163,8 +172,8 @@ def layers_to_offload(text: str) -> int:
     if text in ("auto", "all"):
         return -1
     try:
-        return max(int(text), -1)
-    except ValueError:
+        return max(integer(text), -1)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers (or auto, or all)") from None
 
 

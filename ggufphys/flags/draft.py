@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ggufphys.flags.devices import EXPERTS, Append, Override, device_fields, layers_to_offload, n_layers, overrides
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import count
 from ggufphys.params import CACHE_TYPES, CPU_BUFFER, Device
 
 MODEL: Final = "draft_model"

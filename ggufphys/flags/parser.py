@@ -1,4 +1,7 @@
-"""The parser of a subcommand's arguments: errors in a line, and flags that are declared when somebody uses one."""
+"""The parser of a subcommand's arguments: errors in a line, flags that are declared when somebody uses one.
+
+And no flag that is overlooked: which belong to which, and which are of no use beside which, is declared with them.
+"""
 
 import argparse
 import os
@@ -17,19 +20,45 @@ class Parser(argparse.ArgumentParser):
         # argparse makes a formatter with each argument; the terminal's width, for which it imports much, is help's.
         super().__init__(formatter_class=partial(argparse.HelpFormatter, width=80), **options)
         self._declarations: list[Callable[[argparse.ArgumentParser], None]] = []
+        self._given: set[str] = set()  # all names of what the command line has
+        self._relations: list[tuple[str, tuple[str, ...], bool]] = []
 
     def when_needed(self, declare: Callable[[argparse.ArgumentParser], None]) -> None:
         """Declare further flags, without a line in --help, once a command line has one that is not known."""
         self._declarations.append(declare)
 
+    def relate(self, owner: str, flags: tuple[str, ...], *, together: bool) -> None:
+        """Refuse the flags unless, or if, the owner is given, too; see `belong` and `exclude`."""
+        self._relations.append((owner, flags, together))
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it."""
+        """As argparse has it.
+
+        Raises:
+            ValueError: flags that would be overlooked.
+        """
         words = tuple(args or ())
         known = self._option_string_actions
         if any(word.startswith("-") and word not in known and word.partition("=")[0] not in known for word in words):
             while self._declarations:
                 self._declarations.pop()(self)
-        return super().parse_args(words if args is not None else None, namespace)
+        self._given.clear()
+        found = super().parse_args(words if args is not None else None, namespace)
+        for owner, flags, together in self._relations:
+            if (owner in self._given) is not together and (lost := [flag for flag in flags if flag in self._given]):
+                names = " and ".join(lost)
+                raise ValueError(
+                    f"{names}: for {owner}, which is not given" if together else f"{names}: not with {owner}"
+                )
+        return found
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As argparse has it, which calls this with each argument that it finds, and for positional ones that lack."""
+        if action.option_strings:
+            self._given.update(action.option_strings)
+        elif arg_strings:
+            self._given.add(str(action.metavar))
+        return super()._get_values(action, arg_strings)
 
     def format_help(self) -> str:
         """As argparse has it."""
@@ -40,8 +69,26 @@ class Parser(argparse.ArgumentParser):
         """Exit code 2, with the message in a line: a usage of forty lines above would hide it."""
         unknown = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
         hints = "".join(alike(word.partition("=")[0], self._option_string_actions) for word in unknown)
-        hints += "".join(f"a file of that name is ./{word}\n" for word in unknown if os.path.isfile(word))  # noqa: PTH113
+        files = (word for word in unknown if word.startswith("-") and os.path.isfile(word))  # noqa: PTH113
+        hints += "".join(f"a file of that name is ./{word}\n" for word in files)
         self.exit(USAGE, f"ggufphys: error: {message}\n{hints}`{self.prog} --help` lists the flags\n")
+
+
+def belong(parser: argparse.ArgumentParser, owner: str, *flags: str) -> None:
+    """Refuse these flags where the one (or the positional argument) that they are about is not given."""
+    if isinstance(parser, Parser):
+        parser.relate(owner, flags, together=True)
+
+
+def exclude(parser: argparse.ArgumentParser, owner: str, *flags: str) -> None:
+    """Refuse these flags beside one that makes them useless."""
+    if isinstance(parser, Parser):
+        parser.relate(owner, flags, together=False)
+
+
+def flags_of(group: "argparse._ArgumentGroup") -> tuple[str, ...]:
+    """The first name of each flag of a group."""
+    return tuple(action.option_strings[0] for action in group._group_actions)
 
 
 def alike(word: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import at_least, count
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +54,16 @@ def add_costs_arguments(parser: argparse.ArgumentParser) -> None:
         "--costs", action="store_true", help="FLOPs and bytes moved, by what they are for, in prefill and decode"
     )
     group.add_argument(
-        "--prefill", type=count, metavar="N", help="speed and costs of a prompt of N tokens (512, or as many as fit)"
-    )
+        "--prefill",
+        type=at_least(1),
+        metavar="N",
+        help="speed and costs of a prompt of N tokens (512, or as many as fit)",
+    )  # fmt: skip
     group.add_argument(
         "--budget", metavar="TEXT", help="does '200 in, 100 out, p95 1.5 s' hold, and for how many users at once?"
     )
     group.add_argument("--depth", type=count, metavar="N", help="N tokens are in the cache beforehand (0)")
-    group.add_argument("--batch", type=count, metavar="N", help="N sequences decode together (1)")
+    group.add_argument("--batch", type=at_least(1), metavar="N", help="N sequences decode together (1)")
     add_machine_argument(group)
 
 

@@ -7,10 +7,12 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names).
 """
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_args
 
 from ggufphys.flags.devices import add_device_arguments, device_fields
+from ggufphys.flags.numbers import count, integer
 from ggufphys.frozen import fields, replace
 from ggufphys.params import CACHE_TYPES, LOAD_MODES, Device, FlashAttn, Params
 
@@ -89,8 +91,8 @@ def add_run_arguments(
         help="this llama.cpp is built with a BLAS backend, which converts weights to F32 (not a flag of llama.cpp)",
     )  # fmt: skip
     group.add_argument(
-        "-t", "--threads", dest="n_threads", type=count, metavar="N",
-        help="threads (0: one for each physical core)",
+        "-t", "--threads", dest="n_threads", type=_threads, metavar="N",
+        help="threads (default: one for each physical core; 0 or less: for each that the system counts)",
     )  # fmt: skip
     if builds:
         group.add_argument(
@@ -171,19 +173,18 @@ def _build(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _threads(text: str) -> int:
+    """Threads; 0 and less are all that the system counts.
+
+    Source: llama.cpp 0c1e570 common/arg.cpp, --threads (hardware_concurrency).
+    """
+    n = integer(text)
+    return n if n > 0 else os.cpu_count() or 1
+
+
 def switch(text: str) -> str:
     """`on`, `off` or `auto` for any of llama.cpp's words for them.
 
     Source: llama.cpp 0c1e570 common/arg.cpp, is_truthy, is_falsey, is_autoy.
     """
     return SWITCHES.get(text, text)
-
-
-def count(text: str) -> int:
-    """A whole number, or one with `k` (1024) or `m` (1024²) behind it: `8k` is 8192."""
-    digits, factor = text, 1
-    if text[-1:].lower() in ("k", "m"):
-        digits, factor = text[:-1], 1024 if text[-1].lower() == "k" else 1024 * 1024
-    if not (digits.isascii() and digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count (expected a whole number such as 8192 or 8k)")
-    return int(digits) * factor

@@ -7,7 +7,8 @@ import argparse
 from collections.abc import Collection
 from typing import Final, get_args
 
-from ggufphys.flags.run import count, switch
+from ggufphys.flags.numbers import count, integer
+from ggufphys.flags.run import switch
 from ggufphys.frozen import replace
 from ggufphys.params import Params, RunAs, as_server
 
@@ -25,7 +26,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     add_as_argument(parser)
     group = parser.add_argument_group("llama-server", argument_default=argparse.SUPPRESS)
     group.add_argument(
-        "-cram", "--cache-ram", dest="cache_ram_mib", type=int, metavar="MiB",
+        "-cram", "--cache-ram", dest="cache_ram_mib", type=integer, metavar="MiB",
         help="the prompt cache's limit (default 8192, -1: none, 0: no cache)",
     )  # fmt: skip
     group.add_argument(

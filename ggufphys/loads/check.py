@@ -8,12 +8,13 @@ from typing import Final
 
 from ggufphys.builds.newer import NEWER
 from ggufphys.builds.proven import require_known, why_unknown
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.container import check_container
 from ggufphys.loads.graphs import PARAMETERS, check_graph, how_it_runs
 from ggufphys.loads.hparams import read_values
-from ggufphys.loads.refusal import Refusal, RefusedError, grouped, headline
+from ggufphys.loads.refusal import Refusal, refused
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
@@ -21,6 +22,7 @@ from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
+UNKNOWN: Final = "an architecture that llama.cpp does not know"
 TOKEN_TYPES: Final = "tokenizer.ggml.token_type_count"
 
 
@@ -43,12 +45,6 @@ def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tu
     return tuple(dict.fromkeys(_reasons(gguf, alone, load_mtp)))
 
 
-def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...]) -> RefusedError:
-    """The error for a file that llama.cpp would not load, or make no context of."""
-    lines = "".join(f"\n  {refusal}" for refusal in grouped(refusals))
-    return RefusedError(f"{gguf.location}: {headline(refusals)}:{lines}", refusals=refusals)
-
-
 def not_like_this(gguf: GGUFFile, refusals: tuple[Refusal, ...], otherwise: str) -> ValueError:
     """The error for a file that llama.cpp runs otherwise."""
     why = "; ".join(each.found if each.where == PARAMETERS else str(each) for each in refusals)
@@ -68,6 +64,8 @@ def require_loads(gguf: GGUFFile, params: Params | None = None) -> None:
     refusals = check_loads(gguf, asked)
     if not refusals:
         return
+    if unknown := next((refusal for refusal in refusals if refusal.what == UNKNOWN), None):
+        raise UnsupportedError(f"{gguf.location}: {unknown}")
     if all(refusal.in_context for refusal in refusals) and (
         otherwise := how_it_runs(asked, lambda other: check_loads(gguf, other))
     ):
@@ -75,6 +73,16 @@ def require_loads(gguf: GGUFFile, params: Params | None = None) -> None:
             return
         raise not_like_this(gguf, refusals, otherwise)
     raise refused(gguf, refusals)
+
+
+def require_data(gguf: GGUFFile) -> None:
+    """Refuse a file whose tensors are not all there, which nothing can run.
+
+    Raises:
+        GGUFError: how many bytes are missing.
+    """
+    if gguf.missing_bytes:
+        raise GGUFError(f"{gguf.location}: cannot be run: {gguf.notes[-1]}")
 
 
 def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
@@ -99,7 +107,7 @@ def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
 
 def _unknown(arch: str, why: str = "") -> Refusal:
     return Refusal(
-        what="an architecture that llama.cpp does not know",
+        what=UNKNOWN,
         where=ARCHITECTURE,
         found=repr(arch),
         expected=f"one of llama.cpp's, in small letters as there{why}",
@@ -120,4 +128,4 @@ def _general(gguf: GGUFFile) -> Iterator[Refusal]:
         yield from wrong_type(gguf, key, wanted)
 
 
-__all__ = ["check_loads", "not_like_this", "reasons", "refused", "require_loads"]
+__all__ = ["check_loads", "not_like_this", "reasons", "require_data", "require_loads"]

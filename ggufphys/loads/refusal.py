@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass, replace
+from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.names import split_name
 from ggufphys.units import in_a_line
 
@@ -59,3 +60,9 @@ def grouped(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
 
 
 __all__ = ["Refusal", "RefusedError", "grouped", "headline"]
+
+
+def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...], before: str = "") -> RefusedError:
+    """The error for a file that llama.cpp would not load, or make no context of; `before` stands before that."""
+    lines = "".join(f"\n  {refusal}" for refusal in grouped(refusals))
+    return RefusedError(f"{gguf.location}: {before}{headline(refusals)}:{lines}", refusals=refusals)

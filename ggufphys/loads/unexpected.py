@@ -4,23 +4,30 @@ Which key that is follows from where it happened: the hyperparameters in the lin
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
 from ggufphys.errors import GGUFError, GGUFPhysError
 from ggufphys.gguf import GGUFFile
+from ggufphys.loads.refusal import Refusal, refused
 from ggufphys.loads.table import EVERY, GLOBAL, Branch, Read, Statement, statements
 
 
 @contextmanager
-def told(gguf: GGUFFile) -> Iterator[None]:
-    """Turn exceptions that nobody raised on purpose into a GGUFError which names a key of the file."""
+def told(gguf: GGUFFile, refusals: Callable[[], Sequence[Refusal]]) -> Iterator[None]:
+    """Turn exceptions that nobody raised on purpose into a GGUFError which names a key of the file.
+
+    Where the file has `refusals` and is predicted for all the same (--force), these are why.
+    """
     try:
         yield
     except (GGUFPhysError, ValueError, OSError):  # with a message of its own
         raise
     except Exception as error:
+        if known := refusals():
+            why = "--force does not help, nothing can be predicted for this file, and "
+            raise refused(gguf, tuple(known), why) from error
         where = _key_of(gguf, error.__traceback__)
         about = f"probably by {where}" if where else "by its keys or tensors"
         raise GGUFError(
@@ -49,9 +56,10 @@ def _key_of(gguf: GGUFFile, traceback: TracebackType | None) -> str:
 def _keys(arch: str) -> Mapping[str, str]:
     """The key that each hyperparameter comes from, by its name."""
     return {
-        name: line.key if line.key.startswith(GLOBAL) else f"{arch}.{line.key}"
+        name: f"{arch}.{line.key}"
         for section in (EVERY, arch)
         for line in _reads(statements(section))
+        if not line.key.startswith(GLOBAL)  # names, of which nothing is computed
         for name in (line.name, line.name.removesuffix("_full"))
     }
 

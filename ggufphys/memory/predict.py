@@ -15,9 +15,9 @@ from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.graph.devices.runs import Runs, require_model
 from ggufphys.hparams.hparams import HParams
-from ggufphys.loads.check import not_like_this, reasons, refused
+from ggufphys.loads.check import not_like_this, reasons
 from ggufphys.loads.graphs import graph_failures, how_it_runs
-from ggufphys.loads.refusal import Refusal
+from ggufphys.loads.refusal import Refusal, refused
 from ggufphys.loads.unexpected import told
 from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
@@ -203,7 +203,7 @@ class Predictor(Runs):
         elif self._verdict(False) and self._verdict(True):  # else parameters decide, and `predict` tells
             self._refuse(self._verdict(False), gguf)
         self._graph_verdicts: dict[Hashable, tuple[Refusal, ...]] = {}
-        with told(gguf):
+        with told(gguf, lambda: self.refusals):
             super().__init__(gguf, target, guessed=guessed)
         self._weight_terms: dict[Hashable, tuple[Term, ...]] = {}
         self._caches: dict[Hashable, CachesByDevice] = {}
@@ -215,7 +215,7 @@ class Predictor(Runs):
         if not self.is_guess:
             require_known(self.h.arch, params.llama_build)
         params = taken_as(self.h.arch, params, rules_of(params.llama_build))
-        with told(self.gguf):
+        with told(self.gguf, lambda: self.refusals):
             found = self._file_verdict(params)
             otherwise = "" if self.force or not found else self._otherwise(params, found)
             if otherwise:

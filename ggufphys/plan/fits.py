@@ -10,7 +10,7 @@ llama.cpp's buffers and nothing else that is known here.
 from ggufphys.frozen import dataclass
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import HOST
-from ggufphys.units import parse_bytes
+from ggufphys.units import parse_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,11 @@ def memory_limit(text: str) -> int:
     """The size behind --assert-fits.
 
     Raises:
-        ValueError: no size, or several.
+        ValueError: no size, none at all, or several.
     """
     if "," in text:
         raise ValueError(
-            f"{text!r} names several sizes, expected one, that of main memory: a device's memory is given with it"
+            f"--assert-fits: {text!r} names several sizes, expected one, that of main memory: a device's "
+            "memory is given with it"
         )
-    return parse_bytes(text)
+    return parse_memory(text, "--assert-fits")

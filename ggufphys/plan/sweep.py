@@ -12,7 +12,7 @@ from math import prod
 from typing import Final, TypeAlias, get_args
 
 from ggufphys.flags.devices import layers_to_offload
-from ggufphys.flags.run import count
+from ggufphys.flags.numbers import count
 from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode

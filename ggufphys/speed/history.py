@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ggufphys.errors import OutputError
 from ggufphys.frozen import asdict, dataclass
 from ggufphys.speed import kept
 
@@ -90,7 +91,7 @@ def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> N
     }
     try:
         kept.keep(json.dumps(document), NAME)
-    except OSError:
+    except OutputError:
         return
 
 

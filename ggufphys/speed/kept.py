@@ -80,13 +80,15 @@ def _cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def keep(text: str, name: str = NAME) -> Path | None:
-    """Write a file there, whole or not at all; None where there is no place for it."""
+def keep(text: str, name: str = NAME) -> None:
+    """Write a file there, whole or not at all; nothing where there is no place for it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from ggufphys.machine.output import whole_file  # only when something is kept
+
     place = folder()
-    if place is None:
-        return None
-    place.mkdir(parents=True, exist_ok=True)
-    path, draft = place / name, place / f"{name}.{os.getpid()}"
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-    return path
+    if place is not None:
+        with whole_file(place / name, makes_folder=True) as partial:
+            partial.write_text(text, encoding="utf-8")

@@ -21,7 +21,7 @@ Sort = Literal["products", "products from memory", "attention", "streams", "othe
 """Nodes that a slower core slows alike."""
 
 
-class CalibrationError(GGUFPhysError):
+class CalibrationError(GGUFPhysError, ValueError):
     """A file of rates that cannot be used; the message says why and what to do."""
 
 

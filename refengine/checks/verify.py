@@ -6,19 +6,21 @@ With `--logits`: does llama.cpp compute from them what we do? With `--trace`: in
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
-from pathlib import Path
 from typing import Any, Final
 
 from tqdm import tqdm
 
+from ggufphys.builds.asked import installed_build
 from ggufphys.flags.devices import add_device_arguments
 from ggufphys.flags.installed import refuse_build
+from ggufphys.flags.numbers import above_zero, at_least
+from ggufphys.flags.parser import belong, exclude, flags_of
 from ggufphys.flags.run import params_from
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.locate import local_path
+from ggufphys.loads.check import require_data, require_loads
 from ggufphys.params import Params
 from ggufphys.report.progress import Steps
 from refengine.checks import report_logits, report_trace
@@ -80,10 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file whose tensors to check, too")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument(
-        "--blocks", type=_at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
+        "--blocks", type=at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
     )
     parser.add_argument(
-        "--seed", type=_at_least(0), default=0, metavar="S", help="of the random blocks or tokens (default 0)"
+        "--seed", type=at_least(0), default=0, metavar="S", help="of the random blocks or tokens (default 0)"
     )
     parser.add_argument("--types", type=_types, metavar="T[,T...]", help="only these types, for instance Q4_K,Q8_0")
     parser.add_argument(
@@ -91,19 +93,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--logits", action="store_true", help="compare MODEL's logits with llama.cpp's instead")
     parser.add_argument(
-        "--prompt-tokens", type=_at_least(1), default=64, metavar="N", help="with --logits: tokens at once (default 64)"
+        "--prompt-tokens", type=at_least(1), default=64, metavar="N", help="with --logits: tokens at once (default 64)"
     )
     parser.add_argument(
-        "--decode-tokens", type=_at_least(0), default=32, metavar="N",
+        "--decode-tokens", type=at_least(0), default=32, metavar="N",
         help="with --logits: tokens one by one behind them (default 32)",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", type=_positive, default=TIMEOUT_S, metavar="S",
+        "--timeout", type=above_zero, default=TIMEOUT_S, metavar="S",
         help=f"with --logits: seconds that llama.cpp may go without an answer (default {TIMEOUT_S:g})",
     )  # fmt: skip
     parser.add_argument("--trace", action="store_true", help="with --logits: compare every node of the graph")
     parser.add_argument(
-        "--threshold", type=_positive, metavar="NMSE",
+        "--threshold", type=above_zero, metavar="NMSE",
         help="with --trace: the first node that by itself, computed from llama.cpp's operands, differs by more is "
         f"named, and the exit code is 1 (default {THRESHOLD:g}: sums in another order make 1e-13, sums in F16 1e-8, "
         "one tensor with a scale off by 0.1 %% makes 1e-6; on a device of fewer digits what its logits may differ by)",
@@ -118,14 +120,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="FILE",
         help="with --trace: llama.cpp runs this file instead, such as the one that MODEL was quantised from",
     )  # fmt: skip
+    belong(parser, "MODEL", "--all", "--logits")
+    belong(parser, "--logits", "--prompt-tokens", "--decode-tokens", "--timeout", "--trace", *flags_of(devices))
+    belong(parser, "--trace", "--threshold", "--flash-attn", "--against")
+    exclude(parser, "--logits", "--blocks", "--types", "--all")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; returns `Report.exit_code`. Raises as `open_gguf` and `verify` do."""
     if args.logits:
         return _run_trace(args) if args.trace else _run_logits(args)
-    if args.trace or args.against:
-        raise ValueError("--trace and --against belong to --logits: expected `verify MODEL --logits --trace`")
     model = open_gguf(local_path(args.model)) if args.model is not None else None
     with tqdm(unit="B", unit_scale=True, desc="tensors", leave=False, disable=None if model else True) as bar:
         report = verify(
@@ -145,9 +149,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_logits(args: argparse.Namespace) -> int:
-    if args.against:
-        raise ValueError("--against belongs to --trace: expected `verify MODEL --logits --trace --against FILE`")
-    path = _model_path(args)
+    path = local_path(args.model)
     with Steps("comparing logits", unit="tokens", ticks=True) as steps:
 
         def progress(done: int, total: int, now: str) -> None:
@@ -164,11 +166,16 @@ def _run_logits(args: argparse.Namespace) -> int:
 
 
 def _run_trace(args: argparse.Namespace) -> int:
-    path = _model_path(args)
+    path = local_path(args.model)
+    against = local_path(args.against) if args.against else None
+    if against is not None:
+        with open_gguf(against) as gguf:  # its faults are told as MODEL's are, not by llama.cpp
+            require_loads(gguf, Params(llama_build=installed_build()))
+            require_data(gguf)
     with Steps("comparing nodes", ticks=True):
         report = verify_nodes(
             path,
-            against=local_path(args.against) if args.against else None,
+            against=against,
             n_prompt=args.prompt_tokens,
             n_decode=args.decode_tokens,
             seed=args.seed,
@@ -188,37 +195,12 @@ def _placement(args: argparse.Namespace) -> Params | None:
     return placement if placement.devices else None
 
 
-def _model_path(args: argparse.Namespace) -> Path:
-    if not args.model:
-        raise ValueError("--logits compares the logits of a MODEL: none was given")
-    return local_path(args.model)
-
-
 def _magnitude(peer: Difference | None) -> str:
     if peer is None:
         return "-"
     if not isfinite(peer.max_abs):
         return "NaN or Inf"
     return f"{peer.max_abs:.2g}" if peer.max_abs else "0"
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least {minimum}")
-        return int(text)
-
-    return integer
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not (isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
-    return number
 
 
 def _types(text: str) -> tuple[GGMLType, ...]:

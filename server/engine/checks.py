@@ -6,16 +6,13 @@ Each check names the assertion it stands in front of. Source: llama.cpp 0c1e570.
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-from ggufphys import GGUFError, UnsupportedError, open_gguf
+from ggufphys import UnsupportedError, open_gguf
 from ggufphys.arch import read_hparams
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.hparams.hparams import HParams
-from ggufphys.loads.check import require_loads
+from ggufphys.loads.check import require_data, require_loads
 from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
-
-MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS: arrays of that length in ggml-cpu.c
 
 
 def check_model_file(path: str | os.PathLike[str], params: Params | None = None) -> tuple[Path, HParams]:
@@ -33,11 +30,7 @@ def check_model_file(path: str | os.PathLike[str], params: Params | None = None)
     with open_gguf(path) as gguf:
         if gguf.kind != "model":
             raise UnsupportedError(f"{path}: a GGUF file of kind {gguf.kind!r}, which cannot be run by itself")
-        if gguf.missing_bytes:
-            raise GGUFError(
-                f"{path}: {gguf.missing_bytes:,} bytes of tensor data are missing: a header-only file or an unfinished "
-                "download, which llama.cpp cannot run"
-            )
+        require_data(gguf)
         require_loads(gguf, params)
         return gguf.shards[0].path, read_hparams(gguf)
 
@@ -48,8 +41,6 @@ def check_context(params: Params, hparams: HParams) -> ContextParams:
     Raises:
         ValueError: llama.cpp would refuse the combination, or abort on it.
     """
-    if params.n_threads > MAX_THREADS:
-        raise ValueError(f"n_threads is {params.n_threads}, expected at most {MAX_THREADS} (GGML_MAX_N_THREADS)")
     resolved = resolve(params, n_ctx_train=hparams.n_ctx_train, causal_attn=hparams.causal_attn)
     block_size = SIZES[CACHE_TYPES[params.type_k]].block_size
     if not resolved.flash_attn and hparams.n_embd_head_k % block_size:

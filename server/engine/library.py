@@ -7,6 +7,7 @@ The server and the measuring child use exactly this code, so what is measured is
 import atexit
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -25,6 +26,16 @@ from server.engine.log import LOG
 
 Progress = Callable[[float], bool]
 """Called with the loaded fraction, 0 to 1; returning False cancels the load."""
+
+
+def require_library() -> None:
+    """Refuse what a child would run by llama.cpp, where there is none.
+
+    Raises:
+        MissingExtraError: llama-cpp-python is not installed.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise MissingExtraError(f"this runs llama.cpp, and llama-cpp-python is not installed: {with_extra('all')}")
 
 
 @functools.cache

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from bench.cache import cache_folder
 from bench.corpus import held_out
-from bench.derive import DeriveError, cache_folder, derived
+from bench.derive import DeriveError, derived
 from bench.quality.command import judged_rows
 from bench.quality.rows import Candidate
 from bench.quality.texts import Setting
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
+from ggufphys.errors import OutputError
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +96,7 @@ def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
     blocked.write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
 
-    with pytest.raises(OSError, match=r"XDG_CACHE_HOME.*file/ggufphys"):
+    with pytest.raises(OutputError, match=r"file/ggufphys: .*XDG_CACHE_HOME"):
         derived("Q8_0")
 
 

@@ -56,6 +56,7 @@ def test_outputs() -> None:
         ({"n_seq_max": 257}, "n_seq_max is 257"),
         ({"n_ctx": -1}, "n_ctx is -1"),
         ({"n_batch": 0, "n_ubatch": 0}, "cannot both be zero"),
+        ({"n_threads": 513}, "at most 512"),
         ({"n_outputs_max": 1, "n_seq_max": 2}, "llama.cpp aborts otherwise"),
         ({"devices": [Device(name="CUDA0")] * 2}, "devices CUDA0, CUDA0: each may be named once"),
         ({"devices": [Device(name=f"CUDA{i}") for i in range(17)]}, "17 devices, expected at most 16"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ggufphys.cli import COMMANDS, main
-from tests.ggufphys.models import tiny_llama
-from tests.ggufphys.test_cli import run
+from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
+from tests.ggufphys.test_cli import inspect_json, run
 
 
 def test_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,3 +119,80 @@ def test_the_list_of_machines(command: str, capsys: pytest.CaptureFixture[str]) 
 def test_fit_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a model the usage says what is missing."""
     assert run(capsys, "fit")[0] == 2
+
+
+@pytest.mark.parametrize("module", ["argparse", "ggufphys.cli", "ggufphys.commands.inspected", "ggufphys.gguf.reader"])
+def test_ctrl_c_while_importing(module: str, tmp_path: Path) -> None:
+    """Ctrl-C ends the process with 130 and no traceback, also while its modules are still being imported."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    program = (
+        "import sys, importlib.abc\n"
+        "class Pressed(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "for name in [n for n in sys.modules if n == 'argparse' or n.startswith('ggufphys')]:\n"
+        "    del sys.modules[name]\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        f"sys.argv = ['ggufphys', 'inspect', {str(path)!r}]\n"
+        "from ggufphys.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("-dev=", "names nothing, expected NAME[=SIZE]"),
+        ("-dev none,CUDA0=8GiB", "none is no device"),
+        ("-dev CUDA0=8", "that is 8 B, expected a size such as 24GiB"),
+        ("-dev CUDA0=1e30", "--device CUDA0: not a size: '1e30'"),
+        ("-dev CUDA0=99999999TiB", "8192.00 PiB at most"),
+        ("--rpc=", "names nothing, expected HOST:PORT"),
+        ("--rpc host:99999=1GiB", "1 to 65535"),
+        ("-dev A=1GiB,B=1GiB -ts 1e39,1", "expected a sum that a 32-bit float holds"),
+        ("-dev A=1GiB -ngl 1_0", "is not a number of layers"),
+        ("-mg 1_0", "is not a whole number"),
+        ("-t 513", "expected at most 512"),
+        ("-b 1", "n_batch is 1, expected at least n_seq_max = 4"),
+        ("--prefill 0", "--prefill: '0': expected a whole number of at least 1"),
+        ("--assert-fits 24", "--assert-fits 24: that is 24 B"),
+        ("--log {log}", "the log has no lines about buffers"),
+    ],
+)
+def test_values_that_nobody_means(flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes without a unit, devices without a name, numbers beyond what llama.cpp holds: exit code 2, and what is."""
+    path, log = tiny_llama(tmp_path / "m.gguf"), tmp_path / "server.log"
+    log.write_text("no log")
+    code, out, err = run(capsys, "inspect", path, *flags.format(log=log).split())
+    assert (code, out) == (2, ""), err
+    assert message in err
+    if "{log}" in flags:
+        assert str(log) in err
+
+
+def test_no_prediction_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with a file is said, not which exception that led to, where --force cannot help."""
+    path = write_model(tmp_path / "m.gguf", llama_metadata(attention__head_count=0), llama_tensors())
+    code, _, err = run(capsys, "inspect", "--force", path)
+    assert code == 3
+    assert "blk.0.attn_q.weight: the tensor has another shape than llama.cpp wants" in err
+    assert "Error" not in err
+
+
+def test_a_draft_is_told_by_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with a draft model is not said of the model."""
+    draft = write_model(tmp_path / "draft.gguf", llama_metadata("llama9"), llama_tensors())
+    _, _, err = run(capsys, "inspect", tiny_llama(tmp_path / "m.gguf"), "-md", draft)
+    assert "draft.gguf" in err
+    assert "m.gguf: llama.cpp would not" not in err
+
+
+def test_threads_as_llama_cpp_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-t 0 and -t -1 are all threads that the system counts, as in llama.cpp."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    flags = ("0", "-1", str(os.cpu_count()))
+    assert len({json.dumps(inspect_json(capsys, path, "-t", text)["memory"]) for text in flags}) == 1

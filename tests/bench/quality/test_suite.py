@@ -122,8 +122,8 @@ def test_a_server_judges_no_text(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("F16", "--chunks", "2"), "--chunks is about a text"),
-        (("F16", "--max-ratio", "1"), "--max-ratio is about a text"),
+        (("F16", "--chunks", "2"), "--chunks: not with --suite"),
+        (("F16", "--max-ratio", "1"), "--max-ratio: not with --suite"),
         (("http://127.0.0.1:1", "--quantize", "Q8_0"), "is a server: other types and engines are made of a file"),
         (("http://127.0.0.1:1", "--base-engine", "refengine"), "is a server"),
     ],

@@ -87,7 +87,7 @@ def test_no_answer(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "nbytes"), [("24GiB", 24 << 30), ("512m", 512 << 20), ("1000", 1000)])
+@pytest.mark.parametrize(("text", "nbytes"), [("24GiB", 24 << 30), ("512m", 512 << 20), ("1048576", 1 << 20)])
 def test_sizes(text: str, nbytes: int) -> None:
     """Sizes are written as everywhere."""
     assert memory_limit(text) == nbytes

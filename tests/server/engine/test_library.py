@@ -109,7 +109,6 @@ def test_close_order(chain_path: Path) -> None:
         (Params(n_ctx=300, n_batch=2, n_seq_max=4), "room for 2 outputs"),
         (Params(n_ctx=3, n_seq_max=4), "room for 3 outputs"),
         (Params(n_ctx=300, n_batch=0), "a batch of 0 tokens"),
-        (Params(n_ctx=300, n_threads=513), "at most 512"),
         (Params(n_ctx=300, type_v="q8_0", flash_attn="off"), "flash attention"),
     ],
 )

@@ -1,0 +1,108 @@
+"""Flags that would be overlooked, and numbers that are none."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufphys.cli import main
+from ggufphys.flags.numbers import above_zero, at_least, count, counts, integer
+from tests.ggufphys.models import tiny_llama
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Exit code and stderr of a command line; argparse's own exits included."""
+    try:
+        code = main([str(word) for word in words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("verify MODEL --threshold 1", "--threshold: for --trace, which is not given"),
+        ("verify MODEL --logits --threshold 1", "--threshold: for --trace, which is not given"),
+        ("verify MODEL --logits --against MODEL -fa off", "--flash-attn and --against: for --trace"),
+        ("verify MODEL --trace", "--trace: for --logits, which is not given"),
+        ("verify MODEL --decode-tokens 3 --timeout 3", "--decode-tokens and --timeout: for --logits"),
+        ("verify MODEL -ngl 3", "-ngl: for --logits, which is not given"),
+        ("verify --logits", "--logits: for MODEL, which is not given"),
+        ("verify --all", "--all: for MODEL, which is not given"),
+        ("verify MODEL --logits --types F32", "--types: not with --logits"),
+        ("bench speed MODEL --calibrate --calibration rates.json", "--calibration: not with --calibrate"),
+        ("bench load http://127.0.0.1:9 -c 2 --rate 3", "--concurrency: not with --rate"),
+        ("bench quality F16 --base-bytes 1GiB --suite x.jsonl", "--base-bytes: not with --suite"),
+        ("bench quality F16 --base-file x", "--base-file: nothing is compared with a base"),
+        ("bench hypotheses --rules-only --model MODEL", "--model: not with --rules-only"),
+        ("synth llama-110m -o new.gguf --sparse --seed 3", "--seed: not with --sparse"),
+        ("synth --list --layers 3", "--layers: not with --list"),
+        ("measure MODEL --amx", "--amx: it is the installed llama.cpp that runs"),
+        ("inspect MODEL --html --csv", "--csv and --plot say how --sweep answers"),
+    ],
+)
+def test_no_flag_is_overlooked(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag that would change nothing, for want of another or beside another, is an error that says so."""
+    if not line.startswith("inspect"):
+        pytest.importorskip("llama_cpp")
+    monkeypatch.chdir(tmp_path)
+    model = tiny_llama(tmp_path / "m.gguf")
+    code, err = said(capsys, *(model if word == "MODEL" else word for word in line.split()))
+    assert code == 2, err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        ("-ts 1,2 -sm row", "-ts, -sm: nothing changes by that, since there is no device"),
+        ("-ngld 3", "-ngld: nothing changes by that, since there is no draft model (-md)"),
+        ("--image-max-tokens 3", "--image-max-tokens: nothing changes by that, since there is no --mmproj"),
+        ("-c 1k -fitt 100", "-fitt: nothing changes by that, since -c says how long the context is"),
+        ("-fit off -fitc 1k", "-fitc: nothing changes by that, since --fit is off"),
+        ("--as library -fit on", "-fit: nothing changes by that, since --as library has no server"),
+        ("-dev A=8GiB,B=8GiB -ts 1,2,3", "-ts: 3 proportions for 2 devices: the first 2 count"),
+        ("-dev A=8GiB,B=8GiB -mg 1", "-mg: nothing changes by that, since split mode layer divides"),
+    ],
+)
+def test_flags_that_llama_cpp_overlooks_are_noted(
+    flags: str, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of llama.cpp's own flags, which a pasted line may have, a note says that they change nothing; without, none."""
+    path = str(tiny_llama(tmp_path / "m.gguf"))
+    assert main(["inspect", path, *flags.split()]) == 0
+    assert note in capsys.readouterr().out
+    assert main(["inspect", path, "-dev", "A=8GiB,B=8GiB", "-ts", "1,2", "-sm", "layer"]) == 0
+    assert "nothing changes" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(kind, text) for kind in (count, integer, at_least(1), counts(1), above_zero)
+     for text in ("", "nan", "1e400", "٣", "1_0", "x", "-", " 1 2")],
+)  # fmt: skip
+def test_what_is_no_number(kind: Callable[[str], Any], text: str) -> None:
+    """Texts that Python takes for numbers in part, or that no count can be, are refused with what was expected."""
+    with pytest.raises(argparse.ArgumentTypeError, match="expected|whole number"):
+        kind(text)
+
+
+def test_numbers() -> None:
+    """Counts may have k and m behind them, whole numbers a sign; lists have no doubles, and may be empty if told so."""
+    assert [count("8k"), count("1M"), integer("-3"), at_least(2)("2")] == [8192, 1 << 20, -3, 2]
+    assert counts(0)("0,1k,0") == (0, 1024)
+    assert counts(0, or_none=True)("") == ()
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 2"):
+        counts(2)("4,1")
+
+
+def test_a_second_model_is_no_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file too many is not taken for a flag that was meant as a file."""
+    path = tiny_llama(tmp_path / "m.gguf")
+    code, err = said(capsys, "tensors", path, path)
+    assert (code, "./" in err) == (2, False)

@@ -1,0 +1,55 @@
+"""Files that commands write: whole, or not there at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ggufphys.errors import OutputError
+from ggufphys.machine.output import whole_file, write_whole
+
+
+def test_whole_or_not_at_all(tmp_path: Path) -> None:
+    """An error in the middle leaves what was there before, and nothing beside it; without one the new text is there."""
+    path = tmp_path / "page.html"
+    path.write_text("before")
+
+    def broken() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("before", [path])
+    write_whole(path, "after")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("after", [path])
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    """Of a link what it leads to is written."""
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    write_whole(link, "text")
+    assert (link.is_symlink(), target.read_text()) == (True, "text")
+
+
+def test_what_is_no_file_is_written_itself() -> None:
+    """A device stays what it is."""
+    write_whole(Path(os.devnull), "text")
+    assert not Path(os.devnull).is_file()
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, and one that is not there, are errors of usage; a full disk is an error that says what is left."""
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "none" / "x", "there is no folder")):
+        with pytest.raises(ValueError, match=message):
+            write_whole(path, "text")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match="cannot write .*x.html: No space left on device; no part of it is left"):
+        write_whole(tmp_path / "x.html", "text")
+    assert list(tmp_path.iterdir()) == []

@@ -55,6 +55,10 @@ _APART: Final = (  # a question, what is not asked with it, and why
         "--sweep", _OF_MODELS,
         "--sweep asks about many runs; --assert-fits, --explain, --costs and --quantize about one",
     ),
+    (
+        "lengths", ("several", "--diff", "--log", "--sweep", "--template"),
+        "--prefill, --depth, --batch and --budget are about one run of one model, whose speed is predicted",
+    ),
 )  # fmt: skip
 
 
@@ -102,6 +106,7 @@ def _asked(args: argparse.Namespace) -> frozenset[str]:
         "--explain": args.explain, "--html": args.html is not None, "--log": args.log is not None,
         "--quantize": args.quantize is not None, "--sweep": sweeps(args), "--template": args.template,
         "several": not hasattr(args, "models") or names_several(args.models), "attached": attaches_files(args),
+        "lengths": any(getattr(args, name) is not None for name in ("prefill", "depth", "batch", "budget")),
     }  # fmt: skip
     return frozenset(name for name, is_asked in questions.items() if is_asked)
 

@@ -41,6 +41,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         ("synth llama-110m -o new.gguf --sparse --seed 3", "--seed: not with --sparse"),
         ("synth --list --layers 3", "--layers: not with --list"),
         ("measure MODEL --amx", "--amx: it is the installed llama.cpp that runs"),
+        ("inspect MODEL MODEL --depth 5", "--prefill, --depth, --batch and --budget are about one run"),
+        ("inspect MODEL --sweep ctx=1k --batch 2", "--prefill, --depth, --batch and --budget are about one run"),
         ("inspect MODEL --html --csv", "--csv and --plot say how --sweep answers"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Final
 from tqdm import tqdm
 
 from bench.synth.replacing import write_sparse
+from ggufphys.errors import OutputError
 from ggufphys.flags.numbers import at_least, count
 from ggufphys.flags.parser import exclude
 from ggufphys.plan.quantize import parse_file_type
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: an unknown shape or file type, or a combination of arguments that makes no sense.
         UnsupportedError: there is no tensor table for the shape.
-        OSError: the file cannot be written (but for a full disk, which is answered here).
+        OutputError: the file cannot be written (but for a full disk, which is answered here).
     """
     if args.list:
         print(_list_json() if args.json else _list_text())
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno not in NO_ROOM:
-            raise
+            raise OutputError(f"cannot write {path}: {error.strerror}; no part of it is left") from error
         reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
         print(f"no room: {reason}\n{path} was not written, no part of it is left", file=sys.stderr)
         return EXIT_NO_ROOM

@@ -224,7 +224,7 @@ def fails_after(n_writes: int, error: BaseException) -> Callable[[int, memoryvie
         (OSError(errno.ENOSPC, "No space left on device"), 1, "no room: No space left on device"),
         (OSError(errno.EFBIG, "File too large"), 1, "no room: File too large"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (OSError(errno.EIO, "Input/output error"), 3, "Input/output error"),
+        (OSError(errno.EIO, "Input/output error"), 1, "model.gguf: Input/output error; no part of it is left"),
     ],
     ids=["full", "too-large", "interrupted", "broken"],
 )

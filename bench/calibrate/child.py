@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -24,6 +24,7 @@ from bench.calibrate.gauge import Gauge
 from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
 from bench.calibrate.jobs import (
     N_LAYERS,
+    RARE_TYPES,
     TYPES,
     Attention,
     Job,
@@ -51,6 +52,7 @@ LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
 ROUNDS, REPETITIONS = 3, 2
 ENOUGH_S: Final = 38.0  # after these the rounds behind the first end: a calibration takes a minute at most
+RARE_S: Final = 12.0  # for types that few files have, behind all else
 BAND: Final = (0.8, 1.35)  # what seconds of models were less and more than predicted, most of them: docs/speed.md
 MAX_BAND: Final = 4.0
 
@@ -61,18 +63,25 @@ class Config:
 
     threads: tuple[int, ...]
     types: tuple[int, ...]
+    rare: tuple[int, ...] = ()
 
 
 def plan(config: Config) -> list[Job]:
-    """All jobs; those of a type of weights stand together."""
+    """All jobs but the rare types'; those of a type of weights stand together."""
     threads = config.threads
     jobs: list[Job] = [Nodes(n_threads=n) for n in threads]
     jobs += [*attentions(threads), *operations(threads)]
     jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
     jobs += streams(threads)
+    return jobs + plan_types(config.types, threads)
+
+
+def plan_types(types: Iterable[int], threads: Sequence[int]) -> list[Job]:
+    """The products of types of weights, repacked, too, where llama.cpp repacks them here."""
     features = host.cpu_features()
     repacks = {rule.ggml_type for rule in REPACK_RULES if rule.features <= features} if repack_buffer_type() else set()
-    for number in config.types:
+    jobs: list[Job] = []
+    for number in types:
         for repacked in (False, True) if GGMLType(number) in repacks else (False,):
             jobs += products(threads, GGMLType(number), repacked=repacked)
     return jobs
@@ -93,34 +102,59 @@ def large_bytes() -> int:
     return max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
 
 
-def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> Measured:
-    """Measure them.
+class Measuring:
+    """Samples of jobs, more with every round."""
 
-    All are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each. Where
-    the first round takes longer than that, what is left of it is measured once.
-    """
-    found: dict[Job, list[Sample]] = {job: [] for job in jobs}
-    nodes: dict[Job, int] = {}
-    repacking: list[float] = []
-    nbytes = large_bytes()
-    ends_at = time.monotonic() + ENOUGH_S
-    for i in range(ROUNDS):
-        for key, group in groupby(jobs, key=lambda j: (j.ggml_type, j.repacked) if isinstance(j, Product) else None):
-            if i and time.monotonic() > ends_at:
-                break
-            graphs = ProductGraphs(key[0], repacked=key[1], nbytes=nbytes) if key is not None else None
+    def __init__(self, gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> None:
+        self._gauges, self._folder, self._on_job = gauges, folder, on_job
+        self._nbytes = large_bytes()
+        self.found: dict[Job, list[Sample]] = {}
+        self.nodes: dict[Job, int] = {}
+        self.repacking: list[float] = []
+        """Bytes a second into repacked layouts."""
+
+    def go_round(self, jobs: Sequence[Job], ends_at: float, *, is_first: bool) -> None:
+        """Measure each. A first round is gone to its end, from that time on with one repetition of each job."""
+        for key, group in groupby(jobs, key=_type_of):
+            if not is_first and time.monotonic() > ends_at:
+                return
+            graphs = ProductGraphs(key[0], repacked=key[1], nbytes=self._nbytes) if key is not None else None
             for job in group:
                 is_late = time.monotonic() > ends_at
-                if i and is_late:
+                if is_late and not is_first:
                     break
-                with runner(job, graphs, folder) as (run, nodes[job]):
-                    look = gauges[job.n_threads].look
-                    found[job] += samples(run, job.n_threads, look, repetitions=1 if is_late else REPETITIONS)
-                on_job()
+                with runner(job, graphs, self._folder) as (run, self.nodes[job]):
+                    look, repetitions = self._gauges[job.n_threads].look, 1 if is_late else REPETITIONS
+                    self.found.setdefault(job, []).extend(samples(run, job.n_threads, look, repetitions=repetitions))
+                self._on_job()
             if graphs is not None:
                 if graphs.repacked:
-                    repacking.append(graphs.bytes_per_s)
+                    self.repacking.append(graphs.bytes_per_s)
                 graphs.close()
+
+
+def _type_of(job: Job) -> tuple[GGMLType, bool] | None:
+    return (job.ggml_type, job.repacked) if isinstance(job, Product) else None
+
+
+def measured(
+    jobs: Sequence[Job], rare: Sequence[Job], gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]
+) -> Measured:
+    """Measure them.
+
+    All jobs are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
+    Where the first round takes longer than that, what is left of it is measured once. The rare types' come last, once
+    each, as many as there is time for.
+    """
+    measuring = Measuring(gauges, folder, on_job)
+    ends_at = time.monotonic() + ENOUGH_S
+    for i in range(ROUNDS):
+        measuring.go_round(jobs, ends_at, is_first=i == 0)
+    last_at = time.monotonic() + RARE_S
+    for _, group in groupby(rare, key=_type_of):
+        if time.monotonic() < last_at:
+            measuring.go_round(list(group), ends_at=0.0, is_first=True)
+    found = measuring.found
     paces = {n_threads: gauge.mean() for n_threads, gauge in gauges.items()}
     sorts: dict[tuple[int, Sort], list[Job]] = {}
     for job in found:
@@ -129,9 +163,11 @@ def measured(jobs: list[Job], gauges: Mapping[int, Gauge], folder: Path, on_job:
     for (n_threads, sort), own in sorts.items():
         closely, follows[n_threads, sort] = how_closely(calm(found[job], n_threads) for job in own)
         for job in own:
-            timing, n = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=closely), nodes[job]
+            n = measuring.nodes[job]
+            timing = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=closely)
             timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
-    return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=median(repacking or [0.0]))
+    repacked_per_s = median(measuring.repacking or [0.0])
+    return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=repacked_per_s)
 
 
 def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
@@ -175,16 +211,16 @@ def calibrate(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ggufphys-") as name:
         folder = Path(name)
-        jobs = plan(config)
+        jobs, rare = plan(config), plan_types(config.rare, config.threads)
         n_done = 0
 
         def on_job() -> None:
             nonlocal n_done
             n_done += 1
-            emit(done=n_done, of=ROUNDS * len(jobs))
+            emit(done=n_done, of=ROUNDS * len(jobs) + len(rare))
 
         gauges = {n: Gauge(n) for n in config.threads}
-        found = measured(jobs, gauges, folder, on_job)
+        found = measured(jobs, rare, gauges, folder, on_job)
         for gauge in gauges.values():
             gauge.close()
         seconds = {job: timing.seconds for job, timing in found.timings.items()}
@@ -226,9 +262,10 @@ def calibrate(config: Config) -> dict[str, Any]:
 def main() -> int:
     """Calibrate as the configuration says."""
     asked = json.loads(sys.argv[1])
-    types = asked.get("types") or [int(t) for t in TYPES]
+    types = asked.get("types") or TYPES
+    rare = () if asked.get("types") else RARE_TYPES
     threads = tuple(sorted({1, *asked["threads"]}))  # what is short is measured with one
-    emit(machine=calibrate(Config(threads=threads, types=tuple(types))))
+    emit(machine=calibrate(Config(threads=threads, types=tuple(map(int, types)), rare=tuple(map(int, rare)))))
     return 0
 
 

@@ -11,6 +11,7 @@ from bench.calibrate.jobs import LONG, MATRIX, STREAM_N_IN, Attention, Nodes, Op
 from bench.calibrate.library import Tensors, weights
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.speed.nodes import SCANNED_STATES
 
 PART_BYTES: Final = 8 << 20  # of weights that one run of a graph reads
 N_SAME: Final = 4  # products of one small matrix in a graph: starting it counts less
@@ -218,6 +219,37 @@ def _ssm_scan(t: Tensors, job: Operation) -> _Made:
     return lambda: t.call("ssm_scan", state, x, dt, a, b, c, ids), filled
 
 
+def _states(t: Tensors, job: Operation, d: int, *, with_states: int) -> tuple[list[int], int]:
+    """So many tensors of heads of `d` for each token, and the heads' states."""
+    heads = [t.new(F32, d, job.n_row // d, job.n_rows) for _ in range(with_states)]
+    return heads, t.new(F32, d * d * (job.n_row // d), 1)
+
+
+def _rwkv6(t: Tensors, job: Operation) -> _Made:
+    (k, v, r, decay), state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=4)
+    first = t.new(F32, job.n_row)
+    return lambda: t.call("rwkv_wkv6", k, v, r, first, decay, state), dict.fromkeys((k, v, r, decay, state), _NOISE)
+
+
+def _rwkv7(t: Tensors, job: Operation) -> _Made:
+    heads, state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=6)
+    return lambda: t.call("rwkv_wkv7", *heads, state), dict.fromkeys((*heads, state), _NOISE)
+
+
+def _linear_attn(t: Tensors, job: Operation) -> _Made:
+    heads, state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=4)
+    return lambda: t.call("gated_linear_attn", *heads, state, 1.0), dict.fromkeys((*heads, state), _NOISE)
+
+
+def _delta_net(t: Tensors, job: Operation) -> _Made:
+    """With one gate a head, as Qwen3-Next has it."""
+    d, n_head = SCANNED_STATES["GATED_DELTA_NET"], job.n_row // SCANNED_STATES["GATED_DELTA_NET"]
+    qkv = [t.new(F32, d, n_head, job.n_rows) for _ in "qkv"]
+    gate, beta, state = t.new(F32, 1, n_head, job.n_rows), t.new(F32, 1, n_head, job.n_rows), t.new(F32, d, d, n_head)
+    filled = {**dict.fromkeys((*qkv, beta, state), _NOISE), gate: -np.abs(_NOISE)}
+    return lambda: t.call("gated_delta_net", *qkv, gate, beta, state, 1), filled
+
+
 _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "ADD": _binary("add"),
     "MUL": _binary("mul"),
@@ -226,7 +258,9 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "ROPE": _rope,
     "GLU": _binary("swiglu_split"),
     "GLU geglu": _binary("geglu_split"),
+    "GLU swiglu_oai": _binary("swiglu_oai", 1.702, 7.0),
     "UNARY": _unary("silu"),
+    "UNARY gelu": _unary("gelu"),
     "SOFT_MAX": _soft_max,
     "CPY": _cpy,
     "SET_ROWS": _set_rows,
@@ -235,4 +269,11 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "CONCAT": _concat,
     "SSM_CONV": _ssm_conv,
     "SSM_SCAN": _ssm_scan,
+    "GATED_DELTA_NET": _delta_net,
+    "GATED_LINEAR_ATTN": _linear_attn,
+    "RWKV_WKV6": _rwkv6,
+    "RWKV_WKV7": _rwkv7,
+    "L2_NORM": _unary("l2_norm", 1e-6),
+    "SUM_ROWS": _unary("sum_rows"),
+    "ARGSORT": _unary("argsort", 1),
 }

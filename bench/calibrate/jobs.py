@@ -13,9 +13,10 @@ from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 REPACKED_COLUMNS: Final = (1, 4, 8, 32, 512)  # two are one and one
+RARE_COLUMNS: Final = (1, 4, 8, 32, 512)
 SHORT, PAGE, LONG = 512, 2048, 4096  # weights a row: short, such that pages still hold two or nearly, long
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
-HEAD_SIZES: Final = (64, 128, 256)
+HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (512, 1536)  # with two heads in a cell; a core's own cache holds them, and fewer of more heads
 N_HEAD_KV: Final = (2, 8)
 FAR_CELLS: Final = 4096
@@ -34,11 +35,19 @@ TYPES: Final = (
     GGMLType.F16, GGMLType.F32, GGMLType.BF16, GGMLType.Q3_K, GGMLType.Q2_K, GGMLType.Q5_1, GGMLType.IQ4_NL,
     GGMLType.IQ4_XS, GGMLType.MXFP4,
 )  # fmt: skip
+RARE_TYPES: Final = (
+    GGMLType.IQ3_S, GGMLType.IQ3_XXS, GGMLType.IQ2_S, GGMLType.IQ2_XS, GGMLType.IQ2_XXS, GGMLType.TQ2_0,
+    GGMLType.TQ1_0, GGMLType.NVFP4, GGMLType.Q1_0, GGMLType.IQ1_S, GGMLType.IQ1_M,
+)  # fmt: skip
+"""Measured with fewer shapes, once, and behind all else: what few files have costs the others no repetition."""
 CACHE_TYPES: Final = (GGMLType.F16, GGMLType.Q8_0)
 OPERATIONS: Final = (
-    "ADD", "MUL", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "UNARY", "SOFT_MAX", "CPY", "SET_ROWS", "GET_ROWS",
-    "SCALE", "CONCAT", "SSM_CONV", "SSM_SCAN",
+    "ADD", "MUL", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "GLU swiglu_oai", "UNARY", "UNARY gelu", "SOFT_MAX",
+    "CPY", "SET_ROWS", "GET_ROWS", "SCALE", "CONCAT", "SSM_CONV", "L2_NORM", "SUM_ROWS", "ARGSORT",
 )  # fmt: skip
+SCANS: Final = ("SSM_SCAN", "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7")
+SCANNED: Final = 32  # tokens: scans take one after the other, however many there are
+SORTED: Final = 128  # elements of a row that is sorted, as many as there are experts
 STREAMS: Final = (1 << 18, 1 << 20, 1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 26, 1 << 27)
 STREAM_N_IN: Final = 1024
 N_LAYERS: Final = (2, 26)
@@ -138,7 +147,8 @@ def sort_of(job: Job) -> Sort:
 
 def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:
     """All products of a type: weights from main memory for few columns, from a core's cache on one thread; many."""
-    columns = REPACKED_COLUMNS if repacked else COLUMNS
+    is_rare = ggml_type in RARE_TYPES
+    columns = RARE_COLUMNS if is_rare else REPACKED_COLUMNS if repacked else COLUMNS
     size = SIZES[ggml_type]
     small = SMALL_BYTES * size.block_size // size.type_size
 
@@ -154,7 +164,8 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 for n_in, n_rows in REUSED_ROWS.items():
                     yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
-            for n_in in (SHORT, PAGE, LONG) if n_columns in PAGED else (SHORT, LONG):
+            lengths = (LONG,) if is_rare else (SHORT, PAGE, LONG) if n_columns in PAGED else (SHORT, LONG)
+            for n_in in lengths:
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if threads == n_threads[0]:
                 for n_in in CACHED:
@@ -190,9 +201,10 @@ def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES
                     yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 
 
-def operations(n_threads: Sequence[int], ops: Sequence[str] = OPERATIONS) -> Iterator[Operation]:
+def operations(n_threads: Sequence[int], ops: Sequence[str] = (*OPERATIONS, *SCANS)) -> Iterator[Operation]:
     """Each operation on one row and on many."""
     for threads in n_threads:
         for op in ops:
-            yield Operation(n_threads=threads, op=op, n_row=ROW, n_rows=1)
-            yield Operation(n_threads=threads, op=op, n_row=ROW, n_rows=ROWS)
+            n_row = SORTED if op == "ARGSORT" else ROW
+            yield Operation(n_threads=threads, op=op, n_row=n_row, n_rows=1)
+            yield Operation(n_threads=threads, op=op, n_row=n_row, n_rows=SCANNED if op in SCANS else ROWS)

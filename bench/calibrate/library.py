@@ -13,7 +13,9 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from bench.synth.blocks import random_blocks
 from ggufphys.gguf import GGMLType
+from ggufphys.gguf.ggml_types import SIZES
 from server.engine.library import load_library
 
 _P, _I, _L, _F, _Z = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_size_t
@@ -26,6 +28,7 @@ _TENSORS: Final = {  # all return a tensor; the arguments behind the context
     "ggml_norm": (_P, _F),
     "ggml_scale": (_P, _F),
     "ggml_silu": (_P,),
+    "ggml_gelu": (_P,),
     "ggml_cont": (_P,),
     "ggml_cpy": (_P, _P),
     "ggml_concat": (_P, _P, _I),
@@ -33,12 +36,20 @@ _TENSORS: Final = {  # all return a tensor; the arguments behind the context
     "ggml_set_rows": (_P, _P, _P),
     "ggml_swiglu_split": (_P, _P),
     "ggml_geglu_split": (_P, _P),
+    "ggml_swiglu_oai": (_P, _P, _F, _F),
     "ggml_soft_max_ext": (_P, _P, _F, _F),
     "ggml_permute": (_P, _I, _I, _I, _I),
     "ggml_rope_ext": (_P, _P, _P, _I, _I, _I, _F, _F, _F, _F, _F, _F),
     "ggml_flash_attn_ext": (_P, _P, _P, _P, _F, _F, _F),
     "ggml_ssm_conv": (_P, _P),
     "ggml_ssm_scan": (_P, _P, _P, _P, _P, _P, _P),
+    "ggml_gated_delta_net": (_P, _P, _P, _P, _P, _P, _L),
+    "ggml_gated_linear_attn": (_P, _P, _P, _P, _P, _F),
+    "ggml_rwkv_wkv6": (_P, _P, _P, _P, _P, _P),
+    "ggml_rwkv_wkv7": (_P, _P, _P, _P, _P, _P, _P),
+    "ggml_l2_norm": (_P, _F),
+    "ggml_argsort": (_P, _I),
+    "ggml_sum_rows": (_P,),
 }
 _OTHERS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_free": (None, (_P,)),
@@ -56,7 +67,6 @@ _OTHERS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_nbytes": (_Z, (_P,)),
     "ggml_tensor_overhead": (_Z, ()),
     "ggml_graph_overhead_custom": (_Z, (_Z, ctypes.c_bool)),
-    "ggml_quantize_chunk": (_Z, (_I, _P, _P, _L, _L, _L, _P)),
 }
 _USAGE_WEIGHTS: Final = 1  # GGML_BACKEND_BUFFER_USAGE_WEIGHTS
 _MAX_NODES: Final = 4096
@@ -189,14 +199,5 @@ class Tensors:
 
 @functools.cache
 def weights(ggml_type: GGMLType) -> npt.NDArray[np.uint8]:
-    """Blocks of random numbers, as llama.cpp quantises them: 32 rows of 4,096."""
-    values = np.random.default_rng(int(ggml_type)).standard_normal((32, 4096), dtype=np.float32) / 64
-    if ggml_type is GGMLType.F32:
-        return values.view(np.uint8).reshape(-1)
-    base = library()
-    out = np.zeros(values.nbytes, np.uint8)
-    importance = np.ones(4096, np.float32)
-    n_bytes = base.ggml_quantize_chunk(
-        int(ggml_type), values.ctypes.data_as(_P), out.ctypes.data_as(_P), 0, 32, 4096, importance.ctypes.data_as(_P)
-    )
-    return out[:n_bytes]
+    """Valid blocks of random bits, two rows of 4,096 weights."""
+    return random_blocks(ggml_type, 8192 // SIZES[ggml_type].block_size, np.random.default_rng(1)).reshape(-1)

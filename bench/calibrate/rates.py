@@ -30,7 +30,8 @@ def product_rates(
 ) -> tuple[ProductRate, ...]:
     """Rows and weights apart by two lengths, and what a weight takes more from main memory by three.
 
-    What a cache holds is measured on one thread: with several it takes `alone`'s time times `scale`.
+    What a cache holds is measured on one thread: with several it takes `alone`'s time times `scale`, or as the kernel's
+    own many columns say, which are measured on all threads: those of one core share it the better the more each waits.
     """
     found = {(job.n_columns, job.n_in, job.place): seconds[job] / job.n_out for job in jobs}
     for rate in alone:  # threads make a product no slower: what came out slower was disturbed
@@ -40,6 +41,9 @@ def product_rates(
                 if key in found:
                     found[key] = min(found[key], most_s)
     lone = {rate.n_columns: rate for rate in alone}
+    if alone:
+        many = (found[n, n_in, place] / lone[n].row(n_in)[0] for n, n_in, place in found if place == "cache")
+        scale = median([scale, *many])
     rates = []
     for n_columns in sorted({n_columns for n_columns, _, _ in found}):
         if (n_columns, SHORT, "cache") in found:

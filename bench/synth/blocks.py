@@ -63,12 +63,13 @@ LAYOUTS: Final[dict[GGMLType, Layout]] = {
 # fmt: on
 SPREAD_IQ1_M: Final = 7.2
 SPREAD_MXFP4: Final = 1.719e-38  # at exponent 0
+SPREAD_NVFP4: Final = 5.856 * 2.0**-10  # at the least scale, whose multiples come first
 
 
 def random_blocks(ggml_type: GGMLType, n_blocks: int, rng: np.random.Generator, sigma: float = SIGMA) -> Blocks:
     """`(n_blocks, type_size)` bytes whose weights have mean 0 and standard deviation `sigma`.
 
-    MXFP4's scales are powers of two, so its deviation is the nearest that they allow.
+    MXFP4's scales are powers of two and NVFP4's have three bits, so their deviations are the nearest that these allow.
     """
     size = SIZES[ggml_type]
     if ggml_type in FLOATS:
@@ -77,6 +78,9 @@ def random_blocks(ggml_type: GGMLType, n_blocks: int, rng: np.random.Generator, 
     blocks = rng.integers(0, 256, size=(n_blocks, size.type_size), dtype=np.uint8)
     if ggml_type is GGMLType.MXFP4:
         blocks[:, 0] = _mxfp4_exponent(sigma)
+        return blocks
+    if ggml_type is GGMLType.NVFP4:
+        blocks[:, :4] = _nvfp4_scale(sigma)
         return blocks
     if ggml_type is GGMLType.IQ1_M:
         _set_iq1_m_scale(blocks, _signed(sigma / SPREAD_IQ1_M, n_blocks, rng))
@@ -131,3 +135,9 @@ def _set_iq1_m_scale(blocks: Blocks, values: npt.NDArray[np.float32]) -> None:
 
 def _mxfp4_exponent(sigma: float) -> int:
     return int(np.clip(np.rint(np.log2(sigma / SPREAD_MXFP4)), 0, 254))
+
+
+def _nvfp4_scale(sigma: float) -> int:
+    """The number of the nearest of the positive UE4M3 scales: eighths of powers of two, behind seven even steps."""
+    scales = [(number % 8 + 8 * (number > 7)) * 2.0 ** max(0, number // 8 - 1) for number in range(0x7F)]
+    return int(np.argmin(np.abs(np.array(scales) - sigma / SPREAD_NVFP4)))

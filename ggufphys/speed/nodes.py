@@ -29,6 +29,8 @@ CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
 MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
 REPACKED: Final = " repacked"
+ALIKE: Final = {"CONT": "CPY", "REPEAT": "CPY", "ADD_ID": "ADD", "SUB": "ADD", "DIV": "MUL"}
+"""Operations that move and compute as much as one that is measured."""
 
 Weight = tuple[GGMLType, bool]
 """A weight's type, and whether it is repacked."""
@@ -279,7 +281,7 @@ def _between(a: AttentionRate, b: AttentionRate, share: float) -> AttentionRate:
 def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
     """So much an element: rows are shared by the threads."""
     name = f"{node.op} {node.params[0]}" if node.op in ("GLU", "UNARY") and node.params else node.op
-    rate = cpu.operations.get(name) or cpu.operations.get(node.op)
+    rate = cpu.operations.get(name) or cpu.operations.get(ALIKE.get(node.op, node.op))
     known = rate is not None
     if rate is None:
         rate = cpu.operations.get("CPY") or next(iter(cpu.operations.values()))
@@ -300,6 +302,10 @@ def _shared_rows(node: Tensor) -> int:
     match node.op:
         case "SSM_SCAN":
             return node.src[1].ne[1]  # heads
+        case "GATED_DELTA_NET":
+            return node.src[2].ne[1] * node.src[2].ne[3]  # heads of all sequences
+        case "GATED_LINEAR_ATTN" | "RWKV_WKV6" | "RWKV_WKV7":
+            return node.src[0].ne[1]  # heads
         case "SSM_CONV":
             return node.ne[0]  # channels
         case "CONCAT":
@@ -307,7 +313,10 @@ def _shared_rows(node: Tensor) -> int:
     return prod(node.ne[1:])
 
 
-_STATE: Final = 128  # the length of the states that SSM_SCAN was measured with
+SCANNED_STATES: Final = {
+    "SSM_SCAN": 128, "GATED_DELTA_NET": 128, "GATED_LINEAR_ATTN": 64, "RWKV_WKV6": 64, "RWKV_WKV7": 64,
+}  # fmt: skip
+"""The length of the states that scans are measured with: an element of a token takes its whole length."""
 
 
 def _worked_on(node: Tensor) -> float:
@@ -316,7 +325,11 @@ def _worked_on(node: Tensor) -> float:
         case "SET_ROWS":
             return prod(node.src[0].ne)
         case "SSM_SCAN":
-            return prod(node.src[1].ne) * node.src[0].ne[0] / _STATE
+            return prod(node.src[1].ne) * node.src[0].ne[0] / SCANNED_STATES[node.op]
+        case "GATED_DELTA_NET":
+            return prod(node.src[2].ne) * node.src[2].ne[0] / SCANNED_STATES[node.op]
+        case "GATED_LINEAR_ATTN" | "RWKV_WKV6" | "RWKV_WKV7":
+            return prod(node.src[0].ne) * node.src[0].ne[0] / SCANNED_STATES[node.op]
         case "SOFT_MAX" | "SUM_ROWS" | "ARGSORT":
             return prod(node.src[0].ne)
     return prod(node.ne)

@@ -9,6 +9,7 @@ import pytest
 
 from bench.calibrate import child
 from bench.calibrate.command import calibrate
+from bench.calibrate.jobs import RARE_TYPES
 from bench.speed.depth import UnfillableError, grown
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
@@ -33,7 +34,8 @@ def test_a_calibration_takes_a_minute_and_knows_this_machine(
     assert cpu.node_s > 0
     assert {"Q4_K", "Q6_K", "Q8_0", "F16", "F32"} <= set(cpu.products)
     for name, rates in cpu.products.items():
-        measured = [1, 4, 8, 32, 512] if "repacked" in name else [1, 2, 4, 8, 32, 512]
+        is_short = "repacked" in name or GGMLType[name] in RARE_TYPES
+        measured = [1, 4, 8, 32, 512] if is_short else [1, 2, 4, 8, 32, 512]
         assert [rate.n_columns for rate in rates] == measured
         assert all(rate.weight_s > 0 and rate.row_s >= 0 for rate in rates)
     assert main(["inspect", "--json", "-c", "1024", str(MODEL)]) == 0
@@ -44,13 +46,16 @@ def test_a_calibration_takes_a_minute_and_knows_this_machine(
 
 @pytest.mark.slow
 def test_a_machine_that_is_too_slow_for_a_round_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no time left everything has been measured once, and rates are rates."""
+    """With no time left everything but the rare types has been measured once, and rates are rates."""
     monkeypatch.setattr(child, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(child, "RARE_S", 0.0)
     monkeypatch.setattr(child, "emit", lambda **event: None)
     started = time.monotonic()
-    machine = Machine.from_json(child.calibrate(child.Config(threads=(1,), types=(int(GGMLType.Q8_0),))))
+    config = child.Config(threads=(1,), types=(int(GGMLType.Q8_0),), rare=(int(GGMLType.IQ3_S),))
+    machine = Machine.from_json(child.calibrate(config))
 
     assert time.monotonic() - started < LIMIT_S / 3
+    assert set(machine.processors[0].products) == {"Q8_0"}
     assert all(rate.weight_s > 0 for rate in machine.processors[0].products["Q8_0"])
 
 

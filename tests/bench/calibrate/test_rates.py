@@ -8,6 +8,7 @@ from bench.calibrate.clock import Sample, how_closely, summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
     LONG,
+    MANY_COLUMNS,
     N_LAYERS,
     SHORT,
     Attention,
@@ -61,9 +62,15 @@ def jobs_of(threads: tuple[int, ...]) -> list[Job]:
     return jobs
 
 
-def made(n_threads: int, alone: Processor | None = None, disturbed: float = 1.0) -> Processor:
-    """The processor that is made of a known machine's seconds, with those of several threads so many times as long."""
+def made(n_threads: int, alone: Processor | None = None, disturbed: float = 1.0, many: float = 1.0) -> Processor:
+    """The processor that is made of a known machine's seconds, with those of several threads so many times as long.
+
+    `many`: those of several threads' products with many columns alone.
+    """
     seconds = {job: fake(job) * (disturbed if job.n_threads > 1 else 1.0) for job in jobs_of((1, 2))}
+    for job in seconds:
+        if isinstance(job, Product) and job.n_threads > 1 and job.n_columns >= MANY_COLUMNS:
+            seconds[job] *= many
     return processor(seconds, n_threads, GAUGE_S[n_threads], lambda host, n_layer: (0.0, 100 * n_layer), alone)
 
 
@@ -102,6 +109,15 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
         assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
         assert isclose(attention.masked_cell_s, 0.6 * MASKED_S, rel_tol=1e-6)
         assert isclose(attention.far_cell_s, FAR_S, rel_tol=1e-6)
+
+
+def test_a_kernel_that_threads_share_better_than_the_gauge() -> None:
+    """What its many columns say, which are measured on all threads, is said of its few, which are not."""
+    one, two = made(1), made(2, made(1), many=0.75)
+
+    for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
+        assert isclose(rate.row(LONG)[0], 0.75 * 0.6 * lone.row(LONG)[0], rel_tol=0.01)
+    assert isclose(two.attention["F16"][0].cell_s, 0.6 * CELL_S, rel_tol=1e-6)
 
 
 def test_what_several_threads_are_slower_at_was_disturbed() -> None:

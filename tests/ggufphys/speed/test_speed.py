@@ -17,7 +17,7 @@ from ggufphys.machine.host import MainMemory
 from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep, otherwise_waiting
-from ggufphys.speed.nodes import Surroundings, node_seconds
+from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, node_seconds
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
 from ggufphys.speed.steps import cells_seen
@@ -212,6 +212,27 @@ def test_threads_share_what_an_operation_divides(op: str, n_parts: int) -> None:
     seconds = node_seconds(Tensor(op, GGMLType.F32, (512,), (state, x)), Cost(), cpu, around())
 
     assert seconds.total - seconds.overhead == pytest.approx(512 * 1e-9 / n_parts)
+
+
+@pytest.mark.parametrize("op", ["GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7"])
+def test_scans_take_the_length_of_their_states(op: str) -> None:
+    """An element of a token takes a state's length, as measured with another; threads share the heads."""
+    cpu = replace(CPU, operations={op: OperationRate(row_s=1e-9, rows_s=2e-9)})
+    x = Tensor("NONE", GGMLType.F32, (32, 8, 1, 1), external=True)
+    seconds = node_seconds(Tensor(op, GGMLType.F32, (256,), (x, x, x)), Cost(), cpu, around())
+
+    assert seconds.total - seconds.overhead == pytest.approx(256 * 1e-9 * 32 / SCANNED_STATES[op] / 2)
+
+
+@pytest.mark.parametrize(("op", "like"), [("CONT", "CPY"), ("ADD_ID", "ADD")])
+def test_operations_that_are_alike(op: str, like: str) -> None:
+    """A copy by another name is no guess, and takes what copies do."""
+    rates = {"CPY": OperationRate(row_s=1e-9, rows_s=2e-9), "ADD": OperationRate(row_s=3e-9, rows_s=4e-9)}
+    node = Tensor(op, GGMLType.F32, (512,), (Tensor("NONE", GGMLType.F32, (512,), external=True),))
+    seconds = node_seconds(node, Cost(), replace(CPU, operations=rates), around())
+
+    assert seconds.total - seconds.overhead == pytest.approx(512 * rates[like].row_s)
+    assert seconds.guessed == 0
 
 
 def test_a_slower_pace() -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.api.conversation.conversations import THOUGHTS
+from server.engine.protocol import POOLINGS
 
 Parse = Callable[[str], Any]
 
+LISTED: Final = ("stop", "dry_sequence_breakers")  # fields that each use of a flag adds to
 MERGED: Final = ("chat_template_kwargs",)  # fields that several flags add to; None takes out what an earlier one said
 THINKS: Final = {
     **dict.fromkeys(("on", "enabled", "true", "1"), True), **dict.fromkeys(("off", "disabled", "false", "0"), False),
@@ -73,6 +75,8 @@ class _Field(argparse.Action):
         if self.field in MERGED:
             both = {**found.get(self.field, {}), **value}
             value = {name: each for name, each in both.items() if each is not None}
+        if self.field in LISTED:
+            value = [*found.get(self.field, ()), *value]
         setattr(namespace, self.dest, {**found, self.field: value})
 
 
@@ -89,6 +93,16 @@ class _Refused(argparse.Action):
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(";") if name]
+
+
+def _breaker(text: str) -> list[str]:
+    return [] if text == "none" else [text]
+
+
+def _pooling(text: str) -> str:
+    if text not in POOLINGS:
+        raise ValueError(f"expected one of {', '.join(POOLINGS)}")
+    return text
 
 
 def _thinks(text: str) -> dict[str, Any]:
@@ -148,6 +162,7 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "--dry-base":                       ("dry_base", float),
     "--dry-allowed-length":             ("dry_allowed_length", int),
     "--dry-penalty-last-n":             ("dry_penalty_last_n", int),
+    "--dry-sequence-breaker":           ("dry_sequence_breakers", _breaker),
     "--adaptive-target":                ("adaptive_target", float),
     "--adaptive-decay":                 ("adaptive_decay", float),
     "--dynatemp-range":                 ("dynatemp_range", float),
@@ -169,6 +184,9 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "--reasoning-budget":               ("reasoning_budget_tokens", _budget),
     "--reasoning-budget-message":       ("reasoning_budget_message", str),
     "--reasoning-format":               ("reasoning_format", _format),
+    "-r --reverse-prompt":              ("stop", lambda text: [text]),
+    "--pooling":                        ("pooling", _pooling),
+    "--embd-normalize":                 ("embd_normalize", int),
 }
 SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
     "--ignore-eos":                     ("ignore_eos", True),

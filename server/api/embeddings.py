@@ -4,18 +4,20 @@ import base64
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.errors import bad_request
-from server.api.prompts import are_tokens
+from server.api.prompts import read_prompts
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Pooling
 from server.service import Service
 
 Vector = Sequence[float]
 EUCLIDEAN: Final = 2
+INT16: Final = 32760.0  # what the largest value becomes at 0
+MOST_NORM: Final = 100
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -25,17 +27,18 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/v1/embeddings")
     def embeddings() -> Response:
         fields = read_body(request)
-        as_base64 = _format(fields)
-        prompts = _inputs(fields, "input", service.engine)
+        encoding = {"encoding_format": "base64"} if _format(fields) else {}
+        prompts, how = _inputs(fields, service.engine), _norm(fields)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             pooling = "last"  # one vector a text is what this endpoint promises
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
         vectors = service.engine.embed(tuple(prompts), pooling)
         data = [
-            {"object": "embedding", "index": i, "embedding": _shown(normalised(v[0][:dimensions]), as_base64)}
+            {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
+             **encoding}
             for i, v in enumerate(vectors)
-        ]
+        ]  # fmt: skip
         n_tokens = sum(map(len, prompts))
         return jsonify({
             "object": "list", "model": service.engine.info.name, "data": data,
@@ -46,24 +49,26 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/embeddings")
     def native() -> Response:
         fields = read_body(request)
-        name = "content" if fields.get("content") is not None else "input"
-        prompts = _inputs(fields, name, service.engine)
-        how = fields.integer("embd_normalize", -1, 2)
+        prompts, how = _inputs(fields, service.engine), _norm(fields)
         vectors = service.engine.embed(tuple(prompts), _pooling(fields, service.engine))
-        kept = how is not None and how < 0
-        if how not in (None, -1, EUCLIDEAN):
-            raise bad_request(f"embd_normalize is {how}, expected -1 (none) or 2 (Euclidean)", param="embd_normalize")
-        return jsonify([
-            {"index": i, "embedding": [list(v) if kept else normalised(v) for v in each]}
-            for i, each in enumerate(vectors)
-        ])  # fmt: skip
+        return jsonify([{"index": i, "embedding": [scaled(v, how) for v in each]} for i, each in enumerate(vectors)])
 
     return routes
 
 
-def normalised(vector: Vector) -> list[float]:
-    """The vector at length 1; one of zeros stays."""
-    length = math.sqrt(sum(x * x for x in vector))
+def scaled(vector: Vector, how: int = EUCLIDEAN) -> list[float]:
+    """The vector at length 1 by the norm `how`; at 0 its largest value is that of int16, at -1 it is as it was.
+
+    Source: llama.cpp 0c1e570 common/common.cpp, common_embd_normalize.
+    """
+    if how < 0:
+        return list(vector)
+    if how == 0:
+        length = max(map(abs, vector)) / INT16
+    elif how == EUCLIDEAN:
+        length = math.sqrt(sum(x * x for x in vector))
+    else:
+        length = sum(abs(x) ** how for x in vector) ** (1 / how)
     return [x / length for x in vector] if length else list(vector)
 
 
@@ -85,21 +90,12 @@ def _pooling(fields: Fields, engine: Engine) -> Pooling:
     return cast("Pooling", found)
 
 
-def _inputs(fields: Fields, name: str, engine: Engine) -> list[tuple[int, ...]]:
-    """Tokens of each text: a string, an array of token ids, or an array of these."""
-    value: Any = fields.get(name)
-    if value is None or value == []:
-        raise bad_request(f"{name} is missing, expected a string, token ids, or an array of these", param=name)
-    many = isinstance(value, list) and isinstance(value[0], str | list)
-    found = []
-    for each in value if many else [value]:
-        if isinstance(each, str):
-            tokens = engine.tokenize(fields.unicode(name, each))
-        elif isinstance(each, list) and are_tokens(each, engine.info.n_vocab):
-            tokens = tuple(each)
-        else:
-            raise fields.wrong(name, "a string, token ids, or an array of these")
-        if not tokens:
-            raise bad_request(f"{name} has an empty text, and this model has no BOS token", param=name)
-        found.append(tokens)
-    return found
+def _norm(fields: Fields) -> int:
+    how = fields.integer("embd_normalize", -1, MOST_NORM)
+    return EUCLIDEAN if how is None else how
+
+
+def _inputs(fields: Fields, engine: Engine) -> list[tuple[int, ...]]:
+    """Tokens of each text, which are `input` or, in llama-server's word, `content`."""
+    name = "content" if fields.get("input") is None and fields.get("content") is not None else "input"
+    return [tokens for tokens, _ in read_prompts(fields, engine, name)]

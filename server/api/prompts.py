@@ -11,18 +11,18 @@ Prompt = tuple[tuple[int, ...], str]
 """Its tokens and its text."""
 
 
-def read_prompts(fields: Fields, engine: Engine) -> list[Prompt]:
-    """Each prompt: a string, an array of token ids, which may have strings among them, an object with a
+def read_prompts(fields: Fields, engine: Engine, name: str = "prompt") -> list[Prompt]:
+    """Each prompt of a field: a string, an array of token ids, which may have strings among them, an object with a
     `prompt_string`, or an array of these.
 
     Raises:
         ApiError: nothing to go on from, or something else.
     """
-    value = fields.get("prompt")
-    if value is None:
-        raise bad_request("prompt is missing, expected a string or an array of token ids", param="prompt")
+    value = fields.get(name)
+    if value is None or value == []:
+        raise bad_request(f"{name} is missing, expected a string, token ids, or an array of these", param=name)
     many = isinstance(value, list) and bool(value) and not any(type(each) is int for each in value)
-    return [_prompt(fields, each, engine) for each in (value if many else [value])]
+    return [_prompt(fields, name, each, engine) for each in (value if many else [value])]
 
 
 def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
@@ -30,19 +30,19 @@ def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
     return all(type(value) is int and 0 <= value < n_vocab for value in values)
 
 
-def _prompt(fields: Fields, value: Any, engine: Engine) -> Prompt:
+def _prompt(fields: Fields, name: str, value: Any, engine: Engine) -> Prompt:
     if isinstance(value, dict) and isinstance(value.get("prompt_string"), str):
         value = value["prompt_string"]
     if isinstance(value, str):
-        text = fields.unicode("prompt", value)
+        text = fields.unicode(name, value)
         tokens = engine.tokenize(text)
     elif isinstance(value, list):
-        tokens = mixed_tokens(fields, "prompt", value, engine)
+        tokens = mixed_tokens(fields, name, value, engine)
         text = engine.detokenize(tokens)
     else:
-        raise fields.wrong("prompt", "a string or an array of token ids, or an array of these")
+        raise fields.wrong(name, "a string or an array of token ids, or an array of these")
     if not tokens:
-        raise bad_request("prompt is empty, and this model has no BOS token to start from", param="prompt")
+        raise bad_request(f"{name} is empty, and this model has no BOS token to start from", param=name)
     return tokens, text
 
 

@@ -21,7 +21,7 @@ VALUES = {  # where "1" is no value
     "--chat-template-kwargs": "{}", "--chat-template": "chatml", "--chat-template-file": str(RECORD),
     "--grammar-file": str(RECORD), "--json-schema-file": None, "--api-prefix": "/a", "--tensor-split": "1",
     "--override-tensor-draft": "a=CPU", "--spec-draft-type-k": "q8_0", "--spec-draft-type-v": "q8_0",
-    "--spec-draft-n-min": "2", "--reasoning-format": "none",
+    "--spec-draft-n-min": "2", "--reasoning-format": "none", "--pooling": "mean",
     "--spec-type": "ngram-simple", "--spec-ngram-simple-min-hits": "2",
 }  # fmt: skip
 
@@ -150,6 +150,10 @@ def test_field_defaults() -> None:
         "temperature": 0.0, "top_k": 7, "n_predict": 3, "samplers": ["top_k", "temperature"], "cache_prompt": False,
     }  # fmt: skip
     refused(args)
+    more = parse(["-r", "a", "-r", "b", "--dry-sequence-breaker", "x", "--pooling", "mean", "--embd-normalize", "1"])
+    assert field_defaults(more) == {
+        "stop": ["a", "b"], "dry_sequence_breakers": ["x"], "pooling": "mean", "embd_normalize": 1,
+    }  # fmt: skip
 
 
 def test_flags_of_reasoning(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from server.api.conversation.capabilities import Capabilities, probe
 from server.api.conversation.plain import marked, tokens_of
+from server.api.embeddings import scaled
 from server.app import create_app
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
@@ -170,6 +171,26 @@ def test_embeddings(client: FlaskClient) -> None:
     assert struct.unpack("<2f", base64.b64decode(packed["data"][0]["embedding"])) == (1.0, 0.0)
     native = client.post("/embedding", json={"content": "ab", "embd_normalize": -1}).get_json()
     assert native == [{"index": 0, "embedding": [[2.0, 0.0]]}]
+    assert packed["data"][0]["encoding_format"] == "base64"
+    mixed = client.post("/v1/embeddings", json={"input": ["a", 1, {"prompt_string": "b"}]})
+    assert (mixed.status_code, mixed.get_json()["error"]["param"]) == (400, "input")
+    assert client.post("/v1/embeddings", json={"content": ["a", 1]}).get_json()["usage"]["prompt_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (-1, [3.0, -4.0]),
+        (0, [24570.0, -32760.0]),
+        (1, [3 / 7, -4 / 7]),
+        (2, [0.6, -0.8]),
+        (3, [3 / 91 ** (1 / 3), -4 / 91 ** (1 / 3)]),
+    ],
+)
+def test_norms_of_embeddings(how: int, expected: list[float]) -> None:
+    """A vector is scaled by any of llama-server's norms; one of zeros stays."""
+    assert scaled([3.0, -4.0], how) == pytest.approx(expected, rel=1e-4)
+    assert scaled([0.0, 0.0], how) == [0.0, 0.0]
 
 
 def test_llama_servers_endpoints(client: FlaskClient) -> None:

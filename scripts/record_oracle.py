@@ -28,6 +28,7 @@ from typing import Any
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
 from ggufphys.machine import llama_env
+from ggufphys.machine.llama_log import hear
 from ggufphys.params import Device, Params, rpc_device
 from tests import archs, oracle
 from tests.rpc_worker import workers
@@ -116,12 +117,7 @@ def print_tensors(name: str, path: Path) -> None:
 
     said: list[str] = []
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        if level >= 4:
-            said.append(text.decode(errors="replace"))
-
-    api.llama_log_set(keep, None)
+    hear(api, said.append)
     api.llama_backend_init()
     model = archs.models()[name]
     shapes = {} if model.required else wanted(api, model, path)

@@ -27,6 +27,7 @@ from typing import Any
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.machine import llama_env
+from ggufphys.machine.llama_log import hear
 from scripts.record_oracle import load
 from tests import archs, oracle, variants
 from tests.variants import Row, Variant
@@ -205,12 +206,7 @@ def child(task: Mapping[str, Any]) -> None:
 
     said: list[str] = []
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        if level >= 4:
-            said.append(text.decode(errors="replace"))
-
-    api.llama_log_set(keep, None)
+    hear(api, said.append)
     api.llama_backend_init()
     with tempfile.TemporaryDirectory() as folder:
         asker = Asker(api, task, Path(folder), said)

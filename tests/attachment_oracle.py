@@ -194,16 +194,13 @@ _QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 def main(question: str, arguments: dict[str, Any]) -> None:
     """Answer one question."""
     from ggufphys.machine import llama_env
+    from ggufphys.machine.llama_log import ALL, hear
 
     llama_env.prepare()
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 128 << 10)  # fixed: otherwise it rises with what is freed
     import llama_cpp as api
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        sys.stderr.write(text.decode(errors="replace"))
-
-    api.llama_log_set(keep, None)
+    hear(api, sys.stderr.write, ALL)
     api.llama_backend_init()
     print(json.dumps(_QUESTIONS[question](api, **arguments)), flush=True)
 

@@ -26,6 +26,7 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import IN_F32
 from ggufphys.graph.rope import Rope
 from ggufphys.params import CACHE_TYPES, Params
+from refengine.peers.trace_child import GgmlTensor
 
 Node = list[Any]
 
@@ -38,17 +39,6 @@ RENAMED_CACHES = {  # by plamo2, kimi-linear, glm5-next, deepseek4 and qwen4exp
     "mamba_conv1d_state-": "cache_r_l", "mamba_ssm_states-": "cache_s_l", "conv_states_all-": "cache_r_l",
     "cache_idx_k_l": "cache_k_l", "dsv4_": "cache_", "cache_ple_r_l": "cache_p_l",
 }  # fmt: skip
-
-
-class GgmlTensor(ctypes.Structure):
-    """ggml_tensor as the pinned ggml has it."""
-
-    _fields_ = (
-        ("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", ctypes.c_int64 * 4), ("nb", ctypes.c_size_t * 4),
-        ("op", ctypes.c_int), ("op_params", ctypes.c_int32 * 16), ("flags", ctypes.c_int32),
-        ("src", ctypes.c_void_p * 10), ("view_src", ctypes.c_void_p), ("view_offs", ctypes.c_size_t),
-        ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64),
-    )  # fmt: skip
 
 
 def llama_graphs(
@@ -112,11 +102,11 @@ def first_difference(ours: Sequence[Node], theirs: Sequence[Node]) -> str:
 
 
 def _alike(a: object, b: object) -> bool:
+    if a == b:  # as nearly always
+        return True
     if isinstance(a, float) and isinstance(b, int | float):
-        return a == b or abs(a - b) <= 1e-6 * max(abs(a), abs(b))  # llama.cpp computes with float32
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_alike, a, b))
-    return a == b
+        return abs(a - b) <= 1e-6 * max(abs(a), abs(b))  # llama.cpp computes with float32
+    return isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and all(map(_alike, a, b))
 
 
 def _params(node: Tensor) -> list[Any]:
@@ -196,15 +186,12 @@ def _readers(library: Any) -> Mapping[str, Callable[[GgmlTensor], list[Any]]]:
 def main(n_tokens: int, p: Params, loras: Sequence[str], paths: Sequence[str]) -> None:
     """Decode one batch with each model."""
     from ggufphys.machine import llama_env
+    from ggufphys.machine.llama_log import hear
 
     llama_env.prepare()
     import llama_cpp as api
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def silent(level: int, text: bytes, user_data: object) -> None:
-        pass
-
-    api.llama_log_set(silent, None)
+    hear(api, lambda text: None)
     api.llama_backend_init()
     library = api.llama_cpp._lib
     op_name = library.ggml_op_name

@@ -70,6 +70,7 @@ def _parse(stdout: str) -> list[dict[str, Any]]:
 def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, Any]]) -> None:
     """Load the file once for each configuration and print what llama.cpp accounts."""
     from ggufphys.machine import llama_env
+    from ggufphys.machine.llama_log import hear
 
     llama_env.prepare()
     import llama_cpp as api
@@ -78,12 +79,7 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
 
     said: list[str] = []
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        if level >= 4:
-            said.append(text.decode(errors="replace").strip())
-
-    api.llama_log_set(keep, None)
+    hear(api, lambda text: said.append(text.strip()))
     api.llama_backend_init()
     load_backend(api)
     oracle = Oracle(api, path, options["no_alloc"])

@@ -56,16 +56,12 @@ def _sizes(path: str, weights_only: bool) -> dict[str, int]:
 def main(arguments: Sequence[str]) -> None:
     """Print the sizes of each file."""
     from ggufphys.machine import llama_env
+    from ggufphys.machine.llama_log import hear
 
     llama_env.prepare()
     import llama_cpp
 
-    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-    def ignore(level: int, text: bytes, user_data: object) -> None:
-        if level >= 4:
-            sys.stderr.write(text.decode(errors="replace"))
-
-    llama_cpp.llama_log_set(ignore, None)
+    hear(llama_cpp, sys.stderr.write)
     weights_only = "--weights-only" in arguments
     for path in arguments:
         if path != "--weights-only":

@@ -4,7 +4,6 @@ It reads a JSON list of requests from standard input. For each it writes the log
 the request names, and a JSON object to standard output, with the seconds that each batch took.
 """
 
-import ctypes
 import json
 import sys
 import time
@@ -18,18 +17,13 @@ def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tup
     """llama_cpp, the model and a context, or raises `Refused`. `said` collects warnings, `cb_eval` sees each node."""
     from ggufphys.machine import llama_env
     from ggufphys.machine.llama_devices import DeviceError, load_backend, use_devices
+    from ggufphys.machine.llama_log import WARN, hear
     from ggufphys.params import Params
 
     llama_env.prepare()
     import llama_cpp as api
 
-    @api.llama_log_callback  # type: ignore[untyped-decorator]
-    def keep(level: int, text: bytes, user_data: object) -> None:
-        if level >= 3:
-            said.append(text.decode(errors="replace"))
-
-    _alive.append(keep)
-    api.llama_log_set(keep, ctypes.c_void_p(0))
+    hear(api, said.append, WARN)
     params: Any = api.llama_model_default_params()
     params.use_extra_bufts = False
     params.n_gpu_layers = 0

@@ -9,18 +9,13 @@ import math
 import sys
 
 from ggufphys.machine import llama_env
+from ggufphys.machine.llama_log import ALL, hear
 
 llama_env.prepare()
 
 import llama_cpp  # noqa: E402
 
-log: list[str] = []
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def keep(level: int, text: bytes, user_data: object) -> None:
-    """Collect what llama.cpp prints."""
-    log.append(text.decode(errors="replace"))
+log: list[str] = []  # what llama.cpp prints
 
 
 def generate(path: str, text: bytes, n_tokens: int) -> dict[str, object]:
@@ -69,5 +64,5 @@ def generate(path: str, text: bytes, n_tokens: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
+    hear(llama_cpp, log.append, ALL)
     sys.stdout.write(json.dumps(generate(sys.argv[1], sys.argv[2].encode(), int(sys.argv[3]))) + "\n")

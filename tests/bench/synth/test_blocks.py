@@ -1,7 +1,5 @@
 """Random blocks against ggml's own dequantisation: finite, centred, of the deviation asked for."""
 
-import ctypes
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,33 +8,15 @@ from bench.synth.blocks import FLOATS, LAYOUTS, SIGMA, Blocks, random_blocks
 from bench.synth.write import POOL_BYTES, pool_blocks
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.plan.quantize_tables import BASE_TYPES, FALLBACKS
+from refengine.peers import ggml
 
 QUANTIZED = (*LAYOUTS, GGMLType.IQ1_M, GGMLType.MXFP4, GGMLType.NVFP4)
 COARSE = {GGMLType.MXFP4: 0.42, GGMLType.NVFP4: 0.15}
 
 
-class Traits(ctypes.Structure):
-    """ggml_type_traits."""
-
-    _fields_ = (
-        ("type_name", ctypes.c_char_p),
-        ("blck_size", ctypes.c_int64),
-        ("blck_size_interleave", ctypes.c_int64),
-        ("type_size", ctypes.c_size_t),
-        ("is_quantized", ctypes.c_bool),
-        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
-        ("from_float_ref", ctypes.c_void_p),
-    )
-
-
 def dequantized(ggml_type: GGMLType, blocks: Blocks) -> npt.NDArray[np.float64]:
     """`(n_blocks · block_size,)` weights by ggml's C function."""
-    api = pytest.importorskip("llama_cpp").llama_cpp
-    get_traits = api._lib.ggml_get_type_traits
-    get_traits.restype, get_traits.argtypes = ctypes.POINTER(Traits), [ctypes.c_int]
-    weights = np.empty(len(blocks) * SIZES[ggml_type].block_size, np.float32)
-    get_traits(ggml_type).contents.to_float(blocks.ctypes.data, weights.ctypes.data, weights.size)
-    return weights.astype(np.float64)
+    return ggml.dequantize(ggml_type, blocks.view(np.uint8).reshape(-1)).astype(np.float64)
 
 
 @pytest.mark.parametrize("ggml_type", QUANTIZED, ids=lambda t: t.name)

@@ -14,19 +14,14 @@ import sys
 from typing import Any
 
 from ggufphys.machine import llama_env
+from ggufphys.machine.llama_log import ALL, hear
 
 llama_env.prepare()
 
 import llama_cpp  # noqa: E402
 
 LINE = re.compile(r"\[ *\d+/ *\d+\] (\S+) +- \[.*?\], type = +(\S+), size = .*?(?:-> .*\((\S+)\))?$")
-log: list[str] = []
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def keep(level: int, text: bytes, user_data: object) -> None:
-    """Collect what llama.cpp prints."""
-    log.append(text.decode(errors="replace"))
+log: list[str] = []  # what llama.cpp prints
 
 
 def quantize(
@@ -59,7 +54,7 @@ def quantize(
 
 
 if __name__ == "__main__":
-    llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
+    hear(llama_cpp, log.append, ALL)
     for line in sys.stdin:
         request = json.loads(line)
         sys.stdout.write(json.dumps(quantize(**request)) + "\n")

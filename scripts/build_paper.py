@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.build_vulkan import _source
+from scripts.build_vulkan import pinned_source
 
 DEVICE: Final = Path(__file__).with_name("paper_device.cpp")
 _HEAD: Final = '#include "ggml-backend-impl.h"\n#include "ggml-impl.h"\n#include <algorithm>\n#include <vector>\n'
@@ -59,7 +59,7 @@ def build(folder: Path, source: Path | None = None) -> list[Path]:
         return libraries
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        ggml = (source or _source(Path(name)) / "vendor" / "llama.cpp") / "ggml"
+        ggml = (source or pinned_source(Path(name)) / "vendor" / "llama.cpp") / "ggml"
         for paper, library in zip(PAPERS, libraries, strict=True):
             own = ggml / "src" / paper.folder
             order = Path(name, f"{paper.name}.cpp")

@@ -41,7 +41,7 @@ def build(folder: Path) -> Path:
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as name:
-            source = _source(Path(name))
+            source = pinned_source(Path(name))
             tree, output = source / "vendor" / "llama.cpp", Path(name, "build")
             _leave_out_settings(tree / "ggml" / "src" / "ggml-vulkan" / "ggml-vulkan.cpp")
             _run("cmake", "-S", tree, "-B", output, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
@@ -53,7 +53,7 @@ def build(folder: Path) -> Path:
     return library
 
 
-def _source(folder: Path) -> Path:
+def pinned_source(folder: Path) -> Path:
     """The pinned package's source."""
     version = pinned_version()
     options = ("--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder)

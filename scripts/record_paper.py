@@ -7,32 +7,19 @@ Buffers are really allocated, nothing is computed; a device takes two minutes or
 
 import argparse
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.build_paper import PAPERS, Paper
-from tests import archs, oracle, paper
-from tests.vulkan import Row, row_of
+from tests import archs, device_rows, paper
 
 
-def rows(path: Path, device: Paper, folder: Path) -> Iterator[Row]:
-    """A row for each of the configurations of one file."""
-    left = list(paper.grid(device).values())
-    environment = paper.environment(device, folder)
-    while left:
-        answers, died = oracle.ask_until_death(path, left, environment, no_alloc=False)
-        yield from (row_of(answer, params) for answer, params in zip(answers, left, strict=False))
-        if died:
-            yield row_of(None, left[len(answers)])
-        left = left[len(answers) + died :]
-
-
-def record(name: str, device: Paper, folder: Path) -> list[Row]:
+def record(name: str, device: Paper, folder: Path) -> list[device_rows.Row]:
     """The rows of a small model."""
     with tempfile.TemporaryDirectory() as own:
         path = Path(own, "model.gguf")
         archs.write(path, name, archs.records()[name].tensors)
-        return list(rows(path, device, folder))
+        environment = paper.environment(device, folder)
+        return list(device_rows.asked(path, paper.grid(device), environment, no_alloc=False))
 
 
 if __name__ == "__main__":
@@ -44,5 +31,6 @@ if __name__ == "__main__":
     for device in PAPERS:
         if args.devices and device.name not in args.devices:
             continue
-        paper.write(device, {name: record(name, device, args.folder) for name in archs.records()})
-        print(f"{paper.path_of(device)}: {paper.path_of(device).stat().st_size:,} bytes")
+        path = paper.path_of(device)
+        device_rows.write(path, {name: record(name, device, args.folder) for name in archs.records()})
+        print(f"{path}: {path.stat().st_size:,} bytes")

@@ -8,30 +8,19 @@ LIBRARY is what `python -m scripts.build_vulkan FOLDER` printed. Nothing is allo
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests import archs, oracle, vulkan
+from tests import archs, device_rows, vulkan
 
 
-def record(library: Path, name: str) -> list[vulkan.Row]:
+def record(library: Path, name: str) -> list[device_rows.Row]:
     """A row for each of `vulkan.GRID`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.gguf")
         archs.write(path, name, archs.records()[name].tensors)
-        return list(_rows(path, library))
-
-
-def _rows(path: Path, library: Path) -> Iterator[vulkan.Row]:
-    left = list(vulkan.GRID.values())
-    environment = vulkan.environment(library, as_discrete=True)
-    while left:
-        answers, died = oracle.ask_until_death(path, left, environment)
-        yield from (vulkan.row_of(answer, params) for answer, params in zip(answers, left, strict=False))
-        if died:
-            yield vulkan.row_of(None, left[len(answers)])
-        left = left[len(answers) + died :]
+        return list(device_rows.asked(path, vulkan.GRID, vulkan.environment(library, as_discrete=True)))
 
 
 def main(library: Path, names: Sequence[str]) -> None:
@@ -42,7 +31,8 @@ def main(library: Path, names: Sequence[str]) -> None:
         for name, rows in zip(wanted, pool.map(lambda n: record(library, n), wanted), strict=True):
             print(name, *(row if isinstance(row, str) else "ok" for row in rows), flush=True)
             known[name] = rows
-    vulkan.RECORDS.write_text(vulkan.encode({name: known[name] for name in archs.records() if name in known}))
+    ordered = {name: known[name] for name in archs.records() if name in known}
+    device_rows.write(vulkan.RECORDS, ordered, device="lavapipe, Mesa 22.3.6")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ These take every operation and put graphs in order by the code of a real backend
 llama.cpp's own where no such device is at hand. What the real one adds to single operations is not in these figures.
 """
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Final
 from ggufphys.params import Device, Params
 from scripts.build_paper import Paper, library_of
 from server.engine.devices import BACKEND_PATH
-from tests import archs
-from tests.vulkan import Row
+from tests import archs, device_rows
 
 _BASE: Final = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False)
 _CHANGES: Final[Mapping[str, Mapping[str, object]]] = {
@@ -44,21 +42,6 @@ def path_of(paper: Paper) -> Path:
 
 
 @cache
-def records(paper: Paper) -> Mapping[str, Mapping[str, Row]]:
+def records(paper: Paper) -> Mapping[str, Mapping[str, device_rows.Row]]:
     """By model and configuration."""
-    models = json.loads(path_of(paper).read_text())["models"]
-    return {
-        name: {
-            configuration: row if isinstance(row, str) else tuple((m, c, b) for m, c, b in row)
-            for configuration, row in zip(_CHANGES, rows, strict=True)
-        }
-        for name, rows in models.items()
-    }
-
-
-def write(paper: Paper, models: Mapping[str, Sequence[Row]]) -> None:
-    """Keep records."""
-    lines = ",\n".join(
-        f"{json.dumps(name)}: {json.dumps(rows, separators=(',', ':'))}" for name, rows in models.items()
-    )
-    path_of(paper).write_text(f'{{"llama_cpp": "0c1e570", "models": {{\n{lines}\n}}}}\n')
+    return device_rows.read(path_of(paper), grid(paper))

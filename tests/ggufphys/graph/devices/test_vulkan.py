@@ -1,13 +1,11 @@
 """Vulkan's rules against llama.cpp's own account: of every small model, recorded, and live on lavapipe where it is."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import open_gguf
 from ggufphys.limits import DeviceLimits
 from ggufphys.machine import vulkan_driver
@@ -15,33 +13,10 @@ from ggufphys.memory.predict import Predictor
 from ggufphys.params import Device, Params
 from scripts import build_vulkan
 from tests import archs, oracle, vulkan
+from tests.device_rows import asked, differences, predicted, row_of
 
 ROOT = Path(__file__).parents[4]
 LIVE = ("llama", "gemma3", "qwen3moe", "deepseek2", "mamba", "mistral4", "qwen3next", "t5")
-
-
-def predicted(predictor: Predictor, params: Params) -> vulkan.Row:
-    """The row that ours would be recorded as."""
-    try:
-        devices = predictor.predict(params).devices
-    except ValueError:
-        return "refused"
-    return tuple((d.model_bytes, d.context_bytes, d.compute_bytes) for d in devices)
-
-
-def differences(name: str, folder: Path, theirs: dict[str, vulkan.Row]) -> Iterator[str]:
-    """Rows of one model that are not llama.cpp's; what it ends itself over must be refused or is not compared."""
-    path = folder / "model.gguf"
-    path.write_bytes(archs.header(name))
-    with open_gguf(path) as gguf:
-        try:
-            predictor = Predictor(gguf)
-        except UnsupportedError:  # a draft model that is nothing without its target
-            return
-        for configuration, row in theirs.items():
-            ours = predicted(predictor, vulkan.GRID[configuration])
-            if row != "aborts" and ours != row:
-                yield f"{name}, {configuration}: {ours}, llama.cpp's {row}"
 
 
 @pytest.mark.parametrize("thirds", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -55,7 +30,7 @@ def test_records(tmp_path: Path, configuration: str, thirds: int) -> None:
     found = [
         line
         for name, rows in (records if thirds == 3 else records[first::3])
-        for line in differences(name, tmp_path, {configuration: rows[configuration]})
+        for line in differences(name, tmp_path, vulkan.GRID, {configuration: rows[configuration]})
     ]
 
     assert found == []
@@ -138,8 +113,8 @@ def test_live(tmp_path: Path, library: Path, name: str) -> None:
     path = tmp_path / "live.gguf"
     archs.write(path, name, archs.records()[name].tensors)
     for configuration, params in vulkan.GRID.items():
-        answers, died = oracle.ask_until_death(path, [params], vulkan.environment(library, as_discrete=True))
-        assert vulkan.row_of(None if died else answers[0], params) == vulkan.records()[name][configuration]
+        rows = asked(path, {configuration: params}, vulkan.environment(library, as_discrete=True))
+        assert list(rows) == [vulkan.records()[name][configuration]]
 
 
 @pytest.mark.slow
@@ -161,7 +136,7 @@ def test_live_with_its_own_limits(tmp_path: Path, library: Path, name: str) -> N
             params = replace(_REAL, devices=(device,), n_gpu_layers=n_gpu_layers)
             (answer,) = oracle.ask(path, [params], no_alloc=False, environment=environment)
             with open_gguf(path) as gguf:
-                assert predicted(Predictor(gguf), params) == vulkan.row_of(answer, params), json.dumps(answer)
+                assert predicted(Predictor(gguf), params) == row_of(answer, params), json.dumps(answer)
 
 
 _REAL = Params(n_ctx=2048, use_extra_bufts=False, use_mmap=False)

@@ -15,7 +15,7 @@ from tests import archs
 from tests.refengine.beside_llama import compare_logits
 
 N_PROMPT: Final = 64
-N_STEPS: Final = 32
+N_STEPS: Final = 8
 WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "F32": {"type_k": "f32", "type_v": "f32", "flash_attn": False},
     "F16": {"flash_attn": False},

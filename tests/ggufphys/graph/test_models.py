@@ -1,5 +1,8 @@
-"""The graph of each architecture with a model file is llama.cpp's own: its bytes, and its nodes one by one."""
+"""The graph of each architecture with a model file is llama.cpp's own, node by node; tests/ggufphys/arch compares its
+bytes.
+"""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,14 +10,14 @@ from typing import Any
 import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
-from ggufphys.arch import RULES, read_hparams, rule_for
-from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.arch import RULES
 from ggufphys.graph.batch import Batch
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.graph.models import HEADS, MODELS
-from ggufphys.params import resolve
+from ggufphys.memory.predict import Predictor
 from tests import archs, graph_oracle, oracle
-from tests.arch_checks import checks
 
+Files = Mapping[str, Path]
 N_TOKENS = 5
 CELLS_IN_USE = 256  # llama.cpp looks at cells by the 256
 # llama.cpp reserves for them and dies when they run: of a mask that no layer reads, of a division by zero, of rotation
@@ -36,22 +39,19 @@ OTHER_VIEWS = ("mamba", "jamba", "plamo2", "rwkv6", "rwkv7", "rwkv6qwen2", "arwk
 ONE_SEQUENCE = (*OTHER_VIEWS, "t5encoder", "minimax-01", "kimi-linear")
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """All these models as files."""
+    folder = tmp_path_factory.mktemp("models")
+    found = {name: folder / f"{i}.gguf" for i, name in enumerate(WRITTEN)}
+    for name, path in found.items():
+        archs.write(path, name, archs.records()[name].tensors)
+    return found
+
+
 def test_every_model_file_is_tested() -> None:
     """No architecture with a graph is without a small model that llama.cpp gave bytes for."""
     assert {archs.models()[name].arch for name in WRITTEN} == set(MODELS) - {BESIDE_TARGET}
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_compute_bytes(tmp_path: Path, name: str) -> None:
-    """The compute buffer is llama.cpp's to the byte, in every configuration of the grid."""
-    found = [
-        (check.params, check.compute)
-        for check in checks(name, tmp_path)
-        if check.compute is not None and check.compute_is_exact
-    ]
-
-    assert found
-    assert [(params, sizes) for params, sizes in found if sizes[0] != sizes[1]] == []
 
 
 @pytest.mark.parametrize(
@@ -59,26 +59,15 @@ def test_compute_bytes(tmp_path: Path, name: str) -> None:
     [{"flash_attn": "on"}, {"flash_attn": "off"}, {"flash_attn": "on", "type_k": "q8_0", "type_v": "q8_0"}],
     ids=["flash-attn", "no-flash-attn", "rotated"],
 )
-def test_nodes(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_nodes(files: Files, changes: dict[str, Any]) -> None:
     """Operations, shapes, parameters and sources are llama.cpp's, node for node, when it runs a batch."""
     params = replace(Params(n_ctx=512, n_ubatch=64, use_extra_bufts=False), **changes)
     names = [name for name in WRITTEN if name not in ENDLESS]
-    paths = [tmp_path / f"{i}.gguf" for i in range(len(names))]
-    for name, path in zip(names, paths, strict=True):
-        archs.write(path, name, archs.records()[name].tensors)
 
-    theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
+    theirs = dict(zip(names, graph_oracle.llama_graphs([files[name] for name in names], params, N_TOKENS), strict=True))
 
-    differences = {}
-    for name, path, nodes in zip(names, paths, theirs, strict=True):
-        if name in CANNOT_RUN:
-            assert nodes is None, name
-            continue
-        ours = our_nodes(path, params)
-        difference = graph_oracle.first_difference(ours, nodes) if ours and nodes else f"{ours} and {nodes}"
-        if difference and (ours or nodes):
-            differences[name] = difference
-    assert differences == {}
+    assert {name: theirs.pop(name) for name in CANNOT_RUN} == dict.fromkeys(CANNOT_RUN)
+    assert differences(files, params, theirs) == {}
 
 
 HEADED = [
@@ -99,37 +88,28 @@ def test_every_head_is_tested() -> None:
     [{"flash_attn": "on"}, {"flash_attn": "off"}, {"flash_attn": "on", "type_k": "q8_0", "type_v": "q8_0"}],
     ids=["flash-attn", "no-flash-attn", "rotated"],
 )
-def test_nodes_of_heads(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_nodes_of_heads(files: Files, changes: dict[str, Any]) -> None:
     """The graphs of draft contexts, which run prediction heads, are llama.cpp's too."""
     base = Params(n_ctx=512, n_ubatch=64, use_extra_bufts=False, load_mtp=True, ctx_type="mtp")
     params = replace(base, **changes)
     names = [name for name in HEADED if name != ROTATES_BY_NO_SECTION]
-    paths = [tmp_path / f"{i}.gguf" for i in range(len(names))]
-    for name, path in zip(names, paths, strict=True):
-        archs.write(path, name, archs.records()[name].tensors)
 
-    theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
+    theirs = dict(zip(names, graph_oracle.llama_graphs([files[name] for name in names], params, N_TOKENS), strict=True))
 
-    pairs = [(name, our_nodes(path, params) or [], b or []) for name, path, b in zip(names, paths, theirs, strict=True)]
-    assert all(ours for _, ours, _ in pairs)
-    assert [(name, found) for name, a, b in pairs if (found := graph_oracle.first_difference(a, b))] == []
+    assert None not in theirs.values()
+    assert differences(files, params, theirs) == {}
 
 
-def test_nodes_of_sequences(tmp_path: Path) -> None:
+def test_nodes_of_sequences(files: Files) -> None:
     """The same for a batch of several sequences, each with cells of its own."""
     params = Params(n_ctx=3 * 512, n_ubatch=64, n_seq_max=3, flash_attn="on", use_extra_bufts=False)
     apart = {*CANNOT_RUN, *ENDLESS}
     names = [name for name in WRITTEN if name not in apart and archs.models()[name].arch not in ONE_SEQUENCE]
-    paths = [tmp_path / f"{i}.gguf" for i in range(len(names))]
-    for name, path in zip(names, paths, strict=True):
-        archs.write(path, name, archs.records()[name].tensors)
 
-    theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
+    theirs = dict(zip(names, graph_oracle.llama_graphs([files[name] for name in names], params, N_TOKENS), strict=True))
 
-    ours = [our_nodes(path, params) for path in paths]
-    assert sum(nodes is not None for nodes in ours) > 200
-    pairs = [(name, a or [], b or []) for name, a, b in zip(names, ours, theirs, strict=True)]
-    assert [(name, found) for name, a, b in pairs if (found := graph_oracle.first_difference(a, b))] == []
+    assert sum(nodes is not None for nodes in theirs.values()) > 200
+    assert differences(files, params, theirs) == {}
 
 
 @pytest.mark.parametrize("name", ["minimax-01", "kimi-linear", "mamba2"])
@@ -160,21 +140,29 @@ def test_decode_that_takes_more(tmp_path: Path, no_alloc: bool) -> None:
         assert predict_memory(gguf, replace(params, no_alloc=no_alloc)).compute_bytes == answer["compute"]
 
 
-def our_nodes(path: Path, params: Params) -> list[graph_oracle.Node] | None:
-    """Our graph for a first batch, as many tokens of each sequence; None where we refuse."""
+def differences(
+    files: Files, params: Params, theirs: Mapping[str, Sequence[graph_oracle.Node] | None]
+) -> dict[str, str]:
+    """By model, `difference`; empty where all are llama.cpp's."""
+    return {name: found for name, nodes in theirs.items() if (found := difference(files[name], params, nodes))}
+
+
+def difference(path: Path, params: Params, theirs: Sequence[graph_oracle.Node] | None) -> str:
+    """Where our graph for a first batch and llama.cpp's part, in words; where it refuses we have to as well."""
     with open_gguf(path) as gguf:
-        h, rule = read_hparams(gguf), rule_for(gguf.architecture)
-        n_tokens = N_TOKENS * params.n_seq_max
-        n_outputs = 1 if any(rule.layers(h)) else n_tokens  # models that keep nothing give all
-        batch = Batch(
-            n_tokens=n_tokens, n_seqs=params.n_seq_max, n_outputs=n_outputs, n_kv=CELLS_IN_USE, n_enc=N_TOKENS
-        )
+        predictor = Predictor(gguf)
         try:
-            predict_memory(gguf, params)
-        except ValueError:
-            return None
-        context = resolve(
-            params, n_ctx_train=h.n_ctx_train, causal_attn=h.causal_attn, flash_attn_possible=rule.flash_attn
-        )
-        layouts = Layouts(gguf, h, rule, ctx_type=params.ctx_type)
-        return graph_oracle.our_nodes(layouts.graph(context, batch))
+            if theirs is None:
+                return f"llama.cpp refuses {predictor.predict(params).context}"
+            return graph_oracle.first_difference(our_nodes(predictor, params), theirs)
+        except ValueError as error:
+            return "" if theirs is None else f"refused: {error}"
+
+
+def our_nodes(runs: Runs, params: Params) -> list[graph_oracle.Node]:
+    """Our graph for a first batch, as many tokens of each sequence. Raises ValueError where we refuse."""
+    run = runs.run(params)
+    n_tokens = N_TOKENS * params.n_seq_max
+    n_outputs = 1 if any(runs.rule.layers(runs.h)) else n_tokens  # models that keep nothing give all
+    batch = Batch(n_tokens=n_tokens, n_seqs=params.n_seq_max, n_outputs=n_outputs, n_kv=CELLS_IN_USE, n_enc=N_TOKENS)
+    return graph_oracle.our_nodes(run.layouts.graph(run.context, batch))

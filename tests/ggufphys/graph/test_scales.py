@@ -19,7 +19,7 @@ from tests.ggufphys.graph.test_models import (
     N_TOKENS,
     ROTATES_BY_NO_SECTION,
     WRITTEN,
-    our_nodes,
+    difference,
 )
 
 FLASH_DIES = "plm"
@@ -54,8 +54,8 @@ def differences(folder: Path, names: Sequence[str], head: bool) -> dict[str, str
         archs.write(path, name, scales.with_scales(name, head=head))
     theirs = graph_oracle.llama_graphs(paths, params, N_TOKENS)
     assert [name for name, nodes in zip(names, theirs, strict=True) if nodes is None] == []
-    pairs = [(name, our_nodes(path, params) or [], b or []) for name, path, b in zip(names, paths, theirs, strict=True)]
-    return {name: found for name, a, b in pairs if (found := graph_oracle.first_difference(a, b))}
+    rows = zip(names, paths, theirs, strict=True)
+    return {name: found for name, path, nodes in rows if (found := difference(path, params, nodes))}
 
 
 def test_a_bias_beside_a_scale(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ class Builder(Construction):
         """RMS norm with the gain `{name}.weight` and the bias beside it, as far as the file has them."""
         return self.norm_rms(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
 
+    def rms_if_gained(self, x: Tensor, name: str, il: int) -> Tensor:
+        """RMS norm with the gain `{name}.weight` where the file has it, else X as it is."""
+        gain = self.weight_or_none(f"{name}.weight", il)
+        return x if gain is None else self.norm_rms(x, gain)
+
     def layer_norm(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
         """The same with a layer norm."""
         return self.norm(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))

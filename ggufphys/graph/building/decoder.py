@@ -65,18 +65,14 @@ def rotated(
     Before all that, elements are kept between -clamp and clamp unless that is 0.
     """
 
-    def gained(x: Tensor, name: str, il: int) -> Tensor:
-        gain = b.weight_or_none(f"{name}.weight", il)
-        return x if gain is None else b.norm_rms(x, gain)
-
     def qkv(x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = b.qkv(x, il, clamp=clamp)
         by = b.rope_factors(il) if factors else None
         if normed == "before":
-            q, k = gained(q, "attn_q_norm", il), gained(k, "attn_k_norm", il)
+            q, k = b.rms_if_gained(q, "attn_q_norm", il), b.rms_if_gained(k, "attn_k_norm", il)
         q, k = b.rope(q, pos, by, rope), b.rope(k, pos, by, rope)
         if normed == "after":
-            q, k = gained(q, "attn_q_norm", il), gained(k, "attn_k_norm", il)
+            q, k = b.rms_if_gained(q, "attn_q_norm", il), b.rms_if_gained(k, "attn_k_norm", il)
         return q, k, v
 
     return qkv

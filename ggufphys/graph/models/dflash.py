@@ -48,10 +48,10 @@ def build(b: Builder) -> Graph:
         sinks = b.weight_or_none("attn_sinks.weight", il)
         x = attention[b.kv_cache(il)](q, k, v, il, sinks=sinks, biased=False)
         x = conv.behind(ops.scale(x, value_scale) if value_scale else x)
-        residual = ops.add(_normed(b, x, "post_attention_norm", il), residual)
+        residual = ops.add(b.rms_if_gained(x, "post_attention_norm", il), residual)
         conv = _Convolution(b, b.norm_rms(residual, b.weight("ffn_norm.weight", il)), "ffn", il)
         x = conv.behind(b.ffn_gated(conv.before, il, ffn, biased=False))
-        x = ops.add(_normed(b, x, "post_ffw_norm", il), residual)
+        x = ops.add(b.rms_if_gained(x, "post_ffw_norm", il), residual)
         out_scale = b.weight_or_none("layer_output_scale.weight", il)
         x = x if out_scale is None else ops.mul(x, out_scale)
     x = b.norm_rms(x, b.weight("output_norm.weight"))
@@ -92,11 +92,6 @@ def _qkv(b: Builder, x: Tensor, il: int) -> tuple[Tensor, Tensor, Tensor]:
     q = b.norm_rms(b.heads(q, d, n_head), b.weight("attn_q_norm.weight", il))
     k = b.norm_rms(b.heads(k, d, n_head_kv), b.weight("attn_k_norm.weight", il))
     return q, k, ops.rms_norm(v, b.norm_rms_eps) if shared else v
-
-
-def _normed(b: Builder, x: Tensor, name: str, il: int) -> Tensor:
-    gain = b.weight_or_none(f"{name}.weight", il)
-    return x if gain is None else b.norm_rms(x, gain)
 
 
 def _head(b: Builder, x: Tensor, tokens: Tensor) -> Graph:

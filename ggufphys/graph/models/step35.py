@@ -66,7 +66,7 @@ def _attention(
     else:
         q, k, v = b.qkv_flat(x, il)
     q, k = b.heads(q, h.n_embd_head_k, n_head), b.heads(k, h.n_embd_head_k, n_head_kv)
-    q, k = (_normed(b, part, name, il) for part, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
+    q, k = (b.rms_if_gained(part, name, il) for part, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
     q, k = b.rope(q, pos, factors, rope), b.rope(k, pos, factors, rope)
     out = attention.mix(q, k, b.heads(v, h.n_embd_head_v, n_head_kv), il)
     if b.weight_or_none("attn_gate.weight", il) is not None:
@@ -74,8 +74,3 @@ def _attention(
         heads = ops.mul(ops.reshape(out, h.n_embd_head_v, n_head, n_tokens), gate)
         out = ops.reshape(heads, h.n_embd_head_v * n_head, n_tokens)
     return b.linear("attn_output", il, out, biased=False)
-
-
-def _normed(b: Builder, x: Tensor, name: str, il: int) -> Tensor:
-    gain = b.weight_or_none(f"{name}.weight", il)
-    return x if gain is None else b.norm_rms(x, gain)

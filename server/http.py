@@ -100,6 +100,17 @@ class HttpServer:
         self.stop()
 
 
+def listening(app: "WSGIApplication", *, host: str, port: int, max_streams: int, max_body_bytes: int) -> HttpServer:
+    """A server at an address. Raises ValueError: it cannot listen there; the message says why, and what to do."""
+    try:
+        return HttpServer(app, host=host, port=port, max_streams=max_streams, max_body_bytes=max_body_bytes)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            "choose another with --host and --port (0: any free port)"
+        ) from error
+
+
 def connection_limit() -> int:
     """As many connections as the process may have files for; the soft limit is raised as far as that needs."""
     try:

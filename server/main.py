@@ -5,12 +5,12 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from ggufphys import GGUFPhysError, MemoryPrediction
+from ggufphys import GGUFPhysError, MemoryPrediction, embedded
 from ggufphys.builds.asked import installed_build
 from ggufphys.flags.environment import MODEL, unknown, words
 from ggufphys.flags.others import other_flags_notes
@@ -41,6 +41,7 @@ from server.engine.checks import check_context, check_model_file, one_output_per
 from server.engine.crash import FileStamp
 from server.engine.devices import probe
 from server.engine.errors import EngineError
+from server.engine.guessing import Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.log import LOG
 from server.engine.numpy_engine import (
@@ -53,14 +54,14 @@ from server.engine.numpy_engine import (
     load_options,
     without_effect,
 )
-from server.engine.protocol import EngineStatus
+from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import add_arguments, say
 from server.footprint import find, http_bytes
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
-from server.http import SPARE_THREADS, HttpServer
+from server.http import SPARE_THREADS, HttpServer, listening
 from server.journal import open_journal, warn
 from server.keys import read_keys, reload_keys
 from server.ledger import Ledger, Pids
@@ -147,15 +148,10 @@ def run_model(args: argparse.Namespace) -> int:
     if not in_numpy:
         check_model_file(path, params)
     made = check_context(params, hparams)
-    adapters = adapters_of(args)
     if in_numpy:
         check_params(params)
-        if adapters:
-            raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
-        if args.spec_type or named_draft(args):
-            raise ValueError("--spec-type, --model-draft: not with the numpy engine; take --engine llama.cpp")
-    elif args.hold:
-        raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
+    refuse_for_engine(args)
+    adapters = adapters_of(args)
     for adapter in adapters:
         check_adapter(adapter.path, path)
     config = config_of(args)
@@ -197,35 +193,16 @@ def run_model(args: argparse.Namespace) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals = stack.enter_context(Signals())
         stamps = [FileStamp.of(each) for each in (str(path), *([guessing.draft.path] if guessing.draft else []))]
-        options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
-        of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}
-        engine: BaseEngine
-        if model is not None:
-            engine = NumpyEngine(model, **options)
-        elif args.in_process:
-            engine = LlamaEngine(path, params, **of_llama)
-        else:
-            engine = SupervisedEngine(path, params, verbose=args.verbose, **of_llama)
+        engine = opened_engine(args, model or path, params, adapters, guessing)
         stack.callback(engine.close)
         n_streams = args.max_queue + params.n_seq_max
         ledger = Ledger(
             predicted=predicted, base_bytes=resident_bytes() + http_bytes(n_streams + SPARE_THREADS), pids=Pids(engine)
         )
         app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
-        try:
-            http = HttpServer(
-                app,
-                host=args.host,
-                port=args.port,
-                max_streams=n_streams,
-                max_body_bytes=config.max_body_bytes,
-            )
-        except OSError as error:
-            raise ValueError(
-                f"cannot listen on {args.host}:{args.port}: {error.strerror or error}; "
-                "choose another with --host and --port (0: any free port)"
-            ) from error
-        stack.enter_context(http)
+        http = stack.enter_context(
+            listening(app, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes)
+        )
         tell(args, f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
@@ -240,6 +217,31 @@ def run_model(args: argparse.Namespace) -> int:
         )
         remember(service, path, params)
         return code
+
+
+def refuse_for_engine(args: argparse.Namespace) -> None:
+    """Raises ValueError: a flag is not for the engine that is asked for."""
+    if args.engine != "numpy":
+        if args.hold:
+            raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
+        return
+    if args.adapters:
+        raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
+    if args.spec_type or named_draft(args):
+        raise ValueError("--spec-type, --model-draft: not with the numpy engine; take --engine llama.cpp")
+
+
+def opened_engine(
+    args: argparse.Namespace, model: Path | NumpyModel, params: Params, adapters: Sequence[Adapter], guessing: Guessing
+) -> BaseEngine:
+    """The engine that flags ask for: of a model in numpy, or of a file in llama.cpp, here or in a worker process."""
+    options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
+    if not isinstance(model, Path):
+        return NumpyEngine(model, **options)
+    of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}
+    if args.in_process:
+        return LlamaEngine(model, params, **of_llama)
+    return SupervisedEngine(model, params, verbose=args.verbose, **of_llama)
 
 
 def tell(args: argparse.Namespace, line: str) -> None:
@@ -300,13 +302,6 @@ def remember(service: Service, path: Path, params: Params) -> None:
         history.add([("served decode", *rates)], model=model, build=params.llama_build)
 
 
-def embedded_model() -> Path:
-    """The model that ships with ggufphys."""
-    from ggufphys.embedded import MODEL
-
-    return MODEL
-
-
 def model_path(args: argparse.Namespace) -> Path:
     """The model that is named, by the command line or else by the environment; the embedded one if none is.
 
@@ -316,4 +311,4 @@ def model_path(args: argparse.Namespace) -> Path:
     named = [*filter(None, [args.model]), *args.models] or [*filter(None, [os.environ.get(MODEL, "")])]
     if len(named) > 1:
         raise ValueError(f"several models are named ({', '.join(named)}): name one")
-    return local_path(named[0]) if named else embedded_model()
+    return local_path(named[0]) if named else embedded.MODEL

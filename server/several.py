@@ -21,7 +21,7 @@ from server.engine.supervised import SupervisedEngine
 from server.flags import say
 from server.fleet import Fleet, LazyEngine, Room, describe
 from server.guess_flags import lookups_of
-from server.http import HttpServer
+from server.http import listening
 from server.journal import warn
 from server.keys import reload_keys
 from server.ledger import Ledger, Pids
@@ -92,13 +92,11 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             stack.callback(engine.close)
         fleet = Fleet(apps, config.max_body_bytes)
         n_streams = len(apps) * (args.max_queue + params.n_seq_max)
-        try:
-            http = HttpServer(
+        http = stack.enter_context(
+            listening(
                 fleet, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes
             )
-        except OSError as error:
-            raise ValueError(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}") from error
-        stack.enter_context(http)
+        )
         say(describe(engines, budget_bytes))
         say(f"{http.url} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
         watch = Watch()

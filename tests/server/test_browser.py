@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ggufphys.embedded import MODEL
 from ggufphys.params import Params
 from server.app import create_app
 from server.beforehand import prediction, resident_bytes
@@ -18,7 +19,6 @@ from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.http import HttpServer
 from server.ledger import Ledger, Pids
-from server.main import embedded_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TIMEOUT_S = 60.0
@@ -74,8 +74,8 @@ async def evaluate(url: str, profile: Path, script: str) -> Any:
 def test_page_in_a_browser(tmp_path: Path) -> None:
     """Slots, predicted beside llama.cpp's own sizes and what is resident are shown, and a message is answered."""
     params = Params(n_ctx=512, n_seq_max=2, n_outputs_max=2, kv_unified=True)
-    predicted = prediction(embedded_model(), params)
-    engine = SupervisedEngine(embedded_model(), params)
+    predicted = prediction(MODEL, params)
+    engine = SupervisedEngine(MODEL, params)
     try:
         assert engine.wait_until_settled(60) is EngineStatus.READY
         ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine))

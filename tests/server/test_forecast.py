@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from ggufphys.embedded import MODEL
 from ggufphys.logs.lines import logged_buffers
 from ggufphys.params import Params
 from ggufphys.speed import history
@@ -16,7 +17,7 @@ from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
 from server.forecast import Forecast, Rates
 from server.ledger import Ledger, Pids, account
-from server.main import embedded_model, remember
+from server.main import remember
 from tests.server.fake_engine import ANSWER, FakeEngine, sse_data
 
 RATES = Rates(prompt_per_s=100.0, decode_per_s=10.0, basis="predicted")
@@ -72,20 +73,20 @@ def test_a_server_remembers_how_right_the_prediction_was(tmp_path: Path, monkeyp
     app = create_app(ServerConfig(), engine, Ledger(predicted="no", base_bytes=0, pids=Pids(engine)), RATES)
     service = service_of(app)
     monkeypatch.setattr("server.main.late_share", lambda times: 0.05)
-    remember(service, embedded_model(), Params())
+    remember(service, MODEL, Params())
     assert history.entries() == ()
     generation = Generation(asked(100, None))
     service.engine.forecast.follow(generation)
     say(generation, Started(), over(100, 21, prompt_s=0.5, decode_s=1.0))
     monkeypatch.setattr("server.main.late_share", lambda times: 0.4)
-    remember(service, embedded_model(), Params())
+    remember(service, MODEL, Params())
     assert history.entries() == ()  # others had the processors: it says nothing about the prediction
     monkeypatch.setattr("server.main.late_share", lambda times: 0.05)
-    remember(service, embedded_model(), Params())
+    remember(service, MODEL, Params())
 
     (entry,) = history.entries()
     assert (entry.quantity, entry.predicted, entry.measured) == ("served decode", 10.0, 20.0)
-    assert entry.model.startswith(f"{embedded_model().name}:")
+    assert entry.model.startswith(f"{MODEL.name}:")
 
 
 def test_rates_are_measured() -> None:
@@ -214,7 +215,7 @@ def test_full_queue_says_when(client: FlaskClient, engine: FakeEngine) -> None:
 
 def test_memory() -> None:
     """The ledger: what was predicted, by terms, what this process holds, and the rest between them."""
-    predicted = prediction(embedded_model(), Params(n_ctx=256))
+    predicted = prediction(MODEL, Params(n_ctx=256))
     app = create_app(ServerConfig(), FakeEngine(), Ledger(predicted=predicted, pids=Pids()))
     memory = app.test_client().get("/v1/memory").get_json()
 

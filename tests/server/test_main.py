@@ -19,6 +19,7 @@ import pytest
 import refengine
 from ggufphys import open_gguf
 from ggufphys.cli import main
+from ggufphys.embedded import MODEL
 from ggufphys.machine.host import MainMemory
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.predict import MemoryPrediction
@@ -28,7 +29,6 @@ from server.beforehand import HostMemory, fits, prediction, too_large, unwise
 from server.engine.tiny_model import write_tiny_model
 from server.flags import ENGINES
 from server.keys import Keys, key_id, read_keys
-from server.main import embedded_model
 from server.signals import Signals
 from tests import archs
 
@@ -279,9 +279,9 @@ def test_fits(chain_path: Path) -> None:
 def test_a_draft_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands beside the model counts: in what must stay in memory, in the footprint, and in what would fit."""
     params = Params(n_ctx=16384, n_seq_max=4, n_outputs_max=16, kv_unified=True)
-    with open_gguf(embedded_model()) as gguf:
+    with open_gguf(MODEL) as gguf:
         draft = Draft(gguf=gguf)
-        alone, beside = (prediction(embedded_model(), params, draft=each) for each in (None, draft))
+        alone, beside = (prediction(MODEL, params, draft=each) for each in (None, draft))
         assert isinstance(alone, MemoryPrediction)
         assert isinstance(beside, MemoryPrediction)
         own = alone.context_bytes + alone.compute_bytes + alone.output_bytes
@@ -294,10 +294,10 @@ def test_a_draft_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             beforehand, "main_memory", lambda: MainMemory(total_bytes=beside.process_bytes - 1, available_bytes=0)
         )
-        assert too_large(embedded_model(), params, alone) == ""
-        refusal = too_large(embedded_model(), params, beside, draft=draft)
+        assert too_large(MODEL, params, alone) == ""
+        refusal = too_large(MODEL, params, beside, draft=draft)
         n_ctx = int(refusal.split("it fits with -c ")[1].split()[0])
-        fitting = prediction(embedded_model(), replace(params, n_ctx=n_ctx), draft=draft)
+        fitting = prediction(MODEL, replace(params, n_ctx=n_ctx), draft=draft)
         assert isinstance(fitting, MemoryPrediction)
         assert 0 < n_ctx < 16384
         assert fitting.process_bytes < beside.process_bytes
@@ -306,23 +306,23 @@ def test_a_draft_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A footprint beyond the machine is told with settings that fit, by prediction, or with what would help."""
     params = Params(n_ctx=16384, n_seq_max=4, n_outputs_max=4, kv_unified=True)
-    predicted = prediction(embedded_model(), params)
+    predicted = prediction(MODEL, params)
     assert isinstance(predicted, MemoryPrediction)
     total = [predicted.process_bytes]
     monkeypatch.setattr(beforehand, "main_memory", lambda: MainMemory(total_bytes=total[0], available_bytes=0))
 
-    assert too_large(embedded_model(), params, predicted) == ""
+    assert too_large(MODEL, params, predicted) == ""
     total[0] -= 1
-    refusal = too_large(embedded_model(), params, predicted)
+    refusal = too_large(MODEL, params, predicted)
     n_ctx = int(refusal.split("it fits with -c ")[1].split()[0])
     assert 0 < n_ctx < 16384
     total[0] = 10 << 20
-    assert "it would fit with" in too_large(embedded_model(), params, predicted)
+    assert "it would fit with" in too_large(MODEL, params, predicted)
 
 
 def test_weights_held_as_f32_must_fit() -> None:
     """Weights that are kept dequantised cannot be read again: where they do not fit, the refusal says what to do."""
-    model = refengine.load(embedded_model(), n_ctx=64)
+    model = refengine.load(MODEL, n_ctx=64)
     predicted = refengine.predict_footprint(model, n_prompt=8)
     needed = predicted.context_bytes + predicted.compute_bytes
     held = sum(term.nbytes for term in predicted.terms if term.buffer == "F32")
@@ -382,7 +382,6 @@ def test_matching_keys() -> None:
     assert not keys.match("one")
 
 
-@pytest.mark.skipif(not embedded_model().exists(), reason="the embedded model has not been trained yet")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_embedded_model(engine: str) -> None:
     """Without a MODEL the embedded one is served, and goes on with a Python text; a signal ends it in order."""
@@ -402,8 +401,8 @@ def test_a_draft_model() -> None:
     """A model that is its own draft: all guesses are right, answers say how many, and llama.cpp's account of its memory
     and the draft's is what was predicted, to the rounding of its log.
     """
-    draft = ("-md", str(embedded_model()), "-ctkd", "q8_0", "-ctvd", "q8_0", "--spec-always", "--spec-draft-n-max", "4")
-    with serving(str(embedded_model()), "-c", "512", *draft) as server:
+    draft = ("-md", str(MODEL), "-ctkd", "q8_0", "-ctvd", "q8_0", "--spec-always", "--spec-draft-n-max", "4")
+    with serving(str(MODEL), "-c", "512", *draft) as server:
         server.wait_until_ready()
         answers = []
         for more in ({}, {"speculative.n_max": 0}):

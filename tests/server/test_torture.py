@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +26,6 @@ from server.http import HttpServer
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"),
-    pytest.mark.skipif(not Path(MODEL).exists(), reason="the embedded model is not there"),
 ]
 TIMEOUT_S = 120.0
 N_THREADS = 16

@@ -7,9 +7,9 @@ import pytest
 
 from server.engine.frames import Drafted
 from server.engine.scheduler.slots import Layout
+from tests.server.engine.driver import Driver
 from tests.server.engine.fake_backend import FakeBackend
 from tests.server.engine.fake_draft import FakeDraft
-from tests.server.engine.test_loop import Driver
 
 ROOM = Layout(n_slots=3, n_ctx_seq=200, n_cells=200, n_batch=40, n_outputs=24, unified=True)
 

@@ -1,12 +1,16 @@
 """Guesses of what comes next: found where the last tokens stood before."""
 
 from array import array
+from typing import Any
 
 import pytest
 
+from server.engine.frames import Drafted
 from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.lookup import Lookup, Lookups
 from server.engine.scheduler.sequence import Sequence, Wish
+from tests.server.engine.driver import Driver, layout
+from tests.server.engine.fake_backend import FakeBackend
 
 
 class Guessed:
@@ -73,3 +77,38 @@ def test_it_learns() -> None:
     lengths.append(len(guesses.guess(tokens, 100)))
 
     assert lengths == [4, 8, 16, 16, 4, 2]
+
+
+@pytest.mark.parametrize("kind", ["full", "window"])
+def test_guesses(kind: Any) -> None:
+    """An answer that repeats itself takes fewer steps with guesses, and is the same; what was guessed is counted."""
+    steps = {}
+    for drafters in ([], [Lookup(Lookups(n_match=3, n_max=8))]):
+        room = layout(kind=kind, n_ctx_seq=400, n_cells=400, n_outputs=30, n_batch=40)
+        backend = FakeBackend(room, drafters=drafters)
+        driver = Driver(backend)
+        ids = [driver.submit((2, first), max_tokens=120) for first in (1, 5, 9)]
+        driver.finish()
+        assert [driver.answer(id) for id in ids] == [driver.expected(id) for id in ids]
+        assert all(len(driver.answer(id)) == 120 for id in ids)
+        steps[len(drafters)] = len(backend.steps)
+        driver.check_clean()
+
+    plain, guessed = steps.values()
+    counters, reports = driver.loop.counters, [r for id in ids for r in driver.of(Drafted, id)]
+    assert guessed < 0.5 * plain
+    assert counters.n_drafted == sum(r.n_drafted for r in reports)
+    assert counters.n_draft_accepted == sum(r.n_accepted for r in reports)
+    assert counters.n_drafts == len(reports)
+    assert 0.5 * counters.n_drafted < counters.n_draft_accepted <= counters.n_drafted
+
+
+def test_guesses_by_request() -> None:
+    """A request has no guesses if it wants none, and no more at a time than it allows."""
+    room = layout(n_ctx_seq=200, n_cells=200, n_outputs=30, n_batch=40)
+    driver = Driver(FakeBackend(room, drafters=[Lookup(Lookups(n_match=1, n_max=6))]))
+    ids = [driver.submit((2, 1), max_tokens=100, draft_max=n) for n in (0, 3, None)]
+    driver.finish()
+
+    most = [max((r.n_drafted for r in driver.of(Drafted, id)), default=0) for id in ids]
+    assert most == [0, 3, 6]

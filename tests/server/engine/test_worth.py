@@ -9,10 +9,10 @@ from server.engine.backend import Outcome
 from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.worth import EVERY, FIRST, TRIAL, Worth
+from tests.server.engine.driver import Driver
 from tests.server.engine.fake_backend import FakeBackend
 from tests.server.engine.fake_draft import FakeDraft
 from tests.server.engine.test_drafts import ROOM
-from tests.server.engine.test_loop import Driver
 
 Took = Callable[[int, bool], tuple[int, float]]  # of a step, with guesses or without: tokens and seconds
 

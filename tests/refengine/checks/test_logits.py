@@ -1,6 +1,7 @@
 """Our logits against llama.cpp's."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from refengine.checks.logits import agreement
 from refengine.checks.verify_logits import verify_logits
 from refengine.ops.rope import angles
 from refengine.peers.simd import detected
+from tests.refengine import tiny
 from tests.refengine.beside_llama import compare_logits
 
 # Activations are rounded to F16 in front of every product with F16 weights. Two computations whose sums differ in the
@@ -45,9 +47,10 @@ def test_agreement() -> None:
     assert found.top1 == 0.5
 
 
-def test_verify_logits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_logits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`verify MODEL --logits` judges each way of running the model, and exits with 0 when all agree."""
-    assert main(["verify", str(MODEL), "--logits", "--prompt-tokens", "8", "--decode-tokens", "2", "--json"]) == 0
+    path = tiny.write(tmp_path / "f32.gguf", "llama")
+    assert main(["verify", str(path), "--logits", "--prompt-tokens", "8", "--decode-tokens", "2", "--json"]) == 0
 
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
@@ -57,13 +60,13 @@ def test_verify_logits(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(row["emulate"] for row in report["rows"]) is (detected() is not None)
 
 
-def test_verify_logits_tells_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_logits_tells_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph that computes something else is beyond the limit."""
-    monkeypatch.setattr("refengine.ops.rope.angles", lambda settings, positions, n_tokens, n_pairs: 1.01 * angles(
+    monkeypatch.setattr("refengine.ops.rope.angles", lambda settings, positions, n_tokens, n_pairs: 2 * angles(
         settings, positions, n_tokens, n_pairs
     ))  # fmt: skip
 
-    report = verify_logits(MODEL, n_prompt=8, n_decode=2)
+    report = verify_logits(tiny.write(tmp_path / "f32.gguf", "llama"), n_prompt=8, n_decode=2)
 
     assert report.exit_code == 1
     assert not any(row.ok for row in report.rows)

@@ -11,7 +11,7 @@ from server.api.adapters import adapter_named, read_adapters
 from server.api.constraint import read_constraint
 from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
-from server.api.schema import Fields
+from server.api.schema import LIMITS, Fields
 from server.config import ServerConfig
 from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest, ModelInfo
 from server.engine.sampling import Sampling
@@ -160,8 +160,8 @@ def _words(harmless: tuple[Any, ...]) -> str:
 
 
 def _max_tokens(fields: Fields) -> int | None:
-    """llama-server's name wins over OpenAI's, and its newer one over the older; -1 is no limit."""
-    for name in ("n_predict", "max_completion_tokens", "max_tokens"):
+    """The limit by the first of its names that is given; -1 is none."""
+    for name in LIMITS:
         value = fields.integer(name, -1, 2**53)
         if value is not None:
             return None if value < 0 else min(value, INT32_MAX)

@@ -25,6 +25,8 @@ JSON_TYPES: Final = {
 OF_CONVERSATIONS: Final = (
     "chat_template_kwargs", "reasoning_format", "reasoning_budget_tokens", "reasoning_budget_message",
 )  # fmt: skip
+# One limit's names: llama-server's wins over OpenAI's, and its newer one over the older; any of them over a default.
+LIMITS: Final = ("n_predict", "max_completion_tokens", "max_tokens")
 UNCODED: Final = ("", "identity", "utf-8", "utf8")  # some clients say there which characters they send
 MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
 
@@ -41,7 +43,8 @@ def read_body(request: Request) -> "Fields":
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
     defaults = current_app.config.get("FIELD_DEFAULTS") or {}
     given = {k: v for k, v in body.items() if v is not None}
-    return Fields({**{k: v for k, v in defaults.items() if k not in OF_CONVERSATIONS}, **given})
+    less = OF_CONVERSATIONS if given.keys().isdisjoint(LIMITS) else (*OF_CONVERSATIONS, *LIMITS)
+    return Fields({**{k: v for k, v in defaults.items() if k not in less}, **given})
 
 
 def read_array(request: Request) -> list[Any]:
@@ -53,9 +56,7 @@ def read_array(request: Request) -> list[Any]:
 
 
 def _read_json(request: Request) -> Any:
-    if (
-        request.mimetype == "multipart/form-data"
-    ):  # any other is read as JSON, as llama-server does: curl -d has its own
+    if request.mimetype == "multipart/form-data":  # others are read as JSON, as llama-server does: curl -d has its own
         raise ApiError(
             415,
             f"the content type is {request.mimetype!r}, expected application/json "

@@ -113,6 +113,16 @@ def test_interval_holds_the_mean_and_narrows() -> None:
     assert figures.drawn_interval(np.ones((1, 1)), lambda means: means[:, 0]) is None
 
 
+@pytest.mark.parametrize("n", [8, 40])
+def test_intervals_hold_what_they_say(n: int) -> None:
+    """Of 400 sets of windows, as few as a large model is judged by, about 95 % have the true mean in their interval."""
+    generator = np.random.default_rng(3)
+    intervals = [figures.drawn_interval(generator.normal(0, 1, (n, 1)), lambda means: means[:, 0]) for _ in range(400)]
+
+    held = sum(interval is not None and interval[0] <= 0 <= interval[1] for interval in intervals) / 400
+    assert 0.92 <= held <= 0.98
+
+
 def test_base_of_another_text_is_refused(tmp_path: Path) -> None:
     """What was kept for one text is not taken for another's; a broken file is told from a foreign one."""
     windows = Windows(np.arange(32, dtype=np.int32).reshape(2, 16), None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ggufphys.errors import MissingExtraError, with_extra
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind tell apart; hatches, lines and markers do without them.
@@ -58,6 +59,15 @@ def elided(name: str) -> str:
     """A name as pictures have room for it, and as it is: dollars are no formula, and `_` in front does not hide it."""
     name = name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-(LONGEST // 2) :]}"
     return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
+
+
+def plain_ticks(axis: "Axis") -> None:
+    """Of a logarithmic axis: 1, 2 and 5 of each power of ten, as numbers are written."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _embedded(text: str, name: str) -> str:

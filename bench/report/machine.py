@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, MARKERS, drawing
+from bench.report.drawing import LINE_COLORS, MARKERS, drawing, plain_ticks
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind
 from bench.results.records import Record
 from ggufphys.speed.rates import SCHEMA_VERSION, Processor
@@ -141,6 +141,7 @@ def _picture(processor: dict[str, Any], i: int, mark: str) -> Picture:
                 markeredgecolor="0.2", markersize=6, label=f"{n} column{'s' * (n != 1)}",
             )  # fmt: skip
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_xlabel("GFLOP/s")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shown), frameon=False)

@@ -10,6 +10,7 @@ from bench.report.section import Section, Table
 
 _STYLE: Final = """
 .picture { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .6rem; overflow-x: auto; }
+.picture svg { min-width: 42rem; }
 .picture svg text { font-weight: 400; fill: #000; }
 .missing { border-left: 4px solid var(--line); padding-left: .8rem; }
 td { vertical-align: top; }
@@ -18,7 +19,8 @@ td.text { min-width: 14rem; }
 td.name { min-width: 9rem; }
 td.long { min-width: 8rem; overflow-wrap: anywhere; font-size: 90%; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-@media print { .picture, .scroll { overflow: visible; } table { font-size: 9px; } th, td { padding: .1rem .3rem; }
+@media print { .picture, .scroll { overflow: visible; } .picture svg { min-width: 0; }
+  table { font-size: 9px; } th, td { padding: .1rem .3rem; }
   td.text, td.name, td.long { min-width: 0; } section > p { break-after: avoid; break-inside: avoid; } }
 """
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided, plain_ticks
 from bench.report.labels import name_points
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
@@ -92,6 +92,7 @@ def _picture(runs: Sequence[Record]) -> Picture:
                 marker=MARKERS[i % 8], label=elided(f"beside {_base_name(run)}"),
             )  # fmt: skip
         axes.set_yscale("log")
+        plain_ticks(axes.yaxis)
         axes.set_xlabel("bits a weight")
         axes.set_ylabel("mean KL divergence from the base, nats")
         axes.margins(x=0.06, y=0.08)

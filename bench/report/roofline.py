@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bench.report.drawing import COLORS, MARKERS, drawing, elided
+from bench.report.drawing import COLORS, MARKERS, drawing, elided, plain_ticks
 from bench.report.machine import is_readable, product_rates
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.report.speed import is_busy
@@ -149,6 +149,8 @@ def _picture(roof: Roof, i: int) -> Picture:
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
         axes.set_xlabel("FLOP a byte of weights and cache")
         axes.set_ylabel("GFLOP/s")
         axes.legend(frameon=False, loc="lower right")

@@ -60,7 +60,11 @@ def rows_of(program: Path, models: list[Path], text: Path, n_ctx: int, n_chunks:
         assert match is not None, printed[-500:]
         yield {"perplexity": float(match[1])}
         for model in models[1:]:
-            yield figures(theirs(program, ["-m", str(model), *shared, "--kl-divergence"]))
+            printed = theirs(program, ["-m", str(model), *shared, "--kl-divergence"])
+            found = figures(printed)
+            if missing := [name for name in FIGURES if name not in found]:
+                raise SystemExit(f"llama-perplexity printed no {', '.join(missing)}: {printed[-500:]}")
+            yield found
 
 
 def off(ours: float, expected: float) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pytest
 from bench.load.address import base_url
 from bench.load.client import Answer
 from bench.load.lengths import lengths
-from bench.load.summary import Goal
+from bench.load.report import LoadReport
+from bench.load.summary import Goal, Spread, Summary
 from bench.paced import paced
 from ggufphys.cli import main
 from tests.bench.load.stub import Behaviour, serving
@@ -50,6 +51,15 @@ def test_a_closed_loop(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert four["rss_bytes"] > 1 << 20
     assert len((tmp_path / "requests").read_text().splitlines()) == 24
     assert len((tmp_path / "csv").read_text().splitlines()) == 3
+
+
+def test_each_field_is_documented() -> None:
+    """Whoever reads the JSON finds every field of it in docs/load.md."""
+    text = (Path(__file__).parents[3] / "docs" / "load.md").read_text()
+    names = [field.name for kind in (LoadReport, Summary, Spread) for field in fields(kind)]
+
+    assert len(names) > 40
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_prompts_become_as_long_as_asked(capsys: pytest.CaptureFixture[str]) -> None:

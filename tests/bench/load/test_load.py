@@ -183,7 +183,13 @@ def test_an_open_loop_lasts_as_long_as_asked(capsys: pytest.CaptureFixture[str])
 def test_stopped_before_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C keeps what has come: complete answers of the levels so far, exit code 130, and a note."""
     stub = Behaviour(wait_s=0.05)
-    pressed = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+
+    def press_within_the_second_level() -> None:
+        while len(stub.bodies) < 15 + 4:  # two of these are answered then
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressed = threading.Thread(target=press_within_the_second_level, daemon=True)
     pressed.start()
     found = load(capsys, stub, "-c", "1,2", "-n", "15", "-g", "2", "--warm-up", "0", code=130)
     pressed.join()

@@ -88,13 +88,17 @@ def _picture(runs: Sequence[Record]) -> Picture:
                     [at for at, _ in known], [1e3 * s["p50"] for _, s in known], [1e3 * s["p95"] for _, s in known],
                     alpha=0.18, color=style["color"],
                 )  # fmt: skip
+        levels = [level for run in runs for level in run.result["levels"]]
+        what = dict.fromkeys("requests a second" if level.get("rate_per_s") else "clients at once" for level in levels)
         for axes, title in ((rate, "tokens a second"), (first, "time to first token, ms"), (each, "time a token, ms")):
             axes.set_title(title, fontsize=10)
-            axes.set_xlabel("clients at once")
+            axes.set_xlabel(" or ".join(what))
             axes.set_ylim(bottom=0)
-            ticks = sorted({x for run in runs for level in run.result["levels"] if (x := level["concurrency"])})
+            ticks = sorted({level.get("rate_per_s") or level["concurrency"] for level in levels})
             axes.set_xscale("log", base=2)
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
         d.figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return Picture(svg=d.svg, caption="Lines are medians; shades reach to the 95th percentile.")
+    return Picture(
+        svg=d.svg, caption="Left: of whole levels. Middle and right: medians; shades reach to the 95th percentile."
+    )

@@ -102,7 +102,7 @@ def test_an_attachment_by_itself(
         ("{tiny} -md {mmproj}", 4, "not a model that can be run by itself"),
         ("{tiny} --lora-scaled {lora}", 2, "has no scale"),
         ("{tiny} --control-vector {lora}", 2, "expected a control vector"),
-        ("{tiny} -cram lots", 2, "invalid int value"),
+        ("{tiny} -cram lots", 2, "is not a whole number"),
         ("{tiny} {tiny} --lora {lora}", 2, "stand beside one model"),
     ],
 )

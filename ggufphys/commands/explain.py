@@ -5,16 +5,13 @@ import argparse
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import Params
+from ggufphys.plan.explain import layer_rows
+from ggufphys.report.explain import explain_section
 from ggufphys.report.inspection import Section
 
 
-def explained_sections(
+def explained_section(
     args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction
-) -> tuple[Section, ...]:
-    """The answer to --explain; none when it was not asked."""
-    if not args.explain:
-        return ()
-    from ggufphys.plan.explain import layer_rows  # what other questions do not need
-    from ggufphys.report.explain import explain_section
-
-    return (explain_section(layer_rows(Predictor(gguf, force=args.force), params, prediction.context), prediction),)
+) -> Section:
+    """The answer to --explain."""
+    return explain_section(layer_rows(Predictor(gguf, force=args.force), params, prediction.context), prediction)

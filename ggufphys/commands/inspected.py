@@ -16,7 +16,6 @@ from ggufphys.commands.attached import (
 )
 from ggufphys.commands.costs import costs_sections, speed_sections
 from ggufphys.commands.devices import left_notes, over_notes, params_here
-from ggufphys.commands.explain import explained_sections
 from ggufphys.commands.opening import opened
 from ggufphys.commands.quantize import quantized_sections
 from ggufphys.commands.sweep import run_sweep, sweeps
@@ -142,7 +141,11 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
         notes = (*notes, *_template_notes(gguf, params), *_cache_notes(gguf, prediction.context))
         notes = (*notes, *over_notes(params, prediction), *left_notes(gguf, params))
         costs = (*speed_sections(args, gguf, params), *costs_sections(args, gguf, params))
-        sections = (*explained_sections(args, gguf, params, prediction), *costs, *sections)
+        sections = (*costs, *sections)
+        if args.explain:
+            from ggufphys.commands.explain import explained_section
+
+            sections = (explained_section(args, gguf, params, prediction), *sections)
         verdicts = () if limit is None else fits(prediction, limit)
         sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))
         found = Inspection(

@@ -140,14 +140,18 @@ class _Cursor:
                 needed_bytes=self.position + nbytes,
             )
 
-    def scalar(self, character: str, what: str) -> int:
-        """One number of struct's type `character`."""
-        layout = self.prefix + character
+    def numbers(self, characters: str, what: str) -> tuple[int, ...]:
+        """Numbers of struct's types `characters`, one behind the other."""
+        layout = self.prefix + characters
         size = struct.calcsize(layout)
         self.need(size, what)
-        (value,) = struct.unpack_from(layout, self.buffer, self.position)
+        values = struct.unpack_from(layout, self.buffer, self.position)
         self.position += size
-        return value  # type: ignore[no-any-return]  # struct returns Any; callers ask for numbers only
+        return values
+
+    def scalar(self, character: str, what: str) -> int:
+        """One number."""
+        return self.numbers(character, what)[0]
 
     def length(self, what: str) -> int:
         """A count or a length: 32 bits in GGUF v1, 64 since."""
@@ -297,7 +301,7 @@ def _alignment(metadata: Mapping[str, Value], label: str) -> int:
 
 def _read_tensors(cursor: _Cursor, n_tensors: int, shard: int) -> tuple[TensorInfo, ...]:
     tensors: dict[str, TensorInfo] = {}
-    dim_format = "I" if cursor.length_format == "I" else "Q"
+    layouts = [n_dims * cursor.length_format + "IQ" for n_dims in range(MAX_DIMS + 1)]
     for index in range(n_tensors):
         name = cursor.string(f"the name of tensor {index} of {n_tensors}")
         if name in tensors:
@@ -305,9 +309,8 @@ def _read_tensors(cursor: _Cursor, n_tensors: int, shard: int) -> tuple[TensorIn
         n_dims = cursor.scalar("I", f"the dimensions of tensor {name!r}")
         if n_dims > MAX_DIMS:
             raise GGUFError(f"{cursor.label}: tensor {name!r} has {n_dims} dimensions, expected at most {MAX_DIMS}")
-        ne = tuple(cursor.scalar(dim_format, f"dimension {i} of tensor {name!r}") for i in range(n_dims))
-        type_number = cursor.scalar("I", f"the type of tensor {name!r}")
-        offset = cursor.scalar("Q", f"the offset of tensor {name!r}")
+        *dims, type_number, offset = cursor.numbers(layouts[n_dims], f"the shape, type and offset of tensor {name!r}")
+        ne = tuple(dims)
         ggml_type, nbytes = _tensor_nbytes(name, ne, type_number, cursor.label)
         tensors[name] = TensorInfo(name=name, ne=ne, ggml_type=ggml_type, offset=offset, nbytes=nbytes, shard=shard)
     return tuple(tensors.values())

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.devices.backends.amx import amx_bytes
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.terms import Term
 from ggufphys.params import HOST
@@ -47,7 +46,11 @@ def weight_terms(
 
 def allocated_bytes(buffer: Buffer, tensor: TensorInfo) -> int:
     """Bytes that a tensor takes in a buffer which is not mapped."""
-    nbytes = amx_bytes(tensor) if buffer == AMX else tensor.nbytes or 0
+    nbytes = tensor.nbytes or 0
+    if buffer == AMX:
+        from ggufphys.graph.devices.backends.amx import amx_bytes  # what few builds need
+
+        nbytes = amx_bytes(tensor)
     return buffer.backend.tensor_bytes(nbytes, tensor.ggml_type, tensor.ne[0] if tensor.ne else 1)
 
 

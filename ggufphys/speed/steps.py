@@ -14,10 +14,10 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.describing.cost import node_costs
 from ggufphys.graph.describing.kinds import Kind, node_kinds
-from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload, uses_devices
+from ggufphys.graph.devices.homes import Home, homes, layers_of, norm_home, offload, uses_devices
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run
-from ggufphys.graph.devices.split import Home, assign
+from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST, ContextParams
 from ggufphys.speed.nodes import Seconds, Surroundings, Weight, node_seconds

@@ -3,13 +3,21 @@
 What `split` asks while it divides a graph, answered from where layers and weights lie.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ggufphys.arch.roles import Role, norm_layer, role_of
 from ggufphys.graph.devices.placed import REPACKED, TOKEN_EMBD, Placed, Placement
-from ggufphys.graph.devices.split import Home, NormHome, Offload
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST
+
+Home = Callable[[Tensor, Tensor], str]
+"""The device of a weight or cache, and for which node it is asked."""
+
+Offload = Callable[[Tensor], str | None]
+"""The device that fetches weights from the host to run a node, if any would."""
+
+NormHome = Callable[[str], str | None]
+"""The device that a norm is pinned to, by the name of its weight."""
 
 
 def uses_devices(placed: Placed) -> bool:

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, held_twice, role_of, rope_layers
@@ -21,12 +21,13 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.building.floats import f32
 from ggufphys.graph.devices.backends import Backend, backend_of
-from ggufphys.graph.devices.backends.amx import is_amx
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.backends.repack import is_repacked
 from ggufphys.graph.devices.placed import AMX, REPACKED, TOKEN_EMBD, Buffer, Placement
-from ggufphys.graph.devices.trials import Trials
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
+
+if TYPE_CHECKING:
+    from ggufphys.graph.devices.trials import Trials
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
 EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
@@ -150,7 +151,7 @@ class _Chooser:
         self.asks_names = bool(self.overrides or params.n_cpu_moe)
         self.backends = {device.name: backend_of(device) for device in params.devices}
         asks = any(backend.supports is not everything for backend in self.backends.values())
-        self.trials = Trials(gguf) if asks else None
+        self.trials = _trials(gguf) if asks else None
         pinned = (backend for backend in placement.backends.values() if backend.pinned is not None)
         self.pinned = None if params.no_host else next(pinned, None)
         self.on_host = Buffer(HOST, "CPU_Mapped", True) if params.use_mmap else Buffer(HOST, "CPU")
@@ -200,8 +201,11 @@ class _Chooser:
         if device is not None and device.pinned is not None and self._holds(device, tensor, as_output):
             return self.on_host if self.params.use_mmap else Buffer(HOST, device.pinned.prefix, backend=device.pinned)
         if self.params.use_extra_bufts:
-            if self.params.use_amx and is_amx(tensor, as_output=as_output):
-                return AMX
+            if self.params.use_amx:
+                from ggufphys.graph.devices.backends.amx import is_amx  # what few builds need
+
+                if is_amx(tensor, as_output=as_output):
+                    return AMX
             if is_repacked(tensor, self.cpu_features, as_output=as_output):
                 return REPACKED
         return self.on_host
@@ -209,6 +213,12 @@ class _Chooser:
     def _device_buffer(self, name: str) -> Buffer:
         mapped = self.params.use_mmap and self.backends[name].maps_files
         return Buffer(name, f"{name}_Mapped" if mapped else name, mapped, backend=self.backends[name])
+
+
+def _trials(gguf: GGUFFile) -> "Trials":
+    from ggufphys.graph.devices.trials import Trials  # what few backends need
+
+    return Trials(gguf)
 
 
 def _check_split_mode(params: Params, devices: tuple[Device, ...]) -> None:

@@ -12,7 +12,6 @@ from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.backends.backend import everything
-from ggufphys.graph.devices.fused import keeps_flash_attn, unfused_ops
 from ggufphys.graph.devices.homes import uses_devices
 from ggufphys.graph.devices.placed import Placed, placing, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
@@ -130,7 +129,11 @@ class Runs:
         if not (undecided and apart):
             return context
         placed = self.placed(params)
-        if not uses_devices(placed) or keeps_flash_attn(layouts, context, placed):
+        if not uses_devices(placed):
+            return context
+        from ggufphys.graph.devices.fused import keeps_flash_attn  # here and below: what no run on the host needs
+
+        if keeps_flash_attn(layouts, context, placed):
             return context
         without = resolved(replace(params, flash_attn="off"))
         return replace(without, v_trans=context.v_trans)
@@ -139,6 +142,8 @@ class Runs:
         placed = self.placed(params)
         if not uses_devices(placed):
             return context
+        from ggufphys.graph.devices.fused import unfused_ops
+
         unfused = unfused_ops(self.layouts_of(params), context, placed)
         return replace(context, unfused=unfused) if unfused else context
 

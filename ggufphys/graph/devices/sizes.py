@@ -25,7 +25,6 @@ from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batch
 from ggufphys.graph.devices.backends import Backend
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload, uses_devices
 from ggufphys.graph.devices.placed import Placed
-from ggufphys.graph.devices.split import PIPELINE_COPIES, split
 from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST, ContextParams
 
@@ -68,6 +67,8 @@ def host_size(layouts: Layouts, context: ContextParams, *, no_alloc: bool = Fals
 
 
 def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> dict[str, int]:
+    from ggufphys.graph.devices.split import PIPELINE_COPIES, split  # what no run on the host needs
+
     params, placement, arch = placed.params, placed.placement, layouts.h.arch
     n_copies = PIPELINE_COPIES if placed.is_pipelined else 1
     backends = placement.backends

@@ -12,24 +12,16 @@ llama_context::graph_get_cb.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from ggufphys.graph.devices.backends.backend import UNLIMITED, Backend, everything
 from ggufphys.graph.devices.backends.order import Order
+from ggufphys.graph.devices.homes import Home, NormHome, Offload
 from ggufphys.graph.ir import Graph, Part, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.params import HOST
-
-Home = Callable[[Tensor, Tensor], str]
-"""The device of a weight or cache, and for which node it is asked."""
-
-Offload = Callable[[Tensor], str | None]
-"""The device that fetches weights from the host to run a node, if any would."""
-
-NormHome = Callable[[str], str | None]
-"""The device that a norm is pinned to, by the name of its weight."""
 
 PIPELINE_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES
 VIEWS: Final = frozenset({"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"})

@@ -49,7 +49,7 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
         layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer) if built is None else built.built))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
-    return _asked(layouts, context, batch, built, ("keeps_flash_attn", placed.params), keeps)
+    return _asked(layouts, context, batch, built, ("keeps_flash_attn", placed.division), keeps)
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tup
     found: tuple[str, ...] = ()
     for op in PROBED:  # each in a graph without those that were given up before
         probe = replace(context, unfused=found)
-        if op in _asked(layouts, probe, batch, None, ("unfused_ops", placed.params), elsewhere):
+        if op in _asked(layouts, probe, batch, None, ("unfused_ops", placed.division), elsewhere):
             found += (op,)
     return found
 

@@ -83,6 +83,11 @@ def offload(placed: Placed) -> Offload | None:
     return taker
 
 
+def fetches_experts(placed: Placed, n_tokens: int) -> bool:
+    """Does a device take over products with experts that lie on the host? See `offload`: a row for each token."""
+    return any(0 < backend.offloads_from <= n_tokens for backend in placed.placement.backends.values())
+
+
 def norm_home(arch: str, placement: Placement) -> NormHome:
     """Where norms are pinned: to the device of their layer, as far as layers go."""
 

@@ -1,6 +1,7 @@
 """Where do layers, the output and weights lie? What `memory.placement` decides, and the division of a graph follows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
 
@@ -74,7 +75,7 @@ class Placement:
         return bool(self.layers) and HOST not in (*self.layers, self.output)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Placed:
     """A model's layers and weights, where they lie when it is run like `params` (`placing`)."""
 
@@ -98,6 +99,17 @@ class Placed:
             and not params.n_cpu_moe
             and all(backend.pipelines for backend in self.placement.backends.values())
         )
+
+    @cached_property
+    def division(self) -> Hashable:
+        """All that decides how a graph is divided: equal where only the load mode differs, say."""
+        homes: dict[str, list[Hashable]] = {}
+        for buffer, tensors in self.weights.items():
+            where = buffer.device, buffer == REPACKED, buffer.backend.max_tensor_bytes
+            for tensor in tensors:
+                homes.setdefault(tensor.name, []).append(where)
+        by_name = frozenset((name, tuple(found)) for name, found in homes.items())
+        return self.placement, self.params.no_alloc, self.is_pipelined, by_name
 
     @property
     def is_proven(self) -> bool:

@@ -13,6 +13,7 @@ ggml_backend_sched_split_graph; ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from operator import gt
+from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.names import split_name
@@ -23,10 +24,15 @@ from ggufphys.graph.allocating.layout import ATTEMPTS, Layouts
 from ggufphys.graph.allocating.traced import Traced, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batches
 from ggufphys.graph.devices.backends import Backend
-from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload, uses_devices
+from ggufphys.graph.devices.homes import fetches_experts, homes, layers_of, norm_home, offload, uses_devices
 from ggufphys.graph.devices.placed import Placed
 from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST, ContextParams
+
+# What `MUL_MAT_ID` alone reads, by the names in a layer.
+EXPERTS: Final = frozenset(
+    f"ffn_{part}_{kind}.weight" for part in ("up", "down", "gate", "gate_up") for kind in ("exps", "chexps")
+)
 
 Place = tuple[str, frozenset[Hashable]]
 """A layer's device, and which of its weights are on others."""
@@ -88,14 +94,14 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
         )
 
     def traced(batch: Batch, layers: Layers | None) -> Traced:
-        return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), params)
+        return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), placed.division)
 
-    places, choices, samples = divided(layouts, placed)
     chunks: dict[str, tuple[int, ...]] = {}
     prompt, decode = reserved_batches(context)
     again = lone_prompt(context) if layouts.lone_prompt and context.n_seq_max > 1 else prompt
     made: dict[Batch, Mapping[str, tuple[int, ...]]] = {}
     for n, batch in enumerate((prompt, decode, again)[: 1 if params.no_alloc else None]):  # simulated: the first alone
+        places, choices, samples = divided(layouts, placed, fetches_experts(placed, batch.n_tokens))
         # What did for layers in places like these will mostly do again.
         key = n, places
         first = layouts.attempts.get(key, 0)
@@ -155,15 +161,18 @@ def _fits(
     )
 
 
-def divided(layouts: Layouts, placed: Placed) -> tuple[frozenset[Place], tuple[Layers | None, ...], Layers]:
+def divided(
+    layouts: Layouts, placed: Placed, experts_fetched: bool = True
+) -> tuple[frozenset[Place], tuple[Layers | None, ...], Layers]:
     """See `Layouts.divided`; a place is a layer's device, and which of its weights are on others."""
-    return layouts.divided(placed.params, partial(_places, layouts.n_layer, placed), ATTEMPTS)
+    where = placed.division, experts_fetched
+    return layouts.divided(where, partial(_places, layouts.n_layer, placed, experts_fetched), ATTEMPTS)
 
 
-def _places(n_layer: int, placed: Placed) -> tuple[Place, ...]:
+def _places(n_layer: int, placed: Placed, experts_fetched: bool) -> tuple[Place, ...]:
     """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere.
 
-    Weights on the host that a device may fetch take room there by their types.
+    Weights on the host that a device may fetch take room there by their types; experts, in large batches alone.
     """
     fetched, placement = offload(placed) is not None, placed.placement
     elsewhere: list[set[Hashable]] = [set() for _ in range(n_layer)]
@@ -173,7 +182,8 @@ def _places(n_layer: int, placed: Placed) -> tuple[Place, ...]:
             if il is None or il >= n_layer:
                 continue
             if fetched and buffer.device == HOST:
-                elsewhere[il].add((rest, HOST, tensor.ggml_type))
+                counts = experts_fetched or rest not in EXPERTS
+                elsewhere[il].add((rest, HOST, tensor.ggml_type if counts else None))
             elif (tensor.nbytes or 0) > buffer.backend.max_tensor_bytes:
                 elsewhere[il].add((rest, buffer.device, tensor.ggml_type))
             elif buffer.device != placement.layers[il]:

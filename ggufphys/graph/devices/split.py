@@ -263,7 +263,8 @@ class _Splitter:
         for i in order.positions:
             node, self.n_begun = together[i]
             self.append(self.device(node) if node.op in VIEWS else device, node)
-            self.keep(device, order.kept.get(i, ()))
+            if i in order.kept:
+                self.keep(device, order.kept[i])
             if i == 0:
                 self.keep(*self.held)
         self.held = device, order.kept.get(len(together), ())

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from ggufphys.embedded import MODEL
 
-MOST_MODULES = 149  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
+MOST_MODULES = 142  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
 # What takes milliseconds and has no part in an ordinary answer.
 UNWANTED = frozenset((
     "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache", "platform",
     "shutil", "subprocess", "tempfile", "threading", "tomllib", "zipfile",
-    "ggufphys.commands.diff", "ggufphys.commands.folder", "ggufphys.commands.log", "ggufphys.gguf.difference",
-    "ggufphys.gguf.remote", "ggufphys.graph.describing.cost", "ggufphys.graph.devices.backends.vulkan",
+    "ggufphys.commands.diff", "ggufphys.commands.explain", "ggufphys.commands.folder", "ggufphys.commands.log",
+    "ggufphys.gguf.difference", "ggufphys.gguf.remote", "ggufphys.graph.describing.cost",
+    "ggufphys.graph.devices.backends.amx", "ggufphys.graph.devices.backends.vulkan", "ggufphys.graph.devices.fused",
+    "ggufphys.graph.devices.split",
     "ggufphys.plan.folder", "ggufphys.plan.quantize",
     "ggufphys.plan.sweep", "ggufphys.speed.costs",
 ))  # fmt: skip

@@ -5,8 +5,10 @@ What runs in another order lives for another time, so the compute buffer changes
 Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph, graph_optimize, add_alloc_dep.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Final, TypeAlias
 
 from ggufphys.frozen import dataclass, field
@@ -36,11 +38,12 @@ def are_read_inside(group: Sequence[Tensor], results: AbstractSet[Tensor], uses:
 
     Source: llama.cpp 0c1e570 ggml/src/ggml.c, ggml_can_fuse_subgraph_ext.
     """
-    for i, node in enumerate(group):
+    inside = Counter(chain.from_iterable(node.src for node in group))
+    for node in group:
         if node in results:
             continue
         shown = node.view_src
-        if node.is_output or sum(source is node for other in group[i + 1 :] for source in other.src) != uses[node]:
+        if node.is_output or inside[node] != uses[node]:
             return False
         if shown is not None and shown not in group and not (shown.external and shown.name):
             return False

@@ -1,6 +1,7 @@
 """Compute buffers of devices are the same from the few layers that stand for all as from all of them."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ggufphys import Device, Params, open_gguf, predict_memory
+from ggufphys.errors import UnsupportedError
+from ggufphys.gguf.names import split_name
 from ggufphys.graph.allocating import layout
 from ggufphys.graph.batch import reserved_batches
 from ggufphys.graph.devices import sizes
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.predict import Predictor
 from ggufphys.synth.catalogue import shape_named
 from ggufphys.synth.plan import plan_file
 from tests.ggufphys.models import shape_header
+from tests.load_models import own_drafts
 
 DEVICES = tuple(Device(name=f"RPC{i}[10.0.0.1:50052]", memory_bytes=n << 30) for i, n in enumerate((24, 8, 8)))
 ONE, ALL = Params(n_ctx=2048, devices=DEVICES[:1]), Params(n_ctx=2048, devices=DEVICES)
@@ -135,3 +140,28 @@ def test_masks_that_are_cast_leave_layers_out(tmp_path: Path, monkeypatch: pytes
         assert layers is not None
         assert len(layers.kinds) - len(layers.built) > 10
         assert Predictor(gguf).predict(params).compute_bytes == few
+
+
+def test_experts_are_read_by_their_numbers_alone(tmp_path: Path) -> None:
+    """In no recorded model's graph another operation than `MUL_MAT_ID` reads what `sizes.EXPERTS` names."""
+    readers = set()
+    for draft in own_drafts():
+        draft.write(tmp_path / "m.gguf")
+        with open_gguf(tmp_path / "m.gguf") as gguf, suppress(UnsupportedError):  # a draft beside its target alone
+            runs = Runs(gguf)
+            flash_attn = "auto" if runs.rule.flash_attn else "off"
+            context = runs.context(Params(n_ctx=512, n_ubatch=1, flash_attn=flash_attn))
+            graph = runs.layouts.graph(context, reserved_batches(context)[0])
+            readers |= {n.op for n in graph.nodes for s in n.src if split_name(s.name)[1] in sizes.EXPERTS}
+    assert readers == {"MUL_MAT_ID"}
+
+
+def test_the_load_mode_divides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are divided alike whether they are mapped or read: no graph is built anew, and bytes are right."""
+    with open_gguf(shape_header(tmp_path / "model.gguf", "qwen3-30b-a3b")) as gguf:
+        predictor = Predictor(gguf)
+        predictor.predict(replace(CUDA, n_cpu_moe=20))
+        read = replace(CUDA, n_cpu_moe=20, use_mmap=False)
+        anew = predict_memory(gguf, read)
+        monkeypatch.setattr(layout.Layouts, "graph", None)
+        assert predictor.predict(read) == anew

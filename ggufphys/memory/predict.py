@@ -11,6 +11,7 @@ from ggufphys.builds.proven import require_known, why_unproven
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
+from ggufphys.graph.allocating.traced import collection_paused
 from ggufphys.graph.devices.placed import Placement, what_places
 from ggufphys.graph.devices.placement import divides_unknown_memory, place_layers, place_weights
 from ggufphys.graph.devices.runs import Runs, require_model
@@ -215,7 +216,7 @@ class Predictor(Runs):
         if not self.is_guess:
             require_known(self.h.arch, params.llama_build)
         params = taken_as(self.h.arch, params, rules_of(params.llama_build))
-        with told(self.gguf, lambda: self.refusals):
+        with told(self.gguf, lambda: self.refusals), collection_paused():
             found = self._file_verdict(params)
             otherwise = "" if self.force or not found else self._otherwise(params, found)
             if otherwise:

@@ -119,9 +119,9 @@ class Tracer:
     ) -> V:
         """What `make` makes of the graph, which must depend on no more than `kind` and the unknowns."""
         point = point_of(context, batch)
-        if kind not in self._made and len(self._made) == REMEMBERED:
-            self._made.clear()
-        group = self._made.setdefault(kind, [])
+        group = self._made[kind] = self._made.pop(kind, [])  # used last, forgotten last
+        if len(self._made) > REMEMBERED:
+            del self._made[next(iter(self._made))]
         for trace, made in group:
             if trace.holds_at(point):
                 return cast(V, made)
@@ -139,7 +139,7 @@ class Tracer:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """No search for garbage in cycles meanwhile: a graph is many objects that all live on, and has no cycles."""
+    """No search for garbage in cycles meanwhile: graphs and what is made of them live on, and have no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

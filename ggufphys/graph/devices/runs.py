@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from functools import partial
+from typing import Final
 
 from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
 from ggufphys.arch.older import causal_in
@@ -18,6 +19,8 @@ from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.params import ContextParams, ContextType, Params, resolve
+
+REMEMBERED: Final = 64  # contexts: more than a search asks about again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +62,7 @@ class Runs:
         self._rules: dict[frozenset[Rule], ArchRule] = {}
         self._layouts: dict[tuple[ContextType, frozenset[Rule]], Layouts] = {}
         self._placed: dict[Hashable, Placed] = {}
+        self._contexts: dict[Params, ContextParams] = {}
 
     def run(self, params: Params) -> Run:
         """Where all lies, what context results, and the graphs of contexts of its type.
@@ -104,11 +108,17 @@ class Runs:
         Raises:
             ValueError: llama.cpp would refuse the combination, or abort.
         """
+        known = self._contexts.get(params)
+        if known is not None:
+            return known
         context = self._context(params)
         if params.devices and self.h.hc_mult:
             context = self._unfused(params, context)
         if why_not := self.rule_in(params).aborts(context, self.h):
             raise ValueError(why_not)
+        if len(self._contexts) == REMEMBERED:
+            self._contexts.clear()
+        self._contexts[params] = context
         return context
 
     def _context(self, params: Params) -> ContextParams:

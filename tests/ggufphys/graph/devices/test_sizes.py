@@ -149,8 +149,8 @@ def test_experts_are_read_by_their_numbers_alone(tmp_path: Path) -> None:
         draft.write(tmp_path / "m.gguf")
         with open_gguf(tmp_path / "m.gguf") as gguf, suppress(UnsupportedError):  # a draft beside its target alone
             runs = Runs(gguf)
-            flash_attn = "auto" if runs.rule.flash_attn else "off"
-            context = runs.context(Params(n_ctx=512, n_ubatch=1, flash_attn=flash_attn))
+            params = Params(n_ctx=512, n_ubatch=1, flash_attn="auto" if runs.rule.flash_attn else "off")
+            context = runs.context(params)
             graph = runs.layouts.graph(context, reserved_batches(context)[0])
             readers |= {n.op for n in graph.nodes for s in n.src if split_name(s.name)[1] in sizes.EXPERTS}
     assert readers == {"MUL_MAT_ID"}

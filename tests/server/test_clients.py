@@ -1,8 +1,8 @@
 """Clients of OpenAI's API and of llama-server, unchanged, against this server: `make test-slow`, with a network.
 
-They are installed into an environment of their own, in the versions of `clients/requirements.txt`, unless one that has
-them is named: GGUFPHYS_CLIENTS=venv/bin/python. What they need of a model is one that follows instructions, so the
-model is named: GGUFPHYS_CHAT_MODEL=smollm2-135m-instruct.gguf.
+They are installed into two environments of their own, in the versions of `clients/requirements.txt` and
+`requirements_newer.txt`, unless one that has all is named: GGUFPHYS_CLIENTS=venv/bin/python. They need a model that
+follows instructions, so it is named: GGUFPHYS_CHAT_MODEL=smollm2-135m-instruct.gguf.
 """
 
 import json
@@ -30,7 +30,13 @@ HERE = Path(__file__).with_name("clients")
 LM_EVAL = "use_lm_eval.py"
 CLOSE = 1e-3
 SHARED = Params(n_ctx=8192, n_seq_max=4, kv_unified=True, n_outputs_max=4)
-OPENAI_JS = "openai@6.49.0"
+NEWER = ("use_openai.py", "use_openai_agents.py", "use_outlines.py", "use_smolagents.py", "use_haystack.py")
+OLDER = sorted({path.name for path in HERE.glob("use_*.py")} - {LM_EVAL, *NEWER[1:]})
+JAVASCRIPT = {
+    "use_openai.mjs": ("openai@7.59.0",),
+    "use_anthropic.mjs": ("@anthropic-ai/sdk@1.14.0",),
+    "use_ai_sdk.mjs": ("ai@6.0.326", "@ai-sdk/openai-compatible@2.0.92"),
+}
 MODEL = os.environ.get("GGUFPHYS_CHAT_MODEL", "")
 CLIENTS = os.environ.get("GGUFPHYS_CLIENTS", "")
 pytestmark = [
@@ -63,19 +69,36 @@ def serving(path: Path, params: Params) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the pinned clients."""
+    return installed(tmp_path_factory, "requirements.txt")
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with those that want a newer openai."""
+    return installed(tmp_path_factory, "requirements_newer.txt")
+
+
+def installed(tmp_path_factory: pytest.TempPathFactory, requirements: str) -> Path:
+    """The interpreter of an environment with these requirements."""
     if CLIENTS:
         return Path(CLIENTS)
     where = tmp_path_factory.mktemp("clients") / "venv"
     venv.create(where, with_pip=True)
     found = where / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    subprocess.run([found, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True, timeout=1800)
+    subprocess.run([found, "-m", "pip", "install", "-q", "-r", HERE / requirements], check=True, timeout=1800)
     return found
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in HERE.glob("use_*.py") if path.name != LM_EVAL))
+@pytest.mark.parametrize("script", OLDER)
 def test_client(url: str, python: Path, script: str) -> None:
     """Each script uses a client as its documentation says, and what comes back is what it asked for."""
     use(python, script, url)
+
+
+@pytest.mark.parametrize("script", NEWER)
+def test_newer_client(url: str, newer: Path, script: str) -> None:
+    """So do those beside a newer openai."""
+    use(newer, script, url)
 
 
 def test_lm_eval(python: Path, tmp_path: Path) -> None:
@@ -113,12 +136,13 @@ def write_f32(source: Path, target: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here")
-def test_openai_for_javascript(url: str, tmp_path: Path) -> None:
-    """The same of the JavaScript client."""
-    script = Path(shutil.copy(HERE / "use_openai.mjs", tmp_path))
+@pytest.mark.parametrize("name", JAVASCRIPT)
+def test_client_of_javascript(url: str, tmp_path: Path, name: str) -> None:
+    """The same of JavaScript's clients."""
+    script = Path(shutil.copy(HERE / name, tmp_path))
     npm, node = shutil.which("npm"), shutil.which("node")
     assert npm is not None
     assert node is not None
-    subprocess.run([npm, "install", "--silent", OPENAI_JS], cwd=tmp_path, check=True, timeout=600)
+    subprocess.run([npm, "install", "--silent", *JAVASCRIPT[name]], cwd=tmp_path, check=True, timeout=600)
     done = subprocess.run([node, script, url], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

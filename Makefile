@@ -19,7 +19,7 @@ help:
 	@echo "make bench      every benchmark under bench/"
 	@echo "make hypotheses what others claim of local inference, tested here"
 	@echo "make results    README's table and this machine's report from the recorded results"
-	@echo "make record     record these anew on a quiet machine: MODELS='a.gguf b.gguf' [LARGE=7b.gguf] [LLAMA_SERVER=PROGRAM]"
+	@echo "make record     record these anew on a quiet machine: MODELS='a.gguf b.gguf' [LARGE=7b.gguf] [LLAMA_SERVER=PROGRAM] [ONLY=load,...]"
 	@echo "make clean      remove .venv and caches"
 
 $(VENV)/.made:
@@ -80,7 +80,7 @@ results: setup
 	$(BIN)/ggufphys bench report -o docs/this-machine/report.html --markdown docs/this-machine/report.md
 
 record: setup
-	$(BIN)/python -m bench.results.everything $(MODELS) $(addprefix --large ,$(LARGE)) $(addprefix --llama-server ,$(LLAMA_SERVER))
+	$(BIN)/python -m bench.results.everything $(MODELS) $(addprefix --large ,$(LARGE)) $(addprefix --llama-server ,$(LLAMA_SERVER)) $(addprefix --only ,$(ONLY))
 	$(MAKE) results
 
 clean:

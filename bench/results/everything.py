@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.results.records import HERE, run_recorded
+from bench.results.records import HERE, KINDS, Record, kind_of, read_records, run_recorded
 from bench.serve_compare.servers import running
 from ggufphys.machine.children import module_command
 
+ALL: Final = tuple(KINDS.values())
 PORT: Final = 18331
 SERVED: Final = "-c 4096 -np 8"
 LOAD: Final = "-c 1,2,4,8 -n 16 -p 128 -g 64"
@@ -38,6 +39,11 @@ class Step:
 
     words: tuple[str, ...]
     server: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What its record is."""
+        return kind_of(self.words)
 
 
 def steps(models: Sequence[Path], large: Path | None, llama_server: Path | None) -> Iterator[Step]:
@@ -77,20 +83,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--large", type=Path, metavar="MODEL", help="one whose memory and speed are measured alone")
     parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="loaded beside ours")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results.jsonl", metavar="FILE.jsonl")
+    parser.add_argument("--only", metavar="KIND,KIND", help=f"these alone, others stay as recorded: {', '.join(ALL)}")
     parser.add_argument("--list", action="store_true", help="print the commands alone")
     args = parser.parse_args(argv)
     for path in (*args.models, *filter(None, (args.large, args.llama_server))):
         if not path.is_file():
             parser.error(f"{path}: no such file")
-    found = list(steps(args.models, args.large, args.llama_server))
+    only = tuple(args.only.split(",")) if args.only else ALL
+    if wrong := [kind for kind in only if kind not in ALL]:
+        parser.error(f"--only {wrong[0]}: expected {', '.join(ALL)}")
+    found = [step for step in steps(args.models, args.large, args.llama_server) if step.kind in only]
     if args.list:
         print("\n".join(shlex.join(("ggufphys", *step.words)) for step in found))
         return 0
-    return record(found, args.output)
+    kept = [run for run in read_records([args.output]) if run.kind not in only] if args.only else []
+    return record(found, args.output, kept)
 
 
-def record(found: Sequence[Step], output: Path) -> int:
-    """Run them; the file is there as a whole, or as it was."""
+def record(found: Sequence[Step], output: Path, kept: Sequence[Record] = ()) -> int:
+    """Run them, and write what they left behind what is kept; the file is there as a whole, or as it was."""
     lines, began = [], time.monotonic()
     for i, step in enumerate(found, 1):
         said = f"{i}/{len(found)} {time.monotonic() - began:4.0f} s  ggufphys {shlex.join(step.words)}"
@@ -109,7 +120,7 @@ def record(found: Sequence[Step], output: Path) -> int:
     if len(lines) < len(found):
         output = output.with_suffix(".partial.jsonl")
         print(f"ggufphys: error: not all is there, so it is kept in {output}", file=sys.stderr)
-    output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    output.write_text("".join(f"{line}\n" for line in (*(run.to_json() for run in kept), *lines)), encoding="utf-8")
     return int(len(lines) < len(found))
 
 

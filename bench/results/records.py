@@ -140,12 +140,17 @@ def run_recorded(words: Sequence[str]) -> Record:
     except ValueError:
         said = (done.stderr or done.stdout).strip()[-400:]
         raise ValueError(f"ggufphys {' '.join(words)}: exit code {done.returncode} and no JSON: {said}") from None
-    name = next((name for name in KINDS if words[: len(name.split())] == name.split()), words[0])
     return Record(
-        schema_version=SCHEMA_VERSION, kind=KINDS.get(name, name), recorded=recorded, machine=machine(), build=build(),
+        schema_version=SCHEMA_VERSION, kind=kind_of(words), recorded=recorded, machine=machine(), build=build(),
         command=shlex.join(["ggufphys", *map(_without_folder, words)]), commit=commit(), load=load,
         exit=done.returncode, result=_without_folders(result),
     )  # fmt: skip
+
+
+def kind_of(words: Sequence[str]) -> str:
+    """What the record of a command is."""
+    name = next((name for name in KINDS if list(words[: len(name.split())]) == name.split()), words[0])
+    return KINDS.get(name, name)
 
 
 def machine() -> dict[str, Any]:

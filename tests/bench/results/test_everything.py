@@ -84,6 +84,21 @@ def test_what_is_not_whole_replaces_nothing(ran: Ran, tmp_path: Path, capsys: py
     assert "no JSON: no" in said
 
 
+def test_kinds_are_recorded_anew_beside_others(ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--only` the other kinds stay as they were recorded, and what is no kind is told."""
+    path = tmp_path / "results.jsonl"
+    runs = [replace(measured(), kind=kind, command=f"an earlier {kind}") for kind in ("measure", "quality", "load")]
+    path.write_text("".join(f"{run.to_json()}\n" for run in runs))
+
+    assert everything.main([str(MODEL), "-o", str(path), "--only", "measure,calibrate"]) == 0
+    commands = [record.command for record in read_records([path])]
+    assert [c for c in commands if c.startswith("an earlier")] == ["an earlier quality", "an earlier load"]
+    assert [words[:2] for words in ran] == [("bench", "calibrate"), ("measure", str(MODEL))]
+    with pytest.raises(SystemExit):
+        everything.main([str(MODEL), "--only", "speeds"])
+    assert "--only speeds: expected measure, " in capsys.readouterr().err
+
+
 def test_commands_can_be_read_beforehand(capsys: pytest.CaptureFixture[str]) -> None:
     """`--list` prints them as they are typed."""
     assert everything.main([str(MODEL), "--list"]) == 0

@@ -1,5 +1,7 @@
 """The quantised files made from the embedded model on first use."""
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,3 +131,19 @@ def test_cache_is_in_the_home_folder_by_default(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert cache_folder() == tmp_path / ".cache" / "ggufphys"
+
+
+def test_old_files_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Behind a new file the cache is held to its bound, and what a killed run had begun is gone."""
+    monkeypatch.setattr("bench.derive.MOST_BYTES", 8 << 20)
+    cache.mkdir()
+    old = cache / "m-q8_0-0123456789abcdef.gguf"
+    old.write_bytes(bytes(4 << 20))
+    os.utime(old, (0, 0))
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    left = cache / f".m-q8_0-0123456789abcdef-x.{dead.pid}.partial"
+    left.touch()
+    path = derived("Q8_0")
+    assert list(cache.iterdir()) == [path]
+    assert capsys.readouterr().err.count("removed ") == 2

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,16 @@ def listed() -> list[str]:
     return found
 
 
-def imported(path: Path) -> Iterator[str]:
-    """The modules that a file imports, wherever it does."""
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """The modules that a file imports, wherever it does; a file is in several folders, one in another."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
+    return frozenset(found)
 
 
 def test_folders_are_those_of_the_tree() -> None:

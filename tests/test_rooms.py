@@ -54,7 +54,8 @@ def test_architectures_are_told_apart_by_tables() -> None:
         for room in ROOMS
         for path in (ROOT / room).rglob("*.py")
         if not any(path.is_relative_to(folder) for folder in rooms_of_their_own)
-        for name in named_architectures(ast.parse(path.read_text()))
+        if "arch" in (text := path.read_text())
+        for name in named_architectures(ast.parse(text))
         if name != "clip"
     ]
 

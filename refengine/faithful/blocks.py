@@ -217,16 +217,15 @@ def _lanes(w: Levels, x: Activations) -> F64:
 
 def _lane_sums(w: F32, x: F32) -> F64:
     """`(m, n)` with `(t, n)`: `(t, m, 8)`; of each 32 weights, four to a lane."""
-    found = np.empty((len(x), len(w), LANES))
-    a, b = w.reshape(len(w), -1, LANES, 4), x.reshape(len(x), -1, LANES, 4)
-    for i in range(LANES):
-        found[..., i] = _exact(b[:, :, i].reshape(len(x), -1), a[:, :, i].reshape(len(w), -1))
-    return found
+    a, b = (
+        each.reshape(len(each), -1, LANES, 4).transpose(2, 0, 1, 3).reshape(LANES, len(each), -1) for each in (w, x)
+    )
+    return np.ascontiguousarray(_exact(b, a).transpose(1, 2, 0))
 
 
 def _exact(x: Array, w: Array) -> F64:
-    """Products of whole numbers, `(t, n)` with `(m, n)`: `(t, m)`, exact in F64."""
-    found: F64 = np.matmul(x.astype(np.float64), w.astype(np.float64).T)
+    """Products of whole numbers, `(..., t, n)` with `(..., m, n)`: `(..., t, m)`, exact in F64."""
+    found: F64 = np.matmul(x.astype(np.float64), w.astype(np.float64).swapaxes(-1, -2))
     return found
 
 

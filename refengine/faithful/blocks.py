@@ -20,7 +20,6 @@ from refengine.dequant.k import scale_min_k4
 from refengine.dequant.table import dequantize
 from refengine.faithful.arithmetic import F64, as_f64, fma, halved
 from refengine.ops.step import Run, Step
-from refengine.peers.simd import Simd
 from refengine.quant.activations import quantize_activations
 
 LANES: Final = 8  # of vectors of 256 bits, whatever the processor has
@@ -85,7 +84,7 @@ def activations(ggml_type: GGMLType, rows: F32) -> Activations:
     return Activations(q=np.ascontiguousarray(q), d=np.ascontiguousarray(d))
 
 
-def block_product(step: Step, simd: Simd) -> Run | None:
+def block_product(step: Step) -> Run | None:
     """A product with matrices of a type that is followed here, of the file or of a cache; None for others."""
     w, x = step.node.src[:2]
     multiply = kernel(w.type, x.ne[1])

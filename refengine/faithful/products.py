@@ -24,7 +24,7 @@ def mul_mat(step: Step) -> Run:
     if w.name == "rotation":
         return rotate(step)
     if w.type not in FLOATS:
-        return block_product(step, simd) or products.mul_mat(step)
+        return block_product(step) or products.mul_mat(step)
     matrices, vectors, out, to_type = step.reader(0), step.reader(1), step.out, w.type
     # Rows that are converted lie dense behind it; those of F32 are taken as they lie.
     n_rows = x.ne[1] if w.type is not GGMLType.F32 or x.is_contiguous else 1

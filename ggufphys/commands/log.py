@@ -37,6 +37,8 @@ def _runs(name: str) -> "tuple[LoggedRun, ...]":
     from ggufphys.logs.lines import log_lines
     from ggufphys.logs.runs import parse_log
 
+    if not name:
+        raise ValueError("--log: the name is empty, expected a file, or - for stdin")
     if name == "-":
         return parse_log(log_lines(sys.stdin.buffer))
     with Path(name).open("rb") as file:

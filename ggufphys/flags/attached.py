@@ -41,6 +41,8 @@ class _Files(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
         paths = [path for path in str(values).split(",") if path]
+        if not paths:  # as an unset variable of the shell leaves it
+            raise argparse.ArgumentError(self, f"{values!r} names nothing, expected {self.metavar}")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), *paths])
 
 
@@ -58,4 +60,6 @@ class _ScaledFiles(argparse.Action):
             except ValueError:
                 raise argparse.ArgumentError(self, f"{pair!r} has no scale (expected FILE:SCALE)") from None
             paths.append(path)
+        if not paths:
+            raise argparse.ArgumentError(self, f"{values!r} names nothing, expected {self.metavar}")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), *paths])

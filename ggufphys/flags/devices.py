@@ -179,6 +179,8 @@ def layers_to_offload(text: str) -> int:
 
 def _proportions(text: str) -> tuple[float, ...]:
     try:
+        if not text.isascii() or "_" in text:  # which Python takes for digits
+            raise ValueError
         return tuple(float(part) for part in re.split("[,/]+", text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected proportions such as 3,1") from None

@@ -110,6 +110,6 @@ def slots_given(args: argparse.Namespace) -> bool:
 def _margins(text: str) -> tuple[int, ...]:
     """Bytes, of MiB with commas or slashes between them."""
     parts = text.replace("/", ",").split(",")
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isascii() and part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r}: expected MiB, such as 1024,512")
     return tuple(int(part) << 20 for part in parts)

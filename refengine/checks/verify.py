@@ -190,9 +190,17 @@ def _run_trace(args: argparse.Namespace) -> int:
 
 
 def _placement(args: argparse.Namespace) -> Params | None:
-    """Devices and what goes where, if flags or the environment name devices."""
+    """Devices and what goes where, if flags or the environment name devices.
+
+    Raises:
+        ValueError: it is said what goes where, and there is no device.
+    """
     placement = params_from(args)
-    return placement if placement.devices else None
+    if placement.devices:
+        return placement
+    if placement != Params(flash_attn=placement.flash_attn):  # which is not about devices
+        raise ValueError("flags say what goes to which device, and there is none: name it with --device or --rpc")
+    return None
 
 
 def _magnitude(peer: Difference | None) -> str:

@@ -30,6 +30,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         ("verify MODEL --trace", "--trace: for --logits, which is not given"),
         ("verify MODEL --decode-tokens 3 --timeout 3", "--decode-tokens and --timeout: for --logits"),
         ("verify MODEL -ngl 3", "-ngl: for --logits, which is not given"),
+        ("verify MODEL --logits -ngl 3", "what goes to which device, and there is none"),
         ("verify --logits", "--logits: for MODEL, which is not given"),
         ("verify --all", "--all: for MODEL, which is not given"),
         ("verify MODEL --logits --types F32", "--types: not with --logits"),

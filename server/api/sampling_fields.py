@@ -34,7 +34,7 @@ LETTERS: Final = {
 }  # fmt: skip
 # Other spellings are with - for _, or without it. Source: the same, common_sampler_types_from_names.
 SPELLINGS: Final = {
-    **{name.replace("_", sign): name for name in LETTERS.values() for sign in ("_", "-", "")},
+    **{name.replace("_", sign): name for name in LETTERS.values() for sign in ("_", "")},
     "nucleus": "top_p", "temp": "temperature", "typ": "typ_p", "typical": "typ_p", "typical_p": "typ_p",
 }  # fmt: skip
 RETIRED: Final = ("tfs_z",)  # llama.cpp had it once, and clients still have it in their lists
@@ -87,7 +87,7 @@ def _samplers(fields: Fields) -> tuple[str, ...] | None:
 
 
 def _spelled(name: str) -> str:
-    found = SPELLINGS.get(name.lower())
+    found = SPELLINGS.get(name.lower().replace("-", "_"))
     if found is None:
         raise bad_request(
             f"samplers has {name!r:.32}, expected names of {', '.join(LETTERS.values())}", param="samplers"

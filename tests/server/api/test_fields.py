@@ -151,7 +151,7 @@ def test_samplers_by_letters(client: FlaskClient, fake: FakeEngine) -> None:
 def test_samplers_by_names(client: FlaskClient, fake: FakeEngine) -> None:
     """Names are spelled as llama-server takes them; one that llama.cpp has given up is left out, others are refused."""
     found = {}
-    for given in (["top-k", "TEMP", "minp", "nucleus", "typ", "tfs_z"], [], "", None):
+    for given in (["top-k", "TEMP", "minp", "nucleus", "typical-p", "tfs_z"], [], "", None):
         client.post("/completion", json={"prompt": "hi", "samplers": given})
         found[str(given)] = fake.requests[-1].sampling.samplers
     assert list(found.values()) == [("top_k", "temperature", "min_p", "top_p", "typ_p"), (), (), None]

@@ -1,6 +1,7 @@
 """`bench speed`'s command line: exit codes of files that cannot be measured, and of what is no number."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,15 @@ def test_usage(flags: str, message: str, rates: Path, capsys: pytest.CaptureFixt
         code = int(stop.code or 0)
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["measure", "bench speed", "bench calibrate"])
+def test_without_llama_cpp(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What runs llama.cpp in a child names the extra that has it, before there is a child; exit code 2."""
+    monkeypatch.setattr(
+        "server.engine.library.importlib.util.find_spec",
+        lambda name: None if name == "llama_cpp" else pytest.fail(name),
+    )
+    words = line.split() if line == "bench calibrate" else [*line.split(), str(MODEL)]
+    assert main([*words, *(["-o", os.devnull] if line == "bench calibrate" else [])]) == 2
+    assert "with its extra 'all'" in capsys.readouterr().err

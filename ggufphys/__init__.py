@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ggufphys.speed.costs import CostPrediction, predict_costs
     from ggufphys.speed.predict import SpeedPrediction, predict_speed
     from ggufphys.speed.rates import Machine, read_machine
+del TYPE_CHECKING
 
 __version__ = "0.1.0"
 

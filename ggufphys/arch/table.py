@@ -309,6 +309,7 @@ LATER: Final[Mapping[str, ArchRule]] = _index((
     ArchRule("clef",             nothing,     "models/clef.cpp"),
     ArchRule("k2-horizon",       trunk(full), "models/k2-horizon.cpp"),
     ArchRule("kolibri1",         trunk(windowed(flags_from_file, size_required)), "models/kolibri1.cpp"),
+    ArchRule("maion-coder",      trunk(windowed(flags_from_file, size_required)), "models/maion-coder.cpp"),
     ArchRule("gemma-embedding2", nothing,     "models/gemma-embedding2.cpp: causal_attn off",
              adjust=encodes_in_windows(6)),
 ))  # fmt: skip

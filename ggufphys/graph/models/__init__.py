@@ -173,6 +173,7 @@ MODELS: Final[Mapping[str, str]] = {  # by architecture, the module that builds 
 # Those of architectures that the pinned llama.cpp does not know.
 LATER: Final[Mapping[str, str]] = {
     "clef": "clef", "gemma-embedding2": "gemma_embedding2", "k2-horizon": "k2_horizon", "kolibri1": "kolibri1",
+    "maion-coder": "maion_coder",
 }  # fmt: skip
 
 # Whose prediction head's graph is written too, in the same module: `build_head`.

@@ -68,6 +68,7 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
     "blocks_of_cells": {"minimax-m3": {"keeps": msa_in_f32}},
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},
+    "bailingmoe3_keeps_no_snapshots": {"bailingmoe3": {"rollback": False}},
     "kimi_k3_keeps_no_snapshots": {"kimi-k3": {"rollback": False}},
     "minimax_01_reserves_alike": {"minimax-01": {"lone_prompt": False, "aborts": never}},
     "kimi_linear_reserves_alike": {"kimi-linear": {"lone_prompt": False, "aborts": never}},

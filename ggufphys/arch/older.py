@@ -42,9 +42,9 @@ def causal_in(h: HParams, rules: Set[Rule]) -> bool:
     return h.causal_attn or ("few_look_both_ways" in rules and h.arch not in LOOKS_BOTH_WAYS)
 
 
-def taken_as(arch: str, params: Params, rules: Set[Rule]) -> Params:
-    """How llama.cpp takes parameters for an architecture whose prediction head it does not read yet."""
-    if any(arch == name and rule in rules for rule, name in HEADS_UNREAD.items()):
+def taken_as(h: HParams, params: Params, rules: Set[Rule]) -> Params:
+    """How llama.cpp takes parameters for a model whose prediction head it does not read yet."""
+    if h.n_layer_nextn and any(h.arch == name and rule in rules for rule, name in HEADS_UNREAD.items()):
         return replace(params, load_mtp=False, ctx_type="default")
     return params
 

@@ -89,7 +89,7 @@ def check_cache_types(h: HParams, rule: ArchRule, windows: Collection[bool], con
             f"K cache type {context.type_k.name.lower()}, V cache type {context.type_v.name.lower()}: this model keeps "
             "keys and values in one compressed row and does not support different types"
         )
-    if context.v_trans or (context.blocks_unchecked and not any(rule.layers(h))):
+    if context.v_trans or context.blocks_unchecked:
         return
     for name, ggml_type, sizes in (
         ("K", context.type_k, {h.n_embd_head_k_swa if window else h.n_embd_head_k for window in windows}),

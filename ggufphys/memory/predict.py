@@ -215,7 +215,7 @@ class Predictor(Runs):
         """What `predict_memory` says."""
         if not self.is_guess:
             require_known(self.h.arch, params.llama_build)
-        params = taken_as(self.h.arch, params, rules_of(params.llama_build))
+        params = taken_as(self.h, params, rules_of(params.llama_build))
         with told(self.gguf, lambda: self.refusals), collection_paused():
             found = self._file_verdict(params)
             otherwise = "" if self.force or not found else self._otherwise(params, found)

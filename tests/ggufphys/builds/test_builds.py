@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import stat
 import subprocess
@@ -29,6 +30,8 @@ from ggufphys.embedded import MODEL
 from ggufphys.logs.runs import parse_log
 from ggufphys.memory.predict import Predictor
 from ggufphys.plan.reconcile import reconcile
+from ggufphys.synth.catalogue import shape_named
+from ggufphys.synth.plan import plan_file
 from scripts.list_builds import architectures, moved, seen, since
 from tests import archs, builds
 
@@ -126,6 +129,21 @@ def _compare(build: int, names: list[str], path: Path) -> None:
                 memory = predictor.predict(replace(params, llama_build=build))
                 assert (memory.model_bytes, memory.context_bytes, memory.compute_bytes) == row, (name, params)
                 assert memory.basis["context"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("build", "compute_bytes"), [(8233, 439506944), (9445, 423626752), (10335, 429524992), (11739, 576352256)]
+)
+def test_a_published_shape(build: int, compute_bytes: int, tmp_path: Path) -> None:
+    """gpt-oss-20b in its own types and length takes what wheels of these builds accounted for."""
+    plan = plan_file(shape_named("gpt-oss-20b"), "MXFP4_MOE")
+    path = tmp_path / "model.gguf"
+    path.write_bytes(plan.header)
+    os.truncate(path, plan.file_bytes)
+    params = Params(no_alloc=True, use_extra_bufts=False, use_mmap=False, llama_build=build)
+    with open_gguf(path) as gguf:
+        memory = Predictor(gguf).predict(params)
+    assert (memory.model_bytes, memory.context_bytes, memory.compute_bytes) == (12096558336, 3240099840, compute_bytes)
 
 
 def test_blocks_of_several_sizes_are_refused(tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ Rule = Literal[
     "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op",
     "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
     "minimax_01_reserves_alike", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
-    "outputs_rounded", "outputs_unlimited", "pools_filled_anew", "pools_masked_always", "qwen3next_crops_early",
-    "rope_by_parts", "rotations_alike", "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one",
-    "step35_without_biases", "taps_behind_zeros", "types_of_rows_differ", "wanted_before_drafts",
+    "outputs_rounded", "outputs_unlimited", "parts_not_rotated", "pools_filled_anew", "pools_masked_always",
+    "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first", "server_reserves_all_outputs",
+    "snapshots_one_by_one", "step35_without_biases", "taps_behind_zeros", "types_of_rows_differ",
+    "wanted_before_drafts",
 ]  # fmt: skip
 
 
@@ -92,6 +93,16 @@ MOVES: Final = (
         whom="deci, gpt-oss, openelm, plamo2, plamo3; attention over a quantised cache",
         source="src/llama-kv-cache.cpp, attn_rot_k (is_n_embd_k_gqa_variable); src/llama-graph.cpp, self_k_rot_swa",
         found="sources of b8672 and about b8740; records of b8683 and b8739",
+    ),
+    Move(
+        rule="parts_not_rotated",
+        last=9014,
+        after=9102,
+        what="it ends where rows that are parts of one product are to be rotated",
+        whom="bailingmoe2, bloom, cogvlm, dbrx, falcon, gpt2, gptneox, jais, mpt, openelm, phi3, plamo2, plamo3, qwen, "
+        "starcoder, and others whose file has one product, with a quantised cache",
+        source="src/llama-graph.cpp, ggml_mul_mat_aux",
+        found="source of b8672; records of b8660 to b9102",
     ),
     Move(
         rule="mask_cast",

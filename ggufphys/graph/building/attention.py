@@ -107,6 +107,8 @@ class AttentionKV:
         A quantised cache keeps rotated rows, whose elements have no outliers; Q is rotated alike, the result back.
         A layer without K and V of its own reads those of layer `cache_of`. A `mask` takes the place of the cache's.
         """
+        if "parts_not_rotated" in self.b.context.rules:
+            self._refuse_parts((q, k) if self.k_rot is not None else (), (v,) if self.v_rot is not None else ())
         if self.k_rot is not None:
             q = rotate(q, self.k_rot)
             k = rotate(k, self.k_rot) if k is not None else None
@@ -126,6 +128,14 @@ class AttentionKV:
         keys, values = self.read_k(cache_k, *k_heads), self.read_v(cache_v, *v_heads)
         attended = self.attend(q, keys, values, sinks=sinks, scores=scores, bias=bias, mask=mask)
         return attended if self.v_rot is None else rotate(attended, self.v_rot)
+
+    def _refuse_parts(self, *groups: tuple[Tensor | None, ...]) -> None:
+        if any(x is not None and not x.is_contiguous for group in groups for x in group):
+            raise ValueError(
+                f"this llama.cpp ends with a quantized KV cache (type_k {self.b.context.type_k.name.lower()}, type_v "
+                f"{self.b.context.type_v.name.lower()}) where queries, keys and values are parts of one product: "
+                "expected f16, bf16 or f32, or a build from b9102 on"
+            )
 
     # -- the cache
 

@@ -240,10 +240,13 @@ class Predictor(Runs):
         return "without its prediction head (load_mtp)" if head else ""
 
     def _graph_verdict(self, params: Params) -> tuple[Refusal, ...]:
-        """Once for each kind of attention: the graph of another batch has the same weights."""
+        """Once for each build and kind of attention: the graph of another batch has the same weights."""
         context = self.context(params)
         one = context.n_seq_max == 1
-        kind = (params.load_mtp, context.ctx_type, context.flash_attn, context.kv_unified or one, one)
+        # Blocks that do not divide the cells end llama.cpp where they are made of these.
+        n_cells = context.n_ctx_seq if self.h.indexer_head_size and "blocks_of_cells" in context.rules else 0
+        attends = context.flash_attn, context.kv_unified or one, one
+        kind = (params.load_mtp, context.ctx_type, *attends, context.rules, n_cells)
         if kind not in self._graph_verdicts:
             self._graph_verdicts[kind] = tuple(graph_failures(self.layouts_of(params), context))
         return self._graph_verdicts[kind]

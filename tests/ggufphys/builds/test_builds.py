@@ -131,6 +131,29 @@ def _compare(build: int, names: list[str], path: Path) -> None:
                 assert memory.basis["context"] == "exact"
 
 
+def test_what_ends_one_build_is_not_said_of_another(tmp_path: Path) -> None:
+    """minimax-m3's odd blocks end b10236 where they do not divide the cells, not elsewhere, and not b10330."""
+    (tmp_path / "model.gguf").write_bytes(archs.header("minimax-m3/odd"))
+    with open_gguf(tmp_path / "model.gguf") as gguf:
+        predictor = Predictor(gguf)
+        with pytest.raises(ValueError, match="RESHAPE"):
+            predictor.predict(replace(archs.GRID[9], llama_build=10236))
+        for build, i in ((10236, 20), (10330, 9)):
+            memory = predictor.predict(replace(archs.GRID[i], llama_build=build))
+            assert memory.compute_bytes == builds.rows(build)["minimax-m3/odd"][i][2]
+
+
+def test_a_fused_product_is_not_rotated(tmp_path: Path) -> None:
+    """gpt2's queries, keys and values are parts of one product: b9014 ends with a quantised cache, b9102 does not."""
+    (tmp_path / "model.gguf").write_bytes(archs.header("gpt2"))
+    with open_gguf(tmp_path / "model.gguf") as gguf:
+        predictor = Predictor(gguf)
+        with pytest.raises(ValueError, match="from b9102 on"):
+            predictor.predict(replace(archs.GRID[9], llama_build=9014))
+        memory = predictor.predict(replace(archs.GRID[9], llama_build=9102))
+        assert memory.compute_bytes == builds.rows(9102)["gpt2"][9][2]
+
+
 def test_a_published_shape(tmp_path: Path) -> None:
     """gpt-oss-20b in its own types and length takes what wheels of four builds accounted for."""
     plan = plan_file(shape_named("gpt-oss-20b"), "MXFP4_MOE")

@@ -34,7 +34,7 @@ def write(tmp_path: Path) -> Write:
 @pytest.mark.parametrize(
     ("quantity", "setup", "said"),
     [
-        ("tok_per_s", '{ flags = "-t many" }', "setup: flags: argument -t/--threads: 'many' is not a count"),
+        ("tok_per_s", '{ flags = "-t many" }', "setup: flags: argument -t/--threads: 'many' is not a whole number"),
         ("tok_per_s", '{ flags = "-tb 4" }', "setup: flags: -tb has no rule here"),
         ("tok_per_s", '{ flags = "-ctv q4_0 -ctk q9" }', "setup: flags: argument -ctk"),
         ("tok_per_s", '{ flags = "-t \'4" }', "setup: No closing quotation"),

@@ -271,7 +271,7 @@ class Predictor(Runs):
             *output_terms(h, context, placed.placement),
         )
         process = process_terms(
-            self.gguf, run.layouts, params, context, buffers, placed.weights, conditions or Conditions(),
+            self.gguf, run.layouts, params, context, buffers, placed, conditions or Conditions(),
             self.loading_terms(params),
         )  # fmt: skip
         why_not = NO_ROW if self.is_guess else why_unproven(h.arch, params.llama_build)

@@ -15,7 +15,7 @@ from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
+from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer, Placed
 from ggufphys.machine import host
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
 from ggufphys.memory.loading import kept_by_malloc
@@ -77,7 +77,7 @@ def process_terms(
     params: Params,
     context: ContextParams,
     buffers: Sequence[Term],
-    placed: Mapping[Buffer, Sequence[TensorInfo]],
+    placed: Placed,
     conditions: Conditions,
     loading: Sequence[Term],
 ) -> tuple[Term, ...]:
@@ -86,6 +86,7 @@ def process_terms(
     `buffers` are the terms of all other quantities, of which the host's count, and those of devices in the process;
     `placed` says where the weights lie, `loading` are the terms of loading them.
     """
+    inside = _devices_inside(placed)
     n_sampled = context.n_seq_max if conditions.n_sampled is None else min(conditions.n_sampled, context.n_seq_max)
     terms = [
         *(
@@ -93,9 +94,10 @@ def process_terms(
             for backing, name in BASE.items()
         ),
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
-        *(resident(t) for t in buffers if t.device in _devices_inside(params)),
-        *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
-        *_blas_terms(layouts, params, context, placed, conditions.n_prompt),
+        *(resident(t) for t in buffers if t.quantity != "compute" and t.device in inside),
+        *_compute_terms(layouts, params, context, buffers, placed.weights, conditions.n_prompt),
+        *_blas_terms(layouts, params, context, placed.weights, conditions.n_prompt),
+        *(_inside_terms(layouts, context, buffers, placed, inside, conditions.n_prompt) if inside else ()),
         _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
         *_graph_terms(gguf, params, context, conditions.n_prompt),
         _term(
@@ -107,15 +109,16 @@ def process_terms(
         *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
         *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),
     ]  # fmt: skip
-    kept = kept_by_malloc(placed, params)
+    kept = kept_by_malloc(placed.weights, params)
     large = total(buffers, "compute", HOST) >= kept  # what is allocated counts, not what is touched of it
     again = [term for term in terms if term.name != TOUCHED or not large]
     return (*terms, *_kept_terms(again, kept), *loading)
 
 
-def _devices_inside(params: Params) -> frozenset[str]:
+def _devices_inside(placed: Placed) -> frozenset[str]:
     """Devices that are the processor itself, as lavapipe is: what lies there lies in the process."""
-    return frozenset(d.name for d in params.devices if d.limits is not None and d.limits.kind == "cpu")
+    devices = placed.placement.devices
+    return frozenset(d.name for d in devices if d.limits is not None and d.limits.kind == "cpu")
 
 
 def resident(term: Term) -> Term:
@@ -184,6 +187,30 @@ def _blas_terms(
         from ggufphys.memory.blas import blas_terms  # what hardly any build needs
 
         yield from blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
+
+
+def _inside_terms(
+    layouts: Layouts,
+    context: ContextParams,
+    buffers: Sequence[Term],
+    placed: Placed,
+    inside: frozenset[str],
+    n_prompt: int | None,
+) -> Iterator[Term]:
+    """What devices that are the processor add: what a prompt touches of their compute buffers, and their driver's."""
+    from ggufphys.graph.devices.sizes import buffer_sizes  # where a GPU is none
+    from ggufphys.memory.driver import driver_terms
+
+    used, batch = _prompt(context, n_prompt)
+    used = replace(used, n_ubatch=batch.n_tokens, n_outputs_max=batch.n_outputs)
+    sizes = buffer_sizes(layouts, used, placed).nbytes
+    for device in sorted(inside):
+        reserved = total(buffers, "compute", device)
+        yield _term(
+            f"{TOUCHED} on {device}", min(sizes.get(device, 0), reserved), f"what one takes of {reserved:,} reserved",
+            phase="prefill", source="ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph",
+        )  # fmt: skip
+    yield from driver_terms(layouts, context, placed.weights, inside, runs=any(sizes.get(d) for d in inside))
 
 
 def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_prompt: int | None) -> Iterator[Term]:

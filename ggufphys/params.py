@@ -142,6 +142,7 @@ class Params:
     tensor_split: tuple[float, ...] = ()  # proportions in the order of devices; empty or all zero: by memory_bytes
     main_gpu: int = 0
     offload_kqv: bool = True
+    op_offload: bool = True  # devices fetch weights of the host for large batches
     override_tensor: tuple[tuple[str, str], ...] = ()
     n_cpu_moe: int = 0
     no_host: bool = False  # no pinned host buffers (CUDA_Host), so that repacked weights are considered again

@@ -109,7 +109,7 @@ class Oracle:
         native = api.llama_context_default_params()
         for name in (
             "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
-            "n_rs_seq",
+            "op_offload", "n_rs_seq",
         ):  # fmt: skip
             setattr(native, name, getattr(p, name))
         native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])

@@ -1,17 +1,20 @@
 """On which devices is a model going to run, if the user does not say? On this machine's, as llama-server would."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from ggufphys.builds import LATEST
 from ggufphys.flags.idle import idle_notes
 from ggufphys.flags.others import other_flags_notes
 from ggufphys.flags.run import params_from
 from ggufphys.frozen import replace
-from ggufphys.gguf import GGUFFile
+from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.devices.backends import backend_of
+from ggufphys.graph.devices.placement import Lack, left_weights
 from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
+from ggufphys.machine.host import cpu_features
 from ggufphys.machine.vulkan import with_limits
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.params import Device, Params
@@ -54,20 +57,38 @@ def over_notes(params: Params, prediction: MemoryPrediction) -> tuple[str, ...]:
     )
 
 
+_LACKS: Final[Mapping[Lack, str]] = {
+    "type": "are {types}, with which {device} cannot multiply",
+    "operation": "({names}) are for an operation that {device} lacks",
+    "size": "({names}) are too large for {device}, whose operations take tensors of {limit} at most (with a trial's "
+    "512 tokens)",
+}
+
+
 def left_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
-    """Says which weights stay in main memory wherever their layers go: those of types that a device cannot multiply."""
-    notes = []
-    for device in params.devices if params.n_gpu_layers else ():
-        without = backend_of(device).without
-        left = [tensor for tensor in gguf.tensors if tensor.ggml_type in without] if without else []
-        if left:
-            names = ", ".join(sorted({tensor.type_name for tensor in left}))
-            nbytes = sum(tensor.nbytes or 0 for tensor in left)
-            notes.append(
-                f"{format_bytes(nbytes)} of weights are {names}, with which {device.name} cannot multiply: these stay "
-                "in main memory, wherever their layers go, and the host computes with them"
-            )
-    return tuple(notes)
+    """Says which weights stay in main memory although their layers go to a device, and why: what places them says."""
+    if not params.devices or not params.n_gpu_layers:
+        return ()
+    left: dict[tuple[str, Lack], list[TensorInfo]] = {}
+    for name, lack, tensor in left_weights(gguf, params, cpu_features()):
+        left.setdefault((name, lack), []).append(tensor)
+    backends = {device.name: backend_of(device) for device in params.devices}
+    return tuple(
+        f"{format_bytes(sum(tensor.nbytes or 0 for tensor in tensors))} of weights "
+        + _LACKS[lack].format(
+            device=name,
+            types=", ".join(sorted({tensor.type_name for tensor in tensors})),
+            names=_named([tensor.name for tensor in tensors]),
+            limit=format_bytes(backends[name].max_tensor_bytes),
+        )
+        + ": these stay in main memory, and the host computes with them"
+        for (name, lack), tensors in left.items()
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _devices_of(name: str) -> list[FoundDevice]:

@@ -73,6 +73,15 @@ def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
         "-ncffn", "--n-cpu-ffn", dest="override_tensor", action=Override, parse=lambda n: first_layers(n, _DENSE),
         type=n_layers, metavar="N", help="the dense feed-forward weights of the first N layers on the CPU",
     )  # fmt: skip
+    group.add_argument(
+        "--op-offload",
+        dest="op_offload",
+        action="store_true",
+        help="large batches run where weights are fetched to (default)",
+    )
+    group.add_argument(
+        "--no-op-offload", dest="op_offload", action="store_false", help="weights of the host are never fetched"
+    )
     group.add_argument("--no-host", action="store_true", help="no pinned host buffers beside devices")
 
 

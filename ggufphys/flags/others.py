@@ -58,7 +58,7 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
 # What changes memory, or may, in ways that have no rule here.
 NOT_PREDICTED: Final[Mapping[int, str]] = {
     0: """
-    -bs --backend-sampling --mmproj-auto --op-offload --no-op-offload --embedding --embeddings --rerank --reranking
+    -bs --backend-sampling --mmproj-auto --embedding --embeddings --rerank --reranking
     --spec-draft-cpu-moe -cmoed --cpu-moe-draft --spec-draft-backend-sampling --no-spec-draft-backend-sampling
     --spec-default
     """,

@@ -63,6 +63,8 @@ def _device_flags(p: Params, name_devices: bool) -> Iterator[tuple[str, ...]]:
         yield ("-nkvo",)
     if p.override_tensor:
         yield "-ot", ",".join(f"{pattern}={buffer}" for pattern, buffer in p.override_tensor)
+    if not p.op_offload:
+        yield ("--no-op-offload",)
     if p.no_host:
         yield ("--no-host",)
 

@@ -72,6 +72,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "n_gpu_layers":    Parameter(("n_gpu_layers",), ("ngl", "gpu_layers"), layers_to_offload, True),
     "n_cpu_moe":       Parameter(("n_cpu_moe",), ("ncmoe",), count, True),
     "offload_kqv":     Parameter(("offload_kqv",), ("kvo", "kv_offload"), _switch),
+    "op_offload":      Parameter(("op_offload",), (), _switch),
     "split_mode":      Parameter(("split_mode",), ("sm",), _one_of(*get_args(SplitMode))),
 }
 # fmt: on

@@ -23,8 +23,8 @@ _QUANTITIES: Final[tuple[Quantity, ...]] = ("model", "context", "compute", "outp
 
 _LOAD_PARAMS: Final = ("use_mmap", "use_mlock", "use_direct_io", "use_extra_bufts", "use_amx", "use_blas")
 _DEVICE_PARAMS: Final = (
-    "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "offload_kqv", "override_tensor",
-    "n_cpu_moe", "no_host",
+    "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "offload_kqv", "op_offload",
+    "override_tensor", "n_cpu_moe", "no_host",
 )  # fmt: skip
 
 

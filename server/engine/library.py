@@ -145,6 +145,7 @@ def create_context(model: Model, params: Params, *, pooling: int | None = None, 
     native.n_outputs_max = params.n_outputs_max
     native.kv_unified = params.kv_unified
     native.offload_kqv = params.offload_kqv
+    native.op_offload = params.op_offload
     native.swa_full = params.swa_full  # the C default is true, llama-server's and ours false
     native.type_k = int(resolved.type_k)
     native.type_v = int(resolved.type_v)

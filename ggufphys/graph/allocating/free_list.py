@@ -4,6 +4,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dy
 """
 
 from bisect import bisect_left
+from operator import add
 from typing import Final, TypeAlias
 
 FreeState: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -84,21 +85,22 @@ class FreeList:
         Returning nothing, for a tensor without elements, leaves one, and it may even lie within another tensor, so that
         all must be looked at.
         """
-        offsets, sizes, end = self.offsets, self.sizes, offset + size
-        for i, (start, free) in enumerate(zip(offsets, sizes, strict=True)):
-            if start + free == offset:
-                sizes[i] += size
-                if i + 1 < len(offsets) and offsets[i + 1] == end:
-                    sizes[i] += sizes[i + 1]
-                    del offsets[i + 1], sizes[i + 1]
-                return
-            if start == end:
-                offsets[i] = offset
-                sizes[i] += size
-                if i and offsets[i - 1] + sizes[i - 1] == offset:
-                    sizes[i - 1] += sizes[i]
-                    del offsets[i], sizes[i]
-                return
-        i = next((i for i, start in enumerate(offsets) if start >= offset), len(offsets))
-        offsets.insert(i, offset)
-        sizes.insert(i, size)
+        offsets, sizes, end, n = self.offsets, self.sizes, offset + size, len(self.offsets)
+        ends = list(map(add, offsets, sizes))
+        front = ends.index(offset) if offset in ends else n
+        behind = offsets.index(end) if end in offsets else n
+        if front < n and front <= behind:  # the first that touches it, on either side
+            sizes[front] += size
+            if front + 1 < n and offsets[front + 1] == end:
+                sizes[front] += sizes[front + 1]
+                del offsets[front + 1], sizes[front + 1]
+        elif behind < n:
+            offsets[behind] = offset
+            sizes[behind] += size
+            if behind and ends[behind - 1] == offset:
+                sizes[behind - 1] += sizes[behind]
+                del offsets[behind], sizes[behind]
+        else:
+            i = next((i for i, start in enumerate(offsets) if start >= offset), n)
+            offsets.insert(i, offset)
+            sizes.insert(i, size)

@@ -6,6 +6,7 @@ built from as few layers as stand for all (`ggufphys.graph.allocating.layers`).
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
@@ -84,6 +85,7 @@ class Layouts:
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
         self.decode_counts: set[Hashable] = set()  # which other batches may have been larger than the prompt
+        self.attends: dict[Hashable, bool] = {}  # whether devices have its flash attention, by what decides
         self._chosen: dict[Attempt, Layers] = {}  # by attempt
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
@@ -197,6 +199,11 @@ class Layouts:
     def has_states(self) -> bool:
         """Whether any layer is recurrent."""
         return any(isinstance(cache, RecurrentState) for layer in self.caches for cache in layer)
+
+    @cached_property
+    def distinct_caches(self) -> frozenset[LayerCache]:
+        """What layers keep, each kind once."""
+        return frozenset(chain.from_iterable(self.caches))
 
     @cached_property
     def _weights(self) -> tuple[Mapping[str, TensorInfo], ...]:

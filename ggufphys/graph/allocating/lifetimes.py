@@ -70,9 +70,9 @@ class Lifetimes:
         return self.segments[0].taken.start
 
 
-def lifetimes(graph: Graph) -> Lifetimes:
-    """When each stretch of the graph's buffer is taken and given back."""
-    return _Walk(graph).run()
+def lifetimes(graph: Graph, *, shares: bool = True) -> Lifetimes:
+    """When each stretch of the graph's buffer is taken and given back; `shares` says whether nodes work in place."""
+    return _Walk(graph, shares=shares).run()
 
 
 class _Walk:
@@ -80,11 +80,12 @@ class _Walk:
 
     __slots__ = (
         "alive", "born", "constants", "events", "graph", "held", "n_children", "n_views", "own_constants", "places",
-        "segments", "sizes", "taken",
+        "segments", "shares", "sizes", "taken",
     )  # fmt: skip
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, shares: bool) -> None:
         self.graph = graph
+        self.shares = shares
         nodes = graph.nodes
         self.n_children = dict(Counter(chain.from_iterable([node.src for node in nodes])))  # how many still read it
         self.n_views = dict(Counter([node.view_src for node in nodes if node.view_src is not None]))  # or show it
@@ -170,7 +171,7 @@ class _Walk:
         self.events, self.taken, self.own_constants = [], len(self.sizes), []
 
     def place(self, tensor: Tensor, now: int) -> None:
-        if tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
+        if self.shares and tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
             place = self.leave(parent)
             self.born[place] = now
         else:

@@ -92,8 +92,13 @@ class Tracer:
         layers: Layers | None,
         cut: Cut | None = None,
         where: Hashable = None,
+        *,
+        shares: bool = True,
     ) -> Traced:
-        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts."""
+        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts.
+
+        Without `shares` no node works in place, so that what all take together is the same in every order.
+        """
         kind = kind_of(context, batch, layers, where)
 
         def make(graph: Graph, trace: Trace) -> Traced:
@@ -101,7 +106,9 @@ class Tracer:
             parts = (cut or whole)(graph)
             pieces = {
                 device: Piece(
-                    lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers), part.folds
+                    lifetimes(part.graph, shares=shares),
+                    None if layers is None else _with_nodes(layers, part.layers),
+                    part.folds,
                 )
                 for device, part in parts.items()
             }

@@ -113,22 +113,29 @@ def _surely_attends(layouts: Layouts, context: ContextParams, placed: Placed) ->
 
     Then no graph needs to be built to know.
     """
-    h, tensors = layouts.h, [t for layer in layouts.caches for cache in layer for t in cache.tensors(context)]
-    sizes = {h.n_embd_head_k, h.n_embd_head_v, h.n_embd_head_k_swa, h.n_embd_head_v_swa, h.n_lora_kv}
-    sizes |= {t.width for t in tensors}
-    mask = ops.new_input(ops.F16, CELLS, 1)
-    trials = [
-        ops.flash_attn_ext(
-            ops.new_input(ops.F32, n, 1, 1),
-            ops.new_input(context.type_k, n, CELLS, 1),
-            ops.new_input(context.type_v, n, CELLS, 1),
-            mask,
-        )
-        for n in sizes
-        if n
-    ]
+    h, tensors = layouts.h, [t for cache in layouts.distinct_caches for t in cache.tensors(context)]
     largest = max((t.nbytes for t in tensors), default=0)
-    return all(
-        largest <= backend.max_tensor_bytes and all(map(backend.supports, trials))
-        for backend in placed.placement.backends.values()
-    )
+    if any(largest > backend.max_tensor_bytes for backend in placed.placement.backends.values()):
+        return False
+    sizes = frozenset({
+        h.n_embd_head_k, h.n_embd_head_v, h.n_embd_head_k_swa, h.n_embd_head_v_swa, h.n_lora_kv,
+        *(t.width for t in tensors),
+    })  # fmt: skip
+    key = sizes, context.type_k, context.type_v, placed.params
+    attends = layouts.attends.get(key)
+    if attends is None:
+        mask = ops.new_input(ops.F16, CELLS, 1)
+        trials = [
+            ops.flash_attn_ext(
+                ops.new_input(ops.F32, n, 1, 1),
+                ops.new_input(context.type_k, n, CELLS, 1),
+                ops.new_input(context.type_v, n, CELLS, 1),
+                mask,
+            )
+            for n in sizes
+            if n
+        ]
+        attends = layouts.attends[key] = all(
+            all(map(backend.supports, trials)) for backend in placed.placement.backends.values()
+        )
+    return attends

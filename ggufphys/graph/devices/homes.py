@@ -6,6 +6,7 @@ What `split` asks while it divides a graph, answered from where layers and weigh
 from collections.abc import Callable, Mapping, Sequence
 
 from ggufphys.arch.roles import Role, norm_layer, role_of
+from ggufphys.graph.devices.backends import Backend
 from ggufphys.graph.devices.placed import REPACKED, TOKEN_EMBD, Placed, Placement
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST
@@ -21,8 +22,11 @@ NormHome = Callable[[str], str | None]
 
 
 def uses_devices(placed: Placed) -> bool:
-    """Does anything run elsewhere than on the host? Where weights lie, and where weights of the host are fetched."""
-    return any(buffer.device != HOST for buffer in placed.weights) or offload(placed) is not None
+    """Does anything run elsewhere than on the host? Where weights lie, and where weights of the host may be fetched.
+
+    With such a device the host follows its rules, whether anything is fetched (`Params.op_offload`) or not.
+    """
+    return any(buffer.device != HOST for buffer in placed.weights) or bool(_takers(placed))
 
 
 def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = None) -> Home:
@@ -31,10 +35,7 @@ def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = 
     `rope_layers` are the layers of rotations, whose factors each device has for its own.
     """
     placement = placed.placement
-    devices: dict[str, list[str]] = {}
-    for buffer, tensors in placed.weights.items():
-        for tensor in tensors:
-            devices.setdefault(tensor.name, []).append(buffer.device)
+    devices = placed.devices_by_weight
 
     def home(tensor: Tensor, reader: Tensor) -> str:
         if not tensor.name:
@@ -59,17 +60,20 @@ def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = 
 def offload(placed: Placed) -> Offload | None:
     """Which operations on weights of the host does a device take over? Those of batches large enough, not repacked.
 
+    The CPU alone gives them away: products that a BLAS backend has are its own, wherever batches are large enough.
+
     Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; ggml/src/ggml-cuda/
     ggml-cuda.cu, get_op_batch_size, and its like.
     """
-    takers = [(name, backend) for name, backend in placed.placement.backends.items() if backend.offloads_from]
-    if not takers:
+    takers = _takers(placed)
+    if not takers or not placed.params.op_offload:
         return None
+    blas_has = _blas_has if placed.params.use_blas else _never
     repacked = frozenset(tensor.name for tensor in placed.weights.get(REPACKED, ()))
 
     def taker(node: Tensor) -> str | None:
         """The first device that would, in llama.cpp's order."""
-        if any(source.name in repacked for source in node.src):
+        if any(source.name in repacked for source in node.src) or blas_has(node):
             return None
         n_tokens = {
             "GET_ROWS": 0, "MUL_MAT": node.ne[1], "MUL_MAT_ID": node.ne[2],
@@ -86,6 +90,20 @@ def offload(placed: Placed) -> Offload | None:
 def fetches_experts(placed: Placed, n_tokens: int) -> bool:
     """Does a device take over products with experts that lie on the host? See `offload`: a row for each token."""
     return any(0 < backend.offloads_from <= n_tokens for backend in placed.placement.backends.values())
+
+
+def _blas_has(node: Tensor) -> bool:
+    from ggufphys.graph.allocating.blas import multiplies  # what hardly any build needs
+
+    return multiplies(node)
+
+
+def _never(_: Tensor) -> bool:
+    return False
+
+
+def _takers(placed: Placed) -> list[tuple[str, Backend]]:
+    return [(name, backend) for name, backend in placed.placement.backends.items() if backend.offloads_from]
 
 
 def norm_home(arch: str, placement: Placement) -> NormHome:

@@ -83,6 +83,15 @@ class Placed:
     placement: Placement
     weights: Mapping[Buffer, Sequence[TensorInfo]]
 
+    @cached_property
+    def devices_by_weight(self) -> Mapping[str, Sequence[str]]:
+        """The devices that hold each weight, by its name."""
+        devices: dict[str, list[str]] = {}
+        for buffer, tensors in self.weights.items():
+            for tensor in tensors:
+                devices.setdefault(tensor.name, []).append(buffer.device)
+        return devices
+
     @property
     def is_pipelined(self) -> bool:
         """Do the devices work on several batches at a time? It takes all layers, several devices, and no overrides.
@@ -109,7 +118,8 @@ class Placed:
             for tensor in tensors:
                 homes.setdefault(tensor.name, []).append(where)
         by_name = frozenset((name, tuple(found)) for name, found in homes.items())
-        return self.placement, self.params.no_alloc, self.is_pipelined, by_name
+        params = self.params
+        return self.placement, params.no_alloc, params.op_offload, params.use_blas, self.is_pipelined, by_name
 
     @property
     def is_proven(self) -> bool:

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, held_twice, role_of, rope_layers
@@ -28,6 +28,9 @@ from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 if TYPE_CHECKING:
     from ggufphys.graph.devices.trials import Trials
+
+Lack = Literal["type", "operation", "size"]
+"""What a device lacks for a weight: it does not multiply the type, has not the operation, or not for so many bytes."""
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
 EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
@@ -86,20 +89,36 @@ def place_weights(
         each = wanted if tensor.name == uses.twice else dict.fromkeys(wanted)
         return [buffers.setdefault(buffer, []) for buffer in each]
 
-    by_kind = uses.one_home is not None and not chooser.asks_names  # weights that are alike all go the same way
-    known: dict[tuple[str, int, tuple[int, ...]], list[list[TensorInfo]]] = {}
+    # Weights that are alike and have one home all go the same way.
+    known: dict[tuple[str, int, tuple[int, ...], str], list[list[TensorInfo]]] = {}
     for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build)):
-        if by_kind:
-            kind = name, int(tensor.ggml_type), tensor.ne
-            found = known.get(kind)
-            if found is None:
-                found = known[kind] = targets(tensor, name)
-        else:
+        home = None if chooser.asks_names else uses.home(tensor)
+        if home is None:
             found = targets(tensor, name)
+        else:
+            kind = name, int(tensor.ggml_type), tensor.ne, home
+            if kind not in known:
+                known[kind] = targets(tensor, name)
+            found = known[kind]
         for target in found:
             target.append(tensor)
     order = {HOST: -1, **{device.name: i for i, device in enumerate(params.devices)}}
     return dict(sorted(buffers.items(), key=lambda item: (order[item[0].device], not item[0].mapped)))
+
+
+def left_weights(
+    gguf: GGUFFile, params: Params, cpu_features: frozenset[str]
+) -> Iterator[tuple[str, Lack, TensorInfo]]:
+    """The weights that stay in main memory although their layer is on a device: which device, and what it lacks."""
+    placement = place_layers(params, gguf.get_int(f"{gguf.architecture}.block_count", 0))
+    chooser, uses, arch = _Chooser(params, placement, cpu_features, gguf), _Uses(gguf, placement), gguf.architecture
+    for tensor, _ in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build)):
+        if is_read_lazily(arch, tensor) or (chooser.asks_names and chooser.override(tensor.name)):
+            continue
+        for home, as_output in uses.of(tensor):
+            lack = None if home == HOST else chooser.lack(chooser.backends[home], tensor, as_output)
+            if lack is not None:
+                yield home, lack, tensor
 
 
 _LAZY: Final = Buffer(HOST, "CPU_Mapped", mapped=True, lazy=True)
@@ -115,6 +134,13 @@ class _Uses:
         self.twice = held_twice(gguf)
         self.rope_homes = {placement.layers[il] for il in rope_layers(gguf)}
         self.one_home = HOST if {*placement.layers, placement.output} == {HOST} else None
+
+    def home(self, tensor: TensorInfo) -> str | None:
+        """The one device of all users, where that is all there is to know: of a layer's weights."""
+        if self.one_home is not None:
+            return self.one_home
+        role, layers = role_of(self.arch, tensor.name), self.placement.layers
+        return (layers[role] if role < len(layers) else HOST) if isinstance(role, int) else None
 
     def of(self, tensor: TensorInfo) -> Iterable[tuple[str, bool]]:
         if self.one_home and tensor.name not in (
@@ -150,6 +176,7 @@ class _Chooser:
         self.overrides = _searchers(params)
         self.asks_names = bool(self.overrides or params.n_cpu_moe)
         self.backends = {device.name: backend_of(device) for device in params.devices}
+        self.unused = self.backends.keys() - {device.name for device in placement.devices}
         asks = any(backend.supports is not everything for backend in self.backends.values())
         self.trials = _trials(gguf) if asks else None
         pinned = (backend for backend in placement.backends.values() if backend.pinned is not None)
@@ -161,7 +188,7 @@ class _Chooser:
     def buffer(self, tensor: TensorInfo, name: str, home: str, as_output: bool) -> Buffer:
         """`name` is the tensor's in its layer: weights of other layers that are alike go to the same buffer."""
         if self.asks_names:
-            return self._chosen(tensor, home, as_output, self._override(tensor.name))
+            return self._chosen(tensor, home, as_output, self.override(tensor.name))
         key = (name, int(tensor.ggml_type), tensor.ne, home, as_output)
         chosen = self.known.get(key)
         if chosen is None:
@@ -169,22 +196,29 @@ class _Chooser:
         return chosen
 
     def _chosen(self, tensor: TensorInfo, home: str, as_output: bool, override: str) -> Buffer:
+        if override in self.unused:
+            raise ValueError(
+                f"override_tensor puts {tensor.name} on {override}, which split_mode none leaves unused "
+                f"(main_gpu {self.params.main_gpu}): llama.cpp would end itself"
+            )
         if override in self.on_device:
             return self.on_device[override]  # whether it can multiply the type or not
-        if override == CPU_BUFFER or home == HOST or not self._holds(self.backends[home], tensor, as_output):
+        if override == CPU_BUFFER or home == HOST or self.lack(self.backends[home], tensor, as_output) is not None:
             return self._host_buffer(tensor, as_output)
         return self.on_device[home]
 
-    def _holds(self, backend: Backend, tensor: TensorInfo, as_output: bool) -> bool:
-        """Can the backend work with this weight?"""
+    def lack(self, backend: Backend, tensor: TensorInfo, as_output: bool) -> Lack | None:
+        """Why the backend cannot work with this weight; None where it can."""
         if tensor.ggml_type in backend.without:
-            return False
+            return "type"
         if self.trials is None or backend.supports is everything:
-            return True
+            return None
         node = self.trials.node(tensor, as_output=as_output)
-        return node is None or backend.runs(node)
+        if node is None:
+            return None
+        return "operation" if not backend.supports(node) else "size" if backend.exceeds(node) else None
 
-    def _override(self, name: str) -> str:
+    def override(self, name: str) -> str:
         """The buffer that the first matching pattern names; empty without a match."""
         for is_found_in, buffer in self.overrides:
             if is_found_in(name):
@@ -198,7 +232,7 @@ class _Chooser:
     def _host_buffer(self, tensor: TensorInfo, as_output: bool) -> Buffer:
         # Pinned memory stands in front of repacked layouts, and gives way to the mapping when there is one.
         device = self.pinned
-        if device is not None and device.pinned is not None and self._holds(device, tensor, as_output):
+        if device is not None and device.pinned is not None and self.lack(device, tensor, as_output) is None:
             return self.on_host if self.params.use_mmap else Buffer(HOST, device.pinned.prefix, backend=device.pinned)
         if self.params.use_extra_bufts:
             if self.params.use_amx:

@@ -80,7 +80,7 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
     backends = placement.backends
     rules = {HOST: placement.host, **backends}
 
-    def cut(batch: Batch, layers: Layers | None, graph: Graph) -> Mapping[str, Part]:
+    def cut(batch: Batch, layers: Layers | None, graph: Graph, *, in_order: bool = True) -> Mapping[str, Part]:
         built = range(layouts.n_layer) if layers is None else layers.built
         pins_norms = (placement.is_whole or batch.n_tokens < SMALL_BATCH) and not params.no_alloc
         return split(
@@ -90,11 +90,16 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
             pins_attention=not (params.offload_kqv or params.no_alloc),
             offload=offload(placed),
             backends=backends,
+            reorders=in_order,
             n_copies=n_copies,
         )
 
     def traced(batch: Batch, layers: Layers | None) -> Traced:
         return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), placed.division)
+
+    def bound(batch: Batch, samples: Layers) -> Traced:
+        unordered = partial(cut, batch, samples, in_order=False)
+        return layouts.tracer.traced(context, batch, samples, unordered, (placed.division, "bound"), shares=False)
 
     chunks: dict[str, tuple[int, ...]] = {}
     prompt, decode = reserved_batches(context)
@@ -109,7 +114,7 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
         if batch not in made:
             counts = n, batch.n_seqs, places
             if n and counts not in layouts.decode_counts:
-                if _fits(traced(batch, samples), samples, point, rules, chunks):
+                if _fits(bound(batch, samples), samples, point, rules, chunks):
                     continue  # until it must be laid out once: then it is not much work any more
                 layouts.decode_counts.add(counts)
             layouts.attempts[key], made[batch] = _chunks(partial(traced, batch), choices, first, point, rules)
@@ -153,7 +158,10 @@ def _fits(
     rules: Mapping[str, Backend],
     chunks: Mapping[str, tuple[int, ...]],
 ) -> bool:
-    """Whether each device's buffer has room in its first chunk, however it is laid out: then it needn't be."""
+    """Whether each device's buffer has room in its first chunk, however it is laid out: then it needn't be.
+
+    In which order its nodes run, and which of them work in place, does not count.
+    """
     return made.is_bounded and all(
         side_by_side(piece.lifetimes, layers.stand_for, rules[device].alignment, point)
         <= (chunks.get(device) or (-1,))[0]

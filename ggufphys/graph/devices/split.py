@@ -13,6 +13,7 @@ llama_context::graph_get_cb.
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -37,7 +38,7 @@ class _Abilities:
         self.backends = {name: b for name, b in backends.items() if b.supports is not everything}
         least = min((b.max_tensor_bytes for b in self.backends.values()), default=UNLIMITED)
         tensors = (tensor for tensor in (*graph.nodes, *graph.leafs) if tensor.view_src is None)
-        self.has_large = bool(self.backends) and any(tensor.nbytes > least for tensor in tensors)
+        self.has_large = bool(self.backends) and any(t.nb[3] * t.ne[3] > least for t in tensors)  # which lie dense
 
     def runs(self, device: str, node: Tensor) -> bool:
         backend = self.backends.get(device)
@@ -52,6 +53,7 @@ def split(
     pins_attention: bool = False,
     offload: Offload | None = None,
     backends: Mapping[str, Backend] = MappingProxyType({}),
+    reorders: bool = True,
     n_copies: int = 1,
 ) -> dict[str, Part]:
     """The part of `graph` that each device runs, which is taken apart for it.
@@ -64,13 +66,14 @@ def split(
         pins_attention: whether attention without flash attention ends on the host (without offload_kqv).
         offload: which nodes a device takes from the host, weights and all.
         backends: of the devices; one without runs everything, as it comes.
+        reorders: whether they may run it in another order.
         n_copies: of everything that crosses a border; more than one when devices work on several batches at a time.
 
     Raises:
         ValueError: llama.cpp would end itself, since a device cannot write to a cache that lies there.
     """
     devices = assign(graph, home, norm_home, pins_attention, offload, backends)
-    return _Splitter(graph, devices, home, backends, n_copies).run()
+    return _Splitter(graph, devices, home, backends, reorders, n_copies).run()
 
 
 def assign(
@@ -148,12 +151,18 @@ def _expand(nodes: Iterable[Tensor], devices: dict[Tensor, str], over_host: bool
 
 class _Splitter:
     def __init__(
-        self, graph: Graph, devices: dict[Tensor, str], home: Home, backends: Mapping[str, Backend], n_copies: int
+        self,
+        graph: Graph,
+        devices: dict[Tensor, str],
+        home: Home,
+        backends: Mapping[str, Backend],
+        reorders: bool,
+        n_copies: int,
     ) -> None:
         self.graph = graph
         self.backends = backends
-        reorders = any(backend.reorder is not None for backend in backends.values())
-        self.uses = Counter(source for node in graph.nodes for source in node.src) if reorders else Counter[Tensor]()
+        self.orders = {name: b.reorder for name, b in backends.items() if b.reorder is not None} if reorders else {}
+        self.uses = Counter(chain.from_iterable([node.src for node in graph.nodes])) if self.orders else Counter()
         # What is neither computed nor an input lies where it is read first.
         self.devices = {
             source: devices.get(node, HOST)
@@ -255,11 +264,8 @@ class _Splitter:
         return found
 
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
-        backend = self.backends.get(device)
-        if backend is None or backend.reorder is None:
-            order = Order(range(len(together)))
-        else:
-            order = backend.reorder([node for node, _ in together], self.uses)
+        reorder = self.orders.get(device)
+        order = Order(range(len(together))) if reorder is None else reorder([node for node, _ in together], self.uses)
         for i in order.positions:
             node, self.n_begun = together[i]
             self.append(self.device(node) if node.op in VIEWS else device, node)

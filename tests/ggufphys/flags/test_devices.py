@@ -30,7 +30,9 @@ def names(params: Params) -> list[str]:
 
 def test_a_llama_server_line() -> None:
     """A whole line of llama-server's own flags, short names."""
-    params = parse("-ngl 99 -sm none -ts 3,1 -mg 1 -nkvo -ot blk\\.1\\.=CPU,exps=CUDA1 -ncmoe 4 --no-host", HERE)
+    params = parse(
+        "-ngl 99 -sm none -ts 3,1 -mg 1 -nkvo -ot blk\\.1\\.=CPU,exps=CUDA1 -ncmoe 4 --no-op-offload --no-host", HERE
+    )
 
     assert params == Params(
         n_gpu_layers=99,
@@ -38,6 +40,7 @@ def test_a_llama_server_line() -> None:
         tensor_split=(3.0, 1.0),
         main_gpu=1,
         offload_kqv=False,
+        op_offload=False,
         override_tensor=((r"blk\.1\.", "CPU"), ("exps", "CUDA1")),
         n_cpu_moe=4,
         no_host=True,

@@ -64,6 +64,16 @@ def test_weights_elsewhere(tmp_path: Path) -> None:
     assert copies(predict(tmp_path, GGMLType.Q8_0, replace(on_device, n_gpu_layers=0)))[0] > 0
 
 
+def test_products_of_blas_are_not_fetched(tmp_path: Path) -> None:
+    """A GPU takes what would fall to the CPU; with BLAS weights of the host are multiplied there, and copied."""
+    some = replace(BASE, devices=(Device(name="CUDA0", memory_bytes=8 << 30),), n_gpu_layers=1)
+    with_blas, without = (predict(tmp_path, GGMLType.Q8_0, replace(some, use_blas=used)) for used in (True, False))
+
+    assert with_blas.devices[1].compute_bytes < without.devices[1].compute_bytes
+    assert copies(with_blas)[0] == 4 * 256 * 512
+    assert copies(without) == (0, 0)
+
+
 def test_counts_in_the_process(tmp_path: Path) -> None:
     """The copy is anonymous memory from the first prompt on; llama.cpp's buffers stay as they are."""
     with_copy, without = (predict(tmp_path, GGMLType.Q8_0, replace(BASE, use_blas=used)) for used in (True, False))

@@ -79,6 +79,10 @@ def _rows_f32(node: Tensor, _: DeviceLimits) -> bool:
     return node.src[0].type is F32 and has_contiguous_rows(node.src[0])
 
 
+def _cumulative(node: Tensor, limits: DeviceLimits) -> bool:
+    return "arithmetic" in limits.subgroup_operations and limits.full_subgroups and _rows_f32(node, limits)
+
+
 def _dense_first(node: Tensor, _: DeviceLimits) -> bool:
     return _dense(node.src[0])
 
@@ -103,7 +107,9 @@ def _mul_mat(node: Tensor, _: DeviceLimits) -> bool:
         return False
     if not (_is_matrix(weights) or weights.type in (F32, F16, BF16)) or not (_is_matrix(x) or x.type in _FLOATS):
         return False
-    return weights.type is not BF16 and x.type is not BF16 if weights.type is not x.type else True
+    if weights.type is BF16:
+        return x.type is not F16
+    return x.type is not BF16
 
 
 def _is_matrix(tensor: Tensor) -> bool:
@@ -224,7 +230,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("RWKV_WKV6", "RWKV_WKV7", "ARANGE"), _always),
     **dict.fromkeys(("UNARY", "GLU"), _unary),
     **dict.fromkeys(("MUL_MAT", "MUL_MAT_ID"), _mul_mat),
-    **dict.fromkeys(("CONT", "CPY"), _copy),
+    **dict.fromkeys(("CONT", "CPY", "DUP"), _copy),
     **dict.fromkeys(("NORM", "L2_NORM"), _all_f32),
     **dict.fromkeys(("ADD", "SUB", "MUL", "DIV"), _binary),
     **dict.fromkeys(("SQR", "SQRT", "CLAMP"), _from_float),
@@ -233,6 +239,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("SUM_ROWS", "MEAN"), _rows_f32),
     **dict.fromkeys(("UPSCALE", "PAD", "SSM_CONV"), _of_f32),
     **dict.fromkeys(("DSV4_HC_COMB", "DSV4_HC_PRE", "DSV4_HC_POST"), _hyper_connections),
+    "CUMSUM": _cumulative,
     "FILL": _float,
     "FLASH_ATTN_EXT": _flash_attn,
     "GET_ROWS": _get_rows,

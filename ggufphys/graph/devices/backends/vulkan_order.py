@@ -7,7 +7,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_graph_op
 ggml-vulkan-types.h (the groups); ggml/src/ggml.c, ggml_can_fuse_subgraph_ext.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.graph.devices.backends.order import Order, are_read_inside, bytes_of
@@ -45,7 +45,9 @@ _TOGETHER: Final = (
     _group("RMS_NORM VIEW SET_ROWS"),
     _group("ROPE VIEW SET_ROWS"),
 )
-_GROUPS: Final = (*_TOP_K_MOE, *_TOGETHER, _HC_POST)
+_BY_FIRST: Final[dict[str, list[Group]]] = {}
+for _each in (*_TOP_K_MOE, *_TOGETHER, _HC_POST):
+    _BY_FIRST.setdefault(_each[0], []).append(_each)
 
 # A node that only waits for the one taken last, if nothing else lies between them.
 _FOLLOWS: Final = frozenset({("RMS_NORM", "MUL"), ("UNARY", "MUL")})
@@ -73,6 +75,11 @@ class _Walk:
         self.waits_for = list(_dependencies(nodes, self.empty))
         self.starts = _starts(self.ops)
         self.qsa = [start for start, groups in self.starts.items() if _QSA in groups]
+        self.waiting = list(map(len, self.waits_for))  # for how many that have no place
+        self.waited_for: list[list[int]] = [[] for _ in nodes]  # and by whom
+        for j, others in enumerate(self.waits_for):
+            for c in others:
+                self.waited_for[c].append(j)
         self.used = [False] * len(nodes)
         self.done: set[Tensor] = set()  # nodes that have their place
         self.first = 0  # that has none
@@ -93,9 +100,16 @@ class _Walk:
         for i in positions:
             self.positions.append(i)
             self.done.add(self.nodes[i])
-            self.used[i] = True
+            self.use(i)
         while self.first < len(self.nodes) and self.used[self.first]:
             self.first += 1
+
+    def use(self, i: int) -> None:
+        """The node is to be placed."""
+        if not self.used[i]:
+            self.used[i] = True
+            for j in self.waited_for[i]:
+                self.waiting[j] -= 1
 
     def group_at(self, start: int) -> Group | None:
         """The first of the groups that begins here, none of its nodes placed before."""
@@ -121,34 +135,35 @@ class _Walk:
 
     def together(self) -> list[int]:
         """The first node left, and those of the next ones that wait for none that is left."""
-        taken, used, first = [self.first], self.used, self.first
-        following = [j for j in range(first + 1, min(first + AHEAD, len(self.nodes))) if not used[j]]
+        taken, used, empty, waiting = [self.first], self.used, self.empty, self.waiting
+        following = range(self.first + 1, min(self.first + AHEAD, len(self.nodes)))
         for j in following:
-            if not (used[j] or self.empty[j]) and self.is_ready(j, taken[-1]) and not self.in_group(j):
+            if used[j] or empty[j] or (waiting[j] and not self.follows(j, taken[-1])):
+                continue
+            if not self.in_group(j):
                 taken.append(j)
                 for put_forward in _PUT_FORWARD.get(self.ops[j], ()):
                     put_forward(self, j, taken)
         if self.ops[taken[-1]] != "ADD":  # which the next one may go with
             for j in following:
-                if not self.empty[j] or used[j]:
+                if used[j] or not empty[j]:
                     continue
-                for c in self.waits_for[j]:
-                    if c >= first and not used[c] and c not in taken:
-                        break
-                else:
+                if not waiting[j] or all(used[c] or c in taken for c in self.waits_for[j]):
                     taken.append(j)
         return taken
 
     def in_group(self, j: int) -> bool:
         """Does a group begin here? Those of QSA are not to be taken apart anywhere."""
-        return (j in self.starts and self.group_at(j) is not None) or any(
+        if j in self.starts and self.group_at(j) is not None:
+            return True
+        return bool(self.qsa) and any(
             start < j < start + len(_QSA) and not any(self.used[start : start + len(_QSA)]) for start in self.qsa
         )
 
-    def is_ready(self, j: int, last: int) -> bool:
-        """Whether a node waits for none that is left, or just for the one taken last, which it follows."""
+    def follows(self, j: int, last: int) -> bool:
+        """Whether a node waits for none that is left but the one taken last, which it follows."""
         for c in self.waits_for[j]:
-            if c < self.first or self.used[c]:
+            if self.used[c]:
                 continue
             pair = self.ops[c], self.ops[j]
             if c != last:
@@ -164,7 +179,7 @@ class _Walk:
 
     def pull(self, k: int, taken: list[int]) -> None:
         taken.append(k)
-        self.used[k] = True
+        self.use(k)
 
     def store_behind(self, j: int, taken: list[int]) -> None:
         """A norm's or a rotation's result is written to the cache at once: ROPE or RMS_NORM, VIEW, SET_ROWS."""
@@ -258,24 +273,35 @@ def _is_gated(gate: Tensor, product: Tensor, other: Tensor) -> bool:
 def _starts(ops: Sequence[str]) -> Mapping[int, Sequence[Group]]:
     """The groups that begin at each position, in the order in which they are looked for."""
     found: dict[int, list[Group]] = {}
-    by_first: dict[str, list[Group]] = {}
-    for group in _GROUPS:
-        by_first.setdefault(group[0], []).append(group)
     for i, op in enumerate(ops):
-        for group in by_first.get(op, ()):
+        for group in _BY_FIRST.get(op, ()):
             if tuple(ops[i : i + len(group)]) == group:
                 found.setdefault(i, []).append(group)
     return found
 
 
-def _dependencies(nodes: Sequence[Tensor], empty: Sequence[bool]) -> Iterator[list[int]]:
-    """For each node the nearest ones in front of it that must run first (is_src_of)."""
-    bases = [bytes_of(node) for node in nodes]
-    read = [frozenset() if bare else frozenset(map(bytes_of, n.src)) for n, bare in zip(nodes, empty, strict=True)]
+def _dependencies(nodes: Sequence[Tensor], empty: Sequence[bool]) -> Iterator[Sequence[int]]:
+    """For each node the nearest ones in front of it that must run first (is_src_of).
+
+    These have the same bytes, computed or showed what it reads, or read what it writes. A view waits for what has its
+    source's bytes alone, and for a view only who reads just that.
+    """
+    base_of: dict[Tensor, Hashable] = {}
+    showing: dict[Hashable, list[int]] = {}  # nodes by whose bytes they have
+    reading: dict[Hashable, list[int]] = {}  # and by whose they read
     for j, node in enumerate(nodes):
-        sources, base, own, bare = node.src, bases[j], read[j], empty[j]
-        yield [
-            c
-            for c in range(j - AHEAD if j > AHEAD else 0, j)
-            if bases[c] == base or (nodes[c] in sources if bare or empty[c] else bases[c] in own or base in read[c])
-        ]
+        base = base_of[node] = bytes_of(node)
+        own = showing.setdefault(base, [])
+        found = own[:]
+        if not empty[j]:
+            sources = node.src
+            found += reading.get(base, ())
+            for source in sources:
+                read = base_of.get(source)
+                if read is None:
+                    read = base_of[source] = bytes_of(source)
+                found += [c for c in showing.get(read, ()) if not empty[c] or nodes[c] in sources]
+                reading.setdefault(read, []).append(j)
+        own.append(j)
+        first = j - AHEAD
+        yield [c for c in found if c >= first]

@@ -180,3 +180,12 @@ def test_notes(tmp_path: Path) -> None:
     assert nowhere.basis["model"] == "exact"
     assert "sizes on CUDA0 follow the backend's source" in cuda.notes[0]
     assert cuda.basis["model"] == "estimate"
+
+
+def test_a_pattern_to_a_device_that_is_not_used(tmp_path: Path) -> None:
+    """With split_mode none the other devices are nobody's: llama.cpp ends itself over a weight that lies there."""
+    path = write_model(tmp_path / "m.gguf", llama_metadata(), llama_tensors(GGMLType.Q4_K))
+    devices = (Device(name="CUDA0", memory_bytes=8 << 30), Device(name="CUDA1", memory_bytes=8 << 30))
+    params = Params(devices=devices, split_mode="none", main_gpu=1, override_tensor=(("ffn_up", "CUDA0"),))
+    with open_gguf(path) as gguf, pytest.raises(ValueError, match="ffn_up.weight on CUDA0, which split_mode none"):
+        predict_memory(gguf, params)

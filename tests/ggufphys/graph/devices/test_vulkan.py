@@ -1,16 +1,20 @@
 """Vulkan's rules against llama.cpp's own account: of every small model, recorded, and live on lavapipe where it is."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ggufphys.gguf import open_gguf
+from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.graph import ops
+from ggufphys.graph.devices.backends.vulkan_ops import supports
+from ggufphys.graph.ir import Tensor
 from ggufphys.limits import DeviceLimits
 from ggufphys.machine import vulkan_driver
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import Device, Params
+from ggufphys.params import Device, FlashAttn, Params
 from scripts import build_vulkan
 from tests import archs, oracle, vulkan
 from tests.device_rows import asked, differences, predicted, row_of
@@ -85,6 +89,41 @@ def test_tensors_above_the_limit_stay_on_the_host(tmp_path: Path) -> None:
         compute_bytes(tmp_path, small(storage_buffer_range_bytes=100_000))
 
 
+@pytest.mark.parametrize("n_gpu_layers", [0, 1])
+def test_weights_of_the_host_are_fetched_unless_told(tmp_path: Path, n_gpu_layers: int) -> None:
+    """With --no-op-offload large batches run where their weights are; the host's memory is still the device's."""
+    fetched = replace(small(), n_gpu_layers=n_gpu_layers, no_alloc=False)
+    left = replace(fetched, op_offload=False)
+    usual, alone = compute_bytes(tmp_path, fetched), compute_bytes(tmp_path, left)
+
+    assert alone["Vulkan0"] < usual["Vulkan0"]
+    assert bool(alone["Vulkan0"]) is bool(n_gpu_layers)
+    assert alone["Host"] - compute_bytes(tmp_path, replace(left, no_alloc=True))["Host"] == 32
+
+
+@pytest.mark.parametrize(
+    ("weights", "x", "runs"),
+    [
+        ("BF16", "F32", True), ("BF16", "BF16", True), ("BF16", "F16", False), ("F16", "BF16", False),
+        ("F16", "F32", True), ("Q8_0", "F16", True), ("I8", "F32", False),
+    ],
+)  # fmt: skip
+def test_which_types_are_multiplied(weights: str, x: str, *, runs: bool) -> None:
+    """BF16 goes with F32 and with itself; there is no shader that mixes it with F16."""
+    node = ops.mul_mat(ops.new_input(GGMLType[weights], 64, 32), ops.new_input(GGMLType[x], 64, 8))
+
+    assert supports(node, vulkan.LIMITS) is runs
+
+
+def test_copies_and_running_sums() -> None:
+    """A copy of newer builds' graphs, and sums along rows, which want whole subgroups."""
+    x = ops.new_input(GGMLType.F32, 64, 8)
+
+    assert supports(ops.dup(x), vulkan.LIMITS)
+    assert supports(Tensor("CUMSUM", x.type, x.ne, (x,)), vulkan.LIMITS)
+    assert not supports(Tensor("CUMSUM", x.type, x.ne, (x,)), replace(vulkan.LIMITS, full_subgroups=False))
+
+
 def test_a_device_without_shuffles_has_no_flash_attention(tmp_path: Path) -> None:
     """llama.cpp turns flash attention off then, as if asked to, but for how V is stored."""
     path = tmp_path / "model.gguf"
@@ -115,6 +154,48 @@ def test_live(tmp_path: Path, library: Path, name: str) -> None:
     for configuration, params in vulkan.GRID.items():
         rows = asked(path, {configuration: params}, vulkan.environment(library, as_discrete=True))
         assert list(rows) == [vulkan.records()[name][configuration]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIVE)
+def test_drawn_runs(tmp_path: Path, library: Path, name: str) -> None:
+    """Runs with any flags of devices, batches and caches together account what llama.cpp accounts."""
+    path = tmp_path / "live.gguf"
+    archs.write(path, name, archs.records()[name].tensors)
+    rng = random.Random(name)
+    grid = {str(n): drawn(rng) for n in range(12)}
+    rows = dict(zip(grid, asked(path, grid, vulkan.environment(library, as_discrete=True)), strict=True))
+
+    assert sum(isinstance(row, tuple) for row in rows.values()) > 6
+    assert list(differences(name, tmp_path, grid, rows)) == []
+
+
+def drawn(rng: random.Random) -> Params:
+    """Parameters of a simulated run, by chance."""
+    two = rng.random() < 0.35
+    settings: tuple[FlashAttn, ...] = "auto", "on", "off"
+    type_k, flash_attn = rng.choice(["f16", "f32", "bf16", "q8_0", "q4_0"]), rng.choice(settings)
+    whole = flash_attn != "off" or type_k in ("f16", "f32", "bf16")
+    patterns = [(r"blk\.1\.", "CPU"), ("ffn_up", "CPU"), ("attn_k", "Vulkan0"), (r"output\.weight", "CPU")]
+    return replace(
+        vulkan.GRID["all"],
+        devices=vulkan.DEVICES if two else vulkan.DEVICES[:1],
+        tensor_split=rng.choice([(), (1.0, 1.0), (0.0, 1.0)]) if two else (),
+        split_mode=rng.choice(["layer", "layer", "none"]) if two else "layer",
+        n_ctx=rng.choice([256, 300, 4096, 9000]),
+        n_ubatch=rng.choice([1, 31, 32, 100, 512]),
+        n_seq_max=rng.choice([1, 1, 2, 3]),
+        n_gpu_layers=rng.choice([-1, 0, 1, 2, 99]),
+        flash_attn=flash_attn,
+        offload_kqv=rng.random() < 0.75,
+        op_offload=rng.random() < 0.7,
+        kv_unified=rng.random() < 0.4,
+        no_host=rng.random() < 0.2,
+        use_extra_bufts=rng.random() < 0.5,
+        type_k=type_k,
+        type_v=type_k if whole and rng.random() < 0.7 else "f16",
+        override_tensor=(rng.choice(patterns),) if rng.random() < 0.6 else (),
+    )
 
 
 @pytest.mark.slow

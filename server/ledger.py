@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import psutil
 
-from ggufphys.logs.lines import LoggedBuffer, logged_bytes
+from ggufphys.logs.lines import MIB, LoggedBuffer, logged_bytes
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity
+from ggufphys.params import HOST
 
 _FIELDS: Final = {
     "RssAnon": "anon_bytes", "RssFile": "file_bytes", "RssShmem": "shared_bytes", "VmSwap": "swap_bytes",
@@ -39,6 +40,7 @@ class Ledger:
         return {
             "predicted": predicted,
             "llama_cpp": account(buffers),
+            "devices": self._devices(buffers),
             "measured": {"processes": measured, "resident_bytes": total},
             "unexplained": None if expected is None else {
                 "resident_bytes": total - expected,
@@ -48,10 +50,33 @@ class Ledger:
         }  # fmt: skip
 
     def expected_bytes(self, n_processes: int) -> int | None:
-        """What should be resident in steady decode: the engine's process, and the HTTP side where that is another."""
+        """What should be resident in steady decode: the engine's process, and the HTTP side where that is another.
+
+        One of several models that sleeps has no process.
+        """
         if isinstance(self.predicted, str):
             return None
-        return self.predicted.process_bytes + (self.base_bytes if n_processes > 1 else 0)
+        if not self.pids.has_worker:
+            return self.predicted.process_bytes
+        return self.base_bytes + (self.predicted.process_bytes if n_processes > 1 else 0)
+
+    def _devices(self, buffers: Sequence[LoggedBuffer]) -> list[dict[str, Any]]:
+        """GPUs and RPC workers that hold something: predicted, by llama.cpp's account, and free before the load.
+
+        What lies there is none of this machine's processes', so it is not in what is measured.
+        """
+        if isinstance(self.predicted, str):
+            return []
+        return [
+            {
+                "name": device.name,
+                "predicted_bytes": device.total_bytes,
+                "llama_cpp_bytes": _on_device(device.name, buffers),
+                "free_bytes_before": device.memory_bytes,
+            }
+            for device in self.predicted.devices
+            if device.name != HOST and device.total_bytes
+        ]
 
     def _predicted(self) -> dict[str, Any] | None:
         predicted = self.predicted
@@ -75,12 +100,24 @@ class Pids:
 
     worker: Any = None  # an engine with a `pid`
 
+    @property
+    def has_worker(self) -> bool:
+        """Whether the engine is a process of its own, when it is there."""
+        return hasattr(self.worker, "pid")
+
     def all(self) -> Iterable[tuple[str, int]]:
         """Roles and numbers."""
         yield "server", psutil.Process().pid
         pid = getattr(self.worker, "pid", None)
         if pid is not None:
             yield "worker", pid
+
+
+def _on_device(name: str, buffers: Sequence[LoggedBuffer]) -> int | None:
+    """What llama.cpp's log says of a device's buffers; None: it told nothing of any."""
+    if not buffers:
+        return None
+    return round(sum(b.mib for b in buffers if b.buffer == name or b.buffer.startswith(f"{name}_")) * MIB)
 
 
 def account(buffers: Sequence[LoggedBuffer]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.wsgi import ClosingIterator
 
+from ggufphys.memory.attachments.predict import draft_context_bytes
 from server.admission import AdmittingEngine
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
@@ -56,9 +57,11 @@ class Service:
 
     @property
     def cell_bytes(self) -> float | None:
-        """Bytes of the cache by its cells; None where nothing was predicted."""
+        """Bytes of the cache by its cells, with those of a draft's; None where nothing was predicted."""
         predicted = self.ledger.predicted
-        return None if isinstance(predicted, str) else predicted.context_bytes / self.n_cells
+        if isinstance(predicted, str):
+            return None
+        return (predicted.context_bytes + draft_context_bytes(predicted.terms)) / self.n_cells
 
     @property
     def n_cells(self) -> int:
@@ -89,6 +92,7 @@ class InFlight:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._count = 0
+        self.ended: Callable[[], object] = lambda: None  # called behind each of them
 
     @property
     def count(self) -> int:
@@ -105,7 +109,7 @@ class InFlight:
 
         def counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
             self._add(1)
-            done = _once(lambda: self._add(-1))
+            done = _once(self._end)
             try:
                 return ClosingIterator(app(environ, start_response), done)
             except BaseException:
@@ -113,6 +117,10 @@ class InFlight:
                 raise
 
         return counted
+
+    def _end(self) -> None:
+        self._add(-1)
+        self.ended()
 
     def _add(self, n: int) -> None:
         with self._changed:

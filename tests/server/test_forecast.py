@@ -1,14 +1,17 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.logs.lines import logged_buffers
-from ggufphys.params import Params
+from ggufphys.memory.attachments import Draft
+from ggufphys.params import Device, Params
 from ggufphys.speed import history
 from server.app import create_app, service_of
 from server.beforehand import prediction
@@ -229,6 +232,49 @@ def test_memory() -> None:
     assert server["anon_bytes"] > 1 << 20
     rest = memory["unexplained"]["resident_bytes"]
     assert memory["measured"]["resident_bytes"] == predicted.process_bytes + rest
+
+
+def test_memory_of_devices() -> None:
+    """What lies on an RPC worker or a GPU: predicted, by llama.cpp's own account, and what was free there before."""
+    gpu, worker = Device(name="CUDA0", memory_bytes=8 << 30), Device(name="RPC0[localhost:50052]", memory_bytes=8 << 30)
+    predicted = prediction(MODEL, Params(n_ctx=256, devices=(gpu, worker)))
+    assert not isinstance(predicted, str)
+    lines = [
+        "load_tensors:        CUDA0 model buffer size =     6.50 MiB",
+        "load_tensors: RPC0[localhost:50052] model buffer size =     2.00 MiB",
+        "x:      CUDA0_Split compute buffer size =     1.50 MiB",
+        "x:  CUDA_Host compute buffer size =     3.00 MiB",
+    ]
+    devices = Ledger(predicted=predicted).document(logged_buffers(lines))["devices"]
+
+    assert [each["name"] for each in devices] == [gpu.name, worker.name]
+    assert [each["llama_cpp_bytes"] for each in devices] == [8 << 20, 2 << 20]
+    assert [each["free_bytes_before"] for each in devices] == [8 << 30, 8 << 30]
+    assert [each["predicted_bytes"] for each in devices] == [
+        sum(t.nbytes for t in predicted.terms if t.device == each and t.quantity in ("model", "context", "compute"))
+        for each in (gpu.name, worker.name)
+    ]
+    assert Ledger(predicted=predicted).document(())["devices"][0]["llama_cpp_bytes"] is None
+
+
+def test_a_model_that_sleeps_holds_nothing() -> None:
+    """Of one of several models that is not loaded nothing is expected but the server's own."""
+    predicted = prediction(MODEL, Params(n_ctx=256))
+    asleep = SimpleNamespace(pid=None)
+    assert Ledger(predicted=predicted, base_bytes=7, pids=Pids(asleep)).expected_bytes(1) == 7
+
+
+def test_a_drafts_cells_are_planned_too() -> None:
+    """A cell of a request is one of the model's cache, and one of the draft's."""
+    params = Params(n_ctx=256)
+    with open_gguf(MODEL) as gguf:
+        predicted = prediction(MODEL, params, draft=Draft(gguf=gguf, type_k="q8_0", type_v="q8_0"))
+    assert not isinstance(predicted, str)
+    app = create_app(ServerConfig(), FakeEngine(), Ledger(predicted=predicted))
+    plan = app.test_client().post("/v1/plan", json={"prompt": "a", "max_tokens": 9}).get_json()
+
+    drafts = predicted.context_bytes // 2 * 34 // 32  # q8_0 has 34 bytes where f16 has 64
+    assert plan["bytes"]["per_cell"] * plan["cells"]["of"] == predicted.context_bytes + drafts
 
 
 def test_account() -> None:

@@ -3,7 +3,7 @@
 Attachments' buffers are terms of attachment_bytes, in the totals; ceilings are in none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import read_hparams, rule_for
@@ -25,6 +25,7 @@ from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES
 from ggufphys.params import HOST, ContextParams, Params
 
 _OF_A_DRAFT: Final[frozenset[Quantity]] = frozenset({"model", "context", "compute", "output"})
+_CACHE_SOURCES: Final = ("src/llama-kv-cache", "src/llama-memory-")  # of the terms of ggufphys/memory/context.py
 _ONCE: Final = frozenset({*BASE.values(), CODE})  # however many models
 
 
@@ -162,6 +163,12 @@ def _draft_terms(draft: MemoryPrediction) -> Iterator[Term]:
         elif term.quantity == "process" and term.name not in _ONCE:
             own = term.nbytes - (UNICODE_TABLE_BYTES if term.name == VOCABULARY else 0)
             yield replace(term, name=f"draft: {term.name}", nbytes=own)
+
+
+def draft_context_bytes(terms: Iterable[Term]) -> int:
+    """What a draft's cache takes, of a prediction's terms: it has a cell for each of the model's."""
+    drafts = (term for term in terms if term.quantity == "attachment" and _is_drafts(term))
+    return sum(term.nbytes for term in drafts if term.source.startswith(_CACHE_SOURCES))
 
 
 def _is_drafts(term: Term) -> bool:

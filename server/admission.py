@@ -127,6 +127,16 @@ class AdmittingEngine:
         self._engine.close()
 
 
+def limit_s() -> float | None:
+    """How long the request's client waits for anything, by its headers; None: they say nothing.
+
+    Raises:
+        ValueError: one is no time.
+    """
+    limits = [each for each in map(_limit_s, (TTFT_HEADER, DEADLINE_HEADER)) if each is not None]
+    return min(limits, default=None)
+
+
 def _limit_s(header: str) -> float | None:
     text = request.headers.get(header) if has_request_context() else None
     if text is None:

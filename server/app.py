@@ -1,5 +1,6 @@
 """The Flask application: endpoints over an engine. No module-level app; a test gives it a fake engine."""
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -8,6 +9,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from server.admission import limit_s
 from server.api import (
     adapters,
     anthropic,
@@ -26,6 +28,7 @@ from server.api import (
 )
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
+from server.api.replies import disconnect_probe
 from server.config import ServerConfig
 from server.cors import Cors
 from server.engine.protocol import Engine, EngineStatus
@@ -62,7 +65,7 @@ def create_app(
     for module in (adapters, completions, embeddings, models, native_completion, health, page):
         app.register_blueprint(module.blueprint(service))
 
-    wake: Callable[[], None] | None = getattr(engine, "wake", None)  # of several models' engines
+    wake: Callable[[Callable[[], bool]], None] | None = getattr(engine, "wake", None)  # of several models' engines
 
     @app.before_request
     def admit() -> None:
@@ -82,9 +85,24 @@ def create_app(
         if engine.status is not EngineStatus.READY:
             raise errors.loading()
         if wake is not None and request.path not in ASLEEP_PATHS:
-            wake()
+            try:
+                wake(nobody_waits())
+            except ApiError:
+                if service.draining.is_set():
+                    raise errors.draining() from None
+                raise
         if request.method == "POST":
             g.done = take(client)
+
+    def nobody_waits() -> Callable[[], bool]:
+        """Whether the client has gone, or what it said that it would wait is over, or the server ends."""
+        gone, allowed_s, came_at = disconnect_probe(request), limit_s(), time.monotonic()
+
+        def is_over() -> bool:
+            late = allowed_s is not None and time.monotonic() - came_at > allowed_s
+            return late or gone() or service.draining.is_set()
+
+        return is_over
 
     def take(client: str) -> object:
         try:

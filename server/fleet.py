@@ -1,16 +1,14 @@
 """Several models behind one address: each is loaded when it is first asked for, and the longest unused make room.
 
 A model's application is there from the start, over an engine that is not: `LazyEngine` starts one when a request with
-a valid key comes, and stops it when others need the room and nobody uses it. What is loaded stays within a budget by
-prediction. The `model` of a request's body (or `?model=`) says which is meant.
+a valid key comes, and stops it when others need the room and nobody uses it (`server/room.py`). The `model` of a
+request's body (or `?model=`) says which is meant.
 """
 
 import io
 import json
-import threading
-import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from flask import Flask
@@ -20,33 +18,31 @@ from server.api.errors import UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
 from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
 from server.engine.threaded import BaseEngine
-from server.journal import warn
+from server.room import Room
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-RETRY_S: Final = 5.0
 
 
 class LazyEngine:
     """An engine that is started when it is needed; implements `Engine`. `wake` starts it, `sleep` ends it."""
 
-    def __init__(self, name: str, process_bytes: int, start: Callable[[], BaseEngine], room: "Room") -> None:
+    def __init__(self, name: str, process_bytes: int, start: Callable[[], BaseEngine], room: Room) -> None:
         self.name = name
         self.process_bytes = process_bytes
         self.used_at = 0.0
-        self.in_use: Callable[[], int] = lambda: 0  # requests under way; the application says
+        self.in_use: Callable[[], int] = lambda: 0  # requests under way, with those that wait; the application says
         self._start = start
         self._room = room
         self._engine: BaseEngine | None = None
 
-    def wake(self) -> None:
-        """Load it, if it is not there; others may have to go.
+    def wake(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Load it, if it is not there; others may have to go, which may have to be waited for, until `is_over`.
 
         Raises:
-            ApiError: 503, all others are in use, or the model could not be loaded.
+            ApiError: 503, the others were in use for too long, or the model could not be loaded.
         """
-        self._room.enter(self)
+        self._room.enter(self, is_over)
 
     @property
     def is_loaded(self) -> bool:
@@ -128,42 +124,6 @@ class LazyEngine:
     def close(self) -> None:
         """End it."""
         self.sleep()
-
-
-class Room:
-    """What is loaded at a time: at most so many bytes by prediction, and so many models."""
-
-    def __init__(self, budget_bytes: int, n_max: int) -> None:
-        self._budget_bytes = budget_bytes
-        self._n_max = n_max
-        self._lock = threading.Lock()  # one load at a time: they share the disk
-        self._loaded: list[LazyEngine] = []
-
-    def enter(self, engine: LazyEngine) -> None:
-        """Let a model in, those out that have not been used for the longest; see `LazyEngine.wake`."""
-        engine.used_at = time.monotonic()
-        if engine.is_loaded:  # nobody may wait for another model's load
-            return
-        with self._lock:
-            if engine in self._loaded:
-                return
-            while self._loaded and not self._has_room(engine):
-                idle = [other for other in self._loaded if not other.in_use()]
-                if not idle:
-                    raise ApiError(
-                        503, f"no room for {engine.name}: {', '.join(e.name for e in self._loaded)} are in use",
-                        kind="unavailable_error", code="no_room", retry_after_s=RETRY_S,
-                    )  # fmt: skip
-                oldest = min(idle, key=lambda other: other.used_at)
-                self._loaded.remove(oldest)
-                warn(f"{oldest.name} makes room for {engine.name}")
-                oldest.sleep()
-            engine.load()
-            self._loaded.append(engine)
-
-    def _has_room(self, engine: LazyEngine) -> bool:
-        nbytes = engine.process_bytes + sum(other.process_bytes for other in self._loaded)
-        return nbytes <= self._budget_bytes and len(self._loaded) < self._n_max
 
 
 class Fleet:

@@ -19,12 +19,13 @@ from server.engine.crash import FileStamp
 from server.engine.guessing import Guessing
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
-from server.fleet import Fleet, LazyEngine, Room, describe
+from server.fleet import Fleet, LazyEngine, describe
 from server.guess_flags import lookups_of
 from server.http import listening
 from server.journal import warn
 from server.keys import reload_keys
 from server.ledger import Ledger, Pids
+from server.room import Room
 from server.service import Service
 from server.signals import Signals
 
@@ -61,7 +62,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         GGUFPhysError, ValueError, OSError: one of the models cannot be served.
     """
     budget_bytes = args.models_memory or main_memory().total_bytes
-    room = Room(budget_bytes or 1 << 62, args.models_max)
+    room = Room(budget_bytes or 1 << 62, args.models_max, n_waiting_max=args.max_queue)
     apps, engines, stamps = {}, [], dict[str, FileStamp]()
     for name, path in named_models(args.models).items():
         _, hparams = check_model_file(path, params)
@@ -86,12 +87,13 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
     services = [service_of(app) for app in apps.values()]
     for service in services:
         service.siblings = tuple(engines)
+        service.in_flight.ended = room.look_again
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         for engine in engines:
             stack.callback(engine.close)
         fleet = Fleet(apps, config.max_body_bytes)
-        n_streams = len(apps) * (args.max_queue + params.n_seq_max)
+        n_streams = len(apps) * (2 * args.max_queue + params.n_seq_max)  # as many may wait for room, too
         http = stack.enter_context(
             listening(
                 fleet, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes

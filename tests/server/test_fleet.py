@@ -1,9 +1,15 @@
 """Several models behind one address: loaded when they are asked for, the longest unused making room."""
 
 import json
+import random
 import signal
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,8 @@ import pytest
 
 from ggufphys.cli import main
 from server.api.errors import ApiError
-from server.fleet import LazyEngine, Room
+from server.fleet import LazyEngine
+from server.room import Room
 from tests.server.test_main import POSIX, TIMEOUT_S, serving
 
 
@@ -22,13 +29,30 @@ class Model(LazyEngine):
         super().__init__(name, nbytes, lambda: None, room)  # type: ignore[arg-type, return-value]
         self.awake, self.n_running = False, 0
         self.in_use = lambda: self.n_running
+        self.fault: Exception | None = None
+        self._count = threading.Lock()
 
     @property
     def is_loaded(self) -> bool:
         return self.awake
 
     def load(self) -> None:
+        if self.fault:
+            raise self.fault
         self.awake = True
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """In use from a request's arrival to its end, as the application counts."""
+        with self._count:
+            self.n_running += 1
+        try:
+            self.wake()
+            yield
+        finally:
+            with self._count:
+                self.n_running -= 1
+            self._room.look_again()
 
     def sleep(self) -> None:
         self.awake = False
@@ -36,7 +60,7 @@ class Model(LazyEngine):
 
 def test_room() -> None:
     """Footprints stay within the budget: the longest unused goes, one in use never; with nothing to go it is 503."""
-    room = Room(10, 4)
+    room = Room(10, 4, wait_s=0.01)
     a, b, c = (Model(name, nbytes, room) for name, nbytes in (("a", 4), ("b", 6), ("c", 5)))
     for model in (a, b, a, c):
         model.wake()
@@ -50,6 +74,59 @@ def test_room() -> None:
     c.n_running = 0
     b.wake()
     assert [model.awake for model in (a, b, c)] == [False, True, False]  # 5 and 6 are too much together
+
+
+def test_a_load_that_fails_is_told_to_all_who_wait() -> None:
+    """Requests that wait for a model that cannot be loaded get its error, and others their turn."""
+    room = Room(10, 1)
+    broken, other = Model("broken", 1, room), Model("other", 1, room)
+    broken.fault = ApiError(503, "broken could not be loaded")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(broken.wake) for _ in range(3)]
+        served = pool.submit(other.wake)
+    assert [each.exception() for each in asked] == [broken.fault] * 3
+    assert served.exception() is None
+
+
+def test_who_waits_longest_comes_next() -> None:
+    """A model in use without a pause goes all the same when another has waited for long enough: none starves."""
+    room = Room(10, 1, hold_s=0.1)
+    busy, other = Model("busy", 1, room), Model("other", 1, room)
+    done = threading.Event()
+
+    def use() -> None:
+        while not done.is_set():
+            with busy.used():
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        users = [pool.submit(use) for _ in range(3)]
+        with other.used():
+            done.set()
+    assert [each.result() for each in users] == [None] * 3
+
+
+@pytest.mark.parametrize("n_max", [1, 2, 3])
+def test_none_is_lost(n_max: int) -> None:
+    """Parallel requests to models in turn are all served, by a model that stays there, within the budget."""
+    room = Room(10, n_max, hold_s=0.01)
+    models = [Model(name, nbytes, room) for name, nbytes in (("a", 4), ("b", 6), ("c", 5), ("d", 1))]
+
+    def use(seed: int) -> int:
+        draw = random.Random(seed)
+        for _ in range(25):
+            model = draw.choice(models)
+            with model.used():
+                assert model.awake
+                awake = [each for each in models if each.awake]
+                assert len(awake) <= n_max
+                assert sum(each.process_bytes for each in awake) <= 10
+                time.sleep(draw.choice((0, 0, 0.001)))
+                assert model.awake
+        return 25
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(use, range(8))) == 200
 
 
 def test_number_of_models() -> None:

@@ -8,11 +8,13 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from waitress.server import create_server
+from waitress.wasyncore import dispatcher
 
 from server import channels
 from server.dispatching import LastFirst
@@ -35,13 +37,13 @@ class HttpServer:
         listener = _bind(host, port)
         self.host = host
         self.port = int(listener.getsockname()[1])
-        dispatcher = LastFirst()
-        dispatcher.set_thread_count(max_streams + SPARE_THREADS)
+        threads = LastFirst()
+        threads.set_thread_count(max_streams + SPARE_THREADS)
         try:
             self._server: Any = create_server(
                 app,
                 sockets=[listener],
-                _dispatcher=dispatcher,
+                _dispatcher=threads,
                 channel_request_lookahead=1,
                 asyncore_use_poll=True,
                 max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
@@ -50,7 +52,7 @@ class HttpServer:
             )
             channels.use(self._server)
         except BaseException:
-            dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+            threads.shutdown(timeout=STOP_TIMEOUT_S)
             listener.close()
             raise
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
@@ -76,19 +78,28 @@ class HttpServer:
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
     def stop(self) -> None:
-        """Close the listening socket and every connection, and wait for the threads."""
+        """Close the listening socket and every connection, and wait for the threads.
+
+        What wakes the server's thread is closed last: threads that end an answer write there.
+        """
+        self._do(self._close)
+        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+        self._do(self._server.trigger.close)
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_S)
+
+    def _do(self, call: Callable[[], object]) -> None:
+        """Call it in the server's own thread, which owns the sockets, or here when that is not there."""
         if self._thread.is_alive():
             with suppress(OSError):  # it may be awake, and have closed what wakes it before this has written there
-                self._server.trigger.pull_trigger(self._close)  # in the server's own thread, which owns the sockets
-            self._thread.join(STOP_TIMEOUT_S)
+                self._server.trigger.pull_trigger(call)
         else:
-            self._close()
-        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+            call()
 
     def _close(self) -> None:
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
-        self._server.close()
+        dispatcher.close(self._server)  # without what wakes it
 
     def __enter__(self) -> Self:
         self.start()

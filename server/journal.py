@@ -115,7 +115,7 @@ def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[
     """Write as was asked for; what it gives ends that.
 
     Raises:
-        OSError: the file cannot be written.
+        ValueError: the file cannot be written.
     """
     undo: list[Callable[[], None]] = []
 
@@ -129,7 +129,10 @@ def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[
     if access:
         add(ACCESS, _ON_STDERR)
     if file is not None:
-        handler = _File(file, encoding="utf-8")
+        try:
+            handler = _File(file, encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"--log-file {file}: {error.strerror or error}; name a file that can be written") from None
         handler.setFormatter(JsonLines() if as_json else _DATED)
         undo.append(handler.close)
         for logger in (NOTES, ACCESS, logging.getLogger()):

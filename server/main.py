@@ -164,6 +164,11 @@ def run_model(args: argparse.Namespace) -> int:
         *(f"{name} in the environment is no variable of llama-server's" for name in unknown(os.environ)),
     ):
         warn(f"warning: {warning}")
+    if args.in_process and not in_numpy:
+        warn(
+            "note: --in-process: nothing watches over grammars here, and one that is followed for hours holds all "
+            "requests; without it the engine's process is ended after 10 s"
+        )
     with draft_opened(args, lambda: find().devices) as draft:
         guessing = guessing_of(args, draft, params, made)
         for warning in drafts_warnings(guessing, draft, made):

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -294,6 +295,31 @@ def test_complete_answers_are_sent() -> None:
             server.flush()
         assert n_read.result() == len(body)
         connection.close()
+
+
+def test_an_answer_that_ends_while_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
+    """A thread that comes to its end while all is closed can still wake the server's: no traceback in the log."""
+    ending = threading.Event()
+
+    def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    http = HttpServer(app, host="127.0.0.1", port=0, max_streams=1, max_body_bytes=100)
+    wake = http._server.pull_trigger
+
+    def wake_late() -> None:
+        ending.set()
+        time.sleep(0.2)
+        wake()
+
+    http._server.pull_trigger = wake_late
+    http.start()
+    with socket.create_connection((http.host, http.port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert ending.wait(TIMEOUT_S)
+        http.stop()
+    assert [record.message for record in caplog.records] == []
 
 
 def test_address_in_use() -> None:

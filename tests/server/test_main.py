@@ -240,6 +240,13 @@ def test_errors(
     assert message in lines[-1]
 
 
+def test_a_log_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A --log-file in no folder, or one that is a folder, is a mistake of usage, told by the flag's name."""
+    for file in (tmp_path / "none" / "log", tmp_path):
+        assert main(["serve", "--log-file", str(file), "--port", "0"]) == 2
+        assert f"--log-file {file}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--max-queue", "0"], ["-c", "many"]])
 def test_usage(arguments: list[str]) -> None:
     """A flag's value that makes no sense is refused by the parser."""

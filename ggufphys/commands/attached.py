@@ -19,6 +19,7 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import predict_served
+from ggufphys.memory.attachments.tongues import check_tongues
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
@@ -81,6 +82,8 @@ def predicting(args: argparse.Namespace, predictor: Predictor) -> Iterator[Calla
             from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that others do not need
 
             attachments = stack.enter_context(attachments_opened(args))
+            if attachments.draft is not None and not args.force:
+                check_tongues(attachments.draft.gguf, predictor.gguf)
             predict = partial(predict_attached, predictor.gguf, attachments=attachments, predictor=predictor)
         elif run_as(args) == "server":
             predict = partial(predict_served, predictor, _server(args))

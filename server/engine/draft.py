@@ -1,6 +1,6 @@
 """llama.cpp as what a draft model runs in: a context of its own, with a sequence for each of the model's.
 
-Source: llama.cpp 0c1e570 common/speculative.cpp, common_speculative_init_result, common_speculative_are_compatible,
+Source: llama.cpp 0c1e570 common/speculative.cpp, common_speculative_init_result,
 common_speculative_impl_draft_simple.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggufphys import UnsupportedError
+from ggufphys.memory.attachments.tongues import Tongue, difference, refusal
 from server.engine.batch import Batch
 from server.engine.guessing import DraftFile
 from server.engine.handles import Model
@@ -21,8 +22,6 @@ from server.engine.scheduler.drafts import Piece
 from server.engine.scheduler.slots import Layout
 from server.engine.slot_memory import SlotMemory
 
-SIZES_DIFFER_MAX: Final = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE
-FIRST_COMPARED: Final = 5  # SPEC_VOCAB_CHECK_START_TOKEN_ID
 N_LIKELY: Final = 10  # tokens among which one is how likely: the draft's top_k
 KEEPS_A_STATE: Final = "keeps a state, that behind the last token, which cannot go back when a guess was wrong"
 
@@ -31,7 +30,8 @@ class Draft(SlotMemory):
     """A draft model that llama.cpp has loaded; implements `DraftModel`. It is closed with its model.
 
     Raises:
-        UnsupportedError: it does not fit the model whose answers are to be guessed.
+        ValueError: it reads text otherwise than the model whose answers are to be guessed.
+        UnsupportedError: it keeps a state.
         EngineError, GGUFError, OSError, ValueError: as `load_model` and `create_context` have them.
     """
 
@@ -39,10 +39,8 @@ class Draft(SlotMemory):
         self.mark = LOG.mark  # what the log says from here on is its own
         self.model = load_model(file.path, file.params)
         try:
-            if difference := vocabularies_differ(target, self.model):
-                raise UnsupportedError(
-                    f"{file.path} cannot guess for {target.path}: {difference}; take a smaller model of the same family"
-                )
+            if differs := difference(tongue(target), tongue(self.model)):
+                raise refusal(file.path, target.path, differs)
             context = self._context = create_context(self.model, file.params)
             if context.kind == "recurrent":
                 raise UnsupportedError(f"{file.path} cannot be a draft model: it {KEEPS_A_STATE}")
@@ -110,39 +108,19 @@ def _probability(logits: Any) -> float:
     return float(1 / np.exp(top - top.max()).sum())
 
 
-def vocabularies_differ(target: Model, draft: Model) -> str:
-    """Why tokens of one mean something else to the other; empty where they mean the same.
-
-    Source: llama.cpp 0c1e570 common/speculative.cpp, common_speculative_are_compatible.
-    """
-    api: Any = target.api
-    ours, theirs = target.vocab, draft.vocab
-    types = api.llama_vocab_type(ours), api.llama_vocab_type(theirs)
-    if types[0] != types[1]:
-        return f"its tokenizer is of another kind (llama_vocab_type {types[1]}, expected {types[0]})"
-    for name, adds, token in (
-        ("BOS", api.llama_vocab_get_add_bos, api.llama_vocab_bos),
-        ("EOS", api.llama_vocab_get_add_eos, api.llama_vocab_eos),
-    ):  # fmt: skip
-        if adds(ours) != adds(theirs):
-            does = "adds" if adds(theirs) else "does not add"
-            return f"its tokenizer {does} {name} to a text, and the model's {'does' if adds(ours) else 'does not'}"
-        if adds(ours) and token(ours) != token(theirs):
-            return f"its {name} is token {token(theirs)}, and the model's {token(ours)}"
-    n_ours, n_theirs = _n_tokens(target), _n_tokens(draft)
-    if abs(n_ours - n_theirs) > SIZES_DIFFER_MAX:
-        return f"it has {n_theirs:,} tokens, and the model {n_ours:,}: more than {SIZES_DIFFER_MAX} apart"
-    text = api.llama_vocab_get_text
-    for number in range(FIRST_COMPARED, min(n_ours, n_theirs)):
-        one, other = text(ours, number), text(theirs, number)
-        if one != other:
-            return f"token {number:,} is {_shown(other)} to it, and {_shown(one)} to the model"
-    return ""
+def tongue(model: Model) -> Tongue:
+    """How llama.cpp has read a model's vocabulary."""
+    api: Any = model.api
+    vocab, text = model.vocab, api.llama_vocab_get_text
+    return Tongue(
+        kind=api.llama_vocab_type(vocab),
+        bos=api.llama_vocab_bos(vocab),
+        eos=api.llama_vocab_eos(vocab),
+        adds_bos=api.llama_vocab_get_add_bos(vocab),
+        adds_eos=api.llama_vocab_get_add_eos(vocab),
+        tokens=[text(vocab, number) for number in range(_n_tokens(model))],
+    )
 
 
 def _n_tokens(model: Model) -> int:
     return int(model.api.llama_vocab_n_tokens(model.vocab))
-
-
-def _shown(text: bytes) -> str:
-    return repr(text.decode("utf-8", "replace"))

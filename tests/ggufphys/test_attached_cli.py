@@ -9,8 +9,10 @@ import pytest
 from bench.clip.files import write_clip
 from bench.clip.shape import ClipShape
 from ggufphys.cli import main
+from ggufphys.embedded import MODEL
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
 from tests.ggufphys.models import llama_tensors, tiny_llama
+from tests.server.chain_model import write_mixing_model
 
 
 @pytest.fixture
@@ -55,6 +57,14 @@ def test_a_llama_server_line(capsys: pytest.CaptureFixture[str], files: dict[str
     ceilings = {t["name"]: t["nbytes"] for t in document["memory"]["terms"] if t["quantity"] == "ceiling"}
     assert ceilings["server: prompt cache"] == 100 << 20
     assert "mmproj: larger or more images (vision pixtral)" not in ceilings  # 64 tokens are fewer than the warm-up's
+
+
+def test_a_draft_that_reads_text_otherwise(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A draft of another vocabulary is refused as `serve` refuses it, by the files alone."""
+    model = write_mixing_model(tmp_path / "model.gguf")
+    for command in ("inspect", "fit"):
+        assert main([command, str(model), "-md", str(MODEL), "-c", "512"]) == 2
+        assert f"{MODEL} cannot guess for {model}: its tokenizer is of another kind" in capsys.readouterr().err
 
 
 def test_slots_that_are_given(capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None:

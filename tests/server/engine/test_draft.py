@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ggufphys import UnsupportedError, open_gguf
+from ggufphys import open_gguf
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
+from ggufphys.memory.attachments.tongues import check_tongues
 from ggufphys.params import Params, resolve
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.llama import LlamaEngine
@@ -152,17 +153,20 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_another_vocabulary(models: dict[str, Path], tmp_path: Path, what: str) -> None:
-    """A draft whose tokens mean something else is refused at the start, with what differs."""
+    """A draft whose tokens mean something else is refused at the start, with what differs, and by its file alone."""
     more, expected = DIFFERENT[what]
     draft = write_mixing_model(tmp_path / "draft.gguf", **more)
     params = run_as()
     engine = LlamaEngine(models["itself"], params, guessing=Guessing(draft=draft_file(draft, params)))
 
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
-    assert isinstance(engine.error, UnsupportedError)
+    assert isinstance(engine.error, ValueError)
     assert "take a smaller model of the same family" in str(engine.error)
     assert f"cannot guess for {models['itself']}: {expected}" in str(engine.error)
     engine.close()
+    with open_gguf(draft) as theirs, open_gguf(models["itself"]) as ours, pytest.raises(ValueError) as told:
+        check_tongues(theirs, ours)
+    assert str(told.value) == str(engine.error)
 
 
 def test_a_worker_that_dies(models: dict[str, Path], alone: LlamaEngine) -> None:

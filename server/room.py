@@ -128,7 +128,10 @@ class Room:
         return turn
 
     def _step(self, turn: _Turn) -> bool:
-        """Wait for a while, or load the model whose turn it is; whether the request may go on."""
+        """Wait for a while, or load the model whose turn it is; whether the request may go on.
+
+        Raises whatever the model could not be loaded for.
+        """
         with self._changed:
             if turn.error is not None:
                 raise turn.error
@@ -152,7 +155,7 @@ class Room:
                 self._loaded.append(turn.model)
             self._is_moving = False
             self._changed.notify_all()
-        return False
+        return turn.error is None
 
     def _leaving(self, turn: _Turn) -> list[Model] | None:
         """Who has to go before a model whose turn it is can come, the longest unused first; None: not now."""

@@ -76,6 +76,13 @@ def test_room() -> None:
     assert [model.awake for model in (a, b, c)] == [False, True, False]  # 5 and 6 are too much together
 
 
+def test_who_has_loaded_goes_on() -> None:
+    """A request that is not to wait any longer when its model has just been loaded is served all the same."""
+    model = Model("a", 1, Room(10, 1))
+    model.wake(lambda: True)
+    assert model.awake
+
+
 def test_a_load_that_fails_is_told_to_all_who_wait() -> None:
     """Requests that wait for a model that cannot be loaded get its error, and others their turn."""
     room = Room(10, 1)

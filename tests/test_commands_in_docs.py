@@ -65,6 +65,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.predict": "--runs 1",
     "bench.process": f"{MODEL} -c 512 --load-modes mmap",
     "bench.report.readme": None,
+    "bench.results.everything": f"{MODEL} --list",
     "bench.results.run": None,
     "bench.quality_speed": None,
     "bench.reader": "--runs 1 --tokens 1000",

@@ -19,7 +19,6 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import predict_served
-from ggufphys.memory.attachments.tongues import check_tongues
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
@@ -80,6 +79,7 @@ def predicting(args: argparse.Namespace, predictor: Predictor) -> Iterator[Calla
         predict: Callable[[Params], MemoryPrediction] = predictor.predict
         if attaches_files(args):
             from ggufphys.memory.attachments.predict import predict_attached  # 10 ms that others do not need
+            from ggufphys.memory.attachments.tongues import check_tongues
 
             attachments = stack.enter_context(attachments_opened(args))
             if attachments.draft is not None and not args.force:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final, Literal
 
-from ggufphys.arch import rule_for
+from ggufphys.arch.table import LATER, RULES
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 
@@ -84,8 +84,12 @@ def refusal(draft: object, target: object, differs: str) -> ValueError:
 
 
 def check_tongues(draft: GGUFFile, target: GGUFFile) -> None:
-    """Raise ValueError for a draft that reads text otherwise, if it runs by itself and the files say so."""
-    if draft.kind != "model" or rule_for(draft.architecture).is_draft:
+    """Raise ValueError for a draft that reads text otherwise, if it runs by itself and the files say so.
+
+    One of an unknown architecture is left to the prediction, which says so by its name.
+    """
+    rule = RULES.get(draft.architecture) or LATER.get(draft.architecture)
+    if draft.kind != "model" or rule is None or rule.is_draft:
         return
     ours, theirs = tongue_of(target), tongue_of(draft)
     if ours is not None and theirs is not None and (differs := difference(ours, theirs)):

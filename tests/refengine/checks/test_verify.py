@@ -223,9 +223,9 @@ def test_no_such_tensors(write: Write) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--blocks", "0"), "'0': expected an integer of at least 1"),
-        (("--blocks", "many"), "'many': expected an integer of at least 1"),
-        (("--seed", "-1"), "'-1': expected an integer of at least 0"),
+        (("--blocks", "0"), "'0': expected a whole number of at least 1"),
+        (("--blocks", "many"), "'many' is not a count (expected a whole number"),
+        (("--seed", "-1"), "'-1' is not a count (expected a whole number"),
         (("--types", "Q4_X"), "no such type: Q4_X; ggml's types are F32, F16, Q4_0"),
     ],
 )

@@ -26,10 +26,10 @@ def environment(*, spinning: bool = False) -> dict[str, str]:
     `spinning`: its threads may wait for each other spinning, since it looks after that; unless the user has decided.
     """
     path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
-    settings = {**llama_env.ENVIRONMENT}
-    if spinning and "OMP_WAIT_POLICY" not in os.environ:
-        settings |= llama_env.SPINNING
-    return {**settings, **os.environ, "PYTHONPATH": path}
+    found = {**llama_env.ENVIRONMENT, **os.environ, "PYTHONPATH": path}
+    if not llama_env.is_waiting_decided():
+        found |= {**llama_env.ENVIRONMENT, **(llama_env.SPINNING if spinning else {}), llama_env.OURS: "1"}
+    return found
 
 
 def died(status: int) -> bool:

@@ -18,7 +18,17 @@ ENVIRONMENT: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "passive", "GGML_NO_
 SPINNING: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "300000"}
 
 
+OURS: Final = "GGUFPHYS_OMP_WAIT_POLICY"  # beside a policy that is ours, in this process and in those that it starts
+
+
+def is_waiting_decided() -> bool:
+    """Has the user set how threads wait?"""
+    return "OMP_WAIT_POLICY" in os.environ and OURS not in os.environ
+
+
 def prepare() -> None:
     """Set what the user has not set himself; call before the first `import llama_cpp`."""
+    if not is_waiting_decided():
+        os.environ[OURS] = "1"
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -402,7 +402,8 @@ def test_threads_that_wait_otherwise_are_told(
     there: str, here: str | None, threads: list[int], is_told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rates of several threads hold for the way in which they waited for each other; another way is said."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", "GGUFPHYS_OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
     if here is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", here)
     note = otherwise_waiting({"waiting": {"OMP_WAIT_POLICY": there}, "threads": threads})

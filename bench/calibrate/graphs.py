@@ -219,31 +219,22 @@ def _ssm_scan(t: Tensors, job: Operation) -> _Made:
     return lambda: t.call("ssm_scan", state, x, dt, a, b, c, ids), filled
 
 
-def _states(t: Tensors, job: Operation, d: int, *, with_states: int) -> tuple[list[int], int]:
-    """So many tensors of heads of `d` for each token, and the heads' states."""
-    heads = [t.new(F32, d, job.n_row // d, job.n_rows) for _ in range(with_states)]
-    return heads, t.new(F32, d * d * (job.n_row // d), 1)
+def _scan(name: str, n_operands: int, *more: Any) -> Callable[[Tensors, Operation], _Made]:
+    """Tokens by heads as long as a state's side, so many tensors of them, and the states."""
 
+    def make(t: Tensors, job: Operation) -> _Made:
+        d = SCANNED_STATES[job.op]
+        operands = [t.new(F32, d, job.n_row // d, job.n_rows) for _ in range(n_operands)]
+        operands.append(t.new(F32, d * job.n_row, 1))
+        return lambda: t.call(name, *operands, *more), dict.fromkeys(operands, _NOISE)
 
-def _rwkv6(t: Tensors, job: Operation) -> _Made:
-    (k, v, r, decay), state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=4)
-    first = t.new(F32, job.n_row)
-    return lambda: t.call("rwkv_wkv6", k, v, r, first, decay, state), dict.fromkeys((k, v, r, decay, state), _NOISE)
-
-
-def _rwkv7(t: Tensors, job: Operation) -> _Made:
-    heads, state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=6)
-    return lambda: t.call("rwkv_wkv7", *heads, state), dict.fromkeys((*heads, state), _NOISE)
-
-
-def _linear_attn(t: Tensors, job: Operation) -> _Made:
-    heads, state = _states(t, job, SCANNED_STATES["RWKV_WKV7"], with_states=4)
-    return lambda: t.call("gated_linear_attn", *heads, state, 1.0), dict.fromkeys((*heads, state), _NOISE)
+    return make
 
 
 def _delta_net(t: Tensors, job: Operation) -> _Made:
     """With one gate a head, as Qwen3-Next has it."""
-    d, n_head = SCANNED_STATES["GATED_DELTA_NET"], job.n_row // SCANNED_STATES["GATED_DELTA_NET"]
+    d = SCANNED_STATES[job.op]
+    n_head = job.n_row // d
     qkv = [t.new(F32, d, n_head, job.n_rows) for _ in "qkv"]
     gate, beta, state = t.new(F32, 1, n_head, job.n_rows), t.new(F32, 1, n_head, job.n_rows), t.new(F32, d, d, n_head)
     filled = {**dict.fromkeys((*qkv, beta, state), _NOISE), gate: -np.abs(_NOISE)}
@@ -270,9 +261,9 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "SSM_CONV": _ssm_conv,
     "SSM_SCAN": _ssm_scan,
     "GATED_DELTA_NET": _delta_net,
-    "GATED_LINEAR_ATTN": _linear_attn,
-    "RWKV_WKV6": _rwkv6,
-    "RWKV_WKV7": _rwkv7,
+    "GATED_LINEAR_ATTN": _scan("gated_linear_attn", 4, 1.0),
+    "RWKV_WKV6": _scan("rwkv_wkv6", 5),
+    "RWKV_WKV7": _scan("rwkv_wkv7", 6),
     "L2_NORM": _unary("l2_norm", 1e-6),
     "SUM_ROWS": _unary("sum_rows"),
     "ARGSORT": _unary("argsort", 1),

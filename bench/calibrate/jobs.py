@@ -12,8 +12,7 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
-REPACKED_COLUMNS: Final = (1, 4, 8, 32, 512)  # two are one and one
-RARE_COLUMNS: Final = (1, 4, 8, 32, 512)
+FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of repacked kernels, for which two are one and one, and of rare types
 SHORT, PAGE, LONG = 512, 2048, 4096  # weights a row: short, such that pages still hold two or nearly, long
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
@@ -148,7 +147,7 @@ def sort_of(job: Job) -> Sort:
 def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:
     """All products of a type: weights from main memory for few columns, from a core's cache on one thread; many."""
     is_rare = ggml_type in RARE_TYPES
-    columns = RARE_COLUMNS if is_rare else REPACKED_COLUMNS if repacked else COLUMNS
+    columns = FEWER_COLUMNS if is_rare or repacked else COLUMNS
     size = SIZES[ggml_type]
     small = SMALL_BYTES * size.block_size // size.type_size
 

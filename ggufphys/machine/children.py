@@ -26,10 +26,10 @@ def environment(*, spinning: bool = False) -> dict[str, str]:
     `spinning`: its threads may wait for each other spinning, since it looks after that; unless the user has decided.
     """
     path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
-    found = {**llama_env.ENVIRONMENT, **os.environ, "PYTHONPATH": path}
-    if not llama_env.is_waiting_decided():
-        found |= {**llama_env.ENVIRONMENT, **(llama_env.SPINNING if spinning else {}), llama_env.OURS: "1"}
-    return found
+    settings, given = {**llama_env.ENVIRONMENT}, llama_env.given()
+    if "OMP_WAIT_POLICY" not in given:
+        settings |= {**(llama_env.SPINNING if spinning else {}), llama_env.OURS: "1"}
+    return {**settings, **given, "PYTHONPATH": path}
 
 
 def died(status: int) -> bool:

@@ -21,14 +21,17 @@ SPINNING: Final[Mapping[str, str]] = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOU
 OURS: Final = "GGUFPHYS_OMP_WAIT_POLICY"  # beside a policy that is ours, in this process and in those that it starts
 
 
-def is_waiting_decided() -> bool:
-    """Has the user set how threads wait?"""
-    return "OMP_WAIT_POLICY" in os.environ and OURS not in os.environ
+def given() -> dict[str, str]:
+    """The environment without what stands there by us: what the user has set."""
+    if OURS not in os.environ:
+        return dict(os.environ)
+    ours = {*ENVIRONMENT.items(), *SPINNING.items(), (OURS, "1")}
+    return {name: value for name, value in os.environ.items() if (name, value) not in ours}
 
 
 def prepare() -> None:
     """Set what the user has not set himself; call before the first `import llama_cpp`."""
-    if not is_waiting_decided():
+    if "OMP_WAIT_POLICY" not in given():
         os.environ[OURS] = "1"
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

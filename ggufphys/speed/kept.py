@@ -58,10 +58,10 @@ def foreign(identity: Mapping[str, Any]) -> str:
 
 def otherwise_waiting(identity: Mapping[str, Any]) -> str:
     """What to say where OpenMP's threads are told to wait for each other in another way than when it was calibrated."""
-    from ggufphys.machine.llama_env import SPINNING, is_waiting_decided  # only when something is kept
+    from ggufphys.machine.llama_env import SPINNING, given  # only when something is kept
 
     there = (identity.get("waiting") or {}).get("OMP_WAIT_POLICY")
-    here = os.environ["OMP_WAIT_POLICY"] if is_waiting_decided() else SPINNING["OMP_WAIT_POLICY"]
+    here = given().get("OMP_WAIT_POLICY", SPINNING["OMP_WAIT_POLICY"])
     if not there or there.lower() == here.lower() or max(identity.get("threads") or [1]) == 1:
         return ""
     return (

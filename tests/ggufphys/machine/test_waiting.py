@@ -8,7 +8,7 @@ from ggufphys.machine.llama_env import prepare
 
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GGUFPHYS_OMP_WAIT_POLICY"):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GGUFPHYS_OMP_WAIT_POLICY", "GGML_NO_BACKTRACE"):
         monkeypatch.setenv(name, "")  # so that it is as it was behind the test, whatever is set within
         monkeypatch.delenv(name)
 
@@ -27,3 +27,24 @@ def test_what_the_user_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
 
     assert environment(spinning=True)["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_other_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How often threads look before they sleep, and whether an abort is traced, may be set without a policy."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "100")
+    monkeypatch.setenv("GGML_NO_BACKTRACE", "0")
+    prepare()
+    found = environment(spinning=True)
+
+    assert found["OMP_WAIT_POLICY"] == "active"
+    assert (found["GOMP_SPINCOUNT"], found["GGML_NO_BACKTRACE"]) == ("100", "0")
+
+
+def test_a_grandchild_that_does_not_look_after_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a spinning child was given by us is not passed on to its own children."""
+    for name, value in environment(spinning=True).items():
+        monkeypatch.setenv(name, value)
+    found = environment()
+
+    assert found["OMP_WAIT_POLICY"] == "passive"
+    assert "GOMP_SPINCOUNT" not in found

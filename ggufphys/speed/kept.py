@@ -1,6 +1,7 @@
 """Where is this machine's calibration kept? `$XDG_CACHE_HOME/ggufphys/speed`, or the same below `~/.cache`."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,7 @@ def kept_machine() -> "Machine | None":
     from ggufphys.speed.rates import read_machine  # only when there is something to read
 
     machine = read_machine(path)
-    notes = tuple(filter(None, (foreign(machine.identity), otherwise_waiting(machine.identity))))
+    notes = tuple(note for tell in (foreign, otherwise_built, otherwise_waiting) if (note := tell(machine.identity)))
     return replace(machine, notes=(*machine.notes, *notes)) if notes else machine
 
 
@@ -56,6 +57,17 @@ def foreign(identity: Mapping[str, Any]) -> str:
     )
 
 
+def otherwise_built(identity: Mapping[str, Any]) -> str:
+    """What to say where another llama-cpp-python was calibrated than is installed now: kernels change."""
+    there, here = identity.get("llama_cpp"), _installed_version()
+    if not there or not here or there == here:
+        return ""
+    return (
+        f"rates are those of llama-cpp-python {there}, and {here} is installed: run `ggufphys bench calibrate` if its "
+        "kernels are faster or slower"
+    )
+
+
 def otherwise_waiting(identity: Mapping[str, Any]) -> str:
     """What to say where OpenMP's threads are told to wait for each other in another way than when it was calibrated."""
     from ggufphys.machine.llama_env import SPINNING, given  # only when something is kept
@@ -68,6 +80,22 @@ def otherwise_waiting(identity: Mapping[str, Any]) -> str:
         f"OMP_WAIT_POLICY was {there} while this machine was calibrated and is {here} here: several threads will take "
         "longer or shorter; run `ggufphys bench calibrate` here"
     )
+
+
+def _installed_version() -> str:
+    """llama-cpp-python's, from the name of the folder that pip describes it in; empty where there is none.
+
+    `importlib.metadata` would say the same and costs a start more than all of this module.
+    """
+    for place in sys.path:
+        try:
+            names = os.listdir(place or ".")  # noqa: PTH208  # at start-up
+        except OSError:  # a zip file, or a folder that is gone
+            continue
+        for name in names:
+            if name.startswith("llama_cpp_python-") and name.endswith(".dist-info"):
+                return name.removeprefix("llama_cpp_python-").removesuffix(".dist-info")
+    return ""
 
 
 def _cpu_name() -> str:

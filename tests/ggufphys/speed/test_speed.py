@@ -1,7 +1,6 @@
 """Predicted seconds on machines whose rates are round numbers, so that the right answer is worked out by hand."""
 
 import json
-import os
 from dataclasses import asdict, replace
 from math import isclose
 from pathlib import Path
@@ -16,7 +15,7 @@ from ggufphys.graph.ir import Tensor
 from ggufphys.machine.host import MainMemory
 from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
-from ggufphys.speed.kept import keep, otherwise_waiting
+from ggufphys.speed.kept import keep
 from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, node_seconds
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
@@ -370,46 +369,6 @@ def test_weights_beyond_memory_are_told(
         assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
         notes = json.loads(capsys.readouterr().out)["speed"]["notes"]
         assert sum("this machine has 1.00 KiB" in note for note in notes) == n_notes
-
-
-def test_rates_of_another_machine_are_told(
-    llama: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where homes are shared or a CPU was exchanged, figures come with a note of whose they are; here without."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    here = {"n_cpus": os.cpu_count()}
-    for identity, n_notes in ((here, 0), ({**here, "n_cpus": 999}, 1), ({}, 0)):
-        machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,), identity=identity)
-        keep(json.dumps(machine.to_json()))
-        assert main(["inspect", "--json", "-c", "1024", str(llama.path)]) == 0
-        speed = json.loads(capsys.readouterr().out)["speed"]
-        assert speed["decode_tok_per_s"] is not None
-        assert sum("another machine" in note and "999 CPUs" in note for note in speed["notes"]) == n_notes
-
-
-@pytest.mark.parametrize(
-    ("there", "here", "threads", "is_told"),
-    [
-        ("active", None, [1, 2], False),
-        ("active", "passive", [1, 2], True),
-        ("passive", None, [1, 2], True),
-        ("PASSIVE", "passive", [1, 2], False),
-        ("active", "passive", [1], False),
-        ("", "passive", [1, 2], False),
-    ],
-)
-def test_threads_that_wait_otherwise_are_told(
-    there: str, here: str | None, threads: list[int], is_told: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rates of several threads hold for the way in which they waited for each other; another way is said."""
-    for name in ("OMP_WAIT_POLICY", "GGUFPHYS_OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    if here is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", here)
-    note = otherwise_waiting({"waiting": {"OMP_WAIT_POLICY": there}, "threads": threads})
-
-    assert bool(note) == is_told
-    assert not note or ("OMP_WAIT_POLICY" in note and "bench calibrate" in note)
 
 
 def test_inspect_says_speed(

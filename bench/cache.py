@@ -4,34 +4,27 @@ What is removed is said. Models that were wanted within the last day stay: anoth
 """
 
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-import psutil
-
+from ggufphys.machine.output import left_unfinished
 from ggufphys.units import format_bytes
 
 MOST_BYTES: Final = 8 << 30  # of the bases of quality runs, and of derived models
 WANTED_S: Final = 24 * 3600.0
 BASES: Final = "base-*.logits"
 DERIVED: Final = f"*-{16 * '[0-9a-f]'}.gguf"
-_OF_PROCESS: Final = re.compile(r"\..*\.(\d+)\.partial")
 
 
 def cache_folder() -> Path:
     """Return where derived files live: `$XDG_CACHE_HOME/ggufphys`, else `~/.cache/ggufphys`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
-
-
-def partial_name(stem: str) -> str:
-    """What a file is called until it is whole; `remove_partials` knows by it whose it was."""
-    return f".{stem}.{os.getpid()}.partial"
 
 
 def used(path: Path) -> None:
@@ -58,10 +51,12 @@ def make_room(folder: Path, pattern: str, most_bytes: int, *, needed_bytes: int 
     _remove(gone, f"to keep to {format_bytes(most_bytes)}")
 
 
-def remove_partials(folder: Path, stem: str = "*", alive: Callable[[int], bool] = psutil.pid_exists) -> None:
+def remove_unfinished(folder: Path, pattern: str = "*") -> None:
     """Remove what runs that were killed had begun to write."""
-    found = ((path, _OF_PROCESS.fullmatch(path.name)) for path in folder.glob(f".{stem}.*.partial"))
-    _remove([path for path, match in found if match and not alive(int(match[1]))], "of runs that were killed")
+    import psutil  # of an extra, which help for a command does not need
+
+    left = left_unfinished(folder, psutil.pid_exists)
+    _remove([path for path, name in left.items() if fnmatchcase(name, pattern)], "of runs that were killed")
 
 
 def _last(path: Path) -> float:

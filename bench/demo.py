@@ -18,6 +18,7 @@ from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
+from server.engine.library import require_library
 
 FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run all steps, also behind one that failed; exit 0 only if every one held."""
+    require_library()
     steps = [_run(name, title, step, quiet=args.json) for name, title, step in STEPS]
     if args.json:
         print(dumps({"schema_version": SCHEMA_VERSION, "steps": [asdict(s) for s in steps], "ok": _all(steps)}))

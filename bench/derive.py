@@ -9,21 +9,22 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from bench.cache import DERIVED, MOST_BYTES, WANTED_S, cache_folder, make_room, remove_partials, used
+from bench.cache import DERIVED, MOST_BYTES, WANTED_S, cache_folder, make_room, remove_unfinished, used
 from ggufphys.embedded import MODEL
-from ggufphys.errors import GGUFPhysError, OutputError
+from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.machine.children import describe, died, environment, module_command
+from ggufphys.machine.output import whole_file
 from ggufphys.plan.quantize import ftype_number, parse_file_type
 from ggufphys.units import format_bytes
 
 FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
+ADVICE: Final = ": make the cache folder writable, or set XDG_CACHE_HOME to one that is"
 
 
 class DeriveError(GGUFPhysError):
@@ -73,28 +74,11 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     if target.exists():
         used(target)
         return target
-    remove_partials(target.parent)
-    _make(source, target, file_type)
+    remove_unfinished(target.parent)
+    with whole_file(target, makes_folder=True, advice=ADVICE) as partial:
+        _quantize_in_child(source, partial, file_type)
     make_room(target.parent, DERIVED, MOST_BYTES, spared_s=WANTED_S)
     return target
-
-
-def _make(source: Path, target: Path, file_type: str) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=f".{os.getpid()}.partial", dir=target.parent)
-    except OSError as error:
-        raise OutputError(
-            f"{target.parent}: can't write derived models into the cache folder ({error.strerror}): make it writable, "
-            "or set XDG_CACHE_HOME to a folder that is"
-        ) from error
-    os.close(handle)
-    partial = Path(name)
-    try:
-        _quantize_in_child(source, partial, file_type)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:

@@ -37,6 +37,7 @@ class Command:
     module: str
     help: str
     extra: str = "all"  # the extra of pyproject.toml that has the packages it needs
+    for_numpy: str = ""  # a smaller one, which is enough for --engine numpy
     plotter: str = ""  # the module of another room that draws its --plot, found by the subcommand as args.plotter
     numpy: str = ""  # the room of the model in numpy, for --engine numpy and --template, found as args.numpy_room
     linter: str = ""  # the module of another room that tries chat templates, for --template, found as args.linter
@@ -49,9 +50,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
     "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
-    "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured"),
+    "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured",
+                             for_numpy="serve"),
     "doctor":        Command("ggufphys.commands.doctor",  "is this machine set up to run it well? what to mend"),
-    "serve":         Command("server.main",               "the HTTP server", extra="serve", numpy="refengine"),
+    "serve":         Command("server.main",               "the HTTP server", for_numpy="serve", numpy="refengine"),
     "rpc-worker":    Command("server.rpc_worker",         "this machine as a device of another one's llama.cpp"),
     "bench calibrate": Command("bench.calibrate.command", "this machine's rates, for predictions of speed"),
     "bench speed":   Command("bench.speed.command",       "predicted and measured tokens a second, side by side"),
@@ -150,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stranger = _shadow(room) if room in OUR_PACKAGES else ""
         if room in OUR_PACKAGES and not stranger:
             raise  # not a missing package but a fault of ours
-        print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name].extra)}", file=sys.stderr)
+        print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name], rest)}", file=sys.stderr)
         return USAGE
     except (GGUFPhysError, OSError, ValueError) as error:
         print(f"ggufphys: error: {message(error)}", file=sys.stderr)
@@ -215,8 +217,12 @@ def _shadow(room: str) -> str:
     )
 
 
-def _missing(error: ImportError, extra: str) -> str:
-    return f"this subcommand needs a package that is not installed ({error}): {with_extra(extra)}"
+def _missing(error: ImportError, row: Command, arguments: Sequence[str]) -> str:
+    in_numpy = bool(row.for_numpy) and "numpy" in arguments
+    advice = with_extra(row.for_numpy if in_numpy else row.extra)
+    if row.for_numpy and not in_numpy:
+        advice += f"; the extra {row.for_numpy!r} is enough for --engine numpy"
+    return f"this subcommand needs a package that is not installed ({error}): {advice}"
 
 
 def message(error: Exception) -> str:

@@ -112,6 +112,20 @@ def read_text(path: "Path") -> str:
         raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start:,}), expected a text") from None
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a text of somebody else's says in JSON.
+
+    Raises:
+        ValueError: it is none, or nested too deeply to be read.
+    """
+    import json  # not at start-up
+
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply to be read") from None
+
+
 def parse_bytes(text: str) -> int:
     """`24GiB`, `24Gi`, `24G`, `512MiB`, `1.5gb` or plain bytes; `K M G T P` are binary, `KB MB GB TB PB` decimal.
 

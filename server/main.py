@@ -313,7 +313,8 @@ def model_path(args: argparse.Namespace) -> Path:
     Raises:
         ValueError: several are.
     """
-    named = [*filter(None, [args.model]), *args.models] or [*filter(None, [os.environ.get(MODEL, "")])]
+    given = [*([] if args.model is None else [args.model]), *args.models]  # "" is a variable that was not set
+    named = given or [*filter(None, [os.environ.get(MODEL, "")])]
     if len(named) > 1:
         raise ValueError(f"several models are named ({', '.join(named)}): name one")
     return local_path(named[0]) if named else embedded.MODEL

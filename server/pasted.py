@@ -7,11 +7,11 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init; tools/serve
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ggufphys.units import parse_json
 from server.api.conversation.conversations import THOUGHTS
 from server.engine.protocol import POOLINGS
 
@@ -130,7 +130,7 @@ def _format(text: str) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError("expected a JSON object")
     return value

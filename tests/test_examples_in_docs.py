@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.derive import derived
-from bench.synth.replacing import write_sparse
+from bench.synth.sparse import write_sparse
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.gguf import open_gguf

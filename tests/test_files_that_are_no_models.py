@@ -26,6 +26,7 @@ CONTENTS: Final = {
     "a text": b"a text, and longer than any magic number at a file's beginning",
     "cut off": MODEL.read_bytes()[:5000],
 }
+DEEP: Final = "[" * 100_000
 RUN_IT: Final = (
     "measure",
     "serve",
@@ -55,9 +56,9 @@ def test_not_readable(
     if content is not None:
         path.write_bytes(content)
     assert main(words(line, path, good)) == 3
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert err.count("file.gguf") == 1
-    assert "good.gguf" not in err
+    assert "good.gguf" not in out + err
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if any(word in line for word in RUN_IT)])
@@ -72,3 +73,35 @@ def test_unknown_architecture_and_missing_weights(
     for path, code, message in ((unknown, 4, "'llama9'"), (header, 3, "tensor data is missing")):
         assert main(words(line, path, MODEL)) == code
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "content"),
+    [
+        ("bench compare FILE FILE", DEEP), ("bench report FILE -o PAGE", DEEP),
+        ("bench quality F16 --suite FILE", DEEP), ("bench hypotheses FILE", f"x = {DEEP}"),
+        ("bench load http://127.0.0.1:9 --extra @", DEEP),
+    ],
+)  # fmt: skip
+def test_nested_without_end(line: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is read as JSON or TOML and is nested more deeply than Python reads is a mistake of usage, and named."""
+    path = tmp_path / "file"
+    path.write_text(content)
+    names = {"FILE": str(path), "PAGE": str(tmp_path / "page.html"), "@": content}
+    assert main([names.get(word, word) for word in line.split()]) == 2
+    err = capsys.readouterr().err
+    assert "nested too deeply" in err
+    assert len(err) < 1000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_calibration_nested_without_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer stands all the same, and says why it has no speed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "ggufphys" / "speed"
+    folder.mkdir(parents=True)
+    (folder / "calibration.json").write_text(DEEP)
+    assert main(["inspect", str(MODEL)]) == 0
+    assert "nested too deeply" in capsys.readouterr().out

@@ -61,6 +61,8 @@ def read_experiments(path: Path) -> list[Experiment]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply to be read") from None
     tables = document.get("experiment")
     if set(document) != {"experiment"} or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
         raise ValueError(

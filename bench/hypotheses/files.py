@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.synth.replacing import write_sparse
+from bench.synth.sparse import write_sparse
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.synth import plan_file, shape_named
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import psutil
 
 from ggufphys.params import Device, Params, pad_ctx
 from server.engine.amx import guard
@@ -109,6 +108,8 @@ def step_ratios(path: Path, one: Mapping[str, Any], other: Mapping[str, Any]) ->
 def _page_faults() -> int:
     """Pages that this process had to wait for; 0 where the system does not say."""
     if sys.platform == "win32":
+        import psutil  # of an extra, which help for a command does not need
+
         return int(psutil.Process().memory_info().num_page_faults)
     import resource
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from ggufphys.flags.numbers import above_zero, at_least, count, integer
 from ggufphys.flags.parser import exclude
 from ggufphys.machine.output import whole_file
 from ggufphys.report.progress import Steps
+from ggufphys.units import parse_json
 
 LEVELS: Final = "1,2,10,50,100"
 SHORT: Final = 4  # a short warm-up has so manieth of the words
@@ -257,11 +257,11 @@ def _levels(args: argparse.Namespace) -> list[Level]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: expected a JSON object")
     return value
 
 

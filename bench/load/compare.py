@@ -4,7 +4,6 @@ With `--fail-if 'tok_s<0.95'` it is a gate: a ratio that the condition holds for
 """
 
 import argparse
-import json
 import operator
 import re
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
-from ggufphys.units import read_text
+from ggufphys.units import parse_json, read_text
 
 # name of a ratio: where its figure stands in a level; `ok` is the share of requests that were answered
 FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -140,8 +139,9 @@ def _figure(level: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
 
 
 def _levels(path: Path) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        document = json.loads(read_text(path))
+        document = parse_json(text)
         if "levels" not in document:
             raise ValueError("no field 'levels'")
         return {

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil  # of an extra, which help for a command does not need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class MemorySample:
     locked_bytes: int | None
 
 
-def sample(process: psutil.Process) -> MemorySample:
+def sample(process: "psutil.Process") -> MemorySample:
     """Read the process's memory.
 
     Raises:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import psutil
-
 from bench.measure.sample import MemorySample, sample
 from ggufphys.machine.children import describe, died, environment, module_command
 
@@ -89,6 +87,8 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
 
 
 def _follow(child: "subprocess.Popen[str]", on_event: OnEvent) -> tuple[list[Phase], dict[str, Any] | None]:
+    import psutil  # of an extra, which help for a command does not need
+
     assert child.stdin is not None
     assert child.stdout is not None
     process = psutil.Process(child.pid)

@@ -6,7 +6,6 @@ likeliest token up to it.
 Source: llama.cpp 0c1e570 tools/perplexity/perplexity.cpp, log_softmax, perplexity, kl_divergence.
 """
 
-import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.cache import partial_name, remove_partials
 from bench.quality.windows import Tokens, Windows
-from ggufphys.errors import GGUFPhysError, OutputError
+from ggufphys.errors import GGUFPhysError
+from ggufphys.machine.output import whole_file
 from ggufphys.units import format_bytes
 
 U16 = npt.NDArray[np.uint16]
@@ -73,28 +72,17 @@ def written(path: Path, windows: Windows, n_vocab: int) -> Iterator[Kept]:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(partial_name(path.name))
     nbytes = file_bytes(windows, n_vocab)
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_partials(path.parent, glob.escape(path.name))
-            with partial.open("wb") as file:
-                file.write(MAGIC + np.array([windows.n_ctx, n_vocab, len(windows.tokens)], np.int32).tobytes())
-                file.write(np.ascontiguousarray(windows.tokens).tobytes())
-                file.flush()
-                _reserve(file.fileno(), nbytes)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {path}, which takes {format_bytes(nbytes)}: {error.strerror}; no part of it is left: "
-                "name a --base-file elsewhere, or give --chunks"
-            ) from error
+    advice = f": it takes {format_bytes(nbytes)}; name a --base-file elsewhere, or give --chunks"
+    with whole_file(path, makes_folder=True, advice=advice) as partial:
+        with partial.open("wb") as file:
+            file.write(MAGIC + np.array([windows.n_ctx, n_vocab, len(windows.tokens)], np.int32).tobytes())
+            file.write(np.ascontiguousarray(windows.tokens).tobytes())
+            file.flush()
+            _reserve(file.fileno(), nbytes)
         kept = _mapped(partial, "r+", windows, n_vocab, has_nll=True)
         yield kept
         kept.flush()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _reserve(file: int, nbytes: int) -> None:

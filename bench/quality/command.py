@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from bench.cache import BASES, MOST_BYTES, cache_folder, make_room, remove_partials, used
+from bench.cache import BASES, MOST_BYTES, cache_folder, make_room, remove_unfinished, used
 from bench.derive import FILE_TYPE_IDS, derived, file_type_named
 from bench.quality import suite
 from bench.quality.base import file_bytes, opened, written
@@ -166,7 +166,7 @@ def judged_rows(
         if forget:
             stack.callback(path.unlink, missing_ok=True)
         if base_file is None and not path.exists():
-            remove_partials(path.parent, "base-*")
+            remove_unfinished(path.parent, BASES)
             needed = file_bytes(readings[0].windows, readings[0].n_vocab)
             make_room(path.parent, BASES, base_bytes, needed_bytes=needed)
         first = _base_row(base, setting, readings[0], path, base_bytes)

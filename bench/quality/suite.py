@@ -24,6 +24,7 @@ from bench.quality.rows import Candidate
 from bench.served import ServingError, served
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.progress import Steps
+from ggufphys.units import parse_json
 
 AT_ONCE: Final = 4
 TIMEOUT_S: Final = 600.0
@@ -64,7 +65,7 @@ def read_tasks(path: Path) -> list[Task]:
 
 def _task(line: str, where: str, number: int) -> Task:
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     if not isinstance(fields, dict):

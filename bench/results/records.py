@@ -20,7 +20,7 @@ from bench.calibrate.identity import cpu_name
 from ggufphys.builds.asked import installed_build
 from ggufphys.machine import host
 from ggufphys.machine.children import module_command
-from ggufphys.units import read_text
+from ggufphys.units import parse_json, read_text
 
 SCHEMA_VERSION: Final = 1
 HERE: Final = Path(__file__).parent
@@ -106,7 +106,7 @@ def _lines(path: Path) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            found = parse_json(line)
             version = found["schema_version"]
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema {version}, expected {SCHEMA_VERSION}")
@@ -136,7 +136,7 @@ def run_recorded(words: Sequence[str]) -> Record:
         check=False,
     )
     try:
-        result = json.loads(done.stdout)
+        result = parse_json(done.stdout)
     except ValueError:
         said = (done.stderr or done.stdout).strip()[-400:]
         raise ValueError(f"ggufphys {' '.join(words)}: exit code {done.returncode} and no JSON: {said}") from None

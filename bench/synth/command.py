@@ -1,7 +1,6 @@
 """`ggufphys synth`: a GGUF file in a known model's shape, with random weights."""
 
 import argparse
-import errno
 import sys
 import time
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Final
 
 from tqdm import tqdm
 
-from bench.synth.replacing import write_sparse
-from ggufphys.errors import OutputError
+from bench.synth.sparse import write_sparse
+from ggufphys.cli import INTERRUPTED
 from ggufphys.flags.numbers import at_least, count
 from ggufphys.flags.parser import exclude
 from ggufphys.plan.quantize import parse_file_type
@@ -21,9 +20,6 @@ from ggufphys.units import format_bytes, format_count
 
 SCHEMA_VERSION: Final = 1
 LISTED_TYPE: Final = "Q4_K_M"
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, of a quota, of ulimit or a file system
-EXIT_NO_ROOM: Final = 1
-EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: an unknown shape or file type, or a combination of arguments that makes no sense.
         UnsupportedError: there is no tensor table for the shape.
-        OutputError: the file cannot be written (but for a full disk, which is answered here).
+        OutputError: the file cannot be written.
     """
     if args.list:
         print(_list_json() if args.json else _list_text())
@@ -60,34 +56,20 @@ def run(args: argparse.Namespace) -> int:
     shape = shape_named(args.shape)
     plan = plan_file(shape.cut(args.layers) if args.layers is not None else shape, parse_file_type(args.type))
     path: Path = args.output
-    _check_target(path, force=args.force)
+    if path.is_file() and not args.force:
+        raise ValueError(f"{path} exists (--force overwrites it)")
     start = time.perf_counter()
     try:
         _write(plan, path, args)
     except KeyboardInterrupt:
         print(f"\ninterrupted: {path} was not written, no part of it is left", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise OutputError(f"cannot write {path}: {error.strerror}; no part of it is left") from error
-        reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-        print(f"no room: {reason}\n{path} was not written, no part of it is left", file=sys.stderr)
-        return EXIT_NO_ROOM
+        return INTERRUPTED
     seconds = time.perf_counter() - start
     if args.json:
         print(_report_json(plan, path, args, seconds))
     elif not args.quiet:
         print(_report_text(plan, path, args, seconds))
     return 0
-
-
-def _check_target(path: Path, *, force: bool) -> None:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected the name of a file to write")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is not a folder: the file cannot be written there")
-    if path.exists() and not force:
-        raise ValueError(f"{path} exists (--force overwrites it)")
 
 
 def _write(plan: SynthPlan, path: Path, args: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ number of blocks, so that it never lines up with a tensor's rows and no row occu
 page cache, to set the pace.
 """
 
-import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Final
 import numpy as np
 
 from bench.synth.blocks import Blocks, random_blocks
-from bench.synth.replacing import Replacing, write_all
+from bench.synth.sparse import write_all
 from bench.synth.values import special_values
+from ggufphys.errors import OutputError
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.writer import TensorSpec, padded
+from ggufphys.machine.output import whole_file
 from ggufphys.synth.plan import SynthPlan
 from ggufphys.units import format_bytes
 
@@ -32,15 +33,9 @@ def write_file(plan: SynthPlan, path: Path, *, seed: int, progress: Progress = l
     `progress` is called with the number of bytes written since its last call.
 
     Raises:
-        OSError: the file cannot be written; errno is ENOSPC when the disk has no room, which is asked for first.
+        OutputError: the file cannot be written; whether the disk has room is asked first.
+        ValueError: a folder, or in one that is not there.
     """
-    free_bytes = shutil.disk_usage(path.parent).free
-    if free_bytes < plan.file_bytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"{path} would take {format_bytes(plan.file_bytes)}, its disk has {format_bytes(free_bytes)} free "
-            "(--sparse takes next to none)",
-        )
     pools = _pools(plan, seed)
 
     def chunks() -> Iterator[memoryview]:
@@ -50,9 +45,16 @@ def write_file(plan: SynthPlan, path: Path, *, seed: int, progress: Progress = l
             yield from _tensor_chunks(plan, tensor, pools, rng)
             yield memoryview(bytes(padded(tensor.nbytes) - tensor.nbytes))
 
-    with Replacing(path) as file:
-        for chunk in chunks():
-            progress(write_all(file, chunk))
+    with whole_file(path) as partial:
+        free_bytes = shutil.disk_usage(path.absolute().parent).free
+        if free_bytes < plan.file_bytes:
+            raise OutputError(
+                f"no room: {path} would take {format_bytes(plan.file_bytes)}, its disk has {format_bytes(free_bytes)} "
+                "free (--sparse takes next to none); no part of it is left"
+            )
+        with partial.open("wb", buffering=0) as file:
+            for chunk in chunks():
+                progress(write_all(file.fileno(), chunk))
 
 
 def _tensor_chunks(

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from ggufphys.arch import read_hparams
@@ -115,7 +115,7 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
     params, notes = params_here(args)
     params = with_server(args, params)
     show = _shower(args)
-    with described(args), opened(args.models[0], use_cache=args.use_cache) as gguf:
+    with _opened(args) as gguf:
         sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
@@ -207,13 +207,15 @@ def _would_fit(
 
 
 @contextmanager
-def described(args: argparse.Namespace) -> Iterator[None]:
-    """Say what is known of a file whose header ends too early, before the error goes on."""
-    try:
-        yield
-    except TruncatedError as error:
-        if error.metadata:
-            from ggufphys.report.cut_off import cut_off_json, cut_off_text
+def _opened(args: argparse.Namespace) -> Iterator[GGUFFile]:
+    """The model; what is known of one whose header ends too early is said before the error goes on."""
+    with ExitStack() as stack:
+        try:
+            gguf = stack.enter_context(opened(args.models[0], use_cache=args.use_cache))
+        except TruncatedError as error:
+            if error.metadata:
+                from ggufphys.report.cut_off import cut_off_json, cut_off_text
 
-            print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
-        raise
+                print(cut_off_json(args.models[0], error) if args.json else cut_off_text(args.models[0], error))
+            raise
+        yield gguf

@@ -19,7 +19,12 @@ def run_log(args: argparse.Namespace) -> int:
     from ggufphys.plan.reconcile import reconcile
     from ggufphys.report import log as report_log  # what other questions do not need
 
-    runs = _runs(args.log)
+    if not args.log:
+        raise ValueError("--log: the name is empty, expected a file, or - for stdin")
+    try:
+        runs = _runs(args.log)
+    except ValueError as error:
+        raise ValueError(f"--log {args.log}: {error}") from error
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         require_model(gguf)
         try:
@@ -37,8 +42,6 @@ def _runs(name: str) -> "tuple[LoggedRun, ...]":
     from ggufphys.logs.lines import log_lines
     from ggufphys.logs.runs import parse_log
 
-    if not name:
-        raise ValueError("--log: the name is empty, expected a file, or - for stdin")
     if name == "-":
         return parse_log(log_lines(sys.stdin.buffer))
     with Path(name).open("rb") as file:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from ggufphys.units import shortened
+
 MIN_GUESSED: Final = 3  # letters; of fewer everything is alike
 USAGE: Final = 2  # the exit code
 
@@ -71,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         hints = "".join(alike(word.partition("=")[0], self._option_string_actions) for word in unknown)
         files = (word for word in unknown if word.startswith("-") and os.path.isfile(word))  # noqa: PTH113
         hints += "".join(f"a file of that name is ./{word}\n" for word in files)
-        self.exit(USAGE, f"ggufphys: error: {message}\n{hints}`{self.prog} --help` lists the flags\n")
+        self.exit(USAGE, f"ggufphys: error: {shortened(message)}\n{hints}`{self.prog} --help` lists the flags\n")
 
 
 def belong(parser: argparse.ArgumentParser, owner: str, *flags: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.frozen import dataclass
+from ggufphys.units import parse_json
 
 MAX_CACHE_BYTES: Final = 256 << 20  # some dozen of the largest headers; the oldest go first
 
@@ -45,7 +46,7 @@ class HeaderCache:
         path = self._path(url)
         try:
             line, _, data = path.read_bytes().partition(b"\n")
-            facts = json.loads(line)
+            facts = parse_json(line)
             if facts["url"] != url or facts["header_bytes"] != len(data):
                 return None
             entry = CachedHeader(etag=str(facts["etag"]), file_bytes=int(facts["file_bytes"]), data=data)

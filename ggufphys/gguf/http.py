@@ -5,7 +5,6 @@ host they are for, and errors in words.
 """
 
 import http.client
-import json
 import re
 import ssl
 import urllib.error
@@ -16,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ggufphys.errors import FetchError
 from ggufphys.frozen import dataclass
+from ggufphys.units import parse_json
 
 TIMEOUT_S: Final = 20.0  # without a byte
 MAX_JSON_BYTES: Final = 32 << 20
@@ -91,7 +91,7 @@ def get_json(url: str, access: Access, *, timeout_s: float = TIMEOUT_S) -> tuple
     except (TimeoutError, *BROKEN) as error:
         raise FetchError(f"{url}: {error or type(error).__name__}") from None
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError:
         raise FetchError(f"{url}: expected JSON, the server sent {text[:40]!r}") from None
     following = re.search(r'<([^>]+)>\s*;\s*rel="?next"?', link)

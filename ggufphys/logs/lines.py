@@ -8,7 +8,6 @@ size"); src/llama-memory-recurrent.cpp ("RS"); src/llama-kv-cache-dsv4.cpp ("DSV
 ("compute", "output"); src/llama-adapter.cpp ("LoRA"); tools/mtmd/clip.cpp, reserve_compute_meta; common/log.cpp.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import BinaryIO, Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.memory.terms import Quantity
+from ggufphys.units import parse_json
 
 MIB: Final = 1 << 20
 RESOLUTION_BYTES: Final = 0.005 * MIB  # half of the last printed digit
@@ -68,7 +68,7 @@ def bare_line(line: str) -> str:
     """A line without colours, and out of its wrapping where it is JSON (llama-server --log-jsonl)."""
     if line.startswith("{") and '"msg"' in line:
         with suppress(ValueError, KeyError, TypeError):
-            line = str(json.loads(line)["msg"])
+            line = str(parse_json(line)["msg"])
     return _COLOUR.sub("", line) if "\x1b" in line else line
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from ggufphys.errors import OutputError
 from ggufphys.frozen import asdict, dataclass
 from ggufphys.speed import kept
+from ggufphys.units import parse_json
 
 NAME: Final = "history.json"
 SCHEMA_VERSION: Final = 1
@@ -55,7 +56,7 @@ def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
     if folder is None:
         return ()
     try:
-        document = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        document = parse_json((folder / NAME).read_text(encoding="utf-8"))
         if document["schema_version"] != SCHEMA_VERSION:
             return ()
         return tuple(Entry(**fields) for fields in document["entries"][-last:])

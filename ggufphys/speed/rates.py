@@ -5,7 +5,6 @@ kernel of llama.cpp was measured to take: these count where there are any. All s
 on `n_threads` threads.
 """
 
-import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final, Literal, Self
 from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
 from ggufphys.speed.sound import faults
+from ggufphys.units import parse_json
 
 SCHEMA_VERSION: Final = 2
 Basis = Literal["calibrated", "published"]
@@ -270,7 +270,7 @@ def read_machine(path: Path) -> Machine:
         OSError: it cannot be read.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CalibrationError(f"{path}: not JSON ({error}): run `ggufphys bench calibrate` again") from None
     if not isinstance(document, dict):

@@ -6,11 +6,11 @@ exists, or ~/.lmstudio; `downloadsFolder` in its settings.json names another fol
 Source: LM Studio's documentation (importing models); lmstudio-ai/lms, findLMStudioHome.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from ggufphys.stores.places import Places, Stored, gguf_files
+from ggufphys.units import parse_json
 
 
 def lm_studio_models(places: Places) -> Iterator[Stored]:
@@ -24,7 +24,7 @@ def lm_studio_folder(places: Places) -> Path:
     """Where it keeps models."""
     home = _home(places)
     try:
-        named = json.loads((home / "settings.json").read_bytes())["downloadsFolder"]
+        named = parse_json((home / "settings.json").read_bytes())["downloadsFolder"]
         if isinstance(named, str) and Path(named).is_dir():
             return Path(named)
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,6 @@
 Source: Ollama's documentation (where models are stored, OLLAMA_MODELS); types/model/name.go, ParseName.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.stores.places import Places, Stored, here
+from ggufphys.units import parse_json
 
 PREFIX: Final = "ollama:"
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
@@ -75,7 +75,7 @@ def _short(host: str, namespace: str, name: str, tag: str) -> str:
 def _model_file(folder: Path, manifest: Path) -> Path | None:
     """The first layer that is a model; None where there is none, or no manifest that makes sense."""
     try:
-        layers = json.loads(manifest.read_bytes())["layers"]
+        layers = parse_json(manifest.read_bytes())["layers"]
         digests = [layer["digest"] for layer in layers if layer["mediaType"] == _MODEL]
         match = _DIGEST.fullmatch(digests[0])
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -3,11 +3,11 @@
 Source: llama.cpp 0c1e570 tools/server/server-task.cpp, to_json_anthropic and to_json_anthropic_stream; anthropic 2.14.
 """
 
-import json
 import uuid
 from collections.abc import Collection
 from typing import Any, Final
 
+from ggufphys.units import parse_json
 from server.api.conversation.reading import Reading
 from server.api.errors import ApiError
 from server.api.timings import timings
@@ -156,7 +156,7 @@ def as_error(status: int, body: Json) -> Json:
 def _object(text: str) -> Json:
     """A call's arguments; of one that was cut off, none."""
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import psutil
-
 from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.machine import llama_env
 from ggufphys.params import Params
@@ -77,6 +75,8 @@ def system_info() -> str:
 
 def default_threads() -> int:
     """One thread for each physical core this process may run on."""
+    import psutil  # of an extra, which help for a command does not need
+
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     # In a container or under taskset fewer may be usable; macOS and Windows cannot say.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import DERIVED, WANTED_S, make_room, partial_name, remove_partials, used
+from bench.cache import DERIVED, WANTED_S, make_room, remove_unfinished, used
+from ggufphys.machine.output import unfinished_name
 
 HEX = "0123456789abcdef"
 
@@ -53,12 +54,16 @@ def test_wanted_again(tmp_path: Path) -> None:
     assert (again.exists(), other.exists(), again.stat().st_mtime_ns) == (True, False, written)
 
 
-def test_partial_files_of_killed_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a run that was killed had begun is removed; this process' own, and of one that still runs, are not."""
+def test_unfinished_files_of_killed_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run that was killed had begun is removed; this process' own, of one that still runs, and what does not
+    match are not.
+    """
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    left = make(tmp_path, f".base-1.logits.{dead.pid}.partial", 10, 0)
-    mine, alive = make(tmp_path, partial_name("base-2.logits"), 10, 0), make(tmp_path, ".m.1.partial", 10, 0)
-    remove_partials(tmp_path)
-    assert [path.exists() for path in (left, mine, alive)] == [False, True, True]
-    assert "of runs that were killed" in capsys.readouterr().err
+    left, other = (make(tmp_path, f".{name}.{dead.pid}-0.partial.logits", 10, 0) for name in ("base-1", "other"))
+    mine, alive = make(tmp_path, unfinished_name("base-2.logits"), 10, 0), make(tmp_path, ".m.1-0.partial", 10, 0)
+    remove_unfinished(tmp_path, "base-*")
+    assert [path.exists() for path in (left, other, mine, alive)] == [False, True, True, True]
+    remove_unfinished(tmp_path)
+    assert [path.exists() for path in (other, mine, alive)] == [False, True, True]
+    assert capsys.readouterr().err.count("of runs that were killed") == 2

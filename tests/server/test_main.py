@@ -194,6 +194,8 @@ def test_signals() -> None:
     [
         (["none.gguf"], 3, "none.gguf"),
         (["text.gguf"], 3, "text.gguf"),
+        ([""], 2, "name is empty"),
+        (["-m", ""], 2, "name is empty"),
         (["tiny.gguf"], 4, "no tokenizer"),
         (["tiny.gguf", "-c", "300", "--n-outputs-max", "2", "-np", "4"], 2, "n_outputs_max is 2"),
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),

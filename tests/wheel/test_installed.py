@@ -20,6 +20,7 @@ pytestmark = pytest.mark.wheel
 
 HERE = Path(__file__).parents[2]
 ROOMS = ("ggufphys", "refengine", "server", "bench")
+BENCHES = ("calibrate", "speed", "quality", "hypotheses", "compare", "report")  # `load` is about its own packages
 SNIPPET = re.compile(r"^```python\n(import ggufphys\n.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -68,11 +69,25 @@ def test_missing_packages(tmp_path: Path) -> None:
     """A subcommand whose packages are not there names the extra that has them, with exit code 2 and no traceback."""
     if importlib.util.find_spec("flask"):
         pytest.skip("this environment has the extra")
-    done = run("serve", MODEL, cwd=tmp_path)
+    of_all = "pip install '.[all]' in a clone, or 'WHEEL[all]'"
+    for words, advice in (
+        (("serve", MODEL), f"{of_all}; the extra 'serve' is enough for --engine numpy"),
+        (("serve", MODEL, "--engine", "numpy"), "pip install '.[serve]' in a clone, or 'WHEEL[serve]'"),
+        (("measure", MODEL), of_all),
+        (("demo",), of_all),
+    ):
+        done = run(*words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert done.stderr.endswith(f"{advice}\n"), words
+        assert "Traceback" not in done.stderr
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install '.[serve]'" in done.stderr
-    assert "Traceback" not in done.stderr
+
+@pytest.mark.parametrize("command", ["measure", "demo", "verify", "doctor", *(f"bench {name}" for name in BENCHES)])
+def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
+    """Whether a subcommand is worth its packages can be read before they are installed."""
+    done = run(*command.split(), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: ggufphys {command}")
 
 
 def wait_until_ready(url: str) -> None:

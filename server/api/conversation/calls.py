@@ -4,11 +4,11 @@ Content is handed on at once, except what may be the beginning of a call. A call
 arguments as they come.
 """
 
-import json
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ggufphys.units import parse_json
 from server.api.conversation.tools import Style
 
 Json = dict[str, Any]
@@ -148,7 +148,7 @@ def _name_and_start(text: str, arguments: str) -> tuple[str, int] | None:
     if not value:
         return None
     try:
-        name = json.loads(text[:at].rstrip(_BLANK + ",") + "}").get("name")
+        name = parse_json(text[:at].rstrip(_BLANK + ",") + "}").get("name")
     except (ValueError, AttributeError):
         return None
     return (str(name), len(text) - len(value)) if name else None

@@ -1,10 +1,11 @@
 """What does a model's chat template understand? Asked once, by rendering small conversations."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from ggufphys.units import parse_json
 
 Json = dict[str, Any]
 Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
@@ -61,7 +62,7 @@ class Capabilities:
         arguments = function.get("arguments", "{}")
         if self.object_arguments and isinstance(arguments, str):
             with suppress(ValueError):  # else as it was said: the template will do with it what it does
-                function["arguments"] = json.loads(arguments or "{}")
+                function["arguments"] = parse_json(arguments or "{}")
         return {"type": "function", **call, "function": function}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.synth.replacing import write_sparse
+from bench.synth.sparse import write_sparse
 from bench.synth.write import write_file
 from ggufphys import Params
 from ggufphys.synth import Shape, plan_file, shape_named, shapes

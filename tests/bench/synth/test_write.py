@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.synth.replacing import write_sparse
+from bench.synth.sparse import write_sparse
 from bench.synth.values import special_values
 from bench.synth.write import POOL_BYTES, write_file
 from ggufphys.cli import main
@@ -156,7 +157,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["synth", "llama-110m", "-o", "x.gguf", "--type", "Q9"], "'Q9'"),
         (["synth", "llama-110m", "-o", "x.gguf", "--layers", "13"], "llama-110m has 12 layers, asked for 13"),
         (["synth", "llama-110m", "-o", "x.gguf", "--seed", "-1"], "--seed: '-1' is not a count"),
-        (["synth", "llama-110m", "-o", "nowhere/x.gguf"], "nowhere is not a folder"),
+        (["synth", "llama-110m", "-o", "nowhere/x.gguf"], "there is no folder nowhere"),
         (["synth", "llama-110m", "-o", "."], "is a folder"),
     ],
 )
@@ -221,8 +222,12 @@ def fails_after(n_writes: int, error: BaseException) -> Callable[[int, memoryvie
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "no room: No space left on device"),
-        (OSError(errno.EFBIG, "File too large"), 1, "no room: File too large"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "model.gguf: No space left on device; no part of it is left",
+        ),
+        (OSError(errno.EFBIG, "File too large"), 1, "model.gguf: File too large; no part of it is left"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(errno.EIO, "Input/output error"), 1, "model.gguf: Input/output error; no part of it is left"),
     ],
@@ -242,7 +247,7 @@ def test_an_end_in_the_middle(
     path = tmp_path / "model.gguf"
     if there_before:
         path.write_text("precious")
-    monkeypatch.setattr("bench.synth.replacing.os.write", fails_after(5, error))
+    monkeypatch.setattr("bench.synth.sparse.os.write", fails_after(5, error))
 
     assert main([*ONE_LAYER, "-o", str(path), "--force"]) == code
     assert message in capsys.readouterr().err
@@ -253,7 +258,20 @@ def test_short_writes_are_continued(plan: SynthPlan, tmp_path: Path, monkeypatch
     """A write that takes only part of what it is given goes on with the rest."""
     write_file(plan, tmp_path / "whole.gguf", seed=0)
     original = os.write
-    monkeypatch.setattr("bench.synth.replacing.os.write", lambda file, chunk: original(file, chunk[: 1 << 20]))
+    monkeypatch.setattr("bench.synth.sparse.os.write", lambda file, chunk: original(file, chunk[: 1 << 20]))
     write_file(plan, tmp_path / "pieces.gguf", seed=0)
 
     assert digest(tmp_path / "whole.gguf") == digest(tmp_path / "pieces.gguf")
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    """A pipe or a device is written itself: no file takes its place, as root could have it of /dev/null."""
+    pipe, got = tmp_path / "pipe", tmp_path / "got"
+    os.mkfifo(pipe)
+    with got.open("wb") as file, subprocess.Popen(["cat", pipe], stdout=file) as reader:
+        assert main([*ONE_LAYER, "-q", "-o", str(pipe)]) == 0
+        reader.wait()
+    assert pipe.is_fifo()
+    assert main([*ONE_LAYER, "-q", "-o", str(tmp_path / "file")]) == 0
+    assert digest(got) == digest(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "got", "pipe"]

@@ -1,12 +1,15 @@
 """Files that commands write: whole, or not there at all."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ggufphys.errors import OutputError
-from ggufphys.machine.output import whole_file, write_whole
+from ggufphys.machine.output import unfinished_name, whole_file, write_whole
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -52,4 +55,39 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OutputError, match="cannot write .*x.html: No space left on device; no part of it is left"):
         write_whole(tmp_path / "x.html", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    """What a killed writer of a file had begun goes when that file is written again; others' unfinished files stay."""
+    path = tmp_path / "page[1].html"
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom ggufphys.machine.output import whole_file\n"
+        "with whole_file(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for name in (path.name, "page1.html"):
+        killed = subprocess.run([sys.executable, "-c", code, tmp_path / name], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    running = tmp_path / unfinished_name(path.name)
+    running.touch()
+    (left,) = tmp_path.glob(".page1.*.partial.html")
+    assert len(list(tmp_path.iterdir())) == 3
+    write_whole(path, "text")
+    assert sorted(tmp_path.iterdir()) == sorted((left, path, running))
+
+
+def test_two_writers_of_one_process(tmp_path: Path) -> None:
+    """Each has an unfinished file of its own, and the last to end is what stays."""
+    path = tmp_path / "x.json"
+    with whole_file(path) as first:
+        with whole_file(path) as second:
+            second.write_text("second")
+        first.write_text("first")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("first", [path])
+
+
+def test_an_error_of_what_is_read_meanwhile_is_its_own(tmp_path: Path) -> None:
+    """A file that is missing while another is written is not told as one that cannot be written."""
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "x"):
+        (tmp_path / "none").read_text()
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from typing import Final
 
 LEAST_SHARE: Final = 0.025  # of a bar's width: where a segment has room for its letter
 HEIGHT: Final = 30  # pixels, of a bar
+MOST_NUMBERS: Final = 16  # of two or three digits in a row, beside each other on a telephone
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TILE: Final = (
     '<pattern id="p{i}" width="8" height="8" patternUnits="userSpaceOnUse">'
@@ -115,7 +116,7 @@ def columns(heights: Sequence[Sequence[int]], labels: Sequence[str], bands: Sequ
                     f'<rect class="segment" x="{_percent((i + 0.06) / n)}" width="{_percent(0.88 / n)}" y="{y:.2f}" '
                     f'height="{h:.2f}" fill="{fill(r)}"/>'
                 )
-    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if n <= 24 * step)
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if n <= MOST_NUMBERS * step)
     parts += [
         f'<text class="axis" text-anchor="middle" x="{_percent((i + 0.5) / n)}" y="{height + 15}">'
         f"{escape(labels[i])}</text>"

@@ -10,6 +10,7 @@ import pytest
 
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
+from ggufphys.report.page.pictures import columns
 from ggufphys.units import format_mib
 from tests.ggufphys.models import llama_metadata, llama_tensors, shape_header, write_model
 
@@ -174,3 +175,12 @@ def test_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("<!DOCTYPE html>")
     assert text.rstrip().endswith("</html>")
     assert "-c 512 --json</code>" in text
+
+
+@pytest.mark.parametrize("n_layer", [1, 16, 17, 24, 80, 500])
+def test_numbers_of_layers_have_room(n_layer: int) -> None:
+    """However many columns there are, no more numbers stand below them than a narrow page has room for."""
+    drawn = columns([(1, 1)] * n_layer, [str(i) for i in range(n_layer)], [""] * n_layer, label="")
+    numbers = [int(text) for text in re.findall(r">(\d+)</text>", drawn)]
+    assert numbers == list(range(0, n_layer, numbers[1] if n_layer > 1 else 1))
+    assert min(n_layer, 8) <= len(numbers) <= 16

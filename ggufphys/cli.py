@@ -49,6 +49,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                              plotter="bench.sweep_plot", numpy="refengine", linter="server.lint.command"),
     "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
     "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
+    "metadata":      Command("ggufphys.commands.metadata", "the keys: context in training, licence, template, tokens"),
     "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
     "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured",
                              for_numpy="serve"),

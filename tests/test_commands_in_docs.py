@@ -185,7 +185,7 @@ def test_subcommands(
     arguments = [_small(word, tmp_path, site) for word in words[len(name.split()) :]]
     if f"ggufphys {name}" in HELP_ALONE:
         arguments = ["--help"]
-    elif name in ("inspect", "fit", "tensors", "measure", "verify") and not arguments_name_a_model(arguments):
+    elif name in ("inspect", "fit", "tensors", "metadata", "measure", "verify") and not arguments_name_a_model(arguments):
         arguments = [str(MODEL), *arguments]
     elif name == "synth" and "--list" not in arguments and "-o" not in arguments:
         arguments = ["--list"]

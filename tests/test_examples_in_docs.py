@@ -18,7 +18,7 @@ from ggufphys.machine import host
 from ggufphys.synth import plan_file, shape_named
 from tests.test_commands_in_docs import FENCED, PAGES, SHAPES
 
-COMMANDS: Final = ("inspect", "fit", "tensors", "verify")
+COMMANDS: Final = ("inspect", "fit", "tensors", "metadata", "verify")
 LONG: Final = ("fit models/", "verify")  # seconds each
 NOT_COMPARED: Final = ("model.gguf", "MODEL")  # a broken file, and any
 UNFINISHED: Final = "unfinished.gguf"
@@ -66,7 +66,10 @@ def make(folder: Path, line: str) -> None:
     for path, shape in wanted.items():
         if not path.exists():
             write_sparse(plan_file(shape_named(shape)), path)
-    for file_type in re.findall(r"stdlib-6m-(\w+)\.gguf", line):
+    if "ggufphys/embedded/" in line:  # as in a clone
+        (folder / "ggufphys" / "embedded").mkdir(parents=True, exist_ok=True)
+        shutil.copy(MODEL, folder / "ggufphys" / "embedded")
+    for file_type in re.findall(r" stdlib-6m-(\w+)\.gguf", line):
         shutil.copy(derived(file_type), folder / f"stdlib-6m-{file_type}.gguf")
     if "wrong.gguf" in line:
         shutil.copy(MODEL, folder / "wrong.gguf")

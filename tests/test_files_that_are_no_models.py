@@ -15,7 +15,7 @@ pytest.importorskip("llama_cpp")
 LINES: Final = (
     "inspect FILE", "inspect FILE --json", "inspect FILE --explain", "inspect FILE --sweep ctx=1k,2k",
     "inspect GOOD --diff FILE", "inspect GOOD --lora FILE", "inspect GOOD --mmproj FILE", "inspect GOOD -md FILE",
-    "fit FILE --ram 8GiB", "tensors FILE", "doctor FILE", "verify FILE", "verify FILE --logits",
+    "fit FILE --ram 8GiB", "tensors FILE", "metadata FILE", "doctor FILE", "verify FILE", "verify FILE --logits",
     "verify FILE --logits --trace", "verify GOOD --logits --trace --against FILE", "measure FILE",
     "measure FILE --engine numpy", "serve FILE", "serve FILE --engine numpy", "bench speed FILE --calibrate",
     "bench quality FILE", "bench quality F16 FILE", "bench hypotheses --model FILE",

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from ggufphys.cli import main
+from ggufphys.embedded import MODEL
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, encode_header
@@ -28,6 +29,7 @@ COMMANDS: Final = (
     ("inspect", "--json", "--sweep", "ctx=512..1k,np=1,3"), ("inspect", "--json", "--quantize", "Q4_K_M"),
     ("fit", "--json", "--memory", "1GiB,512MiB"), ("tensors", "--json"), ("inspect", "--force", "--html"),
     ("inspect", "--json", "-ctk", "q8_0", "-ctv", "q4_0", "-c", "100", "-fa", "on"), ("tensors",),
+    ("metadata",), ("metadata", "--json"), ("inspect", str(MODEL), "--json", "--diff"),
 )  # fmt: skip
 NAMES: Final = ("\x1b[2J{}", "x\ny", "blk.999999999999.attn_q.weight", "blk.-1.attn_q.weight", "{0}{0}{0}", "blk.1.")
 INTS: Final = (0, 1, -1, 255, 513, 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 64) - 1)

@@ -40,6 +40,7 @@ OTHERS: Final = {
 # What a line begins with that needs a device, or a build for one, which few machines have.
 NEEDS_DEVICE: Final = "GGML_BACKEND_PATH="
 # What does not end by itself, or is run by tests of its own: only that its flags are there is checked.
+OF_A_MODEL: Final = ("inspect", "fit", "tensors", "metadata", "measure", "verify")
 HELP_ALONE: Final = {
     "ggufphys serve": "a server does not end by itself; tests/server runs it",
     "ggufphys rpc-worker": "does not end by itself either; tests/server/test_rpc_worker.py runs it",
@@ -185,7 +186,7 @@ def test_subcommands(
     arguments = [_small(word, tmp_path, site) for word in words[len(name.split()) :]]
     if f"ggufphys {name}" in HELP_ALONE:
         arguments = ["--help"]
-    elif name in ("inspect", "fit", "tensors", "metadata", "measure", "verify") and not arguments_name_a_model(arguments):
+    elif name in OF_A_MODEL and not arguments_name_a_model(arguments):
         arguments = [str(MODEL), *arguments]
     elif name == "synth" and "--list" not in arguments and "-o" not in arguments:
         arguments = ["--list"]

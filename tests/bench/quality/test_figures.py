@@ -13,7 +13,7 @@ from bench.quality.readers import F32
 from bench.quality.rows import Candidate
 from bench.quality.texts import Setting
 from bench.quality.windows import Windows, fitting_n_ctx, windows_of
-from scripts.check_quality import off
+from scripts.check_quality import instructions, off
 
 DATA = Path(__file__).parents[2] / "data" / "quality"
 RECORD = json.loads((DATA / "llama-perplexity.json").read_text())
@@ -22,7 +22,11 @@ N_VOCAB = 301  # odd: a row on disk is padded
 
 
 def test_figures_are_llama_perplexitys(tmp_path: Path) -> None:
-    """Perplexity, KL divergence, same top and rms Δp of two quants are what llama-perplexity gave, within 1 %."""
+    """Perplexity, KL divergence, same top and rms Δp of two quants are what llama-perplexity gave, within 1 %.
+
+    On a processor like this one; where it was recorded on no such, perplexities are those of another one.
+    """
+    of_any, of_this = next(iter(RECORD["rows"].values())), RECORD["rows"].get(instructions())
     setting = Setting(text=(DATA / "text.txt").read_text(), n_ctx=RECORD["n_ctx"])
     candidates = [Candidate(name=name, path=derived(name)) for name in TYPES]
 
@@ -30,9 +34,9 @@ def test_figures_are_llama_perplexitys(tmp_path: Path) -> None:
 
     wrong = [
         (row["model"], name, row[name], figure)
-        for row, expected in zip(rows, RECORD["rows"], strict=True)
+        for row, expected in zip(rows, of_this or of_any, strict=True)
         for name, figure in expected.items()
-        if off(row[name], figure)
+        if (of_this or name == "perplexity") and off(row[name], figure)
     ]
     assert not wrong
     assert not (tmp_path / "base").exists()

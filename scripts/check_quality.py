@@ -3,9 +3,9 @@
 `python -m scripts.check_quality LLAMA_PERPLEXITY MODEL OTHER... --text FILE [-c N] [--chunks N] [--record FILE]`
 
 Exit code 1 if a figure differs by more than 1 % (of KL divergences below 1e-5 nats: by more than 1e-7). Build
-llama-perplexity from the sources of the pinned llama-cpp-python; a test compares with figures that `--record` wrote, for
-the instructions of the processor: a quant's KL divergences are as small as what another order of adding up makes (the
-largest of Q8_0 on the test's text is 0.007 with AVX-512 and 0.012 with AVX2).
+llama-perplexity from the sources of the pinned llama-cpp-python; a test compares with figures that `--record` wrote
+on a processor with the same instructions: a quant's KL divergences are as small as what another order of adding up
+makes (the largest of Q8_0 on the test's text is 0.007 with AVX-512 and 0.012 with AVX2).
 """
 
 import argparse

@@ -21,4 +21,6 @@ class ServerConfig:
     max_body_bytes: int = 16 << 20
     ping_s: float = 15.0  # of silence in a stream before a comment is sent, so that proxies keep it open
     control_tokens_in_chat: bool = False  # read those that users write, as llama-server does
+    prefill_assistant: bool = True  # a last message of the assistant's is gone on from
+    skip_chat_parsing: bool = False  # thoughts and calls stay in the content
     poll_s: float = 0.25  # how often a silent client is looked at

@@ -78,6 +78,14 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         help="read control tokens that messages spell, such as <|im_end|>, as llama-server does; "
         "whoever may write then may also speak as the system (default: they are text)",
     )  # fmt: skip
+    group.add_argument(
+        "--prefill-assistant", action=argparse.BooleanOptionalAction, default=True,
+        help="a last message of the assistant's is the beginning of the answer (default: it is)",
+    )  # fmt: skip
+    group.add_argument(
+        "--skip-chat-parsing", action=argparse.BooleanOptionalAction, default=False,
+        help="the answer's text as the model writes it, thoughts and calls of tools too (default: they are told apart)",
+    )  # fmt: skip
     group.add_argument("--log-file", type=Path, metavar="FILE", help="notes and a line for each request, also here")
     group.add_argument("--log-jsonl", action="store_true", help="notes and requests as lines of JSON")
     group.add_argument("--access-log", action="store_true", help="a line for each request on stderr")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys import UnsupportedError, open_gguf
-from ggufphys.arch import read_hparams, rule_for
+from ggufphys.arch import read_hparams
+from ggufphys.arch.table import LATER, RULES
 from ggufphys.flags.draft import MODEL, add_draft_arguments, draft_fields
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
@@ -98,7 +99,8 @@ def draft_opened(args: argparse.Namespace, found: Callable[[], Sequence[Device]]
         yield None
         return
     with open_gguf(path) as gguf:
-        if gguf.kind == "model" and rule_for(gguf.architecture).is_draft:
+        rule = RULES.get(gguf.architecture) or LATER.get(gguf.architecture)
+        if gguf.kind == "model" and rule is not None and rule.is_draft:
             raise UnsupportedError(
                 f"{path} ({gguf.architecture}) goes on from what the model it was made for has computed, which is not "
                 f"done here: take a model that runs by itself ({DRAFT})"

@@ -115,6 +115,8 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
             credentials=args.cors_credentials,
         ),
         control_tokens_in_chat=args.control_tokens_in_chat,
+        prefill_assistant=args.prefill_assistant,
+        skip_chat_parsing=args.skip_chat_parsing,
     )
 
 

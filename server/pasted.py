@@ -17,6 +17,13 @@ from server.engine.protocol import POOLINGS
 
 Parse = Callable[[str], Any]
 
+# Flags that stand for a model on a hub.
+PRESETS: Final = (
+    "--embd-gemma-default --fim-qwen-1.5b-default --fim-qwen-3b-default --fim-qwen-7b-default --fim-qwen-7b-spec "
+    "--fim-qwen-14b-spec --fim-qwen-30b-default --gpt-oss-20b-default --gpt-oss-120b-default "
+    "--vision-gemma-4b-default --vision-gemma-12b-default"
+)
+
 LISTED: Final = ("stop", "dry_sequence_breakers")  # fields that each use of a flag adds to
 MERGED: Final = ("chat_template_kwargs",)  # fields that several flags add to; None takes out what an earlier one said
 THINKS: Final = {
@@ -207,7 +214,7 @@ REFUSED: Final[Mapping[str, str]] = {
         "--control-vector --control-vector-scaled --control-vector-layer-range",
     "nothing is downloaded here; name a file":
         "-mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file --spec-draft-hf -hfd -hfrd "
-        "--hf-repo-draft",
+        f"--hf-repo-draft {PRESETS}",
     "llama-server has it no more; it is --spec-draft-n-max now":
         "--draft --draft-n --draft-max",
     "llama-server has it no more; it is --spec-draft-n-min now":
@@ -225,7 +232,8 @@ REFUSED: Final[Mapping[str, str]] = {
 WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     0: "--mmproj-offload --no-mmproj-offload --models-autoload --no-models-autoload",
     1: """
-    -ctxcp --ctx-checkpoints --swa-checkpoints -cram --cache-ram --image-min-tokens --image-max-tokens
+    -mmdev --mmproj-device -ctxcp --ctx-checkpoints --swa-checkpoints -cram --cache-ram --image-min-tokens
+    --image-max-tokens
     --mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir --models-max
     --spec-draft-threads-batch -tbd --threads-batch-draft --spec-draft-cpu-mask -Cd --cpu-mask-draft
     --spec-draft-cpu-range -Crd --cpu-range-draft --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-prio
@@ -236,5 +244,7 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     --spec-ngram-map-k-min-hits --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits
     """,
 }
-_N_VALUES: Final[Mapping[str, int]] = {"--control-vector-layer-range": 2, "--rerank": 0, "--reranking": 0}
+_N_VALUES: Final[Mapping[str, int]] = {
+    "--control-vector-layer-range": 2, **dict.fromkeys(f"--rerank --reranking {PRESETS}".split(), 0),
+}
 # fmt: on

@@ -58,7 +58,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
             mmproj=next((stack.enter_context(opened(path, use_cache=args.use_cache)) for path in mmproj), None),
             draft=draft,
             server=_server(args) if run_as(args) == "server" else None,
-            **_given(args, "", "mmproj_offload", "image_max_tokens", "batch_max_tokens"),
+            **_given(args, "", "mmproj_offload", "mmproj_device", "image_max_tokens", "batch_max_tokens"),
         )
 
 

@@ -24,6 +24,10 @@ def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="the encoder on the host, not on a device",
     )
+    group.add_argument("--mmproj-offload", action="store_true", help=argparse.SUPPRESS)  # so it is anyway
+    group.add_argument(
+        "-mmdev", "--mmproj-device", metavar="DEVICE", help="the encoder's device (default: the first; none: the host)"
+    )
     group.add_argument(
         "--image-max-tokens", type=count, metavar="N", help="tokens an image takes at most (default: the file says)"
     )

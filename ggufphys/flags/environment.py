@@ -71,7 +71,7 @@ WITH_VALUE: Final[Mapping[str, str]] = {
     "LLAMA_ARG_SPEC_SYNTH_RATES": "--spec-synth-rates", "LLAMA_ARG_SPEC_DRAFT_P_SPLIT": "--spec-draft-p-split",
     "LLAMA_ARG_SPEC_DRAFT_P_MIN": "--spec-draft-p-min", "LLAMA_ARG_N_GPU_LAYERS_DRAFT": "--spec-draft-ngl",
     "LLAMA_ARG_SPEC_DRAFT_MODEL": "--spec-draft-model", "LLAMA_ARG_SPEC_TYPE": "--spec-type",
-    "LLAMA_ARG_DRAFT_MAX": "--draft", "LLAMA_ARG_DRAFT_MIN": "--draft-min",
+    "MTMD_BACKEND_DEVICE": "--mmproj-device", "LLAMA_ARG_DRAFT_MAX": "--draft", "LLAMA_ARG_DRAFT_MIN": "--draft-min",
 }
 # Variables that a flag without a value stands for, when they say yes.
 SWITCHES: Final[Mapping[str, str]] = {

@@ -17,7 +17,7 @@ _OF_DRAFT: Final = {
     "draft_override_tensor": "-otd", "draft_n_cpu_moe": "-ncmoed", "draft_n_max": "--spec-draft-n-max",
 }  # fmt: skip
 _OF_MMPROJ: Final = {
-    "mmproj_offload": "--no-mmproj-offload", "image_max_tokens": "--image-max-tokens",
+    "mmproj_offload": "--no-mmproj-offload", "mmproj_device": "-mmdev", "image_max_tokens": "--image-max-tokens",
     "batch_max_tokens": "--mtmd-batch-max-tokens",
 }  # fmt: skip
 _WITHOUT_CONTEXT: Final = {"n_ctx_each": "--kv-unified-per-slot", "fit_ctx": "-fitc", "fit_target": "-fitt"}

@@ -8,13 +8,13 @@ from typing import Final
 
 from ggufphys.builds.newer import NEWER
 from ggufphys.builds.proven import require_known, why_unknown
-from ggufphys.errors import GGUFError, UnsupportedError
+from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.container import check_container
 from ggufphys.loads.graphs import PARAMETERS, check_graph, how_it_runs
 from ggufphys.loads.hparams import read_values
-from ggufphys.loads.refusal import Refusal, refused
+from ggufphys.loads.refusal import UNKNOWN, Refusal, refused
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
@@ -22,7 +22,6 @@ from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
-UNKNOWN: Final = "an architecture that llama.cpp does not know"
 TOKEN_TYPES: Final = "tokenizer.ggml.token_type_count"
 
 
@@ -64,8 +63,6 @@ def require_loads(gguf: GGUFFile, params: Params | None = None) -> None:
     refusals = check_loads(gguf, asked)
     if not refusals:
         return
-    if unknown := next((refusal for refusal in refusals if refusal.what == UNKNOWN), None):
-        raise UnsupportedError(f"{gguf.location}: {unknown}")
     if all(refusal.in_context for refusal in refusals) and (
         otherwise := how_it_runs(asked, lambda other: check_loads(gguf, other))
     ):

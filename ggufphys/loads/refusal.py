@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from ggufphys.errors import GGUFError
+from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.names import split_name
 from ggufphys.units import in_a_line
+
+UNKNOWN: Final = "an architecture that llama.cpp does not know"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,12 @@ def grouped(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
 __all__ = ["Refusal", "RefusedError", "grouped", "headline"]
 
 
-def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...], before: str = "") -> RefusedError:
-    """The error for a file that llama.cpp would not load, or make no context of; `before` stands before that."""
+def refused(gguf: GGUFFile, refusals: tuple[Refusal, ...], before: str = "") -> RefusedError | UnsupportedError:
+    """The error for a file that llama.cpp would not load, or make no context of; `before` stands before that.
+
+    A file of an architecture that llama.cpp does not know may be well: it is one that there is no answer for.
+    """
+    if unknown := next((refusal for refusal in refusals if refusal.what == UNKNOWN), None):
+        return UnsupportedError(f"{gguf.location}: {before}{unknown}")
     lines = "".join(f"\n  {refusal}" for refusal in grouped(refusals))
     return RefusedError(f"{gguf.location}: {before}{headline(refusals)}:{lines}", refusals=refusals)

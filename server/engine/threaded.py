@@ -26,6 +26,8 @@ from server.engine.runner import Unwanted, Words
 SHUTTING_DOWN: Final = "the server is shutting down"
 TARGET_S: Final = 0.2  # how long a reader should wait for the next token while others' prompts are evaluated
 N_ANSWERS_MAX: Final = 128
+N_BESIDE_EACH: Final = 128  # likely tokens that may be shown beside each token
+N_SHOWN_MAX: Final = 1 << 18  # of all tokens together, where there are more: a whole vocabulary of one
 
 
 class BaseEngine(ABC):
@@ -98,6 +100,7 @@ class BaseEngine(ABC):
         """Queue a request; see `Engine.submit` for what it raises."""
         info = self.info
         check_prompt(request.prompt, info)
+        check_scores(request, info)
         if not 1 <= request.n <= N_ANSWERS_MAX:
             raise ValueError(f"n is {request.n}, expected 1 to {N_ANSWERS_MAX}")
         if len(request.prompt) >= info.n_ctx_seq and not (
@@ -128,6 +131,23 @@ class BaseEngine(ABC):
             kind = {"request": ValueError, "closed": NotReadyError}.get(embedding.failed.fault, EngineError)
             raise kind(embedding.failed.message)
         return embedding.vectors
+
+
+def check_scores(request: GenerationRequest, info: ModelInfo) -> None:
+    """Raise ValueError for more likely tokens than a step has time for, and a process room.
+
+    Some beside each token are nothing. All of a large vocabulary's take a tenth of a second a token, in which the other
+    answers wait, and make 15 MB of JSON: so they are shown of a few tokens.
+    """
+    n_beside = min(max(request.n_logprobs or 0, request.n_prompt_logprobs or 0), info.n_vocab)
+    n_prompt = len(request.prompt)
+    n_each = info.n_ctx_seq + 1 - n_prompt if request.max_tokens is None else request.max_tokens
+    n_tokens = request.n * n_each + (0 if request.n_prompt_logprobs is None else n_prompt)
+    if n_beside > N_BESIDE_EACH and n_beside * n_tokens > N_SHOWN_MAX:
+        raise ValueError(
+            f"{n_beside:,} likely tokens beside each of {n_tokens:,} are {n_beside * n_tokens:,}, expected at most "
+            f"{N_SHOWN_MAX:,}, or {N_BESIDE_EACH} beside each: ask for fewer, or for a shorter answer (max_tokens)"
+        )
 
 
 def check_prompt(prompt: tuple[int, ...], info: ModelInfo) -> None:

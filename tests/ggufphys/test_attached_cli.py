@@ -90,6 +90,19 @@ def test_devices(capsys: pytest.CaptureFixture[str], files: dict[str, str], devi
     assert sum(row[key] for row in memory["devices"] for key in keys) == memory["total_bytes"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "device"),
+    [("", "CUDA0"), ("-mmdev CUDA1", "CUDA1"), ("--mmproj-device none", "Host"), ("--no-mmproj-offload", "Host")],
+)
+def test_the_encoders_device(
+    capsys: pytest.CaptureFixture[str], files: dict[str, str], flags: str, device: str
+) -> None:
+    """The encoder lies on the first device, the one that is named, or the host."""
+    line = "{tiny} --mmproj {mmproj} --device CUDA0=1GiB,CUDA1=1GiB " + flags
+    memory = inspect(capsys, *line.format(**files).split())["memory"]
+    assert [row["name"] for row in memory["devices"] if row["attachment_bytes"]] == [device]
+
+
 @pytest.mark.parametrize(("name", "term"), [("lora", "LoRA lora"), ("mmproj", "mmproj: weights (vision pixtral)")])
 def test_an_attachment_by_itself(
     capsys: pytest.CaptureFixture[str], files: dict[str, str], name: str, term: str
@@ -112,6 +125,11 @@ def test_an_attachment_by_itself(
         ("{tiny} -md {mmproj}", 4, "not a model that can be run by itself"),
         ("{tiny} --lora-scaled {lora}", 2, "has no scale"),
         ("{tiny} --control-vector {lora}", 2, "expected a control vector"),
+        (
+            "{tiny} --mmproj {mmproj} --device CUDA0=1GiB -mmdev CUDA1",
+            2,
+            "--mmproj-device CUDA1: expected one of CUDA0",
+        ),
         ("{tiny} -cram lots", 2, "is not a whole number"),
         ("{tiny} {tiny} --lora {lora}", 2, "stand beside one model"),
     ],

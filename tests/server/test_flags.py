@@ -89,7 +89,9 @@ def test_every_flag_is_taken_or_named(tmp_path: Path) -> None:
 
 
 ELSEWHERE = ("LLAMA_ARG_MODEL", "LLAMA_ARG_DEVICE", "HF_TOKEN")  # read where they are needed, or by nobody
-DEFAULTS = ("--metrics", "--slots", "--props", "--no-cors-credentials")  # what is so anyway
+DEFAULTS = (  # what is so anyway
+    "--metrics", "--slots", "--props", "--no-cors-credentials", "--prefill-assistant", "--no-skip-chat-parsing",
+)  # fmt: skip
 
 
 def test_every_variable_is_read(tmp_path: Path) -> None:

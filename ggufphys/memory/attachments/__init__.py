@@ -48,6 +48,7 @@ class Attachments:
     control_vectors: tuple[GGUFFile, ...] = ()
     mmproj: GGUFFile | None = None
     mmproj_offload: bool = True
+    mmproj_device: str = ""  # one of the run's; empty: its first, none: as without mmproj_offload
     image_max_tokens: int = 0
     batch_max_tokens: int = BATCH_MAX_TOKENS
     draft: Draft | None = None

@@ -59,7 +59,7 @@ def predict_attached(
     if attachments.control_vectors:  # their sum is kept, however many
         terms += control_vector_terms(predictor.h, placed.placement)
     if attachments.mmproj is not None:
-        device = params.devices[0].name if params.devices and attachments.mmproj_offload else HOST
+        device = _encoders_device(attachments, params)
         terms += mmproj_terms(
             attachments.mmproj,
             device=device,
@@ -163,6 +163,20 @@ def _draft_terms(draft: MemoryPrediction) -> Iterator[Term]:
         elif term.quantity == "process" and term.name not in _ONCE:
             own = term.nbytes - (UNICODE_TABLE_BYTES if term.name == VOCABULARY else 0)
             yield replace(term, name=f"draft: {term.name}", nbytes=own)
+
+
+def _encoders_device(attachments: Attachments, params: Params) -> str:
+    """Where the encoder lies. Raises ValueError: on a device that the run has not.
+
+    Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (--mmproj-device), common_params_parse_ex.
+    """
+    names, wanted = [device.name for device in params.devices], attachments.mmproj_device
+    if wanted == "none" or not attachments.mmproj_offload:
+        return HOST
+    if wanted and wanted not in names:
+        found = f"expected one of {', '.join(names)}" if names else "there is no device: name it with --device, too"
+        raise ValueError(f"--mmproj-device {wanted}: {found}")
+    return wanted or (names[0] if names else HOST)
 
 
 def draft_context_bytes(terms: Iterable[Term]) -> int:

@@ -4,7 +4,9 @@ Content is handed on at once, except what may be the beginning of a call. A call
 arguments as they come.
 """
 
+import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,13 +15,18 @@ from server.api.conversation.tools import Style
 
 Json = dict[str, Any]
 _BLANK: Final = " \t\r\n"
+_HEAD: Final = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)(?P<closed>"?)(?P<rest>.*)', re.DOTALL)
 
 
 @dataclass(slots=True)
 class Calls:
-    """A reader of one answer. `feed` gives deltas; `content` and `calls` hold all that came."""
+    """A reader of one answer. `feed` gives deltas; `content` and `calls` hold all that came.
+
+    `names` are the functions': where nothing marks a call, one that was cut off is told from an answer by them.
+    """
 
     style: Style
+    names: Collection[str] = ()
     content: str = ""
     calls: list[Json] = field(default_factory=list)
     _held: str = ""  # read and not told
@@ -38,7 +45,11 @@ class Calls:
         return _merged(deltas)
 
     def close(self) -> list[Json]:
-        """No more text comes: what was held back is content."""
+        """No more text comes: what was held back is content, but for a call that was cut off before its arguments."""
+        name = _cut_off(self._head_text()) if self._inside and not self._open else None
+        if name is not None and (self.style.begin or name in self.names):
+            self._held = ""
+            return [self._call(name)] if name else []
         if self._held.strip(_BLANK) and not self._open and not (self._inside and self.calls):
             rest, self._held = self._held, ""
             begun = self.style.begin if self._inside and not self.calls else ""
@@ -83,7 +94,7 @@ class Calls:
 
     def _head(self, deltas: list[Json]) -> bool:
         """The beginning of a call up to its arguments; or what stands behind one."""
-        held = self._held.lstrip(_BLANK + (",[]}" if self.calls else "["))
+        held = self._head_text()
         end = self.style.end.strip()
         if end and held.startswith(end):
             self._held, self._inside = held[len(end) :].lstrip(_BLANK), False
@@ -94,13 +105,21 @@ class Calls:
         if found is None:
             return False
         name, start = found
-        index = len(self.calls)
-        call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": {"name": name, "arguments": ""}}
-        self.calls.append(call)
-        deltas.append({"tool_calls": [{"index": index, **call, "function": {"name": name, "arguments": ""}}]})
+        deltas.append(self._call(name))
         self._held, self._open, self._depth = held[start:], True, 0
         self._quoted = self._escaped = False
         return True
+
+    def _head_text(self) -> str:
+        """What is held of a call, from its brace on."""
+        return self._held.lstrip(_BLANK + (",[]}" if self.calls else "["))
+
+    def _call(self, name: str) -> Json:
+        """Begin a call: the delta that tells its name."""
+        index = len(self.calls)
+        call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": {"name": name, "arguments": ""}}
+        self.calls.append(call)
+        return {"tool_calls": [{"index": index, **call, "function": {"name": name, "arguments": ""}}]}
 
     def _not_a_call(self, held: str, end: str) -> bool:
         """More must come, or it is text behind the calls; nothing is read on here."""
@@ -152,6 +171,25 @@ def _name_and_start(text: str, arguments: str) -> tuple[str, int] | None:
     except (ValueError, AttributeError):
         return None
     return (str(name), len(text) - len(value)) if name else None
+
+
+def _cut_off(text: str) -> str | None:
+    """The name in a call that ends in front of its arguments, empty where that is cut off, too; None: it is no such.
+
+    Source: llama.cpp 0c1e570 common/chat-peg-parser.cpp, common_chat_peg_mapper (a call is told from its name on).
+    """
+    found = _HEAD.fullmatch(text)
+    if found is None:
+        return "" if '{"name":"'.startswith("".join(text.split())) else None
+    if not found["closed"]:
+        return ""
+    rest = "".join(found["rest"].split())
+    if not any(f',"{key}":'.startswith(rest) for key in ("arguments", "parameters")):
+        return None
+    try:
+        return str(parse_json(f'"{found["name"]}"'))
+    except ValueError:  # no name that JSON can spell
+        return None
 
 
 def _merged(deltas: list[Json]) -> list[Json]:

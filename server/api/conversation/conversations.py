@@ -39,8 +39,9 @@ class Conversation:
 
     def reading(self) -> Reading:
         """A reader of one answer."""
-        style = self.tools.style if self.tools is not None and self.parses_calls else None
-        return Reading(style=style, stage=self.stage)
+        if self.tools is None or not self.parses_calls:
+            return Reading(style=None, stage=self.stage)
+        return Reading(style=self.tools.style, stage=self.stage, names=self.tools.names)
 
 
 class Conversations:
@@ -65,31 +66,36 @@ class Conversations:
             ApiError: messages or tools that are none.
             ChatTemplateError: the template refuses the conversation, or fails on it.
         """
-        asked = self._service.config.field_defaults
+        config = self._service.config
+        asked = config.field_defaults
         messages = read_messages(fields)
         tools = read_tools(fields, self._service.tool_template.source)
         template, understood = self.capabilities(with_tools=tools is not None)
         variables = _variables(fields, template.source, asked.get("chat_template_kwargs", {}))
-        if not self._service.config.control_tokens_in_chat:
+        if not config.control_tokens_in_chat:
             messages = marked(messages, self._service.engine)
         if tools is not None:
             if understood.tools:
                 variables["tools"] = list(tools.listed)
             else:
                 messages = _with_instruction(messages, instruction(tools.listed))
-        continued = ""
-        if _is_continued(fields) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+        continued, last = "", messages[-1]
+        is_beginning = last["role"] == "assistant" and not last.get("tool_calls")
+        if _is_continued(fields, config.prefill_assistant) and is_beginning:
             continued = messages.pop()["content"]  # the model goes on from it
         text = template.render(understood.messages(messages), variables)
         if continued and text.rstrip().endswith(THINK[0]):
             text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
-        thinks = _stage(template.source, text, continued)
+        thinks, as_text = _stage(template.source, text, continued), config.skip_chat_parsing
+        if as_text and tools is not None and not tools.forced:
+            tools = None  # the model writes calls as it likes
         return Conversation(
             text=text + continued, tools=tools, thinks=thinks,
-            stage="saying" if _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
+            stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + THINK[1],
-            parses_calls=fields.boolean("parse_tool_calls", True), echoed=continued if _is_echoed(fields) else "",
+            parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
+            echoed=continued if _is_echoed(fields) else "",
         )  # fmt: skip
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -104,10 +110,10 @@ def _stage(source: str, text: str, continued: str) -> Stage:
     return "undecided" if THINK[0] in source and not continued else "saying"
 
 
-def _is_continued(fields: Fields) -> bool:
-    """Is a last message of the assistant's gone on from? Unless `continue_final_message` is false."""
+def _is_continued(fields: Fields, default: bool) -> bool:
+    """Is a last message of the assistant's gone on from? As `continue_final_message` says."""
     value = fields.get("continue_final_message")
-    if value is None or value == "content":
+    if value == "content":
         return True
     if isinstance(value, str):
         raise bad_request(
@@ -115,7 +121,7 @@ def _is_continued(fields: Fields) -> bool:
             param="continue_final_message",
             code="unsupported_parameter",
         )
-    return fields.boolean("continue_final_message", True)
+    return fields.boolean("continue_final_message", default)
 
 
 def _is_echoed(fields: Fields) -> bool:

@@ -1,5 +1,6 @@
 """What does an answer's text say? Thoughts, words and calls of tools, told apart as the text comes."""
 
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 from server.api.conversation.calls import Calls
@@ -14,12 +15,12 @@ Stage = Literal["undecided", "thinking", "after", "saying"]
 class Reading:
     """One answer. `feed` gives deltas with `reasoning_content`, `content` or `tool_calls`; the properties hold all."""
 
-    def __init__(self, *, style: Style | None, stage: Stage) -> None:
+    def __init__(self, *, style: Style | None, stage: Stage, names: Collection[str] = ()) -> None:
         self.reasoning = ""
         self._text = ""
         self._stage = stage
         self._held = ""
-        self._calls = Calls(style) if style is not None else None
+        self._calls = Calls(style, names) if style is not None else None
 
     @property
     def content(self) -> str:

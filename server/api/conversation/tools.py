@@ -52,6 +52,11 @@ class Tools:
     parallel: bool
     style: Style
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The functions that may be called."""
+        return frozenset(tool["function"]["name"] for tool in self.callable)
+
     def grammar(self) -> Grammar | None:
         """Of calls alone where one is forced; else it begins where a call does, so that calls are well-formed.
 

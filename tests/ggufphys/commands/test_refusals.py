@@ -1,11 +1,13 @@
 """What is refused, by whom: the file, this build of llama.cpp, or the way in which it is to be run? By exit code."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from ggufphys.cli import main
+from ggufphys.embedded import MODEL
 from ggufphys.gguf.writer import encode_header
 from tests import archs, newer
 
@@ -75,6 +77,26 @@ def test_what_the_installed_llama_cpp_does_not_know(
     """Commands that run llama.cpp refuse a newer architecture with exit code 4 before it is called."""
     assert main([*command, str(_write_whole(tmp_path, "clef"))]) == 4
     assert "does not know architecture 'clef'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arch", ["nobodys", "clef"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "--llama-build", "pinned"],
+        ["fit", "--memory", "1GiB", "--llama-build", "pinned"],
+        ["serve", "--port", "0"],
+    ],
+)
+def test_a_draft_of_an_unknown_architecture(
+    arch: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So is a draft, which is told by its file's or its architecture's name."""
+    draft = _write(tmp_path, arch)
+    os.truncate(draft, 1 << 24)  # weights of zeros, which `serve` asks for
+    assert main([*command, str(MODEL), "-c", "300", "-md", str(draft)]) == 4
+    err = capsys.readouterr().err
+    assert str(draft) in err or repr(arch) in err
 
 
 def _write_whole(folder: Path, name: str) -> Path:

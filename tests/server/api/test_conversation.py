@@ -216,6 +216,36 @@ def test_llama_servers_endpoints(client: FlaskClient) -> None:
 THINKING = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ enable_thinking }}<think>\n"
 
 
+def test_answers_as_the_model_writes_them() -> None:
+    """With --skip-chat-parsing thoughts and calls are content, and a grammar holds those alone that are forced."""
+    said = '<think>hm</think><tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    fake = FakeEngine(
+        (Started(), Piece(text=said), finished()), info=replace(INFO, chat_template=WITH_TOOLS + "<think>")
+    )
+    client = create_app(ServerConfig(poll_s=0.01, skip_chat_parsing=True), fake).test_client()
+    body = {"messages": [{"role": "user", "content": "Q"}], "tools": [{"type": "function", "function": {"name": "f"}}]}
+    for more in ({}, {"reasoning_format": "auto", "parse_tool_calls": True}, {"tool_choice": "required"}):
+        choice = client.post("/v1/chat/completions", json={**body, **more}).get_json()["choices"][0]
+        assert choice["message"] == {"role": "assistant", "content": said}
+        assert choice["finish_reason"] == "stop"
+        assert fake.detokenize(fake.requests[-1].prompt) == "[user]Qf<think>"
+    assert [request.sampling.grammar is None for request in fake.requests] == [True, True, False]
+
+
+def test_answers_that_are_not_begun() -> None:
+    """With --no-prefill-assistant a last message of the assistant's is closed, unless a request goes on from it."""
+    fake = FakeEngine()
+    client = create_app(ServerConfig(poll_s=0.01, prefill_assistant=False), fake).test_client()
+    fake._info = replace(INFO, chat_template=LOOP + "{% if add_generation_prompt %}[new]{% endif %}")
+    body = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+    prompts = {}
+    for name, more in {"": {}, "asked": {"continue_final_message": True}}.items():
+        reply = client.post("/v1/chat/completions", json={**body, **more}).get_json()
+        assert reply["choices"][0]["message"]["content"] == "Hello wörld"
+        prompts[name] = fake.detokenize(fake.requests[-1].prompt)
+    assert prompts == {"": "[user]Q[assistant]A[new]", "asked": "[user]Q[new]A"}
+
+
 @pytest.fixture
 def thinker(fake: FakeEngine, client: FlaskClient) -> FlaskClient:
     """A model whose conversations end within its thoughts."""

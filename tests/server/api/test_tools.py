@@ -58,6 +58,34 @@ def test_calls_in_a_text(style: Style, text: str, content: str, n_calls: int, st
         assert json.loads("".join(piece["arguments"] for piece in own)) == {"city": 'P"ar}is'}
 
 
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(
+    ("style", "text", "content", "names"),
+    [
+        (HERMES, 'So.<tool_call>\n{"name": "weather", "argu', "So.", ["weather"]),
+        (HERMES, '<tool_call>\n{"name": "we', "", []),
+        (HERMES, '<tool_call>\n{"na', "", []),
+        (HERMES, "<tool_call> is a tag", "<tool_call>\n is a tag", []),
+        (HERMES, f'<tool_call>\n{CALL}\n</tool_call>\n<tool_call>{{"name": "other"', "", ["weather", "other"]),
+        (MISTRAL, f'[TOOL_CALLS][{CALL}, {{"name": "other", "arguments":', "", ["weather", "other"]),
+        (MISTRAL, "[TOOL_CALLS][", "", []),
+        (LLAMA, '{"name": "weather", "parameters": ', "", ["weather"]),
+        (LLAMA, '{"name": "Paris", ', '{"name": "Paris", ', []),
+        (LLAMA, '{"name": "weather", "wind": ', '{"name": "weather", "wind": ', []),
+    ],
+)
+def test_calls_that_are_cut_off(style: Style, text: str, content: str, names: list[str], step: int) -> None:
+    """A call that ends before its arguments is one without any from its name on, and no text of the answer's."""
+    calls = Calls(style, ("weather",))
+    deltas = [d for i in range(0, len(text), step) for d in calls.feed(text[i : i + step])] + calls.close()
+
+    assert [call["function"]["name"] for call in calls.calls] == names
+    assert calls.content == "".join(delta.get("content") or "" for delta in deltas) == content
+    told = [call["function"]["name"] for d in deltas for call in d.get("tool_calls", ()) if "name" in call["function"]]
+    assert told == names
+    assert not any("arguments" in c["function"] and c["function"]["arguments"] for c in calls.calls[1:])
+
+
 def test_the_template_of_tools() -> None:
     """A conversation with tools is written by the file's tool_use and read so, others by its first."""
     info = replace(

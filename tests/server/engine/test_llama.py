@@ -4,8 +4,10 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +31,12 @@ from server.engine.rows import Rows
 from server.engine.sampler import Sampler
 from server.engine.sampling import Grammar, Sampling
 from server.engine.text import TextStream
-from server.engine.threaded import BaseEngine
+from server.engine.threaded import BaseEngine, check_scores
 from server.engine.tiny_model import write_tiny_model
 from server.engine.vocab import Vocab
 from tests.server.chain_model import ENDING, LOOP, write_chain_model, write_mixing_model
 from tests.server.conftest import MakeEngine
+from tests.server.fake_engine import INFO
 
 GREEDY = Sampling(temperature=0)
 TIMEOUT_S = 20.0
@@ -143,6 +146,26 @@ def test_longest_prompt(chain_engine: BaseEngine) -> None:
     with pytest.raises(ContextLengthError) as refused:
         chain_engine.submit(request(chain_engine, "x" * (n_ctx - 1)))
     assert (refused.value.n_prompt, refused.value.n_ctx_seq) == (n_ctx, n_ctx)
+
+
+@pytest.mark.parametrize(
+    ("n_logprobs", "fields", "is_taken"),
+    [
+        (128, {}, True),
+        (1000, {"max_tokens": 262}, True),
+        (1000, {"max_tokens": 263}, False),
+        (1000, {"max_tokens": 200, "n": 2}, False),
+        (1000, {"max_tokens": 1, "n_prompt_logprobs": 5, "prompt": (1,) * 270}, False),
+        (10**6, {"max_tokens": 1}, True),
+        (10**6, {}, False),
+    ],
+)
+def test_how_many_likely_tokens_are_shown(n_logprobs: int, fields: dict[str, Any], is_taken: bool) -> None:
+    """Some beside each token, or a whole vocabulary beside a few; more is refused, with how many they would be."""
+    info = replace(INFO, n_vocab=200_000, n_ctx_seq=4096)
+    asked = GenerationRequest(**{"prompt": (1, 2, 3), "n_logprobs": n_logprobs, **fields})
+    with nullcontext() if is_taken else pytest.raises(ValueError, match="expected at most 262,144"):
+        check_scores(asked, info)
 
 
 def test_prefix_is_reused(chain_engine: BaseEngine) -> None:

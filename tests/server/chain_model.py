@@ -94,6 +94,19 @@ def write_mixing_model(path: Path, *, noise: float = 0.0, **more: WriteValue) ->
     )
 
 
+def write_mixing_adapter(path: Path, seed: int) -> Path:
+    """A LoRA for that model, of random weights."""
+    generator, tensors = np.random.default_rng(seed), dict[str, Array]()
+    for name in ("attn_q", "attn_v", "attn_output", "ffn_down"):
+        n_out, n_in = {"attn_v": (8, 64), "ffn_down": (64, 32)}.get(name, (64, 64))
+        tensors[f"blk.0.{name}.weight.lora_a"] = generator.normal(0, 0.3, (2, n_in)).astype(np.float32)
+        tensors[f"blk.0.{name}.weight.lora_b"] = generator.normal(0, 0.3, (n_out, 2)).astype(np.float32)
+    metadata: dict[str, WriteValue] = {
+        "general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora", "adapter.lora.alpha": 2.0,
+    }  # fmt: skip
+    return _write_file(path, metadata, tensors)
+
+
 def _llama_tensors(n_embd: int, weights: Callable[[tuple[int, int]], Array]) -> dict[str, Array]:
     """The tensors of one layer with 8 heads, 1 of them for keys and values."""
     n_embd_kv = n_embd // 8

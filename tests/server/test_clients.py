@@ -35,7 +35,7 @@ OLDER = sorted({path.name for path in HERE.glob("use_*.py")} - {LM_EVAL, *NEWER[
 JAVASCRIPT = {
     "use_openai.mjs": ("openai@7.59.0",),
     "use_anthropic.mjs": ("@anthropic-ai/sdk@1.14.0",),
-    "use_ai_sdk.mjs": ("ai@6.0.326", "@ai-sdk/openai-compatible@2.0.92"),
+    "use_ai_sdk.mjs": ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92"),
 }
 MODEL = os.environ.get("GGUFPHYS_CHAT_MODEL", "")
 CLIENTS = os.environ.get("GGUFPHYS_CLIENTS", "")

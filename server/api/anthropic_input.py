@@ -133,14 +133,16 @@ def _tool(value: object, param: str) -> Json:
 
 
 def _choice(choice: Fields) -> Json:
-    """Chat's `tool_choice` and `parallel_tool_calls`."""
+    """Chat's `tool_choice`, and `parallel_tool_calls` where it is said."""
     if not choice.values:
         return {}
     kind = choice.string("type")
     if kind != "tool" and kind not in CHOICES:
         raise bad_request(f"tool_choice.type is {kind!r:.32}, expected auto, any, tool or none", "tool_choice.type")
     chosen = {"type": "function", "function": {"name": choice.string("name")}} if kind == "tool" else CHOICES[kind]
-    return {"tool_choice": chosen, "parallel_tool_calls": not choice.boolean("disable_parallel_tool_use", True)}
+    if choice.get("disable_parallel_tool_use") is None:
+        return {"tool_choice": chosen}
+    return {"tool_choice": chosen, "parallel_tool_calls": not choice.boolean("disable_parallel_tool_use", False)}
 
 
 def _thinking(fields: Fields) -> Json:

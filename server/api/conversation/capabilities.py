@@ -1,5 +1,6 @@
 """What does a model's chat template understand? Asked once, by rendering small conversations."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Capabilities:
 
     `typed`: contents must be arrays of parts, strings are lost. `system`: the system's message is shown. `developer`:
     that role is shown as something else than the system's. `tools`: tools are shown. `object_arguments`: arguments of
-    earlier calls must be objects, not their JSON as a string.
+    earlier calls must be objects, not their JSON as a string. `several_calls`: so are two calls of one answer.
     """
 
     typed: bool = False
@@ -29,6 +30,7 @@ class Capabilities:
     developer: bool = False
     tools: bool = False
     object_arguments: bool = False
+    several_calls: bool = False
 
     def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The conversation as the template understands it.
@@ -54,7 +56,7 @@ class Capabilities:
         return {
             "supports_string_content": not self.typed, "supports_typed_content": self.typed,
             "supports_system_role": self.system, "supports_tools": self.tools,
-            "supports_object_arguments": self.object_arguments,
+            "supports_object_arguments": self.object_arguments, "supports_parallel_tool_calls": self.several_calls,
         }  # fmt: skip
 
     def _call(self, call: Mapping[str, Any]) -> Json:
@@ -91,6 +93,7 @@ def probe(render: Render) -> Capabilities:
     return Capabilities(
         typed=typed, system=system, developer=developer, tools=tools,
         object_arguments=_wants_objects(render, question, content("")),
+        several_calls=_shows_two_calls(render, question, content("")),
     )  # fmt: skip
 
 
@@ -100,15 +103,28 @@ def _shows(render: Render, messages: Sequence[Mapping[str, Any]]) -> bool:
 
 def _wants_objects(render: Render, question: Json, empty: Any) -> bool:
     """Are a call's arguments shown as JSON when they come as an object, and else quoted or not at all?"""
+    as_string = _with_calls(render, question, empty, '{"needle": 1}')
+    return '{"needle": 1}' not in as_string and "needle" in _with_calls(render, question, empty, {"needle": 1})
 
-    def shown(arguments: Any) -> str:
-        call = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": arguments}}
-        answer = {"role": "assistant", "content": empty, "tool_calls": [call]}
-        result = {"role": "tool", "content": empty or "r", "tool_call_id": "call00000", "name": "f"}
-        return render([question, answer, result], {}) or ""
 
-    as_string = shown('{"needle": 1}')
-    return '{"needle": 1}' not in as_string and "needle" in shown({"needle": 1})
+def _shows_two_calls(render: Render, question: Json, empty: Any) -> bool:
+    """Are both of two calls shown, whose arguments are an object or its JSON?"""
+    both = ({"needle": 1}, {"haystack": 1})
+    as_objects = _with_calls(render, question, empty, *both)
+    shown = as_objects or _with_calls(render, question, empty, *map(json.dumps, both))
+    return "needle" in shown and "haystack" in shown
+
+
+def _with_calls(render: Render, question: Json, empty: Any, *arguments: Any) -> str:
+    """A conversation with calls of these arguments, and their results; nothing where the template refuses it."""
+    ids = [f"call0000{i}" for i in range(len(arguments))]
+    calls = [
+        {"id": id, "type": "function", "function": {"name": "f", "arguments": each}}
+        for id, each in zip(ids, arguments, strict=True)
+    ]
+    answer = {"role": "assistant", "content": empty, "tool_calls": calls}
+    results = [{"role": "tool", "content": empty or "r", "tool_call_id": id, "name": "f"} for id in ids]
+    return render([question, answer, *results], {}) or ""
 
 
 def _without_system(messages: list[Json]) -> list[Json]:

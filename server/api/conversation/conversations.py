@@ -69,7 +69,7 @@ class Conversations:
         config = self._service.config
         asked = config.field_defaults
         messages = read_messages(fields)
-        tools = read_tools(fields, self._service.tool_template.source)
+        tools = read_tools(fields, self._service.tool_template.source, self._several_calls)
         template, understood = self.capabilities(with_tools=tools is not None)
         variables = _variables(fields, template.source, asked.get("chat_template_kwargs", {}))
         if not config.control_tokens_in_chat:
@@ -97,6 +97,9 @@ class Conversations:
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
             echoed=continued if _is_echoed(fields) else "",
         )  # fmt: skip
+
+    def _several_calls(self) -> bool:
+        return self.capabilities(with_tools=True)[1].several_calls
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt that `read` made."""

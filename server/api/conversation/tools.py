@@ -1,7 +1,7 @@
 """How does a model call tools? Calls as text, by the template's own way: what they look like, and a grammar of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -125,8 +125,12 @@ def _renamed(body: str, i: int) -> str:
     return "".join(out)
 
 
-def read_tools(fields: Fields, template: str) -> Tools | None:
+def read_tools(fields: Fields, template: str, several_calls: Callable[[], bool]) -> Tools | None:
     """The tools of a request and whether one must be called; None where none may be.
+
+    `several_calls`: may an answer have several, where the request does not say?
+
+    Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse (parallel_tool_calls).
 
     Raises:
         ApiError: a tool that is none, a choice that names none of them.
@@ -150,12 +154,13 @@ def read_tools(fields: Fields, template: str) -> Tools | None:
     for name in named or ():
         if name not in known:
             raise bad_request(f"tool_choice names {name!r}, expected one of {', '.join(known)}", param="tool_choice")
+    parallel = fields.get("parallel_tool_calls") is None and several_calls()
     allowed = [tool for tool in tools if named is None or tool["function"]["name"] in named]
     return Tools(
         listed=tuple(tools),
         callable=tuple(allowed),
         forced=choice == "required",
-        parallel=fields.boolean("parallel_tool_calls", False) and (named is None or len(named) > 1),
+        parallel=fields.boolean("parallel_tool_calls", parallel) and (named is None or len(named) > 1),
         style=style_of(template),
     )
 

@@ -21,6 +21,11 @@ LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 PARTS = "{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}"
 TYPED = "{% for m in messages %}[{{ m.role }}]" + PARTS + "{% endfor %}"
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + LOOP
+ONE_CALL = LOOP + "{% for m in messages if m.tool_calls %}{{ m.tool_calls[0].function.arguments | tojson }}{% endfor %}"
+ALL_CALLS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}"
+)
 WITH_TOOLS = LOOP + "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
 
 
@@ -35,6 +40,8 @@ def template(text: str) -> ChatTemplate:
         (TYPED, Capabilities(typed=True)),
         (NO_SYSTEM, Capabilities(system=False)),
         (WITH_TOOLS, Capabilities(tools=True)),
+        (ONE_CALL, Capabilities(object_arguments=True)),
+        (ALL_CALLS, Capabilities(object_arguments=True, several_calls=True)),
     ],
 )
 def test_what_templates_understand(text: str, expected: Capabilities) -> None:

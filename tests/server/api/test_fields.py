@@ -8,6 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from server.api.options import HINTS
+from server.app import create_app
+from server.config import ServerConfig
 from server.engine.protocol import Piece, Progress, Started, TokenInfo
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
@@ -255,6 +257,14 @@ def test_values_that_say_nothing(client: FlaskClient, fake: FakeEngine) -> None:
     assert client.post("/v1/chat/completions", json={"messages": begun}).status_code == 200
     coded = {"Content-Encoding": "UTF-8"}
     assert client.post("/v1/completions", json={"prompt": "hi"}, headers=coded).status_code == 200
+
+
+def test_stops_of_the_server(fake: FakeEngine) -> None:
+    """Strings to stop at that flags name hold for requests that name none, an empty list included."""
+    client = create_app(ServerConfig(poll_s=0.01, field_defaults={"stop": ["x"]}), fake).test_client()
+    for given in ({}, {"stop": []}, {"stop": ""}, {"stop": None}, {"stop": ["y"]}):
+        assert client.post("/completion", json={"prompt": "hi", **given}).status_code == 200
+    assert [request.stop for request in fake.requests] == [("x",), ("x",), ("x",), ("x",), ("y",)]
 
 
 def test_tokens_of_texts_and_tokens(client: FlaskClient) -> None:

@@ -170,6 +170,24 @@ def test_choices_of_a_call(client: FlaskClient, fake: FakeEngine) -> None:
     assert client.post("/v1/chat/completions", json={**BODY, "tools": [], "tool_choice": "required"}).status_code == 400
 
 
+def test_how_many_calls() -> None:
+    """Where the template shows several calls of an answer there may be several, unless the request says otherwise, or
+    names the function; elsewhere if it asks for them.
+    """
+    calls = "{% for c in m.tool_calls or [] %}{{ c | tojson }}{% endfor %}"
+    template = "{% for m in messages %}{{ m.content }}" + calls + "{% endfor %}"
+    named = {"type": "function", "function": {"name": "weather"}}
+    found = {}
+    for several in (False, True):
+        fake = FakeEngine(info=replace(INFO, chat_template=template if several else INFO.chat_template))
+        client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+        for more in ({}, {"parallel_tool_calls": True}, {"parallel_tool_calls": False}, {"tool_choice": named}):
+            assert client.post("/v1/chat/completions", json={**BODY, **more}).status_code == 200
+        grammars = [request.sampling.grammar for request in fake.requests]
+        found[several] = [grammar is not None and ")*" in grammar.text.splitlines()[0] for grammar in grammars]
+    assert found == {False: [False, True, False, False], True: [True, True, False, False]}
+
+
 def test_a_template_without_tools_is_told_of_them(client: FlaskClient, fake: FakeEngine) -> None:
     """Where the template does not show tools, a system message does; with `none` nobody hears of them."""
     client.post("/v1/chat/completions", json=BODY)

@@ -1,11 +1,13 @@
 """The flags of `ggufphys serve`: ours, and llama-server's, of which every one is taken, refused or named."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Final, get_args
 
-from ggufphys.flags.others import add_other_flags
+from ggufphys.flags.environment import unknown
+from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
 from server.adapter_flags import add_adapter_arguments
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_field_arguments(parser)
     add_run_arguments(parser)
     add_other_flags(parser, but=tuple(parser._option_string_actions), more=WITHOUT_EFFECT)
+
+
+def overlooked(args: argparse.Namespace) -> tuple[str, ...]:
+    """What of the command line and the environment changes nothing here."""
+    strange = (f"{name} in the environment is no variable of llama-server's" for name in unknown(os.environ))
+    return *other_flags_notes(args), *strange
 
 
 def _add_http(group: "argparse._ArgumentGroup") -> None:

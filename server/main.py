@@ -12,8 +12,7 @@ from typing import Final
 
 from ggufphys import GGUFPhysError, MemoryPrediction, embedded
 from ggufphys.builds.asked import installed_build
-from ggufphys.flags.environment import MODEL, unknown, words
-from ggufphys.flags.others import other_flags_notes
+from ggufphys.flags.environment import MODEL, words
 from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.memory.context import beyond_training
@@ -58,7 +57,7 @@ from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
-from server.flags import add_arguments, say
+from server.flags import add_arguments, overlooked, say
 from server.footprint import find, http_bytes
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer, listening
@@ -131,7 +130,7 @@ def run_several(args: argparse.Namespace) -> int:
         raise ValueError("--model-draft: a draft belongs to one model, and several are named; serve it alone")
     params = one_output_per_sequence(with_rows(default_slots(params, vars(args)), args))
     config = config_of(args)
-    for warning in (*unwise(args.host, config.api_keys), *other_flags_notes(args)):
+    for warning in (*unwise(args.host, config.api_keys), *overlooked(args)):
         warn(f"warning: {warning}")
     return serve_several(args, params, config)
 
@@ -162,8 +161,7 @@ def run_model(args: argparse.Namespace) -> int:
         *unwise(args.host, config.api_keys),
         *([beyond] if beyond else []),
         *(without_effect(params) if in_numpy else ()),
-        *other_flags_notes(args),
-        *(f"{name} in the environment is no variable of llama-server's" for name in unknown(os.environ)),
+        *overlooked(args),
     ):
         warn(f"warning: {warning}")
     if args.in_process and not in_numpy:

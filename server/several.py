@@ -8,6 +8,7 @@ from pathlib import Path
 from ggufphys import GGUFPhysError
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.host import main_memory
+from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
 from ggufphys.units import format_bytes
 from server.app import create_app, service_of
@@ -66,7 +67,9 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
     apps, engines, stamps = {}, [], dict[str, FileStamp]()
     for name, path in named_models(args.models).items():
         _, hparams = check_model_file(path, params)
-        check_context(params, hparams)
+        made = check_context(params, hparams)
+        if beyond := beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train):
+            warn(f"warning: {name}: {beyond}")
         predicted = prediction(path, params)
         nbytes = path.stat().st_size if isinstance(predicted, str) else predicted.process_bytes
         if budget_bytes and nbytes > budget_bytes:

@@ -200,11 +200,17 @@ def test_two_models(chain_path: Path, tmp_path: Path) -> None:
 
 @POSIX
 def test_end_of_several(chain_path: Path, tmp_path: Path) -> None:
-    """A loaded model's file that is overwritten in place is told; at SIGTERM what is under way ends, and is told."""
+    """Contexts beyond what models were trained for are told, and a loaded model's file that is overwritten in place; at
+    SIGTERM what is under way ends, and is told.
+    """
     model = tmp_path / "model.gguf"
     model.write_bytes(chain_path.read_bytes())
     with serving("-m", f"one={model}", "-m", f"two={chain_path}", "-c", "4000", "--no-mmap") as server:
         assert server.process.stderr is not None
+        for name in ("one", "two"):
+            assert f"{name}: a sequence may have 4,096 tokens, the model was trained on 512" in (
+                server.process.stderr.readline()
+            )
         asked = server.post(model="one", prompt="0", stream=True, max_tokens=3000)
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             assert answer.readline().startswith(b"data:")

@@ -262,7 +262,8 @@ def test_values_that_say_nothing(client: FlaskClient, fake: FakeEngine) -> None:
 def test_stops_of_the_server(fake: FakeEngine) -> None:
     """Strings to stop at that flags name hold for requests that name none, an empty list included."""
     client = create_app(ServerConfig(poll_s=0.01, field_defaults={"stop": ["x"]}), fake).test_client()
-    for given in ({}, {"stop": []}, {"stop": ""}, {"stop": None}, {"stop": ["y"]}):
+    bodies: tuple[dict[str, Any], ...] = ({}, {"stop": []}, {"stop": ""}, {"stop": None}, {"stop": ["y"]})
+    for given in bodies:
         assert client.post("/completion", json={"prompt": "hi", **given}).status_code == 200
     assert [request.stop for request in fake.requests] == [("x",), ("x",), ("x",), ("x",), ("y",)]
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from bench.load.client import Answer, Client, Endpoint
 from bench.load.http import ConnectError
 from bench.load.lengths import lengths
 from bench.load.loops import Level, Round, drive
-from bench.load.prompts import Mix
+from bench.load.prompts import Mix, Request
 from bench.load.report import LoadReport, as_csv, as_json, as_text, notes_on, request_lines
 from bench.load.summary import Goal, summarise
 from bench.load.watch import Watch
@@ -31,6 +32,8 @@ LEVELS: Final = "1,2,10,50,100"
 SHORT: Final = 4  # a short warm-up has so manieth of the words
 FEWEST: Final = 20  # requests of a level, unless asked for otherwise
 UNLIMITED: Final = 1 << 30
+LOADING: Final = "Loading model"  # source: llama.cpp 0c1e570 tools/server/server-http.cpp, middleware_server_state
+LOOK_S: Final = 0.2
 NO_GAIN: Final = 1.05  # --until-saturation: less than this times the last level's tokens a second is no gain
 
 
@@ -141,6 +144,7 @@ async def _drive_all(
     try:
         client.model = client.model or await client.first_model()
         mix = await _warmed(client, mix, args.warm_up)
+        client.model = client.model or await client.first_model()  # llama-server lists none while it loads one
         found, most, stopped = await _rounds(args, client, levels, mix, watch)
     finally:
         await client.close()
@@ -177,7 +181,7 @@ async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
         if i % 2:
             words = request.prompt.split()
             request = replace(request, prompt=" ".join(words[: max(1, len(words) // SHORT)]))
-        answer = await client.send(request)
+        answer = await _sent_once_loaded(client, request)
         if client.asks_usage and answer.error in ("http 400", "http 422") and "stream_options" in answer.detail:
             client.asks_usage = False  # of a server that knows no such field
             answer = await client.send(request)
@@ -186,6 +190,19 @@ async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
         if answer.n_prompt:
             seen.append((len(request.prompt.split()), answer.n_prompt))
     return mix.fitted(seen)
+
+
+async def _sent_once_loaded(client: Client, request: Request) -> Answer:
+    """The answer of a server that has its model: while that is loaded, llama-server and ours say so instead."""
+    answer, said = await client.send(request), False
+    until = time.monotonic() + client.timeout_s
+    while answer.error == "http 503" and LOADING in answer.detail and time.monotonic() < until:
+        if not said:
+            print("ggufphys: the server is loading its model", file=sys.stderr)
+        said = True
+        await asyncio.sleep(LOOK_S)
+        answer = await client.send(request)
+    return answer
 
 
 async def _rounds(

@@ -16,13 +16,15 @@ class Behaviour:
     """How the stub answers: after a wait, with pauses between tokens; some requests otherwise.
 
     `truncate` ends the stream after that many tokens without a word; `refuse_every` answers each so manieth with 503;
-    a body with the field `unknown` is answered with 422; an answer has `most_tokens` at most, whatever is asked for.
+    the first `loading` with llama-server's 503; a body with the field `unknown` is answered with 422; an answer has
+    `most_tokens` at most, whatever is asked for.
     """
 
     wait_s: float = 0.0
     pause_s: float = 0.0
     truncate: int | None = None
     refuse_every: int = 0
+    loading: int = 0
     usage: bool = True
     unknown: str = ""
     most_tokens: int = 1 << 20
@@ -69,6 +71,9 @@ async def _models(request: web.Request) -> web.Response:
 async def _answer(request: web.Request, behaviour: Behaviour, *, chat: bool) -> web.StreamResponse:
     body = await request.json()
     behaviour.bodies.append(body)
+    if len(behaviour.bodies) <= behaviour.loading:
+        error = {"message": "Loading model", "type": "unavailable_error", "code": 503}
+        return web.json_response({"error": error}, status=503)
     if behaviour.refuse_every and len(behaviour.bodies) % behaviour.refuse_every == 0:
         return web.json_response({"error": {"message": "busy"}}, status=503)
     if behaviour.unknown in body:

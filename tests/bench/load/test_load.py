@@ -115,6 +115,15 @@ def test_what_goes_wrong_is_counted_by_kind(capsys: pytest.CaptureFixture[str]) 
     assert (level["n_ok"], level["errors"], level["tok_per_s"], level["ttft_s"]) == (0, {"truncated": 2}, 0.0, None)
 
 
+def test_a_server_that_loads_its_model_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests are measured once it answers; that it was waited for is said."""
+    with serving(Behaviour(loading=3)) as url:
+        assert main(["bench", "load", url, "-c", "1", "-n", "2", "-g", "2", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["levels"][0]["errors"] == {}
+    assert printed.err.count("the server is loading its model") == 1
+
+
 def test_a_server_that_does_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     """Without usage the pieces that came are counted, and a note says so."""
     with serving(Behaviour(usage=False)) as url:

@@ -12,10 +12,11 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol, TextIO, cast
 
-from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, UnsupportedError, with_extra
+from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, OutputError, UnsupportedError, with_extra
 from ggufphys.flags.parser import USAGE, Parser
 from ggufphys.frozen import dataclass
 from ggufphys.units import in_a_line, in_ascii, shortened, shown
@@ -70,7 +71,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 
 class Shown:
-    """A stream of text on which nothing can command the terminal: names in files are strangers' words."""
+    """A stream of text on which nothing can command the terminal: names in files are strangers' words.
+
+    Raises:
+        OutputError: it cannot be written to, but for a reader who has seen enough (BrokenPipeError).
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -78,13 +83,29 @@ class Shown:
     def write(self, text: str) -> int:
         """As the stream has it; what its encoding lacks becomes escapes, too."""
         text = shown(text)
-        try:
-            return self.stream.write(text)
-        except UnicodeEncodeError:
-            return self.stream.write(in_ascii(text))
+        with _written():
+            try:
+                return self.stream.write(text)
+            except UnicodeEncodeError:
+                return self.stream.write(in_ascii(text))
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        with _written():
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.stream, name)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 class CommandModule(Protocol):
@@ -124,23 +145,14 @@ def process() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand named by `argv` (default: the process's arguments); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = _command_name(arguments)
-    if name is None:
-        return _without_command(arguments)
-    rest = arguments[len(name.split()) :]
     stdout = sys.stdout
     if stdout is not None:
         sys.stdout = cast("TextIO", Shown(stdout))
     try:
-        module = cast("CommandModule", importlib.import_module(COMMANDS[name].module))
-        parser = Parser(prog=f"ggufphys {name}", description=COMMANDS[name].help, allow_abbrev=False)
-        module.add_arguments(parser)
-        row = COMMANDS[name]
-        parser.set_defaults(plotter=row.plotter, numpy_room=row.numpy, linter=row.linter, words=arguments)
-        words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
-        code = module.run(parser.parse_args([*words, *_without_program(rest)]))
+        name = _command_name(arguments)
+        code = _without_command(arguments) if name is None else _run(name, arguments)
         if stdout is not None:
-            stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
+            sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
     except BrokenPipeError:  # the reader (head, less) has seen enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -148,19 +160,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except KeyboardInterrupt:
         return interrupted()
-    except ImportError as error:
-        room = (error.name or "").split(".")[0]
-        stranger = _shadow(room) if room in OUR_PACKAGES else ""
-        if room in OUR_PACKAGES and not stranger:
-            raise  # not a missing package but a fault of ours
-        print(f"ggufphys: error: {stranger or _missing(error, COMMANDS[name], rest)}", file=sys.stderr)
-        return USAGE
     except (GGUFPhysError, OSError, ValueError) as error:
         print(f"ggufphys: error: {message(error)}", file=sys.stderr)
         return exit_code(error)
     finally:
         sys.stdout = stdout
     return code
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """A subcommand's exit code; what it lacks is told."""
+    row, rest = COMMANDS[name], arguments[len(name.split()) :]
+    try:
+        module = cast("CommandModule", importlib.import_module(row.module))
+        parser = Parser(prog=f"ggufphys {name}", description=row.help, allow_abbrev=False)
+        module.add_arguments(parser)
+        parser.set_defaults(plotter=row.plotter, numpy_room=row.numpy, linter=row.linter, words=arguments)
+        words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
+        return module.run(parser.parse_args([*words, *_without_program(rest)]))
+    except ImportError as error:
+        room = (error.name or "").split(".")[0]
+        stranger = _shadow(room) if room in OUR_PACKAGES else ""
+        if room in OUR_PACKAGES and not stranger:
+            raise  # not a missing package but a fault of ours
+        print(f"ggufphys: error: {stranger or _missing(error, row, rest)}", file=sys.stderr)
+        return USAGE
 
 
 def _command_name(arguments: Sequence[str]) -> str | None:

@@ -85,7 +85,7 @@ def test_a_log_without_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("redirection", "file", "code"),
     [(">&-", "m.gguf", 0), ("2>&-", "none.gguf", 3), (">&- 2>&-", "none.gguf", 3), ("--log - <&-", "m.gguf", 2),
-     (">/dev/full", "m.gguf", 3)],
+     (">/dev/full", "m.gguf", 1), ("--help >/dev/full", "m.gguf", 1)],
 )  # fmt: skip
 def test_streams_that_are_closed(redirection: str, file: str, code: int, tmp_path: Path) -> None:
     """A stream that is closed or full ends in an exit code, and errors never go to stdout."""
@@ -97,6 +97,19 @@ def test_streams_that_are_closed(redirection: str, file: str, code: int, tmp_pat
     assert answer.returncode == code, answer.stderr
     assert "Traceback" not in answer.stderr
     assert answer.stdout == ""
+    if "full" in redirection:
+        assert answer.stderr == "ggufphys: error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "bench --help"])
+def test_no_room_for_help(words: str) -> None:
+    """What needs no subcommand ends in the same words."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    line = f"exec {sys.executable} -m ggufphys {words} >/dev/full"
+    answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, env=dict(os.environ), check=False)
+    assert answer.returncode == 1
+    assert answer.stderr == "ggufphys: error: cannot write to standard output: No space left on device\n"
 
 
 def test_main_without_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

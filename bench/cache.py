@@ -22,9 +22,16 @@ DERIVED: Final = f"*-{16 * '[0-9a-f]'}.gguf"
 
 
 def cache_folder() -> Path:
-    """Return where derived files live: `$XDG_CACHE_HOME/ggufphys`, else `~/.cache/ggufphys`."""
+    """Return where derived files live: `$XDG_CACHE_HOME/ggufphys`, else `~/.cache/ggufphys`.
+
+    Raises:
+        ValueError: there is neither.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
+    except RuntimeError:
+        raise ValueError("no home folder is known to keep files in: set HOME, or XDG_CACHE_HOME") from None
 
 
 def used(path: Path) -> None:

@@ -48,7 +48,7 @@ def build_named(text: str) -> int:
                 f"number of the llama.cpp that they were built from, such as b{LATEST}"
             )
         return int(match[1])
-    path = Path(text).expanduser().absolute()  # a bare name would be looked for elsewhere
+    path = Path(os.path.expanduser(text)).absolute()  # noqa: PTH111  # a bare name would be looked for elsewhere
     if not path.is_file():
         raise ValueError(
             f"--llama-build {text}: expected a build such as b{LATEST}, latest, pinned, or the path of a llama-server "

@@ -44,9 +44,13 @@ def here() -> Places:
     """What they are on the machine that this runs on.
 
     Raises:
-        RuntimeError: there is no home folder.
+        ValueError: there is no home folder.
     """
-    return Places(environment=os.environ, home=Path.home(), system=platform.system())
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ValueError("no home folder is known, where programs keep their models: set HOME, or name files") from None
+    return Places(environment=os.environ, home=home, system=platform.system())
 
 
 def gguf_files(folder: Path) -> Iterator[Path]:

@@ -6,10 +6,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ggufphys.cli import COMMANDS, main
+from ggufphys.embedded import MODEL
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 from tests.ggufphys.test_cli import inspect_json, run
 
@@ -214,3 +216,22 @@ def test_threads_as_llama_cpp_counts_them(tmp_path: Path, capsys: pytest.Capture
     path = tiny_llama(tmp_path / "m.gguf")
     flags = ("0", "-1", str(os.cpu_count()))
     assert len({json.dumps(inspect_json(capsys, path, "-t", text)["memory"]) for text in flags}) == 1
+
+
+@pytest.mark.parametrize(
+    "words", ["inspect", "inspect ollama:x", "bench quality F16 Q8_0", "inspect MODEL --llama-build ~nobody.here/x"]
+)
+def test_without_a_home(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the user has no home folder, what needs one says so; everything else answers."""
+    if "quality" in words:
+        pytest.importorskip("llama_cpp")
+
+    def nobody(*_: object) -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    code, _, err = run(capsys, *(str(MODEL) if word == "MODEL" else word for word in words.split()))
+    assert code == 2
+    assert "home folder" in err or "~nobody.here/x" in err
+    assert main(["inspect", str(MODEL)]) == 0

@@ -40,7 +40,9 @@ def in_turn(module: str, arguments: Sequence[str], checkout: Path, rounds: int) 
 def _run(module: str, arguments: Sequence[str], checkout: Path) -> Any:
     command = [sys.executable, "-m", module, "--json", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    answer = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     try:
         return json.loads(answer.stdout)
     except ValueError:

@@ -100,7 +100,9 @@ def _serve() -> bool:
     """Start a server on a free port, complete a prompt over HTTP, and end it as a service manager would."""
     command = [sys.executable, "-m", "ggufphys", "serve", str(derived(FILE_TYPE)), "--port", "0", "--json", "-c", N_CTX]
     print("$ " + " ".join(["ggufphys", *command[3:]]), flush=True)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as server:
         try:
             assert server.stdout is not None
             url = _url(server.stdout.read, server)

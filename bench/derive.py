@@ -83,7 +83,9 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
 
 def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:
     command = module_command("bench.derive", str(source), str(target), file_type)
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode == 0 and target.stat().st_size > 0:
         return
     how = f"{'died by' if died(done.returncode) else 'ended with'} {describe(done.returncode)}"

@@ -162,7 +162,7 @@ def ours(args: argparse.Namespace, clients: int, folder: Path, url: str) -> Figu
     )  # fmt: skip
     _run(command, os.environ)
     rounds: dict[int, list[Seen]] = {}
-    for r in map(json.loads, lines.read_text().splitlines()):
+    for r in map(json.loads, lines.read_text(encoding="utf-8").splitlines()):
         at = [r["sent_s"] + piece_s for piece_s in (0.0, r["pieces_s"][0], r["pieces_s"][-1])]
         rounds.setdefault(r["round"], []).append(Seen(r["n_prompt"], r["n_predict"], *at))
     return figures([rounds[i] for i in sorted(rounds)[1:]])
@@ -178,7 +178,7 @@ def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str, 
         "none", "--save-result", str(result), "--format", "json",
     ]  # fmt: skip
     _run(command, {**os.environ, "HOME": str(folder)})
-    (run,) = json.loads(result.read_text())["benchmarks"]
+    (run,) = json.loads(result.read_text(encoding="utf-8"))["benchmarks"]
     if len(run["e2e_ttft"]["values"]) < args.runs * clients:
         raise LostError(
             f"llama-benchy has answers to {len(run['e2e_ttft']['values'])} of {args.runs * clients} requests"
@@ -193,7 +193,9 @@ def theirs(args: argparse.Namespace, clients: int, folder: Path, book_url: str, 
 
 
 def _run(command: Sequence[str], environment: Any) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment
+    )
     if done.returncode:
         raise RuntimeError(f"{command[0]}: exit code {done.returncode}\n{done.stdout[-800:]}\n{done.stderr[-800:]}")
 
@@ -211,7 +213,7 @@ def compare(args: argparse.Namespace) -> Iterator[Row]:
     """Interleaved rounds at each number of clients."""
     with tempfile.TemporaryDirectory() as name, book() as book_url, relayed(args.url) as (url, exchanges):
         folder = Path(name)
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(args.tokenizer)))
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(args.tokenizer)), encoding="utf-8")
         for clients in args.clients:
             sides = (partial(ours, args, clients, folder, url), partial(theirs, args, clients, folder, book_url, url))
             found: tuple[list[Figures], ...] = ([], [], [], [])

@@ -35,7 +35,9 @@ Pair = tuple[Cost, Cost]
 def seconds(command: list[str]) -> Cost:
     """How long a command takes, and how long processors work for it."""
     began, worked = time.perf_counter(), _processor_s()
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise SystemExit(f"{command[0]} ended with {done.returncode}: {done.stderr[-800:]}")
     return time.perf_counter() - began, _processor_s() - worked
@@ -45,7 +47,7 @@ def kept_pairs(path: Path | None, n_tokens: int) -> list[Pair]:
     """Pairs of earlier runs of as many tokens; none without a file."""
     if path is None or not path.exists():
         return []
-    found = map(json.loads, path.read_text().splitlines())
+    found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return [(tuple(pair["ours"]), tuple(pair["theirs"])) for pair in found if pair["n_tokens"] == n_tokens]
 
 
@@ -70,7 +72,7 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         text, kept = Path(folder) / "text", args.base_file or Path(folder) / "base"
-        text.write_text(text_of(()))
+        text.write_text(text_of(()), encoding="utf-8")
         shared = ["-c", str(args.c), "--chunks", str(args.chunks), "-t", str(args.t)]
         files = ["--text", str(text), "--base-file", str(kept)]
         ours = module_command("ggufphys", "bench", "quality", args.base, args.other, *files, *shared)
@@ -83,7 +85,7 @@ def main() -> int:
             our, their = [seconds(command) for command in (ours, theirs)[::order]][::order]
             pairs.append((our, their))
             if args.keep:
-                with args.keep.open("a") as file:
+                with args.keep.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"n_tokens": args.chunks * args.c, "ours": our, "theirs": their}) + "\n")
             print(
                 f"{args.chunks * args.c:,} tokens: {our[0]:.1f} s, llama-perplexity {their[0]:.1f} s "

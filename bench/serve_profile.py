@@ -45,7 +45,7 @@ def threads(server: Server) -> dict[tuple[str, int], Ran]:
         role = "worker" if process.pid != server.pid else "http" if server.name == "ours" else "theirs"
         for task in Path(f"/proc/{process.pid}/task").iterdir():
             try:
-                ran, late, _ = (task / "schedstat").read_text().split()
+                ran, late, _ = (task / "schedstat").read_text(encoding="utf-8").split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
             name = f"{role}, {'main' if int(task.name) == process.pid else 'others'}"

@@ -30,7 +30,9 @@ def served(model: Path, *flags: str) -> Iterator[str]:
         ServingError: it does not come up.
     """
     command = module_command("ggufphys", "serve", str(model), "--port", "0", "--json", *flags)
-    with subprocess.Popen(command, env=environment(), stdout=PIPE, stderr=PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, env=environment(), stdout=PIPE, stderr=PIPE, encoding="utf-8", errors="replace"
+    ) as child:
         late = threading.Timer(START_S, child.kill)
         late.start()
         try:

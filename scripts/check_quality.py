@@ -80,7 +80,7 @@ def instructions() -> str:
 
 def record(path: Path, n_ctx: int, rows: Sequence[Mapping[str, float]]) -> None:
     """Keep the rows beside those of other processors."""
-    kept = json.loads(path.read_text())["rows"] if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
     path.write_text(json.dumps({"n_ctx": n_ctx, "rows": {**kept, instructions(): rows}}, indent=1) + "\n")
 
 
@@ -104,7 +104,7 @@ def main() -> int:
     expected = list(rows_of(args.program, args.models, args.text, args.c, args.chunks, args.t))
     if args.record:
         record(args.record, args.c, expected)
-    setting = Setting(text=args.text.read_text(), n_ctx=args.c, n_chunks=args.chunks, n_threads=args.t)
+    setting = Setting(text=args.text.read_text(encoding="utf-8"), n_ctx=args.c, n_chunks=args.chunks, n_threads=args.t)
     found = judged_rows([Candidate(name=path.stem, path=path) for path in args.models], setting, forget=True)
     wrong = 0
     for row, figures_ in zip(found, expected, strict=True):

@@ -192,7 +192,7 @@ def template(text: str) -> str:
 def template_file(text: str) -> str:
     """The text of a file."""
     try:
-        return Path(text).read_text()
+        return Path(text).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 

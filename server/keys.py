@@ -59,7 +59,7 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
             )
         keys += parts
     if file is not None:
-        lines = [line.strip() for line in file.read_text().splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         in_file = [line for line in lines if line and not line.startswith(COMMENT)]
         if not in_file:
             raise ValueError(f"{file} has no API key in it, expected one on each line")

@@ -135,7 +135,7 @@ def account(buffers: Sequence[LoggedBuffer]) -> dict[str, Any] | None:
 def resident(pid: int) -> dict[str, int]:
     """What a process holds, by what backs it; elsewhere than on Linux as one figure. Empty: it is gone."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         try:
             return {"anon_bytes": int(psutil.Process(pid).memory_info().rss)}

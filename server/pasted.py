@@ -144,7 +144,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _text_of(path: str) -> str:
-    return Path(path).read_text()
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _object_of(path: str) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def calibrate(threads: Sequence[int], *, types: Sequence[int] = ()) -> Machine:
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment(spinning=True),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
         ) as child,

@@ -32,7 +32,9 @@ def identity(threads: Sequence[int]) -> dict[str, Any]:
 def cpu_name() -> str:
     """The CPU as the system calls it."""
     if platform.system() == "Linux":
-        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
+        match = re.search(
+            r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
         if match:
             return match[1].strip()
     return host.sysctl_text("machdep.cpu.brand_string") or platform.processor() or platform.machine()
@@ -42,7 +44,7 @@ def last_cache_bytes() -> int | None:
     """The largest of the CPU's caches; None where the system does not say."""
     sizes = []
     for path in _CACHES.glob("index*/size"):
-        match = re.fullmatch(r"(\d+)([KM])", path.read_text().strip())
+        match = re.fullmatch(r"(\d+)([KM])", path.read_text(encoding="utf-8").strip())
         if match:
             sizes.append(int(match[1]) * _UNITS[match[2]])
     return max(sizes, default=None)

@@ -26,7 +26,8 @@ def measure(paths: Sequence[Path], *, weights_only: bool = False) -> list[dict[s
     child = subprocess.run(
         module_command("bench.clip.measure", *flags, *map(str, paths)),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
         env=environment(),
     )

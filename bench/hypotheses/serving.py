@@ -29,7 +29,9 @@ def load_levels(
             "-n", str(REQUESTS_EACH * slots), "--duration", str(ENOUGH_S), "-p", str(n_prompt), "-g", str(n_predict),
             "--endpoint", "completions", "--extra", '{"ignore_eos": true}',
         ]  # fmt: skip
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     if done.returncode:
         raise ServingError(f"bench load ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     return list(json.loads(done.stdout)["levels"])

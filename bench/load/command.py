@@ -115,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
             said = str(error) or f"nothing came within {args.timeout:g} s"
             raise ValueError(f"{url}: nothing answers there ({said}): is the server running?") from error
         if jsonl is not None:
-            jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)))
+            jsonl.write_text("".join(f"{line}\n" for line in request_lines(rounds)), encoding="utf-8")
         if csv is not None:
-            csv.write_text(as_csv(report))
+            csv.write_text(as_csv(report), encoding="utf-8")
     print(as_json(report) if args.json else as_text(report))
     for note in report.notes:
         print(f"ggufphys: {note}", file=sys.stderr)

@@ -11,7 +11,12 @@ from ggufphys.params import Device
 def llama_devices() -> tuple[Device, ...]:
     """The GPUs that the installed build finds; none where it cannot say."""
     answer = subprocess.run(
-        module_command("server.engine.list_devices"), capture_output=True, text=True, check=False, env=environment()
+        module_command("server.engine.list_devices"),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        env=environment(),
     )
     if answer.returncode:
         return ()

@@ -48,7 +48,7 @@ def sample(process: "psutil.Process") -> MemorySample:
 def _linux_status(pid: int) -> dict[str, int] | None:
     """/proc/<pid>/status's memory lines in bytes: psutil has the sum, the kernel its parts (man 5 proc)."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

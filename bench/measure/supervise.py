@@ -66,7 +66,8 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env=environment(spinning=True),
         start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
     ) as child:

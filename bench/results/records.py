@@ -132,7 +132,8 @@ def run_recorded(words: Sequence[str]) -> Record:
     done = subprocess.run(
         module_command("ggufphys", *words, "--json"),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     try:
@@ -174,7 +175,7 @@ def commit() -> str:
     """The checkout's commit."""
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=10"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -249,7 +249,12 @@ def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     command = module_command(module, json.dumps(config))
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(spinning=True)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+        env=environment(spinning=True),
     ) as child:
         assert child.stdout is not None
         try:

@@ -36,7 +36,7 @@ def llama_bench(
     runs = [(f"prefill {n}", ["-p", str(n), "-n", "0"]) for n in prompts]
     runs += [(f"decode {d}", ["-p", "0", "-n", str(n_generated), "-d", str(d)]) for d in depths]
     for name, more in runs:
-        done = subprocess.run([*base, *more], capture_output=True, text=True, check=False)
+        done = subprocess.run([*base, *more], capture_output=True, encoding="utf-8", errors="replace", check=False)
         if done.returncode:
             raise GGUFPhysError(f"llama-bench failed: {done.stderr.strip().splitlines()[-1:]}")
         found[name] = float(json.loads(done.stdout)[0]["avg_ts"])
@@ -58,7 +58,9 @@ def llama_mdl(program: Path, path: str | os.PathLike[str]) -> Mapping[str, float
         GGUFPhysError: it failed, or says something else than it did in 0.14.
         OSError: it cannot be run.
     """
-    done = subprocess.run([program, "fit", path, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "fit", path, "--json"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     try:
         speed = json.loads(done.stdout)["picks"][0]["speed"]
         return {"decode 0": float(speed["decode0"]), "prefill 512": float(speed["prefill"])}

@@ -85,7 +85,9 @@ _HELP: Final = f"say its number yourself: --llama-build b{LATEST}"
 
 def _run(command: list[str], path: Path) -> str:
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ValueError(f"{path} cannot be asked for its build: {error} ({_HELP})") from error
     return answer.stdout + ("" if answer.stdout.strip() else answer.stderr)

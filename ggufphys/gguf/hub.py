@@ -73,7 +73,7 @@ def token() -> str:
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
-        return Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser().read_text().strip()
+        return Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError, RuntimeError):
         return ""
 

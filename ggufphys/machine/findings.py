@@ -45,7 +45,7 @@ class Surroundings:
     def text(self, path: str) -> str:
         """A file's text, empty where it cannot be read."""
         try:
-            return (self.root / path).read_text(errors="replace").strip()
+            return (self.root / path).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return ""
 

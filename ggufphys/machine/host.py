@@ -27,7 +27,7 @@ _LINUX_NAMES: Final = {
 def cpu_features() -> frozenset[str]:
     """The features of the CPU this runs on; those of its architecture's common baseline where it can't be asked."""
     if SYSTEM == "linux":
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
         match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
         words = set(match[1].split()) if match else set()
         return frozenset(ours for theirs, ours in _LINUX_NAMES.items() if theirs in words)
@@ -49,7 +49,9 @@ class MainMemory:
 def main_memory() -> MainMemory:
     """What the machine has, or the container if that is less."""
     if SYSTEM == "linux":
-        fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+        fields = dict(
+            re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+        )
         total, available = (1024 * int(fields.get(name, 0)) for name in ("MemTotal", "MemAvailable"))
         limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
         if limit is not None and limit < total:
@@ -67,7 +69,9 @@ def sysctl_text(name: str) -> str:
     import subprocess  # milliseconds that other systems do without
 
     try:
-        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except OSError:
         return ""
     return answer.stdout.strip()
@@ -85,7 +89,7 @@ def _apple_has(name: str) -> bool:
 
 def _cgroup_number(name: str) -> int | None:
     try:
-        text = Path("/sys/fs/cgroup", name).read_text().strip()
+        text = Path("/sys/fs/cgroup", name).read_text(encoding="utf-8").strip()
     except OSError:
         return None
     return int(text) if text.isdecimal() else None

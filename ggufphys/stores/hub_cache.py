@@ -63,7 +63,7 @@ def hub_models(folder: Path, store: str) -> Iterator[Stored]:
 def _snapshots(repo: Path) -> list[Path]:
     snapshots = sorted((repo / "snapshots").glob("*"))
     try:
-        main = (repo / "refs" / "main").read_text().strip()
+        main = (repo / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return snapshots
     return sorted(snapshots, key=lambda path: path.name != main)

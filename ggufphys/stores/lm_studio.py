@@ -34,7 +34,7 @@ def lm_studio_folder(places: Places) -> Path:
 
 def _home(places: Places) -> Path:
     try:
-        named = Path((places.home / ".lmstudio-home-pointer").read_text().strip())
+        named = Path((places.home / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip())
         if named.is_absolute():
             return named
     except (OSError, ValueError):

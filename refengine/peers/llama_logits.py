@@ -85,7 +85,8 @@ def llama_logits(requests: Sequence[LlamaRequest], *, timeout_s: float = TIMEOUT
             child = subprocess.run(
                 module_command("refengine.peers.llama_child"),
                 input=json.dumps([request.as_json(out) for request, out in zip(requests, outs, strict=True)]),
-                capture_output=True, text=True, errors="replace", check=False, env=environment(), timeout=timeout_s,
+                capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment(),
+                timeout=timeout_s,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise not_done(paths, timeout_s) from None

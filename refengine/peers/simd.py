@@ -58,5 +58,5 @@ def detected() -> Simd | None:
 
 def _processor_flags() -> frozenset[str]:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return frozenset(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())

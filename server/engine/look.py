@@ -17,7 +17,7 @@ from server.engine.library import load_library
 def resident_kib() -> dict[str, int]:
     """RssAnon and RssFile of this process; empty where the system does not tell."""
     try:
-        text = Path("/proc/self/status").read_text()
+        text = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
     return {name: int(value) for name, value in re.findall(r"^Rss(Anon|File):\s+(\d+) kB$", text, re.MULTILINE)}

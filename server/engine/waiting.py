@@ -146,7 +146,7 @@ def thread_times(pid: int | None = None) -> Times:
     try:
         for task in (TASKS if pid is None else Path(f"/proc/{pid}/task")).iterdir():
             try:
-                ran, waited, _ = (task / "schedstat").read_text().split()
+                ran, waited, _ = (task / "schedstat").read_text(encoding="utf-8").split()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
             times[task.name] = int(ran), int(waited)
@@ -174,7 +174,7 @@ def late_share(times: Times) -> float:
 def _loaded_libgomp() -> Any:
     """The libgomp that this process has loaded already, whatever it is called; None: there is none."""
     try:
-        lines = MAPS.read_text().splitlines()
+        lines = MAPS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     paths = {line.split(maxsplit=5)[5] for line in lines if "libgomp" in line and len(line.split(maxsplit=5)) == 6}

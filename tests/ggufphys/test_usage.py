@@ -235,3 +235,18 @@ def test_without_a_home(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert code == 2
     assert "home folder" in err or "~nobody.here/x" in err
     assert main(["inspect", str(MODEL)]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["inspect MODEL --html", "inspect", "inspect MODEL --explain", "fit MODEL --ram 1GiB", "doctor", "metadata MODEL"],
+)
+def test_files_are_utf_8_whatever_the_locale_says(words: str, tmp_path: Path) -> None:
+    """No file is read or written in the encoding of the locale: Python is told to end where one is."""
+    line = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning", "-m", "ggufphys"]
+    answer = subprocess.run(
+        [*line, *(str(MODEL) if word == "MODEL" else word for word in words.split())],
+        capture_output=True, check=False, env={**os.environ, "HOME": str(tmp_path), "LC_ALL": "C", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert b"EncodingWarning" not in answer.stderr
+    assert answer.returncode in (0, 1) or b"no model found on this machine" in answer.stderr

@@ -38,14 +38,14 @@ def page(found: Inspection, run: Run | None, *, command: str) -> str:
     if run is not None:
         body += _layers(run.layers)
     body += [*_types(found.gguf), *_largest(found.gguf), *_sections(found), *_terms(found), *_foot(found, command)]
-    script = f"<script>{(_HERE / 'page.js').read_text()}</script>" if lying is not None else ""
+    script = f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>" if lying is not None else ""
     return "\n".join(
         [
             "<!DOCTYPE html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(found.gguf.name)}: what it costs in memory</title>",
-            f"<style>{(_HERE / 'page.css').read_text()}</style></head>",
+            f"<style>{(_HERE / 'page.css').read_text(encoding='utf-8')}</style></head>",
             f'<body class="no-script">{patterns()}',
             *body,
             f"{script}</body></html>",

@@ -223,8 +223,10 @@ def test_measured_claims_run(write: Write, capsys: pytest.CaptureFixture[str]) -
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows] == [name for name, _ in tests]
     assert all(row["basis"] == "measured" and row["measured"] < 10 for row in rows)
-    assert all(row["limit"] for row in rows if row["id"] != "concurrent_cost")  # two requests may have no such thing
-    assert 0 < rows[0]["measured"] <= 1
+    share, _, threads = rows
+    assert 0 < share["measured"] <= 1
+    assert share["limit"]
+    assert bool(threads["limit"]) == (threads["interval"][1] < 1)  # a busy machine may leave it open
 
 
 def test_what_is_not_there_is_not_testable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

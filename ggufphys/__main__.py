@@ -3,12 +3,14 @@
 Hardly anything is imported here: Ctrl-C may come while the rest still is.
 """
 
+import gc
 import sys
 
 
 def main() -> int:
     """`ggufphys.cli.process`, which Ctrl-C ends without a traceback, from its first import to the interpreter's end."""
     code = 130  # ggufphys.cli.INTERRUPTED, if it comes before that is there
+    gc.disable()  # what is imported stays; `process` says how long
     try:
         from ggufphys.cli import interrupted, process
 

@@ -8,12 +8,13 @@ Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a r
 """
 
 import argparse
+import atexit
 import gc
 import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol, TextIO, cast
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, OutputError, UnsupportedError, with_extra
@@ -26,7 +27,7 @@ FAILED: Final = 1
 UNREADABLE: Final = 3
 UNSUPPORTED: Final = 4
 INTERRUPTED: Final = 130
-OBJECTS: Final = 100_000  # that a process which answers makes before it looks for garbage
+OBJECTS: Final = 1_000_000  # that a process which answers makes before it looks for garbage
 OUR_PACKAGES: Final = ("ggufphys", "refengine", "server", "bench")
 PROGRAMS: Final = ("llama-server", "llama-cli", "llama-bench", "llama-perplexity")  # what a pasted line may start with
 
@@ -133,11 +134,16 @@ def process() -> int:
         if getattr(sys, name) is None:  # closed, and a file that is opened later must not take its place
             opened = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)  # as long as the process
             setattr(sys, name, open(opened, mode, closefd=False))  # noqa: SIM115
+    gc.enable()
     answers = COMMANDS.get(" ".join(sys.argv[1:2]))
     if answers is None or not answers.module.startswith("ggufphys."):
         return main()
     gc.set_threshold(OBJECTS)
     code = main()
+    if "threading" not in sys.modules and not atexit._ncallbacks():  # nothing else is to be done
+        with suppress(OSError):  # which `main` has told
+            sys.stdout.flush()
+        os._exit(code)  # the system frees all at once what the interpreter would take apart
     gc.freeze()  # the end of the process frees it all, and need not look for circles in it
     return code
 

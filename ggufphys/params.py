@@ -83,11 +83,11 @@ class Device:
     @property
     def endpoint(self) -> str:
         """The `host:port` of an RPC server's device; empty for others."""
-        match = _RPC_NAME.fullmatch(self.name)
+        match = re.fullmatch(_RPC_NAME, self.name)
         return match[1] if match else ""
 
 
-_RPC_NAME: Final = re.compile(r"RPC\d+\[(.+)\]")
+_RPC_NAME: Final = r"RPC\d+\[(.+)\]"
 
 
 def rpc_device(endpoint: str, memory_bytes: int = 0, *, index: int = 0) -> Device:

@@ -29,7 +29,7 @@ MAX_TEXT_BYTES: Final = 256 << 20
 MAX_BYTES: Final = (1 << 63) - 1
 MAX_LINE: Final = 1000  # characters of a message's line
 MAX_LINES: Final = 20  # of a message
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*")
+_SIZE: Final = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*"
 
 
 def format_bytes(nbytes: int) -> str:
@@ -132,7 +132,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: the text is not a number followed by one of these units, or more than 64 bits count.
     """
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"not a size: {text!r} (expected a number and a unit, such as 24GiB, 512MiB or 8GB)")

@@ -96,7 +96,7 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ArchRule:
     """What llama.cpp keeps for each layer of one architecture, and where it says so."""
 

@@ -43,8 +43,7 @@ def speed_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> 
         from ggufphys.plan.budget import parse_budget
 
         budget = parse_budget(args.budget)
-    path = kept.calibration_path()
-    if args.on is None and (path is None or not path.is_file()):
+    if args.on is None and not kept.is_calibrated():
         return (unknown_section(NO_CALIBRATION),)
     from ggufphys.graph.devices.runs import Runs
     from ggufphys.report.speed import speed_section  # what is not needed without rates

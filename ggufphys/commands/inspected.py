@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
@@ -18,7 +18,6 @@ from ggufphys.commands.costs import costs_sections, speed_sections
 from ggufphys.commands.devices import left_notes, over_notes, params_here
 from ggufphys.commands.opening import opened
 from ggufphys.commands.quantize import quantized_sections
-from ggufphys.commands.sweep import run_sweep, sweeps
 from ggufphys.errors import TruncatedError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGUFFile
@@ -27,10 +26,12 @@ from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import RefusedError
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import ContextParams, Params
-from ggufphys.plan.fits import Fit, fits, memory_limit
 from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
 from ggufphys.report.loads import summary
 from ggufphys.units import shortened, shown
+
+if TYPE_CHECKING:
+    from ggufphys.plan.fits import Fit
 
 _OF_MODELS: Final = ("--assert-fits", "--costs", "--explain", "--quantize")
 _APART: Final = (  # a question, what is not asked with it, and why
@@ -72,13 +73,17 @@ def run(args: argparse.Namespace) -> int:
 
         print(machines_json() if args.json else machines_text())
         return 0
-    limit = None if args.assert_fits is None else memory_limit(args.assert_fits)
+    limit = None
+    if args.assert_fits is not None:
+        from ggufphys.plan.fits import memory_limit  # here and below: what other questions do not need
+
+        limit = memory_limit(args.assert_fits)
     asked = _asked(args)
     for question, others, why in _APART:
         if question in asked and not asked.isdisjoint(others):
             raise ValueError(why)
     if "--template" in asked:
-        from ggufphys.commands.template import run_template  # here and below: what other questions do not need
+        from ggufphys.commands.template import run_template
 
         return run_template(args)
     if "several" in asked:
@@ -94,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
         return run_log(args)
     if "--sweep" in asked:
+        from ggufphys.commands.sweep import run_sweep
+
         return run_sweep(args)
     return _run_model(args, limit)
 
@@ -103,11 +110,19 @@ def _asked(args: argparse.Namespace) -> frozenset[str]:
     questions = {
         "--assert-fits": args.assert_fits is not None, "--costs": args.costs, "--diff": args.diff is not None,
         "--explain": args.explain, "--html": args.html is not None, "--log": args.log is not None,
-        "--quantize": args.quantize is not None, "--sweep": sweeps(args), "--template": args.template,
+        "--quantize": args.quantize is not None, "--sweep": _sweeps(args), "--template": args.template,
         "several": not hasattr(args, "models") or names_several(args.models), "attached": attaches_files(args),
         "lengths": any(getattr(args, name) is not None for name in ("prefill", "depth", "batch", "budget")),
     }  # fmt: skip
     return frozenset(name for name, is_asked in questions.items() if is_asked)
+
+
+def _sweeps(args: argparse.Namespace) -> bool:
+    if args.sweep is None and args.plot is None and not args.csv:
+        return False
+    from ggufphys.commands.sweep import sweeps
+
+    return sweeps(args)
 
 
 def _run_model(args: argparse.Namespace, limit: int | None) -> int:
@@ -146,7 +161,11 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
             from ggufphys.commands.explain import explained_section
 
             sections = (explained_section(args, gguf, params, prediction), *sections)
-        verdicts = () if limit is None else fits(prediction, limit)
+        verdicts: tuple[Fit, ...] = ()
+        if limit is not None:
+            from ggufphys.plan.fits import fits
+
+            verdicts = fits(prediction, limit)
         sections = (*sections, *_would_fit(args, gguf, params, prediction, verdicts))
         found = Inspection(
             gguf=gguf, params=params, prediction=prediction, fits=verdicts, notes=notes, sections=sections,
@@ -193,7 +212,7 @@ def _cache_notes(gguf: GGUFFile, context: ContextParams) -> tuple[str, ...]:
 
 
 def _would_fit(
-    args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction, verdicts: Sequence[Fit]
+    args: argparse.Namespace, gguf: GGUFFile, params: Params, prediction: MemoryPrediction, verdicts: "Sequence[Fit]"
 ) -> tuple[Section, ...]:
     """What would make it fit into main memory, when it does not."""
     if all(verdict.holds for verdict in verdicts):

@@ -4,7 +4,6 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ggufphys.builds.proven import require_known
@@ -14,16 +13,18 @@ from ggufphys.commands.opening import opened
 from ggufphys.memory.predict import Predictor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufphys.plan.sweep import Axis, Point
 
 
 class Plotter(Protocol):
     """The module that draws, which another room has (`ggufphys.cli`, COMMANDS)."""
 
-    def check_plot(self, path: Path) -> None:
+    def check_plot(self, path: "Path") -> None:
         """Refuse beforehand what cannot be drawn."""
 
-    def plot_sweep(self, path: Path, title: str, axes: "Sequence[Axis]", points: "Sequence[Point]") -> None:
+    def plot_sweep(self, path: "Path", title: str, axes: "Sequence[Axis]", points: "Sequence[Point]") -> None:
         """Draw the points into a file."""
 
 
@@ -46,9 +47,13 @@ def run_sweep(args: argparse.Namespace) -> int:
     from ggufphys.report import sweep as report_sweep  # what other questions do not need
 
     axes = parse_sweep(args.sweep)
-    plotter = cast("Plotter", importlib.import_module(args.plotter)) if args.plot is not None else None
-    if plotter is not None:
-        plotter.check_plot(args.plot)
+    plotter = None
+    if args.plot is not None:
+        from pathlib import Path
+
+        picture = Path(args.plot)
+        plotter = cast("Plotter", importlib.import_module(args.plotter))
+        plotter.check_plot(picture)
     swept = frozenset(axis.name for axis in axes)
     params, notes = params_here(args)
     with ExitStack() as stack:
@@ -65,5 +70,5 @@ def run_sweep(args: argparse.Namespace) -> int:
         else:
             print(report_sweep.sweep_text(gguf, axes, points, notes))
         if plotter is not None:
-            plotter.plot_sweep(args.plot, gguf.name, axes, points)
+            plotter.plot_sweep(picture, gguf.name, axes, points)
     return 0

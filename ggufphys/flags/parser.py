@@ -14,6 +14,8 @@ from ggufphys.units import shortened
 MIN_GUESSED: Final = 3  # letters; of fewer everything is alike
 USAGE: Final = 2  # the exit code
 
+vars(argparse)["_"] = str  # nothing of ours is translated, and argparse looks for translations for milliseconds
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser for long tables of flags, of which a command line has few."""

@@ -1,7 +1,6 @@
 """The flags of questions beside that after memory: other types, many runs, why, how fast, and on what machine."""
 
 import argparse
-from pathlib import Path
 
 from ggufphys.flags.numbers import at_least, count
 
@@ -44,7 +43,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "lo..hi:step adds",
     )  # fmt: skip
     group.add_argument("--csv", action="store_true", help="the table as CSV, in bytes")
-    group.add_argument("--plot", metavar="FILE", type=Path, help="the table as a picture, too (.png or .svg)")
+    group.add_argument("--plot", metavar="FILE", help="the table as a picture, too (.png or .svg)")
 
 
 def add_costs_arguments(parser: argparse.ArgumentParser) -> None:

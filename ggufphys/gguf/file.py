@@ -5,9 +5,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
-from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
@@ -17,6 +16,10 @@ from ggufphys.gguf.names import split_name
 from ggufphys.gguf.reader import TensorInfo, parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
 from ggufphys.gguf.values import GGUFArray, Value, ValueType
+from ggufphys.paths import beside, is_there, plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
 
@@ -27,17 +30,24 @@ class GGUFFile:
 
     `metadata` is the first shard's (the others repeat none of it); `tensors` are in file order, shard by shard.
     The files stay mapped until `close()` or garbage collection; arrays and tensor data are read from the mapping.
-    Of a remote file (`url` is set, `path` its name) only the headers are there.
+    Of a remote file (`url` is set, `file` its name) only the headers are there.
     """
 
-    path: Path
+    file: str  # the path that was opened
     shards: tuple[Shard, ...]
     url: str = ""
 
     @property
     def location(self) -> str:
         """The path that was opened, or the address."""
-        return self.url or str(self.path)
+        return self.url or self.file
+
+    @property
+    def path(self) -> "Path":
+        """The path that was opened."""
+        from pathlib import Path  # what short answers do without
+
+        return Path(self.file)
 
     @property
     def metadata(self) -> Mapping[str, Value]:
@@ -205,11 +215,11 @@ class GGUFFile:
                 f"{shard.url}: only the header was read, tensor {tensor.name!r} is not here: download the file"
             )
         if tensor.nbytes is None:
-            raise GGUFError(f"{shard.path}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
+            raise GGUFError(f"{shard.file}: tensor {tensor.name!r} has {tensor.type_name}, whose size is not known")
         start = shard.header.data_offset + tensor.offset
         if start + tensor.nbytes > len(shard.buffer):
             raise GGUFError(
-                f"{shard.path}: tensor {tensor.name!r} ends at byte {start + tensor.nbytes:,}, the file at "
+                f"{shard.file}: tensor {tensor.name!r} ends at byte {start + tensor.nbytes:,}, the file at "
                 f"{len(shard.buffer):,}: header-only file or unfinished download"
             )
         return memoryview(shard.buffer)[start : start + tensor.nbytes]
@@ -242,29 +252,30 @@ def open_gguf(path: str | os.PathLike[str], *, known: KnownArrays | None = None)
         GGUFError: not a readable GGUF, or a shard is missing or belongs to another model.
         OSError: the path does not exist or may not be read.
     """
-    given = Path(path)
+    given = plain(path)
     shard = _open_shard(given, 0, known)
     count = shard.split_number("split.count", 1)
     if count <= 1:
-        return GGUFFile(path=given, shards=(shard,))
-    paths = [given.with_name(name) for name in sibling_names(shard, count)]
-    missing = [p.name for p in paths if not p.exists()]
+        return GGUFFile(file=given, shards=(shard,))
+    names = sibling_names(shard, count)
+    files = [beside(given, name) for name in names]
+    missing = [name for name, file in zip(names, files, strict=True) if not is_there(file)]
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise GGUFError(f"{given}: {len(missing)} of {count} shards are missing beside it: {named}")
-    shards = tuple(_open_shard(p, i, known) for i, p in enumerate(paths))
+    shards = tuple(_open_shard(p, i, known) for i, p in enumerate(files))
     check_siblings(shards)
-    return GGUFFile(path=given, shards=shards)
+    return GGUFFile(file=given, shards=shards)
 
 
-def _open_shard(path: Path, index: int, known: KnownArrays | None) -> Shard:
-    status = path.stat()
+def _open_shard(path: str, index: int, known: KnownArrays | None) -> Shard:
+    status = os.stat(path)  # noqa: PTH116
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise GGUFError(f"{path}: {kind}, expected a GGUF file")
     if status.st_size == 0:
         raise GGUFError(f"{path}: the file is empty, expected a GGUF file")
-    with path.open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
-    header = parse_header(buffer, str(path), shard=index, known=known)
-    return Shard(path=path, file_bytes=len(buffer), header=header, buffer=buffer)
+    header = parse_header(buffer, path, shard=index, known=known)
+    return Shard(file=path, file_bytes=len(buffer), header=header, buffer=buffer)

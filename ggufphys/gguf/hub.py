@@ -170,7 +170,7 @@ def choose(reference: Reference, files: Sequence[HubFile]) -> HubFile:
 def _split_models_as_one(sizes: dict[str, int]) -> tuple[HubFile, ...]:
     whole: dict[str, tuple[str, int]] = {}
     for path in sorted(sizes):
-        match = SHARD_NAME.fullmatch(path)
+        match = re.fullmatch(SHARD_NAME, path)
         key = f"{match['stem']}-of-{match['count']}" if match else path
         first, nbytes = whole.get(key, (path, 0))
         whole[key] = (first, nbytes + sizes[path])

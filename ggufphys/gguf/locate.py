@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf.file import GGUFFile, open_gguf
 from ggufphys.gguf.known import KnownArrays
+from ggufphys.paths import is_folder, is_there
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REMOTE: Final = ("http://", "https://", "hf:")
 OLLAMA: Final = "ollama:"
@@ -20,32 +23,38 @@ def is_remote(text: str | os.PathLike[str]) -> bool:
 
 def is_pattern(text: str) -> bool:
     """Is it a pattern of files, not the name of one?"""
-    return any(mark in text for mark in "*?[") and not Path(text).exists()
+    return any(mark in text for mark in "*?[") and not is_there(text)
 
 
 def names_several(texts: Sequence[str]) -> bool:
     """Do these name several models, or a place where there may be several: a folder, or a pattern of files?"""
     if "" in texts:
         raise ValueError(EMPTY)
-    return len(texts) > 1 or (not is_remote(texts[0]) and (Path(texts[0]).is_dir() or is_pattern(texts[0])))
+    return len(texts) > 1 or (not is_remote(texts[0]) and (is_folder(texts[0]) or is_pattern(texts[0])))
 
 
-def local_path(text: str) -> Path:
+def local_path(text: str) -> "Path":
     """The path of a model that is going to be run: the path itself, or that of `ollama:name[:tag]`.
 
     Raises:
         ValueError: an address, or a reference to the Hub.
         GGUFError: Ollama has no model of that name.
     """
-    if not text:
-        raise ValueError(EMPTY)
+    from pathlib import Path  # what a header's reader does without
+
     if "://" in text or is_remote(text):
         raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
+    return Path(_file(text))
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise ValueError(EMPTY)
     if text.startswith(OLLAMA):
         from ggufphys.stores.ollama import ollama_path  # what paths do without
 
-        return ollama_path(text)
-    return Path(text)
+        return str(ollama_path(text))
+    return text
 
 
 def open_model(
@@ -68,7 +77,7 @@ def open_model(
     if not is_remote(text):
         if "://" in os.fspath(text):
             raise ValueError(f"{os.fspath(text)}: expected a path, https://..., or hf:owner/repo[@revision][:file]")
-        return open_gguf(local_path(os.fspath(text)), known=known)
+        return open_gguf(_file(os.fspath(text)), known=known)
     from ggufphys.gguf.header_cache import HeaderCache, default_folder  # a tenth of a second that paths do without
     from ggufphys.gguf.remote import RemoteReader
 

@@ -8,7 +8,8 @@ note). GGUF v1 wrote 32-bit counts and lengths; v2 made them 64-bit; v3 allowed 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from ggufphys.errors import GGUFError, TruncatedError
@@ -33,6 +34,8 @@ NEWEST_VERSION: Final = 3
 DEFAULT_ALIGNMENT: Final = 32
 MAX_DIMS: Final = 4  # GGML_MAX_DIMS
 MAX_NAME_BYTES: Final = 63  # GGML_MAX_NAME less the terminator
+_TYPES: Final = {int(ggml_type): ggml_type for ggml_type in GGMLType}  # found sooner than by calling the enum
+_VALUE_TYPES: Final = {int(value_type): value_type for value_type in ValueType}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +145,11 @@ class _Cursor:
 
     def numbers(self, characters: str, what: str) -> tuple[int, ...]:
         """Numbers of struct's types `characters`, one behind the other."""
-        layout = self.prefix + characters
-        size = struct.calcsize(layout)
-        self.need(size, what)
-        values = struct.unpack_from(layout, self.buffer, self.position)
-        self.position += size
+        layout = _layout(self.prefix + characters)
+        if layout.size > self.end - self.position:
+            self.need(layout.size, what)
+        values = layout.unpack_from(self.buffer, self.position)
+        self.position += layout.size
         return values
 
     def scalar(self, character: str, what: str) -> int:
@@ -167,6 +170,11 @@ class _Cursor:
             return bytes(self.buffer[start : self.position]).decode()
         except UnicodeDecodeError as error:
             raise GGUFError(f"{self.label}: {what} at offset {start:,} is not UTF-8: {error}") from None
+
+
+@cache
+def _layout(characters: str) -> struct.Struct:
+    return struct.Struct(characters)
 
 
 def _parse(cursor: _Cursor, shard: int) -> Header:
@@ -227,10 +235,9 @@ def _read_version(cursor: _Cursor) -> int:
 
 def _value_type(cursor: _Cursor, key: str) -> ValueType:
     number = cursor.scalar("I", f"the type of key {key!r}")
-    try:
-        return ValueType(number)
-    except ValueError:
-        raise GGUFError(f"{cursor.label}: key {key!r} has value type {number}, expected 0 to 12") from None
+    if number not in _VALUE_TYPES:
+        raise GGUFError(f"{cursor.label}: key {key!r} has value type {number}, expected 0 to 12")
+    return _VALUE_TYPES[number]
 
 
 def _read_value(cursor: _Cursor, key: str, value_type: ValueType) -> Value:
@@ -301,30 +308,45 @@ def _alignment(metadata: Mapping[str, Value], label: str) -> int:
 
 def _read_tensors(cursor: _Cursor, n_tensors: int, shard: int) -> tuple[TensorInfo, ...]:
     tensors: dict[str, TensorInfo] = {}
-    layouts = [n_dims * cursor.length_format + "IQ" for n_dims in range(MAX_DIMS + 1)]
+    buffer, length, n_axes = cursor.buffer, _layout(cursor.prefix + cursor.length_format), _layout(cursor.prefix + "I")
+    rows = [n_dims * cursor.length_format + "IQ" for n_dims in range(MAX_DIMS + 1)]
+    layouts = [_layout(cursor.prefix + row) for row in rows]
     for index in range(n_tensors):
-        name = cursor.string(f"the name of tensor {index} of {n_tensors}")
+        try:
+            start = cursor.position + length.size
+            end = start + length.unpack_from(buffer, cursor.position)[0]
+            layout = layouts[n_axes.unpack_from(buffer, end)[0]]
+            values = layout.unpack_from(buffer, end + n_axes.size)
+            name = str(buffer[start:end], "utf-8")
+            cursor.position = end + n_axes.size + layout.size
+        except (struct.error, OverflowError, IndexError, UnicodeDecodeError):
+            name, values = _read_tensor(cursor, f"the name of tensor {index} of {n_tensors}", rows)
         if name in tensors:
             raise GGUFError(f"{cursor.label}: duplicate tensor {name!r} (tensor {index})")
-        n_dims = cursor.scalar("I", f"the dimensions of tensor {name!r}")
-        if n_dims > MAX_DIMS:
-            raise GGUFError(f"{cursor.label}: tensor {name!r} has {n_dims} dimensions, expected at most {MAX_DIMS}")
-        *dims, type_number, offset = cursor.numbers(layouts[n_dims], f"the shape, type and offset of tensor {name!r}")
+        *dims, type_number, offset = values
         ne = tuple(dims)
         ggml_type, nbytes = _tensor_nbytes(name, ne, type_number, cursor.label)
         tensors[name] = TensorInfo(name=name, ne=ne, ggml_type=ggml_type, offset=offset, nbytes=nbytes, shard=shard)
     return tuple(tensors.values())
 
 
+def _read_tensor(cursor: _Cursor, what: str, rows: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+    """A name, and shape, type and offset, step by step: it says which of them cannot be read."""
+    name = cursor.string(what)
+    n_dims = cursor.scalar("I", f"the dimensions of tensor {name!r}")
+    if n_dims > MAX_DIMS:
+        raise GGUFError(f"{cursor.label}: tensor {name!r} has {n_dims} dimensions, expected at most {MAX_DIMS}")
+    return name, cursor.numbers(rows[n_dims], f"the shape, type and offset of tensor {name!r}")
+
+
 def _tensor_nbytes(name: str, ne: tuple[int, ...], type_number: int, label: str) -> tuple[GGMLType | int, int | None]:
     n_elements = 1
     for n in ne:
         n_elements *= n
-    if n_elements >= 1 << 63 or any(n >= 1 << 63 for n in ne):
+    if n_elements >= 1 << 63 or max(ne, default=0) >= 1 << 63:
         raise GGUFError(f"{label}: tensor {name!r} of shape {ne} has more than 2^63 elements")
-    try:
-        ggml_type = GGMLType(type_number)
-    except ValueError:
+    ggml_type = _TYPES.get(type_number)
+    if ggml_type is None:
         return type_number, None
     size = SIZES[ggml_type]
     row = ne[0] if ne else 1
@@ -339,21 +361,22 @@ def _tensor_nbytes(name: str, ne: tuple[int, ...], type_number: int, label: str)
 def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, label: str) -> tuple[str, ...]:
     """Refuse offsets that are misaligned or overlap; note what llama.cpp refuses but can still be read."""
     gap: TensorInfo | None = None
-    end, end_is_known, previous = 0, True, "the start of the data"
+    previous: TensorInfo | None = None
+    end, end_is_known = 0, True
     for tensor in sorted(tensors, key=lambda t: (t.offset, t.nbytes or 0)):
         if tensor.offset % alignment:
             raise GGUFError(
                 f"{label}: tensor {tensor.name!r} has offset {tensor.offset}, expected a multiple of {alignment}"
             )
         if tensor.offset < end:
+            other = "the start of the data" if previous is None else f"tensor {previous.name!r}"
             raise GGUFError(
-                f"{label}: tensor {tensor.name!r} at offset {tensor.offset:,} overlaps {previous}, "
-                f"which ends at {end:,}"
+                f"{label}: tensor {tensor.name!r} at offset {tensor.offset:,} overlaps {other}, which ends at {end:,}"
             )
         if end_is_known and gap is None and tensor.offset >= end + alignment:
             gap = tensor
         end, end_is_known = tensor.offset + (tensor.nbytes or 0), tensor.nbytes is not None
-        previous = f"tensor {tensor.name!r}"
+        previous = tensor
     unknown = [t for t in tensors if t.nbytes is None]
     long_names = [t for t in tensors if len(t.name.encode()) > MAX_NAME_BYTES]
     notes = []
@@ -367,3 +390,8 @@ def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, label: str) -
     if long_names:
         notes.append(f"tensor name {long_names[0].name!r} is longer than the {MAX_NAME_BYTES} bytes llama.cpp accepts")
     return tuple(notes)
+
+
+def padded(nbytes: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
+    """`nbytes` rounded up to a multiple of `alignment`."""
+    return -(-nbytes // alignment) * alignment

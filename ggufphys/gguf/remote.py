@@ -3,7 +3,6 @@
 import base64
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -52,7 +51,7 @@ class RemoteReader:
         shard = self._open_shard(url, access, 0, SPARE_BYTES)
         count = shard.split_number("split.count", 1)
         if count <= 1:
-            return GGUFFile(path=shard.path, shards=(shard,), url=url)
+            return GGUFFile(file=shard.file, shards=(shard,), url=url)
         urls = [sibling_url(url, name) for name in sibling_names(shard, count)]
 
         def open_one(index: int) -> Shard:
@@ -61,7 +60,7 @@ class RemoteReader:
 
         shards = tuple(in_parallel(open_one, range(count)))
         check_siblings(shards)
-        return GGUFFile(path=shard.path, shards=shards, url=url)
+        return GGUFFile(file=shard.file, shards=shards, url=url)
 
     def _open_shard(self, url: str, access: Access, index: int, first_bytes: int) -> Shard:
         known = self._known(url, index)
@@ -169,4 +168,4 @@ def _read_header(prefix: Prefix, url: str, index: int, first_bytes: int) -> tupl
 
 def _shard(url: str, header: Header, data: bytes, file_bytes: int, notes: tuple[str, ...] = ()) -> Shard:
     name = unquote(urlsplit(url).path).rpartition("/")[2] or "model.gguf"
-    return Shard(path=Path(name), file_bytes=file_bytes, header=header, buffer=data, url=url, notes=notes)
+    return Shard(file=name, file_bytes=file_bytes, header=header, buffer=data, url=url, notes=notes)

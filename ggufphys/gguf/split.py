@@ -4,25 +4,28 @@ Source: llama.cpp 0c1e570 src/llama.cpp, llama_split_path; tools/gguf-split (the
 """
 
 import re
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass, field
 from ggufphys.gguf.reader import Header
 from ggufphys.gguf.values import Buffer
+from ggufphys.paths import last_part
 
-SHARD_NAME: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARD_NAME: Final = r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """One file of a model: its header, and the bytes of it that are there.
 
-    `url` is set for a remote file; `buffer` then holds no more than its header.
+    `url` is set for a remote file: `file` is then its name, and `buffer` holds no more than its header.
     """
 
-    path: Path
+    file: str  # its path
     file_bytes: int
     header: Header
     buffer: Buffer = field(repr=False)
@@ -32,7 +35,19 @@ class Shard:
     @property
     def location(self) -> str:
         """The file's path, or its address."""
-        return self.url or str(self.path)
+        return self.url or self.file
+
+    @property
+    def path(self) -> "Path":
+        """The file's path."""
+        from pathlib import Path  # what a header's reader does without
+
+        return Path(self.file)
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return last_part(self.file)
 
     @property
     def missing_bytes(self) -> int:
@@ -53,7 +68,7 @@ def sibling_names(shard: Shard, count: int) -> list[str]:
     Raises:
         GGUFError: the file is not named as a shard of so many.
     """
-    match = SHARD_NAME.fullmatch(shard.path.name)
+    match = re.fullmatch(SHARD_NAME, shard.name)
     if match is None or int(match["count"]) != count:
         raise GGUFError(
             f"{shard.location}: one of {count} shards, but not named so: expected a name ending in "

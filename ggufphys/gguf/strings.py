@@ -15,8 +15,8 @@ from typing import Final
 from ggufphys.gguf.values import Buffer
 
 MANY: Final = 30_000  # strings, for which making the expression pays
-_SHORT: Final = 64  # bytes that longer strings have at least
-_AT_ONCE: Final = 128
+_SHORT: Final = 48  # bytes that longer strings have at least
+_AT_ONCE: Final = 64
 
 
 def step_over(buffer: Buffer, position: int, count: int, layout: struct.Struct) -> tuple[int, int]:
@@ -51,5 +51,6 @@ def _one_by_one(buffer: Buffer, position: int, count: int, layout: struct.Struct
 
 @cache
 def _short_strings() -> re.Pattern[bytes]:
-    lengths = (re.escape(bytes([nbytes])) + bytes(7) + b".{%d}" % nbytes for nbytes in range(_SHORT))
-    return re.compile(b"(?s:%b){%d}+" % (b"|".join(lengths), _AT_ONCE))  # possessive: there is one way to read it
+    """Possessive throughout: there is one way to read it."""
+    lengths = (re.escape(bytes([nbytes])) + bytes(7) + b".{%d}+" % nbytes for nbytes in range(_SHORT))
+    return re.compile(b"(?s:%b){%d}+" % (b"|".join(lengths), _AT_ONCE))

@@ -12,6 +12,7 @@ from typing import Final
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, MAGIC
+from ggufphys.gguf.reader import padded as padded
 from ggufphys.gguf.values import FORMATS, ByteOrder, Scalar, ValueType
 
 
@@ -47,11 +48,6 @@ class TensorSpec:
         """Bytes of its data, without padding."""
         size = SIZES[self.ggml_type]
         return self.n_elements // size.block_size * size.type_size
-
-
-def padded(nbytes: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
-    """`nbytes` rounded up to a multiple of `alignment`."""
-    return -(-nbytes // alignment) * alignment
 
 
 def data_bytes(tensors: Iterable[TensorSpec], alignment: int = DEFAULT_ALIGNMENT) -> int:

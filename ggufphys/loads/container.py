@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo
-from ggufphys.gguf.reader import MAX_NAME_BYTES, Header
+from ggufphys.gguf.reader import MAX_NAME_BYTES, Header, padded
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import padded
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.types import wrong_type
 
@@ -23,7 +22,7 @@ def check_container(gguf: GGUFFile) -> Iterator[Refusal]:
     """Every reason that lies in the files' form, shard by shard."""
     yield from wrong_type(gguf, "general.alignment", ValueType.UINT32)
     for shard in gguf.shards:
-        header, name = shard.header, shard.path.name
+        header, name = shard.header, shard.name
         if header.version == 1:
             yield _refusal("a version that llama.cpp no longer reads", name, "GGUF v1", "v2 or v3")
         if header.byte_order != sys.byteorder:

@@ -5,9 +5,10 @@ A heading names the architectures that share a section: `[qwen2 dream]`. Lines t
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from types import CodeType
 
 from ggufphys.frozen import dataclass
+from ggufphys.paths import beside, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,33 @@ def _indent(line: str) -> int:
 
 
 @cache
+def expression(text: str) -> tuple[CodeType, frozenset[str]]:
+    """Python's code of an expression, to be evaluated with what it looks up as globals, and the names of that.
+
+    Made when it is asked for: most of an architecture's are not for most files. And without `compile`, which prepares
+    all the types of syntax trees first, for two milliseconds.
+    """
+    code: CodeType = eval(f"lambda: ({text})", {}).__code__
+    return code, frozenset(_names(code))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """What it looks up, comprehensions in it too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+@cache
 def _sections(table: str) -> Mapping[str, str]:
     """What stands below each name's heading; of several that have it, below the first."""
     found: dict[str, str] = {}
-    for part in Path(__file__).with_name(table).read_text(encoding="utf-8").split("\n[")[1:]:
+    for part in read_text(beside(__file__, table)).split("\n[")[1:]:
         heading, _, text = part.partition("]\n")
         for name in heading.split():
             found.setdefault(name, text)
     return found
 
 
-__all__ = ["Entry", "entries", "headings", "section"]
+__all__ = ["Entry", "entries", "expression", "headings", "section"]

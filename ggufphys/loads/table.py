@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Final, Literal
 
 from ggufphys.frozen import dataclass
-from ggufphys.loads.outline import Entry, entries, headings, section
+from ggufphys.loads.outline import Entry, entries, expression, headings, section
 
 HPARAMS: Final = "hparams.txt"  # what the loader reads
 BUILDING: Final = "building.txt"  # what the graph's builder insists on
@@ -29,11 +29,19 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What the table says of hyperparameters, with the `names` that occur in it."""
+    """What the table says of hyperparameters."""
 
     text: str
-    code: CodeType
-    names: frozenset[str]
+
+    @property
+    def code(self) -> CodeType:
+        """To be evaluated."""
+        return expression(self.text)[0]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What it looks up."""
+        return expression(self.text)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ def architectures() -> tuple[str, ...]:
 def _parse(found: Iterable[Entry]) -> Iterator[Statement]:
     for entry in found:
         if entry.word == "if":
-            yield Branch(_expression(entry.rest), tuple(_parse(entry.below)), tuple(_parse(entry.otherwise)))
+            yield Branch(Expression(entry.rest), tuple(_parse(entry.below)), tuple(_parse(entry.otherwise)))
         else:
             yield _statement(entry.line)
 
@@ -94,29 +102,16 @@ def _parse(found: Iterable[Entry]) -> Iterator[Statement]:
 def _statement(line: str) -> Statement:
     word, _, rest = line.partition(" ")
     if word == "assert":
-        return Rule("assert", _expression(rest))
+        return Rule("assert", Expression(rest))
     if word == "refuse":
-        return Rule("refuse", _expression(rest))
+        return Rule("refuse", Expression(rest))
     if word == "swa_pattern":
         period, _, first = rest.partition(" ")
         return Pattern(int(period), first == "first")
     if rest.startswith("= "):
-        return Rule("set", _expression(rest[2:]), word)
+        return Rule("set", Expression(rest[2:]), word)
     how, _, name = rest.partition(" ")
     return Read(word, how.removesuffix("?"), name, not how.endswith("?"))
-
-
-def _expression(text: str) -> Expression:
-    code = compile(text, "hparams.txt", "eval")
-    return Expression(text, code, frozenset(_names(code)))
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """What it looks up, comprehensions in it too."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 __all__ = [

@@ -7,7 +7,6 @@ for, and once.
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from types import CodeType
 from typing import Final
 
 from ggufphys.frozen import dataclass
@@ -22,8 +21,8 @@ class Row:
     """A tensor that is created: `name` with `*` for the layer, `shape` a tuple of sizes, `flags` if any."""
 
     name: str
-    shape: CodeType
-    flags: CodeType | None
+    shape: str
+    flags: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Let:
     """A name for what follows."""
 
     name: str
-    value: CodeType
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +38,14 @@ class Check:
     """What must be so (`word` is "assert"), or must not ("refuse")."""
 
     word: str
-    text: str
-    value: CodeType
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
     """Rows that count where `condition` holds, and those that count where it doesn't."""
 
-    condition: CodeType
+    condition: str
     then: "tuple[Line, ...]"
     otherwise: "tuple[Line, ...]"
 
@@ -56,8 +54,8 @@ class Branch:
 class Each:
     """Rows for each layer from `first` to before `end`."""
 
-    first: CodeType
-    end: CodeType
+    first: str
+    end: str
     rows: "tuple[Line, ...]"
 
 
@@ -75,14 +73,14 @@ def _parse(found: Iterable[Entry]) -> Iterator[Line]:
     for entry in found:
         word, rest = entry.word, entry.rest
         if word == "if":
-            yield Branch(_code(rest), tuple(_parse(entry.below)), tuple(_parse(entry.otherwise)))
+            yield Branch(rest, tuple(_parse(entry.below)), tuple(_parse(entry.otherwise)))
         elif word == "each":
             first, _, end = rest.partition(" ")
-            yield Each(_code(first), _code(end), tuple(_parse(entry.below)))
+            yield Each(first, end, tuple(_parse(entry.below)))
         elif word in ("assert", "refuse"):
-            yield Check(word, rest, _code(rest))
+            yield Check(word, rest)
         elif rest.startswith("= "):
-            yield Let(word, _code(rest[2:]))
+            yield Let(word, rest[2:])
         else:
             yield from _row(entry.line)
 
@@ -93,15 +91,10 @@ def _row(line: str) -> Iterator[Line]:
     template = None if "." in name else section(TENSORS, TEMPLATE + name)
     if template is None:
         full_name = f"blk.*{name}" if name.startswith(".") else name
-        yield Row(full_name, _code(f"({sizes},)"), _code(flags) if flags not in ("", "0") else None)
+        yield Row(full_name, f"({sizes},)", "" if flags == "0" else flags)
         return
     arguments = [f"({size})" if " " in size else size for size in re.split(r", (?![^()]*\))", sizes)]
     yield from _parse(entries([text.format(*arguments, flags=flags or "0") for text in template]))
-
-
-@cache
-def _code(text: str) -> CodeType:
-    return compile(text, TENSORS, "eval")
 
 
 __all__ = ["Branch", "Check", "Each", "Let", "Line", "Row", "rows_of"]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.loads.hparams import Values
+from ggufphys.loads.outline import expression
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.tensor_names import DUP, OPTIONAL, RESHAPE, SKIP, UNSCALED, names_of
 from ggufphys.loads.tensor_table import Branch, Check, Each, Let, Line, Row, rows_of
@@ -81,7 +82,7 @@ class _Loader:
     def follow(self, line: Line) -> None:
         """One row, or those below it."""
         if isinstance(line, Row):
-            flags = 0 if line.flags is None else self.value(line.flags)
+            flags = self.value(line.flags) if line.flags else 0
             self.create(line.name.replace("*", self.layer), self.value(line.shape), flags)
         elif isinstance(line, Branch):
             self.run(line.then if self.value(line.condition) else line.otherwise)
@@ -94,9 +95,10 @@ class _Loader:
         else:
             self.each(line)
 
-    def value(self, code: Any) -> Any:
+    def value(self, text: str) -> Any:
         """What an expression is now."""
-        return eval(code, {}, self.names)
+        code, names = expression(text)
+        return eval(code, {name: self.names[name] for name in names})
 
     @property
     def where(self) -> str:
@@ -118,8 +120,8 @@ class _Loader:
     def check(self, line: Check) -> None:
         """What the loader insists on."""
         if bool(self.value(line.value)) == (line.word == "refuse"):
-            wanted = f"not {line.text}" if line.word == "refuse" else line.text
-            names = {name: self.names[name] for name in line.value.co_names if name in self.names.h}
+            wanted = f"not {line.value}" if line.word == "refuse" else line.value
+            names = {name: self.names[name] for name in expression(line.value)[0].co_names if name in self.names.h}
             found = ", ".join(f"{name} = {_short(value)}" for name, value in names.items()) or "otherwise"
             self.refuse(
                 "hyperparameters that its tensors cannot have", self.where, found, wanted, MODELS,

@@ -12,6 +12,7 @@ from typing import Final
 
 from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.gguf.values import ValueType
+from ggufphys.loads.distinct import are_distinct
 from ggufphys.loads.refusal import Refusal
 
 SOURCE: Final = "llama.cpp 0c1e570 src/llama-vocab.cpp"
@@ -39,14 +40,17 @@ def check_tokens(gguf: GGUFFile, model: str, array: GGUFArray) -> Iterator[Refus
     """
     if len(array) > MANY:
         return
-    tokens = array.all_bytes()
-    if not tokens and model == "test":
+    if not len(array) and model == "test":
         yield _refusal("a division by the number of tokens", "no tokens", "at least one", "tokenize", ends=True)
+    byte_ids, is_phi3 = _byte_ids(gguf, len(array)), _is_phi3(gguf)
+    if are_distinct(array) and not byte_ids and not is_phi3 and model not in ("plamo2", "rwkv"):
+        return  # nothing more is asked of them
+    tokens = array.all_bytes()
     yield from _duplicates(tokens)
-    yield from _bytes(tokens, _byte_ids(gguf, len(tokens)), model)
+    yield from _bytes(tokens, byte_ids, model)
     if model == "rwkv":
         yield from _newline(tokens)
-    if _is_phi3(gguf):
+    if is_phi3:
         what = "a token that a model named phi-3 needs is missing"
         for text in sorted(set(PHI3).difference(tokens)):
             yield _refusal(what, "none", _text(text), "llama_vocab::impl::load")

@@ -8,13 +8,13 @@ that names of unlike ones may be exchanged unless CUDA_DEVICE_ORDER=PCI_BUS_ID i
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.machine import host
 from ggufphys.machine.vulkan import PREFIX, VISIBLE, vulkan_devices, with_limits
 from ggufphys.params import Device
+from ggufphys.paths import is_there, names_in
 
 if TYPE_CHECKING:
     from ggufphys.machine.nvml import Card
@@ -36,8 +36,8 @@ def find_devices() -> tuple[FoundDevice, ...]:
     """The GPUs that a llama.cpp with the usual backend for this machine would use; empty where there are none."""
     if sys.platform == "darwin":
         return _metal()
-    if sys.platform == "linux" and not any(Path(sign).exists() for sign in _DRIVER_SIGNS):
-        asked = VISIBLE in os.environ or any(Path(_RENDERERS).glob("renderD*"))
+    if sys.platform == "linux" and not any(map(is_there, _DRIVER_SIGNS)):
+        asked = VISIBLE in os.environ or any(name.startswith("renderD") for name in names_in(_RENDERERS))
         return find_vulkan() if asked else ()
     from ggufphys.machine.nvml import cards  # ctypes takes milliseconds that a machine without a GPU does not need
 

@@ -3,13 +3,12 @@
 Their names are ggml's (ggml_cpu_has_*), without the prefix. Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c.
 """
 
-import re
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.frozen import dataclass
+from ggufphys.paths import read_text
 
 SYSTEM: Final[str] = sys.platform  # a plain str, so that type checkers look at what is for other systems, too
 
@@ -27,9 +26,9 @@ _LINUX_NAMES: Final = {
 def cpu_features() -> frozenset[str]:
     """The features of the CPU this runs on; those of its architecture's common baseline where it can't be asked."""
     if SYSTEM == "linux":
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-        words = set(match[1].split()) if match else set()
+        text = read_text("/proc/cpuinfo", errors="replace")
+        line = next((line for line in text.split("\n") if line.startswith(("flags", "Features"))), "")
+        words = set(line.partition(":")[2].split())
         return frozenset(ours for theirs, ours in _LINUX_NAMES.items() if theirs in words)
     import platform  # milliseconds that Linux does without
 
@@ -49,10 +48,8 @@ class MainMemory:
 def main_memory() -> MainMemory:
     """What the machine has, or the container if that is less."""
     if SYSTEM == "linux":
-        fields = dict(
-            re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
-        )
-        total, available = (1024 * int(fields.get(name, 0)) for name in ("MemTotal", "MemAvailable"))
+        fields = dict(line.split(":", 1) for line in read_text("/proc/meminfo").splitlines())
+        total, available = (_kb(fields.get(name, "0 kB")) for name in ("MemTotal", "MemAvailable"))
         limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
         if limit is not None and limit < total:
             total, available = limit, min(available, max(0, limit - (used or 0)))
@@ -62,6 +59,11 @@ def main_memory() -> MainMemory:
         free = sysctl_number("vm.page_free_count") * sysctl_number("hw.pagesize")
         return MainMemory(total_bytes=total, available_bytes=free)
     return _windows_memory() if SYSTEM == "win32" else MainMemory(total_bytes=0, available_bytes=0)
+
+
+def _kb(text: str) -> int:
+    """Bytes, of `  123 kB`."""
+    return 1024 * int(text.split()[0])
 
 
 def sysctl_text(name: str) -> str:
@@ -89,7 +91,7 @@ def _apple_has(name: str) -> bool:
 
 def _cgroup_number(name: str) -> int | None:
     try:
-        text = Path("/sys/fs/cgroup", name).read_text(encoding="utf-8").strip()
+        text = read_text(f"/sys/fs/cgroup/{name}").strip()
     except OSError:
         return None
     return int(text) if text.isdecimal() else None

@@ -62,7 +62,7 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
         first, last = min(ends)[0], max(end for _, end in ends)
         yield Term(
             quantity="model",
-            name=f"weights mapped from {shard.path.name}{READ_BY_ROW if buffer.lazy else ''}",
+            name=f"weights mapped from {shard.name}{READ_BY_ROW if buffer.lazy else ''}",
             nbytes=last - first,
             buffer=buffer.name,
             formula=f"last end {last:,} - first offset {first:,} of {len(ends)} tensors",

@@ -4,6 +4,7 @@ Devices take layers in order, each a stretch of them; the output is the last dev
 device about as full as the others: it makes the fullest one, relative to its room, as empty as can be.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final
@@ -39,7 +40,7 @@ class LayerCosts:
             nbytes = self.backend.tensor_bytes(tensor.nbytes or 0, tensor.ggml_type, tensor.ne[0] if tensor.ne else 1)
             role = role_of(h.arch, tensor.name)
             if isinstance(role, int) and role < h.n_layer_all:
-                (self.experts if EXPERTS.search(tensor.name) else self.dense)[role] += nbytes
+                (self.experts if re.search(EXPERTS, tensor.name) else self.dense)[role] += nbytes
             elif role is Role.OUTPUT or (tensor.name == TOKEN_EMBD and tied):
                 self.output += nbytes
 

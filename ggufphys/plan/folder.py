@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -81,7 +82,7 @@ def find_models(texts: Iterable[str], on_error: Callable[[OSError], None] = lamb
     found: dict[str, str] = {}  # what tells models apart -> the path to open
     for text in texts:
         for path in _expand(text, on_error):
-            match = None if is_remote(path) else SHARD_NAME.fullmatch(path)
+            match = None if is_remote(path) else re.fullmatch(SHARD_NAME, path)
             found.setdefault(f"{match['stem']} of {match['count']}" if match else path, path)
     return list(found.values())
 

@@ -4,6 +4,7 @@ Source: llama.cpp 0c1e570 src/llama-quant.cpp, llama_model_quantize_impl (order,
 ggml/src/gguf.cpp, gguf_writer_base (the bytes of a header).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -50,9 +51,9 @@ def retyped(gguf: GGUFFile, types: Sequence[GGMLType], file_type: str) -> GGUFFi
         table_offset=table_offset,
         data_offset=data_offset,
     )
-    shard = SHARD_NAME.fullmatch(gguf.path.name)
-    path = gguf.path.with_name(f"{shard['stem'] if shard else gguf.path.stem}-{file_type}.gguf")
-    return GGUFFile(path=path, shards=(Shard(path=path, file_bytes=data_offset + end, header=header, buffer=b""),))
+    shard = re.fullmatch(SHARD_NAME, gguf.path.name)
+    path = str(gguf.path.with_name(f"{shard['stem'] if shard else gguf.path.stem}-{file_type}.gguf"))
+    return GGUFFile(file=path, shards=(Shard(file=path, file_bytes=data_offset + end, header=header, buffer=b""),))
 
 
 def _file_type(file_type: str) -> dict[str, int]:

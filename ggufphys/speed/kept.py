@@ -3,27 +3,42 @@
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import replace
+from ggufphys.paths import is_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ggufphys.speed.rates import Machine
 
 NAME: Final = "calibration.json"
 
 
-def folder() -> Path | None:
+def folder() -> "Path | None":
     """The folder; None where nobody is at home."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "ggufphys" / "speed"
-    except RuntimeError:
-        return None
+    from pathlib import Path  # only when there is something to read or to keep
+
+    place = _folder()
+    return Path(place) if place else None
 
 
-def calibration_path() -> Path | None:
+def is_calibrated() -> bool:
+    """Is a calibration kept?"""
+    place = _folder()
+    return bool(place) and is_file(f"{place}/{NAME}")
+
+
+def _folder() -> str:
+    """Its path; empty where nobody is at home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return f"{base}/ggufphys/speed"
+    home = os.path.expanduser("~")  # noqa: PTH111  # at start-up
+    return "" if home.startswith("~") else f"{home}/.cache/ggufphys/speed"
+
+
+def calibration_path() -> "Path | None":
     """The file, whether it is there or not."""
     place = folder()
     return None if place is None else place / NAME
@@ -35,8 +50,8 @@ def kept_machine() -> "Machine | None":
     Raises:
         CalibrationError: what is kept cannot be used.
     """
-    path = calibration_path()
-    if path is None or not path.is_file():
+    path = calibration_path() if is_calibrated() else None
+    if path is None:
         return None
     from ggufphys.speed.rates import read_machine  # only when there is something to read
 

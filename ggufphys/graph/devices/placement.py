@@ -33,7 +33,7 @@ Lack = Literal["type", "operation", "size"]
 """What a device lacks for a weight: it does not multiply the type, has not the operation, or not for so many bytes."""
 
 # common/common.h, LLM_FFN_EXPS_REGEX behind llm_ffn_block_regex
-EXPERTS: Final = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps")
+EXPERTS: Final = r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch|)exps"
 
 
 def place_layers(params: Params, n_layer_all: int) -> Placement:
@@ -224,7 +224,7 @@ class _Chooser:
             if is_found_in(name):
                 return buffer
         if self.params.n_cpu_moe:
-            match = EXPERTS.search(name)
+            match = re.search(EXPERTS, name)
             if match is not None and int(match[1]) < self.params.n_cpu_moe:
                 return CPU_BUFFER
         return ""

@@ -6,7 +6,6 @@ Source: llama.cpp 0c1e570 src/models/llama.cpp, llama_model_llama::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 
@@ -28,7 +27,11 @@ def build(b: Builder) -> Graph:
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "ffn_norm", il)
-        is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
-        x = moe_ffn(b, x, il, Routing(norm_weights=True)) if is_moe else b.ffn_gated(x, il)
+        if b.weight_or_none("ffn_gate_inp.weight", il) is None:
+            x = b.ffn_gated(x, il)
+        else:
+            from ggufphys.graph.building.moe import Routing, moe_ffn  # what most files have no need of
+
+            x = moe_ffn(b, x, il, Routing(norm_weights=True))
         x = ops.add(x, residual)
     return b.head(b.rms(x, "output_norm"))

@@ -1,6 +1,7 @@
 """Patterns as std::regex reads them: a table of what it said, and the real one where a compiler is there."""
 
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_where_it_counts() -> None:
     options = QuantizeOptions(tensor_types=((r"blk\.[[:digit:]]+\.ffn", GGMLType.Q8_0),))
     assert [options.named_type(name) for name in NAMES[:2]] == [GGMLType.Q8_0, None]
     theirs = searcher(r"blk\.(0|3|12)\.ffn_(up|down|gate|gate_up)_(ch|)exps")
-    assert [theirs(name) for name in NAMES] == [EXPERTS.search(name) is not None for name in NAMES]
+    assert [theirs(name) for name in NAMES] == [re.search(EXPERTS, name) is not None for name in NAMES]
 
 
 PROGRAM = r"""

@@ -1,7 +1,7 @@
 """What about a backend decides about bytes?"""
 
 from collections.abc import Callable
-from typing import Final, Optional
+from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType
@@ -42,7 +42,7 @@ class Backend:
     max_tensor_bytes: int = UNLIMITED
     more_bytes: int = 0
     row_padding: int = 0
-    pinned: Optional["Backend"] = None
+    pinned: "Backend | None" = None
     supports: Callable[[Tensor], bool] = everything
     reorder: Reorder | None = None
     maps_files: bool = False

@@ -32,11 +32,15 @@ def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
     try:
         row = RULES[arch] if arch in RULES else LATER[arch]
     except KeyError:
-        raise UnsupportedError(
-            f"architecture {arch!r} has no memory rule yet, so its context cannot be predicted "
-            f"({len(RULES)} architectures have one){known_since(arch)}"
-        ) from None
+        raise UnsupportedError(f"{no_rule(arch)}: `ggufphys inspect` has an estimate from its tensors") from None
     return row_in(row, rules)
+
+
+def no_rule(arch: str) -> str:
+    """That an architecture has no row, and since when llama.cpp knows it; empty where it has one."""
+    if arch in RULES or arch in LATER:
+        return ""
+    return f"architecture {arch!r} has no memory rule yet ({len(RULES)} architectures have one){known_since(arch)}"
 
 
 def read_hparams(gguf: GGUFFile) -> HParams:
@@ -61,6 +65,7 @@ __all__ = [
     "LayerCache",
     "RecurrentState",
     "WindowKV",
+    "no_rule",
     "read_hparams",
     "row_bytes",
     "row_in",

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from ggufphys.arch import no_rule
 from ggufphys.arch.anatomy import anatomy_of
 from ggufphys.arch.guess import guess
 from ggufphys.builds.newer import known_since, may_know
@@ -50,11 +51,15 @@ def run_guess(
         print(show(replace(found, weights=_weights(gguf, params))))
     else:
         print(show(replace(found, params=params, prediction=prediction)))
-    if prediction is None or not is_new or args.assert_fits is not None:
-        print(f"ggufphys: error: {shown(shortened(str(error)))}", file=sys.stderr)
-        return 4
-    print(f"ggufphys: warning: {shown(shortened(str(error)))}: an estimate from what its tensors say", file=sys.stderr)
-    return 0
+    why = no_rule(arch) or str(error)
+    if prediction is None:
+        said = f"error: {why}: without an estimate, for which a size is missing" if no_rule(arch) else f"error: {why}"
+    elif args.assert_fits is not None:
+        said = f"error: {why}: its figures are estimated from its tensors, by which --assert-fits does not decide"
+    else:
+        said = f"{'warning' if is_new else 'error'}: {why}: its figures are estimated from its tensors"
+    print(f"ggufphys: {shown(shortened(said))}", file=sys.stderr)
+    return 4 if said.startswith("error") else 0
 
 
 def _estimate(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction | None:

@@ -264,8 +264,20 @@ def test_newer_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert document["memory"]["basis"]["compute"] == "estimate"
     assert document["anatomy"]["layers"][0]["attention"]["n_head"] == llama_metadata()["llama.attention.head_count"]
     assert run(capsys, "inspect", path, "--llama-build", "b11548")[0] == 4
-    assert run(capsys, "inspect", path, "--assert-fits", "1TiB")[0] == 4
-    assert run(capsys, "fit", path)[0] == 4
+
+
+def test_an_estimate_is_not_called_impossible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever gives an estimate says that it is one, and whoever gives none says where it is to be had."""
+    path = write_model(tmp_path / "new.gguf", llama_metadata("beam"), llama_tensors())
+    code, _, given = run(capsys, "inspect", path)
+    undecided, _, asked = run(capsys, "inspect", path, "--assert-fits", "1TiB")
+    refused, _, elsewhere = run(capsys, "fit", path)
+
+    assert (code, undecided, refused) == (0, 4, 4)
+    assert given.rstrip().endswith(": its figures are estimated from its tensors")
+    assert asked.rstrip().endswith("by which --assert-fits does not decide")
+    assert elsewhere.rstrip().endswith("`ggufphys inspect` has an estimate from its tensors")
+    assert "cannot" not in given + asked + elsewhere
 
 
 def test_newer_architecture_without_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

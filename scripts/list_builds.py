@@ -23,7 +23,7 @@ from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import GGUFFile
 from ggufphys.memory import predict
 from ggufphys.memory.predict import Predictor
-from tests import archs, builds
+from tests import archs, builds, older
 
 TARGET = Path(__file__).parent.parent / "ggufphys" / "builds" / "records.py"
 PINNED_COMMIT = "0c1e570"
@@ -38,6 +38,15 @@ class Standing:
 
     n_rows: int = 0
     wrong: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, name: str, rows: Rows, ours: Rows) -> None:
+        """Compare a model's rows, where llama.cpp gave numbers."""
+        for i, (row, own) in enumerate(zip(rows, ours, strict=True)):
+            if isinstance(row, str):
+                continue
+            self.n_rows += 1
+            if row != own:
+                self.wrong[name].append(f"row {i}: llama.cpp {row}, ours {own}")
 
     @property
     def n_exact(self) -> int:
@@ -55,6 +64,8 @@ def main() -> int:
         known = Known()
         for build in builds.recorded():
             standings[build] = standing = compare(builds.rows(build), predictions(build, known))
+            for name, rows, ours in older_rows(build, known):
+                standing.add(name, rows, ours)
             exact = f"{standing.n_exact} of {standing.n_rows} rows exact"
             print(f"b{build}: {exact}; not of {_names(standing.wrong)}", flush=True)
             for name, lines in standing.wrong.items() if args.verbose else ():
@@ -145,13 +156,18 @@ def compare(record: builds.Rows, ours: Predictions) -> Standing:
     """Where llama.cpp gave numbers, are ours the same?"""
     standing = Standing()
     for name, rows in record.items():
-        for i, (row, own) in enumerate(zip(rows, ours[name], strict=True)):
-            if isinstance(row, str):
-                continue
-            standing.n_rows += 1
-            if row != own:
-                standing.wrong[name].append(f"row {i}: llama.cpp {row}, ours {own}")
+        standing.add(name, rows, ours[name])
     return standing
+
+
+def older_rows(build: int, known: Known) -> Iterator[tuple[str, Rows, Rows]]:
+    """Models as an older build loads them: their names, its rows and ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        for name, (form, rows) in older.records().get(build, {}).items():
+            path.write_bytes(older.header(name, form))
+            with open_gguf(path) as gguf:
+                yield name, rows, known.rows(f"{name} {form}", gguf, build)
 
 
 def moved(before: builds.Rows, after: builds.Rows) -> dict[str, list[int]]:
@@ -168,6 +184,12 @@ def moved(before: builds.Rows, after: builds.Rows) -> dict[str, list[int]]:
     return found
 
 
+def moved_older(before: int, after: int) -> set[str]:
+    """The same of models as older builds load them, where both do; those that one alone loads moved."""
+    old, new = (older.records().get(n, {}) for n in (before, after))
+    return {name for name in old.keys() | new.keys() if after in older.records() and old.get(name) != new.get(name)}
+
+
 def architectures(names: Iterable[str]) -> list[str]:
     """Of which architectures these models are, sorted."""
     return sorted({archs.models()[name].arch for name in names})
@@ -178,7 +200,8 @@ def module(standings: Mapping[int, Standing]) -> str:
     numbers = builds.recorded()
     commits = {n: PINNED_COMMIT if n == PINNED else builds.document(n)["commit"] for n in numbers}
     moves = {
-        after: architectures(moved(builds.rows(before), builds.rows(after))) for before, after in pairwise(numbers)
+        after: architectures({*moved(builds.rows(before), builds.rows(after)), *moved_older(before, after)})
+        for before, after in pairwise(numbers)
     }
     wrong = {n: architectures(standing.wrong) for n, standing in standings.items()}
     text = TARGET.read_text()
@@ -214,7 +237,7 @@ def seen(numbers: list[int]) -> dict[str, int]:
     first: dict[str, int] = {}
     for n in numbers:
         given = (name for name, rows in builds.rows(n).items() if not all(isinstance(row, str) for row in rows))
-        for arch in architectures(given):
+        for arch in architectures({*given, *older.records().get(n, {})}):
             first.setdefault(arch, n)
     return {arch: n for arch, n in sorted(first.items()) if n > numbers[0]}
 

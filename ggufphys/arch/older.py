@@ -30,6 +30,12 @@ DSA_CACHED: Final[Mapping[Rule, str]] = {"deepseek32_head_cached": "deepseek32",
 HEADS_UNREAD: Final[Mapping[Rule, str]] = {"deepseek32_head_unread": "deepseek32", "glm4moe_head_unread": "glm4moe"}
 
 
+# Whose file may say which layers have windows, where few read the key.
+PERIODS_UNREAD: Final[frozenset[str]] = frozenset({
+    "afmoe", "cohere2", "exaone-moe", "exaone4", "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gpt-oss", "llama4",
+    "olmo2", "smallthinker",
+})  # fmt: skip
+
 # Who looks both ways where few read the key: by code, and those whose loaders ask for it.
 LOOKS_BOTH_WAYS: Final[frozenset[str]] = frozenset({
     "dream", "gemma-embedding", "llada", "llada-moe", "rnd1", "bert", "eurobert", "jina-bert-v2", "jina-bert-v3",
@@ -87,7 +93,13 @@ def row_in(row: ArchRule, rules: Set[Rule]) -> ArchRule:
         row = replace(row, keeps=keeps, draft=keeps)
     if any(row.name == name and rule in rules for rule, name in DSA_CACHED.items()):
         row = replace(row, keeps=_in_all_layers(row.keeps))
+    if row.name in PERIODS_UNREAD and "window_periods_unread" in rules:
+        row = replace(row, keeps=_in_usual_windows(row.keeps))
     return row
+
+
+def _in_usual_windows(keeps: LayerRule) -> LayerRule:
+    return lambda h: keeps(replace(h, swa_pattern=None))
 
 
 def _in_all_layers(keeps: LayerRule) -> LayerRule:

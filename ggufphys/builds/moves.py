@@ -19,17 +19,19 @@ LATEST: Final = 11739  # the newest that was recorded
 Rule = Literal[
     "alone_padded", "bailingmoe3_keeps_no_snapshots", "bailingmoe3_positions", "bert_positions_first",
     "block_scores_by_head", "blocks_of_cells", "blocks_pooled", "blocks_unchecked_if_on", "caches_as_they_are",
-    "choice_as_mask", "clamps_are_views", "context_times_streams", "context_times_unified_streams",
-    "deepseek32_head_cached", "deepseek32_head_unread", "encoders_limited", "few_look_both_ways",
-    "fused_experts_of_head", "glm4moe_head_unread", "glm5_next_drafts", "glm_dsa_attends_to_all",
+    "chameleon_shapes_behind_norms", "choice_as_mask", "clamps_are_views", "context_times_streams",
+    "context_times_unified_streams",
+    "deepseek32_head_cached", "deepseek32_head_unread", "delta_nets_in_chunks", "encoders_limited",
+    "few_look_both_ways",
+    "fused_experts_of_head", "gemma3n_scales_late", "glm4moe_head_unread", "glm5_next_drafts", "glm_dsa_attends_to_all",
     "glm_dsa_head_cached", "glm_dsa_indexes_all", "gpt_oss_crops_early", "heads_cached", "heads_loaded",
     "indexer_by_parts", "kimi_k3_keeps_no_snapshots", "kimi_linear_reserves_alike", "l2_norm_op",
-    "lfm2_always_causal", "lfm2_keeps_no_snapshots", "mamba2_projects_by_sequence", "mask_cast",
+    "lfm2_always_causal", "lfm2_keeps_no_snapshots", "llama4_as_llama", "mamba2_projects_by_sequence", "mask_cast",
     "minimax_01_reserves_alike", "mixed_batches", "nemotron_h_keeps_no_snapshots", "norms_of_head",
     "outputs_rounded", "outputs_unlimited", "parts_not_rotated", "pools_filled_anew", "pools_masked_always",
     "qwen3next_crops_early", "rope_by_parts", "rotations_alike", "rows_first", "server_reserves_all_outputs",
     "snapshots_one_by_one", "step35_without_biases", "taps_behind_zeros", "types_of_rows_differ",
-    "wanted_before_drafts",
+    "wanted_before_drafts", "window_periods_unread",
 ]  # fmt: skip
 
 
@@ -58,6 +60,43 @@ class Move:
 
 MOVES: Final = (
     Move(
+        rule="delta_nets_in_chunks",
+        last=8233,
+        after=8305,
+        what="prompts of delta nets are computed by chunks of tokens, not by one operation",
+        whom="qwen3next, qwen35, qwen35moe, kimi-linear",
+        source="src/models/delta-net-base.cpp, build_delta_net_chunking (fused_gdn_ch)",
+        found="sources of b8229 and b8405; records of b8233 and b8305",
+    ),
+    Move(
+        rule="chameleon_shapes_behind_norms",
+        last=8808,
+        after=8840,
+        what="normed heads are shaped again",
+        whom="chameleon",
+        source="src/models/chameleon.cpp",
+        found="sources of b8762 and b11312; records of b8808 and b8840",
+    ),
+    Move(
+        rule="window_periods_unread",
+        last=8233,
+        after=8305,
+        what="attention.sliding_window_pattern is not read: layers have windows as in the models that were published",
+        whom="afmoe, cohere2, exaone4, exaone-moe, gemma2, gemma3, gemma3n, gemma-embedding, gpt-oss, llama4, olmo2, "
+        "smallthinker, whose file says otherwise",
+        source="src/llama-model.cpp, load_hparams (LLM_KV_ATTENTION_SLIDING_WINDOW_PATTERN)",
+        found="sources of b8229 and b8405; records of b8233 and b8305",
+    ),
+    Move(
+        rule="llama4_as_llama",
+        last=8808,
+        after=8840,
+        what="without windows the graph is llama's: no scale of queries, no experts that every token uses",
+        whom="llama4 without windows",
+        source="src/llama-model.cpp, build_graph (llm_build_llama)",
+        found="sources of b8762 and b11312; records of b8808 and b8840",
+    ),
+    Move(
         rule="few_look_both_ways",
         last=8508,
         after=8560,
@@ -74,6 +113,15 @@ MOVES: Final = (
         whom="models whose heads are not whole blocks",
         source="src/llama-context.cpp, llama_init_from_model",
         found="sources of b8672 and about b8740; records of b8683 and b8739",
+    ),
+    Move(
+        rule="gemma3n_scales_late",
+        last=8683,
+        after=8739,
+        what="inputs of layers are looked up and scaled when they are added, not before anything else",
+        whom="gemma3n",
+        source="src/models/gemma3n-iswa.cpp (ggml_build_forward_expand)",
+        found="sources of b8672 and b8762; records of b8683 and b8739",
     ),
     Move(
         rule="caches_as_they_are",

@@ -94,10 +94,10 @@ class Graph:
 
     `probed` are nodes, and their layers, that llama.cpp gives up for simpler ones if they would run elsewhere than on
     their layer's device; `pinned` are those that it keeps there, as it does norms. `idle` nodes are laid out and not
-    computed: they belong to batches of another kind.
+    computed: they belong to batches of another kind. `more` are bytes behind a node's own, for a device's scratch.
     """
 
-    __slots__ = ("_seen", "idle", "leafs", "marks", "nodes", "pinned", "probed")
+    __slots__ = ("_seen", "idle", "leafs", "marks", "more", "nodes", "pinned", "probed")
 
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
@@ -106,6 +106,7 @@ class Graph:
         self.probed: dict[Tensor, int] = {}
         self.pinned: dict[Tensor, int] = {}
         self.idle: set[Tensor] = set()
+        self.more: dict[Tensor, int] = {}
         self._seen: set[Tensor] = set()
 
     def expand(self, tensor: Tensor) -> Tensor:

@@ -176,7 +176,8 @@ class _Walk:
             self.born[place] = now
         else:
             place = len(self.sizes)
-            self.sizes.append(tensor.nbytes)
+            more = self.graph.more
+            self.sizes.append(tensor.nbytes + more[tensor] if tensor in more else tensor.nbytes)
             self.born.append(now)
             self.events.append(place)
         self.places[tensor] = self.alive[tensor] = place

@@ -9,6 +9,7 @@ from math import inf
 
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.delta_chunks import in_chunks
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.ir import Tensor
@@ -31,6 +32,10 @@ def delta_net(
 ) -> Tensor:
     """Q, K and V (D, H, T, N) to (D, H, T, N), and the states stored. `gate` (1 or D, H, T, N), `beta` (1, H, T, N)."""
     d, n_head, n_tokens, n_seqs = v.ne
+    if n_tokens > 1 and "delta_nets_in_chunks" in rs.b.context.rules:
+        out, state = in_chunks(q, k, v, gate, beta, state, transposed=True)
+        rs.b.graph.expand(ops.cpy(state, rs.slot(rs.rows("s", il), 0)))
+        return out
     n_snapshots = 1 + rs.b.context.n_rs_seq
     one_by_one = n_snapshots > 1 and "snapshots_one_by_one" in rs.b.context.rules
     if one_by_one:  # a place for each, in front of the scan, too
@@ -72,6 +77,8 @@ def linear_attention(
         q, k = (ops.reshape(part, d_k, 1, n_k, n_tokens * n_seqs) for part in (q, k))
         q, k = (ops.repeat(part, d_k, per_k, n_k, n_tokens * n_seqs) for part in (q, k))
         q, k = (ops.reshape(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
+    elif n_k != n_v and "delta_nets_in_chunks" in b.context.rules:
+        q, k = (ops.repeat(part, d_k, n_v, n_tokens, n_seqs) for part in (q, k))
 
     out = delta_net(rs, q, k, v, gate, beta, state, il)
     out = gated_norm(b, out, ops.reshape(z, d_v, n_v, n_tokens, n_seqs), il, gated_by)

@@ -1,10 +1,9 @@
 """How large is the compute buffer of each device?
 
 It is as large as the largest graph that llama.cpp reserves for: a full prompt batch, a decode step. Where devices are
-used the graph is cut as ggml's scheduler would cut it, and each part laid out by itself. What a backend adds for
-operations of its own (scratch of flash attention, say) is left out. llama.cpp's own simulation (no_alloc,
-llama-fit-params) forgets which operations it pins to a device, so its figures can differ from those of a real run:
-`Params.no_alloc` asks for them.
+used the graph is cut as ggml's scheduler would cut it, and each part laid out by itself, with what a backend adds to
+single operations (`backends/scratch.py`). llama.cpp's own simulation (no_alloc, llama-fit-params) forgets which
+operations it pins to a device, so its figures can differ from those of a real run: `Params.no_alloc` asks for them.
 
 Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve; ggml/src/ggml-backend.cpp,
 ggml_backend_sched_split_graph; ggml/src/ggml-alloc.c, ggml_gallocr_reserve_n.

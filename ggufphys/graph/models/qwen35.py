@@ -59,7 +59,8 @@ def delta_net_parts(b: Builder, rs: Recurrent, x: Tensor, il: int) -> tuple[Tens
     n_tokens, n_seqs, n_head = rs.n_seq_tokens, rs.n_seqs, b.keys.integer("ssm.time_step_rank")
     qkv, z = b.linear("attn_qkv", il, x), b.linear("attn_gate", il, x)
     beta = ops.unary(ops.reshape(b.linear("ssm_beta", il, x), 1, n_head, n_tokens, n_seqs), "sigmoid")
-    alpha = ops.reshape(b.linear("ssm_alpha", il, x), n_head, n_tokens, n_seqs)
+    shaped = ops.cont if "delta_nets_in_chunks" in b.context.rules else ops.reshape
+    alpha = shaped(b.linear("ssm_alpha", il, x), n_head, n_tokens, n_seqs)
     gate = ops.unary(ops.add(alpha, b.weight("ssm_dt.bias", il)), "softplus")
     gate = ops.reshape(ops.mul(gate, b.weight("ssm_a", il)), 1, n_head, n_tokens, n_seqs)
     return ops.reshape(qkv, qkv.ne[0], n_tokens, n_seqs), z, gate, beta

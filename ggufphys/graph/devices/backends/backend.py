@@ -30,10 +30,11 @@ class Backend:
     `maps_files` a device's weights are a stretch of the mapped file, like the CPU's.
 
     It has the operations that it `supports`, runs them on no tensor above `max_tensor_bytes`, and may `reorder` what it
-    is given to run. `pipelines` says that devices may work on different batches at a time. From `offloads_from` tokens
-    in a batch on the device also runs operations on weights that lie on the host (if any are named in `offloads_only`,
-    these alone); 0 for never. `without` are types that it does not multiply. `proven` ones are compared with llama.cpp
-    in the tests; the others are read from the source.
+    is given to run; `scratch` says how many bytes it adds to a node's in the compute buffer. `pipelines` says that
+    devices may work on different batches at a time. From `offloads_from` tokens in a batch on the device also runs
+    operations on weights that lie on the host (if any are named in `offloads_only`, these alone); 0 for never.
+    `without` are types that it does not multiply. `proven` ones are compared with llama.cpp in the tests; the others
+    are read from the source.
     """
 
     prefix: str
@@ -45,6 +46,7 @@ class Backend:
     pinned: "Backend | None" = None
     supports: Callable[[Tensor], bool] = everything
     reorder: Reorder | None = None
+    scratch: Callable[[Tensor], int] | None = None
     maps_files: bool = False
     splits_rows: bool = False
     pipelines: bool = False

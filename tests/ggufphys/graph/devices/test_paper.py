@@ -2,10 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ggufphys.graph.devices import backends
+from ggufphys.graph.devices.backends import cuda, metal
+from ggufphys.graph.devices.backends.backend import everything
 from scripts import build_paper
 from scripts.build_paper import Paper
 from scripts.record_paper import record
@@ -29,6 +33,16 @@ NOT_FOLLOWED: Mapping[str, Sequence[tuple[str, str]]] = {
         *((name, "all") for name in ("glm5-next", "glm5-next/head")),
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _on_paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Devices on paper take every operation, and add nothing to any."""
+    backends._named.cache_clear()
+    for module, name in ((cuda, "CUDA"), (metal, "METAL")):
+        monkeypatch.setattr(module, name, replace(getattr(module, name), supports=everything, scratch=None))
+    yield
+    backends._named.cache_clear()
 
 
 def differing(name: str, device: Paper, folder: Path) -> Iterator[str]:

@@ -20,6 +20,9 @@ SplitMode = Literal["none", "layer", "row", "tensor"]
 ContextType = Literal["default", "mtp"]
 LoadMode = Literal["none", "mmap", "mlock", "mmap+mlock", "dio"]
 RunAs = Literal["library", "server"]
+Pooling = Literal["model", "none", "mean", "cls", "last", "rank"]
+
+POOLING_TYPES: Final[tuple[Pooling, ...]] = "none", "mean", "cls", "last", "rank"  # as files number them
 
 N_CTX_PAD: Final = 256  # llama_context pads n_ctx and n_ctx_seq to it
 N_PARALLEL_AUTO: Final = 4  # llama-server's slots, when nobody says how many; then the cache is unified
@@ -152,6 +155,8 @@ class Params:
     no_alloc: bool = False
     run_as: RunAs = "library"
     fit_params: bool = False
+    embeddings: bool = False  # what a context is for: rows of hidden states, not logits alone
+    pooling: Pooling = "model"  # how embeddings of a sequence become one; "model": as the file says
     llama_build: int = PINNED
 
     def __post_init__(self) -> None:
@@ -173,6 +178,8 @@ class Params:
             raise ValueError(f"flash_attn is {self.flash_attn!r}, expected auto, on or off")
         if self.ctx_type not in get_args(ContextType):
             raise ValueError(f"ctx_type is {self.ctx_type!r}, expected one of {', '.join(get_args(ContextType))}")
+        if self.pooling not in get_args(Pooling):
+            raise ValueError(f"pooling is {self.pooling!r}, expected one of {', '.join(get_args(Pooling))}")
         if self.run_as not in get_args(RunAs):
             raise ValueError(f"run_as is {self.run_as!r}, expected library or server")
         for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_rs_seq", "llama_build"):
@@ -255,6 +262,8 @@ def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_p
     """
     if not n_parallel_given:
         params = replace(params, n_seq_max=N_PARALLEL_AUTO, kv_unified=True)
+    if params.embeddings and 0 < params.n_ubatch < params.n_batch:
+        params = replace(params, n_batch=params.n_ubatch)
     limited = "server_reserves_all_outputs" not in rules_of(params.llama_build)
     if limited and not params.n_outputs_max and params.n_batch < params.n_seq_max:
         raise ValueError(
@@ -262,6 +271,8 @@ def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_p
             "many outputs as n_batch, and llama.cpp aborts where sequences have none"
         )
     wanted = max(1, min(params.n_batch, params.n_seq_max * (1 + n_draft))) if limited else 0
+    if params.embeddings or params.pooling not in ("model", "none"):
+        wanted = params.n_batch
     n_outputs_max = params.n_outputs_max or wanted
     return replace(params, n_outputs_max=n_outputs_max, run_as="server", fit_params=fit_params)
 
@@ -334,12 +345,22 @@ class ContextParams:
     ctx_type: ContextType = "default"
     unfused: tuple[str, ...] = ()
     blocks_unchecked: bool = False
+    embeddings: bool = False
+    pooling: Pooling = "none"
     rules: frozenset[Rule] = rules_of(PINNED)  # of those that moved, the ones that hold in the build
 
     @property
     def n_stream(self) -> int:
         """KV buffers kept apart: one for each sequence unless the cache is unified."""
         return 1 if self.kv_unified else self.n_seq_max
+
+
+def _pooled(params: Params, pooling_type: int) -> Pooling:
+    if not params.embeddings or params.pooling == "none":
+        return "none"
+    if params.pooling != "model":
+        return params.pooling
+    return POOLING_TYPES[pooling_type] if 0 <= pooling_type < len(POOLING_TYPES) else "none"
 
 
 def pad_ctx(n_ctx: int) -> int:
@@ -355,11 +376,13 @@ def resolve(
     flash_attn_possible: bool = True,
     rollback_possible: bool = False,
     has_encoder: bool = False,
+    pooling_type: int = -1,
 ) -> ContextParams:
     """Apply llama.cpp's rules for lengths and batches.
 
     n_batch and n_ubatch are clipped before n_ctx is padded, so n_ctx = 100 gives n_ubatch = 100 and 256 cells.
     Flash attention "auto" counts as on: llama.cpp's CPU backend supports it for every model that can use it.
+    `pooling_type` is what the file says of pooling, -1 for nothing.
     `n_rs_seq` counts only where recurrent states can be rolled back, `n_outputs_max` only without an encoder.
 
     Raises:
@@ -400,6 +423,8 @@ def resolve(
         v_trans=not flash_attn,
         n_rs_seq=params.n_rs_seq if rollback_possible else 0,
         ctx_type=params.ctx_type,
+        embeddings=params.embeddings,
+        pooling=_pooled(params, pooling_type),
         blocks_unchecked="blocks_unchecked_if_on" in rules and params.flash_attn == "on",
         rules=rules,
     )

@@ -22,6 +22,7 @@ from ggufphys.params import CACHE_TYPES, Params
 QUANTITIES = ("model", "context", "compute")
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 CONTEXT_TYPES = {"default": 0, "mtp": 1}
+POOLINGS = {"model": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 
 
 def ask(
@@ -109,11 +110,12 @@ class Oracle:
         native = api.llama_context_default_params()
         for name in (
             "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
-            "op_offload", "n_rs_seq",
+            "op_offload", "n_rs_seq", "embeddings",
         ):  # fmt: skip
             setattr(native, name, getattr(p, name))
         native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
         native.flash_attn_type, native.ctx_type = FLASH_ATTN[p.flash_attn], CONTEXT_TYPES[p.ctx_type]
+        native.pooling_type = POOLINGS[p.pooling]
         context = api.llama_init_from_model(model, native)
         if not context:
             return None

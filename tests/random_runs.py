@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header
 from ggufphys.loads.check import reasons
 from ggufphys.loads.refusal import Refusal
-from ggufphys.params import CACHE_TYPES, Device, Params
+from ggufphys.params import CACHE_TYPES, Device, Params, Pooling
 from tests import archs, variants
 from tests.load_changes import Draft, read_draft
 
@@ -217,6 +217,9 @@ def _fields(rng: random.Random, devices: Sequence[Device]) -> dict[str, Any]:
         "type_v": sometimes(0.4, *types, default="f16"),
         "flash_attn": rng.choice(("auto", "auto", "on", "off")),
         "offload_kqv": rng.random() < 0.8,
+        "op_offload": rng.random() < 0.8,
+        "embeddings": rng.random() < 0.3,
+        "pooling": sometimes(0.5, *get_args(Pooling), default="model"),
         "n_rs_seq": sometimes(0.1, 1, 3, 8, default=0),
         "use_extra_bufts": rng.random() < 0.5,
         "use_mmap": not no_alloc and rng.random() < 0.5,
@@ -229,7 +232,7 @@ def _fields(rng: random.Random, devices: Sequence[Device]) -> dict[str, Any]:
         fields["devices"] = [{"name": d.name, "memory_bytes": d.memory_bytes} for d in used]
         fields["n_gpu_layers"] = rng.choice((-1, 0, 1, 2, 3, 99))
         fields["tensor_split"] = rng.choice(((), (1.0, 3.0), (0.0, 1.0), (5.0, 1.0), (1.0, 0.0)))[: len(used)]
-        fields["split_mode"] = rng.choice(("layer", "layer", "layer", "none"))
+        fields["split_mode"] = rng.choice(("layer", "layer", "layer", "none", "row"))
         fields["main_gpu"] = rng.randrange(len(used))
         if rng.random() < 0.3:
             pattern = rng.choice(("exps", "attn_k", "ffn_(up|down)", r"blk\.[01]\.", "token_embd", "output", "norm"))

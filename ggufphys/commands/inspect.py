@@ -14,7 +14,7 @@ from ggufphys.flags.questions import (
 )
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.flags.server import NAMES as SERVER_FLAGS
-from ggufphys.flags.server import add_context_arguments, add_server_arguments
+from ggufphys.flags.server import add_context_arguments, add_embedding_arguments, add_server_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_attachment_arguments(parser)
     add_server_arguments(parser)
     add_context_arguments(parser)
+    add_embedding_arguments(parser)
     add_quantize_arguments(parser)
     add_explain_arguments(parser)
     add_sweep_arguments(parser)

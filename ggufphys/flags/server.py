@@ -10,12 +10,15 @@ from typing import Final, get_args
 from ggufphys.flags.numbers import count, integer
 from ggufphys.flags.run import switch
 from ggufphys.frozen import replace
-from ggufphys.params import Params, RunAs, as_server
+from ggufphys.params import POOLING_TYPES, Params, RunAs, as_server
 
 FIT_CTX: Final = 4096  # common/common.h, fit_params_min_ctx
 FIT_TARGET_MIB: Final = 1024  # common/common.h, fit_params_target
 # Those that commands without them take as flags that change nothing.
-NAMES: Final = ("-fit", "--fit", "-fitt", "--fit-target", "-fitc", "--fit-ctx", "--kv-unified-per-slot")
+NAMES: Final = (
+    "-fit", "--fit", "-fitt", "--fit-target", "-fitc", "--fit-ctx", "--kv-unified-per-slot", "--embedding",
+    "--embeddings", "--rerank", "--reranking", "--pooling",
+)  # fmt: skip
 _SERVERS_ALONE: Final = {
     "cache_ram_mib": "--cache-ram", "n_ctx_checkpoints": "--ctx-checkpoints", "n_ctx_each": "--kv-unified-per-slot",
 }  # fmt: skip
@@ -54,6 +57,28 @@ def add_context_arguments(parser: argparse.ArgumentParser) -> None:
         "-fitt", "--fit-target", type=_margins, metavar="MiB,...",
         help=f"what --fit leaves free (default {FIT_TARGET_MIB})",
     )  # fmt: skip
+
+
+def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a server for embeddings."""
+    group = parser.add_argument_group("llama-server's embeddings", argument_default=argparse.SUPPRESS)
+    group.add_argument(
+        "--embedding", "--embeddings", dest="embeddings", action="store_true",
+        help="for embeddings alone: one physical batch, all of whose tokens are outputs",
+    )  # fmt: skip
+    group.add_argument(
+        "--pooling", choices=POOLING_TYPES, help="how embeddings of a text become one (default: as the file says)"
+    )
+    group.add_argument("--rerank", "--reranking", action=_Rerank, nargs=0, help="the same, with --pooling rank")
+
+
+class _Rerank(argparse.Action):
+    """Asks for scores of texts."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        namespace.embeddings, namespace.pooling = True, "rank"
 
 
 def add_as_argument(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,8 @@ class HParams:
     n_expert_used: int  # the most of any layer
     n_expert_used_by_layer: tuple[int, ...]
     causal_attn: bool
+    pooling_type: int  # how embeddings of a sequence become one; -1: not said
+    n_embd_out: int  # the width of embeddings
     swiglu_clamp_exp: tuple[float, ...]  # limits of experts' activations, 0 for none
     swiglu_clamp_shexp: tuple[float, ...]  # and of all other feed-forward layers'
 
@@ -140,6 +142,8 @@ def as_written(gguf: GGUFFile) -> HParams:
         n_head=n_head,
         n_head_kv=keys.per_layer("attention.head_count_kv", n_layer_all, n_head),
         n_ff=keys.per_layer("feed_forward_length", n_layer_all, 0),
+        pooling_type=keys.integer("pooling_type", -1),
+        n_embd_out=keys.integer("embedding_length_out", n_embd),
         n_embd_head_k=n_embd_head_k,
         n_embd_head_v=n_embd_head_v,
         n_embd_head_k_swa=keys.integer("attention.key_length_swa", n_embd_head_k),

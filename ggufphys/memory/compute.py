@@ -51,16 +51,21 @@ def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> t
 
 
 def output_terms(h: HParams, context: ContextParams, placement: Placement) -> tuple[Term, ...]:
-    """The one term of output_bytes: a row of logits for each sequence, as reserved when the context is created."""
+    """The one term of output_bytes: a row of logits for each sequence, as reserved when the context is created.
+
+    Contexts for embeddings have a row of these beside it, and t5's all do.
+    """
+    has_rows = context.embeddings or h.arch == "t5"
+    width, beside = (h.n_vocab + h.n_embd_out, f" + {h.n_embd_out:,} of embeddings") if has_rows else (h.n_vocab, "")
     host = placement.output_host
     more = f" + {host.more_bytes} B" if host.more_bytes else ""
     return (
         Term(
             quantity="output",
             name="output buffer",
-            nbytes=FLOAT_BYTES * h.n_vocab * context.n_seq_max + host.more_bytes,
+            nbytes=FLOAT_BYTES * width * context.n_seq_max + host.more_bytes,
             buffer=host.prefix,
-            formula=f"{h.n_vocab:,} tokens x {context.n_seq_max} sequences x {FLOAT_BYTES} B{more}",
+            formula=f"({h.n_vocab:,} tokens{beside}) x {context.n_seq_max} sequences x {FLOAT_BYTES} B{more}",
             source="src/llama-context.cpp, output_reserve",
         ),
     )

@@ -227,6 +227,7 @@ class Builder(Construction):
     def hidden(self, x: Tensor) -> Graph:
         """The hidden states as they are, of models without logits."""
         x.is_output = True
+        self.embd = x
         self.graph.expand(x)
         return self.graph
 
@@ -245,6 +246,7 @@ class Builder(Construction):
         multiplied with, `softcap` keeps them within it, unless 0.
         """
         x.is_output = True
+        self.embd = x
         if scale_before:
             x = ops.scale(x, scale_before)
         matrix = self.weight_or_none("output.weight") or self.weight("token_embd.weight")
@@ -261,6 +263,7 @@ class Builder(Construction):
     def embeddings(self, x: Tensor) -> Graph:
         """The end of an encoder, and of every graph: the tensor is an output, with the one whose bytes it shows."""
         (x.view_src or x).is_output = x.is_output = True
+        self.embd = self.embd or x
         self.graph.expand(x)
         return self.graph
 

@@ -49,6 +49,7 @@ class Construction:
         self.batch = batch
         self.adapters = adapters or {}
         self.graph = Graph()
+        self.embd: Tensor | None = None  # the hidden states that embeddings are made of
         self.has_windows = any(isinstance(c, WindowKV) for layer in caches for c in layer)  # whatever the context has
         self.stack = "blk"  # in front of the names of layers' weights; where there are several, a model says which
         self.scales_at: int | None = None  # the layer whose scales are used, where it is not the weights'

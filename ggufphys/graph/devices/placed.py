@@ -133,7 +133,7 @@ _NOTHING_TO_WEIGHTS: Final[Mapping[str, Any]] = {
     for f in fields(Params)
     if f.name in {
         "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "type_k", "type_v",
-        "flash_attn", "n_threads", "n_rs_seq", "ctx_type",
+        "flash_attn", "n_threads", "n_rs_seq", "ctx_type", "embeddings", "pooling",
     }
 }  # fmt: skip
 

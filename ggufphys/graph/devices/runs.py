@@ -126,7 +126,7 @@ class Runs:
         resolved = partial(
             resolve, n_ctx_train=h.n_ctx_train, causal_attn=causal_in(h, rules_of(params.llama_build)),
             flash_attn_possible=row.flash_attn, rollback_possible=row.rollback,
-            has_encoder=row.has_encoder,
+            has_encoder=row.has_encoder, pooling_type=h.pooling_type,
         )  # fmt: skip
         context = resolved(params)
         layouts = self.layouts_of(params)

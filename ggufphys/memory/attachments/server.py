@@ -80,11 +80,12 @@ def server_terms(
             "tools/server/server-context.cpp, create_checkpoint",
         )
     n_more = context.n_outputs_max - context.n_seq_max
+    width = h.n_vocab + (h.n_embd_out if context.embeddings else 0)
     if n_more > 0:
         yield _term(
             "more rows of logits",
-            n_more * h.n_vocab * _LOGIT_BYTES,
-            f"{context.n_outputs_max} outputs less the {context.n_seq_max} reserved x {h.n_vocab:,} x {_LOGIT_BYTES} B",
+            n_more * width * _LOGIT_BYTES,
+            f"{context.n_outputs_max} outputs less the {context.n_seq_max} reserved x {width:,} x {_LOGIT_BYTES} B",
             "src/llama-context.cpp, output_reserve",
         )
 

@@ -1,0 +1,86 @@
+"""Contexts for embeddings: what pooling adds to the graph, and what llama-server reserves for them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ggufphys.cli import main
+from ggufphys.embedded import MODEL
+from ggufphys.gguf import open_gguf
+from ggufphys.gguf.writer import encode_header
+from ggufphys.memory.predict import Predictor
+from ggufphys.params import POOLING_TYPES, Params, Pooling
+from tests import archs, oracle
+
+POOLINGS: tuple[Pooling, ...] = "none", "mean", "last", "rank"
+BASE = Params(
+    n_ctx=2048, n_seq_max=4, kv_unified=True, use_extra_bufts=False, use_mmap=False, no_alloc=True, embeddings=True
+)
+# Compute bytes of llama.cpp 0c1e570, by pooling as above.
+RECORDED = {
+    "llama": (5650432, 5658624, 5650464, 5650464),
+    "bert": (3282944, 3291136, 3282976, 3282976),
+    "modern-bert": (4593664, 4601856, 4593696, 4601856),
+    "gemma-embedding": (4069376, 4077568, 4069408, 4069408),
+    "qwen3": (5650432, 5658624, 5650464, 5650464),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_pooling_is_in_the_compute_buffer(tmp_path: Path, name: str) -> None:
+    """The compute buffer of a context for embeddings is llama.cpp's, however they are pooled."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header(name))
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        found = tuple(predictor.predict(replace(BASE, pooling=pooling)).compute_bytes for pooling in POOLINGS)
+
+    assert found == RECORDED[name]
+
+
+@pytest.mark.slow
+def test_pooling_is_llama_cpps(tmp_path: Path) -> None:
+    """The same of a small model of every architecture, asked now."""
+    path, wrong = tmp_path / "model.gguf", []
+    for name in (name for name in archs.records() if "/" not in name):
+        archs.write(path, name, archs.records()[name].tensors)
+        with open_gguf(path) as gguf:
+            predictor = Predictor(gguf)
+            for pooling in POOLINGS:
+                params = replace(BASE, pooling=pooling)
+                answers, died = oracle.ask_until_death(path, [params], {"GGML_NO_BACKTRACE": "1"}, no_alloc=True)
+                if died or "error" in answers[0]:
+                    continue
+                ours = predictor.predict(params).compute_bytes
+                if ours != answers[0]["compute"]:
+                    wrong.append((name, pooling, ours, answers[0]["compute"]))
+    assert wrong == []
+
+
+def test_the_file_says_how(tmp_path: Path) -> None:
+    """Without --pooling the file's own type counts, and none where it has none or the context is for text."""
+    path = tmp_path / "model.gguf"
+    model, record = archs.models()["bert"], archs.records()["bert"]
+    for number, expected in enumerate(POOLING_TYPES):
+        path.write_bytes(encode_header({**model.metadata, "bert.pooling_type": number}, record.tensors))
+        with open_gguf(path) as gguf:
+            predictor = Predictor(gguf)
+            assert predictor.context(BASE).pooling == expected
+            assert predictor.context(replace(BASE, embeddings=False)).pooling == "none"
+
+
+def test_a_server_for_embeddings_reserves_all_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    """--embeddings is one physical batch, all of whose tokens are outputs, with a row of embeddings beside logits."""
+    params = Params.server(embeddings=True, n_ctx=4096)
+    assert (params.n_batch, params.n_ubatch, params.n_outputs_max) == (512, 512, 512)
+    assert Params.server(pooling="mean", n_ctx=4096).n_outputs_max == 2048
+    with open_gguf(MODEL) as gguf:
+        predictor = Predictor(gguf)
+        text, rows = predictor.predict(Params.server(n_ctx=4096)), predictor.predict(params)
+    assert rows.output_bytes - text.output_bytes == 4 * 4 * predictor.h.n_embd
+    assert rows.compute_bytes > text.compute_bytes
+    assert main(["inspect", str(MODEL), "-c", "4096", "--rerank"]) == 0
+    out = capsys.readouterr().out
+    assert "n_batch 512, n_ubatch 512" in out
+    assert "not considered" not in out

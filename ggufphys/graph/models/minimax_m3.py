@@ -26,6 +26,13 @@ def build(b: Builder) -> Graph:
     has_indexer = len({len(caches) for caches in b.caches} - {1}) > 0  # else all layers are dense
     kind = BlockSparseOfCells if "blocks_of_cells" in b.context.rules else BlockSparse
     sparse = kind(b, attention[b.kv_cache(0)], rope) if has_indexer and is_sparse(b) else None
+    full = attention[b.kv_cache(0)]
+    if sparse is not None and "chosen_not_rotated" in b.context.rules and (full.k_rot or full.v_rot) is not None:
+        raise ValueError(
+            f"this llama.cpp ends with a quantized KV cache (type_k {b.context.type_k.name.lower()}, type_v "
+            f"{b.context.type_v.name.lower()}) where blocks are chosen: expected f16, bf16 or f32, flash_attn off, or "
+            "a build from b10236 on"
+        )
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -155,6 +155,21 @@ def test_a_fused_product_is_not_rotated(tmp_path: Path) -> None:
         assert memory.compute_bytes == builds.rows(9102)["gpt2"][9][2]
 
 
+def test_chosen_blocks_are_not_rotated(tmp_path: Path) -> None:
+    """b10152 ends with minimax-m3 and a quantised cache, as recorded: that is refused, and nothing else."""
+    (tmp_path / "model.gguf").write_bytes(archs.header("minimax-m3"))
+    with open_gguf(tmp_path / "model.gguf") as gguf:
+        predictor = Predictor(gguf)
+        for params, row in zip(archs.GRID, builds.rows(10152)["minimax-m3"], strict=True):
+            if row == "unknown" or params.load_mtp:
+                continue
+            if row in ("aborts", "refused"):
+                with pytest.raises(ValueError, match="quantized|expected"):
+                    predictor.predict(replace(params, llama_build=10152))
+            else:
+                assert predictor.predict(replace(params, llama_build=10152)).compute_bytes == row[2]
+
+
 def test_a_published_shape(tmp_path: Path) -> None:
     """gpt-oss-20b in its own types and length takes what wheels of four builds accounted for."""
     plan = plan_file(shape_named("gpt-oss-20b"), "MXFP4_MOE")

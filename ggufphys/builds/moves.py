@@ -143,12 +143,12 @@ MOVES: Final = (
     Move(
         rule="parts_not_rotated",
         last=9014,
-        after=9102,
+        after=9093,
         what="it ends where rows that are parts of one product are to be rotated",
         whom="bailingmoe2, bloom, cogvlm, dbrx, falcon, gpt2, gptneox, jais, mpt, openelm, phi3, plamo2, plamo3, qwen, "
         "starcoder, and others whose file has one product, with a quantised cache",
         source="src/llama-graph.cpp, ggml_mul_mat_aux",
-        found="source of b8672; records of b8660 to b9102",
+        found="source of b8672; records of b8660 to b9102; xllamacpp's b9093",
     ),
     Move(
         rule="mask_cast",

@@ -64,8 +64,9 @@ RECORDED: Final[Mapping[int, str]] = {
 }
 MOVED: Final[Mapping[int, frozenset[str]]] = {
     8305: frozenset({
-        "baichuan", "bert", "gemma3", "grovemoe", "jais", "jina-bert-v2", "kimi-linear", "llama4", "modern-bert",
-        "mpt", "neo-bert", "plamo2", "plamo3", "qwen35", "qwen35moe", "qwen3next", "qwen3vl", "wavtokenizer-dec",
+        "baichuan", "bert", "gemma3", "grovemoe", "jais", "jina-bert-v2", "kimi-linear", "llama4", "mamba2",
+        "modern-bert", "mpt", "nemotron_h", "neo-bert", "plamo2", "plamo3", "qwen35", "qwen35moe", "qwen3next",
+        "qwen3vl", "wavtokenizer-dec",
     }),
     8416: frozenset({
         "mistral4",
@@ -75,15 +76,15 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
         "refact",
     }),
     8660: frozenset({
-        "afmoe", "apertus", "arcee", "arctic", "baichuan", "bailingmoe", "bailingmoe2", "bitnet", "chameleon",
-        "chatglm", "cogvlm", "cohere2", "command-r", "dbrx", "deci", "deepseek", "deepseek2", "deepseek2-ocr",
-        "dots1", "ernie4_5", "ernie4_5-moe", "exaone", "exaone-moe", "exaone4", "falcon", "gemma", "gemma2", "gemma3",
-        "gemma4", "glm4", "glm4moe", "gpt-oss", "gptneox", "granite", "grok", "grovemoe", "hunyuan-dense",
-        "hunyuan-moe", "internlm2", "llama", "llama4", "maincoder", "mimo2", "minicpm", "minicpm3", "minimax-m2",
-        "mistral3", "nemotron", "olmo", "olmo2", "olmoe", "openelm", "orion", "paddleocr", "pangu-embedded", "phi2",
-        "phi3", "phimoe", "plamo", "plamo3", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35", "qwen35moe",
-        "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "refact", "seed_oss", "smallthinker", "smollm3", "stablelm",
-        "starcoder2", "t5", "xverse",
+        "afmoe", "apertus", "arcee", "arctic", "baichuan", "bailingmoe", "bailingmoe2", "bitnet", "bloom",
+        "chameleon", "chatglm", "cogvlm", "cohere2", "command-r", "dbrx", "deci", "deepseek", "deepseek2",
+        "deepseek2-ocr", "dots1", "ernie4_5", "ernie4_5-moe", "exaone", "exaone-moe", "exaone4", "falcon", "gemma",
+        "gemma2", "gemma3", "gemma4", "glm4", "glm4moe", "gpt-oss", "gpt2", "gptneox", "granite", "grok", "grovemoe",
+        "hunyuan-dense", "hunyuan-moe", "internlm2", "jais", "llama", "llama4", "maincoder", "mimo2", "minicpm",
+        "minicpm3", "minimax-m2", "mistral3", "mpt", "nemotron", "olmo", "olmo2", "olmoe", "openelm", "orion",
+        "paddleocr", "pangu-embedded", "phi2", "phi3", "phimoe", "plamo", "plamo3", "qwen", "qwen2", "qwen2moe",
+        "qwen2vl", "qwen3", "qwen35", "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "refact",
+        "seed_oss", "smallthinker", "smollm3", "stablelm", "starcoder", "starcoder2", "t5", "xverse",
     }),
     8739: frozenset({
         "afmoe", "cohere2", "deci", "exaone-moe", "exaone4", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss",
@@ -100,6 +101,10 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
     }),
     8943: frozenset({
         "hunyuan_vl",
+    }),
+    9102: frozenset({
+        "bailingmoe2", "bloom", "cogvlm", "dbrx", "falcon", "gpt2", "gptneox", "jais", "mpt", "openelm", "phi3",
+        "plamo2", "plamo3", "qwen", "starcoder",
     }),
     9209: frozenset({
         "qwen35", "qwen35moe",
@@ -140,7 +145,7 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
         "eagle3", "plamo2", "qwen35moe", "t5", "t5encoder",
     }),
     9838: frozenset({
-        "lfm2", "mamba2",
+        "falcon-h1", "granitehybrid", "lfm2", "mamba2", "nemotron_h", "nemotron_h_moe",
     }),
     9982: frozenset({
         "deepseek32",
@@ -155,8 +160,8 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
         "minimax-m3",
     }),
     10236: frozenset({
-        "deepseek2", "deepseek32", "eagle3", "glm-dsa", "hy_v3", "kimi-linear", "mistral4", "nanbeige", "qwen35",
-        "qwen35moe", "step35",
+        "deepseek2", "deepseek32", "eagle3", "glm-dsa", "hy_v3", "kimi-linear", "minimax-m3", "mistral4", "nanbeige",
+        "qwen35", "qwen35moe", "step35",
     }),
     10330: frozenset({
         "deepseek2", "deepseek32", "exaone-moe", "exaone4", "glm-dsa", "glm4", "glm4moe", "hy_v3", "mimo2",
@@ -167,7 +172,7 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
         "kimi-k3", "lfm2", "lfm2moe", "minicpm3", "minimax-01", "nemotron_h", "nemotron_h_moe", "plm", "pockettts",
     }),
     10715: frozenset({
-        "bailingmoe3", "dflash", "granitehybrid", "mamba2", "nemotron_h", "nemotron_h_moe", "step35",
+        "bailingmoe3", "dflash", "granitehybrid", "mamba2", "minimax-01", "nemotron_h", "nemotron_h_moe", "step35",
     }),
     10796: frozenset({
         "deepseek4", "mimo2", "nemotron_h_moe",
@@ -176,7 +181,7 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
         "deepseek2-ocr", "hy_v4", "jais2", "llada", "spark2_5",
     }),
     10952: frozenset({
-        "bailingmoe2", "deepseek2", "exaone-moe", "exaone4", "glm4", "glm4moe", "kimi-k3", "mistral4",
+        "bailingmoe2", "deepseek2", "exaone-moe", "exaone4", "glm4", "glm4moe", "kimi-k3", "kimi-linear", "mistral4",
     }),
     11067: frozenset({
         "cohere2moe", "deepseek2", "hrm_text", "maple", "mellum", "mimo2", "mistral4", "muse-glimmer",
@@ -197,8 +202,8 @@ MOVED: Final[Mapping[int, frozenset[str]]] = {
     11413: frozenset({
         "afmoe", "apertus", "arcee", "arctic", "arwkv7", "baichuan", "bailingmoe", "bailingmoe2", "bailingmoe3",
         "bert", "bitnet", "bloom", "chameleon", "chatglm", "codeshell", "cohere2", "cohere2moe", "command-r", "dbrx",
-        "deci", "deepseek", "deepseek2", "deepseek2-ocr", "deepseek32", "dots1", "dots3note", "dream", "ernie4_5",
-        "ernie4_5-moe", "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma",
+        "deci", "deepseek", "deepseek2", "deepseek2-ocr", "deepseek32", "deepseek4", "dots1", "dots3note", "dream",
+        "ernie4_5", "ernie4_5-moe", "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma",
         "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4", "glm-dsa", "glm4", "glm4moe", "glm5-next",
         "gpt-oss", "gpt2", "gptneox", "granite", "granite_swa", "granitehybrid", "granitemoe", "grok", "grovemoe",
         "hrm_text", "hunyuan-dense", "hunyuan-moe", "hunyuan_vl", "hy_v3", "hy_v4", "internlm2", "jais", "jais2",

@@ -134,7 +134,7 @@ class AttentionKV:
             raise ValueError(
                 f"this llama.cpp ends with a quantized KV cache (type_k {self.b.context.type_k.name.lower()}, type_v "
                 f"{self.b.context.type_v.name.lower()}) where queries, keys and values are parts of one product: "
-                "expected f16, bf16 or f32, or a build from b9102 on"
+                "expected f16, bf16 or f32, or a build from b9093 on"
             )
 
     # -- the cache

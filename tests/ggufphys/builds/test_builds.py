@@ -149,7 +149,7 @@ def test_a_fused_product_is_not_rotated(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(archs.header("gpt2"))
     with open_gguf(tmp_path / "model.gguf") as gguf:
         predictor = Predictor(gguf)
-        with pytest.raises(ValueError, match="from b9102 on"):
+        with pytest.raises(ValueError, match="from b9093 on"):
             predictor.predict(replace(archs.GRID[9], llama_build=9014))
         memory = predictor.predict(replace(archs.GRID[9], llama_build=9102))
         assert memory.compute_bytes == builds.rows(9102)["gpt2"][9][2]

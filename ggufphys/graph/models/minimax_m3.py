@@ -31,7 +31,7 @@ def build(b: Builder) -> Graph:
         raise ValueError(
             f"this llama.cpp ends with a quantized KV cache (type_k {b.context.type_k.name.lower()}, type_v "
             f"{b.context.type_v.name.lower()}) where blocks are chosen: expected f16, bf16 or f32, flash_attn off, or "
-            "a build from b10236 on"
+            "a build from b10229 on"
         )
     out_ids = b.inp_out_ids()
     for il in b.layers():

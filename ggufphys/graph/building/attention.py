@@ -85,6 +85,8 @@ class AttentionKV:
         self.mask = b.mask(*mask_shape, name="kq_mask", params=(cache,))
         first_k, first_v = b.n_embd_head(b.kv_cache_or_none(0) or cache)  # llama.cpp asks the first layer for both
         n_embd_head_k, n_embd_head_v = b.n_embd_head(cache)
+        if "rotations_alike" in b.context.rules:
+            n_embd_head_k = first_k
         plain_k, plain_v = _plain_rows(b)
         self.k_rot = None if plain_k or first_k % 64 else rotation(context.type_k, n_embd_head_k, largest=True)
         self.v_rot = None if plain_v or first_v % 64 else rotation(context.type_v, n_embd_head_v, largest=False)

@@ -27,7 +27,7 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd(token_scale=sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
-    at_once = "gemma3n_scales_late" not in b.context.rules
+    at_once = "layer_inputs_late" not in b.context.rules
     inp_per_layer = inputs_per_layer(b, x, rows_per_layer(b), at_once=at_once)
     x = _spread(b, x)
     out_ids = b.inp_out_ids()

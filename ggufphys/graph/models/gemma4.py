@@ -29,7 +29,8 @@ def build(b: Builder) -> Graph:
     x = b.inp_embd(token_scale=sqrtf(h.n_embd))
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=1.0))
-    inp_per_layer = None if rows is None else inputs_per_layer(b, x, rows, at_once=not rows_first)
+    at_once = not rows_first and "layer_inputs_late" not in b.context.rules
+    inp_per_layer = None if rows is None else inputs_per_layer(b, x, rows, at_once=at_once)
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

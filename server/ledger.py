@@ -16,6 +16,7 @@ from ggufphys.logs.lines import MIB, LoggedBuffer, logged_bytes
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import HOST
+from server.growth import Growth, nothing
 
 _FIELDS: Final = {
     "RssAnon": "anon_bytes", "RssFile": "file_bytes", "RssShmem": "shared_bytes", "VmSwap": "swap_bytes",
@@ -30,22 +31,28 @@ class Ledger:
     predicted: MemoryPrediction | str = "nothing was predicted"
     base_bytes: int = 0
     pids: "Pids" = field(default_factory=lambda: Pids())
+    growth: Growth = nothing
 
-    def document(self, buffers: Sequence[LoggedBuffer]) -> dict[str, Any]:
-        """All of it, as `GET /v1/memory` has it; `buffers` are those of llama.cpp's log."""
+    def document(self, buffers: Sequence[LoggedBuffer], n_used: int = 0, n_cells: int = 0) -> dict[str, Any]:
+        """All of it, as `GET /v1/memory` has it; `buffers` are those of llama.cpp's log, `n_used` the most cells that
+        were in use at a time.
+        """
         measured = {role: resident(pid) for role, pid in self.pids.all()}
         total = sum(parts.get("anon_bytes", 0) + parts.get("file_bytes", 0) for parts in measured.values())
         predicted = self._predicted()
         expected = self.expected_bytes(len(measured))
+        grown = self.growth(n_used, n_cells) if expected is not None else 0
         return {
             "predicted": predicted,
             "llama_cpp": account(buffers),
             "devices": self._devices(buffers),
             "measured": {"processes": measured, "resident_bytes": total},
             "unexplained": None if expected is None else {
-                "resident_bytes": total - expected,
-                "share": (total - expected) / expected if expected else None,
-                "why": "measured, less what is predicted for the engine's process and what the HTTP side had at start",
+                "resident_bytes": total - expected - grown,
+                "share": (total - expected - grown) / (expected + grown) if expected else None,
+                "grown_bytes": grown,
+                "why": "measured, less what is predicted for the engine's process, what that has grown by as its "
+                "cache was filled, and what the HTTP side had at start",
             },
         }  # fmt: skip
 

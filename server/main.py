@@ -59,6 +59,7 @@ from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import add_arguments, overlooked, say
 from server.footprint import find, http_bytes
+from server.growth import growth_of, nothing
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer, listening
 from server.journal import open_journal, warn
@@ -202,8 +203,9 @@ def run_model(args: argparse.Namespace) -> int:
         stack.callback(engine.close)
         n_streams = args.max_queue + params.n_seq_max
         ledger = Ledger(
-            predicted=predicted, base_bytes=resident_bytes() + http_bytes(n_streams + SPARE_THREADS), pids=Pids(engine)
-        )
+            predicted=predicted, base_bytes=resident_bytes() + http_bytes(n_streams + SPARE_THREADS), pids=Pids(engine),
+            growth=nothing if in_numpy else growth_of(path, params),
+        )  # fmt: skip
         app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
         http = stack.enter_context(
             listening(app, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes)

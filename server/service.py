@@ -53,7 +53,9 @@ class Service:
 
     def memory(self) -> dict[str, Any]:
         """The ledger now."""
-        return self.ledger.document(getattr(self._inner, "buffers", ()))
+        return self.ledger.document(
+            getattr(self._inner, "buffers", ()), self._inner.counters.n_tokens_max, self._inner.counters.n_cells
+        )
 
     @property
     def cell_bytes(self) -> float | None:

@@ -21,6 +21,7 @@ from server.engine.guessing import Guessing
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
 from server.fleet import Fleet, LazyEngine, describe
+from server.growth import growth_of
 from server.guess_flags import lookups_of
 from server.http import listening
 from server.journal import warn
@@ -83,7 +84,9 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             )  # fmt: skip
 
         engine = LazyEngine(name, nbytes, start, room)
-        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine))
+        ledger = Ledger(
+            predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine), growth=growth_of(path, params)
+        )
         apps[name] = create_app(config, engine, ledger)
         engine.in_use = in_flight(service_of(apps[name]))
         engines.append(engine)

@@ -170,7 +170,7 @@ def _prompt(context: ContextParams, n_prompt: int | None) -> tuple[ContextParams
     """A physical batch with an output for each sequence, and the context as far as it fills that."""
     n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
     # Of the cache it looks at what is filled, however long the context is.
-    cells = min(context.n_ctx_seq, pad_ctx(n_tokens))
+    cells = min(context.n_ctx_seq, pad_ctx(max(n_tokens, n_prompt or 0)))
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
     n_seqs = context.n_seq_max
     return used, Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)

@@ -1,5 +1,6 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from server.config import ServerConfig
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
 from server.forecast import Forecast, Rates
+from server.growth import growth_of
 from server.ledger import Ledger, Pids, account
 from server.main import remember
 from tests.server.fake_engine import ANSWER, FakeEngine, sse_data
@@ -232,6 +234,25 @@ def test_memory() -> None:
     assert server["anon_bytes"] > 1 << 20
     rest = memory["unexplained"]["resident_bytes"]
     assert memory["measured"]["resident_bytes"] == predicted.process_bytes + rest
+
+
+def test_memory_grows_with_the_cache() -> None:
+    """A batch that looks at more cells touches more of the compute buffer, by the mask's rows; the ledger knows."""
+    params = Params(n_ctx=16384, n_ubatch=128, n_seq_max=2, kv_unified=True, n_threads=1)
+    divided = growth_of(MODEL, replace(params, kv_unified=False))
+    growth = growth_of(MODEL, params)
+    full = growth(16384, 16384)
+
+    assert growth(0, 0) == growth(128, 16384) == 0
+    assert 0 < growth(8192, 16384) < full
+    assert abs(full - growth(8192, 16384) - 2 * 128 * 8192) < 1 << 16
+    assert divided(8192, 16384) < growth(8192, 16384)
+    predicted = prediction(MODEL, params)
+    assert not isinstance(predicted, str)
+    ledger = Ledger(predicted=predicted, pids=Pids(), growth=growth)
+    before, after = (ledger.document((), n, 16384)["unexplained"] for n in (0, 16384))
+    assert after["grown_bytes"] == full
+    assert abs(before["resident_bytes"] - after["resident_bytes"] - full) < 1 << 20
 
 
 def test_memory_of_devices() -> None:

@@ -17,6 +17,7 @@ from server.engine.protocol import POOLINGS
 
 Parse = Callable[[str], Any]
 
+PRINTS: Final = "--version --usage -cl --cache-list --completion-bash --list-devices"
 # Flags that stand for a model on a hub.
 PRESETS: Final = (
     "--embd-gemma-default --fim-qwen-1.5b-default --fim-qwen-3b-default --fim-qwen-7b-default --fim-qwen-7b-spec "
@@ -227,6 +228,8 @@ REFUSED: Final[Mapping[str, str]] = {
         "--rerank --reranking",
     "send logit_bias in requests":
         "-l --logit-bias",
+    "it prints something and ends; so do `ggufphys --version`, `ggufphys inspect` (models) and `ggufphys doctor`":
+        PRINTS,
 }
 # By the number of values: kinds of speculation and caches that are not had here, and what only matters with images.
 WITHOUT_EFFECT: Final[Mapping[int, str]] = {
@@ -245,6 +248,6 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     """,
 }
 _N_VALUES: Final[Mapping[str, int]] = {
-    "--control-vector-layer-range": 2, **dict.fromkeys(f"--rerank --reranking {PRESETS}".split(), 0),
+    "--control-vector-layer-range": 2, **dict.fromkeys(f"--rerank --reranking {PRINTS} {PRESETS}".split(), 0),
 }
 # fmt: on

@@ -72,7 +72,11 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         if beyond := beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train):
             warn(f"warning: {name}: {beyond}")
         predicted = prediction(path, params)
-        nbytes = path.stat().st_size if isinstance(predicted, str) else predicted.process_bytes
+        growth = growth_of(path, params)
+        if isinstance(predicted, str):
+            nbytes = path.stat().st_size
+        else:
+            nbytes = predicted.process_bytes + growth(made.n_ctx, made.n_ctx)  # once its cache is full
         if budget_bytes and nbytes > budget_bytes:
             raise GGUFPhysError(f"{name} alone needs about {format_bytes(nbytes)}, of {format_bytes(budget_bytes)}")
 
@@ -84,9 +88,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             )  # fmt: skip
 
         engine = LazyEngine(name, nbytes, start, room)
-        ledger = Ledger(
-            predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine), growth=growth_of(path, params)
-        )
+        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine), growth=growth)
         apps[name] = create_app(config, engine, ledger)
         engine.in_use = in_flight(service_of(apps[name]))
         engines.append(engine)

@@ -5,6 +5,7 @@ And no flag that is overlooked: which belong to which, and which are of no use b
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -65,8 +66,8 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
     def format_help(self) -> str:
-        """As argparse has it."""
-        self.formatter_class = argparse.HelpFormatter
+        """As argparse has it, as wide as the terminal is: two columns less, for which it would import `shutil`."""
+        self.formatter_class = partial(argparse.HelpFormatter, width=_columns() - 2)
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -76,6 +77,17 @@ class Parser(argparse.ArgumentParser):
         files = (word for word in unknown if word.startswith("-") and os.path.isfile(word))  # noqa: PTH113
         hints += "".join(f"a file of that name is ./{word}\n" for word in files)
         self.exit(USAGE, f"ggufphys: error: {shortened(message)}\n{hints}`{self.prog} --help` lists the flags\n")
+
+
+def _columns() -> int:
+    """How wide the terminal is, or COLUMNS says that it is; 80 where there is none."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80 if sys.__stdout__ is not None else 80
+    except (OSError, ValueError):
+        return 80
 
 
 def belong(parser: argparse.ArgumentParser, owner: str, *flags: str) -> None:

@@ -1,10 +1,15 @@
 """Bytes to GGUFFile and back: reading headers, split files, ggml's types, writing."""
 
-from ggufphys.gguf.file import GGUFFile, open_gguf
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ggufphys.gguf.ggml_types import FILE_TYPES, SIZES, GGMLType, TypeSize
-from ggufphys.gguf.reader import Header, TensorInfo, parse_header
-from ggufphys.gguf.split import Shard
-from ggufphys.gguf.values import GGUFArray, Value, ValueType
+
+if TYPE_CHECKING:
+    from ggufphys.gguf.file import GGUFFile, open_gguf
+    from ggufphys.gguf.reader import Header, TensorInfo, parse_header
+    from ggufphys.gguf.split import Shard
+    from ggufphys.gguf.values import GGUFArray, Value, ValueType
 
 __all__ = [
     "FILE_TYPES",
@@ -21,3 +26,25 @@ __all__ = [
     "open_gguf",
     "parse_header",
 ]
+
+
+# Imported when somebody asks: parameters and flags are written with types of tensors alone.
+_HOMES = {
+    "GGUFArray": "values",
+    "GGUFFile": "file",
+    "Header": "reader",
+    "Shard": "split",
+    "TensorInfo": "reader",
+    "Value": "values",
+    "ValueType": "values",
+    "open_gguf": "file",
+    "parse_header": "reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

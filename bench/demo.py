@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from bench.derive import derived
+from ggufphys.builds.asked import installed_build
 from ggufphys.cli import INTERRUPTED
 from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
@@ -79,7 +80,8 @@ def _command(*arguments: object) -> bool:
 
 
 def _inspect() -> bool:
-    return _command("inspect", MODEL, "-c", N_CTX)
+    """For the llama.cpp that is measured next, so that both have the same figures."""
+    return _command("inspect", MODEL, "-c", N_CTX, "--llama-build", f"b{installed_build()}")
 
 
 def _derive() -> bool:

@@ -55,7 +55,8 @@ def measure(
         keep_errors(gguf, params, speeds)
     buffers = _buffers(result)
     return Measurement(
-        heading=f"{path.name} {HEADINGS[params.run_as]}, {params.n_threads} threads, "
+        heading=f"{path.name} {HEADINGS[params.run_as]}, installed llama.cpp b{params.llama_build}, "
+        f"{params.n_threads} threads, "
         f"mmap {'on' if params.use_mmap else 'off'}, extra buffers {'on' if params.use_extra_bufts else 'off'}",
         path=path,
         params=params,

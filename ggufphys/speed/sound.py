@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any, Final
 
 _MOST: Final = 1e300
+_COUNTS: Final = ("n_columns", "head_size", "n_head_kv", "n_threads")
 _POWERS: Final = "follows"  # powers may be negative, seconds and rates may not
 
 
@@ -38,11 +39,12 @@ def _numbers(value: Any, where: str) -> Iterator[str]:
     items = value.items() if type(value) is dict else enumerate(value)
     for name, inner in items:
         kind = type(inner)
-        if kind is float or kind is int:
+        if kind is not int and type(name) is str and name in _COUNTS:
+            yield f"{where}{name} is {inner!r}, expected a whole number"
+        elif kind is float or kind is int:
             if not 0 <= inner <= _MOST and (not isfinite(inner) or _POWERS not in where):
                 yield f"{where}{name} is {inner}, expected a number of 0 or more"
-        elif kind is dict or kind is list or kind is tuple:
-            if name != "identity":
-                yield from _numbers(inner, f"{where}{name}.")
         elif type(name) is str and name.endswith("_s"):
             yield f"{where}{name} is {inner!r}, expected a number"
+        elif (kind is dict or kind is list or kind is tuple) and name != "identity":
+            yield from _numbers(inner, f"{where}{name}.")

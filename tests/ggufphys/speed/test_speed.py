@@ -321,6 +321,13 @@ def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
         ({"node_s": float("nan")}, "node_s is nan"),
         ({"node_s": -1.0}, "node_s is -1.0"),
         ({"node_s": "x"}, "node_s is 'x'"),
+        ({"node_s": [1e-9]}, "node_s is [1e-09]"),
+        ({"n_threads": 0.5}, "n_threads is 0.5, expected a whole number"),
+        (
+            {"products": {"Q4_K": [{"n_columns": "x", "row_s": 0.0, "weight_s": 1e-9, "fetched": []}]}},
+            "n_columns is 'x'",
+        ),
+        ({"products": {"Q4_K": [{"n_columns": 1, "row_s": 0.0, "weight_s": [], "fetched": []}]}}, "weight_s is []"),
         ({"streams": []}, "streams is"),
         ({"streams": [[0, 0.0]]}, "streams is"),
         ({"band": [1.0]}, "band is"),

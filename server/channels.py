@@ -53,6 +53,19 @@ class Channel(HTTPChannel):
     _refused = False
     _linger_until = 0.0
 
+    def write_soon(self, data: bytes) -> int:
+        """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
+        n_sent = 0
+        with self.outbuf_lock:
+            if self.connected and not self.total_outbufs_len:
+                channel: Any = self
+                with suppress(OSError):  # what it was shows when the rest is written
+                    n_sent = channel.socket.send(data)
+                    self.last_activity = time.time()
+        if n_sent < len(data):
+            super().write_soon(data[n_sent:])
+        return len(data)
+
     def readable(self) -> bool:
         """Also while lingering; called each time round, so that the end of it is seen here."""
         if not self._linger_until:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final, Literal
 
-from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Started
 from server.journal import Tally
 
 FORGET: Final = 0.9  # what an answer's weight is multiplied by with each later one
@@ -48,12 +48,11 @@ class Outlook:
 class _Entry:
     """A request that is not over."""
 
-    request: GenerationRequest
+    generation: Generation
     tally: Tally
     alone: bool = True  # nothing else has been under way since it came
     began: bool = False
-    first_token: bool = False
-    n_generated: dict[int, int] = field(default_factory=dict)
+    over: set[int] = field(default_factory=set)  # answers
     n_left: int = 0
 
 
@@ -80,7 +79,7 @@ class Forecast:
 
     def follow(self, generation: Generation, tally: Tally | None = None) -> None:
         """Watch a request that was handed in; what it took goes to the tally."""
-        entry = _Entry(generation.request, tally or Tally(), n_left=generation.request.n)
+        entry = _Entry(generation, tally or Tally(), n_left=generation.request.n)
         with self._lock:
             self._entries[generation] = entry
             if len(self._live()) > 1:
@@ -96,14 +95,11 @@ class Forecast:
             match event:
                 case Started():
                     entry.began = True
-                case Piece():
-                    entry.first_token = True
-                    entry.n_generated[event.index] = entry.n_generated.get(event.index, 0) + 1
                 case Finished():
-                    self._learn(event, alone=entry.alone and entry.request.n == 1)
+                    self._learn(event, alone=entry.alone and generation.request.n == 1)
                     _count(entry.tally, event)
                     entry.n_left -= 1
-                    entry.n_generated.pop(event.index, None)
+                    entry.over.add(event.index)
             if isinstance(event, Failed) or entry.n_left <= 0:
                 self._entries.pop(generation)
 
@@ -193,9 +189,10 @@ class Forecast:
         return list(self._entries.values())
 
     def _left_s(self, entry: _Entry, rates: Rates) -> float:
-        prompt_s = 0.0 if entry.first_token else len(entry.request.prompt) / rates.prompt_per_s
-        done = min(entry.n_generated.values(), default=0)
-        return prompt_s + max(self._length(entry.request) - done, 1) / rates.decode_per_s
+        n_pieces, request = entry.generation.n_pieces, entry.generation.request
+        prompt_s = 0.0 if any(n_pieces) else len(request.prompt) / rates.prompt_per_s
+        done = min((n for index, n in enumerate(n_pieces) if index not in entry.over), default=0)
+        return prompt_s + max(self._length(request) - done, 1) / rates.decode_per_s
 
 
 def _count(tally: Tally, event: Finished) -> None:

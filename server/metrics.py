@@ -19,6 +19,7 @@ from server.ledger import Ledger, resident
 
 _FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+GAPS: Final = 64  # of an answer that are counted at a time: each alone takes longer than to hand out a token
 
 # llama-server's name, what it is, the engine's figure
 _COUNTERS: Final = (
@@ -87,20 +88,30 @@ class Watch:
         self._metrics = metrics
         self._began = time.perf_counter()
         self._last: dict[tuple[int, int], float] = {}
+        self._gaps_s: list[float] = []  # that are not in the histogram yet
 
-    def piece(self, number: int, event: Piece) -> None:
-        """Text came."""
+    def piece(self, number: int, event: Piece) -> float:
+        """Text came; when, by time.perf_counter."""
         now, key = time.perf_counter(), (number, event.index)
         last = self._last.get(key)
         if last is None:
             self._metrics.ttft.observe(now - self._began)
         else:
-            self._metrics.gap.observe(now - last)
+            self._gaps_s.append(now - last)
+            if len(self._gaps_s) >= GAPS:
+                self._count_gaps()
         self._last[key] = now
+        return now
+
+    def _count_gaps(self) -> None:
+        for gap_s in self._gaps_s:
+            self._metrics.gap.observe(gap_s)
+        self._gaps_s.clear()
 
     def finished(self, number: int, event: Finished) -> None:
         """An answer is over."""
         del number
+        self._count_gaps()
         self._metrics.e2e.observe(time.perf_counter() - self._began)
         self._metrics.queued.observe(event.timings.queue_s)
 

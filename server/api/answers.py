@@ -37,23 +37,21 @@ class Answers:
         `take` raises is raised here. Left early, `take` is called no more.
         """
         (generation,) = self._generations
-        over, lock, errors = threading.Event(), threading.Lock(), list[Exception]()
+        over, errors = threading.Event(), list[Exception]()
 
         def sink(event: Event) -> bool:
-            with lock:
-                try:
-                    goes_on = not over.is_set() and take(event)
-                except Exception as error:
-                    errors.append(error)
-                    goes_on = False
-                if not goes_on:
-                    over.set()
-                return goes_on
+            try:
+                if not over.is_set() and take(event):
+                    return True
+            except Exception as error:
+                errors.append(error)
+            over.set()
+            return False
 
         try:
             generation.attach(sink)
             while not over.wait(poll_s):
-                with lock:  # what is done meanwhile is not done in the middle of an event
+                with generation.quiet():  # what is done meanwhile is not done in the middle of an event
                     yield
         finally:
             over.set()

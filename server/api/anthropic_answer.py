@@ -58,6 +58,9 @@ class MessageAnswer:
             case _:
                 return []
 
+    def frame(self, number: int, event: Piece) -> None:
+        """Each piece is written by itself."""
+
     def closing(self) -> list[Json]:
         """Nothing: the message has stopped."""
         return []

@@ -50,6 +50,12 @@ class ChatAnswer:
             chunks[0]["tokens"] = [each.token for each in event.tokens]
         return chunks
 
+    def plain(self, text: str) -> Json | None:
+        """Words, when nothing else can come and the role has been said."""
+        if self._first or self._logprobs or self._with_tokens or not self._reading.says_words:
+            return None
+        return self._chunk({"content": text})
+
     def last(self, event: Finished) -> list[Json]:
         """What was held back, and why it ended."""
         chunks = [self._chunk(delta) for delta in self._reading.close()]

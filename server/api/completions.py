@@ -69,6 +69,10 @@ class Completion:
             self.parts.append(lists)
         return [self._choice(event.text, lists, None, tokens)]
 
+    def plain(self, text: str) -> Json | None:
+        """Without scores and tokens."""
+        return None if self.lists is not None or self._with_tokens else self._choice(text, None, None)
+
     def last(self, event: Finished) -> list[Json]:
         """Why it ended."""
         return [self._choice("", None, event.reason)]
@@ -112,14 +116,17 @@ def blueprint(service: Service) -> Blueprint:
         ]
         choices: list[Choice] = []
         for i, (tokens, text) in enumerate(prompts):
-            first = TokenInfo(token=tokens[0], piece=engine.pieces(tokens[:1])[0])
-            n_hidden = int(_is_in_front(engine, first, text))
+            first, n_hidden = None, 0
+            if echo:
+                first = TokenInfo(token=tokens[0], piece=engine.pieces(tokens[:1])[0])
+                n_hidden = int(_is_in_front(engine, first, text))
             for j in range(n):
                 choice = Completion(
                     i * n + j, echoed=text if echo else None, logprobs=scored is not None,
                     with_tokens=options.return_tokens,
                 )  # fmt: skip
-                choice.begin(first, n_hidden)
+                if first is not None:
+                    choice.begin(first, n_hidden)
                 choices.append(choice)
         shape = Choices(
             KIND, options.model, choices, n=n, include_usage=options.include_usage,

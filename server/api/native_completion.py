@@ -72,6 +72,9 @@ class NativeAnswers:
                         clock.start(event)
                 return []
 
+    def frame(self, number: int, event: Piece) -> None:
+        """Each piece is written by itself."""
+
     def closing(self) -> list[Json]:
         """Nothing."""
         return []

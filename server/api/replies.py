@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flask import Request, Response, jsonify, request
@@ -30,6 +31,8 @@ PUSHED_BYTES: Final = 4 << 20
 ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Json = dict[str, Any]
+Frame = tuple[bytes, bytes]
+"""An event of a stream, as it is sent: what stands before a text, which JSON writes in quotes, and what behind it."""
 
 
 class Shape(Protocol):
@@ -40,6 +43,13 @@ class Shape(Protocol):
 
     def take(self, number: int, event: Event) -> list[Json]:
         """An event of request `number`: what a stream shows of it. What it says is also kept for `document`."""
+        ...
+
+    def frame(self, number: int, event: Piece) -> Frame | None:
+        """How a stream shows a piece that says its text alone, where all such pieces are shown alike from now on.
+
+        None: by `take`. What is shown so is not kept for `document`.
+        """
         ...
 
     def closing(self) -> list[Json]:
@@ -53,6 +63,12 @@ class Shape(Protocol):
     def document(self) -> Any:
         """All answers as one document, when they have ended."""
         ...
+
+
+def frame_of(document: Json, text: str) -> Frame:
+    """The frame of documents that are like this one but for its text, which stands in it once."""
+    before, after = ENCODE(document).split(quoted(text))
+    return f"data: {before}".encode(), f"{after}\n\n".encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +181,7 @@ class _Shown:
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self._watch = reply.metrics.watch()
-        self._quiet_since = time.monotonic()
+        self._quiet_since = time.perf_counter()
         self.n_left = sum(request.n for request in reply.answers.requests)
         self._is_over = False
 
@@ -193,10 +209,13 @@ class _Shown:
             reply.metrics.failed(event)
             self._is_over = True
             return reply._data(reply.shape.failed(from_fault(event)))
+        if type(event) is Piece and (frame := reply.shape.frame(number, event)) is not None:
+            self._quiet_since = self._watch.piece(number, event)
+            return frame[0] + quoted(event.text).encode() + frame[1]
         self._note(number, event)
         data = b"".join(map(reply._data, reply.shape.take(number, event)))
         if data:
-            self._quiet_since = time.monotonic()
+            self._quiet_since = time.perf_counter()
         return data
 
     def _note(self, number: int, event: Event) -> None:
@@ -209,9 +228,9 @@ class _Shown:
 
     def silence(self) -> bytes:
         """What keeps a silent stream open, now and then."""
-        if not 0 <= self._reply.ping_s <= time.monotonic() - self._quiet_since:
+        if not 0 <= self._reply.ping_s <= time.perf_counter() - self._quiet_since:
             return b""
-        self._quiet_since = time.monotonic()
+        self._quiet_since = time.perf_counter()
         return PING
 
 

@@ -53,6 +53,9 @@ class ResponseAnswer:
             case _:
                 return []
 
+    def frame(self, number: int, event: Piece) -> None:
+        """Each piece is written by itself."""
+
     def closing(self) -> list[Json]:
         """Nothing: the last event has all."""
         return []

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, Protocol
@@ -191,7 +192,8 @@ class Generation:
         self._sink: Sink | None = None
         self._lock = threading.Lock()  # over the sink: events reach it in order, one at a time
         self._on_cancel = on_cancel
-        self.watch: Callable[[Event], None] = lambda event: None  # sees events as the reader gets them
+        self.n_pieces = [0] * request.n  # of each answer, that have come
+        self.watch: Callable[[Event], None] = lambda event: None  # sees events but pieces, as the reader gets them
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
@@ -199,7 +201,8 @@ class Generation:
             event = self._events.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        self.watch(event)
+        if not isinstance(event, Piece):
+            self.watch(event)
         return event
 
     def attach(self, sink: "Sink") -> None:
@@ -210,11 +213,13 @@ class Generation:
         """
         with self._lock:
             while not self._events.empty():
-                event = self._events.get()
-                self.watch(event)
-                if not sink(event):
+                if not self._hand(self._events.get(), sink):
                     return
             self._sink = sink
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """While it is held, nothing is handed to a sink."""
+        return self._lock
 
     def cancel(self) -> None:
         """Say that nobody reads on. The engine ends it within a step; a generation that is over is left as it is."""
@@ -230,12 +235,17 @@ class Generation:
     def publish(self, event: Event) -> None:
         """Hand an event to the reader."""
         with self._lock:
+            if isinstance(event, Piece):
+                self.n_pieces[event.index] += 1
             if self._sink is None:
                 self._events.put(event)
-                return
-            self.watch(event)
-            if not self._sink(event):
+            elif not self._hand(event, self._sink):
                 self._sink = None
+
+    def _hand(self, event: Event, sink: "Sink") -> bool:
+        if not isinstance(event, Piece):
+            self.watch(event)
+        return sink(event)
 
 
 class EngineStatus(StrEnum):

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,51 @@ def test_every_piece_once(monkeypatch: pytest.MonkeyPatch, pushed_bytes: int, n:
     for index in range(n):
         texts = [choice["text"] for event in events for choice in event["choices"] if choice["index"] == index]
         assert "".join(texts) == "".join(f"{i} " for i in range(N_PIECES))
+
+
+HARD = ('"', "\\", "\n", "\0", "é", "\u2028", "🙂", "</s>", "\0text\0", "text")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/completions", {"prompt": "x"}, "text"),
+        ("/v1/completions", {"prompt": "x", "stream_options": {"include_usage": True}}, "text"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "content"),
+    ],
+)
+def test_every_chunk_alike(path: str, body: dict[str, object], field: str) -> None:
+    """Chunks that only say a text are the same but for it, and each text is what the engine said."""
+    with serve(Slow((Started(), *(Piece(text=text) for text in ("a", *HARD)), finished()))) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        connection.request("POST", path, json.dumps({**body, "stream": True}).encode())
+        events = sse_data(connection.getresponse().read())[1 : 1 + len(HARD)]  # a first one may open the answer
+        connection.close()
+    texts = []
+    for event in events:
+        (choice,) = event["choices"]
+        texts.append((choice.get("delta", choice)).pop(field))
+    assert texts == list(HARD)
+    assert all(event == events[0] for event in events)
+
+
+def test_who_reads_late_gets_all_of_it() -> None:
+    """What a socket does not take at once is sent later, in order, once."""
+    parts = [bytes([i]) * (1 << 16) for i in range(64)]
+
+    def app(environ: dict[str, object], start_response: Callable[..., Callable[[bytes], object]]) -> list[bytes]:
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        for part in parts:
+            write(part)
+        return []
+
+    with HttpServer(app, host="127.0.0.1", port=0, max_streams=4, max_body_bytes=4096) as server:
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S)
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        time.sleep(0.2)
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        connection.close()
+    assert received.partition(b"\r\n\r\n")[2] == b"".join(parts)
 
 
 def test_a_whole_answer_is_kept_without_waking() -> None:

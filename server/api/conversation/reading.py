@@ -32,6 +32,11 @@ class Reading:
         """The calls, in OpenAI's shape."""
         return [] if self._calls is None else self._calls.calls
 
+    @property
+    def says_words(self) -> bool:
+        """Whether nothing but words can follow."""
+        return self._stage == "saying" and self._calls is None
+
     def feed(self, text: str) -> list[Json]:
         """What a piece of text adds."""
         self._held += text

@@ -76,11 +76,9 @@ class Batch:
         return end - 1
 
     def decode(self, context: Context) -> int:
-        """Run llama_decode on it and wait for the result: llama_decode's return code, 0 when all went well."""
+        """Run llama_decode on it: its return code, 0 when all went well. Who looks at results waits for them."""
         self._native.n_tokens = self._n_tokens
-        code = int(self._api.llama_decode(context.pointer, self._native))
-        self._api.llama_synchronize(context.pointer)
-        return code
+        return int(self._api.llama_decode(context.pointer, self._native))
 
     def close(self) -> None:
         """Free the C arrays; a second call does nothing."""

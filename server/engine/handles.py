@@ -1,5 +1,6 @@
 """llama.cpp's pointers with an owner: a model and its contexts, freed once and in the right order."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -59,6 +60,14 @@ class Context:
         # Keep what llama.cpp calls back into alive as long as it may call.
         self.callbacks: list[Callable[..., Any]] = []
         model.contexts.append(self)
+        # As a number: the pointer object that ctypes would make takes as long as to look at a row.
+        address = self.api.llama_cpp._lib["llama_get_logits"]
+        address.restype, address.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+        self._logits_address: Callable[[int], int | None] = address
+
+    def logits_address(self) -> int:
+        """Where the rows of logits of the last batch lie, float32, when they are there: waits for them."""
+        return self._logits_address(self.pointer) or 0
 
     @property
     def memory(self) -> int:

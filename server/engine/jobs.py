@@ -1,6 +1,5 @@
 """Requests under way: from their prompts to sequences, from rows of logits to what is reported of them."""
 
-import functools
 import time
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -11,7 +10,7 @@ from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
 from server.engine.frames import Began, Broke, Drafted, Ended, Evaluated, Preempted, Report, Said, Scored
 from server.engine.patience import Patience
 from server.engine.protocol import Fault, FinishReason, GenerationRequest
-from server.engine.runner import Chooser
+from server.engine.runner import Chooser, Words
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk, Sequence, Wish
 from server.engine.scores import drawn_info, token_info
@@ -47,8 +46,7 @@ class Jobs:
         self._jobs: dict[int, Job] = {}
         self._n_arrived = 0
         self._deadlines = Deadlines()
-        self._piece = functools.cache(backend.words.piece)
-        self._ends = functools.cache(backend.words.ends_generation)
+        self._pieces = Pieces(backend.words)
         self.patience = Patience()
         self.reports: list[Report] = []
 
@@ -152,7 +150,8 @@ class Jobs:
                 if chunk.guess:
                     self._verify(chunk, job, row)
                 elif chunk.row:
-                    for each in (sequence, *self._scheduler.followers(sequence)):
+                    followers = () if sequence.n_generated else self._scheduler.followers(sequence)
+                    for each in (sequence, *followers):
                         self._sample(job, each, last_row)
             row += chunk.n_rows
 
@@ -201,23 +200,20 @@ class Jobs:
         if request.max_tokens == 0:
             self._end(job, sequence, "length")
             return
-        self.patience.begins(sequence.id)
         try:
-            token = job.choosers[sequence.index].sample(row)
+            token = self._choose(job, sequence, row)
         except ValueError as error:
             self.fail(sequence.id, str(error), "request")
             return
-        finally:
-            self.patience.ends()
         if token is None:
             self.fail(sequence.id, NAN, "engine")
             return
         self._scheduler.accept(sequence, token)
         self._counters.n_generated_tokens += 1
         job.first_token_at = job.first_token_at or time.perf_counter()
-        ends = self._ends(token)
+        plain, special, ends = self._pieces[token]
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
-        piece = b"" if ends and not request.show_special else self._piece(token, special=request.show_special)
+        piece = special if request.show_special else b"" if ends else plain
         if reason is None and is_time_over(job, line_ends=b"\n" in piece):
             reason = "length"
         info = None
@@ -231,8 +227,18 @@ class Jobs:
         if reason is not None:
             self._drop(job, sequence, reason)
 
+    def _choose(self, job: Job, sequence: Sequence, row: int) -> int | None:
+        chooser = job.choosers[sequence.index]
+        if job.request.sampling.grammar is None:
+            return chooser.sample(row)
+        self.patience.begins(sequence.id)
+        try:
+            return chooser.sample(row)
+        finally:
+            self.patience.ends()
+
     def _special_piece(self, token: int) -> bytes:
-        return self._piece(token, special=True)
+        return self._pieces[token][1]
 
     def _end(self, job: Job, sequence: Sequence, reason: FinishReason) -> None:
         self.reports.append(Ended(sequence.id, sequence.index, reason))
@@ -255,6 +261,19 @@ class Jobs:
         self._counters.finished[reason] += 1
         if not job.sequences:
             del self._jobs[sequence.id]
+
+
+class Pieces(dict[int, tuple[bytes, bytes, bool]]):
+    """A token's bytes, those with special tokens written out, and whether it ends a generation; asked for once."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+
+    def __missing__(self, token: int) -> tuple[bytes, bytes, bool]:
+        words = self._words
+        found = words.piece(token, special=False), words.piece(token, special=True), words.ends_generation(token)
+        self[token] = found
+        return found
 
 
 def _wish(request: GenerationRequest) -> Wish:

@@ -198,12 +198,13 @@ class LlamaBackend(SlotMemory):
                 logits_of_last=chunk.n_rows > 0,  # a piece of a prompt that is scored may be one token
                 logits_of_all=chunk.n_rows > 1,
             )
-            places.extend(range(last + 1 - chunk.n_rows, last + 1))
+            places += (last,) if chunk.n_rows == 1 else range(last + 1 - chunk.n_rows, last + 1)
         self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
         code = batch.decode(self._context)
+        if code == 0:
+            self._rows.begin(places)
         self._waiting.after_step()
-        self._rows.begin(places)
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()

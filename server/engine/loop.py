@@ -21,7 +21,7 @@ from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk
 
-COUNTERS_EVERY_S: Final = 0.1
+COUNTERS_EVERY_S: Final = 0.5
 NO_ROOM: Final = "memory has no room for it, even with nothing beside it"
 
 
@@ -53,7 +53,7 @@ class EngineLoop:
         self._jobs = Jobs(backend, self.scheduler, self.counters)
         self._texts: deque[tuple[Embed, list[tuple[bytes, ...]]]] = deque()  # to embed, with the rows of those done
         self._unwanted: set[int] = set()  # requests that nobody waits for, as `put` has seen
-        self._running: frozenset[int] = frozenset()  # requests of the step that is being evaluated
+        self._running: list[Chunk] = []  # the step that is being evaluated
         self._lock = threading.Lock()  # over the two above
         self._closing = threading.Event()
         self._counted_at = 0.0
@@ -81,7 +81,7 @@ class EngineLoop:
         self._inbox.put(None)
 
     def _abort_if_unwanted(self) -> None:
-        if self._running and self._running <= self._unwanted:
+        if self._unwanted and self._running and self._unwanted.issuperset(c.sequence.id for c in self._running):
             self._backend.abort(True)
 
     # The loop's thread.
@@ -95,7 +95,8 @@ class EngineLoop:
 
     def turn(self, *, wait: bool = False) -> None:
         """One round: what has come in, a step, what it brought. `wait`: until something comes in."""
-        self._take_commands(wait=wait)
+        if wait or not self._inbox.empty():
+            self._take_commands(wait=wait)
         self._jobs.expire()
         if not self._closing.is_set() and self._jobs:
             self._step()
@@ -155,10 +156,12 @@ class EngineLoop:
                 self._send()  # a long prompt's reader learns now that it has begun
             if not chunks:
                 return
-            outcome = self._evaluate(chunks)
+            outcome, seconds = self._evaluate(chunks)
             match outcome:
                 case Outcome.DONE:
                     self._jobs.hand_out(chunks)
+                    self._send()  # before all that can wait: others begin with it, on another core
+                    self.scheduler.learn(chunks, seconds + self._guess_s)
                 case Outcome.FULL:
                     self.counters.n_full += 1
                     hopeless = self.scheduler.relieve()
@@ -185,21 +188,18 @@ class EngineLoop:
         if not isinstance(error, EngineError):
             self._warn("unexpected error in the engine:\n" + traceback.format_exc())
 
-    def _evaluate(self, chunks: list[Chunk]) -> Outcome:
+    def _evaluate(self, chunks: list[Chunk]) -> tuple[Outcome, float]:
         with self._lock:
-            self._running = frozenset(chunk.sequence.id for chunk in chunks)
+            self._running = chunks
             self._backend.abort(self._closing.is_set())
             self._abort_if_unwanted()
         started_at = time.perf_counter()
         outcome = self._backend.decode(chunks)
         seconds = time.perf_counter() - started_at
-        with self._lock:
-            self._running = frozenset()
+        self._running = []
         self.counters.n_steps += 1
         self.counters.decode_s += seconds
-        if outcome is Outcome.DONE:
-            self.scheduler.learn(chunks, seconds + self._guess_s)
-        return outcome
+        return outcome, seconds
 
     def _forget_parts(self, chunks: list[Chunk]) -> None:
         """Nobody waits for any of it, and memory may have any part of it: keep what was there before."""

@@ -1,11 +1,17 @@
-"""Python objects through a pipe between a process and its child: a length, then a pickle. Both ends are ours."""
+"""Python objects through a pipe between a process and its child. Both ends are ours.
 
+A length and a letter, then the object: a plain tuple (of tuples, numbers, bytes) as marshal writes it, which takes a
+fifth of the time, anything else as a pickle.
+"""
+
+import marshal
 import pickle
 import struct
 import threading
 from typing import Any, BinaryIO, Final
 
-LENGTH: Final = struct.Struct("<Q")
+HEAD: Final = struct.Struct("<Qc")
+PLAIN, PICKLED = b"m", b"p"
 
 
 class Sender:
@@ -17,9 +23,12 @@ class Sender:
 
     def send(self, message: object) -> None:
         """Write a message, whole. Raises OSError or ValueError when the other end or the file is closed."""
-        data = pickle.dumps(message, protocol=5)
+        if type(message) is tuple:
+            data, kind = marshal.dumps(message), PLAIN
+        else:
+            data, kind = pickle.dumps(message, protocol=5), PICKLED
         with self._lock:
-            self._file.write(LENGTH.pack(len(data)) + data)
+            self._file.write(HEAD.pack(len(data), kind) + data)
             self._file.flush()
 
     def close(self) -> None:
@@ -30,11 +39,11 @@ class Sender:
 
 def receive(file: BinaryIO) -> Any:
     """Read a message. Raises EOFError when the other end is closed, in the middle of a message or not."""
-    head = file.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
         raise EOFError
-    (n,) = LENGTH.unpack(head)
+    n, kind = HEAD.unpack(head)
     data = file.read(n)
     if len(data) < n:
         raise EOFError
-    return pickle.loads(data)
+    return marshal.loads(data) if kind == PLAIN else pickle.loads(data)

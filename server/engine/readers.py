@@ -179,24 +179,17 @@ class Readers:
         if step.counters is not None:
             self.counters = step.counters
         for report in step.reports:
+            reader = self._readers.get(report.id)
             if isinstance(report, Embedded):
                 self._hand_over(report)
-                continue
-            reader = self._readers.get(report.id)
-            if reader is not None:
+            elif reader is not None:
                 self._take(report, reader, step.at_s)
             elif isinstance(report, Broke) and (embedding := self._embeddings.pop(report.id, None)):
                 embedding.failed = Failed(message=report.message, fault=report.fault)
                 embedding.done.set()
 
     def _take(self, report: Report, reader: Reader, at_s: float) -> None:
-        match report:
-            case Began():
-                reader.begin(report, at_s)
-            case Evaluated(_, n_done):
-                reader.progress(n_done, at_s)
-            case Scored(_, start, tokens):
-                reader.generation.publish(PromptScores(start=start, tokens=tokens))
+        match report:  # the commonest first
             case Said(id, index, _, _, _, _, reason) if index in reader.answers:
                 ended = reader.say(report, at_s)
                 if ended is not None:
@@ -205,6 +198,12 @@ class Readers:
                     reason = ended
                 if reason is not None:
                     self._end(id, reader, index, reason, at_s)
+            case Began():
+                reader.begin(report, at_s)
+            case Evaluated(_, n_done):
+                reader.progress(n_done, at_s)
+            case Scored(_, start, tokens):
+                reader.generation.publish(PromptScores(start=start, tokens=tokens))
             case Ended(id, index, reason) if index in reader.answers:
                 self._end(id, reader, index, reason, at_s)
             case Drafted(_, index, n_drafted, n_accepted) if index in reader.answers:

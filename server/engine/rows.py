@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,31 +20,26 @@ class Rows:
         self._context = context
         self._n_vocab = n_vocab
         self.places: Sequence[int] = ()  # of rows, in the batch
-        self._matrix: Any = None
+        self._address = 0
+        self._room: Any = None  # at that address, for as many rows as there may be
         self._best: list[int | None] | None = None
 
     def begin(self, places: Sequence[int]) -> None:
-        """A step is done, and has rows for these places of its batch."""
-        self.places, self._matrix, self._best = places, None, None
+        """A step has been evaluated, and has rows for these places of its batch: wait for them."""
+        address = self._context.logits_address()
+        if address != self._address:  # it is where it was but for the first steps
+            values: Any = (ctypes.c_float * (self._context.params.n_outputs_max * self._n_vocab)).from_address(address)
+            self._address, self._room = address, np.frombuffer(values, np.float32).reshape(-1, self._n_vocab)
+        self.places, self._best = places, None
 
     def __getitem__(self, row: int) -> Any:
         """One row, float32 `(n_vocab,)`."""
-        return self._all()[row]
+        return self._room[row]
 
     def best(self, row: int) -> int | None:
         """The likeliest token; None where the row has something that is no number, or nothing that is likely."""
         if self._best is None:
-            matrix = self._all()
-            tokens = matrix.argmax(axis=1)  # of a NaN, if there is one
-            are_numbers = np.isfinite(matrix[np.arange(len(tokens)), tokens]).tolist()
-            self._best = [token if fine else None for token, fine in zip(tokens.tolist(), are_numbers, strict=True)]
+            rows = self._room[: len(self.places)]
+            tokens = rows.argmax(axis=1).tolist()  # of a NaN, if there is one
+            self._best = [t if isfinite(values[t]) else None for t, values in zip(tokens, rows, strict=True)]
         return self._best[row]
-
-    def _all(self) -> Any:
-        if self._matrix is None:
-            pointer = self._context.api.llama_get_logits(self._context.pointer)
-            n = len(self.places) * self._n_vocab
-            # Not np.ctypeslib.as_array: it makes a type for each shape, which takes longer than to look at the row.
-            values: Any = (ctypes.c_float * n).from_address(ctypes.addressof(pointer.contents))
-            self._matrix = np.frombuffer(values, np.float32).reshape(len(self.places), self._n_vocab)
-        return self._matrix

@@ -57,6 +57,7 @@ class Sampler:
         self._odds: Odds = ()
         bias = _biases(sampling, vocab)
         self._biased = np.array(list(bias), np.int32), np.array(list(bias.values()), np.float32)
+        self._lowered = frozenset(bias) if all(value <= 0 for value in bias.values()) else None
         if sampling.grammar is None and _is_greedy(sampling) and not _looks_back(sampling):
             return  # the row's maximum
         if sampling.grammar is not None:
@@ -171,7 +172,9 @@ class Sampler:
         A NaN (overflow in a broken model) would make llama.cpp's sorting undefined, so the row's maximum is looked at
         first.
         """
-        best = self._likeliest(row) if self._chain is None and len(self._biased[0]) else self._rows.best(row)
+        best = self._rows.best(row)
+        if self._chain is None and (self._lowered is None or best in self._lowered):
+            best = self._likeliest(row)
         if best is None or self._chain is None:
             self._odds = () if best is None else ((best, 1.0),)
             return best

@@ -202,6 +202,9 @@ class SupervisedEngine(BaseEngine):
                 message = receive(stdout)
             except EOFError:
                 return ready_at
+            if type(message) is tuple:
+                self._readers.take(Step.of(message))
+                continue
             match message:
                 case Step():
                     self._readers.take(message)

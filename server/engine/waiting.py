@@ -19,10 +19,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-TASKS: Final = Path("/proc/self/task")
+TASKS: Final = "/proc/{}/task"
 MAPS: Final = Path("/proc/self/maps")
 BUSY_SHARE: Final = 0.25  # of its time that a thread waits for a processor: spinning is given up. One neighbour: 0.33
 WINDOW_S: Final = 0.25  # between two looks while spinning
@@ -144,9 +145,10 @@ def thread_times(pid: int | None = None) -> Times:
     """What the kernel counts of a process's threads (default: ours); empty where it doesn't."""
     times = {}
     try:
-        for task in (TASKS if pid is None else Path(f"/proc/{pid}/task")).iterdir():
+        for task in os.scandir(TASKS.format("self" if pid is None else pid)):  # Path takes twice as long as the kernel
             try:
-                ran, waited, _ = (task / "schedstat").read_text(encoding="utf-8").split()
+                with FileIO(f"{task.path}/schedstat") as file:
+                    ran, waited, _ = file.read().split()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
             times[task.name] = int(ran), int(waited)

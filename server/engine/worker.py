@@ -50,7 +50,11 @@ def main() -> NoReturn:
         sender.send(NotLoaded(_portable(error)))
         sender.close()
         os._exit(1)  # Python's own end would complain of the thread that waits for commands
-    loop = EngineLoop(backend, sender.send, target_s=start.target_s, warn=warn)
+
+    def deliver(step: Step) -> None:
+        sender.send(step.plain() or step)
+
+    loop = EngineLoop(backend, deliver, target_s=start.target_s, warn=warn)
 
     def give_up(id: int) -> None:
         sender.send(Step(time.perf_counter(), [Broke(id, TOO_LONG, "request")], None))

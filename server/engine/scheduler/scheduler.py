@@ -9,6 +9,7 @@ never gives way and any request fits by itself, so there is always one that goes
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
+from operator import attrgetter
 
 from server.engine.scheduler.guesses import Guesser, Guesses
 from server.engine.scheduler.pace import DEEP, MIN_CHUNK, TILE, Pace
@@ -22,7 +23,7 @@ class Scheduler:
     """Sequences that wait and sequences under way. Not for several threads.
 
     A step is `plan`, the evaluation of its chunks by somebody, `done` (or `relieve`, when there was no room after all),
-    and then `accept` or `finish` for each sequence that has a row of logits.
+    then `accept` or `finish` for each sequence that has a row of logits, and `learn`.
     """
 
     def __init__(self, layout: Layout, memory: Memory, pace: Pace, guesser: Guesser | None = None) -> None:
@@ -55,9 +56,10 @@ class Scheduler:
             self.guesser.took(self._n_said, seconds, guessed=guessed)
         self._took, self._n_said = None, 0
         self.admitted, self.preempted = [], []
-        self._admit()
+        if self.waiting:
+            self._admit()
         self._turns.next(self.active, self.now)
-        guesses = {} if self._was_full else self._guess()
+        guesses = self._guess() if self.guesser and not self._was_full else {}
         while True:
             chunks = self._fill(guesses)
             if sum(map(len, chunks)) <= self.slots.cells.n_free:
@@ -74,12 +76,12 @@ class Scheduler:
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
         self.pace.learn(sum(map(len, chunks)), seconds)
-        if all(chunk.sequence.n_generated for chunk in chunks):
+        prompts = [chunk for chunk in chunks if chunk.sequence.n_generated == chunk.row]  # whose first token it was
+        if not prompts and self.guesser:
             self._took = seconds, any(chunk.guess for chunk in chunks)
-        beside = any(chunk.sequence.n_generated for chunk in chunks)
-        for chunk in chunks:
+        for chunk in prompts if len(prompts) < len(chunks) else ():
             sequence = chunk.sequence
-            if beside and not sequence.n_generated and MIN_CHUNK // 2 <= len(chunk) < TILE:
+            if MIN_CHUNK // 2 <= len(chunk) < TILE:
                 sequence.first_step_s = sequence.first_step_s or seconds
                 sequence.is_deep = sequence.is_deep or seconds > DEEP * sequence.first_step_s
 
@@ -233,20 +235,18 @@ class Scheduler:
 
     # Filling a step.
 
-    def _rows(self) -> list[Sequence]:
-        """Whose next token is in the step."""
-        active = self._turns.of(self.active)
-        rows = [s for s in active if s.n_pending == 1 and not s.is_scoring]
+    def _rows_and_prompts(self) -> tuple[list[Sequence], list[Sequence]]:
+        """Whose next token is in the step, and whose prompts may be."""
+        rows, prompts = list[Sequence](), list[Sequence]()
+        for s in self._turns.of(self.active):
+            (prompts if s.n_pending > 1 or s.is_scoring else rows).append(s)
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
-        prompts = self._prompts()
-        n_pending = sum(s.n_pending for s in prompts)
-        if n_pending > self.n_max - len(rows) and self.pace.fit(len(prompts), n_pending):
-            rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
-        return rows
-
-    def _prompts(self) -> list[Sequence]:
-        return [s for s in self._turns.of(self.active) if s.n_pending > 1 or s.is_scoring]
+        if prompts:
+            n_pending = sum(s.n_pending for s in prompts)
+            if n_pending > self.n_max - len(rows) and self.pace.fit(len(prompts), n_pending):
+                rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
+        return rows, prompts
 
     @property
     def _n_outputs(self) -> int:
@@ -255,15 +255,23 @@ class Scheduler:
 
     def _guess(self) -> Guesses:
         """What may follow answers' next tokens, as far as rows of logits and cells go."""
-        rows = self._rows()
+        rows, _ = self._rows_and_prompts()
         n_room = min(self._n_outputs, self.n_max - len(rows), self.slots.cells.n_free - len(rows))
         return self.guesser.guess(rows, n_room)
 
     def _fill(self, guesses: Guesses) -> list[Chunk]:
-        rows, prompts = self._rows(), self._prompts()
+        rows, prompts = self._rows_and_prompts()
         chunks = [_chunk(s, 1, guesses.get(s, ())) for s in rows]
-        n_rows = sum(map(len, chunks))
-        n_outputs = self._n_outputs - (n_rows - len(rows))
+        if prompts:
+            chunks += self._pieces(prompts, len(rows), sum(map(len, chunks)))
+        # In a divided cache llama.cpp evaluates together what lies in slots one behind the other, in this order; each
+        # step back or gap is another pass over the weights. Source: llama.cpp 0c1e570 src/llama-batch.cpp, split_equal.
+        chunks.sort(key=_slot)
+        return chunks
+
+    def _pieces(self, prompts: list[Sequence], n_answers: int, n_rows: int) -> Iterator[Chunk]:
+        """As much of prompts as goes with answers and their rows."""
+        n_outputs = self._n_outputs - (n_rows - n_answers)
         n_pending = sum(s.n_pending for s in prompts)
         least = TILE * min(2, len(prompts)) if any(s.is_deep for s in prompts) else MIN_CHUNK  # the oldest gets half
         n_budget = min(self.pace.n_prompt(n_rows, len(prompts), n_pending, least), self.n_max - n_rows)
@@ -272,10 +280,7 @@ class Scheduler:
                 n = min(n, n_outputs)
                 n_outputs -= n
             if n:
-                chunks.append(_chunk(sequence, n))
-        # In a divided cache llama.cpp evaluates together what lies in slots one behind the other, in this order; each
-        # step back or gap is another pass over the weights. Source: llama.cpp 0c1e570 src/llama-batch.cpp, split_equal.
-        return sorted(chunks, key=lambda chunk: chunk.slot)
+                yield _chunk(sequence, n)
 
     def _shares(self, prompts: list[Sequence], n_budget: int) -> Iterator[tuple[Sequence, int]]:
         """How many tokens each prompt gets."""
@@ -313,15 +318,16 @@ def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order, sequence.index
 
 
+_slot = attrgetter("slot")
+
+
 def _chunk(sequence: Sequence, n: int, guess: tuple[int, ...] = ()) -> Chunk:
     assert sequence.slot is not None
-    start = sequence.n_done
+    start, end, all_rows = sequence.n_done, sequence.n_done + n, sequence.is_scoring
+    row = end == len(sequence.tokens)
+    tokens = sequence.tokens[start:end]
+    tokens.extend(guess)
     return Chunk(
-        sequence=sequence,
-        slot=sequence.slot,
-        start=start,
-        end=start + n,
-        row=n == sequence.n_pending,
-        all_rows=sequence.is_scoring,
-        guess=guess,
-    )
+        sequence=sequence, slot=sequence.slot, start=start, end=end, tokens=tokens,
+        n_rows=len(tokens) if all_rows else row + len(guess), row=row, all_rows=all_rows, guess=guess,
+    )  # fmt: skip

@@ -72,32 +72,22 @@ class Sequence:
         return len(self.tokens) >= self.n_max
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Chunk:
-    """Consecutive tokens of a sequence for one step: `tokens[start:end]`. `row`: logits of the last, or of all.
+    """Consecutive tokens of a sequence for one step, from position `start` to `end`; `row`: logits of the last.
 
-    `guess` are tokens that may follow, with logits of each, so that it shows how many are right.
+    `guess` are tokens that may follow, among `tokens` too, with logits of each, so that it shows how many are right.
     """
 
     sequence: Sequence
     slot: int
     start: int
     end: int
+    tokens: "array[int]"
+    n_rows: int  # of logits, of the last tokens
     row: bool
-    all_rows: bool = False
+    all_rows: bool = False  # of all tokens
     guess: tuple[int, ...] = ()
 
-    @property
-    def tokens(self) -> "array[int]":
-        """The tokens, guessed ones too."""
-        found = self.sequence.tokens[self.start : self.end]
-        found.extend(self.guess)
-        return found
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of logits, of the last tokens."""
-        return len(self) if self.all_rows else int(self.row) + len(self.guess)
-
     def __len__(self) -> int:
-        return self.end - self.start + len(self.guess)
+        return len(self.tokens)

@@ -39,11 +39,11 @@ def arrive(scheduler: Scheduler, order: int, n_tokens: int = 2) -> Sequence:
 def step(scheduler: Scheduler, seconds: float = 0.1) -> list[int]:
     """A step in which every answer gets a token; the slots in the order of its chunks."""
     chunks = scheduler.plan()
-    scheduler.learn(chunks, seconds)
     scheduler.done(chunks)
     for chunk in chunks:
         if chunk.row:
             scheduler.accept(chunk.sequence, 1)
+    scheduler.learn(chunks, seconds)
     return [chunk.slot for chunk in chunks]
 
 

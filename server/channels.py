@@ -56,12 +56,16 @@ class Channel(HTTPChannel):
     def write_soon(self, data: bytes) -> int:
         """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
         n_sent = 0
-        with self.outbuf_lock:
+        channel: Any = self
+        channel.outbuf_lock.acquire()
+        try:
             if self.connected and not self.total_outbufs_len:
-                channel: Any = self
-                with suppress(OSError):  # what it was shows when the rest is written
-                    n_sent = channel.socket.send(data)
-                    self.last_activity = time.time()
+                n_sent = channel.socket.send(data)
+                self.last_activity = time.time()
+        except OSError:
+            pass  # what it was shows when the rest is written
+        finally:
+            channel.outbuf_lock.release()
         if n_sent < len(data):
             super().write_soon(data[n_sent:])
         return len(data)

@@ -123,14 +123,19 @@ class Step(NamedTuple):
 
     def plain(self) -> "PlainStep | None":
         """As what marshal can write, if it brought tokens alone, as nearly all steps do."""
-        if self.counters is not None or any(type(each) is not Said or each.info is not None for each in self.reports):
+        if self.counters is not None:
             return None
-        return self.at_s, [tuple(each) for each in self.reports]
+        said = []
+        for each in self.reports:
+            if type(each) is not Said or each.info is not None:
+                return None
+            said.append(tuple(each))
+        return self.at_s, said
 
     @classmethod
     def of(cls, plain: "PlainStep") -> "Step":
         """The step again."""
-        return cls(plain[0], [Said(*each) for each in plain[1]], None)
+        return cls(plain[0], [tuple.__new__(Said, each) for each in plain[1]], None)
 
 
 PlainStep = tuple[float, list[tuple[Any, ...]]]

@@ -29,6 +29,10 @@ class Job:
     choosers: dict[int, Chooser] = field(default_factory=dict)
     first_token_at: float = 0.0
     n_scored: int = 0
+    is_timed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_timed = self.request.max_generation_s is not None or self.request.ends_by_s is not None
 
     @property
     def waits(self) -> bool:
@@ -214,7 +218,7 @@ class Jobs:
         plain, special, ends = self._pieces[token]
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
         piece = special if request.show_special else b"" if ends else plain
-        if reason is None and is_time_over(job, line_ends=b"\n" in piece):
+        if reason is None and job.is_timed and is_time_over(job, line_ends=b"\n" in piece):
             reason = "length"
         info = None
         if request.n_logprobs is not None:
@@ -282,10 +286,7 @@ def _wish(request: GenerationRequest) -> Wish:
 
 def is_time_over(job: Job, *, line_ends: bool) -> bool:
     """Is its deadline over, or a line behind the time that it was to take? Editors want whole lines."""
-    request = job.request
-    if request.max_generation_s is None and request.ends_by_s is None:
-        return False
-    now = time.perf_counter()
+    request, now = job.request, time.perf_counter()
     if line_ends and request.max_generation_s is not None and now > job.first_token_at + request.max_generation_s:
         return True
     return request.ends_by_s is not None and now > request.ends_by_s

@@ -213,7 +213,10 @@ class Generation:
         """
         with self._lock:
             while not self._events.empty():
-                if not self._hand(self._events.get(), sink):
+                event = self._events.get()
+                if not isinstance(event, Piece):
+                    self.watch(event)
+                if not sink(event):
                     return
             self._sink = sink
 
@@ -239,13 +242,11 @@ class Generation:
                 self.n_pieces[event.index] += 1
             if self._sink is None:
                 self._events.put(event)
-            elif not self._hand(event, self._sink):
+                return
+            if not isinstance(event, Piece):
+                self.watch(event)
+            if not self._sink(event):
                 self._sink = None
-
-    def _hand(self, event: Event, sink: "Sink") -> bool:
-        if not isinstance(event, Piece):
-            self.watch(event)
-        return sink(event)
 
 
 class EngineStatus(StrEnum):

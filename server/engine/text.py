@@ -19,7 +19,9 @@ class TextStream:
 
     def __init__(self, stop: Sequence[str] | StopStrings = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_whole = True  # no character is unfinished
         self._stop = stop if isinstance(stop, StopStrings) else StopStrings(stop)
+        self._looks = bool(self._stop)
         self._state = self._stop.start
         self._held = ""
         self.stopped = ""  # the stop string that came
@@ -28,8 +30,12 @@ class TextStream:
         """Take a token's bytes; the text that can be shown now. Sets `stopped` when a stop string is complete."""
         if self.stopped:
             return ""
-        new = self._decoder.decode(piece)
-        return self._look_through(new) if self._stop else new
+        if self._is_whole and piece.isascii():  # as most are, and the decoder is Python
+            new = piece.decode("ascii")
+        else:
+            new = self._decoder.decode(piece)
+            self._is_whole = not self._decoder.getstate()[0]
+        return self._look_through(new) if self._looks else new
 
     def _look_through(self, new: str) -> str:
         state, stop = self._state, self._stop

@@ -62,7 +62,7 @@ class Scheduler:
         guesses = self._guess() if self.guesser and not self._was_full else {}
         while True:
             chunks = self._fill(guesses)
-            if sum(map(len, chunks)) <= self.slots.cells.n_free:
+            if sum([len(chunk.tokens) for chunk in chunks]) <= self.slots.cells.n_free:
                 return chunks
             if any(chunk.guess for chunk in chunks):
                 guesses = {}  # none is worth a preemption
@@ -75,7 +75,7 @@ class Scheduler:
         Attention over what is there already grows with depth, weights don't. The processor computes it token by
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
-        self.pace.learn(sum(map(len, chunks)), seconds)
+        self.pace.learn(sum([len(chunk.tokens) for chunk in chunks]), seconds)
         prompts = [chunk for chunk in chunks if chunk.sequence.n_generated == chunk.row]  # whose first token it was
         if not prompts and self.guesser:
             self._took = seconds, any(chunk.guess for chunk in chunks)
@@ -239,7 +239,8 @@ class Scheduler:
         """Whose next token is in the step, and whose prompts may be."""
         rows, prompts = list[Sequence](), list[Sequence]()
         for s in self._turns.of(self.active):
-            (prompts if s.n_pending > 1 or s.is_scoring else rows).append(s)
+            is_prompt = len(s.tokens) - s.n_done > 1 or (s.wants_all_rows and s.is_scoring)
+            (prompts if is_prompt else rows).append(s)
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
         if prompts:
@@ -323,7 +324,8 @@ _slot = attrgetter("slot")
 
 def _chunk(sequence: Sequence, n: int, guess: tuple[int, ...] = ()) -> Chunk:
     assert sequence.slot is not None
-    start, end, all_rows = sequence.n_done, sequence.n_done + n, sequence.is_scoring
+    start, end = sequence.n_done, sequence.n_done + n
+    all_rows = sequence.wants_all_rows and sequence.is_scoring
     row = end == len(sequence.tokens)
     tokens = sequence.tokens[start:end]
     tokens.extend(guess)

@@ -12,11 +12,13 @@ from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
 from server.adapter_flags import add_adapter_arguments
 from server.chat_template import CHATML
-from server.cors import DEFAULT
+from server.config import ServerConfig
+from server.cors import DEFAULT, CorsPolicy
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
 from server.guess_flags import add_guess_arguments
-from server.pasted import WITHOUT_EFFECT, add_field_arguments
+from server.keys import read_keys
+from server.pasted import WITHOUT_EFFECT, add_field_arguments, field_defaults
 
 ENGINES: Final = ("llama.cpp", "numpy")
 NAMED_TEMPLATES: Final = {"chatml": CHATML}
@@ -38,6 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_field_arguments(parser)
     add_run_arguments(parser)
     add_other_flags(parser, but=tuple(parser._option_string_actions), more=WITHOUT_EFFECT)
+
+
+def config_of(args: argparse.Namespace) -> ServerConfig:
+    """What flags say of the HTTP side."""
+    return ServerConfig(
+        api_keys=read_keys(args.api_key, args.api_key_file),
+        requests_per_minute=args.client_rate,
+        requests_at_once=args.client_concurrency,
+        field_defaults=field_defaults(args),
+        chat_template=args.chat_template_file or args.chat_template or "",
+        api_prefix=args.api_prefix,
+        ping_s=args.sse_ping_interval,
+        cors=CorsPolicy(
+            origins=args.cors_origins,
+            methods=args.cors_methods,
+            headers=args.cors_headers,
+            credentials=args.cors_credentials,
+        ),
+        control_tokens_in_chat=args.control_tokens_in_chat,
+        prefill_assistant=args.prefill_assistant,
+        skip_chat_parsing=args.skip_chat_parsing,
+    )
 
 
 def overlooked(args: argparse.Namespace) -> tuple[str, ...]:

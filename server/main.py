@@ -32,8 +32,6 @@ from server.beforehand import (
     too_large,
     unwise,
 )
-from server.config import ServerConfig
-from server.cors import CorsPolicy
 from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
@@ -57,15 +55,15 @@ from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
-from server.flags import add_arguments, overlooked, say
+from server.flags import add_arguments, config_of, overlooked, say
 from server.footprint import find, http_bytes
 from server.growth import growth_of, nothing
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer, listening
 from server.journal import open_journal, warn
-from server.keys import read_keys, reload_keys
+from server.keys import reload_keys
 from server.ledger import Ledger, Pids
-from server.pasted import field_defaults, refused
+from server.pasted import refused
 from server.service import Service
 from server.several import are_several, serve_several
 from server.signals import Signals
@@ -96,28 +94,6 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.callback(open_journal(file=args.log_file, as_json=args.log_jsonl, access=args.access_log))
         return run_several(args) if are_several(args.models) else run_model(args)
-
-
-def config_of(args: argparse.Namespace) -> ServerConfig:
-    """What flags say of the HTTP side."""
-    return ServerConfig(
-        api_keys=read_keys(args.api_key, args.api_key_file),
-        requests_per_minute=args.client_rate,
-        requests_at_once=args.client_concurrency,
-        field_defaults=field_defaults(args),
-        chat_template=args.chat_template_file or args.chat_template or "",
-        api_prefix=args.api_prefix,
-        ping_s=args.sse_ping_interval,
-        cors=CorsPolicy(
-            origins=args.cors_origins,
-            methods=args.cors_methods,
-            headers=args.cors_headers,
-            credentials=args.cors_credentials,
-        ),
-        control_tokens_in_chat=args.control_tokens_in_chat,
-        prefill_assistant=args.prefill_assistant,
-        skip_chat_parsing=args.skip_chat_parsing,
-    )
 
 
 def run_several(args: argparse.Namespace) -> int:

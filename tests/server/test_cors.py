@@ -7,8 +7,7 @@ from ggufphys.flags.parser import Parser
 from server.app import create_app
 from server.config import ServerConfig
 from server.cors import CorsPolicy
-from server.flags import add_arguments
-from server.main import config_of
+from server.flags import add_arguments, config_of
 from tests.server.fake_engine import FakeEngine
 
 PAGE = "https://chat.example"

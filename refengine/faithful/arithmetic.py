@@ -15,8 +15,8 @@ F64 = npt.NDArray[np.float64]
 
 WORK: Final = 1 << 16  # sums that are kept at a time: what is computed from them fits a core's cache
 
-_BELOW_F32: Final = np.uint64((1 << 29) - 1)  # the bits of an F64 that an F32 has not
-_HALF_WAY: Final = np.uint64(1 << 28)
+_TO_THE_TOP: Final = np.uint64(64 - 29)  # where the 29 bits of an F64 that an F32 has not are moved
+_HALF_WAY: Final = np.uint64(1 << 63)  # the first of them alone
 
 
 def fma(a: F64 | float, b: F64 | float, c: F64 | float) -> F64:
@@ -24,21 +24,30 @@ def fma(a: F64 | float, b: F64 | float, c: F64 | float) -> F64:
 
     The sum is rounded to F64 first. That it is rounded twice then shows only where F64's result is half way between two
     F32: there the part that F64 lost decides.
+
+    One array holds the sum, its lowest bits and the result, one after the other: what is kept at a time has to fit a
+    core's cache.
     """
     product = np.multiply(a, b)
-    total: F64 = np.add(product, c)
-    half_way = np.flatnonzero((total.view(np.uint64) & _BELOW_F32) == _HALF_WAY)
+    total: F64 = np.asarray(np.add(product, c))
+    rounded = total.astype(np.float32)
+    bits = total.view(np.uint64)
+    np.left_shift(bits, _TO_THE_TOP, out=bits)
+    half_way = np.flatnonzero(bits == _HALF_WAY)
+    total[...] = rounded
     if len(half_way):
-        _nudge(total, product, np.asarray(c), half_way)
-    return as_f64(total)
+        _decide(total, product, np.asarray(c), half_way)
+    return total
 
 
-def _nudge(total: F64, product: F64, c: F64, where: npt.NDArray[np.intp]) -> None:
-    """Move sums by the smallest step towards what was lost of them."""
-    s, p, q = (np.broadcast_to(x, total.shape).reshape(-1)[where] for x in (total, product, c))
+def _decide(total: F64, product: F64, c: F64, where: npt.NDArray[np.intp]) -> None:
+    """Round sums again that are half way, moved by the smallest step towards what was lost of them before."""
+    p, q = (np.broadcast_to(x, total.shape).reshape(-1)[where] for x in (product, c))
+    s = p + q
     of_q = s - p
     lost = (p - (s - of_q)) + (q - of_q)
-    np.put(total, where, np.where(lost == 0, s, np.nextafter(s, np.where(lost > 0, np.inf, -np.inf))))
+    if lost.any():
+        np.put(total, where, as_f64(np.where(lost == 0, s, np.nextafter(s, np.where(lost > 0, np.inf, -np.inf)))))
 
 
 def as_f64(values: npt.NDArray[Any]) -> F64:

@@ -14,6 +14,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from ggufphys.errors import OutputError
 from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
 from ggufphys.units import format_bytes
@@ -67,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
     names = ", ".join(backends.name(device) for device in devices)
     cache = b"" if args.cache is None else os.fsencode(args.cache)
     if args.cache is not None:
-        args.cache.mkdir(parents=True, exist_ok=True)
+        try:
+            args.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"--cache {args.cache}: no folder can be made there ({error.strerror})") from error
     start = ctypes.CFUNCTYPE(
         None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p
     )(

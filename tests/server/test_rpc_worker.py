@@ -53,3 +53,11 @@ def test_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         taken.listen()
         assert main(["rpc-worker", "--port", str(taken.getsockname()[1])]) in (1, 2)
     assert "--port" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in the folder's place is told by the flag's name, not as a model that cannot be read."""
+    (tmp_path / "file").touch()
+    assert main(["rpc-worker", "--port", str(free_port()), "--cache", str(tmp_path / "file" / "x")]) == 1
+    err = capsys.readouterr().err
+    assert "--cache" in err or "without RPC" in err

@@ -29,7 +29,7 @@ COMMANDS: Final = (
     ("inspect", "--json", "--sweep", "ctx=512..1k,np=1,3"), ("inspect", "--json", "--quantize", "Q4_K_M"),
     ("fit", "--json", "--memory", "1GiB,512MiB"), ("tensors", "--json"), ("inspect", "--force", "--html"),
     ("inspect", "--json", "-ctk", "q8_0", "-ctv", "q4_0", "-c", "100", "-fa", "on"), ("tensors",),
-    ("metadata",), ("metadata", "--json"), ("inspect", str(MODEL), "--json", "--diff"),
+    ("metadata",), ("metadata", "--json"), ("inspect", "--json", "--diff", str(MODEL)),
 )  # fmt: skip
 NAMES: Final = ("\x1b[2J{}", "x\ny", "blk.999999999999.attn_q.weight", "blk.-1.attn_q.weight", "{0}{0}{0}", "blk.1.")
 INTS: Final = (0, 1, -1, 255, 513, 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 64) - 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggufphys import MemoryPrediction, Params, open_gguf, predict_memory
+from ggufphys.embedded import MODEL
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.allocating.blas import multiplies
 from ggufphys.graph.ir import Tensor
@@ -117,3 +118,12 @@ def test_what_blas_multiplies(weights: Tensor, x: Tensor, *, taken: bool) -> Non
     """Dense matrices of at least 32 in each direction, the right one in F32."""
     assert multiplies(product(weights, x)) is taken
     assert not multiplies(Tensor("MUL_MAT_ID", F32, (96, 32), (weights, x)))
+
+
+@pytest.mark.parametrize(("name", "basis"), [("Vulkan0", "estimate"), ("RPC0[host:1]", "exact")])
+def test_blas_beside_pinned_memory_is_an_estimate(name: str, basis: str) -> None:
+    """What BLAS computes lies in a buffer of its own where a device reads main memory itself: that has no rule."""
+    params = Params(devices=(Device(name=name, memory_bytes=1 << 30),), n_gpu_layers=2)
+    with open_gguf(MODEL) as gguf:
+        assert predict_memory(gguf, params).basis["compute"] == "exact"
+        assert predict_memory(gguf, replace(params, use_blas=True)).basis["compute"] == basis

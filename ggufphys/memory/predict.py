@@ -245,8 +245,9 @@ class Predictor(Runs):
         one = context.n_seq_max == 1
         # Blocks that do not divide the cells end llama.cpp where they are made of these.
         n_cells = context.n_ctx_seq if self.h.indexer_head_size and "blocks_of_cells" in context.rules else 0
-        attends = context.flash_attn, context.kv_unified or one, one
-        kind = (params.load_mtp, context.ctx_type, *attends, context.rules, n_cells)
+        attends = context.flash_attn, context.v_trans, context.kv_unified or one, one
+        pools = context.embeddings, context.pooling
+        kind = (params.load_mtp, context.ctx_type, *attends, *pools, context.rules, n_cells)
         if kind not in self._graph_verdicts:
             self._graph_verdicts[kind] = tuple(graph_failures(self.layouts_of(params), context))
         return self._graph_verdicts[kind]

@@ -22,7 +22,6 @@ from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.construction import Adapters
-from ggufphys.graph.building.pooling import pool
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models import HEADS, build_of
 from ggufphys.hparams.hparams import HParams
@@ -102,6 +101,8 @@ class Layouts:
         builder.has_windows = self.has_windows
         graph = build_of(self.h.arch, self.ctx_type)(builder)
         if context.embeddings:
+            from ggufphys.graph.building.pooling import pool  # what contexts for text do without
+
             pool(builder)
         if "clamps_are_views" in context.rules:
             _show_clamped(graph)

@@ -125,8 +125,8 @@ class Placed:
     def is_proven(self) -> bool:
         """Do tests compare the backends of all devices with llama.cpp?
 
-        Not with BLAS beside main memory that a device reads itself: what BLAS computes then lies in a buffer of its own,
-        which no rule follows. Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor (host_buft);
+        Not with BLAS beside main memory that a device reads itself: then what BLAS computes lies in a buffer of
+        its own, which no rule follows. Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context ctor (host_buft);
         ggml/src/ggml-blas/ggml-blas.cpp, ggml_backend_blas_device_get_buffer_type.
         """
         if self.params.use_blas and self.placement.backends and self.placement.host.prefix != CPU.prefix:

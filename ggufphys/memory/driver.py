@@ -25,19 +25,22 @@ from ggufphys.params import ContextParams
 # What is made of an operation's shaders for prompts and for single tokens, KiB.
 OPERATIONS: Final[Mapping[str, int]] = {
     "MUL_MAT": 11_088 + 5_524,
-    "FLASH_ATTN_EXT": 11_852 + 7_316,
     "MUL_MAT_ID": 8_116 + 7_076,
     "ARGSORT": 4_148,
     "TOP_K": 4_148,
 }
 OTHER: Final = 250
+ATTENTION: Final = "FLASH_ATTN_EXT"
+# The same by the size of its heads, whose loops are unrolled: measured at two, a line between them and beyond.
+ATTENTION_OF_HEADS: Final = (64, 11_852 + 7_316), (256, 21_772 + 14_512)
 # A product with weights of one quantised type, the same.
 QUANTISED: Final = 2_292 + 2_424
 DEVICE: Final = 3_100  # the device, its threads
 LIBRARY: Final = 8_600  # file-backed: shaders as they come, read when the device is opened
 CODE: Final = 4_700  # file-backed: the driver's, as it comes to be used
 # With nothing in the driver's cache, more.
-COMPILED: Final = 49_000
+COMPILED: Final = 49_000  # without flash attention, or with its smallest heads
+COMPILED_WITH_HEADS: Final = (64, 91_000), (256, 585_000)
 COMPILER: Final = 12_000
 _SOURCE: Final = "ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_create_pipeline_func"
 _MEASURED: Final = "measured on lavapipe 22.3.6"
@@ -61,18 +64,27 @@ def driver_terms(
         return
     graph = layouts.graph(context, reserved_batches(context)[0], layouts.samples((None,) * layouts.n_layer).built)
     ops = {node.op for node in graph.nodes} - VIEWS
+    head = max((node.src[1].ne[0] for node in graph.nodes if node.op == ATTENTION), default=0)
     on_device = {t.ggml_type for buffer, ts in placed.items() if buffer.device in inside for t in ts}
     types = [t for t in on_device if isinstance(t, GGMLType) and SIZES[t].block_size > 1]
-    large = sorted(op for op in ops if op in OPERATIONS)
+    large = sorted(op for op in ops if op in OPERATIONS or op == ATTENTION)
     n_other = len(ops) - len(large)
-    kib = sum(OPERATIONS[op] for op in large) + n_other * OTHER + len(types) * QUANTISED
+    kib = sum(OPERATIONS.get(op, 0) for op in large) + n_other * OTHER + len(types) * QUANTISED
+    kib += _on_line(ATTENTION_OF_HEADS, head)
+    compiled = max(COMPILED, _on_line(COMPILED_WITH_HEADS, head)) + COMPILER
     formula = f"{', '.join(large)}; {n_other} other operations, {len(types)} quantised types: {_MEASURED}"
     yield _term("Vulkan: shaders as the driver keeps them", kib, formula, "prefill", "anon")
     yield _term("Vulkan: the driver's code", CODE, _MEASURED, "prefill", "file")
     yield Term(
-        quantity="ceiling", name="Vulkan: shaders that the driver's cache lacks", nbytes=(COMPILED + COMPILER) << 10,
+        quantity="ceiling", name="Vulkan: shaders that the driver's cache lacks", nbytes=compiled << 10,
         buffer="", formula=f"what compiling them leaves, {COMPILER:,} KiB of it code: {_MEASURED}", source=_SOURCE,
     )  # fmt: skip
+
+
+def _on_line(points: tuple[tuple[int, int], tuple[int, int]], head: int) -> int:
+    """KiB for heads of a size, by what two sizes take; no less than the smaller, and nothing without any."""
+    (small, least), (large, most) = points
+    return least + max(head - small, 0) * (most - least) // (large - small) if head else 0
 
 
 def _term(name: str, kib: int, formula: str, phase: Phase, backing: Backing) -> Term:

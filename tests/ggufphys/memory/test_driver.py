@@ -5,14 +5,16 @@ from pathlib import Path
 
 from ggufphys import open_gguf, predict_memory
 from ggufphys.limits import DeviceLimits
-from ggufphys.memory.driver import OPERATIONS
+from ggufphys.memory.driver import ATTENTION_OF_HEADS, OPERATIONS
 from ggufphys.params import Device, Params
 from tests import archs
+from tests.random_runs import reshaped
 
 INSIDE = Device(name="Vulkan0", memory_bytes=8 << 30, limits=DeviceLimits(kind="cpu"))
 GPU = replace(INSIDE, limits=DeviceLimits())
 BASE = Params(n_ctx=512, devices=(INSIDE,))
 SHADERS = "Vulkan: shaders as the driver keeps them"
+LACKING = "Vulkan: shaders that the driver's cache lacks"
 
 
 def process_terms(folder: Path, name: str, params: Params = BASE, n_prompt: int = 16) -> dict[str, int]:
@@ -34,8 +36,24 @@ def test_operations_count(tmp_path: Path) -> None:
     """Attention and experts have shaders of their own."""
     llama, experts, scans = (process_terms(tmp_path, name)[SHADERS] for name in ("llama", "qwen3moe", "mamba2"))
 
-    assert llama - scans > (OPERATIONS["FLASH_ATTN_EXT"] - 4_000) << 10
+    assert llama - scans > (ATTENTION_OF_HEADS[0][1] - 4_000) << 10
     assert experts - llama > OPERATIONS["MUL_MAT_ID"] << 10
+
+
+def test_large_heads_have_large_shaders(tmp_path: Path) -> None:
+    """Attention's shaders grow with its heads, as measured for 64 and 256, and most so what compiling them leaves."""
+    path, found = tmp_path / "model.gguf", {}
+    for size in (64, 256):
+        draft = reshaped("llama", {"llama.attention.key_length": size, "llama.attention.value_length": size})
+        assert draft is not None
+        draft.write(path)
+        with open_gguf(path) as gguf:
+            terms = predict_memory(gguf, BASE).terms
+        found[size] = {t.name: t.nbytes >> 10 for t in terms if "Vulkan" in t.name}
+    (_, least), (_, most) = ATTENTION_OF_HEADS
+
+    assert found[256][SHADERS] - found[64][SHADERS] == most - least
+    assert found[256][LACKING] - found[64][LACKING] == 494_000
 
 
 def test_a_device_that_runs_nothing(tmp_path: Path) -> None:

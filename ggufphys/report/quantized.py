@@ -16,18 +16,26 @@ def quantized_section(gguf: GGUFFile, rows: Sequence[QuantizedFile]) -> Section:
 
 
 def quantized_lines(rows: Sequence[QuantizedFile], tensor_bytes: int = 0) -> list[str]:
-    """The table; `tensor_bytes` are those of the file as it is, where they are known."""
+    """The table; what is refused stands below it, with the reason once for all types that have it.
+
+    `tensor_bytes` are those of the file as it is, where they are known.
+    """
     header = ("as", "file", "bpw", "of this", "weights", "buffers", "process", "")
-    lines = [*table(header, [_row(row, tensor_bytes) for row in rows], right=(1, 2, 3, 4, 5, 6))]
-    lines += [f"{row.file_type}: {row.refused}" for row in rows if row.refused]
+    possible = [_row(row, tensor_bytes) for row in rows if row.refused is None]
+    refused: dict[str, list[str]] = {}
+    for row in rows:
+        if row.refused is not None:
+            refused.setdefault(row.refused, []).append(row.file_type)
+    lines = table(header, possible, right=(1, 2, 3, 4, 5, 6)) if possible else []
+    lines += [f"not {', '.join(types)}: {why}" for why, types in refused.items()]
     if any(row.needs_imatrix for row in rows):
         lines.append("imatrix: llama-quantize insists on an importance matrix; the types are those it chooses with one")
     return lines
 
 
 def _row(row: QuantizedFile, tensor_bytes: int) -> tuple[str, ...]:
-    if row.refused is not None or row.bpw is None or row.tensor_bytes is None:
-        return (row.file_type, *("-",) * 6, "refused")
+    assert row.bpw is not None
+    assert row.tensor_bytes is not None
     return (
         row.file_type,
         _size(row.file_bytes),

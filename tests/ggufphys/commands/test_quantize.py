@@ -47,6 +47,18 @@ def test_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "imatrix: llama-quantize insists on an importance matrix" in out
 
 
+def test_refused_types_share_their_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a quantised file few types can be made: the table has these, and why not the others is said once."""
+    path = write_model(tmp_path / "q8.gguf", llama_metadata(), llama_tensors(GGMLType.Q8_0))
+    assert main(["inspect", str(path), "--quantize", "all"]) == 0
+    out = capsys.readouterr().out
+
+    table = out[out.index("\nas ") + 1 :].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table[2:5]] == ["Q8_0", "MXFP4_MOE", "not"]
+    assert out.count("requantizing from type q8_0 is disabled") == 1
+    assert "not F32, F16," in out
+
+
 def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """llama-quantize's options are understood as it understands them."""
     path = str(tiny_llama(tmp_path / "tiny.gguf"))

@@ -31,6 +31,10 @@ NODE_BUDGETS: Final[dict[str, NodeBudget]] = {
 # fmt: on
 
 
+# Whose graphs have nodes for each sequence, so that many of these may be more than there is room for.
+BY_SEQUENCE: Final[frozenset[str]] = frozenset({"minimax-m3"})
+
+
 def max_nodes(arch: str, *, n_tensors: int, n_ubatch: int) -> int:
     """Nodes that there is room for; draft heads that want more (dflash) are taken like all others."""
     budget = NODE_BUDGETS.get(arch, NodeBudget())

@@ -7,16 +7,19 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_reserve; ggml/src/ggml.c.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, Final
 
+from ggufphys.arch.graph_nodes import BY_SEQUENCE, max_nodes
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, GGUFFile
+from ggufphys.graph.allocating.layers import Layers
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.asserted import first_failure
 from ggufphys.graph.batch import reserved_batches
 from ggufphys.graph.devices.runs import Runs
-from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.loads.refusal import Refusal
 from ggufphys.params import ContextParams, Params
@@ -57,9 +60,9 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
     """The same for graphs that are at hand."""
     if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
         return  # it is another architecture's graph
-    layers = layouts.samples(_odd_types(layouts)).built if layouts.n_layer else None
+    layers = layouts.samples(_odd_types(layouts)) if layouts.n_layer else None
     try:
-        graph = layouts.graph(context, reserved_batches(context)[0], layers)
+        graph = layouts.graph(context, reserved_batches(context)[0], None if layers is None else layers.built)
     except GGUFError as error:  # it asks for a weight that isn't there
         yield Refusal(
             what="the graph cannot be built", where="graph", found=str(error), expected="all weights that it reads",
@@ -73,6 +76,22 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
             what=f"{node.op} of tensors that do not go together", where=_weight(node) or "graph",
             found=", ".join(_text(source) for source in node.src), expected=expected,
             source=f"{GGML}, {node.op}", ends_process=True, in_context=True,
+        )  # fmt: skip
+    elif layouts.h.arch in BY_SEQUENCE and layers is not None:
+        yield from _too_large(layouts, context, graph, layers)
+
+
+def _too_large(layouts: Layouts, context: ContextParams, graph: Graph, layers: Layers) -> Iterator[Refusal]:
+    """More nodes than llama.cpp makes room for: it reserves them by the batch and by the model's tensors."""
+    n_nodes = len(graph.nodes) + sum(not leaf.external for leaf in graph.leafs)
+    n_nodes += sum(n * (end - start) for n, (start, end) in zip(layers.stand_for, pairwise(graph.marks), strict=False))
+    room = max_nodes(layouts.h.arch, n_tensors=len(layouts.gguf.tensors), n_ubatch=min(context.n_ctx, context.n_ubatch))
+    if n_nodes > room:
+        yield Refusal(
+            what="more nodes than llama.cpp makes room for", where="graph", found=f"{n_nodes:,}",
+            expected=f"{room:,} or fewer: fewer sequences (-np), one cache for all of them (-kvu), or a larger batch "
+            "(-ub)", source="llama.cpp 0c1e570 src/llama-context.cpp, graph_max_nodes", ends_process=True,
+            in_context=True,
         )  # fmt: skip
 
 

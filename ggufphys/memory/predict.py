@@ -5,6 +5,7 @@ from typing import Final
 
 from ggufphys.arch import ArchRule, rule_for
 from ggufphys.arch.caches import FullKV
+from ggufphys.arch.graph_nodes import BY_SEQUENCE
 from ggufphys.arch.older import taken_as
 from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.builds.proven import require_known, why_unproven
@@ -247,7 +248,8 @@ class Predictor(Runs):
         n_cells = context.n_ctx_seq if self.h.indexer_head_size and "blocks_of_cells" in context.rules else 0
         attends = context.flash_attn, context.v_trans, context.kv_unified or one, one
         pools = context.embeddings, context.pooling
-        kind = (params.load_mtp, context.ctx_type, *attends, *pools, context.rules, n_cells)
+        n_nodes = (context.n_seq_max, context.n_ubatch) if self.h.arch in BY_SEQUENCE else ()
+        kind = (params.load_mtp, context.ctx_type, *attends, *pools, context.rules, n_cells, n_nodes)
         if kind not in self._graph_verdicts:
             self._graph_verdicts[kind] = tuple(graph_failures(self.layouts_of(params), context))
         return self._graph_verdicts[kind]

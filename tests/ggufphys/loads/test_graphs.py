@@ -10,7 +10,9 @@ from ggufphys.graph import ops
 from ggufphys.graph.asserted import ASSERTED, MEANING, first_failure
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.loads.graphs import check_graph
+from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
+from tests import archs
 from tests.load_changes import Draft
 from tests.load_models import own_drafts
 
@@ -116,3 +118,18 @@ def test_nodes_whose_sources_do_not_fit_are_found(good: Tensor, bad: Tensor) -> 
 def test_every_assertion_has_words() -> None:
     """Each operation that is looked at says what it wants."""
     assert ASSERTED.keys() == MEANING.keys()
+
+
+def test_more_sequences_than_there_is_room_for(tmp_path: Path) -> None:
+    """minimax-m3 has nodes for each sequence: as many as llama.cpp makes room for run, one more ends it."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header("minimax-m3"))
+    params = Params(n_ctx=1 << 14, n_ubatch=128, n_seq_max=50, use_extra_bufts=False, use_mmap=False, no_alloc=True)
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        assert predictor.predict(params).compute_bytes == 1886976  # llama.cpp's
+        for n_seq_max in (51, 64):
+            with pytest.raises(ValueError, match="more nodes than llama.cpp makes room for"):
+                predictor.predict(replace(params, n_seq_max=n_seq_max))
+        predictor.predict(replace(params, n_seq_max=64, n_ubatch=512))
+        predictor.predict(replace(params, n_seq_max=64, kv_unified=True))

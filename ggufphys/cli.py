@@ -217,7 +217,10 @@ def _without_command(arguments: Sequence[str]) -> int:
     if words and not asked:
         from ggufphys.flags.parser import alike
 
-        print(alike(" ".join(arguments[:2]), COMMANDS) or alike(arguments[0], COMMANDS), end="", file=out)
+        meant = alike(" ".join(arguments[:2]), COMMANDS) or alike(arguments[0], COMMANDS)
+        if arguments[0].endswith(".gguf"):
+            meant = f"did you mean ggufphys inspect {arguments[0]}?\n"
+        print(meant, end="", file=out)
     print("usage: ggufphys SUBCOMMAND [--json] ...\n\nsubcommands:", file=out)
     width = 2 + max(map(len, group or COMMANDS))
     for name in group or COMMANDS:

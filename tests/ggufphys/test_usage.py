@@ -250,3 +250,10 @@ def test_files_are_utf_8_whatever_the_locale_says(words: str, tmp_path: Path) ->
     )  # fmt: skip
     assert b"EncodingWarning" not in answer.stderr
     assert answer.returncode in (0, 1) or b"no model found on this machine" in answer.stderr
+
+
+def test_a_model_without_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file's name alone is answered with what to ask about it."""
+    code, out, err = run(capsys, "models/m.gguf", "-c", "8k")
+    assert (code, out) == (2, "")
+    assert "did you mean ggufphys inspect models/m.gguf?\n" in err

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 HERE: Final = Path(__file__).parents[1]
 ROOMS: Final = ("ggufphys", "refengine", "server", "bench")
-_INSPECT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); import ggufphys.__main__"
+# Where it is imported alone, it runs (a6c4835), or has a `main`.
+_INSPECT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); import ggufphys.__main__ as p; sys.exit(p.main())"
 
 
 def inspecting(checkout: Path, *arguments: str) -> list[str]:

@@ -39,6 +39,7 @@ TYPED: Final = {
     "d2t": (GGMLType.I64, "src/models/eagle3.cpp, src/models/dflash.cpp, graph"),
 }
 WEIGHTS_OF: Final = "weights_of"
+OF_A_LAYER: Final = ("i", "made", "has_tensor", "ne")  # what changes from layer to layer, or while tensors are made
 
 
 def check_tensors(gguf: GGUFFile, h: Values, *, load_mtp: bool = False) -> Iterator[Refusal]:
@@ -65,6 +66,7 @@ class _Loader:
         self.refusals: dict[Refusal, None] = {}  # in order, each once: layers share tensors
         self.layer = ""  # its number, where rows are one layer's
         self.weights_of: dict[str, str] = {}  # layers that have another layer's weights
+        self.same: dict[str, Any] = {}  # what expressions are in every layer, until a name is set
         self.names = names_of(gguf, h, self.full_name, self.made, load_mtp=load_mtp)
 
     def full_name(self, name: str) -> str:
@@ -88,6 +90,7 @@ class _Loader:
             self.run(line.then if self.value(line.condition) else line.otherwise)
         elif isinstance(line, Let):
             self.names[line.name] = self.value(line.value)
+            self.same.clear()
             if line.name == WEIGHTS_OF:
                 self.weights_of[self.layer] = str(self.names[WEIGHTS_OF])
         elif isinstance(line, Check):
@@ -97,8 +100,13 @@ class _Loader:
 
     def value(self, text: str) -> Any:
         """What an expression is now."""
+        if text in self.same:
+            return self.same[text]
         code, names = expression(text)
-        return eval(code, {name: self.names[name] for name in names})
+        value = eval(code, {name: self.names[name] for name in names})
+        if names.isdisjoint(OF_A_LAYER):
+            self.same[text] = value
+        return value
 
     @property
     def where(self) -> str:

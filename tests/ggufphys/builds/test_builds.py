@@ -233,11 +233,11 @@ def test_an_architecture_may_be_newer_than_the_build() -> None:
 
 
 def test_an_architecture_may_be_known_and_not_recorded() -> None:
-    """gemma3's name is in all recorded libraries, its small model is loaded from b8840 on: an estimate before."""
-    assert "gemma3" not in SINCE
-    assert not why_unknown("gemma3", min(RECORDED))
-    assert "b8840" in why_unproven("gemma3", min(RECORDED))
-    assert not why_unproven("gemma3", 8840)
+    """Codeshell's name is in all recorded libraries, its small model is loaded from b8840 on: an estimate before."""
+    assert "codeshell" not in SINCE
+    assert not why_unknown("codeshell", min(RECORDED))
+    assert "b8840" in why_unproven("codeshell", min(RECORDED))
+    assert not why_unproven("codeshell", 8840)
     for arch, first in SINCE.items():
         assert first <= SEEN.get(arch, first), arch
 

@@ -25,6 +25,7 @@ assert.ok((await streamed.usage).outputTokens > 0);
 const made = await generateObject({ ...cold, prompt: "Describe Paris.", schema: city });
 assert.equal(typeof made.object.name, "string");
 const growing = streamObject({ ...cold, prompt: "Describe Paris.", schema: city });
+for await (const part of growing.partialObjectStream) assert.equal(typeof part, "object");  // nothing comes unread
 assert.equal(typeof (await growing.object).name, "string");
 const called = await generateText({ ...cold, prompt: "The weather in Paris?", tools: { weather }, toolChoice: "required" });
 assert.match(called.toolResults[0].output, /^It rains in /);

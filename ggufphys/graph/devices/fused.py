@@ -14,6 +14,7 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
+from ggufphys.graph.devices.backends.attends import HAVE_THE_REST
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
@@ -30,7 +31,10 @@ V = TypeVar("V")
 
 def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
     """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere."""
-    arch, placement = layouts.h.arch, placed.placement
+    arch, placement, params = layouts.h.arch, placed.placement, placed.params
+    stays = params.offload_kqv and not params.override_tensor and not layouts.has_states
+    if stays and _has_shapes(layouts, context, placed):
+        return True
     places, _, samples = divided(layouts, placed)
     built = None
     if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
@@ -108,6 +112,25 @@ def _assigned(graph: Graph, arch: str, placed: Placed, batch: Batch) -> Mapping[
     )  # fmt: skip
 
 
+def _has_shapes(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
+    """Do all devices have all operations, as far as attention goes for heads of every size in this model?"""
+    h, backends = layouts.h, placed.placement.backends.values()
+    if h.n_lora_kv or not all(backend.supports in HAVE_THE_REST for backend in backends):
+        return False
+    sizes = {(h.n_embd_head_k, h.n_embd_head_v), (h.n_embd_head_k_swa, h.n_embd_head_v_swa)}
+    trials = [_trial(n_k, n_v, context) for n_k, n_v in sizes]
+    return all(backend.supports(trial) for backend in backends for trial in trials)
+
+
+def _trial(n_k: int, n_v: int, context: ContextParams) -> Tensor:
+    return ops.flash_attn_ext(
+        ops.new_input(ops.F32, n_k, 1, 1),
+        ops.new_input(context.type_k, n_k, CELLS, 1),
+        ops.new_input(context.type_v, n_v, CELLS, 1),
+        ops.new_input(ops.F16, CELLS, 1),
+    )
+
+
 def _surely_attends(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
     """Do all devices have flash attention for heads of every size in this model, and caches that are not too large?
 
@@ -124,17 +147,7 @@ def _surely_attends(layouts: Layouts, context: ContextParams, placed: Placed) ->
     key = sizes, context.type_k, context.type_v, placed.params
     attends = layouts.attends.get(key)
     if attends is None:
-        mask = ops.new_input(ops.F16, CELLS, 1)
-        trials = [
-            ops.flash_attn_ext(
-                ops.new_input(ops.F32, n, 1, 1),
-                ops.new_input(context.type_k, n, CELLS, 1),
-                ops.new_input(context.type_v, n, CELLS, 1),
-                mask,
-            )
-            for n in sizes
-            if n
-        ]
+        trials = [_trial(n, n, context) for n in sizes if n]
         attends = layouts.attends[key] = all(
             all(map(backend.supports, trials)) for backend in placed.placement.backends.values()
         )

@@ -162,7 +162,7 @@ class _Splitter:
         self.graph = graph
         self.backends = backends
         self.orders = {name: b.reorder for name, b in backends.items() if b.reorder is not None} if reorders else {}
-        self.scratch = {name: b.scratch for name, b in backends.items() if b.scratch is not None}
+        self.scratch = {name: b.scratch for name, b in backends.items() if b.scratch}
         self.uses = Counter(chain.from_iterable([node.src for node in graph.nodes])) if self.orders else Counter()
         # What is neither computed nor an input lies where it is read first.
         self.devices = {
@@ -213,7 +213,8 @@ class _Splitter:
         if len(marks) < self.n_begun:
             marks += [len(nodes)] * (self.n_begun - len(marks))
         nodes.append(node)
-        if device in self.scratch and (more := self.scratch[device](node)):
+        scratch = self.scratch.get(device)
+        if scratch and node.op in scratch and (more := scratch[node.op](node)):
             self.parts[device].more[node] = more
 
     def finished(self, device: str, part: Graph, folds: bool) -> Part:

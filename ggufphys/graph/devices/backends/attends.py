@@ -10,6 +10,7 @@ from typing import Final
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.ir import Tensor
 
 ATTENTION: Final = "FLASH_ATTN_EXT"
@@ -59,6 +60,10 @@ def metal_has(node: Tensor) -> bool:
     if q.ne[0] not in _METAL_HEADS or k.ne[0] < v.ne[0] or (k.ne[0] == 72 and v.ne[0] != 72):
         return False
     return k.type is v.type and (k.type in _LEGACY or k.type in (F32, F16, BF16))
+
+
+# What says of a backend that it has all operations but, at most, some flash attention.
+HAVE_THE_REST: Final = frozenset({everything, cuda_has, sycl_has, metal_has})
 
 
 def mask_of(node: Tensor) -> Tensor | None:

@@ -1,6 +1,6 @@
 """What about a backend decides about bytes?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ggufphys.frozen import dataclass
@@ -12,6 +12,9 @@ from ggufphys.graph.ir import Tensor
 LARGE_BATCH: Final = 32  # GGML_OP_OFFLOAD_MIN_BATCH unless the environment says otherwise
 ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING of ggml-cuda/common.cuh and ggml-sycl/presets.hpp
 UNLIMITED: Final = 1 << 62
+
+
+Scratch = Mapping[str, Callable[[Tensor], int]]
 
 
 def everything(_: Tensor) -> bool:
@@ -30,9 +33,9 @@ class Backend:
     `maps_files` a device's weights are a stretch of the mapped file, like the CPU's.
 
     It has the operations that it `supports`, runs them on no tensor above `max_tensor_bytes`, and may `reorder` what it
-    is given to run; `scratch` says how many bytes it adds to a node's in the compute buffer. `pipelines` says that
-    devices may work on different batches at a time. From `offloads_from` tokens in a batch on the device also runs
-    operations on weights that lie on the host (if any are named in `offloads_only`, these alone); 0 for never.
+    is given to run; `scratch` says by operation how many bytes it adds to a node's in the compute buffer. `pipelines`
+    says that devices may work on different batches at a time. From `offloads_from` tokens in a batch on the device also
+    runs operations on weights that lie on the host (if any are named in `offloads_only`, these alone); 0 for never.
     `without` are types that it does not multiply. `proven` ones are compared with llama.cpp in the tests; the others
     are read from the source.
     """
@@ -46,7 +49,7 @@ class Backend:
     pinned: "Backend | None" = None
     supports: Callable[[Tensor], bool] = everything
     reorder: Reorder | None = None
-    scratch: Callable[[Tensor], int] | None = None
+    scratch: Scratch | None = None
     maps_files: bool = False
     splits_rows: bool = False
     pipelines: bool = False

@@ -13,6 +13,7 @@ from typing import Final
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.devices.backends.attends import ATTENTION, mask_of
+from ggufphys.graph.devices.backends.backend import Scratch
 from ggufphys.graph.ir import Tensor
 
 F16_BYTES: Final = 2
@@ -24,35 +25,25 @@ MAXIMA: Final = 8 + 4 * 256  # two factors, and N_MM_NPART_AMAX of groups
 VECTOR_QUERIES: Final = 20  # from so many on Metal uses its kernel for matrices
 
 
-def cuda_scratch(node: Tensor) -> int:
-    """Bytes behind the node's own: K and V in F16, unless they are, or the kernel for one or two queries reads them."""
-    if node.op != ATTENTION:
-        return 0
+def _cuda_attention(node: Tensor) -> int:
+    """K and V in F16, unless they are, or the kernel for one or two queries reads them as they are."""
     q, k, v = node.src[:3]
     if q.ne[1] <= 2 and q.ne[0] <= 256 and q.ne[0] % 64 == 0 and _is_quantised(k) and k.type is v.type:
         return 0
     return _in_f16(node)
 
 
-def sycl_scratch(node: Tensor) -> int:
-    """The same, whatever the kernel."""
-    return _in_f16(node) if node.op == ATTENTION else 0
+def _metal_experts(node: Tensor) -> int:
+    n_experts, n_tokens = node.src[0].ne[2], node.src[2].ne[1]
+    return I32_BYTES * (n_experts + n_experts * n_tokens) + MAXIMA
 
 
-def metal_scratch(node: Tensor) -> int:
-    """Bytes behind the node's own: room for each of the kernels that may be used."""
-    match node.op:
-        case "FLASH_ATTN_EXT":
-            return _metal_attention(node)
-        case "MUL_MAT_ID":
-            n_experts, n_tokens = node.src[0].ne[2], node.src[2].ne[1]
-            return I32_BYTES * (n_experts + n_experts * n_tokens) + MAXIMA
-        case "CUMSUM" | "ARGSORT":
-            return node.nbytes
-        case "TOP_K":
-            return 2 * I32_BYTES * _n_elements(node.src[0]) - node.nbytes
-        case _:
-            return 0
+def _as_much(node: Tensor) -> int:
+    return node.nbytes
+
+
+def _metal_top_k(node: Tensor) -> int:
+    return 2 * I32_BYTES * _n_elements(node.src[0]) - node.nbytes
 
 
 def _in_f16(node: Tensor) -> int:
@@ -93,3 +84,12 @@ def _n_elements(tensor: Tensor) -> int:
 def _shows(v: Tensor, k: Tensor) -> bool:
     """Whether values are the first elements of the keys."""
     return v.view_src is not None and (v.view_src is k or (v.view_src is k.view_src and v.offset == k.offset))
+
+
+# By operation, the bytes behind a node's own.
+CUDA_SCRATCH: Final[Scratch] = {ATTENTION: _cuda_attention}
+SYCL_SCRATCH: Final[Scratch] = {ATTENTION: _in_f16}
+METAL_SCRATCH: Final[Scratch] = {
+    ATTENTION: _metal_attention, "MUL_MAT_ID": _metal_experts, "CUMSUM": _as_much, "ARGSORT": _as_much,
+    "TOP_K": _metal_top_k,
+}  # fmt: skip

@@ -27,9 +27,9 @@ Rule = Literal[
     "l2_norm_op", "layer_inputs_late", "lfm2_always_causal", "lfm2_keeps_no_snapshots", "llama4_as_llama",
     "mamba2_projects_by_sequence", "mask_cast", "minimax_01_reserves_alike", "mixed_batches",
     "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "parts_not_rotated",
-    "pools_filled_anew", "pools_masked_always", "qwen3next_crops_early", "rope_by_parts", "rotations_alike",
-    "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases", "taps_behind_zeros",
-    "types_of_rows_differ", "wanted_before_drafts", "window_periods_unread",
+    "pooled_without_logits", "pools_filled_anew", "pools_masked_always", "qwen3next_crops_early", "rope_by_parts",
+    "rotations_alike", "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases",
+    "taps_behind_zeros", "types_of_rows_differ", "wanted_before_drafts", "window_periods_unread",
 ]  # fmt: skip
 
 
@@ -597,6 +597,15 @@ MOVES: Final = (
         source="src/llama-graph.cpp, build_attn and build_attn_inp_no_cache (read off the library's code: no package "
         "has the source)",
         found="source of b11549; records of b11548 and b11739",
+    ),
+    Move(
+        rule="pooled_without_logits",
+        before=11549,
+        first=11739,
+        what="where hidden states are pooled no logits are computed",
+        whom="decoders in contexts for embeddings (--embeddings with a pooling, --rerank)",
+        source="src/llama-model.cpp, build_graph (told by bytes: no package has the source)",
+        found="wheels of b11548 and b11739, and xllamacpp's b11549, asked with pooling",
     ),
     Move(
         rule="bert_positions_first",

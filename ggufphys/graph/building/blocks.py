@@ -261,7 +261,12 @@ class Builder(Construction):
         return logits
 
     def embeddings(self, x: Tensor) -> Graph:
-        """The end of an encoder, and of every graph: the tensor is an output, with the one whose bytes it shows."""
+        """The end of an encoder, and of every graph: the tensor is an output, with the one whose bytes it shows.
+
+        Where hidden states are pooled, newer builds compute no logits of them.
+        """
+        if self.embd is not None and self.context.pooling != "none" and "pooled_without_logits" in self.context.rules:
+            x = self.embd
         (x.view_src or x).is_output = x.is_output = True
         self.embd = self.embd or x
         self.graph.expand(x)

@@ -62,6 +62,25 @@ def test_pooling_is_llama_cpps(tmp_path: Path) -> None:
     assert wrong == []
 
 
+def test_newer_builds_pool_without_logits(tmp_path: Path) -> None:
+    """From b11739 on pooled contexts compute no logits, most of chameleon's bytes; those of tokens still do."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header("chameleon"))
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        found = {
+            build: [
+                predictor.predict(replace(BASE, pooling=pooling, llama_build=build)).compute_bytes
+                for pooling in POOLINGS
+            ]
+            for build in (11548, 11739)
+        }
+
+    assert found[11739][1:] == [6713344, 6705184, 6705184]
+    assert found[11548][1:] == [46723072, 46714912, 46714912]
+    assert found[11739][0] == found[11548][0]
+
+
 def test_the_file_says_how(tmp_path: Path) -> None:
     """Without --pooling the file's own type counts, and none where it has none or the context is for text."""
     path = tmp_path / "model.gguf"

@@ -2,11 +2,14 @@
 
 from bisect import bisect_left
 from functools import cache
+from typing import Final
 
-from ggufphys.builds.moves import rules_of
+from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.builds.newer import NEWER, may_know
 from ggufphys.builds.records import MOVED, RECORDED, SEEN, SINCE, UNEXPLAINED
 from ggufphys.errors import UnsupportedError
+
+POOLED: Final[Rule] = "pooled_without_logits"
 
 
 def require_known(arch: str, build: int) -> None:
@@ -38,8 +41,11 @@ def _unknown(arch: str, build: int, since: int) -> str:
 
 
 @cache
-def why_unproven(arch: str, build: int) -> str:
-    """Why a prediction for this build is an estimate, naming the nearest record; empty where records prove it."""
+def why_unproven(arch: str, build: int, *, pools: bool = False) -> str:
+    """Why a prediction for this build is an estimate, naming the nearest record; empty where records prove it.
+
+    Of contexts that pool hidden states records say nothing: what moved for these was asked apart.
+    """
     numbers = sorted(RECORDED)
     if numbers[0] <= build < (seen := SEEN.get(arch, 0)):
         return f"the first record with bytes of {arch} is that of b{seen}: small models of it are not loaded before"
@@ -54,6 +60,8 @@ def why_unproven(arch: str, build: int) -> str:
     # Records of newer architectures are kept apart, so whatever moved may have moved them.
     if arch in MOVED.get(high, ()) or (arch in NEWER and rules_of(low) != rules_of(high)):
         return f"bytes of {arch} moved between the records b{low} and b{high}; the nearest to b{build} is b{nearest}"
+    if pools and (POOLED in rules_of(low)) != (POOLED in rules_of(high)):
+        return f"contexts that pool moved between the records b{low} and b{high}; the nearest to b{build} is b{nearest}"
     if arch in UNEXPLAINED.get(low, ()) or arch in UNEXPLAINED.get(high, ()):
         return f"some rows of {arch} are not as predicted in the records b{low} and b{high} around b{build}"
     return ""

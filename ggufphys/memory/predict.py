@@ -277,7 +277,8 @@ class Predictor(Runs):
             self.gguf, run.layouts, params, context, buffers, placed, conditions or Conditions(),
             self.loading_terms(params),
         )  # fmt: skip
-        why_not = NO_ROW if self.is_guess else why_unproven(h.arch, params.llama_build)
+        pools = context.pooling != "none"
+        why_not = NO_ROW if self.is_guess else why_unproven(h.arch, params.llama_build, pools=pools)
         proven: Basis = "exact" if placed.is_proven and not why_not else "estimate"
         basis: dict[Quantity, Basis] = {
             "model": proven,

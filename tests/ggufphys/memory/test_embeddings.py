@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ggufphys.builds.proven import why_unproven
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.errors import UnsupportedError
@@ -76,6 +77,9 @@ def test_newer_builds_pool_without_logits(tmp_path: Path) -> None:
             for build in (11548, 11739)
         }
 
+    assert "contexts that pool moved" in why_unproven("llama", 11700, pools=True)
+    assert not why_unproven("llama", 11700)
+    assert not why_unproven("llama", 11739, pools=True)
     assert found[11739][1:] == [6713344, 6705184, 6705184]
     assert found[11548][1:] == [46723072, 46714912, 46714912]
     assert found[11739][0] == found[11548][0]

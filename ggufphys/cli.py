@@ -142,6 +142,7 @@ def process() -> int:
     code = main()
     if "threading" not in sys.modules and not atexit._ncallbacks():  # nothing else is to be done
         with suppress(OSError):  # which `main` has told
+            sys.stderr.flush()
             sys.stdout.flush()
         os._exit(code)  # the system frees all at once what the interpreter would take apart
     gc.freeze()  # the end of the process frees it all, and need not look for circles in it

@@ -42,7 +42,8 @@ def build(b: Builder) -> Graph:
         residual = ops.add(residual, x)
         x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(residual, x)
-    return b.head(b.rms(x, "token_embd_norm"))
+    x = b.rms(x, "token_embd_norm")
+    return b.hidden(x) if b.context.embeddings and "lfm2_embeds_alone" in b.context.rules else b.head(x)
 
 
 def _short_conv(b: Builder, rs: Recurrent, x: Tensor, il: int) -> Tensor:

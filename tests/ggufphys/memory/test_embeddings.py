@@ -14,6 +14,7 @@ from ggufphys.gguf.writer import encode_header
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import POOLING_TYPES, Params, Pooling
 from tests import archs, oracle
+from tests.random_runs import reshaped
 
 POOLINGS: tuple[Pooling, ...] = "none", "mean", "last", "rank"
 BASE = Params(
@@ -83,6 +84,21 @@ def test_newer_builds_pool_without_logits(tmp_path: Path) -> None:
     assert found[11739][1:] == [6713344, 6705184, 6705184]
     assert found[11548][1:] == [46723072, 46714912, 46714912]
     assert found[11739][0] == found[11548][0]
+
+
+def test_lfm2_computes_no_logits_for_embeddings(tmp_path: Path) -> None:
+    """Its graph ends with the hidden states then, in the builds that ask: a large vocabulary takes nothing."""
+    path = tmp_path / "model.gguf"
+    draft = reshaped("lfm2/period", {"lfm2.vocab_size": 4096})
+    assert draft is not None
+    draft.write(path)
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        pinned, older = (
+            predictor.predict(replace(BASE, pooling="none", llama_build=build)).compute_bytes for build in (11312, 8762)
+        )
+
+    assert older - pinned > 4096 * 512
 
 
 def test_the_file_says_how(tmp_path: Path) -> None:

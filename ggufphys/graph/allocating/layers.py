@@ -5,8 +5,9 @@ they are (`Segment.roles`), not by where they lie, that is a state, and a *step*
 next one, takes it to the next state whatever came before. So a stretch of layers may be left out when
 
 * it ends with a layer of the same kind as the one before it, so that the seam is a step like any other;
-* each of its steps runs before it, where its effect is seen, and again behind it, so that no tensor that many layers
-  read (a mask, positions) is given back too early;
+* each of its steps runs before it, where its effect is seen;
+* a layer like each of its own runs again behind it, so that no tensor that many layers read (a mask, positions) is given
+  back too early: one of its kind, or the last, if it would be but for being last;
 * those effects, one after the other, lead from the state at the seam back to it: `course_of_all` checks that.
 
 What all layers take and give back is then known without having built them, and is laid out as if they had been: where
@@ -18,7 +19,7 @@ next layer's first. A layer that expands nothing leaves its nodes to the one aft
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from ggufphys.arch import LayerCache
@@ -68,21 +69,20 @@ def weights_by_layer(gguf: GGUFFile, n_layer: int) -> tuple[Mapping[str, TensorI
     return weights
 
 
-def layer_kinds(
+def alike(
     h: HParams,
     weights: Sequence[Mapping[str, TensorInfo]],
     caches: Sequence[tuple[LayerCache, ...]],
     adapters: Adapters,
-) -> tuple[int, ...]:
-    """Number the kinds of these layers: equal weights but for their types, adapters, hyperparameters and caches.
+) -> list[int]:
+    """Number these layers: equal weights but for their types, adapters, hyperparameters and caches.
 
-    The first and the last layer are kinds of their own. Layers that share weights differ in the types of these too:
-    nothing that a weight's name tells says which of them it is used in.
+    Layers that share weights differ in the types of these too: nothing that a weight's name tells says which of them it
+    is used in.
     """
     values = [getattr(h, field.name) for field in fields(h) if field.name != "weights_of"]
     per_layer = [v for v in values if isinstance(v, tuple) and len(v) == h.n_layer_all]
-    numbers: dict[object, int] = {}
-    kinds = []
+    likes = []
     for il in range(len(weights)):
         shapes = frozenset((name, w.ne, w.ggml_type if h.weights_of else None) for name, w in weights[il].items())
         deltas = frozenset(
@@ -90,40 +90,57 @@ def layer_kinds(
             for name, tensor in (weights[il].items() if adapters else ())
             if tensor.name in adapters
         )
-        kind = (
-            shapes, deltas, tuple(v[il] for v in per_layer), caches[il], h.is_moe_step(il),
-            il == 0, il == len(weights) - 1,
-        )  # fmt: skip
-        kinds.append(numbers.setdefault(kind, len(numbers)))
-    return tuple(kinds)
+        likes.append((shapes, deltas, tuple(v[il] for v in per_layer), caches[il], h.is_moe_step(il)))
+    return numbered(likes)
 
 
-def leave_out(kinds: Sequence[int], n_before: int) -> Layers:
-    """Find the stretches that may be left out, as far as kinds tell."""
+def kinds_of(likes: Sequence[int]) -> tuple[int, ...]:
+    """Number the kinds of layers: those that are alike, but the first and the last are kinds of their own."""
+    last = len(likes) - 1
+    return tuple(numbered((like, il == 0, il == last) for il, like in enumerate(likes)))
+
+
+def numbered(of_layers: Iterable[Hashable]) -> list[int]:
+    """A number for each layer, equal where what is said of it is."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(of_layer, len(numbers)) for of_layer in of_layers]
+
+
+def leave_out(kinds: Sequence[int], n_before: int, likes: Sequence[int] | None = None) -> Layers:
+    """Find the stretches that may be left out, as far as kinds tell; `likes` says which layers read the same.
+
+    Without it, only those behind the same layers do.
+    """
     n = len(kinds)
     steps = [tuple(kinds[max(0, il - n_before) : il + 1]) for il in range(n)]
-    last = {step: il for il, step in enumerate(steps)}
+    readers: Sequence[Hashable] = steps if likes is None else likes
+    last = {reader: il for il, reader in enumerate(readers)}
     seen: set[tuple[int, ...]] = set()
     gaps = []
     il = 0
     while il < n:
         start = il
-        while il < n and steps[il] in seen:
+        while il < n and steps[il] in seen and il < last[readers[il]]:
             il += 1
-        stop = il
-        # What is left out must run again behind it; cutting one end may reveal more of that.
-        while start < stop and (end := min(last[step] for step in steps[start:stop])) < stop:
-            stop = end
-        while start < stop and steps[start - 1][-n_before:] != steps[stop - 1][-n_before:]:
-            stop -= 1
-        if start < stop:
-            gaps.append(range(start, stop))
+        if gap := _longest_gap(range(start, il), [step[-n_before:] for step in steps]):
+            gaps.append(gap)
         if il < n:
             seen.add(steps[il])
+            if il == last[readers[il]]:  # what it is the last to read is given back: none has begun like that yet
+                seen.clear()
             il += 1
     left_out = {il for gap in gaps for il in gap}
     built = tuple(il for il in range(n) if il not in left_out)
     return Layers(kinds=tuple(kinds), n_before=n_before, built=built, gaps=tuple(gaps))
+
+
+def _longest_gap(repeated: range, seams: Sequence[Hashable]) -> range:
+    """The longest stretch of these layers that ends like the layer in front of it."""
+    longest = range(0)
+    for start in repeated:
+        stops = (il + 1 for il in reversed(repeated[start - repeated.start :]) if seams[il] == seams[start - 1])
+        longest = max(longest, range(start, next(stops, start)), key=len)
+    return longest
 
 
 def settled(kinds: Sequence[int], n_old: int = OLD) -> list[int]:

@@ -16,7 +16,16 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.allocating.alloc import Allocation, lay_out, side_by_side, written_sizes, written_sizes_at
-from ggufphys.graph.allocating.layers import Layers, layer_kinds, leave_out, one_of_each, settled, weights_by_layer
+from ggufphys.graph.allocating.layers import (
+    Layers,
+    alike,
+    kinds_of,
+    leave_out,
+    numbered,
+    one_of_each,
+    settled,
+    weights_by_layer,
+)
 from ggufphys.graph.allocating.traced import Traced, Tracer, collection_paused, kind_of, point_of
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch
@@ -28,10 +37,12 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
 from ggufphys.params import HOST, ContextParams, ContextType
 
-# How to choose which layers to build: how many layers are in a step before the one it leads to, and whether kinds count
-# only once they are `settled`.
-Attempt = tuple[int, bool]
-ATTEMPTS: Final[tuple[Attempt, ...]] = ((1, False), (2, False), (3, False), (1, True))
+# How to choose which layers to build: how many layers are in a step before the one it leads to, whether those that are
+# alike read the same, and whether kinds count only once they are `settled`.
+Attempt = tuple[int, bool, bool]
+ATTEMPTS: Final[tuple[Attempt, ...]] = (
+    (1, True, False), (1, False, False), (2, False, False), (3, False, False), (1, False, True),
+)  # fmt: skip
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 UNBOUNDED: Final = 1 << 62
 
@@ -174,12 +185,15 @@ class Layouts:
 
     def choices(self, places: Sequence[Hashable], attempts: Iterable[Attempt]) -> Iterator[Layers]:
         """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
-        kinds = _numbered(zip(self.kinds, places, strict=True))
-        return (leave_out(settled(kinds) if late else kinds, n_before) for n_before, late in attempts)
+        kinds, likes = (numbered(zip(own, places, strict=True)) for own in (self.kinds, self.likes))
+        return (
+            leave_out(settled(kinds) if late else kinds, n_before, likes if as_likes else None)
+            for n_before, as_likes, late in attempts
+        )
 
     def samples(self, places: Sequence[Hashable]) -> Layers:
         """A layer of each kind and place, for a bound on what all take."""
-        return one_of_each(_numbered(zip(self.kinds, places, strict=True)))
+        return one_of_each(numbered(zip(self.kinds, places, strict=True)))
 
     @cached_property
     def _samples(self) -> Layers:
@@ -215,9 +229,14 @@ class Layouts:
         return tuple(own[of] for of in self.h.weights_of) or own
 
     @cached_property
+    def likes(self) -> Sequence[int]:
+        """A number for each layer that runs: those of one number have the same nodes, but for the first and the last."""
+        return alike(self.h, self._weights, self.caches, self.adapters)
+
+    @cached_property
     def kinds(self) -> tuple[int, ...]:
-        """A number for each layer that runs: those of one number have the same nodes."""
-        return layer_kinds(self.h, self._weights, self.caches, self.adapters)
+        """The same, but the first and the last have numbers of their own."""
+        return kinds_of(self.likes)
 
     def _likely(self) -> Iterator[Layers | None]:
         """Which layers to build: what has been of use, then the likeliest first, at last None for all."""
@@ -228,11 +247,6 @@ class Layouts:
             if self._chosen[attempt] not in self._useful:
                 yield self._chosen[attempt]
         yield None
-
-
-def _numbered(kinds: Iterable[Hashable]) -> list[int]:
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(kind, len(numbers)) for kind in kinds]
 
 
 def _show_clamped(graph: Graph) -> None:

@@ -8,42 +8,19 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dy
 
 from collections.abc import Sequence
 from operator import add
-from typing import Final, TypeAlias
+from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.graph.affine import Point, at
-from ggufphys.graph.allocating.chunks import Chunks, ChunkState
-from ggufphys.graph.allocating.free_list import OPEN_END, FreeList, FreeState
+from ggufphys.graph.allocating.beginning import Beginning
+from ggufphys.graph.allocating.chunks import Chunks
+from ggufphys.graph.allocating.course import Course, in_order, padded_sizes
+from ggufphys.graph.allocating.free_list import OPEN_END
 from ggufphys.graph.allocating.lifetimes import Lifetimes, lifetimes
+from ggufphys.graph.allocating.walk import Walk
 from ggufphys.graph.ir import Graph
 
-_State: TypeAlias = tuple[tuple[int, ...], FreeState | ChunkState]
-
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What happens to a buffer, one segment of `lifetimes` after the other, some of them many times.
-
-    `leafs` are the stretches that are taken first; those of constants come as often as the segments that they are of.
-    `constants` says for each of `segments` which of `leafs` its own are, by their positions.
-    """
-
-    lifetimes: Lifetimes
-    segments: tuple[int, ...]
-    leafs: tuple[int, ...]
-    constants: tuple[tuple[int, ...], ...]
-
-
-def in_order(lifetimes: Lifetimes) -> Course:
-    """Each segment once."""
-    return Course(
-        lifetimes,
-        tuple(range(len(lifetimes.segments))),
-        tuple(range(lifetimes.n_leafs)),
-        tuple(segment.constants for segment in lifetimes.segments),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,61 +73,16 @@ def lay_out(
 
     What does not fit into a buffer of `chunk_bytes` is laid into several.
     """
-    allocation = _lay_out(course, alignment, point, FreeList())
-    if allocation.buffer_bytes < chunk_bytes:  # all found room in front of the first one's end
-        return allocation
-    return _lay_out(course, alignment, point, Chunks(chunk_bytes))
-
-
-def _lay_out(course: Course, alignment: int, point: Point, free: FreeList | Chunks) -> Allocation:
-    lifetimes = course.lifetimes
-    segments, sizes = lifetimes.segments, padded_sizes(lifetimes, alignment, point)
-    take, give_back = free.take, free.give_back
-    at_first = [take(sizes[leaf]) for leaf in course.leafs]
-    starts = [0] * len(sizes)  # of each stretch the last that was taken
-    for leaf, start in zip(course.leafs, at_first, strict=True):
-        starts[leaf] = start
-    placed, offsets = list(course.leafs), at_first[:]
-    # What decides the layout of everything that follows: where those in use lie, and the free stretches.
-    states: dict[_State, int] = {}
-    kept: list[_State] = []
-    following: dict[tuple[int, int], int] = {}
-    state, at_hand = -1, -1  # the state at hand is that of `free`
-    for number, constants in zip(course.segments, course.constants, strict=True):
-        again = following.get((number, state))
-        if again is not None:
-            state = again
-            continue
-        segment = segments[number]
-        if state >= 0:
-            held, free_then = kept[state]
-            if state != at_hand:
-                free.state = free_then
-            for stretch, start in zip(segment.held, held, strict=True):
-                starts[stretch] = start
-        for stretch, i in zip(segment.constants, constants, strict=True):
-            starts[stretch] = at_first[i]
-        for event in segment.events:
-            if event >= 0:
-                starts[event] = take(sizes[event])
-            else:
-                give_back(starts[~event], sizes[~event])
-        placed += segment.taken
-        offsets += starts[segment.taken.start : segment.taken.stop]
-        if number + 1 < len(segments):
-            left = tuple([starts[stretch] for stretch in segments[number + 1].held]), free.state
-            at_hand = states.setdefault(left, len(kept))
-            if at_hand == len(kept):
-                kept.append(left)
-            if not constants:
-                following[number, state] = at_hand
-            state = at_hand
-    return Allocation(free.chunk_sizes, lifetimes, tuple(placed), tuple(offsets))
-
-
-def padded_sizes(lifetimes: Lifetimes, alignment: int = TENSOR_ALIGNMENT, point: Point = ()) -> list[int]:
-    """Bytes of each stretch at `point`."""
-    return [-(-(size if type(size) is int else at(size, point)) // alignment) * alignment for size in lifetimes.sizes]
+    beginning = course.beginnings.get(alignment)
+    if beginning is None:
+        beginning = course.beginnings[alignment] = Beginning(course, alignment, point)
+    walk = beginning.resumed(point)
+    walk.run(beginning.stop)
+    if sum(walk.free.chunk_sizes) >= chunk_bytes:  # not all found room in front of the first one's end
+        walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), Chunks(chunk_bytes))
+        walk.begin()
+        walk.run()
+    return Allocation(walk.free.chunk_sizes, course.lifetimes, tuple(walk.stretches), tuple(walk.offsets))
 
 
 def side_by_side(

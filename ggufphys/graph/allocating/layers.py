@@ -6,8 +6,8 @@ next one, takes it to the next state whatever came before. So a stretch of layer
 
 * it ends with a layer of the same kind as the one before it, so that the seam is a step like any other;
 * each of its steps runs before it, where its effect is seen;
-* a layer like each of its own runs again behind it, so that no tensor that many layers read (a mask, positions) is given
-  back too early: one of its kind, or the last, if it would be but for being last;
+* a layer like each of its own runs again behind it, so that no tensor that many layers read (a mask, positions) is
+  given back too early: one of its kind, or the last one, which may be like them but for being the last;
 * those effects, one after the other, lead from the state at the seam back to it: `course_of_all` checks that.
 
 What all layers take and give back is then known without having built them, and is laid out as if they had been: where
@@ -25,7 +25,7 @@ from itertools import pairwise
 from ggufphys.arch import LayerCache
 from ggufphys.frozen import dataclass, fields
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.allocating.alloc import Course, in_order
+from ggufphys.graph.allocating.course import Course, in_order
 from ggufphys.graph.allocating.lifetimes import OLD, Lifetimes, Role
 from ggufphys.graph.building.construction import Adapters
 from ggufphys.hparams.hparams import HParams

@@ -230,7 +230,7 @@ class Layouts:
 
     @cached_property
     def likes(self) -> Sequence[int]:
-        """A number for each layer that runs: those of one number have the same nodes, but for the first and the last."""
+        """A number for each layer that runs: those of one number have the same nodes, the first and the last aside."""
         return alike(self.h, self._weights, self.caches, self.adapters)
 
     @cached_property

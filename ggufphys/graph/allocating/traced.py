@@ -13,7 +13,7 @@ from typing import Final, TypeVar, cast
 
 from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.graph.affine import Point, Trace
-from ggufphys.graph.allocating.alloc import Course, in_order
+from ggufphys.graph.allocating.course import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
 from ggufphys.graph.allocating.lifetimes import Lifetimes, is_constant, lifetimes
 from ggufphys.graph.batch import Batch

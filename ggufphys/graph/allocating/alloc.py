@@ -74,9 +74,11 @@ def lay_out(
     What does not fit into a buffer of `chunk_bytes` is laid into several.
     """
     beginning = course.beginnings.get(alignment)
-    if beginning is None:
+    walk = None if beginning is None else beginning.resumed(point)
+    if beginning is None or walk is None:
         beginning = course.beginnings[alignment] = Beginning(course, alignment, point)
-    walk = beginning.resumed(point)
+        walk = beginning.resumed(point)
+        assert walk is not None, "it begins like that at the point where it is made"
     walk.run(beginning.stop)
     if sum(walk.free.chunk_sizes) >= chunk_bytes:  # not all found room in front of the first one's end
         walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), Chunks(chunk_bytes))

@@ -23,7 +23,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"flash_attn": "off", "n_seq_max": 2, "n_ubatch": 64},
     {"n_outputs_max": 16, "swa_full": True},
 )
-DEVICES = ((), (Device(name="CUDA0", memory_bytes=24 << 30),))
+DEVICES = ((), (Device(name="CUDA0", memory_bytes=24 << 30),), (Device(name="Vulkan0", memory_bytes=24 << 30),))
 
 
 @pytest.mark.parametrize("name", SHAPES)

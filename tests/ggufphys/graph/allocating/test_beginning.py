@@ -1,0 +1,61 @@
+"""A layout that was begun at another point is the one that is made at this point alone."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ggufphys.graph.affine import Trace
+from ggufphys.graph.allocating.alloc import lay_out
+from ggufphys.graph.allocating.course import Course
+from ggufphys.graph.allocating.lifetimes import Lifetimes, Segment
+
+
+@st.composite
+def courses(draw: st.DrawFn) -> Course:
+    """Random stretches, some empty and some the longer the larger the unknown, in segments that may come again."""
+    trace = Trace((1,))
+    sizes: list[int] = []
+
+    def take() -> int:
+        slope = draw(st.sampled_from((0, 0, 0, 0, 32, 320)))
+        size = draw(st.integers(0, 12)) * 32
+        sizes.append(trace.unknown(0, slope, size) if slope else size)
+        return len(sizes) - 1
+
+    alive = [take() for _ in range(draw(st.integers(0, 4)))]
+    n_leafs = len(sizes)
+    segments, order = list[Segment](), list[int]()
+    for number in range(draw(st.integers(1, 6))):
+        held, first, events = tuple(alive), len(sizes), list[int]()
+        again = draw(st.integers(0, 2)) if number else 0
+        for _ in range(draw(st.integers(0, 12))):
+            own = [stretch for stretch in alive if not again or stretch >= first]
+            if draw(st.integers(0, 3)):  # mostly those of one size alone
+                own = [stretch for stretch in own if type(sizes[stretch]) is int] or own
+            if own and draw(st.booleans()):
+                stretch = draw(st.sampled_from(own))
+                alive.remove(stretch)
+                events.append(~stretch)
+            else:
+                alive.append(take())
+                events.append(alive[-1])
+        if again:  # it leaves what it found
+            events += [~stretch for stretch in alive if stretch >= first]
+            alive = [stretch for stretch in alive if stretch < first]
+        segments.append(Segment(tuple(events), range(first, len(sizes)), held, (), ()))
+        order += [number] * (1 + again)
+    segments[0] = replace(segments[0], taken=range(n_leafs, segments[0].taken.stop))
+    lifetimes = Lifetimes(tuple(segments), tuple(sizes), (), frozenset(), ())
+    return Course(lifetimes, tuple(order), tuple(range(n_leafs)), ((),) * len(order))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    course=courses(), points=st.lists(st.integers(0, 40), min_size=2, max_size=5), alignment=st.sampled_from((32, 64))
+)
+def test_where_it_began_does_not_show(course: Course, points: list[int], alignment: int) -> None:
+    """At each of several points, in any order, all stretches lie where they do without the points before."""
+    for point in points:
+        alone = lay_out(replace(course, beginnings={}), alignment, (point,))
+        assert lay_out(course, alignment, (point,)) == alone

@@ -13,6 +13,11 @@ HERE: Final = Path(__file__).parents[1]
 ROOMS: Final = ("ggufphys", "refengine", "server", "bench")
 # Where it is imported alone, it runs (a6c4835), or has a `main`.
 _INSPECT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); import ggufphys.__main__ as p; sys.exit(p.main())"
+# What is measured is the other checkout's, how it is measured is this one's.
+_MEASURE: Final = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); import ggufphys; sys.path[0] = sys.argv.pop(1); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 
 
 def inspecting(checkout: Path, *arguments: str) -> list[str]:
@@ -38,8 +43,27 @@ def in_turn(module: str, arguments: Sequence[str], checkout: Path, rounds: int) 
         yield _run(module, arguments, checkout.absolute()), _run(module, arguments, HERE)
 
 
+def measured_in_turn(module: str, arguments: Sequence[str], checkout: Path, rounds: int) -> Iterator[tuple[Any, Any]]:
+    """What this checkout's benchmark says of the other one's `ggufphys` and of its own, again and again.
+
+    Raises:
+        RuntimeError: it fails with one of them.
+    """
+    for _ in range(rounds):
+        yield _answer(module, arguments, checkout.absolute()), _answer(module, arguments, HERE)
+
+
+def _answer(module: str, arguments: Sequence[str], checkout: Path) -> Any:
+    return _document(
+        [sys.executable, "-c", _MEASURE, str(checkout), str(HERE), module, "--json", *arguments], module, checkout
+    )
+
+
 def _run(module: str, arguments: Sequence[str], checkout: Path) -> Any:
-    command = [sys.executable, "-m", module, "--json", *arguments]
+    return _document([sys.executable, "-m", module, "--json", *arguments], module, checkout)
+
+
+def _document(command: Sequence[str], module: str, checkout: Path) -> Any:
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     answer = subprocess.run(
         command, cwd=checkout, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False

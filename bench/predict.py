@@ -1,20 +1,22 @@
 """Benchmark: how long do answers take? Each beside what it may take, on headers of published shapes and deeper ones.
 
-usage: python -m bench.predict [--runs N] [--against CHECKOUT] [--json]
+usage: python -m bench.predict [--runs N] [--only WORDS] [--against CHECKOUT] [--json]
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Final
 
-from bench.against import in_turn
+from bench.against import HERE, compile_code, measured_in_turn
 from bench.processes import run_process
-from ggufphys.gguf import open_gguf
+from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Device, Params
@@ -24,17 +26,17 @@ from ggufphys.synth import plan_file, shape_named
 
 SWEEP: Final = "ctx=4k..128k,type_kv=f16,q8_0,np=1,4"
 SWEPT: Final = ("llama-3.1-8b", "gemma-3-4b", "qwen3-30b-a3b", "deepseek-v2-lite", "qwen3-next-80b-a3b")
-ROUNDS: Final = 2  # there and here in turn
+ROUNDS: Final = 2  # of each answer, there and here in turn
 # A dense model of 100 layers, and one of experts as large as any that is run at home.
 DEEP: Final = {"dense, 100 layers": ("llama-3.1-8b", 100), "experts, 94 layers": ("qwen3-30b-a3b", 94)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One figure: the fastest of several runs, since other processes only add to it, and its bar; seconds."""
+class Answer:
+    """What is asked, how to time it, and its bar: seconds."""
 
     name: str
-    seconds: float
+    measure: Callable[[], float]
     bar_s: float
 
 
@@ -43,53 +45,56 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only answers whose names hold these words")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, each answer in turn")
     args = parser.parse_args()
-    if args.against is not None:
-        return _against(args.against, args.runs, as_json=args.json)
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(_rows(Path(folder), args.runs))
+        answers = [answer for answer in _answers(Path(folder), args.runs) if args.only in answer.name]
+        if args.against is not None:
+            return _against(args.against, answers, args.runs, as_json=args.json)
+        seconds = [answer.measure() for answer in answers]
+    timed = list(zip(answers, seconds, strict=True))
     if args.json:
-        print(dumps([{"name": r.name, "seconds": r.seconds, "bar_s": r.bar_s} for r in rows]))
+        print(dumps([{"name": a.name, "seconds": s, "bar_s": a.bar_s} for a, s in timed]))
     else:
-        cells = [(r.name, f"{1e3 * r.seconds:.2f}", f"{1e3 * r.bar_s:g}", _verdict(r)) for r in rows]
+        cells = [(a.name, f"{1e3 * s:.2f}", f"{1e3 * a.bar_s:g}", "" if s <= a.bar_s else "missed") for a, s in timed]
         print(f"fastest of {args.runs} runs\n")
         print("\n".join(table(("answer", "ms", "at most", ""), cells, right=(1, 2))))
-    return 0 if all(r.seconds <= r.bar_s for r in rows) else 1
+    return 0 if all(s <= a.bar_s for a, s in timed) else 1
 
 
-def _against(checkout: Path, runs: int, *, as_json: bool) -> int:
-    """Print each answer's time there and here: the fastest of two rounds, and of the runs in each."""
-    there: dict[str, float] = {}
-    here: dict[str, float] = {}
-    for documents in in_turn("bench.predict", ["--runs", str(runs)], checkout, ROUNDS):
-        for seconds, document in zip((there, here), documents, strict=True):
-            for row in document:
-                seconds[row["name"]] = min(row["seconds"], seconds.get(row["name"], row["seconds"]))
-    both = [name for name in here if name in there]
+def _against(checkout: Path, answers: Sequence[Answer], runs: int, *, as_json: bool) -> int:
+    """Print each answer's time there and here, measured one after the other: the machine's pace moves."""
+    for root in (checkout, HERE):
+        compile_code(root)
+    rows = []
+    for answer in answers:
+        rounds = list(measured_in_turn("bench.predict", ["--runs", str(runs), "--only", answer.name], checkout, ROUNDS))
+        there, here = (min(documents[side][0]["seconds"] for documents in rounds) for side in (0, 1))
+        rows.append((answer.name, there, here))
     if as_json:
-        print(dumps([{"name": n, "seconds": here[n], "there_s": there[n], "ratio": here[n] / there[n]} for n in both]))
+        print(dumps([{"name": n, "seconds": here, "there_s": there, "ratio": here / there} for n, there, here in rows]))
     else:
-        cells = [(n, f"{1e3 * there[n]:.2f}", f"{1e3 * here[n]:.2f}", f"{here[n] / there[n]:.2f}") for n in both]
+        cells = [(n, f"{1e3 * there:.2f}", f"{1e3 * here:.2f}", f"{here / there:.2f}") for n, there, here in rows]
         print(f"fastest of {ROUNDS * runs} runs\n")
         print("\n".join(table(("answer", "ms there", "here", "ratio"), cells, right=(1, 2, 3))))
     return 0
 
 
-def _verdict(row: Row) -> str:
-    return "" if row.seconds <= row.bar_s else "missed"
-
-
-def _rows(folder: Path, runs: int) -> Iterator[Row]:
+def _answers(folder: Path, runs: int) -> Iterator[Answer]:
     for name, (shape, n_layer) in DEEP.items():
-        path = folder / f"{shape}-{n_layer}.gguf"
-        write_shape(path, shape, n_layer)
-        yield from _predictions(path, name, runs)
+        yield from _predictions(partial(_shape, folder, shape, n_layer), name, runs)
     yield from _processes(folder, runs)
     for shape in SWEPT:
-        path = folder / f"{shape}.gguf"
-        write_shape(path, shape)
-        yield from _sweeps(path, shape, runs)
+        yield from _sweeps(partial(_shape, folder, shape), shape, runs)
+
+
+def _shape(folder: Path, name: str, n_layer: int = 0) -> Path:
+    """The file that `write_shape` writes, once."""
+    path = folder / f"{name}-{n_layer}.gguf"
+    if not path.exists():
+        write_shape(path, name, n_layer)
+    return path
 
 
 def write_shape(path: Path, name: str, n_layer: int = 0) -> None:
@@ -100,59 +105,56 @@ def write_shape(path: Path, name: str, n_layer: int = 0) -> None:
     path.write_bytes(plan_file(shape).header)
 
 
-def _predictions(path: Path, name: str, runs: int) -> Iterator[Row]:
+def _predictions(path: Callable[[], Path], name: str, runs: int) -> Iterator[Answer]:
     params = Params(n_ctx=8192)
-    with open_gguf(path) as gguf:
 
-        def rules() -> None:
-            predictor = Predictor(gguf)
-            placed = predictor.placed(params)
-            context_terms(predictor.h, predictor.rule, predictor.context(params), placed.placement.kv)
+    def rules(gguf: GGUFFile) -> None:
+        predictor = Predictor(gguf)
+        placed = predictor.placed(params)
+        context_terms(predictor.h, predictor.rule, predictor.context(params), placed.placement.kv)
 
-        yield Row(
-            name=f"predict weights and context: {name}", seconds=_fastest(rules, runs, time.process_time), bar_s=0.005
-        )
-        whole = _fastest(lambda: Predictor(gguf).predict(params), runs, time.process_time)
-        yield Row(name=f"predict_memory: {name}", seconds=whole, bar_s=0.005)
+    def whole(gguf: GGUFFile) -> None:
+        Predictor(gguf).predict(params)
+
+    for question, work in (("predict weights and context", rules), ("predict_memory", whole)):
+        yield Answer(name=f"{question}: {name}", measure=partial(_of_file, path, work, runs), bar_s=0.005)
 
 
-def _processes(folder: Path, runs: int) -> Iterator[Row]:
-    def command(*arguments: str) -> Callable[[], None]:
-        return lambda: _run([sys.executable, "-m", "ggufphys", *arguments])
+def _of_file(path: Callable[[], Path], work: Callable[[GGUFFile], object], runs: int) -> float:
+    with open_gguf(path()) as gguf:
+        return _fastest(partial(work, gguf), runs, time.process_time)
 
-    path = folder / "qwen3-next-80b-a3b.gguf"
-    write_shape(path, "qwen3-next-80b-a3b")
-    with open_gguf(path) as gguf:
-        n_tensors = len(gguf.tensors)
-    inspect = _fastest(command("inspect", str(path), "-c", "8k"), runs)
-    yield Row(name=f"inspect, process: {n_tensors} tensors", seconds=inspect, bar_s=0.25)
+
+def _processes(folder: Path, runs: int) -> Iterator[Answer]:
+    def process(name: str, bar_s: float, shape: str, n_layer: int, command: str, *arguments: str) -> Answer:
+        def measure() -> float:
+            path = str(_shape(folder, shape, n_layer))
+            return _fastest(lambda: _run([sys.executable, "-m", "ggufphys", command, path, *arguments]), runs)
+
+        return Answer(name=name, measure=measure, bar_s=bar_s)
+
+    recurrent = "qwen3-next-80b-a3b"
+    yield process(f"inspect, process: {recurrent}", 0.25, recurrent, 0, "inspect", "-c", "8k")
     for name, (shape, n_layer) in DEEP.items():
-        deep = str(folder / f"{shape}-{n_layer}.gguf")
         for memory in ("24GiB", "24GiB,12GiB"):
-            seconds = _fastest(command("fit", deep, "--memory", memory), runs)
-            yield Row(name=f"fit, process: {name}, {memory}", seconds=seconds, bar_s=1)
+            yield process(f"fit into {memory}, process: {name}", 1, shape, n_layer, "fit", "--memory", memory)
     for memory in ("24GiB,12GiB", "6GiB,4GiB,3GiB"):
-        seconds = _fastest(command("fit", str(path), "--memory", memory), runs)
-        yield Row(name=f"fit, process: qwen3-next-80b-a3b, {memory}", seconds=seconds, bar_s=1)
+        yield process(f"fit into {memory}, process: {recurrent}", 1, recurrent, 0, "fit", "--memory", memory)
 
 
 _SWEPT_S: Final = {"Vulkan0": 0.0026}  # more to do than for other devices: another order, operations that it lacks
 
 
-def _sweeps(path: Path, name: str, runs: int) -> Iterator[Row]:
-    devices = {"": "", ", one device": "CUDA0", ", one Vulkan device": "Vulkan0"}
-    with open_gguf(path) as gguf:
-        for where, device in devices.items():
-            given = (Device(name=device, memory_bytes=24 << 30),) if device else ()
+def _sweeps(path: Callable[[], Path], name: str, runs: int) -> Iterator[Answer]:
+    axes = parse_sweep(SWEEP)
+    n_points = prod(len(axis.values) for axis in axes)
+    for where, device in {"on the host": "", "on one device": "CUDA0", "on one Vulkan device": "Vulkan0"}.items():
+        given = (Device(name=device, memory_bytes=24 << 30),) if device else ()
 
-            def points(params: Params = Params(devices=given)) -> int:  # noqa: B008
-                return len(list(sweep(Predictor(gguf).predict, params, parse_sweep(SWEEP))))
+        def measure(params: Params = Params(devices=given)) -> float:  # noqa: B008
+            return _of_file(path, lambda gguf: list(sweep(Predictor(gguf).predict, params, axes)), runs) / n_points
 
-            n_points = points()
-            seconds = _fastest(points, runs, time.process_time)
-            yield Row(
-                name=f"sweep, a point: {name}{where}", seconds=seconds / n_points, bar_s=_SWEPT_S.get(device, 0.002)
-            )
+        yield Answer(name=f"sweep, a point: {name}, {where}", measure=measure, bar_s=_SWEPT_S.get(device, 0.002))
 
 
 def _fastest(work: Callable[[], object], runs: int, clock: Callable[[], float] = time.perf_counter) -> float:

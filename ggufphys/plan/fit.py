@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.frozen import dataclass, replace
+from ggufphys.graph.allocating.traced import collection_paused
 from ggufphys.graph.devices.placement import place_layers, used_devices
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.params import HOST, Params
@@ -168,6 +169,7 @@ class Fitter:
         ]
         self._overheads = [0] * len(self.devices)  # what each was last seen to need beside its layers
 
+    @collection_paused()
     def fit(self, prefer: Prefer = "speed") -> Fit:
         """The best choice in the order of preference."""
         choice = Choice(None, **least_steps(self.scales, prefer))

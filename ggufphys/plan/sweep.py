@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, get_args
 from ggufphys.flags.devices import layers_to_offload
 from ggufphys.flags.numbers import count
 from ggufphys.frozen import dataclass, replace
+from ggufphys.graph.allocating.traced import collection_paused
 from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode
 from ggufphys.plan.totals import Totals, totals_of
@@ -138,10 +139,11 @@ def sweep(
     # Contexts of one kind share much of their work, so they are predicted one after the other.
     contexts = [axis for axis in axes if axis.name == "n_ctx"]
     ordered = [*(axis for axis in axes if axis.name != "n_ctx"), *contexts]
-    points = {
-        values: _point(predict, params, dict(zip((axis.name for axis in ordered), values, strict=True)), finish)
-        for values in product(*(axis.values for axis in ordered))
-    }
+    with collection_paused():
+        points = {
+            values: _point(predict, params, dict(zip((axis.name for axis in ordered), values, strict=True)), finish)
+            for values in product(*(axis.values for axis in ordered))
+        }
     for values in product(*(axis.values for axis in axes)):
         named = dict(zip((axis.name for axis in axes), values, strict=True))
         yield replace(points[tuple(named[axis.name] for axis in ordered)], values=named)

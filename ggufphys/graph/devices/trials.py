@@ -29,7 +29,7 @@ class Trials:
     """What the loader asks about one file's weights; a scan of states is asked about where there is `ssm_d` too."""
 
     def __init__(self, gguf: GGUFFile) -> None:
-        self.scans = any(stem_of(tensor) == "ssm_d" for tensor in gguf.tensors)
+        self.scans = any(part in ("ssm_d", "ssm_d.weight") for _, part in gguf.split_names)
         keys: Mapping[str, Any] = gguf.metadata
         arch = gguf.architecture
         self.d_inner, self.d_state = (_number(keys.get(f"{arch}.ssm.{key}")) for key in ("inner_size", "state_size"))

@@ -33,7 +33,7 @@ def courses(draw: st.DrawFn) -> Course:
             own = [stretch for stretch in alive if not again or stretch >= first]
             if draw(st.integers(0, 3)):  # mostly those of one size alone
                 own = [stretch for stretch in own if type(sizes[stretch]) is int] or own
-            if own and draw(st.booleans()):
+            if draw(st.booleans()) and own:
                 stretch = draw(st.sampled_from(own))
                 alive.remove(stretch)
                 events.append(~stretch)

@@ -5,8 +5,10 @@ device about as full as the others: it makes the fullest one, relative to its ro
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Final
 
 from ggufphys.arch import LayerCache
@@ -69,15 +71,16 @@ def divide(items: Sequence[int], rooms: Sequence[int], overheads: Sequence[int])
 
     `rooms` are the devices' bytes, `overheads` what each needs beside the items that it takes, if it takes any.
     """
+    sums = [0, *accumulate(items)]
     low, high = 0.0, 1.0
-    while (counts := _filled(items, rooms, overheads, high)) is None and high < 1e9:
+    while (counts := _filled(sums, rooms, overheads, high)) is None and high < 1e9:
         low, high = high, 2 * high
     if counts is None:  # no room anywhere: in equal parts, so that it can be said by how much it fails
         n = len(rooms)
         return tuple(len(items) * (i + 1) // n - len(items) * i // n for i in range(n))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = _filled(items, rooms, overheads, middle)
+        found = _filled(sums, rooms, overheads, middle)
         if found is None:
             low = middle
         else:
@@ -94,15 +97,14 @@ def stretches(items: Sequence[int], counts: Iterable[int]) -> list[int]:
     return sums
 
 
-def _filled(
-    items: Sequence[int], rooms: Sequence[int], overheads: Sequence[int], fill: float
-) -> tuple[int, ...] | None:
-    """The items that each device takes when none may be fuller than `fill`; None if that leaves some."""
+def _filled(sums: Sequence[int], rooms: Sequence[int], overheads: Sequence[int], fill: float) -> tuple[int, ...] | None:
+    """The items that each device takes when none may be fuller than `fill`; None if that leaves some.
+
+    `sums` are those of the first 0, 1, ... items.
+    """
     counts, at = [], 0
     for room, overhead in zip(rooms, overheads, strict=True):
-        left, start = fill * room - overhead, at
-        while at < len(items) and items[at] <= left:
-            left -= items[at]
-            at += 1
+        start = at
+        at = max(start, bisect_right(sums, sums[start] + fill * room - overhead) - 1)
         counts.append(at - start)
-    return tuple(counts) if at == len(items) else None
+    return tuple(counts) if at + 1 == len(sums) else None

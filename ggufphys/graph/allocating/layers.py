@@ -115,6 +115,7 @@ def leave_out(kinds: Sequence[int], n_before: int, likes: Sequence[int] | None =
     steps = [tuple(kinds[max(0, il - n_before) : il + 1]) for il in range(n)]
     readers: Sequence[Hashable] = steps if likes is None else likes
     last = {reader: il for il, reader in enumerate(readers)}
+    seams = [step[-n_before:] for step in steps]
     seen: set[tuple[int, ...]] = set()
     gaps = []
     il = 0
@@ -122,7 +123,7 @@ def leave_out(kinds: Sequence[int], n_before: int, likes: Sequence[int] | None =
         start = il
         while il < n and steps[il] in seen and il < last[readers[il]]:
             il += 1
-        if gap := _longest_gap(range(start, il), [step[-n_before:] for step in steps]):
+        if gap := _longest_gap(range(start, il), seams):
             gaps.append(gap)
         if il < n:
             seen.add(steps[il])

@@ -4,12 +4,13 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 """
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph import ops
 from ggufphys.graph.affine import Trace
-from ggufphys.graph.allocating.layers import Layers
+from ggufphys.graph.allocating.layers import Layers, expands_in_time
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
@@ -35,8 +36,8 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
     stays = params.offload_kqv and not params.override_tensor and not layouts.has_states
     if stays and _has_shapes(layouts, context, placed):
         return True
-    places, _, samples = divided(layouts, placed)
-    built = None
+    places, choices, samples = divided(layouts, placed)
+    built = choices[0]
     if placement.offload_kqv and len(places) == 1 and not any(elsewhere for _, elsewhere in places):
         # One device has each layer's weights and cache, and runs what lies between their nodes if it can.
         if all(backend.supports is everything for backend in placement.backends.values()):
@@ -47,13 +48,21 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
     n_seqs = context.n_seq_max
     batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
 
-    def keeps(graph: Graph) -> bool:
+    def keeps(graph: Graph, built: Layers | None) -> bool | None:
+        if built is not None and built is not samples and not expands_in_time(built, graph.marks):
+            return None  # attention may lie between nodes of other layers than it does with all of them
         devices = _assigned(graph, arch, placed, batch)
         layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
         layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer) if built is None else built.built))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
-    return _asked(layouts, context, batch, built, ("keeps_flash_attn", placed.division), keeps)
+    for layers in (built, None):
+        kept = _asked(
+            layouts, context, batch, layers, ("keeps_flash_attn", placed.division), partial(keeps, built=layers)
+        )
+        if kept is not None:
+            return kept
+    raise AssertionError("all layers stand for themselves")
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:

@@ -90,13 +90,14 @@ def place_weights(
         return [buffers.setdefault(buffer, []) for buffer in each]
 
     # Weights that are alike and have one home all go the same way.
-    known: dict[tuple[str, int, tuple[int, ...], str], list[list[TensorInfo]]] = {}
+    known: dict[tuple[str, int, tuple[int, ...], str, str], list[list[TensorInfo]]] = {}
     for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build)):
-        home = None if chooser.asks_names else uses.home(tensor)
+        home = uses.home(tensor)
         if home is None:
             found = targets(tensor, name)
         else:
-            kind = name, int(tensor.ggml_type), tensor.ne, home
+            override = chooser.override(tensor.name) if chooser.asks_names else ""
+            kind = name, int(tensor.ggml_type), tensor.ne, home, override
             if kind not in known:
                 known[kind] = targets(tensor, name)
             found = known[kind]

@@ -131,7 +131,7 @@ class Layouts:
     def at_most(self, context: ContextParams, batch: Batch) -> int:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
         layers = self._samples
-        traced = self.tracer.traced(context, batch, layers)
+        traced = self.tracer.traced(context, batch, layers, bound=True)
         if not traced.is_bounded:
             return UNBOUNDED
         return side_by_side(traced.pieces[HOST].lifetimes, layers.stand_for, point=point_of(context, batch))

@@ -11,7 +11,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl.
 
 from bisect import bisect_right
 from collections import Counter
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
 from ggufphys.frozen import dataclass
@@ -70,9 +70,20 @@ class Lifetimes:
         return self.segments[0].taken.start
 
 
-def lifetimes(graph: Graph, *, shares: bool = True) -> Lifetimes:
-    """When each stretch of the graph's buffer is taken and given back; `shares` says whether nodes work in place."""
-    return _Walk(graph, shares=shares).run()
+def lifetimes(graph: Graph) -> Lifetimes:
+    """When each stretch of the graph's buffer is taken and given back."""
+    return _Walk(graph).run()
+
+
+def apart(graph: Graph) -> Lifetimes:
+    """The stretches alone, one for each tensor: what all take together is the same in every order, in place or not."""
+    sizes = [leaf.nbytes for leaf in graph.leafs if not leaf.external]
+    segments, start = list[Segment](), len(sizes)
+    for first, stop in pairwise((0, *graph.marks, len(graph.nodes))):
+        sizes += [node.nbytes for node in graph.nodes[first:stop] if node.view_src is None]
+        segments.append(Segment((), range(start, len(sizes)), (), (), ()))
+        start = len(sizes)
+    return Lifetimes(tuple(segments), tuple(sizes), (), frozenset(), ())
 
 
 class _Walk:
@@ -80,12 +91,11 @@ class _Walk:
 
     __slots__ = (
         "alive", "born", "constants", "events", "graph", "held", "n_children", "n_views", "own_constants", "places",
-        "segments", "shares", "sizes", "taken",
+        "segments", "sizes", "taken",
     )  # fmt: skip
 
-    def __init__(self, graph: Graph, *, shares: bool) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.shares = shares
         nodes = graph.nodes
         self.n_children = dict(Counter(chain.from_iterable([node.src for node in nodes])))  # how many still read it
         self.n_views = dict(Counter([node.view_src for node in nodes if node.view_src is not None]))  # or show it
@@ -171,7 +181,7 @@ class _Walk:
         self.events, self.taken, self.own_constants = [], len(self.sizes), []
 
     def place(self, tensor: Tensor, now: int) -> None:
-        if self.shares and tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
+        if tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
             place = self.leave(parent)
             self.born[place] = now
         else:

@@ -15,7 +15,7 @@ from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.allocating.course import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
-from ggufphys.graph.allocating.lifetimes import Lifetimes, is_constant, lifetimes
+from ggufphys.graph.allocating.lifetimes import Lifetimes, apart, is_constant, lifetimes
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST, N_CTX_PAD, ContextParams
@@ -93,20 +93,20 @@ class Tracer:
         cut: Cut | None = None,
         where: Hashable = None,
         *,
-        shares: bool = True,
+        bound: bool = False,
     ) -> Traced:
         """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts.
 
-        Without `shares` no node works in place, so that what all take together is the same in every order.
+        For a `bound` on what all take together, nothing is given back, and no node works in place.
         """
-        kind = kind_of(context, batch, layers, where)
+        kind = kind_of(context, batch, layers, ("bound", where) if bound else where)
 
         def make(graph: Graph, trace: Trace) -> Traced:
             in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
             parts = (cut or whole)(graph)
             pieces = {
                 device: Piece(
-                    lifetimes(part.graph, shares=shares),
+                    apart(part.graph) if bound else lifetimes(part.graph),
                     None if layers is None else _with_nodes(layers, part.layers),
                     part.folds,
                 )

@@ -98,7 +98,7 @@ def _divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> 
 
     def bound(batch: Batch, samples: Layers) -> Traced:
         unordered = partial(cut, batch, samples, in_order=False)
-        return layouts.tracer.traced(context, batch, samples, unordered, (placed.division, "bound"), shares=False)
+        return layouts.tracer.traced(context, batch, samples, unordered, placed.division, bound=True)
 
     chunks: dict[str, tuple[int, ...]] = {}
     prompt, decode = reserved_batches(context)

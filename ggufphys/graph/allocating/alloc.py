@@ -12,12 +12,9 @@ from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.graph.affine import Point, at
-from ggufphys.graph.allocating.beginning import Beginning
-from ggufphys.graph.allocating.chunks import Chunks
-from ggufphys.graph.allocating.course import Course, in_order, padded_sizes
-from ggufphys.graph.allocating.free_list import OPEN_END
+from ggufphys.graph.allocating.course import Course, Walk, in_order, padded_sizes
+from ggufphys.graph.allocating.free_list import OPEN_END, FreeList
 from ggufphys.graph.allocating.lifetimes import Lifetimes, lifetimes
-from ggufphys.graph.allocating.walk import Walk
 from ggufphys.graph.ir import Graph
 
 TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
@@ -27,8 +24,8 @@ TENSOR_ALIGNMENT: Final = 32  # ggml-impl.h; the CPU buffer type's alignment
 class Allocation:
     """Where stretches of the buffer begin: `stretches` says which, by their numbers in `lifetimes`.
 
-    A segment that comes again in the same state of the buffer is the same again, and is here once. The buffer may be
-    made of several, of `chunk_bytes`.
+    A segment that comes again in the same state of the buffer is the same again, and need not be here again. The buffer
+    may be made of several, of `chunk_bytes`.
     """
 
     chunk_bytes: tuple[int, ...]
@@ -73,18 +70,35 @@ def lay_out(
 
     What does not fit into a buffer of `chunk_bytes` is laid into several.
     """
-    beginning = course.beginnings.get(alignment)
-    walk = None if beginning is None else beginning.resumed(point)
-    if beginning is None or walk is None:
-        beginning = course.beginnings[alignment] = Beginning(course, alignment, point)
-        walk = beginning.resumed(point)
-        assert walk is not None, "it begins like that at the point where it is made"
-    walk.run(beginning.stop)
-    if sum(walk.free.chunk_sizes) >= chunk_bytes:  # not all found room in front of the first one's end
+    walk = _begun(course, alignment, point)
+    if sum(walk.free.chunk_sizes) >= chunk_bytes:
+        from ggufphys.graph.allocating.chunks import Chunks  # what few buffers need
+
+        # not all found room in front of the first one's end
         walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), Chunks(chunk_bytes))
         walk.begin()
         walk.run()
     return Allocation(walk.free.chunk_sizes, course.lifetimes, tuple(walk.stretches), tuple(walk.offsets))
+
+
+def _begun(course: Course, alignment: int, point: Point) -> Walk:
+    """The walk through all of a course; from the second point on it begins as it did at the one before."""
+    if alignment not in course.beginnings:
+        course.beginnings[alignment] = None
+        walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), FreeList())
+        walk.begin()
+        walk.run()
+        return walk
+    from ggufphys.graph.allocating.beginning import Beginning  # what one context does not need
+
+    beginning = course.beginnings[alignment]
+    resumed = None if beginning is None else beginning.resumed(point)
+    if beginning is None or resumed is None:
+        beginning = course.beginnings[alignment] = Beginning(course, alignment, point)
+        resumed = beginning.resumed(point)
+        assert resumed is not None, "it begins like that at the point where it is made"
+    resumed.run(beginning.stop)
+    return resumed
 
 
 def side_by_side(

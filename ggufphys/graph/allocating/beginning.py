@@ -7,12 +7,13 @@ free stretch fits best, and which touch, is the same.
 
 from collections.abc import Iterable, Sequence
 from operator import add
-from typing import cast
+from typing import Final, cast
 
 from ggufphys.graph.affine import Point, at
-from ggufphys.graph.allocating.course import Course, padded_sizes
+from ggufphys.graph.allocating.course import Course, Walk, padded_sizes
 from ggufphys.graph.allocating.free_list import OPEN_END, FreeList, FreeState
-from ggufphys.graph.allocating.walk import Walk
+
+_ENDLESS: Final = OPEN_END // 2  # more than any stretch but the open end has
 
 
 class Beginning:
@@ -56,18 +57,26 @@ class _Varying(int):
 
 
 class _Watched(FreeList):
-    """Keeps how large the largest stretch in front of the open end was whenever a varying one was taken."""
+    """Keeps how large the largest stretch in front of the open end was whenever a varying one was taken.
 
-    __slots__ = ("largest",)
+    Where an empty one may lie behind the open end, that is as good as any.
+    """
+
+    __slots__ = ("empty", "largest")
 
     def __init__(self) -> None:
         super().__init__()
+        self.empty = 0  # where the last empty one lies
         self.largest: list[int] = []
 
     def take(self, size: int) -> int:
-        if type(size) is _Varying:
-            self.largest.append(max(self.sizes[:-1], default=0))
-        return super().take(size)
+        largest = max(self.sizes[:-1], default=0) if type(size) is _Varying else -1
+        offset = super().take(size)
+        if not size:
+            self.empty = max(self.empty, offset)
+        if largest >= 0:
+            self.largest.append(largest if self.empty <= offset else OPEN_END)
+        return offset
 
 
 def _until_given_back(course: Course, varying: Iterable[int]) -> int:
@@ -96,7 +105,8 @@ def _moved(walk: Walk, sizes: list[int], shifts: Sequence[tuple[int, int, int]])
     def moved_free(state: object) -> FreeState:
         offsets, sizes = cast(FreeState, state)
         offsets = tuple(moved(offsets))
-        return offsets, (*sizes[:-1], OPEN_END - offsets[-1])
+        ends = zip(offsets, sizes, strict=True)
+        return offsets, tuple(OPEN_END - offset if size > _ENDLESS else size for offset, size in ends)
 
     free = FreeList()
     copy = Walk(walk.course, sizes, free)

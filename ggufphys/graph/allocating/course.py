@@ -1,15 +1,16 @@
 """In which order are stretches of a buffer taken and given back, with all layers, and where does each then lie?"""
 
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 from ggufphys.frozen import dataclass, field
 from ggufphys.graph.affine import Point, at
-from ggufphys.graph.allocating.free_list import FreeList, FreeState
+from ggufphys.graph.allocating.free_list import FreeList
 from ggufphys.graph.allocating.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
     from ggufphys.graph.allocating.beginning import Beginning
     from ggufphys.graph.allocating.chunks import Chunks, ChunkState
+    from ggufphys.graph.allocating.free_list import FreeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def padded_sizes(lifetimes: Lifetimes, alignment: int, point: Point) -> list[int
     return [-(-(size if type(size) is int else at(size, point)) // alignment) * alignment for size in lifetimes.sizes]
 
 
-State: TypeAlias = tuple[tuple[int, ...], Union[FreeState, "ChunkState"]]
+State: TypeAlias = "tuple[tuple[int, ...], FreeState | ChunkState]"
 """What decides where all that follows goes: where the stretches in use lie, and what is free."""
 
 

@@ -91,7 +91,7 @@ def _begun(course: Course, alignment: int, point: Point) -> Walk:
         return walk
     from ggufphys.graph.allocating.beginning import Beginning  # what one context does not need
 
-    beginning = course.beginnings[alignment]
+    beginning: Beginning | None = course.beginnings[alignment]
     resumed = None if beginning is None else beginning.resumed(point)
     if beginning is None or resumed is None:
         beginning = course.beginnings[alignment] = Beginning(course, alignment, point)

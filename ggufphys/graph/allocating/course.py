@@ -1,6 +1,6 @@
 """In which order are stretches of a buffer taken and given back, with all layers, and where does each then lie?"""
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ggufphys.frozen import dataclass, field
 from ggufphys.graph.affine import Point, at
@@ -8,7 +8,6 @@ from ggufphys.graph.allocating.free_list import FreeList
 from ggufphys.graph.allocating.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
-    from ggufphys.graph.allocating.beginning import Beginning
     from ggufphys.graph.allocating.chunks import Chunks, ChunkState
     from ggufphys.graph.allocating.free_list import FreeState
 
@@ -26,7 +25,7 @@ class Course:
     segments: tuple[int, ...]
     leafs: tuple[int, ...]
     constants: tuple[tuple[int, ...], ...]
-    beginnings: "dict[int, Beginning | None]" = field(default_factory=dict)
+    beginnings: dict[int, Any] = field(default_factory=dict)
 
 
 def in_order(lifetimes: Lifetimes) -> Course:

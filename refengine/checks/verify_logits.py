@@ -132,7 +132,7 @@ def verify_logits(
         found = agreement(theirs[flash], np.concatenate(ours))
         bound = limit if emulate or not _is_quantised(model) else None
         rows.append(LogitsRow(flash_attn=flash, emulate=emulate, found=found, limit=bound))
-    if any(device_limit(device) > EXACT_NMSE for device in devices):
+    if _is_quantised(first) and any(device_limit(device) > EXACT_NMSE for device in devices):
         rows = nearest_judged(rows, limit)
     return LogitsReport(
         model=os.fspath(path), n_prompt=n_prompt, n_decode=n_decode, seed=seed, noise=noise, rows=tuple(rows),

@@ -255,7 +255,7 @@ MOVES: Final = (
         what="the prediction head's layers have both caches, too",
         whom="glm-dsa",
         source="src/llama-model.cpp, create_memory",
-        found="sources of b10142 and b10235; records of b10152 and b10236; xllamacpp\'s b10229",
+        found="sources of b10142 and b10235; records of b10152 and b10236; xllamacpp's b10229",
     ),
     Move(
         rule="deepseek32_head_cached",
@@ -302,7 +302,7 @@ MOVES: Final = (
         what="it ends where rows of a quantised cache are to be rotated whose blocks are chosen",
         whom="minimax-m3 with a quantised cache",
         source="src/models/minimax-m3.cpp (GGML_ASSERT, self_k_rot)",
-        found="sources of b10151 and b10159; records of b10152 and b10236; xllamacpp\'s b10229",
+        found="sources of b10151 and b10159; records of b10152 and b10236; xllamacpp's b10229",
     ),
     Move(
         rule="types_of_rows_differ",
@@ -311,7 +311,7 @@ MOVES: Final = (
         what="K and V of different types are not refused where one row holds both",
         whom="deepseek2, deepseek32, kimi-linear, mistral4",
         source="src/llama-context.cpp, llama_init_from_model",
-        found="records of b10152 and b10236; xllamacpp\'s b10229",
+        found="records of b10152 and b10236; xllamacpp's b10229",
     ),
     Move(
         rule="norms_of_head",
@@ -358,7 +358,7 @@ MOVES: Final = (
         what="weights of prediction heads are loaded whether they are asked for or not (load_mtp)",
         whom="models with prediction heads, but those that never load them",
         source="src/llama-model-loader.cpp, load_mtp",
-        found="records of b10152 and b10236; xllamacpp\'s b10229",
+        found="records of b10152 and b10236; xllamacpp's b10229",
     ),
     Move(
         rule="lfm2_always_causal",

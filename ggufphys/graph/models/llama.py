@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/llama.cpp, llama_model_llama::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.ir import Graph
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 
 
@@ -27,11 +27,14 @@ def build(b: Builder) -> Graph:
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "ffn_norm", il)
-        if b.weight_or_none("ffn_gate_inp.weight", il) is None:
-            x = b.ffn_gated(x, il)
-        else:
-            from ggufphys.graph.building.moe import Routing, moe_ffn  # what most files have no need of
-
-            x = moe_ffn(b, x, il, Routing(norm_weights=True))
-        x = ops.add(x, residual)
+        x = ops.add(ffn(b, x, il), residual)
     return b.head(b.rms(x, "output_norm"))
+
+
+def ffn(b: Builder, x: Tensor, il: int) -> Tensor:
+    """Experts where a layer has a router, and none that every token uses; dense elsewhere: (E, T) to (E, T)."""
+    if b.weight_or_none("ffn_gate_inp.weight", il) is None:
+        return b.ffn_gated(x, il)
+    from ggufphys.graph.building.moe import Routing, moe_ffn  # what most files have no need of
+
+    return moe_ffn(b, x, il, Routing(norm_weights=True))

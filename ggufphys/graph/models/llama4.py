@@ -3,11 +3,14 @@
 Source: llama.cpp 0c1e570 src/models/llama4.cpp, llama_model_llama4::graph.
 """
 
+from functools import partial
+
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, dense_or_experts
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import Routing
 from ggufphys.graph.ir import Graph, Tensor
+from ggufphys.graph.models import llama
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 CHUNK = 8192
@@ -34,9 +37,5 @@ def build(b: Builder) -> Graph:
             q, k = b.norm_rms(q, None), b.norm_rms(k, None)
         return q, k, v
 
-    def ffn_of_llama(x: Tensor, il: int) -> Tensor:
-        is_moe = b.weight_or_none("ffn_gate_inp.weight", il) is not None
-        return moe_ffn(b, x, il, Routing(norm_weights=True)) if is_moe else b.ffn_gated(x, il)
-
-    ffn = dense_or_experts(b, Routing(gating="sigmoid", weights_first=True))
-    return b.head(decoder(b, x, qkv, ffn_of_llama if as_llama else ffn))
+    routing = Routing(gating="sigmoid", weights_first=True)
+    return b.head(decoder(b, x, qkv, partial(llama.ffn, b) if as_llama else dense_or_experts(b, routing)))

@@ -133,11 +133,7 @@ class AttentionKV:
 
     def _refuse_parts(self, *groups: tuple[Tensor | None, ...]) -> None:
         if any(x is not None and not x.is_contiguous for group in groups for x in group):
-            raise ValueError(
-                f"this llama.cpp ends with a quantized KV cache (type_k {self.b.context.type_k.name.lower()}, type_v "
-                f"{self.b.context.type_v.name.lower()}) where queries, keys and values are parts of one product: "
-                "expected f16, bf16 or f32, or a build from b9093 on"
-            )
+            raise ends_rotating(self.b, "queries, keys and values are parts of one product", "or a build from b9093 on")
 
     # -- the cache
 
@@ -267,6 +263,13 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scores: Scores, sinks:
 
 
 # -- rotated caches
+
+
+def ends_rotating(b: Builder, where: str, instead: str) -> ValueError:
+    """The error for a build that ends where rows of a quantised cache are rotated."""
+    types = f"type_k {b.context.type_k.name.lower()}, type_v {b.context.type_v.name.lower()}"
+    found = f"this llama.cpp ends with a quantized KV cache ({types}) where {where}"
+    return ValueError(f"{found}: expected f16, bf16 or f32, {instead}")
 
 
 def rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor | None:

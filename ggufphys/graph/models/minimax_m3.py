@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, llama_model_minimax_m3::gra
 """
 
 from ggufphys.graph import ops
-from ggufphys.graph.building.attention import Scores, attentions
+from ggufphys.graph.building.attention import Scores, attentions, ends_rotating
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
@@ -25,14 +25,11 @@ def build(b: Builder) -> Graph:
     attention = attentions(b, Scores(factor=1 / sqrtf(b.h.n_embd_head_v)))
     has_indexer = len({len(caches) for caches in b.caches} - {1}) > 0  # else all layers are dense
     kind = BlockSparseOfCells if "blocks_of_cells" in b.context.rules else BlockSparse
-    sparse = kind(b, attention[b.kv_cache(0)], rope) if has_indexer and is_sparse(b) else None
     full = attention[b.kv_cache(0)]
-    if sparse is not None and "chosen_not_rotated" in b.context.rules and (full.k_rot or full.v_rot) is not None:
-        raise ValueError(
-            f"this llama.cpp ends with a quantized KV cache (type_k {b.context.type_k.name.lower()}, type_v "
-            f"{b.context.type_v.name.lower()}) where blocks are chosen: expected f16, bf16 or f32, flash_attn off, or "
-            "a build from b10229 on"
-        )
+    sparse = kind(b, full, rope) if has_indexer and is_sparse(b) else None
+    rotates = full.k_rot is not None or full.v_rot is not None
+    if sparse is not None and rotates and "chosen_not_rotated" in b.context.rules:
+        raise ends_rotating(b, "blocks are chosen", "flash_attn off, or a build from b10229 on")
     out_ids = b.inp_out_ids()
     for il in b.layers():
         residual = x

@@ -51,15 +51,16 @@ def run_guess(
         print(show(replace(found, weights=_weights(gguf, params))))
     else:
         print(show(replace(found, params=params, prediction=prediction)))
+    answers = prediction is not None and is_new and args.assert_fits is None
     why = no_rule(arch) or str(error)
-    if prediction is None:
-        said = f"error: {why}: without an estimate, for which a size is missing" if no_rule(arch) else f"error: {why}"
-    elif args.assert_fits is not None:
-        said = f"error: {why}: its figures are estimated from its tensors, by which --assert-fits does not decide"
-    else:
-        said = f"{'warning' if is_new else 'error'}: {why}: its figures are estimated from its tensors"
-    print(f"ggufphys: {shown(shortened(said))}", file=sys.stderr)
-    return 4 if said.startswith("error") else 0
+    if prediction is not None:
+        why += ": its figures are estimated from its tensors"
+        if args.assert_fits is not None:
+            why += ", by which --assert-fits does not decide"
+    elif no_rule(arch):
+        why += ": without an estimate, for which a size is missing"
+    print(f"ggufphys: {'warning' if answers else 'error'}: {shown(shortened(why))}", file=sys.stderr)
+    return 0 if answers else 4
 
 
 def _estimate(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> MemoryPrediction | None:

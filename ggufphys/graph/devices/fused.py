@@ -15,7 +15,7 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
-from ggufphys.graph.devices.backends.attends import HAVE_THE_REST
+from ggufphys.graph.devices.backends.attends import ATTENTION, HAVE_THE_REST
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
@@ -24,7 +24,6 @@ from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST, ContextParams
 
-FLASH_ATTN = "FLASH_ATTN_EXT"
 CELLS = 256  # of the cache in a trial: any number would do
 
 V = TypeVar("V")
@@ -33,6 +32,7 @@ V = TypeVar("V")
 def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
     """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere."""
     arch, placement, params = layouts.h.arch, placed.placement, placed.params
+    # Attention runs where its cache lies, on the layer's device, unless states or overridden weights draw it elsewhere.
     stays = params.offload_kqv and not params.override_tensor and not layouts.has_states
     if stays and _has_shapes(layouts, context, placed):
         return True
@@ -52,17 +52,16 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -
         if built is not None and built is not samples and not expands_in_time(built, graph.marks):
             return None  # attention may lie between nodes of other layers than it does with all of them
         devices = _assigned(graph, arch, placed, batch)
-        layers = {n: il for n, il in graph.probed.items() if n.op == FLASH_ATTN}
-        layers.update(layers_of(FLASH_ATTN, graph, range(layouts.n_layer) if built is None else built.built))
+        layers = {n: il for n, il in graph.probed.items() if n.op == ATTENTION}
+        layers.update(layers_of(ATTENTION, graph, range(layouts.n_layer) if built is None else built.built))
         return all(devices.get(node, HOST) == placement.layers[il] for node, il in layers.items())
 
-    for layers in (built, None):
-        kept = _asked(
-            layouts, context, batch, layers, ("keeps_flash_attn", placed.division), partial(keeps, built=layers)
-        )
-        if kept is not None:
-            return kept
-    raise AssertionError("all layers stand for themselves")
+    def ask(built: Layers | None) -> bool | None:
+        question = "keeps_flash_attn", placed.division
+        return _asked(layouts, context, batch, built, question, partial(keeps, built=built))
+
+    kept = ask(built)
+    return bool(ask(None)) if kept is None else kept
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:

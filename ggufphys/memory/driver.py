@@ -17,6 +17,7 @@ from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import reserved_batches
+from ggufphys.graph.devices.backends.attends import ATTENTION
 from ggufphys.graph.devices.placed import Buffer
 from ggufphys.graph.devices.split import VIEWS
 from ggufphys.memory.terms import Backing, Phase, Term
@@ -30,7 +31,6 @@ OPERATIONS: Final[Mapping[str, int]] = {
     "TOP_K": 4_148,
 }
 OTHER: Final = 250
-ATTENTION: Final = "FLASH_ATTN_EXT"
 # The same by the size of its heads, whose loops are unrolled: measured at two, a line between them and beyond.
 ATTENTION_OF_HEADS: Final = (64, 11_852 + 7_316), (256, 21_772 + 14_512)
 # A product with weights of one quantised type, the same.
@@ -39,7 +39,7 @@ DEVICE: Final = 3_100  # the device, its threads
 LIBRARY: Final = 8_600  # file-backed: shaders as they come, read when the device is opened
 CODE: Final = 4_700  # file-backed: the driver's, as it comes to be used
 # With nothing in the driver's cache, more.
-COMPILED: Final = 49_000  # without flash attention, or with its smallest heads
+COMPILED: Final = 49_000  # without flash attention
 COMPILED_WITH_HEADS: Final = (64, 91_000), (256, 585_000)
 COMPILER: Final = 12_000
 _SOURCE: Final = "ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_create_pipeline_func"
@@ -67,12 +67,13 @@ def driver_terms(
     head = max((node.src[1].ne[0] for node in graph.nodes if node.op == ATTENTION), default=0)
     on_device = {t.ggml_type for buffer, ts in placed.items() if buffer.device in inside for t in ts}
     types = [t for t in on_device if isinstance(t, GGMLType) and SIZES[t].block_size > 1]
-    large = sorted(op for op in ops if op in OPERATIONS or op == ATTENTION)
+    large = {op: OPERATIONS[op] for op in ops if op in OPERATIONS}
+    if head:
+        large[ATTENTION] = _on_line(ATTENTION_OF_HEADS, head)
     n_other = len(ops) - len(large)
-    kib = sum(OPERATIONS.get(op, 0) for op in large) + n_other * OTHER + len(types) * QUANTISED
-    kib += _on_line(ATTENTION_OF_HEADS, head)
-    compiled = max(COMPILED, _on_line(COMPILED_WITH_HEADS, head)) + COMPILER
-    formula = f"{', '.join(large)}; {n_other} other operations, {len(types)} quantised types: {_MEASURED}"
+    kib = sum(large.values()) + n_other * OTHER + len(types) * QUANTISED
+    compiled = (_on_line(COMPILED_WITH_HEADS, head) if head else COMPILED) + COMPILER
+    formula = f"{', '.join(sorted(large))}; {n_other} other operations, {len(types)} quantised types: {_MEASURED}"
     yield _term("Vulkan: shaders as the driver keeps them", kib, formula, "prefill", "anon")
     yield _term("Vulkan: the driver's code", CODE, _MEASURED, "prefill", "file")
     yield Term(
@@ -82,9 +83,9 @@ def driver_terms(
 
 
 def _on_line(points: tuple[tuple[int, int], tuple[int, int]], head: int) -> int:
-    """KiB for heads of a size, by what two sizes take; no less than the smaller, and nothing without any."""
+    """KiB for heads of a size, on a line through what two sizes take; smaller ones as much as the smaller of these."""
     (small, least), (large, most) = points
-    return least + max(head - small, 0) * (most - least) // (large - small) if head else 0
+    return least + max(head - small, 0) * (most - least) // (large - small)
 
 
 def _term(name: str, kib: int, formula: str, phase: Phase, backing: Backing) -> Term:

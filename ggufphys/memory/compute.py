@@ -50,22 +50,27 @@ def compute_terms(layouts: Layouts, context: ContextParams, placed: Placed) -> t
     )
 
 
-def output_terms(h: HParams, context: ContextParams, placement: Placement) -> tuple[Term, ...]:
-    """The one term of output_bytes: a row of logits for each sequence, as reserved when the context is created.
+def embedding_width(h: HParams, context: ContextParams) -> int:
+    """How many embeddings stand beside the logits in a row of outputs: none but in contexts for embeddings, and t5's.
 
-    Contexts for embeddings have a row of these beside it, and t5's all do.
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, output_reserve (has_embd).
     """
-    has_rows = context.embeddings or h.arch == "t5"
-    width, beside = (h.n_vocab + h.n_embd_out, f" + {h.n_embd_out:,} of embeddings") if has_rows else (h.n_vocab, "")
+    return h.n_embd_out if context.embeddings or h.arch == "t5" else 0
+
+
+def output_terms(h: HParams, context: ContextParams, placement: Placement) -> tuple[Term, ...]:
+    """The one term of output_bytes: a row for each sequence, as reserved when the context is created."""
+    n_embd = embedding_width(h, context)
+    shown = f"({h.n_vocab:,} tokens + {n_embd:,} of embeddings)" if n_embd else f"{h.n_vocab:,} tokens"
     host = placement.output_host
     more = f" + {host.more_bytes} B" if host.more_bytes else ""
     return (
         Term(
             quantity="output",
             name="output buffer",
-            nbytes=FLOAT_BYTES * width * context.n_seq_max + host.more_bytes,
+            nbytes=FLOAT_BYTES * (h.n_vocab + n_embd) * context.n_seq_max + host.more_bytes,
             buffer=host.prefix,
-            formula=f"({h.n_vocab:,} tokens{beside}) x {context.n_seq_max} sequences x {FLOAT_BYTES} B{more}",
+            formula=f"{shown} x {context.n_seq_max} sequences x {FLOAT_BYTES} B{more}",
             source="src/llama-context.cpp, output_reserve",
         ),
     )

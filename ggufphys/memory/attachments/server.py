@@ -19,6 +19,7 @@ from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.state import cell_ext_bytes, needs_checkpoints, state_bytes
+from ggufphys.memory.compute import embedding_width
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
@@ -80,7 +81,7 @@ def server_terms(
             "tools/server/server-context.cpp, create_checkpoint",
         )
     n_more = context.n_outputs_max - context.n_seq_max
-    width = h.n_vocab + (h.n_embd_out if context.embeddings else 0)
+    width = h.n_vocab + embedding_width(h, context)
     if n_more > 0:
         yield _term(
             "more rows of logits",

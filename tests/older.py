@@ -71,7 +71,7 @@ def refused(build: int) -> list[str]:
 @cache
 def records() -> Mapping[int, Mapping[str, tuple[str, Rows]]]:
     """By build and model: the form that the build loads, and a row for each configuration of `archs.GRID`."""
-    return dict(_decoded(json.loads(gzip.decompress(RECORDS.read_bytes())))) if RECORDS.exists() else {}
+    return dict(_decoded(json.loads(gzip.decompress(RECORDS.read_bytes()))))
 
 
 def _decoded(found: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, tuple[str, Rows]]]]:

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 EXAMPLES = re.compile(r"^```pycon\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUOTED = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMED = re.compile(r"`((?:[a-z_]+/)+[a-z_0-9]+\.py)`")
+ROOMS = "ggufphys", "refengine", "server", "bench", "scripts", "tests"
 WITH_EXAMPLES = [page for page in PAGES if EXAMPLES.search(page.read_text())]
 
 
@@ -35,6 +37,15 @@ def test_quoted_files() -> None:
     assert quoted
     for path, text in quoted:
         assert text == (ROOT / path).read_text(), path
+
+
+def test_files_that_pages_name_are_there() -> None:
+    """A file that a page names with its folder is one of ours, however much of its path is said."""
+    paths = [f"/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    named = {(page.name, name) for page in PAGES for name in NAMED.findall(page.read_text())}
+
+    assert len(named) > 50
+    assert sorted((page, name) for page, name in named if not any(path.endswith(f"/{name}") for path in paths)) == []
 
 
 def test_every_flag_is_in_the_docs() -> None:

@@ -8,7 +8,7 @@ from ggufphys.gguf.difference import ChangedKey, Difference
 from ggufphys.gguf.names import split_name
 from ggufphys.memory.predict import MemoryPrediction
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, model_lines, table
-from ggufphys.report.metadata import plain
+from ggufphys.report.metadata import in_json
 from ggufphys.units import format_mib
 
 _VALUE_WIDTH: Final = 44
@@ -144,7 +144,9 @@ def _values(values: Mapping[str, Value]) -> dict[str, Any]:
 
 def _value(value: Value) -> Any:
     """A scalar as it is; an array by its type and length, since a vocabulary would be megabytes."""
-    return {"array_of": value.element_type.name, "length": len(value)} if isinstance(value, GGUFArray) else plain(value)
+    if isinstance(value, GGUFArray):
+        return {"array_of": value.element_type.name, "length": len(value)}
+    return in_json(value)
 
 
 def _tensor(tensor: TensorInfo) -> dict[str, Any]:

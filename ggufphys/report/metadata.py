@@ -46,7 +46,7 @@ def metadata_json(gguf: GGUFFile, only: str | None) -> str:
             "key": key,
             "type": (value.element_type if isinstance(value, GGUFArray) else gguf.value_types[key]).name.lower(),
             "length": len(value) if isinstance(value, GGUFArray) else None,
-            "value": [*map(plain, value)] if only is not None and isinstance(value, GGUFArray) else _few(value),
+            "value": [*map(in_json, value)] if only is not None and isinstance(value, GGUFArray) else _few(value),
         }
         for key, value in gguf.metadata.items()
         if only in (None, key)
@@ -54,15 +54,15 @@ def metadata_json(gguf: GGUFFile, only: str | None) -> str:
     return dumps({"schema_version": SCHEMA_VERSION, "model": model_json(gguf), "metadata": rows})
 
 
-def plain(value: Scalar) -> Scalar:
+def in_json(value: Scalar) -> Scalar:
     """A value as JSON has it: numbers that it does not know become text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _few(value: Value) -> Any:
     if not isinstance(value, GGUFArray):
-        return plain(value)
-    return None if len(value) > MOST_ELEMENTS else [*map(plain, _first(value, len(value)))]
+        return in_json(value)
+    return None if len(value) > MOST_ELEMENTS else [*map(in_json, _first(value, len(value)))]
 
 
 def _type(gguf: GGUFFile, key: str) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.gguf.reader import padded
 from ggufphys.gguf.values import GGUFArray
-from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header, padded
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header
 
 
 def write_deeper(gguf: GGUFFile, path: Path, factor: int) -> Path:

@@ -17,7 +17,8 @@ from bench.synth.sparse import write_all
 from bench.synth.values import special_values
 from ggufphys.errors import OutputError
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.gguf.writer import TensorSpec, padded
+from ggufphys.gguf.reader import padded
+from ggufphys.gguf.writer import TensorSpec
 from ggufphys.machine.output import whole_file
 from ggufphys.synth.plan import SynthPlan
 from ggufphys.units import format_bytes

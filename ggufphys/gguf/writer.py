@@ -11,8 +11,7 @@ from typing import Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, MAGIC
-from ggufphys.gguf.reader import padded as padded
+from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, MAGIC, padded
 from ggufphys.gguf.values import FORMATS, ByteOrder, Scalar, ValueType
 
 

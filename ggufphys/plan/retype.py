@@ -10,10 +10,9 @@ from typing import Final
 
 from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGMLType, GGUFFile, TensorInfo
-from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, NEWEST_VERSION, Header
+from ggufphys.gguf.reader import DEFAULT_ALIGNMENT, NEWEST_VERSION, Header, padded
 from ggufphys.gguf.split import SHARD_NAME, Shard
 from ggufphys.gguf.values import Value, ValueType
-from ggufphys.gguf.writer import padded
 from ggufphys.plan.quantize import ftype_number, quantized_order
 from ggufphys.plan.quantize_tables import COPY
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.gguf.ggml_types import GGMLType
-from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header, padded
+from ggufphys.gguf.reader import padded
+from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header
 
 N_EMBD: Final = 256  # a whole K-quant block: narrower rows would not reach the kernels of interest
 N_VOCAB: Final = 256

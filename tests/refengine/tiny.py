@@ -15,7 +15,8 @@ import numpy as np
 from bench.synth.blocks import random_blocks
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.gguf.writer import TensorSpec, encode_header, padded
+from ggufphys.gguf.reader import padded
+from ggufphys.gguf.writer import TensorSpec, encode_header
 from refengine.blocks import BLOCKS, F32
 from tests import archs, scales
 

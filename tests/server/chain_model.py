@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufphys.gguf.ggml_types import GGMLType
+from ggufphys.gguf.reader import padded
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header, padded
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header
 
 Array = npt.NDArray[np.float32]
 

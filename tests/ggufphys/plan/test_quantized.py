@@ -10,8 +10,9 @@ import pytest
 from ggufphys import GGUFFile, Params, RefusedError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.embedded import MODEL
 from ggufphys.gguf import GGMLType
+from ggufphys.gguf.reader import padded
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header, padded
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, encode_header
 from ggufphys.plan.quantize import QuantizeOptions, quantize_model, types_as_made
 from ggufphys.plan.quantize_tables import BASE_TYPES
 from ggufphys.plan.quantized import parse_file_types, quantized_files

@@ -12,7 +12,8 @@ import pytest
 
 from ggufphys import GGUFError, MissingExtraError, UnsupportedError
 from ggufphys.gguf import GGMLType
-from ggufphys.gguf.writer import TensorSpec, encode_header, padded
+from ggufphys.gguf.reader import padded
+from ggufphys.gguf.writer import TensorSpec, encode_header
 from refengine.blocks import F32, Blocks
 from refengine.checks import blocks as checks
 from refengine.checks import verify

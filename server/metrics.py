@@ -99,19 +99,18 @@ class Watch:
         else:
             self._gaps_s.append(now - last)
             if len(self._gaps_s) >= GAPS:
-                self._count_gaps()
+                self.flush()
         self._last[key] = now
         return now
 
-    def _count_gaps(self) -> None:
+    def flush(self) -> None:
+        """Count what is not counted yet: nothing more comes of the request, however it ended."""
         for gap_s in self._gaps_s:
             self._metrics.gap.observe(gap_s)
         self._gaps_s.clear()
 
-    def finished(self, number: int, event: Finished) -> None:
+    def finished(self, event: Finished) -> None:
         """An answer is over."""
-        del number
-        self._count_gaps()
         self._metrics.e2e.observe(time.perf_counter() - self._began)
         self._metrics.queued.observe(event.timings.queue_s)
 

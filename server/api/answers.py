@@ -54,7 +54,8 @@ class Answers:
                 with generation.quiet():  # what is done meanwhile is not done in the middle of an event
                     yield
         finally:
-            over.set()
+            with generation.quiet():  # nor does it end in the middle of one
+                over.set()
         if errors:
             raise errors[0]
 

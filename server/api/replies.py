@@ -108,21 +108,20 @@ class Reply:
                         break
         finally:
             self.answers.cancel()
+            shown.close()
         if shown.n_left:
             return Response(status=499)  # nobody reads it: the client has gone
         return jsonify(self.shape.document())
 
     def _stream(self, response: "EventStream") -> Iterator[bytes]:
         shown = _Shown(self)
-        if response.write is not None and len(self.answers.requests) == 1:
-            yield from self._pushed(shown, response.write)
-        if not shown.has_ended():
-            for number, event in self.answers.events(self.config.poll_s, self.disconnected):
-                data = shown.silence() if event is None else shown.take(number, event)
-                if data:
-                    yield data
-                if shown.has_ended():
-                    break
+        try:
+            if response.write is not None and len(self.answers.requests) == 1:
+                yield from self._pushed(shown, response.write)
+            if not shown.has_ended():
+                yield from self._pulled(shown)
+        finally:
+            shown.close()
         if not shown.n_left:
             yield b"".join(map(self._data, self.shape.closing())) + (DONE if self.shape.done else b"")
 
@@ -147,6 +146,15 @@ class Reply:
                     yield data
         except ClientDisconnected:
             shown.end()
+
+    def _pulled(self, shown: "_Shown") -> Iterator[bytes]:
+        """What is shown, in this thread."""
+        for number, event in self.answers.events(self.config.poll_s, self.disconnected):
+            data = shown.silence() if event is None else shown.take(number, event)
+            if data:
+                yield data
+            if shown.has_ended():
+                return
 
     def _data(self, document: Json) -> bytes:
         # ASCII: clients that split lines as Python's splitlines does would break an event at U+2028 or U+0085.
@@ -193,6 +201,10 @@ class _Shown:
         """Nobody looks any more."""
         self._is_over = True
 
+    def close(self) -> None:
+        """No event comes any more, whether all came or not."""
+        self._watch.flush()
+
     def keep(self, number: int, event: Event) -> bool:
         """Note an event for the document; whether more come. Raises ApiError when it failed."""
         if isinstance(event, Failed):
@@ -222,7 +234,7 @@ class _Shown:
         if isinstance(event, Piece):
             self._watch.piece(number, event)
         elif isinstance(event, Finished):
-            self._watch.finished(number, event)
+            self._watch.finished(event)
             self.n_left -= 1
             self._is_over = not self.n_left
 

@@ -15,6 +15,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
 from server.http import HttpServer
+from server.metrics import GAPS
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 TIMEOUT_S = 20.0
@@ -134,6 +135,20 @@ def test_an_engine_that_fails_in_the_middle() -> None:
         assert sse_data(body)[-1]["error"]["message"] == "it broke"
         status, _ = ask(server)
         assert status == 503
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("last", [Failed(message="it broke", fault="worker"), finished()])
+def test_every_gap_is_counted(stream: bool, last: Event) -> None:
+    """The histogram of times between two pieces has all of an answer's, also of one that breaks off."""
+    n = GAPS + 9
+    with serve(Slow((Started(), *(Piece(text="a") for _ in range(n)), last))) as server:
+        ask(server, stream=stream)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        connection.request("GET", "/metrics")
+        metrics = connection.getresponse().read().decode()
+        connection.close()
+    assert f"ggufphys:inter_token_seconds_count {n - 1:.1f}" in metrics
 
 
 def test_who_has_gone_is_cancelled() -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from ggufphys import open_gguf, predict_memory
+from ggufphys import GGUFPhysError, open_gguf, predict_memory
 from ggufphys.params import Params
 
 N_STEPS: Final = 16  # in which a cache is taken to fill
@@ -24,7 +24,7 @@ def nothing(n_used: int, n_cells: int) -> int:
 
 
 def growth_of(path: Path, params: Params) -> Growth:
-    """That of a model that is run like this."""
+    """That of a model that is run like this. Nothing is known of a file that can't be read any more."""
 
     @cache
     def resident(n_prompt: int) -> int:
@@ -35,6 +35,11 @@ def growth_of(path: Path, params: Params) -> Growth:
         n_streams = 1 if params.kv_unified else params.n_seq_max
         step = max(params.n_ubatch, -(-n_cells // n_streams // N_STEPS))
         n_prompt = n_used // n_streams // step * step
-        return max(0, resident(n_prompt) - resident(params.n_ubatch)) if n_prompt > params.n_ubatch else 0
+        if n_prompt <= params.n_ubatch:
+            return 0
+        try:
+            return max(0, resident(n_prompt) - resident(params.n_ubatch))
+        except (OSError, GGUFPhysError):  # the model that is served was opened before
+            return nothing(n_used, n_cells)
 
     return growth

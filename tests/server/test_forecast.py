@@ -255,6 +255,15 @@ def test_memory_grows_with_the_cache() -> None:
     assert abs(before["resident_bytes"] - after["resident_bytes"] - full) < 1 << 20
 
 
+def test_memory_of_a_file_that_has_gone(tmp_path: Path) -> None:
+    """A model goes on being served when its file is removed, and its ledger goes on being told."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(MODEL.read_bytes())
+    growth = growth_of(path, Params(n_ctx=8192, n_ubatch=128, n_seq_max=1, n_threads=1))
+    path.unlink()
+    assert growth(8192, 8192) == 0
+
+
 def test_memory_of_devices() -> None:
     """What lies on an RPC worker or a GPU: predicted, by llama.cpp's own account, and what was free there before."""
     gpu, worker = Device(name="CUDA0", memory_bytes=8 << 30), Device(name="RPC0[localhost:50052]", memory_bytes=8 << 30)

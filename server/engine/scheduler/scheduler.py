@@ -72,11 +72,14 @@ class Scheduler:
     def learn(self, chunks: list[Chunk], seconds: float) -> None:
         """Note what a step took, and whose prompt has grown so deep that a few of its tokens take long.
 
+        Its tokens have been accepted by now.
+
         Attention over what is there already grows with depth, weights don't. The processor computes it token by
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
         self.pace.learn(sum([len(chunk.tokens) for chunk in chunks]), seconds)
-        prompts = [chunk for chunk in chunks if chunk.sequence.n_generated == chunk.row]  # whose first token it was
+        # Whose first token it was, or would have been: nothing may have been asked for.
+        prompts = [chunk for chunk in chunks if chunk.sequence.n_generated <= chunk.row]
         if not prompts and self.guesser:
             self._took = seconds, any(chunk.guess for chunk in chunks)
         for chunk in prompts if len(prompts) < len(chunks) else ():
@@ -111,9 +114,7 @@ class Scheduler:
         return self._turns.of(self.active)[0]
 
     def followers(self, leader: Sequence) -> Iterator[Sequence]:
-        """Give places to those that wait for the leader's prompt, which is done: its logits are theirs too."""
-        if leader.n_generated:
-            return
+        """Give places to those that wait for the leader's prompt, which is just done: its logits are theirs too."""
         for sequence in [s for s in self.waiting if s.leader is leader and s.n_generated == 0]:
             slot = self.slots.next_free()
             if slot is None:

@@ -22,13 +22,9 @@ class Turns:
 
     def next(self, active: Many[Sequence], now: int) -> None:
         """Choose for a step."""
-        if len(self._served) < 2:
-            for sequence in active:
-                if sequence.adapters != self._current:
-                    break
-            else:
-                self._n_steps += 1  # of the only ones there are
-                return
+        if len(self._served) < 2 and all(sequence.adapters == self._current for sequence in active):
+            self._n_steps += 1  # of the only ones there are
+            return
         sets = dict.fromkeys(sequence.adapters for sequence in active)
         self._served = {each: self._served.get(each, now) for each in sets}
         others = [each for each in sets if each != self._current]

@@ -47,6 +47,35 @@ def step(scheduler: Scheduler, seconds: float = 0.1) -> list[int]:
     return [chunk.slot for chunk in chunks]
 
 
+@pytest.mark.parametrize(("n_prompt", "is_accepted"), [(2, True), (2, False), (1, True)])
+def test_guesses_are_judged_by_steps_of_answers(n_prompt: int, is_accepted: bool) -> None:
+    """A step that read a prompt says nothing of what guesses are worth, whether it was to be answered or not."""
+    seen = []
+
+    class Noting:
+        def took(self, n_said: int, seconds: float, *, guessed: bool) -> None:
+            seen.append(seconds)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments, **named: {}
+
+    planned = scheduler(2)
+    planned.guesser = Noting()  # type: ignore[assignment]
+    sequence = arrive(planned, 0, n_prompt)
+    chunks = planned.plan()
+    planned.done(chunks)
+    if is_accepted:
+        planned.accept(sequence, 1)
+    planned.learn(chunks, 5.0)
+    if not is_accepted:
+        planned.finish(sequence)
+        arrive(planned, 1, n_prompt)
+    step(planned, 0.25)
+    step(planned, 0.5)
+    planned.plan()
+    assert seen == ([0.25, 0.5] if is_accepted else [0.5])
+
+
 def test_slots_are_in_order() -> None:
     """Chunks come in the order of slots, whoever came first: llama.cpp divides a batch where it steps back."""
     planned = scheduler(4)

@@ -54,7 +54,7 @@ class EngineLoop:
         self._texts: deque[tuple[Embed, list[tuple[bytes, ...]]]] = deque()  # to embed, with the rows of those done
         self._unwanted: set[int] = set()  # requests that nobody waits for, as `put` has seen
         self._running: list[Chunk] = []  # the step that is being evaluated
-        self._lock = threading.Lock()  # over the two above
+        self._lock = threading.Lock()  # over what is unwanted, and while a step begins
         self._closing = threading.Event()
         self._counted_at = 0.0
         self._guess_s = 0.0  # of the step that is being evaluated
@@ -81,7 +81,8 @@ class EngineLoop:
         self._inbox.put(None)
 
     def _abort_if_unwanted(self) -> None:
-        if self._unwanted and self._running and self._unwanted.issuperset(c.sequence.id for c in self._running):
+        running = self._running  # once: the loop's thread may put an empty one in its place
+        if self._unwanted and running and self._unwanted.issuperset(chunk.sequence.id for chunk in running):
             self._backend.abort(True)
 
     # The loop's thread.

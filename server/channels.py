@@ -57,15 +57,10 @@ class Channel(HTTPChannel):
         """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
         n_sent = 0
         channel: Any = self
-        channel.outbuf_lock.acquire()
-        try:
+        with channel.outbuf_lock, suppress(OSError):  # what went wrong shows when the rest is written
             if self.connected and not self.total_outbufs_len:
                 n_sent = channel.socket.send(data)
                 self.last_activity = time.time()
-        except OSError:
-            pass  # what it was shows when the rest is written
-        finally:
-            channel.outbuf_lock.release()
         if n_sent < len(data):
             super().write_soon(data[n_sent:])
         return len(data)

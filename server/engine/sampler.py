@@ -57,6 +57,7 @@ class Sampler:
         self._odds: Odds = ()
         bias = _biases(sampling, vocab)
         self._biased = np.array(list(bias), np.int32), np.array(list(bias.values()), np.float32)
+        # Tokens without which the row's likeliest is that of the biased one, too; None: others may have overtaken it.
         self._lowered = frozenset(bias) if all(value <= 0 for value in bias.values()) else None
         if sampling.grammar is None and _is_greedy(sampling) and not _looks_back(sampling):
             return  # the row's maximum

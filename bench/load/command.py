@@ -194,15 +194,17 @@ async def _warmed(client: Client, mix: Mix, n_requests: int) -> Mix:
 
 async def _sent_once_loaded(client: Client, request: Request) -> Answer:
     """The answer of a server that has its model: while that is loaded, llama-server and ours say so instead."""
-    answer, said = await client.send(request), False
-    until = time.monotonic() + client.timeout_s
-    while answer.error == "http 503" and LOADING in answer.detail and time.monotonic() < until:
-        if not said:
-            print("ggufphys: the server is loading its model", file=sys.stderr)
-        said = True
+    answer, until = await client.send(request), time.monotonic() + client.timeout_s
+    if _is_loading(answer):
+        print("ggufphys: the server is loading its model", file=sys.stderr)
+    while _is_loading(answer) and time.monotonic() < until:
         await asyncio.sleep(LOOK_S)
         answer = await client.send(request)
     return answer
+
+
+def _is_loading(answer: Answer) -> bool:
+    return answer.error == "http 503" and LOADING in answer.detail
 
 
 async def _rounds(

@@ -53,7 +53,11 @@ class _Entry:
     alone: bool = True  # nothing else has been under way since it came
     began: bool = False
     over: set[int] = field(default_factory=set)  # answers
-    n_left: int = 0
+
+    @property
+    def n_left(self) -> int:
+        """Answers that are not over."""
+        return self.generation.request.n - len(self.over)
 
 
 class Forecast:
@@ -79,7 +83,7 @@ class Forecast:
 
     def follow(self, generation: Generation, tally: Tally | None = None) -> None:
         """Watch a request that was handed in; what it took goes to the tally."""
-        entry = _Entry(generation, tally or Tally(), n_left=generation.request.n)
+        entry = _Entry(generation, tally or Tally())
         with self._lock:
             self._entries[generation] = entry
             if len(self._live()) > 1:
@@ -98,9 +102,8 @@ class Forecast:
                 case Finished():
                     self._learn(event, alone=entry.alone and generation.request.n == 1)
                     _count(entry.tally, event)
-                    entry.n_left -= 1
                     entry.over.add(event.index)
-            if isinstance(event, Failed) or entry.n_left <= 0:
+            if isinstance(event, Failed) or not entry.n_left:
                 self._entries.pop(generation)
 
     def _learn(self, event: Finished, *, alone: bool) -> None:

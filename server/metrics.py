@@ -91,7 +91,7 @@ class Watch:
         self._gaps_s: list[float] = []  # that are not in the histogram yet
 
     def piece(self, number: int, event: Piece) -> float:
-        """Text came; when, by time.perf_counter."""
+        """Note that text came; the time, by time.perf_counter."""
         now, key = time.perf_counter(), (number, event.index)
         last = self._last.get(key)
         if last is None:

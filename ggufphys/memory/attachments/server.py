@@ -11,7 +11,6 @@ server_prompt_cache; src/llama-context.cpp, output_reserve.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from ggufphys.arch import LayerCache
 from ggufphys.errors import UnsupportedError
@@ -19,12 +18,10 @@ from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.state import cell_ext_bytes, needs_checkpoints, state_bytes
-from ggufphys.memory.compute import embedding_width
+from ggufphys.memory.compute import FLOAT_BYTES, embedding_width
 from ggufphys.memory.predict import MemoryPrediction, Predictor
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
-
-_LOGIT_BYTES: Final = 4
 
 
 def predict_served(predictor: Predictor, server: Server, params: Params) -> MemoryPrediction:
@@ -85,8 +82,8 @@ def server_terms(
     if n_more > 0:
         yield _term(
             "more rows of logits",
-            n_more * width * _LOGIT_BYTES,
-            f"{context.n_outputs_max} outputs less the {context.n_seq_max} reserved x {width:,} x {_LOGIT_BYTES} B",
+            n_more * width * FLOAT_BYTES,
+            f"{context.n_outputs_max} outputs less the {context.n_seq_max} reserved x {width:,} x {FLOAT_BYTES} B",
             "src/llama-context.cpp, output_reserve",
         )
 

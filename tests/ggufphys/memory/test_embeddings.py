@@ -11,6 +11,8 @@ from ggufphys.embedded import MODEL
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.writer import encode_header
+from ggufphys.memory.attachments import Server
+from ggufphys.memory.attachments.server import predict_served
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import POOLING_TYPES, Params, Pooling
 from tests import archs, oracle
@@ -111,6 +113,20 @@ def test_the_file_says_how(tmp_path: Path) -> None:
             predictor = Predictor(gguf)
             assert predictor.context(BASE).pooling == expected
             assert predictor.context(replace(BASE, embeddings=False)).pooling == "none"
+
+
+def test_t5s_rows_have_embeddings(tmp_path: Path) -> None:
+    """Every row of t5's outputs has embeddings beside logits: those reserved, and those that a server takes later."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header("t5"))
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        served = predict_served(predictor, Server(), Params.server(n_ctx=4096))
+        row = 4 * (predictor.h.n_vocab + predictor.h.n_embd)
+    (more,) = (term for term in served.terms if term.name == "server: more rows of logits")
+
+    assert served.output_bytes == 4 * row
+    assert more.nbytes == (2048 - 4) * row  # an encoder's outputs are not limited
 
 
 def test_a_server_for_embeddings_reserves_all_outputs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -356,6 +356,10 @@ class ContextParams:
 
 
 def _pooled(params: Params, pooling_type: int) -> Pooling:
+    """How the graph pools.
+
+    Source: llama.cpp 0c1e570 src/llama-context.cpp, llama_context::llama_context (pooling_type).
+    """
     if not params.embeddings or params.pooling == "none":
         return "none"
     if params.pooling != "model":

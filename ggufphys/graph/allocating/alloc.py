@@ -70,19 +70,18 @@ def lay_out(
 
     What does not fit into a buffer of `chunk_bytes` is laid into several.
     """
-    walk = _begun(course, alignment, point)
-    if sum(walk.free.chunk_sizes) >= chunk_bytes:
+    walk = _walked(course, alignment, point)
+    if sum(walk.free.chunk_sizes) >= chunk_bytes:  # not all found room in front of the first chunk's end
         from ggufphys.graph.allocating.chunks import Chunks  # what few buffers need
 
-        # not all found room in front of the first one's end
         walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), Chunks(chunk_bytes))
         walk.begin()
         walk.run()
     return Allocation(walk.free.chunk_sizes, course.lifetimes, tuple(walk.stretches), tuple(walk.offsets))
 
 
-def _begun(course: Course, alignment: int, point: Point) -> Walk:
-    """The walk through all of a course; from the second point on it begins as it did at the one before."""
+def _walked(course: Course, alignment: int, point: Point) -> Walk:
+    """The walk through all of a course. The first is made whole; from the second point on a beginning is kept."""
     if alignment not in course.beginnings:
         course.beginnings[alignment] = None
         walk = Walk(course, padded_sizes(course.lifetimes, alignment, point), FreeList())

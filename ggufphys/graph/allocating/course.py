@@ -17,8 +17,8 @@ class Course:
     """What happens to a buffer, one segment of `lifetimes` after the other, some of them many times.
 
     `leafs` are the stretches that are taken first; those of constants come as often as the segments that they are of.
-    `constants` says for each of `segments` which of `leafs` its own are, by their positions. `beginnings` are those of
-    layouts that were made of it, by their alignment; None of a single one.
+    `constants` says for each of `segments` which of `leafs` its own are, by their positions. `beginnings` are what
+    `alloc` keeps of layouts that it made, by their alignment: how they begin, or None behind a single one.
     """
 
     lifetimes: Lifetimes

@@ -185,9 +185,12 @@ def moved(before: builds.Rows, after: builds.Rows) -> dict[str, list[int]]:
 
 
 def moved_older(before: int, after: int) -> set[str]:
-    """The same of models as older builds load them, where both do; those that one alone loads moved."""
-    old, new = (older.records().get(n, {}) for n in (before, after))
-    return {name for name in old.keys() | new.keys() if after in older.records() and old.get(name) != new.get(name)}
+    """The same of models as older builds load them: whose rows differ, or that one of the two alone loads."""
+    records = older.records()
+    if after not in records:  # it loads them as they are
+        return set()
+    old, new = records.get(before, {}), records[after]
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
 def architectures(names: Iterable[str]) -> list[str]:

@@ -84,6 +84,7 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
 def _too_large(layouts: Layouts, context: ContextParams, graph: Graph, layers: Layers) -> Iterator[Refusal]:
     """More nodes than llama.cpp makes room for: it reserves them by the batch and by the model's tensors."""
     n_nodes = len(graph.nodes) + sum(not leaf.external for leaf in graph.leafs)
+    # Each layer that was built stands for some that were not, but for the last: it stands alone.
     n_nodes += sum(n * (end - start) for n, (start, end) in zip(layers.stand_for, pairwise(graph.marks), strict=False))
     room = max_nodes(layouts.h.arch, n_tensors=len(layouts.gguf.tensors), n_ubatch=min(context.n_ctx, context.n_ubatch))
     if n_nodes > room:

@@ -29,12 +29,13 @@ CELLS = 256  # of the cache in a trial: any number would do
 V = TypeVar("V")
 
 
-def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
-    """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere."""
-    arch, placement, params = layouts.h.arch, placed.placement, placed.params
-    # Attention runs where its cache lies, on the layer's device, unless states or overridden weights draw it elsewhere.
-    stays = params.offload_kqv and not params.override_tensor and not layouts.has_states
-    if stays and _has_shapes(layouts, context, placed):
+def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed, *, apart: bool) -> bool:
+    """Would llama.cpp leave flash attention on, when it is to decide? It turns it off if a layer's runs elsewhere.
+
+    `apart` says whether nodes of another layer may come in between attention and its layer's cache and weights.
+    """
+    arch, placement = layouts.h.arch, placed.placement
+    if not apart and _has_shapes(layouts, context, placed):
         return True
     places, choices, samples = divided(layouts, placed)
     built = choices[0]

@@ -135,15 +135,15 @@ class Runs:
         undecided = asked and context.flash_attn and bool(params.devices)
         # Attention runs between its layer's cache and weights, unless nodes of another layer come in between.
         lacking = any(backend_of(device).supports is not everything for device in params.devices)
-        apart = params.override_tensor or not params.offload_kqv or layouts.has_states or lacking
-        if not (undecided and apart):
+        apart = bool(params.override_tensor) or not params.offload_kqv or layouts.has_states
+        if not (undecided and (apart or lacking)):
             return context
         placed = self.placed(params)
         if not uses_devices(placed):
             return context
         from ggufphys.graph.devices.fused import keeps_flash_attn  # here and below: what no run on the host needs
 
-        if keeps_flash_attn(layouts, context, placed):
+        if keeps_flash_attn(layouts, context, placed, apart=apart):
             return context
         without = resolved(replace(params, flash_attn="off"))
         return replace(without, v_trans=context.v_trans)

@@ -22,9 +22,9 @@ _HOLDS_LONGER: Final = (_REST + 31).__lt__  # a part that is longer has texts of
 def are_distinct(array: GGUFArray) -> bool:
     """Certainly no string is there twice; False: not known.
 
-    As many runs of four zeros as strings, and none apart by more than a short text, mean that there are no others than
-    in lengths: a length of 0 would have two, and a longer one would be followed by more than that. Then texts that
-    differ though control characters in them are all taken for one another are distinct.
+    Each length has a run of four zeros in it. Where there are as many runs as strings, the texts have none: a length
+    of 0 would have two, too. And where no more than 254 bytes lie between two runs, no text is longer. So what lies
+    between the lengths are the texts. Control characters count as one another: texts that differ even so are distinct.
     """
     if array.element_type is not ValueType.STRING or array.length_format != "Q" or array.byte_order != "little":
         return False

@@ -17,12 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.params import CACHE_TYPES, POOLING_TYPES, Params
 
 QUANTITIES = ("model", "context", "compute")
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 CONTEXT_TYPES = {"default": 0, "mtp": 1}
-POOLINGS = {"model": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+POOLINGS = {"model": -1, **{name: number for number, name in enumerate(POOLING_TYPES)}}
 
 
 def ask(

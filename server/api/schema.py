@@ -43,7 +43,7 @@ def read_body(request: Request) -> "Fields":
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
     defaults = current_app.config.get("FIELD_DEFAULTS") or {}
     given = {k: v for k, v in body.items() if v is not None}
-    if not given.get("stop", True):  # no strings to stop at are as good as no field
+    if given.get("stop") in ("", []):  # no strings to stop at are as good as no field
         del given["stop"]
     less = OF_CONVERSATIONS if given.keys().isdisjoint(LIMITS) else (*OF_CONVERSATIONS, *LIMITS)
     return Fields({**{k: v for k, v in defaults.items() if k not in less}, **given})

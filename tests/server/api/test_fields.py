@@ -266,6 +266,7 @@ def test_stops_of_the_server(fake: FakeEngine) -> None:
     for given in bodies:
         assert client.post("/completion", json={"prompt": "hi", **given}).status_code == 200
     assert [request.stop for request in fake.requests] == [("x",), ("x",), ("x",), ("x",), ("y",)]
+    assert client.post("/completion", json={"prompt": "hi", "stop": False}).status_code == 400
 
 
 def test_tokens_of_texts_and_tokens(client: FlaskClient) -> None:

@@ -198,6 +198,8 @@ class EngineLoop:
         outcome = self._backend.decode(chunks)
         seconds = time.perf_counter() - started_at
         self._running = []
+        if not self.counters.n_steps:
+            self._counted_at = 0.0  # it is counted with what it brings: a crash behind it is not one in the first step
         self.counters.n_steps += 1
         self.counters.decode_s += seconds
         return outcome, seconds

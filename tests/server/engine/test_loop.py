@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.engine.backend import Outcome
-from server.engine.frames import Broke, Cancel, Ended, Said, Scored
+from server.engine.frames import Broke, Cancel, Ended, Said, Scored, Step, Submit
+from server.engine.loop import EngineLoop
+from server.engine.protocol import GenerationRequest
 from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.lookup import Lookup, Lookups
 from server.engine.scheduler.slots import Layout
@@ -163,3 +165,14 @@ def test_nothing_is_lost(
                 assert info.logprob is not None
                 likeliest = following(request.prompt[:at], request.adapters or ())
                 assert (info.logprob > -3.5) == (likeliest == request.prompt[at])
+
+
+def test_the_first_step_is_counted_at_once() -> None:
+    """Counters come now and then, but the first step's with its token: after a crash it is known to have been done."""
+    steps = list[Step]()
+    loop = EngineLoop(FakeBackend(layout()), steps.append, target_s=0.1)
+    loop.put(Submit(0, GenerationRequest(prompt=(1, 2), max_tokens=9)))
+    loop.turn()
+    (first,) = [step for step in steps if any(isinstance(report, Said) for report in step.reports)]
+    assert first.counters is not None
+    assert first.counters.n_steps == 1

@@ -61,9 +61,9 @@ class Context:
         self.callbacks: list[Callable[..., Any]] = []
         model.contexts.append(self)
         # As a number: the pointer object that ctypes would make takes as long as to look at a row.
-        address = self.api.llama_cpp._lib["llama_get_logits"]
-        address.restype, address.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
-        self._logits_address: Callable[[int], int | None] = address
+        get_logits = self.api.llama_cpp._lib["llama_get_logits"]  # a new object each time: the other keeps its types
+        get_logits.restype, get_logits.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+        self._logits_address: Callable[[int], int | None] = get_logits
 
     def logits_address(self) -> int:
         """Where the rows of logits of the last batch lie, float32, when they are there: waits for them."""

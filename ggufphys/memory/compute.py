@@ -13,6 +13,7 @@ from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import HOST, ContextParams, ContextType
 
 FLOAT_BYTES = 4
+ALWAYS_EMBED = frozenset({"t5"})  # whose contexts have a row of embeddings beside each row of logits
 
 
 def compute_basis(arch: str, ctx_type: ContextType = "default") -> Basis:
@@ -55,7 +56,7 @@ def embedding_width(h: HParams, context: ContextParams) -> int:
 
     Source: llama.cpp 0c1e570 src/llama-context.cpp, output_reserve (has_embd).
     """
-    return h.n_embd_out if context.embeddings or h.arch == "t5" else 0
+    return h.n_embd_out if context.embeddings or h.arch in ALWAYS_EMBED else 0
 
 
 def output_terms(h: HParams, context: ContextParams, placement: Placement) -> tuple[Term, ...]:

@@ -5,12 +5,12 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, build_graph; src/llama-graph.cpp,
 
 from typing import Final
 
+from ggufphys.arch.pooling import GELU_CLASSIFIERS, SCORES_ARE_SHARES
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32, I32
 
-CLASSES: Final = frozenset({"qwen3", "qwen3vl"})  # whose scores are shares
 MEAN: Final = 1  # classifier.pooling_type
 
 
@@ -34,8 +34,8 @@ def _pooled(b: Builder, x: Tensor) -> Tensor | None:
         case "cls" | "last":
             return _one(b, x)
         case "rank":
-            by_mean = b.keys.integer("classifier.pooling_type", MEAN if b.h.arch == "modern-bert" else -1) == MEAN
-            return _scores(b, _mean(b, x) if by_mean else _one(b, x))
+            kind = b.keys.integer("classifier.pooling_type", MEAN if b.h.arch in GELU_CLASSIFIERS else -1)
+            return _scores(b, _mean(b, x) if kind == MEAN else _one(b, x))
         case _:
             return None
 
@@ -52,12 +52,12 @@ def _one(b: Builder, x: Tensor) -> Tensor:
 def _scores(b: Builder, x: Tensor) -> Tensor:
     if (cls := b.weight_or_none("cls.weight")) is not None:
         x = _with_bias(b, ops.mul_mat(cls, x), "cls.bias")
-        x = ops.unary(x, "gelu" if b.h.arch == "modern-bert" else "tanh")
+        x = ops.unary(x, "gelu" if b.h.arch in GELU_CLASSIFIERS else "tanh")
         if (gain := b.weight_or_none("cls.norm.weight")) is not None:
             x = b.norm(x, gain)
     if (out := b.weight_or_none("cls.output.weight")) is not None:
         x = _with_bias(b, ops.mul_mat(out, x), "cls.output.bias")
-    return ops.soft_max(x) if b.h.arch in CLASSES else x
+    return ops.soft_max(x) if b.h.arch in SCORES_ARE_SHARES else x
 
 
 def _dense(b: Builder, x: Tensor) -> Tensor:

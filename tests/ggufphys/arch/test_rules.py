@@ -163,5 +163,11 @@ def test_architectures_are_told_apart_in_one_place() -> None:
         "graph/building/construction.py: self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, keeps=any(caches))",
         'graph/building/embedding.py: return "output.weight" if b.h.arch in OUTPUT_IS_EMBEDDING '
         "and name not in b.tensors else name",
+        'graph/building/pooling.py: kind = b.keys.integer("classifier.pooling_type", '
+        "MEAN if b.h.arch in GELU_CLASSIFIERS else -1)",
+        "graph/building/pooling.py: return ops.soft_max(x) if b.h.arch in SCORES_ARE_SHARES else x",
+        'graph/building/pooling.py: x = ops.unary(x, "gelu" if b.h.arch in GELU_CLASSIFIERS else "tanh")',
+        "memory/compute.py: return h.n_embd_out if context.embeddings or h.arch in ALWAYS_EMBED else 0",
         'memory/compute.py: written = arch in MODELS or arch in LATER if ctx_type == "default" else arch in HEADS',
+        "memory/predict.py: n_nodes = (context.n_seq_max, context.n_ubatch) if self.h.arch in BY_SEQUENCE else ()",
     ]

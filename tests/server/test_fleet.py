@@ -211,12 +211,14 @@ def test_end_of_several(chain_path: Path, tmp_path: Path) -> None:
             assert f"{name}: a sequence may have 4,096 tokens, the model was trained on 512" in (
                 server.process.stderr.readline()
             )
+        with urllib.request.urlopen(server.post(model="one", prompt="0", max_tokens=1), timeout=TIMEOUT_S):
+            pass  # loaded now
+        with model.open("ab") as file:
+            file.write(b"x")
+        assert "overwritten in place" in server.process.stderr.readline()
         asked = server.post(model="one", prompt="0", stream=True, max_tokens=3000)
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             assert answer.readline().startswith(b"data:")
-            with model.open("ab") as file:
-                file.write(b"x")
-            assert "overwritten in place" in server.process.stderr.readline()
             server.process.send_signal(signal.SIGTERM)
             assert "finishing 1 request(s)" in server.process.stderr.readline()
             assert answer.read().endswith(b"data: [DONE]\n\n")

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Final, Protocol, TextIO, cast
 
 from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, OutputError, UnsupportedError, with_extra
@@ -253,7 +254,8 @@ def _shadow(room: str) -> str:
 
 
 def _missing(error: ImportError, row: Command, arguments: Sequence[str]) -> str:
-    in_numpy = bool(row.for_numpy) and "numpy" in arguments
+    by_numpy = "--engine=numpy" in arguments or ("--engine", "numpy") in pairwise(arguments)
+    in_numpy = bool(row.for_numpy) and by_numpy
     advice = with_extra(row.for_numpy if in_numpy else row.extra)
     if row.for_numpy and not in_numpy:
         advice += f"; the extra {row.for_numpy!r} is enough for --engine numpy"

@@ -146,14 +146,14 @@ def device_limit(name: str) -> float:
 
 
 def nearest_judged(rows: Sequence[LogitsRow], limit: float) -> list[LogitsRow]:
-    """The same with the limit for the nearer arithmetic alone, of each way of attention.
+    """The same with the limit for the nearer arithmetic alone, which is one for the device, whatever the attention.
 
     Whether a device rounds activations to blocks, as ggml's CPU code does, depends on what it can do: Vulkan does where
     it multiplies integers. Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_mul_mat_q_f16
     (quantize_y, integer_dot_product).
     """
-    nearest = {flash: min(r.found.nmse for r in rows if r.flash_attn is flash) for flash in (False, True)}
-    return [replace(r, limit=limit if r.found.nmse <= nearest[r.flash_attn] else None) for r in rows]
+    emulates = min((True, False), key=lambda emulate: sum(r.found.nmse for r in rows if r.emulate is emulate))
+    return [replace(r, limit=limit if r.emulate is emulates else None) for r in rows]
 
 
 def _is_quantised(model: Model) -> bool:

@@ -73,14 +73,14 @@ def test_verify_logits_tells_a_difference(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_device_is_judged_by_the_nearer_arithmetic() -> None:
-    """Whether a device rounds activations follows from what it can do: the nearer way counts, and only that one."""
+    """Whether a device rounds activations follows from what it can do: one way counts, whatever the attention."""
     found = {
         (flash, emulate): Agreement(n_positions=9, nmse=nmse, max_abs=0.1, top1=1.0)
-        for flash, emulate, nmse in ((False, True, 5e-4), (False, False, 3e-7), (True, True, 2e-5), (True, False, 9e-5))
+        for flash, emulate, nmse in ((False, True, 5e-4), (False, False, 3e-7), (True, True, 2e-5), (True, False, 4e-5))
     }
     rows = [LogitsRow(flash_attn=f, emulate=e, found=found[f, e], limit=6e-5 if e else None) for f, e in found]
     judged = nearest_judged(rows, 6e-5)
 
-    assert [row.limit for row in judged] == [None, 6e-5, 6e-5, None]
+    assert [row.limit for row in judged] == [None, 6e-5, None, 6e-5]
     assert all(row.ok for row in judged)
     assert not all(row.ok for row in nearest_judged(rows, 1e-8))

@@ -1,4 +1,7 @@
-"""A connection whose request is refused before its body is read: it gets its answer, not a reset.
+"""When does a connection end? Not behind a stream; and who is refused while sending gets the answer, not a reset.
+
+waitress closes behind each chunked answer, so that a client with a pool of connections makes a new one for each stream,
+though the last chunk says where it ends.
 
 waitress answers 413 by the Content-Length and closes; the client, still sending, then sees a reset in place of the
 answer. So what still comes is read and dropped for a while, as nginx does (lingering_close), and nothing of it is kept.
@@ -12,7 +15,7 @@ from typing import Any, Final
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 LINGER_S: Final = 30.0  # for a body that comes slowly; the connection is closed then
 CODES: Final = {413: "request_too_large", 431: "request_header_too_large"}
@@ -24,6 +27,17 @@ class _Parser(HTTPRequestParser):
     def received(self, data: bytes) -> int:
         n: int = super().received(data)
         return len(data) if self.error is not None else n
+
+
+class _Answer(WSGITask):
+    """Lets the connection live on behind a chunked answer. One that breaks off closes it, as waitress has it."""
+
+    def set_close_on_finish(self) -> None:
+        """Not for being chunked alone; behind a HEAD, waitress's last chunk would be taken for the next answer."""
+        request: Any = self.request
+        wants_close = request.command == "HEAD" or "close" in request.headers.get("CONNECTION", "").lower()
+        if wants_close or self.wrote_header or not self.chunked_response:
+            super().set_close_on_finish()
 
 
 class _Refusal(ErrorTask):
@@ -46,9 +60,10 @@ class _Refusal(ErrorTask):
 
 
 class Channel(HTTPChannel):
-    """waitress's channel, lingering behind a refusal."""
+    """waitress's channel, open behind a stream, lingering behind a refusal."""
 
     parser_class = _Parser
+    task_class = _Answer
     error_task_class = _Refusal
     _refused = False
     _linger_until = 0.0

@@ -1,0 +1,139 @@
+"""Connections: behind a stream they go on, and end where the client wants that or cannot tell where the answer ends."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.http import HttpServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+TIMEOUT_S = 20.0
+PARTS = (b"one ", b"two ", b"three")
+WHOLE = b"".join(PARTS)
+
+
+def stream(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
+    """Its body has no length; behind the path `/breaks` it ends in the middle."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    for part in PARTS if environ["REQUEST_METHOD"] != "HEAD" else ():
+        yield part
+        if environ["PATH_INFO"] == "/breaks":
+            raise RuntimeError("it breaks, as it should")
+
+
+@contextmanager
+def connected() -> Iterator[socket.socket]:
+    """A connection to a server of streams."""
+    with (
+        HttpServer(stream, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
+        socket.create_connection((server.host, server.port), timeout=TIMEOUT_S) as client,
+    ):
+        yield client
+
+
+def request(path: str = "/", *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
+    return "\r\n".join((f"{method} {path} HTTP/{version}", "Host: x", *headers, "", "")).encode()
+
+
+def answer(client: socket.socket, method: str = "GET") -> HTTPResponse:
+    """The next answer's head; whoever reads it whole leaves the next one in the socket."""
+    response = HTTPResponse(client, method=method)
+    response.fp = client.makefile("rb", buffering=1)  # takes no more than is asked for
+    response.begin()
+    return response
+
+
+def is_over(client: socket.socket) -> bool:
+    """Whether the server has ended the connection, with nothing more to say."""
+    return client.recv(1) == b""
+
+
+def test_streams_over_one_connection() -> None:
+    """Two streams come over the same connection, which nobody says will be closed."""
+    with connected() as client:
+        for _ in range(2):
+            client.sendall(request())
+            response = answer(client)
+            assert response.headers["Connection"] is None
+            assert response.read() == WHOLE
+
+
+def test_a_pool_keeps_the_connection() -> None:
+    """What a client's library makes of it: the socket is still the same after a stream."""
+    with HttpServer(stream, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server:
+        connection = HTTPConnection(server.host, server.port, timeout=TIMEOUT_S)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == WHOLE
+        kept = connection.sock
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == WHOLE
+        assert kept is not None
+        assert connection.sock is kept
+        connection.close()
+
+
+def test_the_next_request_waits_behind_a_stream() -> None:
+    """Requests that are sent at once are answered in order, the last one by what it asks for."""
+    with connected() as client:
+        client.sendall(request() + request() + request("/", "Connection: close"))
+        assert [answer(client).read() for _ in range(3)] == [WHOLE] * 3
+        assert is_over(client)
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "TE, close"])
+def test_who_wants_an_end_gets_it(value: str) -> None:
+    """`Connection: close` closes behind the stream, and the answer says so."""
+    with connected() as client:
+        client.sendall(request("/", f"Connection: {value}"))
+        response = answer(client)
+        assert response.headers["Connection"] == "close"
+        assert response.read() == WHOLE
+        assert is_over(client)
+
+
+@pytest.mark.parametrize("headers", [(), ("Connection: keep-alive",)])
+def test_http_1_0(headers: tuple[str, ...]) -> None:
+    """HTTP/1.0 knows no chunks: the end of the connection is that of the stream."""
+    with connected() as client:
+        client.sendall(request("/", *headers, version="1.0"))
+        response = answer(client)
+        assert response.headers["Connection"] == "close"
+        assert response.headers["Transfer-Encoding"] is None
+        assert response.read() == WHOLE
+        assert is_over(client)
+
+
+def test_a_stream_that_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
+    """It has no last chunk, its connection ends, and what was sent behind it is not answered."""
+    with connected() as client:
+        client.sendall(request("/breaks") + request())
+        with pytest.raises(IncompleteRead):
+            answer(client).read()
+        assert is_over(client)
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_a_stream_behind_one_that_ended_can_break_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Each answer decides for itself."""
+    with connected() as client:
+        client.sendall(request() + request("/breaks"))
+        assert answer(client).read() == WHOLE
+        with pytest.raises(IncompleteRead):
+            answer(client).read()
+        assert is_over(client)
+    assert len(caplog.records) == 1
+
+
+def test_head() -> None:
+    """An answer without a body is closed behind: its last chunk would be the beginning of the next one."""
+    with connected() as client:
+        client.sendall(request(method="HEAD"))
+        response = answer(client, "HEAD")
+        assert (response.headers["Connection"], response.read()) == ("close", b"")
+        assert b"".join(iter(lambda: client.recv(100), b"")) in (b"", b"0\r\n\r\n")

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from bench.program import run_program
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
 from refengine import dequantize
@@ -178,4 +179,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -24,6 +24,7 @@ from statistics import median
 from typing import Final
 
 from bench.deeper import write_deeper
+from bench.program import existing_file, run_program
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.memory.attachments import Draft
@@ -187,9 +188,11 @@ def one_round(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.drafts", description=__doc__.split("\n\n")[0])
-    parser.add_argument("model", nargs="?", type=Path, default=MODEL, help="what guesses (default: the embedded model)")
+    parser.add_argument(
+        "model", nargs="?", type=existing_file, default=MODEL, help="what guesses (default: the embedded model)"
+    )
     parser.add_argument("--factor", type=int, default=8, help="how many times as deep the model is that it guesses for")
-    parser.add_argument("--target", type=Path, help="guess for this model instead")
+    parser.add_argument("--target", type=existing_file, help="guess for this model instead")
     parser.add_argument("--guesses", default="draft;lookup", help="by ;: draft, lookup, and either with ', always'")
     parser.add_argument("--clients", default="1,4", help="answers side by side (default 1,4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
@@ -221,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -22,6 +22,7 @@ import numpy as np
 
 import refengine
 from bench.against import in_turn
+from bench.program import existing_file, run_program
 from ggufphys.embedded import MODEL
 from refengine.batch import Tokens
 from refengine.peers.llama_logits import LlamaRequest, llama_logits
@@ -132,7 +133,7 @@ def _against(checkout: Path, models: Sequence[Path], n_threads: int, repetitions
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each model, print the table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
-    parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
+    parser.add_argument("models", nargs="*", type=existing_file, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
@@ -152,4 +153,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -9,7 +9,6 @@ usage: python -m bench.estimate [--json] [--devices] [SHAPE ...]
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.estimate_devices import all_errors
+from bench.program import run_program
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.logs.lines import logged_buffers, logged_bytes
 from ggufphys.report.inspection import dumps, table
@@ -133,4 +133,4 @@ def _devices(chosen: Sequence[Shape], *, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

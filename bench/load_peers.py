@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from bench.load.prompts import WORDS
 from bench.load.relay import Exchange, relayed
+from bench.program import run_program
 from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
 from ggufphys.report.inspection import table
@@ -276,4 +277,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

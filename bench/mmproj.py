@@ -9,7 +9,6 @@ usage: python -m bench.mmproj [--json]
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from typing import Final
 from bench.clip.files import write_clip
 from bench.clip.measure import measure
 from bench.clip.shape import ClipShape
+from bench.program import run_program
 from ggufphys import open_gguf
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.clip.hparams import read_clip
@@ -152,4 +152,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

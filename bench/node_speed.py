@@ -11,13 +11,13 @@ step takes beside its nodes: measured as the rest of the unwatched one.
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.program import existing_file, run_program
 from bench.speed.command import events
 from bench.speed.node_times import PRODUCTS, product_key
 from ggufphys import open_gguf
@@ -142,7 +142,7 @@ def _params(args: argparse.Namespace) -> Params:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, predict, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.node_speed", description=__doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("model", type=existing_file, metavar="MODEL")
     parser.add_argument("-t", "--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="sequences that decode a token each")
     parser.add_argument("--prompt", type=int, default=1, metavar="N", help="tokens of one prompt, in one batch")
@@ -167,4 +167,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -16,6 +16,7 @@ from typing import Final
 
 from bench.against import HERE, compile_code, measured_in_turn
 from bench.processes import run_process
+from bench.program import run_program
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.predict import Predictor
@@ -173,4 +174,4 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

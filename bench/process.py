@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bench.measure.llama import measure
 from bench.measure.measurement import Measurement, Row
+from bench.program import existing_file, run_program
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.params import LOAD_MODES, Params
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
@@ -98,7 +99,7 @@ def _difference(row: Row) -> tuple[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and print; 1 if anything is off or did not run."""
     parser = argparse.ArgumentParser(prog="python -m bench.process", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="GGUF files")
+    parser.add_argument("models", nargs="+", type=existing_file, metavar="MODEL", help="GGUF files")
     parser.add_argument(
         "--load-modes", nargs="+", choices=tuple(LOAD_MODES), default=("mmap", "none"), help="default: mmap none"
     )
@@ -115,4 +116,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.program import run_program
 from bench.quality.texts import text_of
 from ggufphys.machine.children import environment, module_command
 from ggufphys.report.inspection import dumps
@@ -110,4 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -14,6 +14,7 @@ from typing import Final
 
 from bench.against import HERE, compile_code, inspecting
 from bench.processes import run_process
+from bench.program import run_program
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.gguf.writer import WriteValue, data_bytes, encode_header
@@ -119,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

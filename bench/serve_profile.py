@@ -10,7 +10,6 @@ decodes, medians over steps, which needs no quiet machine. Linux.
 
 import argparse
 import os
-import sys
 import time
 import urllib.request
 from collections import defaultdict
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.program import existing_file, run_program
 from bench.serve_compare.__main__ import numbers
 from bench.serve_compare.servers import Pair, Server
 from bench.serve_compare.speed import Load, one_round
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Profile, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve_profile", description=__doc__)
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL")
+    add("model", type=existing_file, metavar="MODEL")
     add("--against", metavar="BINARY", help="llama-server, for its threads' time beside ours")
     add("-c", "--clients", type=numbers, default=[1, 8, 32], metavar="N,N", help="at once (default 1,8,32)")
     add("--rounds", type=int, default=1)
@@ -190,4 +190,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

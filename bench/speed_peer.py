@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Final
 
+from bench.program import run_program
 from bench.speed.command import measured
 from bench.speed.peers import llama_bench
 from ggufphys import open_gguf
@@ -127,4 +128,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bench.against import HERE, compile_code, inspecting
 from bench.processes import ProcessRun, run_process
+from bench.program import existing_file, run_program
 from ggufphys.embedded import MODEL
 from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_bytes
@@ -24,7 +25,7 @@ HELP: Final = "inspect --help"
 def main() -> int:
     """Print for each command the medians of its seconds, and of its ratio to the empty Python of the same round."""
     parser = argparse.ArgumentParser(prog="python -m bench.start", description=__doc__)
-    parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
+    parser.add_argument("models", nargs="*", type=existing_file, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="rounds (default 15)")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -69,4 +70,4 @@ def _row(name: str, rounds: Sequence[Mapping[str, ProcessRun]]) -> dict[str, Any
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Final, TypeVar
 
 from bench.corpus import documents
+from bench.program import existing_file, run_program
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from refengine.text.llama import LlamaTokenizer
@@ -106,7 +107,7 @@ def as_text(rows: Sequence[Tokenized]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each vocabulary, print the table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.token_speed", description=__doc__)
-    parser.add_argument("models", nargs="*", type=Path, default=[MODEL], metavar="MODEL", help="GGUF files")
+    parser.add_argument("models", nargs="*", type=existing_file, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (3)")
     args = parser.parse_args(argv)
@@ -118,4 +119,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.program import existing_file, run_program
 from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 from ggufphys.machine.llama_env import SPINNING
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure each setting, print the table or JSON."""
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(prog="python -m bench.waiting", description=__doc__)
-    parser.add_argument("model", nargs="?", type=Path, default=MODEL, metavar="MODEL", help="a GGUF file")
+    parser.add_argument("model", nargs="?", type=existing_file, default=MODEL, metavar="MODEL", help="a GGUF file")
     parser.add_argument(
         "--spins", default=",".join(map(str, SPINS)), metavar="N,...",
         help="values of GOMP_SPINCOUNT; -1: switched as the server does, -2: as it does on a busy machine",
@@ -137,4 +138,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -8,11 +8,11 @@ Needs no llama.cpp, and a minute.
 
 import argparse
 import statistics
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.program import run_program
 from ggufphys import GGUFError, open_gguf
 from ggufphys.arch.guess import guess
 from ggufphys.gguf.writer import encode_header
@@ -34,7 +34,13 @@ def main() -> int:
     """Guess, compare, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", action="store_true", dest="verbose", help="each model")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="small models of tests/data/archs.toml (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        type=archs.known_name,
+        metavar="NAME",
+        help="small models of tests/data/archs.toml (default: all)",
+    )
     args = parser.parse_args()
     found: dict[str, Errors] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -95,4 +101,4 @@ def _exact(errors: list[float] | tuple[float, ...]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -7,7 +7,6 @@ Without files: the small models of `tests/data`. Exit 1 if a verdict differs, ta
 
 import argparse
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ggufphys
+from bench.program import run_program
 from tests.load_changes import Change, Draft, random_change, read_draft
 from tests.load_models import own_drafts
 from tests.load_oracle import Answer, LoadOracle
@@ -110,4 +110,4 @@ def describe(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -15,6 +15,7 @@ from typing import Final
 
 from ggufphys.errors import GGUFPhysError
 from refengine.peers.llama_logits import LlamaError
+from tests import archs
 from tests.refengine import tiny
 from tests.refengine.ways import (
     ABORTS,
@@ -99,7 +100,9 @@ def _worst(rows: Sequence[Cells], way: str) -> str:
 def names_asked() -> list[str]:
     """The names of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="small models of tests/data (default: all)")
+    parser.add_argument(
+        "names", nargs="*", type=archs.known_name, metavar="NAME", help="small models of tests/data (default: all)"
+    )
     names: list[str] = parser.parse_args().names
     return names
 

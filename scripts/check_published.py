@@ -8,7 +8,6 @@ predicted)| over a grid; and how far off each machine is when its own runs are l
 
 import argparse
 import math
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
+from bench.program import run_program
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.graph.devices.runs import Run, Runs
 from ggufphys.params import Device
@@ -169,4 +169,4 @@ def _derive(predicted: Predicted, runs: Sequence[PublishedRun]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -13,12 +13,12 @@ import json
 import platform
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.program import run_program
 from bench.quality.command import judged_rows
 from bench.quality.rows import Candidate
 from bench.quality.texts import Setting
@@ -117,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

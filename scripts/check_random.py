@@ -9,7 +9,6 @@ Exit 1 where bytes or a refusal differ.
 
 import argparse
 import random
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ggufphys
+from bench.program import run_program
 from ggufphys.memory.attachments import Attachments
 from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.memory.predict import Predictor
@@ -161,4 +161,4 @@ def describe(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -8,12 +8,12 @@ files like them with a tensor less or more: needs no llama.cpp.
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.program import run_program
 from ggufphys.arch import RULES
 from ggufphys.report.inspection import table
 from tests import archs, variants
@@ -133,4 +133,4 @@ def _by_architecture(found: dict[str, list[Check]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

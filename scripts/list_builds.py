@@ -7,7 +7,6 @@ in another: a few minutes in all.
 """
 
 import argparse
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+from bench.program import run_program
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.builds import PINNED, Rule, moves, rules_of
 from ggufphys.errors import GGUFPhysError
@@ -266,4 +266,4 @@ def _names(wrong: Mapping[str, list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -21,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bench.program import run_program
 from ggufphys.arch import RULES
 from tests import archs, builds
 
@@ -134,4 +135,4 @@ def _row(answer: dict[str, Any]) -> builds.Row:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

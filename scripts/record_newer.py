@@ -9,10 +9,10 @@ FOLDER may have the wheels unpacked already, as bN.
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
+from bench.program import run_program
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import newer
 
@@ -48,4 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

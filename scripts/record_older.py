@@ -7,11 +7,11 @@ As `scripts.record_build`, for models without biases, or without all that may be
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.program import run_program
 from ggufphys.gguf.writer import data_bytes
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import builds, older
@@ -51,4 +51,4 @@ def _ask(names: Iterable[str], form: str, wheel: Path, c_library: Path | None) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -204,7 +204,13 @@ def _file_order(item: tuple[str, tuple[int, ...]]) -> tuple[int, int, str]:
 def names_asked() -> list[str]:
     """The names of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="small models of tests/data/archs.toml (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        type=archs.known_name,
+        metavar="NAME",
+        help="small models of tests/data/archs.toml (default: all)",
+    )
     names: list[str] = parser.parse_args().names
     return names
 

@@ -38,6 +38,6 @@ def main(library: Path, names: Sequence[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", type=Path, metavar="LIBRARY", help="what scripts.build_vulkan printed")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="small models (default: all)")
+    parser.add_argument("names", nargs="*", type=archs.known_name, metavar="NAME", help="small models (default: all)")
     args = parser.parse_args()
     main(args.library, args.names)

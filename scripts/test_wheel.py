@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.program import run_program
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TOOLS: Final = ("pytest", "pytest-xdist", "hypothesis", "mypy==2.4.1")
@@ -76,4 +78,4 @@ def step(name: str, *command: str | os.PathLike[str], cwd: Path | None = None, c
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -8,13 +8,13 @@ configurations.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.program import run_program
 from ggufphys import GGUFError, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.models import MODELS
 from ggufphys.report.inspection import table
@@ -31,7 +31,9 @@ RUNS: Final = (
 def main() -> int:
     """Time and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="models of tests/data/archs.toml (default: all)")
+    parser.add_argument(
+        "names", nargs="*", type=archs.known_name, metavar="NAME", help="models of tests/data/archs.toml (default: all)"
+    )
     parser.add_argument("-n", type=int, default=100, metavar="LAYERS", help="layers (default 100)")
     parser.add_argument(
         "--top", type=int, default=12, metavar="N", help="rows to print, the slowest first (default 12)"
@@ -72,4 +74,4 @@ def fastest(path: Path, params: Params) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

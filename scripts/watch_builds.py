@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from bench.program import run_program
 from ggufphys.builds import rules_of
 from scripts.list_builds import Known, compare, moved, predictions, rules_asked_for
 from scripts.record_build import PACKAGE, add_c_library, ask, commit_of, fetch, record
@@ -63,4 +64,4 @@ def report(build: int, before: builds.Rows, rows: builds.Rows) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

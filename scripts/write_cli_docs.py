@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
+from bench.program import run_program
 from ggufphys.cli import COMMANDS, CommandModule
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -78,4 +79,4 @@ def _value(action: argparse.Action) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -4,6 +4,7 @@
 learned from llama.cpp about them: the tensors it wants, and its memory breakdown for each of `GRID`.
 """
 
+import argparse
 import json
 import os
 import re
@@ -112,6 +113,17 @@ def models() -> Mapping[str, ArchModel]:
         assert name not in entries, name
         entries[name] = entry
     return {name: model_of(name, entry, data) for name, entry in entries.items()}
+
+
+def known_name(text: str) -> str:
+    """A small model's name, as an argument of a script.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none of that name.
+    """
+    if text not in models():
+        raise argparse.ArgumentTypeError(f"no small model is named {text!r}: tests/data/archs.toml has their names")
+    return text
 
 
 def model_of(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> ArchModel:

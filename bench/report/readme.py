@@ -3,11 +3,12 @@
 `python -m bench.report.readme` writes them between their markers.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.program import existing_file, run_program
 from bench.report.machine import with_marks
 from bench.report.overview import common_flags, measured_runs, overview_table
 from bench.report.pages import markdown_table
@@ -49,11 +50,13 @@ def _said(runs: Sequence[Record]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write README.md."""
-    path = Path((sys.argv[1:] if argv is None else argv)[0]) if (sys.argv[1:] if argv is None else argv) else README
+    parser = argparse.ArgumentParser(prog="python -m bench.report.readme", description=__doc__)
+    parser.add_argument("path", nargs="?", type=existing_file, default=README, metavar="FILE", help="(README.md)")
+    path: Path = parser.parse_args(argv).path
     text = path.read_text(encoding="utf-8")
     path.write_text(filled(text, recorded()), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

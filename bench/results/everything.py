@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.program import run_program
 from bench.results.records import HERE, KINDS, Record, kind_of, read_records, run_recorded
 from bench.serve_compare.servers import running
 from ggufphys.machine.children import module_command
@@ -125,4 +126,4 @@ def record(found: Sequence[Step], output: Path, kept: Sequence[Record] = ()) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

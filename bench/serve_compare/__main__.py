@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Final
 
+from bench.program import existing_file, run_program
 from bench.serve_compare.crowds import equal, flood, intruder, prefix
 from bench.serve_compare.rows import HEAD, Row
 from bench.serve_compare.servers import Pair
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m bench.serve_compare", description=__doc__)
     add = made.add_argument
-    add("model", type=Path, metavar="MODEL")
+    add("model", type=existing_file, metavar="MODEL")
     add("--against", required=True, metavar="BINARY|URL", help="llama-server, or a server's address")
     add("-c", "--clients", type=numbers, default=[1, 8, 32], metavar="N,N", help='at once; "": none (default 1,8,32)')
     add("--intruder", type=int, default=0, metavar="N", help="a prompt of N tokens arrives among eight readers")
@@ -101,7 +101,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except RuntimeError as error:  # a server that did not start, or did not answer
-        sys.exit(f"serve_compare: error: {error}")
+    run_program(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.processes import ProcessRun, run_process
+from bench.program import run_program
 from ggufphys.report.inspection import dumps, table
 from ggufphys.synth import plan_file, shape_named
 from ggufphys.units import format_bytes
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

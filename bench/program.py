@@ -1,0 +1,42 @@
+"""What becomes of the errors of `python -m bench.NAME`: one line and an exit code, as of the console script's."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from ggufphys.cli import INTERRUPTED, exit_code, message
+from ggufphys.errors import GGUFPhysError
+
+
+def existing_file(text: str) -> Path:
+    """An argument that names a file which is there; children that are to open it would each say so in their own way.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: {'a directory' if path.is_dir() else 'no such file'}")
+    return path
+
+
+def run_program(main: Callable[[], int | None]) -> NoReturn:
+    """Run a program's main function and end the process with its exit code."""
+    spec = sys.modules["__main__"].__spec__
+    name = f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(0)  # the reader has seen enough; the interpreter would try to write once more, and say so
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except (GGUFPhysError, OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        print(f"{name}: error: {message(error)}", file=sys.stderr)
+        code = exit_code(error)
+    sys.exit(code)

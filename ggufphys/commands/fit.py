@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import attaches_files, predicting, with_server
-from ggufphys.commands.costs import machine_asked
 from ggufphys.commands.devices import params_here
-from ggufphys.commands.fit_folder import run_fit_folder
+from ggufphys.commands.fit_folder import Fitting, run_fit_folder
+from ggufphys.commands.fit_speed import Paces
 from ggufphys.commands.opening import opened
 from ggufphys.flags.attached import add_attachment_arguments
 from ggufphys.flags.draft import NAMES as DRAFT_FLAGS
@@ -24,16 +24,15 @@ from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import HOST, Params
-from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fit, Fitter, Place, Trial, default_margin
+from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margin
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
 from ggufphys.report.fit import fit_section
-from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
+from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
 from ggufphys.units import format_bytes, parse_bytes, parse_memory
 
 if TYPE_CHECKING:
     from ggufphys.plan.fit_help import Help
-    from ggufphys.speed.predict import SpeedPrediction
 
 CACHE_RAM_MIB: Final = 8192  # llama-server's --cache-ram, if nobody says otherwise
 _CHOSEN: Final = frozenset(
@@ -109,8 +108,9 @@ def run(args: argparse.Namespace) -> int:
     budget, more_notes = _budget(args)
     # a number of layers that means all says nothing
     fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
+    paces = Paces(args, params)
     if names_several([args.model]):
-        return run_fit_folder(args, params, budget, fixed, (*notes, *more_notes))
+        return run_fit_folder(args, Fitting(params, budget, fixed, paces), (*notes, *more_notes))
     with opened(args.model, use_cache=args.use_cache) as gguf:
         require_known(gguf.architecture, params.llama_build)
         predictor = Predictor(gguf, force=args.force)
@@ -119,8 +119,8 @@ def run(args: argparse.Namespace) -> int:
                 predictor, params, budget,
                 fixed=fixed, n_ctx_min=args.ctx or 0, predict=predict if attaches_files(args) else None,
             )  # fmt: skip
-            fit = fitter.fit(args.prefer)
-            fit, speed, is_fast = _by_speed(args, fitter, fit)
+            paced = paces.choose(fitter, fitter.fit(args.prefer))
+            fit = paced.fit
             suggestions = () if fit.fits else _helps(fitter)
             chosen = fit.trial.params
             prediction = predict(chosen)  # what llama-server may take later included
@@ -131,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
             command=[*_program(args), *_model_flags(args.model), *flags, *_other_flags(args, fit.trial.places)],
             flags=flags,
             helps=suggestions,
+            pace=paced.pace,
         )
         found = Inspection(
             gguf=gguf,
@@ -138,56 +139,10 @@ def run(args: argparse.Namespace) -> int:
             prediction=prediction,
             refusals=predictor.refusals,
             notes=(*notes, *more_notes),
-            sections=(section, *speed),
+            sections=(section, *paces.sections(paced)),
         )
         print(inspect_json(found) if args.json else inspect_text(found))
-    return 0 if fit.fits and is_fast else 1
-
-
-def _by_speed(args: argparse.Namespace, fitter: Fitter, fit: Fit) -> tuple[Fit, tuple[Section, ...], bool]:
-    """The fit by what is predicted to be fast where the machine's rates are known; what that is; is it fast enough?
-
-    Raises:
-        ValueError: a target where nothing is known of the machine's speed.
-    """
-    machine = machine_asked(args)
-    if machine is None:
-        if args.target is not None:
-            raise ValueError(
-                f"--target {args.target:g}tok/s: this machine's rates are not known: `ggufphys bench calibrate` "
-                "measures them in a minute, --on names another machine"
-            )
-        return fit, (), True
-    from ggufphys.plan.fastest import fast_enough, fastest  # where speed is known
-    from ggufphys.report.fit_speed import fit_speed_section
-    from ggufphys.report.unknown_speed import unknown_section
-    from ggufphys.speed.predict import Speeds
-
-    known: dict[Params, SpeedPrediction] = {}
-
-    def predicted(trial: Trial) -> "SpeedPrediction":
-        params = trial.params
-        if params not in known:
-            known[params] = Speeds(fitter.predictor.run(params), machine, params.n_threads).predict()
-        return known[params]
-
-    def rate(trial: Trial) -> float:
-        speed = predicted(trial)
-        return (speed.decode or speed.prefill).tok_per_s.value
-
-    if not fit.fits:
-        return fit, (), True
-    absent = {device.name for device in fitter.devices} - {cpu.name for cpu in machine.processors}
-    if absent:
-        why = f"{machine.name} has no rates of {', '.join(sorted(absent))}: --on names a machine with such a device"
-        if args.target is not None:
-            raise ValueError(f"--target {args.target:g}tok/s: {why}")
-        return fit, (unknown_section(why),), True
-    if args.prefer == "speed" or args.target is not None:
-        fit = fastest(fitter, fit if args.prefer == "speed" else fitter.fit("speed"), rate)
-    enough = fit if args.target is None else fast_enough(fitter, fit, rate, args.target)
-    fit = enough or fit
-    return fit, (fit_speed_section(predicted(fit.trial), args.target),), enough is not None
+    return 0 if fit.fits and paced.enough else 1
 
 
 def _rate(text: str) -> float:

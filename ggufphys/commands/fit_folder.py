@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import attaches_files
+from ggufphys.commands.fit_speed import Paces
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, GGUFPhysError
 from ggufphys.frozen import dataclass
@@ -26,12 +27,11 @@ class Fitting:
     params: Params
     budget: Budget
     fixed: Collection[str]
+    paces: Paces
 
 
-def run_fit_folder(
-    args: argparse.Namespace, params: Params, budget: Budget, fixed: Collection[str], notes: Sequence[str]
-) -> int:
-    """Print a row a model: 0 when one of them fits, 1 when none does, 3 when none is readable.
+def run_fit_folder(args: argparse.Namespace, asked: Fitting, notes: Sequence[str]) -> int:
+    """Print a row a model: 0 when one of them fits (as fast as is wanted), 1 when none does, 3 when none is readable.
 
     Raises:
         GGUFError: there is no model to be found.
@@ -43,11 +43,13 @@ def run_fit_folder(
     if not paths:
         raise GGUFError(f"{args.model}: no *.gguf file there")
     with Steps("fitting", total=len(paths)) as steps:
-        rows = [_row(args, path, Fitting(params, budget, fixed)) for path in steps.over(paths)]
+        rows = [_row(args, path, asked) for path in steps.over(paths)]
+    if asked.paces.unknown:
+        notes = (*notes, f"speed: {asked.paces.unknown}")
     print(fit_folder_json(rows, notes) if args.json else fit_folder_text(rows, notes, args.model))
     if all(row.architecture is None for row in rows):
         return 3
-    return 0 if any(row.fits for row in rows) else 1
+    return 0 if any(row.fits and row.enough for row in rows) else 1
 
 
 def _row(args: argparse.Namespace, path: str, asked: Fitting) -> FitRow:
@@ -70,9 +72,10 @@ def _fitted(args: argparse.Namespace, path: str, gguf: GGUFFile, asked: Fitting)
         fitter = Fitter(
             Predictor(gguf, force=args.force), asked.params, asked.budget, fixed=asked.fixed, n_ctx_min=args.ctx or 0
         )
-        fit = fitter.fit(args.prefer)
+        paced = asked.paces.choose(fitter, fitter.fit(args.prefer))
     except (GGUFPhysError, ValueError) as error:
         return row.but(reason=" ".join(str(error).removeprefix(f"{path}: ").split()))
+    fit = paced.fit
     chosen = fit.trial.params
     return row.but(
         fits=fit.fits,
@@ -80,5 +83,7 @@ def _fitted(args: argparse.Namespace, path: str, gguf: GGUFFile, asked: Fitting)
         n_layers=fit.n_layers,
         n_offloaded=min(chosen.n_gpu_layers, fit.n_layers) if chosen.devices and chosen.n_gpu_layers >= 0 else 0,
         tightest=fit.trial.tightest,
+        enough=paced.enough,
+        tok_per_s=None if paced.speed is None else (paced.speed.decode or paced.speed.prefill).tok_per_s,
         flags=tuple(run_flags(chosen, name_devices=hasattr(args, "device_specs"))),
     )

@@ -8,18 +8,32 @@ from typing import Final
 
 from ggufphys.frozen import replace
 from ggufphys.plan.fit import Choice, Fit, Fitter, Trial
+from ggufphys.plan.fit_space import ORDERS
 
 Rate = Callable[[Trial], float]
 """Tokens a second that a trial is predicted to generate."""
 
 MAX_LEVELS: Final = 8  # that are looked at between none and all layers on the devices
+WORTH: Final = 1.05  # times as fast as with more layers on the devices, and repacked: less is no reason for fewer
 
 
 def fastest(fitter: Fitter, fit: Fit, rate: Rate) -> Fit:
-    """The fit with as much on the devices, and weights repacked or not, as is predicted to be the fastest."""
+    """The fit with as much on the devices, and weights repacked or not, as is predicted to be the fastest.
+
+    What generates about as fast (`WORTH`) with more layers there, or repacked, reads prompts faster and is preferred.
+    """
     choices = [choice for choice in _around(fitter, fit.choice) if fitter.at(choice).fits]
-    best = max(choices, key=lambda choice: rate(fitter.at(choice)), default=fit.choice)
-    return fit if rate(fitter.at(best)) <= rate(fit.trial) else fitter.answer(best, fit.prefer)
+    most = max((rate(fitter.at(choice)) for choice in choices), default=0.0)
+    best = next((choice for choice in reversed(choices) if rate(fitter.at(choice)) * WORTH >= most), fit.choice)
+    return fit if best == fit.choice else fitter.answer(_filled(fitter, best), fit.prefer)
+
+
+def _filled(fitter: Fitter, choice: Choice) -> Choice:
+    """The same with what it leaves free given to the context and all that comes behind speed."""
+    for goal in ORDERS["speed"]:
+        if goal not in ("level", "repack"):
+            choice = fitter.furthest(choice, goal)
+    return choice
 
 
 def fast_enough(fitter: Fitter, fit: Fit, rate: Rate, tok_per_s: float) -> Fit | None:

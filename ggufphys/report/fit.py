@@ -1,26 +1,42 @@
 """The answer of `fit`: a command line, what is left where, where one step more fails; or what would help."""
 
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import asdict
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.params import HOST, Params
-from ggufphys.plan.fit import Fit, Place
+from ggufphys.plan.fit import Fit, Place, Trial
 from ggufphys.plan.fit_flags import changed, run_flags
 from ggufphys.plan.fit_help import Help
 from ggufphys.plan.fit_space import Goal
-from ggufphys.plan.prices import Change, prices
+from ggufphys.plan.prices import NO_REPACK, Change, prices
 from ggufphys.report.inspection import Section, table
 from ggufphys.units import format_bytes, format_mib
 
+if TYPE_CHECKING:
+    from ggufphys.speed.predict import SpeedPrediction
+
+
+Pace = Callable[[Trial], "SpeedPrediction"]
+"""How fast a way of running the model is predicted to be."""
+
 
 def fit_section(
-    fit: Fit, placement: Placement, *, command: Sequence[str], flags: Sequence[str], helps: Sequence[Help] = ()
+    fit: Fit,
+    placement: Placement,
+    *,
+    command: Sequence[str],
+    flags: Sequence[str],
+    helps: Sequence[Help] = (),
+    pace: Pace | None = None,
 ) -> Section:
-    """`command` runs llama-server with the chosen `flags` and all others; `helps` are there if nothing fits."""
-    answer = _fitting(fit, command, flags) if fit.fits else _failing(fit, flags, helps)
+    """`command` runs llama-server with the chosen `flags` and all others; `helps` are there if nothing fits.
+
+    `pace` is there if speed has chosen: a step more then may fit, and be slower.
+    """
+    answer = _fitting(fit, command, flags, pace) if fit.fits else _failing(fit, flags, helps)
     return Section(
         key="fit",
         lines=(*_place_lines(fit, placement), "", *answer),
@@ -64,11 +80,11 @@ def _layers(placement: Placement, name: str) -> str:
     return ", ".join(parts) or "none"
 
 
-def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str], pace: Pace | None) -> Iterator[str]:
     yield f"it fits; preferred: {fit.prefer}"
     yield ""
     yield shlex.join(command)
-    paid = prices(fit.trial.params)
+    paid = _prices(fit)
     if paid:
         yield ""
         yield from (f"the price of {flags}: {price}" for flags, price in paid)
@@ -76,7 +92,8 @@ def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str]) -> Iterator
         yield ""
         for goal, trial in fit.next_steps.items():
             step = shlex.join(_step(flags, goal, trial.params))
-            yield f"one step more, {_GOALS[goal]}: {step}: {_too_much(trial.tightest)}"
+            answer = _slower(pace(trial)) if pace and trial.fits else _too_much(trial.tightest)
+            yield f"one step more, {_GOALS[goal]}: {step}: {answer}"
     else:
         yield "nothing is left to be wanted"
 
@@ -94,6 +111,21 @@ _GOALS = {
     "types": "more bits for K and V", "n_ubatch": "batch", "n_ctx": "context",
 }  # fmt: skip
 _AS_BY_DEFAULT: Final[dict[Goal, str]] = {"repack": "--repack", "mmap": "-lm mmap"}  # flags that go, not come
+
+
+def _prices(fit: Fit) -> tuple[tuple[str, str], ...]:
+    """What the choice costs; weights that are not repacked though they would fit are so to be faster."""
+    chosen_freely = any(goal == "repack" and trial.fits for goal, trial in fit.next_steps.items())
+    return tuple(paid for paid in prices(fit.trial.params) if not (chosen_freely and paid[0] == NO_REPACK.flags[0]))
+
+
+def _slower(speed: "SpeedPrediction") -> str:
+    from ggufphys.report.speed import format_rate  # where speed is known
+
+    reads = f"read prompts at {format_rate(speed.prefill.tok_per_s.value)}"
+    if speed.decode is None:
+        return f"would fit and {reads} tokens/s"
+    return f"would fit, generate {format_rate(speed.decode.tok_per_s.value)} tokens/s and {reads}"
 
 
 def _too_much(place: Place) -> str:
@@ -129,11 +161,16 @@ def _value(fit: Fit, command: Sequence[str], flags: Sequence[str], helps: Sequen
         "prefer": fit.prefer,
         "command": list(command) if fit.fits else None,
         "flags": list(flags),
-        "prices": [{"flags": flags, "price": price} for flags, price in prices(fit.trial.params)],
+        "prices": [{"flags": flags, "price": price} for flags, price in _prices(fit)],
         "n_layers": fit.n_layers,
         "places": [_place_value(place) for place in fit.trial.places],
         "next_steps": [
-            {"goal": goal, "flags": _step(flags, goal, trial.params), **_place_value(trial.tightest)}
+            {
+                "goal": goal,
+                "flags": _step(flags, goal, trial.params),
+                "fits": trial.fits,
+                **_place_value(trial.tightest),
+            }
             for goal, trial in fit.next_steps.items()
         ],
         "helps": [{k: v for k, v in asdict(help_).items() if v is not None} for help_ in helps],

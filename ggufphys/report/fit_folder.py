@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import asdict, dataclass, replace
 from ggufphys.params import HOST
@@ -11,7 +11,11 @@ from ggufphys.plan.fit import Place
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_bytes, format_mib
 
+if TYPE_CHECKING:
+    from ggufphys.speed.predict import Figure
+
 _HEADER = ("file", "type", "size", "fits", "n_ctx", "layers", "MiB left", "on", "flags")
+_RATE: Final = 4  # the column that stands before n_ctx where speed is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class FitRow:
     n_layers: int | None = None  # the output being one
     n_offloaded: int | None = None
     tightest: Place | None = None
+    enough: bool = True  # as fast as is wanted; true as well where nothing was
+    tok_per_s: "Figure | None" = None  # generated; None where the machine's speed is not known
     flags: tuple[str, ...] = ()
     reason: str = ""
 
@@ -38,17 +44,34 @@ class FitRow:
 
 def fit_folder_text(rows: Sequence[FitRow], notes: Sequence[str], folder: str) -> str:
     """The table; the flags of what fits can be pasted behind `llama-server -m FILE`."""
-    root = folder if Path(folder).is_dir() else ""
-    lines = table(_HEADER, [_cells(row, root) for row in rows], right=(2, 4, 5, 6))
-    judged = [row.fits for row in rows if row.fits is not None]
-    lines += ["", f"{sum(judged)} of {len(judged)} fit; of one that does not, the run that takes the least is shown"]
+    lines = _table(rows, folder if Path(folder).is_dir() else "")
+    judged = [row for row in rows if row.fits is not None]
+    fitting = [row for row in judged if row.fits]
+    said = f"{len(fitting)} of {len(judged)} fit"
+    if slow := [row for row in fitting if not row.enough]:
+        said += f", {len(slow)} of these too slow"
+    lines += ["", f"{said}; of one that does not, the run that takes the least is shown"]
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def _table(rows: Sequence[FitRow], root: str) -> list[str]:
+    cells = [_cells(row, root) for row in rows]
+    if not any(row.tok_per_s for row in rows):
+        return table(_HEADER, cells, right=(2, 4, 5, 6))
+    with_rates = [(*cell[:_RATE], _rate(row), *cell[_RATE:]) for cell, row in zip(cells, rows, strict=True)]
+    return table((*_HEADER[:_RATE], "tokens/s", *_HEADER[_RATE:]), with_rates, right=(2, 4, 5, 6, 7))
 
 
 def fit_folder_json(rows: Sequence[FitRow], notes: Sequence[str]) -> str:
     """One document; every row has every key."""
     files = [{**asdict(row), "tightest": None if row.tightest is None else _place(row.tightest)} for row in rows]
     return dumps({"schema_version": SCHEMA_VERSION, "files": files, "notes": list(notes)})
+
+
+def _rate(row: FitRow) -> str:
+    from ggufphys.report.speed import format_rate  # where speed is known
+
+    return "" if row.tok_per_s is None else format_rate(row.tok_per_s.value)
 
 
 def _place(place: Place) -> dict[str, Any]:
@@ -64,7 +87,7 @@ def _cells(row: FitRow, root: str) -> tuple[str, ...]:
         path,
         row.file_type or "",
         size,
-        "yes" if row.fits else "no",
+        "no" if not row.fits else "yes" if row.enough else "slow",
         f"{row.n_ctx:,}",
         f"{row.n_offloaded} of {row.n_layers}",
         format_mib(row.tightest.left_bytes - (0 if row.fits else row.tightest.margin_bytes)),

@@ -16,7 +16,11 @@ def fit_speed_section(speed: SpeedPrediction, target: float | None) -> Section:
         return Section(key="speed", lines=(line,), value=value)
     reached = figure.value >= target
     verdict = f"{format_rate(target)} tokens/s wanted: " + (
-        "reached" if figure.low >= target else "reached, at the least not" if reached else "no way that fits is so fast"
+        "reached"
+        if figure.low >= target
+        else f"reached, though not by the lower end of the range, {format_rate(figure.low)}"
+        if reached
+        else "no way that fits is so fast"
     )
     return Section(key="speed", lines=(line, verdict), value={**value, "target_reached": reached})
 

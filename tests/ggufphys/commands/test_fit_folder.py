@@ -67,3 +67,21 @@ def test_exit_codes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (models / "cut.gguf").unlink()
     assert main(["fit", str(models), "--ram", "1GiB"]) == 3
     assert "no *.gguf file there" in capsys.readouterr().err
+
+
+def test_speed(models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder's models are chosen and judged by speed as each alone is: --on and --target are honoured."""
+    found = rows(capsys, 0, models, "--on", "rtx-3060")
+    for name in ("tiny.gguf", "large.gguf"):
+        assert main(["fit", "--json", str(models / name), "--on", "rtx-3060"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert found[name]["flags"] == alone["fit"]["flags"]
+        assert found[name]["tok_per_s"] == alone["speed"]["decode_tok_per_s"]
+    wanted = found["large.gguf"]["tok_per_s"]["value"] + 1
+    assert main(["fit", str(models), "--on", "rtx-3060", f"--target={wanted}"]) == 0
+    assert "2 of 2 fit, 1 of these too slow" in capsys.readouterr().out
+    assert rows(capsys, 1, models, "--on", "rtx-3060", "--target", "1e9")["tiny.gguf"]["enough"] is False
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(models))
+    assert main(["fit", str(models), "--ram", "4GiB", "--target", "20tok/s"]) == 2
+    assert "bench calibrate" in capsys.readouterr().err

@@ -73,6 +73,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.synth.speed": "--shape llama-110m --runs 1",
     "bench.start": "--runs 1",
     "bench.token_speed": "--repetitions 1",
+    "bench.pages": "--rounds 1",
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,
     "bench.serve_profile": None,

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any, BinaryIO, NoReturn
 
+from server.engine import huge_pages
 from server.engine.frames import Broke, Step
 from server.engine.llama import load_backend
 from server.engine.log import LOG
@@ -65,6 +66,7 @@ def main() -> NoReturn:
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
     sender.send(Loaded(backend.info, backend.buffers))
+    threading.Thread(target=huge_pages.gather, name="huge pages", daemon=True).start()
     if not closing.is_set():
         loop.run()
     sender.close()

@@ -32,7 +32,7 @@ def hypotheses(records: Sequence[Record]) -> Section:
     )
 
 
-_HEADER: Final = ("claim", "who says so", "claimed", "found", "by", "verdict", "why")
+_HEADER: Final = ("claim", "verdict", "claimed", "found", "by", "why", "who says so")
 
 
 def _outcomes(runs: Sequence[Record]) -> list[Outcome]:
@@ -73,8 +73,8 @@ def _by_rules(rows: Sequence[Outcome]) -> str:
 def _cells(row: Outcome) -> tuple[str, ...]:
     claimed = f"{_text(row.get('predicted'))} {row.get('unit') or ''}".strip()
     return (
-        *(_text(row.get(name)) for name in ("claim", "source")), claimed, _text(row.get("measured")), _by(row),
-        _text(row["verdict"]), _text(row.get("explanation")),
+        _text(row.get("claim")), _text(row["verdict"]), claimed, _text(row.get("measured")), _by(row),
+        _text(row.get("explanation")), _text(row.get("source")),
     )  # fmt: skip
 
 

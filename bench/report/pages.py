@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import takewhile
 from typing import Final
 
 from bench.report.section import Section, Table
@@ -13,15 +14,19 @@ _STYLE: Final = """
 .picture svg { min-width: 42rem; }
 .picture svg text { font-weight: 400; fill: #000; }
 .missing { border-left: 4px solid var(--line); padding-left: .8rem; }
-td { vertical-align: top; }
+body { max-width: 80rem; }
+td { vertical-align: top; white-space: nowrap; }
 th.n { white-space: normal; }
-td.text { min-width: 14rem; }
-td.name { min-width: 9rem; }
-td.long { min-width: 8rem; overflow-wrap: anywhere; font-size: 90%; }
+td.text, td.name, td.long { white-space: normal; }
+td.text { min-width: 18rem; }
+td.name { min-width: 11rem; }
+td.long { min-width: 13rem; overflow-wrap: anywhere; font-size: 90%; }
+.whole { white-space: nowrap; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media print { .picture, .scroll { overflow: visible; } .picture svg { min-width: 0; }
   table { font-size: 9px; } th, td { padding: .1rem .3rem; }
-  td.text, td.name, td.long { min-width: 0; } section > p { break-after: avoid; break-inside: avoid; } }
+  td { white-space: normal; } td.text, td.name, td.long { min-width: 0; }
+  section > p { break-after: avoid; break-inside: avoid; } }
 """
 
 
@@ -58,23 +63,57 @@ def _prose(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        kinds = (_kind(cell, is_number=i in table.right) for i, cell in enumerate(cells))
-        found = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-        return f"<tr>{''.join(found)}</tr>"
+    header = "".join(_cell("th", cell, is_number=i in table.right) for i, cell in enumerate(table.header))
+    rows = (f"<tr>{row}</tr>" for row in _rows(table))
+    return f'<div class="scroll"><table><tr>{header}</tr>{"".join(rows)}</table></div>'
 
-    return (
-        f'<div class="scroll"><table>{row(table.header, "th")}{"".join(row(r, "td") for r in table.rows)}</table></div>'
+
+def _rows(table: Table) -> Iterator[str]:
+    """The cells of each row; what several rows begin with stands once, beside all of them."""
+    n_columns = len(table.header)
+    n_words = next((i for i in range(n_columns) if i in table.right), n_columns)
+    above: Sequence[str] = ()
+    for i, row in enumerate(table.rows):
+        n_same = _beginning(above, row, n_words)
+        yield "".join(
+            _cell("td", row[j], is_number=j in table.right, n_rows=_height(table.rows[i:], j, n_words))
+            for j in range(n_same, n_columns)
+        )
+        above = row
+
+
+def _beginning(a: Sequence[str], b: Sequence[str], n: int) -> int:
+    """How many of their first n cells are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a[:n], b[:n], strict=False)))
+
+
+def _height(rows: Sequence[Sequence[str]], column: int, n_words: int) -> int:
+    """How many of the rows the first one's cell of a column stands beside."""
+    if column >= n_words:
+        return 1
+    return sum(1 for _ in takewhile(lambda row: _beginning(rows[0], row, n_words) > column, rows))
+
+
+def _cell(tag: str, cell: str, *, is_number: bool, n_rows: int = 1) -> str:
+    rows = f' rowspan="{n_rows}"' if n_rows > 1 else ""
+    return f"<{tag}{_kind(cell, is_number=is_number)}{rows}>{_words(cell)}</{tag}>"
+
+
+def _words(cell: str) -> str:
+    """A cell's text; names and flags are not cut at their hyphens, addresses are wherever there is need."""
+    return " ".join(
+        f'<span class="whole">{escape(word)}</span>' if "-" in word and "://" not in word else escape(word)
+        for word in cell.split(" ")
     )
 
 
 def _kind(cell: str, *, is_number: bool) -> str:
-    """How wide a cell may be: a number stays on its line, an address breaks anywhere."""
+    """How wide a cell may be: a number and a few words stay on their line, an address breaks anywhere."""
     if is_number:
         return ' class="n"'
     if "://" in cell:
         return ' class="long"'
-    return ' class="text"' if len(cell) > 80 else ' class="name"' if len(cell) > 20 else ""
+    return ' class="text"' if len(cell) > 80 else ' class="name"' if len(cell) > 32 else ""
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:

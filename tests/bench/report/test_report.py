@@ -15,6 +15,8 @@ from typing import Any, Final
 import pytest
 
 from bench.report.command import SECTIONS
+from bench.report.pages import as_html
+from bench.report.section import Section, Table
 from bench.results.records import Record
 from ggufphys.cli import main
 from tests.bench.report.samples import all_kinds, level, measured, record, timed
@@ -92,6 +94,22 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert unescape(text).count(kind.command)
         assert kind.command in markdown.read_text()
     assert "a \\| b &lt; c" in markdown.read_text()
+
+
+def test_what_rows_begin_with_stands_once() -> None:
+    """A cell that stands beside several rows is as high as they are: every row has all its columns."""
+    rows = [("a-b", "x", "1"), ("a-b", "x", "1"), ("a-b", "y", "1"), ("c", "y", "2"), ("a-b", "y", "2")]
+    table = Table(header=("m", "p", "n"), rows=rows, right=(2,))
+    text = as_html("t", [Section(key="k", title="s", missing="", tables=[table])])
+    grid: list[list[str]] = [["", "", ""] for _ in rows]
+    for i, row in enumerate(re.findall("<tr>(.*?)</tr>", text)[1:]):
+        for n_rows, cell in re.findall(r'<td[^>]*?(?: rowspan="(\d+)")?>(.*?)</td>', row):
+            column = grid[i].index("")
+            for below in grid[i : i + int(n_rows or 1)]:
+                below[column] = re.sub("<.*?>", "", cell)
+    assert [tuple(row) for row in grid] == rows
+    assert text.count("<td") == 3 + 4 + len(rows)
+    assert '<span class="whole">a-b</span>' in text
 
 
 def test_earlier_calibrations_are_told_without_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +199,7 @@ def test_results_of_several_machines_say_whose_they_are(tmp_path: Path, capsys: 
         assert {f"{name} (A)", f"{name} (B)"} <= set(found.cells)
         assert name not in found.cells
     assert "rules (A, B)" in found.cells  # what is the same on both is one row
-    assert found.cells.count("a | b < c") == 2
+    assert found.cells.count("a | b < c") == 1  # beside the outcomes of both
     assert "3 claims, some tried on several models and machines, 4 outcomes: 2 hold" in text
     assert text.count("<figure>") == 8  # a roof and rates a machine, the others together
     drawn = {unescape(name).strip() for name in re.findall(r"<text[^>]*>([^<]*)</text>", text)}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ggufphys.limits import DeviceLimits
     from ggufphys.loads import Refusal, RefusedError, check_loads
     from ggufphys.memory.phases import ProcessMemory, ProcessPhase
-    from ggufphys.memory.predict import DeviceMemory, MemoryPrediction, predict_memory
+    from ggufphys.memory.predict import predict_memory
+    from ggufphys.memory.prediction import DeviceMemory, MemoryPrediction
     from ggufphys.memory.terms import Term
     from ggufphys.params import Device, Params
     from ggufphys.speed.costs import CostPrediction, predict_costs
@@ -72,13 +73,13 @@ _HOMES = {
     "CostPrediction": "speed.costs",
     "Device": "params",
     "DeviceLimits": "limits",
-    "DeviceMemory": "memory.predict",
+    "DeviceMemory": "memory.prediction",
     "GGMLType": "gguf",
     "GGUFError": "errors",
     "GGUFFile": "gguf",
     "GGUFPhysError": "errors",
     "Machine": "speed.rates",
-    "MemoryPrediction": "memory.predict",
+    "MemoryPrediction": "memory.prediction",
     "MissingExtraError": "errors",
     "Params": "params",
     "ProcessMemory": "memory.phases",

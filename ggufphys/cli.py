@@ -7,7 +7,6 @@ Each subcommand is a module with `add_arguments(parser)` and `run(args) -> exit 
 Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a readable GGUF · 4 unsupported.
 """
 
-import argparse
 import atexit
 import gc
 import importlib
@@ -16,12 +15,22 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
-from typing import Final, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Final, Protocol, TextIO, cast
 
-from ggufphys.errors import GGUFError, GGUFPhysError, MissingExtraError, OutputError, UnsupportedError, with_extra
-from ggufphys.flags.parser import USAGE, Parser
+from ggufphys.errors import (
+    USAGE,
+    GGUFError,
+    GGUFPhysError,
+    MissingExtraError,
+    OutputError,
+    UnsupportedError,
+    with_extra,
+)
 from ggufphys.frozen import dataclass
 from ggufphys.units import in_a_line, in_ascii, shortened, shown
+
+if TYPE_CHECKING:
+    import argparse
 
 OK: Final = 0
 FAILED: Final = 1
@@ -113,10 +122,10 @@ def _written() -> Iterator[None]:
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(self, parser: "argparse.ArgumentParser") -> None:
         """Declare the arguments."""
 
-    def run(self, args: argparse.Namespace) -> int:
+    def run(self, args: "argparse.Namespace") -> int:
         """Do the work; returns the exit code."""
 
 
@@ -178,6 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     """A subcommand's exit code; what it lacks is told."""
+    from ggufphys.flags.parser import Parser  # what a question about the program itself does not need
+
     row, rest = COMMANDS[name], arguments[len(name.split()) :]
     try:
         module = cast("CommandModule", importlib.import_module(row.module))

@@ -15,6 +15,9 @@ Parameters that llama.cpp would refuse raise ValueError with llama.cpp's reason 
 """
 
 from collections.abc import Mapping
+from typing import Final
+
+USAGE: Final = 2  # the exit code of a command line that is none
 
 
 class GGUFPhysError(Exception):

@@ -115,7 +115,7 @@ class Params:
     `llama_build` is the number of llama.cpp's build, b11739 being 11739 (`ggufphys.builds`).
 
     With `no_alloc` compute buffers are as in llama.cpp's own simulation, which llama-fit-params prints, not as in a
-    run: they differ where several devices are used (`ggufphys.graph.devices.sizes`).
+    run: they differ where several devices are used (`ggufphys.graph.devices.divided`).
 
     Raises:
         TypeError: a value of the wrong type: "8k", 8192.5.

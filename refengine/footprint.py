@@ -16,7 +16,7 @@ from ggufphys.gguf import GGMLType
 from ggufphys.graph.allocating.alloc import allocate
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term
 from refengine.batch import Tokens
 from refengine.model import PROGRAMS, Model

@@ -21,7 +21,7 @@ from ggufphys import UnsupportedError, open_gguf
 from ggufphys.builds import PINNED, Rule, moves, rules_of
 from ggufphys.errors import GGUFPhysError
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory import predict
+from ggufphys.memory import judged
 from ggufphys.memory.predict import Predictor
 from tests import archs, builds, older
 
@@ -88,16 +88,16 @@ class Asked(frozenset[Rule]):
 @contextmanager
 def rules_asked_for() -> Iterator[None]:
     """Within, `rules_of` gives rules that remember, and no build is refused for not knowing an architecture."""
-    require_known = predict.__dict__["require_known"]
+    require_known = judged.__dict__["require_known"]
     moves.__dict__["frozenset"] = Asked  # what `rules_of` makes
     rules_of.cache_clear()
-    predict.__dict__["require_known"] = lambda arch, build: None  # which is what is found out here
+    judged.__dict__["require_known"] = lambda arch, build: None  # which is what is found out here
     try:
         yield
     finally:
         del moves.__dict__["frozenset"]
         rules_of.cache_clear()
-        predict.__dict__["require_known"] = require_known
+        judged.__dict__["require_known"] = require_known
 
 
 @dataclass(kw_only=True)

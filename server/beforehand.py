@@ -15,7 +15,8 @@ from ggufphys import GGUFPhysError, UnsupportedError, open_gguf, predict_memory
 from ggufphys.machine.host import main_memory
 from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.predict import predict_attached
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
 from ggufphys.plan.fit import Budget, Fitter
 from ggufphys.plan.fit_flags import run_flags

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psutil
 
 from ggufphys.logs.lines import MIB, LoggedBuffer, logged_bytes
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import HOST
 from server.growth import Growth, nothing

@@ -3,9 +3,7 @@
 Source: llama.cpp 0c1e570 src/llama-arch.cpp, LLM_TENSOR_INFOS; src/llama-model-loader.cpp, create_tensor; src/models/.
 """
 
-import re
 from enum import Enum
-from typing import Final
 
 from ggufphys.arch.loading import (
     EMBEDDING_IS_NO_OUTPUT,
@@ -20,8 +18,6 @@ from ggufphys.arch.loading import (
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.names import split_name
 
-_LAYER: Final = re.compile(r"(?:(?:enc|dec)\.)?(?:blk|convnext|posnet)\.(\d+)\.")
-
 
 class Role(Enum):
     """Roles beside that of one numbered layer."""
@@ -33,9 +29,9 @@ class Role(Enum):
 
 def role_of(arch: str, name: str) -> Role | int:
     """The role of a tensor by its name, or the number of its layer."""
-    match = _LAYER.match(name)
-    if match is not None:
-        return int(match[1])
+    il, _ = split_name(name)
+    if il is not None:
+        return il
     stem = name.removesuffix(".weight").removesuffix(".bias")
     if stem in INPUT_TENSORS:
         return Role.INPUT

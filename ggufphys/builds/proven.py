@@ -1,6 +1,5 @@
 """How sure is a prediction for a build? As sure as the records around it: `exact` where they agree with it."""
 
-from bisect import bisect_left
 from functools import cache
 from typing import Final
 
@@ -52,7 +51,7 @@ def why_unproven(arch: str, build: int, *, pools: bool = False) -> str:
     if build in RECORDED:
         wrong = arch in UNEXPLAINED.get(build, ())
         return f"some rows of {arch} are not as predicted in the record of b{build}" if wrong else ""
-    i = bisect_left(numbers, build)
+    i = sum(number < build for number in numbers)
     nearest = min(numbers, key=lambda n: abs(n - build))
     if i in (0, len(numbers)):
         return f"b{build} lies outside of the records, b{numbers[0]} to b{numbers[-1]}; the nearest is b{nearest}"

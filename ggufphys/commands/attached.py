@@ -19,10 +19,10 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.machine import host
 from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
 from ggufphys.memory.attachments.server import predict_served
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
-from ggufphys.plan.server_fit import FIT_CTX, MARGIN_BYTES, fitted
 
 _FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
 
@@ -96,8 +96,10 @@ def _fitted(
     """Predict with the context that llama-server takes on this machine when nobody asks for one."""
     if params.n_ctx or not params.fit_params or hasattr(args, "n_ctx"):  # -c 0 asks for all that was trained
         return predict(params)
+    from ggufphys.plan.server_fit import FIT_CTX, MARGIN_BYTES, fitted  # what is asked for is not fitted
+
     made = fitted(
-        predictor.predict,
+        predictor.buffers,
         params,
         n_ctx_train=predictor.h.n_ctx_train,
         n_layer=predictor.h.n_layer,

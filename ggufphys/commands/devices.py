@@ -16,7 +16,7 @@ from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.machine.host import cpu_features
 from ggufphys.machine.vulkan import with_limits
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
 
@@ -36,7 +36,8 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
         return tuple(f.device for f in found)
 
     params = params_from(args, Params(llama_build=LATEST), found=look)
-    params = replace(params, devices=with_limits(params.devices))
+    if params.devices:
+        params = replace(params, devices=with_limits(params.devices))
     return params, (
         *_limits_notes(params.devices),
         *other_flags_notes(args),

@@ -3,7 +3,8 @@
 import argparse
 
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
 from ggufphys.plan.explain import layer_rows
 from ggufphys.report.explain import explain_section

@@ -28,7 +28,8 @@ from ggufphys.plan.fit import MARGIN_BYTES, Budget, Fitter, Place, default_margi
 from ggufphys.plan.fit_flags import run_flags
 from ggufphys.plan.fit_space import N_CTX_MIN, Prefer
 from ggufphys.report.fit import fit_section
-from ggufphys.report.inspection import Inspection, inspect_json, inspect_text
+from ggufphys.report.inspection import Inspection, inspect_text
+from ggufphys.report.inspection_json import inspect_json
 from ggufphys.units import format_bytes, parse_bytes, parse_memory
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def run_folder(args: argparse.Namespace, limit_bytes: int | None) -> int:
         params=params,
         predict=partial(predict_here, args),
         limit_bytes=limit_bytes,
-        quantize=quantizing(args, params),
+        quantize=None if args.quantize is None else quantizing(args, params),
     )
     named: Sequence[str] = getattr(args, "models", ())
     rows = list(_answered(_named(named) if named else _stored(), asked, use_cache=args.use_cache))

@@ -14,7 +14,8 @@ from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.loads import check_loads
-from ggufphys.memory.predict import MemoryPrediction, Predictor, predict_weights
+from ggufphys.memory.predict import Predictor, predict_weights
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
 from ggufphys.report.guess import anatomy_section

@@ -17,17 +17,16 @@ from ggufphys.commands.attached import (
 from ggufphys.commands.costs import costs_sections, speed_sections
 from ggufphys.commands.devices import left_notes, over_notes, params_here
 from ggufphys.commands.opening import opened
-from ggufphys.commands.quantize import quantized_sections
 from ggufphys.errors import TruncatedError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.gguf.locate import names_several
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import RefusedError
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import ContextParams, Params
-from ggufphys.report.inspection import Inspection, Section, inspect_json, inspect_text
-from ggufphys.report.loads import summary
+from ggufphys.report.inspection import Inspection, Section, inspect_text
 from ggufphys.units import shortened, shown
 
 if TYPE_CHECKING:
@@ -110,19 +109,11 @@ def _asked(args: argparse.Namespace) -> frozenset[str]:
     questions = {
         "--assert-fits": args.assert_fits is not None, "--costs": args.costs, "--diff": args.diff is not None,
         "--explain": args.explain, "--html": args.html is not None, "--log": args.log is not None,
-        "--quantize": args.quantize is not None, "--sweep": _sweeps(args), "--template": args.template,
+        "--quantize": args.quantize is not None, "--sweep": args.sweep is not None, "--template": args.template,
         "several": not hasattr(args, "models") or names_several(args.models), "attached": attaches_files(args),
         "lengths": any(getattr(args, name) is not None for name in ("prefill", "depth", "batch", "budget")),
     }  # fmt: skip
     return frozenset(name for name, is_asked in questions.items() if is_asked)
-
-
-def _sweeps(args: argparse.Namespace) -> bool:
-    if args.sweep is None and args.plot is None and not args.csv:
-        return False
-    from ggufphys.commands.sweep import sweeps
-
-    return sweeps(args)
 
 
 def _run_model(args: argparse.Namespace, limit: int | None) -> int:
@@ -131,7 +122,11 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
     params = with_server(args, params)
     show = _shower(args)
     with _opened(args) as gguf:
-        sections = quantized_sections(args, gguf, params)
+        sections: tuple[Section, ...] = ()
+        if args.quantize is not None:
+            from ggufphys.commands.quantize import quantized_sections
+
+            sections = quantized_sections(args, gguf, params)
         try:
             require_model(gguf)
         except UnsupportedError as error:
@@ -146,6 +141,8 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
         except RefusedError as error:
             if not str(error).startswith(f"{gguf.location}:"):  # it is about the draft
                 raise
+            from ggufphys.report.loads import summary  # what few files need
+
             print(show(replace(known, refusals=error.refusals)))
             print(f"ggufphys: error: {shown(shortened(summary(gguf, error.refusals)))}", file=sys.stderr)
             return 3
@@ -178,7 +175,11 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
 def _shower(args: argparse.Namespace) -> Callable[[Inspection], str]:
     """What makes the report's text."""
     if args.html is None:
-        return inspect_json if args.json else inspect_text
+        if not args.json:
+            return inspect_text
+        from ggufphys.report.inspection_json import inspect_json
+
+        return inspect_json
     from ggufphys.commands.page import shower  # what other reports do not need
 
     return shower(args)

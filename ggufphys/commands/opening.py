@@ -5,18 +5,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from ggufphys.gguf import GGUFFile
-from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import is_remote, open_model
 from ggufphys.units import format_bytes
+
+if TYPE_CHECKING:
+    from ggufphys.gguf.known import KnownArrays
 
 PATIENCE_S: Final = 1.0  # nobody needs to be told about less
 
 
 @contextmanager
-def opened(text: str, *, use_cache: bool = True, known: KnownArrays | None = None) -> Iterator[GGUFFile]:
+def opened(text: str, *, use_cache: bool = True, known: "KnownArrays | None" = None) -> Iterator[GGUFFile]:
     """The model while the block runs. Raises what `open_model` does."""
     if is_remote(text):
         with FetchProgress(sys.stderr) as progress:

@@ -3,56 +3,35 @@
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.params import Params
+from ggufphys.plan.quantize import QuantizeOptions, parse_tensor_type
+from ggufphys.plan.quantized import QuantizedFile, parse_file_types, quantized_files
 from ggufphys.report.inspection import Section
-
-if TYPE_CHECKING:
-    from ggufphys.plan.quantize import QuantizeOptions
-    from ggufphys.plan.quantized import QuantizedFile
-
-_OPTIONS: Final = (
-    "imatrix", "allow_requantize", "leave_output_tensor", "pure", "output_tensor_type", "token_embedding_type",
-    "tensor_type",
-)  # fmt: skip
+from ggufphys.report.quantized import quantized_section
 
 
 def quantized_sections(args: argparse.Namespace, gguf: GGUFFile, params: Params) -> tuple[Section, ...]:
-    """The answer to --quantize; none when it was not asked.
+    """The answer to --quantize.
 
     Raises:
-        ValueError: an unknown type, an option without the question, or llama-quantize would refuse.
+        ValueError: an unknown type, or llama-quantize would refuse.
         UnsupportedError, GGUFError: see `quantized_files`.
     """
-    quantize = quantizing(args, params)
-    if quantize is None:
-        return ()
-    from ggufphys.report.quantized import quantized_section  # what other questions do not need
-
-    return (quantized_section(gguf, quantize(gguf)),)
+    return (quantized_section(gguf, quantizing(args, params)(gguf)),)
 
 
-def quantizing(args: argparse.Namespace, params: Params) -> "Callable[[GGUFFile], Sequence[QuantizedFile]] | None":
-    """How --quantize is answered for a file; None when it was not asked.
+def quantizing(args: argparse.Namespace, params: Params) -> Callable[[GGUFFile], Sequence[QuantizedFile]]:
+    """How --quantize is answered for a file.
 
     Raises:
-        ValueError: an unknown type, or an option without the question.
+        ValueError: an unknown type.
     """
-    if args.quantize is None:
-        for name in _OPTIONS:
-            if getattr(args, name) not in (None, False):
-                raise ValueError(f"--{name.replace('_', '-')} says how --quantize would be done, which is not asked")
-        return None
-    from ggufphys.plan.quantized import parse_file_types, quantized_files
-
     return partial(quantized_files, file_types=parse_file_types(args.quantize), params=params, options=_options(args))
 
 
-def _options(args: argparse.Namespace) -> "QuantizeOptions":
-    from ggufphys.plan.quantize import QuantizeOptions, parse_tensor_type
-
+def _options(args: argparse.Namespace) -> QuantizeOptions:
     return QuantizeOptions(
         has_imatrix=args.imatrix is not None,
         allow_requantize=args.allow_requantize,
@@ -65,8 +44,6 @@ def _options(args: argparse.Namespace) -> "QuantizeOptions":
 
 
 def _tensor_type(text: str) -> tuple[str, GGMLType]:
-    from ggufphys.plan.quantize import parse_tensor_type
-
     pattern, equals, ggml_type = text.partition("=")
     if not (pattern and equals and ggml_type):
         raise ValueError(f"--tensor-type {text!r}: expected PATTERN=TYPE, such as attn_q=q8_0")

@@ -28,19 +28,6 @@ class Plotter(Protocol):
         """Draw the points into a file."""
 
 
-def sweeps(args: argparse.Namespace) -> bool:
-    """Do the flags ask for it?
-
-    Raises:
-        ValueError: they ask for a shape of an answer without the question, or for two shapes.
-    """
-    if args.sweep is None and (args.csv or args.plot is not None):
-        raise ValueError("--csv and --plot say how --sweep answers, which is not asked")
-    if args.csv and args.json:
-        raise ValueError("--csv and --json: stdout holds one of them")
-    return args.sweep is not None
-
-
 def run_sweep(args: argparse.Namespace) -> int:
     """Print the table; exit code 2 when llama.cpp would refuse every point."""
     from ggufphys.plan.sweep import parse_sweep, sweep

@@ -6,16 +6,26 @@ And no flag that is overlooked: which belong to which, and which are of no use b
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from ggufphys.errors import USAGE
 from ggufphys.units import shortened
 
 MIN_GUESSED: Final = 3  # letters; of fewer everything is alike
-USAGE: Final = 2  # the exit code
 
-vars(argparse)["_"] = str  # nothing of ours is translated, and argparse looks for translations for milliseconds
+
+@contextmanager
+def _untranslated() -> Iterator[None]:
+    """Within, argparse says what it has to say as it is: it looks for translations for milliseconds, and finds none."""
+    translated = vars(argparse)["_"]
+    vars(argparse)["_"] = str
+    try:
+        yield
+    finally:
+        vars(argparse)["_"] = translated
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,7 +33,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         # argparse makes a formatter with each argument; the terminal's width, for which it imports much, is help's.
-        super().__init__(formatter_class=partial(argparse.HelpFormatter, width=80), **options)
+        with _untranslated():
+            super().__init__(formatter_class=partial(argparse.HelpFormatter, width=80), **options)
         self._declarations: list[Callable[[argparse.ArgumentParser], None]] = []
         self._given: set[str] = set()  # all names of what the command line has
         self._relations: list[tuple[str, tuple[str, ...], bool]] = []
@@ -48,7 +59,8 @@ class Parser(argparse.ArgumentParser):
             while self._declarations:
                 self._declarations.pop()(self)
         self._given.clear()
-        found = super().parse_args(words if args is not None else None, namespace)
+        with _untranslated():
+            found = super().parse_args(words if args is not None else None, namespace)
         for owner, flags, together in self._relations:
             if (owner in self._given) is not together and (lost := [flag for flag in flags if flag in self._given]):
                 names = " and ".join(lost)

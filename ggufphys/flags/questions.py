@@ -3,6 +3,7 @@
 import argparse
 
 from ggufphys.flags.numbers import at_least, count
+from ggufphys.flags.parser import belong, exclude, flags_of
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tensor-type", action="append", metavar="PATTERN=TYPE", help="the type of tensors whose names match"
     )
+    belong(parser, *flags_of(group))
 
 
 def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,8 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--csv", action="store_true", help="the table as CSV, in bytes")
     group.add_argument("--plot", metavar="FILE", help="the table as a picture, too (.png or .svg)")
+    belong(parser, *flags_of(group))
+    exclude(parser, "--csv", "--json")
 
 
 def add_costs_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Self
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import FILE_TYPES
-from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.names import split_name
 from ggufphys.gguf.reader import TensorInfo, parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
@@ -20,6 +19,8 @@ from ggufphys.paths import beside, is_there, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ggufphys.gguf.known import KnownArrays
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
 
@@ -243,7 +244,7 @@ class GGUFFile:
         return GGUFError(f"{self.location}: key {key!r} is {found}, expected {expected}")
 
 
-def open_gguf(path: str | os.PathLike[str], *, known: KnownArrays | None = None) -> GGUFFile:
+def open_gguf(path: str | os.PathLike[str], *, known: "KnownArrays | None" = None) -> GGUFFile:
     """Open a GGUF file; of a split model any shard will do, and all of them are opened.
 
     Who opens many files hands the same `known` to all: vocabularies that repeat are then read once.
@@ -268,7 +269,7 @@ def open_gguf(path: str | os.PathLike[str], *, known: KnownArrays | None = None)
     return GGUFFile(file=given, shards=shards)
 
 
-def _open_shard(path: str, index: int, known: KnownArrays | None) -> Shard:
+def _open_shard(path: str, index: int, known: "KnownArrays | None") -> Shard:
     status = os.stat(path)  # noqa: PTH116
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"

@@ -10,7 +10,7 @@ from typing import Final
 from ggufphys.gguf.values import Buffer
 
 MAX_ARRAYS: Final = 12  # some MB each; files of one family lie beside each other
-MIN_STRINGS: Final = 1000  # shorter arrays are stepped over as quickly
+MIN_STRINGS: Final = 1000
 _START_BYTES: Final = 256  # compared first, so that another vocabulary costs nothing
 
 
@@ -19,6 +19,11 @@ class KnownArrays:
 
     def __init__(self) -> None:
         self._arrays: list[tuple[Hashable, bytes]] = []
+
+    @staticmethod
+    def keeps(count: int) -> bool:
+        """Are arrays of so many strings kept? Shorter ones are stepped over as quickly."""
+        return count >= MIN_STRINGS
 
     def length_at(self, buffer: Buffer, start: int, kind: Hashable) -> int | None:
         """How many bytes the array of this kind at `start` has, if it is one of those known."""

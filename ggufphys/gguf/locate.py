@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf.file import GGUFFile, open_gguf
-from ggufphys.gguf.known import KnownArrays
 from ggufphys.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ggufphys.gguf.known import KnownArrays
 
 REMOTE: Final = ("http://", "https://", "hf:")
 OLLAMA: Final = "ollama:"
@@ -62,7 +63,7 @@ def open_model(
     *,
     use_cache: bool = True,
     on_bytes: Callable[[int], None] | None = None,
-    known: KnownArrays | None = None,
+    known: "KnownArrays | None" = None,
 ) -> GGUFFile:
     """Open a path, `https://host/model.gguf`, `hf:owner/repo[@revision][:file]` or `ollama:name[:tag]`.
 

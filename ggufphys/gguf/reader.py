@@ -10,14 +10,16 @@ note). GGUF v1 wrote 32-bit counts and lengths; v2 made them 64-bit; v3 allowed 
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.errors import GGUFError, TruncatedError
 from ggufphys.frozen import dataclass, field
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.gguf.known import MIN_STRINGS, KnownArrays
 from ggufphys.gguf.strings import step_over
 from ggufphys.gguf.values import FORMATS, Buffer, ByteOrder, GGUFArray, Scalar, Value, ValueType
+
+if TYPE_CHECKING:
+    from ggufphys.gguf.known import KnownArrays
 
 # What is often found under a model's name instead, by its first four bytes.
 OTHER_FILES: Final[Mapping[bytes, str]] = {
@@ -95,7 +97,7 @@ class Header:
         return self.data_offset + max((t.offset + (t.nbytes or 0) for t in self.tensors), default=0)
 
 
-def parse_header(buffer: Buffer, label: str, *, shard: int = 0, known: KnownArrays | None = None) -> Header:
+def parse_header(buffer: Buffer, label: str, *, shard: int = 0, known: "KnownArrays | None" = None) -> Header:
     """Read magic, metadata and tensor table from the start of `buffer`.
 
     Args:
@@ -123,7 +125,7 @@ class _Cursor:
 
     __slots__ = ("buffer", "byte_order", "end", "known", "label", "length_format", "metadata", "position", "prefix")
 
-    def __init__(self, buffer: Buffer, label: str, known: KnownArrays | None) -> None:
+    def __init__(self, buffer: Buffer, label: str, known: "KnownArrays | None") -> None:
         self.buffer = buffer
         self.known = known
         self.label = label
@@ -274,7 +276,7 @@ def _skip_array(cursor: _Cursor, key: str) -> GGUFArray:
 
 
 def _skip_known_strings(cursor: _Cursor, count: int, key: str) -> None:
-    if cursor.known is None or count < MIN_STRINGS:
+    if cursor.known is None or not cursor.known.keeps(count):
         _skip_strings(cursor, count, key)
         return
     start, kind = cursor.position, (key, count, cursor.prefix, cursor.length_format)

@@ -16,6 +16,7 @@ from ggufphys.gguf.values import Buffer
 
 MANY: Final = 30_000  # strings, for which making the expression pays
 _SHORT: Final = 48  # bytes that longer strings have at least
+_COMMON: Final = 7  # bytes of many strings: lengths near this are tried first
 _AT_ONCE: Final = 64
 
 
@@ -52,5 +53,6 @@ def _one_by_one(buffer: Buffer, position: int, count: int, layout: struct.Struct
 @cache
 def _short_strings() -> re.Pattern[bytes]:
     """Possessive throughout: there is one way to read it."""
-    lengths = (re.escape(bytes([nbytes])) + bytes(7) + b".{%d}+" % nbytes for nbytes in range(_SHORT))
+    by_frequency = sorted(range(_SHORT), key=lambda nbytes: abs(nbytes - _COMMON))
+    lengths = (re.escape(bytes([nbytes])) + bytes(7) + b".{%d}+" % nbytes for nbytes in by_frequency)
     return re.compile(b"(?s:%b){%d}+" % (b"|".join(lengths), _AT_ONCE))

@@ -4,7 +4,6 @@ A text below 256 bytes lies behind a byte with its length and seven zeros. With 
 the 1 and zeros before a text are the same for nearly all, and `bytes.split` finds what lies between.
 """
 
-from itertools import compress
 from typing import Final
 
 from ggufphys.gguf import GGUFArray
@@ -16,7 +15,7 @@ _MARKED: Final = bytes(1 if 0 < byte < 32 else byte for byte in range(256))
 _SEPARATOR: Final = _SHORT + _ZEROS
 _REST: Final = 3  # zeros that are left of a length, in front of its text
 _LONGEST: Final = 254
-_HOLDS_LONGER: Final = (_REST + 31).__lt__  # a part that is longer has texts of 32 bytes and more in it
+_LONGER: Final = _REST + 31  # a part that is longer has texts of 32 bytes and more in it
 
 
 def are_distinct(array: GGUFArray) -> bool:
@@ -35,7 +34,7 @@ def are_distinct(array: GGUFArray) -> bool:
     texts = set(parts)
     if len(texts) != len(parts):
         return False
-    for part in compress(parts, map(_HOLDS_LONGER, map(len, parts))):
+    for part in [part for part in parts if len(part) > _LONGER]:
         texts.discard(part)
         *pieces, last = part.split(_ZEROS)  # each with the length of the next behind it
         texts.update(piece[:-1] for piece in pieces)

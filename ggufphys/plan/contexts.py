@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ggufphys.frozen import dataclass, replace
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
 from ggufphys.plan.fits import Fit, fits
 

@@ -15,7 +15,8 @@ from typing import Final
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.allocating.traced import collection_paused
 from ggufphys.graph.devices.placement import place_layers, used_devices
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import HOST, Params
 from ggufphys.plan.divide import LayerCosts, divide, stretches
 from ggufphys.plan.fit_space import GOALS, ORDERS, Goal, Prefer, least_steps, scales

@@ -8,7 +8,7 @@ llama.cpp's buffers and nothing else that is known here.
 """
 
 from ggufphys.frozen import dataclass
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import HOST
 from ggufphys.units import parse_memory
 

@@ -16,7 +16,8 @@ from ggufphys.gguf.split import SHARD_NAME
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import Refusal, RefusedError
 from ggufphys.loads.refusal import headline
-from ggufphys.memory.predict import MemoryPrediction, predict_weights
+from ggufphys.memory.predict import predict_weights
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
 from ggufphys.plan.fits import fits

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ggufphys.frozen import dataclass, replace
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import N_CTX_PAD, Params
 from ggufphys.plan.fits import fits
 from ggufphys.plan.search import largest

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ggufphys.frozen import dataclass, replace
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.terms import Term
 from ggufphys.params import HOST, N_CTX_PAD, Params
 from ggufphys.units import format_bytes
 
@@ -32,7 +32,7 @@ class Fitted:
 
 
 def fitted(
-    predict: Callable[[Params], MemoryPrediction],
+    buffers: Callable[[Params], Sequence[Term]],
     params: Params,
     *,
     n_ctx_train: int,
@@ -45,7 +45,7 @@ def fitted(
     """What --fit makes of parameters without a context; others are left as they are.
 
     Args:
-        predict: the model's prediction.
+        buffers: the terms of llama.cpp's buffers for the model.
         params: how it is run.
         n_ctx_train: how long the model's context was in training.
         n_layer: its layers.
@@ -55,7 +55,7 @@ def fitted(
         margins: what is to stay free (--fit-target), one for all devices or one for each.
 
     Raises:
-        UnsupportedError, GGUFError, ValueError: see `predict`.
+        UnsupportedError, GGUFError, ValueError: see `buffers`.
     """
     free = [device.memory_bytes for device in params.devices] or [main_bytes]
     n_most = n_ctx_train * params.n_stream_fitted
@@ -66,8 +66,8 @@ def fitted(
     spare = [nbytes - margins[i if len(margins) > 1 else 0] for i, nbytes in enumerate(free)]
 
     def used(n_ctx: int) -> list[int]:
-        prediction = predict(replace(params, n_ctx=n_ctx, use_mmap=False, use_mlock=False, no_alloc=True))
-        return [_used(prediction, name) for name in [d.name for d in params.devices] or [HOST]]
+        terms = buffers(replace(params, n_ctx=n_ctx, use_mmap=False, use_mlock=False, no_alloc=True))
+        return [_used(terms, name) for name in [d.name for d in params.devices] or [HOST]]
 
     most = used(n_most)
     if all(have >= need for have, need in zip(spare, most, strict=True)):
@@ -80,7 +80,7 @@ def fitted(
         return Fitted(params=params, note=f"{said}; {_MOVED}")
     target = sum(spare)
     if len(free) > 1:  # whole layers are moved: half of one is wasted on each device, or a sixth with experts
-        target -= (len(free) + 1) * (_model_bytes(predict, params) // n_layer) // (6 if n_expert else 2)
+        target -= (len(free) + 1) * (_model_bytes(buffers, params) // n_layer) // (6 if n_expert else 2)
     least = sum(used(n_least))
     if target <= least:
         shortened = replace(params, n_ctx=n_least)
@@ -94,10 +94,10 @@ def fitted(
 _MOVED: Final = "what it then does with layers is not followed here, but `ggufphys fit` finds how to run it"
 
 
-def _used(prediction: MemoryPrediction, name: str) -> int:
-    return sum(t.nbytes for t in prediction.terms if t.device == name and t.quantity in _QUANTITIES)
+def _used(terms: Sequence[Term], name: str) -> int:
+    return sum(t.nbytes for t in terms if t.device == name and t.quantity in _QUANTITIES)
 
 
-def _model_bytes(predict: Callable[[Params], MemoryPrediction], params: Params) -> int:
-    prediction = predict(replace(params, use_mmap=False, use_mlock=False, no_alloc=True))
-    return sum(t.nbytes for t in prediction.terms if t.device != HOST and t.quantity == "model")
+def _model_bytes(buffers: Callable[[Params], Sequence[Term]], params: Params) -> int:
+    terms = buffers(replace(params, use_mmap=False, use_mlock=False, no_alloc=True))
+    return sum(t.nbytes for t in terms if t.device != HOST and t.quantity == "model")

@@ -15,7 +15,7 @@ from ggufphys.flags.devices import layers_to_offload
 from ggufphys.flags.numbers import count
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.allocating.traced import collection_paused
-from ggufphys.memory.predict import DeviceMemory, MemoryPrediction
+from ggufphys.memory.prediction import DeviceMemory, MemoryPrediction
 from ggufphys.params import CACHE_TYPES, ContextType, FlashAttn, Params, SplitMode
 from ggufphys.plan.totals import Totals, totals_of
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ggufphys.frozen import dataclass, fields
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Basis, Quantity
 
 

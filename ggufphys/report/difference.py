@@ -6,8 +6,9 @@ from typing import Any, Final
 from ggufphys.gguf import GGUFArray, GGUFFile, TensorInfo, Value
 from ggufphys.gguf.difference import ChangedKey, Difference
 from ggufphys.gguf.names import split_name
-from ggufphys.memory.predict import MemoryPrediction
-from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, model_lines, table
+from ggufphys.memory.prediction import MemoryPrediction
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_lines, table
+from ggufphys.report.inspection_json import model_json
 from ggufphys.report.metadata import in_json
 from ggufphys.units import format_mib
 

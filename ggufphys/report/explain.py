@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.frozen import asdict
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity, Term, total
 from ggufphys.plan.explain import KeptTensor, LayerRow, folded
 from ggufphys.report.inspection import Section, table

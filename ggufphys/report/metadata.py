@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ggufphys.gguf import GGUFArray, GGUFFile, Value
 from ggufphys.gguf.values import Scalar, ValueType
-from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.inspection_json import model_json
 
 WIDTH: Final = 64  # characters of a value in its row
 MOST_ELEMENTS: Final = 256  # of an array that the document has whole without being asked for it

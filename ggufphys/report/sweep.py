@@ -7,7 +7,8 @@ from typing import Final
 from ggufphys.frozen import asdict
 from ggufphys.gguf import GGUFFile
 from ggufphys.plan.sweep import Axis, Point, Value
-from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, model_lines, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_lines, table
+from ggufphys.report.inspection_json import model_json
 from ggufphys.units import format_mib
 
 _BYTES: Final = ("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "total_bytes", "process_bytes")

@@ -1,7 +1,8 @@
 """The tensor table: text, JSON."""
 
 from ggufphys.gguf import GGUFFile
-from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_json, table
+from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
+from ggufphys.report.inspection_json import model_json
 from ggufphys.units import format_bytes
 
 

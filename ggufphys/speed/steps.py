@@ -14,7 +14,7 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.describing.cost import node_costs
 from ggufphys.graph.describing.kinds import Kind, node_kinds
-from ggufphys.graph.devices.homes import Home, homes, layers_of, norm_home, offload, uses_devices
+from ggufphys.graph.devices.homes import Home, homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run
 from ggufphys.graph.devices.split import assign
@@ -67,7 +67,7 @@ class Steps:
         self.run, self.machine = run, machine
         self.layouts, self.placed = run.layouts, run.placed
         self.host = machine.host(n_threads)
-        self.uses_devices = uses_devices(run.placed)
+        self.uses_devices = run.placed.uses_devices
         self._repacked = frozenset(t.name for t in run.placed.weights.get(REPACKED, ()))
         self._weights: dict[str, Sequence[tuple[Weight, float]]] = {}
         self._made: dict[tuple[ContextParams, Batch, int], StepSeconds] = {}

@@ -8,7 +8,7 @@ import pytest
 
 from ggufphys.builds import rules_of
 from ggufphys.builds.proven import require_known
-from ggufphys.memory import predict
+from ggufphys.memory import judged
 from scripts import list_builds
 from tests import archs, builds
 
@@ -45,7 +45,7 @@ def test_two_builds_are_listed(target: Path, capsys: pytest.CaptureFixture[str])
     assert module["UNEXPLAINED"] == {}
     assert "b11739: 44 of 44 rows exact; not of none" in capsys.readouterr().out
     assert type(rules_of(BUILDS[0])) is frozenset
-    assert predict.__dict__["require_known"] is require_known
+    assert judged.__dict__["require_known"] is require_known
 
 
 def test_a_row_that_is_not_as_predicted_is_told(

@@ -22,7 +22,7 @@ from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.machine.host import MainMemory
 from ggufphys.memory.attachments import Draft
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
 from server import beforehand
 from server.beforehand import HostMemory, fits, prediction, too_large, unwise

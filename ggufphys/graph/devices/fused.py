@@ -17,9 +17,9 @@ from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
 from ggufphys.graph.devices.backends.attends import ATTENTION, HAVE_THE_REST
 from ggufphys.graph.devices.backends.backend import everything
+from ggufphys.graph.devices.divided import divided
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
-from ggufphys.graph.devices.sizes import divided
 from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST, ContextParams

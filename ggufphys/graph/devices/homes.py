@@ -6,7 +6,6 @@ What `split` asks while it divides a graph, answered from where layers and weigh
 from collections.abc import Callable, Mapping, Sequence
 
 from ggufphys.arch.roles import Role, norm_layer, role_of
-from ggufphys.graph.devices.backends import Backend
 from ggufphys.graph.devices.placed import REPACKED, TOKEN_EMBD, Placed, Placement
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST
@@ -19,14 +18,6 @@ Offload = Callable[[Tensor], str | None]
 
 NormHome = Callable[[str], str | None]
 """The device that a norm is pinned to, by the name of its weight."""
-
-
-def uses_devices(placed: Placed) -> bool:
-    """Does anything run elsewhere than on the host? Where weights lie, and where weights of the host may be fetched.
-
-    With such a device the host follows its rules, whether anything is fetched (`Params.op_offload`) or not.
-    """
-    return any(buffer.device != HOST for buffer in placed.weights) or bool(_takers(placed))
 
 
 def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = None) -> Home:
@@ -65,7 +56,7 @@ def offload(placed: Placed) -> Offload | None:
     Source: llama.cpp 0c1e570 ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; ggml/src/ggml-cuda/
     ggml-cuda.cu, get_op_batch_size, and its like.
     """
-    takers = _takers(placed)
+    takers = placed.takers
     if not takers or not placed.params.op_offload:
         return None
     blas_has = _blas_has if placed.params.use_blas else _never
@@ -100,10 +91,6 @@ def _blas_has(node: Tensor) -> bool:
 
 def _never(_: Tensor) -> bool:
     return False
-
-
-def _takers(placed: Placed) -> list[tuple[str, Backend]]:
-    return [(name, backend) for name, backend in placed.placement.backends.items() if backend.offloads_from]
 
 
 def norm_home(arch: str, placement: Placement) -> NormHome:

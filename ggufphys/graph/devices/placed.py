@@ -93,6 +93,19 @@ class Placed:
         return devices
 
     @property
+    def takers(self) -> Sequence[tuple[str, Backend]]:
+        """Devices that may fetch weights of the host, whether any is fetched (`Params.op_offload`) or not."""
+        return [(name, backend) for name, backend in self.placement.backends.items() if backend.offloads_from]
+
+    @property
+    def uses_devices(self) -> bool:
+        """Does anything run elsewhere than on the host? Where weights lie, and where the host's may be fetched.
+
+        With such a device the host follows its rules.
+        """
+        return any(buffer.device != HOST for buffer in self.weights) or bool(self.takers)
+
+    @property
     def is_pipelined(self) -> bool:
         """Do the devices work on several batches at a time? It takes all layers, several devices, and no overrides.
 

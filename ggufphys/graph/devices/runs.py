@@ -13,7 +13,6 @@ from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.backends.backend import everything
-from ggufphys.graph.devices.homes import uses_devices
 from ggufphys.graph.devices.placed import Placed, placing, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.hparams.hparams import HParams
@@ -139,7 +138,7 @@ class Runs:
         if not (undecided and (apart or lacking)):
             return context
         placed = self.placed(params)
-        if not uses_devices(placed):
+        if not placed.uses_devices:
             return context
         from ggufphys.graph.devices.fused import keeps_flash_attn  # here and below: what no run on the host needs
 
@@ -150,7 +149,7 @@ class Runs:
 
     def _unfused(self, params: Params, context: ContextParams) -> ContextParams:
         placed = self.placed(params)
-        if not uses_devices(placed):
+        if not placed.uses_devices:
             return context
         from ggufphys.graph.devices.fused import unfused_ops
 

@@ -18,7 +18,8 @@ from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
 from ggufphys.memory.attachments.server import server_notes, server_terms
 from ggufphys.memory.attachments.state import cell_ext_bytes, state_bytes
 from ggufphys.memory.compute import compute_terms
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.process import BASE, CODE, VOCABULARY, Conditions, resident
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES

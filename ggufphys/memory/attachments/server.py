@@ -19,7 +19,8 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.state import cell_ext_bytes, needs_checkpoints, state_bytes
 from ggufphys.memory.compute import FLOAT_BYTES, embedding_width
-from ggufphys.memory.predict import MemoryPrediction, Predictor
+from ggufphys.memory.predict import Predictor
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Term
 from ggufphys.params import ContextParams, Params
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
-from ggufphys.memory.predict import MemoryPrediction
+from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import HOST, Params
 from ggufphys.plan.contexts import ContextPoint

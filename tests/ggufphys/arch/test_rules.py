@@ -169,5 +169,5 @@ def test_architectures_are_told_apart_in_one_place() -> None:
         'graph/building/pooling.py: x = ops.unary(x, "gelu" if b.h.arch in GELU_CLASSIFIERS else "tanh")',
         "memory/compute.py: return h.n_embd_out if context.embeddings or h.arch in ALWAYS_EMBED else 0",
         'memory/compute.py: written = arch in MODELS or arch in LATER if ctx_type == "default" else arch in HEADS',
-        "memory/predict.py: n_nodes = (context.n_seq_max, context.n_ubatch) if self.h.arch in BY_SEQUENCE else ()",
+        "memory/judged.py: n_nodes = (context.n_seq_max, context.n_ubatch) if self.h.arch in BY_SEQUENCE else ()",
     ]

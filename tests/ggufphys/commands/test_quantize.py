@@ -92,7 +92,7 @@ def test_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["--quantize", "Q4_0", "--tensor-type", "attn_v"], "'attn_v': expected PATTERN=TYPE"),
         (["--quantize", "Q4_0", "--output-tensor-type", "q9"], "no type that ggml quantises to: 'q9'"),
-        (["--pure"], "--pure says how --quantize would be done"),
+        (["--pure"], "--pure: for --quantize, which is not given"),
         (["--quantize", "Q4_0"], "requantizing from type q8_0 is disabled"),
     ],
 )

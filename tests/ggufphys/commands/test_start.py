@@ -7,19 +7,20 @@ from pathlib import Path
 
 from ggufphys.embedded import MODEL
 
-MOST_MODULES = 142  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
+MOST_MODULES = 139  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
 # What takes milliseconds and has no part in an ordinary answer.
 UNWANTED = frozenset((
     "ast", "ctypes", "dataclasses", "glob", "http", "importlib.resources", "inspect", "json", "linecache",
     "locale", "pathlib", "platform", "shutil", "subprocess", "tempfile", "threading", "tomllib", "urllib.parse",
     "zipfile",
     "ggufphys.commands.diff", "ggufphys.commands.explain", "ggufphys.commands.folder", "ggufphys.commands.log",
-    "ggufphys.commands.sweep", "ggufphys.gguf.difference", "ggufphys.gguf.remote", "ggufphys.gguf.writer",
+    "ggufphys.commands.quantize", "ggufphys.commands.sweep", "ggufphys.gguf.difference", "ggufphys.gguf.known",
+    "ggufphys.gguf.remote", "ggufphys.gguf.writer",
     "ggufphys.graph.building.moe", "ggufphys.graph.describing.cost",
-    "ggufphys.graph.devices.backends.amx", "ggufphys.graph.devices.backends.vulkan", "ggufphys.graph.devices.fused",
-    "ggufphys.graph.devices.split",
+    "ggufphys.graph.devices.backends.amx", "ggufphys.graph.devices.backends.vulkan", "ggufphys.graph.devices.divided",
+    "ggufphys.graph.devices.fused", "ggufphys.graph.devices.homes", "ggufphys.graph.devices.split",
     "ggufphys.plan.fits", "ggufphys.plan.folder", "ggufphys.plan.quantize",
-    "ggufphys.plan.sweep", "ggufphys.speed.costs",
+    "ggufphys.plan.server_fit", "ggufphys.plan.sweep", "ggufphys.report.inspection_json", "ggufphys.speed.costs",
 ))  # fmt: skip
 
 
@@ -108,3 +109,14 @@ def test_the_history_of_predictions_is_read_without_statistics() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert answer.stdout == "set()\n"
+
+
+def test_the_version_needs_no_parser() -> None:
+    """Questions about the program itself are answered without declaring flags."""
+    code = (
+        "import sys; from ggufphys.cli import main; codes = [main(['--version']), main(['--help']), main([])]\n"
+        "print(codes, sorted({'argparse', 'gettext', 'ggufphys.flags.parser'} & set(sys.modules)), file=sys.stderr)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stderr.splitlines()[-1] == "[0, 0, 2] []"

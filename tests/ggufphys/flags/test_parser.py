@@ -1,6 +1,8 @@
 """Flags that would be overlooked, and numbers that are none."""
 
 import argparse
+import contextlib
+import gettext
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from ggufphys.cli import main
 from ggufphys.flags.numbers import above_zero, at_least, count, counts, integer
+from ggufphys.flags.parser import Parser
 from tests.ggufphys.models import tiny_llama
 
 
@@ -44,7 +47,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         ("measure MODEL --amx", "--amx: it is the installed llama.cpp that runs"),
         ("inspect MODEL MODEL --depth 5", "--prefill, --depth, --batch and --budget are about one run"),
         ("inspect MODEL --sweep ctx=1k --batch 2", "--prefill, --depth, --batch and --budget are about one run"),
-        ("inspect MODEL --html --csv", "--csv and --plot say how --sweep answers"),
+        ("inspect MODEL --html --csv", "--csv: for --sweep, which is not given"),
     ],
 )
 def test_no_flag_is_overlooked(
@@ -102,6 +105,18 @@ def test_numbers() -> None:
     assert counts(0, or_none=True)("") == ()
     with pytest.raises(argparse.ArgumentTypeError, match="at least 2"):
         counts(2)("4,1")
+
+
+def test_other_parsers_are_translated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what our parser says is not translated: argparse is left as it was, by errors and --help, too."""
+    for words in ([], ["--nothing"], ["--help"]):
+        with contextlib.suppress(SystemExit):
+            Parser(prog="ggufphys").parse_args(words)
+        assert vars(argparse)["_"] is gettext.gettext
+
+    said = capsys.readouterr()
+    assert "usage: ggufphys" in said.out
+    assert "--nothing" in said.err
 
 
 def test_a_second_model_is_no_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

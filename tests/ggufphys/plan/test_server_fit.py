@@ -109,7 +109,7 @@ def test_shortened(models: dict[str, GGUFFile], params: Params, gib: float) -> N
         return sum(t.nbytes for t in p.terms if t.device == name and t.quantity in ("model", "context", "compute"))
 
     result = fitted(
-        predictor.predict, params, n_ctx_train=long, n_layer=24, n_expert=0, main_bytes=int(gib * GIB)
+        predictor.buffers, params, n_ctx_train=long, n_layer=24, n_expert=0, main_bytes=int(gib * GIB)
     )  # fmt: skip
     room = (params.devices[0].memory_bytes if params.devices else int(gib * GIB)) - GIB
     most, least, low = used(long * n_stream), used(4096 * n_stream), 4096 * n_stream
@@ -126,7 +126,7 @@ def test_not_shortened(models: dict[str, GGUFFile]) -> None:
 
     def made(params: Params, main_bytes: int) -> tuple[int, str]:
         result = fitted(
-            predictor.predict, params, n_ctx_train=8192, n_layer=30, n_expert=0, main_bytes=main_bytes
+            predictor.buffers, params, n_ctx_train=8192, n_layer=30, n_expert=0, main_bytes=main_bytes
         )  # fmt: skip
         return result.params.n_ctx, result.note
 

@@ -111,8 +111,8 @@ def test_server_and_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--csv"], "which is not asked"),
-        (["--sweep", "ctx=1k", "--csv", "--json"], "stdout holds one of them"),
+        (["--csv"], "--csv: for --sweep, which is not given"),
+        (["--sweep", "ctx=1k", "--csv", "--json"], "--json: not with --csv"),
         (["--sweep", "ctx=1k", "--explain"], "asks about many runs"),
         (["--sweep", "ctx=1k", "--plot", "picture.gif"], "expected a name ending in .png or .svg"),
         (["--sweep", "ctv=q8_0,q4_0", "-fa", "off"], "needs flash attention, which is off"),

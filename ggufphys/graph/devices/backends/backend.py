@@ -1,13 +1,15 @@
 """What about a backend decides about bytes?"""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.graph.devices.backends.order import Reorder
 from ggufphys.graph.ir import Tensor
+
+if TYPE_CHECKING:
+    from ggufphys.graph.devices.backends.order import Reorder
 
 LARGE_BATCH: Final = 32  # GGML_OP_OFFLOAD_MIN_BATCH unless the environment says otherwise
 ROW_PADDING: Final = 512  # MATRIX_ROW_PADDING of ggml-cuda/common.cuh and ggml-sycl/presets.hpp
@@ -48,7 +50,7 @@ class Backend:
     row_padding: int = 0
     pinned: "Backend | None" = None
     supports: Callable[[Tensor], bool] = everything
-    reorder: Reorder | None = None
+    reorder: "Reorder | None" = None
     scratch: Scratch | None = None
     maps_files: bool = False
     splits_rows: bool = False

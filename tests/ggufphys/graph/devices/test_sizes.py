@@ -15,7 +15,7 @@ from ggufphys.errors import UnsupportedError
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.allocating import layout
 from ggufphys.graph.batch import reserved_batches
-from ggufphys.graph.devices import sizes
+from ggufphys.graph.devices import divided
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.predict import Predictor
 from ggufphys.synth.catalogue import shape_named
@@ -52,7 +52,7 @@ def test_few_layers_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.truncate(path, plan.file_bytes)
     with open_gguf(path) as gguf:
         few = [predict_memory(gguf, params).devices for params in GRID]
-        monkeypatch.setattr(sizes, "ATTEMPTS", ())
+        monkeypatch.setattr(divided, "ATTEMPTS", ())
         assert few == [predict_memory(gguf, params).devices for params in GRID]
 
 
@@ -101,7 +101,7 @@ def assert_few_stand_for_all(folder: Path, shape: str, run: dict[str, Any]) -> N
     """Predict twice, once with all layers built."""
     with pytest.MonkeyPatch.context() as patch, open_gguf(shape_header(folder / "model.gguf", shape)) as gguf:
         few = predict_memory(gguf, Params(**run)).devices
-        patch.setattr(sizes, "ATTEMPTS", ())
+        patch.setattr(divided, "ATTEMPTS", ())
         patch.setattr(layout, "ATTEMPTS", ())
         assert few == predict_memory(gguf, Params(**run)).devices
 
@@ -143,7 +143,7 @@ def test_masks_that_are_cast_leave_layers_out(tmp_path: Path, monkeypatch: pytes
 
 
 def test_experts_are_read_by_their_numbers_alone(tmp_path: Path) -> None:
-    """In no recorded model's graph another operation than `MUL_MAT_ID` reads what `sizes.EXPERTS` names."""
+    """In no recorded model's graph another operation than `MUL_MAT_ID` reads what `divided.EXPERTS` names."""
     readers = set()
     for draft in own_drafts():
         draft.write(tmp_path / "m.gguf")
@@ -152,7 +152,7 @@ def test_experts_are_read_by_their_numbers_alone(tmp_path: Path) -> None:
             params = Params(n_ctx=512, n_ubatch=1, flash_attn="auto" if runs.rule.flash_attn else "off")
             context = runs.context(params)
             graph = runs.layouts.graph(context, reserved_batches(context)[0])
-            readers |= {n.op for n in graph.nodes for s in n.src if split_name(s.name)[1] in sizes.EXPERTS}
+            readers |= {n.op for n in graph.nodes for s in n.src if split_name(s.name)[1] in divided.EXPERTS}
     assert readers == {"MUL_MAT_ID"}
 
 

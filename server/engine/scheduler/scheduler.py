@@ -42,6 +42,7 @@ class Scheduler:
         self._took: tuple[float, bool] | None = None  # the last step, if it had answers alone, and whether guessed
         self._n_said = 0  # tokens that came of it
         self._was_full = False
+        self._held_s = 0.0  # that answers have waited while a crowd's prompts are read
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
     def add(self, sequence: Sequence) -> None:
@@ -78,6 +79,8 @@ class Scheduler:
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
         self.pace.learn(sum([len(chunk.tokens) for chunk in chunks]), seconds)
+        holds = any(s.n_generated and s.served_at < self.now for s in self._turns.of(self.active))
+        self._held_s = self._held_s + seconds if holds else 0.0
         # Whose first token it was, or would have been: nothing may have been asked for.
         prompts = [chunk for chunk in chunks if chunk.sequence.n_generated <= chunk.row]
         if not prompts and self.guesser:
@@ -244,11 +247,21 @@ class Scheduler:
             (prompts if is_prompt else rows).append(s)
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
-        if prompts:
-            n_pending = sum(s.n_pending for s in prompts)
-            if n_pending > self.n_max - len(rows) and self.pace.fit(len(prompts), n_pending):
-                rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
+        if prompts and self._is_crowd(prompts, len(rows)):
+            rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
         return rows, prompts
+
+    def _is_crowd(self, prompts: list[Sequence], n_rows: int) -> bool:
+        """Whether so many prompts came together that answers wait until they are read, for some time at most.
+
+        Beside prompts they would be a pass over the weights for few tokens, and behind them they go with the crowd's.
+        """
+        n_pending, n = sum(s.n_pending for s in prompts), len(prompts)
+        if n_pending > self.n_max - n_rows:
+            is_worth_it = self.pace.fit(n, n_pending)
+        else:  # they would wait for this step anyway
+            is_worth_it = n > n_rows and self.pace.n_prompt(n_rows, n, n_pending) >= n_pending
+        return is_worth_it and self._held_s < self.pace.target_s * self.layout.n_slots
 
     @property
     def _n_outputs(self) -> int:

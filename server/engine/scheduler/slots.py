@@ -19,6 +19,10 @@ Kind = Literal["full", "window", "recurrent"]
 
 COPY_FRACTION: Final = 32  # in a divided cache a copy moves a whole stream: worth it for more than this part of one
 
+REUSED_FRACTION: Final = 32
+"""Nor is less than this part of a prompt worth anything there: a first word in common would make the prompt shorter
+than those that came with it, which is one more pass for the others' last tokens, and tie it to a slot."""
+
 
 class Reuse(StrEnum):
     """Why tokens that memory held are evaluated again, in a word for metrics; docs/serving.md explains each."""
@@ -126,6 +130,8 @@ class Slots:
         why = Reuse.NONE
         for slot in self.all:
             n = min(common_prefix(slot.tokens, sequence.tokens), want)
+            if not self.layout.unified and n * REUSED_FRACTION < want:
+                continue
             n_usable, reason = self.usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)
             if n > n_held:
                 n_held, why = n, reason

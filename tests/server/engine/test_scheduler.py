@@ -181,3 +181,48 @@ def test_answers_go_on_beside_a_prompt_that_takes_longer_than_its_wait_is_worth(
         chunks = planned.plan()
         assert reader in [chunk.sequence for chunk in chunks]
         step(planned, 0.01 + 0.001 * sum(map(len, chunks)))
+
+
+@pytest.mark.parametrize(("n_answers", "n_prompts", "expected"), [(1, 3, [1, 2, 3]), (3, 1, [0, 1, 2, 3])])
+def test_few_answers_wait_for_the_many_prompts_of_a_step(n_answers: int, n_prompts: int, expected: list[int]) -> None:
+    """Answers go behind prompts that are a step of their own where these are more, else beside them."""
+    planned = scheduler(4)
+    planned.pace.learn(1, 0.011)
+    planned.pace.learn(64, 0.074)
+    for order in range(n_answers):
+        arrive(planned, order)
+    step(planned, 0.02)
+    for order in range(n_prompts):
+        arrive(planned, 10 + order, n_tokens=16)
+    assert step(planned, 0.06) == expected
+    assert step(planned, 0.02) == [0, 1, 2, 3]
+
+
+def test_answers_are_not_held_for_ever() -> None:
+    """Prompts without end, each answered at once, leave readers a token now and then."""
+    planned = scheduler(4)
+    planned.pace.learn(1, 0.011)
+    planned.pace.learn(64, 0.074)
+    reader = arrive(planned, 0)
+    step(planned, 0.02)
+    n_read = []
+    for order in range(0, 80, 2):
+        pair = [arrive(planned, 10 + order + i, n_tokens=20) for i in range(2)]
+        step(planned, 0.05)
+        for sequence in pair:
+            planned.finish(sequence)
+        n_read.append(reader.n_generated)
+    assert 4 <= n_read[-1] - n_read[0] <= 8  # 0.4 s of 2.0 at a time
+
+
+@pytest.mark.parametrize(("unified", "n_common", "expected"), [(False, 1, 0), (True, 1, 1), (False, 2, 2)])
+def test_a_first_word_in_common_is_nothing_in_a_divided_cache(unified: bool, n_common: int, expected: int) -> None:
+    """A prompt that shares less than a thirty-second part with what a slot holds is read whole there."""
+    planned = scheduler(2, unified=unified)
+    first = arrive(planned, 0, n_tokens=41)
+    step(planned)
+    planned.finish(first)
+    second = arrive(planned, 1, n_tokens=41)
+    second.tokens[:n_common] = first.tokens[:n_common]
+    planned.plan()
+    assert second.n_cached == expected

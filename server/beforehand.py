@@ -96,8 +96,8 @@ def predicted_rates(path: Path, params: Params) -> Rates | None:
     return Rates(prompt_per_s=prompt, decode_per_s=decode, basis="predicted")
 
 
-def prediction_line(predicted: MemoryPrediction | str) -> str:
-    """The prediction in one line."""
+def prediction_line(predicted: MemoryPrediction | str, http_side_bytes: int = 0) -> str:
+    """The prediction in one line; `http_side_bytes` are those of a process of its own beside the engine's."""
     if isinstance(predicted, str):
         return f"no prediction: {predicted}"
     parts = ", ".join(
@@ -111,9 +111,10 @@ def prediction_line(predicted: MemoryPrediction | str) -> str:
         )
         if nbytes
     )
+    beside = f" and the HTTP side's {format_bytes(http_side_bytes)}" if http_side_bytes else ""
     return (
         f"predicted: {format_bytes(predicted.total_bytes)} of buffers ({parts}), "
-        f"about {format_bytes(predicted.process_bytes)} resident"
+        f"about {format_bytes(predicted.process_bytes)} resident{beside}"
     )
 
 

@@ -156,7 +156,8 @@ def run_model(args: argparse.Namespace) -> int:
         else:
             model = None
             predicted = prediction(path, params, None if args.in_process else find(), adapters, draft)
-        tell(args, prediction_line(predicted))
+        n_streams = args.max_queue + params.n_seq_max
+        tell(args, prediction_line(predicted, 0 if in_numpy or args.in_process else http_side_bytes(n_streams)))
         for line in device_lines(predicted):
             tell(args, line)
         for device in params.devices:
@@ -177,9 +178,8 @@ def run_model(args: argparse.Namespace) -> int:
         stamps = [FileStamp.of(each) for each in (str(path), *([guessing.draft.path] if guessing.draft else []))]
         engine = opened_engine(args, model or path, params, adapters, guessing)
         stack.callback(engine.close)
-        n_streams = args.max_queue + params.n_seq_max
         ledger = Ledger(
-            predicted=predicted, base_bytes=resident_bytes() + http_bytes(n_streams + SPARE_THREADS), pids=Pids(engine),
+            predicted=predicted, base_bytes=http_side_bytes(n_streams), pids=Pids(engine),
             growth=nothing if in_numpy else growth_of(path, params),
         )  # fmt: skip
         app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
@@ -225,6 +225,11 @@ def opened_engine(
     if args.in_process:
         return LlamaEngine(model, params, **of_llama)
     return SupervisedEngine(model, params, verbose=args.verbose, **of_llama)
+
+
+def http_side_bytes(n_streams: int) -> int:
+    """What this process will hold while it serves so many answers at once: it, and its threads."""
+    return resident_bytes() + http_bytes(n_streams + SPARE_THREADS)
 
 
 def tell(args: argparse.Namespace, line: str) -> None:

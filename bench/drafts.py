@@ -26,10 +26,11 @@ from typing import Final
 from bench.deeper import write_deeper
 from bench.program import existing_file, run_program
 from ggufphys import open_gguf
+from ggufphys.context import resolve
 from ggufphys.embedded import MODEL
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
-from ggufphys.params import Params, resolve
+from ggufphys.params import Params
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest
 from server.engine.sampling import Sampling

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ggufphys.params import ContextParams
+from ggufphys.context import ContextParams
 from refengine.blocks import F32
 from refengine.sample import Sampler, Sampling
 from refengine.text.open import AnyTokenizer

@@ -17,6 +17,7 @@ import numpy as np
 
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.arch.caches import FullKV
+from ggufphys.context import pad_ctx, resolve
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.graph.allocating.layout import Layouts
@@ -26,7 +27,7 @@ from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import MODELS
 from ggufphys.loads.check import require_data
 from ggufphys.memory.terms import Quantity
-from ggufphys.params import Params, pad_ctx, resolve
+from ggufphys.params import Params
 from refengine.batch import Numbers, Tokens, physical_batches, token_ids
 from refengine.blocks import F32
 from refengine.execute import Program, Trace

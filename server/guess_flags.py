@@ -13,11 +13,12 @@ from typing import Final
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.arch import read_hparams
 from ggufphys.arch.table import LATER, RULES
+from ggufphys.context import ContextParams
 from ggufphys.flags.draft import MODEL, add_draft_arguments, draft_fields
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
 from ggufphys.memory.context import beyond_training
-from ggufphys.params import ContextParams, Device, Params
+from ggufphys.params import Device, Params
 from server.engine.checks import check_context, check_model_file
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.scheduler.drafts import Drafting

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from ggufphys.params import ContextParams, Params
+from ggufphys.context import ContextParams
+from ggufphys.params import Params
 
 DEFAULT_SLOTS: Final = 4  # as llama-server has it
 

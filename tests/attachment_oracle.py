@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.context import cache_type
+from ggufphys.params import Params
 from tests import oracle
 
 PAGE_BYTES: Final = 4096
@@ -107,7 +108,7 @@ def _create(api: Any, path: str, p: Params, *, target: int | None = None) -> tup
     cparams = api.llama_context_default_params()
     for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full"):
         setattr(cparams, name, getattr(p, name))
-    cparams.type_k, cparams.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+    cparams.type_k, cparams.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
     cparams.flash_attn_type = oracle.FLASH_ATTN[p.flash_attn]
     cparams.ctx_other = target
     context = api.llama_init_from_model(model, cparams)

@@ -21,11 +21,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ggufphys.context import cache_type
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import IN_F32
 from ggufphys.graph.rope import Rope
-from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.params import Params
 from refengine.peers.trace_child import GgmlTensor
 
 Node = list[Any]
@@ -221,7 +222,7 @@ def main(n_tokens: int, p: Params, loras: Sequence[str], paths: Sequence[str]) -
         model = api.llama_model_load_from_file(path.encode(), settings)
         native = api.llama_context_default_params()
         native.n_ctx, native.n_batch, native.n_ubatch, native.n_threads = p.n_ctx, p.n_batch, p.n_ubatch, 1
-        native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+        native.type_k, native.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
         native.ctx_type = CONTEXT_TYPES[p.ctx_type]
         native.flash_attn_type, native.swa_full = FLASH_ATTN[p.flash_attn], p.swa_full
         native.n_seq_max, native.kv_unified = p.n_seq_max, p.kv_unified

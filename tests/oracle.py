@@ -17,7 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ggufphys.params import CACHE_TYPES, POOLING_TYPES, Params
+from ggufphys.context import cache_type
+from ggufphys.params import POOLING_TYPES, Params
 
 QUANTITIES = ("model", "context", "compute")
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
@@ -113,7 +114,7 @@ class Oracle:
             "op_offload", "n_rs_seq", "embeddings",
         ):  # fmt: skip
             setattr(native, name, getattr(p, name))
-        native.type_k, native.type_v = int(CACHE_TYPES[p.type_k]), int(CACHE_TYPES[p.type_v])
+        native.type_k, native.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
         native.flash_attn_type, native.ctx_type = FLASH_ATTN[p.flash_attn], CONTEXT_TYPES[p.ctx_type]
         native.pooling_type = POOLINGS[p.pooling]
         context = api.llama_init_from_model(model, native)

@@ -8,8 +8,8 @@ from typing import Final
 from bench.hypotheses.files import Setup, params_of, shape_of
 from bench.hypotheses.finding import Finding
 from ggufphys import GGUFFile, MemoryPrediction, predict_memory
+from ggufphys.context import cache_type
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.params import CACHE_TYPES
 
 GB: Final = 1e9
 
@@ -60,7 +60,7 @@ def cache_ratio(setup: Setup, model: Path | None) -> Finding:
     with shape_of(setup) as gguf:
         plain = predict_memory(gguf, params_of({**setup, "type_k": "f16", "type_v": "f16"})).context_bytes
         found = predict_memory(gguf, params_of(setup)).context_bytes
-    types = dict.fromkeys(CACHE_TYPES[setup.get(key, "f16")] for key in ("type_k", "type_v"))
+    types = dict.fromkeys(cache_type(setup.get(key, "f16")) for key in ("type_k", "type_v"))
     blocks = ", ".join(
         f"{size.block_size} numbers of {kind.name} take {size.type_size} bytes, their scale among them"
         for kind in types

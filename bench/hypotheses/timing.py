@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggufphys.params import Device, Params, pad_ctx
+from ggufphys.context import pad_ctx
+from ggufphys.params import Device, Params
 from server.engine.amx import guard
 from server.engine.batch import Batch
 from server.engine.devices import available_devices

@@ -16,9 +16,10 @@ from typing import Final, NoReturn
 from bench.hypotheses.files import Setup
 from bench.speed.child import MAX_STEPS
 from ggufphys.builds.asked import installed_build
+from ggufphys.context import pad_ctx
 from ggufphys.flags.parser import Parser
 from ggufphys.flags.run import add_run_arguments, given, params_from
-from ggufphys.params import Device, Params, pad_ctx
+from ggufphys.params import Device, Params
 from ggufphys.speed.published import published_machine
 
 PHASES: Final = ("decode", "prefill")

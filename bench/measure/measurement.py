@@ -8,10 +8,11 @@ from typing import Final
 from bench.measure.speed import SpeedRow
 from bench.measure.supervise import ChildResult
 from ggufphys import GGUFFile, MemoryPrediction
+from ggufphys.context import resolve
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.memory.phases import ProcessMemory
 from ggufphys.memory.terms import Phase
-from ggufphys.params import Params, resolve
+from ggufphys.params import Params
 
 PEAKS: Final[tuple[Phase, ...]] = ("weights", "context", "prefill", "decode")
 PROCESS_TOLERANCE: Final = 0.03  # what --check allows for the process row

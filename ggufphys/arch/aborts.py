@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ggufphys.arch.rules import LayerFlags
+from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
-from ggufphys.params import ContextParams
 
 Aborts: TypeAlias = Callable[[ContextParams, HParams], str]
 

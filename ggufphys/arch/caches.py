@@ -11,9 +11,9 @@ src/llama-memory-recurrent.cpp, llama_memory_recurrent ctor; src/llama-kv-cache-
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ggufphys.context import ContextParams, pad_ctx
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from ggufphys.params import ContextParams, pad_ctx
 
 KV: Final = "KV cache"
 LATENT: Final = "compressed KV cache"  # MLA: keys alone, values are computed from them

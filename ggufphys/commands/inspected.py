@@ -17,6 +17,7 @@ from ggufphys.commands.attached import (
 from ggufphys.commands.costs import costs_sections, speed_sections
 from ggufphys.commands.devices import left_notes, over_notes, params_here
 from ggufphys.commands.opening import opened
+from ggufphys.context import ContextParams
 from ggufphys.errors import TruncatedError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGUFFile
@@ -25,7 +26,7 @@ from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import RefusedError
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.prediction import MemoryPrediction
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 from ggufphys.report.inspection import Inspection, Section, inspect_text
 from ggufphys.units import shortened, shown
 

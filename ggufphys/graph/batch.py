@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
-from ggufphys.params import ContextParams
 
 SMALL_BATCH: Final = 32  # below it norms stay with their layer: llama-context.cpp, graph_get_cb
 

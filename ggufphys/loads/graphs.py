@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from ggufphys.arch.graph_nodes import BY_SEQUENCE, max_nodes
+from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, GGUFFile
@@ -22,7 +23,7 @@ from ggufphys.graph.devices.runs import Runs
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models import HEADS, MODELS
 from ggufphys.loads.refusal import Refusal
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 
 BUILDER: Final = "llama.cpp 0c1e570 src/models/, graph"
 CONTEXT: Final = "llama.cpp 0c1e570 src/llama-context.cpp, llama_init_from_model, llama_context"

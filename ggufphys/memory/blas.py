@@ -6,13 +6,14 @@ Whether llama.cpp is built with one is no property of file or machine: `Params.u
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from ggufphys.context import ContextParams
 from ggufphys.gguf import TensorInfo
 from ggufphys.graph.allocating.blas import F32_BYTES, Copy, largest_copy
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.terms import Term
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST
 
 COPY: Final = "BLAS: weights in F32"
 _SOURCE: Final = "ggml/src/ggml-blas/ggml-blas.cpp, ggml_backend_blas_mul_mat"

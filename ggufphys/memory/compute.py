@@ -4,13 +4,14 @@ The compute buffer is as large as the larger of the two graphs that llama.cpp re
 decode step. Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve, output_reserve.
 """
 
+from ggufphys.context import ContextParams
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placed import Placed, Placement
 from ggufphys.graph.devices.sizes import buffer_sizes
 from ggufphys.graph.models import HEADS, LATER, MODELS
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Basis, Term
-from ggufphys.params import HOST, ContextParams, ContextType
+from ggufphys.params import HOST, ContextType
 
 FLOAT_BYTES = 4
 ALWAYS_EMBED = frozenset({"t5"})  # whose contexts have a row of embeddings beside each row of logits

@@ -14,12 +14,13 @@ from functools import partial
 from types import MappingProxyType
 
 from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
+from ggufphys.context import ContextParams, pad_ctx
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES
 from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Term
-from ggufphys.params import CPU_BUFFER, HOST, ContextParams, ContextType, Params, pad_ctx
+from ggufphys.params import CPU_BUFFER, HOST, ContextType, Params
 
 
 def context_terms(

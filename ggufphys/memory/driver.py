@@ -13,6 +13,7 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_load_sha
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from ggufphys.context import ContextParams
 from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.allocating.layout import Layouts
@@ -21,7 +22,6 @@ from ggufphys.graph.devices.backends.attends import ATTENTION
 from ggufphys.graph.devices.placed import Buffer
 from ggufphys.graph.devices.split import VIEWS
 from ggufphys.memory.terms import Backing, Phase, Term
-from ggufphys.params import ContextParams
 
 # What is made of an operation's shaders for prompts and for single tokens, KiB.
 OPERATIONS: Final[Mapping[str, int]] = {

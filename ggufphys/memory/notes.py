@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from ggufphys.context import ContextParams
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.graph.devices.placement import divides_unknown_memory
 from ggufphys.memory.context import beyond_training
 from ggufphys.memory.phases import process_memory
 from ggufphys.memory.terms import Term
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 
 
 def notes_on(

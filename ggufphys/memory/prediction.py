@@ -1,10 +1,11 @@
 """What is predicted: bytes by quantity and by device, as sums of terms."""
 
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.loads.refusal import Refusal
 from ggufphys.memory.phases import ProcessMemory, process_memory
 from ggufphys.memory.terms import Basis, Quantity, Term, total
-from ggufphys.params import HOST, ContextParams, Device
+from ggufphys.params import HOST, Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

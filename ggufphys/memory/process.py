@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.arch.graph_nodes import max_nodes
+from ggufphys.context import ContextParams, pad_ctx
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.layout import Layouts
@@ -22,7 +23,7 @@ from ggufphys.memory.loading import kept_by_malloc
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
 from ggufphys.memory.vocabulary import vocabulary_bytes
 from ggufphys.memory.weights import READ_BY_ROW
-from ggufphys.params import HOST, ContextParams, Params, pad_ctx
+from ggufphys.params import HOST, Params
 
 # An empty process: measured on Linux x86-64 with CPython 3.11 and llama-cpp-python 0.3.36 (`ggufphys measure`, phase
 # "library"); `measure` replaces it by what it finds in the same run.

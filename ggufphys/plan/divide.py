@@ -13,12 +13,13 @@ from typing import Final
 
 from ggufphys.arch import LayerCache
 from ggufphys.arch.roles import Role, embedding_is_output, role_of
+from ggufphys.context import ContextParams
 from ggufphys.graph.devices.backends import CPU, Backend, backend_of
 from ggufphys.graph.devices.placed import TOKEN_EMBD
 from ggufphys.graph.devices.placement import EXPERTS
 from ggufphys.memory.context import cache_bytes
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 
 _HALVINGS: Final = 30  # of the interval that the best fill lies in: to 1e-9 of it
 

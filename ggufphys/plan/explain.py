@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from ggufphys.arch import FullKV, LayerCache
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.memory.context import cache_bytes
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

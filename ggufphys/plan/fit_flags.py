@@ -5,8 +5,9 @@ Only what is chosen or differs from llama.cpp's defaults is written.
 
 from collections.abc import Iterator
 
+from ggufphys.context import cache_type
 from ggufphys.frozen import fields
-from ggufphys.params import CACHE_TYPES, Params
+from ggufphys.params import Params
 
 _PLAIN = {f.name: f.default for f in fields(Params)}
 
@@ -27,7 +28,7 @@ def _flags(p: Params, name_devices: bool) -> Iterator[tuple[str, ...]]:
     yield "-ub", str(p.n_ubatch)
     yield "-ctk", p.type_k
     yield "-ctv", p.type_v
-    quantised = CACHE_TYPES[p.type_v].name.startswith(("Q", "IQ"))
+    quantised = cache_type(p.type_v).name.startswith(("Q", "IQ"))
     if p.flash_attn != "auto" or quantised:  # auto may become off where a device can't, and the cache is refused then
         yield "-fa", "on" if p.flash_attn == "auto" else p.flash_attn
     if p.swa_full:

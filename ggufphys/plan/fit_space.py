@@ -14,10 +14,11 @@ types, nor for types between these, unless they are told to (GGML_CUDA_FA_ALL_QU
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
+from ggufphys.context import N_CTX_PAD
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph.devices.placement import used_devices
 from ggufphys.memory.predict import Predictor
-from ggufphys.params import N_CTX_PAD, Params
+from ggufphys.params import Params
 from ggufphys.plan.divide import LayerCosts
 
 Goal = Literal["level", "repack", "mmap", "types", "n_ubatch", "n_ctx"]

@@ -7,9 +7,10 @@ What the prices say was measured on x86 where it has a number: a decode without 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from ggufphys.context import N_CTX_PAD
 from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.prediction import MemoryPrediction
-from ggufphys.params import N_CTX_PAD, Params
+from ggufphys.params import Params
 from ggufphys.plan.fits import fits
 from ggufphys.plan.search import largest
 

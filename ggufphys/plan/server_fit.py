@@ -12,9 +12,10 @@ ggml_backend_cpu_device_get_memory.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ggufphys.context import N_CTX_PAD
 from ggufphys.frozen import dataclass, replace
 from ggufphys.memory.terms import Term
-from ggufphys.params import HOST, N_CTX_PAD, Params
+from ggufphys.params import HOST, Params
 from ggufphys.units import format_bytes
 
 FIT_CTX: Final = 4096  # common/common.h, fit_params_min_ctx

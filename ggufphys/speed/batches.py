@@ -3,9 +3,9 @@
 As llama.cpp computes them, not as it reserves memory for them.
 """
 
+from ggufphys.context import ContextParams, pad_ctx
 from ggufphys.frozen import replace
 from ggufphys.graph.batch import Batch, StateRows
-from ggufphys.params import ContextParams, pad_ctx
 
 _GOES_ON = StateRows(zero=None)
 

@@ -6,6 +6,7 @@ layers of one kind cost the same but for the types of their weights, so one more
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
@@ -15,7 +16,7 @@ from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 from ggufphys.speed.batches import check_lengths, decode_batch, prompt_batch, prompt_length, with_sequences
 
 Costs = Mapping[Kind, Cost]

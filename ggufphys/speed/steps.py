@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from ggufphys.arch.caches import WindowKV
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGMLType, TensorInfo
 from ggufphys.gguf.ggml_types import SIZES
@@ -19,7 +20,7 @@ from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run
 from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST
 from ggufphys.speed.nodes import Seconds, Surroundings, Weight, node_seconds
 from ggufphys.speed.rates import CalibrationError, Machine, Processor
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ggufphys.params import pad_ctx
+from ggufphys.context import pad_ctx
 from refengine.batch import Numbers, Tokens
 from refengine.blocks import F32
 from refengine.memory.windows import Window, beyond

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ggufphys.arch.caches import BlockKV, BlockState, KVCache, LayerCache, RecurrentState, WindowKV
+from ggufphys.context import ContextParams
 from ggufphys.graph.ir import Tensor
-from ggufphys.params import ContextParams
 from refengine.arrays import reserved_bytes
 from refengine.batch import Numbers, Split, Tokens
 from refengine.blocks import U8

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFPhysError
 from ggufphys.machine.children import describe, environment, module_command
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 from refengine.batch import Tokens
 from refengine.blocks import F32
 

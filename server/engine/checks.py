@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.arch import read_hparams
+from ggufphys.context import ContextParams, cache_type, resolve
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.hparams.hparams import HParams
 from ggufphys.loads.check import require_data, require_loads
-from ggufphys.params import CACHE_TYPES, ContextParams, Params, resolve
+from ggufphys.params import Params
 
 
 def check_model_file(path: str | os.PathLike[str], params: Params | None = None) -> tuple[Path, HParams]:
@@ -42,7 +43,7 @@ def check_context(params: Params, hparams: HParams) -> ContextParams:
         ValueError: llama.cpp would refuse the combination, or abort on it.
     """
     resolved = resolve(params, n_ctx_train=hparams.n_ctx_train, causal_attn=hparams.causal_attn)
-    block_size = SIZES[CACHE_TYPES[params.type_k]].block_size
+    block_size = SIZES[cache_type(params.type_k)].block_size
     if not resolved.flash_attn and hparams.n_embd_head_k % block_size:
         # With flash attention llama_init_from_model checks this itself; without, ggml_row_size asserts.
         raise ValueError(

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
+from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
-from ggufphys.params import ContextParams
 from server.engine.scheduler.slots import Kind
 
 

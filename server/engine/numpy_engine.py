@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from typing import Any, Final, Literal, Protocol
 
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
+from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 from server.engine.backend import SerialBackend
 from server.engine.describe import describe
 from server.engine.errors import EngineError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ggufphys import Device, Params
-from ggufphys.params import resolve, rpc_device
+from ggufphys.context import resolve
+from ggufphys.params import rpc_device
 
 
 @pytest.mark.parametrize(

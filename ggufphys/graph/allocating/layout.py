@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import LayerCache, RecurrentState, WindowKV
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
@@ -35,7 +36,7 @@ from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models import HEADS, build_of
 from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
-from ggufphys.params import HOST, ContextParams, ContextType
+from ggufphys.params import HOST, ContextType
 
 # How to choose which layers to build: how many layers are in a step before the one it leads to, whether those that are
 # alike read the same, and whether kinds count only once they are `settled`.

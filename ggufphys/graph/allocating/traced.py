@@ -11,6 +11,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Final, TypeVar, cast
 
+from ggufphys.context import N_CTX_PAD, ContextParams
 from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.graph.affine import Point, Trace
 from ggufphys.graph.allocating.course import Course, in_order
@@ -18,7 +19,7 @@ from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_t
 from ggufphys.graph.allocating.lifetimes import Lifetimes, apart, is_constant, lifetimes
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Part
-from ggufphys.params import HOST, N_CTX_PAD, ContextParams
+from ggufphys.params import HOST
 
 REMEMBERED: Final = 8
 

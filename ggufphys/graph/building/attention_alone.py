@@ -3,12 +3,12 @@
 Legend as in `blocks`. Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_attn_inp_no_cache, build_attn.
 """
 
+from ggufphys.context import pad_ctx
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attend
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Tensor
-from ggufphys.params import pad_ctx
 
 
 class AttentionAlone:

@@ -14,6 +14,7 @@ from math import inf
 from typing import Final, Literal
 
 from ggufphys.arch.caches import INDEXER, BlockKV
+from ggufphys.context import N_CTX_PAD, pad_ctx
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV, hadamard, rotate, rotation
@@ -21,7 +22,6 @@ from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32, I64
 from ggufphys.graph.rope import Rope
-from ggufphys.params import N_CTX_PAD, pad_ctx
 
 OVERLAPPING: Final = 4  # the ratio of fine blocks
 StatePart = Literal["kv", "score"]

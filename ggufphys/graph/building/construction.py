@@ -9,6 +9,7 @@ from functools import cached_property
 from ggufphys.arch.caches import FullKV, KVCache, LayerCache, RecurrentState, WindowKV
 from ggufphys.arch.loading import HEADS_BY_LAYER
 from ggufphys.arch.scales import PLAIN, scaled_names
+from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, TensorInfo
@@ -18,7 +19,6 @@ from ggufphys.graph.batch import Batch
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
-from ggufphys.params import ContextParams
 
 Adapters = Mapping[str, Sequence[tuple[TensorInfo, TensorInfo]]]  # by weight: LoRA's a and b, one pair an adapter
 

@@ -13,6 +13,7 @@ from math import inf
 from typing import Final
 
 from ggufphys.arch.caches import INDEXER, row_bytes
+from ggufphys.context import pad_ctx
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV
 from ggufphys.graph.building.blocks import Builder
@@ -20,7 +21,6 @@ from ggufphys.graph.building.dsa import indexer_cache, lightning_indexer, top_k
 from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32, I64
-from ggufphys.params import pad_ctx
 
 N_POOL_PAD: Final = 64
 N_TOKENS_GATHERED: Final = 16  # batches up to this attend to copies of the chosen rows alone, larger ones by a mask

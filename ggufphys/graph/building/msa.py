@@ -8,6 +8,7 @@ chosen. Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp; src/llama-kv-cache-
 """
 
 from ggufphys.arch.caches import INDEXER_VALUES, FullKV
+from ggufphys.context import N_CTX_PAD
 from ggufphys.gguf import SIZES
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV, rotate
@@ -17,7 +18,6 @@ from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32
 from ggufphys.graph.rope import Rope
-from ggufphys.params import N_CTX_PAD
 
 NOTHING = -1e30  # what a block that was not chosen adds to a score
 

@@ -13,6 +13,7 @@ from functools import partial
 from operator import gt
 from typing import Final
 
+from ggufphys.context import ContextParams
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
 from ggufphys.graph.allocating.alloc import lay_out, side_by_side
@@ -25,7 +26,7 @@ from ggufphys.graph.devices.homes import fetches_experts, homes, layers_of, norm
 from ggufphys.graph.devices.placed import Placed
 from ggufphys.graph.devices.split import PIPELINE_COPIES, split
 from ggufphys.graph.ir import Graph, Part
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST
 
 # What `MUL_MAT_ID` alone reads, by the names in a layer.
 EXPERTS: Final = frozenset(

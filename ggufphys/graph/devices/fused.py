@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass, replace
 from ggufphys.graph import ops
 from ggufphys.graph.affine import Trace
@@ -22,7 +23,7 @@ from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
 from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST
 
 CELLS = 256  # of the cache in a trial: any number would do
 

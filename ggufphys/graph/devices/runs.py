@@ -7,6 +7,7 @@ from typing import Final
 from ggufphys.arch import ArchRule, read_hparams, row_in, rule_for
 from ggufphys.arch.older import causal_in
 from ggufphys.builds.moves import Rule, rules_of
+from ggufphys.context import ContextParams, resolve
 from ggufphys.errors import UnsupportedError
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGMLType, GGUFFile
@@ -17,7 +18,7 @@ from ggufphys.graph.devices.placed import Placed, placing, what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
-from ggufphys.params import ContextParams, ContextType, Params, resolve
+from ggufphys.params import ContextType, Params
 
 REMEMBERED: Final = 64  # contexts: more than a search asks about again
 

@@ -7,11 +7,12 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, sched_reserve; ggml/src/ggml-al
 
 from collections.abc import Mapping
 
+from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, lone_prompt, reserved_batches
 from ggufphys.graph.devices.placed import Placed
-from ggufphys.params import HOST, ContextParams
+from ggufphys.params import HOST
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import ContextParams
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
@@ -23,7 +24,7 @@ from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.process import BASE, CODE, VOCABULARY, Conditions, resident
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.memory.vocabulary import UNICODE_TABLE_BYTES
-from ggufphys.params import HOST, ContextParams, Params
+from ggufphys.params import HOST, Params
 
 _OF_A_DRAFT: Final[frozenset[Quantity]] = frozenset({"model", "context", "compute", "output"})
 _CACHE_SOURCES: Final = ("src/llama-kv-cache", "src/llama-memory-")  # of the terms of ggufphys/memory/context.py

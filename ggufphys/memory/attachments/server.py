@@ -13,6 +13,7 @@ server_prompt_cache; src/llama-context.cpp, output_reserve.
 from collections.abc import Iterator, Sequence
 
 from ggufphys.arch import LayerCache
+from ggufphys.context import ContextParams
 from ggufphys.errors import UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
@@ -22,7 +23,7 @@ from ggufphys.memory.compute import FLOAT_BYTES, embedding_width
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Term
-from ggufphys.params import ContextParams, Params
+from ggufphys.params import Params
 
 
 def predict_served(predictor: Predictor, server: Server, params: Params) -> MemoryPrediction:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ggufphys.arch import FullKV, LayerCache, WindowKV, row_bytes
+from ggufphys.context import ContextParams
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGUFFile
-from ggufphys.params import ContextParams
 
 _HEADER: Final = 4 + 4  # magic, sequence
 _CELL: Final = 4 + 4 + 4  # position, number of sequences, the sequence

@@ -8,10 +8,10 @@ import pytest
 import ggufphys
 from ggufphys import GGUFError, Params, UnsupportedError, open_gguf
 from ggufphys.arch import RULES, FullKV, WindowKV, read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf.writer import WriteValue
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.context import context_terms
-from ggufphys.params import resolve
 from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
 
 

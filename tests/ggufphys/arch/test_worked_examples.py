@@ -7,9 +7,9 @@ import pytest
 import ggufphys
 from ggufphys import Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf.writer import WriteValue
 from ggufphys.memory.context import context_terms
-from ggufphys.params import resolve
 from tests.ggufphys.models import llama_metadata, write_model
 
 PHYSICS = (Path(ggufphys.__file__).parent.parent / "docs" / "physics.md").read_text()

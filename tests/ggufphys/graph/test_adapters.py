@@ -5,13 +5,13 @@ from pathlib import Path
 from ggufphys import Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.arch.scales import PLAIN
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, WriteValue
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.models import MODELS
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs
-from ggufphys.params import resolve
 from tests import archs, graph_oracle
 from tests.ggufphys.graph.test_models import CELLS_IN_USE, N_TOKENS
 from tests.ggufphys.graph.test_scales import FIRST

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufphys.arch.caches import row_bytes
+from ggufphys.context import pad_ctx
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.affine import Trace, at
-from ggufphys.params import pad_ctx
 
 PROGRAMS: Final[tuple[Callable[[int, int], int], ...]] = (
     lambda n, m: n + 3 - m,

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from ggufphys import open_gguf
+from ggufphys.context import resolve
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
 from ggufphys.memory.attachments.tongues import check_tongues
-from ggufphys.params import Params, resolve
+from ggufphys.params import Params
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import EngineStatus

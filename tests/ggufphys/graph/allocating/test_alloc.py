@@ -7,6 +7,7 @@ import pytest
 
 from ggufphys import Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.allocating.alloc import allocate, written_sizes
@@ -15,7 +16,6 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.params import resolve
 from tests.ggufphys.models import tiny_llama
 
 F32 = GGMLType.F32

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.arch import RULES, read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import WriteValue, encode_header
 from ggufphys.graph import models, ops
@@ -21,7 +22,6 @@ from ggufphys.graph.allocating.lifetimes import lifetimes
 from ggufphys.graph.allocating.work import work_bytes
 from ggufphys.graph.batch import Batch, reserved_batches
 from ggufphys.graph.ir import Graph
-from ggufphys.params import resolve
 from ggufphys.synth.catalogue import shape_named, shapes
 from ggufphys.synth.plan import plan_file
 from tests import archs

@@ -10,13 +10,14 @@ from bench.clip.files import write_clip
 from bench.clip.shape import ClipShape
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.memory.attachments import Attachments, Draft, Server
 from ggufphys.memory.attachments.predict import predict_attached, predict_draft
 from ggufphys.memory.attachments.state import state_bytes
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.terms import total
-from ggufphys.params import Device, FlashAttn, as_server, resolve
+from ggufphys.params import Device, FlashAttn, as_server
 from tests import archs, attachment_oracle, oracle
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
 from tests.ggufphys.memory.attachments.test_state import tiny_gemma3

@@ -8,6 +8,7 @@ import pytest
 
 from ggufphys import GGUFError, Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.graph.allocating.layout import Layouts
@@ -17,7 +18,7 @@ from ggufphys.machine import host
 from ggufphys.memory.attachments import Attachments
 from ggufphys.memory.attachments.lora import adapters_of, check_pairs, lora_pairs, lora_terms
 from ggufphys.memory.attachments.predict import predict_attached
-from ggufphys.params import HOST, resolve, rpc_device
+from ggufphys.params import HOST, rpc_device
 from tests import archs, attachment_oracle, rpc_worker
 from tests.ggufphys.memory.attachments.adapter_files import write_lora
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model

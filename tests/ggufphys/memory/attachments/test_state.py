@@ -7,10 +7,10 @@ import pytest
 
 from ggufphys import Params, open_gguf
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.memory.attachments.state import needs_checkpoints, state_bytes
-from ggufphys.params import resolve
 from tests import attachment_oracle
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bench.program import existing_file, run_program
 from bench.speed.command import events
-from bench.speed.node_times import PRODUCTS, product_key
+from bench.speed.node_times import PRODUCTS, WARM_UP, product_key
 from ggufphys import open_gguf
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.runs import Runs
@@ -60,11 +60,13 @@ def predicted(gguf: GGUFFile, machine: Machine, args: argparse.Namespace) -> Map
     """Seconds by nodes."""
     speeds = Speeds(Runs(gguf).run(_params(args)), machine, args.threads)
     context = with_sequences(speeds.context, args.batch)
-    batch = decode_batch(context, args.batch, args.depth)
     if args.prompt > 1:
-        batch = prompt_batch(args.prompt, args.depth, 1)
+        depth, batch = args.depth, prompt_batch(args.prompt, args.depth, 1)
+    else:  # each step is behind one more token
+        depth = args.depth + WARM_UP + args.rounds // 2
+        batch = decode_batch(context, args.batch, depth)
     found: dict[str, float] = {}
-    parts = speeds.steps.priced(context, batch, args.depth)
+    parts = speeds.steps.priced(context, batch, depth)
     for part in parts:
         for node, seconds in part.seconds:
             found[key_of(node)] = found.get(key_of(node), 0.0) + part.times * seconds.total

@@ -57,8 +57,12 @@ def samples(
     repetitions: int,
     min_s: float = MIN_S,
 ) -> list[Sample]:
-    """Run it once unmeasured, then often enough for each repetition to last; `look` at the gauge between them."""
+    """Run it twice unmeasured, then often enough for each repetition to last; `look` at the gauge between them.
+
+    The first run touches pages that were never used, and would say that few runs last long enough.
+    """
     clock = clock_for(n_threads)
+    run()
     started = clock()
     run()
     n = max(1, round(min_s / max(clock() - started, 1e-7)))

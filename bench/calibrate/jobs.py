@@ -5,10 +5,12 @@ Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.speed.nodes import GEMM_COLUMNS
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
@@ -16,14 +18,18 @@ FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of repacked kernels, for which two 
 SHORT, PAGE, LONG = 512, 2048, 4096  # weights a row: short, such that pages still hold two or nearly, long
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
-CELLS: Final = (512, 1536)  # with two heads in a cell; a core's own cache holds them, and fewer of more heads
-N_HEAD_KV: Final = (2, 8)
+CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads
+N_HEAD_KV: Final = (1, 2, 8)  # one head's cells lie beside each other
 FAR_CELLS: Final = 4096
 FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 512  # as llama.cpp's physical batches have: no core's own cache holds them
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
-PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once: each comes from a page of its own
+PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once
+ROW_BYTES: Final = (480, 544)
+"""Of rows measured with such columns: four of them are less than 2 KiB, and more, from where on a Zen 4 fetches each
+row anew: Q5_0 with four columns takes 0.13 ns a weight in rows of 484 bytes, 0.21 in rows of 528."""
+CONVERTED_ROWS: Final = 16  # of a product that is little more than the conversion of its columns
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
 REUSED_ROWS: Final = {SHORT: 1024, PAGE: 512}  # of one that many columns use; with fewer, converting these would count
@@ -163,12 +169,23 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 for n_in, n_rows in REUSED_ROWS.items():
                     yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
-            lengths = (LONG,) if is_rare else (SHORT, PAGE, LONG) if n_columns in PAGED else (SHORT, LONG)
-            for n_in in lengths:
+            for n_in in (LONG,) if is_rare else lengths(ggml_type, n_columns, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if threads == n_threads[0]:
                 for n_in in CACHED:
                     yield product(threads, n_in, n_columns, small // n_in, "cache")
+                if n_columns == 1 or (repacked and n_columns == GEMM_COLUMNS):
+                    yield replace(product(threads, PAGE, n_columns, 0, "cache"), n_out=CONVERTED_ROWS)
+
+
+def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
+    """Of rows from main memory that are measured, in weights."""
+    if repacked or n_columns not in PAGED:  # rows lie interleaved, or are read one after the other
+        return SHORT, PAGE, LONG
+    size = SIZES[ggml_type]
+    step = max(32, size.block_size)
+    fewer, more = (nbytes * size.block_size / size.type_size / step for nbytes in ROW_BYTES)
+    return floor(fewer) * step, ceil(more) * step, PAGE, LONG
 
 
 def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Stream]:
@@ -186,14 +203,14 @@ def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES
     for threads in n_threads:
         for type_kv in types:
             for head_size in HEAD_SIZES:
-                for n_head_kv in N_HEAD_KV if type_kv is GGMLType.F16 else N_HEAD_KV[:1]:
+                for n_head_kv in (heads := N_HEAD_KV if type_kv is GGMLType.F16 else N_HEAD_KV[1:2]):
                     base = Attention(
                         n_threads=threads, type_kv=type_kv, head_size=head_size, n_head=2 * n_head_kv,
                         n_head_kv=n_head_kv, n_cells=0, n_tokens=1, n_layers=1,
                     )  # fmt: skip
                     if threads == n_threads[0]:
                         yield from (replace(base, n_cells=n * N_HEAD_KV[0] // n_head_kv) for n in CELLS)
-                        if (head_size, n_head_kv) == (HEAD_SIZES[0], N_HEAD_KV[0]):
+                        if (head_size, n_head_kv) == (HEAD_SIZES[0], heads[0]):
                             yield replace(base, n_cells=MASKED_CELLS, masked=True)
                     n_layers = FAR_BYTES // (4 * head_size * n_head_kv * FAR_CELLS)
                     yield replace(base, n_cells=FAR_CELLS, n_layers=max(1, n_layers))

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from bench.synth.blocks import random_blocks
+from bench.synth.blocks import OCTAVES, SIGMA, random_blocks
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from server.engine.library import load_library
@@ -68,6 +68,7 @@ _OTHERS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_tensor_overhead": (_Z, ()),
     "ggml_graph_overhead_custom": (_Z, (_Z, ctypes.c_bool)),
 }
+N_WEIGHTS: Final = 1 << 20  # of each type that are different
 _USAGE_WEIGHTS: Final = 1  # GGML_BACKEND_BUFFER_USAGE_WEIGHTS
 _MAX_NODES: Final = 4096
 
@@ -199,5 +200,6 @@ class Tensors:
 
 @functools.cache
 def weights(ggml_type: GGMLType) -> npt.NDArray[np.uint8]:
-    """Valid blocks of random bits, two rows of 4,096 weights."""
-    return random_blocks(ggml_type, 8192 // SIZES[ggml_type].block_size, np.random.default_rng(1)).reshape(-1)
+    """Valid blocks of random bits, with as many different scales as a model's tensor has."""
+    n_blocks = N_WEIGHTS // SIZES[ggml_type].block_size
+    return random_blocks(ggml_type, n_blocks, np.random.default_rng(1), SIGMA, octaves=OCTAVES).reshape(-1)

@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.calibrate.jobs import (
     CACHED,
+    CONVERTED_ROWS,
     LONG,
     PAGE,
     SHORT,
@@ -18,7 +19,7 @@ from bench.calibrate.jobs import (
     Step,
     Stream,
 )
-from ggufphys.speed.nodes import REPACKED
+from ggufphys.speed.nodes import GEMM_COLUMNS, REPACKED, converted
 from ggufphys.speed.rates import AttentionRate, OperationRate, Processor, ProductRate
 
 Seconds = Mapping[Job, float]
@@ -28,19 +29,23 @@ LEAST_S: Final = 1e-13  # an element's: nothing takes no time
 def product_rates(
     seconds: Seconds, jobs: Iterable[Product], alone: Sequence[ProductRate] = (), scale: float = 1.0
 ) -> tuple[ProductRate, ...]:
-    """Rows and weights apart by two lengths, and what a weight takes more from main memory by three.
+    """Rows and weights apart by two lengths, and what a weight takes more from main memory by several.
 
-    What a cache holds is measured on one thread: with several it takes `alone`'s time times `scale`, or as the kernel's
-    own many columns say, which are measured on all threads: those of one core share it the better the more each waits.
+    Converting columns is told apart by a product of few rows. What a cache holds is measured on one thread: with
+    several it takes `alone`'s time times `scale`, or as the kernel's own many columns say, which are measured on all
+    threads: those of one core share it the better the more each waits.
     """
-    found = {(job.n_columns, job.n_in, job.place): seconds[job] / job.n_out for job in jobs}
-    for rate in alone:  # threads make a product no slower: what came out slower was disturbed
-        for n_in in (SHORT, PAGE, LONG):
-            for place, most_s in zip(("cache", "memory"), rate.row(n_in), strict=True):
-                key = (rate.n_columns, n_in, place)
-                if key in found:
-                    found[key] = min(found[key], most_s)
     lone = {rate.n_columns: rate for rate in alone}
+    jobs = list(jobs)
+    element_s = {n: scale * rate.converted_s for n, rate in lone.items()} if alone else _converted(seconds, jobs)
+    found = {
+        (job.n_columns, job.n_in, job.place): _beside_columns(seconds[job], job, element_s) / job.n_out
+        for job in jobs
+        if job.n_out > CONVERTED_ROWS
+    }
+    for (n_columns, n_in, place), row_s in found.items():
+        if alone:  # threads make a product no slower: what came out slower was disturbed
+            found[n_columns, n_in, place] = min(row_s, lone[n_columns].row(n_in)[place == "memory"])
     if alone:
         many = (found[n, n_in, place] / lone[n].row(n_in)[0] for n, n_in, place in found if place == "cache")
         scale = median([scale, *many])
@@ -53,14 +58,33 @@ def product_rates(
             weight_s = (long_s - row_s) / long
         else:
             row_s, weight_s = scale * lone[n_columns].row_s, scale * lone[n_columns].weight_s
-        rate = ProductRate(n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s))
+        rate = ProductRate(
+            n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s), converted_s=element_s.get(n_columns, 0.0)
+        )
         fetched = [
             (n_in, max(0.0, found[n_columns, n_in, "memory"] - rate.row(n_in)[0]) / n_in)
-            for n_in in (SHORT, PAGE, LONG)
-            if (n_columns, n_in, "memory") in found
+            for n_in in sorted(n_in for n, n_in, place in found if n == n_columns and place == "memory")
         ]
         rates.append(replace(rate, fetched=tuple(fetched)))
     return tuple(rates)
+
+
+def _converted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
+    """Seconds an element of a column, by columns: what a product of few rows takes beside these."""
+    cached = {(j.n_columns, j.n_out > CONVERTED_ROWS): j for j in jobs if j.place == "cache" and j.n_in == PAGE}
+    found = {}
+    for (n_columns, is_long), few in cached.items():
+        if not is_long and (many := cached.get((n_columns, True))):
+            row_s = (seconds[many] - seconds[few]) / (many.n_out - few.n_out)
+            found[n_columns] = max(0.0, seconds[few] - few.n_out * row_s) / (n_columns * PAGE)
+    return found
+
+
+def _beside_columns(seconds: float, job: Product, element_s: Mapping[int, float]) -> float:
+    """A product's seconds without those of converting its columns."""
+    singly, by_four = converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads)
+    converting_s = singly * element_s.get(1, 0.0) + by_four * element_s.get(GEMM_COLUMNS, 0.0)
+    return max(seconds - converting_s, 0.2 * seconds)
 
 
 def attention_rates(

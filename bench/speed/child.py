@@ -101,8 +101,8 @@ class Runner:
         for at in range(start, end, self.batch.capacity):
             self.step({seq_id: self.some(min(self.batch.capacity, end - at))}, at)
 
-    def decode(self, depth: int, n_seqs: int = 1) -> list[float]:
-        """Steps behind so many tokens, each sequence with one."""
+    def decode(self, depth: int, n_seqs: int = 1) -> tuple[list[float], int]:
+        """Steps behind so many tokens, each sequence with one; how many tokens are before the middle one of them."""
         self.fill(depth)
         for seq_id in range(1, n_seqs):
             self.read(seq_id, 0, depth)
@@ -112,7 +112,7 @@ class Runner:
             found.append(self.step({i: self.some(1, len(found) + i) for i in range(n_seqs)}, at))
             self.look()
             at += 1
-        return found[WARM_UP:]
+        return found[WARM_UP:], depth + (WARM_UP + len(found)) // 2
 
 
 def main() -> int:
@@ -129,15 +129,15 @@ def main() -> int:
             for question in questions:
                 before = thread_times()
                 runner.gauge.mean()
+                depth = 0
                 if question["kind"] == "prefill":
                     seconds, n = runner.prefill(question["n_tokens"]), question["n_tokens"]
-                elif question["kind"] == "decode":
-                    seconds, n = runner.decode(question["depth"]), 1
                 else:
-                    seconds, n = runner.decode(question.get("depth", 0), question["n_seqs"]), question["n_seqs"]
-                busy = worst_share(before, thread_times())
+                    n = question.get("n_seqs", 1)
+                    seconds, depth = runner.decode(question.get("depth", 0), n)
+                busy, gauge_s = worst_share(before, thread_times()), runner.gauge.mean()
                 rate = n / median(seconds)
-                emit(question=question, tok_per_s=rate, seconds=seconds, busy=busy, gauge_s=runner.gauge.mean())
+                emit(question=question, tok_per_s=rate, seconds=seconds, depth=depth, busy=busy, gauge_s=gauge_s)
             runner.close()
     return 0
 

@@ -190,17 +190,15 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
     runs = Runs(gguf)
     gauge_s = machine.host(n_threads).gauge_s
 
-    def ask(pace: float, kind: str, n: int) -> PhaseSpeed:
+    def ask(pace: float, kind: str, n: int, depth: int) -> PhaseSpeed:
         paced = machine.at_pace(pace, n_threads)
         speeds = Speeds(runs.run(batch_params if kind == "batch" else params), paced, n_threads)
-        return (
-            speeds.prefill(n) if kind == "prefill" else speeds.decode(n, 0) if kind == "batch" else speeds.decode(1, n)
-        )
+        return speeds.prefill(n) if kind == "prefill" else speeds.decode(n if kind == "batch" else 1, depth)
 
-    def costs(kind: str, n: int) -> tuple[float, float]:
+    def costs(kind: str, n: int, depth: int) -> tuple[float, float]:
         run = runs.run(batch_params if kind == "batch" else params)
         steps = StepCosts(run.layouts, run.context)
-        phase = steps.prefill(n) if kind == "prefill" else steps.decode(n, 0) if kind == "batch" else steps.decode(1, n)
+        phase = steps.prefill(n) if kind == "prefill" else steps.decode(n if kind == "batch" else 1, depth)
         total = phase.total
         return total.flops / phase.n_tokens, (total.weight_bytes + total.cache_bytes) / phase.n_tokens
 
@@ -217,8 +215,9 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         kind = question["kind"]
         n = next(int(value) for name, value in question.items() if name != "kind")
         pace = event["gauge_s"] / gauge_s if gauge_s else 1.0
-        found, paced = ask(1.0, kind, n), ask(pace, kind, n)
-        token_flops, token_bytes = costs(kind, n)
+        depth = event["depth"]  # of the step in the middle: a small model makes a hundred, each behind one more token
+        found, paced = ask(1.0, kind, n, depth), ask(pace, kind, n, depth)
+        token_flops, token_bytes = costs(kind, n, depth)
         key = f"{kind} {n}"
         peers = {name: figures[key] for name, figures in others.items() if key in figures}
         rows.append(

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.synth.blocks import Blocks, random_blocks
+from bench.synth.blocks import OCTAVES, Blocks, random_blocks
 from bench.synth.sparse import write_all
 from bench.synth.values import special_values
 from ggufphys.errors import OutputError
@@ -79,7 +79,7 @@ def _tensor_chunks(
 
 def _pools(plan: SynthPlan, seed: int) -> Mapping[GGMLType, Blocks]:
     types = sorted({t.ggml_type for t in plan.tensors})
-    return {t: random_blocks(t, pool_blocks(t), np.random.default_rng((seed, 0, t))) for t in types}
+    return {t: random_blocks(t, pool_blocks(t), np.random.default_rng((seed, 0, t)), octaves=OCTAVES) for t in types}
 
 
 def pool_blocks(ggml_type: GGMLType) -> int:

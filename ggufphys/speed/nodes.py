@@ -5,8 +5,8 @@ the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md deri
 
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
 ggml_compute_forward_mul_mat, ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk,
-forward_mul_mat_id; ops.cpp, ggml_compute_forward_flash_attn_ext_f16, ggml_compute_forward_ssm_scan_f32,
-ggml_compute_forward_concat_f32.
+forward_mul_mat_id (all four for how columns are converted, too); ops.cpp, ggml_compute_forward_flash_attn_ext_f16,
+ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_concat_f32.
 """
 
 from bisect import bisect_left
@@ -23,6 +23,8 @@ from ggufphys.speed.rates import AttentionRate, Processor, ProductRate
 Limit = Literal["compute", "bandwidth", "overhead"]
 LIMITS: Final[tuple[Limit, ...]] = ("compute", "bandwidth", "overhead")
 TILE: Final = 64  # GGML_FA_TILE_Q, GGML_FA_TILE_KV
+SPLIT_CELLS: Final = 512  # from so many on a token's cells are divided between threads, not its heads
+KV_PAD: Final = 256  # cells of a cache that are looked at: as many as are used, padded to that
 GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is left one by one
 CHUNKS: Final = 4  # that each of several threads divides its rows into
 CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
@@ -130,8 +132,34 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
         n = _longest(n_rows, cpu.n_threads) if n_columns == 1 and n_rows == matrix.ne[1] and not weight[1] else n_rows
-        total = total.plus(_priced(n * hot, n * cold, around.cold, known), share)
+        first_s = _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
+        total = total.plus(_priced(first_s + n * hot, first_s + n * cold, around.cold, known), share)
     return total
+
+
+def converted(weight: Weight, n_in: int, n_columns: int, n_threads: int) -> tuple[int, int]:
+    """Elements of columns that are converted singly and by four, as if each thread had as many as the one with most.
+
+    Columns of a kernel that is not repacked are divided by blocks; of a repacked one's, threads take four each in turn,
+    and what is left one by one.
+    """
+
+    def longest(n: int) -> int:
+        return -(-n // n_threads) * n_threads
+
+    if not weight[1]:
+        block = SIZES[weight[0]].block_size
+        return n_columns * longest(-(-n_in // block)) * block, 0
+    n_fours, n_singly = divmod(n_columns, GEMM_COLUMNS)
+    return longest(n_singly) * n_in, GEMM_COLUMNS * longest(n_fours) * n_in
+
+
+def _converting(cpu: Processor, weight: Weight, n_in: int, n_columns: int) -> float:
+    """Seconds until columns are in the kernel's own type."""
+    rates, _ = _rates_of(cpu, weight)
+    singly, by_four = converted(weight, n_in, n_columns, max(1, cpu.n_threads))
+    four_s = next((rate.converted_s for rate in rates if rate.n_columns == GEMM_COLUMNS), 0.0)
+    return singly * rates[0].converted_s + by_four * four_s
 
 
 def _longest(n_rows: int, n_threads: int) -> int:
@@ -151,7 +179,7 @@ def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], 1)
         n_rows = _longest(matrix.ne[1], cpu.n_threads) if n_tokens == 1 and not weight[1] else matrix.ne[1]
-        once = n_used * n_tokens * n_rows * hot
+        once = n_used * n_tokens * n_rows * hot + _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
         fetched = n_distinct * n_rows * max(0.0, cold - hot)
         total = total.plus(_priced(once, once + fetched, around.cold, known), share)
     return total
@@ -229,13 +257,29 @@ def _flash_attn(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     if is_tiled:
         each_s = cells * rate.tiled_cell_s
     else:
-        each_s = cells * rate.cell_s + max(0.0, n_tokens * q.ne[3] * k.ne[1] - cells) * rate.masked_cell_s
+        seen, masked = _longest_cells(node, cells, cpu.n_threads)
+        each_s = seen * rate.cell_s + masked * rate.masked_cell_s
     compute_s = n_head * (n_tokens * q.ne[3] * rate.head_s + each_s)
     most_cells = cells / n_tokens if not is_tiled else cells / max(1, n_tokens // TILE)
     far_s = around.cold * k.ne[2] * min(most_cells, k.ne[1] * k.ne[3]) * rate.far_cell_s
     seconds = compute_s + far_s
     total = Seconds(compute=seconds) if compute_s >= MEMORY_BOUND * seconds else Seconds(bandwidth=seconds)
     return total.plus(Seconds(overhead=2 * cpu.node_s, guessed=0.0 if known else seconds))
+
+
+def _longest_cells(node: Tensor, cells: float, n_threads: int) -> tuple[float, float]:
+    """Cells that are seen and stepped over, as if each thread had as many as the one that sees most.
+
+    One token's many cells are divided between threads as they lie, those that are not used yet among them.
+    """
+    q, k, v = node.src[:3]
+    n_cells = q.ne[1] * q.ne[3] * k.ne[1]
+    is_split = q.ne[1] * q.ne[3] == 1 and k.ne[1] >= SPLIT_CELLS and k.type is v.type
+    if n_threads > 1 and is_split and k.type in (GGMLType.F16, GGMLType.F32) and n_cells - cells < KV_PAD:
+        n_cells = -(-n_cells // n_threads)
+        seen = min(cells, n_cells)
+        return n_threads * seen, n_threads * (n_cells - seen)
+    return cells, max(0.0, n_cells - cells)
 
 
 def _attention_rate(rates: Sequence[AttentionRate], head_size: float, n_head_kv: int) -> AttentionRate:

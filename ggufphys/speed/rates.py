@@ -15,7 +15,7 @@ from ggufphys.frozen import asdict, dataclass, field, replace
 from ggufphys.speed.sound import faults
 from ggufphys.units import parse_json
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 Basis = Literal["calibrated", "published"]
 Sort = Literal["products", "products from memory", "attention", "streams", "others"]
 """Nodes that a slower core slows alike."""
@@ -30,27 +30,30 @@ class ProductRate:
     """Weights times `n_columns` columns: a row of the result takes `row_s`, each weight of it `weight_s` more.
 
     That is with weights that a core's own cache holds. `fetched` is what a weight takes more from main memory, by how
-    many a row has, ascending: rows that are shorter than a page come more slowly. Empty: nothing.
+    many a row has, ascending: rows that are shorter than a page come more slowly. Empty: nothing. `converted_s` is what
+    an element of a column takes to be brought into the kernel's own type before, shared evenly by the threads.
     """
 
     n_columns: int
     row_s: float
     weight_s: float
     fetched: Sequence[tuple[int, float]] = ()
+    converted_s: float = 0.0
 
     def row(self, n_in: int) -> tuple[float, float]:
         """Seconds of a row of so many weights from a cache, and from main memory."""
         cached_s = self.row_s + n_in * self.weight_s
-        return cached_s, cached_s + n_in * self._fetched_s(n_in)
+        return cached_s, cached_s + self._fetching_s(n_in)
 
-    def _fetched_s(self, n_in: int) -> float:
+    def _fetching_s(self, n_in: int) -> float:
+        """Of a row: what beginning it takes and what each weight does, so that it lies on lines over its length."""
         if not self.fetched:
             return 0.0
         i = bisect_left(self.fetched, (n_in, 0.0))
         if i == 0 or i == len(self.fetched):
-            return self.fetched[min(i, len(self.fetched) - 1)][1]
+            return n_in * self.fetched[min(i, len(self.fetched) - 1)][1]
         (n0, s0), (n1, s1) = self.fetched[i - 1 : i + 1]
-        return s0 + (n_in - n0) / (n1 - n0) * (s1 - s0)
+        return n0 * s0 + (n_in - n0) / (n1 - n0) * (n1 * s1 - n0 * s0)
 
     def slowed(self, cached: float, far: float) -> "ProductRate":
         """The same where weights in a cache take so many times as long, and those from main memory so many."""
@@ -60,7 +63,13 @@ class ProductRate:
             return max(0.0, far * (cached_s + seconds) - cached * cached_s)
 
         fetched = tuple((n_in, fetched_s(n_in, seconds)) for n_in, seconds in self.fetched)
-        return replace(self, row_s=cached * self.row_s, weight_s=cached * self.weight_s, fetched=fetched)
+        return replace(
+            self,
+            row_s=cached * self.row_s,
+            weight_s=cached * self.weight_s,
+            fetched=fetched,
+            converted_s=cached * self.converted_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from bench.calibrate.jobs import (
     LONG,
     MANY_COLUMNS,
     N_LAYERS,
+    PAGE,
     SHORT,
     Attention,
     Job,
@@ -25,11 +26,13 @@ from bench.calibrate.jobs import (
 )
 from bench.calibrate.rates import falling, processor, slower_with_threads
 from ggufphys.gguf import GGMLType
+from ggufphys.speed.nodes import converted
 from ggufphys.speed.rates import Processor
 
 NODE_S = 1e-6
 ROW_S, WEIGHT_S = 2e-8, 6e-11
-FETCHED_S = {512: 4e-11, 2048: 3e-11, 4096: 1e-11}
+BEGUN_S, FETCHED_S = 2e-9, 1e-11  # of a row from main memory, and of each weight of it
+CONVERTED_S = 5e-10
 HEAD_S, CELL_S, FAR_S, TILED_S, MASKED_S = 3e-7, 4e-9, 2e-9, 5e-10, 3e-10
 GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
 
@@ -40,8 +43,10 @@ def fake(job: Job) -> float:
     if isinstance(job, Stream):
         return job.nbytes / job.n_matrices / 5e9
     if isinstance(job, Product):
-        fetched_s = FETCHED_S[job.n_in] if job.place == "memory" else 0.0  # once, for all columns
-        return 2 * NODE_S + job.n_out * (share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + job.n_in * fetched_s)
+        fetched_s = BEGUN_S + job.n_in * FETCHED_S if job.place == "memory" else 0.0  # once, for all columns
+        n_converted = sum(converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
+        row_s = share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + fetched_s
+        return 2 * NODE_S + share * n_converted * CONVERTED_S + job.n_out * row_s
     if isinstance(job, Attention):
         cell_s = TILED_S if job.n_tokens > 1 else MASKED_S if job.masked else CELL_S
         head_s = HEAD_S if job.n_tokens == 1 else 0.0
@@ -83,9 +88,11 @@ def test_rates_are_those_of_the_machine() -> None:
     for rate in cpu.products["Q4_K"]:
         assert isclose(rate.row_s, rate.n_columns * ROW_S, rel_tol=1e-6)
         assert isclose(rate.weight_s, rate.n_columns * WEIGHT_S, rel_tol=1e-6)
-        for n_in, fetched_s in rate.fetched:
-            assert isclose(fetched_s, FETCHED_S[n_in], rel_tol=1e-6)
-    assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, LONG]
+        for n_in in (1000, 3000, LONG) if rate.fetched else ():
+            assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], BEGUN_S + n_in * FETCHED_S, rel_tol=1e-6)
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, PAGE, LONG]
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [768, 1024, 2048, LONG]  # 432 bytes, 576, pages
+    assert isclose(cpu.products["Q4_K"][0].converted_s, CONVERTED_S, rel_tol=1e-6)
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)
         assert isclose(attention.cell_s, CELL_S, rel_tol=1e-6)

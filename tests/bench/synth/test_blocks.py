@@ -31,6 +31,22 @@ def test_quantized_blocks(ggml_type: GGMLType) -> None:
     assert np.abs(weights).max() < 4 * SIGMA
 
 
+@pytest.mark.parametrize("ggml_type", LAYOUTS, ids=lambda t: t.name)
+def test_scales_that_differ(ggml_type: GGMLType) -> None:
+    """With octaves between scales they have that deviation, weights theirs still, and signs as quantisers give them."""
+    n_blocks = 1 << 14
+    blocks = random_blocks(ggml_type, n_blocks, np.random.default_rng(1), octaves=0.4)
+    at = LAYOUTS[ggml_type].d_offset
+    scales = blocks[:, at : at + 2].copy().view("<f2").astype(np.float64).ravel()
+    weights = dequantized(ggml_type, blocks)
+
+    assert np.log2(np.abs(scales)).std() == pytest.approx(0.4, rel=0.05)
+    is_positive = ggml_type is GGMLType.Q8_0 or LAYOUTS[ggml_type].minimum is not None
+    assert (scales > 0).mean() == pytest.approx(1.0 if is_positive else 0.5, abs=0.05)
+    assert weights.std() == pytest.approx(SIGMA, rel=0.03)
+    assert abs(weights.mean()) < SIGMA / 50
+
+
 @pytest.mark.parametrize("ggml_type", FLOATS, ids=lambda t: t.name)
 def test_floats(ggml_type: GGMLType) -> None:
     """Unquantised types hold a normal distribution."""

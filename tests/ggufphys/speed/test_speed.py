@@ -16,7 +16,7 @@ from ggufphys.machine.host import MainMemory
 from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep
-from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, node_seconds
+from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, converted, node_seconds
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
 from ggufphys.speed.steps import cells_seen
@@ -136,6 +136,29 @@ def test_the_thread_with_most_chunks_is_waited_for(n_threads: int, n_out: int, r
     assert seconds.total - seconds.overhead == pytest.approx(expected * 1e-10 * 1000)
 
 
+@pytest.mark.parametrize(
+    ("n_threads", "n_columns", "repacked", "expected"),
+    [
+        (1, 3, False, (3 * 768, 0)),
+        (2, 3, False, (3 * 1024, 0)),  # three blocks a column: one thread has two
+        (1, 6, True, (2 * 768, 4 * 768)),
+        (2, 1, True, (2 * 768, 0)),  # the other thread waits
+        (2, 4, True, (0, 8 * 768)),
+        (2, 10, True, (2 * 768, 8 * 768)),
+    ],
+)
+def test_columns_are_converted_by_the_thread_with_most(
+    n_threads: int, n_columns: int, repacked: bool, expected: tuple[int, int]
+) -> None:
+    """Plain kernels' columns are divided by blocks, repacked ones' by four columns a thread; all wait for the last."""
+    assert converted((GGMLType.Q4_K, repacked), 768, n_columns, n_threads) == expected
+    rates = [replace(rate(1, 0.0), converted_s=1e-9), replace(rate(4, 0.0), converted_s=1e-10)]
+    cpu = replace(CPU, n_threads=n_threads, products={"Q4_K" + " repacked" * repacked: rates})
+    seconds = node_seconds(product(768, 64, n_columns), Cost(), cpu, around(repacked=repacked))
+
+    assert seconds.total - seconds.overhead == pytest.approx(expected[0] * 1e-9 + expected[1] * 1e-10)
+
+
 def test_products_from_a_cache_are_faster() -> None:
     """With half of the weights in a cache a product takes what lies in the middle, and memory limits it no more."""
     node = product(625, 16_000, 1)
@@ -160,11 +183,11 @@ def test_experts_are_fetched_once_and_multiplied_column_by_column() -> None:
 
 
 def test_rows_that_are_shorter_come_more_slowly() -> None:
-    """What a weight takes from memory lies between the lengths of rows that were measured, and stays beyond them."""
-    known = ProductRate(n_columns=2, row_s=1e-8, weight_s=1e-10, fetched=((512, 4e-11), (4096, 0.0)))
+    """What a row takes from memory lies on lines between the lengths that were measured; beyond them weights count."""
+    known = ProductRate(n_columns=2, row_s=1e-8, weight_s=1e-10, fetched=((512, 4e-11), (4096, 1e-11)))
 
     assert [known.row(n)[1] - known.row(n)[0] for n in (256, 512, 2304, 8192)] == pytest.approx(
-        [256 * 4e-11, 512 * 4e-11, 2304 * 2e-11, 0.0]
+        [256 * 4e-11, 512 * 4e-11, (512 * 4e-11 + 4096 * 1e-11) / 2, 8192 * 1e-11]
     )
     assert known.row(1000)[0] == pytest.approx(1e-8 + 1e-7)
 
@@ -178,9 +201,36 @@ def test_attention_by_its_heads(head_size: int, n_head_kv: int, expected: float)
     kv = Tensor("NONE", GGMLType.F16, (head_size, 1024, n_head_kv), external=True)
     mask = Tensor("NONE", GGMLType.F16, (1024, 1), external=True)
     node = Tensor("FLASH_ATTN_EXT", GGMLType.F32, (head_size, n_head_kv, 1), (q, kv, kv, mask))
-    seconds = node_seconds(node, Cost(), CPU, around(cells=1000))
+    seconds = node_seconds(node, Cost(), CPU, around(cells=1024))
 
-    assert seconds.total - seconds.overhead == pytest.approx(n_head_kv * 1000 * 1e-9 * expected)
+    assert seconds.total - seconds.overhead == pytest.approx(n_head_kv * 1024 * 1e-9 * expected)
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "n_cells", "seen", "expected"),
+    [
+        (1, 1280, 1025, 1025 + 0.1 * 255),
+        (2, 1280, 1025, 2 * 640),  # the second thread sees 385 cells of its 640
+        (4, 1280, 1025, 4 * 320),
+        (2, 1280, 512, 512 + 0.1 * 768),  # a window: they may lie anywhere
+        (2, 256, 200, 200 + 0.1 * 56),  # few cells: threads share the heads
+    ],
+)
+def test_a_token_s_cells_are_divided_as_they_lie(n_threads: int, n_cells: int, seen: int, expected: float) -> None:
+    """The thread whose part of the cache is used in full is waited for by the one whose part is used for less."""
+    rates = [
+        AttentionRate(
+            head_size=64, n_head_kv=2, head_s=0, cell_s=1e-8, far_cell_s=0, tiled_cell_s=0, masked_cell_s=1e-9
+        )
+    ]
+    cpu = replace(CPU, n_threads=n_threads, attention={"F16": rates})
+    q = Tensor("NONE", GGMLType.F32, (64, 1, 2), external=True)
+    kv = Tensor("NONE", GGMLType.F16, (64, n_cells, 2), external=True)
+    mask = Tensor("NONE", GGMLType.F16, (n_cells, 1), external=True)
+    node = Tensor("FLASH_ATTN_EXT", GGMLType.F32, (64, 2, 1), (q, kv, kv, mask))
+    found = node_seconds(node, Cost(), cpu, around(cells=seen))
+
+    assert found.total - found.overhead == pytest.approx(2 * expected * 1e-8)
 
 
 def test_masked_cells_are_stepped_over() -> None:
@@ -308,7 +358,7 @@ def test_machines_survive_json() -> None:
     assert back.processors[0].products["Q4_K"] == tuple(CPU.products["Q4_K"])
 
 
-@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 1}, {"schema_version": 2, "x": 2}])
+@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 2}, {"schema_version": 3, "x": 2}])
 def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
     """A file of another version, or of another kind, is an error that says to calibrate again."""
     with pytest.raises(CalibrationError, match="bench calibrate"):

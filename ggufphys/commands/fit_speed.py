@@ -8,6 +8,7 @@ from ggufphys.frozen import dataclass
 from ggufphys.params import Params
 from ggufphys.plan.fit import Fit, Fitter, Trial
 from ggufphys.report.inspection import Section
+from ggufphys.speed.rates import CalibrationError
 
 if TYPE_CHECKING:
     from ggufphys.report.fit import Pace
@@ -33,8 +34,13 @@ class Paces:
 
     def __init__(self, args: argparse.Namespace, params: Params) -> None:
         self.prefer, self.target = args.prefer, args.target
-        self.machine = machine_asked(args)
-        self.unknown = ""
+        self.machine, self.unknown = None, ""
+        try:
+            self.machine = machine_asked(args)
+        except CalibrationError as error:  # memory fits or does not all the same
+            self.unknown = str(error)
+            self._require(self.unknown)
+            return
         if self.machine is None:
             missing = "this machine's rates are not known: `ggufphys bench calibrate` measures them in a minute, "
             self._require(missing + "--on names another machine")

@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ggufphys.flags.numbers import count
 from ggufphys.frozen import dataclass
 from ggufphys.speed.predict import Figure, Speeds
 
 MAX_USERS: Final = 64
+_TOKENS: Final = r"\s*(\d[\d,]*k?)\s*(?:tokens\s+)?"
 _FORM: Final = re.compile(
-    r"\s*([\d,]+)\s*in\s*,?\s*([\d,]+)\s*out\s*,?\s*p(\d{1,2}(?:\.\d+)?)\s*([\d.]+)\s*(ms|s)\s*", re.IGNORECASE
+    rf"{_TOKENS}in\s*,?{_TOKENS}out\s*,?\s*p(\d{{1,2}}(?:\.\d+)?)\s*([\d.]+)\s*(ms|s)\s*", re.IGNORECASE
 )
 
 
@@ -47,7 +49,7 @@ class BudgetVerdict:
 
 
 def parse_budget(text: str) -> Budget:
-    """`200 in, 100 out, p95 1.5 s`.
+    """`200 in, 100 out, p95 1.5 s`; `2k tokens in` is 2048, as with every other count of tokens.
 
     Raises:
         ValueError: another form, or no tokens, or no time.
@@ -55,7 +57,7 @@ def parse_budget(text: str) -> Budget:
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(f"--budget {text!r}: expected a form like '200 in, 100 out, p95 1.5 s'")
-    n_in, n_out = (int(match[i].replace(",", "")) for i in (1, 2))
+    n_in, n_out = (count(match[i].replace(",", "")) for i in (1, 2))
     try:
         limit_s = float(match[4]) / (1000 if match[5].lower() == "ms" else 1)
     except ValueError:

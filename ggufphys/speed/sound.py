@@ -6,14 +6,21 @@ from typing import Any, Final
 
 _MOST: Final = 1e300
 _COUNTS: Final = ("n_columns", "head_size", "n_head_kv", "n_threads")
+_NEEDED: Final = ("name", "n_threads", "streams", "flops_per_s")  # of each processor
 _POWERS: Final = "follows"  # powers may be negative, seconds and rates may not
 
 
 def faults(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong, a sentence each; nothing where rates are numbers, and there are some of all that are listed."""
     yield from _numbers(document, "")
+    if not document.get("processors"):
+        yield "processors is empty or missing"
+        return
     for i, processor in enumerate(document["processors"]):
         where = f"processors[{i}]"
+        if missing := [name for name in _NEEDED if name not in processor]:
+            yield f"{where} has no {', '.join(missing)}"
+            return
         streams = processor["streams"]
         if not streams or not all(rate > 0 for _, rate in streams):
             yield f"{where}.streams is {streams!r}, expected bytes a second above 0"

@@ -198,3 +198,37 @@ def test_least_context_by_llama_cpps_name(llama: str, capsys: pytest.CaptureFixt
     ours, theirs = (fit_json(capsys, 0, llama, "--memory", "8GiB", name, "16k") for name in ("--ctx", "--fit-ctx"))
 
     assert ours["fit"] == theirs["fit"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema_version": 1}', "a calibration of schema 1"),
+        ('{"schema_version": 2}', "processors is empty or missing"),
+        ('{"schema_version": 2, "processors": [{"name": "CPU", "n_threads": 1}]}', "processors[0] has no streams"),
+        ("{", "not JSON"),
+    ],
+)
+def test_memory_fits_without_rates(
+    llama: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str,
+    words: str,
+) -> None:
+    """Rates that cannot be read leave the answer as it is without any, and are told; a target needs them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arguments = ["fit", llama, "--ram", "16GiB", "-dev", "none"]
+    assert main(arguments) == 0
+    without = capsys.readouterr().out
+    kept = tmp_path / "ggufphys" / "speed" / "calibration.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(text)
+    assert main(arguments) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line not in without.splitlines()]
+    assert len(told) == 1
+    assert words in told[0]
+    assert "bench calibrate" in told[0]
+    assert main([*arguments, "--target", "1tok/s"]) == 2
+    assert words in capsys.readouterr().err

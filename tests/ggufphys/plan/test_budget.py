@@ -35,6 +35,7 @@ def machine(*n_threads: int) -> Machine:
     ("text", "expected"),
     [
         ("200 in, 100 out, p95 1.5 s", Budget(n_in=200, n_out=100, percentile=95, limit_s=1.5)),
+        ("2k tokens in, 100 tokens out, p95 1500 ms", Budget(n_in=2048, n_out=100, percentile=95, limit_s=1.5)),
         ("2,000in 1out P99.9 250ms", Budget(n_in=2000, n_out=1, percentile=99.9, limit_s=0.25)),
     ],
 )
@@ -43,7 +44,9 @@ def test_budgets_are_read(text: str, expected: Budget) -> None:
     assert parse_budget(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "fast", "0 in, 1 out, p95 1 s", "1 in, 1 out, p95 1..5 s", "1 in, 1 out, 2 s"])
+@pytest.mark.parametrize(
+    "text", ["", "fast", ", in, 1 out, p95 1 s", "0 in, 1 out, p95 1 s", "1 in, 1 out, p95 1..5 s", "1 in, 1 out, 2 s"]
+)
 def test_other_texts_are_no_budgets(text: str) -> None:
     """What is no budget is an error that shows the form."""
     with pytest.raises(ValueError, match="--budget"):

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_http(parser.add_argument_group("how it is served"))
     add_adapter_arguments(parser.add_argument_group("adapters"))
     add_guess_arguments(parser.add_argument_group("speculative decoding"))
-    _add_models(parser.add_argument_group("several models (-m NAME=FILE, each loaded when it is asked for)"))
+    _add_models(
+        parser.add_argument_group(
+            "several models (-m NAME=FILE, each loaded when asked for; -md NAME=FILE, --lora NAME=FILE are that one's)"
+        )
+    )
     _add_clients(parser.add_argument_group("who may use it, and how much"))
     _add_engine(parser.add_argument_group("what computes"))
     add_field_arguments(parser)

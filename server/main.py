@@ -98,14 +98,10 @@ def run(args: argparse.Namespace) -> int:
 
 def run_several(args: argparse.Namespace) -> int:
     """Serve several models; see `run`."""
-    if args.adapters:
-        raise ValueError("--lora: adapters belong to one model, and several are named; serve it alone")
     if args.engine == "numpy" or args.in_process:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
-    if named_draft(args):
-        raise ValueError("--model-draft: a draft belongs to one model, and several are named; serve it alone")
-    params = one_output_per_sequence(with_rows(default_slots(params, vars(args)), args))
+    params = default_slots(params, vars(args))
     config = config_of(args)
     for warning in (*unwise(args.host, config.api_keys), *overlooked(args)):
         warn(f"warning: {warning}")

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 
 class Sibling(Protocol):
-    """One of several models."""
+    """One of several models, or one of them with an adapter."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+        ...
 
     @property
     def is_loaded(self) -> bool:

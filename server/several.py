@@ -3,26 +3,34 @@
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from ggufphys import GGUFPhysError
+from flask import Flask
+
+from ggufphys import GGUFPhysError, MemoryPrediction
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.host import main_memory
 from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
 from ggufphys.units import format_bytes
+from server.adapter_flags import adapters_of
 from server.app import create_app, service_of
 from server.beforehand import prediction, resident_bytes
+from server.belongings import by_model
 from server.config import ServerConfig
 from server.ending import WAKE_S, Watch, drain
-from server.engine.checks import check_context, check_model_file
+from server.engine.adapters import check_adapter
+from server.engine.checks import check_context, check_model_file, one_output_per_sequence
 from server.engine.crash import FileStamp
 from server.engine.guessing import Guessing
+from server.engine.protocol import Adapter
 from server.engine.supervised import SupervisedEngine
 from server.flags import say
 from server.fleet import Fleet, LazyEngine, describe
-from server.growth import growth_of
-from server.guess_flags import lookups_of
+from server.footprint import find
+from server.growth import Growth, growth_of
+from server.guess_flags import draft_opened, drafts_warnings, guessing_of, with_rows
 from server.http import listening
 from server.journal import warn
 from server.keys import reload_keys
@@ -47,6 +55,64 @@ def named_models(named: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A model with one of its adapters, by its name: a `Sibling`."""
+
+    name: str
+    engine: LazyEngine
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self.engine.is_loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How one of the models is run: what it needs, and what stands beside it."""
+
+    name: str
+    path: Path
+    params: Params
+    adapters: tuple[Adapter, ...]
+    guessing: Guessing
+    predicted: MemoryPrediction | str
+    growth: Growth
+    nbytes: int  # of its process, once its cache is full
+
+    @classmethod
+    def of(cls, name: str, path: Path, args: argparse.Namespace, params: Params) -> "Run":
+        """By its flags. Warns of what is unwise. Raises as `serve_several`."""
+        params = one_output_per_sequence(with_rows(params, args))
+        _, hparams = check_model_file(path, params)
+        made = check_context(params, hparams)
+        if beyond := beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train):
+            warn(f"warning: {name}: {beyond}")
+        adapters = adapters_of(args)
+        for adapter in adapters:
+            check_adapter(adapter.path, path)
+        with draft_opened(args, lambda: find().devices) as draft:
+            guessing = guessing_of(args, draft, params, made)
+            for warning in drafts_warnings(guessing, draft, made):
+                warn(f"warning: {name}: {warning}")
+            predicted = prediction(path, params, None, adapters, draft)
+        growth = growth_of(path, params)
+        if isinstance(predicted, str):
+            nbytes = path.stat().st_size
+        else:
+            nbytes = predicted.process_bytes + growth(made.n_ctx, made.n_ctx)
+        return cls(
+            name=name, path=path, params=params, adapters=adapters, guessing=guessing, predicted=predicted,
+            growth=growth, nbytes=nbytes,
+        )  # fmt: skip
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that are mapped while it runs."""
+        return (str(self.path), *([self.guessing.draft.path] if self.guessing.draft else []))
+
+
 def in_flight(service: Service) -> Callable[[], int]:
     """How many requests a model has under way."""
     return lambda: service.in_flight.count
@@ -65,42 +131,36 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
     """
     budget_bytes = args.models_memory or main_memory().total_bytes
     room = Room(budget_bytes or 1 << 62, args.models_max, n_waiting_max=args.max_queue)
-    apps, engines, stamps = {}, [], dict[str, FileStamp]()
-    for name, path in named_models(args.models).items():
-        _, hparams = check_model_file(path, params)
-        made = check_context(params, hparams)
-        if beyond := beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train):
-            warn(f"warning: {name}: {beyond}")
-        predicted = prediction(path, params)
-        growth = growth_of(path, params)
-        if isinstance(predicted, str):
-            nbytes = path.stat().st_size
-        else:
-            nbytes = predicted.process_bytes + growth(made.n_ctx, made.n_ctx)  # once its cache is full
-        if budget_bytes and nbytes > budget_bytes:
-            raise GGUFPhysError(f"{name} alone needs about {format_bytes(nbytes)}, of {format_bytes(budget_bytes)}")
+    named = named_models(args.models)
+    apps, engines, variants = dict[str, Flask](), list[LazyEngine](), list[Variant]()
+    stamps: dict[str, tuple[FileStamp, ...]] = {}
+    for name, own in by_model(args, named).items():
+        run = Run.of(name, named[name], own, params)
+        if budget_bytes and run.nbytes > budget_bytes:
+            raise GGUFPhysError(f"{name} alone needs about {format_bytes(run.nbytes)}, of {format_bytes(budget_bytes)}")
 
-        def start(path: Path = path, name: str = name) -> SupervisedEngine:
-            stamps[name] = FileStamp.of(str(path))
+        def start(run: Run = run) -> SupervisedEngine:
+            stamps[run.name] = tuple(map(FileStamp.of, run.files))
             return SupervisedEngine(
-                path, params, name=name, max_waiting=args.max_queue, warn=warn, target_s=args.target_itl / 1000,
-                verbose=args.verbose, guessing=Guessing(lookups=lookups_of(args), always=args.spec_always),
+                run.path, run.params, name=run.name, max_waiting=args.max_queue, warn=warn,
+                target_s=args.target_itl / 1000, verbose=args.verbose, adapters=run.adapters, guessing=run.guessing,
             )  # fmt: skip
 
-        engine = LazyEngine(name, nbytes, start, room)
-        ledger = Ledger(predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine), growth=growth)
+        engine = LazyEngine(name, run.nbytes, start, room)
+        ledger = Ledger(predicted=run.predicted, base_bytes=resident_bytes(), pids=Pids(engine), growth=run.growth)
         apps[name] = create_app(config, engine, ledger)
         engine.in_use = in_flight(service_of(apps[name]))
         engines.append(engine)
+        variants += [Variant(f"{name}:{each.name}", engine) for each in run.adapters if each.name]
     services = [service_of(app) for app in apps.values()]
     for service in services:
-        service.siblings = tuple(engines)
+        service.siblings = (*engines, *variants)
         service.in_flight.ended = room.look_again
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         for engine in engines:
             stack.callback(engine.close)
-        fleet = Fleet(apps, config.max_body_bytes)
+        fleet = Fleet(apps | {each.name: apps[each.engine.name] for each in variants}, config.max_body_bytes)
         n_streams = len(apps) * (2 * args.max_queue + params.n_seq_max)  # as many may wait for room, too
         http = stack.enter_context(
             listening(
@@ -111,7 +171,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
         say(f"{http.url} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
         watch = Watch()
         while not signals.received.wait(WAKE_S):
-            watch.look(stamps[each.name] for each in engines if each.is_loaded)
+            watch.look(stamp for each in engines if each.is_loaded for stamp in stamps[each.name])
             if signals.hung_up.is_set():
                 signals.hung_up.clear()
                 if args.api_key_file is not None:

@@ -1,5 +1,6 @@
 """Several models behind one address: loaded when they are asked for, the longest unused making room."""
 
+import argparse
 import json
 import random
 import signal
@@ -16,9 +17,15 @@ from typing import Any
 import pytest
 
 from ggufphys.cli import main
+from ggufphys.params import Params
 from server.api.errors import ApiError
+from server.belongings import by_model
+from server.engine.protocol import Adapter
+from server.flags import add_arguments
 from server.fleet import LazyEngine
 from server.room import Room
+from server.several import Run
+from tests.server.chain_model import write_chain_adapter
 from tests.server.test_main import POSIX, TIMEOUT_S, serving
 
 
@@ -196,6 +203,55 @@ def test_two_models(chain_path: Path, tmp_path: Path) -> None:
         while "read again" not in server.process.stderr.readline():
             assert server.process.poll() is None
         assert [call("/v1/models", key=key)[0] for key in ("k", "new")] == [401, 200]
+
+
+def test_footprints_have_what_stands_beside(chain_path: Path, tmp_path: Path) -> None:
+    """A model's draft and adapters are part of what it is predicted to hold."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    adapter = write_chain_adapter(tmp_path / "a.gguf", {"0": "A"})
+    args = parser.parse_args(["-md", f"draft={chain_path}", "--lora", f"lora={adapter}"])
+    own = by_model(args, ("plain", "draft", "lora"))
+    plain, draft, lora = (Run.of(name, chain_path, own[name], Params(n_ctx=256)) for name in own)
+    assert plain.nbytes < lora.nbytes < draft.nbytes
+    assert [len(run.files) for run in (plain, draft, lora)] == [1, 2, 1]
+
+
+@POSIX
+def test_drafts_and_adapters_of_several(chain_path: Path, tmp_path: Path) -> None:
+    """Each model has its own draft and adapters; one with a name is a model of its own, in the list too."""
+    named = write_chain_adapter(tmp_path / "named.gguf", {"0": "A", "A": "B"})
+    applied = write_chain_adapter(tmp_path / "applied.gguf", {"0": "X"})
+    with serving(
+        "-m", f"one={chain_path}", "-m", f"two={chain_path}", "-c", "256", "-np", "2", "--spec-always",
+        "-md", f"one={chain_path}", "--lora", f"two:x={named},one={applied}",
+    ) as server:  # fmt: skip
+
+        def answer(model: str) -> tuple[str, str, bool]:
+            asked = server.post(model=model, prompt="90", max_tokens=6, temperature=0)
+            with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as response:
+                found = json.load(response)
+            return found["model"], found["choices"][0]["text"][:1], bool(found["timings"].get("draft_n"))
+
+        assert answer("two:x") == ("two:x", "A", False)
+        assert answer("two") == ("two", "1", False)
+        assert answer("one") == ("one", "X", True)
+        with urllib.request.urlopen(f"{server.url}/v1/models", timeout=TIMEOUT_S) as response:
+            listed = {model["id"]: model["status"]["value"] for model in json.load(response)["data"]}
+        assert listed == {"one": "loaded", "two": "loaded", "two:x": "loaded"}
+
+
+def test_whose_a_draft_or_an_adapter_is() -> None:
+    """It is the model's whose name stands before it, the longest if several fit, and nobody else's flags change."""
+    adapters = [Adapter(path="1", name="a:b:c", scale=0.0, named_scale=2.0), Adapter(path="2", name="a", scale=0.0)]
+    args = argparse.Namespace(adapters=adapters, draft_model="a:b=d", spec_type=("draft-simple",), port=1)
+    own = by_model(args, ("a", "a:b", "b"))
+    assert own["a:b"].adapters == [Adapter(path="1", name="c", scale=0.0, named_scale=2.0)]
+    assert own["a"].adapters == [Adapter(path="2")]
+    assert own["b"].adapters == []
+    assert [own[name].draft_model for name in own] == [None, "d", None]
+    assert [own[name].spec_type for name in own] == [(), ("draft-simple",), ()]
+    assert all(each.port == 1 for each in own.values())
 
 
 @POSIX

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ggufphys.units import parse_json
 from server.api.conversation.reading import Reading
 from server.api.errors import ApiError
+from server.api.replies import Shape
 from server.api.timings import timings
 from server.engine.protocol import Event, Finished, Piece, Started
 
@@ -21,7 +22,7 @@ ERROR_TYPES: Final = {
 }  # fmt: skip
 
 
-class MessageAnswer:
+class MessageAnswer(Shape):
     """A `Shape` of one answer: thoughts, words and calls are blocks, each opened, filled and closed in turn.
 
     `stop`: the strings that the client asked to stop at, which end a message otherwise than the model does.
@@ -57,9 +58,6 @@ class MessageAnswer:
                 return [*shown, ended, {"type": "message_stop", "timings": timings(event)}]
             case _:
                 return []
-
-    def frame(self, number: int, event: Piece) -> None:
-        """Each piece is written by itself."""
 
     def closing(self) -> list[Json]:
         """Nothing: the message has stopped."""

@@ -15,7 +15,7 @@ from server.api.infill import infill_tokens, read_infill
 from server.api.logprobs import chat_token
 from server.api.options import Options, read_options
 from server.api.prompts import Prompt, read_prompts
-from server.api.replies import reply
+from server.api.replies import Shape, reply
 from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.api.settings import generation_settings
@@ -28,7 +28,7 @@ PromptsOf = Callable[[Options], list[Prompt]]
 SLOT: Final = -1  # which slot an answer ran in is the engine's business
 
 
-class NativeAnswers:
+class NativeAnswers(Shape):
     """A `Shape`: an object an answer, or an array of them; `wanted`: the fields that are kept, by their paths."""
 
     named = False
@@ -71,9 +71,6 @@ class NativeAnswers:
                     if at // self._options.n == number:
                         clock.start(event)
                 return []
-
-    def frame(self, number: int, event: Piece) -> None:
-        """Each piece is written by itself."""
 
     def closing(self) -> list[Json]:
         """Nothing."""

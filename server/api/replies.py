@@ -48,9 +48,9 @@ class Shape(Protocol):
     def frame(self, number: int, event: Piece) -> Frame | None:
         """How a stream shows a piece that says its text alone, where all such pieces are shown alike from now on.
 
-        None: by `take`. What is shown so is not kept for `document`.
+        None: by `take`, each by itself. What is shown so is not kept for `document`.
         """
-        ...
+        return None
 
     def closing(self) -> list[Json]:
         """What a stream shows when all answers have ended."""

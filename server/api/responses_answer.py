@@ -7,6 +7,7 @@ from typing import Any
 from server.api.conversation.reading import Reading
 from server.api.errors import ApiError
 from server.api.logprobs import chat_token
+from server.api.replies import Shape
 from server.api.schema import Fields
 from server.api.timings import timings
 from server.engine.protocol import Event, Finished, Piece, Started, TokenInfo
@@ -14,7 +15,7 @@ from server.engine.protocol import Event, Finished, Piece, Started, TokenInfo
 Json = dict[str, Any]
 
 
-class ResponseAnswer:
+class ResponseAnswer(Shape):
     """A `Shape` of one answer: thoughts, words and calls are items, each opened, filled and closed in turn."""
 
     named = True
@@ -52,9 +53,6 @@ class ResponseAnswer:
                 return [*shown, self._event(name, response=self.document(), timings=timings(event))]
             case _:
                 return []
-
-    def frame(self, number: int, event: Piece) -> None:
-        """Each piece is written by itself."""
 
     def closing(self) -> list[Json]:
         """Nothing: the last event has all."""

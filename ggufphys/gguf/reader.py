@@ -254,7 +254,7 @@ def _read_value(cursor: _Cursor, key: str, value_type: ValueType) -> Value:
 def _skip_array(cursor: _Cursor, key: str) -> GGUFArray:
     element_type = _value_type(cursor, key)
     if element_type is ValueType.ARRAY:
-        raise GGUFError(f"{cursor.label}: key {key!r} is an array of arrays, which GGUF readers don't accept")
+        raise GGUFError(f"{cursor.label}: key {key!r} is an array of arrays, which llama.cpp doesn't read")
     length = cursor.length(f"the length of array {key!r}")
     start = cursor.position
     if element_type is ValueType.STRING:

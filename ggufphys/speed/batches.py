@@ -27,11 +27,15 @@ def check_lengths(context: ContextParams, prefill: int, depth: int, batch: int) 
         raise ValueError(
             f"a batch of {batch} sequences, but n_seq_max is {context.n_seq_max}: ask for --parallel {batch}"
         )
-    n_decode = (depth + 1) * (batch if context.kv_unified else 1)
-    needed = max(depth + prefill, n_decode)
-    if needed > context.n_ctx_seq:
+    n_sharing = batch if context.kv_unified else 1
+    if (depth + 1) * n_sharing > max(context.n_ctx_seq, depth + prefill):
         raise ValueError(
-            f"{needed} tokens (a prompt of {prefill} or a batch of {batch}, at depth {depth}) do not fit into the "
+            f"{(depth + 1) * n_sharing} tokens ({n_sharing} sequences of {depth + 1}) do not fit into the "
+            f"{context.n_ctx_seq} cells that they share: raise --ctx-size"
+        )
+    if depth + prefill > context.n_ctx_seq:
+        raise ValueError(
+            f"{depth + prefill} tokens (a prompt of {prefill} at depth {depth}) do not fit into the "
             f"{context.n_ctx_seq} cells of a sequence: raise --ctx-size"
         )
 

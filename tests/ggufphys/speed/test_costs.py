@@ -206,6 +206,8 @@ def test_refusals(plain: GGUFFile) -> None:
         predict_costs(plain, Params(n_ctx=512), batch=4)
     with pytest.raises(ValueError, match=r"600 tokens .* 512 cells of a sequence: raise --ctx-size"):
         predict_costs(plain, Params(n_ctx=512), prefill=600)
+    with pytest.raises(ValueError, match=r"516 tokens \(4 sequences of 129\) .* 512 cells that they share: raise"):
+        predict_costs(plain, Params(n_ctx=512, n_seq_max=4, kv_unified=True), depth=128, batch=4)
     with pytest.raises(ValueError, match="expected at least 1, 0 and 1"):
         predict_costs(plain, Params(n_ctx=512), batch=0)
 

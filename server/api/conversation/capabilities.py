@@ -1,6 +1,7 @@
 """What does a model's chat template understand? Asked once, by rendering small conversations."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
 """The text of messages with further names, None where the template fails or refuses."""
 
 _SAID = "needle in a haystack"
-_TOOL = {"type": "function", "function": {"name": "pitchfork", "description": "d", "parameters": {"type": "object"}}}
+_HAY = {"type": "object", "properties": {"hay": {"type": "string", "description": "d"}}, "required": ["hay"]}
+_TOOL = {"type": "function", "function": {"name": "pitchfork", "description": "d", "parameters": _HAY}}  # all of a tool
+_WRITTEN_OUT = re.compile(r"""["']needle["']\s*:\s*1""")  # an object as JSON, or as Python shows it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +105,15 @@ def _shows(render: Render, messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _wants_objects(render: Render, question: Json, empty: Any) -> bool:
-    """Are a call's arguments shown as JSON when they come as an object, and else quoted or not at all?"""
+    """Are a call's arguments shown when they come as an object, and else quoted, not at all, or not in the model's way?
+
+    A template that takes both may write names and values in words of its own, which it cannot take from a text.
+    """
+    as_object = _with_calls(render, question, empty, {"needle": 1})
+    if "needle" not in as_object:
+        return False
     as_string = _with_calls(render, question, empty, '{"needle": 1}')
-    return '{"needle": 1}' not in as_string and "needle" in _with_calls(render, question, empty, {"needle": 1})
+    return '{"needle": 1}' not in as_string or not _WRITTEN_OUT.search(as_object)
 
 
 def _shows_two_calls(render: Render, question: Json, empty: Any) -> bool:
@@ -131,10 +140,10 @@ def _without_system(messages: list[Json]) -> list[Json]:
     said = [message["content"] for message in messages if message["role"] == "system"]
     others = [message for message in messages if message["role"] != "system"]
     if said:
-        front = "\n\n".join(said)
+        front = "\n".join(said)  # llama.cpp 0c1e570 common/chat.cpp, system_message_not_supported
         first = next((message for message in others if message["role"] == "user"), None)
         if first is None:
             others.insert(0, {"role": "user", "content": front})
         else:
-            first["content"] = f"{front}\n\n{first['content']}"
+            first["content"] = f"{front}\n{first['content']}"
     return others

@@ -26,6 +26,19 @@ ALL_CALLS = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}"
     "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}"
 )
+ARGUMENTS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{% set a = c.function.arguments %}(WRITTEN){% endfor %}{% endfor %}"
+)
+OWN_WORDS = ARGUMENTS.replace(
+    "WRITTEN", "{% if a is mapping %}{% for k, v in a | items %}{{ k }}:{{ v }}{% endfor %}{% else %}{{ a }}{% endif %}"
+)
+EITHER = ARGUMENTS.replace("WRITTEN", "{{ a if a is string else a | tojson }}")
+AS_IT_IS = ARGUMENTS.replace("WRITTEN", "{{ a }}")
+NEEDS_PROPERTIES = (
+    LOOP
+    + "{% for t in tools or [] %}{{ t.function.name }}{{ t.function.parameters.properties.items() | list }}{% endfor %}"
+)
 WITH_TOOLS = LOOP + "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
 
 
@@ -42,6 +55,10 @@ def template(text: str) -> ChatTemplate:
         (WITH_TOOLS, Capabilities(tools=True)),
         (ONE_CALL, Capabilities(object_arguments=True)),
         (ALL_CALLS, Capabilities(object_arguments=True, several_calls=True)),
+        (NEEDS_PROPERTIES, Capabilities(tools=True)),
+        (OWN_WORDS, Capabilities(object_arguments=True, several_calls=True)),
+        (EITHER, Capabilities(several_calls=True)),
+        (AS_IT_IS, Capabilities(several_calls=True)),
     ],
 )
 def test_what_templates_understand(text: str, expected: Capabilities) -> None:

@@ -4,7 +4,7 @@ Counters are the engine's own figures, read when asked for; histograms are fille
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -102,6 +102,16 @@ class Watch:
                 self.flush()
         self._last[key] = now
         return now
+
+    def pieces(self, times_s: Sequence[float]) -> None:
+        """Note texts of the only answer that came then, behind its first, by time.perf_counter."""
+        last = self._last.get((0, 0))
+        for at_s in times_s:
+            if last is not None:
+                self._gaps_s.append(max(0.0, at_s - last))
+            self._last[0, 0] = last = at_s
+        if len(self._gaps_s) >= GAPS:
+            self.flush()
 
     def flush(self) -> None:
         """Count what is not counted yet: nothing more comes of the request, however it ended."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Engine, Event, Failed, Finished, Generation, GenerationRequest, Sink
+from server.engine.ways import Way
 
 AHEAD: Final = 2  # requests handed over for each answer that can be under way
 
@@ -29,6 +30,15 @@ class Answers:
         self._cancelled = True
         for generation in self._generations:
             generation.cancel()
+
+    def lead(self, way: Way) -> None:
+        """The one request's answer goes this way, which the engine may go itself."""
+        self._generations[0].way = way
+
+    @property
+    def send(self) -> Callable[[bytes], object] | None:
+        """While the engine may be going there: sends what else is to be said, in order, whole."""
+        return self._generations[0].send
 
     def follow(self, take: Sink, poll_s: float) -> Iterator[None]:
         """Hand the one request's events to `take`, in the engine's thread, until it takes no more; yields now and then.
@@ -56,6 +66,7 @@ class Answers:
         finally:
             with generation.quiet():  # nor does it end in the middle of one
                 over.set()
+                generation.way = None
         if errors:
             raise errors[0]
 

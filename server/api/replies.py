@@ -17,7 +17,8 @@ from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
 from server.api.options import Options
 from server.config import ServerConfig
-from server.engine.protocol import Event, Failed, Finished, Piece
+from server.doors import Door
+from server.engine.protocol import Event, Failed, Finished, Piece, Written
 from server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -126,15 +127,24 @@ class Reply:
             yield b"".join(map(self._data, self.shape.closing())) + (DONE if self.shape.done else b"")
 
     def _pushed(self, shown: "_Shown", write: Callable[[bytes], object]) -> Iterator[bytes]:
-        """Have the engine's thread write what it can, until the end or until the client may be too slow for that."""
+        """Have the engine write what it can, until the end or until the client may be too slow for that.
+
+        Its thread here, and behind the first piece the engine itself, where that is not this process.
+        """
         n_pushed = 0
+        door: Door | None = None
 
         def take(event: Event) -> bool:
-            nonlocal n_pushed
+            nonlocal n_pushed, door
             data = shown.take(0, event)
             if data:
                 write(data)
-                n_pushed += len(data)
+            elif isinstance(event, Written) and event.unsent and door is not None:
+                data = event.unsent
+                door.write(data)
+            n_pushed += len(data)
+            if door is None and shown.frame is not None and (door := Door.of(write)) is not None:
+                self.answers.lead(door.way(*shown.frame))
             return not shown.has_ended() and n_pushed < PUSHED_BYTES
 
         try:
@@ -142,7 +152,10 @@ class Reply:
                 if self.disconnected():
                     shown.end()
                     return
-                if data := shown.silence():
+                data, send = shown.silence(), self.answers.send
+                if data and send is not None and door is not None:
+                    send(door.framed(data))
+                elif data:
                     yield data
         except ClientDisconnected:
             shown.end()
@@ -192,6 +205,7 @@ class _Shown:
         self._quiet_since = time.perf_counter()
         self.n_left = sum(request.n for request in reply.answers.requests)
         self._is_over = False
+        self.frame: Frame | None = None  # of the last piece that had one
 
     def has_ended(self) -> bool:
         """Whether nothing more is to be shown."""
@@ -223,7 +237,12 @@ class _Shown:
             return reply._data(reply.shape.failed(from_fault(event)))
         if type(event) is Piece and (frame := reply.shape.frame(number, event)) is not None:
             self._quiet_since = self._watch.piece(number, event)
+            self.frame = frame
             return frame[0] + quoted(event.text).encode() + frame[1]
+        if isinstance(event, Written):
+            self._watch.pieces(event.times_s)
+            self._quiet_since = max((self._quiet_since, *event.times_s))
+            return b""
         self._note(number, event)
         data = b"".join(map(reply._data, reply.shape.take(number, event)))
         if data:

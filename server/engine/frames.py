@@ -111,7 +111,26 @@ class Embedded(NamedTuple):
     rows: tuple[tuple[bytes, ...], ...]
 
 
-Report = Began | Scored | Evaluated | Said | Drafted | Ended | Preempted | Broke | Embedded
+class Wrote(NamedTuple):
+    """So many tokens of a request's answer the worker has had itself; their texts it sent then (`direct`).
+
+    `rest` None: it goes on so. Else the answer is the readers' again, behind these bytes; `unsent` is to be sent first.
+    """
+
+    id: int
+    n_tokens: int
+    times_s: tuple[float, ...]
+    rest: bytes | None
+    unsent: bytes
+
+
+class Refused(NamedTuple):
+    """An answer stays the readers'."""
+
+    id: int
+
+
+Report = Began | Scored | Evaluated | Said | Drafted | Ended | Preempted | Broke | Embedded | Wrote | Refused
 
 
 class Step(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 from server.engine.counters import Counters
 from server.engine.sampling import Sampling, Thoughts
+from server.engine.ways import Way
 
 DEFAULT_SAMPLING: Final = Sampling()
 NOT_ASKED: Final = "it was started without --model-draft and --spec-type"
@@ -175,7 +176,18 @@ class Failed:
     fault: Fault = "engine"
 
 
-Event = Started | Progress | PromptScores | Piece | Finished | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Pieces that the engine has sent to the client itself, at these times, by time.perf_counter (`Generation.way`).
+
+    `unsent`: bytes of theirs that the client did not take; they come before all that follows.
+    """
+
+    times_s: tuple[float, ...]
+    unsent: bytes = b""
+
+
+Event = Started | Progress | PromptScores | Piece | Written | Finished | Failed
 
 Sink = Callable[[Event], bool]
 """Takes an event, and says whether it takes more."""
@@ -193,6 +205,8 @@ class Generation:
         self._lock = threading.Lock()  # over the sink: events reach it in order, one at a time
         self._on_cancel = on_cancel
         self.n_pieces = [0] * request.n  # of each answer, that have come
+        self.way: Way | None = None  # to the client, which the engine may go by itself, with whom that is agreed
+        self.send: Callable[[bytes], object] | None = None  # while it may be going: sends what else is to be said
         self.watch: Callable[[Event], None] = lambda event: None  # sees events but pieces, as the reader gets them
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
@@ -217,6 +231,7 @@ class Generation:
                 if not isinstance(event, Piece):
                     self.watch(event)
                 if not sink(event):
+                    self.way = None
                     return
             self._sink = sink
 
@@ -240,13 +255,15 @@ class Generation:
         with self._lock:
             if isinstance(event, Piece):
                 self.n_pieces[event.index] += 1
+            elif isinstance(event, Written):
+                self.n_pieces[0] += len(event.times_s)
             if self._sink is None:
                 self._events.put(event)
                 return
             if not isinstance(event, Piece):
                 self.watch(event)
             if not self._sink(event):
-                self._sink = None
+                self._sink = self.way = None  # whoever reads from here on writes himself
 
 
 class EngineStatus(StrEnum):

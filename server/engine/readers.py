@@ -1,8 +1,10 @@
 """From a step's tokens to what readers get: text, stop strings, timings. In a thread that is not the engine's."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from server.engine.counters import Counters
 from server.engine.frames import (
@@ -14,10 +16,12 @@ from server.engine.frames import (
     Ended,
     Evaluated,
     Preempted,
+    Refused,
     Report,
     Said,
     Scored,
     Step,
+    Wrote,
 )
 from server.engine.lines import Lines
 from server.engine.protocol import (
@@ -34,9 +38,13 @@ from server.engine.protocol import (
     TokenInfo,
     Usage,
     Vectors,
+    Written,
 )
 from server.engine.stopping import StopStrings
 from server.engine.text import TextStream
+from server.engine.ways import Aside, Offer
+
+OFFERS: Final = 8  # of a way to a client that are made for an answer at most
 
 
 @dataclass(slots=True)
@@ -63,6 +71,7 @@ class Reader:
         stop = StopStrings(request.stop)
         self.answers = {index: Answer(TextStream(stop), Lines(request.n_indent)) for index in range(request.n)}
         self.wants_tokens = request.return_tokens or request.n_logprobs is not None
+        self.n_offers = 0
         self.began_at = 0.0
         self.n_cached = 0
         self.reevaluated = ""
@@ -98,6 +107,23 @@ class Reader:
         if text or (answer.infos and (last or not answer.text.n_held)):
             self.generation.publish(Piece(text=text, tokens=tuple(answer.infos), index=index))
             answer.infos = []
+
+    def offer(self, id: int) -> Offer | None:
+        """The one answer's way to its client, from here on; None where there is text that has not been shown."""
+        way, request, answer = self.generation.way, self.generation.request, self.answers.get(0)
+        if way is None or answer is None or self.wants_tokens or request.n > 1 or request.n_indent or answer.text.rest:
+            return None
+        return Offer(id, answer.n_generated, way.before, way.behind, way.chunked, request.stop)
+
+    def wrote(self, report: Wrote) -> None:
+        """The worker has sent so much itself."""
+        answer = self.answers[0]
+        answer.n_generated += report.n_tokens
+        answer.last_at = report.times_s[-1] if report.times_s else answer.last_at
+        if report.rest is not None:
+            self.generation.send = self.generation.way = None
+            answer.text.feed(report.rest)
+        self.generation.publish(Written(times_s=report.times_s, unsent=report.unsent))
 
     def end(self, index: int, reason: FinishReason, at_s: float) -> None:
         """The answer is over: what was held back, and the last event."""
@@ -139,6 +165,10 @@ class Embedding:
         self.failed: Failed | None = None
 
 
+HandOn = Callable[[Offer | Aside, int], bool]
+"""Gives the worker a way to a client, with its socket, or what else is to be sent there; whether it could."""
+
+
 class Readers:
     """All requests under way, by number. `take` is called by one thread, the others by any.
 
@@ -148,6 +178,7 @@ class Readers:
 
     def __init__(self, cancel: Callable[[Cancel], None]) -> None:
         self._cancel = cancel
+        self.hand_on: HandOn | None = None
         self._lock = threading.Lock()
         self._readers: dict[int, Reader] = {}
         self._embeddings: dict[int, Embedding] = {}
@@ -198,6 +229,12 @@ class Readers:
                     reason = ended
                 if reason is not None:
                     self._end(id, reader, index, reason, at_s)
+                elif reader.generation.way is not None and self.hand_on is not None:
+                    self._offer(id, reader, self.hand_on)
+            case Wrote() if 0 in reader.answers:
+                reader.wrote(report)
+            case Refused():
+                reader.generation.send = None
             case Began():
                 reader.begin(report, at_s)
             case Evaluated(_, n_done):
@@ -214,6 +251,24 @@ class Readers:
             case Broke(id, message, fault):
                 self._forget(id, reader)
                 reader.generation.publish(Failed(message=message, fault=fault))
+
+    def _offer(self, id: int, reader: Reader, hand_on: HandOn) -> None:
+        """Let the worker go on with an answer, if it can before the next token: one that comes here tells that not.
+
+        Each try costs as much as a token, and with a model that is faster than our threads none may succeed.
+        """
+        generation = reader.generation
+        with generation.quiet():  # nobody else writes meanwhile
+            generation.send = None
+            offer, way = reader.offer(id), generation.way
+            if offer is None or way is None or (fileno := way.dup()) < 0:
+                return
+            reader.n_offers += 1
+            if reader.n_offers == OFFERS:
+                generation.way = None
+            if hand_on(offer, fileno):
+                generation.send = lambda data: hand_on(Aside(id, data), -1)
+            os.close(fileno)
 
     def _end(self, id: int, reader: Reader, index: int, reason: FinishReason, at_s: float) -> None:
         if len(reader.answers) == 1:

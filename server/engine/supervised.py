@@ -25,6 +25,7 @@ from server.engine.guessing import NOTHING, Guessing
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import Adapter, EngineStatus, ModelInfo
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
+from server.engine.ways import Aside, Offer, Passage
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
 CLOSE_S: Final = 10.0  # a step in a long decode is ended in the middle; what still runs then is killed
@@ -73,6 +74,8 @@ class SupervisedEngine(BaseEngine):
         self._lock = threading.Lock()  # over what belongs to the worker there is
         self._closing = threading.Event()
         self.crashes: list[Crash] = []
+        self._passage: Passage | None = None
+        self._readers.hand_on = self._hand_on
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
 
@@ -101,6 +104,10 @@ class SupervisedEngine(BaseEngine):
         if sender is not None:
             with suppress(OSError, ValueError):  # the worker is dying: whoever waits for it is told by `_mourn`
                 sender.send(command)
+
+    def _hand_on(self, message: Offer | Aside, fileno: int) -> bool:
+        passage = self._passage
+        return passage is not None and passage.send(message, fileno)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
         """Tokens of a text; see `Engine.tokenize`."""
@@ -164,20 +171,28 @@ class SupervisedEngine(BaseEngine):
     def _run_worker(self) -> float:
         """Start a worker and serve from it until its end; when it was ready, 0 if never."""
         options: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
-        process = subprocess.Popen(
-            module_command(WORKER),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(spinning=True),
-            **options,
-        )
+        self._passage, theirs = Passage.pair() or (None, None)
+        if theirs is not None:
+            options["pass_fds"] = (theirs.fileno(),)
+        start = self._start._replace(passage=-1 if theirs is None else theirs.fileno())
+        try:
+            process = subprocess.Popen(
+                module_command(WORKER),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment(spinning=True),
+                **options,
+            )
+        finally:
+            if theirs is not None:
+                theirs.close()
         assert process.stdin is not None
         assert process.stdout is not None
         sender, ready_at = Sender(process.stdin), 0.0  # type: ignore[arg-type]
         with self._lock:
             self._process, self._sender = process, sender
         try:
-            sender.send(self._start)
+            sender.send(start)
             if self._closing.is_set():
                 sender.send(Close())
             ready_at = self._listen(process.stdout)  # type: ignore[arg-type]
@@ -185,6 +200,8 @@ class SupervisedEngine(BaseEngine):
             pass  # it died before it read
         finally:
             process.wait()
+            if self._passage is not None:
+                self._passage.close()
             with self._lock:
                 self._sender = None
                 calls, self._calls = self._calls, {}

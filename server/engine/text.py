@@ -56,6 +56,14 @@ class TextStream:
         """Characters that are held back."""
         return len(self._held)
 
+    @property
+    def rest(self) -> bytes:
+        """What another stream is to be fed to go on from here: text held back, bytes of an unfinished character.
+
+        Nothing more can be shown of it yet, nor has a stop string come: it is the longest end that may become one.
+        """
+        return self._held.encode() + self._decoder.getstate()[0]
+
     def finish(self) -> str:
         """The text still held back, at the end of a generation. Bytes of an unfinished character are dropped."""
         held, self._held = self._held, ""

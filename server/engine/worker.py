@@ -8,19 +8,22 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
 from typing import Any, BinaryIO, NoReturn
 
 from server.engine import huge_pages
-from server.engine.frames import Broke, Step
+from server.engine.direct import Direct
+from server.engine.frames import Broke, Refused, Step
 from server.engine.llama import load_backend
 from server.engine.log import LOG
 from server.engine.loop import EngineLoop
 from server.engine.patience import GAVE_UP, TOO_LONG
 from server.engine.pipe import Sender, receive
 from server.engine.threaded import tokenize
+from server.engine.ways import Aside, Passage
 from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
 
@@ -52,8 +55,12 @@ def main() -> NoReturn:
         sender.close()
         os._exit(1)  # Python's own end would complain of the thread that waits for commands
 
+    direct = Direct()
+
     def deliver(step: Step) -> None:
-        sender.send(step.plain() or step)
+        left = direct.take(step)
+        if left is not None:
+            sender.send(left.plain() or left)
 
     loop = EngineLoop(backend, deliver, target_s=start.target_s, warn=warn)
 
@@ -65,6 +72,9 @@ def main() -> NoReturn:
     loop.watch(give_up)
     loops.append(loop)
     threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
+    if start.passage >= 0:
+        passage = Passage(socket.socket(fileno=start.passage))
+        threading.Thread(target=_go, args=(passage, direct, sender), name="ways", daemon=True).start()
     sender.send(Loaded(backend.info, backend.buffers))
     threading.Thread(target=huge_pages.gather, name="huge pages", daemon=True).start()
     if not closing.is_set():
@@ -89,6 +99,24 @@ def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], ca
                     loop.close()
             case _:
                 loops[0].put(message)
+
+
+def _go(passage: Passage, direct: Direct, sender: Sender) -> None:
+    """Take the ways to clients that are offered."""
+    while True:
+        try:
+            message, fileno = passage.receive()
+        except (EOFError, OSError):
+            return
+        if isinstance(message, Aside):
+            direct.send(message.id, message.data)
+            continue
+        try:
+            refused = direct.accept(message, socket.socket(fileno=fileno))
+        except (OSError, ValueError):  # too many are open here
+            refused = Refused(message.id)
+        if refused is not None:
+            sender.send(Step(time.perf_counter(), [refused], None))
 
 
 def _answer(calls: "queue.SimpleQueue[Call]", words: Any, sender: Sender) -> None:

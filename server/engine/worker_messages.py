@@ -18,6 +18,7 @@ class Start(NamedTuple):
     verbose: bool
     adapters: tuple[Adapter, ...] = ()
     guessing: Guessing = NOTHING
+    passage: int = -1  # the descriptor that ways to clients come through (`ways`)
 
 
 class Call(NamedTuple):

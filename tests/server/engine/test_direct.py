@@ -1,0 +1,307 @@
+"""Answers that the worker writes itself: every byte once, in order, however slow the client and however it ends."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.engine.counters import Counters
+from server.engine.direct import Direct
+from server.engine.frames import Began, Broke, Cancel, Drafted, Ended, Refused, Report, Said, Step, Wrote
+from server.engine.protocol import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Piece,
+    Written,
+)
+from server.engine.readers import OFFERS, Readers
+from server.engine.ways import Aside, Offer, Passage, Way, chunk
+
+BEFORE, BEHIND = b'data: {"text":', b"}\n\n"
+PING = b": ping\n\n"
+
+
+@dataclass
+class Wire:
+    """What a client gets, in order, from both processes. `takes`: bytes that each send of the worker may hand over."""
+
+    takes: list[int]
+    data: bytes = b""
+    is_broken: bool = False
+    is_closed: bool = True
+
+    def send(self, data: bytes, flags: int, /) -> int:
+        assert not self.is_closed
+        if self.is_broken:
+            raise BrokenPipeError
+        n = self.takes.pop(0) if self.takes else len(data)
+        if not n:
+            raise BlockingIOError
+        self.data += data[:n]
+        return min(n, len(data))
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+@dataclass
+class Pair:
+    """The readers and the worker's part, joined by hand: `late` says which offers come after the next token."""
+
+    request: GenerationRequest
+    wire: Wire
+    late: list[bool] = field(default_factory=list)
+    chunked: bool = True
+    events: list[Event] = field(default_factory=list)
+    cancelled: list[Cancel] = field(default_factory=list)
+    offers: list[Offer | Aside] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.direct, self.readers = Direct(), Readers(self.cancelled.append)
+        self.readers.hand_on = self._hand_on
+        self.generation = Generation(self.request)
+        self.generation.attach(self._sink)
+        self.readers.add(7, self.generation)
+        self.waiting: list[Offer | Aside] = []
+        self.n_direct = 0
+
+    def _hand_on(self, message: Offer | Aside, fileno: int) -> bool:
+        self.offers.append(message)
+        if isinstance(message, Offer) and self.late and self.late.pop(0):
+            self.waiting.append(message)
+        else:
+            self._arrive(message)
+        return True
+
+    def _arrive(self, message: Offer | Aside) -> None:
+        if isinstance(message, Aside):
+            self.direct.send(message.id, message.data)
+            return
+        self.wire.is_closed = False
+        refused = self.direct.accept(message, self.wire)
+        if refused is not None:
+            self.readers.take(Step(0.0, [refused], None))
+
+    def _sink(self, event: Event) -> bool:
+        self.events.append(event)
+        if isinstance(event, Piece):
+            data = BEFORE + json.dumps(event.text).encode() + BEHIND
+            self.wire.data += chunk(data) if self.chunked else data
+            if self.generation.n_pieces[0] == 1:
+                self.generation.way = Way(BEFORE, BEHIND, self.chunked, lambda: os.open(os.devnull, os.O_RDONLY))
+        elif isinstance(event, Written):
+            self.n_direct += len(event.times_s)
+            self.wire.data += event.unsent
+        return True
+
+    def step(self, *reports: Report, counters: Counters | None = None) -> None:
+        """What a step of the loop brought, through the worker's part and then the readers'."""
+        left = self.direct.take(Step(1.0, list(reports), counters))
+        for message in self.waiting:
+            self._arrive(message)
+        self.waiting.clear()
+        if left is not None:
+            self.readers.take(left)
+
+    @property
+    def texts(self) -> list[str]:
+        """What the client has read of texts: fails on anything that is no whole event in a whole chunk."""
+        data = unchunked(self.wire.data) if self.chunked else self.wire.data
+        events = data.split(b"\n\n")
+        assert events.pop() == b""
+        return [json.loads(event[len(BEFORE) : -1]) for event in events if event + b"\n\n" != PING]
+
+
+def unchunked(data: bytes) -> bytes:
+    """The content of whole chunks."""
+    content = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        n = int(size, 16)
+        content, end, data = content + data[:n], data[n : n + 2], data[n + 2 :]
+        assert end == b"\r\n"
+    return content
+
+
+def said(piece: bytes, reason: FinishReason | None = None) -> Said:
+    return Said(7, 0, 1, piece, None, False, reason)
+
+
+def shown(tokens: list[bytes], stop: tuple[str, ...]) -> tuple[str, str, int]:
+    """The text, the stop string and the number of tokens without any of this."""
+    readers = Readers(lambda cancel: None)
+    generation = Generation(GenerationRequest(prompt=(1,), stop=stop))
+    readers.add(7, generation)
+    for at, token in enumerate(tokens):
+        readers.take(Step(1.0, [said(token, "length" if at == len(tokens) - 1 else None)], None))
+    text = ""
+    while not isinstance(event := generation.next_event(0), Finished):
+        assert isinstance(event, Piece)
+        text += event.text
+    return text, event.stop, event.usage.n_generated
+
+
+TEXT = st.lists(st.sampled_from(("ab", "aba", "b\n", "é🙂", '"', "\\", "c", "🙂", "\u2028")), max_size=12).map("".join)
+
+
+@given(
+    data=st.data(), text=TEXT, chunked=st.booleans(), late=st.lists(st.booleans(), max_size=10),
+    stop=st.sampled_from([(), ("ab",), ("aba", "b\n"), ("é🙂",), ("\\\\",)]),
+    takes=st.lists(st.integers(0, 80), max_size=4),
+)  # fmt: skip
+def test_every_byte_once(
+    data: st.DataObject, text: str, chunked: bool, late: list[bool], stop: tuple[str, ...], takes: list[int]
+) -> None:
+    """Tokens that cut characters anywhere, stop strings over their borders, sends of any size, late offers, pings."""
+    raw = b"c" + text.encode() + data.draw(st.sampled_from([b"", b"\xff", b"\xf0\x9f"]))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw)), max_size=12)) - {len(raw)})
+    tokens = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    pair = Pair(GenerationRequest(prompt=(1,), stop=stop), Wire([200, 200, *takes]), late, chunked)
+    pair.step(Began(7, 0, ""))
+    for at, token in enumerate(tokens):
+        pair.step(
+            said(token, "length" if at == len(tokens) - 1 else None),
+            counters=Counters() if data.draw(st.booleans()) else None,
+        )
+        if pair.generation.send is not None and data.draw(st.booleans()):
+            pair.generation.send(chunk(PING) if chunked else PING)
+        if pair.cancelled:
+            pair.step(Ended(7, 0, "cancelled"))
+            break
+
+    expected, stopped, n = shown(tokens, stop)
+    last = pair.events[-1]
+    assert isinstance(last, Finished)
+    assert "".join(pair.texts) == expected
+    assert (last.stop, last.usage.n_generated) == (stopped, n)
+    assert pair.generation.n_pieces[0] == len(pair.texts)
+    assert pair.wire.is_closed
+    assert not pair.direct._leads
+    assert not pair.direct._n_said
+
+
+def led(**fields: Any) -> Pair:
+    """An answer that the worker writes."""
+    pair = Pair(GenerationRequest(prompt=(1,)), Wire([], **fields))
+    pair.step(said(b"a"))
+    pair.step(said(b"b"))
+    assert not pair.wire.is_closed
+    assert pair.texts == ["a", "b"]
+    return pair
+
+
+def test_tokens_pass_by_the_readers() -> None:
+    """Nothing goes through the pipe but what else there is, and counts with the counters."""
+    pair = led()
+    assert pair.direct.take(Step(2.0, [said(b"c")], None)) is None
+    left = pair.direct.take(Step(3.0, [Drafted(7, 0, 1, 1), said(b"d")], Counters()))
+
+    assert left is not None
+    assert left.reports == [Drafted(7, 0, 1, 1), Wrote(7, 3, (1.0, 2.0, 3.0), None, b"")]
+    assert pair.texts == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("how", [Broke(7, "it broke", "engine"), Ended(7, 0, "cancelled")])
+def test_an_end_without_a_token(how: Report) -> None:
+    """The HTTP side has the answer before it learns of its end."""
+    pair = led()
+    pair.step(how)
+
+    assert isinstance(pair.events[-1], Failed | Finished)
+    assert isinstance(pair.events[-2], Written)
+    assert pair.wire.is_closed
+
+
+def test_a_worker_that_dies() -> None:
+    """Its readers' error comes behind whole chunks."""
+    pair = led()
+    pair.readers.fail_all("SIGKILL", "worker")
+
+    assert isinstance(pair.events[-1], Failed)
+    assert pair.texts == ["a", "b"]
+
+
+def test_a_client_that_has_gone() -> None:
+    """The answer is the HTTP side's again, which will find out."""
+    pair = led()
+    pair.wire.is_broken = True
+    pair.step(said(b"c"))
+
+    assert pair.texts == ["a", "b", "c"]
+    assert pair.wire.is_closed
+    assert pair.generation.send is None
+    n_offers = len(pair.offers)
+    pair.step(said(b"d"))
+    assert len(pair.offers) == n_offers
+
+
+def test_offers_end() -> None:
+    """Where the worker is always ahead, no more is tried after a while."""
+    pair = Pair(GenerationRequest(prompt=(1,)), Wire([]), late=[True] * 99)
+    for _ in range(OFFERS + 5):
+        pair.step(said(b"a"))
+
+    assert len(pair.offers) == OFFERS
+    assert pair.generation.send is None
+
+
+@pytest.mark.parametrize("fields", [{"n": 2}, {"return_tokens": True}, {"n_logprobs": 0}, {"n_indent": 2}])
+def test_who_gets_more_than_text(fields: dict[str, int]) -> None:
+    """Answers of which more is shown stay with the readers."""
+    pair = Pair(GenerationRequest(prompt=(1,), **fields), Wire([]))  # type: ignore[arg-type]
+    pair.step(said(b"a"))
+    pair.step(said(b"b"))
+
+    assert not pair.offers
+
+
+def test_who_writes_himself() -> None:
+    """When a sink takes no more, its reader's thread goes on writing, and nobody else."""
+    pair = Pair(GenerationRequest(prompt=(1,)), Wire([]))
+    takes = iter((True, False))
+    whole, pair.generation._sink = pair._sink, lambda event: whole(event) and next(takes)
+    pair.late = [True]
+    pair.step(said(b"a"))
+    pair.step(said(b"b"))
+
+    assert len(pair.offers) == 1
+    assert pair.generation.way is None
+
+
+def test_an_offer_for_what_is_over() -> None:
+    """The socket is let go of at once: a connection ends when nobody has it any more."""
+    direct, wire = Direct(), Wire([], is_closed=False)
+
+    assert direct.accept(Offer(7, 1, BEFORE, BEHIND, True, ()), wire) == Refused(7)
+    assert wire.is_closed
+
+
+def test_passage() -> None:
+    """Messages come whole, with their socket; too large a one, and one to nobody, is not sent."""
+    found = Passage.pair()
+    if found is None:
+        pytest.skip("sockets cannot be handed on here")
+    ours, end = found
+    theirs = Passage(end)
+    end.setblocking(True)
+    offer = Offer(7, 3, BEFORE, BEHIND, True, ("a", "é"))
+
+    assert ours.send(offer, end.fileno())
+    assert ours.send(Aside(7, PING))
+    message, fileno = theirs.receive()
+    assert (message, fileno > 2) == (offer, True)
+    assert theirs.receive() == (Aside(7, PING), -1)
+    assert not ours.send(offer._replace(stop=("a" * 100_000,)), end.fileno())
+    theirs.close()
+    os.close(fileno)
+    assert not ours.send(offer)
+    ours.close()

@@ -35,6 +35,24 @@ def test_the_list_of_subcommands_has_columns(capsys: pytest.CaptureFixture[str])
     assert starts.pop() > 2 + max(map(len, COMMANDS))
 
 
+def test_ctrl_c_where_python_drops_it() -> None:
+    """Raised in a callback, as one of the import lock's is, Ctrl-C ends the command all the same."""
+    code = (
+        "import sys, time, weakref, ggufphys.cli, ggufphys.__main__ as door\n"
+        "def interrupt(_): raise KeyboardInterrupt\n"
+        "def process():\n"
+        "    lock = type('Lock', (), {})()\n"
+        "    kept = weakref.ref(lock, interrupt)\n"
+        "    del lock\n"
+        "    for _ in range(6000): time.sleep(0.01)\n"
+        "ggufphys.cli.process = process\n"
+        "sys.exit(door.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "ggufphys: interrupted\n")
+
+
 @pytest.mark.parametrize("command", ["inspect", "fit", "tensors", "verify"])
 def test_an_empty_name_is_no_model(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`verify "$MODEL"` with MODEL unset is an error, not the answer to another question."""

@@ -16,7 +16,8 @@ from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Engine, EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
 from server.forecast import Forecast, Outlook
-from server.journal import Tally, warn
+from server.journal import warn
+from server.requests_written import Tally
 
 TTFT_HEADER: Final = "X-Max-TTFT-Ms"
 DEADLINE_HEADER: Final = "X-Deadline-Ms"

@@ -33,10 +33,10 @@ from server.config import ServerConfig
 from server.cors import Cors
 from server.engine.protocol import Engine, EngineStatus
 from server.forecast import Rates
-from server.journal import keep_journal
 from server.keys import Keys
 from server.ledger import Ledger
 from server.limits import RETRY_S, TooManyError
+from server.requests_written import keep_journal
 from server.service import Service
 
 ASLEEP_PATHS: Final = ("/v1/models", "/metrics", "/v1/memory")  # answered without waking a model

@@ -16,16 +16,12 @@ import jinja2.ext
 from jinja2 import nodes
 from jinja2.parser import Parser
 
+from server.chatml import CHATML, CHATML_STOP
 from server.engine.protocol import ModelInfo
 from server.sandbox import LimitError, Sandbox, bounded
 
 LOGGER: Final = logging.getLogger(__name__)
 
-CHATML: Final = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-CHATML_STOP: Final = "<|im_end|>"
 LIMIT_S: Final = 2.0  # of processor time for a conversation; real templates take some ms for a hundred messages
 ATTEMPT_S: Final = 0.2  # for the small ones that ask what a template understands
 

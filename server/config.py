@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from server.cors import CorsPolicy
+
+THOUGHTS: Final = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

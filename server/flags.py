@@ -11,7 +11,7 @@ from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
 from server.adapter_flags import add_adapter_arguments
-from server.chat_template import CHATML
+from server.chatml import CHATML
 from server.config import ServerConfig
 from server.cors import DEFAULT, CorsPolicy
 from server.engine.numpy_engine import Hold

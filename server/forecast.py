@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final, Literal
 
 from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Started
-from server.journal import Tally
+from server.requests_written import Tally
 
 FORGET: Final = 0.9  # what an answer's weight is multiplied by with each later one
 LENGTH: Final = 256.0  # tokens of an answer, where nothing is known of any

@@ -1,47 +1,23 @@
-"""What does the server write down? Notes for the user, and a line for each request, as text or as JSON lines.
+"""Where does the server write down what? Notes for the user, and a line for each request, as text or as JSON lines.
 
-Notes go to stderr, and with --log-file to the file too, which may be renamed by logrotate under way. Each request has
-an id: the client's X-Request-Id, or one of ours, which the answer carries too.
+Notes go to stderr, and with --log-file to the file too, which may be renamed by logrotate under way. What is written of
+a request: `requests_written.py`.
 """
 
 import json
 import logging
-import re
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
-
-from flask import Flask, Response, g, request
 
 NOTES: Final = logging.getLogger("server.notes")
 ACCESS: Final = logging.getLogger("server.access")
-HEADER: Final = "X-Request-Id"
-_ID: Final = re.compile(r"[\w.:-]{1,128}")  # what is taken of a client's: nothing that could forge a line
-_SAFE: Final = "/:,@!$&'()*+;[]~"
 _TEXT: Final = logging.Formatter("%(message)s")
 _DATED: Final = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a request's answers took, filled as they end."""
-
-    n_prompt: int = 0
-    n_cached: int = 0
-    n_generated: int = 0
-    queue_ms: float = 0.0
-    prompt_ms: float = 0.0
-    decode_ms: float = 0.0
-    reevaluated: str = ""  # why tokens of prompts that memory held were evaluated again, in `Reuse`'s words
-    n_drafted: int = 0
-    n_draft_accepted: int = 0
 
 
 class JsonLines(logging.Formatter):
@@ -143,43 +119,3 @@ def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[
             each()
 
     return close
-
-
-def keep_journal(app: Flask) -> None:
-    """Give every request of an application an id, and write a line when its answer is over."""
-
-    @app.before_request
-    def begin() -> None:
-        given = request.headers.get(HEADER, "")
-        g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        g.began = time.perf_counter()
-        g.tally = Tally()
-
-    @app.after_request
-    def end(response: Response) -> Response:
-        response.headers[HEADER] = g.request_id
-        if ACCESS.handlers:
-            fields = {
-                "request_id": g.request_id, "client": g.get("client", ""), "method": request.method,
-                "path": request.path, "status": response.status_code,
-            }  # fmt: skip
-            began, tally = g.began, g.tally
-            response.call_on_close(lambda: _write(fields, began, tally))
-        return response
-
-
-def _shown(value: Any) -> Any:
-    """A field of a line; what a client may have put into it can neither end the line nor begin another field."""
-    return quote(value, safe=_SAFE) if isinstance(value, str) else value
-
-
-def _write(fields: dict[str, Any], began: float, tally: Tally) -> None:
-    fields["ms"] = round((time.perf_counter() - began) * 1000, 1)
-    if tally.n_prompt:
-        told = asdict(tally)
-        if not tally.n_drafted:
-            del told["n_drafted"], told["n_draft_accepted"]
-        fields |= {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
-    message = " ".join(f"{name}={_shown(value)}" for name, value in fields.items() if value != "")
-    with suppress(Exception):  # a full disk must not end an answer
-        ACCESS.info(message, extra={"fields": fields})

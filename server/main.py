@@ -12,7 +12,7 @@ from typing import Final
 
 from ggufphys import GGUFPhysError, MemoryPrediction, embedded
 from ggufphys.builds.asked import installed_build
-from ggufphys.flags.environment import MODEL, words
+from ggufphys.flags.environment import MODEL
 from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
 from ggufphys.memory.context import beyond_training
@@ -55,7 +55,7 @@ from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
-from server.flags import add_arguments, config_of, overlooked, say
+from server.flags import config_of, overlooked, say
 from server.footprint import find, http_bytes
 from server.growth import growth_of, nothing
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
@@ -69,16 +69,9 @@ from server.several import are_several, serve_several
 from server.signals import Signals
 from server.slots import default_slots, describe_slots
 
-__all__ = ["add_arguments", "environment_words", "run"]
-
 DISTURBED: Final = 0.10  # of its time that one of the engine's threads had no processor
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 SWITCH_INTERVAL_S: Final = 0.0005  # so that an HTTP thread at work costs the engine's next step 0.5 ms and not 5
-
-
-def environment_words() -> list[str]:
-    """Flags that llama-server's variables in the environment stand for."""
-    return words(os.environ)
 
 
 def run(args: argparse.Namespace) -> int:

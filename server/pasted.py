@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.units import parse_json
-from server.api.conversation.conversations import THOUGHTS
+from server.config import THOUGHTS
 from server.engine.protocol import POOLINGS
 
 Parse = Callable[[str], Any]

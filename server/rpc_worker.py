@@ -18,7 +18,6 @@ from ggufphys.errors import OutputError
 from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
 from ggufphys.units import format_bytes
-from server.beforehand import LOOPBACK, host_memory
 from server.engine.errors import EngineError
 from server.engine.library import default_threads, load_library
 from server.flags import port, say
@@ -48,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         EngineError: llama.cpp is built without RPC, or does not have a device.
         ValueError: the address cannot be listened on.
     """
+    from server.beforehand import LOOPBACK, host_memory  # psutil, which --help does without
+
     api = load_library()
     backends = Backends(api)
     registry = backends.call("ggml_backend_reg_by_name", ctypes.c_void_p, b"RPC")

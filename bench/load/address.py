@@ -1,8 +1,11 @@
 """Where is the API? Of what a person types: with or without a scheme, a version, an endpoint's path."""
 
 import re
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
+
+Endpoint = Literal["chat/completions", "completions"]
+"""What is asked there."""
 
 _ENDPOINT: Final = re.compile(r"/(chat/completions|completions|models)$")
 _VERSION: Final = re.compile(r"v\d+\w*")  # of the API: v1, v1beta

@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
+from bench.load.address import Endpoint
 from bench.load.http import ConnectError, ForeignError, Http, LostError, Reply
 from bench.load.prompts import Request
 
-Endpoint = Literal["chat/completions", "completions"]
 DONE: Final = b"[DONE]"
 SAID: Final = 200  # of what a server says, so much is kept
 BESIDE_CONTENT: Final = (

@@ -2,103 +2,33 @@
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from math import inf
-from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Final, cast
 
-from bench.load.address import base_url
-from bench.load.client import Answer, Client, Endpoint
+from bench.load.address import Endpoint, base_url
+from bench.load.client import Answer, Client
 from bench.load.http import ConnectError
 from bench.load.lengths import lengths
 from bench.load.loops import Level, Round, drive
 from bench.load.prompts import Mix, Request
 from bench.load.report import LoadReport, as_csv, as_json, as_text, notes_on, request_lines
-from bench.load.summary import Goal, summarise
+from bench.load.summary import summarise
 from bench.load.watch import Watch
 from ggufphys.cli import INTERRUPTED
-from ggufphys.flags.numbers import above_zero, at_least, count, integer
-from ggufphys.flags.parser import exclude
 from ggufphys.machine.output import whole_file
 from ggufphys.report.progress import Steps
-from ggufphys.units import parse_json
 
-LEVELS: Final = "1,2,10,50,100"
 SHORT: Final = 4  # a short warm-up has so manieth of the words
 FEWEST: Final = 20  # requests of a level, unless asked for otherwise
 UNLIMITED: Final = 1 << 30
 LOADING: Final = "Loading model"  # source: llama.cpp 0c1e570 tools/server/server-http.cpp, middleware_server_state
 LOOK_S: Final = 0.2
 NO_GAIN: Final = 1.05  # --until-saturation: less than this times the last level's tokens a second is no gain
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """URL, how hard, what requests, what to print."""
-    add = parser.add_argument
-    add("url", metavar="URL", help="where the server is: http://127.0.0.1:8080, with or without /v1")
-    add("--json", action="store_true", help="one JSON document on stdout")
-    add(
-        "-c",
-        "--concurrency",
-        default=LEVELS,
-        metavar="N,N",
-        help=f"clients at once, each sending its next request when it has its answer (default {LEVELS})",
-    )
-    add("--rate", metavar="R,R", help="requests a second at random times (Poisson) instead, whatever comes back")
-    add(
-        "--until-saturation",
-        action="store_true",
-        help="double the clients from the first level on until tokens a second rise by less than 5 %%",
-    )
-    add(
-        "-n",
-        "--requests",
-        type=count,
-        default=0,
-        metavar="N",
-        help="requests a level (default: 4 for each client, 20 at least)",
-    )
-    add("--duration", type=float, default=0.0, metavar="S", help="send no more after so many seconds a level")
-    add("--repeat", type=at_least(1), default=1, metavar="N", help="do each level so many times, in turn (default 1)")
-    add("--warm-up", type=count, default=2, metavar="N", help="requests before the first level (default 2)")
-    add(
-        "-p",
-        "--prompt",
-        default="128",
-        metavar="N",
-        help="tokens: 128, 64..512, lognormal:MEDIAN:SIGMA (default 128)",
-    )
-    add("-g", "--answer", default="64", metavar="N", help="the same of answers (default 64)")
-    add(
-        "--shared",
-        type=count,
-        default=0,
-        metavar="N",
-        help="tokens that all prompts begin with (default 0)",
-    )
-    add("--endpoint", choices=get_args(Endpoint), default=get_args(Endpoint)[0])
-    add("--model", default="", help="its name for the server (default: the first that it lists)")
-    add(
-        "--extra",
-        type=_object,
-        default={},
-        metavar="JSON",
-        help='more fields of the body, and with null fewer: \'{"ignore_eos": true, "stream_options": null}\'',
-    )
-    add("--api-key", default=os.environ.get("OPENAI_API_KEY", ""), help="(default: $OPENAI_API_KEY)")
-    add("--timeout", type=above_zero, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
-    add("--goal", type=_goal, metavar="ttft=S,tpot=S,e2e=S", help="what an answer must keep to count as good")
-    add("--pid", type=at_least(1), metavar="N", help="the server's process, whose resident memory is watched")
-    add("--label", default="", metavar="TEXT", help="what the server is called in reports")
-    add("--seed", type=integer, default=0, metavar="N")
-    add("--jsonl", type=Path, metavar="FILE", help="write each request there")
-    add("--csv", type=Path, metavar="FILE", help="write a row a level there")
-    exclude(parser, "--rate", "--concurrency", "--until-saturation")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -272,28 +202,3 @@ def _levels(args: argparse.Namespace) -> list[Level]:
         Level(concurrency=int(n), n_requests=wanted or max(FEWEST, 4 * int(n)), duration_s=args.duration)
         for n in numbers
     ]
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text[:60]!r}: expected a JSON object")
-    return value
-
-
-def _goal(text: str) -> Goal:
-    limits: dict[str, float] = {}
-    try:
-        for part in text.split(","):
-            name, _, seconds = part.partition("=")
-            limits[f"{name.strip()}_s"] = float(seconds)
-        if not all(limit > 0 for limit in limits.values()):
-            raise ValueError
-        return Goal(**limits)
-    except (TypeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected ttft=S,tpot=S,e2e=S, or some of them, in seconds"
-        ) from error

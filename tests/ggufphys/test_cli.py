@@ -424,6 +424,25 @@ def test_every_subcommand_has_help(capsys: pytest.CaptureFixture[str], name: str
     assert f"usage: ggufphys {name}" in out
 
 
+def test_help_needs_no_extra() -> None:
+    """Each subcommand's --help is there with the packages of the plain installation alone."""
+    extras = (  # as they are imported
+        "flask", "gguf", "httptools", "jinja2", "llama_cpp", "matplotlib", "orjson", "prometheus_client", "psutil",
+        "waitress", "werkzeug",
+    )  # fmt: skip
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
+        "from ggufphys.cli import COMMANDS, main\n"
+        "def said(name):\n"
+        "    try: return main([*name.split(), '--help'])\n"
+        "    except SystemExit as stop: return stop.code\n"
+        "print({name: code for name in COMMANDS if (code := said(name))}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "{}\n"
+
+
 def test_closed_pipe(tmp_path: Path) -> None:
     """A reader that closes the pipe early is no error."""
     path = tiny_llama(tmp_path / "tiny.gguf")

@@ -9,7 +9,8 @@ from datetime import datetime
 
 import pytest
 
-from server.chat_template import CHATML_STOP, ChatTemplate, ChatTemplateError
+from server.chat_template import ChatTemplate, ChatTemplateError
+from server.chatml import CHATML_STOP
 from tests.server.fake_engine import INFO
 
 USER = {"role": "user", "content": "<a> & b"}

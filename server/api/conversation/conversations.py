@@ -12,12 +12,12 @@ from server.api.errors import bad_request
 from server.api.messages import read_messages
 from server.api.schema import Fields
 from server.chat_template import ChatTemplate
+from server.config import THOUGHTS
 from server.service import Service
 
 Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
 CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
-THOUGHTS: tuple[str, ...] = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
 # Templates' words for whether earlier thoughts are shown to the model again, and what says that they are.
 KEEPS: Final = {
     "preserve_thinking": True, "clear_thinking": False, "truncate_history_thinking": False, "drop_thinking": False,

@@ -18,9 +18,10 @@ import pytest
 
 from bench.load.address import base_url
 from bench.load.client import Answer
+from bench.load.goal import Goal
 from bench.load.lengths import lengths
 from bench.load.report import LoadReport
-from bench.load.summary import Goal, Spread, Summary
+from bench.load.summary import Spread, Summary
 from bench.paced import paced
 from ggufphys.cli import main
 from tests.bench.load.stub import Behaviour, serving

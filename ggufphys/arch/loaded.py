@@ -24,8 +24,10 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 _NAME: Final = re.compile(r"(?s)(?:(?:enc|dec)\.)?(?:blk\.(\d+)\.)?(.*?)(?:\.weight|\.bias|\.scale|\.input_scale)?")
 
 
-def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]) -> Sequence[tuple[TensorInfo, str]]:
-    """The tensors that get a place in memory, each with its name in its layer (`GGUFFile.split_names`).
+def loaded_tensors(
+    gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]
+) -> Sequence[tuple[TensorInfo, tuple[int | None, str]]]:
+    """The tensors that get a place in memory, each with its layer and its name there (`GGUFFile.split_names`).
 
     `load_mtp` asks for the layers that predict further tokens; `rules` are those that moved and hold in the build.
     """
@@ -36,13 +38,13 @@ def loaded_tensors(gguf: GGUFFile, *, load_mtp: bool, rules: Set[Rule]) -> Seque
     for rule, names in KEPT_OF_HEAD.items():
         if arch in names and rule in rules:
             kept = kept | names[arch]
-    named = [(tensor, name) for tensor, (_, name) in zip(gguf.tensors, gguf.split_names, strict=True)]
+    named = list(zip(gguf.tensors, gguf.split_names, strict=True))
     if head is not None:
         return [row for row in named if _is_loaded(row[0].name, head, kept)]
     loaded = {
         name: _is_loaded(name, None, kept) for name in {name for _, name in gguf.split_names}
     }  # few: layers share them
-    return [row for row in named if loaded[row[1]]]
+    return named if all(loaded.values()) else [row for row in named if loaded[row[1][1]]]
 
 
 def is_read_lazily(arch: str, tensor: TensorInfo) -> bool:

@@ -10,7 +10,8 @@ have the same answers the same code would have done the same.
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, TypeAlias, cast
 
 Point: TypeAlias = tuple[int, ...]
@@ -39,6 +40,16 @@ class Trace:
         answer = self.questions[const, slopes, compare] = compare(_at(const, slopes, self.point), 0)
         return answer
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep no question that is asked meanwhile: what is made of the answers is for this point alone."""
+        before = self.questions
+        self.questions = before.copy()
+        try:
+            yield
+        finally:
+            self.questions = before
+
     def holds_at(self, point: Point) -> bool:
         """Whether all questions so far have the same answers there."""
         return point == self.point or holds_at(self.questions, point)
@@ -55,6 +66,12 @@ def at(number: int, point: Point) -> int:
     """The value of a number at a point, whether it depends on it or not."""
     known: object = number
     return _at(known.const, known.slopes, point) if isinstance(known, Affine) else number
+
+
+def has_steps(number: int, step: int) -> bool:
+    """Whether the number grows by multiples of `step` alone."""
+    known: object = number
+    return not isinstance(known, Affine) or not any([slope % step for slope in known.slopes])
 
 
 def _at(const: int, slopes: tuple[int, ...], point: Point) -> int:
@@ -90,7 +107,7 @@ class Affine:
     def __add__(self, other: "Affine | int") -> "Affine | int":
         if isinstance(other, Affine):
             return self._made(self.const + other.const, tuple(map(operator.add, self.slopes, other.slopes)))
-        return Affine(self.trace, self.const + other, self.slopes)
+        return Affine(self.trace, self.const + other, self.slopes) if other else self
 
     __radd__ = __add__
 
@@ -106,15 +123,19 @@ class Affine:
     def __mul__(self, other: "Affine | int") -> "Affine | int":
         if isinstance(other, Affine):
             return self * other.fixed()
-        return self._made(self.const * other, tuple(slope * other for slope in self.slopes))
+        if other == 1:
+            return self
+        return self._made(self.const * other, tuple([slope * other for slope in self.slopes]))
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: "Affine | int") -> "Affine | int":
         divisor = int(other)
-        if any(slope % divisor for slope in self.slopes):
+        if divisor == 1:
+            return self
+        if any([slope % divisor for slope in self.slopes]):
             return self.fixed() // divisor
-        return Affine(self.trace, self.const // divisor, tuple(slope // divisor for slope in self.slopes))
+        return Affine(self.trace, self.const // divisor, tuple([slope // divisor for slope in self.slopes]))
 
     def __rfloordiv__(self, other: int) -> int:
         return other // self.fixed()

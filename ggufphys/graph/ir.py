@@ -30,7 +30,7 @@ class Tensor:
     """
 
     __slots__ = (
-        "external", "is_input", "is_output", "name", "nb", "ne", "offset", "op", "params", "src", "type", "view_src",
+        "_nb", "external", "is_input", "is_output", "name", "ne", "offset", "op", "params", "src", "type", "view_src",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +52,7 @@ class Tensor:
         self.type = ggml_type
         shape: Shape = ne if len(ne) == 4 else (*ne, *_ONES[len(ne)])
         self.ne = shape
-        self.nb: Shape = contiguous_strides(ggml_type, shape) if nb is None else nb
+        self._nb = nb  # None for dense ones until somebody asks
         self.src = src
         self.params = params
         if view_of is None:
@@ -67,18 +67,36 @@ class Tensor:
         self.name = name  # of a weight: its tensor's; of an input: what it is
 
     @property
+    def nb(self) -> Shape:
+        """Bytes from one element to the next along each axis."""
+        if self._nb is None:
+            self._nb = contiguous_strides(self.type, self.ne)
+        return self._nb
+
+    @property
     def nbytes(self) -> int:
         """Bytes from the first element to the end of the last, strides included."""
         block_size, type_size = _BLOCKS[self.type]
-        (n0, n1, n2, n3), (stride0, stride1, stride2, stride3) = self.ne, self.nb
+        n0, n1, n2, n3 = self.ne
+        if self._nb is None:
+            return type_size * n0 // block_size * n1 * n2 * n3
+        stride0, stride1, stride2, stride3 = self._nb
         row = type_size + (n0 - 1) * stride0 if block_size == 1 else n0 * stride0 // block_size
         return row + (n1 - 1) * stride1 + (n2 - 1) * stride2 + (n3 - 1) * stride3
 
     @property
     def is_contiguous(self) -> bool:
         """Whether the elements lie dense and in order; strides of axes of one element do not count."""
+        if self._nb is None:
+            return True
         dense = contiguous_strides(self.type, self.ne)
-        return all(n == 1 or own == other for n, own, other in zip(self.ne, self.nb, dense, strict=True))
+        return all(n == 1 or own == other for n, own, other in zip(self.ne, self._nb, dense, strict=True))
+
+    def lies_like(self, other: "Tensor") -> bool:
+        """Whether type, shape and strides are the same."""
+        if self.type is not other.type or self.ne != other.ne:
+            return False
+        return (self._nb is None and other._nb is None) or self.nb == other.nb
 
 
 def contiguous_strides(ggml_type: GGMLType, ne: Shape) -> Shape:

@@ -246,7 +246,7 @@ def strided(a: Tensor, ne: tuple[int, ...], strides: tuple[int, ...], offset: in
     """The same where rows, matrices, ... begin `strides` bytes apart; those not told are dense (ggml_view_3d, say)."""
     nb = [a.nb[0], *strides]
     for i in range(len(nb), 4):
-        nb.append(nb[-1] * (ne[i - 1] if i <= len(ne) else 1))
+        nb.append(nb[-1] * ne[i - 1] if i <= len(ne) else nb[-1])
     return view(a, ne, (nb[0], nb[1], nb[2], nb[3]), offset)
 
 
@@ -258,15 +258,16 @@ def reshape(a: Tensor, *ne: int) -> Tensor:
 def permute(a: Tensor, *axes: int) -> Tensor:
     """Axis i of `a` becomes axis axes[i]."""
     ne, nb = [0] * 4, [0] * 4
-    for i, axis in enumerate(axes):
-        ne[axis], nb[axis] = a.ne[i], a.nb[i]
+    for axis, n, stride in zip(axes, a.ne, a.nb, strict=True):
+        ne[axis], nb[axis] = n, stride
     return Tensor("PERMUTE", a.type, tuple(ne), (a,), nb=(nb[0], nb[1], nb[2], nb[3]), view_of=a)
 
 
 def transpose(a: Tensor) -> Tensor:
     """The first two axes exchanged, in strides alone."""
-    ne, nb = (a.ne[1], a.ne[0], a.ne[2], a.ne[3]), (a.nb[1], a.nb[0], a.nb[2], a.nb[3])
-    return Tensor("TRANSPOSE", a.type, ne, (a,), nb=nb, view_of=a)
+    (n0, n1, n2, n3), (stride0, stride1, stride2, stride3) = a.ne, a.nb
+    nb = stride1, stride0, stride2, stride3
+    return Tensor("TRANSPOSE", a.type, (n1, n0, n2, n3), (a,), nb=nb, view_of=a)
 
 
 def cast(a: Tensor, ggml_type: GGMLType) -> Tensor:

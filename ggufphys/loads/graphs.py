@@ -17,6 +17,7 @@ from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.allocating.layers import Layers
 from ggufphys.graph.allocating.layout import Layouts
+from ggufphys.graph.allocating.traced import point_of
 from ggufphys.graph.asserted import first_failure
 from ggufphys.graph.batch import reserved_batches
 from ggufphys.graph.devices.runs import Runs
@@ -57,11 +58,14 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     yield from graph_failures(layouts, context)
 
 
-def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal]:
-    """The same for graphs that are at hand."""
+def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = False) -> Iterator[Refusal]:
+    """The same for graphs that are at hand. `on_host` says that the prompt's is laid out whole afterwards."""
     if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
         return  # it is another architecture's graph
-    layers = layouts.samples(_odd_types(layouts)) if layouts.n_layer else None
+    odd = _odd_types(layouts)
+    if on_host and not any(odd) and layouts.h.arch not in BY_SEQUENCE and _passes(layouts, context):
+        return
+    layers = layouts.samples(odd) if layouts.n_layer else None
     try:
         graph = layouts.graph(context, reserved_batches(context)[0], None if layers is None else layers.built)
     except GGUFError as error:  # it asks for a weight that isn't there
@@ -80,6 +84,22 @@ def graph_failures(layouts: Layouts, context: ContextParams) -> Iterator[Refusal
         )  # fmt: skip
     elif layouts.h.arch in BY_SEQUENCE and layers is not None:
         yield from _too_large(layouts, context, graph, layers)
+
+
+def _passes(layouts: Layouts, context: ContextParams) -> bool:
+    """Whether ggml makes all nodes of the prompt's graph as it is laid out, which has layers of each kind.
+
+    Where it does not, or the graph was made for another context, a graph of its own has the words.
+    """
+    batch = reserved_batches(context)[0]
+    try:
+        traced = layouts.likeliest(context, batch)
+    except GGUFError:
+        return False
+    if traced.trace.point != point_of(context, batch):
+        return False
+    with traced.trace.aside():
+        return first_failure(traced.graph) is None
 
 
 def _too_large(layouts: Layouts, context: ContextParams, graph: Graph, layers: Layers) -> Iterator[Refusal]:

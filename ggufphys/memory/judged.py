@@ -106,7 +106,8 @@ class JudgedRuns(Runs):
         n_nodes = (context.n_seq_max, context.n_ubatch) if self.h.arch in BY_SEQUENCE else ()
         kind = (params.load_mtp, context.ctx_type, *attends, *pools, context.rules, n_cells, n_nodes)
         if kind not in self._graph_verdicts:
-            self._graph_verdicts[kind] = tuple(graph_failures(self.layouts_of(params), context))
+            failures = graph_failures(self.layouts_of(params), context, on_host=not params.devices)
+            self._graph_verdicts[kind] = tuple(failures)
         return self._graph_verdicts[kind]
 
     def _refuse(self, refusals: tuple[Refusal, ...], gguf: GGUFFile) -> None:

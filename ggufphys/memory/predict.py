@@ -7,6 +7,7 @@ from ggufphys.arch import ArchRule
 from ggufphys.arch.caches import FullKV
 from ggufphys.builds.moves import Rule, rules_of
 from ggufphys.builds.proven import require_known, why_unproven
+from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.devices.placed import what_places
@@ -17,10 +18,10 @@ from ggufphys.machine import host
 from ggufphys.memory.compute import compute_basis, compute_terms, output_terms
 from ggufphys.memory.context import CachesByDevice, caches_by_device
 from ggufphys.memory.judged import JudgedRuns
-from ggufphys.memory.loading import loading_terms
+from ggufphys.memory.loading import kept_by_malloc, loading_terms
 from ggufphys.memory.notes import notes_on
 from ggufphys.memory.prediction import MemoryPrediction
-from ggufphys.memory.process import Conditions, process_terms
+from ggufphys.memory.process import Conditions, Loading, Standing, process_terms, standing_terms, what_stands
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.memory.weights import weight_terms
 from ggufphys.params import Params
@@ -84,7 +85,8 @@ class Predictor(JudgedRuns):
         self._weight_terms: dict[Hashable, tuple[Term, ...]] = {}
         self._caches: dict[Hashable, CachesByDevice] = {}
         self._empty_rows: dict[frozenset[Rule], bool] = {}
-        self._loading_terms: dict[Hashable, tuple[Term, ...]] = {}
+        self._loading: dict[Hashable, Loading] = {}
+        self._standing: dict[Hashable, Standing] = {}
 
     def predict(self, params: Params, conditions: Conditions | None = None) -> MemoryPrediction:
         """What `predict_memory` says."""
@@ -116,8 +118,9 @@ class Predictor(JudgedRuns):
         context, placed = run.context, run.placed
         buffers = self._buffers(params, run)
         process = process_terms(
-            self.gguf, run.layouts, params, context, buffers, placed, conditions, self.loading_terms(params)
-        )
+            run.layouts, params, context, buffers, placed, conditions, self._stand(params, context, conditions),
+            self.loading(params),
+        )  # fmt: skip
         pools = context.pooling != "none"
         why_not = NO_ROW if self.is_guess else why_unproven(self.h.arch, params.llama_build, pools=pools)
         proven: Basis = "exact" if placed.is_proven and not why_not else "estimate"
@@ -178,14 +181,23 @@ class Predictor(JudgedRuns):
             terms = self._weight_terms[key] = weight_terms(self.gguf, placed.weights, no_alloc=params.no_alloc)
         return terms
 
-    def loading_terms(self, params: Params) -> tuple[Term, ...]:
-        """The terms of what is held while weights are loaded."""
+    def loading(self, params: Params) -> Loading:
+        """What is held while weights are loaded, and what of that the heap keeps."""
         key = what_places(params)
-        terms = self._loading_terms.get(key)
-        if terms is None:
-            placed = self.placed(params)
-            terms = self._loading_terms[key] = tuple(loading_terms(self.gguf, placed.weights, params))
-        return terms
+        found = self._loading.get(key)
+        if found is None:
+            weights = self.placed(params).weights
+            found = self._loading[key] = Loading(
+                tuple(loading_terms(self.gguf, weights, params)), kept_by_malloc(weights, params)
+            )
+        return found
+
+    def _stand(self, params: Params, context: ContextParams, conditions: Conditions) -> Standing:
+        key = what_stands(params, context, conditions)
+        found = self._standing.get(key)
+        if found is None:
+            found = self._standing[key] = standing_terms(self.gguf, self.h.n_vocab, params, context, conditions)
+        return found
 
 
 def predict_weights(gguf: GGUFFile, params: Params | None = None) -> tuple[Term, ...]:

@@ -7,7 +7,7 @@ some decode steps, with logits for the last token only.
 Error: measured by `python -m bench.process`, see docs/measure.md. On other systems than Linux the split differs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ggufphys.arch.graph_nodes import max_nodes
@@ -16,10 +16,9 @@ from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch, reserved_batches
-from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer, Placed
+from ggufphys.graph.devices.placed import Buffer, Placed
 from ggufphys.machine import host
 from ggufphys.memory.graphs import graph_bytes, scheduler_bytes
-from ggufphys.memory.loading import kept_by_malloc
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term, total
 from ggufphys.memory.vocabulary import vocabulary_bytes
 from ggufphys.memory.weights import READ_BY_ROW
@@ -72,48 +71,79 @@ class Conditions:
         return (self.base_bytes - file if backing == "anon" else file), "measured before the model is loaded"
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The terms of a process that are the same for contexts of every length: those in front of others, and behind."""
+
+    first: tuple[Term, ...]
+    last: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The transient terms of loading weights, and the bytes that the heap keeps of it."""
+
+    terms: tuple[Term, ...]
+    kept_bytes: int
+
+
+def what_stands(params: Params, context: ContextParams, conditions: Conditions) -> Hashable:
+    """All that `standing_terms` follow from, beside the file."""
+    n_batch = context.n_ubatch, min(context.n_ctx, context.n_ubatch)
+    return conditions, context.n_seq_max, n_batch, len(params.devices)
+
+
+def standing_terms(
+    gguf: GGUFFile, n_vocab: int, params: Params, context: ContextParams, conditions: Conditions
+) -> Standing:
+    """The terms that no length of the context and no weight's place makes a difference to."""
+    n_sampled = context.n_seq_max if conditions.n_sampled is None else min(conditions.n_sampled, context.n_seq_max)
+    first = (_term(name, *conditions.base(backing), backing=backing, phase="library") for backing, name in BASE.items())
+    last = (
+        _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
+        *_graph_terms(gguf, params, context, conditions.n_prompt),
+        _term(
+            "samplers",
+            n_sampled * n_vocab * TOKEN_DATA_BYTES,
+            f"{n_sampled} sequences x {n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
+            phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample; common/sampling.cpp, set_logits",
+        ),
+        *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
+        *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),
+    )  # fmt: skip
+    return Standing(tuple(first), last)
+
+
 def process_terms(
-    gguf: GGUFFile,
     layouts: Layouts,
     params: Params,
     context: ContextParams,
     buffers: Sequence[Term],
     placed: Placed,
     conditions: Conditions,
-    loading: Sequence[Term],
+    standing: Standing,
+    loading: Loading,
 ) -> tuple[Term, ...]:
     """Terms of process_bytes, and the transient ones of loading.
 
     `buffers` are the terms of all other quantities, of which the host's count, and those of devices in the process;
-    `placed` says where the weights lie, `loading` are the terms of loading them.
+    `placed` says where the weights lie, `loading` what loading them takes.
     """
     inside = _devices_inside(placed)
-    n_sampled = context.n_seq_max if conditions.n_sampled is None else min(conditions.n_sampled, context.n_seq_max)
     terms = [
-        *(
-            _term(name, *conditions.base(backing), backing=backing, phase="library")
-            for backing, name in BASE.items()
-        ),
+        *standing.first,
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
-        *(resident(t) for t in buffers if t.quantity != "compute" and t.device in inside),
-        *_compute_terms(layouts, params, context, buffers, placed.weights, conditions.n_prompt),
-        *_blas_terms(layouts, params, context, placed.weights, conditions.n_prompt),
+        *((resident(t) for t in buffers if t.quantity != "compute" and t.device in inside) if inside else ()),
+        *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
+        *(_blas_terms(layouts, context, placed.weights, conditions.n_prompt) if params.use_blas else ()),
         *(_inside_terms(layouts, context, buffers, placed, inside, conditions.n_prompt) if inside else ()),
-        _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
-        *_graph_terms(gguf, params, context, conditions.n_prompt),
-        _term(
-            "samplers",
-            n_sampled * layouts.h.n_vocab * TOKEN_DATA_BYTES,
-            f"{n_sampled} sequences x {layouts.h.n_vocab:,} candidates x {TOKEN_DATA_BYTES} B",
-            phase="decode", source="src/llama-sampler.cpp, llama_sampler_sample; common/sampling.cpp, set_logits",
-        ),
-        *(_term(CODE, n, _MEASURED, backing="file", phase=phase) for phase, n in CODE_BYTES.items()),
-        *(_term("heap", n, _MEASURED, phase=phase) for phase, n in HEAP_BYTES.items()),
-    ]  # fmt: skip
-    kept = kept_by_malloc(placed.weights, params)
-    large = total(buffers, "compute", HOST) >= kept  # what is allocated counts, not what is touched of it
+        *standing.last,
+    ]
+    if not loading.kept_bytes:
+        return (*terms, *loading.terms)
+    large = total(buffers, "compute", HOST) >= loading.kept_bytes  # what is allocated counts, not what is touched of it
     again = [term for term in terms if term.name != TOUCHED or not large]
-    return (*terms, *_kept_terms(again, kept), *loading)
+    return (*terms, *_kept_terms(again, loading.kept_bytes), *loading.terms)
 
 
 def _devices_inside(placed: Placed) -> frozenset[str]:
@@ -124,8 +154,11 @@ def _devices_inside(placed: Placed) -> frozenset[str]:
 
 def resident(term: Term) -> Term:
     """A buffer's term as one of the process: mapped ones are backed by the file, all others anonymous."""
-    backing: Backing = "file" if term.buffer.endswith("_Mapped") else "anon"
-    return replace(term, quantity="process", backing=backing, phase=_PHASES[term.quantity])
+    return Term(
+        quantity="process", name=term.name, nbytes=term.nbytes, buffer=term.buffer, formula=term.formula,
+        source=term.source, device=term.device, backing="file" if term.buffer.endswith("_Mapped") else "anon",
+        phase=_PHASES[term.quantity],
+    )  # fmt: skip
 
 
 def _compute_terms(
@@ -133,14 +166,13 @@ def _compute_terms(
     params: Params,
     context: ContextParams,
     buffers: Sequence[Term],
-    placed: Mapping[Buffer, Sequence[TensorInfo]],
+    placed: Placed,
     n_prompt: int | None,
 ) -> Iterator[Term]:
     reserved = total(buffers, "compute", HOST)
     touched, work = reserved, 0
-    if not any(term.device != HOST for term in buffers):  # of a graph that is cut, take all that is reserved
-        repacked = frozenset(t.name for buffer in (AMX, REPACKED) for t in placed.get(buffer, ()))
-        touched, work = _touched(layouts, params, context, repacked, n_prompt)
+    if all(term.device == HOST for term in buffers):  # of a graph that is cut, take all that is reserved
+        touched, work = _touched(layouts, params, context, placed.repacked, n_prompt)
     yield _term(
         TOUCHED, touched, f"what one batch writes of {reserved:,} reserved", phase="prefill",
         source="ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph",
@@ -178,16 +210,11 @@ def _prompt(context: ContextParams, n_prompt: int | None) -> tuple[ContextParams
 
 
 def _blas_terms(
-    layouts: Layouts,
-    params: Params,
-    context: ContextParams,
-    placed: Mapping[Buffer, Sequence[TensorInfo]],
-    n_prompt: int | None,
+    layouts: Layouts, context: ContextParams, placed: Mapping[Buffer, Sequence[TensorInfo]], n_prompt: int | None
 ) -> Iterator[Term]:
-    if params.use_blas:
-        from ggufphys.memory.blas import blas_terms  # what hardly any build needs
+    from ggufphys.memory.blas import blas_terms  # what hardly any build needs
 
-        yield from blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
+    return blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
 
 
 def _inside_terms(
@@ -232,8 +259,6 @@ def _graph_terms(gguf: GGUFFile, params: Params, context: ContextParams, n_promp
 
 def _kept_terms(terms: Sequence[Term], kept: int) -> Iterator[Term]:
     """What the heap keeps of staging buffers, and how much of that later buffers which are smaller take again."""
-    if not kept:
-        return
     source = "glibc malloc/malloc.c, __libc_free, systrim"
     again = {
         phase: sum(t.nbytes for t in terms if t.backing == "anon" and t.phase == phase and t.nbytes < kept)

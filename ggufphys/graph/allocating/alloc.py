@@ -6,13 +6,14 @@ they have at one point. The buffer's size is the highest end that was ever in us
 Source: llama.cpp 0c1e570 ggml/src/ggml-alloc.c, ggml_dyn_tallocr_alloc, ggml_dyn_tallocr_free_bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from operator import add
-from typing import Final
+from typing import Final, TypeAlias
 
 from ggufphys.frozen import dataclass
-from ggufphys.graph.affine import Point, at
-from ggufphys.graph.allocating.course import Course, Walk, in_order, padded_sizes
+from ggufphys.graph.affine import Point, at, has_steps
+from ggufphys.graph.allocating.course import Course, Walk, in_order, padded, padded_sizes
 from ggufphys.graph.allocating.free_list import OPEN_END, FreeList
 from ggufphys.graph.allocating.lifetimes import Lifetimes, lifetimes
 from ggufphys.graph.ir import Graph
@@ -100,27 +101,58 @@ def _walked(course: Course, alignment: int, point: Point) -> Walk:
     return resumed
 
 
-def side_by_side(
-    lifetimes: Lifetimes, stand_for: Sequence[int] = (), alignment: int = TENSOR_ALIGNMENT, point: Point = ()
-) -> int:
-    """Bytes of all stretches, none over another: what no layout exceeds.
+class SideBySide:
+    """All stretches of a buffer, none over another: what no layout exceeds.
 
     Each layer that was built stands for so many others of its kind. Such a layer is counted as what comes behind its
     kind's mark and behind the next one, since a layer's last nodes may come there; where the next one is the last, for
     which no other stands, as the most that comes between two marks. Twice that is counted for each layer where the
     graph is a part that some of the layers have no nodes in.
     """
-    sizes = padded_sizes(lifetimes, alignment, point)
-    n_bytes = sum(sizes)
-    if not any(stand_for):
-        return n_bytes
-    between = [sum(sizes[s.taken.start : s.taken.stop]) for s in lifetimes.segments[1:-1]]
-    most = max(between, default=0)
-    if len(between) + 1 != len(stand_for):
-        return n_bytes + 2 * sum(stand_for) * most
-    for n, own, following in zip(stand_for, between, (*between[1:], most), strict=False):
-        n_bytes += n * (own + following)
-    return n_bytes
+
+    __slots__ = ("_alignment", "_all", "_between", "_n_most")
+
+    def __init__(self, lifetimes: Lifetimes, stand_for: Sequence[int] = (), alignment: int = TENSOR_ALIGNMENT) -> None:
+        between = [segment.taken for segment in lifetimes.segments[1:-1]]
+        times = [1] * len(lifetimes.sizes)
+        n_most = 0
+        if len(between) + 1 != len(stand_for):
+            n_most = 2 * sum(stand_for)
+        else:
+            for i, n in enumerate(stand_for[: len(between)]):
+                for stretch in chain.from_iterable(between[i : i + 2]):
+                    times[stretch] += n
+            n_most = stand_for[len(between) - 1] if between else 0
+        self._alignment, self._n_most = alignment, n_most
+        self._all = _summed(zip(lifetimes.sizes, times, strict=True), alignment)
+        self._between = [
+            _summed(((size, 1) for size in lifetimes.sizes[taken.start : taken.stop]), alignment)
+            for taken in between
+            if n_most
+        ]
+
+    def at(self, point: Point) -> int:
+        """Bytes at one point."""
+        most = max((self._sum(part, point) for part in self._between), default=0)
+        return self._sum(self._all, point) + self._n_most * most
+
+    def _sum(self, part: "_Summed", point: Point) -> int:
+        linear, others = part
+        return at(linear, point) + sum(n * padded(at(size, point), self._alignment) for size, n in others)
+
+
+_Summed: TypeAlias = tuple[int, list[tuple[int, int]]]
+"""A sum of padded sizes as one number, as far as it is affine; and the other sizes, each so many times."""
+
+
+def _summed(sizes: Iterable[tuple[int, int]], alignment: int) -> _Summed:
+    linear, others = 0, []
+    for size, n in sizes:
+        if has_steps(size, alignment):
+            linear += n * padded(size, alignment)
+        else:
+            others.append((size, n))
+    return linear, others
 
 
 def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:

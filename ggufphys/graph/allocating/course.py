@@ -38,6 +38,11 @@ def in_order(lifetimes: Lifetimes) -> Course:
     )
 
 
+def padded(size: int, alignment: int) -> int:
+    """As many bytes, or the next multiple of the alignment."""
+    return -(-size // alignment) * alignment
+
+
 def padded_sizes(lifetimes: Lifetimes, alignment: int, point: Point) -> list[int]:
     """Bytes of each stretch at `point`."""
     return [-(-(size if type(size) is int else at(size, point)) // alignment) * alignment for size in lifetimes.sizes]

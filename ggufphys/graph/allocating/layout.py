@@ -16,7 +16,7 @@ from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
-from ggufphys.graph.allocating.alloc import Allocation, lay_out, side_by_side, written_sizes, written_sizes_at
+from ggufphys.graph.allocating.alloc import TENSOR_ALIGNMENT, Allocation, lay_out, written_sizes, written_sizes_at
 from ggufphys.graph.allocating.layers import (
     Layers,
     alike,
@@ -28,12 +28,13 @@ from ggufphys.graph.allocating.layers import (
     weights_by_layer,
 )
 from ggufphys.graph.allocating.traced import Traced, Tracer, collection_paused, kind_of, point_of
-from ggufphys.graph.allocating.work import work_bytes
+from ggufphys.graph.allocating.work import Form, work_bytes
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.construction import Adapters
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models import HEADS, build_of
+from ggufphys.graph.ops import as_known
 from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
 from ggufphys.params import HOST, ContextType
@@ -46,6 +47,7 @@ ATTEMPTS: Final[tuple[Attempt, ...]] = (
 )  # fmt: skip
 REMEMBERED: Final = 4  # layouts: more than one prediction looks at
 UNBOUNDED: Final = 1 << 62
+_HOST_ALONE: Final = {HOST: TENSOR_ALIGNMENT}
 
 P = TypeVar("P", bound=Hashable)
 
@@ -94,6 +96,7 @@ class Layouts:
         self.lone_prompt = rule.lone_prompt
         self._weight_tensors: dict[str, Tensor] = {}
         self._alike: dict[tuple[int, str], list[TensorInfo]] = {}
+        self._forms: dict[tuple[int | None, str, frozenset[str]], frozenset[Form]] = {}
         self._made: dict[tuple[ContextParams, Batch], Layout] = {}
         self.attempts: dict[Hashable, int] = {}  # which of `choices` has been of use, by what they were made for
         self.decode_counts: set[Hashable] = set()  # which other batches may have been larger than the prompt
@@ -102,7 +105,6 @@ class Layouts:
         self._useful: list[Layers] = []
         self._divided: dict[Hashable, tuple[frozenset[Any], tuple[Layers | None, ...], Layers]] = {}
         self.tracer = Tracer(self.graph)
-        self.prober = Tracer(self.graph)  # of graphs that stay whole, whatever they are asked
 
     def graph(self, context: ContextParams, batch: Batch, layers: Sequence[int] | None = None) -> Graph:
         """The architecture's graph, of all layers unless told; the generic one, without adapters, if there is none."""
@@ -129,13 +131,14 @@ class Layouts:
             made = self._made[context, batch] = self._lay_out(context, batch)
         return made
 
+    def likeliest(self, context: ContextParams, batch: Batch) -> Traced:
+        """The graph that `layout` looks at first."""
+        return self.tracer.traced(context, batch, next(self._likely()))
+
     def at_most(self, context: ContextParams, batch: Batch) -> int:
         """Bytes that the layout cannot exceed: all stretches side by side. A bound that costs little."""
-        layers = self._samples
-        traced = self.tracer.traced(context, batch, layers, bound=True)
-        if not traced.is_bounded:
-            return UNBOUNDED
-        return side_by_side(traced.pieces[HOST].lifetimes, layers.stand_for, point=point_of(context, batch))
+        parts = self.tracer.bound(context, batch, self.of_each_kind, _HOST_ALONE).parts
+        return UNBOUNDED if parts is None else parts[HOST].at(point_of(context, batch))
 
     def _lay_out(self, context: ContextParams, batch: Batch) -> Layout:
         point = point_of(context, batch)
@@ -165,7 +168,7 @@ class Layouts:
                     graph = self.graph(context, batch, None if layout.layers is None else layout.layers.built)
                 written = written_sizes(lifetimes, graph)
             work = work_bytes(
-                graph, n_threads, repacked=repacked, cpu_features=cpu_features, alike=self.alike, point=point
+                graph, n_threads, repacked=repacked, cpu_features=cpu_features, forms=self.forms, point=point
             )  # fmt: skip
             traced.uses[key] = written, work
         return traced.uses[key]
@@ -184,6 +187,16 @@ class Layouts:
             group = self._alike[self.kinds[il], rest] = [w[rest] for w in weights if rest in w]
         return group
 
+    def forms(self, name: str, repacked: frozenset[str]) -> frozenset[Form]:
+        """The types of these weights, and whether any of each type is `repacked`, any is not."""
+        il, rest = split_name(name)
+        kind = None if il is None or il >= self.n_layer else self.kinds[il]
+        found = self._forms.get((kind, rest, repacked))
+        if found is None:
+            forms = ((as_known(t.ggml_type), t.name in repacked) for t in self.alike(name))
+            found = self._forms[kind, rest, repacked] = frozenset(forms)
+        return found
+
     def choices(self, places: Sequence[Hashable], attempts: Iterable[Attempt]) -> Iterator[Layers]:
         """Which layers to build, for each attempt, where layers of one kind differ in their places too."""
         kinds, likes = (numbered(zip(own, places, strict=True)) for own in (self.kinds, self.likes))
@@ -197,7 +210,8 @@ class Layouts:
         return one_of_each(numbered(zip(self.kinds, places, strict=True)))
 
     @cached_property
-    def _samples(self) -> Layers:
+    def of_each_kind(self) -> Layers:
+        """A layer of each kind, wherever it lies."""
         return self.samples((None,) * self.n_layer)
 
     def divided(
@@ -213,6 +227,11 @@ class Layouts:
                 frozenset(of_layers), (*self.choices(of_layers, attempts), None), self.samples(of_layers)
             )  # fmt: skip
         return found
+
+    @cached_property
+    def parts_of_names(self) -> Mapping[str, tuple[int | None, str]]:
+        """The layer of each of the file's tensors, and its name there."""
+        return {t.name: parts for t, parts in zip(self.gguf.tensors, self.gguf.split_names, strict=True)}
 
     @cached_property
     def has_states(self) -> bool:

@@ -113,9 +113,10 @@ class _Walk:
 
     def run(self) -> Lifetimes:
         graph, n_children, place, finish = self.graph, self.n_children, self.place, self.finish
+        take = self.take
         for leaf in graph.leafs:
             if not leaf.external:
-                place(leaf, -1)
+                take(leaf, -1)
         self.events, self.taken = [], len(self.sizes)
         unread = frozenset(place for leaf, place in self.alive.items() if leaf.is_input and leaf not in n_children)
         readers = self.readers()
@@ -126,7 +127,10 @@ class _Walk:
                 self.begin(i)
                 mark = marks[len(self.segments)]
             if node.view_src is None:
-                place(node, i)
+                if node.op in IN_PLACE:
+                    place(node, i)
+                else:
+                    take(node, i)
             for parent in node.src:
                 left = n_children[parent] = n_children[parent] - 1
                 if not left and not parent.external:
@@ -181,16 +185,20 @@ class _Walk:
         self.events, self.taken, self.own_constants = [], len(self.sizes), []
 
     def place(self, tensor: Tensor, now: int) -> None:
-        if tensor.op in IN_PLACE and (parent := self.replaceable(tensor)) is not None:
-            place = self.leave(parent)
-            self.born[place] = now
-        else:
-            place = len(self.sizes)
-            more = self.graph.more
-            self.sizes.append(tensor.nbytes + more[tensor] if tensor in more else tensor.nbytes)
-            self.born.append(now)
-            self.events.append(place)
-        self.places[tensor] = self.alive[tensor] = place
+        """Where a parent is, for what may work in place, or in a stretch of its own."""
+        parent = self.replaceable(tensor)
+        if parent is None:
+            self.take(tensor, now)
+            return
+        place = self.places[tensor] = self.alive[tensor] = self.leave(parent)
+        self.born[place] = now
+
+    def take(self, tensor: Tensor, now: int) -> None:
+        sizes, more = self.sizes, self.graph.more
+        place = self.places[tensor] = self.alive[tensor] = len(sizes)
+        sizes.append(tensor.nbytes + more[tensor] if more and tensor in more else tensor.nbytes)
+        self.born.append(now)
+        self.events.append(place)
 
     def replaceable(self, tensor: Tensor) -> Tensor | None:
         """A parent with the same layout whose only reader this tensor is: it may take over the bytes."""
@@ -200,9 +208,7 @@ class _Walk:
                 and parent in self.alive
                 and not parent.is_output
                 and not self.n_views.get(parent)
-                and parent.ne == tensor.ne
-                and parent.nb == tensor.nb
-                and parent.type is tensor.type
+                and parent.lies_like(tensor)
             ):
                 return parent
         return None

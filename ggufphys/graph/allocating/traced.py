@@ -6,7 +6,7 @@ wanted. Everything else about a context and a batch decides which nodes there ar
 
 import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from operator import attrgetter
 from typing import Final, TypeVar, cast
@@ -14,6 +14,7 @@ from typing import Final, TypeVar, cast
 from ggufphys.context import N_CTX_PAD, ContextParams
 from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.graph.affine import Point, Trace
+from ggufphys.graph.allocating.alloc import SideBySide
 from ggufphys.graph.allocating.course import Course, in_order
 from ggufphys.graph.allocating.layers import Layers, course_of_all, expands_in_time
 from ggufphys.graph.allocating.lifetimes import Lifetimes, apart, is_constant, lifetimes
@@ -22,11 +23,17 @@ from ggufphys.graph.ir import Graph, Part
 from ggufphys.params import HOST
 
 REMEMBERED: Final = 8
+GRAPHS: Final = 2  # of each kind that are remembered; what was made of one is smaller
 
 Cut = Callable[[Graph], Mapping[str, Part]]
 """What makes of a graph the part of each device."""
 
 V = TypeVar("V")
+
+
+def whole(graph: Graph) -> Mapping[str, Part]:
+    """All of it on the host."""
+    return {HOST: Part(graph, range(len(graph.marks)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """A graph cut into pieces, good wherever `trace` holds. A graph that was really cut is of no more use.
+    """A graph cut into pieces, good wherever `trace` holds; it is whole again.
 
     `in_time` says that no node of a layer comes later than `Layers` allows for.
     """
@@ -69,11 +76,15 @@ class Traced:
         courses = {device: course for device, course in found.items() if course is not None}
         return courses if len(courses) == len(self.pieces) else None
 
-    @cached_property
-    def is_bounded(self) -> bool:
-        """Whether the layers that were built say how much each other one may add."""
-        all_fold = all(piece.folds for piece in self.pieces.values())
-        return self.in_time and all_fold and not any(map(is_constant, self.graph.leafs))
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What each device's buffer cannot exceed, good wherever a trace holds.
+
+    None where the layers that were built do not say how much each other one may add.
+    """
+
+    parts: Mapping[str, SideBySide] | None
 
 
 class Tracer:
@@ -84,6 +95,7 @@ class Tracer:
 
     def __init__(self, build: Callable[[ContextParams, Batch, Sequence[int] | None], Graph]) -> None:
         self._build = build
+        self._graphs: dict[Hashable, list[tuple[Trace, Graph]]] = {}
         self._made: dict[Hashable, list[tuple[Trace, object]]] = {}
 
     def traced(
@@ -93,29 +105,41 @@ class Tracer:
         layers: Layers | None,
         cut: Cut | None = None,
         where: Hashable = None,
-        *,
-        bound: bool = False,
     ) -> Traced:
-        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts.
-
-        For a `bound` on what all take together, nothing is given back, and no node works in place.
-        """
-        kind = kind_of(context, batch, layers, ("bound", where) if bound else where)
+        """The graph of these layers, divided by `cut` (None: the host has all); `where` is equal for equal cuts."""
+        kind = kind_of(context, batch, layers, where)
 
         def make(graph: Graph, trace: Trace) -> Traced:
             in_time = layers is None or not layers.gaps or expands_in_time(layers, graph.marks)
-            parts = (cut or whole)(graph)
-            pieces = {
-                device: Piece(
-                    apart(part.graph) if bound else lifetimes(part.graph),
-                    None if layers is None else _with_nodes(layers, part.layers),
-                    part.folds,
-                )
-                for device, part in parts.items()
-            }
+            with _divided(graph, cut) as parts:
+                pieces = {
+                    device: Piece(
+                        lifetimes(part.graph), None if layers is None else _with_nodes(layers, part.layers), part.folds
+                    )
+                    for device, part in parts.items()
+                }
             return Traced(kind=kind, graph=graph, pieces=pieces, in_time=in_time, trace=trace, uses={})
 
         return self.made(kind, context, batch, layers, make)
+
+    def bound(
+        self, context: ContextParams, batch: Batch, layers: Layers, alignments: Mapping[str, int],
+        cut: Cut | None = None, where: Hashable = None,
+    ) -> Bound:  # fmt: skip
+        """What the buffers of such a graph cannot exceed, in whatever order the nodes run; see `traced`."""
+
+        def make(graph: Graph, _: Trace) -> Bound:
+            stand_for = layers.stand_for
+            in_time = not layers.gaps or expands_in_time(layers, graph.marks)
+            if not in_time or any(map(is_constant, graph.leafs)):
+                return Bound(None)
+            with _divided(graph, cut) as parts:
+                if not all(part.folds for part in parts.values()):
+                    return Bound(None)
+                sizes = {device: apart(part.graph) for device, part in parts.items()}
+            return Bound({device: SideBySide(s, stand_for, alignments[device]) for device, s in sizes.items()})
+
+        return self.made(kind_of(context, batch, layers, ("bound", where)), context, batch, layers, make)
 
     def made(
         self,
@@ -125,24 +149,62 @@ class Tracer:
         layers: Layers | None,
         make: Callable[[Graph, Trace], V],
     ) -> V:
-        """What `make` makes of the graph, which must depend on no more than `kind` and the unknowns."""
+        """What `make` makes of the graph, which must depend on no more than `kind` and the unknowns.
+
+        It leaves the graph as it was, for others to make something of. What it asks may have another answer at this
+        point than where the graph was built, and its errors tell of that one: then a graph is built here.
+        """
         point = point_of(context, batch)
-        group = self._made[kind] = self._made.pop(kind, [])  # used last, forgotten last
-        if len(self._made) > REMEMBERED:
-            del self._made[next(iter(self._made))]
+        group = _used_last(self._made, kind)
         for trace, made in group:
             if trace.holds_at(point):
                 return cast(V, made)
-        trace = Trace(point)
+        graphs = _used_last(self._graphs, kind_of(context, batch, layers))
+        with collection_paused():
+            for trace, graph in [known for known in graphs if known[0].holds_at(point)]:
+                with suppress(ValueError):
+                    found = make(graph, trace)
+                    if trace.holds_at(point):
+                        group.append((trace, found))
+                        return found
+            graphs.append(self._built(context, batch, layers))
+            trace, graph = graphs[-1]
+            found = make(graph, trace)
+        group.append((trace, found))
+        del group[:-REMEMBERED], graphs[:-GRAPHS]
+        return found
+
+    def _built(self, context: ContextParams, batch: Batch, layers: Layers | None) -> tuple[Trace, Graph]:
+        trace = Trace(point_of(context, batch))
         n_ctx_seq = trace.unknown(0, N_CTX_PAD, context.n_ctx_seq % N_CTX_PAD)
         n_ctx = n_ctx_seq * context.n_stream
         context = replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq, n_batch=0, n_outputs_max=0)
         batch = replace(batch, n_outputs=trace.unknown(1))
-        with collection_paused():
-            made = make(self._build(context, batch, None if layers is None else layers.built), trace)
-        group.append((trace, made))
-        del group[:-REMEMBERED]
-        return made
+        return trace, self._build(context, batch, None if layers is None else layers.built)
+
+
+def _used_last(groups: dict[Hashable, list[V]], kind: Hashable) -> list[V]:
+    """What there is of a kind; the kind that was not asked for longest is forgotten."""
+    group = groups[kind] = groups.pop(kind, [])
+    if len(groups) > REMEMBERED:
+        del groups[next(iter(groups))]
+    return group
+
+
+@contextmanager
+def _divided(graph: Graph, cut: Cut | None) -> Iterator[Mapping[str, Part]]:
+    """The parts of a graph, which is whole again afterwards."""
+    if cut is None:
+        yield whole(graph)
+        return
+    sources, outputs = [node.src for node in graph.nodes], [leaf.is_output for leaf in graph.leafs]
+    try:
+        yield cut(graph)
+    finally:
+        for node, src in zip(graph.nodes, sources, strict=True):
+            node.src = src
+        for leaf, is_output in zip(graph.leafs, outputs, strict=True):
+            leaf.is_output = is_output
 
 
 @contextmanager
@@ -155,11 +217,6 @@ def collection_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def whole(graph: Graph) -> Mapping[str, Part]:
-    """All of it on the host."""
-    return {HOST: Part(graph, range(len(graph.marks)))}
 
 
 def _with_nodes(layers: Layers, built: range) -> Layers:

@@ -6,15 +6,13 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan, type_tr
 tiled/tiled.cpp, ggml_tiled_supported, ggml_tiled_wdata_size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
-from typing import Final
+from typing import Final, TypeAlias
 
-from ggufphys.gguf import TensorInfo
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
 from ggufphys.graph.affine import Point, at
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import as_known
 
 _Q8_0: Final = frozenset(
     {GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.Q8_0, GGMLType.IQ4_NL, GGMLType.MXFP4, GGMLType.NVFP4}
@@ -33,6 +31,10 @@ FA_TILE_Q: Final = 64
 FA_TILE_KV: Final = 64
 
 
+Form: TypeAlias = tuple[GGMLType, bool]
+"""The type of a weight, and whether it is kept in a repacked layout."""
+
+
 def vec_dot_type(ggml_type: GGMLType) -> GGMLType:
     """The type that a dot product with `ggml_type` wants its other operand in."""
     if ggml_type in _ITSELF:
@@ -48,30 +50,25 @@ def work_bytes(
     *,
     repacked: frozenset[str],
     cpu_features: frozenset[str],
-    alike: Callable[[str], Sequence[TensorInfo]] | None = None,
+    forms: Callable[[str, frozenset[str]], frozenset[Form]] | None = None,
     point: Point = (),
 ) -> int:
     """Bytes of scratch memory for the whole graph: the most that any node asks for.
 
     `repacked` names the weights that are kept in a repacked layout; `cpu_features` are those of `machine.host`.
-    `alike` gives the weights of layers that were left out of the graph, for one that stands for them; `point` is where
-    the sizes of a traced graph are looked at.
+    `forms` gives those of the weights of layers that were left out of the graph, for one that stands for them; `point`
+    is where the sizes of a traced graph are looked at.
     """
-    tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
+    largest: dict[tuple[GGMLType, frozenset[Form]], int] = {}  # right operands, by what they are multiplied with
     wanted = 0
-    seen: set[tuple[str, int]] = set()  # of layers alike, one is enough
     for node in graph.nodes:
         if node.op in ("MUL_MAT", "MUL_MAT_ID"):
             weights, x = node.src[0], node.src[1]
             n_elements = prod([n if type(n) is int else at(n, point) for n in x.ne])
-            others = alike(weights.name) if alike is not None else ()
-            if others and (others[0].name, n_elements) in seen:
-                continue
-            seen.update((other.name, n_elements) for other in others[:1])
-            forms = {(weights.type, weights.name in repacked)}
-            for ggml_type, is_repacked in forms.union((as_known(t.ggml_type), t.name in repacked) for t in others):
-                slots = n_threads * TILED_SLOT_BYTES if ggml_type in tiled and not is_repacked else 0
-                wanted = max(wanted, slots + _converted_bytes(x.type, n_elements, ggml_type))
+            found = forms(weights.name, repacked) if forms is not None else None
+            kind = x.type, found or frozenset({(weights.type, weights.name in repacked)})
+            if n_elements > largest.get(kind, -1):
+                largest[kind] = n_elements
         elif node.op == "FLASH_ATTN_EXT":
             wanted = max(wanted, _attention_bytes(node, n_threads))
         elif node.op == "TOP_K":  # the order of a row
@@ -79,6 +76,11 @@ def work_bytes(
             wanted = max(wanted, 4 * n_threads * (n if type(n) is int else at(n, point)))
         elif node.op == "LIGHTNING_INDEXER":  # a key
             wanted = max(wanted, 4 * n_threads * node.src[1].ne[0])
+    tiled = _TILED if "avx2" in cpu_features else frozenset[GGMLType]()
+    for (x_type, of_weights), n_elements in largest.items():
+        for ggml_type, is_repacked in of_weights:
+            slots = n_threads * TILED_SLOT_BYTES if ggml_type in tiled and not is_repacked else 0
+            wanted = max(wanted, slots + _converted_bytes(x_type, n_elements, ggml_type))
     return wanted
 
 

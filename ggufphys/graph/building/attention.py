@@ -149,14 +149,16 @@ class AttentionKV:
 
     def store_k(self, cache: Tensor, k: Tensor) -> None:
         """Write K into rows of the cache."""
-        rows = ops.view(k, (k.ne[0] * k.ne[1], k.ne[2]), (k.nb[0], k.nb[2], k.nb[2] * k.ne[2], k.nb[2] * k.ne[2]))
+        stride, row = k.nb[0], k.nb[2]
+        rows = ops.view(k, (k.ne[0] * k.ne[1], k.ne[2]), (stride, row, row * k.ne[2], row * k.ne[2]))
         self.b.graph.expand(ops.set_rows(self.merged(cache), rows, self.k_idxs))
 
     def store_v(self, cache: Tensor, v: Tensor) -> None:
         """Write V into rows of the cache; without flash attention each element is a row, since V is kept transposed."""
         width, n_tokens = v.ne[0] * v.ne[1], v.ne[2]
         if not self.v_padded:
-            rows = ops.view(v, (width, n_tokens), (v.nb[0], v.nb[2], v.nb[2] * n_tokens, v.nb[2] * n_tokens))
+            stride, row = v.nb[0], v.nb[2]
+            rows = ops.view(v, (width, n_tokens), (stride, row, row * n_tokens, row * n_tokens))
             self.b.graph.expand(ops.set_rows(self.merged(cache), rows, self.v_idxs))
             return
         dense = v.nb[2] == row_bytes(v.type, width)

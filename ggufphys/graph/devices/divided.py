@@ -14,12 +14,11 @@ from operator import gt
 from typing import Final
 
 from ggufphys.context import ContextParams
-from ggufphys.gguf.names import split_name
 from ggufphys.graph.affine import Point
-from ggufphys.graph.allocating.alloc import lay_out, side_by_side
+from ggufphys.graph.allocating.alloc import lay_out
 from ggufphys.graph.allocating.layers import Layers
 from ggufphys.graph.allocating.layout import ATTEMPTS, Layouts
-from ggufphys.graph.allocating.traced import Traced, point_of
+from ggufphys.graph.allocating.traced import Bound, Traced, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch, lone_prompt, reserved_batches
 from ggufphys.graph.devices.backends import Backend
 from ggufphys.graph.devices.homes import fetches_experts, homes, layers_of, norm_home, offload
@@ -43,6 +42,7 @@ def divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> d
     n_copies = PIPELINE_COPIES if placed.is_pipelined else 1
     backends = placement.backends
     rules = {HOST: placement.host, **backends}
+    alignments = {device: backend.alignment for device, backend in rules.items()}
 
     def cut(batch: Batch, layers: Layers | None, graph: Graph, *, in_order: bool = True) -> Mapping[str, Part]:
         built = range(layouts.n_layer) if layers is None else layers.built
@@ -61,9 +61,9 @@ def divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> d
     def traced(batch: Batch, layers: Layers | None) -> Traced:
         return layouts.tracer.traced(context, batch, layers, partial(cut, batch, layers), placed.division)
 
-    def bound(batch: Batch, samples: Layers) -> Traced:
+    def bound(batch: Batch, samples: Layers) -> Bound:
         unordered = partial(cut, batch, samples, in_order=False)
-        return layouts.tracer.traced(context, batch, samples, unordered, placed.division, bound=True)
+        return layouts.tracer.bound(context, batch, samples, alignments, unordered, placed.division)
 
     chunks: dict[str, tuple[int, ...]] = {}
     prompt, decode = reserved_batches(context)
@@ -78,7 +78,7 @@ def divided_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> d
         if batch not in made:
             counts = n, batch.n_seqs, places
             if n and counts not in layouts.decode_counts:
-                if _fits(bound(batch, samples), samples, point, rules, chunks):
+                if _fits(bound(batch, samples), point, chunks):
                     continue  # until it must be laid out once: then it is not much work any more
                 layouts.decode_counts.add(counts)
             layouts.attempts[key], made[batch] = _chunks(partial(traced, batch), choices, first, point, rules)
@@ -115,21 +115,13 @@ def _chunks(
     raise AssertionError("all layers stand for themselves")
 
 
-def _fits(
-    made: Traced,
-    layers: Layers,
-    point: Point,
-    rules: Mapping[str, Backend],
-    chunks: Mapping[str, tuple[int, ...]],
-) -> bool:
+def _fits(bound: Bound, point: Point, chunks: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether each device's buffer has room in its first chunk, however it is laid out: then it needn't be.
 
     In which order its nodes run, and which of them work in place, does not count.
     """
-    return made.is_bounded and all(
-        side_by_side(piece.lifetimes, layers.stand_for, rules[device].alignment, point)
-        <= (chunks.get(device) or (-1,))[0]
-        for device, piece in made.pieces.items()
+    return bound.parts is not None and all(
+        part.at(point) <= (chunks.get(device) or (-1,))[0] for device, part in bound.parts.items()
     )
 
 
@@ -138,19 +130,20 @@ def divided(
 ) -> tuple[frozenset[Place], tuple[Layers | None, ...], Layers]:
     """See `Layouts.divided`; a place is a layer's device, and which of its weights are on others."""
     where = placed.division, experts_fetched
-    return layouts.divided(where, partial(_places, layouts.n_layer, placed, experts_fetched), ATTEMPTS)
+    return layouts.divided(where, partial(_places, layouts, placed, experts_fetched), ATTEMPTS)
 
 
-def _places(n_layer: int, placed: Placed, experts_fetched: bool) -> tuple[Place, ...]:
+def _places(layouts: Layouts, placed: Placed, experts_fetched: bool) -> tuple[Place, ...]:
     """For each layer what tells it from others of its kind: its device, and which of its weights are elsewhere.
 
     Weights on the host that a device may fetch take room there by their types; experts, in large batches alone.
     """
     fetched, placement = offload(placed) is not None, placed.placement
+    n_layer, parts = layouts.n_layer, layouts.parts_of_names
     elsewhere: list[set[Hashable]] = [set() for _ in range(n_layer)]
     for buffer, tensors in placed.weights.items():
         for tensor in tensors:
-            il, rest = split_name(tensor.name)
+            il, rest = parts[tensor.name]
             if il is None or il >= n_layer:
                 continue
             if fetched and buffer.device == HOST:

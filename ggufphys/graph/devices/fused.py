@@ -5,6 +5,7 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, resolve_fused_ops.
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 from ggufphys.context import ContextParams
@@ -21,7 +22,7 @@ from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.divided import divided
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
 from ggufphys.graph.devices.placed import Placed
-from ggufphys.graph.devices.split import assign
+from ggufphys.graph.devices.split import VIEWS, assign
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST
 
@@ -37,6 +38,8 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed, *
     """
     arch, placement = layouts.h.arch, placed.placement
     if not apart and _has_shapes(layouts, context, placed):
+        return True
+    if placement.offload_kqv and HOST not in placement.layers and _follows_its_cache(layouts, context, placed):
         return True
     places, choices, samples = divided(layouts, placed)
     built = choices[0]
@@ -64,6 +67,37 @@ def keeps_flash_attn(layouts: Layouts, context: ContextParams, placed: Placed, *
 
     kept = ask(built)
     return bool(ask(None)) if kept is None else kept
+
+
+def _follows_its_cache(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
+    """Does attention come directly behind what writes to its layer's cache, and has every device both?
+
+    That runs where the cache lies, and what has no weights goes, devices before the host, where the node before it
+    runs: so no other layer comes in between, wherever layers lie. A layer of each kind tells it of all.
+    """
+    backends = placed.placement.backends.values()
+
+    def follows(graph: Graph) -> bool:
+        nodes = [node for node in graph.nodes if node.op not in VIEWS]
+        layers = layers_of(ATTENTION, graph, built.built)
+        before = ((node, previous) for previous, node in pairwise(nodes) if node.op == ATTENTION)
+        return all(
+            _writes_cache(previous, layers.get(node, -1))
+            and all(backend.runs(node) and backend.runs(previous) for backend in backends)
+            for node, previous in before
+        )
+
+    n_seqs = context.n_seq_max
+    batch = Batch(n_tokens=n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    built = layouts.of_each_kind
+    return bool(built.built) and _asked(
+        layouts, context, batch, built, ("follows_its_cache", placed.placement.devices), follows
+    )
+
+
+def _writes_cache(node: Tensor, il: int) -> bool:
+    shown = node.view_src
+    return shown is not None and shown.external and not shown.name and shown.params[1:2] == (il,)
 
 
 def unfused_ops(layouts: Layouts, context: ContextParams, placed: Placed) -> tuple[str, ...]:
@@ -103,9 +137,9 @@ def _asked(
     answer: Callable[[Graph], V],
 ) -> V:  # fmt: skip
     """What `answer` makes of the graph: the same for the same `question`."""
-    kind, point = kind_of(context, batch, built), point_of(context, batch)
+    kind, point = kind_of(context, batch, built, "asked"), point_of(context, batch)
     while True:
-        probe = layouts.prober.made(kind, context, batch, built, lambda graph, trace: _Probe(graph, trace, {}))
+        probe = layouts.tracer.made(kind, context, batch, built, lambda graph, trace: _Probe(graph, trace, {}))
         if question not in probe.answers:
             probe.answers[question] = answer(probe.graph)
         if probe.trace.holds_at(point):  # else what was asked just now has another answer here: in a graph of its own

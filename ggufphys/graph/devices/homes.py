@@ -35,6 +35,8 @@ def homes(arch: str, placed: Placed, rope_layers: Mapping[Tensor, int] | None = 
             return placement.kv(il)
         found = devices.get(tensor.name)
         if found:
+            if len(found) == 1:
+                return found[0]
             if tensor.name == TOKEN_EMBD and reader.op != "GET_ROWS":
                 return found[-1]  # its copy, where the output is
             layer = (rope_layers or {}).get(reader)
@@ -60,15 +62,18 @@ def offload(placed: Placed) -> Offload | None:
     if not takers or not placed.params.op_offload:
         return None
     blas_has = _blas_has if placed.params.use_blas else _never
+    least = min(backend.offloads_from for _, backend in takers)
     repacked = frozenset(tensor.name for tensor in placed.weights.get(REPACKED, ()))
 
     def taker(node: Tensor) -> str | None:
         """The first device that would, in llama.cpp's order."""
-        if any(source.name in repacked for source in node.src) or blas_has(node):
+        if (repacked and any(source.name in repacked for source in node.src)) or blas_has(node):
             return None
         n_tokens = {
             "GET_ROWS": 0, "MUL_MAT": node.ne[1], "MUL_MAT_ID": node.ne[2],
         }.get(node.op, node.ne[1] * node.ne[2] * node.ne[3])  # fmt: skip
+        if n_tokens < least:
+            return None
         for name, backend in takers:
             only = backend.offloads_only
             if n_tokens >= backend.offloads_from and (not only or node.op in only) and backend.runs(node):

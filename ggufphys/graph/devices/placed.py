@@ -92,6 +92,11 @@ class Placed:
                 devices.setdefault(tensor.name, []).append(buffer.device)
         return devices
 
+    @cached_property
+    def repacked(self) -> frozenset[str]:
+        """The names of the weights that the CPU keeps in a layout of its own."""
+        return frozenset(tensor.name for buffer in (AMX, REPACKED) for tensor in self.weights.get(buffer, ()))
+
     @property
     def takers(self) -> Sequence[tuple[str, Backend]]:
         """Devices that may fetch weights of the host, whether any is fetched (`Params.op_offload`) or not."""

@@ -10,9 +10,9 @@ src/llama-model-loader.cpp, llama_model_loader::create_tensor; src/llama.cpp, ll
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ggufphys.arch.loaded import is_read_lazily, loaded_tensors
 from ggufphys.arch.roles import Role, embedding_is_output, held_twice, role_of, rope_layers
@@ -68,8 +68,30 @@ def used_devices(params: Params) -> tuple[Device, ...]:
     return params.devices[params.main_gpu : params.main_gpu + 1] if params.main_gpu >= 0 else ()
 
 
+Row: TypeAlias = tuple[TensorInfo, str, Role | int, int]
+"""A tensor that is loaded, its name in its layer, its role, and a number that those have which are alike."""
+
+
+def loaded_rows(gguf: GGUFFile, params: Params) -> Sequence[Row]:
+    """What is loaded, wherever layers lie."""
+    numbers: dict[tuple[str, int, tuple[int, ...]], int] = {}
+    return [
+        (
+            tensor,
+            name,
+            il if il is not None and name else role_of(gguf.architecture, tensor.name),
+            numbers.setdefault((name, int(tensor.ggml_type), tensor.ne), len(numbers)),
+        )
+        for tensor, (il, name) in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build))
+    ]
+
+
 def place_weights(
-    gguf: GGUFFile, params: Params, placement: Placement, cpu_features: frozenset[str]
+    gguf: GGUFFile,
+    params: Params,
+    placement: Placement,
+    cpu_features: frozenset[str],
+    rows: Sequence[Row] | None = None,
 ) -> Mapping[Buffer, list[TensorInfo]]:
     """The tensors of each buffer, host first. What several buffers hold stands in each, what none loads in none.
 
@@ -90,14 +112,13 @@ def place_weights(
         return [buffers.setdefault(buffer, []) for buffer in each]
 
     # Weights that are alike and have one home all go the same way.
-    known: dict[tuple[str, int, tuple[int, ...], str, str], list[list[TensorInfo]]] = {}
-    for tensor, name in loaded_tensors(gguf, load_mtp=params.load_mtp, rules=rules_of(params.llama_build)):
-        home = uses.home(tensor)
+    known: dict[tuple[int, str, str], list[list[TensorInfo]]] = {}
+    for tensor, name, role, alike in rows or loaded_rows(gguf, params):
+        home = uses.home(role)
         if home is None:
             found = targets(tensor, name)
         else:
-            override = chooser.override(tensor.name) if chooser.asks_names else ""
-            kind = name, int(tensor.ggml_type), tensor.ne, home, override
+            kind = alike, home, chooser.override(tensor.name) if chooser.asks_names else ""
             if kind not in known:
                 known[kind] = targets(tensor, name)
             found = known[kind]
@@ -136,11 +157,11 @@ class _Uses:
         self.rope_homes = {placement.layers[il] for il in rope_layers(gguf)}
         self.one_home = HOST if {*placement.layers, placement.output} == {HOST} else None
 
-    def home(self, tensor: TensorInfo) -> str | None:
+    def home(self, role: Role | int) -> str | None:
         """The one device of all users, where that is all there is to know: of a layer's weights."""
         if self.one_home is not None:
             return self.one_home
-        role, layers = role_of(self.arch, tensor.name), self.placement.layers
+        layers = self.placement.layers
         return (layers[role] if role < len(layers) else HOST) if isinstance(role, int) else None
 
     def of(self, tensor: TensorInfo) -> Iterable[tuple[str, bool]]:
@@ -224,7 +245,7 @@ class _Chooser:
         for is_found_in, buffer in self.overrides:
             if is_found_in(name):
                 return buffer
-        if self.params.n_cpu_moe:
+        if self.params.n_cpu_moe and "exps" in name:  # else no need to search
             match = re.search(EXPERTS, name)
             if match is not None and int(match[1]) < self.params.n_cpu_moe:
                 return CPU_BUFFER

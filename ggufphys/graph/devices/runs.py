@@ -1,6 +1,6 @@
 """What becomes of one model that is run in different ways: where its layers lie, what context it gets, which graphs?"""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.backends import backend_of
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.placed import Placed, placing, what_places
-from ggufphys.graph.devices.placement import place_layers, place_weights
+from ggufphys.graph.devices.placement import Row, loaded_rows, place_layers, place_weights
 from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.params import ContextType, Params
@@ -62,6 +62,7 @@ class Runs:
         self._rules: dict[frozenset[Rule], ArchRule] = {}
         self._layouts: dict[tuple[ContextType, frozenset[Rule]], Layouts] = {}
         self._placed: dict[Hashable, Placed] = {}
+        self._loaded_rows: dict[tuple[bool, frozenset[Rule]], Sequence[Row]] = {}
         self._contexts: dict[Params, ContextParams] = {}
 
     def run(self, params: Params) -> Run:
@@ -163,7 +164,11 @@ class Runs:
         placed = self._placed.get(key)
         if placed is None:
             placement = place_layers(params, self.h.n_layer_all)
-            weights = place_weights(self.gguf, params, placement, host.cpu_features())
+            loaded = params.load_mtp, rules_of(params.llama_build)
+            if loaded not in self._loaded_rows:
+                self._loaded_rows[loaded] = loaded_rows(self.gguf, params)
+            rows = self._loaded_rows[loaded]
+            weights = place_weights(self.gguf, params, placement, host.cpu_features(), rows)
             placed = self._placed[key] = Placed(params=placing(params), placement=placement, weights=weights)
         return placed
 

@@ -17,7 +17,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
-from ggufphys.graph.devices.backends.backend import UNLIMITED, Backend, everything
+from ggufphys.graph.allocating.lifetimes import is_constant
+from ggufphys.graph.devices.backends.backend import UNLIMITED, Backend, Scratch, everything
 from ggufphys.graph.devices.backends.order import Order
 from ggufphys.graph.devices.homes import Home, NormHome, Offload
 from ggufphys.graph.ir import Graph, Part, Tensor
@@ -38,7 +39,7 @@ class _Abilities:
         self.backends = {name: b for name, b in backends.items() if b.supports is not everything}
         least = min((b.max_tensor_bytes for b in self.backends.values()), default=UNLIMITED)
         tensors = (tensor for tensor in (*graph.nodes, *graph.leafs) if tensor.view_src is None)
-        self.has_large = bool(self.backends) and any(t.nb[3] * t.ne[3] > least for t in tensors)  # which lie dense
+        self.has_large = least < UNLIMITED and any(t.nb[3] * t.ne[3] > least for t in tensors)  # which lie dense
 
     def runs(self, device: str, node: Tensor) -> bool:
         backend = self.backends.get(device)
@@ -94,10 +95,9 @@ def assign(
             device = HOST
         if device is not None:
             devices[node] = device
-        if norm_home is not None:
-            pinned = _pinned(node, graph)
-            where = norm_home(pinned[1]) if pinned is not None else None
-            if pinned is not None and where is not None:
+        if norm_home is not None and (pinned := _pinned(node, graph)) is not None:
+            where = norm_home(pinned[1])
+            if where is not None:
                 devices[pinned[0]] = where
     for order, over_host in ((nodes, False), (nodes[::-1], False), (nodes, True), (nodes[::-1], True)):
         if len(devices) == len(nodes):  # each has one
@@ -110,8 +110,8 @@ def _pinned(node: Tensor, graph: Graph) -> tuple[Tensor, str] | None:
     """A node that is pinned to its layer, and the beginning of the names of the layer's weights."""
     if node in graph.pinned:
         return node, f"blk.{graph.pinned[node]}."
-    is_gain = node.src and node.src[0].op in _NORMS and node.src[0] not in graph.pinned
-    return (node.src[0], node.src[-1].name) if is_gain else None
+    src = node.src
+    return (src[0], src[-1].name) if src and src[0].op in _NORMS and src[0] not in graph.pinned else None
 
 
 def _by_bytes(node: Tensor, home: Home, offload: Offload | None, abilities: _Abilities) -> str | None:
@@ -165,16 +165,14 @@ class _Splitter:
         self.scratch = {name: b.scratch for name, b in backends.items() if b.scratch}
         self.uses = Counter(chain.from_iterable([node.src for node in graph.nodes])) if self.orders else Counter()
         # What is neither computed nor an input lies where it is read first.
-        self.devices = {
-            source: devices.get(node, HOST)
-            for node in reversed(graph.nodes)
-            for source in node.src
-            if source.op == "NONE" and not (source.is_input or source.external)
-        } | devices
+        constants = frozenset(filter(is_constant, graph.leafs))
+        read = ((source, node) for node in reversed(graph.nodes if constants else ()) for source in node.src)
+        self.devices = {source: devices.get(node, HOST) for source, node in read if source in constants} | devices
         self.home = home
         self.n_copies = n_copies
         self.parts: dict[str, Graph] = {HOST: Graph()}
-        self.marks: dict[str, list[int]] = {HOST: []}  # of each part, as many as layers have begun in it
+        # What has nodes, where as many layers as there are marks have begun in it, and what is added to operations.
+        self.begun: dict[str, tuple[Graph, list[int], Scratch]] = {}
         self.n_begun = 0  # layers that have begun with the node at hand
         self.copies: dict[tuple[Tensor, str], Tensor] = {}
         self.held: tuple[str, Sequence[Tensor]] = HOST, ()  # until the next run's first node
@@ -203,30 +201,34 @@ class _Splitter:
         return {device: self.finished(device, part, folds) for device, part in self.parts.items()}
 
     def part(self, device: str) -> Graph:
-        return self.parts.setdefault(device, Graph())
+        part = self.parts.get(device)
+        if part is None:
+            part = self.parts[device] = Graph()
+        return part
 
     def append(self, device: str, node: Tensor) -> None:
         """Add a node to a device's graph, and note where the layers begun by now start there."""
-        if device not in self.marks:
-            self.marks[device], self.parts[device] = [], self.part(device)
-        nodes, marks = self.parts[device].nodes, self.marks[device]
+        begun = self.begun.get(device)
+        if begun is None:
+            begun = self.begun[device] = self.part(device), [], self.scratch.get(device, {})
+        part, marks, scratch = begun
         if len(marks) < self.n_begun:
-            marks += [len(nodes)] * (self.n_begun - len(marks))
-        nodes.append(node)
-        scratch = self.scratch.get(device)
-        if scratch and node.op in scratch and (more := scratch[node.op](node)):
-            self.parts[device].more[node] = more
+            marks += [len(part.nodes)] * (self.n_begun - len(marks))
+        part.nodes.append(node)
+        if node.op in scratch and (more := scratch[node.op](node)):
+            part.more[node] = more
 
     def finished(self, device: str, part: Graph, folds: bool) -> Part:
-        marks = self.marks.get(device, [])
+        marks = self.begun[device][1] if device in self.begun else []
         first = max(bisect_right(marks, 0) - 1, 0)  # layers before it have no nodes here
         part.marks = marks[first:]
         return Part(part, range(first, len(marks)), folds)
 
     def device(self, tensor: Tensor, reader: Tensor | None = None) -> str:
         """Where a tensor's bytes are; of weights and caches also by who reads them."""
-        if tensor.view_src is not None and (tensor.op in VIEWS or tensor.view_src.external):
-            return self.device(tensor.view_src, reader or tensor)
+        shown = tensor.view_src
+        if shown is not None and (tensor.op in VIEWS or shown.external):
+            tensor, reader = shown, reader or tensor
         if tensor.external:
             return self.home(tensor, reader or tensor)
         return HOST if tensor.is_input else self.devices.get(tensor, HOST)
@@ -241,8 +243,7 @@ class _Splitter:
         for i, (node, _) in enumerate(together):
             if node.op in VIEWS:
                 continue
-            elsewhere = self.elsewhere(node, device)
-            if not elsewhere:
+            if not (elsewhere := self.elsewhere(node, device)):
                 continue
             if n_copied and any(source.external and source.name for source, _ in elsewhere):
                 self.append_all(device, together[start:i])
@@ -260,9 +261,12 @@ class _Splitter:
         """Which of a node's sources are on another device, and on which."""
         found, devices = [], self.devices
         for source in node.src:
-            origin = devices.get(source) if source.view_src is None else None
-            if origin is None:
+            if source.view_src is not None:
                 origin = self.device(source, node)
+            elif source.external:
+                origin = self.home(source, node)
+            else:
+                origin = devices.get(source, HOST)
             if origin != device:
                 found.append((source, origin))
         return found
@@ -270,14 +274,15 @@ class _Splitter:
     def append_all(self, device: str, together: list[tuple[Tensor, int]]) -> None:
         reorder = self.orders.get(device)
         order = Order(range(len(together))) if reorder is None else reorder([node for node, _ in together], self.uses)
+        kept = order.kept
         for i in order.positions:
             node, self.n_begun = together[i]
             self.append(self.device(node) if node.op in VIEWS else device, node)
-            if i in order.kept:
-                self.keep(device, order.kept[i])
+            if kept and i in kept:
+                self.keep(device, kept[i])
             if i == 0:
                 self.keep(*self.held)
-        self.held = device, order.kept.get(len(together), ())
+        self.held = device, kept.get(len(together), ())
 
     def keep(self, device: str, tensors: Iterable[Tensor]) -> None:
         """Add what holds tensors of a device's until now."""

@@ -70,3 +70,16 @@ def test_sizes_are_compared_with_sizes() -> None:
     """Anything else is a mistake, not a difference."""
     with pytest.raises(TypeError, match="a size compared with"):
         bool(Trace((3,)).unknown(0) == object())
+
+
+def test_questions_aside_are_forgotten() -> None:
+    """What is asked aside has its answer, and makes no difference to where a trace holds."""
+    trace = Trace((3,))
+    n = trace.unknown(0)
+    assert n > 2
+    with trace.aside():
+        assert n < 4
+        assert not trace.holds_at((7,))
+
+    assert trace.holds_at((7,))
+    assert not trace.holds_at((1,))

@@ -1,15 +1,18 @@
 """What graphs insist on: weights that they read without asking, and nodes that ggml would not make."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGMLType, open_gguf
 from ggufphys.graph import ops
 from ggufphys.graph.asserted import ASSERTED, MEANING, first_failure
+from ggufphys.graph.devices.runs import Runs
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.loads.graphs import check_graph
+from ggufphys.loads.graphs import check_graph, graph_failures
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from tests import archs
@@ -39,6 +42,22 @@ def test_graphs_of_small_models_are_made(tmp_path: Path) -> None:
     """Ggml would make every node of every recorded model's graph, as it does."""
     found = {name: why for name, draft in list(MODELS.items())[::2] if (why := reasons(draft, tmp_path / "m.gguf"))}
     assert found == {}
+
+
+def test_the_prompts_own_graph_has_the_same_verdict(tmp_path: Path) -> None:
+    """Of the graph that is laid out the same is said as of one that is built for the verdict alone."""
+    other = {}
+    for name, draft in list(MODELS.items())[1::2]:
+        for tensor in draft.tensors[:: max(1, len(draft.tensors) // 3)]:
+            retyped(draft, tensor.name, F16).write(tmp_path / "m.gguf")
+            with suppress(UnsupportedError), open_gguf(tmp_path / "m.gguf") as gguf:  # of those that want a target
+                runs = Runs(gguf)
+                context = runs.context(Params(n_ctx=512, flash_attn="off" if name == "plm" else "auto"))
+                alone, together = (list(graph_failures(runs.layouts, context, on_host=on)) for on in (False, True))
+            if alone != together:
+                other[name, tensor.name] = alone, together
+
+    assert other == {}
 
 
 def test_heads_of_delta_attention_are_the_first_layers(tmp_path: Path) -> None:

@@ -94,9 +94,8 @@ def product(weights: Tensor, x: Tensor) -> Tensor:
 def leaf(ggml_type: GGMLType, *ne: int, dense: bool = True) -> Tensor:
     """Numbers that lie dense, or every second row of them."""
     tensor = Tensor("NONE", ggml_type, ne, external=True)
-    if not dense:
-        tensor.nb = (tensor.nb[0], 2 * tensor.nb[1], 2 * tensor.nb[2], 2 * tensor.nb[3])
-    return tensor
+    nb = tensor.nb if dense else (tensor.nb[0], 2 * tensor.nb[1], 2 * tensor.nb[2], 2 * tensor.nb[3])
+    return Tensor("NONE", ggml_type, ne, nb=nb, external=True)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def keep(nodes: Sequence[Tensor], uses: Uses) -> Order:
     i = 0
     ops = [node.op for node in nodes]
     while i < len(nodes):
-        op, following = ops[i], ops[i + 1 : i + 3]
-        may_sum = op == "MUL" and "VIEW" in following
+        op = ops[i]
+        may_sum = op == "MUL" and "VIEW" in ops[i + 1 : i + 3]
         if may_sum and (summed := _weighted_sum(nodes, i, uses)) is not None:
             n_nodes, read = summed
             i += n_nodes - 1

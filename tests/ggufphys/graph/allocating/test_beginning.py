@@ -1,4 +1,4 @@
-"""A layout that was begun at another point is the one that is made at this point alone."""
+"""A layout that was begun at another point is the one that is made at this point alone; what none exceeds."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggufphys.graph.affine import Trace
-from ggufphys.graph.allocating.alloc import lay_out
-from ggufphys.graph.allocating.course import Course
+from ggufphys.graph.allocating.alloc import SideBySide, lay_out
+from ggufphys.graph.allocating.course import Course, padded_sizes
 from ggufphys.graph.allocating.lifetimes import Lifetimes, Segment
 
 
@@ -61,3 +61,26 @@ def test_where_it_began_does_not_show(course: Course, points: list[int], alignme
         alone, begun = (lay_out(c, alignment, (point,)) for c in (replace(course, beginnings={}), course))
         assert alone.chunk_bytes == begun.chunk_bytes
         assert {*zip(alone.stretches, alone.starts, strict=True)} == {*zip(begun.stretches, begun.starts, strict=True)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(course=courses(), points=st.lists(st.integers(0, 40), min_size=2, max_size=3), data=st.data())
+def test_stretches_side_by_side(course: Course, points: list[int], data: st.DataObject) -> None:
+    """What no layout exceeds is the sum of all padded sizes, and what each layer's others add, at every point."""
+    lifetimes, alignment = course.lifetimes, data.draw(st.sampled_from((32, 64)))
+    n_layers = max(len(lifetimes.segments) - 1, 0)
+    stand_for = [data.draw(st.integers(0, 3)) for _ in range(n_layers + data.draw(st.sampled_from((0, 0, 1))))]
+    bound, alone = SideBySide(lifetimes, stand_for, alignment), SideBySide(lifetimes, (), alignment)
+    for point in points:
+        sizes = padded_sizes(lifetimes, alignment, (point,))
+        between = [sum(sizes[s.taken.start : s.taken.stop]) for s in lifetimes.segments[1:-1]]
+        most = max(between, default=0)
+        if len(stand_for) == len(between) + 1:
+            more = sum(
+                n * (own + following)
+                for n, own, following in zip(stand_for, between, (*between[1:], most), strict=False)
+            )
+        else:
+            more = 2 * sum(stand_for) * most
+        assert bound.at((point,)) == sum(sizes) + more
+        assert alone.at((point,)) == sum(sizes)

@@ -96,7 +96,7 @@ def assert_stands_for_all(gguf: GGUFFile, params: Params) -> tuple[int, ...] | N
             2,
             repacked=repacked,
             cpu_features=frozenset({"avx2"}),
-            alike=layouts.alike,
+            forms=layouts.forms,
             point=layout.point,
         ) == work_bytes(whole, 2, repacked=repacked, cpu_features=frozenset({"avx2"}))
         if context.n_seq_max == 1 and batch.n_tokens >= small.n_tokens:

@@ -1,5 +1,6 @@
 """One graph for many contexts: the same bytes as from a graph built for each."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"flash_attn": "off", "n_seq_max": 2, "n_ubatch": 64},
     {"n_outputs_max": 16, "swa_full": True},
 )
+MORE: tuple[dict[str, Any], ...] = ({"n_cpu_moe": 30}, {"type_k": "q8_0", "type_v": "q8_0"})
 DEVICES = ((), (Device(name="CUDA0", memory_bytes=24 << 30),), (Device(name="Vulkan0", memory_bytes=24 << 30),))
 
 
@@ -39,8 +41,22 @@ def test_contexts_one_after_the_other(tmp_path: Path, name: str) -> None:
                     assert predictor.predict(params).terms == Predictor(gguf).predict(params).terms, params
 
 
+@pytest.mark.parametrize("name", ["qwen3-next-80b-a3b", "qwen3-30b-a3b", "gemma-3-4b"])
+def test_divisions_one_after_the_other(tmp_path: Path, name: str) -> None:
+    """The same for ways of dividing a model, which share one graph: each finds it whole."""
+    devices = tuple(Device(name=f"CUDA{i}", memory_bytes=8 << 30) for i in range(3))
+    splits = ((1.0, 1.0, 1.0), (1.0, 2.0, 3.0), (30.0, 2.0, 2.0), (1.0, 1.0, 1.0))
+    with open_gguf(shape_header(tmp_path / "model.gguf", name)) as gguf:
+        predictor = Predictor(gguf)
+        for n_ctx, split in product((4096, 8192), splits):
+            for more in MORE:
+                params = Params(n_ctx=n_ctx, tensor_split=split, devices=devices, **more)
+
+                assert predictor.predict(params).terms == Predictor(gguf).predict(params).terms, params
+
+
 def test_graphs_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contexts that differ in their length alone share a prompt's graph and a decode step's, behind the verdict's."""
+    """Contexts that differ in their length alone share a prompt's graph, the verdict's too, and a decode step's."""
     built: list[int] = []
 
     class Counted(Builder):
@@ -54,4 +70,4 @@ def test_graphs_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for n_ctx in (1024, 4096, 65_536):
             predictor.predict(Params(n_ctx=n_ctx))
 
-    assert built == [512, 512, 1]
+    assert built == [512, 1]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -23,10 +24,11 @@ from ggufphys.memory.predict import Predictor
 from ggufphys.params import Device, Params
 from ggufphys.plan.sweep import parse_sweep, sweep
 from ggufphys.report.inspection import dumps, table
-from ggufphys.synth import plan_file, shape_named
+from ggufphys.synth import plan_file, shape_named, shapes
 
 SWEEP: Final = "ctx=4k..128k,type_kv=f16,q8_0,np=1,4"
 SWEPT: Final = ("llama-3.1-8b", "gemma-3-4b", "qwen3-30b-a3b", "deepseek-v2-lite", "qwen3-next-80b-a3b")
+LENGTHS: Final = 40  # in a row
 ROUNDS: Final = 2  # of each answer, there and here in turn
 # A dense model of 100 layers, and one of experts as large as any that is run at home.
 DEEP: Final = {"dense, 100 layers": ("llama-3.1-8b", 100), "experts, 94 layers": ("qwen3-30b-a3b", 94)}
@@ -139,8 +141,17 @@ def _processes(folder: Path, runs: int) -> Iterator[Answer]:
     for name, (shape, n_layer) in DEEP.items():
         for memory in ("24GiB", "24GiB,12GiB"):
             yield process(f"fit into {memory}, process: {name}", 1, shape, n_layer, "fit", "--memory", memory)
-    for memory in ("24GiB,12GiB", "6GiB,4GiB,3GiB"):
-        yield process(f"fit into {memory}, process: {recurrent}", 1, recurrent, 0, "fit", "--memory", memory)
+    yield process(f"fit into 24GiB,12GiB, process: {recurrent}", 1, recurrent, 0, "fit", "--memory", "24GiB,12GiB")
+    for shape in shapes():
+        yield Answer(
+            name=f"fit over three devices, on processors: {shape}", measure=partial(_three, folder, shape, runs),
+            bar_s=0.5,
+        )  # fmt: skip
+
+
+def _three(folder: Path, shape: str, runs: int) -> float:
+    command = [sys.executable, "-m", "ggufphys", "fit", str(_shape(folder, shape)), "--memory", "6GiB,4GiB,3GiB"]
+    return min(run_process(command).cpu_s for _ in range(1 + runs))
 
 
 _SWEPT_S: Final = {"Vulkan0": 0.0026}  # more to do than for other devices: another order, operations that it lacks
@@ -156,6 +167,17 @@ def _sweeps(path: Callable[[], Path], name: str, runs: int) -> Iterator[Answer]:
             return _of_file(path, lambda gguf: list(sweep(Predictor(gguf).predict, params, axes)), runs) / n_points
 
         yield Answer(name=f"sweep, a point: {name}, {where}", measure=measure, bar_s=_SWEPT_S.get(device, 0.002))
+        yield Answer(
+            name=f"sweep, another length: {name}, {where}", measure=partial(_lengths, path, given, runs), bar_s=0.001
+        )
+
+
+def _lengths(path: Callable[[], Path], devices: tuple[Device, ...], runs: int) -> float:
+    """What a point takes that differs from others before it in the length of the context alone."""
+    asked = iter([Params(n_ctx=8192 + 512 * i, devices=devices) for i in range((1 + runs) * LENGTHS)])
+    with open_gguf(path()) as gguf:
+        predict = Predictor(gguf).predict
+        return _fastest(lambda: list(map(predict, islice(asked, LENGTHS))), runs, time.process_time) / LENGTHS
 
 
 def _fastest(work: Callable[[], object], runs: int, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ggufphys.cli import INTERRUPTED, exit_code, message
 from ggufphys.errors import GGUFPhysError
 
 
@@ -34,9 +33,13 @@ def run_program(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         os._exit(0)  # the reader has seen enough; the interpreter would try to write once more, and say so
     except KeyboardInterrupt:
+        from ggufphys.cli import INTERRUPTED  # here and below: another checkout's may lack it (`against`)
+
         print(f"{name}: interrupted", file=sys.stderr)
         code = INTERRUPTED
     except (GGUFPhysError, OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        from ggufphys.cli import exit_code, message
+
         print(f"{name}: error: {message(error)}", file=sys.stderr)
         code = exit_code(error)
     sys.exit(code)

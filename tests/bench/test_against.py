@@ -1,6 +1,7 @@
 """Commands that benchmarks time."""
 
 import subprocess
+import sys
 
 from bench.against import HERE, inspecting
 from ggufphys.embedded import MODEL
@@ -13,3 +14,10 @@ def test_a_command_that_is_timed_answers() -> None:
 
     assert "compute buffer" in answer.stdout
     assert failed.returncode == 3
+
+
+def test_how_a_benchmark_ends_is_imported_when_it_fails() -> None:
+    """What measures another checkout's `ggufphys` starts without names that this one may lack."""
+    code = "import sys, bench.predict; sys.exit('ggufphys.cli' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=HERE, check=False).returncode == 0

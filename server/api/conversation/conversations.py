@@ -18,6 +18,7 @@ from server.service import Service
 Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
 CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
+_BEGUN: Final = "words of an answer that is begun"  # stand in a rendering where the answer's own would
 # Templates' words for whether earlier thoughts are shown to the model again, and what says that they are.
 KEEPS: Final = {
     "preserve_thinking": True, "clear_thinking": False, "truncate_history_thinking": False, "drop_thinking": False,
@@ -84,8 +85,8 @@ class Conversations:
         if _is_continued(fields, config.prefill_assistant) and is_beginning:
             continued = messages.pop()["content"]  # the model goes on from it
         text = template.render(understood.messages(messages), variables)
-        if continued and text.rstrip().endswith(THINK[0]):
-            text = text[: text.rindex(THINK[0])]  # the answer is begun: its thoughts are over
+        if continued:
+            text = _begun(template, understood, messages, variables, text, continued)
         thinks, as_text = _stage(template.source, text, continued), config.skip_chat_parsing
         if as_text and tools is not None and not tools.forced:
             tools = None  # the model writes calls as it likes
@@ -104,6 +105,34 @@ class Conversations:
     def tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt that `read` made."""
         return tokens_of(text, self._service.engine)
+
+
+def _begun(
+    template: ChatTemplate,
+    understood: Capabilities,
+    messages: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    asking: str,
+    continued: str,
+) -> str:
+    """What stands in front of an answer that is begun, as the template writes answers; `asking` is what asks for one.
+
+    An answer's thoughts, or the channel that it is said in, come first: a model that is asked begins with these, and
+    what is said already stands behind them.
+    """
+    asking = _thoughts_over(asking)
+    if any(word in continued for word in THINK):
+        return asking  # it has its own
+    answer = {"role": "assistant", "content": _BEGUN}
+    written = template.attempt(understood.messages([*messages, answer]), {**variables, "add_generation_prompt": False})
+    head, found, _ = (written or "").rpartition(_BEGUN)
+    head = _thoughts_over(head)
+    return head if found and head.rstrip() != asking.rstrip() else asking
+
+
+def _thoughts_over(text: str) -> str:
+    """The text without thoughts that it begins at its end."""
+    return text[: text.rindex(THINK[0])] if text.rstrip().endswith(THINK[0]) else text
 
 
 def _stage(source: str, text: str, continued: str) -> Stage:

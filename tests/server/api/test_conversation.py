@@ -109,8 +109,34 @@ def test_an_answer_that_is_begun(client: FlaskClient, fake: FakeEngine) -> None:
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is"}]
     reply = client.post("/v1/chat/completions", json={"messages": messages}).get_json()
 
-    assert "".join(map(chr, fake.requests[0].prompt)).endswith("[user]QIt is")
+    assert "".join(map(chr, fake.requests[0].prompt)).endswith("[user]Q[assistant]It is")
     assert reply["choices"][0]["message"]["content"] == "It isHello wörld"
+
+
+CHANNELS = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<final>{% endif %}{{ m.content | trim }}<end>"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+THOUGHTS_FIRST = CHANNELS.replace("<final>", "<think></think>").replace(
+    "<assistant>{% endif", "<assistant><think>{% endif"
+)
+SPACES = CHANNELS.replace("<final>", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "begun", "prompt"),
+    [
+        (CHANNELS, "It is ", "<user>Q<end><assistant><final>It is "),
+        (THOUGHTS_FIRST, "It is ", "<user>Q<end><assistant><think></think>It is "),
+        (THOUGHTS_FIRST, "<think>hm</think>It", "<user>Q<end><assistant><think>hm</think>It"),
+        (SPACES, "It", "<user>Q<end><assistant>It"),
+    ],
+)
+def test_begun_answers_stand_where_the_template_writes_answers(text: str, begun: str, prompt: str) -> None:
+    """In front of them is what the template puts in front of an answer, not what asks for thoughts or a channel."""
+    client = create_app(ServerConfig(poll_s=0.01), FakeEngine(info=replace(INFO, chat_template=text))).test_client()
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": begun}]
+    assert client.post("/apply-template", json={"messages": messages}).get_json()["prompt"] == prompt
 
 
 def test_thoughts_are_apart() -> None:
@@ -267,7 +293,7 @@ def test_answers_that_are_not_begun() -> None:
         reply = client.post("/v1/chat/completions", json={**body, **more}).get_json()
         assert reply["choices"][0]["message"]["content"] == "Hello wörld"
         prompts[name] = fake.detokenize(fake.requests[-1].prompt)
-    assert prompts == {"": "[user]Q[assistant]A[new]", "asked": "[user]Q[new]A"}
+    assert prompts == {"": "[user]Q[assistant]A[new]", "asked": "[user]Q[assistant]A"}
 
 
 @pytest.fixture

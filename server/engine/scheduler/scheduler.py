@@ -259,8 +259,8 @@ class Scheduler:
         n_pending, n = sum(s.n_pending for s in prompts), len(prompts)
         if n_pending > self.n_max - n_rows:
             is_worth_it = self.pace.fit(n, n_pending)
-        else:  # they would wait for this step anyway
-            is_worth_it = n > n_rows and self.pace.n_prompt(n_rows, n, n_pending) >= n_pending
+        else:  # they would wait for this step anyway; those that have waited do so for the rest of the crowd, too
+            is_worth_it = (n > n_rows or self._held_s > 0) and self.pace.n_prompt(n_rows, n, n_pending) >= n_pending
         return is_worth_it and self._held_s < self.pace.target_s * self.layout.n_slots
 
     @property

@@ -13,6 +13,7 @@ from ggufphys.commands import devices as devices_here
 from ggufphys.machine import devices as host_devices
 from ggufphys.machine import host
 from ggufphys.params import Device
+from ggufphys.speed.rates import SCHEMA_VERSION
 from tests.ggufphys.models import shape_header, tiny_llama
 
 
@@ -204,8 +205,11 @@ def test_least_context_by_llama_cpps_name(llama: str, capsys: pytest.CaptureFixt
     ("text", "words"),
     [
         ('{"schema_version": 1}', "a calibration of schema 1"),
-        ('{"schema_version": 2}', "processors is empty or missing"),
-        ('{"schema_version": 2, "processors": [{"name": "CPU", "n_threads": 1}]}', "processors[0] has no streams"),
+        (f'{{"schema_version": {SCHEMA_VERSION}}}', "processors is empty or missing"),
+        (
+            f'{{"schema_version": {SCHEMA_VERSION}, "processors": [{{"name": "CPU", "n_threads": 1}}]}}',
+            "processors[0] has no streams",
+        ),
         ("{", "not JSON"),
     ],
 )

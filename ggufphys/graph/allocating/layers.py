@@ -160,7 +160,7 @@ def settled(kinds: Sequence[int], n_old: int = OLD) -> list[int]:
 
 
 def one_of_each(kinds: Sequence[int]) -> Layers:
-    """The first layer of each kind: not how all lie, but how much the others can add (`alloc.side_by_side`)."""
+    """The first layer of each kind: not how all lie, but how much the others can add (`alloc.SideBySide`)."""
     first: dict[int, int] = {}
     for il, kind in enumerate(kinds):
         first.setdefault(kind, il)

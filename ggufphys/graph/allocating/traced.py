@@ -159,6 +159,7 @@ class Tracer:
         for trace, made in group:
             if trace.holds_at(point):
                 return cast(V, made)
+        del group[: 1 - REMEMBERED]  # room for what is made now
         graphs = _used_last(self._graphs, kind_of(context, batch, layers))
         with collection_paused():
             for trace, graph in [known for known in graphs if known[0].holds_at(point)]:
@@ -167,11 +168,11 @@ class Tracer:
                     if trace.holds_at(point):
                         group.append((trace, found))
                         return found
+            del graphs[: 1 - GRAPHS]  # first: `make` may fail, and be asked again
             graphs.append(self._built(context, batch, layers))
             trace, graph = graphs[-1]
             found = make(graph, trace)
         group.append((trace, found))
-        del group[:-REMEMBERED], graphs[:-GRAPHS]
         return found
 
     def _built(self, context: ContextParams, batch: Batch, layers: Layers | None) -> tuple[Trace, Graph]:

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from ggufphys import Device, Params, open_gguf
+from ggufphys.context import ContextParams, resolve
 from ggufphys.graph.allocating import layout
+from ggufphys.graph.allocating.traced import GRAPHS, REMEMBERED, Tracer
+from ggufphys.graph.batch import Batch
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.ir import Tensor
+from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.memory.predict import Predictor
 from tests.ggufphys.models import shape_header
 
@@ -71,3 +74,27 @@ def test_graphs_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             predictor.predict(Params(n_ctx=n_ctx))
 
     assert built == [512, 1]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """However many graphs there were: also where others had them built, and where nothing can be made of them."""
+
+    def build(context: ContextParams, _batch: Batch, _layers: object) -> Graph:
+        int(context.n_ctx_seq)  # so that no graph is good for another length
+        return Graph()
+
+    def fail(_graph: Graph, _trace: object) -> None:
+        raise ValueError("nothing can be made of it")
+
+    tracer, batch = Tracer(build), Batch(n_tokens=1, n_seqs=1, n_outputs=1)
+    for n_ctx in range(512, 256 * 20, 256):
+        context = resolve(Params(n_ctx=n_ctx), n_ctx_train=0)
+        for kind in ("first", "second"):
+            tracer.made(kind, context, batch, None, lambda graph, _: graph)
+        with pytest.raises(ValueError, match="nothing"):
+            tracer.made("failing", context, batch, None, fail)
+
+    assert {kind: len(made) for kind, made in tracer._made.items()} == {
+        "first": REMEMBERED, "second": REMEMBERED, "failing": 0
+    }  # fmt: skip
+    assert [len(graphs) for graphs in tracer._graphs.values()] == [GRAPHS]

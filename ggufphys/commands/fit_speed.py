@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ggufphys.commands.costs import machine_asked
 from ggufphys.frozen import dataclass
+from ggufphys.graph.devices.placement import used_devices
 from ggufphys.params import Params
 from ggufphys.plan.fit import Fit, Fitter, Trial
 from ggufphys.report.inspection import Section
@@ -26,7 +27,7 @@ class Paced:
 
 
 class Paces:
-    """The speed of models on the machine that is asked about, on the devices of `params`.
+    """The speed of models on the machine that is asked about, on the devices that `params` use.
 
     Raises:
         ValueError: a target where nothing is known of the machine's speed, or of a device's.
@@ -45,7 +46,7 @@ class Paces:
             missing = "this machine's rates are not known: `ggufphys bench calibrate` measures them in a minute, "
             self._require(missing + "--on names another machine")
             return
-        absent = {device.name for device in params.devices} - {cpu.name for cpu in self.machine.processors}
+        absent = {device.name for device in used_devices(params)} - {cpu.name for cpu in self.machine.processors}
         if absent:
             self.unknown = (
                 f"{self.machine.name} has no rates of {', '.join(sorted(absent))}: "

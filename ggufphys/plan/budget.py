@@ -17,7 +17,7 @@ from ggufphys.frozen import dataclass
 from ggufphys.speed.predict import Figure, Speeds
 
 MAX_USERS: Final = 64
-_TOKENS: Final = r"\s*(\d[\d,]*k?)\s*(?:tokens\s+)?"
+_TOKENS: Final = r"\s*([0-9][0-9,]*k?)\s*(?:tokens\s+)?"
 _FORM: Final = re.compile(
     rf"{_TOKENS}in\s*,?{_TOKENS}out\s*,?\s*p(\d{{1,2}}(?:\.\d+)?)\s*([\d.]+)\s*(ms|s)\s*", re.IGNORECASE
 )

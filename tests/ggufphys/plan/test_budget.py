@@ -45,7 +45,16 @@ def test_budgets_are_read(text: str, expected: Budget) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fast", ", in, 1 out, p95 1 s", "0 in, 1 out, p95 1 s", "1 in, 1 out, p95 1..5 s", "1 in, 1 out, 2 s"]
+    "text",
+    [
+        "",
+        "fast",
+        ", in, 1 out, p95 1 s",
+        "\u0662 in, 1 out, p95 1 s",
+        "0 in, 1 out, p95 1 s",
+        "1 in, 1 out, p95 1..5 s",
+        "1 in, 1 out, 2 s",
+    ],
 )
 def test_other_texts_are_no_budgets(text: str) -> None:
     """What is no budget is an error that shows the form."""

@@ -13,7 +13,7 @@ from ggufphys.errors import GGUFError, UnsupportedError
 
 BENCH = Path(__file__).parents[2] / "bench"
 ENDINGS = ("run_program(main)", "run_telling(main)")
-OPENING = "drafts engine process serve_profile start token_speed waiting node_speed report.readme"
+OPENING = "drafts engine pages process serve_profile start token_speed waiting node_speed report.readme"
 
 
 def programs() -> dict[str, ast.If]:

@@ -93,7 +93,7 @@ class Direct:
                 self._leads[offer.id] = Lead(offer, client)
                 return None
         client.close()
-        return Refused(offer.id)
+        return Refused(offer.id, offer.n_tokens)
 
     def send(self, id: int, data: bytes) -> None:
         """Send what else the HTTP side has to say, where it is ours to say."""

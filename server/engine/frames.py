@@ -125,9 +125,10 @@ class Wrote(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """An answer stays the readers'."""
+    """An answer that was offered behind so many tokens stays the readers'; it may have been offered again meanwhile."""
 
     id: int
+    n_tokens: int
 
 
 Report = Began | Scored | Evaluated | Said | Drafted | Ended | Preempted | Broke | Embedded | Wrote | Refused

@@ -1,7 +1,7 @@
 """The engine's loop: admit, evaluate, sample, hand out, step by step, in the one thread that owns the context.
 
-It hands out tokens with their bytes and knows neither text nor stop strings: whoever reads the reports does, in another
-thread or process, and cancels.
+It hands out tokens with their bytes and knows neither text nor stop strings: whoever is given the reports does, and
+cancels.
 """
 
 import queue

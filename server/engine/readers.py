@@ -72,6 +72,7 @@ class Reader:
         self.answers = {index: Answer(TextStream(stop), Lines(request.n_indent)) for index in range(request.n)}
         self.wants_tokens = request.return_tokens or request.n_logprobs is not None
         self.n_offers = 0
+        self.n_offered = 0  # tokens that the last one is behind
         self.began_at = 0.0
         self.n_cached = 0
         self.reevaluated = ""
@@ -121,9 +122,10 @@ class Reader:
         answer.n_generated += report.n_tokens
         answer.last_at = report.times_s[-1] if report.times_s else answer.last_at
         if report.rest is not None:
-            self.generation.send = self.generation.way = None
             answer.text.feed(report.rest)
         self.generation.publish(Written(times_s=report.times_s, unsent=report.unsent))
+        if report.rest is not None:  # no sooner: what others write comes behind what was not sent
+            self.generation.send = self.generation.way = None
 
     def end(self, index: int, reason: FinishReason, at_s: float) -> None:
         """The answer is over: what was held back, and the last event."""
@@ -233,7 +235,7 @@ class Readers:
                     self._offer(id, reader, self.hand_on)
             case Wrote() if 0 in reader.answers:
                 reader.wrote(report)
-            case Refused():
+            case Refused(_, n_tokens) if n_tokens == reader.n_offered:
                 reader.generation.send = None
             case Began():
                 reader.begin(report, at_s)
@@ -263,7 +265,7 @@ class Readers:
             offer, way = reader.offer(id), generation.way
             if offer is None or way is None or (fileno := way.dup()) < 0:
                 return
-            reader.n_offers += 1
+            reader.n_offers, reader.n_offered = reader.n_offers + 1, offer.n_tokens
             if reader.n_offers == OFFERS:
                 generation.way = None
             if hand_on(offer, fileno):

@@ -65,7 +65,7 @@ def main() -> NoReturn:
     loop = EngineLoop(backend, deliver, target_s=start.target_s, warn=warn)
 
     def give_up(id: int) -> None:
-        sender.send(Step(time.perf_counter(), [Broke(id, TOO_LONG, "request")], None))
+        deliver(Step(time.perf_counter(), [Broke(id, TOO_LONG, "request")], None))  # nothing is sent behind it
         sender.close()
         os._exit(GAVE_UP)
 
@@ -114,7 +114,7 @@ def _go(passage: Passage, direct: Direct, sender: Sender) -> None:
         try:
             refused = direct.accept(message, socket.socket(fileno=fileno))
         except (OSError, ValueError):  # too many are open here
-            refused = Refused(message.id)
+            refused = Refused(message.id, message.n_tokens)
         if refused is not None:
             sender.send(Step(time.perf_counter(), [refused], None))
 

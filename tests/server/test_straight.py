@@ -125,6 +125,26 @@ def test_text(server: HttpServer, written: list[Wrote], version: int) -> None:
     assert n_written(written) > 100
 
 
+def test_a_connection_that_is_used_again(server: HttpServer, written: list[Wrote]) -> None:
+    """However a stream ended: nothing of it comes into the next one."""
+    endings: list[tuple[dict[str, Any], str]] = [
+        ({"prompt": "0", "max_tokens": 60}, counted(60)[:60]),
+        ({"prompt": "4", "stop": "901234567"}, "5678"),
+        ({"prompt": "!"}, ENDING[1:]),
+        ({"prompt": "0", "stop": ["x"], "max_tokens": 30}, counted(30)[:30]),
+    ]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+    with closing(connection):
+        connection.connect()
+        kept = connection.sock
+        for body, text in 3 * endings:
+            asked = json.dumps({**body, "stream": True, "temperature": 0}).encode()
+            connection.request("POST", "/v1/completions", asked)
+            assert said(connection.getresponse().read()) == text
+            assert connection.sock is kept
+    assert n_written(written)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "text"),
     [

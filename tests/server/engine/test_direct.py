@@ -72,6 +72,7 @@ class Pair:
         self.generation.attach(self._sink)
         self.readers.add(7, self.generation)
         self.waiting: list[Offer | Aside] = []
+        self.refused: list[Refused] = []  # on their way, behind the token that they came too late for
         self.n_direct = 0
 
     def _hand_on(self, message: Offer | Aside, fileno: int) -> bool:
@@ -89,7 +90,7 @@ class Pair:
         self.wire.is_closed = False
         refused = self.direct.accept(message, self.wire)
         if refused is not None:
-            self.readers.take(Step(0.0, [refused], None))
+            self.refused.append(refused)
 
     def _sink(self, event: Event) -> bool:
         self.events.append(event)
@@ -99,6 +100,7 @@ class Pair:
             if self.generation.n_pieces[0] == 1:
                 self.generation.way = Way(BEFORE, BEHIND, self.chunked, lambda: os.open(os.devnull, os.O_RDONLY))
         elif isinstance(event, Written):
+            assert self.generation.send is not None  # until it is written, nobody else writes
             self.n_direct += len(event.times_s)
             self.wire.data += event.unsent
         return True
@@ -111,6 +113,17 @@ class Pair:
         self.waiting.clear()
         if left is not None:
             self.readers.take(left)
+        while self.refused:
+            self.readers.take(Step(1.0, [self.refused.pop()], None))
+        assert self.generation.send is not None or not self.direct._leads
+
+    def ping(self) -> None:
+        """A comment, as the HTTP side sends it in silence."""
+        data = chunk(PING) if self.chunked else PING
+        if self.generation.send is not None:
+            self.generation.send(data)
+        else:
+            self.wire.data += data
 
     @property
     def texts(self) -> list[str]:
@@ -172,8 +185,8 @@ def test_every_byte_once(
             said(token, "length" if at == len(tokens) - 1 else None),
             counters=Counters() if data.draw(st.booleans()) else None,
         )
-        if pair.generation.send is not None and data.draw(st.booleans()):
-            pair.generation.send(chunk(PING) if chunked else PING)
+        if data.draw(st.booleans()):
+            pair.ping()
         if pair.cancelled:
             pair.step(Ended(7, 0, "cancelled"))
             break
@@ -254,6 +267,21 @@ def test_offers_end() -> None:
     assert pair.generation.send is None
 
 
+def test_a_refusal_of_an_offer_before_the_last() -> None:
+    """It comes behind the token that made the next offer, which the worker took: what else is said goes there."""
+    pair = Pair(GenerationRequest(prompt=(1,)), Wire([]), late=[True])
+    for piece in (b"a", b"b", b"c"):
+        pair.step(said(piece))
+    pair.wire.takes = [3]
+    pair.ping()
+    pair.ping()
+    pair.step(said(b"d"))
+
+    assert [offer.n_tokens for offer in pair.offers if isinstance(offer, Offer)] == [1, 2]
+    assert pair.texts == ["a", "b", "c", "d"]
+    assert pair.wire.data.count(PING) == 2
+
+
 @pytest.mark.parametrize("fields", [{"n": 2}, {"return_tokens": True}, {"n_logprobs": 0}, {"n_indent": 2}])
 def test_who_gets_more_than_text(fields: dict[str, int]) -> None:
     """Answers of which more is shown stay with the readers."""
@@ -281,7 +309,7 @@ def test_an_offer_for_what_is_over() -> None:
     """The socket is let go of at once: a connection ends when nobody has it any more."""
     direct, wire = Direct(), Wire([], is_closed=False)
 
-    assert direct.accept(Offer(7, 1, BEFORE, BEHIND, True, ()), wire) == Refused(7)
+    assert direct.accept(Offer(7, 1, BEFORE, BEHIND, True, ()), wire) == Refused(7, 1)
     assert wire.is_closed
 
 

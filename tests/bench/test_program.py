@@ -74,10 +74,10 @@ def test_errors_become_exit_codes(
     assert said in capsys.readouterr().err
 
 
-def test_a_program_that_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("answer", [0, 1, None])
+def test_a_program_that_ends_well(answer: int | None, capsys: pytest.CaptureFixture[str]) -> None:
     """Its exit code is what its main function says."""
-    for answer in (0, 1, None):
-        with pytest.raises(SystemExit) as ended:
-            run_program(lambda answer=answer: answer)  # type: ignore[misc]
-        assert ended.value.code == answer
+    with pytest.raises(SystemExit) as ended:
+        run_program(lambda: answer)
+    assert ended.value.code == answer
     assert capsys.readouterr().err == ""

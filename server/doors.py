@@ -13,6 +13,7 @@ class Door:
     """A streamed answer's connection, from when its head has been written."""
 
     def __init__(self, task: Any) -> None:
+        self._task = task
         self._channel: Any = task.channel
         self._chunked = bool(task.chunked_response)
 
@@ -35,6 +36,10 @@ class Door:
     def write(self, data: bytes) -> None:
         """Send what is framed already. Raises ClientDisconnected."""
         self._channel.write_soon(data)
+
+    def end(self) -> None:
+        """Close the connection behind this answer, whoever asked for it to stay open."""
+        self._task.close_on_finish = True
 
     def _dup(self) -> int:
         """The socket, for the caller to close; -1 while something waits to be sent, or when the client has gone.

@@ -137,6 +137,8 @@ class Reply:
         def take(event: Event) -> bool:
             nonlocal n_pushed, door
             data = shown.take(0, event)
+            if isinstance(event, Failed) and door is not None and self.answers.send is not None:
+                door.end()  # who wrote there may have died in the middle of a chunk: none of another answer follows it
             if data:
                 write(data)
             elif isinstance(event, Written) and event.unsent and door is not None:

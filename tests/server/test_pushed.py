@@ -75,6 +75,37 @@ def test_every_piece_once(monkeypatch: pytest.MonkeyPatch, pushed_bytes: int, n:
         assert "".join(texts) == "".join(f"{i} " for i in range(N_PIECES))
 
 
+class Dying(FakeEngine):
+    """Ends with an error; `writes`: while it may have been writing there itself."""
+
+    writes = False
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        generation = super().submit(request)
+        generation.send = (lambda data: None) if self.writes else None
+        return generation
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_connection_ends_where_a_chunk_may_have_been_cut(writes: bool) -> None:
+    """Behind an error of an engine that wrote to the client itself no other answer comes, else the next one does."""
+    engine = Dying((Started(), *PIECES, Failed(message="SIGKILL", fault="worker")))
+    engine.writes = writes
+    with serve(engine) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "stream": True}).encode())
+        assert sse_data(connection.getresponse().read())[-1]["error"]["message"]
+        assert connection.sock is not None
+        if writes:
+            assert connection.sock.recv(1) == b""
+        else:
+            kept = connection.sock
+            connection.request("GET", "/health")
+            assert connection.getresponse().status == 200
+            assert connection.sock is kept
+        connection.close()
+
+
 HARD = ('"', "\\", "\n", "\0", "é", "\u2028", "🙂", "</s>", "\0text\0", "text")
 
 

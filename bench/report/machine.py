@@ -12,6 +12,7 @@ from ggufphys.units import format_bytes
 
 CALIBRATE: Final = "python -m bench.results.run bench calibrate"
 ROW: Final = 4096  # weights of a row of the products that are drawn
+_DRAWN: Final = (2, SCHEMA_VERSION)  # rows of `ROW` weights were measured in both, and what they took is kept alike
 
 
 def with_marks(records: Sequence[Record]) -> list[Record]:
@@ -102,8 +103,8 @@ def calibration(records: Sequence[Record]) -> Section:
 
 
 def is_readable(run: Record) -> bool:
-    """Whether its rates are kept as they are today: an earlier calibration has its row, but no picture."""
-    return bool(run.result.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION)
+    """Whether its rates can be drawn: a calibration of an earlier schema than these has its row, but no picture."""
+    return run.result.get("schema_version", SCHEMA_VERSION) in _DRAWN
 
 
 def product_rates(processor: Mapping[str, Any]) -> dict[str, dict[int, float]]:

@@ -183,6 +183,11 @@ class SupervisedEngine(BaseEngine):
                 env=environment(spinning=True),
                 **options,
             )
+        except OSError as error:  # no memory, or too many processes: `_mourn` tries again later
+            self._process, self._error = None, EngineError(f"its process could not be started: {error}")
+            if self._passage is not None:
+                self._passage.close()
+            return 0.0
         finally:
             if theirs is not None:
                 theirs.close()
@@ -246,15 +251,15 @@ class SupervisedEngine(BaseEngine):
 
     def _mourn(self, stamp: FileStamp, ready_at: float) -> None:
         """Tell everybody that the worker is dead and why, and wait before the next one if they die too often."""
-        assert self._process is not None
-        status = self._process.returncode
+        status = 1 if self._process is None else self._process.returncode
         now = time.monotonic()
         if ready_at and now - ready_at > STEADY_S:
             self.crashes.clear()
         had_steps = self._readers.counters.n_steps > 0
         crash = Crash.of(status, stamp, is_first_load=self._info is None, had_steps=had_steps)
         if not died(status) and self._error is not None and not ready_at:
-            crash = Crash(status=status, message=f"the model could not be loaded again: {self._error}")
+            again = "" if self._info is None else " again"
+            crash = Crash(status=status, message=f"the model could not be loaded{again}: {self._error}")
         self.crashes.append(crash)
         self._error = EngineError(crash.message)
         with self._lock:

@@ -14,6 +14,7 @@ import pytest
 
 from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
+from server.engine import supervised
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
 from server.engine.pipe import Sender, receive
@@ -81,6 +82,29 @@ def test_killed(engine: SupervisedEngine, warnings: list[str]) -> None:
     assert engine.counters.n_restarts == 1
     assert engine.counters.n_generated_tokens > len(ENDING)  # what the first worker had done counts
     assert any("SIGKILL" in line for line in warnings)
+
+
+def test_no_process_to_be_had(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no process, the start fails with the reason; later on it is tried again."""
+    monkeypatch.setattr(supervised, "module_command", lambda name: ["/nowhere"])
+    engine = SupervisedEngine(chain_path, Params(n_ctx=256, n_threads=1))
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
+    assert "the model could not be loaded: its process could not be started: [Errno 2]" in str(engine.error)
+    engine.close()
+
+    monkeypatch.undo()
+    warnings: list[str] = []
+    engine = SupervisedEngine(chain_path, Params(n_ctx=256, n_threads=1), warn=warnings.append)
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    commands = iter([["/nowhere"], module_command(supervised.WORKER)])
+    monkeypatch.setattr(supervised, "module_command", lambda name: next(commands))
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: engine.status is EngineStatus.READY and engine.pid not in (pid, None))
+    assert text_of(engine, "!") == ENDING[1:]
+    engine.close()
+    assert "could not be loaded again: its process could not be started" in warnings[1]
 
 
 def test_killed_while_asked(engine: SupervisedEngine) -> None:

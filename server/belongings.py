@@ -15,9 +15,11 @@ def by_model(args: argparse.Namespace, names: Collection[str]) -> dict[str, argp
     """The flags as each model has them: with its own draft and adapters, and all else alike.
 
     Raises:
-        ValueError: a draft or an adapter is none of theirs.
+        ValueError: a draft or an adapter is none of theirs, or a draft is asked for and none named.
     """
     drafts, adapters = _drafts(args, names), _adapters(args.adapters, names)
+    if not drafts and DRAFT in (args.spec_type or ()):
+        raise ValueError(f"--spec-type {DRAFT}: name the draft models with --model-draft NAME=FILE,...")
     found = {}
     for name in names:
         found[name] = own = argparse.Namespace(**vars(args))

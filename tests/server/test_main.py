@@ -217,6 +217,7 @@ def test_signals() -> None:
         (["tiny.gguf", "--engine", "numpy", "-md", "tiny.gguf"], 2, "take --engine llama.cpp"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "-md", "tiny.gguf"], 2, "expected NAME=FILE"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "-md", "c=tiny.gguf"], 2, "NAME one of a, b"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--spec-type", "draft-simple"], 2, "--model-draft NAME=FILE"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--lora", "tiny.gguf"], 2, "NAME:ADAPTER=FILE"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--lora", "c:x=tiny.gguf"], 2, "NAME one of a, b"),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),

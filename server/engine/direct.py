@@ -9,7 +9,7 @@ import threading
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, Protocol
 
-from server.engine.frames import Broke, Ended, Refused, Report, Said, Step, Wrote
+from server.engine.frames import Broke, Ended, Evaluated, Refused, Report, Said, Step, Wrote
 from server.engine.stopping import StopStrings
 from server.engine.text import TextStream
 from server.engine.ways import Offer, chunk
@@ -79,7 +79,7 @@ class Lead:
 
 
 class Direct:
-    """All answers that are written so. `take` is called by the loop's thread, the others by another one."""
+    """All answers that are written so. `take` is called by the loop's thread, or by who ends it; the others by another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,8 @@ class Direct:
                 if type(report) is Said:
                     self._say(report, step.at_s, left)
                     continue
-                if isinstance(report, Broke) or (isinstance(report, Ended) and not report.answer):
+                # Behind all of these the HTTP side writes; a prompt is evaluated again behind a preemption.
+                if isinstance(report, Broke | Evaluated) or (isinstance(report, Ended) and not report.answer):
                     self._forget(report.id, left)
                 left.append(report)
             if step.counters is not None:

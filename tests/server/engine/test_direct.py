@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 
 from server.engine.counters import Counters
 from server.engine.direct import Direct
-from server.engine.frames import Began, Broke, Cancel, Drafted, Ended, Refused, Report, Said, Step, Wrote
+from server.engine.frames import (
+    Began,
+    Broke,
+    Cancel,
+    Drafted,
+    Ended,
+    Evaluated,
+    Preempted,
+    Refused,
+    Report,
+    Said,
+    Step,
+    Wrote,
+)
 from server.engine.protocol import (
     Event,
     Failed,
@@ -20,6 +33,7 @@ from server.engine.protocol import (
     Generation,
     GenerationRequest,
     Piece,
+    Progress,
     Written,
 )
 from server.engine.readers import OFFERS, Readers
@@ -221,6 +235,20 @@ def test_tokens_pass_by_the_readers() -> None:
     assert left is not None
     assert left.reports == [Drafted(7, 0, 1, 1), Wrote(7, 3, (1.0, 2.0, 3.0), None, b"")]
     assert pair.texts == ["a", "b", "c", "d"]
+
+
+def test_progress_behind_a_preemption() -> None:
+    """What the HTTP side writes of it comes behind what the client has not taken yet, and nobody else writes then."""
+    pair = led()
+    pair.wire.takes = [3]
+    pair.ping()
+    pair.step(Preempted(7, 0))
+    pair.step(Evaluated(7, 1))
+
+    assert [type(event) for event in pair.events[-2:]] == [Written, Progress]
+    assert pair.wire.is_closed
+    pair.step(said(b"c", "length"))
+    assert pair.texts == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("how", [Broke(7, "it broke", "engine"), Ended(7, 0, "cancelled")])

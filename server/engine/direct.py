@@ -79,7 +79,7 @@ class Lead:
 
 
 class Direct:
-    """All answers that are written so. `take` is called by the loop's thread, or by who ends it; the others by another."""
+    """All answers that are written so. `take` is called by the loop's thread or who ends it, the others by another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 from server.api.conversation.capabilities import Capabilities, probe, with_a_tool
@@ -118,7 +119,8 @@ def _begun(
     """What stands in front of an answer that is begun, as the template writes answers; `asking` is what asks for one.
 
     An answer's thoughts, or the channel that it is said in, come first: a model that is asked begins with these, and
-    what is said already stands behind them.
+    what is said already stands behind them. An answer may also change what stands before it: Mistral's templates put
+    the system's message into the last one, if that is a user's. Then it is begun where it is asked for.
     """
     asking = _thoughts_over(asking)
     if any(word in continued for word in THINK):
@@ -127,7 +129,10 @@ def _begun(
     written = template.attempt(understood.messages([*messages, answer]), {**variables, "add_generation_prompt": False})
     head, found, _ = (written or "").rpartition(_BEGUN)
     head = _thoughts_over(head)
-    return head if found and head.rstrip() != asking.rstrip() else asking
+    last = messages[-1]["content"].strip() if messages else ""
+    n_alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asking, head, strict=False)))
+    changes_last = bool(last) and last in asking[n_alike:]
+    return head if found and not changes_last and head.rstrip() != asking.rstrip() else asking
 
 
 def _thoughts_over(text: str) -> str:

@@ -121,6 +121,7 @@ THOUGHTS_FIRST = CHANNELS.replace("<final>", "<think></think>").replace(
     "<assistant>{% endif", "<assistant><think>{% endif"
 )
 SPACES = CHANNELS.replace("<final>", " ")
+LAST_USER = CHANNELS.replace("<{{", "{% if loop.last and m.role == 'user' %}(system){% endif %}<{{")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ SPACES = CHANNELS.replace("<final>", " ")
         (THOUGHTS_FIRST, "It is ", "<user>Q<end><assistant><think></think>It is "),
         (THOUGHTS_FIRST, "<think>hm</think>It", "<user>Q<end><assistant><think>hm</think>It"),
         (SPACES, "It", "<user>Q<end><assistant>It"),
+        (LAST_USER, "It", "(system)<user>Q<end><assistant>It"),
     ],
 )
 def test_begun_answers_stand_where_the_template_writes_answers(text: str, begun: str, prompt: str) -> None:

@@ -67,8 +67,6 @@ def as_text(result: "Measurement") -> str:
         cells = [_speed_cells(row) for row in result.speed_rows]
         heads = ("quantity", "predicted tokens/s", "range", "measured", "quartiles", "%", "busy")
         lines += ["", *table(heads, cells, right=(1, 3, 5, 6))]
-        if all(row.predicted is None for row in result.speed_rows) and result.engine == "llama.cpp":
-            lines.append("no prediction of speed: `ggufphys bench calibrate` measures what it needs, in a minute")
     return "\n".join(lines)
 
 

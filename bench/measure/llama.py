@@ -51,7 +51,7 @@ def measure(
             params = replace(params, n_threads=physical_cores())
         result, retries, notes, params = _run_with_retry(path, params, n_prompt, n_predict, on_event, command)
         prediction = _predict(gguf, params, result, n_prompt)
-        figures, unknown = predicted(gguf, params, result)
+        figures, no_speed = predicted(gguf, params, result)
         speeds = speed_rows(result, figures)
         keep_errors(gguf, params, speeds)
     buffers = _buffers(result)
@@ -67,7 +67,8 @@ def measure(
         speed_rows=speeds,
         child=result,
         retries=retries,
-        notes=(*notes, *unknown),
+        notes=notes,
+        no_speed=no_speed,
     )
 
 

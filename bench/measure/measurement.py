@@ -42,7 +42,8 @@ class Row:
 class Measurement:
     """A whole run: rows, phases, speed, and how the child fared. `prediction` is None for unknown architectures.
 
-    `heading` says what ran and how; `slack_bytes` is how far the process may be off however small it is.
+    `heading` says what ran and how, `no_speed` why speed is not predicted; `slack_bytes` is how far the process may be
+    off however small it is.
     """
 
     heading: str
@@ -55,6 +56,7 @@ class Measurement:
     retries: int
     notes: tuple[str, ...]
     speed_rows: tuple[SpeedRow, ...] = ()
+    no_speed: str = ""
     engine: str = ENGINES[0]
     slack_bytes: int = 0
 

@@ -67,6 +67,8 @@ def as_text(result: "Measurement") -> str:
         cells = [_speed_cells(row) for row in result.speed_rows]
         heads = ("quantity", "predicted tokens/s", "range", "measured", "quartiles", "%", "busy")
         lines += ["", *table(heads, cells, right=(1, 3, 5, 6))]
+        if result.no_speed:
+            lines.append(f"no prediction of speed: {result.no_speed}")
     return "\n".join(lines)
 
 

@@ -14,7 +14,6 @@ from ggufphys.speed import history, kept
 from ggufphys.speed.predict import Figure, Speeds
 
 WARM_UP: Final = 2  # steps that do not count, where there are more
-NO_SPEED: Final = "no prediction of speed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +45,22 @@ Figures = tuple[Figure | None, Figure | None]
 """Of reading and of generating, in tokens a second."""
 
 
-def predicted(gguf: GGUFFile, params: Params, result: ChildResult) -> tuple[Figures, tuple[str, ...]]:
-    """What this machine's calibration says of the run; nothing where it cannot, and a note of why."""
+def predicted(gguf: GGUFFile, params: Params, result: ChildResult) -> tuple[Figures, str]:
+    """What this machine's calibration says of the run; nothing where it cannot, and why."""
     nothing: Figures = None, None
     prefill, decode = result.phase("prefill"), result.phase("decode")
     if prefill is None or decode is None:
-        return nothing, ()
+        return nothing, ""
     n_prompt, n_predict = prefill.facts["n_tokens"], decode.facts["n_tokens"]
     try:
         machine = kept.kept_machine()
         if machine is None:
-            return nothing, (f"{NO_SPEED}: `ggufphys bench calibrate` measures what it needs, in a minute",)
+            return nothing, "`ggufphys bench calibrate` measures what it needs, in a minute"
         speeds = Speeds(Runs(gguf).run(params), machine, params.n_threads)
         generating = speeds.decode(1, n_prompt + n_predict // 2).tok_per_s if n_predict and speeds.has_cache else None
-        return (speeds.prefill(n_prompt).tok_per_s, generating), ()
+        return (speeds.prefill(n_prompt).tok_per_s, generating), ""
     except (GGUFPhysError, ValueError) as error:
-        return nothing, (f"{NO_SPEED}: {error}",)
+        return nothing, str(error)
 
 
 def speed_rows(result: ChildResult, figures: Figures = (None, None)) -> tuple[SpeedRow, ...]:

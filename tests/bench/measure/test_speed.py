@@ -36,8 +36,6 @@ def test_why_there_is_no_prediction(
         place.mkdir(parents=True)
         (place / "calibration.json").write_text(kept)
     with open_gguf(MODEL) as gguf:
-        figures, notes = predicted(gguf, Params(n_ctx=64, n_threads=1), RUN)
+        figures, no_speed = predicted(gguf, Params(n_ctx=64, n_threads=1), RUN)
     assert figures == (None, None)
-    assert len(notes) == 1
-    assert notes[0].startswith("no prediction of speed: ")
-    assert why in notes[0]
+    assert why in no_speed

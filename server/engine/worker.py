@@ -84,7 +84,7 @@ def main() -> NoReturn:
 
 
 def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], calls: "queue.SimpleQueue[Call]") -> None:
-    """Hand on what comes. The parent sends commands only once the loop is there."""
+    """Hand on what comes. New requests come only once the loop is there."""
     while True:
         try:
             message = receive(stdin)
@@ -98,7 +98,8 @@ def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], ca
                 for loop in loops:
                     loop.close()
             case _:
-                loops[0].put(message)
+                for loop in loops:  # none yet: for a request of the worker before this one, which failed with that
+                    loop.put(message)
 
 
 def _go(passage: Passage, direct: Direct, sender: Sender) -> None:

@@ -8,7 +8,6 @@ median steps; with the median over the rounds come the two quartiles. Linux.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from statistics import median, quantiles
 from typing import Final
 
 from bench.program import existing_file, run_program
+from bench.telling import answer
 from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 
@@ -63,12 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         child(args.model, args.threads)
         return 0
     command = module_command("bench.pages", "--child", str(args.model), "--threads", str(args.threads))
-    found = []
-    for _ in range(args.rounds):
-        done = subprocess.run(
-            command, env=environment(spinning=True), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-        )
-        found.append(json.loads(done.stdout))
+    found = [answer(command, environment(spinning=True)) for _ in range(args.rounds)]
     before, after, n_bytes = (median(column) for column in zip(*found, strict=True))
     ratios = [small / huge for small, huge, _ in found]
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3

@@ -23,6 +23,18 @@ def existing_file(text: str) -> Path:
     return path
 
 
+def existing_folder(text: str) -> Path:
+    """An argument that names a folder which is there.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: {'not a folder' if path.exists() else 'no such folder'}")
+    return path
+
+
 def run_program(main: Callable[[], int | None]) -> NoReturn:
     """Run a program's main function and end the process with its exit code."""
     spec = sys.modules["__main__"].__spec__

@@ -22,6 +22,7 @@ from statistics import median
 from typing import Final
 
 from bench.program import existing_file, run_program
+from bench.telling import answer
 from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 from ggufphys.machine.llama_env import SPINNING
@@ -75,8 +76,7 @@ def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> flo
     kind = {ADAPTIVE: "adaptive", CROWDED: "crowded"}.get(n_spins, "fixed")
     command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
     command += ["--real-time"] if real_time else []
-    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    steps = json.loads(done.stdout)[N_STEPS // 4 :]  # the first while, switching finds out where it is
+    steps = answer(command, variables)[N_STEPS // 4 :]  # the first while, switching finds out where it is
     return float(len(steps) / sum(steps))
 
 

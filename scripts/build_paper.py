@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.program import existing_folder, run_program
 from scripts.build_vulkan import pinned_source
 
 DEVICE: Final = Path(__file__).with_name("paper_device.cpp")
@@ -135,9 +136,16 @@ def _line(path: Path, start: str) -> str:
     return next(line for line in path.read_text().splitlines() if line.startswith(start)) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Build, and print where they lie."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to build them, and leave them")
-    parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help="the pinned llama.cpp's source")
+    parser.add_argument(
+        "source", type=existing_folder, nargs="?", metavar="SOURCE", help="the pinned llama.cpp's source"
+    )
     args = parser.parse_args()
     print(*build(args.folder, args.source), sep="\n")
+
+
+if __name__ == "__main__":
+    run_program(main)

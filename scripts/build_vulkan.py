@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from bench.program import run_program
 from scripts.build_llama import PACKAGE, pinned_version
 
 TOOLS: Final = ("cmake", "ninja", "glslc", "g++")
@@ -80,10 +81,15 @@ def _run(*command: object) -> None:
     subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Build, and print where it lies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to build it, and leave it")
     folder = parser.parse_args().folder
     if lacking := missing_tools():
-        sys.exit(f"not installed: {', '.join(lacking)}")
+        raise RuntimeError(f"not installed: {', '.join(lacking)}")
     print(build(folder))
+
+
+if __name__ == "__main__":
+    run_program(main)

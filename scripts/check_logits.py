@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.program import run_program
 from ggufphys.errors import GGUFPhysError
 from refengine.peers.llama_logits import LlamaError
 from tests import archs
@@ -36,8 +37,13 @@ Cell = float | GGUFPhysError | ValueError | None  # NMSE, or why there is none; 
 Cells = dict[str, Cell]  # by way
 
 
-def main(names: Sequence[str]) -> int:
+def main() -> int:
     """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "names", nargs="*", type=archs.known_name, metavar="NAME", help="small models of tests/data (default: all)"
+    )
+    names: list[str] = parser.parse_args().names
     found: dict[str, dict[str, Cells]] = {}
     for name in names or list(generating()):
         found.setdefault(arch_of(name), {})[name] = _compare(name)
@@ -97,15 +103,5 @@ def _worst(rows: Sequence[Cells], way: str) -> str:
     return f"{max(numbers):.1e}" if numbers else "-"
 
 
-def names_asked() -> list[str]:
-    """The names of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "names", nargs="*", type=archs.known_name, metavar="NAME", help="small models of tests/data (default: all)"
-    )
-    names: list[str] = parser.parse_args().names
-    return names
-
-
 if __name__ == "__main__":
-    sys.exit(main(names_asked()))
+    run_program(main)

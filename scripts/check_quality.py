@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.program import run_program
+from bench.program import existing_file, run_program
 from bench.quality.command import judged_rows
 from bench.quality.rows import Candidate
 from bench.quality.texts import Setting
@@ -92,9 +92,9 @@ def off(ours: float, expected: float) -> bool:
 def main() -> int:
     """Run both and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("program", type=Path, help="llama-perplexity of the same llama.cpp")
-    parser.add_argument("models", type=Path, nargs="+", help="the base first")
-    parser.add_argument("--text", type=Path, required=True, help="the file to read")
+    parser.add_argument("program", type=existing_file, help="llama-perplexity of the same llama.cpp")
+    parser.add_argument("models", type=existing_file, nargs="+", help="the base first")
+    parser.add_argument("--text", type=existing_file, required=True, help="the file to read")
     parser.add_argument("-c", type=int, default=512, help="tokens of a window (512)")
     parser.add_argument("--chunks", type=int, default=0, help="windows to read (0: all)")
     parser.add_argument("-t", type=int, default=0, help="threads (0: all physical cores)")

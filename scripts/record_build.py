@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench.program import run_program
+from bench.program import existing_folder, run_program
 from ggufphys.arch import RULES
 from tests import archs, builds
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=int, metavar="N", help="a build that PyPI has a wheel of")
     add_c_library(parser)
-    parser.add_argument("--wheel", type=Path, metavar="FOLDER", help="the wheel, unpacked already")
+    parser.add_argument("--wheel", type=existing_folder, metavar="FOLDER", help="the wheel, unpacked already")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel = args.wheel or fetch(args.build, Path(folder))
@@ -47,8 +47,9 @@ def main() -> int:
 def add_c_library(parser: argparse.ArgumentParser) -> None:
     """Add --c-library."""
     parser.add_argument(
-        "--c-library", type=Path, metavar="FOLDER", help="libraries of a newer Linux, with its ld-linux-x86-64.so.2"
-    )
+        "--c-library", type=existing_folder, metavar="FOLDER",
+        help="libraries of a newer Linux, with its ld-linux-x86-64.so.2",
+    )  # fmt: skip
 
 
 def fetch(build: int, folder: Path) -> Path:
@@ -97,6 +98,8 @@ def ask(wheel: Path, c_library: Path | None) -> builds.Rows:
 
 def ask_about(files: Mapping[str, Path], wheel: Path, c_library: Path | None) -> builds.Rows:
     """What the build says of each configuration of these files, by their names."""
+    if not (wheel / "llama_cpp_py_sync").is_dir():
+        raise FileNotFoundError(f"{wheel}: no unpacked wheel of {PACKAGE}, which has a folder llama_cpp_py_sync")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         configurations = [asdict(params) for params in archs.GRID]
@@ -119,7 +122,9 @@ def _python(c_library: Path | None, wheel: Path) -> list[str]:
     python = os.path.realpath(sys.executable)
     if c_library is None:
         return ["env", f"LD_LIBRARY_PATH={own}", f"PYTHONPATH={os.pathsep.join(sys.path)}", python]
-    loader = next(c_library.rglob("ld-linux-x86-64.so.2"))
+    loader = next(c_library.rglob("ld-linux-x86-64.so.2"), None)
+    if loader is None:
+        raise FileNotFoundError(f"{c_library}: no ld-linux-x86-64.so.2 in it; unpack libc6 and the others there")
     folders = {path.parent for path in c_library.rglob("*.so.*") if path.is_file()}
     own_python = sysconfig.get_config_var("LIBDIR") or ""
     search = os.pathsep.join(str(path) for path in (*sorted(folders), own_python, own))

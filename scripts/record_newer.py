@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.program import run_program
+from bench.program import existing_folder, run_program
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import newer
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("builds", type=int, nargs="+", metavar="N", help="builds that PyPI has wheels of")
     add_c_library(parser)
-    parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="a folder with them, unpacked already")
+    parser.add_argument("--wheels", type=existing_folder, metavar="FOLDER", help="a folder with them, unpacked already")
     args = parser.parse_args()
     found = json.loads(newer.RECORDS.read_text()) if newer.RECORDS.exists() else {}
     for build in args.builds:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.program import run_program
+from bench.program import existing_folder, run_program
 from ggufphys.gguf.writer import data_bytes
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import builds, older
@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("builds", type=int, nargs="+", metavar="N", help="builds that have a record")
     add_c_library(parser)
-    parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="a folder with them, unpacked already")
+    parser.add_argument("--wheels", type=existing_folder, metavar="FOLDER", help="a folder with them, unpacked already")
     args = parser.parse_args()
     for build in args.builds:
         with tempfile.TemporaryDirectory() as folder:

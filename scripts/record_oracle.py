@@ -25,6 +25,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from bench.program import run_program
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
 from ggufphys.machine import llama_env
@@ -42,8 +43,12 @@ SCALES = (".scale", ".input_scale")  # of weights in NVFP4, which these models h
 MENDS = 400  # how often the loader may complain about one model
 
 
-def main(names: Sequence[str]) -> None:
-    """Record and write."""
+def main() -> None:
+    """Record and write; of a child: print the tensors of a model."""
+    if sys.argv[1:2] == ["--tensors"]:
+        print_tensors(sys.argv[2], Path(sys.argv[3]))
+        return
+    names = names_asked()
     known = json.loads(archs.RECORDS.read_text())["models"] if archs.RECORDS.exists() and names else {}
     wanted = names or list(archs.models())
     with workers(2) as endpoints, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -171,7 +176,7 @@ def wanted(api: Any, model: archs.ArchModel, path: Path) -> dict[str, tuple[int,
     init.restype, init.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, type(params)]
     metadata = library.gguf_init_from_file(os.fsencode(path), GGUFInit(True, None))
     if not init(metadata, ctypes.cast(note, ctypes.c_void_p), None, params):
-        raise SystemExit(f"llama.cpp creates no model from the metadata of {model.name}")
+        raise RuntimeError(f"llama.cpp creates no model from the metadata of {model.name}")
     return shapes
 
 
@@ -216,7 +221,4 @@ def names_asked() -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--tensors"]:
-        print_tensors(sys.argv[2], Path(sys.argv[3]))
-    else:
-        main(names_asked())
+    run_program(main)

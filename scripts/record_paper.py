@@ -8,9 +8,13 @@ Buffers are really allocated, nothing is computed; a device takes two minutes or
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Final
 
-from scripts.build_paper import PAPERS, Paper
+from bench.program import run_program
+from scripts.build_paper import PAPERS, Paper, library_of
 from tests import archs, device_rows, paper
+
+_NAMES: Final = tuple(device.name for device in PAPERS)
 
 
 def record(name: str, device: Paper, folder: Path) -> list[device_rows.Row]:
@@ -22,15 +26,29 @@ def record(name: str, device: Paper, folder: Path) -> list[device_rows.Row]:
         return list(device_rows.asked(path, paper.grid(device), environment, no_alloc=False))
 
 
-if __name__ == "__main__":
+def _known(text: str) -> Paper:
+    if text not in _NAMES:
+        raise argparse.ArgumentTypeError(f"no device on paper is named {text!r}: there are {', '.join(_NAMES)}")
+    return PAPERS[_NAMES.index(text)]
+
+
+def main() -> None:
+    """Record and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where scripts.build_paper has left them")
-    names = [device.name for device in PAPERS]
-    parser.add_argument("devices", nargs="*", metavar="DEVICE", help=f"of {', '.join(names)} (default: all)")
+    parser.add_argument(
+        "devices", nargs="*", type=_known, metavar="DEVICE", help=f"of {', '.join(_NAMES)} (default: all)"
+    )
     args = parser.parse_args()
-    for device in PAPERS:
-        if args.devices and device.name not in args.devices:
-            continue
+    devices = args.devices or PAPERS
+    for device in devices:
+        if not (library := library_of(device, args.folder)).is_file():
+            raise FileNotFoundError(f"{library}: not there; `python -m scripts.build_paper {args.folder}` makes it")
+    for device in devices:
         path = paper.path_of(device)
         device_rows.write(path, {name: record(name, device, args.folder) for name in archs.records()})
         print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    run_program(main)

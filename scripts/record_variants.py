@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.program import run_program
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.machine import llama_env
@@ -36,12 +37,20 @@ MENDS = 30  # how often the loader may complain about one variant
 Tensors = dict[str, TensorSpec]
 
 
-def main(names: Sequence[str]) -> None:
-    """Record and write."""
-    known = json.loads(variants.RECORDS.read_text())["models"] if variants.RECORDS.exists() and names else {}
+def main() -> None:
+    """Record and write; of a child: ask llama.cpp about a model."""
+    if sys.argv[1:2] == ["--child"]:
+        child(json.loads(sys.argv[2]))
+        return
     by_arch: dict[str, list[str]] = defaultdict(list)
     for name in archs.records():
         by_arch[archs.models()[name].arch].append(name)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arch", nargs="*", metavar="ARCH", help="record these alone (default: all)")
+    names: list[str] = parser.parse_args().arch
+    if unknown := sorted(set(names) - by_arch.keys()):
+        parser.error(f"no small model is of {', '.join(unknown)}: tests/data/archs.toml has their architectures")
+    known = json.loads(variants.RECORDS.read_text())["models"] if variants.RECORDS.exists() and names else {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for found in pool.map(_record, [by_arch[arch] for arch in names or by_arch]):
             known.update(variants.encode(found))
@@ -220,9 +229,4 @@ def child(task: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(json.loads(sys.argv[2]))
-    else:
-        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("arch", nargs="*", metavar="ARCH", help="record these alone (default: all)")
-        main(parser.parse_args().arch)
+    run_program(main)

@@ -8,10 +8,10 @@ LIBRARY is what `python -m scripts.build_vulkan FOLDER` printed. Nothing is allo
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.program import existing_file, run_program
 from tests import archs, device_rows, vulkan
 
 
@@ -23,12 +23,16 @@ def record(library: Path, name: str) -> list[device_rows.Row]:
         return list(device_rows.asked(path, vulkan.GRID, vulkan.environment(library, as_discrete=True)))
 
 
-def main(library: Path, names: Sequence[str]) -> None:
+def main() -> None:
     """Record and write."""
-    known = {name: list(rows.values()) for name, rows in vulkan.records().items()} if names else {}
-    wanted = names or list(archs.records())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", type=existing_file, metavar="LIBRARY", help="what scripts.build_vulkan printed")
+    parser.add_argument("names", nargs="*", type=archs.known_name, metavar="NAME", help="small models (default: all)")
+    args = parser.parse_args()
+    known = {name: list(rows.values()) for name, rows in vulkan.records().items()} if args.names else {}
+    wanted = args.names or list(archs.records())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, rows in zip(wanted, pool.map(lambda n: record(library, n), wanted), strict=True):
+        for name, rows in zip(wanted, pool.map(lambda n: record(args.library, n), wanted), strict=True):
             print(name, *(row if isinstance(row, str) else "ok" for row in rows), flush=True)
             known[name] = rows
     ordered = {name: known[name] for name in archs.records() if name in known}
@@ -36,8 +40,4 @@ def main(library: Path, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", type=Path, metavar="LIBRARY", help="what scripts.build_vulkan printed")
-    parser.add_argument("names", nargs="*", type=archs.known_name, metavar="NAME", help="small models (default: all)")
-    args = parser.parse_args()
-    main(args.library, args.names)
+    run_program(main)

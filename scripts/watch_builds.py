@@ -43,7 +43,7 @@ def main() -> int:
 def newest_build() -> int:
     """The newest build that PyPI has a wheel of."""
     answer = subprocess.run(
-        [sys.executable, "-m", "pip", "index", "versions", PACKAGE], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "index", "versions", PACKAGE], stdout=subprocess.PIPE, text=True, check=True
     )
     return max(int(number) for number in re.findall(r"\b0\.(\d{4,})", answer.stdout))
 

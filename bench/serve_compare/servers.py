@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -9,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import psutil
 
+from bench.telling import said_in
 from ggufphys import open_gguf
-from ggufphys.machine.children import module_command
+from ggufphys.machine.children import describe, module_command
 
 START_S: Final = 300.0
 WAITING: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # left to each server, whatever the shell has
@@ -96,9 +98,12 @@ def running(name: str, command: Sequence[str], url: str) -> Iterator[Server]:
         if not probe.connect_ex((host, int(port))):
             raise RuntimeError(f"{url}: something else listens there; name another port with --port")
     environment = _environment(dict(psutil.Process().environ()))
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment) as process,
+    ):
         try:
-            _wait_until_ready(url, process)
+            _wait_until_ready(url, process, said)
             yield Server(name=name, url=url, pid=process.pid)
         finally:
             process.terminate()
@@ -112,12 +117,13 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if name not in WAITING}
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
     """Wait for /health to be 200. Raises RuntimeError when the process ends or it takes too long."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with code {process.returncode} before it was ready")
+            ended = f"{process.args!r} ended with {describe(process.returncode)} before it was ready"
+            raise RuntimeError(ended + said_in(said))
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
                 return

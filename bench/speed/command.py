@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
+from bench.telling import said_in
 from ggufphys.builds.asked import installed_build
 from ggufphys.cli import exit_code, message
 from ggufphys.errors import GGUFPhysError
@@ -247,14 +249,17 @@ def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
         GGUFPhysError: it failed.
     """
     command = module_command(module, json.dumps(config))
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        errors="replace",
-        env=environment(spinning=True),
-    ) as child:
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+            errors="replace",
+            env=environment(spinning=True),
+        ) as child,
+    ):
         assert child.stdout is not None
         try:
             for line in child.stdout:
@@ -267,8 +272,9 @@ def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
         except BaseException:
             child.kill()
             raise
-    if code:
-        raise GGUFPhysError(f"{config['path']}: the measuring process ended with {describe(code)}")
+        if code:
+            ended = f"{config['path']}: the measuring process ended with {describe(code)}"
+            raise GGUFPhysError(ended + said_in(stderr))
 
 
 def as_text(rows: Sequence[Row]) -> str:

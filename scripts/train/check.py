@@ -4,12 +4,12 @@ Needs no torch: run it with the project's own environment, where llama-cpp-pytho
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from bench.corpus import held_out
+from bench.program import run_program
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from refengine.text.llama import LlamaTokenizer
@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

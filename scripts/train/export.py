@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import torch
 
+from bench.program import run_program
 from ggufphys.embedded import MODEL
 from scripts.train.model import Shape
 from scripts.train.prepare import END_OF_TEXT_ID
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bench.corpus import Document, documents
+from bench.program import run_program
 
 N_VOCAB: Final = 4096
 END_OF_TEXT: Final = "<|endoftext|>"
@@ -83,4 +84,4 @@ def _n_bytes(corpus: Iterable[Document]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

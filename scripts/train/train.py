@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.program import run_program
 from scripts.train.model import Llama, Shape
 from scripts.train.prepare import Tokens
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -121,5 +123,4 @@ def save(path: Path, model: Llama) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    main()
+    run_program(main)

@@ -1,4 +1,4 @@
-"""Programs of `bench/`: what goes wrong is told in a line, never as a traceback."""
+"""Programs of `bench/` and `scripts/`: what goes wrong is told in a line, never as a traceback."""
 
 import ast
 import runpy
@@ -11,18 +11,30 @@ import pytest
 from bench.program import run_program
 from ggufphys.errors import GGUFError, UnsupportedError
 
-BENCH = Path(__file__).parents[2] / "bench"
+ROOT = Path(__file__).parents[2]
 ENDINGS = ("run_program(main)", "run_telling(main)")
 OPENING = "drafts engine pages process serve_profile start token_speed waiting node_speed report.readme"
+NAMING = {  # scripts that are to read what an argument names, with a wrong one
+    "build_paper": ["{folder}", "nowhere"],
+    "record_build": ["1", "--wheel", "nowhere"],
+    "record_newer": ["1", "--wheels", "nowhere"],
+    "record_older": ["1", "--c-library", "nowhere"],
+    "record_paper": ["{folder}", "nowhere"],
+    "record_variants": ["nowhere"],
+    "record_vulkan": ["nowhere"],
+    "check_logits": ["nowhere"],
+    "check_quality": ["nowhere", "nowhere", "--text", "nowhere"],
+    "record_oracle": ["nowhere"],
+}
 
 
 def programs() -> dict[str, ast.If]:
     """The last statement of each module that is run by itself, by name."""
     found = {}
-    for path in BENCH.rglob("*.py"):
+    for path in (*ROOT.glob("bench/**/*.py"), *ROOT.glob("scripts/**/*.py")):
         last = ast.parse(path.read_text(encoding="utf-8")).body[-1:]
         if last and isinstance(last[0], ast.If) and "__main__" in ast.unparse(last[0].test):
-            found[".".join(path.relative_to(BENCH).with_suffix("").parts)] = last[0]
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = last[0]
     return found
 
 
@@ -30,11 +42,9 @@ def test_every_program_tells_its_errors() -> None:
     """Those with a command line end by `run_program`, and children by `run_telling`."""
     plain = {name for name, last in programs().items() if "; ".join(map(ast.unparse, last.body)) not in ENDINGS}
     assert plain == {
-        "launcher",
-        "derive",
-        "rpc_worker",
-        "clip.measure",
-    }  # a line of our own that is run with `-c` or `-m`
+        "bench.launcher", "bench.derive", "bench.rpc_worker", "bench.clip.measure",  # children of our own
+        "scripts.build_llama", "scripts.build_oracle",  # run where nothing of ours is installed
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPENING.split())
@@ -46,6 +56,30 @@ def test_no_such_file(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
     assert ended.value.code == 2
     assert "nowhere.gguf: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_a_script_told_of_nothing_that_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so before it begins."""
+    monkeypatch.setattr(sys, "argv", [name, *(word.format(folder=tmp_path) for word in NAMING[name])])
+    monkeypatch.delitem(sys.modules, f"scripts.{name}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"scripts.{name}", run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "nowhere" in said.err
+    assert not said.out
+
+
+def test_devices_on_paper_that_were_not_built(tmp_path: Path) -> None:
+    """A folder without them is said to be one, with the command that makes them, and no record is written."""
+    command = [sys.executable, "-m", "scripts.record_paper", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"python -m scripts.build_paper {tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -80,18 +80,21 @@ def attached(adapters: Sequence[Adapter], draft: Draft | None) -> Iterator[Attac
         yield Attachments(loras=loras, draft=draft) if loras or draft is not None else None
 
 
-def predicted_rates(path: Path, params: Params) -> Rates | None:
-    """How fast it should be, where this machine has been calibrated (`ggufphys bench calibrate`); else None."""
+def predicted_rates(path: Path, params: Params) -> Rates | str:
+    """How fast it should be, where this machine has been calibrated (`ggufphys bench calibrate`); or why nobody knows.
+
+    Empty: it never was, which is as it is on most machines and not worth a word.
+    """
     try:
         machine = kept_machine()
         if machine is None:
-            return None
+            return ""
         with open_gguf(path) as gguf:
             speed = predict_speed(gguf, params, machine)
-    except (GGUFPhysError, ValueError):  # a machine or a model that it knows nothing of
-        return None
+    except (GGUFPhysError, ValueError) as error:  # another version's rates, or a model that they know nothing of
+        return str(error)
     if speed.decode is None:
-        return None
+        return "the model generates nothing"
     prompt, decode = speed.prefill.tok_per_s.value, speed.decode.tok_per_s.value
     return Rates(prompt_per_s=prompt, decode_per_s=decode, basis="predicted")
 

@@ -57,6 +57,7 @@ from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import config_of, overlooked, say
 from server.footprint import find, http_bytes
+from server.forecast import Rates
 from server.growth import growth_of, nothing
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
 from server.http import SPARE_THREADS, HttpServer, listening
@@ -171,11 +172,15 @@ def run_model(args: argparse.Namespace) -> int:
             predicted=predicted, base_bytes=http_side_bytes(n_streams), pids=Pids(engine),
             growth=nothing if in_numpy else growth_of(path, params),
         )  # fmt: skip
-        app = create_app(config, engine, ledger, None if in_numpy else predicted_rates(path, params))
+        rates = "" if in_numpy else predicted_rates(path, params)
+        if why := rates if isinstance(rates, str) else "":
+            warn(f"note: no speed is predicted: {why}")
+        app = create_app(config, engine, ledger, rates if isinstance(rates, Rates) else None)
         http = stack.enter_context(
             listening(app, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes)
         )
-        tell(args, f"{http.url} serves {path}; {describe_slots(made, vars(args))}; Ctrl-C ends it")
+        unknown = "; no speed is predicted, for the reason above" if why else ""
+        tell(args, f"{http.url} serves {path}; {describe_slots(made, vars(args))}{unknown}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
         service = service_of(app)

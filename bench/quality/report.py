@@ -39,6 +39,11 @@ def as_text(rows: Sequence[Row]) -> str:
             f"they read the text in other tokens, so they are judged alone: {', '.join(alone)}; bits a byte",
         ]
         lines += [f"  {row['model']}: {row['bits_per_byte']:.4f}" for row in rows]
+    lines += [
+        f"no speed is predicted: {why}"
+        for why in dict.fromkeys(row["predicted"].get("why_no_speed") for row in rows)
+        if why
+    ]
     requantised = {row["requantised_from"] for row in rows} - {None}
     if requantised:
         lines += ["", f"quantised again, from {', '.join(sorted(requantised))}: worse than from floats"]

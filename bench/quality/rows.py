@@ -139,16 +139,19 @@ def _sizes(candidate: Candidate, n_ctx: int) -> Row:
 def _speeds(gguf: GGUFFile, params: Params | None, n_ctx: int) -> Row:
     """Tokens a second by this machine's rates, as `measured` has them.
 
-    None each where it was not calibrated, and of what llama.cpp does not run.
+    None each where it was not calibrated, and of what llama.cpp does not run; where rates are kept and can't be used,
+    `why_no_speed` says why.
     """
+    machine, why = None, None
     try:
         machine = kept_machine()
-    except CalibrationError:
-        machine = None
+    except CalibrationError as error:
+        why = str(error)
     if machine is None or params is None:
-        return {"prompt_tok_per_s": None, "decode_tok_per_s": None}
+        return {"prompt_tok_per_s": None, "decode_tok_per_s": None, "why_no_speed": why}
     found = predict_speed(gguf, params, machine, prefill=n_ctx)
     return {
         "prompt_tok_per_s": found.prefill.tok_per_s.value,
         "decode_tok_per_s": None if found.decode is None else found.decode.tok_per_s.value,
+        "why_no_speed": None,
     }

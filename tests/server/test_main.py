@@ -25,8 +25,9 @@ from ggufphys.machine.host import MainMemory
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
+from ggufphys.speed.kept import keep
 from server import beforehand
-from server.beforehand import HostMemory, fits, prediction, too_large, unwise
+from server.beforehand import HostMemory, fits, predicted_rates, prediction, too_large, unwise
 from server.engine.tiny_model import write_tiny_model
 from server.flags import ENGINES
 from server.keys import Keys, key_id, read_keys
@@ -367,6 +368,19 @@ def test_json(chain_path: Path) -> None:
     assert document["pid"] == process.pid
     assert document["memory"]["total_bytes"] > 0
     assert rest == ""
+
+
+def test_rates_of_another_schema_are_told(chain_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a calibration is kept that can't be used, the line that says where it listens says so, and the log why."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert predicted_rates(chain_path, Params()) == ""  # never calibrated: not worth a word
+    keep('{"schema_version": 1}')
+    with serving(str(chain_path), "-c", "256") as server:
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=TIMEOUT_S)
+
+    assert "; no speed is predicted, for the reason above; Ctrl-C ends it" in server.lines[1]
+    assert log.count("no speed is predicted: a calibration of schema 1, expected") == 1
 
 
 def test_keys(tmp_path: Path) -> None:

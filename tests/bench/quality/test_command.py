@@ -8,6 +8,7 @@ import pytest
 
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
+from ggufphys.speed.kept import keep
 
 TEXT = Path(__file__).parents[2] / "data" / "quality" / "text.txt"
 SHORT = ("--text", str(TEXT), "-c", "64", "--chunks", "4", "--forget")
@@ -56,6 +57,17 @@ def test_exact_base_tells_llama_cpps_error_from_the_quants(results: Any) -> None
     assert exact["file"] == same["file"]
     assert exact["predicted"]["prompt_tok_per_s"] is None  # rates are of llama.cpp's kernels
     assert 0 <= same["kl_mean"] < quant["kl_mean"] / 100
+
+
+def test_rates_that_cannot_be_used_are_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a calibration of another schema is kept, the table says once why no speed is predicted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep('{"schema_version": 1}')
+    assert main(["bench", "quality", "F16", "Q8_0", *SHORT]) == 0
+
+    assert capsys.readouterr().out.count("no speed is predicted: a calibration of schema 1, expected") == 1
 
 
 def test_base_is_kept_and_read_again(results: Any, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def _dates() -> dict[str, str]:
 def _environment() -> Sandbox:
     environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.use_filter("tojson", _to_json)
+    environment.use_filter("safe", _as_it_is)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment
@@ -150,6 +151,11 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(format: str) -> str:
     return datetime.now().strftime(format)
+
+
+def _as_it_is(value: Any) -> Any:
+    """Jinja's own would have what is joined to it escaped for HTML."""
+    return value
 
 
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:

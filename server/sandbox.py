@@ -116,6 +116,11 @@ class Sandbox(SandboxedEnvironment):
             if _WIDTH.search(left):
                 raise LimitError(f"formats to a width of more than {COUNT_MAX}")
             _weighed(right)
+        if operator == "+" and (_is_nothing(left) or _is_nothing(right)):
+            if isinstance(left, str):
+                return left
+            if isinstance(right, str):
+                return right
         return super().call_binop(context, operator, left, right)
 
 
@@ -155,7 +160,7 @@ def _rounds(context: Context, members: Iterable[Any]) -> Iterator[Any]:
 @pass_context
 def _joined(context: Context, parts: list[Any]) -> str:
     del context
-    return Sandbox.concat(str(_weighed(part)) for part in parts)
+    return Sandbox.concat("" if part is None else str(_weighed(part)) for part in parts)
 
 
 def _bounded_filter(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,12 +201,20 @@ def _weighed(value: Any) -> Any:
         each = left.pop()
         if isinstance(each, list | tuple | dict):
             _check_time()
-            left += [*each.keys(), *each.values()] if isinstance(each, dict) else each
+            left += [*each.keys(), *each.values()] if isinstance(each, dict) else each[:]
             size += len(each)
         elif isinstance(each, str):
             size += len(each)
         _check_size(size)
     return value
+
+
+def _is_nothing(value: Any) -> bool:
+    """None, or a name that nobody has defined: beside a text they are no text, as llama.cpp has it.
+
+    Source: llama.cpp 0c1e570 common/jinja/runtime.cpp, binary_expression::execute_impl.
+    """
+    return value is None or isinstance(value, jinja2.Undefined)
 
 
 def _bits(value: Any) -> int:

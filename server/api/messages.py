@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def read_messages(fields: Fields) -> list[Json]:
-    """The conversation, each content as one string. Keys that only the template knows are handed on.
+    """The conversation, each content a string or text parts. Keys that only the template knows are handed on.
 
     Raises:
         ApiError: no messages, or one that is not as it should be.
@@ -28,8 +28,21 @@ def read_messages(fields: Fields) -> list[Json]:
     return messages
 
 
-def _content(message: Fields) -> str:
-    """A message's content: a string, or text parts, which are joined by newlines as llama-server joins them.
+def text_of(content: str | list[Json], between: str = "\n") -> str:
+    """A content as one string, its parts joined as llama-server joins them for templates that know of strings alone.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, messages_inp_normalizer::concat_content_parts.
+    """
+    return content if isinstance(content, str) else between.join(part["text"] for part in content)
+
+
+def parts_of(content: str | list[Json]) -> list[Json]:
+    """A content as parts."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _content(message: Fields) -> str | list[Json]:
+    """A message's content: a string, or text parts.
 
     null is no text; an assistant's message may be without the field.
     """
@@ -42,7 +55,9 @@ def _content(message: Fields) -> str:
         return message.unicode("content", value)
     if not isinstance(value, list):
         raise message.wrong("content", "a string or an array of parts")
-    return "\n".join(_part(part, message.param(f"content[{index}]")) for index, part in enumerate(value))
+    return [
+        {"type": "text", "text": _part(part, message.param(f"content[{index}]"))} for index, part in enumerate(value)
+    ]
 
 
 def _part(value: object, param: str) -> str:

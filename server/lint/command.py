@@ -31,7 +31,7 @@ class Linted:
 def lint(gguf: GGUFFile, tokenizer: Tokenizer, *, as_json: bool) -> tuple[str, int]:
     """The answer and the exit code: 1 if a template cannot be used."""
     named, first, of_tools = _named(gguf), gguf.get_str(TEMPLATE, ""), gguf.get_str(f"{TEMPLATE}.{TOOL_USE}", "")
-    info = _info(gguf, tokenizer)
+    info = info_of(gguf, tokenizer)
     if first and of_tools and first != of_tools:
         linted = [
             _linted("", replace(info, chat_template=first), gguf, tokenizer, used="without tools"),
@@ -87,7 +87,7 @@ def _of_names(named: list[str], first: str, of_tools: str) -> list[Finding]:
     return found
 
 
-def _info(gguf: GGUFFile, tokenizer: Tokenizer) -> ModelInfo:
+def info_of(gguf: GGUFFile, tokenizer: Tokenizer) -> ModelInfo:
     """What a template is told of a model; how it is run has no part in that."""
 
     def text(token: int | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from server.api.conversation.capabilities import probe
+from server.api.conversation.probing import probe
 from server.chat_template import ChatTemplate
 from server.lint.fixtures import ANSWER, QUESTION
 from server.lint.llama_jinja import lacking

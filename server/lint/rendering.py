@@ -48,16 +48,23 @@ Used = Literal["always", "without tools", "with tools"]
 def render_all(template: ChatTemplate, used: Used) -> dict[str, Rendered]:
     """Every fixture that concerns this template, by name; each as a conversation that it is used for."""
     template = replace(template, limit_s=ATTEMPT_S)  # these are small, and there are many
-    # What a conversation needs of the service; users' control tokens are no matter here, so no engine is asked.
-    config = ServerConfig(control_tokens_in_chat=True)
-    service = SimpleNamespace(chat_template=template, tool_template=template, config=config)
-    conversations = Conversations(cast("Service", service))
+    conversations = conversations_of(template)
     fixtures = [fixture for fixture in FIXTURES if fixture.knows in template.source]
     if used == "without tools":
         fixtures = [fixture for fixture in fixtures if "tools" not in fixture.variables]
     if used == "with tools":
         fixtures = [replace(fixture, variables={**TOOLS, **fixture.variables}) for fixture in fixtures]
     return {fixture.name: _rendered(template, conversations, fixture) for fixture in fixtures}
+
+
+def conversations_of(template: ChatTemplate) -> Conversations:
+    """What `serve` makes of conversations by this template. Users' control tokens are no matter here, so no engine is
+    asked.
+    """
+    config = ServerConfig(control_tokens_in_chat=True)
+    return Conversations(
+        cast("Service", SimpleNamespace(chat_template=template, tool_template=template, config=config))
+    )
 
 
 def _rendered(template: ChatTemplate, conversations: Conversations, fixture: Fixture) -> Rendered:

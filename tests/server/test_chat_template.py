@@ -125,6 +125,23 @@ def test_tojson() -> None:
     assert json.loads(render("{{ messages[0] | tojson(indent=2) }}")) == USER
 
 
+def test_what_is_nothing_beside_a_text() -> None:
+    """A name that nobody defines, and None, add nothing to a text, as in llama.cpp; a number is still a mistake.
+
+    Source: llama.cpp 0c1e570 common/jinja/runtime.cpp, binary_expression::execute_impl.
+    """
+    assert render("{{ 'a' + functions + 'b' }}{{ none + 'c' }}{{ 'd' ~ none ~ functions }}") == "abcd"
+    with pytest.raises(ChatTemplateError, match="TypeError"):
+        render("{{ 'a' + 1 }}")
+
+
+def test_safe_is_as_it_is() -> None:
+    """What is joined to a text that is called safe is not escaped for HTML."""
+    assert render("{{ '<' | safe + messages[0].content + messages[0] | tojson }}", adds_bos=False) == (
+        '<<a> & b{"role": "user", "content": "<a> & b"}'
+    )
+
+
 def test_strftime_now() -> None:
     """strftime_now gives today's date."""
     assert render("{{ strftime_now('%Y') }}") in {str(datetime.now().year + n) for n in (-1, 0)}

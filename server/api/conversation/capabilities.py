@@ -1,39 +1,73 @@
-"""What does a model's chat template understand? Asked once, by rendering small conversations."""
+"""What does a model's chat template understand, and how is a conversation put for it?"""
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ggufphys.units import parse_json
+from server.api.messages import parts_of, text_of
 
 Json = dict[str, Any]
-Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
-"""The text of messages with further names, None where the template fails or refuses."""
+Thoughts = Literal["", "reasoning_content", "thinking", "block"]
+"""Where a template looks for an answer's thoughts: in a key beside its words, or in a block among them; empty: nowhere.
 
-_SAID = "needle in a haystack"
-_HAY = {"type": "object", "properties": {"hay": {"type": "string", "description": "d"}}, "required": ["hay"]}
-_TOOL = {"type": "function", "function": {"name": "pitchfork", "description": "d", "parameters": _HAY}}  # all of a tool
-_WRITTEN_OUT = re.compile(r"""["']needle["']\s*:\s*1""")  # an object as JSON, or as Python shows it
+Source: llama.cpp 0c1e570 common/parsers: lfm2.cpp, gpt-oss.cpp (thinking), ministral3.cpp (blocks).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a template writes in front of an answer's thoughts, and between them and its words; empty: it has none."""
+
+    start: str = ""
+    between: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a template asks for an answer with, and what it ends one with; empty: nothing, or it is not known."""
+
+    asks: str = ""
+    ends: str = ""
+
+    def asked_for(self, text: str) -> str:
+        """The conversation, and what asks for an answer, where the template has ended a turn and not begun another.
+
+        Gemma 4's do so behind a call that was made beside words.
+
+        Source: llama.cpp 0c1e570 common/parsers/gemma4.cpp, common_chat_params_init_gemma4.
+        """
+        return text + self.asks if self.asks and self.ends.strip() and text.endswith(self.ends) else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a template does with what it is given.
 
-    `typed`: contents must be arrays of parts, strings are lost. `system`: the system's message is shown. `developer`:
-    that role is shown as something else than the system's. `tools`: tools are shown. `object_arguments`: arguments of
-    earlier calls must be objects, not their JSON as a string. `several_calls`: so are two calls of one answer.
+    `typed`: contents must be arrays of parts, strings are lost. `parts`: the roles whose contents may be arrays, too.
+    `system`: the system's message is shown. `developer`: that role is shown as something else than the system's.
+    `tools`: tools are shown. `object_arguments`: arguments of earlier calls must be objects, not their JSON as a
+    string; `text_arguments`: they must be that string. `several_calls`: two calls of one answer are shown. `thoughts`:
+    where those of earlier answers are looked for; `calls_or_words`: a call that has thoughts must be without words.
+    `responses`: what came of calls stands in the message that made them, not in messages of tools. `around`: what
+    stands around an answer's thoughts. `turn`: how one is asked for, and how it ends.
     """
 
     typed: bool = False
+    parts: frozenset[str] = frozenset()
     system: bool = True
     developer: bool = False
     tools: bool = False
     object_arguments: bool = False
+    text_arguments: bool = False
     several_calls: bool = False
+    thoughts: Thoughts = ""
+    calls_or_words: bool = False
+    responses: bool = False
+    around: Around = Around()
+    turn: Turn = Turn()
 
     def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The conversation as the template understands it.
@@ -49,15 +83,19 @@ class Capabilities:
                 message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
         if not self.system:
             found = _without_system(found)
-        if self.typed:
-            for message in found:
-                message["content"] = [{"type": "text", "text": message["content"]}]
+        if self.responses:
+            found = _with_responses(found)
+        for message in found:
+            if "content" in message:
+                message["content"] = self._content(message)
+            if message.get("reasoning_content"):
+                self._think(message)
         return found
 
     def as_llama_server(self) -> dict[str, bool]:
         """In llama-server's words (`chat_template_caps`), those that are asked here."""
         return {
-            "supports_string_content": not self.typed, "supports_typed_content": self.typed,
+            "supports_string_content": not self.typed, "supports_typed_content": self.typed or "user" in self.parts,
             "supports_system_role": self.system, "supports_tools": self.tools,
             "supports_object_arguments": self.object_arguments, "supports_parallel_tool_calls": self.several_calls,
         }  # fmt: skip
@@ -68,76 +106,29 @@ class Capabilities:
         if self.object_arguments and isinstance(arguments, str):
             with suppress(ValueError):  # else as it was said: the template will do with it what it does
                 function["arguments"] = parse_json(arguments or "{}")
+        if self.text_arguments and not isinstance(arguments, str):
+            function["arguments"] = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
         return {"type": "function", **call, "function": function}
 
+    def _content(self, message: Mapping[str, Any]) -> str | list[Json]:
+        content = message["content"]
+        if self.typed:
+            return parts_of(content)
+        return content if message["role"] in self.parts else text_of(content)
 
-def with_a_tool(render: Render) -> Render:
-    """Conversations with a tool at hand, for a template that is used for no others."""
-    return lambda messages, variables: render(messages, {"tools": [_TOOL], **variables})
-
-
-def probe(render: Render) -> Capabilities:
-    """Find out."""
-    user = {"role": "user", "content": _SAID}
-    plain = _shows(render, [user])
-    typed = not plain and _shows(render, [{"role": "user", "content": [{"type": "text", "text": _SAID}]}])
-
-    def content(text: str) -> Any:
-        return [{"type": "text", "text": text}] if typed else text
-
-    question = {"role": "user", "content": content("question")}
-    system = _shows(render, [{"role": "system", "content": content(_SAID)}, question])
-    as_developer = render([{"role": "developer", "content": content(_SAID)}, question], {})
-    as_other = render([{"role": "somebody", "content": content(_SAID)}, question], {})
-    developer = as_developer is not None and _SAID in as_developer and "developer" in as_developer
-    if developer and as_other is not None and as_other.replace("somebody", "developer") == as_developer:
-        developer = False  # it would show any word as a role
-    tools = "pitchfork" in (render([question], {"tools": [_TOOL]}) or "")
-    return Capabilities(
-        typed=typed, system=system, developer=developer, tools=tools,
-        object_arguments=_wants_objects(render, question, content("")),
-        several_calls=_shows_two_calls(render, question, content("")),
-    )  # fmt: skip
-
-
-def _shows(render: Render, messages: Sequence[Mapping[str, Any]]) -> bool:
-    return _SAID in (render(messages, {}) or "")
-
-
-def _wants_objects(render: Render, question: Json, empty: Any) -> bool:
-    """Are a call's arguments shown when they come as an object, and else quoted, not at all, or not in the model's way?
-
-    A template that takes both may write names and values in words of its own, which it cannot take from a text.
-    """
-    as_object = _with_calls(render, question, empty, {"needle": 1})
-    if "needle" not in as_object:
-        return False
-    as_string = _with_calls(render, question, empty, '{"needle": 1}')
-    return '{"needle": 1}' not in as_string or not _WRITTEN_OUT.search(as_object)
-
-
-def _shows_two_calls(render: Render, question: Json, empty: Any) -> bool:
-    """Are both of two calls shown, whose arguments are an object or its JSON?"""
-    both = ({"needle": 1}, {"haystack": 1})
-    as_objects = _with_calls(render, question, empty, *both)
-    shown = as_objects or _with_calls(render, question, empty, *map(json.dumps, both))
-    return "needle" in shown and "haystack" in shown
-
-
-def _with_calls(render: Render, question: Json, empty: Any, *arguments: Any) -> str:
-    """A conversation with calls of these arguments, and their results; nothing where the template refuses it."""
-    ids = [f"call0000{i}" for i in range(len(arguments))]
-    calls = [
-        {"id": id, "type": "function", "function": {"name": "f", "arguments": each}}
-        for id, each in zip(ids, arguments, strict=True)
-    ]
-    answer = {"role": "assistant", "content": empty, "tool_calls": calls}
-    results = [{"role": "tool", "content": empty or "r", "tool_call_id": id, "name": "f"} for id in ids]
-    return render([question, answer, *results], {}) or ""
+    def _think(self, message: Json) -> None:
+        """Put thoughts where they are looked for."""
+        if self.thoughts == "thinking":
+            message["thinking"] = message["reasoning_content"]
+        elif self.thoughts == "block":
+            block = {"type": "thinking", "thinking": message.pop("reasoning_content")}
+            message["content"] = [block, *parts_of(message.get("content", ""))]
+        if self.calls_or_words and message.get("tool_calls"):
+            message.pop("content", None)
 
 
 def _without_system(messages: list[Json]) -> list[Json]:
-    said = [message["content"] for message in messages if message["role"] == "system"]
+    said = [text_of(message["content"]) for message in messages if message["role"] == "system"]
     others = [message for message in messages if message["role"] != "system"]
     if said:
         front = "\n".join(said)  # llama.cpp 0c1e570 common/chat.cpp, system_message_not_supported
@@ -145,5 +136,36 @@ def _without_system(messages: list[Json]) -> list[Json]:
         if first is None:
             others.insert(0, {"role": "user", "content": front})
         else:
-            first["content"] = f"{front}\n{first['content']}"
+            first["content"] = f"{front}\n{text_of(first['content'])}"
     return others
+
+
+def _with_responses(messages: list[Json]) -> list[Json]:
+    """What came of calls, and the words behind that, in the message of the calls.
+
+    Source: llama.cpp 0c1e570 common/parsers/gemma4.cpp, gemma4_model_turn_builder.
+    """
+    found: list[Json] = []
+    for message in messages:
+        last = found[-1] if found else {}
+        calls = last.get("tool_calls") or []
+        if message["role"] == "tool" and calls:
+            responses = last.setdefault("tool_responses", [])
+            of = calls[len(responses)]["function"] if len(responses) < len(calls) else {}
+            name = of.get("name") or message.get("tool_call_id", "")
+            responses.append({"name": name, "response": _read(message["content"])})
+        elif message["role"] == "assistant" and last.get("tool_responses") and not message.get("tool_calls"):
+            last["content"] = message["content"]
+        else:
+            if message.get("tool_calls"):  # its words come behind the results, or never: the template has no place
+                message = {name: value for name, value in message.items() if name != "content"}
+            found.append(message)
+    return found
+
+
+def _read(content: str | list[Json]) -> Any:
+    """A tool's JSON as the value that it is, anything else as it was said."""
+    if isinstance(content, str):
+        with suppress(ValueError):
+            return parse_json(content)
+    return content

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Final
 
-from server.api.conversation.capabilities import Capabilities, probe, with_a_tool
+from server.api.conversation.begun import PARTED, begun
+from server.api.conversation.capabilities import Capabilities
 from server.api.conversation.plain import marked, tokens_of
+from server.api.conversation.probing import KEEPS, probe, with_a_tool
 from server.api.conversation.reading import THINK, Reading, Stage
-from server.api.conversation.tools import Tools, instruction, read_tools
+from server.api.conversation.tools import Tools, as_shown, instruction, read_tools
 from server.api.errors import bad_request
-from server.api.messages import read_messages
+from server.api.messages import read_messages, text_of
 from server.api.schema import Fields
 from server.chat_template import ChatTemplate
 from server.config import THOUGHTS
@@ -19,11 +20,6 @@ from server.service import Service
 Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
 CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
-_BEGUN: Final = "words of an answer that is begun"  # stand in a rendering where the answer's own would
-# Templates' words for whether earlier thoughts are shown to the model again, and what says that they are.
-KEEPS: Final = {
-    "preserve_thinking": True, "clear_thinking": False, "truncate_history_thinking": False, "drop_thinking": False,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,31 +69,42 @@ class Conversations:
         messages = read_messages(fields)
         tools = read_tools(fields, self._service.tool_template.source, self._several_calls)
         template, understood = self.capabilities(with_tools=tools is not None)
-        variables = _variables(fields, template.source, asked.get("chat_template_kwargs", {}))
+        variables = _variables(fields, asked.get("chat_template_kwargs", {}))
+        if "enable_thinking" in template.source:
+            variables.setdefault("enable_thinking", bool(understood.around.start))
         if not config.control_tokens_in_chat:
             messages = marked(messages, self._service.engine)
         if tools is not None:
             if understood.tools:
-                variables["tools"] = list(tools.listed)
+                variables["tools"] = list(map(as_shown, tools.listed))
             else:
                 messages = _with_instruction(messages, instruction(tools.listed))
-        continued, last = "", messages[-1]
-        is_beginning = last["role"] == "assistant" and not last.get("tool_calls")
-        if _is_continued(fields, config.prefill_assistant) and is_beginning:
-            continued = messages.pop()["content"]  # the model goes on from it
-        text = template.render(understood.messages(messages), variables)
-        if continued:
-            text = _begun(template, understood, messages, variables, text, continued)
-        thinks, as_text = _stage(template.source, text, continued), config.skip_chat_parsing
+        last, begins = messages[-1], False
+        if _is_continued(fields, config.prefill_assistant) and last["role"] == "assistant":
+            begins = not last.get("tool_calls")
+            if begins:
+                messages.pop()  # the model goes on from it
+
+        def written(messages: Sequence[Mapping[str, Any]], **more: Any) -> str:
+            return template.render(understood.messages(messages), {**variables, **more})
+
+        begins = begins and bool(text_of(last["content"]) or last.get("reasoning_content"))
+        text = begun(written, messages, last, understood.around) if begins else written(messages)
+        if last["role"] == "tool" and variables.get("add_generation_prompt", True):
+            text = understood.turn.asked_for(text)
+        words = text_of(last["content"], PARTED) if begins else ""
+        thinks, as_text = _stage(template.source, text, words), config.skip_chat_parsing
+        if begins and not words and understood.around.start.strip() == THINK[0]:
+            thinks = "thinking"  # goes on within thoughts
         if as_text and tools is not None and not tools.forced:
             tools = None  # the model writes calls as it likes
         return Conversation(
-            text=text + continued, tools=tools, thinks=thinks,
+            text=text, tools=tools, thinks=thinks,
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + THINK[1],
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
-            echoed=continued if _is_echoed(fields) else "",
+            echoed=words if _is_echoed(fields) else "",
         )  # fmt: skip
 
     def _several_calls(self) -> bool:
@@ -106,38 +113,6 @@ class Conversations:
     def tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt that `read` made."""
         return tokens_of(text, self._service.engine)
-
-
-def _begun(
-    template: ChatTemplate,
-    understood: Capabilities,
-    messages: Sequence[Mapping[str, Any]],
-    variables: Mapping[str, Any],
-    asking: str,
-    continued: str,
-) -> str:
-    """What stands in front of an answer that is begun, as the template writes answers; `asking` is what asks for one.
-
-    An answer's thoughts, or the channel that it is said in, come first: a model that is asked begins with these, and
-    what is said already stands behind them. An answer may also change what stands before it: Mistral's templates put
-    the system's message into the last one, if that is a user's. Then it is begun where it is asked for.
-    """
-    asking = _thoughts_over(asking)
-    if any(word in continued for word in THINK):
-        return asking  # it has its own
-    answer = {"role": "assistant", "content": _BEGUN}
-    written = template.attempt(understood.messages([*messages, answer]), {**variables, "add_generation_prompt": False})
-    head, found, _ = (written or "").rpartition(_BEGUN)
-    head = _thoughts_over(head)
-    last = messages[-1]["content"].strip() if messages else ""
-    n_alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asking, head, strict=False)))
-    changes_last = bool(last) and last in asking[n_alike:]
-    return head if found and not changes_last and head.rstrip() != asking.rstrip() else asking
-
-
-def _thoughts_over(text: str) -> str:
-    """The text without thoughts that it begins at its end."""
-    return text[: text.rindex(THINK[0])] if text.rstrip().endswith(THINK[0]) else text
 
 
 def _stage(source: str, text: str, continued: str) -> Stage:
@@ -187,11 +162,10 @@ def _budget(fields: Fields, default: int) -> int | None:
     return default if default >= 0 else None
 
 
-def _variables(fields: Fields, source: str, default: Mapping[str, Any]) -> dict[str, Any]:
+def _variables(fields: Fields, default: Mapping[str, Any]) -> dict[str, Any]:
     """Further names for the template: llama-server's and vLLM's chat_template_kwargs, and OpenAI's reasoning_effort.
 
-    A template that asks whether to think is told to, unless the request or the server's flags say otherwise. Earlier
-    thoughts are kept, for templates that ask in one of the words that there are for it.
+    Earlier thoughts are kept, for templates that ask in one of the words that there are for it.
 
     Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse; common/arg.cpp,
     common_params_parse_ex (preserve_reasoning); common/jinja/caps.cpp, caps_apply_preserve_reasoning,
@@ -214,8 +188,6 @@ def _variables(fields: Fields, source: str, default: Mapping[str, Any]) -> dict[
     if strength and isinstance(strength, str):
         variables["reasoning_strength"] = strength
     variables |= given
-    if "enable_thinking" in source:
-        variables.setdefault("enable_thinking", True)
     if fields.get("add_generation_prompt") is not None:
         variables["add_generation_prompt"] = fields.boolean("add_generation_prompt", True)
     return variables
@@ -224,5 +196,5 @@ def _variables(fields: Fields, source: str, default: Mapping[str, Any]) -> dict[
 def _with_instruction(messages: Sequence[Mapping[str, Any]], text: str) -> list[Json]:
     """One system message in front, of all there are, the instruction first."""
     systems = ("system", "developer")
-    said = [text, *(m["content"] for m in messages if m["role"] in systems)]
+    said = [text, *(text_of(m["content"]) for m in messages if m["role"] in systems)]
     return [{"role": "system", "content": "\n\n".join(said)}, *(dict(m) for m in messages if m["role"] not in systems)]

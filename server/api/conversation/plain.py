@@ -26,11 +26,15 @@ class Tokenizer(Protocol):
 def marked(messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """The messages, control tokens in what was said split by `SIGN`."""
     return [
-        {**message, "content": _split(message["content"].replace(SIGN, ""), tokenizer)}
-        if message["role"] in SPOKEN
-        else dict(message)
+        {**message, "content": _marked(message["content"], tokenizer)} if message["role"] in SPOKEN else dict(message)
         for message in messages
     ]
+
+
+def _marked(content: str | list[dict[str, Any]], tokenizer: Tokenizer) -> str | list[dict[str, Any]]:
+    if isinstance(content, str):
+        return _split(content.replace(SIGN, ""), tokenizer)
+    return [{**part, "text": _marked(part["text"], tokenizer)} for part in content]
 
 
 def tokens_of(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -195,6 +195,19 @@ def style_of(template: str) -> Style:
     return next((style for sign, style in SIGNS if sign in template), HERMES)
 
 
+def as_shown(tool: Json) -> Json:
+    """A tool as templates get it: what it is called, says and takes, each of them there.
+
+    Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_tools_parse_oaicompat, common_chat_tools_to_json_oaicompat.
+    """
+    function = tool["function"]
+    shown = {
+        "name": function["name"], "description": function.get("description") or "",
+        "parameters": function.get("parameters") or {},
+    }  # fmt: skip
+    return {"type": "function", "function": shown}
+
+
 def instruction(tools: Sequence[Json]) -> str:
     """What to tell a model whose template knows of no tools."""
     return INSTRUCTION.format(tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools))

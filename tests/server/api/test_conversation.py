@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from server.api.conversation.capabilities import Capabilities, probe
+from server.api.conversation.capabilities import Capabilities
 from server.api.conversation.plain import marked, tokens_of
+from server.api.conversation.probing import probe
 from server.api.embeddings import scaled
 from server.app import create_app
 from server.chat_template import ChatTemplate
@@ -288,14 +289,14 @@ def test_answers_that_are_not_begun() -> None:
     """With --no-prefill-assistant a last message of the assistant's is closed, unless a request goes on from it."""
     fake = FakeEngine()
     client = create_app(ServerConfig(poll_s=0.01, prefill_assistant=False), fake).test_client()
-    fake._info = replace(INFO, chat_template=LOOP + "{% if add_generation_prompt %}[new]{% endif %}")
+    fake._info = replace(INFO, chat_template=LOOP + "{% if add_generation_prompt %}[assistant]{% endif %}")
     body = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
     prompts = {}
     for name, more in {"": {}, "asked": {"continue_final_message": True}}.items():
         reply = client.post("/v1/chat/completions", json={**body, **more}).get_json()
         assert reply["choices"][0]["message"]["content"] == "Hello wörld"
         prompts[name] = fake.detokenize(fake.requests[-1].prompt)
-    assert prompts == {"": "[user]Q[assistant]A[new]", "asked": "[user]Q[assistant]A"}
+    assert prompts == {"": "[user]Q[assistant]A[assistant]", "asked": "[user]Q[assistant]A"}
 
 
 @pytest.fixture

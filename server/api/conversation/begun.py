@@ -1,0 +1,75 @@
+"""Where does an answer that is begun go on? Behind what asks for it and its thoughts, as the template has them."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any, Final, Protocol
+
+from server.api.conversation.capabilities import Around, Json
+from server.api.conversation.reading import THINK
+from server.api.messages import text_of
+from server.chat_template import ChatTemplateError
+
+_WORDS: Final = "words of an answer that is begun"  # stand in a rendering where the answer's own would
+PARTED: Final = "\n\n"  # stands between parts of what is begun; common/chat.h, common_chat_msg::render_content
+
+
+class Writes(Protocol):
+    """What a template writes of messages; `more` are names beside the conversation's own.
+
+    Raises:
+        ChatTemplateError: it refuses them, or fails.
+    """
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], **more: Any) -> str: ...
+
+
+def begun(writes: Writes, messages: Sequence[Json], answer: Json, around: Around) -> str:
+    """The text up to where the answer goes on: what asks for an answer, its thoughts (none, if it has none), its words.
+
+    As llama-server has it, an answer in a template with thoughts has some, if empty ones; where what was begun are
+    thoughts alone, it goes on within them. Where a template writes a channel in front of words, they stand behind it.
+
+    Source: llama.cpp 0c1e570 common/chat-auto-parser-generator.cpp, peg_generator::generate_parser; common/chat.cpp,
+    common_chat_template_generation_prompt_impl; common/parsers.
+    """
+    words, thoughts = text_of(answer["content"], PARTED), answer.get("reasoning_content") or ""
+    alone = asking = writes(messages)
+    with suppress(ChatTemplateError):
+        alone = writes(messages, add_generation_prompt=False)
+    asks = asking[_n_alike(alone, asking) :]
+    if any(word in words for word in THINK):
+        return alone + _thoughts_over(asks) + words  # it has its own
+    if not around.start:
+        return _in_channel(writes, messages, alone + asks) + words
+    front = alone + _before(asks, around.start.strip()) + around.start + thoughts
+    return front if thoughts and not words else front + around.between + words
+
+
+def _n_alike(a: str, b: str) -> int:
+    if b.startswith(a):
+        return len(a)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _before(asks: str, mark: str) -> str:
+    """What asks for an answer, without the thoughts that it begins."""
+    return asks.rstrip().removesuffix(mark) if asks.rstrip().endswith(mark) else asks.partition(mark)[0]
+
+
+def _thoughts_over(text: str) -> str:
+    """The text without thoughts that it begins at its end."""
+    return text[: text.rindex(THINK[0])] if text.rstrip().endswith(THINK[0]) else text
+
+
+def _in_channel(writes: Writes, messages: Sequence[Json], front: str) -> str:
+    """The front, and what the template writes between it and an answer's words, if that is more than blanks.
+
+    An answer may also change what stands before it: Mistral's templates put the system's message into the last one, if
+    that is a user's. Then it is begun where it is asked for.
+    """
+    written = ""
+    with suppress(ChatTemplateError):
+        written = writes([*messages, {"role": "assistant", "content": _WORDS}], add_generation_prompt=False)
+    head, found, _ = written.rpartition(_WORDS)
+    return head if found and head.startswith(front) and head[len(front) :].strip() else front

@@ -15,13 +15,14 @@ PARTED: Final = "\n\n"  # stands between parts of what is begun; common/chat.h, 
 
 
 class Writes(Protocol):
-    """What a template writes of messages; `more` are names beside the conversation's own.
+    """A template, and all names of a conversation but its messages."""
 
-    Raises:
-        ChatTemplateError: it refuses them, or fails.
-    """
+    def __call__(self, messages: Sequence[Mapping[str, Any]], **more: Any) -> str:
+        """What it writes of messages, with further names.
 
-    def __call__(self, messages: Sequence[Mapping[str, Any]], **more: Any) -> str: ...
+        Raises:
+            ChatTemplateError: it refuses them, or fails.
+        """
 
 
 def begun(writes: Writes, messages: Sequence[Json], answer: Json, around: Around) -> str:

@@ -5,9 +5,10 @@
 
 `--against` is a llama-server binary, which is started here, or the address of an OpenAI-compatible server that runs
 already. Both serve the model with the same context, slots and threads, each with its own best settings otherwise;
-rounds are short and interleaved, every prompt is distinct, figures are medians over the rounds. How OpenMP's threads
-wait and how busy others kept the machine is printed, since these move the ratios most. Exit code 1 with `--check` when
-a bar is not met.
+rounds are short and interleaved, every prompt is distinct, figures are medians over the rounds, of which `rounds` has
+the least and the largest ratio. Each round starts both anew, since where a process's memory comes to lie alone makes
+some per cent. How OpenMP's threads wait and how busy others kept the machine is printed, since these move the ratios
+most. Exit code 1 with `--check` when a bar is not met.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--equal", type=int, default=0, metavar="N", help="N greedy answers at once beside each alone (F32 weights)")
     add("--soak", type=int, default=0, metavar="N", help="memory after N requests beside that after 100")
     add("--busy", type=int, default=0, metavar="K", help="beside K processes that are always busy")
-    add("--rounds", type=int, default=3)
+    add("--rounds", type=int, default=3, help="starts of both servers (3)")
     add("--requests", type=int, default=8, help="a round at least (and two a client)")
     add("--prompt", type=int, default=64, help="tokens of a prompt")
     add("--predict", type=int, default=64, help="tokens of an answer")
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     if args.json:
         document = {
-            "schema_version": 2, "model": args.model.name, "threads": args.threads, "busy": args.busy, "load": load,
+            "schema_version": 3, "model": args.model.name, "threads": args.threads, "busy": args.busy, "load": load,
             "ours_waits": OURS_WAIT, "theirs_waits": theirs_wait,
             "rows": [asdict(row) | {"ratio": row.ratio, "is_met": row.is_met} for row in found],
         }  # fmt: skip

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from bench.serve_compare.http import Reply, completion, n_tokens, send, words, words_per_token
-from bench.serve_compare.rows import GAP, HEALTH_S, NONE, PREFIX, Others, Row, medians
-from bench.serve_compare.servers import Pair, Server
+from bench.serve_compare.rows import GAP, HEALTH_S, NONE, PREFIX, Others, Row
+from bench.serve_compare.servers import Pair, Server, in_turn
 
 N_READERS: Final = 8
 N_READ: Final = 160  # tokens of a reader's answer: long enough to be there when the prompt has been evaluated
@@ -26,20 +26,16 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 def intruder(pair: Pair, n_intruding: int, *, rounds: int) -> Iterator[Row]:
     """Eight read, a long prompt arrives: the p95 of the readers' gaps from its arrival to its answer; its own TTFT."""
-    own: dict[str, list[float]] = {"ours": [], "theirs": []}
-
-    def one(server: Server, number: int) -> float:
-        gap_s, ttft_s = _gap_s(server.url, n_intruding, f"{number}")
-        own[server.name].append(ttft_s)
-        return gap_s
-
-    with pair.started(n_slots=N_READERS + 1, n_ctx_slot=-(-(n_intruding + 768) // 256) * 256) as servers:
-        others = Others()
-        ours, theirs = medians(rounds, servers, one, others)
+    gaps, ttft, others = list[tuple[float, float]](), list[tuple[float, float]](), Others()
+    n_ctx_slot = -(-(n_intruding + 768) // 256) * 256
+    for number in range(rounds):
+        with pair.started(n_slots=N_READERS + 1, n_ctx_slot=n_ctx_slot) as servers, others.watched(*servers):
+            found = {server.name: _gap_s(server.url, n_intruding, f"{number}") for server in in_turn(servers, number)}
+        gaps.append((found["ours"][0], found["theirs"][0]))
+        ttft.append((found["ours"][1], found["theirs"][1]))
     level = f"{N_READERS} read, {n_intruding} arrive"
-    yield Row(level=level, figure="gap p95, s", ours=ours, theirs=theirs, bar=GAP, others=others.share)
-    ttft = [sorted(own[name])[len(own[name]) // 2] for name in ("ours", "theirs")]
-    yield Row(level=level, figure="its TTFT, s", ours=ttft[0], theirs=ttft[1], others=others.share)
+    yield Row.of(level, "gap p95, s", gaps, bar=GAP, others=others.share)
+    yield Row.of(level, "its TTFT, s", ttft, others=others.share)
 
 
 def _gap_s(url: str, n_intruding: int, seed: str) -> tuple[float, float]:

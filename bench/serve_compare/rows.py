@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -21,10 +21,10 @@ class Bar:
     most: float | None = None
     at_least: bool = False
 
-    def is_met(self, ours: float, theirs: float) -> bool:
-        """Whether it is."""
-        limit = self.most if self.most is not None else (self.of_theirs or 0.0) * theirs
-        return ours >= limit if self.at_least else ours <= limit
+    def is_met(self, ours: float, ratio: float) -> bool:
+        """Whether it is, by what ours has or by its ratio to theirs."""
+        found, limit = (ratio, self.of_theirs or 0.0) if self.most is None else (ours, self.most)
+        return found >= limit if self.at_least else found <= limit
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
@@ -45,7 +45,8 @@ RSS: Final = Bar(most=1.02)
 class Row:
     """One figure; `theirs` NaN where they were not asked.
 
-    `others`: the share of the machine that others took meanwhile, NaN where it does not matter.
+    `rounds`: what each round gave, ours by theirs; empty where there was one. `others`: the share of the machine that
+    others took meanwhile, NaN where it does not matter.
     """
 
     level: str
@@ -54,25 +55,45 @@ class Row:
     theirs: float
     bar: Bar | None = None
     others: float = float("nan")
+    rounds: tuple[float, ...] = ()
+
+    @classmethod
+    def of(
+        cls, level: str, figure: str, found: Sequence[tuple[float, float]], *, bar: Bar | None = None, others: float
+    ) -> "Row":
+        """Medians of rounds, of which each gave ours and theirs."""
+        ours, theirs = (median(column) for column in zip(*found, strict=True))
+        rounds = tuple(_ratio(*each) for each in found)
+        return cls(level=level, figure=figure, ours=ours, theirs=theirs, bar=bar, others=others, rounds=rounds)
 
     @property
     def ratio(self) -> float:
-        """Ours by theirs."""
-        return self.ours / self.theirs if self.theirs else float("nan")
+        """Ours by theirs; of rounds the median, since the two figures of one were found one right behind the other."""
+        return median(self.rounds) if self.rounds else _ratio(self.ours, self.theirs)
+
+    @property
+    def spread(self) -> str:
+        """The least and the largest ratio of a round; empty where there was one."""
+        return f"{min(self.rounds):.2f}-{max(self.rounds):.2f}" if len(self.rounds) > 1 else ""
 
     @property
     def is_met(self) -> bool:
         """Whether the bar is, if there is one."""
-        return self.bar is None or self.bar.is_met(self.ours, self.theirs)
+        return self.bar is None or self.bar.is_met(self.ours, self.ratio)
 
     def __str__(self) -> str:
         bar = f"{self.bar}  {'yes' if self.is_met else 'NO'}" if self.bar else ""
         figures = (f"{self.ours:.4g}", f"{self.theirs:.4g}", f"{self.ratio:.2f}", f"{self.others:.0%}")
         ours, theirs, ratio, others = (text.replace("nan%", "").replace("nan", "") for text in figures)
-        return f"{self.level:26} {self.figure:14} {ours:>10} {theirs:>10} {ratio:>7} {others:>6}  {bar}".rstrip()
+        line = f"{ours:>10} {theirs:>10} {ratio:>7} {self.spread:>10} {others:>6}"
+        return f"{self.level:26} {self.figure:14} {line}  {bar}".rstrip()
 
 
-HEAD: Final = f"{'':26} {'':14} {'ours':>10} {'theirs':>10} {'ratio':>7} {'others':>6}  bar, met"
+HEAD: Final = f"{'':26} {'':14} {'ours':>10} {'theirs':>10} {'ratio':>7} {'rounds':>10} {'others':>6}  bar, met"
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    return ours / theirs if theirs else float("nan")
 
 
 @dataclass(slots=True)
@@ -105,16 +126,3 @@ def _busy_s() -> float:
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def medians(rounds: int, servers: tuple[Server, Server], one: Callable[[Server, int], float], others: Others) -> tuple[
-    float, float
-]:  # fmt: skip
-    """The median of each server's rounds, which are interleaved: who is first alternates."""
-    found: dict[str, list[float]] = {server.name: [] for server in servers}
-    for number in range(rounds):
-        for server in servers if number % 2 == 0 else reversed(servers):
-            with others.watched(*servers):
-                found[server.name].append(one(server, number))
-    ours, theirs = (median(found[server.name]) for server in servers)
-    return ours, theirs

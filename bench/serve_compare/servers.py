@@ -90,6 +90,11 @@ class Pair:
         return [*sizes, "--host", "127.0.0.1", "--port", str(port)]
 
 
+def in_turn(servers: tuple[Server, Server], number: int) -> tuple[Server, Server]:
+    """Both in the order of a round: who is first alternates."""
+    return servers if number % 2 == 0 else (servers[1], servers[0])
+
+
 @contextmanager
 def running(name: str, command: Sequence[str], url: str) -> Iterator[Server]:
     """A server as a child process. Raises RuntimeError where another one listens already: it would be measured."""

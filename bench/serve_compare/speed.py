@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
+from typing import Final
 
 from bench.load.client import Client
 from bench.load.lengths import Lengths
@@ -12,7 +12,7 @@ from bench.load.prompts import Mix
 from bench.load.summary import Summary, summarise
 from bench.serve_compare.http import GREEDY, words_per_token
 from bench.serve_compare.rows import TOK_PER_S, TOK_PER_S_BUSY, TTFT, Others, Row
-from bench.serve_compare.servers import Pair, Server
+from bench.serve_compare.servers import Pair, Server, in_turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,31 +24,34 @@ class Load:
     n_requests: int
 
 
+WARM_UP: Final = 2  # requests of each server behind its start, so that weights and code are in memory
+
+
 def speed(pair: Pair, clients: Sequence[int], load: Load, *, rounds: int, busy: int) -> Iterator[Row]:
     """All levels, with as many slots as there are clients at most. Every prompt is another's, in all rounds."""
     n_ctx_slot = -(-(2 * load.n_prompt + load.n_predict) // 256) * 256
-    with pair.started(n_slots=max(clients), n_ctx_slot=n_ctx_slot) as servers:
-        for server in servers:
-            one_round(server, 1, load, -1)  # weights and code are in memory from here on
-        for n_clients in clients:
-            yield from _level(servers, n_clients, load, rounds=rounds, busy=busy)
-
-
-def _level(servers: tuple[Server, Server], n: int, load: Load, *, rounds: int, busy: int) -> Iterator[Row]:
-    others = Others()
-    found: dict[str, list[Summary]] = {server.name: [] for server in servers}
+    found: dict[int, list[dict[str, Summary]]] = {n: [] for n in clients}
+    others = {n: Others() for n in clients}
     for number in range(rounds):
-        for server in servers if number % 2 == 0 else reversed(servers):
-            with others.watched(*servers):
-                found[server.name].append(one_round(server, n, load, 1000 * n + number))
+        with pair.started(n_slots=max(clients), n_ctx_slot=n_ctx_slot) as servers:
+            for server in servers:
+                one_round(server, 1, replace(load, n_requests=WARM_UP), -1)
+            for n in clients:
+                with others[n].watched(*servers):
+                    found[n].append(
+                        {each.name: one_round(each, n, load, 1000 * n + number) for each in in_turn(servers, number)}
+                    )
+    for n in clients:
+        yield from _rows(n, [(each["ours"], each["theirs"]) for each in found[n]], others[n].share, busy)
+
+
+def _rows(n: int, found: Sequence[tuple[Summary, Summary]], others: float, busy: int) -> Iterator[Row]:
     level = f"{n} client{'s' if n > 1 else ''}"
-    speeds = [median(s.tok_per_s for s in found[server.name]) for server in servers]
     bar = TOK_PER_S_BUSY if busy > 1 else TOK_PER_S
-    yield Row(level=level, figure="tok/s", ours=speeds[0], theirs=speeds[1], bar=bar, others=others.share)
+    yield Row.of(level, "tok/s", [(ours.tok_per_s, theirs.tok_per_s) for ours, theirs in found], bar=bar, others=others)
     for name in ("p50", "p95"):
-        times = [median(getattr(s.ttft_s, name) for s in found[server.name]) for server in servers]
-        figure = f"TTFT {name}, s"
-        yield Row(level=level, figure=figure, ours=times[0], theirs=times[1], bar=TTFT, others=others.share)
+        times = [(getattr(ours.ttft_s, name), getattr(theirs.ttft_s, name)) for ours, theirs in found]
+        yield Row.of(level, f"TTFT {name}, s", times, bar=TTFT, others=others)
 
 
 def one_round(server: Server, n_clients: int, load: Load, seed: int) -> Summary:

@@ -2,12 +2,17 @@
 
 import math
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from bench.serve_compare import speed as measured
 from bench.serve_compare.crowds import flood, prefix
 from bench.serve_compare.rows import GAP, NONE, RSS, TOK_PER_S, TTFT, Bar, Row
-from bench.serve_compare.servers import Pair
+from bench.serve_compare.servers import Pair, Server
 from bench.serve_compare.speed import Load, speed
 from ggufphys.embedded import MODEL
 
@@ -25,6 +30,41 @@ def test_bars(bar: Bar, ours: float, theirs: float, met: bool) -> None:
     row = Row(level="8 clients", figure="figure", ours=ours, theirs=theirs, bar=bar)
     assert row.is_met is met
     assert str(row).rstrip().endswith("yes" if met else "NO")
+
+
+class Starts(Pair):
+    """Servers that are only said to be started; `n` counts how often."""
+
+    n = 0
+
+    @contextmanager
+    def started(self, *, n_slots: int, n_ctx_slot: int) -> Iterator[tuple[Server, Server]]:
+        """Both, under addresses that no other start of them has."""
+        del n_slots, n_ctx_slot
+        Starts.n += 1
+        yield Server(name="ours", url=f"ours {Starts.n}"), Server(name="theirs", url=f"theirs {Starts.n}")
+
+
+def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round has both servers started anew, who is first alternates, and the spread is of the rounds' own ratios."""
+    asked: list[str] = []
+
+    def one_round(server: Server, n_clients: int, load: Load, seed: int) -> Any:
+        if seed >= 0:
+            asked.append(f"{server.url}: {n_clients}")
+        start = int(server.url[-1])
+        tok_per_s = {"ours": (90, 220, 300)[start - 1], "theirs": (100, 200, 300)[start - 1]}[server.name]
+        return SimpleNamespace(tok_per_s=tok_per_s, ttft_s=SimpleNamespace(p50=1, p95=2))
+
+    monkeypatch.setattr(measured, "one_round", one_round)
+    monkeypatch.setattr(Starts, "n", 0)
+    pair = Starts(model=MODEL, against="", threads=1, port=0)
+    first, *_ = speed(pair, [1, 8], Load(n_prompt=8, n_predict=8, n_requests=4), rounds=3, busy=0)
+    assert asked[:8] == [
+        "ours 1: 1", "theirs 1: 1", "ours 1: 8", "theirs 1: 8", "theirs 2: 1", "ours 2: 1", "theirs 2: 8", "ours 2: 8",
+    ]  # fmt: skip
+    assert (first.ours, first.theirs, first.ratio, first.spread) == (220, 200, 1.0, "0.90-1.10")
+    assert first.is_met
 
 
 def test_no_stranger_is_measured() -> None:

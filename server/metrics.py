@@ -91,25 +91,20 @@ class Watch:
         self._gaps_s: list[float] = []  # that are not in the histogram yet
 
     def piece(self, number: int, event: Piece) -> float:
-        """Note that text came; the time, by time.perf_counter."""
-        now, key = time.perf_counter(), (number, event.index)
-        last = self._last.get(key)
-        if last is None:
-            self._metrics.ttft.observe(now - self._began)
-        else:
-            self._gaps_s.append(now - last)
-            if len(self._gaps_s) >= GAPS:
-                self.flush()
-        self._last[key] = now
-        return now
+        """Note that text came; when the last of it did, by time.perf_counter."""
+        times_s = event.times_s or (time.perf_counter(),)
+        self.pieces(times_s, (number, event.index))
+        return times_s[-1]
 
-    def pieces(self, times_s: Sequence[float]) -> None:
-        """Note texts of the only answer that came then, behind its first, by time.perf_counter."""
-        last = self._last.get((0, 0))
+    def pieces(self, times_s: Sequence[float], of: tuple[int, int] = (0, 0)) -> None:
+        """Note texts of an answer (request, index) that came then, by time.perf_counter."""
+        last = self._last.get(of)
         for at_s in times_s:
-            if last is not None:
+            if last is None:
+                self._metrics.ttft.observe(max(0.0, at_s - self._began))
+            else:
                 self._gaps_s.append(max(0.0, at_s - last))
-            self._last[0, 0] = last = at_s
+            self._last[of] = last = at_s
         if len(self._gaps_s) >= GAPS:
             self.flush()
 

@@ -77,6 +77,7 @@ SHORTEST: Final[dict[str, str | None]] = {
     "bench.waiting": "--rounds 1 --spins 0 --busy 0",
     "bench.serve_compare": None,
     "bench.serve_profile": None,
+    "bench.serve_ways": None,
     "bench.speed_peer": None,
     "scripts.build_paper": None,
     "scripts.build_vulkan": None,

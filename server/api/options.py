@@ -88,6 +88,7 @@ class Options:
             prompt=prompt, max_tokens=self.max_tokens, sampling=self.sampling, cache_prompt=self.cache_prompt,
             return_tokens=self.return_tokens or self.timings_per_token, report_progress=self.report_progress,
             max_generation_s=self.max_generation_s, n_indent=self.n_indent, adapters=self.adapters,
+            whole=not self.stream,
             draft_max=self.draft_max, draft_min=self.draft_min, draft_p_min=self.draft_p_min,
             **{"n": self.n, "stop": self.stop, **more},
         )  # fmt: skip

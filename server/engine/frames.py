@@ -72,6 +72,15 @@ class Said(NamedTuple):
     reason: FinishReason | None
 
 
+class Gathered(NamedTuple):
+    """An answer's next tokens together, each as the fields of `Said`, and when each of them came (`gathering`)."""
+
+    id: int
+    answer: int
+    said: tuple[tuple[Any, ...], ...]
+    times_s: tuple[float, ...]
+
+
 class Drafted(NamedTuple):
     """So many tokens of an answer were guessed in this step, and so many of them were right."""
 
@@ -131,7 +140,7 @@ class Refused(NamedTuple):
     n_tokens: int
 
 
-Report = Began | Scored | Evaluated | Said | Drafted | Ended | Preempted | Broke | Embedded | Wrote | Refused
+Report = Began | Scored | Evaluated | Said | Gathered | Drafted | Ended | Preempted | Broke | Embedded | Wrote | Refused
 
 
 class Step(NamedTuple):

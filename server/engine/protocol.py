@@ -66,6 +66,7 @@ class GenerationRequest:
     n_prompt_logprobs: int | None = None
     return_tokens: bool = False  # pieces name their tokens, also without log-probabilities
     show_end: bool = False  # and so they do with the token that ends a generation, which has no text
+    whole: bool = False  # nobody looks at its pieces one by one: they may come late, and several as one
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
     show_special: bool = False  # the text of control tokens is shown, too
     max_generation_s: float | None = None  # from the first token on; ends at the end of a line
@@ -149,11 +150,13 @@ class Piece:
     """Text that can be shown: whole characters, no part of a stop string.
 
     `tokens` are those that it is the end of, if they were asked for: then, and only then, `text` may be empty.
+    `times_s`: when it came, by time.perf_counter, or each of the pieces that it is made of; none: now.
     """
 
     text: str
     tokens: tuple[TokenInfo, ...] = ()
     index: int = 0
+    times_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +257,7 @@ class Generation:
         """Hand an event to the reader."""
         with self._lock:
             if isinstance(event, Piece):
-                self.n_pieces[event.index] += 1
+                self.n_pieces[event.index] += len(event.times_s) or 1
             elif isinstance(event, Written):
                 self.n_pieces[0] += len(event.times_s)
             if self._sink is None:

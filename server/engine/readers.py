@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from server.engine.counters import Counters
 from server.engine.frames import (
@@ -15,6 +15,7 @@ from server.engine.frames import (
     Embedded,
     Ended,
     Evaluated,
+    Gathered,
     Preempted,
     Refused,
     Report,
@@ -71,6 +72,7 @@ class Reader:
         stop = StopStrings(request.stop)
         self.answers = {index: Answer(TextStream(stop), Lines(request.n_indent)) for index in range(request.n)}
         self.wants_tokens = request.return_tokens or request.n_logprobs is not None
+        self.is_plain = request.n == 1 and not self.wants_tokens and not request.n_indent  # a text, and nothing else
         self.n_offers = 0
         self.n_offered = 0  # tokens that the last one is behind
         self.began_at = 0.0
@@ -90,31 +92,38 @@ class Reader:
         found = Progress(n_prompt=n_prompt, n_cached=self.n_cached, n_done=n_done, elapsed_s=elapsed_s)
         self.generation.publish(found)
 
-    def say(self, report: Said, at_s: float) -> FinishReason | None:
-        """A token has come; why the answer's text ends with it, if it does."""
-        answer = self.answers[report.answer]
-        answer.n_generated += 1
-        answer.first_at = answer.first_at or at_s
-        answer.last_at = at_s
-        if self.wants_tokens and (not report.ends or report.piece or self.generation.request.show_end):
-            answer.infos.append(report.info or TokenInfo(token=report.token, piece=report.piece))
-        text = answer.lines.feed(answer.text.feed(report.piece))
-        if answer.text.stopped or answer.lines.is_cut:
-            answer.infos = answer.infos[: 1 if text else 0]  # those behind the one that text comes from are unsaid
-        self._show(report.answer, answer, text)
-        return "length" if answer.lines.is_cut else "stop" if answer.text.stopped else None
-
-    def _show(self, index: int, answer: Answer, text: str, *, last: bool = False) -> None:
-        if text or (answer.infos and (last or not answer.text.n_held)):
-            self.generation.publish(Piece(text=text, tokens=tuple(answer.infos), index=index))
-            answer.infos = []
+    def say(self, index: int, said: Iterable[tuple[Any, ...]], times_s: Iterable[float]) -> FinishReason | None:
+        """Tokens have come then, each as `Said` has it; why the answer's text ends with the last, if it does."""
+        answer, texts, tokens, shown_s = self.answers[index], list[str](), list[TokenInfo](), list[float]()
+        is_over = False
+        for (_, _, token, piece, info, ends, _), at_s in zip(said, times_s, strict=True):
+            answer.n_generated += 1
+            answer.first_at = answer.first_at or at_s
+            answer.last_at = at_s
+            if self.wants_tokens and (not ends or piece or self.generation.request.show_end):
+                answer.infos.append(info or TokenInfo(token=token, piece=piece))
+            text = answer.lines.feed(answer.text.feed(piece))
+            is_over = bool(answer.text.stopped) or answer.lines.is_cut
+            if is_over:
+                answer.infos = answer.infos[: 1 if text else 0]  # those behind the one that text comes from are unsaid
+            if text or (answer.infos and not answer.text.n_held):
+                texts.append(text)
+                tokens += answer.infos
+                answer.infos = []
+                shown_s.append(at_s)
+            if is_over:
+                break
+        if shown_s:
+            shown = Piece(text="".join(texts), tokens=tuple(tokens), index=index, times_s=tuple(shown_s))
+            self.generation.publish(shown)
+        return None if not is_over else "length" if answer.lines.is_cut else "stop"
 
     def offer(self, id: int) -> Offer | None:
         """The one answer's way to its client, from here on; None where there is text that has not been shown."""
-        way, request, answer = self.generation.way, self.generation.request, self.answers.get(0)
-        if way is None or answer is None or self.wants_tokens or request.n > 1 or request.n_indent or answer.text.rest:
+        way, answer = self.generation.way, self.answers[0]
+        if way is None or answer.text.rest:
             return None
-        return Offer(id, answer.n_generated, way.before, way.behind, way.chunked, request.stop)
+        return Offer(id, answer.n_generated, way.before, way.behind, way.chunked, self.generation.request.stop)
 
     def wrote(self, report: Wrote) -> None:
         """The worker has sent so much itself."""
@@ -132,7 +141,9 @@ class Reader:
         answer = self.answers.pop(index)
         request = self.generation.request
         if not answer.text.stopped and not answer.lines.is_cut:
-            self._show(index, answer, answer.lines.feed(answer.text.finish()), last=True)
+            text = answer.lines.feed(answer.text.finish())
+            if text or answer.infos:
+                self.generation.publish(Piece(text=text, tokens=tuple(answer.infos), index=index, times_s=(at_s,)))
         first, last = answer.first_at or at_s, answer.last_at or at_s
         is_full = reason == "length" and (
             request.max_tokens is None or answer.n_generated < request.max_tokens
@@ -224,15 +235,11 @@ class Readers:
     def _take(self, report: Report, reader: Reader, at_s: float) -> None:
         match report:  # the commonest first
             case Said(id, index, _, _, _, _, reason) if index in reader.answers:
-                ended = reader.say(report, at_s)
-                if ended is not None:
-                    if reason is None:
-                        self._cancel(Cancel(id, index))
-                    reason = ended
-                if reason is not None:
-                    self._end(id, reader, index, reason, at_s)
-                elif reader.generation.way is not None and self.hand_on is not None:
+                self._say(id, reader, index, (report,), (at_s,), reason)
+                if reader.is_plain and reader.answers and reader.generation.way and self.hand_on:
                     self._offer(id, reader, self.hand_on)
+            case Gathered(id, index, said, times_s) if index in reader.answers:
+                self._say(id, reader, index, said, times_s, said[-1][-1])
             case Wrote() if 0 in reader.answers:
                 reader.wrote(report)
             case Refused(_, n_tokens) if n_tokens == reader.n_offered:
@@ -253,6 +260,18 @@ class Readers:
             case Broke(id, message, fault):
                 self._forget(id, reader)
                 reader.generation.publish(Failed(message=message, fault=fault))
+
+    def _say(
+        self, id: int, reader: Reader, index: int, said: Sequence[tuple[Any, ...]], times_s: Sequence[float],
+        reason: FinishReason | None,
+    ) -> None:  # fmt: skip
+        """`reason`: the last of these tokens is the answer's."""
+        ended = reader.say(index, said, times_s)
+        if ended is not None and reason is None:
+            self._cancel(Cancel(id, index))
+        reason = ended or reason
+        if reason is not None:
+            self._end(id, reader, index, reason, times_s[-1])
 
     def _offer(self, id: int, reader: Reader, hand_on: HandOn) -> None:
         """Let the worker go on with an answer, if it can before the next token: one that comes here tells that not.

@@ -29,6 +29,7 @@ class StopStrings:
 
     def __init__(self, strings: Iterable[str]) -> None:
         self._strings = sorted(set(filter(None, strings)))
+        self.firsts = frozenset(string[0] for string in self._strings)  # characters that one may begin with
         self.start = State(0, len(self._strings), 0, n_complete=0)
 
     def __bool__(self) -> bool:

@@ -39,6 +39,8 @@ class TextStream:
 
     def _look_through(self, new: str) -> str:
         state, stop = self._state, self._stop
+        if state is stop.start and stop.firsts.isdisjoint(new):  # as mostly, and a state a character takes its time
+            return new
         text = self._held + new
         for at, character in enumerate(new, len(self._held) + 1):
             state = stop.step(state, character)

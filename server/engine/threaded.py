@@ -16,6 +16,7 @@ from server.engine.backend import Backend
 from server.engine.counters import Counters
 from server.engine.errors import ContextLengthError, EngineError, NotReadyError
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
+from server.engine.gathering import Gathering
 from server.engine.lease import Lease
 from server.engine.loop import EngineLoop
 from server.engine.places import Places
@@ -184,6 +185,7 @@ class ThreadedEngine(BaseEngine):
         self._lease = Lease()
         self._backend: Backend | None = None
         self._loop: EngineLoop | None = None
+        self._gathering = Gathering()
         self._closing = threading.Event()
         self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -206,7 +208,13 @@ class ThreadedEngine(BaseEngine):
 
     def _put(self, command: Command) -> None:
         if self._loop is not None:
+            self._gathering.expect(command)
             self._loop.put(command)
+
+    def _deliver(self, step: Step) -> None:
+        left = self._gathering.take(step)
+        if left is not None:
+            self._steps.put(left)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
         """Tokens of a text; see `Engine.tokenize`."""
@@ -245,7 +253,7 @@ class ThreadedEngine(BaseEngine):
             return
         try:
             self._places.n_slots = backend.layout.n_slots
-            self._loop = EngineLoop(backend, self._steps.put, target_s=self._target_s, warn=self._warn)
+            self._loop = EngineLoop(backend, self._deliver, target_s=self._target_s, warn=self._warn)
             self._backend = backend
             self.buffers = backend.buffers
             self._settle(EngineStatus.READY)

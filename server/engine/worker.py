@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NoReturn
 from server.engine import huge_pages
 from server.engine.direct import Direct
 from server.engine.frames import Broke, Refused, Step
+from server.engine.gathering import Gathering
 from server.engine.llama import load_backend
 from server.engine.log import LOG
 from server.engine.loop import EngineLoop
@@ -40,7 +41,10 @@ def main() -> NoReturn:
     closing = threading.Event()
     loops: list[EngineLoop] = []
     calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-    threading.Thread(target=_obey, args=(stdin, closing, loops, calls), name="commands", daemon=True).start()
+    gathering, direct = Gathering(), Direct()
+    threading.Thread(
+        target=_obey, args=(stdin, closing, loops, gathering, calls), name="commands", daemon=True
+    ).start()  # fmt: skip
 
     def warn(message: str) -> None:
         sender.send(Warned(message))
@@ -55,11 +59,9 @@ def main() -> NoReturn:
         sender.close()
         os._exit(1)  # Python's own end would complain of the thread that waits for commands
 
-    direct = Direct()
-
     def deliver(step: Step) -> None:
-        left = direct.take(step)
-        if left is not None:
+        left = gathering.take(step)
+        if left is not None and (left := direct.take(left)) is not None:
             sender.send(left.plain() or left)
 
     loop = EngineLoop(backend, deliver, target_s=start.target_s, warn=warn)
@@ -83,7 +85,10 @@ def main() -> NoReturn:
     os._exit(0)  # the system frees a process faster than llama.cpp does, and threads may still be in its tokenizer
 
 
-def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], calls: "queue.SimpleQueue[Call]") -> None:
+def _obey(
+    stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], gathering: Gathering,
+    calls: "queue.SimpleQueue[Call]",
+) -> None:  # fmt: skip
     """Hand on what comes. New requests come only once the loop is there."""
     while True:
         try:
@@ -99,6 +104,7 @@ def _obey(stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], ca
                     loop.close()
             case _:
                 for loop in loops:  # none yet: for a request of the worker before this one, which failed with that
+                    gathering.expect(message)
                     loop.put(message)
 
 

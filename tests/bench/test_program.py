@@ -13,7 +13,7 @@ from ggufphys.errors import GGUFError, UnsupportedError
 
 ROOT = Path(__file__).parents[2]
 ENDINGS = ("run_program(main)", "run_telling(main)")
-OPENING = "drafts engine pages process serve_profile start token_speed waiting node_speed report.readme"
+OPENING = "drafts engine pages process serve_profile serve_ways start token_speed waiting node_speed report.readme"
 NAMING = {  # scripts that are to read what an argument names, with a wrong one
     "build_paper": ["{folder}", "nowhere"],
     "record_build": ["1", "--wheel", "nowhere"],

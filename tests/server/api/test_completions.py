@@ -91,6 +91,7 @@ def test_request(client: FlaskClient, fake: FakeEngine) -> None:
             max_tokens=7,
             stop=("a", "bc"),
             cache_prompt=False,
+            whole=True,
             sampling=Sampling(
                 temperature=0.5,
                 top_k=5,
@@ -112,7 +113,7 @@ def test_defaults(client: FlaskClient, fake: FakeEngine) -> None:
     """Without fields the engine is asked for what llama-server would do: its sampling, and no limit."""
     client.post("/v1/completions", json={"prompt": "a"})
 
-    assert fake.requests == [GenerationRequest(prompt=(97,))]
+    assert fake.requests == [GenerationRequest(prompt=(97,), whole=True)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from server.engine.frames import Cancel
+from server.engine.gathering import Gathering
 from server.engine.pipe import Sender
 from server.engine.worker import _obey
 from server.engine.worker_messages import Call, Close
@@ -32,6 +33,6 @@ def test_commands_before_the_loop_is_there(monkeypatch: pytest.MonkeyPatch) -> N
         sender.send(message)
     closing, calls = threading.Event(), queue.SimpleQueue[Call]()
     with pytest.raises(Ended):
-        _obey(io.BytesIO(pipe.getvalue()), closing, [], calls)
+        _obey(io.BytesIO(pipe.getvalue()), closing, [], Gathering(), calls)
     assert calls.get_nowait() == call
     assert closing.is_set()

@@ -1,11 +1,13 @@
 """The Flask application: endpoints over an engine. No module-level app; a test gives it a fake engine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -131,17 +133,33 @@ def service_of(app: Flask) -> Service:
 
 
 def client_of(request: Request, keys: Keys) -> str:
-    """Who asks: the key's id, given as `Authorization: Bearer` or `X-Api-Key`; without keys the address.
+    """Who asks: the id of the key that was given; without keys the address.
 
     Raises:
         ApiError: 401, no key or a wrong one.
     """
     if not keys:
         return request.remote_addr or ""
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    given = credentials.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
-    found = keys.match(given)
+    given = tuple(given_keys(request.headers))
+    found = next(filter(None, map(keys.match, given)), "")
     if found:
         return found
     message = "wrong API key" if given else "an API key is needed: send it as 'Authorization: Bearer KEY'"
     raise ApiError(401, message, kind="authentication_error", code="invalid_api_key")
+
+
+def given_keys(headers: Headers) -> Iterator[str]:
+    """What a request gives as its key, in `Authorization` or `X-Api-Key`, with `Bearer` in front or without.
+
+    WSGI reads headers as Latin-1, and clients write them in UTF-8, too.
+
+    Source: llama.cpp 0c1e570 tools/server/server-http.cpp, middleware_validate_api_key.
+    """
+    for name in ("Authorization", "X-Api-Key"):
+        text = headers.get(name, "").strip()
+        scheme, _, credentials = text.partition(" ")
+        key = credentials.strip() if scheme.lower() == "bearer" else text
+        if key:
+            yield key
+            with suppress(UnicodeError):
+                yield key.encode("latin-1").decode()

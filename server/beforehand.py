@@ -25,6 +25,7 @@ from ggufphys.report.fit import help_text
 from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
+from server.addresses import is_local, split
 from server.engine.protocol import Adapter
 from server.footprint import Found
 from server.forecast import Rates
@@ -32,7 +33,6 @@ from server.forecast import Rates
 SCHEMA_VERSION: Final = 1
 MAPPED: Final = "_Mapped"  # ends the names of buffers that are read from the file again where memory is short
 HELD_AS_F32: Final = "F32"  # the numpy engine's name for weights that it keeps dequantised
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +199,9 @@ def advice(
 
 def unwise(host: str, api_keys: tuple[str, ...]) -> Iterator[str]:
     """Warnings about what was asked for."""
-    if not api_keys and host not in LOOPBACK:
-        yield f"anyone who reaches {host} may use this server; --api-key asks for a key"
+    reached = ", ".join(each for each in split(host) if not is_local(each))
+    if not api_keys and reached:
+        yield f"anyone who reaches {reached} may use this server; --api-key asks for a key"
 
 
 def listening_json(url: str, path: Path, predicted: MemoryPrediction | str) -> str:

@@ -11,14 +11,24 @@ import json
 import socket
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 
+from server.journal import warn
+
+TLS: Final = b"\x16\x03"  # how a handshake begins, and no HTTP
 LINGER_S: Final = 30.0  # for a body that comes slowly; the connection is closed then
 CODES: Final = {413: "request_too_large", 431: "request_header_too_large"}
+
+
+@cache
+def _tell_of_tls() -> None:
+    """Once."""
+    warn("note: a client has asked for https:// here, which a proxy in front may do; this server speaks http://")
 
 
 class _Parser(HTTPRequestParser):
@@ -36,7 +46,8 @@ class _Answer(WSGITask):
         """Not for being chunked alone; behind a HEAD, waitress's last chunk would be taken for the next answer."""
         request: Any = self.request
         wants_close = request.command == "HEAD" or "close" in request.headers.get("CONNECTION", "").lower()
-        if wants_close or self.wrote_header or not self.chunked_response:
+        ends_by_itself = self.chunked_response or (self.version == "1.1" and not self.has_body)  # 204, to a browser
+        if wants_close or self.wrote_header or not ends_by_itself:
             super().set_close_on_finish()
 
 
@@ -90,8 +101,15 @@ class Channel(HTTPChannel):
         return True
 
     def received(self, data: bytes) -> bool:
-        """Parse what has come, unless it belongs to what was refused."""
+        """Parse what has come, unless it belongs to what was refused.
+
+        Who speaks TLS would wait for an answer as long as we for the end of a line: the connection ends at once.
+        """
         if self._refused:
+            return False
+        if self.request is None and data.startswith(TLS):
+            _tell_of_tls()
+            self.will_close = True
             return False
         more = bool(super().received(data))
         self._refused = any(request.error is not None for request in self.requests)

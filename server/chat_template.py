@@ -73,11 +73,7 @@ class ChatTemplate:
         source = info.tool_template if info.chat_template in ("", "chatml") else info.chat_template
         if not source:
             LOGGER.warning("the model has no chat template: conversations are written as ChatML, which it may not know")
-        try:
-            with bounded(LIMIT_S, {}):  # constants are worked out now
-                template = _environment().from_string(source or CHATML)
-        except Exception as error:  # Python compiles what Jinja makes of it: nested too deeply, numbers too large
-            raise ChatTemplateError(f"the model's chat template is not valid: {error}") from error
+        template = compiled(source or CHATML)
         return cls(source=source or CHATML, template=template, info=info, stop=() if source else (CHATML_STOP,))
 
     def for_tools(self) -> "ChatTemplate":
@@ -128,6 +124,19 @@ class ChatTemplate:
                 f"the model's chat template fails on this conversation: {type(error).__name__}: {error}"
             ) from error
         return text.removeprefix(self.info.bos_text) if self.info.adds_bos else text
+
+
+def compiled(source: str) -> jinja2.Template:
+    """A template to be rendered.
+
+    Raises:
+        ChatTemplateError: it is not valid Jinja.
+    """
+    try:
+        with bounded(LIMIT_S, {}):  # constants are worked out now
+            return _environment().from_string(source)
+    except Exception as error:  # Python compiles what Jinja makes of it: nested too deeply, numbers too large
+        raise ChatTemplateError(f"the model's chat template is not valid: {error}") from error
 
 
 def _dates() -> dict[str, str]:

@@ -17,6 +17,7 @@ class ServerConfig:
     requests_per_minute: int = 0  # of one client; 0: any number
     requests_at_once: int = 0  # of one client; 0: any number
     field_defaults: Mapping[str, Any] = field(default_factory=dict)  # for requests that leave a field out
+    aliases: tuple[str, ...] = ()  # the model's names to clients; none: its own alone
     chat_template: str = ""  # in place of the file's
     api_prefix: str = ""  # of every path
     cors: CorsPolicy = field(default_factory=CorsPolicy)  # pages of which origins may use it

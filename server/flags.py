@@ -11,6 +11,7 @@ from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments
 from ggufphys.units import parse_bytes
 from server.adapter_flags import add_adapter_arguments
+from server.addresses import split
 from server.chatml import CHATML
 from server.config import ServerConfig
 from server.cors import DEFAULT, CorsPolicy
@@ -54,6 +55,7 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
         requests_at_once=args.client_concurrency,
         field_defaults=field_defaults(args),
         chat_template=args.chat_template_file or args.chat_template or "",
+        aliases=args.alias,
         api_prefix=args.api_prefix,
         ping_s=args.sse_ping_interval,
         cors=CorsPolicy(
@@ -75,9 +77,15 @@ def overlooked(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _add_http(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    group.add_argument(
+        "--host", type=hosts, default="127.0.0.1", metavar="ADDRESS,...",
+        help="addresses to listen on, or paths of Unix sockets, which end in .sock (default 127.0.0.1)",
+    )  # fmt: skip
     group.add_argument("--port", type=port, default=8080, help="port to listen on; 0: any free one (default 8080)")
-    group.add_argument("-a", "--alias", default="", metavar="NAME", help="the model's name to clients")
+    group.add_argument(
+        "-a", "--alias", type=names, default=(), metavar="NAME,...",
+        help="the model's name to clients, and others for it",
+    )  # fmt: skip
     group.add_argument("--api-prefix", type=prefix, default="", metavar="/PATH", help="what every path begins with")
     group.add_argument(
         "--max-queue", type=positive, default=64, metavar="N",
@@ -88,8 +96,8 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         help="seconds that running requests have to finish after SIGTERM or Ctrl-C (default 30)",
     )  # fmt: skip
     group.add_argument(
-        "--sse-ping-interval", type=positive, default=15, metavar="S",
-        help="seconds of silence in a stream before a comment is sent (default 15)",
+        "--sse-ping-interval", type=interval, default=15, metavar="S",
+        help="seconds of silence in a stream before a comment is sent; -1: none is (default 15)",
     )  # fmt: skip
     group.add_argument(
         "--cors-origins", default=DEFAULT.origins, metavar="ORIGINS",
@@ -187,6 +195,19 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names by commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def hosts(text: str) -> str:
+    """Addresses by commas."""
+    try:
+        return ",".join(split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def port(text: str) -> int:
     """A TCP port."""
     if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
@@ -199,6 +220,11 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def interval(text: str) -> int:
+    """Seconds; -1 is never."""
+    return -1 if text in ("-1", "0") else positive(text)
 
 
 def prefix(text: str) -> str:

@@ -4,8 +4,6 @@ waitress because it is the one pure-Python server that tells an application that
 (`waitress.client_disconnected`, with channel_request_lookahead), on every platform, in one process.
 """
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from waitress.server import create_server
 from waitress.wasyncore import dispatcher
 
 from server import channels
+from server.addresses import bound
 from server.dispatching import LastFirst
 
 if TYPE_CHECKING:
@@ -30,38 +29,46 @@ POLL_S: Final = 0.01
 
 
 class HttpServer:
-    """A listening server. Connections are answered from `start` on."""
+    """A listening server. Connections are answered from `start` on.
+
+    `host`: an address, a Unix socket's path, or several of these by commas (`addresses.py`).
+    """
 
     def __init__(self, app: "WSGIApplication", *, host: str, port: int, max_streams: int, max_body_bytes: int) -> None:
-        """Bind; raises OSError when the address is in use or not this machine's."""
-        listener = _bind(host, port)
-        self.host = host
-        self.port = int(listener.getsockname()[1])
+        """Bind; raises OSError when an address is in use or not this machine's."""
+        self._listeners = bound(host, port)
+        self.urls = tuple(each.url for each in self._listeners)
+        self.port = next((each.port for each in self._listeners if each.port), 0)
+        self._connections: dict[int, Any] = {}  # of all listeners, so that one thread looks after them
         threads = LastFirst()
         threads.set_thread_count(max_streams + SPARE_THREADS)
         try:
-            self._server: Any = create_server(
-                app,
-                sockets=[listener],
-                _dispatcher=threads,
-                channel_request_lookahead=1,
-                asyncore_use_poll=True,
-                max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
-                connection_limit=connection_limit(),
-                ident="ggufphys",
-            )
-            channels.use(self._server)
+            self._servers: list[Any] = [
+                create_server(
+                    app,
+                    map=self._connections,
+                    sockets=[listener.socket],
+                    _dispatcher=threads,
+                    channel_request_lookahead=1,
+                    asyncore_use_poll=True,
+                    max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
+                    connection_limit=connection_limit(),
+                    ident="ggufphys",
+                )
+                for listener in self._listeners
+            ]
         except BaseException:
             threads.shutdown(timeout=STOP_TIMEOUT_S)
-            listener.close()
+            self._release()
             raise
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        for server in self._servers:
+            channels.use(server)
+        self._thread = threading.Thread(target=self._servers[0].run, name="http", daemon=True)
 
     @property
     def url(self) -> str:
-        """Where it listens; an address that means every interface is named by this machine's own."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        """Where it listens, first of all."""
+        return self.urls[0]
 
     def start(self) -> None:
         """Answer connections, in a thread."""
@@ -74,8 +81,10 @@ class HttpServer:
             time.sleep(POLL_S)
 
     def _is_sending(self) -> bool:
-        channels = list(self._server.active_channels.values())
-        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return any(channel.requests or channel.total_outbufs_len for channel in self._channels())
+
+    def _channels(self) -> list[Any]:
+        return [channel for server in self._servers for channel in list(server.active_channels.values())]
 
     def stop(self) -> None:
         """Close the listening socket and every connection, and wait for the threads.
@@ -83,8 +92,8 @@ class HttpServer:
         What wakes the server's thread is closed last: threads that end an answer write there.
         """
         self._do(self._close)
-        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
-        self._do(self._server.trigger.close)
+        self._servers[0].task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+        self._do(self._close_triggers)
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
@@ -92,14 +101,24 @@ class HttpServer:
         """Call it in the server's own thread, which owns the sockets, or here when that is not there."""
         if self._thread.is_alive():
             with suppress(OSError):  # it may be awake, and have closed what wakes it before this has written there
-                self._server.trigger.pull_trigger(call)
+                self._servers[0].trigger.pull_trigger(call)
         else:
             call()
 
     def _close(self) -> None:
-        for channel in list(self._server.active_channels.values()):
+        for channel in self._channels():
             channel.handle_close()
-        dispatcher.close(self._server)  # without what wakes it
+        for server in self._servers:
+            dispatcher.close(server)  # without what wakes it
+        self._release()
+
+    def _release(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _close_triggers(self) -> None:
+        for server in self._servers:
+            server.trigger.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -117,8 +136,7 @@ def listening(app: "WSGIApplication", *, host: str, port: int, max_streams: int,
         return HttpServer(app, host=host, port=port, max_streams=max_streams, max_body_bytes=max_body_bytes)
     except OSError as error:
         raise ValueError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "choose another with --host and --port (0: any free port)"
+            f"cannot listen on {error}; choose another with --host and --port (0: any free port)"
         ) from error
 
 
@@ -136,18 +154,3 @@ def connection_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return max(SPARE_THREADS, min(MOST_CONNECTIONS, (most if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES))
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address. Ours, not waitress's, which starts its threads before it finds a port in use."""
-    flags = socket.AI_PASSIVE
-    family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":  # elsewhere this would let two servers share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

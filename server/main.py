@@ -32,6 +32,7 @@ from server.beforehand import (
     too_large,
     unwise,
 )
+from server.defaults import check_defaults
 from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
@@ -97,6 +98,7 @@ def run_several(args: argparse.Namespace) -> int:
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
     params = default_slots(params, vars(args))
     config = config_of(args)
+    check_defaults(config)
     for warning in (*unwise(args.host, config.api_keys), *overlooked(args)):
         warn(f"warning: {warning}")
     return serve_several(args, params, config)
@@ -123,6 +125,7 @@ def run_model(args: argparse.Namespace) -> int:
     for adapter in adapters:
         check_adapter(adapter.path, path)
     config = config_of(args)
+    check_defaults(config)
     beyond = beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
     for warning in (
         *unwise(args.host, config.api_keys),
@@ -180,7 +183,7 @@ def run_model(args: argparse.Namespace) -> int:
             listening(app, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes)
         )
         unknown = "; no speed is predicted, for the reason above" if why else ""
-        tell(args, f"{http.url} serves {path}; {describe_slots(made, vars(args))}{unknown}; Ctrl-C ends it")
+        tell(args, f"{', '.join(http.urls)} serves {path}; {describe_slots(made, vars(args))}{unknown}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
         service = service_of(app)
@@ -212,7 +215,7 @@ def opened_engine(
     args: argparse.Namespace, model: Path | NumpyModel, params: Params, adapters: Sequence[Adapter], guessing: Guessing
 ) -> BaseEngine:
     """The engine that flags ask for: of a model in numpy, or of a file in llama.cpp, here or in a worker process."""
-    options = {"name": args.alias, "max_waiting": args.max_queue, "warn": warn}
+    options = {"name": next(iter(args.alias), ""), "max_waiting": args.max_queue, "warn": warn}
     if not isinstance(model, Path):
         return NumpyEngine(model, **options)
     of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}

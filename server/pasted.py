@@ -59,6 +59,12 @@ def field_defaults(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def flag_of(field: str) -> str:
+    """The flag that sets a field's default, by its long name; empty if none does."""
+    found = next((names for names, (each, _) in FIELDS.items() if each == field), "")
+    return next((name for name in found.split() if name.startswith("--")), "")
+
+
 def refused(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that are not done here, with the reason."""
     found: Mapping[str, str] = getattr(args, "refused_flags", {})

@@ -18,6 +18,7 @@ from ggufphys.errors import OutputError
 from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
 from ggufphys.units import format_bytes
+from server.addresses import is_local
 from server.engine.errors import EngineError
 from server.engine.library import default_threads, load_library
 from server.flags import port, say
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         EngineError: llama.cpp is built without RPC, or does not have a device.
         ValueError: the address cannot be listened on.
     """
-    from server.beforehand import LOOPBACK, host_memory  # psutil, which --help does without
+    from server.beforehand import host_memory  # psutil, which --help does without
 
     api = load_library()
     backends = Backends(api)
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         )
     devices = chosen(backends, args.device)
     try_address(args.host, args.port)
-    if args.host not in LOOPBACK:
+    if not is_local(args.host):
         warn(
             f"warning: anyone who reaches {args.host}:{args.port} may use and crash this worker: no key, no encryption"
         )

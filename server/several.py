@@ -168,7 +168,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             )
         )
         say(describe(engines, budget_bytes))
-        say(f"{http.url} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
+        say(f"{', '.join(http.urls)} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
         watch = Watch()
         while not signals.received.wait(WAKE_S):
             watch.look(stamp for each in engines if each.is_loaded for stamp in stamps[each.name])

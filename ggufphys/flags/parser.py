@@ -73,6 +73,8 @@ class Parser(argparse.ArgumentParser):
         """As argparse has it, which calls this with each argument that it finds, and for positional ones that lack."""
         if action.option_strings:
             self._given.update(action.option_strings)
+            if action.nargs is None and arg_strings == ["--"]:  # --flag=--, which argparse loses before Python 3.13
+                return self._get_value(action, "--")
         elif arg_strings:
             self._given.add(str(action.metavar))
         return super()._get_values(action, arg_strings)

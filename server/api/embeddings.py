@@ -28,7 +28,7 @@ def blueprint(service: Service) -> Blueprint:
     def embeddings() -> Response:
         fields = read_body(request)
         encoding = {"encoding_format": "base64"} if _format(fields) else {}
-        prompts, how = _inputs(fields, service.engine), _norm(fields)
+        prompts, how = _inputs(fields, service.engine), read_norm(fields)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             pooling = "last"  # one vector a text is what this endpoint promises
@@ -49,7 +49,7 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/embeddings")
     def native() -> Response:
         fields = read_body(request)
-        prompts, how = _inputs(fields, service.engine), _norm(fields)
+        prompts, how = _inputs(fields, service.engine), read_norm(fields)
         vectors = service.engine.embed(tuple(prompts), _pooling(fields, service.engine))
         return jsonify([{"index": i, "embedding": [scaled(v, how) for v in each]} for i, each in enumerate(vectors)])
 
@@ -90,7 +90,8 @@ def _pooling(fields: Fields, engine: Engine) -> Pooling:
     return cast("Pooling", found)
 
 
-def _norm(fields: Fields) -> int:
+def read_norm(fields: Fields) -> int:
+    """By which norm vectors are scaled."""
     how = fields.integer("embd_normalize", -1, MOST_NORM)
     return EUCLIDEAN if how is None else how
 

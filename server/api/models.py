@@ -30,6 +30,10 @@ def blueprint(service: Service) -> Blueprint:
         info = service.engine.info
         return [info.name, *(f"{info.name}:{adapter.name}" for adapter in info.adapters if adapter.name)]
 
+    def aliases(name: str) -> list[str]:
+        own = service.config.aliases if name == service.engine.info.name else ()
+        return list(own) or [name]
+
     def head(name: str) -> dict[str, object]:
         created_at = datetime.fromtimestamp(service.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
@@ -45,7 +49,7 @@ def blueprint(service: Service) -> Blueprint:
         info = service.engine.info
         return {
             **head(name),
-            "aliases": [name],
+            "aliases": aliases(name),
             "tags": [],
             "meta": {
                 "n_vocab": info.n_vocab,
@@ -72,13 +76,14 @@ def blueprint(service: Service) -> Blueprint:
         for each in service.siblings:
             if each.name == name:
                 return jsonify(sibling(each))
-        if name not in names():
+        found = next((each for each in names() if name in (each, *aliases(each))), None)
+        if found is None:
             raise ApiError(
                 404,
                 f"no model named {name!r}: this server has {', '.join(map(repr, names()))}",
                 param="model",
                 code="model_not_found",
             )
-        return jsonify(entry(name))
+        return jsonify(entry(found))
 
     return routes

@@ -7,12 +7,15 @@ from flask import Blueprint, Response, jsonify, request
 from ggufphys import __version__
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
-from server.api.settings import default_settings
+from server.api.options import read_options
+from server.api.schema import with_defaults
+from server.api.settings import generation_settings
 from server.service import Service
 
 # What llama-server has with other flags, and this server has not: said so, in its words for it.
 MISSING: Final = {
     "/props": "changing global properties", "/slots/<int:slot>": "slots action",
+    "/v1/audio/transcriptions": "audio input", "/audio/transcriptions": "audio input",
     "/rerank": "reranking", "/reranking": "reranking", "/v1/rerank": "reranking", "/v1/reranking": "reranking",
 }  # fmt: skip
 
@@ -27,8 +30,9 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         info = engine.info
         template, understood = conversations.capabilities(with_tools=True)  # llama-server tells of this one, too
         of_tools = {"chat_template_tool_use": template.source} if template is not service.chat_template else {}
+        defaults = generation_settings(read_options(with_defaults({}), engine), None)
         return jsonify({
-            "default_generation_settings": {"params": default_settings(info), "n_ctx": info.n_ctx_seq},
+            "default_generation_settings": {"params": defaults, "n_ctx": info.n_ctx_seq},
             "total_slots": info.n_slots,
             "model_alias": info.name,
             "modalities": {"vision": False, "video": False, "audio": False},

@@ -114,7 +114,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
     ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
     return Options(
-        max_tokens=_max_tokens(fields),
+        max_tokens=read_limit(fields),
         sampling=read_sampling(fields, read_constraint(fields), tokenize, info.n_vocab),
         stop=fields.strings("stop"),
         cache_prompt=fields.boolean("cache_prompt", True),
@@ -132,7 +132,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         draft_p_min=None if p_min < 0 else p_min,
         adapters=read_adapters(fields, info),
         model=info.name if named is None else f"{info.name}:{info.adapters[named].name}",
-        ping_interval_s=None if ping_s is None else float(ping_s),
+        ping_interval_s=None if ping_s is None else float(ping_s) or -1.0,  # 0 is never, too
     )
 
 
@@ -160,7 +160,7 @@ def _words(harmless: tuple[Any, ...]) -> str:
     return " or ".join(str(each).lower() if isinstance(each, bool) else repr(each) for each in harmless)
 
 
-def _max_tokens(fields: Fields) -> int | None:
+def read_limit(fields: Fields) -> int | None:
     """The limit by the first of its names that is given; -1 is none."""
     for name in LIMITS:
         value = fields.integer(name, -1, 2**53)

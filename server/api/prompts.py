@@ -32,6 +32,11 @@ def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
 
 def _prompt(fields: Fields, name: str, value: Any, engine: Engine) -> Prompt:
     if isinstance(value, dict) and isinstance(value.get("prompt_string"), str):
+        if value.get("multimodal_data"):
+            raise bad_request(
+                f"{name} has multimodal_data, which this server does not support; leave it out", name,
+                code="unsupported_parameter",
+            )  # fmt: skip
         value = value["prompt_string"]
     if isinstance(value, str):
         text = fields.unicode(name, value)

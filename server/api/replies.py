@@ -74,7 +74,7 @@ def frame_of(document: Json, text: str) -> Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Submitted requests on their way to their client. `ping_s` 0 or less: silence stays silence."""
+    """Submitted requests on their way to their client. `ping_s` less than 0: silence stays silence."""
 
     config: ServerConfig
     answers: Answers

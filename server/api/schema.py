@@ -41,8 +41,12 @@ def read_body(request: Request) -> "Fields":
     body = _read_json(request)
     if not isinstance(body, dict):
         raise bad_request(f"the body is {_type_of(body)}, expected an object")
+    return with_defaults({k: v for k, v in body.items() if v is not None})
+
+
+def with_defaults(given: dict[str, Any]) -> "Fields":
+    """What a request has given, and the server's defaults of other fields."""
     defaults = current_app.config.get("FIELD_DEFAULTS") or {}
-    given = {k: v for k, v in body.items() if v is not None}
     if given.get("stop") in ("", []):  # no strings to stop at are as good as no field
         del given["stop"]
     less = OF_CONVERSATIONS if given.keys().isdisjoint(LIMITS) else (*OF_CONVERSATIONS, *LIMITS)
@@ -186,7 +190,10 @@ class Fields:
         return text
 
     def _out_of_range(self, name: str, value: float, low: float, high: float) -> ApiError:
-        expected = f"at least {low:g}" if high >= 2**31 - 1 else f"{low:g} to {high:g}"
+        if high < 2**31 - 1:
+            expected = f"{low:g} to {high:g}"
+        else:
+            expected = f"at least {low:,}" if value < low else f"at most {high:,}"
         found = str(value)
         if len(found) > MAX_SHOWN:
             found = f"{found[:MAX_SHOWN]}..."

@@ -6,7 +6,6 @@ Source: llama.cpp 0c1e570 tools/server/server-task.cpp, task_params::to_json.
 from typing import Any, Final
 
 from server.api.options import Options
-from server.engine.protocol import ModelInfo
 from server.engine.sampling import Sampling
 
 Json = dict[str, Any]
@@ -37,13 +36,6 @@ def sampling_settings(sampling: Sampling) -> Json:
         "samplers": list(ORDER if sampling.samplers is None else sampling.samplers),
         "post_sampling_probs": sampling.post_sampling_probs,
     }
-
-
-def default_settings(info: ModelInfo) -> Json:
-    """Those of a request that says nothing."""
-    return {**sampling_settings(Sampling()), "stop": [], "max_tokens": -1, "n_predict": -1, "n_probs": 0,
-            "stream": True, "timings_per_token": False, "lora": [],
-            "speculative.types": _types(info.guesses), **FIXED}  # fmt: skip
 
 
 def generation_settings(options: Options, n_probs: int | None) -> Json:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from server.app import create_app
+from server.config import ServerConfig
 from server.http import HttpServer
+from tests.server.fake_engine import FakeEngine
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -32,7 +35,7 @@ def connected() -> Iterator[socket.socket]:
     """A connection to a server of streams."""
     with (
         HttpServer(stream, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
-        socket.create_connection((server.host, server.port), timeout=TIMEOUT_S) as client,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as client,
     ):
         yield client
 
@@ -67,7 +70,7 @@ def test_streams_over_one_connection() -> None:
 def test_a_pool_keeps_the_connection() -> None:
     """What a client's library makes of it: the socket is still the same after a stream."""
     with HttpServer(stream, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server:
-        connection = HTTPConnection(server.host, server.port, timeout=TIMEOUT_S)
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
         connection.request("GET", "/")
         assert connection.getresponse().read() == WHOLE
         kept = connection.sock
@@ -137,3 +140,26 @@ def test_head() -> None:
         response = answer(client, "HEAD")
         assert (response.headers["Connection"], response.read()) == ("close", b"")
         assert b"".join(iter(lambda: client.recv(100), b"")) in (b"", b"0\r\n\r\n")
+
+
+def test_behind_a_preflight() -> None:
+    """A browser that asks by OPTIONS sends its request over the same connection, to an answer without a body."""
+    app = create_app(ServerConfig(), FakeEngine())
+    with (
+        HttpServer(app, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as client,
+    ):
+        client.sendall(request("/health", "Origin: http://page", method="OPTIONS") + request("/health"))
+        first = answer(client, "OPTIONS")
+        assert (first.status, first.headers["Connection"]) == (204, None)
+        assert answer(client).read() == b'{"status":"ok"}\n'
+        client.sendall(request("/health", method="OPTIONS", version="1.0"))
+        assert answer(client, "OPTIONS").headers["Connection"] == "close"
+        assert is_over(client)
+
+
+def test_who_speaks_tls_is_told_at_once() -> None:
+    """A handshake, which has no line that HTTP could wait for, ends the connection; what else begins so is not HTTP."""
+    with connected() as client:
+        client.sendall(bytes.fromhex("16030100a5010000a10303") + bytes(100))
+        assert is_over(client)

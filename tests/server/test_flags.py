@@ -11,7 +11,7 @@ from ggufphys.flags.environment import unknown, words
 from ggufphys.flags.others import other_flags_notes
 from server.adapter_flags import adapters_of
 from server.engine.tiny_model import write_tiny_model
-from server.flags import add_arguments
+from server.flags import add_arguments, config_of
 from server.pasted import field_defaults, refused
 
 RECORD = Path(__file__).parents[1] / "data" / "llama-server-flags.txt"
@@ -156,6 +156,19 @@ def test_field_defaults() -> None:
     assert field_defaults(more) == {
         "stop": ["a", "b"], "dry_sequence_breakers": ["x"], "pooling": "mean", "embd_normalize": 1,
     }  # fmt: skip
+
+
+def test_silence_may_stay_silent() -> None:
+    """A ping interval of -1 or 0 is none, by flag or variable, as in llama-server."""
+    assert config_of(parse(["--sse-ping-interval", "-1"])).ping_s == -1
+    assert config_of(parse(words({"LLAMA_ARG_SSE_PING_INTERVAL": "0"}))).ping_s == -1
+    assert config_of(parse(["--sse-ping-interval", "7"])).ping_s == 7
+
+
+def test_several_aliases() -> None:
+    """A model's names come by commas, as in llama-server; empty ones are none."""
+    assert parse(["-a", "one, two,"]).alias == ("one", "two")
+    assert parse(["-a", ""]).alias == ()
 
 
 def test_flags_of_reasoning(capsys: pytest.CaptureFixture[str]) -> None:

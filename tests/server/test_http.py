@@ -306,16 +306,16 @@ def test_an_answer_that_ends_while_the_server_stops(caplog: pytest.LogCaptureFix
         return [b"ok"]
 
     http = HttpServer(app, host="127.0.0.1", port=0, max_streams=1, max_body_bytes=100)
-    wake = http._server.pull_trigger
+    wake = http._servers[0].pull_trigger
 
     def wake_late() -> None:
         ending.set()
         time.sleep(0.2)
         wake()
 
-    http._server.pull_trigger = wake_late
+    http._servers[0].pull_trigger = wake_late
     http.start()
-    with socket.create_connection((http.host, http.port)) as client:
+    with socket.create_connection(("127.0.0.1", http.port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert ending.wait(TIMEOUT_S)
         http.stop()
@@ -325,7 +325,7 @@ def test_an_answer_that_ends_while_the_server_stops(caplog: pytest.LogCaptureFix
 def test_address_in_use() -> None:
     """A port that is taken is an OSError at once, and leaves no threads or sockets behind."""
     with serve(FakeEngine()) as server, pytest.raises(OSError, match="in use"):
-        HttpServer(server._server.application, host="127.0.0.1", port=server.port, max_streams=1, max_body_bytes=1)
+        HttpServer(server._servers[0].application, host="127.0.0.1", port=server.port, max_streams=1, max_body_bytes=1)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,14 @@ def test_signals() -> None:
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--spec-type", "draft-simple"], 2, "--model-draft NAME=FILE"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--lora", "tiny.gguf"], 2, "NAME:ADAPTER=FILE"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--lora", "c:x=tiny.gguf"], 2, "NAME one of a, b"),
+        (["tiny.gguf", "--temp", "-1"], 2, "--temp: temperature is -1.0, expected 0 to 100"),
+        (["tiny.gguf", "--samplers", "top_k;foo"], 2, "--samplers: samplers has 'foo'"),
+        (["tiny.gguf", "--grammar", "root ::= ("], 2, "--grammar: grammar: the grammar cannot be used"),
+        (["tiny.gguf", "-j", '{"type": "foo"}'], 2, "--json-schema: "),
+        (["tiny.gguf", "-n", "-2"], 2, "--predict: n_predict is -2"),
+        (["tiny.gguf", "--embd-normalize", "-2"], 2, "--embd-normalize: "),
+        (["tiny.gguf", "--chat-template", "{{ a"], 2, "--chat-template: the model's chat template is not valid"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--top-p", "7"], 2, "--top-p: top_p is 7.0"),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
         (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
         (["tiny.gguf", "--engine", "numpy"], 4, "no tokenizer"),
@@ -255,7 +263,10 @@ def test_a_log_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixt
         assert f"--log-file {file}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--max-queue", "0"], ["-c", "many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "70000"], ["--port", "x"], ["--max-queue", "0"], ["-c", "many"], ["--host", ""], ["--host", " , "]],
+)
 def test_usage(arguments: list[str]) -> None:
     """A flag's value that makes no sense is refused by the parser."""
     with pytest.raises(SystemExit) as exit_:
@@ -353,6 +364,7 @@ def test_unwise() -> None:
     assert list(unwise("127.0.0.1", ())) == []
     assert list(unwise("0.0.0.0", ("key",))) == []
     assert ["0.0.0.0" in line for line in unwise("0.0.0.0", ())] == [True]
+    assert ["reaches 10.0.0.1 may" in line for line in unwise("127.0.0.1,10.0.0.1,/run/a.sock", ())] == [True]
 
 
 def test_json(chain_path: Path) -> None:

@@ -57,7 +57,9 @@ def engine(chain_path: Path) -> Iterator[SupervisedEngine]:
 def server(engine: SupervisedEngine) -> Iterator[HttpServer]:
     app = create_app(ServerConfig(poll_s=0.02), engine)
     with HttpServer(app, host="127.0.0.1", port=0, max_streams=8, max_body_bytes=1 << 16) as server:
-        server._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # connections have their listener's
+        server._servers[0].socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, 4096
+        )  # connections have their listener's
         yield server
 
 
@@ -193,7 +195,7 @@ def test_a_client_that_leaves(server: HttpServer, engine: SupervisedEngine, writ
     if folder.exists():
         wait_for(lambda: len(list(folder.iterdir())) == n_before)
     assert n_written(written)
-    wait_for(lambda: not server._server.active_channels)
+    wait_for(lambda: not server._servers[0].active_channels)
 
 
 def test_silence(engine: SupervisedEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,3 +124,14 @@ def test_a_second_model_is_no_flag(tmp_path: Path, capsys: pytest.CaptureFixture
     path = tiny_llama(tmp_path / "m.gguf")
     code, err = said(capsys, "tensors", path, path)
     assert (code, "./" in err) == (2, False)
+
+
+def test_two_hyphens_as_a_value() -> None:
+    """`--flag=--` is that value, of one word, where argparse made an empty list of it."""
+    parser = Parser()
+    parser.add_argument("--key")
+    parser.add_argument("--number", type=integer)
+
+    assert parser.parse_args(["--key=--"]).key == "--"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--number=--"])

@@ -232,6 +232,19 @@ def test_ping_in_silence() -> None:
     response.close()
 
 
+@pytest.mark.parametrize("never", [0, -1])
+def test_no_ping(never: int) -> None:
+    """A request that wants no comments in its stream's silence gets none: 0 is as good as -1."""
+    engine = FakeEngine([])
+    client = create_app(ServerConfig(ping_s=0.0, poll_s=0.001), engine).test_client()
+    body = {"prompt": "a", "stream": True, "sse_ping_interval": never}
+    response = client.post("/v1/completions", json=body, buffered=False)
+    engine.generations[0].publish(Piece(text="late"))
+
+    assert b"late" in next(iter(response.response))
+    response.close()
+
+
 @pytest.mark.parametrize("read_first", [True, False])
 def test_closed_stream_cancels(fake: FakeEngine, read_first: bool) -> None:
     """Closing a stream cancels its generation, even one whose first chunk was never taken."""

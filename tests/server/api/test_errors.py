@@ -98,6 +98,7 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("response_format", 1),
         ("functions", [{}]),
         ("suffix", "end"),
+        ("prompt", {"prompt_string": "a", "multimodal_data": ["AAAA"]}),
     ],
 )
 def test_wrong_field(client: FlaskClient, fake: FakeEngine, field: str, value: object) -> None:
@@ -109,6 +110,22 @@ def test_wrong_field(client: FlaskClient, fake: FakeEngine, field: str, value: o
     assert error["param"] == field
     assert field in error["message"]
     assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("seed", 10**20, "at most 18,446,744,073,709,551,615"),
+        ("seed", -(10**20), "at least -9,223,372,036,854,775,808"),
+        ("top_k", -2, "at least -1"),
+        ("top_p", 2, "0 to 1"),
+    ],
+)
+def test_the_bound_that_was_passed(client: FlaskClient, field: str, value: int, expected: str) -> None:
+    """A number out of range is told the bound that it has passed."""
+    error = error_of(client.post(COMPLETIONS, json={"prompt": "hi", field: value}), 400)
+
+    assert error["message"] == f"{field} is {value}, expected {expected}"
 
 
 @pytest.mark.parametrize(

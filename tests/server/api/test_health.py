@@ -67,6 +67,28 @@ def test_models(client: FlaskClient) -> None:
     assert missing.get_json()["error"]["code"] == "model_not_found"
 
 
+def test_aliases(fake: FakeEngine) -> None:
+    """A model of several names is listed once, with all of them, and found by each."""
+    client = create_app(ServerConfig(aliases=("fake", "other")), fake).test_client()
+    (entry,) = client.get("/v1/models").get_json()["data"]
+
+    assert (entry["id"], entry["aliases"]) == ("fake", ["fake", "other"])
+    assert client.get("/v1/models/other").get_json() == entry
+    assert client.get("/v1/models/third").status_code == 404
+
+
+def test_props_tell_the_defaults(fake: FakeEngine) -> None:
+    """What requests have that say nothing is what the server's flags say, also of fields of conversations alone."""
+    defaults = {"temperature": 0.25, "top_k": 7, "stop": ["x"], "reasoning_budget_tokens": 5, "grammar": 'root ::= "a"'}
+    client = create_app(ServerConfig(field_defaults=defaults), fake).test_client()
+    params = client.get("/props").get_json()["default_generation_settings"]["params"]
+
+    assert {name: params[name] for name in ("temperature", "top_k", "stop", "stream")} == {
+        "temperature": 0.25, "top_k": 7, "stop": ["x"], "stream": False,
+    }  # fmt: skip
+    assert params["grammar"] == 'root ::= "a"'
+
+
 def test_in_flight(fake: FakeEngine) -> None:
     """A stream counts as in flight until it is closed, a whole answer until it is handed over."""
     app = create_app(ServerConfig(), fake)
@@ -88,14 +110,20 @@ def test_in_flight(fake: FakeEngine) -> None:
         ({"Authorization": "Bearer wrong"}, 401),
         ({"Authorization": "Bearer öther"}, 401),
         ({"Authorization": "Basic one"}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "one"}, 200),
+        ({"X-Api-Key": "Bearer one"}, 200),
+        ({"Authorization": "Bearer wrong", "X-Api-Key": "one"}, 200),
+        ({"Authorization": "Bearer schlüssel"}, 200),
+        ({"Authorization": "Bearer schlüssel".encode().decode("latin-1")}, 200),
         ({"Authorization": "Bearer one"}, 200),
         ({"Authorization": "bearer two"}, 200),
         ({"X-Api-Key": "two"}, 200),
     ],
 )
 def test_keys(fake: FakeEngine, headers: dict[str, str], status: int) -> None:
-    """With keys, every endpoint but the probe asks for one of them."""
-    client = create_app(ServerConfig(api_keys=("one", "two")), fake).test_client()
+    """With keys, every endpoint but the probe asks for one of them, in any header and spelling that clients have."""
+    client = create_app(ServerConfig(api_keys=("one", "two", "schlüssel")), fake).test_client()
     response = client.get("/v1/models", headers=headers)
 
     assert response.status_code == status

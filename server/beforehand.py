@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -214,4 +214,11 @@ def listening_json(url: str, path: Path, predicted: MemoryPrediction | str) -> s
         )  # fmt: skip
         memory = {name: getattr(predicted, name) for name in names}
     document = {"schema_version": SCHEMA_VERSION, "url": url, "model": str(path), "pid": os.getpid(), "memory": memory}
+    return json.dumps(document)
+
+
+def models_json(url: str, models: Mapping[str, tuple[Path, int]]) -> str:
+    """The same of several models: their files and predicted footprints, by name."""
+    found = {name: {"model": str(path), "process_bytes": nbytes} for name, (path, nbytes) in models.items()}
+    document = {"schema_version": SCHEMA_VERSION, "url": url, "models": found, "pid": os.getpid()}
     return json.dumps(document)

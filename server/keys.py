@@ -46,8 +46,8 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
     """The keys of --api-key, which may hold several by commas, and --api-key-file, whose lines with # are comments.
 
     Raises:
-        ValueError: a flag, a variable or a file without a key, which would leave the server open.
-        OSError: the file cannot be read.
+        ValueError: a flag, a variable or a file without a key, which would leave the server open; the file cannot be
+            read.
     """
     keys: list[str] = []
     for each in given:
@@ -59,7 +59,11 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
             )
         keys += parts
     if file is not None:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"--api-key-file {file}: {reason}; expected a text file with a key on each line") from None
         in_file = [line for line in lines if line and not line.startswith(COMMENT)]
         if not in_file:
             raise ValueError(f"{file} has no API key in it, expected one on each line")
@@ -71,7 +75,7 @@ def reload_keys(all_keys: Iterable[Keys], given: Sequence[str], file: Path) -> N
     """Read the file of keys again, for one model or several; one that has none, or cannot be read, changes nothing."""
     try:
         found = read_keys(given, file)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         warn(f"warning: the API keys stay as they are: {error}")
         return
     for keys in all_keys:

@@ -95,6 +95,8 @@ def run_several(args: argparse.Namespace) -> int:
     """Serve several models; see `run`."""
     if args.engine == "numpy" or args.in_process:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
+    if args.alias:
+        raise ValueError("--alias: several models have the names of -m NAME=FILE")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
     params = default_slots(params, vars(args))
     config = config_of(args)

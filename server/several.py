@@ -16,7 +16,7 @@ from ggufphys.params import Params
 from ggufphys.units import format_bytes
 from server.adapter_flags import adapters_of
 from server.app import create_app, service_of
-from server.beforehand import prediction, resident_bytes
+from server.beforehand import models_json, prediction, resident_bytes
 from server.belongings import by_model
 from server.config import ServerConfig
 from server.ending import WAKE_S, Watch, drain
@@ -167,8 +167,11 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
                 fleet, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes
             )
         )
-        say(describe(engines, budget_bytes))
-        say(f"{', '.join(http.urls)} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
+        tell = warn if args.json else say
+        tell(describe(engines, budget_bytes))
+        tell(f"{', '.join(http.urls)} serves {', '.join(apps)}, each loaded when it is asked for; Ctrl-C ends it")
+        if args.json:
+            say(models_json(http.url, {engine.name: (named[engine.name], engine.process_bytes) for engine in engines}))
         watch = Watch()
         while not signals.received.wait(WAKE_S):
             watch.look(stamp for each in engines if each.is_loaded for stamp in stamps[each.name])

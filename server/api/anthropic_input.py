@@ -45,7 +45,9 @@ def as_chat(fields: Fields) -> Fields:
     chat: Json = {name: value for name, value in fields.values.items() if name not in OWN}
     chat.setdefault("max_tokens", MAX_TOKENS)
     chat["messages"] = _messages(fields)
-    chat["stop"] = list(fields.strings("stop_sequences"))
+    stop = fields.strings("stop_sequences")
+    if stop:
+        chat["stop"] = list(stop)
     chat["tools"] = [_tool(value, f"tools[{i}]") for i, value in enumerate(fields.array("tools"))] or None
     chat |= _choice(fields.object("tool_choice"))
     chat["chat_template_kwargs"] = _thinking(fields)

@@ -27,6 +27,9 @@ OF_CONVERSATIONS: Final = (
 )  # fmt: skip
 # One limit's names: llama-server's wins over OpenAI's, and its newer one over the older; any of them over a default.
 LIMITS: Final = ("n_predict", "max_completion_tokens", "max_tokens")
+# Each says what an answer must be like, as do the formats in `FORMATTED`: a request's own stands in place of a default.
+CONSTRAINTS: Final = ("grammar", "json_schema", "response_format", "output_format")
+FORMATTED: Final = ("text", "output_config")
 UNCODED: Final = ("", "identity", "utf-8", "utf8")  # some clients say there which characters they send
 MAX_SHOWN: Final = 32  # characters of a value in a message: JSON numbers can be long
 
@@ -49,8 +52,16 @@ def with_defaults(given: dict[str, Any]) -> "Fields":
     defaults = current_app.config.get("FIELD_DEFAULTS") or {}
     if given.get("stop") in ("", []):  # no strings to stop at are as good as no field
         del given["stop"]
-    less = OF_CONVERSATIONS if given.keys().isdisjoint(LIMITS) else (*OF_CONVERSATIONS, *LIMITS)
+    less = set(OF_CONVERSATIONS)
+    if not given.keys().isdisjoint(LIMITS):
+        less |= set(LIMITS)
+    if not given.keys().isdisjoint(CONSTRAINTS) or any(_has_format(given.get(name)) for name in FORMATTED):
+        less |= set(CONSTRAINTS)
     return Fields({**{k: v for k, v in defaults.items() if k not in less}, **given})
+
+
+def _has_format(value: object) -> bool:
+    return isinstance(value, dict) and value.get("format") is not None
 
 
 def read_array(request: Request) -> list[Any]:

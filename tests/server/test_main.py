@@ -229,6 +229,9 @@ def test_signals() -> None:
         (["tiny.gguf", "--embd-normalize", "-2"], 2, "--embd-normalize: "),
         (["tiny.gguf", "--chat-template", "{{ a"], 2, "--chat-template: the model's chat template is not valid"),
         (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--top-p", "7"], 2, "--top-p: top_p is 7.0"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "-a", "x"], 2, "--alias: several models have the names"),
+        (["tiny.gguf", "--api-key-file", "none.txt"], 2, "--api-key-file none.txt: No such file"),
+        (["tiny.gguf", "--api-key-file", "tiny.gguf"], 2, "--api-key-file tiny.gguf: "),
         (["none.gguf", "--engine", "numpy"], 3, "none.gguf"),
         (["text.gguf", "--engine", "numpy"], 3, "text.gguf"),
         (["tiny.gguf", "--engine", "numpy"], 4, "no tokenizer"),
@@ -393,6 +396,22 @@ def test_rates_of_another_schema_are_told(chain_path: Path, tmp_path: Path, monk
 
     assert "; no speed is predicted, for the reason above; Ctrl-C ends it" in server.lines[1]
     assert log.count("no speed is predicted: a calibration of schema 1, expected") == 1
+
+
+def test_json_of_several(chain_path: Path) -> None:
+    """With --json stdout is one document for several models, too."""
+    models = ["-m", f"a={chain_path}", "-m", f"b={chain_path}", "-c", "256"]
+    command = [sys.executable, "-m", "ggufphys", "serve", *models, "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        document = json.loads(process.stdout.readline())
+        process.terminate()
+        rest, _ = process.communicate(timeout=TIMEOUT_S)
+
+    assert document["url"].startswith("http://127.0.0.1:")
+    assert list(document["models"]) == ["a", "b"]
+    assert document["models"]["a"]["process_bytes"] > 0
+    assert rest == ""
 
 
 def test_keys(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ FIELDS: dict[str, Any] = {
     "timings_per_token": True, "modalities": ["audio"],
     "audio": {}, "prediction": {"type": "content"}, "web_search_options": {},
 }  # fmt: skip
+ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}]}
 OF_COMPLETIONS = {"best_of": 3, "logprobs": 2, "suffix": "end"}
 OF_CHAT = {"logprobs": True, "tools": [{"function": {"name": "f"}}], "chat_template_kwargs": {"unused": 1}}
 
@@ -274,3 +275,47 @@ def test_tokens_of_texts_and_tokens(client: FlaskClient) -> None:
     assert client.post("/tokenize", json={"content": [5, "a", 7]}).get_json() == {"tokens": [5, 97, 7]}
     refused = client.post("/tokenize", json={"content": ["a", -1]})
     assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "content")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "a", "json_schema": {"const": 7}}),
+        ("/completion", {"prompt": "a", "response_format": {"type": "json_schema", "schema": {"const": 7}}}),
+        ("/v1/responses", {"input": "a", "text": {"format": {"type": "json_schema", "schema": {"const": 7}}}}),
+        ("/v1/messages", {**ASKED, "output_config": {"format": {"type": "json_schema", "schema": {"const": 7}}}}),
+    ],
+)
+def test_a_constraint_in_place_of_the_default(path: str, body: dict[str, Any]) -> None:
+    """What a request says that its answer must be like stands in place of the server's own --grammar."""
+    engine = FakeEngine()
+    client = create_app(ServerConfig(field_defaults={"grammar": 'root ::= "a"'}), engine).test_client()
+    bare = {name: value for name, value in body.items() if name in ("prompt", "input", "messages")}
+
+    assert client.post(path, json=body).status_code == 200
+    assert client.post(path, json=bare).status_code == 200
+    own, default = (asked.sampling.grammar for asked in engine.requests)
+    assert own is not None
+    assert default is not None
+    assert "7" in own.text
+    assert default.text == 'root ::= "a"'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "a"}),
+        ("/v1/chat/completions", ASKED),
+        ("/v1/responses", {"input": "a"}),
+        ("/v1/messages", ASKED),
+    ],
+)
+def test_stop_strings_of_the_server(path: str, body: dict[str, Any]) -> None:
+    """The strings of --reverse-prompt end answers in every API's words, unless a request names its own."""
+    engine = FakeEngine()
+    client = create_app(ServerConfig(field_defaults={"stop": ["User:"]}), engine).test_client()
+    name = "stop_sequences" if path == "/v1/messages" else "stop"
+    for more in ({}, {name: ["x"]}):
+        assert client.post(path, json={**body, **more}).status_code == 200
+
+    assert [asked.stop for asked in engine.requests] == [("User:",), ("x",)]

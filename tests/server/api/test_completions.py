@@ -1,5 +1,7 @@
 """What /v1/completions and /v1/chat/completions answer, and what they ask of the engine."""
 
+from threading import Timer
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -238,8 +240,8 @@ def test_no_ping(never: int) -> None:
     engine = FakeEngine([])
     client = create_app(ServerConfig(ping_s=0.0, poll_s=0.001), engine).test_client()
     body = {"prompt": "a", "stream": True, "sse_ping_interval": never}
+    Timer(0.1, lambda: engine.generations[0].publish(Piece(text="late"))).start()
     response = client.post("/v1/completions", json=body, buffered=False)
-    engine.generations[0].publish(Piece(text="late"))
 
     assert b"late" in next(iter(response.response))
     response.close()

@@ -20,6 +20,7 @@ LEAST_RAN_NS: Final = 50_000  # of a repetition: a thread that others keep waiti
 BUSY: Final = 0.02  # of its time that a thread had no processor: from there on a repetition does not count
 COUNTS: Final = 0.05  # of a model's run: up to there it says something about a prediction
 VERY_BUSY: Final = 0.10  # of all repetitions
+INTERRUPTED: Final = 2.5  # times what the gauge takes otherwise: no neighbour on a core costs as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,11 @@ def calm(found: Sequence[Sample], n_threads: int) -> list[Sample]:
 def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0, follows: float = 1.0) -> Timing:
     """Of undisturbed repetitions, at the pace at which the gauge takes `gauge_s`, where seconds follow it so closely.
 
-    Without a gauge's seconds they are what they are.
+    Without a gauge's seconds they are what they are. A look that was interrupted says nothing of the pace.
     """
-    seconds = sorted(s.seconds * ((gauge_s / s.gauge_s) ** follows if gauge_s else 1.0) for s in calm(found, n_threads))
+    chosen = calm(found, n_threads)
+    told = [gauge_s / s.gauge_s if gauge_s > 0 and s.gauge_s <= INTERRUPTED * gauge_s else 1.0 for s in chosen]
+    seconds = sorted(s.seconds * pace**follows for s, pace in zip(chosen, told, strict=True))
     quarter = len(seconds) // 4
     return Timing(
         seconds=median(seconds),

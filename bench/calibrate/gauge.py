@@ -9,13 +9,13 @@ import time
 from statistics import mean, median
 from typing import Final
 
+from bench.calibrate.clock import INTERRUPTED
 from bench.calibrate.graphs import ProductGraphs
 from bench.calibrate.jobs import LONG, Product
 from ggufphys.gguf import GGMLType
 
 N_OUT, N_COLUMNS = 64, 16
 WARM_UP: Final = 3  # runs: behind many wide instructions a core is slower for most of a millisecond
-INTERRUPTED: Final = 2.5  # times the median: no neighbour on a core costs as much
 
 
 class Gauge:

@@ -1,7 +1,8 @@
 """How right were predictions on this machine? What was predicted and what came, kept in a bounded file.
 
 `measure`, `bench speed` and `serve` add to it. Of each model, build of llama.cpp and quantity the last few are kept,
-and of all the last hundreds, so that the file stays small however often it is written.
+and of all the last hundreds, so that the file stays small however often it is written. What older rules predicted says
+nothing of today's, and is left out.
 """
 
 import json
@@ -12,19 +13,24 @@ from typing import Final
 from ggufphys.errors import OutputError
 from ggufphys.frozen import asdict, dataclass
 from ggufphys.speed import kept
+from ggufphys.speed.rates import RULES
+from ggufphys.speed.rates import SCHEMA_VERSION as RATES
 from ggufphys.units import parse_json
 
 NAME: Final = "history.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MAX_OF_EACH: Final = 4  # of a model, a build and a quantity
 MAX_ENTRIES: Final = 400
 SHOWN: Final = 12
+PREDICTED_BY: Final = f"{RATES}.{RULES}"
+"""What a calibration measures and how it is reckoned with: predictions by others are not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A prediction and its outcome, in tokens a second; `model` is its name and its length in bytes."""
 
+    rules: str
     model: str
     build: int
     quantity: str
@@ -51,7 +57,7 @@ class Errors:
 
 
 def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
-    """The last of all that is kept, the oldest first; nothing where the file is missing or makes no sense."""
+    """The last of all that today's rules predicted, the oldest first; nothing where the file makes no sense."""
     folder = kept.folder()
     if folder is None:
         return ()
@@ -59,7 +65,8 @@ def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
         document = parse_json((folder / NAME).read_text(encoding="utf-8"))
         if document["schema_version"] != SCHEMA_VERSION:
             return ()
-        return tuple(Entry(**fields) for fields in document["entries"][-last:])
+        found = [Entry(**fields) for fields in document["entries"]]
+        return tuple(entry for entry in found if entry.rules == PREDICTED_BY)[-last:]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
@@ -80,10 +87,13 @@ def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> N
     """Keep (quantity, predicted, measured) of a run; what cannot be written is not kept."""
     at = time.time()
     made = [
-        Entry(model=model, build=build, quantity=quantity, predicted=predicted, measured=measured, at=at)
+        Entry(
+            rules=PREDICTED_BY, model=model, build=build, quantity=quantity, predicted=predicted, measured=measured,
+            at=at,
+        )
         for quantity, predicted, measured in new
         if predicted > 0 and measured > 0
-    ]
+    ]  # fmt: skip
     if not made:
         return
     document = {

@@ -163,6 +163,11 @@ def test_seconds_are_those_at_one_pace() -> None:
     assert summed(found, 2).seconds == 2.0
 
 
+def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:
+    """A repetition beside a look that took a hundred times as long counts with its own seconds."""
+    assert summed([Sample(2.0, 0.0, 1.0, 199.0)], 2, gauge_s=1.0).seconds == 2.0
+
+
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_how_closely_jobs_follow_the_gauge(power: float) -> None:
     """Jobs whose seconds are a power of the gauge's follow it with that power, each from its own level."""

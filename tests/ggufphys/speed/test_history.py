@@ -22,3 +22,19 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [entry.model for entry in history.entries()] == ["a"]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [history.NAME]
+
+
+@pytest.mark.parametrize("name", ["RATES", "RULES"])
+def test_older_rules_are_not_counted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was predicted from another schema of rates, or by other rules, is in no count of errors."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with monkeypatch.context() as past:
+        past.setattr(history, "PREDICTED_BY", "2.1" if name == "RATES" else "3.0")
+        history.add([("decode", 1.0, 2.0)], model="a", build=1)
+        assert history.errors() is not None
+    assert history.errors() is None
+    history.add([("decode", 1.0, 1.0)], model="a", build=1)
+
+    errors = history.errors()
+    assert errors is not None
+    assert (errors.n, errors.worst) == (1, 0.0)

@@ -18,7 +18,15 @@ from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep
 from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, converted, node_seconds
 from ggufphys.speed.predict import predict_speed
-from ggufphys.speed.rates import AttentionRate, CalibrationError, Machine, OperationRate, Processor, ProductRate
+from ggufphys.speed.rates import (
+    RULES,
+    AttentionRate,
+    CalibrationError,
+    Machine,
+    OperationRate,
+    Processor,
+    ProductRate,
+)
 from ggufphys.speed.steps import cells_seen
 from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
 
@@ -332,6 +340,17 @@ def test_a_data_sheet_gives_the_roofline(llama: GGUFFile) -> None:
     assert slow_memory.limit == "bandwidth"
     assert isclose(slow_arithmetic.seconds.value, decode.total.flops / 1e9, rel_tol=0.02)
     assert slow_arithmetic.limit == "compute"
+
+
+def test_other_figures_have_another_number(llama: GGUFFile) -> None:
+    """Whoever makes the same rates predict other seconds raises RULES, so that older predictions are not counted."""
+    context = Params(n_ctx=4096, n_seq_max=4, kv_unified=True, n_threads=2)
+    machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,))
+    asked = ({"depth": 0}, {"depth": 900}, {"batch": 4})
+    found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]
+    seconds = [found[0].prefill.seconds.value, *(f.decode.seconds.value for f in found if f.decode)]
+
+    assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (1, [0.1753, 0.0003562, 0.003499, 0.001684])
 
 
 def test_ranges_follow_the_band(llama: GGUFFile) -> None:

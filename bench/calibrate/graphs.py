@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.calibrate.jobs import LONG, MATRIX, STREAM_N_IN, Attention, Nodes, Operation, Product, Stream
+from bench.calibrate.jobs import LONG, MATRIX, STREAM_ROWS, Attention, Nodes, Operation, Product, Stream
 from bench.calibrate.library import Tensors, weights
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
@@ -77,13 +77,14 @@ class ProductGraphs:
 @contextmanager
 def stream_graph(job: Stream) -> Iterator[Runnable]:
     """All matrices one after the other."""
+    ggml_type, n_in = STREAM_ROWS[job.by_four]
     with Tensors() as tensors:
-        matrices = [tensors.new(F32, STREAM_N_IN, job.n_out) for _ in range(job.n_matrices)]
-        b = tensors.new(F32, STREAM_N_IN)
+        matrices = [tensors.new(ggml_type, n_in, job.n_out) for _ in range(job.n_matrices)]
+        b = tensors.new(F32, n_in, job.n_columns)
         nodes = [tensors.call("mul_mat", matrix, b) for matrix in matrices]
         tensors.allocate()
         for matrix in matrices:
-            tensors.set(matrix, weights(F32))
+            tensors.set(matrix, weights(ggml_type))
         graph = tensors.graph(nodes)
         yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
 

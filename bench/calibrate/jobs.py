@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.speed.nodes import GEMM_COLUMNS
+from ggufphys.speed.nodes import GEMM_COLUMNS, reads_by_four
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of repacked kernels, for which two are one and one, and of rare types
-SHORT, PAGE, LONG = 512, 2048, 4096  # weights a row: short, such that pages still hold two or nearly, long
+SHORT, MIDDLE, PAGE, LONG = 512, 1024, 2048, 4096
+"""Weights a row: short; between; such that pages still hold two or nearly; long."""
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads
@@ -26,9 +27,10 @@ ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 512  # as llama.cpp's physical batches have: no core's own cache holds them
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
 PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once
-ROW_BYTES: Final = (480, 544)
-"""Of rows measured with such columns: four of them are less than 2 KiB, and more, from where on a Zen 4 fetches each
-row anew: Q5_0 with four columns takes 0.13 ns a weight in rows of 484 bytes, 0.21 in rows of 528."""
+ROW_BYTES: Final = (480, 512)
+"""Of rows measured with such columns: the longest up to the one, and the shortest from the other on. Four of them are
+less than 2 KiB, and as much or more, from where on a Zen 4 fetches each row anew: Q5_0 with four columns takes 0.13 ns
+a weight in rows of 484 bytes, 0.21 in rows of 528; F16 0.19 in rows of 448, 0.36 in rows of 512."""
 CONVERTED_ROWS: Final = 16  # of a product that is little more than the conversion of its columns
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
@@ -53,8 +55,10 @@ OPERATIONS: Final = (
 SCANS: Final = ("SSM_SCAN", "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7")
 SCANNED: Final = 32  # tokens: scans take one after the other, however many there are
 SORTED: Final = 128  # elements of a row that is sorted, as many as there are experts
-STREAMS: Final = (1 << 18, 1 << 20, 1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 26, 1 << 27)
-STREAM_N_IN: Final = 1024
+STREAMS: Final = (1 << 18, 1 << 20, 1 << 22, 1 << 23, 12 << 20, 1 << 24, 24 << 20, 1 << 25, 1 << 26, 1 << 27)
+STREAMS_BY_FOUR: Final = STREAMS[1:-1]
+STREAM_ROWS: Final = {False: (GGMLType.F32, 1024), True: (GGMLType.F16, 512)}
+"""Type and length of their rows: of those read one by one arithmetic takes least; four at once are 2 KiB together."""
 N_LAYERS: Final = (2, 26)
 
 
@@ -79,20 +83,31 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """F32 products, whose arithmetic is least, of so many bytes of weights: how fast they come from where they lie."""
+    """Products of so many bytes of weights: how fast they come from where they lie, row by row or `by_four`."""
 
     n_threads: int
     nbytes: int
+    by_four: bool = False
+
+    @property
+    def n_columns(self) -> int:
+        """Two make a kernel take four rows at once."""
+        return 2 if self.by_four else 1
 
     @property
     def n_out(self) -> int:
         """Rows of one matrix."""
-        return max(16, min(1024, self.nbytes // 4 // STREAM_N_IN))
+        return max(16, min(1024, self.nbytes // self._row_bytes))
 
     @property
     def n_matrices(self) -> int:
         """How many there are."""
-        return max(1, self.nbytes // (4 * STREAM_N_IN * self.n_out))
+        return max(1, self.nbytes // (self._row_bytes * self.n_out))
+
+    @property
+    def _row_bytes(self) -> int:
+        ggml_type, n_in = STREAM_ROWS[self.by_four]
+        return n_in * SIZES[ggml_type].type_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +195,21 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
 
 def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
     """Of rows from main memory that are measured, in weights."""
-    if repacked or n_columns not in PAGED:  # rows lie interleaved, or are read one after the other
+    if n_columns not in PAGED or not reads_by_four((ggml_type, repacked), n_columns):
         return SHORT, PAGE, LONG
     size = SIZES[ggml_type]
     step = max(32, size.block_size)
     fewer, more = (nbytes * size.block_size / size.type_size / step for nbytes in ROW_BYTES)
-    return floor(fewer) * step, ceil(more) * step, PAGE, LONG
+    return floor(fewer) * step, ceil(more) * step, MIDDLE, PAGE, LONG
 
 
-def streams(n_threads: Sequence[int], sizes: Sequence[int] = STREAMS) -> Iterator[Stream]:
+def streams(n_threads: Sequence[int]) -> Iterator[Stream]:
     """More and more weights."""
     for threads in n_threads:
-        for nbytes in sizes:
+        for nbytes in STREAMS:
             yield Stream(n_threads=threads, nbytes=nbytes)
+        for nbytes in STREAMS_BY_FOUR:
+            yield Stream(n_threads=threads, nbytes=nbytes, by_four=True)
 
 
 def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES) -> Iterator[Attention]:

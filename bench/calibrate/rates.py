@@ -160,7 +160,14 @@ def processor(
             products.setdefault(job.ggml_type.name + REPACKED * job.repacked, []).append(job)
         elif isinstance(job, Attention):
             attention.setdefault(job.type_kv.name, []).append(job)
-    streams = sorted((j.nbytes, j.nbytes / j.n_matrices / seconds[j]) for j in own if isinstance(j, Stream))
+    streams = {
+        by_four: sorted(
+            (j.nbytes, j.nbytes / j.n_matrices / seconds[j])
+            for j in own
+            if isinstance(j, Stream) and j.by_four == by_four
+        )
+        for by_four in (False, True)
+    }
     rates = {
         name: product_rates(without, jobs, alone.products[name] if alone else (), scale)
         for name, jobs in products.items()
@@ -171,7 +178,8 @@ def processor(
     host = Processor(
         name="CPU",
         n_threads=n_threads,
-        streams=falling(streams),
+        streams=falling(streams[False]),
+        streams_by_four=falling(streams[True]),
         flops_per_s=median(2 * r[-1].n_columns * LONG / r[-1].row(LONG)[0] for r in rates.values()),
         node_s=node_s,
         products=rates,

@@ -6,7 +6,7 @@ the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md deri
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
 ggml_compute_forward_mul_mat, ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk,
 forward_mul_mat_id (all four for how columns are converted, too); ops.cpp, ggml_compute_forward_flash_attn_ext_f16,
-ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_concat_f32.
+ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_concat_f32; llamafile/sgemm.cpp, llamafile_sgemm, mnpack.
 """
 
 from bisect import bisect_left
@@ -29,6 +29,8 @@ GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is le
 CHUNKS: Final = 4  # that each of several threads divides its rows into
 CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
+BY_FOUR: Final = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "IQ4_NL"})
+"""Types whose kernel takes four rows at once where there are two columns or more."""
 MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
 REPACKED: Final = " repacked"
 ALIKE: Final = {"CONT": "CPY", "REPEAT": "CPY", "ADD_ID": "ADD", "SUB": "ADD", "DIV": "MUL"}
@@ -44,11 +46,13 @@ class Surroundings:
 
     Args:
         cold: the share of weights and cached values that come from main memory.
+        cold_by_four: the same of weights that are read four rows at once.
         weights: what a weight's tensor is in the layers that it stands for, and the share of each.
         visible: how many cells all tokens of a batch see, by window (0: none), and how many are looked at by tiles.
     """
 
     cold: float
+    cold_by_four: float
     weights: Callable[[Tensor], Sequence[tuple[Weight, float]]]
     visible: Callable[[Tensor, int, int], float]
 
@@ -133,8 +137,14 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
         n = _longest(n_rows, cpu.n_threads) if n_columns == 1 and n_rows == matrix.ne[1] and not weight[1] else n_rows
         first_s = _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
-        total = total.plus(_priced(first_s + n * hot, first_s + n * cold, around.cold, known), share)
+        from_memory = around.cold_by_four if reads_by_four(weight, n_columns) else around.cold
+        total = total.plus(_priced(first_s + n * hot, first_s + n * cold, from_memory, known), share)
     return total
+
+
+def reads_by_four(weight: Weight, n_columns: int) -> bool:
+    """Are rows of it read four at once? Then they come from main memory sooner, and more slowly."""
+    return n_columns > 1 and not weight[1] and weight[0].name in BY_FOUR
 
 
 def converted(weight: Weight, n_in: int, n_columns: int, n_threads: int) -> tuple[int, int]:
@@ -323,7 +333,7 @@ def _between(a: AttentionRate, b: AttentionRate, share: float) -> AttentionRate:
 
 
 def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
-    """So much an element: rows are shared by the threads."""
+    """So much an element: rows are shared by the threads. What it passes on stays in a cache, if it is not too much."""
     name = f"{node.op} {node.params[0]}" if node.op in ("GLU", "UNARY") and node.params else node.op
     rate = cpu.operations.get(name) or cpu.operations.get(ALIKE.get(node.op, node.op))
     known = rate is not None
@@ -334,7 +344,9 @@ def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -
         seconds = n_elements * rate.row_s / max(1, min(_shared_rows(node), cpu.n_threads))
     else:
         seconds = n_elements * rate.rows_s
-    memory_s = around.cold * (cost.cache_bytes + cost.weight_bytes) / cpu.bytes_per_s
+    kept = around.cold * (cost.cache_read_bytes + cost.weight_bytes)
+    passed = cost.activation_bytes + cost.cache_written_bytes
+    memory_s = (kept + cpu.cold_share(cost.total_bytes) * passed) / cpu.bytes_per_s
     guessed = 0.0 if known else max(seconds, memory_s)
     if memory_s > seconds:
         return Seconds(bandwidth=memory_s, overhead=cpu.node_s, guessed=guessed)

@@ -15,7 +15,7 @@ from ggufphys.frozen import asdict, dataclass, field, replace
 from ggufphys.speed.sound import faults
 from ggufphys.units import parse_json
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 RULES: Final = 1  # how they are reckoned with; one more whenever the same rates predict another figure
 Basis = Literal["calibrated", "published"]
 Sort = Literal["products", "products from memory", "attention", "streams", "others"]
@@ -121,6 +121,7 @@ class Processor:
     Args:
         streams: how fast bytes come, by how many are read again and again, ascending: caches are faster. One pair
             (0, rate) where only main memory's rate is known.
+        streams_by_four: the same for kernels that read four rows at once. Empty: as `streams`.
         flops_per_s: of products, for what has no kernel among `products`.
         node_s: what each node takes beside its work: dispatch, and waiting for the other threads.
         step_s: what each batch takes beside its nodes.
@@ -138,6 +139,7 @@ class Processor:
     n_threads: int
     streams: Sequence[tuple[int, float]]
     flops_per_s: float
+    streams_by_four: Sequence[tuple[int, float]] = ()
     node_s: float = 0.0
     step_s: float = 0.0
     step_node_s: float = 0.0
@@ -155,17 +157,12 @@ class Processor:
 
     def stream(self, nbytes: float) -> float:
         """Bytes a second when so many are read again and again."""
-        previous = self.streams[0]
-        for point in self.streams:
-            if nbytes <= point[0]:
-                share = 1.0 if point[0] == previous[0] else (nbytes - previous[0]) / (point[0] - previous[0])
-                return 1 / ((1 - share) / previous[1] + share / point[1])
-            previous = point
-        return previous[1]
+        return _along(self.streams, nbytes)
 
-    def cold_share(self, nbytes: float) -> float:
+    def cold_share(self, nbytes: float, *, by_four: bool = False) -> float:
         """The share of bytes that come from main memory, 0 to 1, when so many are read again and again."""
-        slow, fast, now = (1 / r for r in (self.bytes_per_s, self.streams[0][1], self.stream(nbytes)))
+        streams = (self.streams_by_four if by_four else ()) or self.streams
+        slow, fast, now = (1 / r for r in (streams[-1][1], streams[0][1], _along(streams, nbytes)))
         return min(1.0, max(0.0, (now - fast) / (slow - fast))) if slow > fast else 1.0
 
     def at_pace(self, pace: float) -> "Processor":
@@ -191,7 +188,7 @@ class Processor:
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict` after a journey through JSON."""
         rates: dict[str, Any] = {
-            "streams": tuple((int(n), float(r)) for n, r in fields["streams"]),
+            **{name: _stream_rates(fields.get(name, ())) for name in ("streams", "streams_by_four")},
             "band": tuple(fields.get("band", (1.0, 1.0))),
             "products": {n: tuple(map(_product_rate, rows)) for n, rows in fields.get("products", {}).items()},
             "attention": {
@@ -200,6 +197,21 @@ class Processor:
             "operations": {n: OperationRate(**r) for n, r in fields.get("operations", {}).items()},
         }
         return cls(**{**fields, **rates})
+
+
+def _along(streams: Sequence[tuple[int, float]], nbytes: float) -> float:
+    """Bytes a second of so many: straight lines of seconds between those that were measured."""
+    previous = streams[0]
+    for point in streams:
+        if nbytes <= point[0]:
+            share = 1.0 if point[0] == previous[0] else (nbytes - previous[0]) / (point[0] - previous[0])
+            return 1 / ((1 - share) / previous[1] + share / point[1])
+        previous = point
+    return previous[1]
+
+
+def _stream_rates(found: Sequence[Sequence[float]]) -> tuple[tuple[int, float], ...]:
+    return tuple((int(nbytes), float(rate)) for nbytes, rate in found)
 
 
 def _product_rate(fields: Mapping[str, Any]) -> ProductRate:

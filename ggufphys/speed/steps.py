@@ -187,7 +187,10 @@ class Steps:
         def visible(node: Tensor, n_tokens: int, tile: int) -> float:
             return cells_seen(n_tokens, depth, self._window(node), tile, node.src[1].ne[1], causal=self._causal)
 
-        return Surroundings(cold=cpu.cold_share(kept_bytes), weights=self._shares, visible=visible)
+        return Surroundings(
+            cold=cpu.cold_share(kept_bytes), cold_by_four=cpu.cold_share(kept_bytes, by_four=True),
+            weights=self._shares, visible=visible,
+        )  # fmt: skip
 
     def _shares(self, tensor: Tensor) -> Sequence[tuple[Weight, float]]:
         """What a weight is in the layers that it stands for; the same in every batch."""

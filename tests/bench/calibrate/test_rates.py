@@ -9,6 +9,7 @@ from bench.calibrate.jobs import (
     FAR_CELLS,
     LONG,
     MANY_COLUMNS,
+    MIDDLE,
     N_LAYERS,
     PAGE,
     SHORT,
@@ -20,6 +21,7 @@ from bench.calibrate.jobs import (
     Step,
     Stream,
     attentions,
+    lengths,
     operations,
     products,
     streams,
@@ -41,7 +43,7 @@ def fake(job: Job) -> float:
     """Seconds of a job on a machine with these rates."""
     share = GAUGE_S[job.n_threads] / GAUGE_S[1]
     if isinstance(job, Stream):
-        return job.nbytes / job.n_matrices / 5e9
+        return job.nbytes / job.n_matrices / (2e9 if job.by_four else 5e9)
     if isinstance(job, Product):
         fetched_s = BEGUN_S + job.n_in * FETCHED_S if job.place == "memory" else 0.0  # once, for all columns
         n_converted = sum(converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
@@ -85,13 +87,14 @@ def test_rates_are_those_of_the_machine() -> None:
 
     assert cpu.node_s == NODE_S
     assert isclose(cpu.bytes_per_s, 5e9)
+    assert isclose(cpu.streams_by_four[-1][1], 2e9)
     for rate in cpu.products["Q4_K"]:
         assert isclose(rate.row_s, rate.n_columns * ROW_S, rel_tol=1e-6)
         assert isclose(rate.weight_s, rate.n_columns * WEIGHT_S, rel_tol=1e-6)
         for n_in in (1000, 3000, LONG) if rate.fetched else ():
             assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], BEGUN_S + n_in * FETCHED_S, rel_tol=1e-6)
     assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, PAGE, LONG]
-    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [768, 1024, 2048, LONG]  # 432 bytes, 576, pages
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [SHORT, PAGE, LONG]
     assert isclose(cpu.products["Q4_K"][0].converted_s, CONVERTED_S, rel_tol=1e-6)
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)
@@ -161,6 +164,26 @@ def test_seconds_are_those_at_one_pace() -> None:
     assert summed(found, 2, gauge_s=1.5).seconds == 1.5
     assert summed(found, 2, gauge_s=4.0, follows=0.5).seconds == pytest.approx(2**1.5)
     assert summed(found, 2).seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("ggml_type", "n_columns", "expected"),
+    [
+        (
+            GGMLType.F16,
+            2,
+            (224, 256, MIDDLE, PAGE, LONG),
+        ),  # four rows of 448 bytes are less than 2 KiB, of 512 they are not
+        (GGMLType.Q8_0, 8, (448, 512, MIDDLE, PAGE, LONG)),
+        (GGMLType.Q8_0, 1, (SHORT, PAGE, LONG)),
+        (GGMLType.Q4_1, 2, (SHORT, PAGE, LONG)),
+    ],
+)
+def test_lengths_where_four_rows_are_read_at_once(
+    ggml_type: GGMLType, n_columns: int, expected: tuple[int, ...]
+) -> None:
+    """Kernels that read four rows at once are measured on both sides of 2 KiB, and where their curve bends."""
+    assert lengths(ggml_type, n_columns, repacked=False) == expected
 
 
 def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:

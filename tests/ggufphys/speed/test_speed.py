@@ -79,7 +79,10 @@ CPU = Processor(
 def around(cold: float = 1.0, *, repacked: bool = False, cells: float = 0.0) -> Surroundings:
     """A node's surroundings with weights in Q4_K."""
     return Surroundings(
-        cold=cold, weights=lambda t: (((GGMLType.Q4_K, repacked), 1.0),), visible=lambda node, n, tile: cells
+        cold=cold,
+        cold_by_four=cold,
+        weights=lambda t: (((GGMLType.Q4_K, repacked), 1.0),),
+        visible=lambda node, n, tile: cells,
     )
 
 
@@ -271,6 +274,34 @@ def test_threads_share_what_an_operation_divides(op: str, n_parts: int) -> None:
     assert seconds.total - seconds.overhead == pytest.approx(512 * 1e-9 / n_parts)
 
 
+@pytest.mark.parametrize(
+    ("type_name", "n_columns", "from_memory"),
+    [("F16", 1, 0.0), ("F16", 2, 1.0), ("F16 repacked", 4, 0.0), ("Q4_K", 2, 0.0)],
+)
+def test_rows_that_are_read_four_at_once(type_name: str, n_columns: int, from_memory: float) -> None:
+    """With two columns some kernels take four rows at once, whose way from memory is another than that of one."""
+    rates = [rate(n, 1e-10, 3e-10) for n in (1, 2, 4)]
+    name, _, repacked = type_name.partition(" ")
+    weight = GGMLType[name], bool(repacked)
+    places = replace(around(0.0), cold_by_four=1.0, weights=lambda t: ((weight, 1.0),))
+    found = node_seconds(product(1024, 1024, n_columns), Cost(), replace(CPU, products={type_name: rates}), places)
+
+    assert found.total - found.overhead == pytest.approx((1e-10 + from_memory * 3e-10) * 1024 * 1024)
+
+
+@pytest.mark.parametrize(("n_bytes", "expected"), [(4 << 20, 2 << 20), (1 << 30, (1 << 30) / 10)])
+def test_activations_that_no_cache_holds_come_from_memory(n_bytes: int, expected: float) -> None:
+    """What a node reads and writes takes its way from main memory where that is more than a cache has room for."""
+    node = Tensor("ADD", GGMLType.F32, (1 << 20,), ())
+    cost = Cost(
+        activation_read_bytes=n_bytes // 2, activation_written_bytes=n_bytes // 4, cache_written_bytes=n_bytes // 4
+    )
+    found = node_seconds(node, cost, CPU, around(0.0))
+
+    assert found.total - found.overhead == pytest.approx(expected * 1e-9, rel=1e-3)
+    assert found.limit == ("compute" if n_bytes < 1 << 30 else "bandwidth")
+
+
 @pytest.mark.parametrize("op", ["GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7"])
 def test_scans_take_the_length_of_their_states(op: str) -> None:
     """An element of a token takes a state's length, as measured with another; threads share the heads."""
@@ -305,7 +336,7 @@ def test_a_slower_pace() -> None:
 
 def test_types_that_were_not_measured_are_guessed() -> None:
     """A weight of another type takes what the nearest one does, and all of it counts as a guess."""
-    other = Surroundings(cold=1.0, weights=lambda t: (((GGMLType.IQ4_XS, False), 1.0),), visible=lambda *_: 0.0)
+    other = replace(around(), weights=lambda t: (((GGMLType.IQ4_XS, False), 1.0),))
     seconds = node_seconds(product(625, 16_000, 1), Cost(), CPU, other)
 
     assert isclose(seconds.guessed, 1e-3)
@@ -347,7 +378,7 @@ def test_other_figures_have_another_number(llama: GGUFFile) -> None:
     context = Params(n_ctx=4096, n_seq_max=4, kv_unified=True, n_threads=2)
     machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,))
     asked = ({"depth": 0}, {"depth": 900}, {"batch": 4})
-    found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]
+    found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]  # type: ignore[arg-type]
     seconds = [found[0].prefill.seconds.value, *(f.decode.seconds.value for f in found if f.decode)]
 
     assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (1, [0.1753, 0.0003562, 0.003499, 0.001684])
@@ -377,7 +408,7 @@ def test_machines_survive_json() -> None:
     assert back.processors[0].products["Q4_K"] == tuple(CPU.products["Q4_K"])
 
 
-@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 2}, {"schema_version": 3, "x": 2}])
+@pytest.mark.parametrize("document", [{}, {"schema_version": 99}, {"schema_version": 2}, {"schema_version": 4, "x": 2}])
 def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
     """A file of another version, or of another kind, is an error that says to calibrate again."""
     with pytest.raises(CalibrationError, match="bench calibrate"):

@@ -378,7 +378,7 @@ def test_other_figures_have_another_number(llama: GGUFFile) -> None:
     context = Params(n_ctx=4096, n_seq_max=4, kv_unified=True, n_threads=2)
     machine = Machine(name="m", basis="calibrated", source="s", processors=(CPU,))
     asked = ({"depth": 0}, {"depth": 900}, {"batch": 4})
-    found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]  # type: ignore[arg-type]
+    found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]
     seconds = [found[0].prefill.seconds.value, *(f.decode.seconds.value for f in found if f.decode)]
 
     assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (1, [0.1753, 0.0003562, 0.003499, 0.001684])

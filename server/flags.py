@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Final, get_args
 
+from ggufphys.cli import message
 from ggufphys.flags.environment import unknown
 from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments
-from ggufphys.units import parse_bytes
+from ggufphys.units import parse_bytes, read_text
 from server.adapter_flags import add_adapter_arguments
 from server.addresses import split
 from server.chatml import CHATML
@@ -246,9 +247,9 @@ def template(text: str) -> str:
 def template_file(text: str) -> str:
     """The text of a file."""
     try:
-        return Path(text).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+        return read_text(Path(text))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(message(error)) from None
 
 
 def say(message: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from ggufphys.units import read_text
 from server.journal import warn
 
 COMMENT: Final = "#"
@@ -60,10 +61,10 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
         keys += parts
     if file is not None:
         try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise ValueError(f"--api-key-file {file}: {reason}; expected a text file with a key on each line") from None
+            lines = [line.strip() for line in read_text(file).splitlines()]
+        except (OSError, ValueError) as error:
+            what = f"{file}: {error.strerror}, expected a text" if isinstance(error, OSError) else error
+            raise ValueError(f"--api-key-file {what} with a key on each line") from None
         in_file = [line for line in lines if line and not line.startswith(COMMENT)]
         if not in_file:
             raise ValueError(f"{file} has no API key in it, expected one on each line")

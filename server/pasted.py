@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ggufphys.units import parse_json
+from ggufphys.units import parse_json, read_text
 from server.config import THOUGHTS
 from server.engine.protocol import POOLINGS
 
@@ -151,7 +151,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _text_of(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
+    return read_text(Path(path))
 
 
 def _object_of(path: str) -> dict[str, Any]:

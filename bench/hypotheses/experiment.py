@@ -11,6 +11,7 @@ from bench.derive import file_type_named
 from bench.hypotheses.quantities import QUANTITIES, Quantity
 from ggufphys.params import CACHE_TYPES, MAX_SEQ
 from ggufphys.synth import shape_named
+from ggufphys.units import read_text
 
 SHIPPED: Final = Path(__file__).with_name("claims.toml")
 KEYS: Final[Mapping[str, bool]] = {
@@ -58,8 +59,8 @@ def read_experiments(path: Path) -> list[Experiment]:
         OSError: it cannot be read.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply to be read") from None

@@ -24,7 +24,7 @@ from bench.quality.rows import Candidate
 from bench.served import ServingError, served
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.progress import Steps
-from ggufphys.units import parse_json
+from ggufphys.units import parse_json, read_text
 
 AT_ONCE: Final = 4
 TIMEOUT_S: Final = 600.0
@@ -53,10 +53,7 @@ def read_tasks(path: Path) -> list[Task]:
         ValueError: a line is no task: which, and what was expected.
         OSError: it cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other line ends may stand in texts
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): expected a task a line, as JSON") from error
+    lines = read_text(path).removeprefix("\ufeff").split("\n")  # other line ends may stand in texts
     tasks = [_task(line, f"{path}, line {i}", i) for i, line in enumerate(lines, 1) if line.strip()]
     if not tasks:
         raise ValueError(f'{path}: empty, expected lines such as {{"prompt": "2 + 2 =", "expected": "4"}}')

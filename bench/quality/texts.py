@@ -10,6 +10,7 @@ import numpy as np
 from bench.corpus import held_out
 from bench.quality.windows import Tokens, Windows, fitting_n_ctx, windows_of
 from ggufphys import open_gguf
+from ggufphys.units import read_text
 from refengine.text.llama import LlamaTokenizer
 
 N_CTX: Final = 512
@@ -73,17 +74,12 @@ def text_of(paths: Sequence[Path]) -> str:
     """The files' texts one behind the other; without files, the standard library's modules that training never saw.
 
     Raises:
-        ValueError: a file is not UTF-8, or all are empty.
+        ValueError: a file is not UTF-8, or endless, or all are empty.
         OSError: one cannot be read.
     """
     if not paths:
         return "".join(document.text for document in held_out())
-    texts = []
-    for path in paths:
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): expected a plain text file") from error
+    texts = [read_text(path) for path in paths]
     if not any(texts):
         raise ValueError(f"{', '.join(map(str, paths))}: empty, expected texts to judge")
     return "".join(texts)

@@ -18,11 +18,12 @@ body { max-width: 80rem; }
 td { vertical-align: top; white-space: nowrap; }
 th.n { white-space: normal; }
 td.text, td.name, td.long { white-space: normal; }
-td.text { min-width: 18rem; }
-td.name { min-width: 11rem; }
-td.long { min-width: 13rem; overflow-wrap: anywhere; font-size: 90%; }
+td.text { min-width: 10em; }
+td.name { min-width: 7em; }
+td.long { min-width: 8em; overflow-wrap: anywhere; font-size: 90%; }
 .whole { white-space: nowrap; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 84rem) { table { font-size: 85%; } th, td { padding: .18rem .45rem; } }
 @media print { .picture, .scroll { overflow: visible; } .picture svg { min-width: 0; }
   table { font-size: 9px; } th, td { padding: .1rem .3rem; }
   td { white-space: normal; } td.text, td.name, td.long { min-width: 0; }
@@ -111,9 +112,9 @@ def _kind(cell: str, *, is_number: bool) -> str:
     """How wide a cell may be: a number and a few words stay on their line, an address breaks anywhere."""
     if is_number:
         return ' class="n"'
-    if "://" in cell:
+    if "://" in cell or max(map(len, cell.split()), default=0) > 32:
         return ' class="long"'
-    return ' class="text"' if len(cell) > 80 else ' class="name"' if len(cell) > 32 else ""
+    return ' class="text"' if len(cell) > 80 else ' class="name"' if len(cell) > 20 else ""
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -117,9 +117,8 @@ def parse_sweep(text: str) -> tuple[Axis, ...]:
     for field in fields:
         if fields.count(field) > 1:
             raise ValueError(f"--sweep {text!r}: {field} is named twice")
-    n_points = prod(len(axis.values) for axis in axes)
-    if n_points > MOST_POINTS:
-        raise ValueError(f"--sweep {text!r}: {n_points:,} points, expected at most {MOST_POINTS:,}")
+    if prod(len(axis.values) for axis in axes) > MOST_POINTS:  # none is longer than one more than these
+        raise ValueError(f"--sweep {text!r}: more than {MOST_POINTS:,} points: take a larger step, or fewer values")
     return axes
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 from ggufphys.errors import GGUFPhysError
 from ggufphys.frozen import asdict, dataclass, field, replace
 from ggufphys.speed.sound import faults
-from ggufphys.units import parse_json
+from ggufphys.units import parse_json, read_text
 
 SCHEMA_VERSION: Final = 4
 RULES: Final = 1  # how they are reckoned with; one more whenever the same rates predict another figure
@@ -292,7 +292,7 @@ def read_machine(path: Path) -> Machine:
         OSError: it cannot be read.
     """
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        document = parse_json(read_text(path))
     except ValueError as error:
         raise CalibrationError(f"{path}: not JSON ({error}): run `ggufphys bench calibrate` again") from None
     if not isinstance(document, dict):

@@ -21,6 +21,7 @@ from server.engine.rows import Rows
 from server.engine.scheduler.drafts import Piece
 from server.engine.scheduler.slots import Layout
 from server.engine.slot_memory import SlotMemory
+from server.engine.vocab import TYPE_NONE
 
 N_LIKELY: Final = 10  # tokens among which one is how likely: the draft's top_k
 KEEPS_A_STATE: Final = "keeps a state, that behind the last token, which cannot go back when a guess was wrong"
@@ -109,11 +110,14 @@ def _probability(logits: Any) -> float:
 
 
 def tongue(model: Model) -> Tongue:
-    """How llama.cpp has read a model's vocabulary."""
+    """How llama.cpp has read a model's vocabulary; it asserts that there is one before it tells any of it."""
     api: Any = model.api
     vocab, text = model.vocab, api.llama_vocab_get_text
+    kind = api.llama_vocab_type(vocab)
+    if kind == TYPE_NONE:
+        return Tongue(kind=kind, bos=-1, eos=-1, adds_bos=False, adds_eos=False, tokens=())
     return Tongue(
-        kind=api.llama_vocab_type(vocab),
+        kind=kind,
         bos=api.llama_vocab_bos(vocab),
         eos=api.llama_vocab_eos(vocab),
         adds_bos=api.llama_vocab_get_add_bos(vocab),

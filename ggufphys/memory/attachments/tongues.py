@@ -17,12 +17,12 @@ FIRST_COMPARED: Final = 5  # SPEC_VOCAB_CHECK_START_TOKEN_ID
 
 KINDS: Final[Mapping[str, int]] = {  # llama_vocab_type, by tokenizer.ggml.model
     "llama": 1, "gpt2": 2, "hybriddna": 2, "whitespace": 2, "gemma4": 2, "bert": 3, "t5": 4, "rwkv": 5, "plamo2": 6,
-    "test": 7,
+    "test": 7, "no_vocab": 0, "none": 0,
 }  # fmt: skip
 # By the kind: numbers of BOS and EOS, and whether they are added; None: it depends on the pre-tokenizer.
 DEFAULTS: Final[Mapping[int, tuple[int, int, bool | None, bool]]] = {
     1: (1, 2, True, False), 2: (11, 11, None, False), 3: (101, -1, True, False), 4: (-1, 1, False, True),
-    5: (-1, -1, False, False), 6: (1, 2, None, False), 7: (-1, -1, None, False),
+    5: (-1, -1, False, False), 6: (1, 2, None, False), 7: (-1, -1, None, False), 0: (-1, -1, False, False),
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def tongue_of(gguf: GGUFFile) -> Tongue | None:
     """That of a file; None where it has none that is known."""
     kind = KINDS.get(gguf.get_str("tokenizer.ggml.model", ""))
     tokens = gguf.get_array("tokenizer.ggml.tokens")
-    if kind is None or tokens is None:
+    if kind is None or (kind and tokens is None):
         return None
     bos, eos, adds_bos, adds_eos = DEFAULTS[kind]
     return Tongue(
@@ -51,12 +51,14 @@ def tongue_of(gguf: GGUFFile) -> Tongue | None:
         eos=gguf.get_int("tokenizer.ggml.eos_token_id", eos),
         adds_bos=_flag(gguf, "tokenizer.ggml.add_bos_token", adds_bos),
         adds_eos=_flag(gguf, "tokenizer.ggml.add_eos_token", adds_eos),
-        tokens=tokens.all_bytes(),
+        tokens=tokens.all_bytes() if kind and tokens is not None else (),
     )
 
 
 def difference(ours: Tongue, theirs: Tongue) -> str:
     """Why tokens of a draft mean something else to its model; empty where they mean the same, as far as is known."""
+    if not theirs.kind:
+        return "it has no tokenizer"
     if ours.kind != theirs.kind:
         return f"its tokenizer is of another kind (llama_vocab_type {theirs.kind}, expected {ours.kind})"
     ends: tuple[Literal["bos", "eos"], ...] = ("bos", "eos")

@@ -127,7 +127,7 @@ def test_arguments_are_checked_before_anything_runs(
     assert "texts to judge are named behind --text" in said(3, str(MODEL), str(tmp_path / "text.txt"))
     assert "no such file, and no file type" in said(2, "Q9_9")
     assert "empty" in said(2, "--text", str(tmp_path / "empty.txt"))
-    assert "binary is not UTF-8 text (byte 2)" in said(2, "--text", str(tmp_path / "binary"))
+    assert "binary: not UTF-8 (invalid start byte at byte 2)" in said(2, "--text", str(tmp_path / "binary"))
     assert "gone.txt" in said(3, "--text", str(tmp_path / "gone.txt"))
     assert "'q9_0' is no type of a cache" in said(2, "F16", "--cache-types", "q9_0")
     assert "unknown file type 'q9_0'" in said(2, "F16", "--quantize", "q8_0,q9_0")

@@ -44,7 +44,7 @@ def test_axes(text: str, axes: dict[str, list[object]]) -> None:
         ("ctk=q9_0", "'q9_0': expected one of f32"),
         ("fa=maybe", "expected one of auto, on, off"),
         ("type_k=f16,type_kv=q8_0", "type_k is named twice"),
-        ("ctx=1..1m:1", "points, expected at most"),
+        ("ctx=1..1m:1", "more than 20,000 points: take a larger step"),
         ("ctx=", "is not a count"),
     ],
 )

@@ -140,6 +140,7 @@ def test_the_least_likely_that_is_guessed(models: dict[str, Path]) -> None:
 
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
+    "no tokenizer": ({"tokenizer__ggml__model": "no_vocab", "llama__vocab_size": 259}, "it has no tokenizer"),
     "kind": ({"tokenizer__ggml__model": "t5"}, "its tokenizer is of another kind (llama_vocab_type 4, expected 1)"),
     "bos": ({"tokenizer__ggml__add_bos_token": False}, "its tokenizer does not add BOS to a text, and the model's d"),
     "bos's number": ({"tokenizer__ggml__bos_token_id": 7}, "its BOS is token 7, and the model's 1"),

@@ -71,13 +71,22 @@ class _Refusal(ErrorTask):
 
 
 class Channel(HTTPChannel):
-    """waitress's channel, open behind a stream, lingering behind a refusal."""
+    """waitress's channel, open behind a stream, lingering behind a refusal, and for who has said all that he has to.
+
+    A client may end its own side and wait for the answer, as `socat` does behind a script's request. Whether it has gone
+    can't be told from that, so what is generated ends; what is answered at once comes, and then the connection ends.
+    """
 
     parser_class = _Parser
     task_class = _Answer
     error_task_class = _Refusal
     _refused = False
     _linger_until = 0.0
+    _heard_all = False  # the client's side has ended, with requests of its own under way
+
+    def check_client_disconnected(self) -> bool:
+        """Also where the client may have gone."""
+        return self._heard_all or bool(super().check_client_disconnected())
 
     def write_soon(self, data: bytes) -> int:
         """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
@@ -94,7 +103,7 @@ class Channel(HTTPChannel):
     def readable(self) -> bool:
         """Also while lingering; called each time round, so that the end of it is seen here."""
         if not self._linger_until:
-            return bool(super().readable())
+            return not self._heard_all and bool(super().readable())
         if time.monotonic() > self._linger_until:
             self.will_close = True
             return False
@@ -118,7 +127,9 @@ class Channel(HTTPChannel):
     def handle_read(self) -> None:
         """Read; while lingering, to drop it."""
         if not self._linger_until:
-            super().handle_read()
+            self._heard_all = bool(self.requests) and self._has_ended()
+            if not self._heard_all:
+                super().handle_read()
             return
         try:
             data = self.recv(self.adj.recv_bytes)
@@ -127,8 +138,21 @@ class Channel(HTTPChannel):
         if not data:
             self.handle_close()
 
+    def _has_ended(self) -> bool:
+        channel: Any = self
+        try:
+            return channel.socket.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return False
+
+    def writable(self) -> bool:
+        """Also to close behind the last answer to a client whose side has ended."""
+        return bool(super().writable()) or (self._heard_all and not self.requests)
+
     def handle_write(self) -> None:
         """Write; behind a refusal, begin to linger instead of closing."""
+        if self._heard_all and not self.requests:
+            self.close_when_flushed = True
         if self._refused and self.close_when_flushed and not self._linger_until:
             channel: Any = self  # the stubs leave out what is private
             channel._flush_exception(channel._flush_some)

@@ -1,6 +1,7 @@
 """Connections: behind a stream they go on, and end where the client wants that or cannot tell where the answer ends."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
@@ -162,4 +163,35 @@ def test_who_speaks_tls_is_told_at_once() -> None:
     """A handshake, which has no line that HTTP could wait for, ends the connection; what else begins so is not HTTP."""
     with connected() as client:
         client.sendall(bytes.fromhex("16030100a5010000a10303") + bytes(100))
+        assert is_over(client)
+
+
+def test_a_client_that_has_said_all() -> None:
+    """A client that ends its own side gets the answers to all that it has sent, and then the end of the connection;
+    whoever generates something for it is told that it may have gone.
+    """
+    gone = []
+
+    def slow(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        time.sleep(0.1)
+        gone.append(environ["waitress.client_disconnected"]())
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with (
+        HttpServer(slow, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as client,
+    ):
+        client.sendall(request() * 2)
+        client.shutdown(socket.SHUT_WR)
+        assert [answer(client).read() for _ in range(2)] == [b"ok"] * 2
+        assert is_over(client)
+    assert gone[-1]  # the first could not know: nobody reads on while two wait
+
+
+def test_a_client_that_breaks_off_while_it_sends() -> None:
+    """A side that ends in the middle of a request ends the connection."""
+    with connected() as client:
+        client.sendall(request()[:-2])
+        client.shutdown(socket.SHUT_WR)
         assert is_over(client)

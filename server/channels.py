@@ -73,8 +73,8 @@ class _Refusal(ErrorTask):
 class Channel(HTTPChannel):
     """waitress's channel, open behind a stream, lingering behind a refusal, and for who has said all that he has to.
 
-    A client may end its own side and wait for the answer, as `socat` does behind a script's request. Whether it has gone
-    can't be told from that, so what is generated ends; what is answered at once comes, and then the connection ends.
+    A client may end its own side and wait for the answer, as `socat` does behind a script's request. Whether it has
+    gone can't be told from that, so what is generated ends; what is answered at once comes, then the connection ends.
     """
 
     parser_class = _Parser

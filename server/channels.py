@@ -84,9 +84,9 @@ class Channel(HTTPChannel):
     _linger_until = 0.0
     _heard_all = False  # the client's side has ended, with requests of its own under way
 
-    def check_client_disconnected(self) -> bool:
+    def check_client_disconnected(self) -> bool:  # type: ignore[override]  # the stubs have it return nothing
         """Also where the client may have gone."""
-        return self._heard_all or bool(super().check_client_disconnected())
+        return self._heard_all or not self.connected
 
     def write_soon(self, data: bytes) -> int:
         """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
@@ -141,7 +141,7 @@ class Channel(HTTPChannel):
     def _has_ended(self) -> bool:
         channel: Any = self
         try:
-            return channel.socket.recv(1, socket.MSG_PEEK) == b""
+            return not channel.socket.recv(1, socket.MSG_PEEK)
         except OSError:
             return False
 

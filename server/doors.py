@@ -1,11 +1,13 @@
 """The connection that an answer goes out by, for who writes there without waitress's task: the engine, while it may."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Self
 
 from waitress.task import WSGITask
 
 from server.channels import Channel
+from server.engine.forms import Form
 from server.engine.ways import Way, chunk
 
 
@@ -25,9 +27,9 @@ class Door:
             return None
         return cls(task)
 
-    def way(self, before: bytes, behind: bytes) -> Way:
-        """The way of texts in this frame."""
-        return Way(before, behind, self._chunked, self._dup)
+    def way(self, form: Callable[[], Form | None]) -> Way:
+        """The way of texts in this form."""
+        return Way(form, self._chunked, self._dup)
 
     def framed(self, data: bytes) -> bytes:
         """Data as it is sent there."""

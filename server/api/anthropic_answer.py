@@ -10,8 +10,9 @@ from typing import Any, Final
 from ggufphys.units import parse_json
 from server.api.conversation.reading import Reading
 from server.api.errors import ApiError
-from server.api.replies import Shape
+from server.api.replies import MARKS, Shape, form_of
 from server.api.timings import timings
+from server.engine.forms import Form
 from server.engine.protocol import Event, Finished, Piece, Started
 
 Json = dict[str, Any]
@@ -58,6 +59,12 @@ class MessageAnswer(Shape):
                 return [*shown, ended, {"type": "message_stop", "timings": timings(event)}]
             case _:
                 return []
+
+    def form(self, number: int, index: int) -> Form | None:
+        """A delta of a text is the same but for it, where no call can end it."""
+        if not self._reading.says_words or not self._is_open("text"):
+            return None
+        return form_of(self._delta("text_delta", "text", MARKS["text"]), named=True)
 
     def closing(self) -> list[Json]:
         """Nothing: the message has stopped."""

@@ -4,16 +4,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ggufphys import __version__
 from server.api.errors import ApiError
-from server.api.replies import Frame, frame_of
+from server.api.replies import MARKS, form_of
 from server.api.timings import Clock, prompt_progress, timings, usage
+from server.engine.forms import Form
 from server.engine.protocol import Event, Finished, Piece, Progress, PromptScores
 
 Json = dict[str, Any]
-TEXT: Final = "\0text\0"  # where it stands in a chunk
 
 
 class Choice(Protocol):
@@ -92,7 +92,6 @@ class Choices:
         self._clocks = {i * n + j: Clock(n_prompt) for i, n_prompt in enumerate(timed) for j in range(n)}
         self._finished: list[tuple[int, Finished]] = []
         self._opened: set[int] = set()
-        self._frames: dict[int, Frame] = {}
         self._head: Json = {
             "id": kind.id_prefix + uuid.uuid4().hex,
             "object": kind.chunk,
@@ -128,15 +127,13 @@ class Choices:
                         clock.start(event)
         return []
 
-    def frame(self, number: int, event: Piece) -> Frame | None:
+    def form(self, number: int, index: int) -> Form | None:
         """A chunk is the same but for its text, once an answer has begun; what is said is not kept."""
-        at = number * self._n + event.index
-        found = self._frames.get(at)
-        if found is None and at in self._opened and at not in self._clocks:
-            choice = self._choices[at].plain(TEXT)
-            if choice is not None:
-                found = self._frames[at] = frame_of(self._chunk([choice]), TEXT)
-        return found
+        at = number * self._n + index
+        if at not in self._opened or at in self._clocks:
+            return None
+        choice = self._choices[at].plain(MARKS["text"])
+        return None if choice is None else form_of(self._chunk([choice]))
 
     def closing(self) -> list[Json]:
         """The usage, if asked for."""

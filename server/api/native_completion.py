@@ -15,12 +15,13 @@ from server.api.infill import infill_tokens, read_infill
 from server.api.logprobs import chat_token
 from server.api.options import Options, read_options
 from server.api.prompts import Prompt, read_prompts
-from server.api.replies import Shape, reply
+from server.api.replies import MARKS, Shape, form_of, reply
 from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.api.settings import generation_settings
 from server.api.timings import Clock, prompt_progress, timings
-from server.engine.protocol import Event, Finished, Piece, Progress, TokenInfo
+from server.engine.forms import Form
+from server.engine.protocol import Event, Finished, Piece, Progress, TokenInfo, Written
 from server.service import Service
 
 Json = dict[str, Any]
@@ -45,6 +46,7 @@ class NativeAnswers(Shape):
         n = len(prompts) * options.n
         self._texts: list[list[str]] = [[] for _ in range(n)]
         self._tokens: list[list[TokenInfo]] = [[] for _ in range(n)]
+        self._n_tokens = [0] * n  # shown
         self._clocks = {i: Clock(len(self._prompt(i)[0])) for i in range(n if options.timings_per_token else 0)}
         self._finished: dict[int, Finished] = {}
 
@@ -58,10 +60,15 @@ class NativeAnswers(Shape):
                 at = number * self._options.n + event.index
                 self._texts[at].append(event.text)
                 self._tokens[at] += event.tokens
+                self._n_tokens[at] += len(event.tokens)
                 more: Json = {"timings": self._clocks[at].piece(event)} if at in self._clocks else {}
                 if self._n_probs is not None:
                     more["completion_probabilities"] = self._probabilities(event.tokens)
                 return [{**self._partial(at, event.text), "tokens": [t.token for t in event.tokens], **more}]
+            case Written():
+                self._texts[number].append(event.text)
+                self._n_tokens[number] = event.n_tokens
+                return []
             case Finished():
                 at = number * self._options.n + event.index
                 self._finished[at] = event
@@ -71,6 +78,14 @@ class NativeAnswers(Shape):
                     if at // self._options.n == number:
                         clock.start(event)
                 return []
+
+    def form(self, number: int, index: int) -> Form | None:
+        """An event is the same but for its text, its tokens and how many there have been."""
+        at = number * self._options.n + index
+        if at in self._clocks or self._n_probs is not None:
+            return None
+        more = {"tokens": MARKS["tokens"], "tokens_predicted": MARKS["n_tokens"]}
+        return form_of({**self._partial(at, MARKS["text"]), **more}, n_before=self._n_tokens[at])
 
     def closing(self) -> list[Json]:
         """Nothing."""
@@ -95,7 +110,7 @@ class NativeAnswers(Shape):
     def _partial(self, at: int, text: str) -> Json:
         return {
             "index": at, "content": text, "tokens": [], "stop": False, "id_slot": SLOT,
-            "tokens_predicted": len(self._tokens[at]), "tokens_evaluated": len(self._prompt(at)[0]),
+            "tokens_predicted": self._n_tokens[at], "tokens_evaluated": len(self._prompt(at)[0]),
         }  # fmt: skip
 
     def _final(self, at: int, *, streamed: bool) -> Json:

@@ -4,11 +4,12 @@ Endpoints differ in what they write alone: a `Shape` takes the events and says w
 """
 
 import json
+import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from flask import Request, Response, jsonify, request
 from waitress.channel import ClientDisconnected
@@ -18,6 +19,7 @@ from server.api.errors import ApiError, from_fault
 from server.api.options import Options
 from server.config import ServerConfig
 from server.doors import Door
+from server.engine.forms import BLANKS, Blank, Form
 from server.engine.protocol import Event, Failed, Finished, Piece, Written
 from server.metrics import Metrics
 
@@ -32,8 +34,10 @@ PUSHED_BYTES: Final = 4 << 20
 ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Json = dict[str, Any]
-Frame = tuple[bytes, bytes]
-"""An event of a stream, as it is sent: what stands before a text, which JSON writes in quotes, and what behind it."""
+_MARK: Final = uuid.uuid4().hex  # no client's word, whatever it calls its model
+MARKS: Final[dict[Blank, str]] = {blank: f"{blank} {_MARK}" for blank in BLANKS}
+"""What stands for a blank in a document that a form is made of, in place of its value, whatever its type."""
+_FIND: Final = re.compile(f'"({"|".join(BLANKS)}) {_MARK}"'.encode())
 
 
 class Shape(Protocol):
@@ -46,10 +50,10 @@ class Shape(Protocol):
         """An event of request `number`: what a stream shows of it. What it says is also kept for `document`."""
         ...
 
-    def frame(self, number: int, event: Piece) -> Frame | None:
-        """How a stream shows a piece that says its text alone, where all such pieces are shown alike from now on.
+    def form(self, number: int, index: int) -> Form | None:
+        """How a stream shows an answer's next piece, where all are shown so from now on; None: by `take` alone.
 
-        None: by `take`, each by itself. What is shown so is not kept for `document`.
+        What is shown by a plain form isn't kept for `document`. Of another one `take` is told by `Written`.
         """
         return None
 
@@ -66,10 +70,17 @@ class Shape(Protocol):
         ...
 
 
-def frame_of(document: Json, text: str) -> Frame:
-    """The frame of documents that are like this one but for its text, which stands in it once."""
-    before, after = ENCODE(document).split(quoted(text))
-    return f"data: {before}".encode(), f"{after}\n\n".encode()
+def event_of(document: Json, *, named: bool) -> bytes:
+    """A document as an event of a stream; `named` by its type, too."""
+    # ASCII: clients that split lines as Python's splitlines does would break an event at U+2028 or U+0085.
+    name = f"event: {document['type']}\n".encode() if named else b""
+    return name + b"data: " + ENCODE(document).encode() + b"\n\n"
+
+
+def form_of(document: Json, *, named: bool = False, n_before: int = 0) -> Form:
+    """The form of documents that are like this one, in which `MARKS` stand for what differs."""
+    parts = _FIND.split(event_of(document, named=named))
+    return Form(tuple(parts[::2]), tuple(cast("list[Blank]", [name.decode() for name in parts[1::2]])), n_before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +156,8 @@ class Reply:
                 data = event.unsent
                 door.write(data)
             n_pushed += len(data)
-            if door is None and shown.frame is not None and (door := Door.of(write)) is not None:
-                self.answers.lead(door.way(*shown.frame))
+            if door is None and shown.forms and (door := Door.of(write)) is not None:
+                self.answers.lead(door.way(lambda: self.shape.form(0, 0)))
             return not shown.has_ended() and n_pushed < PUSHED_BYTES
 
         try:
@@ -172,9 +183,7 @@ class Reply:
                 return
 
     def _data(self, document: Json) -> bytes:
-        # ASCII: clients that split lines as Python's splitlines does would break an event at U+2028 or U+0085.
-        name = f"event: {document['type']}\n".encode() if self.shape.named else b""
-        return name + b"data: " + ENCODE(document).encode() + b"\n\n"
+        return event_of(document, named=self.shape.named)
 
 
 class EventStream(Response):
@@ -207,7 +216,7 @@ class _Shown:
         self._quiet_since = time.perf_counter()
         self.n_left = sum(request.n for request in reply.answers.requests)
         self._is_over = False
-        self.frame: Frame | None = None  # of the last piece that had one
+        self.forms: dict[tuple[int, int], Form] = {}  # of answers (request, index), from when they have one
 
     def has_ended(self) -> bool:
         """Whether nothing more is to be shown."""
@@ -237,16 +246,19 @@ class _Shown:
             reply.metrics.failed(event)
             self._is_over = True
             return reply._data(reply.shape.failed(from_fault(event)))
-        if type(event) is Piece and (frame := reply.shape.frame(number, event)) is not None:
+        form = self.forms.get((number, event.index)) if type(event) is Piece else None
+        if form is not None and form.is_plain and type(event) is Piece:
             self._quiet_since = self._watch.piece(number, event)
-            self.frame = frame
-            return frame[0] + quoted(event.text).encode() + frame[1]
+            return form.plain(event.text)
         if isinstance(event, Written):
             self._watch.pieces(event.times_s)
             self._quiet_since = max((self._quiet_since, *event.times_s))
+            reply.shape.take(number, event)
             return b""
         self._note(number, event)
         data = b"".join(map(reply._data, reply.shape.take(number, event)))
+        if type(event) is Piece and form is None and (form := reply.shape.form(number, event.index)) is not None:
+            self.forms[number, event.index] = form
         if data:
             self._quiet_since = time.perf_counter()
         return data

@@ -7,10 +7,11 @@ from typing import Any
 from server.api.conversation.reading import Reading
 from server.api.errors import ApiError
 from server.api.logprobs import chat_token
-from server.api.replies import Shape
+from server.api.replies import MARKS, Shape, form_of
 from server.api.schema import Fields
 from server.api.timings import timings
-from server.engine.protocol import Event, Finished, Piece, Started, TokenInfo
+from server.engine.forms import Form
+from server.engine.protocol import Event, Finished, Piece, Started, TokenInfo, Written
 
 Json = dict[str, Any]
 
@@ -43,6 +44,10 @@ class ResponseAnswer(Shape):
             case Piece():
                 self._tokens += event.tokens
                 return self._add(self._reading.feed(event.text), event.tokens)
+            case Written():
+                self._sequence += len(event.times_s)
+                self._items[-1]["content"][0]["text"] += event.text
+                return []
             case Finished():
                 self._finished = event
                 shown = self._add(self._reading.close(), ())
@@ -53,6 +58,16 @@ class ResponseAnswer(Shape):
                 return [*shown, self._event(name, response=self.document(), timings=timings(event))]
             case _:
                 return []
+
+    def form(self, number: int, index: int) -> Form | None:
+        """A delta of a text is the same but for it and its number, where no call can end it."""
+        is_open = self._open and self._items[-1]["type"] == "message"
+        if self._logprobs or not is_open or not self._reading.says_words:
+            return None
+        n_before = self._sequence
+        delta = self._part("response.output_text.delta", delta=MARKS["text"], logprobs=[])
+        self._sequence = n_before  # it is no event of its own
+        return form_of({**delta, "sequence_number": MARKS["n_events"]}, named=True, n_before=n_before)
 
     def closing(self) -> list[Json]:
         """Nothing: the last event has all."""

@@ -6,9 +6,9 @@ goes back to the HTTP side, which goes on from there: no byte twice, and none lo
 
 import socket
 import threading
-from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, Protocol
 
+from server.engine.forms import Filling
 from server.engine.frames import Broke, Ended, Evaluated, Refused, Report, Said, Step, Wrote
 from server.engine.stopping import StopStrings
 from server.engine.text import TextStream
@@ -34,11 +34,13 @@ class Lead:
 
     def __init__(self, offer: Offer, client: Client) -> None:
         self._id = offer.id
-        self._before, self._behind, self._chunked = offer.before, offer.behind, offer.chunked
+        self._form, self._chunked, self._is_plain = Filling(offer.form), offer.chunked, offer.form.is_plain
         self._client = client
         self._text = TextStream(StopStrings(offer.stop))
-        self._n_tokens = 0  # that have not been reported, and when their texts were sent
+        self._held: list[tuple[int, bytes]] = []  # tokens that are to be shown with the next text
+        self._n_tokens = 0  # that have not been reported, when their texts were sent, and these if they are told
         self._times: list[float] = []
+        self._said: list[str] = []
         self.unsent = b""
 
     def say(self, report: Said, at_s: float) -> Said | None:
@@ -49,9 +51,14 @@ class Lead:
         if self._text.stopped:
             return report._replace(piece=(text + self._text.stopped).encode())
         self._n_tokens += 1
-        if text:
+        if self._form.shows_tokens:
+            self._held.append((report.token, report.piece))
+        if text or (self._held and not self._text.n_held):
             self._times.append(at_s)
-            data = self._before + quoted(text).encode() + self._behind
+            data = self._form.next(text, [token for token, _ in self._held])
+            self._held.clear()
+            if not self._is_plain:
+                self._said.append(text)
             self.send(chunk(data) if self._chunked else data)
         return None
 
@@ -68,8 +75,9 @@ class Lead:
 
     def wrote(self) -> Wrote:
         """What was written since the last time."""
-        n, times, self._n_tokens, self._times = self._n_tokens, tuple(self._times), 0, []
-        return Wrote(self._id, n, times, None, b"")
+        found = Wrote(self._id, self._n_tokens, tuple(self._times), "".join(self._said), None, tuple(self._held))
+        self._n_tokens, self._times, self._said = 0, [], []
+        return found
 
     def give_back(self) -> Wrote:
         """The same, and what the HTTP side needs to go on from here."""
@@ -95,12 +103,14 @@ class Direct:
         client.close()
         return Refused(offer.id, offer.n_tokens)
 
-    def send(self, id: int, data: bytes) -> None:
-        """Send what else the HTTP side has to say, where it is ours to say."""
+    def send(self, id: int, data: bytes) -> Wrote | None:
+        """Send what else the HTTP side has to say; where that is not ours to say, it goes back."""
         with self._lock:
             lead = self._leads.get(id)
-            if lead is not None:
-                lead.send(data)  # what is not taken goes back with the next token
+            if lead is None:
+                return Wrote(id, unsent=data)
+            lead.send(data)  # what is not taken goes back with the next token
+            return None
 
     def take(self, step: Step) -> Step | None:
         """Write what can be; what is left to be told, None if nothing is."""

@@ -123,14 +123,17 @@ class Embedded(NamedTuple):
 class Wrote(NamedTuple):
     """So many tokens of a request's answer the worker has had itself; their texts it sent then (`direct`).
 
-    `rest` None: it goes on so. Else the answer is the readers' again, behind these bytes; `unsent` is to be sent first.
+    `text`: these, where events are not alike but for them. `held`: tokens that are to be shown with the next one.
+    `rest` None: it goes on so. Else the answer is the readers' again, behind these bytes. `unsent` is to be sent first.
     """
 
     id: int
-    n_tokens: int
-    times_s: tuple[float, ...]
-    rest: bytes | None
-    unsent: bytes
+    n_tokens: int = 0
+    times_s: tuple[float, ...] = ()
+    text: str = ""
+    rest: bytes | None = None
+    held: tuple[tuple[int, bytes], ...] = ()
+    unsent: bytes = b""
 
 
 class Refused(NamedTuple):

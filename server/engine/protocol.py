@@ -183,10 +183,13 @@ class Failed:
 class Written:
     """Pieces that the engine has sent to the client itself, at these times, by time.perf_counter (`Generation.way`).
 
-    `unsent`: bytes of theirs that the client did not take; they come before all that follows.
+    `text`: theirs together, where the way's form is no plain one. `n_tokens`: of the answer that have been shown by
+    now. `unsent`: bytes of theirs that the client did not take; they come before all that follows.
     """
 
     times_s: tuple[float, ...]
+    text: str
+    n_tokens: int
     unsent: bytes = b""
 
 

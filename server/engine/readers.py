@@ -72,7 +72,8 @@ class Reader:
         stop = StopStrings(request.stop)
         self.answers = {index: Answer(TextStream(stop), Lines(request.n_indent)) for index in range(request.n)}
         self.wants_tokens = request.return_tokens or request.n_logprobs is not None
-        self.is_plain = request.n == 1 and not self.wants_tokens and not request.n_indent  # a text, and nothing else
+        # nothing is shown but a text, or its tokens beside
+        self.may_lead = request.n == 1 and request.n_logprobs is None and not request.n_indent
         self.n_offers = 0
         self.n_offered = 0  # tokens that the last one is behind
         self.began_at = 0.0
@@ -121,20 +122,29 @@ class Reader:
     def offer(self, id: int) -> Offer | None:
         """The one answer's way to its client, from here on; None where there is text that has not been shown."""
         way, answer = self.generation.way, self.answers[0]
-        if way is None or answer.text.rest:
+        form = way.form() if way is not None and not answer.text.rest else None
+        if way is None or form is None:
             return None
-        return Offer(id, answer.n_generated, way.before, way.behind, way.chunked, self.generation.request.stop)
+        if self.wants_tokens != ("tokens" in form.blanks):  # nor will they be shown later
+            self.generation.way = None
+            return None
+        return Offer(id, answer.n_generated, form, way.chunked, self.generation.request.stop)
 
     def wrote(self, report: Wrote) -> None:
         """The worker has sent so much itself."""
-        answer = self.answers[0]
+        answer, generation = self.answers[0], self.generation
         answer.n_generated += report.n_tokens
         answer.last_at = report.times_s[-1] if report.times_s else answer.last_at
+        if report.rest is None and report.unsent and generation.send is not None:
+            generation.send(report.unsent)  # it came back between two ways, and the worker may go the second one
+            return
         if report.rest is not None:
             answer.text.feed(report.rest)
-        self.generation.publish(Written(times_s=report.times_s, unsent=report.unsent))
+            answer.infos = [TokenInfo(token=token, piece=piece) for token, piece in report.held]
+        n_tokens = answer.n_generated - len(report.held)
+        generation.publish(Written(times_s=report.times_s, text=report.text, n_tokens=n_tokens, unsent=report.unsent))
         if report.rest is not None:  # no sooner: what others write comes behind what was not sent
-            self.generation.send = self.generation.way = None
+            generation.send = generation.way = None
 
     def end(self, index: int, reason: FinishReason, at_s: float) -> None:
         """The answer is over: what was held back, and the last event."""
@@ -236,7 +246,7 @@ class Readers:
         match report:  # the commonest first
             case Said(id, index, _, _, _, _, reason) if index in reader.answers:
                 self._say(id, reader, index, (report,), (at_s,), reason)
-                if reader.is_plain and reader.answers and reader.generation.way and self.hand_on:
+                if reader.may_lead and reader.answers and reader.generation.way and self.hand_on:
                     self._offer(id, reader, self.hand_on)
             case Gathered(id, index, said, times_s) if index in reader.answers:
                 self._say(id, reader, index, said, times_s, said[-1][-1])

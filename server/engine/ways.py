@@ -8,20 +8,22 @@ import marshal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
+
+from server.engine.forms import Form
 
 MOST_BYTES: Final = 1 << 15  # of a message: a kernel keeps a few of them at least
 
 
 class Way(NamedTuple):
-    """What stands around a text that JSON writes in quotes, and where it goes.
+    """How texts are sent, and where.
 
-    `chunked`: in chunks, as HTTP/1.1 has them. `dup`: a descriptor of the client's socket, for the caller to close; -1
-    while something waits before, or when the client has gone.
+    `form`: of the next events, by all that has been shown; None while they have none. `chunked`: in chunks, as HTTP/1.1
+    has them. `dup`: a descriptor of the client's socket, for the caller to close; -1 while something waits before, or
+    when the client has gone.
     """
 
-    before: bytes
-    behind: bytes
+    form: Callable[[], Form | None]
     chunked: bool
     dup: Callable[[], int]
 
@@ -31,8 +33,7 @@ class Offer(NamedTuple):
 
     id: int
     n_tokens: int
-    before: bytes
-    behind: bytes
+    form: Form
     chunked: bool
     stop: tuple[str, ...]
 
@@ -69,7 +70,8 @@ class Passage:
 
     def send(self, message: Offer | Aside, fileno: int = -1) -> bool:
         """Hand it over at once; whether it could be: the other end may be gone, or busy, or the message too large."""
-        data = marshal.dumps(tuple(message))
+        fields: tuple[Any, ...] = tuple(tuple(each) if isinstance(each, Form) else each for each in message)
+        data = marshal.dumps(fields)
         with suppress(OSError, ValueError):
             if len(data) <= MOST_BYTES:
                 if fileno < 0:
@@ -88,7 +90,8 @@ class Passage:
         fileno = filenos[0] if filenos else -1
         if len(fields) == len(Aside._fields):
             return Aside(*cast("tuple[int, bytes]", fields)), fileno
-        return Offer(*cast("tuple[int, int, bytes, bytes, bool, tuple[str, ...]]", fields)), fileno
+        offer = Offer(*cast("tuple[int, int, Form, bool, tuple[str, ...]]", fields))
+        return offer._replace(form=Form(*offer.form)), fileno
 
     def close(self) -> None:
         """Close this end."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from server.engine import huge_pages
 from server.engine.direct import Direct
-from server.engine.frames import Broke, Refused, Step
+from server.engine.frames import Broke, Refused, Step, Wrote
 from server.engine.gathering import Gathering
 from server.engine.llama import load_backend
 from server.engine.log import LOG
@@ -115,15 +115,16 @@ def _go(passage: Passage, direct: Direct, sender: Sender) -> None:
             message, fileno = passage.receive()
         except (EOFError, OSError):
             return
+        back: Wrote | Refused | None
         if isinstance(message, Aside):
-            direct.send(message.id, message.data)
-            continue
-        try:
-            refused = direct.accept(message, socket.socket(fileno=fileno))
-        except (OSError, ValueError):  # too many are open here
-            refused = Refused(message.id, message.n_tokens)
-        if refused is not None:
-            sender.send(Step(time.perf_counter(), [refused], None))
+            back = direct.send(message.id, message.data)
+        else:
+            try:
+                back = direct.accept(message, socket.socket(fileno=fileno))
+            except (OSError, ValueError):  # too many are open here
+                back = Refused(message.id, message.n_tokens)
+        if back is not None:
+            sender.send(Step(time.perf_counter(), [back], None))
 
 
 def _answer(calls: "queue.SimpleQueue[Call]", words: Any, sender: Sender) -> None:

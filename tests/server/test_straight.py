@@ -22,7 +22,7 @@ from server.engine.frames import Wrote
 from server.engine.protocol import EngineStatus
 from server.engine.readers import Reader
 from server.engine.supervised import SupervisedEngine
-from server.engine.ways import Passage
+from server.engine.ways import Aside, Offer, Passage
 from server.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING, LOOP
 from tests.server.fake_engine import sse_data
@@ -159,7 +159,7 @@ def test_a_connection_that_is_used_again(server: HttpServer, written: list[Wrote
     ],
 )
 def test_endpoints(server: HttpServer, path: str, body: dict[str, Any], text: str) -> None:
-    """Characters and stop strings of several tokens: the same text whoever writes, also where the worker never does."""
+    """Characters and stop strings of several tokens: the same text whoever writes."""
     lines = ask(server, path, body).splitlines()  # Anthropic's events have names
     events = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
     found = ""
@@ -170,6 +170,59 @@ def test_endpoints(server: HttpServer, path: str, body: dict[str, Any], text: st
         found += event.get("delta", {}).get("text", "")
 
     assert found == text
+
+
+def scrubbed(value: Any) -> Any:
+    """Without what differs from one answer to the next."""
+    if isinstance(value, dict):
+        own = ("id", "item_id", "created", "created_at", "completed_at", "timings")
+        return {name: scrubbed(each) for name, each in value.items() if name not in own}
+    return [scrubbed(each) for each in value] if isinstance(value, list) else value
+
+
+def events_of(body: bytes) -> list[Any]:
+    return [scrubbed(json.loads(line[6:])) for line in body.splitlines() if line.startswith(b"data: {")]
+
+
+USER = [{"role": "user", "content": "0"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "stop"),
+    [
+        ("/v1/completions", {"prompt": "0", "max_tokens": 60}, "stop"),
+        ("/completion", {"prompt": "0", "n_predict": 60, "return_tokens": True}, "stop"),
+        ("/v1/chat/completions", {"messages": USER, "max_tokens": 60}, "stop"),
+        ("/v1/messages", {"messages": USER, "max_tokens": 60}, "stop_sequences"),
+        ("/v1/responses", {"input": "0", "max_output_tokens": 60}, "stop"),
+    ],
+)
+def test_events_are_the_same(
+    engine: SupervisedEngine, written: list[Wrote], path: str, body: dict[str, Any], stop: str
+) -> None:
+    """Whoever writes them: numbers and tokens that they count, what the last ones say of all, and ends by a string."""
+    hand_on, found = engine._readers.hand_on, []
+    config = ServerConfig(poll_s=0.02, chat_template="{{ messages[-1].content }}")
+    with HttpServer(create_app(config, engine), host="127.0.0.1", port=0, max_streams=8, max_body_bytes=4096) as server:
+        for more in ({}, {stop: ["x", "34567890" + "1234567890" * 2 + "12345"]}):
+            ask(server, path, body)  # what is asked again is in memory
+            written.clear()
+            handed: list[Offer | Aside] = []
+
+            def handing(message: Offer | Aside, fileno: int, handed: list[Offer | Aside] = handed) -> bool:
+                handed.append(message)
+                return hand_on is not None and hand_on(message, fileno)
+
+            for way in (handing, None):
+                engine._readers.hand_on = way
+                try:
+                    found.append(events_of(ask(server, path, {**body, **more})))
+                finally:
+                    engine._readers.hand_on = hand_on
+            assert handed
+            assert n_written(written) > 20
+            assert found[-2] == found[-1]
+    assert "".join(map(json.dumps, found[0])) != "".join(map(json.dumps, found[2]))
 
 
 def test_a_client_that_reads_nothing_for_a_while(server: HttpServer, written: list[Wrote]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from server.engine.counters import Counters
 from server.engine.direct import Direct
+from server.engine.forms import BLANKS, Blank, Filling, Form
 from server.engine.frames import (
     Began,
     Broke,
@@ -40,6 +41,8 @@ from server.engine.readers import OFFERS, Readers
 from server.engine.ways import Aside, Offer, Passage, Way, chunk
 
 BEFORE, BEHIND = b'data: {"text":', b"}\n\n"
+PLAIN = Form((BEFORE, BEHIND))
+COUNTED = Form((b'data: {"n":', b',"text":', b',"tokens":', b',"n_tokens":', BEHIND), ("n_events", *BLANKS[:3]))
 PING = b": ping\n\n"
 
 
@@ -75,6 +78,7 @@ class Pair:
     wire: Wire
     late: list[bool] = field(default_factory=list)
     chunked: bool = True
+    form: Form = PLAIN
     events: list[Event] = field(default_factory=list)
     cancelled: list[Cancel] = field(default_factory=list)
     offers: list[Offer | Aside] = field(default_factory=list)
@@ -87,19 +91,23 @@ class Pair:
         self.readers.add(7, self.generation)
         self.waiting: list[Offer | Aside] = []
         self.refused: list[Refused] = []  # on their way, behind the token that they came too late for
-        self.n_direct = 0
+        self.returned: list[Wrote] = []
+        self.n_direct = self.n_events = self.n_tokens = 0
+        self.told = ""
 
     def _hand_on(self, message: Offer | Aside, fileno: int) -> bool:
         self.offers.append(message)
-        if isinstance(message, Offer) and self.late and self.late.pop(0):
-            self.waiting.append(message)
+        if self.waiting or (isinstance(message, Offer) and self.late and self.late.pop(0)):
+            self.waiting.append(message)  # whatever follows is behind it
         else:
             self._arrive(message)
         return True
 
     def _arrive(self, message: Offer | Aside) -> None:
         if isinstance(message, Aside):
-            self.direct.send(message.id, message.data)
+            back = self.direct.send(message.id, message.data)
+            if back is not None:
+                self.returned.append(back)
             return
         self.wire.is_closed = False
         refused = self.direct.accept(message, self.wire)
@@ -109,26 +117,35 @@ class Pair:
     def _sink(self, event: Event) -> bool:
         self.events.append(event)
         if isinstance(event, Piece):
-            data = BEFORE + json.dumps(event.text).encode() + BEHIND
+            tokens = [each.token for each in event.tokens]
+            data = Filling(self._form()).next(event.text, tokens)
+            self.n_events, self.n_tokens = self.n_events + 1, self.n_tokens + len(tokens)
             self.wire.data += chunk(data) if self.chunked else data
             if self.generation.n_pieces[0] == 1:
-                self.generation.way = Way(BEFORE, BEHIND, self.chunked, lambda: os.open(os.devnull, os.O_RDONLY))
+                self.generation.way = Way(self._form, self.chunked, lambda: os.open(os.devnull, os.O_RDONLY))
         elif isinstance(event, Written):
-            assert self.generation.send is not None  # until it is written, nobody else writes
+            assert self.generation.send is not None or not event.times_s  # until it is written, nobody else writes
             self.n_direct += len(event.times_s)
+            self.n_events, self.n_tokens = self.n_events + len(event.times_s), event.n_tokens
+            self.told += event.text
             self.wire.data += event.unsent
         return True
+
+    def _form(self) -> Form:
+        return self.form._replace(n_before=self.n_tokens if self.form.blanks[0] == "n_tokens" else self.n_events)
 
     def step(self, *reports: Report, counters: Counters | None = None) -> None:
         """What a step of the loop brought, through the worker's part and then the readers'."""
         left = self.direct.take(Step(1.0, list(reports), counters))
-        for message in self.waiting:
+        waiting, self.waiting = self.waiting, []
+        for message in waiting:
             self._arrive(message)
-        self.waiting.clear()
         if left is not None:
             self.readers.take(left)
         while self.refused:
             self.readers.take(Step(1.0, [self.refused.pop()], None))
+        while self.returned:
+            self.readers.take(Step(1.0, [self.returned.pop(0)], None))
         assert self.generation.send is not None or not self.direct._leads
 
     def ping(self) -> None:
@@ -146,6 +163,15 @@ class Pair:
         events = data.split(b"\n\n")
         assert events.pop() == b""
         return [json.loads(event[len(BEFORE) : -1]) for event in events if event + b"\n\n" != PING]
+
+
+def test_forms() -> None:
+    """Blanks are filled as JSON has them, and what is counted goes on from event to event."""
+    filling = Filling(Form((b"[", b",", b",", b"]"), ("n_events", "text", "tokens"), 3))
+    assert [filling.next('é"', [5, 6]), filling.next("")] == [rb'[3,"\u00e9\"",[5,6]]', b'[4,"",[]]']
+    filling = Filling(Form((b"[", b",", b"]"), ("tokens", "n_tokens"), 3))
+    assert [filling.next("a", [5, 6]), filling.next("", [7])] == [b"[[5,6],5]", b"[[7],6]"]
+    assert Filling(PLAIN).next("\n") == PLAIN.plain("\n") == BEFORE + rb'"\n"' + BEHIND
 
 
 def unchunked(data: bytes) -> bytes:
@@ -216,6 +242,52 @@ def test_every_byte_once(
     assert not pair.direct._n_said
 
 
+@given(
+    data=st.data(), text=TEXT, late=st.lists(st.booleans(), max_size=10), with_tokens=st.booleans(),
+    stop=st.sampled_from([(), ("ab",), ("aba", "b\n"), ("é🙂",)]), takes=st.lists(st.integers(0, 80), max_size=4),
+)  # fmt: skip
+def test_what_is_counted(
+    data: st.DataObject, text: str, late: list[bool], with_tokens: bool, stop: tuple[str, ...], takes: list[int]
+) -> None:
+    """Events with their number and their tokens are those of the readers alone, and these know what was said."""
+    raw = b"c" + text.encode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw)), max_size=12)) - {len(raw)})
+    tokens = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    blanks: tuple[Blank, ...] = ("n_tokens", "text", "tokens") if with_tokens else ("n_events", "text")
+    form = Form((b"data: [", *[b","] * (len(blanks) - 1), b"]\n\n"), blanks)
+    asked = GenerationRequest(prompt=(1,), stop=stop, return_tokens=with_tokens)
+    found = []
+    for pair in (
+        Pair(asked, Wire([200, 200, *takes]), late, False, form),
+        Pair(asked, Wire([]), [True] * 99, False, form),  # the worker never has it
+    ):
+        for at, token in enumerate(tokens):
+            counters = Counters() if data.draw(st.booleans()) else None
+            reason: FinishReason | None = "length" if at == len(tokens) - 1 else None
+            pair.step(Said(7, 0, at, token, None, False, reason), counters=counters)
+            if pair.cancelled:
+                pair.step(Ended(7, 0, "cancelled"))
+                break
+        shown = "".join(event.text for event in pair.events if isinstance(event, Piece))
+        found.append((pair.wire.data, pair.n_events, pair.n_tokens if with_tokens else 0, len(shown + pair.told)))
+        assert isinstance(pair.events[-1], Finished)
+
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("late", [[], 99 * [True]])
+def test_tokens_without_their_text(late: list[bool]) -> None:
+    """Of an answer that comes back while a stop string might come, they are shown with the text that was held."""
+    form = Form((b"data: [", b",", b",", b"]\n\n"), ("n_tokens", "text", "tokens"))
+    asked = GenerationRequest(prompt=(1,), stop=("bx",), return_tokens=True)
+    pair = Pair(asked, Wire([]), late, False, form)
+    for at, piece in enumerate((b"c", b"d", b"b", b"c")):
+        pair.step(Said(7, 0, at, piece, None, False, "length" if at == 3 else None))
+
+    assert pair.wire.data == b'data: [1,"c",[0]]\n\ndata: [2,"d",[1]]\n\ndata: [4,"bc",[2,3]]\n\n'
+    assert pair.n_direct == (0 if late else 1)
+
+
 def led(**fields: Any) -> Pair:
     """An answer that the worker writes."""
     pair = Pair(GenerationRequest(prompt=(1,)), Wire([], **fields))
@@ -233,7 +305,7 @@ def test_tokens_pass_by_the_readers() -> None:
     left = pair.direct.take(Step(3.0, [Drafted(7, 0, 1, 1), said(b"d")], Counters()))
 
     assert left is not None
-    assert left.reports == [Drafted(7, 0, 1, 1), Wrote(7, 3, (1.0, 2.0, 3.0), None, b"")]
+    assert left.reports == [Drafted(7, 0, 1, 1), Wrote(7, 3, (1.0, 2.0, 3.0))]
     assert pair.texts == ["a", "b", "c", "d"]
 
 
@@ -295,6 +367,19 @@ def test_offers_end() -> None:
     assert pair.generation.send is None
 
 
+def test_a_ping_between_two_ways() -> None:
+    """What the worker may not send, since the answer was the HTTP side's again, comes back and is sent."""
+    pair = Pair(GenerationRequest(prompt=(1,)), Wire([]), late=[True])
+    pair.step(said(b"a"))
+    pair.readers._readers[7].generation.send = lambda data: pair._arrive(Aside(7, data))  # the refusal is on its way
+    pair.ping()
+    pair.readers._readers[7].generation.send = None
+    pair.step(said(b"b"))
+
+    assert pair.wire.data.count(PING) == 1
+    assert pair.texts == ["a", "b"]
+
+
 def test_a_refusal_of_an_offer_before_the_last() -> None:
     """It comes behind the token that made the next offer, which the worker took: what else is said goes there."""
     pair = Pair(GenerationRequest(prompt=(1,)), Wire([]), late=[True])
@@ -337,7 +422,7 @@ def test_an_offer_for_what_is_over() -> None:
     """The socket is let go of at once: a connection ends when nobody has it any more."""
     direct, wire = Direct(), Wire([], is_closed=False)
 
-    assert direct.accept(Offer(7, 1, BEFORE, BEHIND, True, ()), wire) == Refused(7, 1)
+    assert direct.accept(Offer(7, 1, PLAIN, True, ()), wire) == Refused(7, 1)
     assert wire.is_closed
 
 
@@ -349,7 +434,7 @@ def test_passage() -> None:
     ours, end = found
     theirs = Passage(end)
     end.setblocking(True)
-    offer = Offer(7, 3, BEFORE, BEHIND, True, ("a", "é"))
+    offer = Offer(7, 3, COUNTED, True, ("a", "é"))
 
     assert ours.send(offer, end.fileno())
     assert ours.send(Aside(7, PING))

@@ -1,9 +1,10 @@
 """What does it cost to hand an answer out, by endpoint, streamed and whole? This checkout's server beside another's.
 
-`python -m bench.serve_ways MODEL --against CHECKOUT [-c 1] [--rounds 3] [--only whole] [--json]`
+`python -m bench.serve_ways MODEL --against CHECKOUT [-c 1] [--rounds 3] [--turns 5] [--only whole] [--json]`
 
-Both servers start anew in each round, and answer in turn. Tokens a second, and processor time a token of the process
-that serves HTTP, by what the kernel counts (/proc/PID/task/*/schedstat); medians of the rounds. Linux.
+Both servers start anew in each round, and answer in turn, a request of each client's at a time. Tokens a second, and
+processor time a token of the process that serves HTTP, by what the kernel counts (/proc/PID/task/*/schedstat): medians
+of a round's turns, and of the rounds. Linux.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -40,7 +41,7 @@ WAYS: Final = [f"{name}, {how}" for how in ("whole", "streamed") for name in PAT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one way in one server, in one round."""
+    """Of one way in one server, in one round or turn."""
 
     way: str
     clients: int
@@ -58,13 +59,13 @@ def body_of(name: str, prompt: str, n_predict: int, *, stream: bool) -> dict[str
     return {**asked, "messages": [{"role": "user", "content": prompt}], "max_tokens": n_predict}
 
 
-def one_round(server: Server, way: str, n_clients: int, n_predict: int, n_requests: int, seed: str) -> Cost:
-    """Requests of one way. Raises RuntimeError when one fails."""
+def one_turn(server: Server, way: str, n_clients: int, n_predict: int, seed: str) -> Cost:
+    """A request of each client's. Raises RuntimeError when one fails."""
     name, _, how = way.partition(", ")
     per_token = words_per_token(server.url)
     bodies = [
         body_of(name, words(f"{seed}, {i}", N_PROMPT, per_token), n_predict, stream=how == "streamed")
-        for i in range(n_requests)
+        for i in range(n_clients)
     ]
 
     def ask(body: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ def one_round(server: Server, way: str, n_clients: int, n_predict: int, n_reques
         for which, ran in threads(server).items()
         if not which[0].startswith("worker")
     )
-    n = n_requests * n_predict
+    n = n_clients * n_predict
     return Cost(way=way, clients=n_clients, tok_per_s=n / seconds, http_ms=ran_s / n * 1e3)
 
 
@@ -99,15 +100,21 @@ def costs(checkouts: Sequence[Path], ways: Sequence[str], args: argparse.Namespa
                 command, url = serving(checkout, args, args.port + at), f"http://127.0.0.1:{args.port + at}"
                 name = f"checkout {at + 1}"
                 servers[at] = stack.enter_context(running(name, command, url))
-                one_round(servers[at], ways[0], 1, 16, 2, "before")
+                one_turn(servers[at], ways[0], 2, 16, "before")
             for (n_clients, way), rounds in found.items():
-                seed, n_requests = f"{n_clients}, {way}, {number}", max(args.requests, n_clients)
-                of = {
-                    at: one_round(server, way, n_clients, args.predict, n_requests, seed)
-                    for at, server in servers.items()
-                }
-                rounds.append([of[at] for at in range(len(checkouts))])
+                turns = [
+                    {at: one_turn(server, way, n_clients, args.predict, f"{way}, {number}, {turn}")
+                     for at, server in servers.items()}
+                    for turn in range(args.turns)
+                ]  # fmt: skip
+                rounds.append([middle([of[at] for of in turns]) for at in range(len(checkouts))])
     yield from found.values()
+
+
+def middle(of: Sequence[Cost]) -> Cost:
+    """The medians of some turns."""
+    speed, http_ms = median(each.tok_per_s for each in of), median(each.http_ms for each in of)
+    return replace(of[0], tok_per_s=speed, http_ms=http_ms)
 
 
 def serving(checkout: Path, args: argparse.Namespace, port: int) -> list[str]:
@@ -138,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--against", type=Path, metavar="CHECKOUT", help="another checkout, whose server is beside this one's")
     add("-c", "--clients", type=numbers, default=[1], metavar="N,N", help="at once (default 1)")
     add("--rounds", type=int, default=3)
-    add("--requests", type=int, default=4, help="a round (default 4)")
+    add("--turns", type=int, default=5, help="a round (default 5)")
     add("--predict", type=int, default=128, help="tokens of an answer (default 128)")
     add("--only", default="", metavar="WORDS", help="ways whose name has this, such as whole, or 'chat, whole'")
     add("--threads", type=int, default=os.cpu_count() or 1)

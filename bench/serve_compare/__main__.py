@@ -14,6 +14,7 @@ most. Exit code 1 with `--check` when a bar is not met.
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -34,7 +35,7 @@ THEIRS_WAIT: Final = "libgomp's default (spinning for a while)"
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
     """All that was asked for, part by part."""
-    pair = Pair(model=args.model, against=args.against, threads=args.threads, port=args.port)
+    pair = Pair(model=args.model, against=args.against, threads=args.threads, port=args.port, more=args.ours)
     load = Load(n_prompt=args.prompt, n_predict=args.predict, n_requests=args.requests)
     if args.clients:
         yield from speed(pair, args.clients, load, rounds=args.rounds, busy=args.busy)
@@ -68,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     add("--prompt", type=int, default=64, help="tokens of a prompt")
     add("--predict", type=int, default=64, help="tokens of an answer")
     add("--threads", type=int, default=os.cpu_count() or 1)
+    add(
+        "--ours",
+        type=shlex.split,
+        default=[],
+        metavar="FLAGS",
+        help="what ours alone is told, such as --ours=--no-mmap",
+    )
     add("--port", type=int, default=18080, help="ours; theirs is the next one")
     add("--check", action="store_true", help="exit with 1 when a bar is not met")
     add("--json", action="store_true")
@@ -85,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.json:
             beside = f", beside {args.busy} busy processes" if args.busy else ""
             sys.stdout.write(f"{args.model.name}, {args.threads} threads{beside}; load {load:.1f} before\n")
-            sys.stdout.write(f"threads wait: ours {OURS_WAIT}, theirs {theirs_wait}\n{HEAD}\n")
+            sys.stdout.write(f"threads wait: ours {OURS_WAIT}, theirs {theirs_wait}\n")
+            sys.stdout.write(f"ours alone with {shlex.join(args.ours)}\n{HEAD}\n" if args.ours else f"{HEAD}\n")
         for row in rows(args):
             found.append(row)
             if not args.json:
@@ -94,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         document = {
             "schema_version": 3, "model": args.model.name, "threads": args.threads, "busy": args.busy, "load": load,
-            "ours_waits": OURS_WAIT, "theirs_waits": theirs_wait,
+            "ours_waits": OURS_WAIT, "theirs_waits": theirs_wait, "ours_alone": args.ours,
             "rows": [asdict(row) | {"ratio": row.ratio, "is_met": row.is_met} for row in found],
         }  # fmt: skip
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -46,12 +46,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Which two servers: `against` is a llama-server binary, or the address of a server that runs already."""
+    """Which two servers: `against` is a llama-server binary, or the address of a server that runs already.
+
+    `more`: what ours is told beside what both are.
+    """
 
     model: Path
     against: str
     threads: int
     port: int
+    more: Sequence[str] = ()
 
     @contextmanager
     def started(self, *, n_slots: int, n_ctx_slot: int) -> Iterator[tuple[Server, Server]]:
@@ -80,7 +84,7 @@ class Pair:
     def started_alone(self, *, n_slots: int, n_ctx_slot: int, port: int) -> Iterator[Server]:
         """Ours."""
         flags = self._flags(n_slots, n_ctx_slot, port)
-        command = module_command("ggufphys", "serve", str(self.model), *flags, "--max-queue", "256")
+        command = module_command("ggufphys", "serve", str(self.model), *flags, "--max-queue", "256", *self.more)
         with running("ours", command, f"http://127.0.0.1:{port}") as ours:
             yield ours
 

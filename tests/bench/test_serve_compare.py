@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.serve_compare import servers
 from bench.serve_compare import speed as measured
 from bench.serve_compare.crowds import flood, prefix
 from bench.serve_compare.rows import GAP, NONE, RSS, TOK_PER_S, TTFT, Bar, Row
@@ -65,6 +66,24 @@ def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     assert (first.ours, first.theirs, first.ratio, first.spread) == (220, 200, 1.0, "0.90-1.10")
     assert first.is_met
+
+
+def test_what_ours_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--ours` goes to our server alone; all else both are told."""
+    commands = list[list[str]]()
+
+    @contextmanager
+    def running(name: str, command: list[str], url: str) -> Iterator[Server]:
+        commands.append(list(command))
+        yield Server(name=name, url=url)
+
+    monkeypatch.setattr(servers, "running", running)
+    pair = Pair(model=MODEL, against="llama-server", threads=1, port=1, more=["--no-mmap"])
+    with pair.started(n_slots=2, n_ctx_slot=64):
+        ours, theirs = commands
+    assert "--no-mmap" in ours
+    assert "--no-mmap" not in theirs
+    assert all(flag in command for command in commands for flag in ("-c", "-np", "-t"))
 
 
 def test_no_stranger_is_measured() -> None:

@@ -187,6 +187,7 @@ class LlamaBackend(SlotMemory):
         Raises:
             EngineError: llama.cpp could not; memory is cleared.
         """
+        self._waiting.after_step()  # of the one before, whose readers have their tokens by now
         batch = self._batch
         batch.clear()
         places: list[int] = []  # of rows of logits, in the batch
@@ -204,7 +205,6 @@ class LlamaBackend(SlotMemory):
         code = batch.decode(self._context)
         if code == 0:
             self._rows.begin(places)
-        self._waiting.after_step()
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()

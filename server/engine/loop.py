@@ -218,10 +218,10 @@ class EngineLoop:
     # Reports.
 
     def _send(self) -> None:
-        now = time.perf_counter()
         is_idle = not self._jobs
         if not self._jobs.reports and not is_idle:
             return
+        now = time.perf_counter()
         counters = None
         if is_idle or now - self._counted_at > COUNTERS_EVERY_S:
             counters, self._counted_at = self._count(), now

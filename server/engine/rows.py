@@ -22,7 +22,7 @@ class Rows:
         self.places: Sequence[int] = ()  # of rows, in the batch
         self._address = 0
         self._room: Any = None  # at that address, for as many rows as there may be
-        self._best: list[int | None] | None = None
+        self._best: list[int] | None = None
 
     def begin(self, places: Sequence[int]) -> None:
         """A step has been evaluated, and has rows for these places of its batch: wait for them."""
@@ -39,7 +39,6 @@ class Rows:
     def best(self, row: int) -> int | None:
         """The likeliest token; None where the row has something that is no number, or nothing that is likely."""
         if self._best is None:
-            rows = self._room[: len(self.places)]
-            tokens = rows.argmax(axis=1).tolist()  # of a NaN, if there is one
-            self._best = [t if isfinite(values[t]) else None for t, values in zip(tokens, rows, strict=True)]
-        return self._best[row]
+            self._best = self._room[: len(self.places)].argmax(axis=1).tolist()  # of a NaN, if there is one
+        token = self._best[row]
+        return token if isfinite(self._room.item(row, token)) else None

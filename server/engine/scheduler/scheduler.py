@@ -42,6 +42,7 @@ class Scheduler:
         self._took: tuple[float, bool] | None = None  # the last step, if it had answers alone, and whether guessed
         self._n_said = 0  # tokens that came of it
         self._was_full = False
+        self._again: list[Chunk] = []  # the last step's, if the next one may be the next token of the same answers
         self._held_s = 0.0  # that answers have waited while a crowd's prompts are read
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
@@ -57,6 +58,11 @@ class Scheduler:
             self.guesser.took(self._n_said, seconds, guessed=guessed)
         self._took, self._n_said = None, 0
         self.admitted, self.preempted = [], []
+        again, self._again = self._again, []
+        if again and not self.waiting and len(again) <= self.slots.cells.n_free:
+            for chunk in again:
+                chunk.go_on()
+            return again
         if self.waiting:
             self._admit()
         self._turns.next(self.active, self.now)
@@ -78,9 +84,16 @@ class Scheduler:
         Attention over what is there already grows with depth, weights don't. The processor computes it token by
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
-        self.pace.learn(sum([len(chunk.tokens) for chunk in chunks]), seconds)
-        holds = any(s.n_generated and s.served_at < self.now for s in self._turns.of(self.active))
+        n_tokens = sum([len(chunk.tokens) for chunk in chunks])
+        self.pace.learn(n_tokens, seconds)
+        holds = len(chunks) < len(self.active) and any(
+            s.n_generated and s.served_at < self.now for s in self._turns.of(self.active)
+        )
         self._held_s = self._held_s + seconds if holds else 0.0
+        if n_tokens == len(chunks) and not self.guesser:
+            if n_tokens == len(self.active) and not any([c.sequence.ended or c.all_rows or not c.row for c in chunks]):
+                self._again = chunks
+            return  # a token of each answer, as in most steps: nothing more is learned of them
         # Whose first token it was, or would have been: nothing may have been asked for.
         prompts = [chunk for chunk in chunks if chunk.sequence.n_generated <= chunk.row]
         if not prompts and self.guesser:
@@ -149,6 +162,7 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """End a sequence, wherever it is. What memory holds of it stays there for others."""
+        self._again = []
         sequence.ended = True
         self.guesser.forget(sequence)
         if sequence.slot is None:

@@ -91,3 +91,7 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def go_on(self) -> None:
+        """Be the next token, of an answer that had one in this step."""
+        self.start, self.end, self.tokens[0] = self.end, self.end + 1, self.sequence.tokens[-1]

@@ -7,6 +7,7 @@ import pytest
 from server.engine.frames import Report, Said, Step, Submit
 from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
+from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from tests.server.engine.fake_backend import FakeBackend, answer_to
 
@@ -19,8 +20,22 @@ class Driver:
         self.reports: list[Report] = []
         self.warnings: list[str] = []
         self.loop = EngineLoop(backend, self._take, target_s=0.1, warn=self.warnings.append)
+        self._check_plans()
         self.n_submitted = 0
         self.requests: dict[int, GenerationRequest] = {}
+
+    def _check_plans(self) -> None:
+        """Whatever goes on as the step before did is what would be planned anew, where nothing is guessed."""
+        scheduler = self.loop.scheduler
+        plan = scheduler.plan
+
+        def checked() -> list[Chunk]:
+            chunks = plan()
+            if not scheduler.guesser:
+                assert [_as_planned(each) for each in chunks] == [_as_planned(each) for each in scheduler._fill({})]
+            return chunks
+
+        scheduler.plan = checked  # type: ignore[method-assign]
 
     def _take(self, step: Step) -> None:
         self.reports += step.reports
@@ -63,6 +78,19 @@ class Driver:
         assert scheduler.slots.cells.n_used == self.backend.n_used
         for slot, held in zip(scheduler.slots.all, self.backend._memory, strict=True):
             assert list(slot.tokens) == [token for _, token in held]
+
+
+def _as_planned(chunk: Chunk) -> tuple[object, ...]:
+    return (
+        chunk.sequence,
+        chunk.slot,
+        chunk.start,
+        chunk.end,
+        list(chunk.tokens),
+        chunk.n_rows,
+        chunk.row,
+        chunk.all_rows,
+    )
 
 
 def layout(**fields: Any) -> Layout:

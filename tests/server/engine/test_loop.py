@@ -13,6 +13,7 @@ from server.engine.loop import EngineLoop
 from server.engine.protocol import GenerationRequest
 from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.lookup import Lookup, Lookups
+from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from tests.server.engine.driver import Driver, layout
 from tests.server.engine.fake_backend import N_VOCAB, FakeBackend, following
@@ -176,3 +177,32 @@ def test_the_first_step_is_counted_at_once() -> None:
     (first,) = [step for step in steps if any(isinstance(report, Said) for report in step.reports)]
     assert first.counters is not None
     assert first.counters.n_steps == 1
+
+
+def test_a_step_goes_on_as_the_one_before() -> None:
+    """Answers that go on alone are not planned anew; they are when a request comes, and when one is cancelled."""
+    driver = Driver(FakeBackend(layout()))
+    plans: list[list[Chunk]] = []
+    plan = driver.loop.scheduler.plan
+
+    def kept() -> list[Chunk]:
+        plans.append(plan())
+        return plans[-1]
+
+    driver.loop.scheduler.plan = kept  # type: ignore[method-assign]
+    first, _ = driver.submit((1, 2), max_tokens=12), driver.submit((3, 4), max_tokens=12)
+    for _ in range(4):
+        driver.loop.turn()
+    assert plans[-1] is plans[-2]
+    driver.submit((5, 6), max_tokens=12)
+    driver.loop.turn()
+    assert plans[-1] is not plans[-2]
+    for _ in range(3):
+        driver.loop.turn()
+    assert plans[-1] is plans[-2]
+    driver.loop.put(Cancel(first))
+    driver.loop.turn()
+    assert plans[-1] is not plans[-2]
+    driver.finish()
+    driver.check_clean()
+    assert driver.answer(1) == driver.expected(1)

@@ -93,12 +93,15 @@ def _along(axes: Sequence[Axis]) -> Axis:
 
 
 def _lines(points: Sequence[Point], others: Sequence[Axis]) -> list[tuple[str, list[Point]]]:
-    """Points that differ in the axis of the picture alone, under what the others say."""
+    """Points that differ in the axis of the picture alone, under what the others say, in their order."""
+
+    def place(point: Point) -> tuple[int, ...]:
+        return tuple(axis.values.index(point.values[axis.name]) for axis in others)
 
     def label(point: Point) -> str:
         return ", ".join(f"{axis.name} {value_text(point.values[axis.name])}" for axis in others)
 
-    return [(text, list(line)) for text, line in groupby(sorted(points, key=label), key=label)]
+    return [(text, list(line)) for text, line in groupby(sorted(points, key=place), key=label)]
 
 
 def _is_number(value: Value) -> bool:

@@ -72,9 +72,11 @@ def run(args: argparse.Namespace) -> int:
             params = params_from(args, Params(llama_build=installed_build()), found=llama_devices)
             params = served(args, params)
             result = measure(path, params, **lengths, on_event=progress)
-    print(report.as_json(result) if args.json else report.as_text(result))
+    try:  # the picture first: a reader of the table who has seen enough ends this
+        if args.plot is not None and result.child.ok:
+            report.plot(result, args.plot)
+    finally:
+        print(report.as_json(result) if args.json else report.as_text(result))
     for note in (*other_flags_notes(args), *idle_notes(args, result.params), *result.notes):
         print(f"ggufphys: {note}", file=sys.stderr)
-    if args.plot is not None and result.child.ok:
-        report.plot(result, args.plot)
     return 1 if not result.child.ok or (args.check and not result.holds) else 0

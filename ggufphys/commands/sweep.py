@@ -50,12 +50,14 @@ def run_sweep(args: argparse.Namespace) -> int:
         points = list(sweep(predict, params, axes, lambda p: with_server(args, p, swept)))
         if all(point.refused for point in points):
             raise ValueError(points[0].refused)
-        if args.csv:
-            print(report_sweep.sweep_csv(axes, points))
-        elif args.json:
-            print(report_sweep.sweep_json(gguf, axes, points, notes))
-        else:
-            print(report_sweep.sweep_text(gguf, axes, points, notes))
-        if plotter is not None:
-            plotter.plot_sweep(picture, gguf.name, axes, points)
+        try:  # the picture first: a reader of the table who has seen enough ends this
+            if plotter is not None:
+                plotter.plot_sweep(picture, gguf.name, axes, points)
+        finally:
+            if args.csv:
+                print(report_sweep.sweep_csv(axes, points))
+            elif args.json:
+                print(report_sweep.sweep_json(gguf, axes, points, notes))
+            else:
+                print(report_sweep.sweep_text(gguf, axes, points, notes))
     return 0

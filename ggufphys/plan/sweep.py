@@ -90,9 +90,13 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point(Totals):
-    """A combination of values, by parameter, and what it costs. `refused` says why llama.cpp would not take it."""
+    """A combination of values, by parameter, and what it costs. `refused` says why llama.cpp would not take it.
+
+    `n_ctx` is the context that it is run with, which nobody need have asked for.
+    """
 
     values: dict[str, Value]
+    n_ctx: int | None = None
     devices: tuple[DeviceMemory, ...] = ()
     refused: str | None = None
 
@@ -160,7 +164,8 @@ def _point(
         prediction = predict(finish(replace(params, **asked)))  # type: ignore[arg-type]
     except ValueError as error:
         return Point(values=values, refused=str(error))
-    return Point(values=values, devices=prediction.devices, **totals_of(prediction))
+    n_ctx = prediction.context.n_ctx
+    return Point(values=values, n_ctx=n_ctx, devices=prediction.devices, **totals_of(prediction))
 
 
 def _axis(name: str, texts: Sequence[str]) -> Axis:

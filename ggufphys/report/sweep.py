@@ -1,6 +1,6 @@
 """The answer to `inspect --sweep`: a table, CSV with whole bytes, or JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import Final
 
@@ -37,9 +37,20 @@ def sweep_text(gguf: GGUFFile, axes: Sequence[Axis], points: Sequence[Point], no
             f"{'1 point' if len(points) == 1 else f'{len(points)} points'}; memory in MiB; "
             f"buffers: all of llama.cpp's{_estimates(points)}",
             *(f"refused: {reason}" for reason in why),
+            *_lengths(axes, points),
             *(f"note: {note}" for note in notes),
         ]
     )
+
+
+def _lengths(axes: Sequence[Axis], points: Sequence[Point]) -> Iterator[str]:
+    """Where rows differ in the length of the context, too, which is neither a column nor asked for."""
+    found = sorted({point.n_ctx for point in points if point.n_ctx is not None})
+    if len(found) > 1 and all(axis.name != "n_ctx" for axis in axes):
+        yield (
+            f"note: n_ctx is {found[0]:,} to {found[-1]:,}, what each run has room for or was trained for: "
+            "-c N gives all the same"
+        )
 
 
 def sweep_csv(axes: Sequence[Axis], points: Sequence[Point]) -> str:

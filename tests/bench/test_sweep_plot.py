@@ -1,5 +1,8 @@
 """The picture of a sweep: every line can be seen, and even growth is straight."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +34,13 @@ def test_lines_on_each_other_are_one(tmp_path: Path) -> None:
     assert len(set(heights)) == len(heights)
 
 
+def test_lines_stand_in_the_order_of_their_values(tmp_path: Path) -> None:
+    """512 comes before 2,048, though its text does not."""
+    axes, points = swept(tmp_path, "ctx=4k..8k,ub=128,512,2048")
+    (panel,) = figure_of("tiny", axes, points).axes
+    assert [line.get_label() for line in panel.get_lines()] == [f"n_ubatch {n}" for n in (128, 512, 2048)]
+
+
 def test_even_growth_is_straight(tmp_path: Path) -> None:
     """A cache grows evenly with the context, and both scales show it: the steps between the points are one slope."""
     axes, points = swept(tmp_path, "ctx=4k..64k")
@@ -52,3 +62,27 @@ def test_picture_is_written(tmp_path: Path, suffix: str) -> None:
     plot_sweep(tmp_path / f"plot{suffix}", "tiny", axes, points)
 
     assert (tmp_path / f"plot{suffix}").read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+
+
+def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
+    """The picture is written whoever reads the table (`| head -1`)."""
+    model, picture = str(tiny_llama(tmp_path / "tiny.gguf")), tmp_path / "plot.svg"
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ggufphys",
+        "inspect",
+        model,
+        "--sweep",
+        "ctx=1k..4k",
+        "--plot",
+        str(picture),
+    ]
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+    with open(writing, "wb") as stdout:  # noqa: PTH123
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert picture.exists()

@@ -133,3 +133,16 @@ def test_plot(tmp_path: Path, suffix: str) -> None:
     sweep = ["--sweep", "ctx=256..2k,type_kv=f16,q8_0,fa=on,off", "--device", "CUDA0=1GiB"]
     assert main(["inspect", path, *sweep, "--plot", os.fspath(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+
+
+def test_lengths_that_nobody_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows whose contexts differ because of what a device has room for are told to be no even comparison."""
+    path = os.fspath(shape_header(tmp_path / "model.gguf", "llama-3.1-8b"))
+    words = ["inspect", path, "--device", "CUDA0=8GiB", "--sweep", "type_kv=f16,q4_0"]
+    assert main([*words, "--json"]) == 0
+    few, many = (point["n_ctx"] for point in json.loads(capsys.readouterr().out)["points"])
+    assert few < many
+    assert main(words) == 0
+    assert f"note: n_ctx is {few:,} to {many:,}" in capsys.readouterr().out
+    assert main([*words, "-c", "4096"]) == 0
+    assert "note: n_ctx" not in capsys.readouterr().out

@@ -21,7 +21,9 @@ from server.engine.vocab import Vocab
 
 GREEDY_BELOW: Final = 1e-5  # dividing by less can overflow float32
 MIROSTAT_M: Final = 100
-NOTHING_ALLOWED: Final = "the grammar allows none of the model's tokens here, not even one that ends the answer"
+NOTHING_ALLOWED: Final = (
+    "the grammar allows none of the model's tokens here but such as logit_bias bans, not even one that ends the answer"
+)
 DEFAULT_ORDER: Final = (
     "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
 )  # fmt: skip
@@ -57,6 +59,9 @@ class Sampler:
         self._odds: Odds = ()
         bias = _biases(sampling, vocab)
         self._biased = np.array(list(bias), np.int32), np.array(list(bias.values()), np.float32)
+        self._banned = self._biased[0][self._biased[1] == -np.inf]
+        if len(self._banned) >= vocab.n_vocab:
+            raise ValueError("logit_bias bans every token that the model has")
         # Tokens without which the row's likeliest is that of the biased one, too; None: others may have overtaken it.
         self._lowered = frozenset(bias) if all(value <= 0 for value in bias.values()) else None
         if sampling.grammar is None and _is_greedy(sampling) and not _looks_back(sampling):
@@ -103,8 +108,12 @@ class Sampler:
         self._api.llama_sampler_chain_add(self._chain, sampler)
 
     def _back(self, last_n: int) -> int:
-        """How far a sampler looks back; the prompt's end is shown to those that do."""
-        last_n = self._context.n_ctx_seq if last_n < 0 else last_n
+        """How far a sampler looks back; the prompt's end is shown to those that do.
+
+        No farther than there can be tokens: llama.cpp keeps room for as many as it is told.
+        """
+        n_ctx = self._context.n_ctx_seq
+        last_n = n_ctx if last_n < 0 else min(last_n, n_ctx)
         self.n_remembered = max(self.n_remembered, last_n)
         return last_n
 
@@ -220,13 +229,31 @@ class Sampler:
         native = _array(self._api, candidates)
         if grammar_first:
             self._api.llama_sampler_apply(self._grammar, ctypes.byref(native))
-            if candidates["logit"].max() == -np.inf:  # llama.cpp would end its process over a token that is not allowed
-                raise ValueError(NOTHING_ALLOWED)
+            end = self._only_end(candidates["logit"])
+            if end is not None:
+                self._odds = ((end, 1.0),)
+                return end
         self._api.llama_sampler_apply(self._chain, ctypes.byref(native))
         token = int(native.data[native.selected].id)
         if self._keeps_odds:
             self._odds = _odds(candidates[: native.size], token)
         return token
+
+    def _only_end(self, logits: Any) -> int | None:
+        """The token that ends the answer, where a grammar has left that alone, banned (`ignore_eos`) or not.
+
+        llama.cpp would end its process over a token that is not allowed.
+
+        Raises:
+            ValueError: it has left nothing.
+        """
+        end = next((token for token in self._vocab.end_tokens if logits[token] > -np.inf), None)
+        logits[self._banned] = -np.inf
+        if logits.max() > -np.inf:
+            return None
+        if end is None:
+            raise ValueError(NOTHING_ALLOWED)
+        return end
 
     def close(self) -> None:
         """Free chain and grammar; a second call does nothing."""

@@ -84,6 +84,8 @@ def create_app(
             raise errors.draining()
         if engine.status is EngineStatus.FAILED:
             raise ApiError(503, f"the model could not be loaded: {engine.error}", kind="unavailable_error")
+        if engine.status is EngineStatus.RESTARTING:
+            raise errors.loading(f"Restarting: {engine.error}")
         if engine.status is not EngineStatus.READY:
             raise errors.loading()
         if wake is not None and request.path not in ASLEEP_PATHS:

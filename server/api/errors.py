@@ -70,9 +70,9 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param, code=code)
 
 
-def loading() -> ApiError:
+def loading(message: str = LOADING) -> ApiError:
     """503 while the model loads, in llama-server's words."""
-    return ApiError(503, LOADING, kind="unavailable_error", code="model_loading", retry_after_s=RETRY_LOADING_S)
+    return ApiError(503, message, kind="unavailable_error", code="model_loading", retry_after_s=RETRY_LOADING_S)
 
 
 def draining() -> ApiError:

@@ -10,6 +10,7 @@ from server.engine.sampling import Grammar, Sampling
 INT32_MAX: Final = 2**31 - 1
 DEFAULTS: Final = Sampling()
 BREAKERS_MAX: Final = 64  # each is looked for in the whole vocabulary when a request begins
+SAMPLERS_MAX: Final = 64  # each looks at the whole vocabulary for each token, which everybody waits for
 RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another one each time, as -1 is, which it is in 32 bits
 BANNED: Final = float("-inf")
 
@@ -75,9 +76,12 @@ def read_sampling(fields: Fields, grammar: Grammar | None, tokenize: Tokenize, n
 
 def _samplers(fields: Fields) -> tuple[str, ...] | None:
     """Names in order, or a string with a letter for each; None where nothing is said."""
-    if fields.get("samplers") is None:
+    given = fields.get("samplers")
+    if given is None:
         return None
-    if not isinstance(fields.get("samplers"), str):
+    if isinstance(given, str | list) and len(given) > SAMPLERS_MAX:
+        raise bad_request(f"samplers are {len(given):,}, at most {SAMPLERS_MAX} are taken", param="samplers")
+    if not isinstance(given, str):
         return tuple(_spelled(name) for name in fields.strings("samplers") if name not in RETIRED)
     letters = fields.string("samplers")
     unknown = [letter for letter in letters if letter not in LETTERS]

@@ -95,6 +95,8 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("mirostat", 3),
         ("typical_p", 1.5),
         ("samplers", "kpt?"),
+        ("samplers", "k" * 65),
+        ("samplers", ["top_k"] * 65),
         ("response_format", 1),
         ("functions", [{}]),
         ("suffix", "end"),

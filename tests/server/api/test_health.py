@@ -136,11 +136,13 @@ def test_after_a_crash(fake: FakeEngine, client: FlaskClient) -> None:
     """While the engine's process is restarted /health is 503 and says why; afterwards it tells how often it died."""
     fake.status = EngineStatus.RESTARTING
     fake.error = RuntimeError("the engine's process died under way (SIGKILL)")
-    restarting = client.get("/health")
+    restarting, refused = client.get("/health"), client.post("/v1/completions", json={"prompt": "a"})
     fake.status = EngineStatus.READY
     fake.counters = Counters(n_restarts=2)
     ready = client.get("/health")
 
     assert restarting.status_code == 503
     assert "SIGKILL" in restarting.json["error"]["message"]  # type: ignore[index]
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert "SIGKILL" in refused.json["error"]["message"]  # type: ignore[index]
     assert ready.json == {"status": "ok", "restarts": 2, "last_crash": str(fake.error)}

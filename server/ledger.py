@@ -16,6 +16,8 @@ from ggufphys.logs.lines import MIB, LoggedBuffer, logged_bytes
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import HOST
+from server.engine.counters import Counters
+from server.footprint import REQUEST_BYTES
 from server.growth import Growth, nothing
 
 _FIELDS: Final = {
@@ -33,15 +35,17 @@ class Ledger:
     pids: "Pids" = field(default_factory=lambda: Pids())
     growth: Growth = nothing
 
-    def document(self, buffers: Sequence[LoggedBuffer], n_used: int = 0, n_cells: int = 0) -> dict[str, Any]:
-        """All of it, as `GET /v1/memory` has it; `buffers` are those of llama.cpp's log, `n_used` the most cells that
-        were in use at a time.
+    def document(self, buffers: Sequence[LoggedBuffer], done: Counters, *, n_requests: int = 0) -> dict[str, Any]:
+        """All of it, as `GET /v1/memory` has it; `buffers` are those of llama.cpp's log, `done` is what the engine has
+        done, `n_requests` how many were under way at a time.
         """
         measured = {role: resident(pid) for role, pid in self.pids.all()}
         total = sum(parts.get("anon_bytes", 0) + parts.get("file_bytes", 0) for parts in measured.values())
         predicted = self._predicted()
         expected = self.expected_bytes(len(measured))
-        grown = self.growth(n_used, n_cells) if expected is not None else 0
+        grown = self.growth(done) if expected is not None else 0
+        if expected is not None and self.pids.has_worker:
+            grown += n_requests * REQUEST_BYTES
         return {
             "predicted": predicted,
             "llama_cpp": account(buffers),
@@ -51,8 +55,9 @@ class Ledger:
                 "resident_bytes": total - expected - grown,
                 "share": (total - expected - grown) / (expected + grown) if expected else None,
                 "grown_bytes": grown,
-                "why": "measured, less what is predicted for the engine's process, what that has grown by as its "
-                "cache was filled, and what the HTTP side had at start",
+                "why": "measured, less what is predicted for the engine's process, what more or less than that was "
+                "asked of it so far (cells, tokens in a step, samplers and requests at a time), and what the HTTP "
+                "side had at start, with its threads",
             },
         }  # fmt: skip
 

@@ -56,9 +56,8 @@ class Service:
 
     def memory(self) -> dict[str, Any]:
         """The ledger now."""
-        return self.ledger.document(
-            getattr(self._inner, "buffers", ()), self._inner.counters.n_tokens_max, self._inner.counters.n_cells
-        )
+        done, buffers = self._inner.counters, getattr(self._inner, "buffers", ())
+        return self.ledger.document(buffers, done, n_requests=self.in_flight.most)
 
     @property
     def cell_bytes(self) -> float | None:
@@ -96,7 +95,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._count = 0
+        self._count = self.most = 0  # now, and at a time
         self.ended: Callable[[], object] = lambda: None  # called behind each of them
 
     @property
@@ -130,6 +129,7 @@ class InFlight:
     def _add(self, n: int) -> None:
         with self._changed:
             self._count += n
+            self.most = max(self.most, self._count)
             self._changed.notify_all()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from flask import Flask
 
 from ggufphys import GGUFPhysError, MemoryPrediction
+from ggufphys.context import ContextParams
 from ggufphys.gguf.locate import local_path
 from ggufphys.machine.host import main_memory
 from ggufphys.memory.context import beyond_training
@@ -22,6 +23,7 @@ from server.config import ServerConfig
 from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.counters import Counters
 from server.engine.crash import FileStamp
 from server.engine.guessing import Guessing
 from server.engine.protocol import Adapter
@@ -53,6 +55,11 @@ def named_models(named: Sequence[str]) -> dict[str, Path]:
             raise ValueError(f"several models are named, {each!r} among them: expected -m NAME=FILE, each name once")
         found[name] = local_path(path)
     return found
+
+
+def filled(made: ContextParams) -> Counters:
+    """What an engine has done at most, as far as memory goes."""
+    return Counters(n_tokens_max=made.n_ctx, n_cells=made.n_ctx, n_batch_max=made.n_ubatch, n_chains_max=made.n_seq_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +105,10 @@ class Run:
                 warn(f"warning: {name}: {warning}")
             predicted = prediction(path, params, None, adapters, draft)
         growth = growth_of(path, params)
-        if isinstance(predicted, str):
-            nbytes = path.stat().st_size
-        else:
-            nbytes = predicted.process_bytes + growth(made.n_ctx, made.n_ctx)
+        most = 0 if isinstance(predicted, str) else predicted.process_bytes + growth(filled(made))
         return cls(
             name=name, path=path, params=params, adapters=adapters, guessing=guessing, predicted=predicted,
-            growth=growth, nbytes=nbytes,
+            growth=growth, nbytes=most or path.stat().st_size,
         )  # fmt: skip
 
     @property

@@ -37,6 +37,7 @@ def predict_memory(
     base_bytes: int | None = None,
     base_file_bytes: int | None = None,
     n_prompt: int | None = None,
+    n_batch: int | None = None,
     n_sampled: int | None = None,
     force: bool = False,
 ) -> MemoryPrediction:
@@ -48,6 +49,7 @@ def predict_memory(
         base_bytes: resident memory of a process that has only loaded the library, where that was measured.
         base_file_bytes: how much of base_bytes is file-backed; None: divided as in the process we measured.
         n_prompt: for process_bytes: tokens of the longest prompt so far; None for at least a physical batch.
+        n_batch: for process_bytes: tokens of the largest pass so far; None for the prompt, or a physical batch of it.
         n_sampled: for process_bytes: sequences that a token was ever chosen for; None for all.
         force: predict for a file that llama.cpp would not load, too; all of `basis` is then "refused".
 
@@ -60,7 +62,11 @@ def predict_memory(
     params = params or Params()
     require_known(gguf.architecture, params.llama_build)
     conditions = Conditions(
-        base_bytes=base_bytes, base_file_bytes=base_file_bytes, n_prompt=n_prompt, n_sampled=n_sampled
+        base_bytes=base_bytes,
+        base_file_bytes=base_file_bytes,
+        n_prompt=n_prompt,
+        n_batch=n_batch,
+        n_sampled=n_sampled,
     )
     return Predictor(gguf, force=force).predict(params, conditions)
 

@@ -52,13 +52,15 @@ class Conditions:
     """What is known of the process beside its parameters.
 
     `base_bytes` are resident in one that has only loaded the library, `base_file_bytes` of them file-backed, where
-    that was measured; `n_prompt` is the longest prompt so far (None: at least a physical batch); `n_sampled` are the
+    that was measured; `n_prompt` is the longest prompt so far (None: at least a physical batch); `n_batch` is the
+    largest pass so far (None: the prompt, or a physical batch if it is longer); `n_sampled` are the
     sequences that a token was ever chosen for (None: all).
     """
 
     base_bytes: int | None = None
     base_file_bytes: int | None = None
     n_prompt: int | None = None
+    n_batch: int | None = None
     n_sampled: int | None = None
 
     def base(self, backing: Backing) -> tuple[int, str]:
@@ -134,9 +136,9 @@ def process_terms(
         *standing.first,
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
         *((resident(t) for t in buffers if t.quantity != "compute" and t.device in inside) if inside else ()),
-        *_compute_terms(layouts, params, context, buffers, placed, conditions.n_prompt),
-        *(_blas_terms(layouts, context, placed.weights, conditions.n_prompt) if params.use_blas else ()),
-        *(_inside_terms(layouts, context, buffers, placed, inside, conditions.n_prompt) if inside else ()),
+        *_compute_terms(layouts, params, context, buffers, placed, conditions),
+        *(_blas_terms(layouts, context, placed.weights, conditions) if params.use_blas else ()),
+        *(_inside_terms(layouts, context, buffers, placed, inside, conditions) if inside else ()),
         *standing.last,
     ]
     if not loading.kept_bytes:
@@ -167,12 +169,12 @@ def _compute_terms(
     context: ContextParams,
     buffers: Sequence[Term],
     placed: Placed,
-    n_prompt: int | None,
+    conditions: Conditions,
 ) -> Iterator[Term]:
     reserved = total(buffers, "compute", HOST)
     touched, work = reserved, 0
     if all(term.device == HOST for term in buffers):  # of a graph that is cut, take all that is reserved
-        touched, work = _touched(layouts, params, context, placed.repacked, n_prompt)
+        touched, work = _touched(layouts, params, context, placed.repacked, conditions)
     yield _term(
         TOUCHED, touched, f"what one batch writes of {reserved:,} reserved", phase="prefill",
         source="ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph",
@@ -184,14 +186,14 @@ def _compute_terms(
 
 
 def _touched(
-    layouts: Layouts, params: Params, context: ContextParams, repacked: frozenset[str], n_prompt: int | None
+    layouts: Layouts, params: Params, context: ContextParams, repacked: frozenset[str], conditions: Conditions
 ) -> tuple[int, int]:
     """Bytes of the compute buffer written by a prompt batch with an output for each sequence, and bytes of scratch.
 
     A batch of one sequence's tokens has the same shapes as one that all share: as many rows, as many cells.
     """
     reserved = layouts.layout(context, reserved_batches(context)[0])
-    used, batch = _prompt(context, n_prompt)
+    used, batch = _prompt(context, conditions)
     written, work = layouts.use(
         reserved, used, batch,
         n_threads=params.n_threads or 1, repacked=repacked, cpu_features=host.cpu_features(),
@@ -199,9 +201,10 @@ def _touched(
     return reserved.allocation.touched_bytes(written), work
 
 
-def _prompt(context: ContextParams, n_prompt: int | None) -> tuple[ContextParams, Batch]:
+def _prompt(context: ContextParams, conditions: Conditions) -> tuple[ContextParams, Batch]:
     """A physical batch with an output for each sequence, and the context as far as it fills that."""
-    n_tokens = min(context.n_ubatch, context.n_ctx, n_prompt or context.n_ubatch)
+    n_prompt = conditions.n_prompt
+    n_tokens = min(context.n_ubatch, context.n_ctx, conditions.n_batch or n_prompt or context.n_ubatch)
     # Of the cache it looks at what is filled, however long the context is.
     cells = min(context.n_ctx_seq, pad_ctx(max(n_tokens, n_prompt or 0)))
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
@@ -210,11 +213,11 @@ def _prompt(context: ContextParams, n_prompt: int | None) -> tuple[ContextParams
 
 
 def _blas_terms(
-    layouts: Layouts, context: ContextParams, placed: Mapping[Buffer, Sequence[TensorInfo]], n_prompt: int | None
+    layouts: Layouts, context: ContextParams, placed: Mapping[Buffer, Sequence[TensorInfo]], conditions: Conditions
 ) -> Iterator[Term]:
     from ggufphys.memory.blas import blas_terms  # what hardly any build needs
 
-    return blas_terms(layouts, context, *_prompt(context, n_prompt), placed)
+    return blas_terms(layouts, context, *_prompt(context, conditions), placed)
 
 
 def _inside_terms(
@@ -223,13 +226,13 @@ def _inside_terms(
     buffers: Sequence[Term],
     placed: Placed,
     inside: frozenset[str],
-    n_prompt: int | None,
+    conditions: Conditions,
 ) -> Iterator[Term]:
     """What devices that are the processor add: what a prompt touches of their compute buffers, and their driver's."""
     from ggufphys.graph.devices.sizes import buffer_sizes  # where a GPU is none
     from ggufphys.memory.driver import driver_terms
 
-    used, batch = _prompt(context, n_prompt)
+    used, batch = _prompt(context, conditions)
     used = replace(used, n_ubatch=batch.n_tokens, n_outputs_max=batch.n_outputs)
     sizes = buffer_sizes(layouts, used, placed).nbytes
     for device in sorted(inside):

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -21,6 +22,14 @@ class Outcome(Enum):
     DONE = "done"
     FULL = "full"  # no room in memory, which is as it was before
     ABORTED = "aborted"  # memory may hold any part of it
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The most that was asked of a backend at a time: what memory it touches for that, it keeps."""
+
+    n_batch: int = 0  # tokens in a step
+    n_chains: int = 0  # answers whose tokens llama.cpp's samplers chose, each beside a vocabulary of candidates
 
 
 class Backend(Protocol):
@@ -49,6 +58,11 @@ class Backend(Protocol):
     @property
     def buffers(self) -> tuple[LoggedBuffer, ...]:
         """What the library said of its memory while it loaded."""
+        ...
+
+    @property
+    def peaks(self) -> Peaks:
+        """The most that was asked of it at a time."""
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Outcome:
@@ -95,6 +109,7 @@ class SerialBackend:
     """A backend of one slot over a `Runner`, which knows one sequence."""
 
     buffers: tuple[LoggedBuffer, ...] = ()
+    peaks = Peaks()
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

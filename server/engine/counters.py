@@ -17,6 +17,8 @@ class Counters:
     n_full: int = 0  # times that llama.cpp found no room for a batch
     n_aborts: int = 0  # decodes ended in the middle since nobody waited for any of it
     n_tokens_max: int = 0  # most cells in use at a time
+    n_batch_max: int = 0  # most tokens in a step
+    n_chains_max: int = 0  # most answers at a time whose tokens llama.cpp's samplers chose
     guess_s: float = 0.0  # spent in guessing
     n_drafts: int = 0  # steps of an answer in which tokens were guessed
     n_drafted: int = 0  # tokens guessed
@@ -40,12 +42,14 @@ class Counters:
         total = later.copy()
         for name in _SUMS:
             setattr(total, name, getattr(self, name) + getattr(later, name))
-        total.n_tokens_max = max(self.n_tokens_max, later.n_tokens_max)
+        for name in _PEAKS:
+            setattr(total, name, max(getattr(self, name), getattr(later, name)))
         total.reevaluated = self.reevaluated + later.reevaluated
         total.finished = self.finished + later.finished
         return total
 
 
+_PEAKS = ("n_tokens_max", "n_batch_max", "n_chains_max")
 _SUMS = (
     "n_steps", "decode_s", "n_prompt_tokens", "n_cached_tokens", "n_generated_tokens", "n_preemptions", "n_full",
     "n_aborts", "guess_s", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",

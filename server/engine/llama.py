@@ -11,7 +11,7 @@ from ggufphys.params import Params
 from server.engine import amx
 from server.engine.abort import AbortFlag
 from server.engine.adapters import Adapters
-from server.engine.backend import Outcome
+from server.engine.backend import Outcome, Peaks
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
 from server.engine.describe import describe
@@ -25,7 +25,7 @@ from server.engine.log import LOG
 from server.engine.protocol import NOT_ASKED, Adapter, Pooling
 from server.engine.rows import Rows
 from server.engine.runner import Unwanted
-from server.engine.sampler import Sampler
+from server.engine.sampler import Chains, Sampler
 from server.engine.sampling import Sampling
 from server.engine.scheduler.drafts import Drafts
 from server.engine.scheduler.guesses import Drafter, Guesser
@@ -154,6 +154,7 @@ class LlamaBackend(SlotMemory):
         self._waiting = Waiting()
         self._embedder = Embedder(model, params, context.n_ctx_seq)
         self._rows = Rows(context, self.words.n_vocab)
+        self._n_batch_max, self._chains = 0, Chains()
         info = describe(
             model.path,
             self.words,
@@ -172,6 +173,11 @@ class LlamaBackend(SlotMemory):
             guesses=guessing.types if can_guess else (),
             why_no_guess=why_not,
         )
+
+    @property
+    def peaks(self) -> Peaks:
+        """The most that was asked of it at a time."""
+        return Peaks(self._n_batch_max, self._chains.n_max)
 
     def buffers_since(self, mark: int) -> tuple[LoggedBuffer, ...]:
         """What llama.cpp's log says of its memory, from a mark on; a draft model's stand beside the model's own."""
@@ -202,6 +208,7 @@ class LlamaBackend(SlotMemory):
             places += (last,) if chunk.n_rows == 1 else range(last + 1 - chunk.n_rows, last + 1)
         self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
+        self._n_batch_max = max(self._n_batch_max, batch.n_tokens)
         code = batch.decode(self._context)
         if code == 0:
             self._rows.begin(places)
@@ -219,7 +226,7 @@ class LlamaBackend(SlotMemory):
         """A chain of samplers. Raises ValueError for a grammar that cannot be parsed."""
         if index and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + index)
-        return Sampler(sampling, self._context, self.words, self._rows)
+        return Sampler(sampling, self._context, self.words, self._rows, self._chains)
 
     def abort(self, wanted: bool) -> None:
         """Ask a decode under way to end, or later ones not to."""

@@ -236,4 +236,6 @@ class EngineLoop:
         counters.n_active, counters.n_waiting = len(scheduler.active), len(scheduler.waiting)
         counters.n_cells_used, counters.n_cells_busy = cells.n_used, cells.n_busy
         counters.n_tokens_max = max(counters.n_tokens_max, cells.n_used)
+        peaks = self._backend.peaks
+        counters.n_batch_max, counters.n_chains_max = peaks.n_batch, peaks.n_chains
         return counters.copy()

@@ -8,6 +8,7 @@ import ctypes
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -30,6 +31,22 @@ DEFAULT_ORDER: Final = (
 CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
+@dataclass(slots=True)
+class Chains:
+    """How many of llama.cpp's chains there are, and were at most: each keeps a vocabulary of candidates.
+
+    Source: llama.cpp 0c1e570 src/llama-sampler.cpp, llama_sampler_sample (chain->cur).
+    """
+
+    n: int = 0
+    n_max: int = 0
+
+    def add(self) -> None:
+        """One more."""
+        self.n += 1
+        self.n_max = max(self.n, self.n_max)
+
+
 class Sampler:
     """Chooses the tokens of one answer; implements `Chooser`.
 
@@ -41,16 +58,20 @@ class Sampler:
         context: whose logits are read.
         vocab: the model's.
         rows: the logits of the last step.
+        chains: counts those that there are.
 
     Raises:
         ValueError: the grammar cannot be parsed, or a sampler has an unknown name.
     """
 
-    def __init__(self, sampling: Sampling, context: Context, vocab: Vocab, rows: Rows) -> None:
+    def __init__(
+        self, sampling: Sampling, context: Context, vocab: Vocab, rows: Rows, chains: Chains | None = None
+    ) -> None:
         self._api = context.api
         self._context = context
         self._vocab = vocab
         self._rows = rows
+        self._chains = chains or Chains()
         self._chain: Any = None
         self._grammar: Any = None
         self.seed = random.getrandbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
@@ -69,6 +90,7 @@ class Sampler:
         if sampling.grammar is not None:
             self._grammar = _grammar(self._api, vocab, sampling.grammar)
         self._chain = self._api.llama_sampler_chain_init(self._api.llama_sampler_chain_default_params())
+        self._chains.add()
         try:
             self._build(sampling, bias)
         except BaseException:
@@ -257,6 +279,8 @@ class Sampler:
 
     def close(self) -> None:
         """Free chain and grammar; a second call does nothing."""
+        if self._chain is not None:
+            self._chains.n -= 1
         for sampler in filter(None, (self._chain, self._grammar)):
             self._api.llama_sampler_free(sampler)
         self._chain = self._grammar = None

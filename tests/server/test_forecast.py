@@ -17,6 +17,7 @@ from ggufphys.speed import history
 from server.app import create_app, service_of
 from server.beforehand import prediction
 from server.config import ServerConfig
+from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
 from server.forecast import Forecast, Rates
@@ -236,23 +237,40 @@ def test_memory() -> None:
     assert memory["measured"]["resident_bytes"] == predicted.process_bytes + rest
 
 
+N_VOCAB = 4096  # the embedded model's
+
+
+def done(n_used: int, n_cells: int = 16384, *, n_batch: int = 128, n_chains: int = 2) -> Counters:
+    """What an engine has done, as far as memory goes."""
+    return Counters(n_tokens_max=n_used, n_cells=n_cells, n_batch_max=n_batch, n_chains_max=n_chains)
+
+
 def test_memory_grows_with_the_cache() -> None:
     """A batch that looks at more cells touches more of the compute buffer, by the mask's rows; the ledger knows."""
     params = Params(n_ctx=16384, n_ubatch=128, n_seq_max=2, kv_unified=True, n_threads=1)
     divided = growth_of(MODEL, replace(params, kv_unified=False))
     growth = growth_of(MODEL, params)
-    full = growth(16384, 16384)
+    full = growth(done(16384))
 
-    assert growth(0, 0) == growth(128, 16384) == 0
-    assert 0 < growth(8192, 16384) < full
-    assert abs(full - growth(8192, 16384) - 2 * 128 * 8192) < 1 << 16
-    assert divided(8192, 16384) < growth(8192, 16384)
+    assert growth(done(0)) == growth(done(128)) == 0
+    assert 0 < growth(done(8192)) < full
+    assert abs(full - growth(done(8192)) - 2 * 128 * 8192) < 1 << 16
+    assert divided(done(8192)) < growth(done(8192))
     predicted = prediction(MODEL, params)
     assert not isinstance(predicted, str)
     ledger = Ledger(predicted=predicted, pids=Pids(), growth=growth)
-    before, after = (ledger.document((), n, 16384)["unexplained"] for n in (0, 16384))
+    before, after = (ledger.document((), done(n))["unexplained"] for n in (0, 16384))
     assert after["grown_bytes"] == full
     assert abs(before["resident_bytes"] - after["resident_bytes"] - full) < 1 << 20
+
+
+def test_memory_that_nothing_has_touched() -> None:
+    """Small steps touch less of the compute buffer, and the likeliest tokens need no candidates beside a sampler."""
+    growth = growth_of(MODEL, Params(n_ctx=1024, n_ubatch=512, n_seq_max=2, n_threads=1))
+
+    assert growth(done(64, 1024, n_batch=512)) == 0
+    assert growth(done(64, 1024, n_batch=64)) < growth(done(64, 1024, n_batch=256)) < 0
+    assert growth(done(64, 1024, n_batch=512, n_chains=0)) == -2 * 12 * N_VOCAB
 
 
 def test_memory_of_a_file_that_has_gone(tmp_path: Path) -> None:
@@ -261,7 +279,7 @@ def test_memory_of_a_file_that_has_gone(tmp_path: Path) -> None:
     path.write_bytes(MODEL.read_bytes())
     growth = growth_of(path, Params(n_ctx=8192, n_ubatch=128, n_seq_max=1, n_threads=1))
     path.unlink()
-    assert growth(8192, 8192) == 0
+    assert growth(done(8192, 8192)) == 0
 
 
 def test_memory_of_devices() -> None:
@@ -275,7 +293,7 @@ def test_memory_of_devices() -> None:
         "x:      CUDA0_Split compute buffer size =     1.50 MiB",
         "x:  CUDA_Host compute buffer size =     3.00 MiB",
     ]
-    devices = Ledger(predicted=predicted).document(logged_buffers(lines))["devices"]
+    devices = Ledger(predicted=predicted).document(logged_buffers(lines), Counters())["devices"]
 
     assert [each["name"] for each in devices] == [gpu.name, worker.name]
     assert [each["llama_cpp_bytes"] for each in devices] == [8 << 20, 2 << 20]
@@ -284,7 +302,7 @@ def test_memory_of_devices() -> None:
         sum(t.nbytes for t in predicted.terms if t.device == each and t.quantity in ("model", "context", "compute"))
         for each in (gpu.name, worker.name)
     ]
-    assert Ledger(predicted=predicted).document(())["devices"][0]["llama_cpp_bytes"] is None
+    assert Ledger(predicted=predicted).document((), Counters())["devices"][0]["llama_cpp_bytes"] is None
 
 
 def test_a_model_that_sleeps_holds_nothing() -> None:

@@ -189,8 +189,10 @@ def _around_thoughts(render: Render, question: Json, thoughts: Thoughts, content
 
 def _turn(render: Render, question: Json, words: Any) -> Turn:
     """How a turn is asked for, and how one ends: told apart by conversations that ask for none."""
-    asking, alone = render([question], {"enable_thinking": True}), render([question], {"add_generation_prompt": False})
-    answered = render([question, _says("assistant", words)], {"add_generation_prompt": False})
+    thinking = {"enable_thinking": True}
+    closed = {**thinking, "add_generation_prompt": False}
+    asking, alone = render([question], thinking), render([question], closed)
+    answered = render([question, _says("assistant", words)], closed)
     if not asking or not alone or not answered or not asking.startswith(alone):
         return Turn()
     return Turn(asking.removeprefix(alone), answered.rpartition(_SAID)[2])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ggufphys.logs.lines import LoggedBuffer
-from server.engine.backend import Outcome
+from server.engine.backend import Outcome, Peaks
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Odds, Words
 from server.engine.sampling import Sampling
@@ -101,6 +101,7 @@ class FakeBackend:
         self.layout = layout
         self.guesser = Guesser(drafters)
         self.buffers: tuple[LoggedBuffer, ...] = ()
+        self.peaks = Peaks()
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO
         self.n_choosers = 0

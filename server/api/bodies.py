@@ -96,7 +96,7 @@ _CONVERSATION: Final[Json] = {
     "thinking_budget_tokens": _COUNT,
     "reasoning_budget_message": _TEXT,
     "chat_template_kwargs": _OBJECT,
-    "continue_final_message": {"anyOf": [_FLAG, {"const": "content"}]},
+    "continue_final_message": {"anyOf": [_FLAG, {"enum": ["content", "reasoning_content"]}]},
     "add_generation_prompt": _FLAG,
 }
 _MESSAGES: Final[Json] = {"messages": {"type": "array", "minItems": 1, "items": _MESSAGE}}

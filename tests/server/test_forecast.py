@@ -1,5 +1,6 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from server.config import ServerConfig
 from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
+from server.footprint import REQUEST_BYTES
 from server.forecast import Forecast, Rates
 from server.growth import growth_of
 from server.ledger import Ledger, Pids, account
@@ -271,6 +273,15 @@ def test_memory_that_nothing_has_touched() -> None:
     assert growth(done(64, 1024, n_batch=512)) == 0
     assert growth(done(64, 1024, n_batch=64)) < growth(done(64, 1024, n_batch=256)) < 0
     assert growth(done(64, 1024, n_batch=512, n_chains=0)) == -2 * 12 * N_VOCAB
+
+
+def test_memory_of_requests_under_way() -> None:
+    """The HTTP side's threads grow with the requests that were under way at a time, beside a worker's process alone."""
+    predicted = prediction(MODEL, Params(n_ctx=256, n_threads=1))
+    for engine, per_request in ((SimpleNamespace(pid=os.getpid()), REQUEST_BYTES), (SimpleNamespace(), 0)):
+        ledger = Ledger(predicted=predicted, pids=Pids(engine))
+        few, many = (ledger.document((), Counters(), n_requests=n)["unexplained"] for n in (1, 101))
+        assert many["grown_bytes"] - few["grown_bytes"] == 100 * per_request
 
 
 def test_memory_of_a_file_that_has_gone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from server.service import Service
 
 Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")
+THOUGHTS_ALONE: Final = "reasoning_content"  # what `continue_final_message` says to go on within thoughts
 CONVERSING: Final = (*BUDGETS, "reasoning_budget_message")  # fields that `read` reads, and nobody else
 
 
@@ -84,6 +85,8 @@ class Conversations:
             begins = not last.get("tool_calls")
             if begins:
                 messages.pop()  # the model goes on from it
+            if fields.get("continue_final_message") == THOUGHTS_ALONE:
+                last = {**last, "content": ""}  # its words are not reached
 
         def written(messages: Sequence[Mapping[str, Any]], **more: Any) -> str:
             return template.render(understood.messages(messages), {**variables, **more})
@@ -125,11 +128,11 @@ def _stage(source: str, text: str, continued: str) -> Stage:
 def _is_continued(fields: Fields, default: bool) -> bool:
     """Is a last message of the assistant's gone on from? As `continue_final_message` says."""
     value = fields.get("continue_final_message")
-    if value == "content":
+    if value in ("content", THOUGHTS_ALONE):
         return True
     if isinstance(value, str):
         raise bad_request(
-            f"continue_final_message is {value!r:.32}, expected true, false or content",
+            f"continue_final_message is {value!r:.32}, expected true, false, content or {THOUGHTS_ALONE}",
             param="continue_final_message",
             code="unsupported_parameter",
         )

@@ -11,6 +11,7 @@ import pytest
 
 from server.api.conversation.capabilities import Around
 from server.api.conversation.probing import probe
+from server.api.errors import ApiError
 from server.api.schema import Fields
 from server.chat_template import ChatTemplate
 from server.lint.rendering import conversations_of
@@ -187,6 +188,15 @@ def test_who_is_told_to_think() -> None:
     asks = "{{ enable_thinking }}"
     assert put(THINKS + asks, Q).endswith("True")
     assert put(LOOP + ASKS + asks, Q).endswith("False")
+
+
+def test_whether_words_or_thoughts_are_gone_on_with() -> None:
+    """`continue_final_message` says which; any other word is refused by name."""
+    answer = {"role": "assistant", "content": "It", "reasoning_content": "hm"}
+    assert put(THINKS, Q, answer, continue_final_message="content").endswith("hm\n</think>\n\nIt")
+    assert put(THINKS, Q, answer, continue_final_message="reasoning_content").endswith("<think>\nhm")
+    with pytest.raises(ApiError, match="expected true, false, content or reasoning_content"):
+        put(THINKS, Q, answer, continue_final_message="thoughts")
 
 
 def test_thoughts_that_are_begun_are_gone_on_with() -> None:

@@ -3,21 +3,31 @@
 The prediction before the load is that of a prompt of one physical batch, with every slot's tokens drawn by llama.cpp's
 samplers. In a cache that all share, a batch looks at all cells up to the last one in use, whosever they are, which
 touches more of the compute buffer; smaller steps, and tokens that are simply the likeliest, touch less.
+
+Predictions are a child's work, `python -m server.growth`: here they would leave megabytes behind, in the very process
+whose memory is accounted for, and keep everybody's answers waiting for some tenths of a second.
 """
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from ggufphys import GGUFPhysError, open_gguf, predict_memory
+from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
 from server.engine.counters import Counters
 
 N_STEPS: Final = 16  # in which a cache is taken to fill, and a batch to grow
+TIMEOUT_S: Final = 60
 
 Growth = Callable[[Counters], int]
 """Bytes more than predicted (less: below zero) behind what an engine has done."""
+Touched = tuple[int, int, int]
+"""The longest prompt, the largest step, the samplers at a time: `predict_memory`'s n_prompt, n_batch, n_sampled."""
 
 
 def nothing(done: Counters) -> int:
@@ -31,18 +41,40 @@ def growth_of(path: Path, params: Params) -> Growth:
     per_step = max(1, params.n_ubatch // N_STEPS)
 
     @cache
-    def resident(n_prompt: int | None, n_batch: int | None, n_sampled: int | None) -> int:
-        with open_gguf(path) as gguf:
-            found = predict_memory(gguf, params, n_prompt=n_prompt, n_batch=n_batch, n_sampled=n_sampled)
-        return found.process_bytes
+    def grown(touched: Touched) -> int:
+        asked = pickle.dumps((path, params, touched))
+        done = subprocess.run(
+            module_command("server.growth"), input=asked, env=environment(), capture_output=True, timeout=TIMEOUT_S,
+            check=True,
+        )  # fmt: skip
+        return int(done.stdout)
 
     def growth(done: Counters) -> int:
         step = max(params.n_ubatch, -(-done.n_cells // n_streams // N_STEPS))
         n_prompt = max(params.n_ubatch, done.n_tokens_max // n_streams // step * step)
         n_batch = min(params.n_ubatch, max(1, -(-done.n_batch_max // per_step)) * per_step)
         try:
-            return resident(n_prompt, n_batch, done.n_chains_max) - resident(None, None, None)
-        except (OSError, GGUFPhysError):  # the model that is served was opened before
+            return grown((n_prompt, n_batch, done.n_chains_max))
+        except (OSError, subprocess.SubprocessError, ValueError):  # the model that is served was opened before
             return nothing(done)
 
     return growth
+
+
+def grown_bytes(path: Path, params: Params, touched: Touched) -> int:
+    """How much more is resident than before the load was predicted, where so much was asked for.
+
+    Raises:
+        GGUFPhysError, OSError: the file is not what it was, or has gone.
+    """
+    n_prompt, n_batch, n_sampled = touched
+    with open_gguf(path) as gguf:
+        found = predict_memory(gguf, params, n_prompt=n_prompt, n_batch=n_batch, n_sampled=n_sampled)
+        return found.process_bytes - predict_memory(gguf, params).process_bytes
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(str(grown_bytes(*pickle.load(sys.stdin.buffer))))
+    except (GGUFPhysError, OSError) as error:
+        sys.exit(str(error))

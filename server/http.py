@@ -4,6 +4,7 @@ waitress because it is the one pure-Python server that tells an application that
 (`waitress.client_disconnected`, with channel_request_lookahead), on every platform, in one process.
 """
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from waitress.wasyncore import dispatcher
 from server import channels
 from server.addresses import bound
 from server.dispatching import LastFirst
+from server.journal import warn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 SPARE_THREADS: Final = 16  # for /health and refusals while every place in the queue holds a thread
 OTHER_FILES: Final = 256  # that the process has open beside its connections
 MOST_CONNECTIONS: Final = 16384
+NEVER: Final = 1 << 40  # bytes
 STOP_TIMEOUT_S: Final = 5
 POLL_S: Final = 0.01
 
@@ -40,6 +43,7 @@ class HttpServer:
         self.urls = tuple(each.url for each in self._listeners)
         self.port = next((each.port for each in self._listeners if each.port), 0)
         self._connections: dict[int, Any] = {}  # of all listeners, so that one thread looks after them
+        kept = {} if _has_folder() else {"inbuf_overflow": max_body_bytes + 1, "outbuf_overflow": NEVER}
         threads = LastFirst()
         threads.set_thread_count(max_streams + SPARE_THREADS)
         try:
@@ -54,6 +58,7 @@ class HttpServer:
                     max_request_body_size=max_body_bytes + 1,  # refused by the Content-Length, before a byte is read
                     connection_limit=connection_limit(),
                     ident="ggufphys",
+                    **kept,
                 )
                 for listener in self._listeners
             ]
@@ -138,6 +143,16 @@ def listening(app: "WSGIApplication", *, host: str, port: int, max_streams: int,
         raise ValueError(
             f"cannot listen on {error}; choose another with --host and --port (0: any free port)"
         ) from error
+
+
+def _has_folder() -> bool:
+    """Whether long bodies and answers can lie in temporary files, as waitress has it; else memory holds them."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a container's root that is read-only, with nothing at /tmp
+        warn("note: there is no folder for temporary files (TMPDIR), so memory holds long requests while they come")
+        return False
+    return True
 
 
 def connection_limit() -> int:

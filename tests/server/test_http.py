@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -339,3 +340,21 @@ def test_url(host: str, expected: str) -> None:
         assert server.port > 0
         with socket.create_connection((expected, server.port), TIMEOUT_S):
             pass
+
+
+def test_without_a_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a container has no place for temporary files, long bodies and answers come and go all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    n = 2 << 20
+
+    def echo(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    with HttpServer(echo, host="127.0.0.1", port=0, max_streams=1, max_body_bytes=n) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        connection.request("POST", "/", b"x" * n)
+        assert connection.getresponse().read() == b"x" * n
+        connection.close()

@@ -41,7 +41,8 @@ from server.limits import RETRY_S, TooManyError
 from server.requests_written import keep_journal
 from server.service import Service
 
-ASLEEP_PATHS: Final = ("/v1/models", "/metrics", "/v1/memory")  # answered without waking a model
+ASLEEP_PATHS: Final = ("/models", "/v1/models", "/metrics", "/v1/memory")  # answered without waking a model
+ASLEEP_BELOW: Final = "/v1/models/"
 OPEN_PATHS: Final = ("/health", "/v1/health", "/", "/openapi.json")  # answered without a key, and while the model loads
 
 
@@ -88,7 +89,8 @@ def create_app(
             raise errors.loading(f"Restarting: {engine.error}")
         if engine.status is not EngineStatus.READY:
             raise errors.loading()
-        if wake is not None and request.path not in ASLEEP_PATHS:
+        sleeps = request.path in ASLEEP_PATHS or request.path.startswith(ASLEEP_BELOW)
+        if wake is not None and not sleeps:
             try:
                 wake(nobody_waits())
             except ApiError:

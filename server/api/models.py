@@ -73,17 +73,18 @@ def blueprint(service: Service) -> Blueprint:
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
-        for each in service.siblings:
-            if each.name == name:
-                return jsonify(sibling(each))
-        found = next((each for each in names() if name in (each, *aliases(each))), None)
+        if service.siblings:
+            found = {each.name: sibling(each) for each in service.siblings}.get(name)
+        else:
+            found = next((entry(each) for each in names() if name in (each, *aliases(each))), None)
         if found is None:
+            known = [each.name for each in service.siblings] or names()
             raise ApiError(
                 404,
-                f"no model named {name!r}: this server has {', '.join(map(repr, names()))}",
+                f"no model named {name!r}: this server has {', '.join(map(repr, known))}",
                 param="model",
                 code="model_not_found",
             )
-        return jsonify(entry(found))
+        return jsonify(found)
 
     return routes

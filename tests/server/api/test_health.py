@@ -1,5 +1,7 @@
 """What probes and model pickers see."""
 
+from dataclasses import dataclass
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -67,6 +69,14 @@ def test_models(client: FlaskClient) -> None:
     assert missing.get_json()["error"]["code"] == "model_not_found"
 
 
+@dataclass(frozen=True)
+class Named:
+    """One of several models, that is not loaded."""
+
+    name: str
+    is_loaded: bool = False
+
+
 def test_aliases(fake: FakeEngine) -> None:
     """A model of several names is listed once, with all of them, and found by each."""
     client = create_app(ServerConfig(aliases=("fake", "other")), fake).test_client()
@@ -75,6 +85,25 @@ def test_aliases(fake: FakeEngine) -> None:
     assert (entry["id"], entry["aliases"]) == ("fake", ["fake", "other"])
     assert client.get("/v1/models/other").get_json() == entry
     assert client.get("/v1/models/third").status_code == 404
+
+
+def test_looking_at_models_wakes_none() -> None:
+    """Which of several models there are is told without loading one, by list and by name, also of one that is not."""
+    engine = FakeEngine()
+    woken: list[object] = []
+    engine.wake = woken.append  # type: ignore[attr-defined]
+    app = create_app(ServerConfig(), engine)
+    service_of(app).siblings = (Named("a"), Named("b"))
+    client = app.test_client()
+
+    assert client.get("/models").get_json()["data"][1]["id"] == "b"
+    assert client.get("/v1/models/b").get_json()["status"] == {"value": "unloaded"}
+    missing = client.get("/v1/models/c")
+    assert missing.status_code == 404
+    assert "'a', 'b'" in missing.get_json()["error"]["message"]
+    assert woken == []
+    assert client.get("/props").status_code == 200
+    assert len(woken) == 1
 
 
 def test_props_tell_the_defaults(fake: FakeEngine) -> None:

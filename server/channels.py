@@ -9,6 +9,7 @@ answer. So what still comes is read and dropped for a while, as nginx does (ling
 
 import json
 import socket
+import tempfile
 import time
 from contextlib import suppress
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any, Final
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import InternalServerError
 
 from server.journal import warn
 
@@ -32,10 +34,20 @@ def _tell_of_tls() -> None:
 
 
 class _Parser(HTTPRequestParser):
-    """Takes what follows a refused request's headers for a part of it, not for another request."""
+    """Takes what follows a refused request's headers for a part of it, not for another request.
+
+    A long body lies in a temporary file; where that cannot be written the client is told.
+    """
 
     def received(self, data: bytes) -> int:
-        n: int = super().received(data)
+        n = 0
+        try:
+            n = super().received(data)
+        except OSError as error:  # a full disk
+            where = f"{tempfile.gettempdir()} cannot take the body of a request: {error.strerror}"
+            warn(f"warning: {where}")
+            self.error = InternalServerError(where)
+            self.completed = True
         return len(data) if self.error is not None else n
 
 
@@ -59,8 +71,9 @@ class _Refusal(ErrorTask):
         request: Any = self.request
         error = request.error
         message = f"{error.reason}: {error.body}"
+        kind = "server_error" if error.code == 500 else "invalid_request_error"
         document = {"error": {
-            "message": message, "type": "invalid_request_error", "param": None, "code": CODES.get(error.code),
+            "message": message, "type": kind, "param": None, "code": CODES.get(error.code),
         }}  # fmt: skip
         body = json.dumps(document).encode()
         self.status = f"{error.code} {error.reason}"

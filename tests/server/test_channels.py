@@ -1,5 +1,7 @@
 """Connections: behind a stream they go on, and end where the client wants that or cannot tell where the answer ends."""
 
+import errno
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -195,3 +197,22 @@ def test_a_client_that_breaks_off_while_it_sends() -> None:
         client.sendall(request()[:-2])
         client.shutdown(socket.SHUT_WR)
         assert is_over(client)
+
+
+def test_a_disk_that_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A body that finds no room in its temporary file is told so, in a line of the log too; it is not a reset."""
+
+    def full(buffer: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("waitress.buffers.TempfileBasedBuffer.newfile", full)
+    with HttpServer(stream, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=4 << 20) as server:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+        connection.request("POST", "/", b"x" * (2 << 20))
+        response = connection.getresponse()
+        error = json.load(response)["error"]
+        connection.close()
+
+    assert (response.status, error["type"]) == (500, "server_error")
+    assert "No space left on device" in error["message"]
+    assert capsys.readouterr().err.count("No space left on device") == 1

@@ -5,6 +5,7 @@ A list of prompts may be longer than the engine's queue: requests are handed ove
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -73,9 +74,13 @@ class Answers:
     def events(self, poll_s: float, disconnected: Callable[[], bool]) -> Iterator[tuple[int, Event | None]]:
         """(request, event) until one failed or nobody listens; None in silence. Whoever reads stops with the last."""
         source = self._alone(poll_s) if len(self.requests) == 1 else self._together(poll_s)
+        looked_at = time.monotonic()
         for number, event in source:
-            if event is None and disconnected():
-                return
+            now = time.monotonic()
+            if event is None or now - looked_at >= poll_s:
+                looked_at = now
+                if disconnected():
+                    return
             yield number, event
             if isinstance(event, Failed):
                 return

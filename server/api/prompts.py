@@ -1,12 +1,13 @@
 """What is to be gone on from? Texts, token ids, or both mixed, as OpenAI and llama-server take them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from server.api.errors import bad_request
 from server.api.schema import Fields
 from server.engine.protocol import Engine
 
+PROMPTS_MAX: Final = 10_000  # of one request: reading as many takes seconds, which nothing ends
 Prompt = tuple[tuple[int, ...], str]
 """Its tokens and its text."""
 
@@ -22,6 +23,8 @@ def read_prompts(fields: Fields, engine: Engine, name: str = "prompt") -> list[P
     if value is None or value == []:
         raise bad_request(f"{name} is missing, expected a string, token ids, or an array of these", param=name)
     many = isinstance(value, list) and bool(value) and not any(type(each) is int for each in value)
+    if many and len(value) > PROMPTS_MAX:
+        raise bad_request(f"{name} has {len(value):,} entries, at most {PROMPTS_MAX:,} are taken at a time", param=name)
     return [_prompt(fields, name, each, engine) for each in (value if many else [value])]
 
 

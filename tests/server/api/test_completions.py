@@ -5,6 +5,7 @@ from threading import Timer
 import pytest
 from flask.testing import FlaskClient
 
+from server.api.answers import Answers
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Failed, GenerationRequest, Piece, Started
@@ -274,3 +275,24 @@ def test_silent_disconnect_cancels(fake: FakeEngine, stream: bool) -> None:
     assert response.data == b""
     response.close()
     assert fake.generations[0].cancelled
+
+
+def test_a_list_ends_with_its_client() -> None:
+    """Of many prompts none is begun any more when the client has gone, however fast their answers come."""
+    engine = FakeEngine()
+    answers = Answers(engine, [GenerationRequest(prompt=(1,))] * 100)
+    seen = [event for _, event in answers.events(0.0, lambda: len(engine.requests) > 20)]
+    answers.cancel()
+
+    assert len(seen) > 1
+    assert 20 < len(engine.requests) < 30
+
+
+def test_too_many_prompts(fake: FakeEngine) -> None:
+    """A list is refused by its length before any of it is read."""
+    app = create_app(ServerConfig(), fake)
+    reply = app.test_client().post("/v1/completions", json={"prompt": ["a"] * 10_001})
+
+    assert reply.status_code == 400
+    assert reply.get_json()["error"]["message"] == "prompt has 10,001 entries, at most 10,000 are taken at a time"
+    assert fake.requests == []

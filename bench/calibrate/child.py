@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench.calibrate import identity
-from bench.calibrate.clock import VERY_BUSY, Sample, Timing, calm, how_closely, samples, summed
+from bench.calibrate.clock import VERY_BUSY, Sample, Timing, calm, how_closely, often_enough, sample, summed
 from bench.calibrate.gauge import Gauge
 from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
 from bench.calibrate.jobs import (
@@ -50,7 +50,7 @@ from ggufphys.speed.rates import Machine, Processor, Sort
 
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
-ROUNDS, REPETITIONS = 3, 2
+ROUNDS: Final = 4
 ENOUGH_S: Final = 38.0  # after these the rounds behind the first end: a calibration takes a minute at most
 RARE_S: Final = 12.0  # for types that few files have, behind all else
 BAND: Final = (0.8, 1.35)  # what seconds of models were less and more than predicted, most of them: docs/speed.md
@@ -108,24 +108,28 @@ class Measuring:
     def __init__(self, gauges: Mapping[int, Gauge], folder: Path, on_job: Callable[[], None]) -> None:
         self._gauges, self._folder, self._on_job = gauges, folder, on_job
         self._nbytes = large_bytes()
+        self._often: dict[Job, int] = {}
         self.found: dict[Job, list[Sample]] = {}
         self.nodes: dict[Job, int] = {}
         self.repacking: list[float] = []
         """Bytes a second into repacked layouts."""
 
     def go_round(self, jobs: Sequence[Job], ends_at: float, *, is_first: bool) -> None:
-        """Measure each. A first round is gone to its end, from that time on with one repetition of each job."""
+        """Measure each once. A first round is gone to its end, the others until that time."""
         for key, group in groupby(jobs, key=_type_of):
             if not is_first and time.monotonic() > ends_at:
                 return
             graphs = ProductGraphs(key[0], repacked=key[1], nbytes=self._nbytes) if key is not None else None
             for job in group:
-                is_late = time.monotonic() > ends_at
-                if is_late and not is_first:
+                if not is_first and time.monotonic() > ends_at:
                     break
                 with runner(job, graphs, self._folder) as (run, self.nodes[job]):
-                    look, repetitions = self._gauges[job.n_threads].look, 1 if is_late else REPETITIONS
-                    self.found.setdefault(job, []).extend(samples(run, job.n_threads, look, repetitions=repetitions))
+                    if job in self._often:
+                        run()  # its first one touches new memory
+                    else:
+                        self._often[job] = often_enough(run, job.n_threads)
+                    look = self._gauges[job.n_threads].look
+                    self.found.setdefault(job, []).append(sample(run, job.n_threads, self._often[job], look))
                 self._on_job()
             if graphs is not None:
                 if graphs.repacked:
@@ -142,9 +146,8 @@ def measured(
 ) -> Measured:
     """Measure them.
 
-    All jobs are measured in turn, several times as long as there is time: a disturbance meets few repetitions of each.
-    Where the first round takes longer than that, what is left of it is measured once. The rare types' come last, once
-    each, as many as there is time for.
+    All jobs are measured in turn, once a round and as many rounds as there is time for: a disturbance meets one
+    repetition of a job. The rare types' come last, once each, as many as there is time for.
     """
     measuring = Measuring(gauges, folder, on_job)
     ends_at = time.monotonic() + ENOUGH_S

@@ -50,35 +50,26 @@ class Timing:
     busy: float
 
 
-def samples(
-    run: Callable[[], None],
-    n_threads: int,
-    look: Callable[[], float] = lambda: 1.0,
-    *,
-    repetitions: int,
-    min_s: float = MIN_S,
-) -> list[Sample]:
-    """Run it twice unmeasured, then often enough for each repetition to last; `look` at the gauge between them.
-
-    The first run touches pages that were never used, and would say that few runs last long enough.
-    """
+def often_enough(run: Callable[[], None], n_threads: int) -> int:
+    """How many runs last long enough to be timed. Behind a first one, which touches pages that were never used."""
     clock = clock_for(n_threads)
     run()
     started = clock()
     run()
-    n = max(1, round(min_s / max(clock() - started, 1e-7)))
-    found: list[Sample] = []
-    gauge_s = look()
-    for _ in range(repetitions):
-        before = thread_times()
-        started = clock()
-        for _ in range(n):
-            run()
-        seconds = (clock() - started) / n
-        busy = worst_share(before, thread_times(), least_ran_ns=LEAST_RAN_NS)
-        before_s, gauge_s = gauge_s, look()
-        found.append(Sample(seconds, busy, before_s, gauge_s))
-    return found
+    return max(1, round(MIN_S / max(clock() - started, 1e-7)))
+
+
+def sample(run: Callable[[], None], n_threads: int, n: int, look: Callable[[], float]) -> Sample:
+    """Time so many runs, with a look at the gauge before and after."""
+    clock = clock_for(n_threads)
+    before_s = look()
+    before = thread_times()
+    started = clock()
+    for _ in range(n):
+        run()
+    seconds = (clock() - started) / n
+    busy = worst_share(before, thread_times(), least_ran_ns=LEAST_RAN_NS)
+    return Sample(seconds, busy, before_s, look())
 
 
 def clock_for(n_threads: int) -> Callable[[], float]:

@@ -18,6 +18,8 @@ from refengine.blocks import F32, U8
 Array = npt.NDArray[Any]
 
 HALF_INFINITY: Final = np.int16(0x7C00)
+HALF_MAGNITUDE: Final = np.int16(0x7FFF)  # without the sign
+INFINITY: Final = np.int32(0x7F800000)  # of an F32
 HALF_IN_PLACE: Final = np.int32(~0x70000000)
 HALF_SCALE: Final = np.float32(2.0**112)  # between the exponents' biases, 127 and 15
 HALF_MIN_POWER: Final = (127 - 14) << 23  # F32's exponents, where its bits have them: of the least normal half
@@ -90,26 +92,54 @@ def f32_to_bf16(values: F32) -> Array:
 def f16_to_f32(halves: Array) -> F32:
     """The same numbers, as a cast gives them, in a fraction of its time: their bits in F32's places, times 2^112."""
     raw = halves.view(np.int16)
-    if np.bitwise_and(raw, HALF_INFINITY).max(initial=0) == HALF_INFINITY:  # or no number
+    magnitudes = np.bitwise_and(raw, HALF_MAGNITUDE)
+    largest = magnitudes.max(initial=0)
+    if largest > HALF_INFINITY:  # no number
         return halves.astype(np.float32)
     bits = raw.astype(np.int32)
     np.left_shift(bits, 13, bits)
     np.bitwise_and(bits, HALF_IN_PLACE, bits)  # the sign was spread over the exponent
     values: F32 = bits.view(np.float32)
-    return np.multiply(values, HALF_SCALE, values)
+    np.multiply(values, HALF_SCALE, values)
+    if largest == HALF_INFINITY:  # times 2^112 it is 2^16
+        np.bitwise_or(bits, INFINITY, out=bits, where=magnitudes == HALF_INFINITY)
+    return values
+
+
+def f32_to_f16(values: F32) -> Array:
+    """The nearest half, ties to even, as a cast gives it, in a fraction of its time: `f16_to_f32` the other way."""
+    steps = _half_steps(values)
+    if steps is None:
+        return values.astype(np.float16)
+    rounded = np.abs(values)
+    np.add(rounded, steps, rounded)
+    np.subtract(rounded, steps, rounded)
+    np.multiply(rounded, 1 / HALF_SCALE, rounded)
+    bits = rounded.view(np.uint32)
+    np.right_shift(bits, 13, bits)
+    signs = np.right_shift(values.view(np.uint32), 16)
+    np.bitwise_and(signs, 0x8000, signs)
+    np.bitwise_or(bits, signs, bits)
+    return bits.astype(np.uint16).view(np.float16)
 
 
 def rounded_to_f16(values: F32) -> F32:
-    """What casts to F16 and back leave of F32 values, to the bit, in a fraction of their time.
+    """What casts to F16 and back leave of F32 values, to the bit, in a fraction of their time."""
+    steps = _half_steps(values)
+    if steps is None:
+        return values.astype(np.float16).astype(np.float32)
+    rounded: F32 = values + steps
+    return np.copysign(np.subtract(rounded, steps, rounded), values, rounded)
 
-    A number that is 1.5 * 2^13 times a value's power of two takes, when it is added, all the bits that a half has no
-    room for; below 2^-14, where halves stand equally far apart, it is that of 2^-14.
+
+def _half_steps(values: F32) -> F32 | None:
+    """What takes, when it is added, all the bits that a half has no room for; None where one has no room for a value.
+
+    That is 1.5 * 2^13 times a value's power of two; below 2^-14, where halves stand equally far apart, that of 2^-14.
     """
     powers = np.bitwise_and(values.view(np.uint32), 0x7F800000)
     if powers.max(initial=0) >= HALF_MAX_POWER:  # may be infinity as a half, or is no number
-        return values.astype(np.float16).astype(np.float32)
+        return None
     np.maximum(powers, HALF_MIN_POWER, out=powers)
     powers += HALF_BITS
-    large = powers.view(np.float32)
-    rounded: F32 = values + large
-    return np.copysign(np.subtract(rounded, large, rounded), values, rounded)
+    return powers.view(np.float32)

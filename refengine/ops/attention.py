@@ -22,6 +22,7 @@ from refengine.quant.minima import WITH_MINIMA, lost_sums, minima
 
 LONG_CACHE: Final = 512  # cells from which on ggml divides one token's attention among its threads
 SCORES: Final = 1 << 18  # that are worked on at a time, with all their steps: 1 MiB, which caches hold
+TOKENS: Final = 128  # of a prompt that are worked on at a time: their cells end where the last of them stands
 PARTS: Final = 1 << 18  # numbers that are kept at a time of what cells add to a sum in F16: 1 MiB
 
 
@@ -72,6 +73,7 @@ def flash_attn_ext(step: Step) -> Run:
     sources = list(range(3, len(step.src)))
     sinks = step.reader(sources.pop())().reshape(-1, 1, 1) if has_sinks else None
     mask = step.src[sources[0]] if sources else None
+    mask_type = step.node.src[sources[0]].type if sources else GGMLType.F16
     q, k, v, out = *step.src[:3], step.out.swapaxes(1, 2)
     k_type, v_type = (source.type for source in step.node.src[1:3])
     slope = slopes(q.shape[1], max_bias)
@@ -83,13 +85,14 @@ def flash_attn_ext(step: Step) -> Run:
     chunk = -(-k.shape[2] // step.numerics.n_threads) if splits else k.shape[2]
     shared = q.shape[1] // k.shape[1]  # heads of queries that have a head of keys and values in common
 
-    def attend(some: slice, n: int, bias: F32 | None) -> None:
-        """Attention with some of the heads of keys and values, to the first `n` cells."""
+    def attend(tokens: slice, some: slice, n: int, bias: F32 | None) -> None:
+        """Attention of some tokens with some of the heads of keys and values, to the first `n` cells."""
         heads = slice(some.start * shared, some.stop * shared)
-        queries = q[:, heads] if in_tiles else rounded(q[:, heads], vec_dot_type(k_type))
+        asked = q[:, heads, tokens]
+        queries = asked if in_tiles else rounded(asked, vec_dot_type(k_type))
         scores = product(to_f32(k[:, some, :n], k_type), queries)
         if k_type in WITH_MINIMA:
-            scores += product(minima(k[:, some, :n], k_type), lost_sums(q[:, heads]))
+            scores += product(minima(k[:, some, :n], k_type), lost_sums(asked))
         scores *= scale
         if softcap:
             np.tanh(scores, scores)
@@ -99,14 +102,16 @@ def flash_attn_ext(step: Step) -> Run:
         values = to_f32(v[:, some, :n], v_type)
         add_up = _halves_sum if in_halves else _sum
         sums = [add_up(scores[..., i : i + chunk], values[:, :, i : i + chunk]) for i in range(0, n, chunk)]
-        out[:, heads] = _merged(sums, None if sinks is None else sinks[heads])
+        out[:, heads, tokens] = _merged(sums, None if sinks is None else sinks[heads])
 
     def run() -> None:
-        n = k.shape[2] if mask is None else _n_seen(mask)
-        bias = None if mask is None else mask[..., :n].astype(np.float32)
-        at_once = max(1, SCORES // (n_stream * shared * n_tokens * n))
-        for first in range(0, k.shape[1], at_once):
-            attend(slice(first, min(first + at_once, k.shape[1])), n, bias)
+        for start in range(0, n_tokens, TOKENS):
+            tokens = slice(start, min(start + TOKENS, n_tokens))
+            n = k.shape[2] if mask is None else _n_seen(mask[:, :, tokens])
+            bias = None if mask is None else to_f32(mask[:, :, tokens, :n], mask_type)
+            at_once = max(1, SCORES // (n_stream * shared * (tokens.stop - start) * n))
+            for first in range(0, k.shape[1], at_once):
+                attend(tokens, slice(first, min(first + at_once, k.shape[1])), n, bias)
 
     return run
 

@@ -92,8 +92,12 @@ def sigmoid(x: F32) -> F32:
 
 
 def silu(x: F32) -> F32:
-    """X / (1 + e^-x)."""
-    return x / (1.0 + _exp(-x))
+    """X / (1 + e^-x), in one array: large ones take long to be had."""
+    y = np.negative(x)
+    with np.errstate(over="ignore"):
+        np.exp(y, y)
+    np.add(y, np.float32(1), y)
+    return np.divide(x, y, y)
 
 
 def _exp(x: F32) -> F32:
@@ -186,30 +190,23 @@ def _swiglu_clamp(gate: F32, up: F32, limit: float) -> F32:
 
 
 # fmt: off
-GATED: Final[Mapping[str, Callable[..., F32]]] = {
-    "reglu":        lambda gate, up: relu(gate) * up,
-    "geglu":        lambda gate, up: gelu(gate) * up,
-    "geglu_erf":    lambda gate, up: gelu_erf(gate) * up,
-    "geglu_quick":  lambda gate, up: gelu_quick(gate) * up,
-    "swiglu":       lambda gate, up: silu(gate) * up,
-    "swiglu_oai":   _swiglu_oai,
-    "swiglu_clamp": _swiglu_clamp,
+GATES: Final[Mapping[str, Callable[[F32], F32]]] = {
+    "reglu": relu, "geglu": gelu, "geglu_erf": gelu_erf, "geglu_quick": gelu_quick, "swiglu": silu,
 }
+LIMITED: Final[Mapping[str, Callable[..., F32]]] = {"swiglu_oai": _swiglu_oai, "swiglu_clamp": _swiglu_clamp}
 # fmt: on
 
 
 def glu(step: Step) -> Run:
     """act(gate) * up, of two operands or of the halves of one."""
-    function, numbers = GATED[str(step.node.params[0])], step.node.params[1:]
+    kind, numbers = str(step.node.params[0]), step.node.params[1:]
     gate, up, out = step.src[0], step.src[-1], step.out
     if len(step.src) == 1:
         gate, up = halves(gate, swapped=bool(numbers[0]))
         numbers = numbers[1:]
-
-    def run() -> None:
-        out[...] = function(gate, up, *numbers)
-
-    return run
+    if kind in LIMITED:
+        return lambda: np.copyto(out, LIMITED[kind](gate, up, *numbers))
+    return lambda: np.multiply(GATES[kind](gate), up, out)
 
 
 def halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:

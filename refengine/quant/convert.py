@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
-from refengine.arrays import Array, bf16_to_f32, dtype_of, f16_to_f32, f32_to_bf16, rounded_to_f16
+from refengine.arrays import Array, bf16_to_f32, dtype_of, f16_to_f32, f32_to_bf16, f32_to_f16, rounded_to_f16
 from refengine.blocks import BLOCKS, F32
 from refengine.dequant.table import dequantize
 from refengine.quant.activations import quantize_activations
@@ -39,7 +39,7 @@ def from_f32(values: F32, ggml_type: GGMLType) -> Array:
         return values
     if ggml_type is GGMLType.F16:
         with np.errstate(over="ignore"):  # beyond 65,504 it is infinity, as in C
-            return values.astype(np.float16)
+            return f32_to_f16(values) if values.size >= MANY else values.astype(np.float16)
     if ggml_type is GGMLType.BF16:
         return f32_to_bf16(values)
     if ggml_type is GGMLType.I32:  # towards zero, as C does

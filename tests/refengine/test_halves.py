@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refengine.arrays import f16_to_f32, rounded_to_f16
+from refengine.arrays import f16_to_f32, f32_to_f16, rounded_to_f16
 
 
 def test_every_half_becomes_its_float() -> None:
@@ -12,6 +12,10 @@ def test_every_half_becomes_its_float() -> None:
 
     assert np.array_equal(f16_to_f32(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32))
     assert np.array_equal(f16_to_f32(halves), halves.astype(np.float32), equal_nan=True)
+
+    infinite = halves[~np.isnan(halves)]
+
+    assert np.array_equal(f16_to_f32(infinite).view(np.uint32), infinite.astype(np.float32).view(np.uint32))
 
 
 def test_rounding_is_that_of_casts() -> None:
@@ -30,4 +34,6 @@ def test_rounding_is_that_of_casts() -> None:
         for values in (small, finite, tried, random):  # the last two have what arithmetic does not do
             cast = values.astype(np.float16).astype(np.float32)
             same = rounded_to_f16(values).view(np.uint32) == cast.view(np.uint32)
+            assert (same | np.isnan(cast)).all()
+            same = f32_to_f16(values).view(np.uint16) == values.astype(np.float16).view(np.uint16)
             assert (same | np.isnan(cast)).all()

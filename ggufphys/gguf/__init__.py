@@ -7,8 +7,9 @@ from ggufphys.gguf.ggml_types import FILE_TYPES, SIZES, GGMLType, TypeSize
 
 if TYPE_CHECKING:
     from ggufphys.gguf.file import GGUFFile, open_gguf
-    from ggufphys.gguf.reader import Header, TensorInfo, parse_header
+    from ggufphys.gguf.reader import Header, parse_header
     from ggufphys.gguf.split import Shard
+    from ggufphys.gguf.tensor_table import TensorInfo
     from ggufphys.gguf.values import GGUFArray, Value, ValueType
 
 __all__ = [
@@ -34,7 +35,7 @@ _HOMES = {
     "GGUFFile": "file",
     "Header": "reader",
     "Shard": "split",
-    "TensorInfo": "reader",
+    "TensorInfo": "tensor_table",
     "Value": "values",
     "ValueType": "values",
     "open_gguf": "file",

@@ -6,7 +6,7 @@ from typing import Any
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.file import GGUFFile
-from ggufphys.gguf.reader import TensorInfo
+from ggufphys.gguf.tensor_table import TensorInfo
 from ggufphys.gguf.values import GGUFArray, Value, ValueType
 
 

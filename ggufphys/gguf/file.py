@@ -12,8 +12,9 @@ from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.gguf.names import split_name
-from ggufphys.gguf.reader import TensorInfo, parse_header
+from ggufphys.gguf.reader import parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
+from ggufphys.gguf.tensor_table import TensorInfo
 from ggufphys.gguf.values import GGUFArray, Value, ValueType
 from ggufphys.paths import beside, is_there, plain
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo
-from ggufphys.gguf.reader import MAX_NAME_BYTES, Header, padded
+from ggufphys.gguf.reader import Header, padded
+from ggufphys.gguf.tensor_table import MAX_NAME_BYTES
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.refusal import Refusal
 from ggufphys.loads.types import wrong_type

@@ -17,7 +17,7 @@ from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.allocating.traced import kind_of, point_of
 from ggufphys.graph.batch import SMALL_BATCH, Batch
 from ggufphys.graph.building.hyper import PROBED
-from ggufphys.graph.devices.backends.attends import ATTENTION, HAVE_THE_REST
+from ggufphys.graph.devices.backends.attends import ATTENTION, BY_PAIRS, HAVE_THE_REST
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.divided import divided
 from ggufphys.graph.devices.homes import homes, layers_of, norm_home, offload
@@ -178,8 +178,11 @@ def _trial(n_k: int, n_v: int, context: ContextParams) -> Tensor:
 def _surely_attends(layouts: Layouts, context: ContextParams, placed: Placed) -> bool:
     """Do all devices have flash attention for heads of every size in this model, and caches that are not too large?
 
-    Then no graph needs to be built to know.
+    Then no graph needs to be built to know. It takes devices that ask of K and of V the same, each by itself, as Vulkan
+    does: what they have for heads of one size and of another they have for both together.
     """
+    if any(backend.supports in BY_PAIRS for backend in placed.placement.backends.values()):
+        return False
     h, tensors = layouts.h, [t for cache in layouts.distinct_caches for t in cache.tensors(context)]
     largest = max((t.nbytes for t in tensors), default=0)
     if any(largest > backend.max_tensor_bytes for backend in placed.placement.backends.values()):

@@ -62,8 +62,10 @@ def metal_has(node: Tensor) -> bool:
     return k.type is v.type and (k.type in _LEGACY or k.type in (F32, F16, BF16))
 
 
-# What says of a backend that it has all operations but, at most, some flash attention.
-HAVE_THE_REST: Final = frozenset({everything, cuda_has, sycl_has, metal_has})
+# What says of a backend that it has all operations but some flash attention: kernels are for K and V of sizes that go
+# together.
+BY_PAIRS: Final = frozenset({cuda_has, sycl_has, metal_has})
+HAVE_THE_REST: Final = BY_PAIRS | {everything}
 
 
 def mask_of(node: Tensor) -> Tensor | None:

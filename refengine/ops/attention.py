@@ -85,12 +85,11 @@ def flash_attn_ext(step: Step) -> Run:
     chunk = -(-k.shape[2] // step.numerics.n_threads) if splits else k.shape[2]
     shared = q.shape[1] // k.shape[1]  # heads of queries that have a head of keys and values in common
 
-    def attend(tokens: slice, some: slice, n: int, bias: F32 | None) -> None:
-        """Attention of some tokens with some of the heads of keys and values, to the first `n` cells."""
-        heads = slice(some.start * shared, some.stop * shared)
+    def attend(tokens: slice, some: slice, keys: F32, values: F32, bias: F32 | None) -> None:
+        """Attention of some tokens with some of the heads of keys and values, to the cells that there are."""
+        heads, n = slice(some.start * shared, some.stop * shared), keys.shape[2]
         asked = q[:, heads, tokens]
-        queries = asked if in_tiles else rounded(asked, vec_dot_type(k_type))
-        scores = product(to_f32(k[:, some, :n], k_type), queries)
+        scores = product(keys, asked if in_tiles else rounded(asked, vec_dot_type(k_type)))
         if k_type in WITH_MINIMA:
             scores += product(minima(k[:, some, :n], k_type), lost_sums(asked))
         scores *= scale
@@ -99,19 +98,23 @@ def flash_attn_ext(step: Step) -> Run:
             scores *= np.float32(softcap)
         if bias is not None:
             scores += bias if max_bias <= 0 else slope[heads] * bias
-        values = to_f32(v[:, some, :n], v_type)
         add_up = _halves_sum if in_halves else _sum
         sums = [add_up(scores[..., i : i + chunk], values[:, :, i : i + chunk]) for i in range(0, n, chunk)]
         out[:, heads, tokens] = _merged(sums, None if sinks is None else sinks[heads])
 
     def run() -> None:
+        stretches = []  # of tokens, and the cells that they see
         for start in range(0, n_tokens, TOKENS):
             tokens = slice(start, min(start + TOKENS, n_tokens))
             n = k.shape[2] if mask is None else _n_seen(mask[:, :, tokens])
-            bias = None if mask is None else to_f32(mask[:, :, tokens, :n], mask_type)
-            at_once = max(1, SCORES // (n_stream * shared * (tokens.stop - start) * n))
-            for first in range(0, k.shape[1], at_once):
-                attend(tokens, slice(first, min(first + at_once, k.shape[1])), n, bias)
+            stretches.append((tokens, n, None if mask is None else to_f32(mask[:, :, tokens, :n], mask_type)))
+        longest = max(n for _, n, _ in stretches)
+        at_once = max(1, SCORES // (n_stream * shared * min(TOKENS, n_tokens) * longest))
+        for first in range(0, k.shape[1], at_once):
+            some = slice(first, min(first + at_once, k.shape[1]))
+            keys, values = to_f32(k[:, some, :longest], k_type), to_f32(v[:, some, :longest], v_type)
+            for tokens, n, bias in stretches:
+                attend(tokens, some, keys[:, :, :n], values[:, :, :n], bias)
 
     return run
 

@@ -26,8 +26,11 @@ def turned(a: F32, b: F32, cos: F32, sin: F32) -> tuple[F32, F32]:
 Turn = Callable[[F32, F32, F32, F32], tuple[F32, F32]]
 
 
-def rope(step: Step, cos: Function = np.cos, sin: Function = np.sin, turn: Turn = turned) -> Run:
-    """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on, or back; leave the others."""
+def rope(step: Step, cos: Function = np.cos, sin: Function = np.sin, turn: Turn | None = None) -> Run:
+    """Turn `n_dims` elements of each head `(S, T, H, D)`, from `offset` on, or back; leave the others.
+
+    Neighbours are a complex number, unless `turn` says how a pair is turned: a product, which is quicker.
+    """
     settings = cast(Rope, step.node.params[0])
     x, positions, out = step.src[0], step.src[1], step.out
     factors = step.reader(2)()[0, 0, 0] if len(step.src) > 2 else None
@@ -40,14 +43,20 @@ def rope(step: Step, cos: Function = np.cos, sin: Function = np.sin, turn: Turn 
     first = slice(start, end, 2) if neighbours else slice(start, middle)
     second = slice(start + 1, end, 2) if neighbours else slice(middle, end)
     all_turned = 2 * n_pairs == x.shape[-1]
+    as_numbers = turn is None and neighbours and x.strides[-1] == out.strides[-1] == x.itemsize
+    turn_pair = turn or turned
 
     def run() -> None:
         theta = angles(settings, positions[0, 0, 0], x.shape[1], n_pairs)
         c, s = turns(settings, theta, factors, cos, sin)
         c, s = c[:, np.newaxis], way * s[:, np.newaxis]  # (T, 1, n_pairs)
-        turned_a, turned_b = turn(x[..., first], x[..., second], c, s)
-        out[..., first] = turned_a
-        out[..., second] = turned_b
+        if as_numbers:
+            numbers, results = (array[..., start:end].view(np.complex64) for array in (x, out))
+            np.multiply(numbers, c + 1j * s, results)
+        else:
+            turned_a, turned_b = turn_pair(x[..., first], x[..., second], c, s)
+            out[..., first] = turned_a
+            out[..., second] = turned_b
         if not all_turned and x.ctypes.data != out.ctypes.data:
             out[..., :start] = x[..., :start]
             out[..., end:] = x[..., end:]

@@ -91,9 +91,9 @@ def sigmoid(x: F32) -> F32:
     return 1.0 / (1.0 + _exp(-x))
 
 
-def silu(x: F32) -> F32:
-    """X / (1 + e^-x), in one array: large ones take long to be had."""
-    y = np.negative(x)
+def silu(x: F32, out: F32 | None = None) -> F32:
+    """X / (1 + e^-x), in one array, which may be given: large ones take long to be had."""
+    y = np.negative(x, out)
     with np.errstate(over="ignore"):
         np.exp(y, y)
     np.add(y, np.float32(1), y)
@@ -191,7 +191,7 @@ def _swiglu_clamp(gate: F32, up: F32, limit: float) -> F32:
 
 # fmt: off
 GATES: Final[Mapping[str, Callable[[F32], F32]]] = {
-    "reglu": relu, "geglu": gelu, "geglu_erf": gelu_erf, "geglu_quick": gelu_quick, "swiglu": silu,
+    "reglu": relu, "geglu": gelu, "geglu_erf": gelu_erf, "geglu_quick": gelu_quick,
 }
 LIMITED: Final[Mapping[str, Callable[..., F32]]] = {"swiglu_oai": _swiglu_oai, "swiglu_clamp": _swiglu_clamp}
 # fmt: on
@@ -206,6 +206,8 @@ def glu(step: Step) -> Run:
         numbers = numbers[1:]
     if kind in LIMITED:
         return lambda: np.copyto(out, LIMITED[kind](gate, up, *numbers))
+    if kind == "swiglu":  # never in place: where the result goes, none of the operands is
+        return lambda: np.multiply(silu(gate, out), up, out)
     return lambda: np.multiply(GATES[kind](gate), up, out)
 
 

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from ggufphys.frozen import dataclass
 
+VISIBLE: Final = "GGML_VK_VISIBLE_DEVICES"  # the variable that says which devices there are for llama.cpp
+
 DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "other"]
 
 

@@ -15,7 +15,6 @@ from ggufphys.graph.devices.placement import Lack, left_weights
 from ggufphys.limits import DISCRETE
 from ggufphys.machine.devices import FoundDevice, find_devices
 from ggufphys.machine.host import cpu_features
-from ggufphys.machine.vulkan import with_limits
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Device, Params
 from ggufphys.units import format_bytes
@@ -37,6 +36,8 @@ def params_here(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
 
     params = params_from(args, Params(llama_build=LATEST), found=look)
     if params.devices:
+        from ggufphys.machine.vulkan import with_limits  # which a model on the host has no use for
+
         params = replace(params, devices=with_limits(params.devices))
     return params, (
         *_limits_notes(params.devices),

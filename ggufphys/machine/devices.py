@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.frozen import dataclass
+from ggufphys.limits import VISIBLE
 from ggufphys.machine import host
-from ggufphys.machine.vulkan import PREFIX, VISIBLE, vulkan_devices, with_limits
 from ggufphys.params import Device
 from ggufphys.paths import is_there, names_in
 
@@ -49,6 +49,8 @@ def find_devices() -> tuple[FoundDevice, ...]:
 
 def find_vulkan() -> tuple[FoundDevice, ...]:
     """The devices that llama.cpp's Vulkan backend would use."""
+    from ggufphys.machine.vulkan import PREFIX, vulkan_devices, with_limits  # where there may be such devices
+
     found = vulkan_devices()
     devices = with_limits(Device(name=f"{PREFIX}{i}", memory_bytes=d.memory_bytes) for i, d in enumerate(found))
     return tuple(FoundDevice(device=d, description=f.name) for d, f in zip(devices, found, strict=True))

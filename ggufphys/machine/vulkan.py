@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import replace
-from ggufphys.limits import DISCRETE
+from ggufphys.limits import DISCRETE, VISIBLE
 from ggufphys.params import Device
 
 if TYPE_CHECKING:
     from ggufphys.machine.vulkan_driver import VulkanDevice
 
 PREFIX: Final = "Vulkan"
-VISIBLE: Final = "GGML_VK_VISIBLE_DEVICES"
 OPTIMIZE_OFF: Final = "GGML_VK_DISABLE_GRAPH_OPTIMIZE"
 _VARIABLES: Final = {
     "GGML_VK_SUBALLOCATION_BLOCK_SIZE": "block_bytes",

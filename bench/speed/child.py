@@ -61,9 +61,9 @@ class Runner:
         self.context.api.llama_memory_clear(self.context.memory, True)
 
     def prefill(self, n_tokens: int) -> list[float]:
-        """Prompts of one sequence, in batches as large as allowed."""
+        """Prompts of one sequence, in batches as large as allowed; a first one touches memory that nobody has used."""
         found: list[float] = []
-        while not found or (len(found) < MAX_PROMPTS and sum(found) * (1 + 1 / len(found)) < ENOUGH_PROMPTS_S):
+        while len(found) < 2 or (len(found) < MAX_PROMPTS and sum(found) * (1 + 1 / len(found)) < ENOUGH_PROMPTS_S):
             self.look(N_LOOKS)
             self.clear()
             tokens = self.some(n_tokens, len(found))
@@ -71,7 +71,7 @@ class Runner:
             for at in range(0, n_tokens, self.batch.capacity):
                 found[-1] += self.step({0: tokens[at : at + self.batch.capacity]}, at)
         self.look(N_LOOKS)
-        return found[len(found) > 2 :]
+        return found[1:]
 
     def look(self, n: int = 1) -> None:
         """Look at the gauge."""

@@ -60,6 +60,7 @@ class Scheduler:
         self.admitted, self.preempted = [], []
         again, self._again = self._again, []
         if again and not self.waiting and len(again) <= self.slots.cells.n_free:
+            self._turns.go_on()
             for chunk in again:
                 chunk.go_on()
             return again
@@ -86,12 +87,11 @@ class Scheduler:
         """
         n_tokens = sum([len(chunk.tokens) for chunk in chunks])
         self.pace.learn(n_tokens, seconds)
-        holds = len(chunks) < len(self.active) and any(
-            s.n_generated and s.served_at < self.now for s in self._turns.of(self.active)
-        )
+        is_one_each = n_tokens == len(chunks) == len(self.active) and not any([c.sequence.ended for c in chunks])
+        holds = not is_one_each and any(s.n_generated and s.served_at < self.now for s in self._turns.of(self.active))
         self._held_s = self._held_s + seconds if holds else 0.0
         if n_tokens == len(chunks) and not self.guesser:
-            if n_tokens == len(self.active) and not any([c.sequence.ended or c.all_rows or not c.row for c in chunks]):
+            if is_one_each and all([chunk.row and not chunk.all_rows for chunk in chunks]):
                 self._again = chunks
             return  # a token of each answer, as in most steps: nothing more is learned of them
         # Whose first token it was, or would have been: nothing may have been asked for.

@@ -23,7 +23,7 @@ class Turns:
     def next(self, active: Many[Sequence], now: int) -> None:
         """Choose for a step."""
         if len(self._served) < 2 and all(sequence.adapters == self._current for sequence in active):
-            self._n_steps += 1  # of the only ones there are
+            self.go_on()
             return
         sets = dict.fromkeys(sequence.adapters for sequence in active)
         self._served = {each: self._served.get(each, now) for each in sets}
@@ -32,6 +32,10 @@ class Turns:
         if others and (self._current not in sets or self._n_steps > STEPS):
             self._current, self._n_steps = min(others, key=self._served.__getitem__), 1
         self._served[self._current] = now
+
+    def go_on(self) -> None:
+        """Count a step of the only ones there are: who comes then need not wait for a turn that has been long."""
+        self._n_steps += 1
 
     def of(self, active: list[Sequence]) -> list[Sequence]:
         """Those whose turn it is."""

@@ -1,6 +1,7 @@
 """The scheduler's rules that answers do not show: in which order, in whose slot, and how many tokens."""
 
 from array import array
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -36,13 +37,15 @@ def arrive(scheduler: Scheduler, order: int, n_tokens: int = 2) -> Sequence:
     return sequence
 
 
-def step(scheduler: Scheduler, seconds: float = 0.1) -> list[int]:
-    """A step in which every answer gets a token; the slots in the order of its chunks."""
+def step(scheduler: Scheduler, seconds: float = 0.1, ending: Collection[Sequence] = ()) -> list[int]:
+    """A step in which every answer gets a token, some their last one; the slots in the order of its chunks."""
     chunks = scheduler.plan()
     scheduler.done(chunks)
     for chunk in chunks:
         if chunk.row:
             scheduler.accept(chunk.sequence, 1)
+        if chunk.sequence in ending:
+            scheduler.finish(chunk.sequence)
     scheduler.learn(chunks, seconds)
     return [chunk.slot for chunk in chunks]
 
@@ -208,11 +211,20 @@ def test_answers_are_not_held_for_ever() -> None:
     n_read = []
     for order in range(0, 80, 2):
         pair = [arrive(planned, 10 + order + i, n_tokens=20) for i in range(2)]
-        step(planned, 0.05)
-        for sequence in pair:
-            planned.finish(sequence)
+        step(planned, 0.05, ending=pair)
         n_read.append(reader.n_generated)
     assert 4 <= n_read[-1] - n_read[0] <= 8  # 0.4 s of 2.0 at a time
+
+
+def test_a_turn_of_the_only_ones_is_over_when_others_come() -> None:
+    """Who had many steps alone gives way at once to a request with other adapters, though none was planned anew."""
+    planned = scheduler(2)
+    arrive(planned, 0)
+    for _ in range(20):
+        step(planned)
+    other = arrive(planned, 1)
+    other.adapters = ((0, 1.0),)
+    assert step(planned) == [other.slot]
 
 
 @pytest.mark.parametrize(("unified", "n_common", "expected"), [(False, 1, 0), (True, 1, 1), (False, 2, 2)])

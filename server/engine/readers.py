@@ -141,7 +141,7 @@ class Reader:
         if report.rest is not None:
             answer.text.feed(report.rest)
             answer.infos = [TokenInfo(token=token, piece=piece) for token, piece in report.held]
-        n_tokens = answer.n_generated - len(report.held)
+        n_tokens = answer.n_generated - len(answer.infos or report.held)
         generation.publish(Written(times_s=report.times_s, text=report.text, n_tokens=n_tokens, unsent=report.unsent))
         if report.rest is not None:  # no sooner: what others write comes behind what was not sent
             generation.send = generation.way = None

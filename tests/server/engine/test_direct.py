@@ -288,6 +288,18 @@ def test_tokens_without_their_text(late: list[bool]) -> None:
     assert pair.n_direct == (0 if late else 1)
 
 
+def test_a_comment_that_comes_back_counts_nothing() -> None:
+    """A token whose text is held is not counted as shown by it: it will be with its text."""
+    form = Form((b"data: [", b",", b",", b"]\n\n"), ("n_tokens", "text", "tokens"))
+    asked = GenerationRequest(prompt=(1,), stop=("bx",), return_tokens=True)
+    pair = Pair(asked, Wire([]), 99 * [True], False, form)
+    for at, piece in enumerate((b"c", b"b", b"c")):
+        pair.step(Said(7, 0, at, piece, None, False, "length" if at == 2 else None))
+        pair.ping()
+
+    assert pair.wire.data.replace(PING, b"") == b'data: [1,"c",[0]]\n\ndata: [3,"bc",[1,2]]\n\n'
+
+
 def led(**fields: Any) -> Pair:
     """An answer that the worker writes."""
     pair = Pair(GenerationRequest(prompt=(1,)), Wire([], **fields))

@@ -4,9 +4,10 @@
 the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other threads run.
 Asleep, each costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for
 needs. libgomp spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and
-beside K busy processes, in interleaved rounds; rates are medians over the rounds. The load of the machine is printed,
-since it moves these figures most: alone is alone only when it is near 0. `--real-time` (root, Linux) decodes before all
-other processes, so that alone is what it would be on a quiet machine, for seconds in which others stand still.
+beside K busy processes, in interleaved rounds; rates are medians over the rounds. In brackets, the share of its time
+that the worst-off thread was ready to run and had no processor: what switching goes by. The load of the machine is
+printed, since it moves these figures most: alone is alone only when it is near 0. `--real-time` (root, Linux) decodes
+before all other processes, so that alone is what it would be on a quiet machine; others stand still for seconds.
 """
 
 import argparse
@@ -38,15 +39,16 @@ NAMES: Final = {
     30_000_000_000: "active",
 }
 N_STEPS: Final = 200
+SETTLED: Final = N_STEPS // 4  # the first while, switching finds out where it is
 BUSY: Final = "while True: pass"
 
 
 def child(path: Path, n_threads: int, *, kind: str, real_time: bool) -> None:
-    """Decode token by token and print the steps' seconds."""
+    """Decode token by token and print the steps' seconds, and the worst thread's share without a processor."""
     from ggufphys.params import Params
     from server.engine.batch import Batch
     from server.engine.library import create_context, load_model
-    from server.engine.waiting import Waiting
+    from server.engine.waiting import Waiting, thread_times, worst_share
 
     params = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_threads=n_threads, n_outputs_max=1)
     steps: list[float] = []
@@ -59,25 +61,29 @@ def child(path: Path, n_threads: int, *, kind: str, real_time: bool) -> None:
         waiting.is_active = waiting.is_active and kind == "adaptive"
         if kind == "crowded":
             waiting.crowd()
+        times = thread_times()
         for at in range(32, 32 + N_STEPS):
+            if at == 32 + SETTLED:
+                times = thread_times()
             batch.clear()
             batch.add((at,), seq_id=0, start=at, logits_of_last=True)
             started_at = time.perf_counter()
             batch.decode(context)
             waiting.after_step()
             steps.append(time.perf_counter() - started_at)
-    sys.stdout.write(json.dumps(steps))
+        share = worst_share(times, thread_times())
+    sys.stdout.write(json.dumps({"steps": steps[SETTLED:], "share": share}))
 
 
-def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> float:
-    """Tokens a second with a setting: of the mean step, since it is the long ones that spinning makes."""
+def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> tuple[float, float]:
+    """Tokens a second with a setting, of the mean step since it is the long ones that spinning makes; and the share."""
     fixed = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(n_spins)}
     variables = {**environment(), **(SPINNING if n_spins < 0 else fixed)}
     kind = {ADAPTIVE: "adaptive", CROWDED: "crowded"}.get(n_spins, "fixed")
     command = module_command("bench.waiting", "--child", kind, str(path), "--threads", str(n_threads))
     command += ["--real-time"] if real_time else []
-    steps = answer(command, variables)[N_STEPS // 4 :]  # the first while, switching finds out where it is
-    return float(len(steps) / sum(steps))
+    found = answer(command, variables)
+    return len(found["steps"]) / sum(found["steps"]), float(found["share"])
 
 
 @contextmanager
@@ -114,26 +120,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = [int(text) for text in args.spins.split(",")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     conditions = sorted({0, args.busy})
-    rates: dict[tuple[int, int], list[float]] = {(spins, busy): [] for spins in settings for busy in conditions}
+    runs: dict[tuple[int, int], list[tuple[float, float]]] = {(n, busy): [] for n in settings for busy in conditions}
     for _ in range(args.rounds):
         for busy in conditions:
             with neighbours(busy):
                 for spins in settings:
-                    rates[spins, busy].append(measure(args.model, spins, args.threads, real_time=args.real_time))
+                    runs[spins, busy].append(measure(args.model, spins, args.threads, real_time=args.real_time))
     rows = [
-        {"spins": spins, "busy": busy, "tok_per_s": median(found), "rounds": found}
-        for (spins, busy), found in rates.items()
+        {
+            "spins": spins,
+            "busy": busy,
+            "tok_per_s": median(rate for rate, _ in found),
+            "rounds": [rate for rate, _ in found],
+            "share": median(share for _, share in found),
+        }
+        for (spins, busy), found in runs.items()
     ]
     if args.json:
-        document = {"schema_version": 1, "load": load, "n_threads": args.threads, "n_cores": n_cores, "rows": rows}
+        document = {"schema_version": 2, "load": load, "n_threads": args.threads, "n_cores": n_cores, "rows": rows}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0
     sys.stdout.write(f"{args.threads} threads on {n_cores} cores, load {load:.1f} before; tokens/s\n")
     heads = ["alone" if not busy else f"beside {busy}" for busy in conditions]
-    sys.stdout.write(f"{'GOMP_SPINCOUNT':>14}" + "".join(f"{head:>12}" for head in heads) + "\n")
+    sys.stdout.write(f"{'GOMP_SPINCOUNT':>14}" + "".join(f"{head:>19}" for head in heads) + "\n")
     for spins in settings:
-        found = "".join(f"{median(rates[spins, busy]):12.1f}" for busy in conditions)
-        sys.stdout.write(f"{spins:>14}{found}  {NAMES.get(spins, '')}\n")
+        cells = "".join(f"{r['tok_per_s']:12.1f} ({r['share']:4.0%})" for r in rows if r["spins"] == spins)
+        sys.stdout.write(f"{spins:>14}{cells}  {NAMES.get(spins, '')}\n")
     return 0
 
 

@@ -27,9 +27,11 @@ from typing import Any, Final
 TASKS: Final = "/proc/{}/task"
 MAPS: Final = Path("/proc/self/maps")
 BUSY_SHARE: Final = 0.25  # of its time that a thread waits for a processor: spinning is given up. One neighbour: 0.33
-WINDOW_S: Final = 0.25  # between two looks while spinning
+WINDOW_S: Final = 0.25  # between two looks
 PROBE_S: Final = 0.05  # of spinning after which a first look is taken
 REST_S: Final = (2.0, 64.0)  # of sleeping before spinning is tried again: at first, and at most after failures
+CALM_SHARE: Final = BUSY_SHARE / 2  # while they sleep: alone 0 to 0.02 was counted, beside a busy process 0.47
+CALM_S: Final = 1.0  # without a neighbour while they sleep, after which spinning is tried again at once
 MIN_RUN_NS: Final = 1_000_000  # a thread that ran less in a window says nothing
 
 Times = dict[str, tuple[int, int]]
@@ -37,15 +39,17 @@ Times = dict[str, tuple[int, int]]
 
 
 class Policy:
-    """When to spin: while it does not cost others' processors, tried again now and then. Knows no clock and no system.
+    """When to spin: while it does not cost others' processors. Knows no clock and no system.
 
-    `look` is called with the time and gives whether to spin from now on.
+    Given up, it is tried again when neighbours seem to have gone, and now and then in any case. `look` is called with
+    the time and gives whether to spin from now on.
     """
 
     def __init__(self, now: float) -> None:
         self.spins = True
         self._rest_s = REST_S[0]
         self._next_at = now + PROBE_S
+        self._rests_until = self._crowded_at = now
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to look."""
@@ -53,13 +57,17 @@ class Policy:
 
     def look(self, now: float, share: float) -> bool:
         """Decide, given the share of its time that the worst-off thread had no processor since the last look."""
+        self._next_at = now + WINDOW_S
         if not self.spins:
-            self.spins, self._next_at = True, now + PROBE_S
+            if share > CALM_SHARE:
+                self._crowded_at = now
+            if now >= self._rests_until or now - self._crowded_at >= CALM_S:
+                self.spins, self._next_at = True, now + PROBE_S
         elif share > BUSY_SHARE:
-            self.spins, self._next_at = False, now + self._rest_s
+            self.spins, self._crowded_at, self._rests_until = False, now, now + self._rest_s
             self._rest_s = min(2 * self._rest_s, REST_S[1])
         else:
-            self._rest_s, self._next_at = REST_S[0], now + WINDOW_S
+            self._rest_s = REST_S[0]
         return self.spins
 
 

@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-from server.engine.waiting import PROBE_S, REST_S, WINDOW_S, Policy, late_share, thread_times, worst_share
+from server.engine.waiting import (
+    CALM_S,
+    CALM_SHARE,
+    PROBE_S,
+    REST_S,
+    WINDOW_S,
+    Policy,
+    late_share,
+    thread_times,
+    worst_share,
+)
 
 
 def test_quiet() -> None:
@@ -24,10 +34,8 @@ def test_busy() -> None:
     for _ in range(8):
         assert not policy.look(now, 0.5)
         slept_from = now
-        while not policy.is_due(now):
-            now += 0.5
+        now = slept(policy, now, 0.4)
         rests.append(round(now - slept_from))
-        assert policy.look(now, 0.5)  # tried again, whatever was counted while asleep
         now += PROBE_S
         assert policy.is_due(now)
 
@@ -35,15 +43,38 @@ def test_busy() -> None:
     assert max(rests) == REST_S[1]
 
 
+def slept(policy: Policy, now: float, share: float) -> float:
+    """When threads that sleep spin again, with that share of their time without a processor."""
+    while not policy.spins:
+        now += 0.01
+        if policy.is_due(now):
+            policy.look(now, share)
+    return now
+
+
 def test_quiet_again() -> None:
     """When the machine is quiet again, the next try is kept, and the next rest is short."""
     policy = Policy(0.0)
     policy.look(1.0, 0.5)
-    policy.look(3.0, 0.0)
-    assert policy.look(3.1, 0.0)
-    policy.look(4.0, 0.5)
+    now = slept(policy, 1.0, 0.4)
+    assert policy.look(now + PROBE_S, 0.0)
+    policy.look(now + 1, 0.5)
 
-    assert policy.is_due(6.0)
+    assert slept(policy, now + 1, 0.4) == pytest.approx(now + 1 + REST_S[0], abs=WINDOW_S)
+
+
+def test_neighbours_that_have_gone() -> None:
+    """However long the rest would be, spinning is tried soon after the last neighbour was seen."""
+    policy, now = Policy(0.0), PROBE_S
+    for _ in range(8):
+        policy.look(now, 0.5)
+        now = slept(policy, now, 0.4) + PROBE_S
+    policy.look(now, 0.5)
+    for _ in range(20):
+        now += WINDOW_S
+        assert not policy.look(now, 0.4)
+
+    assert slept(policy, now, CALM_SHARE) == pytest.approx(now + CALM_S, abs=2 * WINDOW_S)
 
 
 def test_worst_share() -> None:

@@ -21,9 +21,10 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
         if missing := [name for name in _NEEDED if name not in processor]:
             yield f"{where} has no {', '.join(missing)}"
             return
-        streams = processor["streams"]
-        if not streams or not all(rate > 0 for _, rate in streams):
-            yield f"{where}.streams is {streams!r}, expected bytes a second above 0"
+        for name in ("streams", "streams_by_four"):
+            streams = processor.get(name, ())  # what reads by four may have none of its own
+            if (not streams and name in _NEEDED) or not all(rate > 0 for _, rate in streams):
+                yield f"{where}.{name} is {streams!r}, expected bytes a second above 0"
         if len(processor.get("band", (1, 1))) != 2:
             yield f"{where}.band is {processor['band']!r}, expected two factors"
         for group in ("products", "attention"):

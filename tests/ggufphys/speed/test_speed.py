@@ -430,6 +430,7 @@ def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
         ({"products": {"Q4_K": [{"n_columns": 1, "row_s": 0.0, "weight_s": [], "fetched": []}]}}, "weight_s is []"),
         ({"streams": []}, "streams is"),
         ({"streams": [[0, 0.0]]}, "streams is"),
+        ({"streams_by_four": [[0, 0.0]]}, "streams_by_four is"),
         ({"band": [1.0]}, "band is"),
         ({"products": {"Q4_K": []}}, "products.Q4_K is empty"),
         ({"products": {"Q9": [{"n_columns": 1, "row_s": 0.0, "weight_s": 1e-9, "fetched": []}]}}, "'Q9'"),

@@ -30,7 +30,7 @@ CHUNKS: Final = 4  # that each of several threads divides its rows into
 CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
 BY_FOUR: Final = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "IQ4_NL"})
-"""Types whose kernel takes four rows at once where there are two columns or more."""
+"""Types whose kernel takes four rows at once where there are two columns or more: on x86, for which it was measured."""
 MEMORY_BOUND: Final = 0.8  # a product whose arithmetic takes less than this share of its time waits for memory
 REPACKED: Final = " repacked"
 ALIKE: Final = {"CONT": "CPY", "REPEAT": "CPY", "ADD_ID": "ADD", "SUB": "ADD", "DIV": "MUL"}

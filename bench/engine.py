@@ -22,7 +22,7 @@ import numpy as np
 
 import refengine
 from bench.against import in_turn
-from bench.program import existing_file, run_program
+from bench.program import existing_checkout, existing_file, run_program
 from ggufphys.embedded import MODEL
 from refengine.batch import Tokens
 from refengine.peers.llama_logits import LlamaRequest, llama_logits
@@ -137,7 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, metavar="R", help="of each measurement (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
+    parser.add_argument(
+        "--against", type=existing_checkout, metavar="CHECKOUT", help="another checkout, in turn with this one"
+    )
     args = parser.parse_args(argv)
     if args.against is not None:
         return _against(args.against, args.models, args.threads, max(1, args.repetitions))

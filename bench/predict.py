@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.against import HERE, compile_code, measured_in_turn
 from bench.processes import run_process
-from bench.program import run_program
+from bench.program import existing_checkout, run_program
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.predict import Predictor
@@ -49,7 +49,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--only", default="", metavar="WORDS", help="only answers whose names hold these words")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, each answer in turn")
+    parser.add_argument(
+        "--against", type=existing_checkout, metavar="CHECKOUT", help="another checkout, each answer in turn"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         answers = [answer for answer in _answers(Path(folder), args.runs) if args.only in answer.name]

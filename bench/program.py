@@ -35,6 +35,18 @@ def existing_folder(text: str) -> Path:
     return path
 
 
+def existing_checkout(text: str) -> Path:
+    """An argument that names another checkout of this project: Python would take this one's packages without a word.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    folder = existing_folder(text)
+    if not (folder / "ggufphys" / "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no checkout of ggufphys: it has no ggufphys/__init__.py")
+    return folder
+
+
 def run_program(main: Callable[[], int | None]) -> NoReturn:
     """Run a program's main function and end the process with its exit code."""
     spec = sys.modules["__main__"].__spec__

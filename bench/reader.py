@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.against import HERE, compile_code, inspecting
 from bench.processes import run_process
-from bench.program import run_program
+from bench.program import existing_checkout, run_program
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.gguf.writer import WriteValue, data_bytes, encode_header
@@ -65,7 +65,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each (default 3)")
     parser.add_argument("--tokens", type=int, default=N_TOKENS, metavar="N", help=f"in the vocabulary ({N_TOKENS})")
     parser.add_argument("--model", type=Path, metavar="FILE", help="a GGUF file to measure with instead")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
+    parser.add_argument(
+        "--against", type=existing_checkout, metavar="CHECKOUT", help="another checkout, in turn with this one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--write", type=Path, metavar="FILE", help="only write the file that is measured with")
     args = parser.parse_args()

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench.against import HERE, compile_code
-from bench.program import existing_file, run_program
+from bench.program import existing_checkout, existing_file, run_program
 from bench.serve_compare.__main__ import numbers
 from bench.serve_compare.http import GREEDY, send, words, words_per_token
 from bench.serve_compare.servers import Server, running
@@ -142,7 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.serve_ways", description=__doc__)
     add = parser.add_argument
     add("model", type=existing_file, metavar="MODEL")
-    add("--against", type=Path, metavar="CHECKOUT", help="another checkout, whose server is beside this one's")
+    add(
+        "--against",
+        type=existing_checkout,
+        metavar="CHECKOUT",
+        help="another checkout, whose server is beside this one's",
+    )
     add("-c", "--clients", type=numbers, default=[1], metavar="N,N", help="at once (default 1)")
     add("--rounds", type=int, default=3)
     add("--turns", type=int, default=5, help="a round (default 5)")

@@ -7,12 +7,11 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from bench.against import HERE, compile_code, inspecting
 from bench.processes import ProcessRun, run_process
-from bench.program import existing_file, run_program
+from bench.program import existing_checkout, existing_file, run_program
 from ggufphys.embedded import MODEL
 from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_bytes
@@ -27,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.start", description=__doc__)
     parser.add_argument("models", nargs="*", type=existing_file, default=[MODEL], metavar="MODEL", help="GGUF files")
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="rounds (default 15)")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
+    parser.add_argument(
+        "--against", type=existing_checkout, metavar="CHECKOUT", help="another checkout, in turn with this one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     args = parser.parse_args()
     commands = {

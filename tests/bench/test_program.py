@@ -58,6 +58,19 @@ def test_no_such_file(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "nowhere.gguf: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["engine", "predict", "reader", "serve_ways", "start"])
+def test_no_checkout(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder without our packages is told: children started there would take this checkout's, beside themselves."""
+    monkeypatch.setattr(sys, "argv", ["program", "--against", str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"bench.{name}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    assert f"{tmp_path}: no checkout of ggufphys" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", NAMING)
 def test_a_script_told_of_nothing_that_is_there(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -86,7 +86,7 @@ class BuildOracle:
             }.items():  # fmt: skip
                 if name in known:
                     setattr(native, name, value)
-            self.models[key] = self.llama.llama_model_load_from_file(path.encode(), native)
+            self.models[key] = self.llama.llama_model_load_from_file(os.fsencode(path), native)
         return self.models[key]
 
     def fields(self, struct: Any) -> set[str]:

@@ -30,16 +30,26 @@ def beside(name: str, weight: str, named: Collection[str]) -> str | None:
     return None if ".ffn_" in weight and f"{stem}bias" in named else f"{stem}scale"
 
 
+def of_head(name: str) -> tuple[str, ...]:
+    """What the names of a model's prediction heads begin with: unless asked to, llama.cpp loads none of their weights.
+
+    A scale beside a weight that it did not load is one tensor too many, of which it refuses the file.
+    Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, create_tensor (TENSOR_SKIP) and done_getting_tensors.
+    """
+    model = archs.models()[name]
+    n_layer, n_head = (model.metadata.get(f"{model.arch}.{key}", 0) for key in ("block_count", "nextn_predict_layers"))
+    assert isinstance(n_layer, int)
+    assert isinstance(n_head, int)
+    return tuple(f"blk.{il}." for il in range(n_layer - n_head, n_layer))
+
+
 def with_scales(name: str, *, head: bool) -> Sequence[TensorSpec]:
     """A recorded model's tensors and all scales, of inputs too, the output in NVFP4; of a prediction head if asked.
 
     Matrices keep their types: but for the output's, llama.cpp loads and multiplies scales of all.
     """
-    model, tensors = archs.models()[name], archs.records()[name].tensors
-    n_layer, n_head = (model.metadata.get(f"{model.arch}.{key}", 0) for key in ("block_count", "nextn_predict_layers"))
-    assert isinstance(n_layer, int)
-    assert isinstance(n_head, int)
-    skipped = () if head else tuple(f"blk.{il}." for il in range(n_layer - n_head, n_layer))
+    tensors = archs.records()[name].tensors
+    skipped = () if head else of_head(name)
     named = {t.name for t in tensors}
     scales = [
         TensorSpec(scale.replace("scale", kind), t.ne[2:3] or (1,), GGMLType.F32)

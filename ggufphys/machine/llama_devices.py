@@ -121,7 +121,7 @@ def load_backend(api: ModuleType) -> None:
         DeviceError: it is no backend of this ggml.
     """
     path = os.environ.get(BACKEND_PATH)
-    if path and not Backends(api).call("ggml_backend_load", ctypes.c_void_p, path.encode()):
+    if path and not Backends(api).call("ggml_backend_load", ctypes.c_void_p, os.fsencode(path)):
         raise DeviceError(f"{BACKEND_PATH} is {path}, which this build of ggml cannot load as a backend")
 
 

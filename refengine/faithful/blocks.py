@@ -17,6 +17,7 @@ from ggufphys.graph.allocating.work import vec_dot_type
 from refengine.arrays import Array
 from refengine.blocks import BLOCKS, F32, Blocks
 from refengine.dequant.k import scale_min_k4
+from refengine.dequant.lookup import UE4M3
 from refengine.dequant.table import dequantize
 from refengine.faithful.arithmetic import F64, as_f64, fma, halved
 from refengine.ops.step import Run, Step
@@ -36,7 +37,8 @@ class Levels:
     """A matrix of `m` rows of `b` blocks of `n` weights: whole numbers `(b, m, n)`, sub-blocks' scales in them.
 
     `d` is the scale of each block, `(b, m)`. Of some types `dmin * minima` is what each sub-block's weights lie lower,
-    `(b, m)` and `(b, m, n / 32)`. Of Q6_K `scales` are those of the sub-blocks, `(b, m, n / 16)`.
+    `(b, m)` and `(b, m, n / 32)`. Of Q6_K `scales` are those of the sub-blocks, `(b, m, n / 16)`. NVFP4 counts as
+    blocks of 32, as its activations are, and `d` has the scales of their halves, `(b, m, 2)`.
     """
 
     q: F32
@@ -48,6 +50,8 @@ class Levels:
 
 def levels(ggml_type: GGMLType, rows: Array) -> Levels:
     """What a matrix of blocks holds: `rows` is `(m, b)` blocks."""
+    if ggml_type is GGMLType.NVFP4:
+        return _levels_of_halves(rows)
     m, b = rows.shape
     blocks: Blocks = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).view(BLOCKS[ggml_type])
     unscaled = blocks.copy()  # with a scale of 1 and a minimum of 0 the weights are the whole numbers themselves
@@ -66,6 +70,16 @@ def levels(ggml_type: GGMLType, rows: Array) -> Levels:
         return Levels(q=q, d=by_block(blocks["dm"][:, 0]), dmin=by_block(blocks["dm"][:, 1]), minima=by_block(minima))
     scales = by_block(blocks["scales"]) if ggml_type is GGMLType.Q6_K else None
     return Levels(q=q, d=by_block(blocks["d"]), scales=scales)
+
+
+def _levels_of_halves(rows: Array) -> Levels:
+    """NVFP4's: 64 weights with four scales are two blocks with two."""
+    blocks: Blocks = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).view(BLOCKS[GGMLType.NVFP4])
+    unscaled = blocks.copy()
+    unscaled["d"] = np.flatnonzero(UE4M3 == 1)[0]
+    q = dequantize(GGMLType.NVFP4, unscaled.view(np.uint8)).reshape(len(rows), -1, 32).swapaxes(0, 1)
+    d = UE4M3[blocks["d"]].astype(np.float64).reshape(len(rows), -1, 2).swapaxes(0, 1)
+    return Levels(q=q, d=np.ascontiguousarray(d))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +149,8 @@ def kernel(ggml_type: GGMLType, n_rows: int) -> Kernel | None:
     """How `n_rows` rows of activations at once are multiplied with weights of a type; None: not followed here."""
     if ggml_type in SIMPLE:
         return simple
+    if ggml_type is GGMLType.NVFP4:
+        return with_halves
     if ggml_type in K_TYPES:
         if n_rows >= TILED_ROWS:
             return tiled
@@ -145,6 +161,15 @@ def kernel(ggml_type: GGMLType, n_rows: int) -> Kernel | None:
 def simple(w: Levels, x: Activations) -> F32:
     """Blocks of 32: lane i sums up the products of weights 4i to 4i+3 of every block."""
     return halved(_lanes(w, x).astype(np.float32))
+
+
+def with_halves(w: Levels, x: Activations) -> F32:
+    """NVFP4: blocks of 32 whose first four lanes have the scale of the first 16 weights, the others the second's."""
+    acc = np.zeros((x.q.shape[1], w.q.shape[1], LANES))
+    for b in range(len(w.q)):
+        d = as_f64(x.d[b][:, np.newaxis, np.newaxis] * w.d[b])
+        acc = fma(np.repeat(d, LANES // 2, axis=-1), as_f64(_lane_sums(w.q[b], x.q[b])), acc)
+    return halved(acc.astype(np.float32))
 
 
 def tiled(w: Levels, x: Activations) -> F32:

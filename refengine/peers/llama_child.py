@@ -5,6 +5,7 @@ the request names, and a JSON object to standard output, with the seconds that e
 """
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -33,7 +34,7 @@ def opened(request: dict[str, Any], said: list[str], cb_eval: Any = None) -> tup
             _alive.append(use_devices(api, params, Params.from_json(request["placement"])))
         except DeviceError as error:
             raise Refused(str(error)) from error
-    model = api.llama_model_load_from_file(request["path"].encode(), params)
+    model = api.llama_model_load_from_file(os.fsencode(request["path"]), params)
     if not model:
         raise Refused("".join(said)[-1500:])
     native: Any = api.llama_context_default_params()

@@ -69,7 +69,9 @@ def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAI
     specs += [
         TensorSpec(scale, spec.ne[2:3] or (1,), GGMLType.F32)
         for spec in specs
-        if spec.ggml_type is GGMLType.NVFP4 and (scale := scales.beside(name, spec.name, named))
+        if spec.ggml_type is GGMLType.NVFP4
+        and not spec.name.startswith(scales.of_head(name))
+        and (scale := scales.beside(name, spec.name, named))
     ]
     with path.open("wb") as file:
         file.write(encode_header(archs.models()[name].metadata, specs))

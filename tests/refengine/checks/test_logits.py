@@ -1,6 +1,8 @@
 """Our logits against llama.cpp's."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,11 @@ def test_a_device_is_judged_by_the_nearer_arithmetic() -> None:
     assert [row.limit for row in judged] == [None, 6e-5, None, 6e-5]
     assert all(row.ok for row in judged)
     assert not all(row.ok for row in nearest_judged(rows, 1e-8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """A file's name goes to llama.cpp as the bytes that it is."""
+    path = tiny.write(tmp_path / os.fsdecode(b"\xff.gguf"), "llama")
+
+    assert main(["verify", str(path), "--logits", "--prompt-tokens", "2", "--decode-tokens", "1", "--json"]) == 0

@@ -66,7 +66,7 @@ def test_every_node(name: str, tmp_path: Path) -> None:
     nearly_all_bits(tiny.write(tmp_path / "model.gguf", name), n_prompt=65, flash_attn=True)
 
 
-@pytest.mark.parametrize("type_of", [tiny.q8_0, tiny.q4_k_m])
+@pytest.mark.parametrize("type_of", [tiny.q8_0, tiny.q4_k_m, tiny.nvfp4])
 def test_every_node_of_quantised_weights(type_of: tiny.TypeOf, tmp_path: Path) -> None:
     """The same of quantised weights, with attention as products and a softmax."""
     nearly_all_bits(tiny.write(tmp_path / "model.gguf", "llama/moe", type_of), n_prompt=40, flash_attn=False)

@@ -40,12 +40,15 @@ def test_floats(ggml_type: GGMLType, n: int) -> None:
     assert same_bits(found, np.array(expected, np.float32))
 
 
-@pytest.mark.parametrize("ggml_type", [*SIMPLE, *K_TYPES])
+@pytest.mark.parametrize("ggml_type", [*SIMPLE, *K_TYPES, GGMLType.NVFP4])
 def test_blocks(ggml_type: GGMLType) -> None:
     """One row of activations with blocks of weights is what ggml_vec_dot gives."""
     simd_or_skip()
     n, n_rows = 768, 5
-    blocks = random_blocks(ggml_type, n_rows * n // SIZES[ggml_type].block_size, np.random.default_rng(1), 0.02)
+    rng = np.random.default_rng(1)
+    blocks = random_blocks(ggml_type, n_rows * n // SIZES[ggml_type].block_size, rng, 0.02)
+    if ggml_type is GGMLType.NVFP4:
+        blocks[:, :4] = rng.integers(1, 100, (len(blocks), 4))  # scales, where random blocks have one for all
     raw = np.frombuffer(blocks.tobytes(), np.uint8).reshape(n_rows, -1)
     x = like_activations(n)
 

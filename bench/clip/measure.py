@@ -8,6 +8,7 @@ Source: llama.cpp 0c1e570 tools/mtmd/mtmd.h, mtmd_get_memory_usage.
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def _sizes(path: str, weights_only: bool) -> dict[str, int]:
         params = mtmd_cpp.mtmd_context_params_default()
         params.use_gpu, params.warmup = False, warmup
         storage = (ctypes.c_uint64 * 8)()
-        get(ctypes.addressof(storage), path.encode(), params)
+        get(ctypes.addressof(storage), os.fsencode(path), params)
         if storage[5] != 1:  # std::map's node count: one device
             raise SystemExit(f"{path}: mtmd refuses it, or puts it on {storage[5]} devices")
         node = (ctypes.c_uint64 * 6).from_address(storage[2])  # the root: colour, parent, left, right, device, bytes

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.program import existing_file, run_program
+from bench.program import existing_file, existing_folder, run_program
 from bench.serve_compare.servers import running
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
@@ -219,15 +219,13 @@ def differing(path: Path, server: Path, port: int, info: ModelInfo, fixtures: di
 
 def main() -> int:
     """Compare and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.check_templates", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("server", type=existing_file, metavar="LLAMA_SERVER")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of files that end with .jinja")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("server", type=existing_file, metavar="LLAMA_SERVER", help="the program")
+    parser.add_argument("folder", type=existing_folder, metavar="FOLDER", help="of files that end with .jinja")
     parser.add_argument("--only", default="", metavar="NAME", help="templates whose file's name has this")
     parser.add_argument("--fixtures", default="", metavar="WORD", help="conversations whose name has this")
     parser.add_argument("--show", action="store_true", help="both texts")
-    parser.add_argument("--port", type=int, default=18990)
+    parser.add_argument("--port", type=int, default=18990, help="where llama-server listens")
     args = parser.parse_args()
     with open_gguf(MODEL) as gguf:
         info = info_of(gguf, open_tokenizer(gguf))

@@ -88,13 +88,16 @@ def refusal(draft: object, target: object, differs: str) -> ValueError:
 def check_tongues(draft: GGUFFile, target: GGUFFile) -> None:
     """Raise ValueError for a draft that reads text otherwise, if it runs by itself and the files say so.
 
-    One of an unknown architecture is left to the prediction, which says so by its name.
+    One of an unknown architecture is left to the prediction, which says so by its name; so is one without a tokenizer
+    that only later builds know. Beside a model without a tokenizer nobody reads text.
     """
     rule = RULES.get(draft.architecture) or LATER.get(draft.architecture)
     if draft.kind != "model" or rule is None or rule.is_draft:
         return
     ours, theirs = tongue_of(target), tongue_of(draft)
-    if ours is not None and theirs is not None and (differs := difference(ours, theirs)):
+    if ours is None or theirs is None or not ours.kind or not (theirs.kind or draft.architecture in RULES):
+        return
+    if differs := difference(ours, theirs):
         raise refusal(draft.location, target.location, differs)
 
 

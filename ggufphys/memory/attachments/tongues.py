@@ -91,11 +91,12 @@ def check_tongues(draft: GGUFFile, target: GGUFFile) -> None:
     One of an unknown architecture is left to the prediction, which says so by its name; so is one without a tokenizer
     that only later builds know. Beside a model without a tokenizer nobody reads text.
     """
-    rule = RULES.get(draft.architecture) or LATER.get(draft.architecture)
+    known = RULES.get(draft.architecture)
+    rule = known or LATER.get(draft.architecture)
     if draft.kind != "model" or rule is None or rule.is_draft:
         return
     ours, theirs = tongue_of(target), tongue_of(draft)
-    if ours is None or theirs is None or not ours.kind or not (theirs.kind or draft.architecture in RULES):
+    if ours is None or theirs is None or not ours.kind or not (theirs.kind or known):
         return
     if differs := difference(ours, theirs):
         raise refusal(draft.location, target.location, differs)

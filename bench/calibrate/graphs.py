@@ -152,10 +152,10 @@ _NOISE: Final = np.random.default_rng(3).standard_normal(1 << 16, dtype=np.float
 _Made = tuple[Callable[[], int], dict[int, Any]]
 
 
-def _unary(name: str, *more: Any) -> Callable[[Tensors, Operation], _Made]:
+def _unary(name: str, *more: Any, of: Any = _NOISE) -> Callable[[Tensors, Operation], _Made]:
     def make(t: Tensors, job: Operation) -> _Made:
         a = t.new(F32, job.n_row, job.n_rows)
-        return lambda: t.call(name, a, *more), {a: _NOISE}
+        return lambda: t.call(name, a, *more), {a: of}
 
     return make
 
@@ -253,6 +253,11 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "GLU swiglu_oai": _binary("swiglu_oai", 1.702, 7.0),
     "UNARY": _unary("silu"),
     "UNARY gelu": _unary("gelu"),
+    "UNARY gelu_erf": _unary("gelu_erf"),
+    "UNARY tanh": _unary("tanh", of=_NOISE / 30),  # small as logits over their cap: large ones take twice as long
+    "UNARY sigmoid": _unary("sigmoid"),
+    "UNARY softplus": _unary("softplus"),
+    "UNARY exp": _unary("exp"),
     "SOFT_MAX": _soft_max,
     "CPY": _cpy,
     "SET_ROWS": _set_rows,

@@ -17,6 +17,9 @@ COLUMNS: Final = (1, 2, 4, 8, 32, 512)
 FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of repacked kernels, for which two are one and one, and of rare types
 SHORT, MIDDLE, PAGE, LONG = 512, 1024, 2048, 4096
 """Weights a row: short; between; such that pages still hold two or nearly; long."""
+LONGER: Final = (8192, 12288, 20480)
+"""Rows so long that a column's elements are on their way from one row to the next: on a Zen 4 weights then come from
+main memory up to twice as slowly, Q6_K in 31 ps each in rows of 4,096, in 61 of 12,288; the same from a cache don't."""
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads
@@ -26,7 +29,6 @@ FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 512  # as llama.cpp's physical batches have: no core's own cache holds them
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
-PAGED: Final = (2, 4, 8)  # columns for which kernels take several rows at once
 ROW_BYTES: Final = (480, 512)
 """Of rows measured with such columns: the longest up to the one, and the shortest from the other on. Four of them are
 less than 2 KiB, and as much or more, from where on a Zen 4 fetches each row anew: Q5_0 with four columns takes 0.13 ns
@@ -49,8 +51,9 @@ RARE_TYPES: Final = (
 """Measured with fewer shapes, once, and behind all else: what few files have costs the others no repetition."""
 CACHE_TYPES: Final = (GGMLType.F16, GGMLType.Q8_0)
 OPERATIONS: Final = (
-    "ADD", "MUL", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "GLU swiglu_oai", "UNARY", "UNARY gelu", "SOFT_MAX",
-    "CPY", "SET_ROWS", "GET_ROWS", "SCALE", "CONCAT", "SSM_CONV", "L2_NORM", "SUM_ROWS", "ARGSORT",
+    "ADD", "MUL", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "GLU swiglu_oai", "UNARY", "UNARY gelu",
+    "UNARY gelu_erf", "UNARY tanh", "UNARY sigmoid", "UNARY softplus", "UNARY exp", "SOFT_MAX", "CPY", "SET_ROWS",
+    "GET_ROWS", "SCALE", "CONCAT", "SSM_CONV", "L2_NORM", "SUM_ROWS", "ARGSORT",
 )  # fmt: skip
 SCANS: Final = ("SSM_SCAN", "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7")
 SCANNED: Final = 32  # tokens: scans take one after the other, however many there are
@@ -184,7 +187,7 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 for n_in, n_rows in REUSED_ROWS.items():
                     yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
-            for n_in in (LONG,) if is_rare else lengths(ggml_type, n_columns, repacked=repacked):
+            for n_in in lengths(ggml_type, n_columns, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if threads == n_threads[0]:
                 for n_in in CACHED:
@@ -195,8 +198,12 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
 
 def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
     """Of rows from main memory that are measured, in weights."""
-    if n_columns not in PAGED or not reads_by_four((ggml_type, repacked), n_columns):
-        return SHORT, PAGE, LONG
+    if ggml_type in RARE_TYPES:
+        return (LONG, LONGER[1]) if n_columns == 1 else (LONG,)
+    if not reads_by_four((ggml_type, repacked), n_columns):
+        if repacked:  # eight rows lie side by side: longer ones come as fast
+            return SHORT, PAGE, LONG
+        return (SHORT, PAGE, LONG, *LONGER) if n_columns == 1 else (SHORT, PAGE, LONG, LONGER[1])
     size = SIZES[ggml_type]
     step = max(32, size.block_size)
     fewer, more = (nbytes * size.block_size / size.type_size / step for nbytes in ROW_BYTES)

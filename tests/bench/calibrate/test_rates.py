@@ -8,6 +8,7 @@ from bench.calibrate.clock import Sample, how_closely, summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
     LONG,
+    LONGER,
     MANY_COLUMNS,
     MIDDLE,
     N_LAYERS,
@@ -91,10 +92,10 @@ def test_rates_are_those_of_the_machine() -> None:
     for rate in cpu.products["Q4_K"]:
         assert isclose(rate.row_s, rate.n_columns * ROW_S, rel_tol=1e-6)
         assert isclose(rate.weight_s, rate.n_columns * WEIGHT_S, rel_tol=1e-6)
-        for n_in in (1000, 3000, LONG) if rate.fetched else ():
+        for n_in in (1000, 3000, LONG, LONGER[1]) if rate.fetched else ():
             assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], BEGUN_S + n_in * FETCHED_S, rel_tol=1e-6)
-    assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, PAGE, LONG]
-    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [SHORT, PAGE, LONG]
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, PAGE, LONG, *LONGER]
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [SHORT, PAGE, LONG, LONGER[1]]
     assert isclose(cpu.products["Q4_K"][0].converted_s, CONVERTED_S, rel_tol=1e-6)
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)
@@ -175,15 +176,15 @@ def test_seconds_are_those_at_one_pace() -> None:
             (224, 256, MIDDLE, PAGE, LONG),
         ),  # four rows of 448 bytes are less than 2 KiB, of 512 they are not
         (GGMLType.Q8_0, 8, (448, 512, MIDDLE, PAGE, LONG)),
-        (GGMLType.Q8_0, 1, (SHORT, PAGE, LONG)),
-        (GGMLType.Q4_1, 2, (SHORT, PAGE, LONG)),
+        (GGMLType.Q8_0, 1, (SHORT, PAGE, LONG, *LONGER)),
+        (GGMLType.Q4_1, 2, (SHORT, PAGE, LONG, LONGER[1])),
+        (GGMLType.IQ3_S, 1, (LONG, LONGER[1])),
     ],
 )
-def test_lengths_where_four_rows_are_read_at_once(
-    ggml_type: GGMLType, n_columns: int, expected: tuple[int, ...]
-) -> None:
-    """Kernels that read four rows at once are measured on both sides of 2 KiB, and where their curve bends."""
+def test_lengths_of_rows_from_memory(ggml_type: GGMLType, n_columns: int, expected: tuple[int, ...]) -> None:
+    """One column has very long rows, too; four rows at once lie on both sides of 2 KiB; repacked ones are alike."""
     assert lengths(ggml_type, n_columns, repacked=False) == expected
+    assert set(lengths(ggml_type, n_columns, repacked=True)) <= {SHORT, PAGE, LONG, LONGER[1]}
 
 
 def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:

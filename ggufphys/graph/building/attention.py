@@ -285,7 +285,12 @@ def rotation(ggml_type: GGMLType, n_embd_head: int, *, largest: bool) -> Tensor 
 
 
 def hadamard(n_embd_head: int, *, largest: bool = True) -> Tensor:
-    """A Hadamard matrix of 64 rows, or of the `largest` power of two that divides the size of a head."""
+    """A Hadamard matrix of 64 rows, or of the `largest` power of two that divides the size of a head.
+
+    A size of 0, which every power divides, is a ValueError: llama.cpp looks for the largest until its integer ends.
+    """
+    if n_embd_head == 0:
+        raise ValueError("this llama.cpp ends where rows of no length are rotated: heads of 0, expected 1 or more")
     size = 64
     while largest and n_embd_head % (2 * size) == 0:
         size *= 2

@@ -64,7 +64,7 @@ def _rows(action: argparse.Action) -> Iterator[str]:
         return
     value = _value(action)
     shown = f"{', '.join(action.option_strings)}{f' {value}' if value else ''}" if action.option_strings else value
-    text = " ".join((action.help or "").split()).replace("%%", "%").replace("|", "\\|")
+    text = " ".join(((action.help or "") % vars(action)).split()).replace("|", "\\|")  # %(default)s, as argparse does
     shown = shown.replace("|", "\\|")
     yield f"| `{shown}` | {text} |"
 

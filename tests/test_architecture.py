@@ -50,7 +50,7 @@ def test_the_root_holds_the_door_and_no_more() -> None:
     root = {path.name for path in (ROOT / "ggufphys").glob("*.py")}
 
     door = {"__init__.py", "__main__.py", "cli.py"}
-    assert root == {*door, "context.py", "errors.py", "limits.py", "params.py", "paths.py", "units.py"}
+    assert root == {*door, "context.py", "errors.py", "interrupts.py", "limits.py", "params.py", "paths.py", "units.py"}
 
 
 def test_folders_import_from_those_below_them() -> None:

@@ -14,6 +14,10 @@ EXAMPLES = re.compile(r"^```pycon\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUOTED = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"`((?:[a-z_]+/)+[a-z_0-9]+\.py)`")
 ROOMS = "ggufphys", "refengine", "server", "bench", "scripts", "tests"
+LINKING = (*ROOT.glob("*.md"), *PAGES, *ROOT.glob("docs/*/*.md"), *ROOT.glob("findings/**/*.md"))
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
+CODE = re.compile(r"^```.*?^```$|``?[^`\n]+``?", re.DOTALL | re.MULTILINE)
+HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 WITH_EXAMPLES = [page for page in PAGES if EXAMPLES.search(page.read_text())]
 
 
@@ -51,3 +55,37 @@ def test_files_that_pages_name_are_there() -> None:
 def test_every_flag_is_in_the_docs() -> None:
     """docs/cli.md is what the help texts of all subcommands give: `python -m scripts.write_cli_docs` writes it."""
     assert (ROOT / "docs" / "cli.md").read_text() == page()
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name behind `#`: headings as GitHub spells them, the second of one name with -1."""
+    found: list[str] = []
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for heading in HEADING.findall(text):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        found.append(f"{slug}-{n}" if (n := found.count(slug)) else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link within the repository names a file that is there, and a heading that this file has."""
+    wrong = []
+    for name, anchor in LINK.findall(CODE.sub("", page.read_text())):
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(f"{name}#{anchor}" if anchor else name)
+    assert wrong == []
+
+
+def test_every_page_is_linked() -> None:
+    """README leads to each page of docs, over others at most."""
+    reached: set[Path] = set()
+    ahead = [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        names = [name for name, _ in LINK.findall(CODE.sub("", page.read_text())) if name.endswith(".md")]
+        ahead += {(page.parent / name).resolve() for name in names} - reached
+    assert [page.name for page in PAGES if page not in reached] == []

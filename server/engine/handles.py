@@ -30,9 +30,9 @@ class Model:
         """Free the model and its contexts; a second call does nothing."""
         for context in list(self.contexts):
             context.close()
-        if self.pointer:
-            self.api.llama_model_free(self.pointer)
-            self.pointer = 0
+        pointer, self.pointer = self.pointer, 0  # first: Ctrl-C comes when the call is over, and frees nothing twice
+        if pointer:
+            self.api.llama_model_free(pointer)
 
     def __enter__(self) -> Self:
         return self
@@ -121,10 +121,10 @@ class Context:
 
     def close(self) -> None:
         """Free the context; a second call does nothing."""
-        if self.pointer:
-            self.api.llama_free(self.pointer)
-            self.pointer = 0
+        pointer, self.pointer = self.pointer, 0  # first, as above
+        if pointer:
             self.model.contexts.remove(self)
+            self.api.llama_free(pointer)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Programs of `bench/` and `scripts/`: what goes wrong is told in a line, never as a traceback."""
 
 import ast
+import os
 import runpy
 import subprocess
 import sys
@@ -119,6 +120,48 @@ def test_errors_become_exit_codes(
         run_program(main)
     assert ended.value.code == code
     assert said in capsys.readouterr().err
+
+
+PRESSED = """
+import importlib.abc, sys
+class Pressed(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if "ggufphys.interrupts" in sys.modules and sys.excepthook is not sys.__excepthook__:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+"""
+
+
+@pytest.mark.parametrize("name", sorted(programs()))
+def test_ctrl_c_while_importing(name: str, tmp_path: Path) -> None:
+    """It ends each program, and each child, with 130 and without a traceback while modules are being imported."""
+    (tmp_path / "sitecustomize.py").write_text(PRESSED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", name, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal for it that a test may send")
+def test_ctrl_c_while_llama_cpp_loads_a_model() -> None:
+    """It comes while llama.cpp tells us something, from where Python would drop it, and ends the program."""
+    pytest.importorskip("llama_cpp")
+    code = (
+        "import os, runpy, signal, sys, server.engine.log as log\n"
+        "sys.argv = ['-m']\n"
+        "import bench\n"
+        "def receive(self, level, text, user_data=None):\n"
+        "    if b'llama_model_loader' in (text or b'') and not told:\n"
+        "        told.append(os.kill(os.getpid(), signal.SIGINT))\n"
+        "told = []\n"
+        "log.LogCapture.receive = receive\n"
+        "sys.argv = ['program', 'llama-110m']\n"
+        "runpy.run_module('bench.estimate', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.endswith("interrupted\n")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("answer", [0, 1, None])

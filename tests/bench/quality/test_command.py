@@ -56,7 +56,7 @@ def test_exact_base_tells_llama_cpps_error_from_the_quants(results: Any) -> None
     assert [row["engine"] for row in (exact, same, quant)] == ["refengine", "llama.cpp", "llama.cpp"]
     assert exact["file"] == same["file"]
     assert exact["predicted"]["prompt_tok_per_s"] is None  # rates are of llama.cpp's kernels
-    assert abs(same["kl_mean"]) < quant["kl_mean"] / 100  # a base is kept in 16 bits, so that it may be below 0
+    assert abs(same["kl_mean"]) < quant["kl_mean"] / 100  # on 16 bits, it may be below 0: test_figures.py
 
 
 def test_rates_that_cannot_be_used_are_told(

@@ -71,6 +71,31 @@ def test_divergence_is_what_its_definition_says() -> None:
     np.testing.assert_allclose(judging.of_base(targets, kept).nll, found.nll_base, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", [0, 1e-4, 1e-3])
+def test_divergence_below_zero_is_the_rounding_of_the_base(noise: float) -> None:
+    """Of exact log-probabilities it never is. On 16 bits the base's probabilities add up to 1 + e, and a row comes to e
+    at least, which may be below 0: the sum of p ln(p/q) is no less than that of p less that of q.
+    """
+    rows, targets = logits(0)
+    theirs = rows + np.random.default_rng(1).normal(0, noise, rows.shape).astype(np.float32)
+    kept = np.zeros((len(rows), base.row_length(N_VOCAB)), np.uint16)
+    judge = judging.Judge(1)
+    judge.keep(rows, targets, kept)
+    found = judge.beside(theirs, targets, kept)
+    judge.close()
+
+    log_p, log_q = (x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (rows.astype(float), theirs.astype(float)))
+    head = np.ascontiguousarray(kept[:, : base.HEAD]).view(np.float32).astype(float)
+    rounded = head[:, :1] * kept[:, base.HEAD : base.HEAD + N_VOCAB] + head[:, 1:]
+    excess = np.where(rounded > -judging.LOWEST, np.exp(rounded), 0).sum(1) - 1
+    exact = (np.exp(log_p) * (log_p - log_q)).sum(1)
+
+    assert exact.min() >= 0
+    assert found.kl.min() < 0
+    assert (found.kl >= excess - 1e-6).all()  # the arithmetic of rows is F32's
+    np.testing.assert_allclose(found.kl, exact, atol=1e-4)  # less than half a step, 16 / 65,535 / 2
+
+
 def test_row_without_differences_is_kept() -> None:
     """A model that finds all tokens alike has a range of nothing; its row on disk says so, without a division by it."""
     rows, targets = np.zeros((2, N_VOCAB), np.float32), np.zeros(2, np.int32)

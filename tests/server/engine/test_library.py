@@ -3,8 +3,10 @@
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from ggufphys.params import LOAD_MODES, Params
 from server.engine.batch import Batch
 from server.engine.checks import one_output_per_sequence
 from server.engine.errors import EngineError
-from server.engine.handles import Model
+from server.engine.handles import Context, Model
 from server.engine.library import create_context, default_threads, load_library, load_model, system_info
 from server.engine.log import LOG
 from server.engine.tiny_model import METADATA, TENSORS, write_tiny_model
@@ -280,3 +282,34 @@ def test_kinds_of_memory(
         monkeypatch.setattr(model.api, "llama_model_n_swa", lambda pointer: n_swa)
 
         assert context.kind == expected
+
+
+def test_ctrl_c_behind_a_call_frees_nothing_twice() -> None:
+    """It comes when llama.cpp has freed a context or a model, before the call returns: whoever closes them again, as a
+    `with` around them does, must not free them again.
+    """
+    freed: list[tuple[str, int]] = []
+
+    class Api:
+        llama_cpp = SimpleNamespace(_lib={"llama_get_logits": SimpleNamespace()})
+
+        def llama_n_ctx_seq(self, pointer: int) -> int:
+            return 8
+
+        def llama_free(self, pointer: int) -> None:
+            freed.append(("context", pointer))
+            raise KeyboardInterrupt
+
+        def llama_model_free(self, pointer: int) -> None:
+            freed.append(("model", pointer))
+            raise KeyboardInterrupt
+
+    unused: Any = None
+    model = Model(cast("Any", Api()), 1, Path("model.gguf"), unused)
+    context = Context(model, 2, unused, 1)
+
+    for owner in (context, model, context, model):
+        with suppress(KeyboardInterrupt):
+            owner.close()
+
+    assert freed == [("context", 2), ("model", 1)]

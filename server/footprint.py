@@ -1,12 +1,14 @@
 """What do the server's processes hold beside the model? The engine's before it loads one, and the HTTP side's threads.
 
-What can be measured before anything is loaded is: a child does what the worker does, up to the model.
+What can be measured before anything is loaded is: a child does what the worker does, up to the model. The HTTP side's
+threads are there while requests are under way, and a few wait for the next (`dispatching.py`).
 """
 
+import ctypes
 import functools
 import json
-import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,16 +17,13 @@ from ggufphys.params import Device
 from server.engine.devices import available_devices
 from server.engine.library import load_library
 
-# Source: glibc malloc/arena.c, new_heap, and malloc.c, DEFAULT_TOP_PAD: what an arena's heap begins with;
-# arena_get2: at most eight arenas a core.
-ARENA_BYTES: Final = 132 << 10
-ARENAS_EACH_CORE: Final = 8
-# Pages of its stack that a thread of Python's has written before it is given work. Measured on Linux x86-64, CPython
-# 3.11: RssAnon of 16 and of 400 waiting threads.
-STACK_BYTES: Final = 16 << 10
-# What a request under way takes beside, once: its thread's stack as deep as it goes, the answer's objects. Measured
-# likewise: RssAnon, less arenas, of 16 and of 200 completions that wait for their first token.
+# What a thread that has answered a request holds: its stack as deep as it went, measured on Linux x86-64, CPython 3.11,
+# and the block that Python's frames lie in (Source: CPython 3.11 Python/pystate.c, DATA_STACK_CHUNK_SIZE).
+THREAD_BYTES: Final = (16 << 10) + (16 << 10)
+# What a request under way takes beside: its objects, whose places Python keeps. Measured likewise: RssAnon, less that
+# of threads, of 16 and of 200 completions that wait for their first token.
 REQUEST_BYTES: Final = 18 << 10
+M_ARENA_MAX: Final = -8  # glibc malloc/malloc.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,15 @@ def find() -> Found:
     return Found(devices=devices, base_bytes=sum(kib.values()) << 10, base_file_bytes=kib["File"] << 10)
 
 
-def http_bytes(n_threads: int) -> int:
-    """What the HTTP side's threads will hold: their stacks, and the heaps that malloc gives them."""
-    arenas = min(n_threads, ARENAS_EACH_CORE * (os.cpu_count() or 1))
-    return n_threads * STACK_BYTES + arenas * ARENA_BYTES
+def http_bytes(n_threads: int, n_requests: int) -> int:
+    """What the HTTP side holds beside what it has at start: threads that are there, and requests at a time so far."""
+    return n_threads * THREAD_BYTES + n_requests * REQUEST_BYTES
+
+
+def share_heap() -> None:
+    """Have all threads of this process share one heap of malloc's, from here on; does nothing where it is not glibc's.
+
+    Some have one of their own else, with room of its own at the end. Python's lock lets them in one by one anyway.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another system, or another library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

@@ -89,7 +89,7 @@ class Forecast:
             if len(self._live()) > 1:
                 for each in self._entries.values():
                     each.alone = False
-        generation.watch = lambda event: self._see(generation, event)
+        generation.watch = self._see
 
     def _see(self, generation: Generation, event: Event) -> None:
         with self._lock:

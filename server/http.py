@@ -44,8 +44,7 @@ class HttpServer:
         self.port = next((each.port for each in self._listeners if each.port), 0)
         self._connections: dict[int, Any] = {}  # of all listeners, so that one thread looks after them
         kept: dict[str, Any] = {} if _has_folder() else {"inbuf_overflow": max_body_bytes + 1, "outbuf_overflow": NEVER}
-        threads = LastFirst()
-        threads.set_thread_count(max_streams + SPARE_THREADS)
+        threads = LastFirst(max_streams + SPARE_THREADS)
         try:
             self._servers: list[Any] = [
                 create_server(

@@ -5,6 +5,7 @@ explains is the rest.
 """
 
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import HOST
 from server.engine.counters import Counters
-from server.footprint import REQUEST_BYTES
+from server.footprint import http_bytes
 from server.growth import Growth, nothing
 
 _FIELDS: Final = {
@@ -37,7 +38,7 @@ class Ledger:
 
     def document(self, buffers: Sequence[LoggedBuffer], done: Counters, *, n_requests: int = 0) -> dict[str, Any]:
         """All of it, as `GET /v1/memory` has it; `buffers` are those of llama.cpp's log, `done` is what the engine has
-        done, `n_requests` how many were under way at a time.
+        done, `n_requests` how many were under way at a time so far.
         """
         measured = {role: resident(pid) for role, pid in self.pids.all()}
         total = sum(parts.get("anon_bytes", 0) + parts.get("file_bytes", 0) for parts in measured.values())
@@ -45,7 +46,7 @@ class Ledger:
         expected = self.expected_bytes(len(measured))
         grown = self.growth(done) if expected is not None else 0
         if expected is not None and self.pids.has_worker:
-            grown += n_requests * REQUEST_BYTES
+            grown += http_bytes(threading.active_count(), n_requests)
         return {
             "predicted": predicted,
             "llama_cpp": account(buffers),
@@ -57,7 +58,7 @@ class Ledger:
                 "grown_bytes": grown,
                 "why": "measured, less what is predicted for the engine's process, what more or less than that was "
                 "asked of it so far (cells, tokens in a step, samplers and requests at a time), and what the HTTP "
-                "side had at start, with its threads",
+                "side had at start, with the threads that it has now",
             },
         }  # fmt: skip
 

@@ -57,11 +57,11 @@ from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags import config_of, overlooked, say
-from server.footprint import find, http_bytes
+from server.footprint import find, http_bytes, share_heap
 from server.forecast import Rates
 from server.growth import growth_of, nothing
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, named_draft, with_rows
-from server.http import SPARE_THREADS, HttpServer, listening
+from server.http import HttpServer, listening
 from server.journal import open_journal, warn
 from server.keys import reload_keys
 from server.ledger import Ledger, Pids
@@ -70,6 +70,7 @@ from server.service import Service
 from server.several import are_several, serve_several
 from server.signals import Signals
 from server.slots import default_slots, describe_slots
+from server.weights import default_load, describe_load
 
 DISTURBED: Final = 0.10  # of its time that one of the engine's threads had no processor
 HOLD: Final[Hold] = "f32"  # as fast as numpy gets
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     LOG.verbose = args.verbose
     refused(args)
+    if args.engine != "numpy" and not args.in_process:
+        share_heap()
     with ExitStack() as stack:
         stack.callback(open_journal(file=args.log_file, as_json=args.log_jsonl, access=args.access_log))
         return run_several(args) if are_several(args.models) else run_model(args)
@@ -116,6 +119,8 @@ def run_model(args: argparse.Namespace) -> int:
     )
     if not in_numpy:
         params = default_slots(params, vars(args))
+    if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages
+        params = default_load(params, vars(args), path)
     params = one_output_per_sequence(with_rows(params, args))
     if not in_numpy:
         check_model_file(path, params)
@@ -151,8 +156,8 @@ def run_model(args: argparse.Namespace) -> int:
         else:
             model = None
             predicted = prediction(path, params, None if args.in_process else find(), adapters, draft)
-        n_streams = args.max_queue + params.n_seq_max
-        tell(args, prediction_line(predicted, 0 if in_numpy or args.in_process else http_side_bytes(n_streams)))
+        n_slots = params.n_seq_max
+        tell(args, prediction_line(predicted, 0 if in_numpy or args.in_process else http_side_bytes(n_slots)))
         for line in device_lines(predicted):
             tell(args, line)
         for device in params.devices:
@@ -174,7 +179,7 @@ def run_model(args: argparse.Namespace) -> int:
         engine = opened_engine(args, model or path, params, adapters, guessing)
         stack.callback(engine.close)
         ledger = Ledger(
-            predicted=predicted, base_bytes=http_side_bytes(n_streams), pids=Pids(engine),
+            predicted=predicted, base_bytes=resident_bytes(), pids=Pids(engine),
             growth=nothing if in_numpy else growth_of(path, params),
         )  # fmt: skip
         rates = "" if in_numpy else predicted_rates(path, params)
@@ -182,10 +187,17 @@ def run_model(args: argparse.Namespace) -> int:
             warn(f"note: no speed is predicted: {why}")
         app = create_app(config, engine, ledger, rates if isinstance(rates, Rates) else None)
         http = stack.enter_context(
-            listening(app, host=args.host, port=args.port, max_streams=n_streams, max_body_bytes=config.max_body_bytes)
+            listening(
+                app,
+                host=args.host,
+                port=args.port,
+                max_streams=args.max_queue + n_slots,
+                max_body_bytes=config.max_body_bytes,
+            )
         )
         unknown = "; no speed is predicted, for the reason above" if why else ""
-        tell(args, f"{', '.join(http.urls)} serves {path}; {describe_slots(made, vars(args))}{unknown}; Ctrl-C ends it")
+        how = "; ".join(filter(None, (describe_slots(made, vars(args)), describe_load(params, vars(args)))))
+        tell(args, f"{', '.join(http.urls)} serves {path}; {how}{unknown}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, predicted))
         service = service_of(app)
@@ -227,8 +239,8 @@ def opened_engine(
 
 
 def http_side_bytes(n_streams: int) -> int:
-    """What this process will hold while it serves so many answers at once: it, and its threads."""
-    return resident_bytes() + http_bytes(n_streams + SPARE_THREADS)
+    """What this process will hold while it serves so many answers at once: it, its threads, and their requests."""
+    return resident_bytes() + http_bytes(n_streams, n_streams)
 
 
 def tell(args: argparse.Namespace, line: str) -> None:

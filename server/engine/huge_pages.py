@@ -1,4 +1,4 @@
-"""Repacked weights in pages of 2 MiB: a token reads all of them, so in pages of 4 KiB most addresses must be looked up.
+"""Weights in pages of 2 MiB: a token reads all of them, so in pages of 4 KiB most addresses must be looked up.
 
 glibc asks for no such pages by itself, and most distributions give them only to those who ask. What is in memory whole
 is gathered when the model is there, so that it holds no more than before: blocks with a hole (a context's cache that
@@ -53,6 +53,16 @@ def whole(resident: bytes, page: int) -> Iterator[Range]:
         if end > start:
             yield start * BLOCK, end * BLOCK
         start = max(end, start + 1)
+
+
+def can_gather() -> bool:
+    """Whether this system knows of such pages; whether it has any is seen when they are asked for."""
+    try:
+        madvise: Any = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError, TypeError):  # another system
+        return False
+    # of no bytes at all, which the kernel looks at behind whether it knows what is asked (mm/madvise.c)
+    return os.sysconf("SC_PAGESIZE") < BLOCK and not madvise(None, 0, MADV_COLLAPSE)
 
 
 def gather() -> int:

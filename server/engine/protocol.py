@@ -200,9 +200,15 @@ Sink = Callable[[Event], bool]
 
 
 class Generation:
-    """A submitted request: the reader's end (`next_event` or `attach`, `cancel`) and the engine's (`publish`)."""
+    """A submitted request: the reader's end (`next_event` or `attach`, `cancel`) and the engine's (`publish`).
 
-    def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
+    What it calls is given the generation and holds none: in a cycle it would outlive its answer by a thousand others,
+    until Python's collector looks at all objects again.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, on_cancel: "Callable[[Generation], None]" = lambda generation: None
+    ) -> None:
         self.request = request
         self.submitted_at = time.perf_counter()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -213,7 +219,8 @@ class Generation:
         self.n_pieces = [0] * request.n  # of each answer, that have come
         self.way: Way | None = None  # to the client, which the engine may go by itself, with whom that is agreed
         self.send: Callable[[bytes], object] | None = None  # while it may be going: sends what else is to be said
-        self.watch: Callable[[Event], None] = lambda event: None  # sees events but pieces, as the reader gets them
+        # sees events but pieces, as the reader gets them
+        self.watch: Callable[[Generation, Event], None] = lambda generation, event: None
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
@@ -222,7 +229,7 @@ class Generation:
         except queue.Empty:
             return None
         if not isinstance(event, Piece):
-            self.watch(event)
+            self.watch(self, event)
         return event
 
     def attach(self, sink: "Sink") -> None:
@@ -235,7 +242,7 @@ class Generation:
             while not self._events.empty():
                 event = self._events.get()
                 if not isinstance(event, Piece):
-                    self.watch(event)
+                    self.watch(self, event)
                 if not sink(event):
                     self.way = None
                     return
@@ -249,7 +256,7 @@ class Generation:
         """Say that nobody reads on. The engine ends it within a step; a generation that is over is left as it is."""
         if not self._cancelled.is_set():
             self._cancelled.set()
-            self._on_cancel()
+            self._on_cancel(self)
 
     @property
     def cancelled(self) -> bool:
@@ -267,7 +274,7 @@ class Generation:
                 self._events.put(event)
                 return
             if not isinstance(event, Piece):
-                self.watch(event)
+                self.watch(self, event)
             if not self._sink(event):
                 self._sink = self.way = None  # whoever reads from here on writes himself
 

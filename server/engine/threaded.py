@@ -110,7 +110,7 @@ class BaseEngine(ABC):
             raise ContextLengthError(n_prompt=len(request.prompt), n_ctx_seq=info.n_ctx_seq)
         id = next(self._ids)
 
-        def on_cancel() -> None:
+        def on_cancel(generation: Generation) -> None:
             self._places.leave(generation, completed=False)
             self._put(Cancel(id))
 

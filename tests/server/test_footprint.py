@@ -1,8 +1,9 @@
 """What the server's two processes hold under load is what was predicted, before anything was loaded."""
 
 import json
-import os
+import platform
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -12,17 +13,46 @@ from pathlib import Path
 import pytest
 
 from ggufphys.embedded import MODEL
-from ggufphys.machine.children import module_command
-from server.footprint import ARENA_BYTES, STACK_BYTES, find, http_bytes
+from ggufphys.machine.children import environment, module_command
+from server.footprint import REQUEST_BYTES, THREAD_BYTES, find, http_bytes
 
 TIMEOUT_S = 120
 
 
 def test_threads_of_the_http_side() -> None:
-    """Each thread has a stack, and malloc no more than eight arenas a core."""
-    n_cores = os.cpu_count() or 1
-    assert http_bytes(1) == STACK_BYTES + ARENA_BYTES
-    assert http_bytes(1000 * n_cores) == 1000 * n_cores * STACK_BYTES + 8 * n_cores * ARENA_BYTES
+    """Threads that are there have stacks and frames, and what requests needed at a time is kept."""
+    assert http_bytes(0, 0) == 0
+    assert http_bytes(3, 100) == 3 * THREAD_BYTES + 100 * REQUEST_BYTES
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's arenas")
+def test_threads_share_a_heap() -> None:
+    """Threads that allocate at once do so in one arena of malloc's, where each of a few had one of its own."""
+    code = """
+import ctypes, sys, threading
+from server.footprint import share_heap
+if sys.argv[1] == "shared":
+    share_heap()
+here, go = threading.Barrier(9), threading.Event()
+def allocate():
+    kept = bytearray(4096)
+    here.wait()
+    go.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+here.wait()
+ctypes.CDLL(None).malloc_stats()
+go.set()
+"""
+
+    def n_arenas(how: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", code, how], capture_output=True, text=True, env=environment(), check=True
+        )  # fmt: skip
+        return done.stderr.count("Arena ")
+
+    assert n_arenas("shared") == 1 < n_arenas("own")
 
 
 @pytest.mark.slow

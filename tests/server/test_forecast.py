@@ -1,6 +1,7 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from server.config import ServerConfig
 from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
 from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
-from server.footprint import REQUEST_BYTES
+from server.footprint import REQUEST_BYTES, THREAD_BYTES
 from server.forecast import Forecast, Rates
 from server.growth import growth_of
 from server.ledger import Ledger, Pids, account
@@ -276,12 +277,33 @@ def test_memory_that_nothing_has_touched() -> None:
 
 
 def test_memory_of_requests_under_way() -> None:
-    """The HTTP side's threads grow with the requests that were under way at a time, beside a worker's process alone."""
+    """The HTTP side grows with the requests that were under way at a time, beside a worker's process alone."""
     predicted = prediction(MODEL, Params(n_ctx=256, n_threads=1))
     for engine, per_request in ((SimpleNamespace(pid=os.getpid()), REQUEST_BYTES), (SimpleNamespace(), 0)):
         ledger = Ledger(predicted=predicted, pids=Pids(engine))
         few, many = (ledger.document((), Counters(), n_requests=n)["unexplained"] for n in (1, 101))
         assert many["grown_bytes"] - few["grown_bytes"] == 100 * per_request
+
+
+def test_memory_of_threads() -> None:
+    """The HTTP side's threads are counted as they are there, and no more when they have ended."""
+    predicted = prediction(MODEL, Params(n_ctx=256, n_threads=1))
+    ledger = Ledger(predicted=predicted, pids=Pids(SimpleNamespace(pid=os.getpid())))
+
+    def grown() -> int:
+        found: int = ledger.document((), Counters())["unexplained"]["grown_bytes"]
+        return found
+
+    before, over = grown(), threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    with_five = grown()
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert with_five - before == 5 * THREAD_BYTES
+    assert grown() == before
 
 
 def test_memory_of_a_file_that_has_gone(tmp_path: Path) -> None:

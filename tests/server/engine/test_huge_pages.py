@@ -1,6 +1,7 @@
 """Which blocks of memory become huge pages, and that nothing grows by it."""
 
 import mmap
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.huge_pages import AT_ONCE, BLOCK, LEAST, mappings, whole
+from server.engine.huge_pages import AT_ONCE, BLOCK, LEAST, can_gather, mappings, whole
 
 PAGE = 4096
 N_PAGES = BLOCK // PAGE
@@ -68,3 +69,10 @@ def test_gather() -> None:
 
     assert huge >= asked  # 0 where the kernel is older, or has no room in one piece
     assert grown < 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux" or mmap.PAGESIZE != PAGE, reason="Linux with pages of 4 KiB alone")
+def test_can_gather() -> None:
+    """What is asked before weights are read: the kernel is, of a page that is there, and changes nothing."""
+    release = tuple(map(int, os.uname().release.split(".")[:2]))
+    assert not can_gather() or release >= (6, 1)

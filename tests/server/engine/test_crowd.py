@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ggufphys.embedded import MODEL
 from ggufphys.params import Params
 from refengine import load
 from server.engine.guessing import NOTHING, Guessing
@@ -90,6 +91,34 @@ def test_as_if_alone(mixing: Path, alone: LlamaEngine, n_seq_max: int, unified: 
     assert (counters.n_active, counters.n_waiting, counters.n_cells_busy) == (0, 0, 0)
     assert (counters.n_preemptions > 0) == (n_ctx == 256)
     assert counters.n_generated_tokens > 2 * counters.n_steps  # they did run side by side
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_others_cells_change_no_bit(unified: bool) -> None:
+    """With flash attention, which leaves out what is masked, log-probabilities of a model of halves are the same to
+    the bit whatever else the cache holds, and wherever an answer's cells lie.
+    """
+
+    def told(engine: LlamaEngine, text: str) -> list[tuple[int, bytes, float]]:
+        generation, found = ask(engine, text, n_logprobs=3, cache_prompt=False), list[tuple[int, bytes, float]]()
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Finished):
+            assert not isinstance(event, Failed | None), event
+            if isinstance(event, Piece):
+                found += [top for info in event.tokens for top in info.top]
+        return found
+
+    engine = started(
+        MODEL, n_ctx=2048, n_seq_max=4, kv_unified=unified, type_k="f16", type_v="f16", flash_attn="on"
+    )  # fmt: skip
+    expected = told(engine, TEXTS[0])
+    among = []
+    for text in TEXTS[1:7]:
+        tokens_of(ask(engine, text * 8))
+        among.append(told(engine, TEXTS[0]))
+    engine.close()
+
+    assert len(expected) == 3 * 24
+    assert among == [expected] * 6
 
 
 @pytest.mark.parametrize("unified", [True, False])

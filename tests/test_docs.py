@@ -89,3 +89,20 @@ def test_every_page_is_linked() -> None:
         names = [name for name, _ in LINK.findall(CODE.sub("", page.read_text())) if name.endswith(".md")]
         ahead += {(page.parent / name).resolve() for name in names} - reached
     assert [page.name for page in PAGES if page not in reached] == []
+
+
+def test_changelog_says_each_thing_once() -> None:
+    """Branches that add lines there merge by themselves (.gitattributes), which may leave a line or a subject twice."""
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    said: list[str] = []
+    section = ""
+    for line in lines:
+        if line.startswith(("## ", "### ")):
+            section = line if line.startswith("## ") else f"{section.partition(' / ')[0]} / {line}"
+        elif line.startswith("#### "):
+            said.append(f"{section} / {line}")
+        elif line.startswith("- "):
+            said.append(line)
+
+    assert len(said) > 200
+    assert sorted({line for line in said if said.count(line) > 1}) == []

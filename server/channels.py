@@ -1,5 +1,7 @@
 """When does a connection end? Not behind a stream; and who is refused while sending gets the answer, not a reset.
 
+Nor where the client has ended its own side, which may be all that it has to say, or be its end: `presence.py` finds out.
+
 waitress closes behind each chunked answer, so that a client with a pool of connections makes a new one for each stream,
 though the last chunk says where it ends.
 
@@ -21,6 +23,7 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import InternalServerError
 
 from server.journal import warn
+from server.presence import Presence
 
 TLS: Final = b"\x16\x03"  # how a handshake begins, and no HTTP
 LINGER_S: Final = 30.0  # for a body that comes slowly; the connection is closed then
@@ -86,8 +89,8 @@ class _Refusal(ErrorTask):
 class Channel(HTTPChannel):
     """waitress's channel, open behind a stream, lingering behind a refusal, and for who has said all that he has to.
 
-    A client may end its own side and wait for the answer, as `socat` does behind a script's request. Whether it has
-    gone can't be told from that, so what is generated ends; what is answered at once comes, then the connection ends.
+    A client may end its own side and wait for the answer, as `nc -N` does behind a script's request. It gets the answers
+    to all that it has sent, then the connection ends; if it has gone altogether, that shows (`presence.py`).
     """
 
     parser_class = _Parser
@@ -95,19 +98,37 @@ class Channel(HTTPChannel):
     error_task_class = _Refusal
     _refused = False
     _linger_until = 0.0
-    _heard_all = False  # the client's side has ended, with requests of its own under way
+    heard_all = False  # the client's side has ended, with requests of its own under way
+    _presence: Presence | None = None  # of a client that has said all, from when somebody asks
 
     def check_client_disconnected(self) -> bool:  # type: ignore[override]  # the stubs have it return nothing
-        """Also where the client may have gone."""
-        return self._heard_all or not self.connected
+        """Also where a client that has said all is found to have gone."""
+        if not self.connected or not self.heard_all:
+            return not self.connected
+        channel: Any = self
+        with channel.outbuf_lock:
+            if self._presence is None:
+                self._presence = Presence(channel.socket)
+            return self._presence.has_gone(is_sending=self._is_sending)
+
+    _is_sending = False  # the answer that is under way has begun
+
+    def service(self) -> None:
+        """Answer a request."""
+        self._is_sending = False
+        super().service()
 
     def write_soon(self, data: bytes) -> int:
         """Send at once where nothing waits before it; waitress would copy it into a buffer and out again."""
         n_sent = 0
         channel: Any = self
         with channel.outbuf_lock, suppress(OSError):  # what went wrong shows when the rest is written
+            if not self._is_sending and self._presence is not None:
+                n_sent = self._presence.n_begun  # the client has these already
+                self._presence = None
+            self._is_sending = True
             if self.connected and not self.total_outbufs_len:
-                n_sent = channel.socket.send(data)
+                n_sent += channel.socket.send(data[n_sent:])
                 self.last_activity = time.time()
         if n_sent < len(data):
             super().write_soon(data[n_sent:])
@@ -116,7 +137,7 @@ class Channel(HTTPChannel):
     def readable(self) -> bool:
         """Also while lingering; called each time round, so that the end of it is seen here."""
         if not self._linger_until:
-            return not self._heard_all and bool(super().readable())
+            return not self.heard_all and bool(super().readable())
         if time.monotonic() > self._linger_until:
             self.will_close = True
             return False
@@ -140,8 +161,8 @@ class Channel(HTTPChannel):
     def handle_read(self) -> None:
         """Read; while lingering, to drop it."""
         if not self._linger_until:
-            self._heard_all = bool(self.requests) and self._has_ended()
-            if not self._heard_all:
+            self.heard_all = bool(self.requests) and self._has_ended()
+            if not self.heard_all:
                 super().handle_read()
             return
         try:
@@ -160,11 +181,11 @@ class Channel(HTTPChannel):
 
     def writable(self) -> bool:
         """Also to close behind the last answer to a client whose side has ended."""
-        return bool(super().writable()) or (self._heard_all and not self.requests)
+        return bool(super().writable()) or (self.heard_all and not self.requests)
 
     def handle_write(self) -> None:
         """Write; behind a refusal, begin to linger instead of closing."""
-        if self._heard_all and not self.requests:
+        if self.heard_all and not self.requests:
             self.close_when_flushed = True
         if self._refused and self.close_when_flushed and not self._linger_until:
             channel: Any = self  # the stubs leave out what is private

@@ -16,6 +16,7 @@ from waitress.server import create_server
 from waitress.wasyncore import dispatcher
 
 from server import channels
+from server.accepting import AtLimit
 from server.addresses import bound
 from server.dispatching import LastFirst
 from server.journal import warn
@@ -67,6 +68,7 @@ class HttpServer:
             raise
         for server in self._servers:
             channels.use(server)
+            AtLimit(server)
         self._thread = threading.Thread(target=self._servers[0].run, name="http", daemon=True)
 
     @property

@@ -17,11 +17,13 @@ from waitress.channel import ClientDisconnected
 from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
 from server.api.options import Options
+from server.channels import Channel
 from server.config import ServerConfig
 from server.doors import Door
 from server.engine.forms import BLANKS, Blank, Form
 from server.engine.protocol import Event, Failed, Finished, Piece, Written
 from server.metrics import Metrics
+from server.presence import FIRST_S
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -93,6 +95,7 @@ class Reply:
     stream: bool
     ping_s: float
     disconnected: Callable[[], bool]
+    has_said_all: Callable[[], bool]  # the client's side has ended: only what is sent shows whether it is there
     metrics: Metrics
 
     def response(self) -> Response:
@@ -214,6 +217,7 @@ class _Shown:
         self._reply = reply
         self._watch = reply.metrics.watch()
         self._quiet_since = time.perf_counter()
+        self._ask_s = FIRST_S  # until a silent client that has said all is asked again whether it is there
         self.n_left = sum(request.n for request in reply.answers.requests)
         self._is_over = False
         self.forms: dict[tuple[int, int], Form] = {}  # of answers (request, index), from when they have one
@@ -272,8 +276,11 @@ class _Shown:
             self._is_over = not self.n_left
 
     def silence(self) -> bytes:
-        """What keeps a silent stream open, now and then."""
-        if not 0 <= self._reply.ping_s <= time.perf_counter() - self._quiet_since:
+        """What keeps a silent stream open, now and then, and shows whether who has said all still listens."""
+        quiet_s = time.perf_counter() - self._quiet_since
+        if self._reply.has_said_all() and quiet_s >= self._ask_s:
+            self._ask_s *= 2
+        elif not 0 <= self._reply.ping_s <= quiet_s:
             return b""
         self._quiet_since = time.perf_counter()
         return PING
@@ -288,6 +295,7 @@ def reply(service: "Service", answers: Answers, shape: Shape, options: Options) 
         stream=options.stream,
         ping_s=options.ping_s(service.config),
         disconnected=disconnect_probe(request),
+        has_said_all=_said_all_probe(request),
         metrics=service.metrics,
     ).response()
 
@@ -296,3 +304,8 @@ def disconnect_probe(request: Request) -> Callable[[], bool]:
     """Whether the request's client has gone: waitress can tell while nothing is sent; elsewhere, only a write tells."""
     probe = request.environ.get("waitress.client_disconnected")
     return probe if callable(probe) else lambda: False
+
+
+def _said_all_probe(request: Request) -> Callable[[], bool]:
+    channel = getattr(request.environ.get("waitress.client_disconnected"), "__self__", None)
+    return lambda: isinstance(channel, Channel) and channel.heard_all

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import queue
 import socket
 import time
 from collections.abc import Iterator
@@ -168,29 +169,56 @@ def test_who_speaks_tls_is_told_at_once() -> None:
         assert is_over(client)
 
 
-def test_a_client_that_has_said_all() -> None:
-    """A client that ends its own side gets the answers to all that it has sent, and then the end of the connection;
-    whoever generates something for it is told that it may have gone.
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_client_that_has_said_all(version: str) -> None:
+    """A client that ends its own side gets the answers to all that it has sent, however long they are asked whether
+    it is there, and then the end of the connection.
     """
-    gone = list[bool]()
+    asked = list[int]()
 
-    def told(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        is_gone, deadline = environ["waitress.client_disconnected"], time.monotonic() + TIMEOUT_S
-        while gone and not is_gone() and time.monotonic() < deadline:
+    def slow(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        is_gone, deadline = environ["waitress.client_disconnected"], time.monotonic() + 1.2
+        asked.append(0)
+        while time.monotonic() < deadline:
+            assert not is_gone()
+            asked[-1] += 1
             time.sleep(0.01)
-        gone.append(is_gone())
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
     with (
-        HttpServer(told, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
+        HttpServer(slow, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as client,
     ):
-        client.sendall(request() * 2)
+        client.sendall(request("/", "Connection: keep-alive", version=version) * 2)
         client.shutdown(socket.SHUT_WR)
-        assert [answer(client).read() for _ in range(2)] == [b"ok"] * 2
+        for _ in range(2):
+            whole = answer(client)
+            assert (whole.status, whole.read()) == (200, b"ok")
         assert is_over(client)
-    assert gone[-1]  # the first could not know: nobody reads on while two wait
+    assert len(asked) == 2 and all(asked)
+
+
+@pytest.mark.parametrize("late_s", [0, 0.3])
+def test_a_client_that_has_gone(late_s: float) -> None:
+    """It ends its side as one that waits does; that nobody has its socket any more shows all the same."""
+    found = queue.SimpleQueue[bool]()
+
+    def ask(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        is_gone, deadline = environ["waitress.client_disconnected"], time.monotonic() + TIMEOUT_S
+        while not is_gone() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        found.put(is_gone())
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with HttpServer(ask, host="127.0.0.1", port=0, max_streams=2, max_body_bytes=100) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S)
+        client.sendall(request())
+        client.shutdown(socket.SHUT_WR)
+        time.sleep(late_s)
+        client.close()
+        assert found.get(timeout=TIMEOUT_S)
 
 
 def test_a_client_that_breaks_off_while_it_sends() -> None:

@@ -21,7 +21,7 @@ from server.engine.protocol import Engine, Piece, Started
 from server.engine.threaded import BaseEngine
 from server.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING
-from tests.server.fake_engine import FakeEngine
+from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -209,6 +209,25 @@ def test_silent_client_goes_away(stream: bool) -> None:
         connection.close()
 
         wait_for(lambda: engine.generations[0].cancelled)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_has_said_all_gets_the_answer(stream: bool) -> None:
+    """A client that ends its own side is answered, however long that takes, whole or as a stream."""
+    engine = FakeEngine([Started()])
+    with serve(engine) as server, post(server.port, {"prompt": "a", "stream": stream}) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        wait_for(lambda: len(engine.generations) == 1)
+        time.sleep(1.2)  # it is asked twice whether it is there
+        for event in (Piece(text="a"), finished()):
+            engine.generations[0].publish(event)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        body = response.read()
+        response.close()
+        is_over = connection.recv(1) == b""
+    document = sse_data(body)[0] if stream else json.loads(body)
+    assert (response.status, document["choices"][0]["text"], is_over) == (200, "a", True)
 
 
 @pytest.mark.parametrize("stream", [True, False])

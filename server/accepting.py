@@ -41,7 +41,7 @@ class AtLimit:
             if now >= self._silent_until:
                 self._silent_until = now + TELL_S
                 warn(
-                    f"warning: no connection can be accepted now: {os.strerror(error.errno)}; clients wait until others "
-                    "have gone; allow more files (ulimit -n, LimitNOFILE=)"
+                    f"warning: no connection can be accepted now: {os.strerror(error.errno)}; clients wait until "
+                    "others have gone; allow more files (ulimit -n, LimitNOFILE=)"
                 )
             return None

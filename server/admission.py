@@ -93,6 +93,11 @@ class AdmittingEngine:
         return self._engine.status
 
     @property
+    def complaint(self) -> str:
+        """What is wrong though the status is READY; empty: nothing."""
+        return self._engine.complaint
+
+    @property
     def error(self) -> Exception | None:
         """Why the status is FAILED, or what the last worker died of."""
         return self._engine.error

@@ -25,6 +25,7 @@ from server.api import (
     native_completion,
     page,
     plan,
+    rerank,
     responses,
     tokens,
 )
@@ -65,7 +66,7 @@ def create_app(
     conversations = Conversations(service)
     for conversing in (anthropic, chat, native, plan, responses, tokens):
         app.register_blueprint(conversing.blueprint(service, conversations))
-    for module in (adapters, completions, embeddings, models, native_completion, health, page):
+    for module in (adapters, completions, embeddings, models, native_completion, health, page, rerank):
         app.register_blueprint(module.blueprint(service))
 
     wake: Callable[[Callable[[], bool]], None] | None = getattr(engine, "wake", None)  # of several models' engines

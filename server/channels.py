@@ -1,6 +1,6 @@
 """When does a connection end? Not behind a stream; and who is refused while sending gets the answer, not a reset.
 
-Nor where the client has ended its own side, which may be all that it has to say, or be its end: `presence.py` finds out.
+Nor where the client has ended its own side, which may be all that it has to say, or be its end: `presence.py` asks.
 
 waitress closes behind each chunked answer, so that a client with a pool of connections makes a new one for each stream,
 though the last chunk says where it ends.
@@ -89,8 +89,8 @@ class _Refusal(ErrorTask):
 class Channel(HTTPChannel):
     """waitress's channel, open behind a stream, lingering behind a refusal, and for who has said all that he has to.
 
-    A client may end its own side and wait for the answer, as `nc -N` does behind a script's request. It gets the answers
-    to all that it has sent, then the connection ends; if it has gone altogether, that shows (`presence.py`).
+    A client may end its own side and wait for the answer, as `nc -N` does behind a script's request. It gets the
+    answers to all that it has sent, then the connection ends; if it has gone altogether, that shows (`presence.py`).
     """
 
     parser_class = _Parser
@@ -100,6 +100,7 @@ class Channel(HTTPChannel):
     _linger_until = 0.0
     heard_all = False  # the client's side has ended, with requests of its own under way
     _presence: Presence | None = None  # of a client that has said all, from when somebody asks
+    _is_sending = False  # the answer that is under way has begun
 
     def check_client_disconnected(self) -> bool:  # type: ignore[override]  # the stubs have it return nothing
         """Also where a client that has said all is found to have gone."""
@@ -110,8 +111,6 @@ class Channel(HTTPChannel):
             if self._presence is None:
                 self._presence = Presence(channel.socket)
             return self._presence.has_gone(is_sending=self._is_sending)
-
-    _is_sending = False  # the answer that is under way has begun
 
     def service(self) -> None:
         """Answer a request."""

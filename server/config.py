@@ -26,4 +26,6 @@ class ServerConfig:
     control_tokens_in_chat: bool = False  # read those that users write, as llama-server does
     prefill_assistant: bool = True  # a last message of the assistant's is gone on from
     skip_chat_parsing: bool = False  # thoughts and calls stay in the content
+    shows_slots: bool = True  # GET /slots is answered
+    shows_page: bool = True  # GET / is answered
     poll_s: float = 0.25  # how often a silent client is looked at

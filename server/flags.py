@@ -18,6 +18,7 @@ from server.config import ServerConfig
 from server.cors import DEFAULT, CorsPolicy
 from server.engine.numpy_engine import Hold
 from server.engine.threaded import TARGET_S
+from server.engine.vitality import STUCK_S, Bounds
 from server.guess_flags import add_guess_arguments
 from server.keys import read_keys
 from server.pasted import WITHOUT_EFFECT, add_field_arguments, field_defaults
@@ -68,7 +69,14 @@ def config_of(args: argparse.Namespace) -> ServerConfig:
         control_tokens_in_chat=args.control_tokens_in_chat,
         prefill_assistant=args.prefill_assistant,
         skip_chat_parsing=args.skip_chat_parsing,
+        shows_slots=args.slots,
+        shows_page=args.ui,
     )
+
+
+def stall_bounds(args: argparse.Namespace) -> Bounds:
+    """What flags say of workers that hang."""
+    return Bounds(stuck_s=args.stall_timeout) if args.stall_timeout > 0 else Bounds(0, 0)
 
 
 def overlooked(args: argparse.Namespace) -> tuple[str, ...]:
@@ -131,6 +139,10 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         "--skip-chat-parsing", action=argparse.BooleanOptionalAction, default=False,
         help="the answer's text as the model writes it, thoughts and calls of tools too (default: they are told apart)",
     )  # fmt: skip
+    group.add_argument("--slots", action=argparse.BooleanOptionalAction, default=True, help="GET /slots (default: yes)")
+    group.add_argument(
+        "--ui", "--webui", action=argparse.BooleanOptionalAction, default=True, help="the page at / (default: yes)"
+    )
     group.add_argument("--log-file", type=Path, metavar="FILE", help="notes and a line for each request, also here")
     group.add_argument("--log-jsonl", action="store_true", help="notes and requests as lines of JSON")
     group.add_argument("--access-log", action="store_true", help="a line for each request on stderr")
@@ -173,6 +185,11 @@ def _add_engine(group: "argparse._ArgumentGroup") -> None:
         "--target-itl", type=positive, default=round(TARGET_S * 1000), metavar="MS",
         help="prompts are evaluated in pieces, so that those who read wait about so long for the next token "
         "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--stall-timeout", type=interval, default=STUCK_S, metavar="S",
+        help="seconds after which an engine's process that does not get on is replaced, a silent one after 60 "
+        "(default %(default)s; 0: never)",
     )  # fmt: skip
     group.add_argument(
         "--in-process",

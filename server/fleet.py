@@ -87,6 +87,11 @@ class LazyEngine:
         return EngineStatus.READY if self._engine is None else self._engine.status
 
     @property
+    def complaint(self) -> str:
+        """What is wrong with its worker, though it is there."""
+        return "" if self._engine is None else self._engine.complaint
+
+    @property
     def error(self) -> Exception | None:
         """What the last worker died of."""
         return None if self._engine is None else self._engine.error

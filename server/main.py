@@ -35,7 +35,7 @@ from server.beforehand import (
 from server.defaults import check_defaults
 from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
-from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.checks import check_context, check_model_file, check_serves, one_output_per_sequence
 from server.engine.crash import FileStamp
 from server.engine.devices import probe
 from server.engine.errors import EngineError
@@ -56,7 +56,7 @@ from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
-from server.flags import config_of, overlooked, say
+from server.flags import config_of, overlooked, say, stall_bounds
 from server.footprint import find, http_bytes, share_heap
 from server.forecast import Rates
 from server.growth import growth_of, nothing
@@ -150,6 +150,8 @@ def run_model(args: argparse.Namespace) -> int:
         guessing = guessing_of(args, draft, params, made)
         for warning in drafts_warnings(guessing, draft, made):
             warn(f"warning: {warning}")
+        if not in_numpy:
+            check_serves(path)
         predicted: MemoryPrediction | str
         if in_numpy:
             model, predicted = open_numpy(args, path, params)
@@ -235,7 +237,7 @@ def opened_engine(
     of_llama = {"target_s": args.target_itl / 1000, "adapters": adapters, "guessing": guessing, **options}
     if args.in_process:
         return LlamaEngine(model, params, **of_llama)
-    return SupervisedEngine(model, params, verbose=args.verbose, **of_llama)
+    return SupervisedEngine(model, params, verbose=args.verbose, bounds=stall_bounds(args), **of_llama)
 
 
 def http_side_bytes(n_streams: int) -> int:

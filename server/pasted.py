@@ -203,6 +203,7 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "--embd-normalize":                 ("embd_normalize", int),
 }
 SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
+    "--rerank --reranking":             ("pooling", "rank"),
     "--ignore-eos":                     ("ignore_eos", True),
     "--cache-prompt":                   ("cache_prompt", True),
     "--no-cache-prompt":                ("cache_prompt", False),
@@ -230,8 +231,6 @@ REFUSED: Final[Mapping[str, str]] = {
         "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits",
     "models are named one by one: -m a=a.gguf -m b=b.gguf":
         "--models-dir --models-preset",
-    "rerank models are not served here":
-        "--rerank --reranking",
     "send logit_bias in requests":
         "-l --logit-bias",
     "it prints something and ends; so do `ggufphys --version`, `ggufphys inspect` (models) and `ggufphys doctor`":
@@ -254,6 +253,6 @@ WITHOUT_EFFECT: Final[Mapping[int, str]] = {
     """,
 }
 _N_VALUES: Final[Mapping[str, int]] = {
-    "--control-vector-layer-range": 2, **dict.fromkeys(f"--rerank --reranking {PRINTS} {PRESETS}".split(), 0),
+    "--control-vector-layer-range": 2, **dict.fromkeys(f"{PRINTS} {PRESETS}".split(), 0),
 }
 # fmt: on

@@ -22,13 +22,13 @@ from server.belongings import by_model
 from server.config import ServerConfig
 from server.ending import WAKE_S, Watch, drain
 from server.engine.adapters import check_adapter
-from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.checks import check_context, check_model_file, check_serves, one_output_per_sequence
 from server.engine.counters import Counters
 from server.engine.crash import FileStamp
 from server.engine.guessing import Guessing
 from server.engine.protocol import Adapter
 from server.engine.supervised import SupervisedEngine
-from server.flags import say
+from server.flags import say, stall_bounds
 from server.fleet import Fleet, LazyEngine, describe
 from server.footprint import find
 from server.growth import Growth, growth_of
@@ -103,6 +103,7 @@ class Run:
             guessing = guessing_of(args, draft, params, made)
             for warning in drafts_warnings(guessing, draft, made):
                 warn(f"warning: {name}: {warning}")
+            check_serves(path)
             predicted = prediction(path, params, None, adapters, draft)
         growth = growth_of(path, params)
         most = 0 if isinstance(predicted, str) else predicted.process_bytes + growth(filled(made))
@@ -148,6 +149,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             return SupervisedEngine(
                 run.path, run.params, name=run.name, max_waiting=args.max_queue, warn=warn,
                 target_s=args.target_itl / 1000, verbose=args.verbose, adapters=run.adapters, guessing=run.guessing,
+                bounds=stall_bounds(args),
             )  # fmt: skip
 
         engine = LazyEngine(name, run.nbytes, start, room)

@@ -176,6 +176,16 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     "/v1/messages/count_tokens": (_ANTHROPIC, ("messages",)),
     "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL}, ()),
     "/v1/embeddings": ({"input": {"anyOf": [{"type": "string"}, _TOKENS]}, "dimensions": _COUNT}, ("input",)),
+    **dict.fromkeys(
+        ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking"),
+        (
+            {
+                "query": _TEXT, "documents": _TEXTS, "texts": _TEXTS, "top_n": _AMOUNT, "return_text": _FLAG,
+                "return_documents": _FLAG,
+            },
+            ("query",),
+        ),
+    ),
     "/tokenize": (
         {
             "content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG, "with_pieces": _FLAG,

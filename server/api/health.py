@@ -18,6 +18,8 @@ def blueprint(service: Service) -> Blueprint:
         if service.draining.is_set() or status is EngineStatus.CLOSED:
             return _unavailable(DRAINING)
         match status:
+            case EngineStatus.READY if service.engine.complaint:
+                return _unavailable(f"Stalled: {service.engine.complaint}")
             case EngineStatus.READY:
                 return jsonify({"status": "ok", **_restarts(service)})
             case EngineStatus.LOADING:

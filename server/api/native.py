@@ -16,7 +16,6 @@ from server.service import Service
 MISSING: Final = {
     "/props": "changing global properties", "/slots/<int:slot>": "slots action",
     "/v1/audio/transcriptions": "audio input", "/audio/transcriptions": "audio input",
-    "/rerank": "reranking", "/reranking": "reranking", "/v1/rerank": "reranking", "/v1/reranking": "reranking",
 }  # fmt: skip
 
 
@@ -36,7 +35,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             "total_slots": info.n_slots,
             "model_alias": info.name,
             "modalities": {"vision": False, "video": False, "audio": False},
-            "endpoint_slots": True,
+            "endpoint_slots": service.config.shows_slots,
             "endpoint_props": False,
             "endpoint_metrics": True,
             "chat_template": service.chat_template.source,
@@ -50,6 +49,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
 
     @routes.get("/slots")
     def slots() -> Response:
+        if not service.config.shows_slots:
+            raise ApiError(501, "This server does not show its slots (--no-slots)", kind="not_supported_error")
         counters, info = engine.counters, engine.info
         if request.args.get("fail_on_no_slot") and counters.n_active >= info.n_slots:
             raise ApiError(503, "no slot available", kind="unavailable_error")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, abort, current_app, jsonify
 
 from server.api.openapi import document
 from server.service import Service
@@ -18,6 +18,8 @@ def blueprint(service: Service) -> Blueprint:
 
     @routes.get("/")
     def page() -> Response:
+        if not service.config.shows_page:
+            abort(404)
         response = Response(PAGE.read_bytes(), mimetype="text/html")
         response.headers["Content-Security-Policy"] = POLICY
         return response

@@ -96,6 +96,11 @@ class Backend(Protocol):
         """Ask a decode under way to end, or later ones not to; from any thread, and without effect where it cannot."""
         ...
 
+    @property
+    def n_nodes(self) -> int | None:
+        """Grows while a decode is under way; None: that can't be seen. From any thread."""
+        ...
+
     def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
         """Each prompt's vectors, float32. Raises EngineError, ValueError."""
         ...
@@ -110,6 +115,7 @@ class SerialBackend:
 
     buffers: tuple[LoggedBuffer, ...] = ()
     peaks = Peaks()
+    n_nodes = None
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ggufphys import UnsupportedError, open_gguf
-from ggufphys.arch import read_hparams
+from ggufphys.arch import read_hparams, rule_for
 from ggufphys.context import ContextParams, cache_type, resolve
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.hparams.hparams import HParams
 from ggufphys.loads.check import require_data, require_loads
+from ggufphys.memory.attachments.tongues import KINDS, NO_TOKENIZER
 from ggufphys.params import Params
 
 
@@ -34,6 +35,23 @@ def check_model_file(path: str | os.PathLike[str], params: Params | None = None)
         require_data(gguf)
         require_loads(gguf, params)
         return gguf.shards[0].path, read_hparams(gguf)
+
+
+def check_serves(path: str | os.PathLike[str]) -> None:
+    """Whether text can be served from a file that loads: what the loaded model would tell, told before.
+
+    Raises:
+        UnsupportedError: an encoder, encoder-decoder or diffusion model, or one without a tokenizer.
+        GGUFError, OSError: as `check_model_file`.
+    """
+    with open_gguf(path) as gguf:
+        hparams = read_hparams(gguf)
+        if rule_for(hparams.arch).has_encoder or not hparams.causal_attn:
+            raise UnsupportedError(
+                f"{path}: an encoder or diffusion model ({hparams.arch}), which does not generate text"
+            )
+        if KINDS.get(gguf.get_str("tokenizer.ggml.model", "")) == NO_TOKENIZER:
+            raise UnsupportedError(f"{path}: the file has no tokenizer, so text cannot be served from it")
 
 
 def check_context(params: Params, hparams: HParams) -> ContextParams:

@@ -38,18 +38,15 @@ class Counters:
         return replace(self, reevaluated=Counter(self.reevaluated), finished=Counter(self.finished))
 
     def plus(self, later: "Counters") -> "Counters":
-        """What both have done; what is under way is the later one's."""
+        """What both have done; what is under way, and the peaks, which memory has grown by, are the later one's."""
         total = later.copy()
         for name in _SUMS:
             setattr(total, name, getattr(self, name) + getattr(later, name))
-        for name in _PEAKS:
-            setattr(total, name, max(getattr(self, name), getattr(later, name)))
         total.reevaluated = self.reevaluated + later.reevaluated
         total.finished = self.finished + later.finished
         return total
 
 
-_PEAKS = ("n_tokens_max", "n_batch_max", "n_chains_max")
 _SUMS = (
     "n_steps", "decode_s", "n_prompt_tokens", "n_cached_tokens", "n_generated_tokens", "n_preemptions", "n_full",
     "n_aborts", "guess_s", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",

@@ -14,7 +14,9 @@ def describe(
     """The model for the HTTP side; `name` empty: as the file has it."""
     with open_gguf(path) as gguf:
         own_name = gguf.name
-        template, tool_template = (gguf.get_str(f"tokenizer.chat_template{of}", "") for of in ("", ".tool_use"))
+        template, tool_template, rank_template = (
+            gguf.get_str(f"tokenizer.chat_template{of}", "") for of in ("", ".tool_use", ".rerank")
+        )
         pooling = gguf.get_int(f"{gguf.architecture}.pooling_type", 0)
     return ModelInfo(
         name=name or own_name,
@@ -26,6 +28,7 @@ def describe(
         model_bytes=model_bytes,
         chat_template=template,
         tool_template=tool_template,
+        rank_template=rank_template,
         bos_text="" if words.bos is None else words.text((words.bos,)),
         eos_text="" if words.eos is None else words.text((words.eos,)),
         adds_bos=words.adds_bos,

@@ -12,6 +12,7 @@ import numpy as np
 
 from ggufphys import UnsupportedError
 from ggufphys.memory.attachments.tongues import Tongue, difference, refusal
+from server.engine.abort import AbortFlag
 from server.engine.batch import Batch
 from server.engine.guessing import DraftFile
 from server.engine.handles import Model
@@ -48,6 +49,7 @@ class Draft(SlotMemory):
         except BaseException:
             self.model.close()
             raise
+        self._abort = AbortFlag(context)  # never set: its steps are short
         made = context.params
         self.n_vocab = _n_tokens(self.model)
         self._n_guessed = min(self.n_vocab, _n_tokens(target))
@@ -84,6 +86,11 @@ class Draft(SlotMemory):
             self._broken = True
             self._warn(f"warning: the draft model guesses no more: llama_decode failed with {code}; {LOG.quote(mark)}")
         return None
+
+    @property
+    def n_nodes(self) -> int | None:
+        """Nodes of graphs that have been computed; None: they are not counted."""
+        return self._abort.n_nodes
 
     def likeliest(self, row: int, p_min: float) -> int | None:
         """The likeliest token of a row; None if it is less likely than `p_min`, or the model does not know it."""

@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, decode (embeddings make every t
 pooled lies in one physical batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,13 +24,17 @@ N_MAX: Final = 2048  # tokens of a text, unless -ub allows more: the compute buf
 class Embedder:
     """Embeds one text after another. For the engine's thread."""
 
-    def __init__(self, model: Model, params: Params, n_ctx_seq: int) -> None:
+    def __init__(
+        self, model: Model, params: Params, n_ctx_seq: int, made: Callable[[Context], object] = lambda context: None
+    ) -> None:
+        """`made` is given each context."""
         self._model = model
         n = min(n_ctx_seq, max(params.n_ubatch, N_MAX))
         self._params = replace(
             params, n_ctx=n, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False
         )  # fmt: skip
         self._contexts: dict[Pooling | None, Context] = {}
+        self._made = made
 
     @property
     def n_max(self) -> int:
@@ -54,6 +58,7 @@ class Embedder:
         if context is None:
             wanted = -1 if pooling is None else POOLINGS[pooling]
             context = self._contexts[pooling] = create_context(self._model, self._params, pooling=wanted)
+            self._made(context)
         with Batch(context, self.n_max) as batch:
             return [self._embed(prompt, context, batch) for prompt in prompts]
 

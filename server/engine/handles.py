@@ -59,6 +59,7 @@ class Context:
         self.n_ctx_seq = int(self.api.llama_n_ctx_seq(pointer))
         # Keep what llama.cpp calls back into alive as long as it may call.
         self.callbacks: list[Callable[..., Any]] = []
+        self.kept: list[object] = []  # what these are given
         model.contexts.append(self)
         # As a number: the pointer object that ctypes would make takes as long as to look at a row.
         get_logits = self.api.llama_cpp._lib["llama_get_logits"]  # a new object each time: the other keeps its types

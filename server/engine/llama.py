@@ -152,7 +152,7 @@ class LlamaBackend(SlotMemory):
         self.guesser = Guesser(drafters, None if guessing.always else Worth())
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
-        self._embedder = Embedder(model, params, context.n_ctx_seq)
+        self._embedder = Embedder(model, params, context.n_ctx_seq, self._abort.use)
         self._rows = Rows(context, self.words.n_vocab)
         self._n_batch_max, self._chains = 0, Chains()
         info = describe(
@@ -169,6 +169,7 @@ class LlamaBackend(SlotMemory):
             n_slots=made.n_seq_max,
             n_batch=made.n_batch,
             infill=self.words.infill,
+            pair=self.words.pair,
             adapters=tuple(adapters),
             guesses=guessing.types if can_guess else (),
             why_no_guess=why_not,
@@ -231,6 +232,12 @@ class LlamaBackend(SlotMemory):
     def abort(self, wanted: bool) -> None:
         """Ask a decode under way to end, or later ones not to."""
         self._abort.set(wanted)
+
+    @property
+    def n_nodes(self) -> int | None:
+        """Nodes of graphs that the host has computed, of the model and of its draft."""
+        own = self._abort.n_nodes
+        return own if own is None or self._draft is None else own + (self._draft.n_nodes or 0)
 
     def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
         """Each prompt's vectors."""

@@ -20,6 +20,7 @@ from server.engine.jobs import Jobs
 from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk
+from server.engine.vitality import Sign
 
 COUNTERS_EVERY_S: Final = 0.5
 NO_ROOM: Final = "memory has no room for it, even with nothing beside it"
@@ -58,8 +59,18 @@ class EngineLoop:
         self._closing = threading.Event()
         self._counted_at = 0.0
         self._guess_s = 0.0  # of the step that is being evaluated
+        self._n_turns = 0
+        self._is_waiting = True
 
     # For any thread.
+
+    @property
+    def sign(self) -> Sign | None:
+        """Another one whenever something has moved; None: it waits for work."""
+        if self._is_waiting:
+            return None
+        n_nodes = self._backend.n_nodes
+        return self._n_turns, time.process_time() if n_nodes is None else n_nodes
 
     def put(self, command: Command) -> None:
         """Hand in a command. A step whose requests are all cancelled is ended in the middle, where that can be done."""
@@ -97,7 +108,10 @@ class EngineLoop:
     def turn(self, *, wait: bool = False) -> None:
         """One round: what has come in, a step, what it brought. `wait`: until something comes in."""
         if wait or not self._inbox.empty():
+            self._is_waiting = wait
             self._take_commands(wait=wait)
+        self._is_waiting = False
+        self._n_turns += 1
         self._jobs.expire()
         if not self._closing.is_set() and self._jobs:
             self._step()
@@ -136,6 +150,8 @@ class EngineLoop:
     def _embed_one(self) -> None:
         """Embed one text, so that those who read answers wait for one and not for a whole list."""
         asked, rows = self._texts[0]
+        with self._lock:
+            self._backend.abort(self._closing.is_set())  # what ended the step before is over
         try:
             rows += map(tuple, self._backend.embed(asked.prompts[len(rows) : len(rows) + 1], asked.pooling))
             if len(rows) < len(asked.prompts):

@@ -310,6 +310,9 @@ class InfillTokens:
     separator: int | None = None
 
 
+Tokens = tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What the HTTP side needs to know of the model."""
@@ -333,6 +336,8 @@ class ModelInfo:
     guesses: tuple[str, ...] = ()  # how tokens are guessed, llama-server's words; none: they are not
     why_no_guess: str = NOT_ASKED
     tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
+    rank_template: str = ""  # for a {query} and a {document} that is to be ranked
+    pair: tuple[Tokens, Tokens, Tokens] | None = None  # without one: what stands before, between and behind these
 
 
 class Engine(Protocol):
@@ -346,6 +351,11 @@ class Engine(Protocol):
     @property
     def error(self) -> Exception | None:
         """Why the status is FAILED, or what the last worker died of."""
+        ...
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong though the status is READY; empty: nothing."""
         ...
 
     @property

@@ -25,8 +25,9 @@ from server.engine.guessing import NOTHING, Guessing
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import Adapter, EngineStatus, ModelInfo
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
+from server.engine.vitality import LOOK_S, USUAL, Bounds, Vitality
 from server.engine.ways import Aside, Offer, Passage
-from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+from server.engine.worker_messages import Alive, Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
 CLOSE_S: Final = 10.0  # a step in a long decode is ended in the middle; what still runs then is killed
 STEADY_S: Final = 60.0  # a worker that lived so long starts the count of crashes anew
@@ -47,6 +48,7 @@ class SupervisedEngine(BaseEngine):
         verbose: llama.cpp's log goes to stderr.
         adapters: LoRA adapters beside the model.
         guessing: how tokens are guessed.
+        bounds: a worker that says nothing for so long, or does not get on, is replaced.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class SupervisedEngine(BaseEngine):
         verbose: bool = False,
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
+        bounds: Bounds = USUAL,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
         self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing)
@@ -74,6 +77,8 @@ class SupervisedEngine(BaseEngine):
         self._lock = threading.Lock()  # over what belongs to the worker there is
         self._closing = threading.Event()
         self.crashes: list[Crash] = []
+        self._bounds = bounds
+        self._vitality = Vitality(bounds)  # of the worker there is
         self._passage: Passage | None = None
         self._readers.hand_on = self._hand_on
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -87,6 +92,11 @@ class SupervisedEngine(BaseEngine):
         if self._info is None or self._status is not EngineStatus.READY:
             raise NotReadyError(f"the engine is not ready: {self._status}")
         return self._info
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the worker, if it is silent or stuck."""
+        return self._vitality.complaint
 
     @property
     def counters(self) -> Counters:
@@ -194,8 +204,10 @@ class SupervisedEngine(BaseEngine):
         assert process.stdin is not None
         assert process.stdout is not None
         sender, ready_at = Sender(process.stdin), 0.0  # type: ignore[arg-type]
+        ended = threading.Event()
         with self._lock:
-            self._process, self._sender = process, sender
+            self._process, self._sender, self._vitality = process, sender, Vitality(self._bounds)
+        threading.Thread(target=self._watch, args=(process, ended), name="watch", daemon=True).start()
         try:
             sender.send(start)
             if self._closing.is_set():
@@ -205,6 +217,7 @@ class SupervisedEngine(BaseEngine):
             pass  # it died before it read
         finally:
             process.wait()
+            ended.set()
             if self._passage is not None:
                 self._passage.close()
             with self._lock:
@@ -217,6 +230,17 @@ class SupervisedEngine(BaseEngine):
                     file.close()
         return ready_at
 
+    def _watch(self, process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+        """End a worker that hangs: whoever waits for it is told by `_mourn`."""
+        then = time.monotonic()
+        while not ended.wait(LOOK_S):
+            now = time.monotonic()
+            self._vitality.look(now - then)
+            then = now
+            if self._vitality.verdict:
+                process.kill()  # a stopped one, too
+                return
+
     def _listen(self, stdout: BinaryIO) -> float:
         ready_at = 0.0
         while True:
@@ -224,6 +248,7 @@ class SupervisedEngine(BaseEngine):
                 message = receive(stdout)
             except EOFError:
                 return ready_at
+            self._vitality.heard()
             if type(message) is tuple:
                 self._readers.take(Step.of(message))
                 continue
@@ -246,6 +271,8 @@ class SupervisedEngine(BaseEngine):
                     self._error = error
                     if self._info is None:
                         self._settle(EngineStatus.FAILED if not self._closing.is_set() else EngineStatus.CLOSED)
+                case Alive(sign):
+                    self._vitality.beat(sign)
                 case Warned(text):
                     self._warn(text)
 
@@ -260,6 +287,8 @@ class SupervisedEngine(BaseEngine):
         if not died(status) and self._error is not None and not ready_at:
             again = "" if self._info is None else " again"
             crash = Crash(status=status, message=f"the model could not be loaded{again}: {self._error}")
+        if verdict := self._vitality.verdict:
+            crash = Crash(status=status, message=f"{verdict}; it was ended")
         self.crashes.append(crash)
         self._error = EngineError(crash.message)
         with self._lock:

@@ -73,6 +73,11 @@ class BaseEngine(ABC):
         """Why the status is FAILED, or what the last worker died of."""
         return self._error
 
+    @property
+    def complaint(self) -> str:
+        """What is wrong though the status is READY: it does not get on."""
+        return ""
+
     def wait_until_settled(self, timeout_s: float | None = None) -> EngineStatus:
         """Wait until the model is loaded or could not be."""
         self._settled.wait(timeout_s)

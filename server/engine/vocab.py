@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+from collections.abc import Iterable
 from types import ModuleType
 
 from ggufphys import UnsupportedError
@@ -84,6 +85,20 @@ class Vocab:
             return None
         return InfillTokens(prefix=prefix, suffix=suffix, middle=middle, repo=repo, separator=separator)
 
+    @property
+    def pair(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """What stands before, between and behind two texts that are read together.
+
+        Source: llama.cpp 0c1e570 tools/server/server-common.cpp, format_prompt_rerank.
+        """
+        api = self._api
+        separator = self._special(api.llama_vocab_sep(self.pointer))
+        end = self.eos if self.eos is not None else separator
+        ends = (end,) if api.llama_vocab_get_add_eos(self.pointer) else ()
+        separates = (separator,) if api.llama_vocab_get_add_sep(self.pointer) else ()
+        before, between = (self.bos,) if self.adds_bos else (), (*ends, *separates)
+        return _there(before), _there(between), _there(ends)
+
     @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """Every token that ends a generation."""
@@ -95,3 +110,7 @@ class Vocab:
         count = ctypes.c_int32(0)
         tokens = self._api.llama_vocab_get_suppress_tokens(self.pointer, ctypes.byref(count))
         return tuple(tokens[: count.value]) if count.value > 0 else ()
+
+
+def _there(tokens: Iterable[int | None]) -> tuple[int, ...]:
+    return tuple(token for token in tokens if token is not None)

@@ -24,8 +24,9 @@ from server.engine.loop import EngineLoop
 from server.engine.patience import GAVE_UP, TOO_LONG
 from server.engine.pipe import Sender, receive
 from server.engine.threaded import tokenize
+from server.engine.vitality import BEAT_S
 from server.engine.ways import Aside, Passage
-from server.engine.worker_messages import Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+from server.engine.worker_messages import Alive, Answered, Call, Close, Loaded, NotLoaded, Start, Warned
 
 
 def main() -> NoReturn:
@@ -45,6 +46,8 @@ def main() -> NoReturn:
     threading.Thread(
         target=_obey, args=(stdin, closing, loops, gathering, calls), name="commands", daemon=True
     ).start()  # fmt: skip
+
+    threading.Thread(target=_beat, args=(loops, sender), name="beats", daemon=True).start()
 
     def warn(message: str) -> None:
         sender.send(Warned(message))
@@ -83,6 +86,16 @@ def main() -> NoReturn:
         loop.run()
     sender.close()
     os._exit(0)  # the system frees a process faster than llama.cpp does, and threads may still be in its tokenizer
+
+
+def _beat(loops: list[EngineLoop], sender: Sender) -> None:
+    """Say now and then that all is well, and how far the loop is."""
+    while True:
+        time.sleep(BEAT_S)
+        try:
+            sender.send(Alive(loops[0].sign if loops else None))
+        except (OSError, ValueError):  # the parent or the pipe is gone
+            return
 
 
 def _obey(

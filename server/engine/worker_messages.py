@@ -6,6 +6,7 @@ from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.protocol import Adapter, ModelInfo
+from server.engine.vitality import Sign
 
 
 class Start(NamedTuple):
@@ -50,6 +51,12 @@ class Warned(NamedTuple):
     """From the worker: a line that a user should see."""
 
     message: str
+
+
+class Alive(NamedTuple):
+    """From the worker, now and then: how far it is, None while it has nothing to do (`vitality`)."""
+
+    sign: Sign | None
 
 
 class Answered(NamedTuple):

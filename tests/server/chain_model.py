@@ -95,6 +95,22 @@ def write_mixing_model(path: Path, *, noise: float = 0.0, **more: WriteValue) ->
     )
 
 
+def write_ranking_model(path: Path, *, template: str = "") -> Path:
+    """Write a model of random weights whose file says that it ranks: how likely is yes, how likely no?"""
+    generator = np.random.default_rng(3)
+
+    def weights(shape: tuple[int, int]) -> Array:
+        return generator.normal(0, 0.3, shape).astype(np.float32)
+
+    norms = {f"blk.0.attn_{each}_norm.weight": np.ones(8, dtype=np.float32) for each in "qk"}
+    more: dict[str, WriteValue] = {
+        "qwen3.pooling_type": 4, "qwen3.classifier.output_labels": ["yes", "no"], "tokenizer.ggml.add_eos_token": True,
+        **({"tokenizer.chat_template.rerank": template} if template else {}),
+    }  # fmt: skip
+    tensors = {**_llama_tensors(64, weights), **norms, "cls.output.weight": weights((2, 64))}
+    return _write(path, "ranking", 64, tensors, more, arch="qwen3")
+
+
 def write_mixing_adapter(path: Path, seed: int) -> Path:
     """A LoRA for that model, of random weights."""
     generator, tensors = np.random.default_rng(seed), dict[str, Array]()
@@ -128,17 +144,19 @@ def _llama_tensors(n_embd: int, weights: Callable[[tuple[int, int]], Array]) -> 
     }
 
 
-def _write(path: Path, name: str, n_embd: int, tensors: dict[str, Array], more: dict[str, WriteValue]) -> Path:
+def _write(
+    path: Path, name: str, n_embd: int, tensors: dict[str, Array], more: dict[str, WriteValue], *, arch: str = "llama"
+) -> Path:
     metadata: dict[str, WriteValue] = {
-        "general.architecture": "llama",
+        "general.architecture": arch,
         "general.name": name,
-        "llama.context_length": 512,
-        "llama.embedding_length": n_embd,
-        "llama.block_count": 1,
-        "llama.feed_forward_length": 32,
-        "llama.attention.head_count": 8,
-        "llama.attention.head_count_kv": 1,  # few bytes a cell, so that a long context is cheap
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{arch}.context_length": 512,
+        f"{arch}.embedding_length": n_embd,
+        f"{arch}.block_count": 1,
+        f"{arch}.feed_forward_length": 32,
+        f"{arch}.attention.head_count": 8,
+        f"{arch}.attention.head_count_kv": 1,  # few bytes a cell, so that a long context is cheap
+        f"{arch}.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
         "tokenizer.ggml.scores": [0.0] * N_VOCAB,

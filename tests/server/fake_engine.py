@@ -73,6 +73,7 @@ class FakeEngine:
         return self._info
 
     counters = Counters()
+    complaint = ""
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> tuple[int, ...]:
         text.encode()

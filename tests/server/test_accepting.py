@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ def test_no_more_files(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCap
         files = [os.open(os.devnull, os.O_RDONLY)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files[0] + 1, hard))
         try:
-            with pytest.raises(OSError, match="files"):
+            with suppress(OSError):
                 while True:
                     files.append(os.open(os.devnull, os.O_RDONLY))
             late.connect(("127.0.0.1", server.port))

@@ -196,7 +196,8 @@ def test_a_client_that_has_said_all(version: str) -> None:
             whole = answer(client)
             assert (whole.status, whole.read()) == (200, b"ok")
         assert is_over(client)
-    assert len(asked) == 2 and all(asked)
+    assert len(asked) == 2
+    assert all(asked)
 
 
 @pytest.mark.parametrize("late_s", [0, 0.3])

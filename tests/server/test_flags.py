@@ -10,9 +10,11 @@ from ggufphys.cli import main
 from ggufphys.flags.environment import unknown, words
 from ggufphys.flags.others import other_flags_notes
 from server.adapter_flags import adapters_of
+from server.app import create_app
 from server.engine.tiny_model import write_tiny_model
 from server.flags import add_arguments, config_of
 from server.pasted import field_defaults, refused
+from tests.server.fake_engine import FakeEngine
 
 RECORD = Path(__file__).parents[1] / "data" / "llama-server-flags.txt"
 VALUES = {  # where "1" is no value
@@ -90,7 +92,8 @@ def test_every_flag_is_taken_or_named(tmp_path: Path) -> None:
 
 ELSEWHERE = ("LLAMA_ARG_MODEL", "LLAMA_ARG_DEVICE", "HF_TOKEN")  # read where they are needed, or by nobody
 DEFAULTS = (  # what is so anyway
-    "--metrics", "--slots", "--props", "--no-cors-credentials", "--prefill-assistant", "--no-skip-chat-parsing",
+    "--metrics", "--slots", "--ui", "--webui", "--props", "--no-cors-credentials", "--prefill-assistant",
+    "--no-skip-chat-parsing",
 )  # fmt: skip
 
 
@@ -163,6 +166,16 @@ def test_silence_may_stay_silent() -> None:
     assert config_of(parse(["--sse-ping-interval", "-1"])).ping_s == -1
     assert config_of(parse(words({"LLAMA_ARG_SSE_PING_INTERVAL": "0"}))).ping_s == -1
     assert config_of(parse(["--sse-ping-interval", "7"])).ping_s == 7
+
+
+def test_what_is_not_shown() -> None:
+    """Slots and the page can be left out, by llama-server's flags."""
+    shown, hidden = config_of(parse([])), config_of(parse(["--no-slots", "--no-webui"]))
+    for config, codes in ((shown, (200, 200, True)), (hidden, (501, 404, False))):
+        client = create_app(config, FakeEngine()).test_client()
+        props = client.get("/props").get_json()
+        assert (client.get("/slots").status_code, client.get("/").status_code, props["endpoint_slots"]) == codes
+    assert config_of(parse(words({"LLAMA_ARG_ENDPOINT_SLOTS": "0", "LLAMA_ARG_UI": "off"}))) == hidden
 
 
 def test_several_aliases() -> None:

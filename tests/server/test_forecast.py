@@ -1,7 +1,10 @@
 """What is to be expected of a request, by the server's own rates: waiting, the first token, the last; and its plan."""
 
 import os
+import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -265,6 +268,30 @@ def test_memory_grows_with_the_cache() -> None:
     before, after = (ledger.document((), done(n))["unexplained"] for n in (0, 16384))
     assert after["grown_bytes"] == full
     assert abs(before["resident_bytes"] - after["resident_bytes"] - full) < 1 << 20
+
+
+def test_memory_of_the_next_worker() -> None:
+    """What a worker that died had touched went with it; what it had done stays counted."""
+    before = Counters(n_steps=5, n_tokens_max=8192, n_batch_max=128, n_chains_max=2)
+    both = before.plus(Counters(n_steps=1, n_tokens_max=7, n_batch_max=3))
+
+    assert (both.n_steps, both.n_tokens_max, both.n_batch_max, both.n_chains_max) == (6, 7, 3, 0)
+
+
+def test_growth_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that ask for the same at a time get it from one child."""
+    children: list[object] = []
+
+    def child(*arguments: object, **options: object) -> SimpleNamespace:
+        children.append(arguments)
+        time.sleep(0.05)
+        return SimpleNamespace(stdout=b"7")
+
+    monkeypatch.setattr(subprocess, "run", child)
+    growth = growth_of(MODEL, Params(n_ctx=1024))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(growth, [done(8192)] * 8)) == [7] * 8
+    assert len(children) == 1
 
 
 def test_memory_that_nothing_has_touched() -> None:

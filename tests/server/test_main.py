@@ -199,6 +199,8 @@ def test_signals() -> None:
         ([""], 2, "name is empty"),
         (["-m", ""], 2, "name is empty"),
         (["tiny.gguf"], 4, "no tokenizer"),
+        (["-m", "a=tiny.gguf", "-c", "300"], 4, "no tokenizer"),
+        (["bert.gguf"], 4, "an encoder or diffusion model (bert)"),
         (["tiny.gguf", "-c", "300", "--n-outputs-max", "2", "-np", "4"], 2, "n_outputs_max is 2"),
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
@@ -252,11 +254,13 @@ def test_errors(
     Path("text.gguf").write_text("hello")
     Path("empty.txt").write_text("\n")
     write_tiny_model(Path("tiny.gguf"))
+    archs.write(Path("bert.gguf"), "bert", archs.records()["bert"].tensors)
     archs.write(Path("head.gguf"), "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
 
     assert main(["serve", *arguments, "--port", "0"]) == code
-    lines = capsys.readouterr().err.splitlines()
-    assert message in lines[-1]
+    written = capsys.readouterr()
+    assert message in written.err.splitlines()[-1]
+    assert "serves" not in written.out
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ KINDS: Final[Mapping[str, int]] = {  # llama_vocab_type, by tokenizer.ggml.model
     "llama": 1, "gpt2": 2, "hybriddna": 2, "whitespace": 2, "gemma4": 2, "bert": 3, "t5": 4, "rwkv": 5, "plamo2": 6,
     "test": 7, "no_vocab": 0, "none": 0,
 }  # fmt: skip
+NO_TOKENIZER: Final = 0
 # By the kind: numbers of BOS and EOS, and whether they are added; None: it depends on the pre-tokenizer.
 DEFAULTS: Final[Mapping[int, tuple[int, int, bool | None, bool]]] = {
     1: (1, 2, True, False), 2: (11, 11, None, False), 3: (101, -1, True, False), 4: (-1, 1, False, True),

@@ -33,11 +33,11 @@ def marked(messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[
 
 def _marked(content: str | list[dict[str, Any]], tokenizer: Tokenizer) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
-        return _split(content.replace(SIGN, ""), tokenizer)
+        return as_text(content, tokenizer)
     return [{**part, "text": _marked(part["text"], tokenizer)} for part in content]
 
 
-def tokens_of(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+def tokens_of(text: str, tokenizer: Tokenizer, *, add_special: bool = True) -> tuple[int, ...]:
     """Tokens of a rendered conversation: control tokens where the template wrote them, characters where a sign is.
 
     What stands between two control tokens is tokenized as a whole, as llama.cpp does with text: in two parts it would
@@ -46,7 +46,7 @@ def tokens_of(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     Source: llama.cpp 0c1e570 src/llama-vocab.cpp, llama_vocab::impl::tokenize, tokenizer_st_partition.
     """
     if SIGN not in text:
-        return tokenizer.tokenize(text)
+        return tokenizer.tokenize(text, add_special=add_special)
     names = "|".join(map(re.escape, _names(text, tokenizer)))
     read: list[tuple[str, bool]] = []  # stretches of text, and whether names of control tokens are tokens there
     for i, stretch in enumerate(re.split(f"({names})", text) if names else [text]):
@@ -58,12 +58,13 @@ def tokens_of(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
             read.append((stretch, True))
     found: list[int] = []
     for i, (stretch, parse_special) in enumerate(read):
-        found += tokenizer.tokenize(stretch, add_special=i == 0, parse_special=parse_special)
+        found += tokenizer.tokenize(stretch, add_special=add_special and i == 0, parse_special=parse_special)
     return tuple(found)
 
 
-def _split(text: str, tokenizer: Tokenizer) -> str:
-    """The text with a sign within each control token's name."""
+def as_text(text: str, tokenizer: Tokenizer) -> str:
+    """The text with a sign within each control token's name, for `tokens_of`."""
+    text = text.replace(SIGN, "")
     for name in _names(text, tokenizer):
         text = text.replace(name, f"{name[:1]}{SIGN}{name[1:]}")
     return text

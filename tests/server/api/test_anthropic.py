@@ -49,8 +49,8 @@ def test_image(client: FlaskClient) -> None:
 
 
 def test_what_is_not_had(client: FlaskClient) -> None:
-    """Reranking, slot files and properties to set are 501, as llama-server without their flags."""
-    for path in ("/v1/rerank", "/slots/0", "/props"):
+    """Sound, slot files and properties to set are 501, as llama-server without their flags."""
+    for path in ("/slots/0", "/props", "/v1/audio/transcriptions"):
         assert client.post(path, json={}).status_code == 501
 
 

@@ -92,6 +92,7 @@ BODIES: dict[str, Json] = {
         "tool_choice": {"type": "any", "disable_parallel_tool_use": True}, "stop_sequences": ["x"], "max_tokens": 5,
         "thinking": {"type": "enabled", "budget_tokens": 5}, "output_config": {"effort": "low"},
     },
+    "/v1/rerank": {"query": "a", "documents": ["b"], "texts": ["c"], "top_n": 1, "return_documents": True},
     "/v1/embeddings": {"input": ["a", [1]], "encoding_format": "base64", "dimensions": 2, "embd_normalize": 2},
     "/tokenize": {"content": [1, "a"], "add_special": True, "with_pieces": True},
     "/detokenize": {"tokens": [1, 2]},
@@ -141,7 +142,7 @@ def changed(document: Any, path: Place, value: Any) -> Any:
 def test_any_value_anywhere(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """Odd values in each place of each endpoint's body are answered or refused, none is a 500 with a traceback."""
     infill = InfillTokens(prefix=1, suffix=2, middle=3)
-    engine = FakeEngine(info=replace(INFO, chat_template=TEMPLATE, infill=infill))
+    engine = FakeEngine(info=replace(INFO, chat_template=TEMPLATE, infill=infill, pooling="rank", pair=((1,), (), ())))
     client = create_app(ServerConfig(poll_s=0.01), engine).test_client()
     caplog.set_level(logging.ERROR)
     faults = []

@@ -41,6 +41,15 @@ def test_failed(client: FlaskClient, fake: FakeEngine) -> None:
     assert "no memory" in response.get_json()["error"]["message"]
 
 
+def test_stalled(client: FlaskClient, fake: FakeEngine) -> None:
+    """An engine that is there and does not get on is no place to send requests to."""
+    fake.complaint = "the engine's process has been silent for 20 s"
+    response = client.get("/health")
+
+    assert response.status_code == 503
+    assert response.get_json()["error"]["message"] == "Stalled: the engine's process has been silent for 20 s"
+
+
 def test_draining(fake: FakeEngine) -> None:
     """A draining server is not ready and takes no new work, but says when to come back."""
     app = create_app(ServerConfig(), fake)

@@ -102,6 +102,7 @@ class FakeBackend:
         self.guesser = Guesser(drafters)
         self.buffers: tuple[LoggedBuffer, ...] = ()
         self.peaks = Peaks()
+        self.n_nodes: int | None = 0
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO
         self.n_choosers = 0

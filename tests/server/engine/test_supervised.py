@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,16 @@ import pytest
 from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
 from server.engine import supervised
+from server.engine.abort import AbortFlag
+from server.engine.batch import Batch
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
+from server.engine.library import create_context, load_model
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
 from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
+from server.engine.vitality import Bounds
 from server.engine.worker_messages import NotLoaded, Start
 from tests.server.chain_model import ENDING
 
@@ -82,6 +87,53 @@ def test_killed(engine: SupervisedEngine, warnings: list[str]) -> None:
     assert engine.counters.n_restarts == 1
     assert engine.counters.n_generated_tokens > len(ENDING)  # what the first worker had done counts
     assert any("SIGKILL" in line for line in warnings)
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_stopped(chain_path: Path, is_busy: bool) -> None:
+    """A worker that is stopped is told of, then replaced; who waited for it is told why. An idle one, too."""
+    warnings: list[str] = []
+    params = Params(n_ctx=100_000, n_threads=1)
+    engine = SupervisedEngine(chain_path, params, warn=warnings.append, bounds=Bounds(silent_s=8.0))
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    pid = engine.pid
+    assert pid is not None
+    running = [engine.submit(GenerationRequest(prompt=engine.tokenize("0"), sampling=GREEDY))] if is_busy else []
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: "has been silent for" in engine.complaint)
+    assert engine.pid == pid
+    for generation in running:
+        while not isinstance(event := generation.next_event(TIMEOUT_S), Failed):
+            assert event is not None
+        assert event.fault == "worker"
+        assert "has been silent for 8 s" in event.message
+    wait_for(lambda: engine.status is EngineStatus.READY and engine.pid != pid)
+    assert not engine.complaint
+    assert text_of(engine, "!") == ENDING[1:]
+    engine.close()
+    assert [line for line in warnings if "silent" in line]
+
+
+def test_nodes_are_signs_of_life(chain_path: Path) -> None:
+    """While a model computes, llama.cpp's questions whether to go on are counted, where that can be done."""
+    with load_model(chain_path, Params()) as model:
+        context = create_context(model, Params(n_ctx=256, n_threads=1))
+        flag = AbortFlag(context)
+        assert flag.n_nodes == (0 if sys.platform == "linux" else None)
+        with Batch(context, 8) as batch:
+            batch.add([1, 2, 3], seq_id=0, start=0, logits_of_last=True)
+            assert batch.decode(context) == 0
+            if flag.counts:
+                done = flag.n_nodes
+                assert done is not None
+                assert done > 10
+                flag.set(False)
+                assert flag.n_nodes == 0
+            if flag.works:
+                batch.clear()
+                batch.add([4], seq_id=0, start=3, logits_of_last=True)
+                flag.set(True)
+                assert batch.decode(context) == 2
 
 
 def test_no_process_to_be_had(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,90 @@
+"""POST /v1/rerank: how well does each document answer a query? By models whose file pools to ranks.
+
+Jina's shape, and with `texts` in place of `documents` that of text-embeddings-inference, as llama-server has both.
+
+Source: llama.cpp 0c1e570 tools/server/server-context.cpp, post_rerank; server-common.cpp, format_prompt_rerank,
+format_response_rerank.
+"""
+
+import re
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from server.api.conversation.plain import as_text, tokens_of
+from server.api.errors import ApiError, bad_request
+from server.api.prompts import PROMPTS_MAX
+from server.api.schema import Fields, read_body
+from server.engine.protocol import Engine, Tokens
+from server.service import Service
+
+PATHS = ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking")
+
+
+def blueprint(service: Service) -> Blueprint:
+    """All of its paths."""
+    routes = Blueprint("rerank", __name__)
+
+    def rerank() -> Response:
+        engine, fields = service.engine, read_body(request)
+        info = engine.info
+        if fields.string("pooling", info.pooling) != "rank" or info.pair is None:
+            raise ApiError(
+                501, "This server does not support reranking: the model's file does not pool to ranks "
+                "(--reranking has it done all the same)", kind="not_supported_error",
+            )  # fmt: skip
+        query, texts = fields.string("query"), documents(fields)
+        if fields.get("query") is None:
+            raise bad_request("query is missing, expected a string", param="query")
+        n_shown = fields.integer("top_n", 1, PROMPTS_MAX)
+        as_tokens = service.config.control_tokens_in_chat
+        prompts = tuple(pair(engine, query, text, as_tokens=as_tokens) for text in texts)
+        scores = [vectors[0][0] for vectors in engine.embed(prompts, "rank")]
+        ranked = sorted(range(len(texts)), key=lambda i: -scores[i])[:n_shown]
+        if fields.get("texts") is not None:
+            shown = fields.boolean("return_text", False)
+            return jsonify([
+                {"index": i, "score": scores[i], **({"text": texts[i]} if shown else {})} for i in ranked
+            ])  # fmt: skip
+        shown = fields.boolean("return_documents", False)
+        n_tokens = sum(map(len, prompts))
+        return jsonify({
+            "model": info.name, "object": "list", "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+            "results": [
+                {"index": i, "relevance_score": scores[i], **({"document": {"text": texts[i]}} if shown else {})}
+                for i in ranked
+            ],
+        })  # fmt: skip
+
+    for path in PATHS:
+        routes.add_url_rule(path, f"rerank {path}", rerank, methods=["POST"])
+    return routes
+
+
+def documents(fields: Fields) -> tuple[str, ...]:
+    """What is to be ranked. Raises ApiError: nothing is, or something else than texts."""
+    name = "documents" if fields.get("documents") is not None else "texts"
+    texts: list[Any] = fields.array(name)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise bad_request(f"{name} is not an array of strings, one at least", param=name)
+    if len(texts) > PROMPTS_MAX:
+        raise bad_request(f"{name} has {len(texts):,} entries, at most {PROMPTS_MAX:,} are taken at a time", param=name)
+    return tuple(fields.unicode(name, text) for text in texts)
+
+
+def pair(engine: Engine, query: str, text: str, *, as_tokens: bool) -> Tokens:
+    """A query and a document as the model reads them: by its file's template, else one behind the other.
+
+    What control tokens they spell stays text, unless `as_tokens`.
+    """
+    info = engine.info
+    assert info.pair is not None
+    if not info.rank_template:
+        before, between, after = info.pair
+        read = (engine.tokenize(each, add_special=False, parse_special=False) for each in (query, text))
+        return before + next(read) + between + next(read) + after
+    said = {"{query}": query, "{document}": text}
+    if not as_tokens:
+        said = {name: as_text(each, engine) for name, each in said.items()}
+    whole = re.sub("{query}|{document}", lambda found: said[found[0]], info.rank_template)
+    return tokens_of(whole, engine, add_special=False)

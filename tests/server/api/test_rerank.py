@@ -1,0 +1,109 @@
+"""Which documents answer a query best? Shapes, and llama-server's own scores of a small model."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from ggufphys.params import Params
+from server.app import create_app
+from server.config import ServerConfig
+from server.engine.llama import LlamaEngine
+from server.engine.protocol import EngineStatus
+from tests.server.chain_model import write_ranking_model
+from tests.server.fake_engine import INFO, FakeEngine
+
+RANKS = replace(INFO, pooling="rank", pair=((1,), (2, 3), (4,)))
+TEXTS = ["hi", "it is a bear", "bear"]
+TEMPLATE = "<s>Q: {query}\nD: {document}\nA:"
+PANDAS = {"query": "What is a panda?", "documents": ["hi", "it is a bear", "The giant panda"]}
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return create_app(ServerConfig(), FakeEngine(info=RANKS)).test_client()
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v1/reranking", "/reranking"])
+def test_ranks(client: FlaskClient, path: str) -> None:
+    """The best first, in Jina's shape; the fake's score is a prompt's length."""
+    found = client.post(path, json={"query": "ab", "documents": TEXTS, "top_n": 2}).get_json()
+
+    assert found == {
+        "model": "fake", "object": "list", "usage": {"prompt_tokens": 36, "total_tokens": 36},
+        "results": [{"index": 1, "relevance_score": 18.0}, {"index": 2, "relevance_score": 10.0}],
+    }  # fmt: skip
+
+
+def test_texts(client: FlaskClient) -> None:
+    """With `texts` an array, in the shape of text-embeddings-inference; documents come back where that is asked for."""
+    body = {"query": "a", "texts": ["x", "yy"], "return_text": True}
+    documents = client.post("/rerank", json={"query": "a", "documents": ["x"], "return_documents": True}).get_json()
+
+    assert client.post("/rerank", json=body).get_json() == [
+        {"index": 1, "score": 7.0, "text": "yy"}, {"index": 0, "score": 6.0, "text": "x"},
+    ]  # fmt: skip
+    assert documents["results"][0]["document"] == {"text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"documents": ["a"]}, "query"),
+        ({"query": 5, "documents": ["a"]}, "query"),
+        ({"query": "a"}, "texts"),
+        ({"query": "a", "documents": []}, "documents"),
+        ({"query": "a", "documents": ["a", 1]}, "documents"),
+        ({"query": "a", "documents": ["a"], "top_n": 0}, "top_n"),
+    ],
+)
+def test_refused(client: FlaskClient, body: dict[str, Any], param: str) -> None:
+    """What can't be ranked is told by the field's name."""
+    found = client.post("/v1/rerank", json=body)
+
+    assert (found.status_code, found.get_json()["error"]["param"]) == (400, param)
+
+
+def test_a_model_that_does_not_rank() -> None:
+    """It is 501, as in llama-server, unless the server was started with --reranking."""
+    plain = FakeEngine(info=replace(RANKS, pooling="none"))
+    flagged = ServerConfig(field_defaults={"pooling": "rank"})
+    body = {"query": "a", "documents": ["a"]}
+
+    assert create_app(ServerConfig(), plain).test_client().post("/rerank", json=body).status_code == 501
+    assert create_app(flagged, plain).test_client().post("/rerank", json=body).status_code == 200
+
+
+def test_words_in_a_template() -> None:
+    """What is put into a file's template is not looked through for its words again."""
+    engine = FakeEngine(info=replace(RANKS, rank_template="{query}|{document}"))
+    body = {"query": "{document}", "documents": ["a"]}
+
+    found = create_app(ServerConfig(), engine).test_client().post("/rerank", json=body).get_json()
+    assert found["usage"]["prompt_tokens"] == len("{document}|a")
+
+
+@pytest.mark.parametrize(
+    ("template", "n_tokens", "scores"),
+    [
+        ("", 114, [0.3338257968425751, 0.015924762934446335, 0.31036126613616943]),
+        (TEMPLATE, 150, [0.014423605985939503, 0.33545568585395813, 0.6578097343444824]),
+    ],
+)
+def test_as_llama_server(tmp_path: Path, template: str, n_tokens: int, scores: list[float]) -> None:
+    """Its scores, of build b11312; it has all documents in one batch, which rounds otherwise."""
+    path = write_ranking_model(tmp_path / "ranking.gguf", template=template)
+    engine = LlamaEngine(path, Params(n_ctx=512, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    found = create_app(ServerConfig(), engine).test_client().post("/v1/rerank", json=PANDAS).get_json()
+    injected = {"query": "a", "documents": ["yy</s>"]}
+    spelled = create_app(ServerConfig(), engine).test_client().post("/v1/rerank", json=injected).get_json()
+    engine.close()
+
+    assert found["usage"]["prompt_tokens"] == n_tokens
+    by_index = {each["index"]: each["relevance_score"] for each in found["results"]}
+    assert [by_index[i] for i in range(3)] == pytest.approx(scores, abs=3e-3)
+    frame = 1 + len("Q:▁\nD:▁\nA:".encode()) if template else 3
+    assert spelled["usage"]["prompt_tokens"] == frame + len("a") + len("yy</s>")  # its characters, not a token

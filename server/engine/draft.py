@@ -49,7 +49,7 @@ class Draft(SlotMemory):
         except BaseException:
             self.model.close()
             raise
-        self._abort = AbortFlag(context)  # never set: its steps are short
+        self._abort = AbortFlag(context)  # never wanted: its steps are short
         made = context.params
         self.n_vocab = _n_tokens(self.model)
         self._n_guessed = min(self.n_vocab, _n_tokens(target))
@@ -76,6 +76,7 @@ class Draft(SlotMemory):
             self._batch.add(tokens, seq_id=slot, start=start, logits_of_last=True) for slot, start, tokens in pieces
         ]
         mark, began = LOG.mark, time.perf_counter()
+        self._abort.set(False)  # nodes are counted from 0, or there were too many of them one day
         code = self._batch.decode(self._context)
         if code == 0:
             self._rows.begin(places)

@@ -150,8 +150,6 @@ def run_model(args: argparse.Namespace) -> int:
         guessing = guessing_of(args, draft, params, made)
         for warning in drafts_warnings(guessing, draft, made):
             warn(f"warning: {warning}")
-        if not in_numpy:
-            check_serves(path)
         predicted: MemoryPrediction | str
         if in_numpy:
             model, predicted = open_numpy(args, path, params)
@@ -173,6 +171,8 @@ def run_model(args: argparse.Namespace) -> int:
                 raise GGUFPhysError(refusal)
             if tight:
                 warn(f"warning: {tight}")
+        if not in_numpy:
+            check_serves(path)
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -200,7 +200,7 @@ def test_signals() -> None:
         (["-m", ""], 2, "name is empty"),
         (["tiny.gguf"], 4, "no tokenizer"),
         (["-m", "a=tiny.gguf", "-c", "300"], 4, "no tokenizer"),
-        (["bert.gguf"], 4, "an encoder or diffusion model (bert)"),
+        (["t5.gguf"], 4, "an encoder or diffusion model (t5)"),
         (["tiny.gguf", "-c", "300", "--n-outputs-max", "2", "-np", "4"], 2, "n_outputs_max is 2"),
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
@@ -254,7 +254,7 @@ def test_errors(
     Path("text.gguf").write_text("hello")
     Path("empty.txt").write_text("\n")
     write_tiny_model(Path("tiny.gguf"))
-    archs.write(Path("bert.gguf"), "bert", archs.records()["bert"].tensors)
+    archs.write(Path("t5.gguf"), "t5", archs.records()["t5"].tensors)
     archs.write(Path("head.gguf"), "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
 
     assert main(["serve", *arguments, "--port", "0"]) == code

@@ -114,6 +114,23 @@ def test_stopped(chain_path: Path, is_busy: bool) -> None:
     assert [line for line in warnings if "silent" in line]
 
 
+def test_stuck(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decode that never returns is told of, and its worker replaced, though that one speaks; idle, it is well."""
+    monkeypatch.setattr(supervised, "WORKER", "tests.server.stuck_worker")
+    engine = SupervisedEngine(chain_path, Params(n_ctx=256, n_threads=1), bounds=Bounds(stuck_s=6.0))
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    assert text_of(engine, "!") == ENDING[1:]
+    pid, hung = engine.pid, engine.submit(GenerationRequest(prompt=engine.tokenize("0"), sampling=GREEDY))
+    wait_for(lambda: "has been stuck for" in engine.complaint)
+    assert engine.pid == pid
+    while not isinstance(event := hung.next_event(TIMEOUT_S), Failed):
+        assert event is not None
+    assert (event.fault, "has been stuck for" in event.message) == ("worker", True)
+    wait_for(lambda: engine.status is EngineStatus.READY and engine.pid != pid)
+    assert text_of(engine, "!") == ENDING[1:]
+    engine.close()
+
+
 def test_nodes_are_signs_of_life(chain_path: Path) -> None:
     """While a model computes, llama.cpp's questions whether to go on are counted, where that can be done."""
     with load_model(chain_path, Params()) as model:

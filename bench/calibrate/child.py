@@ -51,8 +51,8 @@ from ggufphys.speed.rates import Machine, Processor, Sort
 LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
 ROUNDS: Final = 4
-ENOUGH_S: Final = 38.0  # after these the rounds behind the first end: a calibration takes a minute at most
-RARE_S: Final = 12.0  # for types that few files have, behind all else
+ENOUGH_S: Final = 36.0  # after these the rounds behind the first end: a calibration takes a minute at most
+RARE_S: Final = 10.0  # for types that few files have, behind all else: none where a slow machine's first round took it
 BAND: Final = (0.8, 1.35)  # what seconds of models were less and more than predicted, most of them: docs/speed.md
 MAX_BAND: Final = 4.0
 
@@ -147,15 +147,14 @@ def measured(
     """Measure them.
 
     All jobs are measured in turn, once a round and as many rounds as there is time for: a disturbance meets one
-    repetition of a job. The rare types' come last, once each, as many as there is time for.
+    repetition of a job. The rare types' come last, once each, as many as there is time for behind all others.
     """
     measuring = Measuring(gauges, folder, on_job)
     ends_at = time.monotonic() + ENOUGH_S
     for i in range(ROUNDS):
         measuring.go_round(jobs, ends_at, is_first=i == 0)
-    last_at = time.monotonic() + RARE_S
     for _, group in groupby(rare, key=_type_of):
-        if time.monotonic() < last_at:
+        if time.monotonic() < ends_at + RARE_S:
             measuring.go_round(list(group), ends_at=0.0, is_first=True)
     found = measuring.found
     paces = {n_threads: gauge.mean() for n_threads, gauge in gauges.items()}

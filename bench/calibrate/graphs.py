@@ -7,14 +7,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.calibrate.jobs import LONG, MATRIX, STREAM_ROWS, Attention, Nodes, Operation, Product, Stream
+from bench.calibrate.jobs import LONG, MANY_COLUMNS, MATRIX, STREAM_ROWS, Attention, Nodes, Operation, Product, Stream
 from bench.calibrate.library import Tensors, weights
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.speed.nodes import SCANNED_STATES
 
 PART_BYTES: Final = 8 << 20  # of weights that one run of a graph reads
-N_SAME: Final = 4  # products of one small matrix in a graph: starting it counts less
+N_SAME: Final = 4  # products of one small matrix in a graph, but with hundreds of columns: starting it counts less
+MOST_PRODUCTS: Final = 2048  # in the graphs of one job: there is room for so many
 N_NODES: Final = 200
 N_REPEATED: Final = 20  # nodes of an operation on one row
 F32, F16, I32, I64 = GGMLType.F32, GGMLType.F16, GGMLType.I32, GGMLType.I64
@@ -50,15 +51,19 @@ class ProductGraphs:
     @contextmanager
     def graph(self, job: Product) -> Iterator[Runnable]:
         """The graph of a product."""
-        matrices = self._matrices if job.place == "memory" else self._matrices[:1] * N_SAME
-        n_a_part = self._n_a_part if job.place == "memory" else N_SAME
+        is_far = job.place == "memory"
+        n_same = N_SAME if job.n_columns <= MANY_COLUMNS else 1
+        matrices = self._matrices if is_far else self._matrices[:1] * n_same
+        n_in_each = max(1, min(MATRIX // (job.n_in * job.n_out), MOST_PRODUCTS // len(matrices))) if is_far else 1
+        n_a_part = n_in_each * self._n_a_part if is_far else n_same
         with Tensors() as seen, Tensors() as tensors:
             b = tensors.new(F32, job.n_in, job.n_columns)
             nodes = []
             for matrix in matrices:
-                shaped = seen.new(self.ggml_type, job.n_in, job.n_out)
-                seen.put(shaped, at=matrix, of=self._memory)
-                nodes.append(tensors.call("mul_mat", shaped, b))
+                for i in range(n_in_each):
+                    shaped = seen.new(self.ggml_type, job.n_in, job.n_out)
+                    seen.put(shaped, at=matrix, of=self._memory, behind=i)
+                    nodes.append(tensors.call("mul_mat", shaped, b))
             tensors.allocate()
             tensors.set(b, np.random.default_rng(1).standard_normal(8192, dtype=np.float32))
             parts = [tensors.graph(nodes[i : i + n_a_part]) for i in range(0, len(nodes), n_a_part)]
@@ -200,9 +205,22 @@ def _get_rows(t: Tensors, job: Operation) -> _Made:
     return lambda: t.call("get_rows", a, rows), {a: _NOISE, rows: np.arange(job.n_rows, dtype=np.int32)}
 
 
+def _mul_by_row(t: Tensors, job: Operation) -> _Made:
+    """Each row by a factor of its own, as experts' outputs by their weights."""
+    a, b = t.new(F32, job.n_row, job.n_rows), t.new(F32, 1, job.n_rows)
+    return lambda: t.call("mul", a, b), {a: _NOISE, b: _NOISE}
+
+
 def _concat(t: Tensors, job: Operation) -> _Made:
     a, b = t.new(F32, 3, job.n_row // 4, job.n_rows), t.new(F32, 1, job.n_row // 4, job.n_rows)
     return lambda: t.call("concat", a, b, 0), {a: _NOISE}
+
+
+def _concat_transposed(t: Tensors, job: Operation) -> _Made:
+    """What a convolution looks at: the last three tokens, and behind them the batch's, a row a channel."""
+    n_channels = job.n_row // 4 if job.n_rows == 1 else job.n_row
+    a, tokens = t.new(F32, 3, n_channels), t.new(F32, n_channels, job.n_rows)
+    return lambda: t.call("concat", a, t.call("permute", tokens, 1, 0, 2, 3), 0), {a: _NOISE, tokens: _NOISE}
 
 
 def _ssm_conv(t: Tensors, job: Operation) -> _Made:
@@ -245,6 +263,7 @@ def _delta_net(t: Tensors, job: Operation) -> _Made:
 _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "ADD": _binary("add"),
     "MUL": _binary("mul"),
+    "MUL by row": _mul_by_row,
     "RMS_NORM": _norm,
     "NORM": _unary("norm", 1e-6),
     "ROPE": _rope,
@@ -264,6 +283,7 @@ _OPERATIONS: Final[dict[str, Callable[[Tensors, Operation], _Made]]] = {
     "GET_ROWS": _get_rows,
     "SCALE": _unary("scale", 0.5),
     "CONCAT": _concat,
+    "CONCAT transposed": _concat_transposed,
     "SSM_CONV": _ssm_conv,
     "SSM_SCAN": _ssm_scan,
     "GATED_DELTA_NET": _delta_net,

@@ -36,6 +36,7 @@ a weight in rows of 484 bytes, 0.21 in rows of 528; F16 0.19 in rows of 448, 0.3
 CONVERTED_ROWS: Final = 16  # of a product that is little more than the conversion of its columns
 MANY_COLUMNS: Final = 32  # from here on a weight is used so often that fetching it does not count
 MATRIX: Final = 4 << 20  # weights of one that comes from main memory
+BEGUN_ROWS: Final = 512  # of one so small that beginning to fetch it counts: eight chunks of any kernel
 REUSED_ROWS: Final = {SHORT: 1024, PAGE: 512}  # of one that many columns use; with fewer, converting these would count
 MASKED_CELLS: Final = 4096
 
@@ -51,9 +52,9 @@ RARE_TYPES: Final = (
 """Measured with fewer shapes, once, and behind all else: what few files have costs the others no repetition."""
 CACHE_TYPES: Final = (GGMLType.F16, GGMLType.Q8_0)
 OPERATIONS: Final = (
-    "ADD", "MUL", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "GLU swiglu_oai", "UNARY", "UNARY gelu",
+    "ADD", "MUL", "MUL by row", "RMS_NORM", "NORM", "ROPE", "GLU", "GLU geglu", "GLU swiglu_oai", "UNARY", "UNARY gelu",
     "UNARY gelu_erf", "UNARY tanh", "UNARY sigmoid", "UNARY softplus", "UNARY exp", "SOFT_MAX", "CPY", "SET_ROWS",
-    "GET_ROWS", "SCALE", "CONCAT", "SSM_CONV", "L2_NORM", "SUM_ROWS", "ARGSORT",
+    "GET_ROWS", "SCALE", "CONCAT", "CONCAT transposed", "SSM_CONV", "L2_NORM", "SUM_ROWS", "ARGSORT",
 )  # fmt: skip
 SCANS: Final = ("SSM_SCAN", "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7")
 SCANNED: Final = 32  # tokens: scans take one after the other, however many there are
@@ -189,6 +190,8 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 continue
             for n_in in lengths(ggml_type, n_columns, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
+            if threads > 1 and n_columns == 1 and not is_rare:
+                yield product(threads, SHORT, n_columns, BEGUN_ROWS, "memory")
             if threads == n_threads[0]:
                 for n_in in CACHED:
                     yield product(threads, n_in, n_columns, small // n_in, "cache")

@@ -164,9 +164,10 @@ class Tensors:
         else:
             self.base.ggml_backend_buffer_clear(self.buffer, 0)
 
-    def put(self, tensor: int, *, at: int, of: "Tensors") -> None:
-        """Give a tensor the memory of one of another context."""
-        self.base.ggml_backend_tensor_alloc(of.buffer, tensor, self.base.ggml_get_data(at))
+    def put(self, tensor: int, *, at: int, of: "Tensors", behind: int = 0) -> None:
+        """Give a tensor the memory of one of another context, behind as many of its own size."""
+        data = self.base.ggml_get_data(at) + behind * self.base.ggml_nbytes(tensor)
+        self.base.ggml_backend_tensor_alloc(of.buffer, tensor, data)
 
     def set(self, tensor: int, data: npt.NDArray[Any]) -> None:
         """Fill a tensor, with the data as often as they go into it."""

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Final
 
 from bench.calibrate.jobs import (
+    BEGUN_ROWS,
     CACHED,
     CONVERTED_ROWS,
     LONG,
@@ -27,7 +28,11 @@ LEAST_S: Final = 1e-13  # an element's: nothing takes no time
 
 
 def product_rates(
-    seconds: Seconds, jobs: Iterable[Product], alone: Sequence[ProductRate] = (), scale: float = 1.0
+    seconds: Seconds,
+    jobs: Iterable[Product],
+    alone: Sequence[ProductRate] = (),
+    scale: float = 1.0,
+    begin_s: float = 0.0,
 ) -> tuple[ProductRate, ...]:
     """Rows and weights apart by two lengths, and what a weight takes more from main memory by several.
 
@@ -39,9 +44,9 @@ def product_rates(
     jobs = list(jobs)
     element_s = {n: scale * rate.converted_s for n, rate in lone.items()} if alone else _converted(seconds, jobs)
     found = {
-        (job.n_columns, job.n_in, job.place): _beside_columns(seconds[job], job, element_s) / job.n_out
+        (job.n_columns, job.n_in, job.place): _beside_begin(seconds[job], job, element_s, begin_s) / job.n_out
         for job in jobs
-        if job.n_out > CONVERTED_ROWS
+        if job.n_out > CONVERTED_ROWS and not _is_begun(job)
     }
     for (n_columns, n_in, place), row_s in found.items():
         if alone:  # threads make a product no slower: what came out slower was disturbed
@@ -59,8 +64,9 @@ def product_rates(
         else:
             row_s, weight_s = scale * lone[n_columns].row_s, scale * lone[n_columns].weight_s
         rate = ProductRate(
-            n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s), converted_s=element_s.get(n_columns, 0.0)
-        )
+            n_columns=n_columns, row_s=row_s, weight_s=max(LEAST_S, weight_s),
+            converted_s=element_s.get(n_columns, 0.0), begin_s=begin_s,
+        )  # fmt: skip
         fetched = [
             (n_in, max(0.0, found[n_columns, n_in, "memory"] - rate.row(n_in)[0]) / n_in)
             for n_in in sorted(n_in for n, n_in, place in found if n == n_columns and place == "memory")
@@ -78,6 +84,40 @@ def _converted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
             row_s = (seconds[many] - seconds[few]) / (many.n_out - few.n_out)
             found[n_columns] = max(0.0, seconds[few] - few.n_out * row_s) / (n_columns * PAGE)
     return found
+
+
+def begin_seconds(
+    seconds: Seconds, jobs: Iterable[Product], alone: Mapping[str, Sequence[ProductRate]], scale: float
+) -> float:
+    """What types' products take until their weights come from main memory at their rate: in the median.
+
+    A small one tells it from rows, which a large one with as long ones has more of.
+    """
+    found = []
+    jobs = list(jobs)
+    for small in filter(_is_begun, jobs):
+        large = next(j for j in jobs if replace(small, n_out=j.n_out) == j and j.n_out > small.n_out)
+        element_s = {rate.n_columns: scale * rate.converted_s for rate in alone.get(rates_name(small), ())}
+        small_s, large_s = (_beside_columns(seconds[job], job, element_s) for job in (small, large))
+        row_s = (large_s - small_s) / (large.n_out - small.n_out)
+        found.append(max(0.0, small_s - small.n_out * row_s))
+    return median(found or [0.0])
+
+
+def rates_name(job: Product) -> str:
+    """What a processor's rates of such products go by."""
+    return job.ggml_type.name + REPACKED * job.repacked
+
+
+def _is_begun(job: Product) -> bool:
+    """Is it measured for the beginning of products from memory?"""
+    return job.place == "memory" and (job.n_in, job.n_out) == (SHORT, BEGUN_ROWS)
+
+
+def _beside_begin(seconds: float, job: Product, element_s: Mapping[int, float], begin_s: float) -> float:
+    """A product's seconds without those of converting its columns, and without its beginning in main memory."""
+    rows_s = _beside_columns(seconds, job, element_s)
+    return max(rows_s - begin_s * (job.place == "memory"), 0.2 * rows_s)
 
 
 def _beside_columns(seconds: float, job: Product, element_s: Mapping[int, float]) -> float:
@@ -157,7 +197,7 @@ def processor(
     attention: dict[str, list[Attention]] = {}
     for job in own:
         if isinstance(job, Product):
-            products.setdefault(job.ggml_type.name + REPACKED * job.repacked, []).append(job)
+            products.setdefault(rates_name(job), []).append(job)
         elif isinstance(job, Attention):
             attention.setdefault(job.type_kv.name, []).append(job)
     streams = {
@@ -168,8 +208,14 @@ def processor(
         )
         for by_four in (False, True)
     }
+    of_any = [job for jobs in products.values() for job in jobs]
+    lone = alone.products if alone else {}
+    begin_s = {
+        repacked: begin_seconds(without, [job for job in of_any if job.repacked == repacked], lone, scale)
+        for repacked in (False, True)
+    }
     rates = {
-        name: product_rates(without, jobs, alone.products[name] if alone else (), scale)
+        name: product_rates(without, jobs, alone.products[name] if alone else (), scale, begin_s[jobs[0].repacked])
         for name, jobs in products.items()
     }
     operations = _operations(without, own)

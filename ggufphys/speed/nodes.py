@@ -6,7 +6,8 @@ the larger of bytes over bandwidth and FLOPs over their rate. docs/speed.md deri
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_compute_thread, ggml_cpu_try_fuse_ops,
 ggml_compute_forward_mul_mat, ggml_compute_forward_mul_mat_id; repack.cpp, forward_mul_mat, forward_mul_mat_one_chunk,
 forward_mul_mat_id (all four for how columns are converted, too); ops.cpp, ggml_compute_forward_flash_attn_ext_f16,
-ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_concat_f32; llamafile/sgemm.cpp, llamafile_sgemm, mnpack.
+ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_concat_f32; binary-ops.cpp, apply_binary_op;
+llamafile/sgemm.cpp, llamafile_sgemm, mnpack.
 """
 
 from bisect import bisect_left
@@ -137,8 +138,9 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
         n = _longest(n_rows, cpu.n_threads) if n_columns == 1 and n_rows == matrix.ne[1] and not weight[1] else n_rows
         first_s = _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
+        begin_s = _rates_of(cpu, weight)[0][0].begin_s
         from_memory = around.cold_by_four if reads_by_four(weight, n_columns) else around.cold
-        total = total.plus(_priced(first_s + n * hot, first_s + n * cold, from_memory, known), share)
+        total = total.plus(_priced(first_s + n * hot, first_s + begin_s + n * cold, from_memory, known), share)
     return total
 
 
@@ -334,8 +336,7 @@ def _between(a: AttentionRate, b: AttentionRate, share: float) -> AttentionRate:
 
 def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -> Seconds:
     """So much an element: rows are shared by the threads. What it passes on stays in a cache, if it is not too much."""
-    name = f"{node.op} {node.params[0]}" if node.op in ("GLU", "UNARY") and node.params else node.op
-    rate = cpu.operations.get(name) or cpu.operations.get(ALIKE.get(node.op, node.op))
+    rate = cpu.operations.get(_measured_as(node)) or cpu.operations.get(ALIKE.get(node.op, node.op))
     known = rate is not None
     if rate is None:
         rate = cpu.operations.get("CPY") or next(iter(cpu.operations.values()))
@@ -351,6 +352,18 @@ def _operation(node: Tensor, cost: Cost, cpu: Processor, around: Surroundings) -
     if memory_s > seconds:
         return Seconds(bandwidth=memory_s, overhead=cpu.node_s, guessed=guessed)
     return Seconds(compute=seconds, overhead=cpu.node_s, guessed=guessed)
+
+
+def _measured_as(node: Tensor) -> str:
+    """The name it is measured by: its kind counts, and whether ggml goes through an operand element by element."""
+    match node.op:
+        case "GLU" | "UNARY" if node.params:
+            return f"{node.op} {node.params[0]}"
+        case "ADD" | "SUB" | "MUL" | "DIV" if len(node.src) > 1 and node.src[1].ne[0] == 1 < node.ne[0]:
+            return "MUL by row"  # the loop over what a row of the second operand has takes one turn
+        case "CONCAT" if node.src[1].op == "TRANSPOSE":
+            return "CONCAT transposed"  # neighbours are a row of the other operand apart
+    return ALIKE.get(node.op, node.op)
 
 
 def _shared_rows(node: Tensor) -> int:

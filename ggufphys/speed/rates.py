@@ -16,7 +16,7 @@ from ggufphys.speed.sound import faults
 from ggufphys.units import parse_json, read_text
 
 SCHEMA_VERSION: Final = 5
-RULES: Final = 1  # how they are reckoned with; one more whenever the same rates predict another figure
+RULES: Final = 2  # how they are reckoned with; one more whenever the same rates predict another figure
 Basis = Literal["calibrated", "published"]
 Sort = Literal["products", "products from memory", "attention", "streams", "others"]
 """Nodes that a slower core slows alike."""
@@ -33,6 +33,8 @@ class ProductRate:
     That is with weights that a core's own cache holds. `fetched` is what a weight takes more from main memory, by how
     many a row has, ascending: rows that are shorter than a page come more slowly. Empty: nothing. `converted_s` is what
     an element of a column takes to be brought into the kernel's own type before, shared evenly by the threads.
+    `begin_s` is what the whole product takes until weights come from main memory as fast as that: several threads take
+    rows by parts that lie apart, and each part's first ones have not been fetched ahead.
     """
 
     n_columns: int
@@ -40,6 +42,7 @@ class ProductRate:
     weight_s: float
     fetched: Sequence[tuple[int, float]] = ()
     converted_s: float = 0.0
+    begin_s: float = 0.0
 
     def row(self, n_in: int) -> tuple[float, float]:
         """Seconds of a row of so many weights from a cache, and from main memory."""
@@ -70,6 +73,7 @@ class ProductRate:
             weight_s=cached * self.weight_s,
             fetched=fetched,
             converted_s=cached * self.converted_s,
+            begin_s=far * self.begin_s,
         )
 
 

@@ -36,6 +36,7 @@ NODE_S = 1e-6
 ROW_S, WEIGHT_S = 2e-8, 6e-11
 BEGUN_S, FETCHED_S = 2e-9, 1e-11  # of a row from main memory, and of each weight of it
 CONVERTED_S = 5e-10
+BEGIN_S = 4e-6  # of a product of several threads from main memory
 HEAD_S, CELL_S, FAR_S, TILED_S, MASKED_S = 3e-7, 4e-9, 2e-9, 5e-10, 3e-10
 GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
 
@@ -46,10 +47,11 @@ def fake(job: Job) -> float:
     if isinstance(job, Stream):
         return job.nbytes / job.n_matrices / (2e9 if job.by_four else 5e9)
     if isinstance(job, Product):
+        begin_s = BEGIN_S if job.place == "memory" and job.n_threads > 1 else 0.0
         fetched_s = BEGUN_S + job.n_in * FETCHED_S if job.place == "memory" else 0.0  # once, for all columns
         n_converted = sum(converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
         row_s = share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + fetched_s
-        return 2 * NODE_S + share * n_converted * CONVERTED_S + job.n_out * row_s
+        return 2 * NODE_S + begin_s + share * n_converted * CONVERTED_S + job.n_out * row_s
     if isinstance(job, Attention):
         cell_s = TILED_S if job.n_tokens > 1 else MASKED_S if job.masked else CELL_S
         head_s = HEAD_S if job.n_tokens == 1 else 0.0
@@ -116,6 +118,8 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
     for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
         assert isclose(rate.row(LONG)[0], 0.6 * lone.row(LONG)[0], rel_tol=1e-6)
         assert isclose(sum(s for _, s in rate.fetched), sum(s for _, s in lone.fetched), rel_tol=1e-6)
+        assert isclose(rate.begin_s, BEGIN_S, rel_tol=1e-6)
+        assert lone.begin_s == 0
     for attention in two.attention["F16"]:
         assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
         assert isclose(attention.masked_cell_s, 0.6 * MASKED_S, rel_tol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.cli import main
 from ggufphys.gguf import GGMLType
+from ggufphys.graph import ops
 from ggufphys.graph.describing.cost import Cost, distinct_experts
 from ggufphys.graph.ir import Tensor
 from ggufphys.machine.host import MainMemory
@@ -126,6 +127,19 @@ def test_columns_that_go_one_by_one_fetch_weights_again(
     seconds = node_seconds(product(1024, n_out, n_columns), Cost(), cpu, around(repacked=True))
 
     assert seconds.total - seconds.overhead == pytest.approx(expected * 1e-10 * 1024 * n_out, rel=1e-3)
+
+
+@pytest.mark.parametrize(("cold", "begun"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
+def test_a_product_from_memory_begins_once(cold: float, begun: float) -> None:
+    """However large, it takes so much until weights come as fast as measured, by the share that isn't in a cache."""
+    begins = replace(CPU, products={"Q4_K": [replace(r, begin_s=6e-6) for r in CPU.products["Q4_K"]]})
+    for n_out in (64, 16_000):
+        node = product(625, n_out, 1)
+        more = (
+            node_seconds(node, Cost(), begins, around(cold)).total - node_seconds(node, Cost(), CPU, around(cold)).total
+        )
+
+        assert more == pytest.approx(begun * 6e-6)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +326,31 @@ def test_scans_take_the_length_of_their_states(op: str) -> None:
     assert seconds.total - seconds.overhead == pytest.approx(256 * 1e-9 * 32 / SCANNED_STATES[op] / 2)
 
 
+@pytest.mark.parametrize(("op", "ne", "name"), [
+    ("MUL", (1, 8), "MUL by row"), ("DIV", (1, 8), "MUL by row"), ("ADD", (1, 8), "MUL by row"),
+    ("MUL", (512, 1), "MUL"), ("DIV", (512, 8), "MUL"),
+])  # fmt: skip
+def test_a_factor_a_row_is_measured_by_itself(op: str, ne: tuple[int, int], name: str) -> None:
+    """Ggml's loop goes over the second operand's row: with one element there, each turn is a call."""
+    rates = {n: OperationRate(row_s=s, rows_s=s) for n, s in (("MUL", 1e-9), ("MUL by row", 5e-9), ("ADD", 2e-9))}
+    a, b = (Tensor("NONE", GGMLType.F32, shape, external=True) for shape in ((512, 8), ne))
+    seconds = node_seconds(Tensor(op, GGMLType.F32, (512, 8), (a, b)), Cost(), replace(CPU, operations=rates), around())
+
+    assert seconds.total - seconds.overhead == pytest.approx(4096 * rates[name].row_s / CPU.n_threads)
+
+
+@pytest.mark.parametrize("is_transposed", [True, False])
+def test_tokens_behind_a_state_lie_across(is_transposed: bool) -> None:
+    """A convolution's input is a state and tokens turned around, whose neighbours are a row apart."""
+    rates = {n: OperationRate(row_s=s, rows_s=s) for n, s in (("CONCAT", 1e-9), ("CONCAT transposed", 5e-9))}
+    tokens = Tensor("NONE", GGMLType.F32, (64, 8), external=True)
+    b = ops.transpose(tokens) if is_transposed else Tensor("NONE", GGMLType.F32, (8, 64), external=True)
+    node = ops.concat(Tensor("NONE", GGMLType.F32, (3, 64), external=True), b, 0)
+    seconds = node_seconds(node, Cost(), replace(CPU, operations=rates), around())
+
+    assert seconds.total - seconds.overhead == pytest.approx(11 * 64 * (5e-9 if is_transposed else 1e-9))
+
+
 @pytest.mark.parametrize(("op", "like"), [("CONT", "CPY"), ("ADD_ID", "ADD")])
 def test_operations_that_are_alike(op: str, like: str) -> None:
     """A copy by another name is no guess, and takes what copies do."""
@@ -332,6 +371,7 @@ def test_a_slower_pace() -> None:
     assert node_seconds(node, Cost(), slow, around(1.0)).total == pytest.approx(1e-3 + 4e-6)
     assert slow.bytes_per_s == CPU.bytes_per_s
     assert slow.operations["ADD"].row_s == 2e-9
+    assert replace(rate(1, 1e-10), begin_s=6e-6).slowed(2.0, 3.0).begin_s == pytest.approx(18e-6)
 
 
 def test_types_that_were_not_measured_are_guessed() -> None:
@@ -381,7 +421,7 @@ def test_other_figures_have_another_number(llama: GGUFFile) -> None:
     found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]
     seconds = [found[0].prefill.seconds.value, *(f.decode.seconds.value for f in found if f.decode)]
 
-    assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (1, [0.1753, 0.0003562, 0.003499, 0.001684])
+    assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (2, [0.1753, 0.0003562, 0.003499, 0.001684])
 
 
 def test_ranges_follow_the_band(llama: GGUFFile) -> None:

@@ -9,7 +9,8 @@ libgomp spins for GOMP_SPINCOUNT turns and then sleeps; but only for 1,000, some
 while there are more OpenMP threads than processors. That is enough for most barriers, and little for a neighbour. So
 `Ballast`, OpenMP threads that sleep for ever, switches it to that at any time, and letting them go switches back. How
 busy the machine is, the kernel counts: for how long each of our threads was ready to run and had no processor
-(/proc/self/task/*/schedstat).
+(/proc/self/task/*/schedstat). While it is, they ask for short time slices, so that one that is woken needn't wait for a
+neighbour's to end (`slices.py`).
 
 Linux with libgomp alone; elsewhere nothing is done.
 """
@@ -23,6 +24,8 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
+
+from server.engine.slices import SHORT_NS, USUAL_NS, ask
 
 TASKS: Final = "/proc/{}/task"
 MAPS: Final = Path("/proc/self/maps")
@@ -78,6 +81,7 @@ class Waiting:
         self._clock = clock
         self._ballast = Ballast()
         self._policy = Policy(clock())
+        self._slice_ns = USUAL_NS
         self._times = thread_times()
         self.is_active = self._ballast.exists and bool(self._times) and "GOMP_SPINCOUNT" in os.environ
         if self._ballast.exists and not self.is_active and "GOMP_SPINCOUNT" in os.environ:
@@ -98,13 +102,23 @@ class Waiting:
         before, self._times = self._times, thread_times()
         if self._policy.look(now, worst_share(before, self._times)):
             self._ballast.drop()
+            self._ask(USUAL_NS)
         else:
             self._ballast.hold()
+            self._ask(SHORT_NS)
+
+    def _ask(self, slice_ns: int) -> None:
+        """Ask for time slices of all threads that there are; later ones take them over."""
+        if slice_ns != self._slice_ns:
+            self._slice_ns = slice_ns
+            for thread in self._times:
+                ask(slice_ns, int(thread))
 
     def crowd(self) -> None:
-        """Spin as little as on a busy machine from now on, whatever it is."""
+        """Be as on a busy machine from now on, whatever it is."""
         self.is_active = False
         self._ballast.hold()
+        self._ask(SHORT_NS)
 
     def close(self) -> None:
         """Let the ballast go."""

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ggufphys.context import cache_type
 from ggufphys.params import Params
 from tests import oracle
 
@@ -105,11 +104,7 @@ def _create(api: Any, path: str, p: Params, *, target: int | None = None) -> tup
     model = api.llama_model_load_from_file(path.encode(), native)
     del keep
     assert model, "llama.cpp refuses the model"
-    cparams = api.llama_context_default_params()
-    for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full"):
-        setattr(cparams, name, getattr(p, name))
-    cparams.type_k, cparams.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
-    cparams.flash_attn_type = oracle.FLASH_ATTN[p.flash_attn]
+    cparams = oracle.context_params(api, p)
     cparams.ctx_other = target
     context = api.llama_init_from_model(model, cparams)
     assert context, "llama.cpp refuses the context"

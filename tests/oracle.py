@@ -108,15 +108,7 @@ class Oracle:
         if not model:
             return None
         api = self.api
-        native = api.llama_context_default_params()
-        for name in (
-            "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
-            "op_offload", "n_rs_seq", "embeddings",
-        ):  # fmt: skip
-            setattr(native, name, getattr(p, name))
-        native.type_k, native.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
-        native.flash_attn_type, native.ctx_type = FLASH_ATTN[p.flash_attn], CONTEXT_TYPES[p.ctx_type]
-        native.pooling_type = POOLINGS[p.pooling]
+        native = context_params(api, p)
         context = api.llama_init_from_model(model, native)
         if not context:
             return None
@@ -148,6 +140,20 @@ class Oracle:
             self.models[key] = self.api.llama_model_load_from_file(self.path.encode(), native)
             del keep
         return self.models[key]
+
+
+def context_params(api: Any, p: Params) -> Any:
+    """llama.cpp's structure with everything that `p` says of a context."""
+    native = api.llama_context_default_params()
+    for name in (
+        "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "kv_unified", "swa_full", "offload_kqv",
+        "op_offload", "n_rs_seq", "embeddings",
+    ):  # fmt: skip
+        setattr(native, name, getattr(p, name))
+    native.type_k, native.type_v = int(cache_type(p.type_k)), int(cache_type(p.type_v))
+    native.flash_attn_type, native.ctx_type = FLASH_ATTN[p.flash_attn], CONTEXT_TYPES[p.ctx_type]
+    native.pooling_type = POOLINGS[p.pooling]
+    return native
 
 
 def breakdown(api: Any, context: int) -> dict[str, dict[str, int]]:

@@ -3,10 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggufphys.commands.opening import opened
 from ggufphys.flags.run import given
+from ggufphys.flags.server import run_as, slots_given
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.units import shortened, shown
 
@@ -28,7 +29,7 @@ def run_log(args: argparse.Namespace) -> int:
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         require_model(gguf)
         try:
-            result = reconcile(gguf, runs, given(args))
+            result = reconcile(gguf, runs, _asked(args))
         except ValueError as error:
             raise ValueError(f"--log {args.log}: {error}") from error
         print(report_log.log_json(gguf, result) if args.json else report_log.log_text(gguf, result))
@@ -36,6 +37,17 @@ def run_log(args: argparse.Namespace) -> int:
         print(f"ggufphys: error: {shown(shortened(str(result.unsupported)))}", file=sys.stderr)
         return 4
     return 0 if result.holds else 1
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    """What flags ask for, less what llama-server chooses otherwise: what that came to, the log says."""
+    fields = given(args)
+    if run_as(args) == "server":
+        if not slots_given(args):
+            fields.pop("kv_unified", None)
+        if fields.get("embeddings"):
+            fields.pop("n_batch", None)
+    return fields
 
 
 def _runs(name: str) -> "tuple[LoggedRun, ...]":

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from ggufphys.builds import LATEST
 from ggufphys.builds.said import build_of
+from ggufphys.context import resolve
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
@@ -12,7 +13,7 @@ from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, LoggedBuffer
 from ggufphys.logs.runs import LoggedRun
 from ggufphys.memory.predict import Predictor, predict_memory, predict_weights
 from ggufphys.memory.terms import Basis, Quantity, Term
-from ggufphys.params import Params
+from ggufphys.params import Device, Params
 from ggufphys.plan.fitting_build import FittingBuilds, fitting_builds
 
 Verdict = Literal["equal", "differs", "not predicted", "not logged"]
@@ -34,6 +35,7 @@ ASSUMED: Final[Mapping[str, str]] = {
     "use_extra_bufts": "on",
     "llama_build": "the newest recorded that fits",
 }
+LENGTHS: Final = ("n_ctx", "n_batch", "n_ubatch")  # which llama.cpp rounds and clips
 ASSUMED_SPLIT: Final = "by the devices' free memory"  # of tensor_split, where there are several devices
 
 
@@ -99,6 +101,7 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
     of_log = build_of(run.build)
     by_log = {} if of_log is None else {"llama_build": of_log}
     run = replace(run, settings={**run.settings, **by_log})
+    flags = _contradicting(run, flags)
     params = replace(Params(llama_build=LATEST), **{**run.settings, **flags})
     found = None
     if of_log is None and "llama_build" not in flags:
@@ -122,6 +125,40 @@ def reconcile(gguf: GGUFFile, runs: Sequence[LoggedRun], flags: Mapping[str, Any
         unsupported=unsupported,
         lines=lines,
         notes=(*notes, *run.remarks),
+    )
+
+
+def _contradicting(run: LoggedRun, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags without those of which the log says what llama.cpp made: lengths it rounds, devices' free memory."""
+    flags = dict(flags)
+    if "devices" in flags and "devices" in run.settings:
+        flags["devices"] = _with_memory(flags["devices"], run.settings["devices"])
+    if not flags.get("n_ctx", 1):  # as trained: how long that is, the log says
+        flags.pop("n_ctx")
+    said = {name: run.settings[name] for name in LENGTHS if name in run.settings}
+    lengths = (flags["n_ctx"],) if "n_ctx" in flags else (said.get("n_batch"), said.get("n_ctx"))
+    for n_ctx in lengths:  # before it was rounded, the context may have been no longer than the batch that it clipped
+        asked = {**run.settings, **flags, "n_ctx": n_ctx or 0}
+        if n_ctx and _lengths(replace(Params(llama_build=LATEST), **asked)).items() >= said.items():
+            return {name: value for name, value in flags.items() if said.get(name, value) == value}
+    return flags
+
+
+def _lengths(params: Params) -> dict[str, int]:
+    """What llama.cpp makes of the lengths; nothing where it would refuse them."""
+    try:
+        made = resolve(params, n_ctx_train=0)
+    except ValueError:
+        return {}
+    return {name: getattr(made, name) for name in LENGTHS}
+
+
+def _with_memory(asked: Sequence[Device], logged: Sequence[Device]) -> tuple[Device, ...]:
+    """Devices with as much memory as the log says they have, where flags do not say."""
+    if len(asked) != len(logged):
+        return tuple(asked)
+    return tuple(
+        a if a.memory_bytes else replace(a, memory_bytes=b.memory_bytes) for a, b in zip(asked, logged, strict=True)
     )
 
 
@@ -304,7 +341,10 @@ def _sources(run: LoggedRun, params: Params, flags: Mapping[str, Any]) -> dict[s
 def _source(name: str, run: LoggedRun, flags: Mapping[str, Any], assumed: Mapping[str, str]) -> str:
     if name in flags:
         said = run.settings.get(name, flags[name])
-        return "flag" if said == flags[name] else f"flag (the log says {said})"
+        if said == flags[name]:
+            return "flag"
+        names = ", ".join(device.name for device in said) if name == "devices" else said
+        return f"flag (the log says {names})"
     if name in run.concluded:
         return f"log ({run.concluded[name]})"
     return "log" if name in run.settings else f"assumed ({assumed[name]})"

@@ -16,6 +16,7 @@ from ggufphys.gguf import GGMLType
 from ggufphys.logs.runs import parse_log
 from ggufphys.machine import host
 from ggufphys.memory.terms import Basis
+from ggufphys.params import Device
 from ggufphys.plan.reconcile import Line, reconcile
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 
@@ -94,6 +95,13 @@ class Inspect:
         assert document["reconciled"] is (code != 1)
         return document
 
+    def params(self, log: str, *flags: str) -> dict[str, dict[str, Any]]:
+        """The parameters by name, whether or not the buffers agree."""
+        self.log.write_text(log)
+        main(["inspect", "--json", str(self.model), "--log", str(self.log), *flags])
+        params: dict[str, dict[str, Any]] = json.loads(self.capsys.readouterr().out)["params"]
+        return params
+
     def rows(self, log: str, *flags: str, code: int = 0) -> dict[str, dict[str, Any]]:
         """The rows by name."""
         return {row["name"]: row for row in self.json(log, *flags, code=code)["rows"]}
@@ -141,6 +149,41 @@ def test_flags_override(inspect: Inspect) -> None:
     assert rows["CPU KV"]["verdict"] == "differs"
     assert rows["CPU KV"]["reason"] == "flags say otherwise than the log: n_ctx"
     assert rows["CPU model"]["verdict"] == "equal"
+
+
+@pytest.mark.parametrize(
+    ("log", "flags"),
+    [
+        (REPACKED, "-c 0 -np 2"), (REPACKED, "-c 1000 -np 2 -b 4000"), (REPACKED, "-b 2048 -ub 256"),
+        (REPACKED, "-no-kvu"), (REPACKED, "--embeddings -b 2048"), (PLAIN, "-c 512 -ub 4096"), (PLAIN, "-ub 512"),
+        (REPACKED.replace("kv_unified            = false", "kv_unified            = true"), "-no-kvu"),
+    ],
+)  # fmt: skip
+def test_flags_of_which_the_log_says_what_came_of_them(inspect: Inspect, log: str, flags: str) -> None:
+    """The line that was run may stand beside its log: what llama.cpp rounds, clips and chooses contradicts nothing."""
+    params = inspect.params(log, *flags.split())
+
+    assert not any("the log says" in parameter["source"] for parameter in params.values())
+
+
+@pytest.mark.parametrize(("flags", "name"), [("-c 1100", "n_ctx"), ("-b 500", "n_batch"), ("-ub 255", "n_ubatch")])
+def test_lengths_that_cannot_have_become_the_logs(inspect: Inspect, flags: str, name: str) -> None:
+    """Other lengths are predicted for, and named."""
+    params = inspect.params(REPACKED, *flags.split())
+
+    assert "the log says" in params[name]["source"]
+
+
+def test_devices_have_the_memory_that_the_log_says(model: Path) -> None:
+    """Layers are divided by it where no flag says how much there is."""
+    (run,) = parse_log(REPACKED.splitlines())
+    logged = Device(name="CUDA0", memory_bytes=3 << 30), Device(name="CUDA1", memory_bytes=1 << 30)
+    run = replace(run, settings={**run.settings, "devices": logged})
+    asked = Device(name="CUDA0"), Device(name="CUDA1", memory_bytes=2 << 30)
+    with open_gguf(model) as gguf:
+        params = reconcile(gguf, [run], {"devices": asked}).params
+
+    assert params.devices == (logged[0], asked[1])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, get_args
 from ggufphys.builds.moves import PINNED, rules_of
 from ggufphys.frozen import dataclass, fields, replace
 from ggufphys.limits import DeviceLimits
-from ggufphys.units import elements, truth, whole_number
+from ggufphys.units import elements, require_kind, truth, whole_number
 
 FlashAttn = Literal["auto", "on", "off"]
 SplitMode = Literal["none", "layer", "row", "tensor"]
@@ -239,6 +239,18 @@ _SEQUENCES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "tensor_split": ((int, float), "3.0, 1.0"),
     "override_tensor": ((tuple, list), '("exps", "CPU")'),
 }
+
+
+def params_or_default(params: Params | None) -> Params:
+    """Those that were given, or llama.cpp's defaults.
+
+    Raises:
+        TypeError: something else was given.
+    """
+    if params is None:
+        return Params()
+    require_kind(params, Params, "params", "Params(n_ctx=8192)")
+    return params
 
 
 def as_server(params: Params, *, n_parallel_given: bool, n_draft: int = 0, fit_params: bool = True) -> Params:

@@ -170,6 +170,16 @@ def whole_number(value: object, name: str) -> int:
     raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected a whole number, such as 8192")
 
 
+def require_kind(value: object, kind: type, name: str, example: str) -> None:
+    """Refuse what is not of this kind.
+
+    Raises:
+        TypeError: it is something else, such as a path where an open file is wanted.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}, a {type(value).__name__}: expected a {kind.__name__}, such as {example}")
+
+
 def truth(value: object, name: str) -> bool:
     """The value, if it is True or False.
 

@@ -17,6 +17,7 @@ from ggufphys.gguf.split import Shard, check_siblings, sibling_names
 from ggufphys.gguf.tensor_table import TensorInfo
 from ggufphys.gguf.values import GGUFArray, Value, ValueType
 from ggufphys.paths import beside, is_there, plain
+from ggufphys.units import require_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,7 +254,10 @@ def open_gguf(path: str | os.PathLike[str], *, known: "KnownArrays | None" = Non
     Raises:
         GGUFError: not a readable GGUF, or a shard is missing or belongs to another model.
         OSError: the path does not exist or may not be read.
+        TypeError: it is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is {path!r}, a {type(path).__name__}: expected a file's name, a str or a pathlib.Path")
     given = plain(path)
     shard = _open_shard(given, 0, known)
     count = shard.split_number("split.count", 1)
@@ -281,3 +285,12 @@ def _open_shard(path: str, index: int, known: "KnownArrays | None") -> Shard:
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
     header = parse_header(buffer, path, shard=index, known=known)
     return Shard(file=path, file_bytes=len(buffer), header=header, buffer=buffer)
+
+
+def require_file(gguf: object) -> None:
+    """Refuse what is no open file.
+
+    Raises:
+        TypeError: a path, perhaps.
+    """
+    require_kind(gguf, GGUFFile, "gguf", 'open_gguf("model.gguf")')

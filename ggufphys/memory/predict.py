@@ -10,6 +10,7 @@ from ggufphys.builds.proven import require_known, why_unproven
 from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.file import require_file
 from ggufphys.graph.devices.placed import what_places
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.graph.devices.runs import Run
@@ -24,7 +25,7 @@ from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.process import Conditions, Loading, Standing, process_terms, standing_terms, what_stands
 from ggufphys.memory.terms import Basis, Quantity, Term
 from ggufphys.memory.weights import weight_terms
-from ggufphys.params import Params
+from ggufphys.params import Params, params_or_default
 
 MOST_LAYERS: Final = 1 << 16  # llama.cpp 0c1e570 src/llama-hparams.h has room for 512, a later one perhaps for more
 NO_ROW: Final = "its architecture has no rule here; a graph of the usual shape stands for it"
@@ -54,12 +55,14 @@ def predict_memory(
         force: predict for a file that llama.cpp would not load, too; all of `basis` is then "refused".
 
     Raises:
+        TypeError: an argument of another kind, such as a path.
         UnsupportedError: the file is no model, or its architecture has no rule yet or is not known to the build.
         RefusedError: llama.cpp would not load the file; it holds the reasons.
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters; the message gives its reason.
     """
-    params = params or Params()
+    require_file(gguf)
+    params = params_or_default(params)
     require_known(gguf.architecture, params.llama_build)
     conditions = Conditions(
         base_bytes=base_bytes,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ggufphys.context import ContextParams
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.file import require_file
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.describing.cost import FIELDS, Cost, node_costs
@@ -16,7 +17,7 @@ from ggufphys.graph.describing.kinds import KINDS, Kind, node_kinds
 from ggufphys.graph.devices.runs import Runs
 from ggufphys.memory.compute import compute_basis
 from ggufphys.memory.terms import Basis
-from ggufphys.params import Params
+from ggufphys.params import Params, params_or_default
 from ggufphys.speed.batches import check_lengths, decode_batch, prompt_batch, prompt_length, with_sequences
 
 Costs = Mapping[Kind, Cost]
@@ -65,11 +66,13 @@ def predict_costs(
         batch: sequences that decode one token each.
 
     Raises:
+        TypeError: an argument of another kind, such as a path.
         UnsupportedError: the file is no model, or its architecture has no rule yet.
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         ValueError: llama.cpp would refuse the parameters, or these tokens do not fit into the context.
     """
-    run = Runs(gguf).run(params or Params())
+    require_file(gguf)
+    run = Runs(gguf).run(params_or_default(params))
     prefill = prompt_length(run.context, prefill, depth)
     check_lengths(run.context, prefill, depth, batch)
     costs = StepCosts(run.layouts, run.context)

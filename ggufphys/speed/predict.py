@@ -9,14 +9,16 @@ from itertools import pairwise
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.file import require_file
 from ggufphys.graph.batch import Batch
 from ggufphys.graph.devices.placed import REPACKED
 from ggufphys.graph.devices.runs import Run, Runs
-from ggufphys.params import Params
+from ggufphys.params import Params, params_or_default
 from ggufphys.speed.batches import check_lengths, decode_batch, prompt_batch, prompt_length, with_sequences
 from ggufphys.speed.nodes import Limit, Seconds
 from ggufphys.speed.rates import Basis, Machine
 from ggufphys.speed.steps import Steps, StepSeconds
+from ggufphys.units import require_kind
 
 GUESSED: tuple[float, float] = (0.5, 2.0)  # what seconds may be less and more of which nothing alike was measured
 LOAD_BAND: tuple[float, float] = (0.5, 2.0)  # of seconds of loading
@@ -90,12 +92,15 @@ def predict_speed(
         batch: sequences that decode one token each.
 
     Raises:
+        TypeError: an argument of another kind, such as a path.
         UnsupportedError: the file is no model, or its architecture has no rule yet.
         GGUFError: a key or a tensor that the prediction needs is missing or malformed.
         CalibrationError: the machine has no rates for a device that is used.
         ValueError: llama.cpp would refuse the parameters, or these tokens do not fit into the context.
     """
-    params = params or Params()
+    require_file(gguf)
+    require_kind(machine, Machine, "machine", 'read_machine("calibration.json")')
+    params = params_or_default(params)
     speeds = Speeds(Runs(gguf).run(params), machine, params.n_threads)
     return speeds.predict(prefill=prefill, depth=depth, batch=batch)
 

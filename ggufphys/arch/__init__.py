@@ -40,6 +40,8 @@ def no_rule(arch: str) -> str:
     """That an architecture has no row, and since when llama.cpp knows it; empty where it has one."""
     if arch in RULES or arch in LATER:
         return ""
+    if not arch:
+        return "the file names no architecture: expected a text, such as 'llama', as general.architecture"
     return f"architecture {arch!r} has no memory rule yet ({len(RULES)} architectures have one){known_since(arch)}"
 
 

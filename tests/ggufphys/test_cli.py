@@ -251,6 +251,16 @@ def test_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {document["memory"]["basis"][what] for what in ("model", "context", "compute")} == {"estimate"}
 
 
+@pytest.mark.parametrize("value", [5, ""])
+def test_no_architecture_is_told(value: int | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file without a text for its architecture is said to lack it, and not to have one of an empty name."""
+    metadata = {**llama_metadata(), "general.architecture": value}
+    path = write_model(tmp_path / "new.gguf", metadata, llama_tensors())
+
+    assert main(["inspect", str(path)]) == 4
+    assert "names no architecture: expected a text" in capsys.readouterr().err
+
+
 def test_newer_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An architecture of a newer llama.cpp: an estimate of exit code 0 for builds that know it, else exit 4."""
     path = write_model(tmp_path / "new.gguf", llama_metadata("beam"), llama_tensors())

@@ -6,9 +6,7 @@ import importlib
 import inspect
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +16,7 @@ ROOT = Path(ggufphys.__file__).parents[1]
 ROOMS = ("ggufphys", "refengine", "server", "bench")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 RELEASE = re.compile(r"^## \[(?P<version>[^\]]+)\](?: - (?P<date>\d{4}-\d\d-\d\d))?$", re.MULTILINE)
+FILE = object()  # stands for an open file
 
 
 def module_name(path: Path) -> str:
@@ -58,22 +57,22 @@ def test_help_begins_with_what_works() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("name", "arguments", "message"),
     [
-        (lambda _: ggufphys.open_gguf(5), "path is 5, a int: expected a file's name"),
-        (lambda _: ggufphys.open_gguf(b"m.gguf"), "path is b'm.gguf', a bytes"),
-        (lambda _: ggufphys.predict_memory("m.gguf"), "gguf is 'm.gguf', a str: expected a GGUFFile, such as open_"),
-        (lambda _: ggufphys.predict_costs(Path("m")), "expected a GGUFFile"),
-        (lambda gguf: ggufphys.predict_memory(gguf, {"n_ctx": 512}), "expected a Params, such as Params(n_ctx=8192)"),
-        (lambda gguf: ggufphys.predict_memory(gguf, {}), "params is {}, a dict"),
-        (lambda gguf: ggufphys.predict_costs(gguf, 0), "params is 0, a int"),
-        (lambda gguf: ggufphys.predict_speed(gguf, None, "c.json"), "expected a Machine, such as read_machine"),
+        ("open_gguf", (5,), "path is 5, a int: expected a file's name"),
+        ("open_gguf", (b"m.gguf",), "path is b'm.gguf', a bytes"),
+        ("predict_memory", ("m.gguf",), "gguf is 'm.gguf', a str: expected a GGUFFile, such as open_gguf("),
+        ("predict_costs", (Path("m"),), "expected a GGUFFile"),
+        ("predict_memory", (FILE, {"n_ctx": 512}), "expected a Params, such as Params(n_ctx=8192)"),
+        ("predict_memory", (FILE, {}), "params is {}, a dict"),
+        ("predict_costs", (FILE, 0), "params is 0, a int"),
+        ("predict_speed", (FILE, None, "c.json"), "expected a Machine, such as read_machine"),
     ],
-)  # fmt: skip
-def test_wrong_kinds_of_arguments(call: Callable[[Any], object], message: str) -> None:
+)
+def test_wrong_kinds_of_arguments(name: str, arguments: tuple[object, ...], message: str) -> None:
     """What is given in place of a file or parameters is named, and never taken for the default."""
     with ggufphys.open_gguf(ggufphys.EMBEDDED_MODEL) as gguf, pytest.raises(TypeError, match=re.escape(message)):
-        call(gguf)
+        getattr(ggufphys, name)(*(gguf if argument is FILE else argument for argument in arguments))
 
 
 def test_every_package_is_typed() -> None:

@@ -1,10 +1,13 @@
 """Benchmark: how long does `ggufphys inspect` take beside an empty Python? Whole processes in turn, ratios by round.
 
+Where the time goes: two more import what the first model's `inspect` does and end there, of Python's library or all.
+
 usage: python -m bench.start [MODEL ...] [--runs N] [--against CHECKOUT] [--json]
 """
 
 import argparse
 import statistics
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -17,8 +20,11 @@ from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_bytes
 
 EMPTY: Final = "python -c pass"
-IMPORTS: Final = "typing, argparse, pathlib"  # what all of it is written with
+LIBRARY: Final = "imports of Python's library"
+IMPORTS: Final = "all its imports"
 HELP: Final = "inspect --help"
+# As `ggufphys` itself does, which collects nothing while it imports.
+_IMPORT: Final = "import gc, sys; gc.disable(); sys.path.insert(0, sys.argv.pop(1)); import {}"
 
 
 def main() -> int:
@@ -31,9 +37,16 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     args = parser.parse_args()
+    compile_code(HERE)
+    first = inspecting(HERE, "inspect", str(args.models[0]))
+    empty = [sys.executable, "-c", "pass"]
+    in_any = set(_imported(empty))
+    modules = [name for name in _imported(first) if name not in in_any]
+    library = [name for name in modules if name.partition(".")[0] != "ggufphys"]
     commands = {
-        EMPTY: [sys.executable, "-c", "pass"],
-        f"import {IMPORTS}": [sys.executable, "-c", f"import {IMPORTS}"],
+        EMPTY: empty,
+        f"{LIBRARY} ({len(library)})": _importing(library),
+        f"{IMPORTS} ({len(modules)})": _importing(modules),
     }
     for checkout in (HERE, *([args.against] if args.against else ())):
         compile_code(checkout)
@@ -58,6 +71,19 @@ def main() -> int:
     print(f"medians of {args.runs} rounds\n")
     print("\n".join(table(("process", "wall s", "CPU s", "x empty", "peak RSS"), cells, right=(1, 2, 3, 4))))
     return 0
+
+
+def _imported(command: Sequence[str]) -> list[str]:
+    """The modules that a process of Python imports, in the order in which they are done."""
+    python, *arguments = command
+    asked = [python, "-X", "importtime", *arguments]
+    said = subprocess.run(asked, check=True, capture_output=True, encoding="utf-8", errors="replace").stderr
+    lines = [line for line in said.splitlines() if line.startswith("import time:")]
+    return [line.rpartition("|")[2].strip() for line in lines[1:]]  # behind the head of the table
+
+
+def _importing(modules: Sequence[str]) -> list[str]:
+    return [sys.executable, "-c", _IMPORT.format(", ".join(modules)), str(HERE)]
 
 
 def _row(name: str, rounds: Sequence[Mapping[str, ProcessRun]]) -> dict[str, Any]:

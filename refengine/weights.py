@@ -19,6 +19,7 @@ from refengine.quant.convert import to_f32
 Hold = Literal["f32", "quantised"]
 
 PIECE_WEIGHTS: Final = 1 << 18  # 1 MiB of F32: half a core's L2 cache
+TURNED_ROWS: Final = 16  # of a matrix that are turned at a time: as much of each column as a cache line holds
 
 
 class Weights:
@@ -54,15 +55,20 @@ class Weights:
         return show(self.raw((tensor.view_src or tensor).name), tensor, tensor.offset)
 
     def f32(self, tensor: Tensor) -> F32:
-        """A weight, or a view of one, as F32: four axes."""
+        """A weight, or a view of one, as F32: four axes.
+
+        Those that are kept are turned: what one input is multiplied with lies one behind the other, as BLAS reads it
+        fastest.
+        """
         key = ((tensor.view_src or tensor).name, tensor.offset, tensor.ne, tensor.nb)
         made = self._f32.get(key)
         if made is None:
             self.watch()
-            made = to_f32(self.array(tensor), tensor.type)
-            if self.hold == "f32":
-                self._f32[key] = made
-                self.held_bytes += 0 if tensor.type is GGMLType.F32 else made.nbytes
+            array = self.array(tensor)
+            if self.hold != "f32" or tensor.type is GGMLType.F32:
+                return to_f32(array, tensor.type)
+            made = self._f32[key] = _turned(array, tensor.type)
+            self.held_bytes += made.nbytes
         return made
 
     def pieces(self, tensor: Tensor) -> Iterator[tuple[int, F32]]:
@@ -74,6 +80,16 @@ class Weights:
         step = max(1, PIECE_WEIGHTS // (matrix.shape[1] * SIZES[tensor.type].block_size))
         for start in range(0, len(matrix), step):
             yield start, to_f32(matrix[start : start + step], tensor.type)
+
+
+def _turned(array: Array, ggml_type: GGMLType) -> F32:
+    """Matrices `(.., n_out, n_blocks)` as F32 `(.., n_out, n_in)`, each column in one piece."""
+    *others, n_out, n_blocks = array.shape
+    made = np.empty((*others, n_blocks * SIZES[ggml_type].block_size, n_out), np.float32).swapaxes(-1, -2)
+    for first in range(0, n_out, TURNED_ROWS):
+        rows = slice(first, first + TURNED_ROWS)
+        made[..., rows, :] = to_f32(array[..., rows, :], ggml_type)
+    return made
 
 
 def _nothing() -> None:

@@ -7,7 +7,8 @@ without, tensors are laid side by side, each padded as the backend wants. Tensor
 another layout go to a buffer of their own (CPU_REPACK), and with mmap both copies are held.
 
 Source: llama.cpp 0c1e570 src/llama-model.cpp, load_tensors, memory_breakdown; src/llama-model-loader.cpp,
-get_mapping_range, create_tensor; ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl.
+get_mapping_range, create_tensor; ggml/src/ggml-alloc.c, ggml_backend_alloc_ctx_tensors_from_buft_impl;
+ggml/src/ggml-backend.cpp, ggml_backend_cpu_buffer_from_ptr.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from ggufphys.graph.devices.placed import AMX, REPACKED, Buffer
 from ggufphys.memory.terms import Term
 from ggufphys.params import HOST
 
+MAPPED_ALIGNMENT: Final = 32  # TENSOR_ALIGNMENT, of where the host's mapped buffers begin
 READ_BY_ROW: Final = ", read row by row"
 
 
@@ -31,6 +33,7 @@ def weight_terms(
 
     Raises:
         UnsupportedError: a tensor has a type whose size is not known.
+        ValueError: the file's alignment is less than llama.cpp maps it with.
     """
     gguf.require_sizes(gguf.tensors)
     return tuple(
@@ -60,6 +63,13 @@ def _mapped_terms(gguf: GGUFFile, buffer: Buffer, tensors: Sequence[TensorInfo])
         if not ends:
             continue
         first, last = min(ends)[0], max(end for _, end in ends)
+        begins = shard.header.data_offset + first
+        if buffer.device == HOST and begins % MAPPED_ALIGNMENT:
+            raise ValueError(
+                f"{shard.name}: its first mapped tensor begins at byte {begins:,}, expected a multiple of "
+                f"{MAPPED_ALIGNMENT} (general.alignment is {shard.header.alignment}): llama.cpp aborts; read the file "
+                "into memory instead (--no-mmap)"
+            )
         yield Term(
             quantity="model",
             name=f"weights mapped from {shard.name}{READ_BY_ROW if buffer.lazy else ''}",

@@ -139,7 +139,8 @@ def _contradicting(run: LoggedRun, flags: Mapping[str, Any]) -> dict[str, Any]:
     lengths = (flags["n_ctx"],) if "n_ctx" in flags else (said.get("n_batch"), said.get("n_ctx"))
     for n_ctx in lengths:  # before it was rounded, the context may have been no longer than the batch that it clipped
         asked = {**run.settings, **flags, "n_ctx": n_ctx or 0}
-        if n_ctx and _lengths(replace(Params(llama_build=LATEST), **asked)).items() >= said.items():
+        made = _lengths(replace(Params(llama_build=LATEST), **asked)) if n_ctx else {}
+        if n_ctx and made.items() >= said.items():
             return {name: value for name, value in flags.items() if said.get(name, value) == value}
     return flags
 

@@ -8,7 +8,6 @@ import pytest
 
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.gguf.writer import data_bytes, encode_header
-from ggufphys.params import LOAD_MODES
 from tests.ggufphys.models import llama_metadata, llama_tensors
 
 PARAMS = Params(n_ctx=256, n_threads=2)
@@ -24,7 +23,7 @@ def test_a_mapped_file_begins_at_multiples_of_32(tmp_path: Path, alignment: int)
         path.write_bytes(header)
         os.truncate(path, len(header) + data_bytes(llama_tensors(), alignment))
         with open_gguf(path) as gguf:
-            assert predict_memory(gguf, replace(PARAMS, **LOAD_MODES["none"])).model_bytes
+            assert predict_memory(gguf, replace(PARAMS, use_mmap=False)).model_bytes
             if len(header) % 32:
                 n_refused += 1
                 with pytest.raises(ValueError, match=f"begins at byte {len(header):,}, expected a multiple of 32"):

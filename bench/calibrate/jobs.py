@@ -19,7 +19,7 @@ SHORT, MIDDLE, PAGE, LONG = 512, 1024, 2048, 4096
 """Weights a row: short; between; such that pages still hold two or nearly; long."""
 LONGER: Final = (8192, 12288, 20480)
 """Rows so long that a column's elements are on their way from one row to the next: on a Zen 4 weights then come from
-main memory up to twice as slowly, Q6_K in 31 ps each in rows of 4,096, in 61 of 12,288; the same from a cache don't."""
+main memory up to twice as slowly, Q6_K in 40 ps each in rows of 4,096, in 75 of 12,288; the same from a cache don't."""
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads

@@ -136,10 +136,10 @@ def parse_bytes(text: str) -> int:
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"not a size: {text!r} (expected a number and a unit, such as 24GiB, 512MiB or 8GB)")
-    nbytes = int(float(match[1]) * factor)
-    if nbytes > MAX_BYTES:
+    nbytes = float(match[1]) * factor
+    if nbytes > MAX_BYTES:  # which is true of what no float holds, too
         raise ValueError(f"not a size: {text!r} (expected {format_bytes(MAX_BYTES)} at most)")
-    return nbytes
+    return int(nbytes)
 
 
 def parse_memory(text: str, flag: str) -> int:

@@ -11,8 +11,11 @@ from ggufphys.clip.projectors import BY_MODALITY, PROJECTORS, Modality, Projecto
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile
+from ggufphys.gguf.values import ValueType
 
 WARMUP_FRAMES: Final = 3000  # of sound: clip_hparams::warmup_audio_size
+_COLOURS: Final = 3
+_INT_MAX: Final = (1 << 31) - 1
 _RAW_FRAME: Final = 640  # gemma4ua takes the waveform itself
 _HAS: Final[dict[Modality, str]] = {
     "vision": "clip.has_vision_encoder",
@@ -86,6 +89,7 @@ class _Reader:
 
     def read(self) -> ClipHParams:
         row = self.projector
+        self.check_unused()
         n_head = self.integer("attention.head_count")
         n_embd = self.integer("embedding_length")
         image_size, patch_size = (self.integer("image_size"), self.integer("patch_size")) if self.is_vision else (0, 1)
@@ -102,8 +106,8 @@ class _Reader:
         warmup, largest = self.sizes(image_size, patch_size * n_merge)
         if min(warmup) < patch_size:
             raise GGUFError(f"{self.gguf.location}: an image of {warmup[0]} x {warmup[1]} has no patch of {patch_size}")
-        query_num = self.gguf.get_int("clip.minicpmv_query_num", 0)
-        version = self.gguf.get_int("clip.minicpmv_version", 0)
+        query_num = self.whole("clip.minicpmv_query_num", 0)
+        version = self.whole("clip.minicpmv_version", 0, ValueType.INT32)
         return ClipHParams(
             projector=row,
             modality=self.modality,
@@ -119,9 +123,9 @@ class _Reader:
             largest=largest,
             n_wa_pattern=self.integer("n_wa_pattern", 0),
             proj_stack_factor=self.integer("projector.stack_factor", 1),
-            feature_layers=tuple(int(il) for il in self.gguf.get_array(self.key("feature_layer")) or ()),
+            feature_layers=self.integers("feature_layer", at_most=self.integer("block_count")),
             minicpmv_query_num=query_num or (64 if version in (3, 4, 5, 6, 100045) else 96),
-            wa_layers=tuple(int(il) for il in self.gguf.get_array(self.key("wa_layer_indexes")) or ()),
+            wa_layers=self.integers("wa_layer_indexes"),
         )
 
     def sizes(self, image_size: int, token_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -157,7 +161,45 @@ class _Reader:
     def key(self, name: str) -> str:
         return f"clip.{self.modality}.{name}"
 
+    def check_unused(self) -> None:
+        """What llama.cpp reads of every encoder, and no figure depends on."""
+        for name in ("feed_forward_length", "projection_dim", *(("num_mel_bins",) if self.modality == "audio" else ())):
+            self.integer(name)
+        self.of_type(self.key("attention.layer_norm_epsilon"), ValueType.FLOAT32)
+        for key in ("clip.vision.image_mean", "clip.vision.image_std") if self.is_vision else ():
+            array = self.gguf.get_array(key)
+            if array is None or array.element_type is not ValueType.FLOAT32 or len(array) < _COLOURS:
+                raise GGUFError(f"{self.gguf.location}: key {key!r} is {array}, expected {_COLOURS} FLOAT32 at least")
+
     def integer(self, name: str, default: int | None = None) -> int:
-        if default is None and self.key(name) not in self.gguf.metadata:
-            raise GGUFError(f"{self.gguf.location}: key {self.key(name)!r} is missing, which llama.cpp requires")
-        return self.gguf.get_int(self.key(name), default or 0)
+        return self.whole(self.key(name), default)
+
+    def whole(self, key: str, default: int | None, wanted: ValueType = ValueType.UINT32) -> int:
+        """A number of just this type, which llama.cpp's assertions want, and no larger than its own has room for."""
+        if default is not None and key not in self.gguf.metadata:
+            return default
+        self.of_type(key, wanted)
+        value = self.gguf.get_int(key, 0)
+        if value > _INT_MAX:
+            raise GGUFError(f"{self.gguf.location}: key {key!r} is {value:,}, expected {_INT_MAX:,} at most")
+        return value
+
+    def of_type(self, key: str, wanted: ValueType) -> None:
+        found = self.gguf.value_types.get(key)
+        if found is None:
+            raise GGUFError(f"{self.gguf.location}: key {key!r} is missing, which llama.cpp requires")
+        if found is not wanted:
+            raise GGUFError(f"{self.gguf.location}: key {key!r} is of type {found.name}, expected {wanted.name}")
+
+    def integers(self, name: str, *, at_most: int = _INT_MAX) -> tuple[int, ...]:
+        """An array of layers; empty where there is none."""
+        array = self.gguf.get_array(self.key(name))
+        if array is None:
+            return ()
+        if array.element_type is not ValueType.INT32:
+            found = array.element_type.name
+            raise GGUFError(f"{self.gguf.location}: key {array.key!r} is an array of {found}, expected one of INT32")
+        layers = tuple(map(int, array))
+        if max(layers, default=0) > at_most:
+            raise GGUFError(f"{self.gguf.location}: key {array.key!r} names layer {max(layers)} of {at_most}")
+        return layers

@@ -15,6 +15,7 @@ from ggufphys.commands.quantize import quantizing
 from ggufphys.errors import GGUFError
 from ggufphys.gguf.known import KnownArrays
 from ggufphys.gguf.locate import is_remote
+from ggufphys.gguf.split import model_of
 from ggufphys.plan.folder import Asked, FileRow, file_row, find_models
 from ggufphys.report.folder import folder_json, folder_text
 from ggufphys.report.progress import Steps
@@ -65,7 +66,10 @@ def _stored() -> list[FileRow]:
             f"no model found on this machine, where {', '.join(STORES)} keep theirs; name a file, a folder, "
             "hf:owner/repo or an address"
         )
-    return [FileRow(path=s.path, label=s.address or s.name, store=s.store) for s in stored]
+    rows: dict[tuple[str, str], FileRow] = {}  # by what tells models apart, and the name that Ollama has for a file
+    for s in stored:
+        rows.setdefault((model_of(s.path), s.address), FileRow(path=s.path, label=s.address or s.name, store=s.store))
+    return list(rows.values())
 
 
 def _answered(rows: Sequence[FileRow], asked: Asked, *, use_cache: bool) -> Iterator[FileRow]:

@@ -1,6 +1,6 @@
 """In what do two files differ? In keys, and in tensors by name: types, shapes, bytes. Weights are not compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -12,11 +12,13 @@ from ggufphys.gguf.values import GGUFArray, Value, ValueType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedKey:
-    """A key that both files have, with another value in each; of arrays the first `index` where they differ."""
+    """A key that both files have, with another value or type in each; of arrays the first `index` where they differ."""
 
     key: str
     a: Value
     b: Value
+    a_type: ValueType
+    b_type: ValueType
     index: int | None = None
 
 
@@ -45,12 +47,7 @@ class Difference:
 def compare(a: GGUFFile, b: GGUFFile) -> Difference:
     """The headers of two files; offsets count as little as the order of keys and tensors."""
     both = [key for key in a.metadata if key in b.metadata]
-    pairs = [(key, first_difference(a.metadata[key], b.metadata[key])) for key in both]
-    changed = tuple(
-        ChangedKey(key=key, a=a.metadata[key], b=b.metadata[key], index=where if where >= 0 else None)
-        for key, where in pairs
-        if where is not None
-    )
+    changed = tuple(_changed(a, b, both))
     shared = [(t, b.tensors_by_name[t.name]) for t in a.tensors if t.name in b.tensors_by_name]
     unlike = tuple((x, y) for x, y in shared if (x.ne, x.ggml_type) != (y.ne, y.ggml_type))
     return Difference(
@@ -63,6 +60,15 @@ def compare(a: GGUFFile, b: GGUFFile) -> Difference:
         changed_tensors=unlike,
         n_equal_tensors=len(shared) - len(unlike),
     )
+
+
+def _changed(a: GGUFFile, b: GGUFFile, keys: Iterable[str]) -> Iterator[ChangedKey]:
+    """The keys of both whose values differ, or their types alone: llama.cpp reads a u32 where a u64 stops it."""
+    for key in keys:
+        x, y, x_type, y_type = a.metadata[key], b.metadata[key], a.value_types[key], b.value_types[key]
+        where = first_difference(x, y) if x_type is y_type else -1
+        if where is not None:
+            yield ChangedKey(key=key, a=x, b=y, a_type=x_type, b_type=y_type, index=where if where >= 0 else None)
 
 
 def first_difference(a: Value, b: Value) -> int | None:

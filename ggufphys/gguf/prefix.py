@@ -113,7 +113,7 @@ class Prefix:
     def _read_range(self, response: http.client.HTTPResponse, start: int, nbytes: int) -> None:
         said = response.headers.get("Content-Range", "")
         match = _CONTENT_RANGE.fullmatch(said)
-        if match is None or match[1] is None or int(match[1]) != start:
+        if match is None or match[1] is None or int(match[1]) != start or int(match[2]) < start:
             raise FetchError(f"{self._url}: asked for bytes from {start:,} on, the server sent {said or 'something'!r}")
         end = min(int(match[2]) + 1, nbytes)
         total = _number(match[3])
@@ -168,4 +168,4 @@ class _Break(Exception):
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,18}", text) else None

@@ -62,6 +62,12 @@ class Shard:
         return value
 
 
+def model_of(path: str) -> str:
+    """What tells models apart: a file's path, of a shard that of all shards."""
+    match = re.fullmatch(SHARD_NAME, path)
+    return f"{match['stem']} of {match['count']}" if match else path
+
+
 def sibling_names(shard: Shard, count: int) -> list[str]:
     """The names of all `count` files, in order, from that of one of them.
 

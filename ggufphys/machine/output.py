@@ -67,7 +67,7 @@ def whole_file(path: Path, *, makes_folder: bool = False, advice: str = "") -> I
             path.parent.mkdir(parents=True, exist_ok=True)
         elif not path.absolute().parent.is_dir():
             raise ValueError(f"{path}: there is no folder {path.parent} to write it into")
-        target = path.resolve()  # of a link what it leads to
+        target = _led_to(path)
         for left, name in left_unfinished(target.parent).items():
             if name == target.name:
                 with suppress(OSError):
@@ -84,6 +84,14 @@ def whole_file(path: Path, *, makes_folder: bool = False, advice: str = "") -> I
             raise
         said = error.strerror or error
         raise OutputError(f"cannot write {path}: {said}; no part of it is left{advice}") from error
+
+
+def _led_to(path: Path) -> Path:
+    """Of a link what it leads to."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OutputError(f"cannot write {path}: it is a link that leads back to itself") from error
 
 
 def write_whole(path: Path, text: str) -> None:

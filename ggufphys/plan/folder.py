@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +11,7 @@ from ggufphys.errors import GGUFPhysError, UnsupportedError
 from ggufphys.frozen import dataclass, replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.gguf.locate import is_pattern, is_remote
-from ggufphys.gguf.split import SHARD_NAME
+from ggufphys.gguf.split import model_of
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads import Refusal, RefusedError
 from ggufphys.loads.refusal import headline
@@ -83,8 +82,7 @@ def find_models(texts: Iterable[str], on_error: Callable[[OSError], None] = lamb
     found: dict[str, str] = {}  # what tells models apart -> the path to open
     for text in texts:
         for path in _expand(text, on_error):
-            match = None if is_remote(path) else re.fullmatch(SHARD_NAME, path)
-            found.setdefault(f"{match['stem']} of {match['count']}" if match else path, path)
+            found.setdefault(path if is_remote(path) else model_of(path), path)
     return list(found.values())
 
 

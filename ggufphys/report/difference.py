@@ -6,6 +6,7 @@ from typing import Any, Final
 from ggufphys.gguf import GGUFArray, GGUFFile, TensorInfo, Value
 from ggufphys.gguf.difference import ChangedKey, Difference
 from ggufphys.gguf.names import split_name
+from ggufphys.gguf.values import ValueType
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_lines, table
 from ggufphys.report.inspection_json import model_json
@@ -44,7 +45,15 @@ def difference_json(a: GGUFFile, b: GGUFFile, found: Difference, predictions: Pr
                 "only_in_a": _values(found.only_in_a),
                 "only_in_b": _values(found.only_in_b),
                 "changed": [
-                    {"key": c.key, "a": _value(c.a), "b": _value(c.b), "index": c.index} for c in found.changed
+                    {
+                        "key": c.key,
+                        "a": _value(c.a),
+                        "b": _value(c.b),
+                        "a_type": c.a_type.name,
+                        "b_type": c.b_type.name,
+                        "index": c.index,
+                    }
+                    for c in found.changed
                 ],
             },
             "tensors": {
@@ -79,7 +88,10 @@ def _shown_pair(change: ChangedKey) -> tuple[str, str]:
     """Both values; of arrays the elements where they part."""
     a, b, index = change.a, change.b, change.index
     if index is None or not isinstance(a, GGUFArray) or not isinstance(b, GGUFArray):
-        return _shown(a), _shown(b)
+        pair = _shown(a), _shown(b)
+        if change.a_type is change.b_type or ValueType.ARRAY in (change.a_type, change.b_type):
+            return pair
+        return f"{pair[0]} ({change.a_type.name.lower()})", f"{pair[1]} ({change.b_type.name.lower()})"
     return _shown_at(a, index), _shown_at(b, index)
 
 

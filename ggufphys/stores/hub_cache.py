@@ -7,11 +7,12 @@ Source: huggingface_hub's documentation of its cache and its environment variabl
 common/hf-cache.cpp, get_cache_directory, get_cached_files; common/common.cpp, fs_get_cache_directory.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ggufphys.stores.places import Places, Stored, gguf_files
+from ggufphys.stores.places import Places, Stored, below, gguf_files
 
 _PREFIX: Final = "models--"
 
@@ -26,7 +27,7 @@ def llama_cpp_models(places: Places) -> Iterator[Stored]:
     folder = llama_cpp_folder(places)
     if folder is not None:
         yield from hub_models(folder, "llama.cpp")
-        for path in sorted(folder.glob("*.gguf")) if folder.is_dir() else ():
+        for path in below(folder, "*.gguf"):
             yield Stored(store="llama.cpp", name=path.name, path=str(path))
 
 
@@ -48,12 +49,12 @@ def llama_cpp_folder(places: Places) -> Path | None:
 
 def hub_models(folder: Path, store: str) -> Iterator[Stored]:
     """The files of a folder in the Hub's layout; one that several revisions have is listed where `main` has it."""
-    for repo in sorted(folder.glob(f"{_PREFIX}*--*")):
+    for repo in below(folder, f"{_PREFIX}*--*"):
         owner_and_name = repo.name.removeprefix(_PREFIX).replace("--", "/", 1)
-        seen: set[Path] = set()
+        seen: set[str] = set()
         for snapshot in _snapshots(repo):
             for path in sorted(gguf_files(snapshot)):
-                blob = path.resolve()
+                blob = os.path.realpath(path)  # of links that lead to each other some path, where `resolve` raises
                 if blob not in seen:
                     seen.add(blob)
                     name = f"{owner_and_name}/{path.relative_to(snapshot).as_posix()}"
@@ -61,7 +62,7 @@ def hub_models(folder: Path, store: str) -> Iterator[Stored]:
 
 
 def _snapshots(repo: Path) -> list[Path]:
-    snapshots = sorted((repo / "snapshots").glob("*"))
+    snapshots = below(repo / "snapshots", "*")
     try:
         main = (repo / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

@@ -9,6 +9,7 @@ Source: LM Studio's documentation (importing models); lmstudio-ai/lms, findLMStu
 from collections.abc import Iterator
 from pathlib import Path
 
+from ggufphys.paths import is_folder
 from ggufphys.stores.places import Places, Stored, gguf_files
 from ggufphys.units import parse_json
 
@@ -25,7 +26,7 @@ def lm_studio_folder(places: Places) -> Path:
     home = _home(places)
     try:
         named = parse_json((home / "settings.json").read_bytes())["downloadsFolder"]
-        if isinstance(named, str) and Path(named).is_dir():
+        if isinstance(named, str) and is_folder(named):
             return Path(named)
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -40,4 +41,4 @@ def _home(places: Places) -> Path:
     except (OSError, ValueError):
         pass
     older = places.home / ".cache" / "lm-studio"
-    return older if older.is_dir() else places.home / ".lmstudio"
+    return older if is_folder(str(older)) else places.home / ".lmstudio"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.errors import GGUFError
-from ggufphys.stores.places import Places, Stored, here
+from ggufphys.stores.places import Places, Stored, below, here
 from ggufphys.units import parse_json
 
 PREFIX: Final = "ollama:"
@@ -33,7 +33,7 @@ def ollama_folders(places: Places) -> tuple[Path, ...]:
 def ollama_models(places: Places) -> Iterator[Stored]:
     """Every name whose manifest has a GGUF file."""
     for folder in ollama_folders(places):
-        for manifest in sorted((folder / "manifests").glob("*/*/*/*")):
+        for manifest in below(folder / "manifests", "*/*/*/*"):
             path = _model_file(folder, manifest)
             if path is not None:
                 host, namespace, name, tag = manifest.parts[-4:]

@@ -1,5 +1,6 @@
 """Where would a program look for its files? The variables, the home folder and the system that decide it."""
 
+import glob
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,14 @@ def here() -> Places:
     except RuntimeError:
         raise ValueError("no home folder is known, where programs keep their models: set HOME, or name files") from None
     return Places(environment=os.environ, home=home, system=platform.system())
+
+
+def below(folder: Path, pattern: str) -> list[Path]:
+    """What lies there under such names, in order; nothing where a folder may not be read, which `Path.glob` is stopped
+    by: other users' stores are no reason not to list one's own.
+    """
+    names = glob.glob(pattern, root_dir=folder, include_hidden=True)  # noqa: PTH207
+    return sorted(folder / name for name in names)
 
 
 def gguf_files(folder: Path) -> Iterator[Path]:

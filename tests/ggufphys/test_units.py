@@ -39,3 +39,10 @@ def test_parse_bytes_refuses(text: str) -> None:
     """Anything else is an error that says what is expected."""
     with pytest.raises(ValueError, match="expected a number and a unit"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["8E", "9" * 400, "9" * 400 + "GiB", "8192PiB"])
+def test_parse_bytes_has_an_end(text: str) -> None:
+    """What 64 bits do not count is refused, what no float holds among it."""
+    with pytest.raises(ValueError, match="not a size"):
+        parse_bytes(text)

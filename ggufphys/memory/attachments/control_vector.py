@@ -7,6 +7,7 @@ Source: llama.cpp 0c1e570 src/llama-adapter.cpp, llama_adapter_cvec::init; commo
 common_control_vector_load.
 """
 
+import re
 from collections import Counter
 from typing import Final
 
@@ -15,10 +16,12 @@ from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.graph.devices.backends import CPU
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.hparams.hparams import HParams
+from ggufphys.loads.attached import require_attached
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST
 
 _PREFIX: Final = "direction."
+_NUMBER: Final = re.compile(r"direction\.\s*\+?(\d{1,10})")  # std::stoi reads a number, and nothing behind it
 _F32_BYTES: Final = 4
 
 
@@ -29,21 +32,21 @@ def check_control_vector(vector: GGUFFile, h: HParams) -> None:
         GGUFError: a direction has another type, shape or number than llama.cpp reads.
         ValueError: the file is no control vector, or its directions are not as wide as the model.
     """
-    directions = [t for t in vector.tensors if t.name.startswith(_PREFIX)]
-    if not directions:
+    if not any(t.name.startswith(_PREFIX) for t in vector.tensors):
         raise ValueError(f"{vector.location}: a GGUF of kind {vector.kind!r}, expected a control vector")
-    for tensor in directions:
-        number = tensor.name.removeprefix(_PREFIX)
-        if not number.isdigit() or number == "0":
+    require_attached(vector)
+    for tensor in vector.tensors:
+        number = _NUMBER.match(tensor.name)
+        if number is None or not 0 < int(number[1]) < 1 << 31:
             raise GGUFError(f"{vector.location}: tensor {tensor.name!r}: expected direction.1, direction.2, ...")
-        if tensor.ggml_type is not GGMLType.F32 or len(tensor.ne) != 1:
+        if tensor.ggml_type is not GGMLType.F32 or any(n > 1 for n in tensor.ne[1:]):
             raise GGUFError(
                 f"{vector.location}: tensor {tensor.name!r} is {tensor.type_name} of shape {tensor.ne}, expected F32 "
                 "with one dimension"
             )
-        if tensor.ne[0] != h.n_embd:
+        if tensor.n_elements != h.n_embd:
             raise ValueError(
-                f"{vector.location}: directions have {tensor.ne[0]} elements, the model's n_embd is {h.n_embd}"
+                f"{vector.location}: directions have {tensor.n_elements} elements, the model's n_embd is {h.n_embd}"
             )
 
 

@@ -15,6 +15,7 @@ from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.devices.placed import Buffer
+from ggufphys.loads.attached import require_attached
 from ggufphys.memory.terms import Term
 from ggufphys.params import CPU_BUFFER, HOST
 
@@ -38,8 +39,9 @@ def lora_pairs(adapter: GGUFFile) -> tuple[LoraPair, ...]:
 
     Raises:
         ValueError: the file is no LoRA adapter.
-        GGUFError: a tensor belongs to no pair, or half of a pair is missing.
+        GGUFError: llama.cpp does not read it; a tensor belongs to no pair, or half of a pair is missing.
     """
+    require_attached(adapter)
     kind = adapter.get_str("adapter.type", "")
     if adapter.kind != "adapter" or adapter.get_str("general.type", "") != "adapter":
         raise ValueError(f"{adapter.location}: a GGUF of kind {adapter.kind!r}, expected a LoRA adapter")

@@ -18,6 +18,7 @@ from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.alloc import allocate
 from ggufphys.graph.devices.backends import CPU, backend_of
+from ggufphys.loads.attached import require_attached
 from ggufphys.memory.attachments import BATCH_MAX_TOKENS
 from ggufphys.memory.terms import Basis, Term
 from ggufphys.params import CPU_BUFFER, HOST
@@ -39,8 +40,10 @@ def mmproj_terms(
         batch_max_tokens: as --mtmd-batch-max-tokens: images are encoded together up to that many tokens.
 
     Raises:
-        ValueError, UnsupportedError, GGUFError: see `read_clip`; a tensor that the encoder needs is missing.
+        ValueError, UnsupportedError, GGUFError: see `read_clip`; llama.cpp does not read the file; a tensor that the
+            encoder needs is missing.
     """
+    require_attached(gguf)
     return tuple(
         term
         for h in read_clip(gguf, image_max_tokens=image_max_tokens)

@@ -9,8 +9,10 @@ from bench.clip.files import write_clip
 from bench.clip.shape import ClipShape
 from ggufphys import GGUFError, UnsupportedError, open_gguf
 from ggufphys.clip.hparams import ClipHParams, read_clip
+from ggufphys.frozen import replace as changed
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.gguf.writer import TensorSpec, WriteValue
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue
 from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
 from tests.ggufphys.models import tiny_llama, write_model
 
@@ -97,7 +99,7 @@ def test_refusals(tmp_path: Path) -> None:
         read(write_clip(tmp_path / "b.gguf", replace(shape, keys={"has_vision_encoder": False})))
     with pytest.raises(GGUFError, match="out of the range"):
         read(write_clip(tmp_path / "c.gguf", replace(shape, keys={"vision.patch_size": 0})))
-    with pytest.raises(GGUFError, match=r"'clip.vision.image_max_pixels' is 'x', expected an integer"):
+    with pytest.raises(GGUFError, match=r"'clip.vision.image_max_pixels' is of type STRING, expected UINT32"):
         read(write_clip(tmp_path / "d.gguf", ClipShape(projector="dots_ocr", keys={"vision.image_max_pixels": "x"})))
     with pytest.raises(GGUFError, match="no patch of 14"):
         read(write_clip(tmp_path / "g.gguf", replace(shape, image_size=13)))
@@ -111,3 +113,42 @@ def test_refusals(tmp_path: Path) -> None:
         pytest.raises(GGUFError, match=r"tensor 'v.blk.1.attn_out.weight' is missing, which a mlp encoder needs"),
     ):
         mmproj_terms(gguf)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("clip.vision.projection_dim", None, "is missing, which llama.cpp requires"),
+        ("clip.vision.feed_forward_length", 1 << 31, "expected 2,147,483,647 at most"),
+        ("clip.vision.image_mean", (0.5, 0.5), "expected 3 FLOAT32 at least"),
+        ("clip.vision.feature_layer", Typed((1,), ValueType.UINT32), "expected one of INT32"),
+        ("clip.vision.feature_layer", (1, 99), "names layer 99 of 3"),
+        ("clip.vision.feature_layer", ("1",), "expected one of INT32"),
+    ],
+)
+def test_keys_that_llama_cpp_does_not_read(tmp_path: Path, key: str, value: WriteValue | None, words: str) -> None:
+    """What llama.cpp requires of every encoder, and arrays that it does not read, are reasons."""
+    path = write_clip(tmp_path / "a.gguf", ClipShape(projector="mlp"))
+    with open_gguf(path) as gguf:
+        specs = [TensorSpec(t.name, t.ne, GGMLType(t.ggml_type)) for t in gguf.tensors]
+        keys = written(gguf)
+        keys = {k: v for k, v in keys.items() if k != key} | ({} if value is None else {key: value})
+    with open_gguf(write_model(tmp_path / "b.gguf", keys, specs)) as gguf, pytest.raises(GGUFError, match=words):
+        read_clip(gguf)
+
+
+@pytest.mark.parametrize(
+    ("key", "found", "expected"),
+    [
+        ("clip.vision.block_count", ValueType.UINT64, "UINT32"),
+        ("clip.vision.image_size", ValueType.INT32, "UINT32"),
+        ("clip.vision.attention.layer_norm_epsilon", ValueType.FLOAT64, "FLOAT32"),
+    ],
+)
+def test_types_that_fail_an_assertion(tmp_path: Path, key: str, found: ValueType, expected: str) -> None:
+    """A number of another type than llama.cpp asserts is a reason, whatever its value."""
+    with open_gguf(write_clip(tmp_path / "a.gguf", ClipShape(projector="mlp"))) as gguf:
+        (shard,) = gguf.shards
+        header = changed(shard.header, value_types={**shard.header.value_types, key: found})
+        with pytest.raises(GGUFError, match=f"is of type {found.name}, expected {expected}"):
+            read_clip(changed(gguf, shards=(changed(shard, header=header),)))

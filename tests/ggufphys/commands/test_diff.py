@@ -8,7 +8,8 @@ import pytest
 
 from ggufphys import GGMLType
 from ggufphys.cli import main
-from ggufphys.gguf.writer import TensorSpec, WriteValue
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue
 from tests.ggufphys.models import llama_metadata, llama_tensors, tiny_llama, write_model
 
 
@@ -45,6 +46,27 @@ def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 string, [1] 'b'" in out
     assert "3 int32, [2] 3" in out
     assert "2 int32, [2] ends" in out
+
+
+def test_types_of_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that only its type sets apart is different: llama.cpp may load one of the files and refuse the other."""
+    b_values: dict[str, WriteValue] = {
+        "llama.block_count": Typed(2, ValueType.UINT64),
+        "llama.context_length": Typed(2048, ValueType.INT32),
+        "llama.attention.layer_norm_rms_epsilon": Typed(0.5, ValueType.FLOAT64),
+    }
+    a = write_model(tmp_path / "a.gguf", llama_metadata(attention__layer_norm_rms_epsilon=0.5), llama_tensors())
+    b = write_model(tmp_path / "b.gguf", llama_metadata() | b_values, llama_tensors())
+    found = document(capsys, a, b)
+
+    assert found["equal"] is False
+    assert {c["key"]: (c["a_type"], c["b_type"]) for c in found["keys"]["changed"]} == {
+        "llama.block_count": ("UINT32", "UINT64"),
+        "llama.context_length": ("UINT32", "INT32"),
+        "llama.attention.layer_norm_rms_epsilon": ("FLOAT32", "FLOAT64"),
+    }
+    assert main(["inspect", str(a), "--diff", str(b)]) == 0
+    assert "llama.block_count                       2 (uint32)     2 (uint64)" in capsys.readouterr().out
 
 
 def test_tensors_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

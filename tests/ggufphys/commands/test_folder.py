@@ -148,6 +148,24 @@ def test_models_of_this_machine(
     assert "2 of 2 fit" in capsys.readouterr().out
 
 
+def test_split_models_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A split model that a program keeps is one model, as in a folder: one row, its bytes counted once."""
+    without_environment(monkeypatch, tmp_path)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("LLAMA_CACHE", "HF_HUB_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    files = shards("big")
+    for name, data in files.items():
+        link = hub_file(tmp_path / "HF_HUB_CACHE", "owner/repo", f"q4/{name}")
+        link.resolve().write_bytes(data)
+    (row,) = rows_of(capsys, "-c", "512").values()
+
+    assert row["label"] == "owner/repo/q4/big-00001-of-00003.gguf"
+    assert (row["n_shards"], row["file_bytes"]) == (3, sum(map(len, files.values())))
+
+
 def test_ollama_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`ollama:name` stands for the file wherever a model is named, and the flags of `fit` have its path."""
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))

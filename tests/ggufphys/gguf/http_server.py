@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(416, {"Content-Range": f"bytes */{total}"})
         else:
             first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
-            headers["Content-Range"] = f"bytes {first}-{last}/{total}"
+            headers.setdefault("Content-Range", f"bytes {first}-{last}/{total}")
             self._send(206, data[first : last + 1], headers, site)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], site: Site) -> None:

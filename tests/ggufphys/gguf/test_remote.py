@@ -222,6 +222,27 @@ def test_changed_while_read(site: Site) -> None:
         RemoteReader().open(site.url + LARGE)
 
 
+def test_a_range_that_ends_before_it_begins(site: Site) -> None:
+    """A part of the right start and no length is refused, not asked for again without end."""
+
+    def backwards(path: str) -> None:
+        if len(site.requests) == 2:
+            start = site.headers_of(1)["range"].removeprefix("bytes=").partition("-")[0]
+            site.headers[path] = {"Content-Range": f"bytes {start}-{int(start) - 1}/99999999"}
+        assert len(site.requests) < 9
+
+    site.on_request = backwards
+    with pytest.raises(FetchError, match="asked for bytes from 1,"):
+        RemoteReader().open(site.url + LARGE)
+
+
+def test_a_length_that_is_none(site: Site) -> None:
+    """A length of digits that are none (a superscript) is no length: read until it ends."""
+    site.ranges, site.lengths, site.headers[PATH] = False, False, {"Content-Length": "\u00b2"}
+
+    assert len(RemoteReader(timeout_s=5).open(site.url + PATH).tensors) == 20
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

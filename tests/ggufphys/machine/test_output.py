@@ -37,6 +37,14 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert (link.is_symlink(), target.read_text()) == (True, "text")
 
 
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    """Links that lead back to themselves are nothing to write to, and say so."""
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).symlink_to(tmp_path / other)
+    with pytest.raises(OutputError, match="cannot write .*: it is a link that leads back to itself"):
+        write_whole(tmp_path / "a", "text")
+
+
 def test_what_is_no_file_is_written_itself() -> None:
     """A device stays what it is."""
     write_whole(Path(os.devnull), "text")

@@ -150,3 +150,24 @@ def test_lm_studio_folder(tmp_path: Path, way: str) -> None:
         (home / "settings.json").write_text(json.dumps({"downloadsFolder": str(models)}))
 
     assert [s.name for s in stored_models(places(tmp_path))] == ["pub/repo/a.gguf"]
+
+
+def test_links_to_themselves(tmp_path: Path) -> None:
+    """A snapshot's link that leads back to itself hides no other file."""
+    good = hub_file(tmp_path / "hub", "owner/repo", "a.gguf")
+    (good.parent / "b.gguf").symlink_to(good.parent / "b.gguf")
+
+    names = [s.name for s in stored_models(places(tmp_path, HF_HUB_CACHE=str(tmp_path / "hub")))]
+    assert names == ["owner/repo/a.gguf", "owner/repo/b.gguf"]
+
+
+def test_folders_that_cannot_be_asked_about(tmp_path: Path) -> None:
+    """What the system refuses to tell of one store (other users', as the service's of Ollama on many a Linux) hides no
+    other. Names that are too long are refused so, too, and for root.
+    """
+    secret = tmp_path / ("x" * 300)
+    moved = dict.fromkeys(("HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS"), str(secret))
+    plain_file(tmp_path / ".lmstudio/models/pub/repo/mine.gguf")
+
+    assert [s.name for s in stored_models(places(tmp_path, **moved))] == ["pub/repo/mine.gguf"]
+    assert stored_models(places(secret)) == ()

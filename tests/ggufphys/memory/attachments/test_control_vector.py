@@ -81,3 +81,25 @@ def test_refusals(tmp_path: Path) -> None:
         pytest.raises(GGUFError, match="expected direction.1"),
     ):
         check_control_vector(vector, h)
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("direction.1", "direction.1x", "direction.+3"), True),  # as std::stoi reads them
+        (("direction.1", "layer.2"), False),
+        (("direction.1", "direction.x"), False),
+        (("direction.1", "direction.-1"), False),
+        (("direction.1", "direction.4294967297"), False),
+    ],
+)
+def test_names_of_directions(tmp_path: Path, names: tuple[str, ...], taken: bool) -> None:
+    """Every tensor of the file must be a direction, by llama.cpp's reading of its name; one row counts as none."""
+    specs = [TensorSpec(name, (256, 1), GGMLType.F32) for name in names]
+    path = write_model(tmp_path / "vector.gguf", {"general.architecture": "controlvector"}, specs)
+    with open_gguf(tiny_llama(tmp_path / "tiny.gguf")) as gguf, open_gguf(path) as vector:
+        if taken:
+            check_control_vector(vector, read_hparams(gguf))
+        else:
+            with pytest.raises(GGUFError, match=r"expected direction\.1"):
+                check_control_vector(vector, read_hparams(gguf))

@@ -1,16 +1,18 @@
 """What adapters take is llama.cpp's own figure: buffers, and the compute buffer that runs them."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ggufphys import GGUFError, Params, open_gguf
+from ggufphys import GGUFError, Params, RefusedError, open_gguf
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.context import resolve
+from ggufphys.frozen import replace
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.gguf.writer import TensorSpec
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import TensorSpec, Typed, WriteValue, data_bytes, encode_header
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placement import place_layers, place_weights
 from ggufphys.graph.devices.sizes import host_size
@@ -117,7 +119,12 @@ def test_adapters_follow_their_weights_to_devices(tmp_path: Path) -> None:
 def test_without_a_model_all_is_on_the_cpu(tmp_path: Path) -> None:
     """An adapter by itself: the bytes it takes wherever all is padded alike, norms left out as llama.cpp does."""
     tensors = [*llama_tensors(), TensorSpec("blk.0.attn_norm.weight.ignored_norm.weight", (256,), GGMLType.F32)]
-    path = write_lora(tmp_path / "lora.gguf", tensors, rank=4, more={"adapter.alora.invocation_tokens": [1, 2]})
+    path = write_lora(
+        tmp_path / "lora.gguf",
+        tensors,
+        rank=4,
+        more={"adapter.alora.invocation_tokens": Typed((1, 2), ValueType.UINT32)},
+    )
     with open_gguf(path) as lora:
         (term,) = lora_terms(lora)
         assert (term.buffer, term.quantity) == ("CPU", "attachment")
@@ -160,3 +167,46 @@ def test_refusals_name_what_does_not_fit(tmp_path: Path) -> None:
         pairs_of(write_model(tmp_path / "half.gguf", dict(keys), half))
     with pytest.raises(GGUFError, match="ends neither in"):
         pairs_of(write_model(tmp_path / "odd.gguf", dict(keys), [TensorSpec("x.weight", (32, 2), GGMLType.F32)]))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"adapter.alora.invocation_tokens": [1, 2]}, r"found arr\[i32, 2\], expected arr\[u32\]"),
+        ({"adapter.alora.invocation_tokens": 7}, r"found u32, expected arr\[u32\]"),
+        ({"general.alignment": Typed(32, ValueType.UINT64)}, "found u64, expected u32"),
+    ],
+)
+def test_keys_of_another_type(tmp_path: Path, more: dict[str, WriteValue], words: str) -> None:
+    """Adapters whose keys are of other types than llama.cpp reads are refused as it does, with the reason."""
+    base = tiny_llama(tmp_path / "base.gguf")
+    path = write_lora(tmp_path / "lora.gguf", llama_tensors(), more=more)
+    with open_gguf(base) as gguf, open_gguf(path) as lora, pytest.raises(RefusedError, match=words):
+        predict_attached(gguf, BASE, Attachments(loras=(lora,)))
+    assert attachment_oracle.adapters(base, BASE, [path]) == {"error": "llama.cpp refuses the adapter"}
+
+
+def test_a_scale_of_another_type(tmp_path: Path) -> None:
+    """An alpha that is no f32 fails an assertion there, and is refused here."""
+    with open_gguf(write_lora(tmp_path / "lora.gguf", llama_tensors())) as lora:
+        assert lora_terms(lora)
+        (shard,) = lora.shards
+        types = {**shard.header.value_types, "adapter.lora.alpha": ValueType.UINT32}
+        other = replace(lora, shards=(replace(shard, header=replace(shard.header, value_types=types)),))
+        with pytest.raises(
+            RefusedError, match=r"adapter\.lora\.alpha: .*found u32, expected f32; llama\.cpp would end"
+        ):
+            lora_terms(other)
+
+
+@pytest.mark.parametrize(("form", "words"), [({"version": 1}, "GGUF v1"), ({"byte_order": "big"}, "found big")])
+def test_files_that_llama_cpp_does_not_read(tmp_path: Path, form: dict[str, Any], words: str) -> None:
+    """What would be no GGUF to llama.cpp is refused beside a model as it is by itself."""
+    base, path = tiny_llama(tmp_path / "base.gguf"), tmp_path / "lora.gguf"
+    specs = [TensorSpec("blk.0.attn_q.weight.lora_a", (256, 8), GGMLType.F32)]
+    specs += [TensorSpec("blk.0.attn_q.weight.lora_b", (8, 256), GGMLType.F32)]
+    keys = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
+    path.write_bytes(encode_header(keys, specs, **form) + bytes(data_bytes(specs)))
+    with open_gguf(base) as gguf, open_gguf(path) as lora, pytest.raises(RefusedError, match=words):
+        predict_attached(gguf, BASE, Attachments(loras=(lora,)))
+    assert attachment_oracle.adapters(base, BASE, [path]) == {"error": "llama.cpp refuses the adapter"}

@@ -18,6 +18,7 @@ from ggufphys.cli import INTERRUPTED
 from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
+from ggufphys.interrupts import Ended
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
 from server.engine.library import require_library
 
@@ -25,6 +26,7 @@ FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"
 PROMPT: Final = "def read_lines(path):"
 START_TIMEOUT_S: Final = 30.0
+SIGNALLED: Final = 128  # more than this: the signal that ended a subcommand, as `ggufphys.cli.interrupted` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ def _command(*arguments: object) -> bool:
     print(flush=True)
     if code == INTERRUPTED:
         raise KeyboardInterrupt  # the demo's as well
+    if code > SIGNALLED:
+        raise Ended(code - SIGNALLED)
     return code == 0
 
 

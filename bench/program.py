@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,16 +52,19 @@ def run_program(main: Callable[[], int | None]) -> NoReturn:
     """Run a program's main function and end the process with its exit code."""
     spec = sys.modules["__main__"].__spec__
     name = f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
+    with suppress(ImportError):  # of another checkout, which lacks it (`against`)
+        from ggufphys.interrupts import end_by_signals
+
+        end_by_signals()
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(0)  # the reader has seen enough; the interpreter would try to write once more, and say so
-    except KeyboardInterrupt:
-        from ggufphys.cli import INTERRUPTED  # here and below: another checkout's may lack it (`against`)
+    except KeyboardInterrupt as error:
+        from ggufphys.cli import interrupted  # here and below: another checkout's may lack it (`against`)
 
-        print(f"{name}: interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        code = interrupted(error, name)
     except (GGUFPhysError, OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
         from ggufphys.cli import exit_code, message
 

@@ -19,8 +19,8 @@ def main() -> int:
 
         try:
             code = process()
-        except KeyboardInterrupt:
-            code = interrupted()
+        except KeyboardInterrupt as error:
+            code = interrupted(error)
         if signal := sys.modules.get("signal"):  # there are threads or children, for which the interpreter waits
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:

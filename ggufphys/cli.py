@@ -129,10 +129,18 @@ class CommandModule(Protocol):
         """Do the work; returns the exit code."""
 
 
-def interrupted() -> int:
-    """What is said of Ctrl-C, and its exit code."""
-    print("ggufphys: interrupted", file=sys.stderr)
-    return INTERRUPTED
+def interrupted(error: KeyboardInterrupt, program: str = "ggufphys") -> int:
+    """What is said of Ctrl-C, or of another signal that ends the process, and the exit code."""
+    number: int | None = getattr(error, "number", None)  # of `ggufphys.interrupts.Ended`
+    if number is None:
+        said, code = "interrupted", INTERRUPTED
+    else:
+        from ggufphys.machine.children import describe
+
+        said, code = f"ended by {describe(-number)}", 128 + number  # as shells count them
+    with suppress(OSError):  # the terminal may be gone
+        print(f"{program}: {said}", file=sys.stderr)
+    return code
 
 
 def process() -> int:
@@ -147,6 +155,10 @@ def process() -> int:
     gc.enable()
     answers = COMMANDS.get(" ".join(sys.argv[1:2]))
     if answers is None or not answers.module.startswith("ggufphys."):
+        if " ".join(sys.argv[1:2]) != "serve":  # which ends in an order of its own
+            from ggufphys.interrupts import end_by_signals
+
+            end_by_signals()
         return main()
     gc.set_threshold(OBJECTS)
     code = main()
@@ -175,8 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         return OK
-    except KeyboardInterrupt:
-        return interrupted()
+    except KeyboardInterrupt as error:
+        return interrupted(error)
     except (GGUFPhysError, OSError, ValueError) as error:
         print(f"ggufphys: error: {message(error)}", file=sys.stderr)
         return exit_code(error)

@@ -1,11 +1,40 @@
-"""Ctrl-C where Python by itself would print a traceback, or lose it.
+"""Ctrl-C where Python by itself would print a traceback, or lose it; and other signals that end a process, like it.
 
 Hardly anything is imported here: Ctrl-C may come while the rest still is.
 """
 
 import os
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
+
+
+class Ended(KeyboardInterrupt):
+    """A signal ends this process. What removes half-written files and ends children for Ctrl-C does so for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def end_by_signals() -> None:
+    """From now on SIGTERM and SIGHUP (the terminal is gone) raise `Ended`; the second ends the process at once.
+
+    Python by itself would be gone before any of its `finally` is done. Signals that somebody ignores (nohup) or
+    handles stay as they are.
+    """
+    import signal  # an answer of a few milliseconds has nothing to clean up
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raise)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    raise Ended(number)
 
 
 def come_again(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -13,6 +42,8 @@ def come_again(unraisable: "sys.UnraisableHookArgs") -> None:
 
     By another thread, which has its turn when the callback is over: from here it would be dropped again.
     """
+    if isinstance(unraisable.exc_value, Ended):
+        os.kill(os.getpid(), unraisable.exc_value.number)  # which ends it at once: see `_raise`
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
         return

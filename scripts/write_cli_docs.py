@@ -19,7 +19,8 @@ _HEAD: Final = """# Every subcommand and every flag
 `python -m scripts.write_cli_docs` writes this page from the help texts, and a test compares it with them. Flags of
 llama.cpp that predict nothing are taken, too, where a command takes llama-server's line, and named in a note.
 
-Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a readable GGUF · 4 unsupported · 130 Ctrl-C.
+Exit codes: 0 ok · 1 it does not fit, or a check failed · 2 usage · 3 not a readable GGUF · 4 unsupported ·
+130 Ctrl-C · 143 SIGTERM · 129 SIGHUP.
 """
 
 

@@ -8,7 +8,6 @@ import json
 import mmap
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -172,6 +171,12 @@ def measured(
     return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=repacked_per_s)
 
 
+def expected(n_done: int, elapsed_s: float, n_jobs: int, n_rare: int) -> int:
+    """How many measurements there will be at this pace: the first round whole, the others while there is time."""
+    in_time = round(n_done / elapsed_s * (ENOUGH_S + RARE_S))
+    return max(n_done, min(max(n_jobs, in_time), ROUNDS * n_jobs + n_rare))
+
+
 def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
     """What runs a job."""
     if isinstance(job, Product):
@@ -208,32 +213,30 @@ def read_rates(folder: Path) -> tuple[float, float]:
         return disk, FILE_BYTES / (time.perf_counter() - started)
 
 
-def calibrate(config: Config) -> dict[str, Any]:
-    """Measure everything; the machine as JSON."""
+def calibrate(config: Config, folder: Path) -> dict[str, Any]:
+    """Measure everything; the machine as JSON. Small models and a file to read are made in the folder."""
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="ggufphys-") as name:
-        folder = Path(name)
-        jobs, rare = plan(config), plan_types(config.rare, config.threads)
-        n_done = 0
+    jobs, rare = plan(config), plan_types(config.rare, config.threads)
+    n_done = 0
 
-        def on_job() -> None:
-            nonlocal n_done
-            n_done += 1
-            emit(done=n_done, of=ROUNDS * len(jobs) + len(rare))
+    def on_job() -> None:
+        nonlocal n_done
+        n_done += 1
+        emit(done=n_done, of=expected(n_done, time.perf_counter() - started, len(jobs), len(rare)))
 
-        gauges = {n: Gauge(n) for n in config.threads}
-        found = measured(jobs, rare, gauges, folder, on_job)
-        for gauge in gauges.values():
-            gauge.close()
-        seconds = {job: timing.seconds for job, timing in found.timings.items()}
-        hosts: list[Processor] = []
-        for n in config.threads:
-            alone = hosts[0] if hosts else None
-            cpu = processor(seconds, n, found.paces[n], lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone)
-            follows = {sort: closely for (threads, sort), closely in found.follows.items() if threads == n}
-            hosts.append(replace(cpu, follows=follows))
-        disk, cached = read_rates(folder)
-        token_s = token_seconds(folder)
+    gauges = {n: Gauge(n) for n in config.threads}
+    found = measured(jobs, rare, gauges, folder, on_job)
+    for gauge in gauges.values():
+        gauge.close()
+    seconds = {job: timing.seconds for job, timing in found.timings.items()}
+    hosts: list[Processor] = []
+    for n in config.threads:
+        alone = hosts[0] if hosts else None
+        cpu = processor(seconds, n, found.paces[n], lambda cpu, n_layer: step_nodes(folder, cpu, n_layer), alone)
+        follows = {sort: closely for (threads, sort), closely in found.follows.items() if threads == n}
+        hosts.append(replace(cpu, follows=follows))
+    disk, cached = read_rates(folder)
+    token_s = token_seconds(folder)
     several = [t.busy for job, t in found.timings.items() if job.n_threads > 1]  # processor time is not waiting
     busy, slower = median(several or [0.0]), slower_with_threads(seconds)
     notes = []
@@ -267,7 +270,8 @@ def main() -> int:
     types = asked.get("types") or TYPES
     rare = () if asked.get("types") else RARE_TYPES
     threads = tuple(sorted({1, *asked["threads"]}))  # what is short is measured with one
-    emit(machine=calibrate(Config(threads=threads, types=tuple(map(int, types)), rare=tuple(map(int, rare)))))
+    config = Config(threads=threads, types=tuple(map(int, types)), rare=tuple(map(int, rare)))
+    emit(machine=calibrate(config, Path(asked["folder"])))
     return 0
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -54,13 +55,14 @@ def calibrate(threads: Sequence[int], *, types: Sequence[int] = ()) -> Machine:
         GGUFPhysError: it failed; the message says how.
     """
     require_library()
-    config = {"threads": list(threads), "types": list(types)}
-    command = module_command("bench.calibrate.child", json.dumps(config))
     found: dict[str, Any] = {}
     with (
+        tempfile.TemporaryDirectory(prefix="ggufphys-") as folder,  # here: a child that is killed removes nothing
         Steps("calibrating", total=0, unit="measurements") as steps,
         subprocess.Popen(
-            command,
+            module_command(
+                "bench.calibrate.child", json.dumps({"threads": [*threads], "types": [*types], "folder": folder})
+            ),
             stdout=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",

@@ -9,7 +9,6 @@ from typing import Final
 from tqdm import tqdm
 
 from bench.synth.sparse import write_sparse
-from ggufphys.cli import INTERRUPTED
 from ggufphys.flags.numbers import at_least, count
 from ggufphys.flags.parser import exclude
 from ggufphys.plan.quantize import parse_file_type
@@ -62,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         _write(plan, path, args)
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {path} was not written, no part of it is left", file=sys.stderr)
-        return INTERRUPTED
+        print(f"\n{path} was not written, no part of it is left", file=sys.stderr)
+        raise
     seconds = time.perf_counter() - start
     if args.json:
         print(_report_json(plan, path, args, seconds))

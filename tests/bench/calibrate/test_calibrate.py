@@ -45,18 +45,28 @@ def test_a_calibration_takes_a_minute_and_knows_this_machine(
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_too_slow_for_a_round_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_slow_for_a_round_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With no time left everything but the rare types has been measured once, and rates are rates."""
     monkeypatch.setattr(child, "ENOUGH_S", 0.0)
     monkeypatch.setattr(child, "RARE_S", 0.0)
     monkeypatch.setattr(child, "emit", lambda **event: None)
     started = time.monotonic()
     config = child.Config(threads=(1,), types=(int(GGMLType.Q8_0),), rare=(int(GGMLType.IQ3_S),))
-    machine = Machine.from_json(child.calibrate(config))
+    machine = Machine.from_json(child.calibrate(config, tmp_path))
 
     assert time.monotonic() - started < LIMIT_S / 3
     assert set(machine.processors[0].products) == {"Q8_0"}
     assert all(rate.weight_s > 0 for rate in machine.processors[0].products["Q8_0"])
+
+
+def test_what_is_said_to_be_left_is_a_minute_at_most() -> None:
+    """How many measurements there will be follows from the time that is left, not from all that might be made."""
+    assert child.expected(45, 2.0, 800, 57) == 1035  # 44 s more at this pace
+    assert child.expected(45, 20.0, 800, 57) == 800  # a slow machine goes through its first round
+    assert child.expected(2500, 20.0, 800, 57) == 3257  # a fast one through all
+    assert child.expected(900, 50.0, 800, 57) == 900
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ REST_S: Final = (2.0, 64.0)  # of sleeping before spinning is tried again: at fi
 CALM_SHARE: Final = BUSY_SHARE / 2  # while they sleep: alone 0 to 0.02 was counted, beside a busy process 0.47
 CALM_S: Final = 1.0  # without a neighbour while they sleep, after which spinning is tried again at once
 MIN_RUN_NS: Final = 1_000_000  # a thread that ran less in a window says nothing
+TEAM_SHARE: Final = 0.5  # of the time for which the busiest wanted a processor: who did for less isn't one of a team
 
 Times = dict[str, tuple[int, int]]
 """Thread to nanoseconds that it ran, and that it waited for a processor."""
@@ -185,14 +186,15 @@ def _ran_and_waited(path: str) -> tuple[int, int]:
 
 
 def worst_share(before: Times, now: Times, *, least_ran_ns: int = MIN_RUN_NS) -> float:
-    """The largest share of its time that a thread, having been at work, had no processor."""
-    shares = [0.0]
-    for task, (ran, waited) in now.items():
-        ran_before, waited_before = before.get(task, (ran, waited))
-        ran, waited = ran - ran_before, waited - waited_before
-        if ran >= least_ran_ns:
-            shares.append(waited / (ran + waited))
-    return max(shares)
+    """The largest share of its time that a thread of those that compute had no processor.
+
+    These wanted one for about as long as each other. Others of the process, which hand on what came in a millisecond
+    now and then, wait for the spinning ones, and tell nothing of neighbours.
+    """
+    spent = [(ran - before[task][0], late - before[task][1]) for task, (ran, late) in now.items() if task in before]
+    wanted = [(ran + late, late) for ran, late in spent if ran >= least_ran_ns]
+    least_ns = TEAM_SHARE * max(wanted, default=(0, 0))[0]
+    return max((late / ns for ns, late in wanted if ns >= least_ns), default=0.0)
 
 
 def late_share(times: Times) -> float:

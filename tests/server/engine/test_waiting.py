@@ -85,6 +85,15 @@ def test_worst_share() -> None:
     assert worst_share(before, now) == 0.25
 
 
+def test_who_hands_on_is_not_crowded_out() -> None:
+    """A thread that ran for a moment waited for those that spin, not for a neighbour; a neighbour's victim counts."""
+    before = {"1": (0, 0), "2": (0, 0), "reader": (0, 0)}
+    ms = 1_000_000
+
+    assert worst_share(before, {"1": (244 * ms, 8 * ms), "2": (240 * ms, 0), "reader": (2 * ms, 5 * ms)}) == 8 / 252
+    assert worst_share(before, {"1": (250 * ms, 0), "2": (60 * ms, 180 * ms), "reader": (2 * ms, 0)}) == 0.75
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="libgomp's waiting is switched on Linux alone")
 def test_ballast() -> None:
     """Held, there are more OpenMP threads than processors; dropped, they are gone."""

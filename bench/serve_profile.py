@@ -117,7 +117,7 @@ class Parts:
 def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
     """The loop with `n` greedy answers, as lines."""
     from server.engine.frames import Step, Submit
-    from server.engine.llama import load_backend
+    from server.engine.llama import LlamaBackend, load_backend
     from server.engine.loop import EngineLoop
     from server.engine.pipe import Sender
     from server.engine.protocol import GenerationRequest
@@ -126,6 +126,7 @@ def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
 
     params = Params(n_ctx=n * N_CTX_SLOT, n_seq_max=n, n_threads=n_threads)
     backend, found = load_backend(model, params), Parts()
+    assert isinstance(backend, LlamaBackend)
     with Path(os.devnull).open("wb") as nowhere:
         sender = Sender(nowhere)
 

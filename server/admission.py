@@ -13,8 +13,18 @@ from typing import Final
 from flask import g, has_request_context, request
 
 from server.engine.counters import Counters
-from server.engine.errors import QueueFullError
-from server.engine.protocol import Engine, EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
+from server.engine.errors import EngineError, QueueFullError
+from server.engine.protocol import (
+    ActiveAdapters,
+    Engine,
+    EngineStatus,
+    Generation,
+    GenerationRequest,
+    IsOver,
+    ModelInfo,
+    Pooling,
+    Vectors,
+)
 from server.forecast import Forecast, Outlook
 from server.journal import warn
 from server.requests_written import Tally
@@ -52,6 +62,9 @@ class AdmittingEngine:
     def adapter_scales(self, scales: tuple[float, ...]) -> None:
         self._scales = scales
 
+    def _active(self) -> ActiveAdapters:
+        return tuple((i, scale) for i, scale in enumerate(self.adapter_scales) if scale)
+
     def submit(self, asked: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit`.
 
@@ -59,8 +72,7 @@ class AdmittingEngine:
             DeadlineError: a header says that it is wanted sooner than it can be had.
         """
         if asked.adapters is None and self.info.adapters:
-            active = tuple((i, scale) for i, scale in enumerate(self.adapter_scales) if scale)
-            asked = replace(asked, adapters=active)
+            asked = replace(asked, adapters=self._active())
         outlook = self.forecast.outlook(asked)
         ttft_s, deadline_s = _limit_s(TTFT_HEADER), _limit_s(DEADLINE_HEADER)
         _check(ttft_s, outlook.ttft_s, outlook, TTFT_HEADER, "the first token")
@@ -124,9 +136,34 @@ class AdmittingEngine:
         """The bytes of each token."""
         return self._engine.pieces(tokens)
 
-    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
-        """Vectors of prompts."""
-        return self._engine.embed(prompts, pooling)
+    def embed(
+        self,
+        prompts: tuple[tuple[int, ...], ...],
+        pooling: Pooling | None = None,
+        adapters: ActiveAdapters = (),
+        is_over: IsOver = lambda: False,
+    ) -> tuple[Vectors, ...]:
+        """Vectors of prompts, with the adapters of requests that ask for none.
+
+        Raises:
+            DeadlineError: a header's time passed before they were there.
+        """
+        allowed_s, began = limit_s(), time.perf_counter()
+        is_late = False
+
+        def ends() -> bool:
+            nonlocal is_late
+            is_late = allowed_s is not None and time.perf_counter() - began > allowed_s
+            return is_late or is_over()
+
+        try:
+            return self._engine.embed(prompts, pooling, adapters or self._active(), ends)
+        except EngineError:
+            if not is_late or allowed_s is None:
+                raise
+            header = TTFT_HEADER if allowed_s == _limit_s(TTFT_HEADER) else DEADLINE_HEADER
+            message = f"the vectors were not there in {allowed_s * 1000:,.0f} ms, which is all that {header} allows"
+            raise DeadlineError(message, header=header, retry_after_s=1.0, predicted_ms=0) from None
 
     def close(self) -> None:
         """End it."""

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggufphys import embedded
+from ggufphys import UnsupportedError, embedded
 from ggufphys.builds.asked import installed_build
 from ggufphys.context import ContextParams
 from ggufphys.flags.environment import MODEL
 from ggufphys.flags.run import params_from
 from ggufphys.gguf.locate import local_path
+from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
 from server.adapter_flags import adapters_of
@@ -26,6 +27,7 @@ from server.flags import config_of, overlooked
 from server.footprint import find
 from server.guess_flags import named_draft, with_rows
 from server.slots import default_slots
+from server.vectors import gives_vectors, refuse_guesses, vector_params
 from server.weights import default_load
 
 UNWATCHED = (
@@ -40,14 +42,14 @@ class Asked:
 
     Args:
         made: the context as llama.cpp makes it of `params`.
-        n_ctx_train: tokens that the model was trained with.
+        hparams: of the model.
         in_numpy: by our own engine; else by llama.cpp, in a process of its own unless `in_process`.
     """
 
     path: Path
     params: Params
     made: ContextParams
-    n_ctx_train: int
+    hparams: HParams
     adapters: Sequence[Adapter]
     config: ServerConfig
     in_numpy: bool
@@ -70,11 +72,17 @@ def asked_model(args: argparse.Namespace) -> Asked:
     params = params_from(
         args, Params(llama_build=installed_build()), found=None if in_numpy else lambda: find().devices
     )
-    if not in_numpy:
+    if gives_vectors(args, hparams):
+        if in_numpy:
+            raise UnsupportedError(f"{path}: the numpy engine embeds nothing; take --engine llama.cpp")
+        refuse_guesses(args)
+        params = vector_params(params, vars(args), path)
+    elif not in_numpy:
         params = default_slots(params, vars(args))
     if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages
         params = default_load(params, vars(args), path)
-    params = one_output_per_sequence(with_rows(params, args))
+    if not params.embeddings:
+        params = one_output_per_sequence(with_rows(params, args))
     if not in_numpy:
         check_model_file(path, params)
     made = check_context(params, hparams)
@@ -87,14 +95,15 @@ def asked_model(args: argparse.Namespace) -> Asked:
     config = config_of(args)
     check_defaults(config)
     return Asked(
-        path=path, params=params, made=made, n_ctx_train=hparams.n_ctx_train, adapters=adapters, config=config,
+        path=path, params=params, made=made, hparams=hparams, adapters=adapters, config=config,
         in_numpy=in_numpy, in_process=args.in_process,
     )  # fmt: skip
 
 
 def warnings(args: argparse.Namespace, asked: Asked) -> Iterator[str]:
     """What a user should know of what was asked."""
-    beyond = beyond_training(asked.params, asked.made.n_ctx_seq, asked.n_ctx_train)
+    n_ctx_train = asked.hparams.n_ctx_train
+    beyond = "" if asked.params.embeddings else beyond_training(asked.params, asked.made.n_ctx_seq, n_ctx_train)
     for warning in (
         *unwise(args.host, asked.config.api_keys),
         *([beyond] if beyond else []),

@@ -16,7 +16,16 @@ from flask import Flask
 from ggufphys.units import format_bytes
 from server.api.errors import UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
-from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
+from server.engine.protocol import (
+    ActiveAdapters,
+    EngineStatus,
+    Generation,
+    GenerationRequest,
+    IsOver,
+    ModelInfo,
+    Pooling,
+    Vectors,
+)
 from server.engine.threaded import BaseEngine
 from server.room import Room
 
@@ -122,9 +131,15 @@ class LazyEngine:
         """Queue a request."""
         return self._awake.submit(request)
 
-    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+    def embed(
+        self,
+        prompts: tuple[tuple[int, ...], ...],
+        pooling: Pooling | None = None,
+        adapters: ActiveAdapters = (),
+        is_over: IsOver = lambda: False,
+    ) -> tuple[Vectors, ...]:
         """Vectors of prompts."""
-        return self._awake.embed(prompts, pooling)
+        return self._awake.embed(prompts, pooling, adapters, is_over)
 
     def close(self) -> None:
         """End it."""

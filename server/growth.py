@@ -61,6 +61,8 @@ def growth_of(path: Path, params: Params) -> Growth:
         step = max(params.n_ubatch, -(-done.n_cells // n_streams // N_STEPS))
         n_prompt = max(params.n_ubatch, done.n_tokens_max // n_streams // step * step)
         n_batch = min(params.n_ubatch, max(1, -(-done.n_batch_max // per_step)) * per_step)
+        if params.embeddings:
+            n_batch = max(1, done.n_batch_max)  # a row of logits for each of them may be a megabyte
         try:
             return grown((n_prompt, n_batch, done.n_chains_max))
         except (OSError, subprocess.SubprocessError, ValueError):  # the model that is served was opened before

@@ -40,6 +40,7 @@ from server.service import Service
 from server.several import are_several, serve_several
 from server.signals import Signals
 from server.slots import default_slots, describe_slots
+from server.vectors import describe_vectors
 from server.weights import describe_load
 
 DISTURBED: Final = 0.10  # of its time that one of the engine's threads had no processor
@@ -101,7 +102,7 @@ def serve_model(args: argparse.Namespace, asked: Asked, planned: Planned) -> int
             predicted=planned.predicted, base_bytes=resident_bytes(), pids=Pids(engine),
             growth=nothing if asked.in_numpy else growth_of(path, params),
         )  # fmt: skip
-        rates = "" if asked.in_numpy else predicted_rates(path, params)
+        rates = "" if asked.in_numpy or params.embeddings else predicted_rates(path, params)
         if why := rates if isinstance(rates, str) else "":
             warn(f"note: no speed is predicted: {why}")
         app = create_app(asked.config, engine, ledger, rates if isinstance(rates, Rates) else None)
@@ -115,7 +116,11 @@ def serve_model(args: argparse.Namespace, asked: Asked, planned: Planned) -> int
             )
         )
         unknown = "; no speed is predicted, for the reason above" if why else ""
-        how = "; ".join(filter(None, (describe_slots(asked.made, vars(args)), describe_load(params, vars(args)))))
+        if params.embeddings:
+            what = describe_vectors(asked.made, params, asked.hparams)
+        else:
+            what = describe_slots(asked.made, vars(args))
+        how = "; ".join(filter(None, (what, describe_load(params, vars(args)))))
         tell(args, f"{', '.join(http.urls)} serves {path}; {how}{unknown}; Ctrl-C ends it")
         if args.json:
             say(listening_json(http.url, path, planned.predicted))

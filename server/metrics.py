@@ -27,6 +27,7 @@ _COUNTERS: Final = (
     ("llamacpp:prompt_tokens_cached", "Prompt tokens that memory still held", "n_cached_tokens"),
     ("llamacpp:tokens_predicted", "Tokens generated", "n_generated_tokens"),
     ("llamacpp:n_decode", "llama_decode calls", "n_steps"),
+    ("ggufphys:texts_embedded", "Texts embedded", "n_texts"),
     ("ggufphys:decode_seconds", "Seconds in llama_decode", "decode_s"),
     ("ggufphys:preemptions", "Answers put back for want of room", "n_preemptions"),
     ("ggufphys:cache_full", "Times that the cache had no room for a batch", "n_full"),
@@ -166,8 +167,9 @@ class _Figures(Collector):
             yield CounterMetricFamily(name, what, value=getattr(counters, figure))
         for name, what, figure in _GAUGES:
             yield GaugeMetricFamily(name, what, value=getattr(counters, figure))
-        # tokens that come out of decodes, without those guessed: as many as answers took part
-        busy = (counters.n_generated_tokens - counters.n_draft_accepted) / max(counters.n_steps, 1)
+        # tokens that come out of decodes, without those guessed, and texts: as many as took part
+        n_rows = counters.n_generated_tokens - counters.n_draft_accepted + counters.n_texts
+        busy = n_rows / max(counters.n_steps, 1)
         yield GaugeMetricFamily("llamacpp:n_busy_slots_per_decode", "Answers generated together", value=busy)
         for name, what, by in (
             ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", counters.reevaluated),

@@ -45,6 +45,14 @@ def add_field_arguments(parser: argparse.ArgumentParser) -> None:
             *names.split(), dest="field_defaults", action=_Field, field=field, parse=lambda _, value=value: value,
             nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS,
         )  # fmt: skip
+    parser.add_argument(
+        "--embedding", "--embeddings", dest="embeddings", action="store_true", default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )  # fmt: skip
+    parser.add_argument(
+        "--rerank", "--reranking", dest="field_defaults", action=_Rerank, nargs=0, field="pooling",
+        parse=lambda _: "rank", default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+    )  # fmt: skip
     for why, names in REFUSED.items():
         for name in names.split():
             parser.add_argument(
@@ -92,6 +100,14 @@ class _Field(argparse.Action):
         if self.field in LISTED:
             value = [*found.get(self.field, ()), *value]
         setattr(namespace, self.dest, {**found, self.field: value})
+
+
+class _Rerank(_Field):
+    """The same, and no text is generated."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        namespace.embeddings = True
 
 
 class _Refused(argparse.Action):
@@ -203,7 +219,6 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "--embd-normalize":                 ("embd_normalize", int),
 }
 SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
-    "--rerank --reranking":             ("pooling", "rank"),
     "--ignore-eos":                     ("ignore_eos", True),
     "--cache-prompt":                   ("cache_prompt", True),
     "--no-cache-prompt":                ("cache_prompt", False),

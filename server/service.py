@@ -63,14 +63,15 @@ class Service:
     def cell_bytes(self) -> float | None:
         """Bytes of the cache by its cells, with those of a draft's; None where nothing was predicted."""
         predicted = self.ledger.predicted
-        if isinstance(predicted, str):
+        if isinstance(predicted, str) or not self.n_cells:
             return None
         return (predicted.context_bytes + draft_context_bytes(predicted.terms)) / self.n_cells
 
     @property
     def n_cells(self) -> int:
         """Cells of the cache; the engine tells them with its first step."""
-        return self.engine.counters.n_cells or self.engine.info.n_ctx_seq
+        info = self.engine.info
+        return self.engine.counters.n_cells or (info.n_ctx_seq if info.generates else 0)
 
     @property
     def chat_template(self) -> ChatTemplate:

@@ -40,6 +40,7 @@ from server.ledger import Ledger, Pids
 from server.room import Room
 from server.service import Service
 from server.signals import Signals
+from server.vectors import gives_vectors, refuse_guesses, vector_params
 
 
 def named_models(named: Sequence[str]) -> dict[str, Path]:
@@ -91,10 +92,16 @@ class Run:
     @classmethod
     def of(cls, name: str, path: Path, args: argparse.Namespace, params: Params) -> "Run":
         """By its flags. Warns of what is unwise. Raises as `serve_several`."""
-        params = one_output_per_sequence(with_rows(params, args))
-        _, hparams = check_model_file(path, params)
+        _, hparams = check_model_file(path)
+        if gives_vectors(args, hparams):
+            refuse_guesses(args)
+            params = vector_params(params, vars(args), path)
+        else:
+            params = one_output_per_sequence(with_rows(params, args))
+        check_model_file(path, params)
         made = check_context(params, hparams)
-        if beyond := beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train):
+        beyond = "" if params.embeddings else beyond_training(params, made.n_ctx_seq, hparams.n_ctx_train)
+        if beyond:
             warn(f"warning: {name}: {beyond}")
         adapters = adapters_of(args)
         for adapter in adapters:

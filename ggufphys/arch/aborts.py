@@ -12,11 +12,34 @@ from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
 
 Aborts: TypeAlias = Callable[[ContextParams, HParams], str]
+AbortsLater: TypeAlias = Callable[[HParams], str]
+"""The same of the first batch: such a context is created."""
 
 
 def never(context: ContextParams, h: HParams) -> str:
     """None that it does not refuse."""
     return ""
+
+
+def later_never(h: HParams) -> str:
+    """None."""
+    return ""
+
+
+def fills_both_masks(*, windowed: bool) -> AbortsLater:
+    """A mask for layers with a window is filled and one for those without, used or not; `windowed`: whatever n_swa is.
+
+    Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_input_attn_no_cache::set_input (GGML_ASSERT of buffers).
+    """
+
+    def aborts(h: HParams) -> str:
+        flags = set(h.swa_pattern[: h.n_layer]) if isinstance(h.swa_pattern, tuple) else set()
+        if len(flags) != 1 or not (windowed or h.n_swa):
+            return ""
+        kind = "a window" if True in flags else "no window"
+        return f"llama.cpp aborts at the first batch: all {h.n_layer} layers have {kind} (expected both kinds)"
+
+    return aborts
 
 
 def stores_values_as_matrix(context: ContextParams, h: HParams) -> str:

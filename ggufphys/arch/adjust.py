@@ -102,11 +102,14 @@ def rope_by_key(h: HParams, gguf: GGUFFile) -> HParams:
 def encodes_in_windows(period: int, *, dense_first: bool = False, causal: bool = False) -> "Adjust":
     """Windows in some layers of a model without a cache; the file's own pattern takes precedence.
 
+    `causal`: it may be, and has no windows where the file says no size.
+
     Source: llama.cpp 0c1e570 src/models/gemma-embedding.cpp, modern-bert.cpp, load_arch_hparams.
     """
 
     def adjust(h: HParams, gguf: GGUFFile) -> HParams:
-        flags = every(period, dense_first=dense_first)(h) if h.n_swa else (False,) * h.n_layer_all
+        windowed = h.n_swa or not causal
+        flags = every(period, dense_first=dense_first)(h) if windowed else (False,) * h.n_layer_all
         return replace(h, swa_pattern=tuple(flags), causal_attn=h.causal_attn and causal)
 
     return adjust

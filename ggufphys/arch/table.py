@@ -8,8 +8,11 @@ from typing import Final
 
 from ggufphys.arch.aborts import (
     Aborts,
+    AbortsLater,
     bias_of_one_stream,
     chooses_by_group,
+    fills_both_masks,
+    later_never,
     never,
     parts_by_embedding,
     prompt_of_one_stream,
@@ -109,8 +112,11 @@ class ArchRule:
     borrows: Callable[[GGUFFile, GGUFFile], Mapping[str, TensorInfo]] = nothing_borrowed  # weights of a draft's target
     reads: Callable[[HParams, Layers], Layers | None] = none_read  # a draft: which of its target's caches
     aborts: Aborts = never  # why llama.cpp dies of a context; empty if it does not
+    aborts_later: AbortsLater = later_never  # why it dies of the first batch
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
+    has_decoder: bool = True  # False: nothing but an encoder
+    is_diffusion: bool = False  # text is made of it all at once, not token by token
     rollback: bool = False  # drafted tokens can be taken back from its recurrent state
     mla: bool = False  # its loader reads the sizes of heads before compression
     same_types: bool = False  # K and V must be of one type, compressed or not
@@ -120,6 +126,11 @@ class ArchRule:
     def is_draft(self) -> bool:
         """Whether it goes on from what another model, its target, has computed."""
         return self.borrows is not nothing_borrowed
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether a sequence is read as a whole and nothing is kept of it: encoders, and diffusion models."""
+        return self.keeps is nothing or not self.has_decoder
 
     def layers(self, h: HParams, ctx_type: ContextType = "default") -> Layers:
         """The caches of each of `n_layer_all` layers in a context of this type.
@@ -173,7 +184,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("t5",        trunk(full), "llama-model.cpp, create_memory: as many layers as the encoder has",
              aborts=bias_of_one_stream, adjust=decoder_layers, has_encoder=True),
     ArchRule("t5encoder", trunk(full), "llama-model.cpp, create_memory: a cache that the encoder does not use",
-             has_encoder=True),
+             has_encoder=True, has_decoder=False),
 
     # -- one compressed row a position instead of keys and values, if the file is of the newer kind
     ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full))),
@@ -226,13 +237,19 @@ TABLE: Final[tuple[ArchRule, ...]] = (
         "bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     ),
     ArchRule("wavtokenizer-dec", nothing, "llama-model.cpp, create_memory: no memory",   adjust=features),
-    ArchRule("gemma-embedding",  nothing, "models/gemma-embedding.cpp: causal_attn off", adjust=encodes_in_windows(6)),
+    ArchRule("gemma-embedding",  nothing, "models/gemma-embedding.cpp: causal_attn off", adjust=encodes_in_windows(6),
+             aborts_later=fills_both_masks(windowed=True)),
     ArchRule("modern-bert",      nothing, "models/modern-bert.cpp",
-             adjust=encodes_in_windows(3, dense_first=True, causal=True)),
-    ArchRule("dream",            nothing, "models/dream.cpp: causal_attn off",           adjust=looks_both_ways),
-    ArchRule("llada",            nothing, "models/llada.cpp: causal_attn off",           adjust=looks_both_ways),
-    ArchRule("llada-moe",        nothing, "models/llada-moe.cpp: causal_attn off",       adjust=looks_both_ways),
-    ArchRule("rnd1",             nothing, "models/rnd1.cpp: causal_attn off",            adjust=looks_both_ways),
+             adjust=encodes_in_windows(3, dense_first=True, causal=True),
+             aborts_later=fills_both_masks(windowed=False)),
+    ArchRule("dream",            nothing, "models/dream.cpp: causal_attn off", adjust=looks_both_ways,
+             is_diffusion=True),
+    ArchRule("llada",            nothing, "models/llada.cpp: causal_attn off", adjust=looks_both_ways,
+             is_diffusion=True),
+    ArchRule("llada-moe",        nothing, "models/llada-moe.cpp: causal_attn off", adjust=looks_both_ways,
+             is_diffusion=True),
+    ArchRule("rnd1",             nothing, "models/rnd1.cpp: causal_attn off", adjust=looks_both_ways,
+             is_diffusion=True),
 
     # -- a state for each sequence, however long it is
     ArchRule("mamba",      recurrent(ssm_ungrouped), "models/mamba.cpp: does not read ssm.group_count"),

@@ -92,14 +92,16 @@ class Loading:
 def what_stands(params: Params, context: ContextParams, conditions: Conditions) -> Hashable:
     """All that `standing_terms` follow from, beside the file."""
     n_batch = context.n_ubatch, min(context.n_ctx, context.n_ubatch)
-    return conditions, context.n_seq_max, n_batch, len(params.devices)
+    return conditions, context.n_seq_max, context.embeddings, n_batch, len(params.devices)
 
 
 def standing_terms(
     gguf: GGUFFile, n_vocab: int, params: Params, context: ContextParams, conditions: Conditions
 ) -> Standing:
     """The terms that no length of the context and no weight's place makes a difference to."""
-    n_sampled = context.n_seq_max if conditions.n_sampled is None else min(conditions.n_sampled, context.n_seq_max)
+    n_sampled = 0 if context.embeddings else context.n_seq_max
+    if conditions.n_sampled is not None:
+        n_sampled = min(n_sampled, conditions.n_sampled)
     first = (_term(name, *conditions.base(backing), backing=backing, phase="library") for backing, name in BASE.items())
     last = (
         _term(VOCABULARY, *vocabulary_bytes(gguf), phase="weights"),
@@ -136,6 +138,7 @@ def process_terms(
         *standing.first,
         *(resident(t) for t in buffers if t.quantity != "compute" and t.device == HOST and not _is_lazy(t)),
         *((resident(t) for t in buffers if t.quantity != "compute" and t.device in inside) if inside else ()),
+        *_output_terms(context, buffers, conditions),
         *_compute_terms(layouts, params, context, buffers, placed, conditions),
         *(_blas_terms(layouts, context, placed.weights, conditions) if params.use_blas else ()),
         *(_inside_terms(layouts, context, buffers, placed, inside, conditions) if inside else ()),
@@ -160,6 +163,23 @@ def resident(term: Term) -> Term:
         quantity="process", name=term.name, nbytes=term.nbytes, buffer=term.buffer, formula=term.formula,
         source=term.source, device=term.device, backing="file" if term.buffer.endswith("_Mapped") else "anon",
         phase=_PHASES[term.quantity],
+    )  # fmt: skip
+
+
+def _output_terms(context: ContextParams, buffers: Sequence[Term], conditions: Conditions) -> Iterator[Term]:
+    """What the output buffer grows by in a context for embeddings, all of whose tokens are outputs.
+
+    A row has its logits, which nothing computes where embeddings are pooled: all of it is written with zeros.
+    """
+    if not context.embeddings:
+        return
+    _, batch = _prompt(context, conditions)
+    row_bytes = total(buffers, "output") // context.n_seq_max
+    n_more = batch.n_outputs - context.n_seq_max
+    yield _term(
+        "output buffer, grown", n_more * row_bytes,
+        f"{batch.n_outputs} outputs less the {context.n_seq_max} reserved x {row_bytes:,} B", phase="prefill",
+        source="src/llama-context.cpp, output_reserve",
     )  # fmt: skip
 
 
@@ -202,14 +222,15 @@ def _touched(
 
 
 def _prompt(context: ContextParams, conditions: Conditions) -> tuple[ContextParams, Batch]:
-    """A physical batch with an output for each sequence, and the context as far as it fills that."""
+    """A physical batch with an output for each sequence (each token, for embeddings), and the context that it fills."""
     n_prompt = conditions.n_prompt
     n_tokens = min(context.n_ubatch, context.n_ctx, conditions.n_batch or n_prompt or context.n_ubatch)
     # Of the cache it looks at what is filled, however long the context is.
     cells = min(context.n_ctx_seq, pad_ctx(max(n_tokens, n_prompt or 0)))
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)
     n_seqs = context.n_seq_max
-    return used, Batch(n_tokens=-(-n_tokens // n_seqs) * n_seqs, n_seqs=n_seqs, n_outputs=n_seqs)
+    n_tokens = -(-n_tokens // n_seqs) * n_seqs
+    return used, Batch(n_tokens=n_tokens, n_seqs=n_seqs, n_outputs=n_tokens if context.embeddings else n_seqs)
 
 
 def _blas_terms(

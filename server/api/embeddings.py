@@ -8,8 +8,9 @@ from typing import Final, cast, get_args
 
 from flask import Blueprint, Response, jsonify, request
 
-from server.api.errors import bad_request
+from server.api.errors import ApiError, bad_request
 from server.api.prompts import read_prompts
+from server.api.replies import disconnect_probe
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Pooling
 from server.service import Service
@@ -27,13 +28,15 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/v1/embeddings")
     def embeddings() -> Response:
         fields = read_body(request)
+        if fields.get("input") is None and fields.get("content") is not None:
+            return native()  # which is not OpenAI's word
         encoding = {"encoding_format": "base64"} if _format(fields) else {}
         prompts, how = _inputs(fields, service.engine), read_norm(fields)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
-            pooling = "last"  # one vector a text is what this endpoint promises
+            pooling = _one(service.engine)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
-        vectors = service.engine.embed(tuple(prompts), pooling)
+        vectors = service.engine.embed(tuple(prompts), pooling, is_over=disconnect_probe(request))
         data = [
             {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
              **encoding}
@@ -50,7 +53,10 @@ def blueprint(service: Service) -> Blueprint:
     def native() -> Response:
         fields = read_body(request)
         prompts, how = _inputs(fields, service.engine), read_norm(fields)
-        vectors = service.engine.embed(tuple(prompts), _pooling(fields, service.engine))
+        pooling = _pooling(fields, service.engine)
+        if pooling == "none":
+            how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
+        vectors = service.engine.embed(tuple(prompts), pooling, is_over=disconnect_probe(request))
         return jsonify([{"index": i, "embedding": [scaled(v, how) for v in each]} for i, each in enumerate(vectors)])
 
     return routes
@@ -72,6 +78,20 @@ def scaled(vector: Vector, how: int = EUCLIDEAN) -> list[float]:
     return [x / length for x in vector] if length else list(vector)
 
 
+def _one(engine: Engine) -> Pooling:
+    """One vector a text is what OpenAI's endpoint promises, also where the file has no pooling.
+
+    Raises:
+        ApiError: the context that there is gives one for each token.
+    """
+    if engine.info.generates:
+        return "last"
+    raise bad_request(
+        "this server does not pool the vectors of tokens, and one for each text was asked for: start it with --pooling "
+        "mean (cls, last), or ask /embedding for all of them", param="pooling",
+    )  # fmt: skip
+
+
 def _shown(vector: list[float], as_base64: bool) -> list[float] | str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if as_base64 else vector
 
@@ -84,9 +104,16 @@ def _format(fields: Fields) -> bool:
 
 
 def _pooling(fields: Fields, engine: Engine) -> Pooling:
-    found = fields.string("pooling", engine.info.pooling)
+    info = engine.info
+    found = fields.string("pooling", info.pooling)
     if found not in get_args(Pooling):
         raise bad_request(f"pooling is {found!r:.32}, expected one of {', '.join(get_args(Pooling))}", param="pooling")
+    if not info.generates and info.pooling == "rank":
+        raise ApiError(501, "this server ranks (--rerank): ask /v1/rerank", kind="not_supported_error")
+    if not info.generates and found != info.pooling:
+        raise bad_request(
+            f"pooling is {found}, this server was started for {info.pooling} (--pooling)", param="pooling"
+        )
     return cast("Pooling", found)
 
 

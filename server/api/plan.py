@@ -11,8 +11,9 @@ from server.api.chat import request_of
 from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.options import read_options
 from server.api.prompts import read_prompts
-from server.api.schema import read_body
-from server.engine.protocol import GenerationRequest
+from server.api.schema import Fields, read_body
+from server.engine.protocol import GenerationRequest, Tokens
+from server.engine.texts import FULL
 from server.service import Service
 
 UNKNOWN = "no answer has been generated yet, and no calibration of this machine is kept (ggufphys bench calibrate)"
@@ -25,6 +26,9 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/plan")
     def plan() -> Response:
         fields = read_body(request)
+        if not service.engine.info.generates:
+            prompts = read_prompts(fields, service.engine, named(fields))
+            return jsonify(vectors_document(service, [tokens for tokens, _ in prompts]))
         options = read_options(fields, service.engine, supported=CONVERSING)
         if fields.get("messages") is not None:
             asked = [request_of(conversations.read(fields), conversations, options, service)]
@@ -80,6 +84,37 @@ def document(service: Service, asked: list[GenerationRequest]) -> dict[str, Any]
     if too_long:
         found["why_never"] = f"a prompt of {max(too_long)} tokens leaves no room in a context of {info.n_ctx_seq}"
     return found
+
+
+def vectors_document(service: Service, texts: list[Tokens]) -> dict[str, Any]:
+    """The plan of texts to embed: no cells, and what a larger batch than any before adds to llama.cpp's outputs."""
+    info, counters, predicted = service.engine.info, service.engine.counters, service.ledger.predicted
+    longest, n_tokens = max(map(len, texts)), sum(map(len, texts))
+    n_max = info.n_text_max or info.n_ctx_seq
+    fits = longest <= n_max
+    n_batch = max(longest, min(n_tokens, FULL))
+    n_more = max(0, min(n_batch, info.n_batch) - max(counters.n_batch_max, info.n_slots))
+    row_bytes = 0 if isinstance(predicted, str) else predicted.output_bytes // info.n_slots
+    rate = counters.n_prompt_tokens / counters.decode_s if counters.decode_s else None
+    found: dict[str, Any] = {
+        "object": "plan", "model": info.name, "requests": len(texts), "n_prompt_tokens": n_tokens, "n_ctx": n_max,
+        "cells": {"needed_at_most": 0, "of": 0, "busy": 0},
+        "bytes": None if isinstance(predicted, str) else {
+            "cells_at_most": 0, "per_cell": 0, "new": n_more * row_bytes,
+            "why": "no cache is kept; of a batch that is larger than any before each token has a row of outputs",
+        },
+        "fits": fits, "admitted": "now" if fits else "never", "wait_s": 0.0 if fits else None,
+        "total_s": n_tokens / rate if fits and rate else None, "prompt_tokens_per_second": rate,
+        "basis": "measured" if rate else None,
+    }  # fmt: skip
+    if not fits:
+        found["why_never"] = f"a text of {longest} tokens is longer than {n_max}, which is all that is computed at once"
+    return found
+
+
+def named(fields: Fields) -> str:
+    """The field that has the texts."""
+    return next((name for name in ("input", "content") if fields.get(name) is not None), "prompt")
 
 
 def cells(service: Service) -> dict[str, int]:

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from server.api.conversation.plain import as_text, tokens_of
 from server.api.errors import ApiError, bad_request
 from server.api.prompts import PROMPTS_MAX
+from server.api.replies import disconnect_probe
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Tokens
 from server.service import Service
@@ -28,7 +29,8 @@ def blueprint(service: Service) -> Blueprint:
     def rerank() -> Response:
         engine, fields = service.engine, read_body(request)
         info = engine.info
-        if fields.string("pooling", info.pooling) != "rank" or info.pair is None:
+        pooling = fields.string("pooling", info.pooling) if info.generates else info.pooling
+        if pooling != "rank" or info.pair is None:
             raise ApiError(
                 501, "This server does not support reranking: the model's file does not pool to ranks "
                 "(--reranking has it done all the same)", kind="not_supported_error",
@@ -39,7 +41,8 @@ def blueprint(service: Service) -> Blueprint:
         n_shown = fields.integer("top_n", 1, PROMPTS_MAX)
         as_tokens = service.config.control_tokens_in_chat
         prompts = tuple(pair(engine, query, text, as_tokens=as_tokens) for text in texts)
-        scores = [vectors[0][0] for vectors in engine.embed(prompts, "rank")]
+        found = engine.embed(prompts, "rank", is_over=disconnect_probe(request))
+        scores = [vectors[0][0] for vectors in found]
         ranked = sorted(range(len(texts)), key=lambda i: -scores[i])[:n_shown]
         if fields.get("texts") is not None:
             shown = fields.boolean("return_text", False)

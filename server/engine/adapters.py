@@ -45,7 +45,7 @@ class Adapters:
     def __init__(self, model: Model, adapters: Sequence[Adapter]) -> None:
         self._api = model.api
         self._pointers: list[Any] = []
-        self._active: ActiveAdapters = ()
+        self._active: dict[Context, ActiveAdapters] = {}
         for adapter in adapters:
             check_adapter(adapter.path, model.path)
             mark = LOG.mark
@@ -56,10 +56,10 @@ class Adapters:
 
     def use(self, context: Context, active: ActiveAdapters) -> None:
         """Have the next steps computed with these, (number, scale) each, and no others."""
-        if active == self._active:
+        if active == self._active.get(context, ()):
             return
         n = len(active)
         pointers = (self._api.llama_adapter_lora_p_ctypes * n)(*(self._pointers[number] for number, _ in active))
         scales = (ctypes.c_float * n)(*(scale for _, scale in active))
         self._api.llama_set_adapters_lora(context.pointer, pointers, n, scales)
-        self._active = active
+        self._active[context] = active

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.errors import EngineError
-from server.engine.protocol import ModelInfo, Pooling
+from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Chooser, Runner, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Guesser
@@ -101,8 +101,15 @@ class Backend(Protocol):
         """Grows while a decode is under way; None: that can't be seen. From any thread."""
         ...
 
-    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
-        """Each prompt's vectors, float32. Raises EngineError, ValueError."""
+    @property
+    def n_texts(self) -> int:
+        """Texts that one pass of `embed` takes."""
+        ...
+
+    def embed(
+        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
+    ) -> list[list[bytes]]:
+        """Each prompt's vectors, float32, all in one pass. Raises EngineError, ValueError."""
         ...
 
     def close(self) -> None:
@@ -116,6 +123,7 @@ class SerialBackend:
     buffers: tuple[LoggedBuffer, ...] = ()
     peaks = Peaks()
     n_nodes = None
+    n_texts = 1
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -158,9 +166,11 @@ class SerialBackend:
         """A step in numpy is not ended in the middle."""
         del wanted
 
-    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+    def embed(
+        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
+    ) -> list[list[bytes]]:
         """Not with numpy."""
-        del prompts, pooling
+        del prompts, pooling, adapters
         raise ValueError("embeddings: not with the numpy engine; take --engine llama.cpp")
 
     def close(self) -> None:

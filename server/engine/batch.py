@@ -80,6 +80,11 @@ class Batch:
         self._native.n_tokens = self._n_tokens
         return int(self._api.llama_decode(context.pointer, self._native))
 
+    def encode(self, context: Context) -> int:
+        """The same by llama_encode, for models whose encoder llama_decode leaves alone."""
+        self._native.n_tokens = self._n_tokens
+        return int(self._api.llama_encode(context.pointer, self._native))
+
     def close(self) -> None:
         """Free the C arrays; a second call does nothing."""
         if self._native is not None:

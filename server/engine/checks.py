@@ -38,20 +38,34 @@ def check_model_file(path: str | os.PathLike[str], params: Params | None = None)
 
 
 def check_serves(path: str | os.PathLike[str]) -> None:
-    """Whether text can be served from a file that loads: what the loaded model would tell, told before.
+    """Whether text or vectors can be served from a file that loads: what the loaded model would tell, told before.
 
     Raises:
-        UnsupportedError: an encoder, encoder-decoder or diffusion model, or one without a tokenizer.
+        UnsupportedError: an encoder-decoder or diffusion model, one without a tokenizer, or of which llama.cpp dies.
         GGUFError, OSError: as `check_model_file`.
     """
     with open_gguf(path) as gguf:
         hparams = read_hparams(gguf)
-        if rule_for(hparams.arch).has_encoder or not hparams.causal_attn:
+        rule = rule_for(hparams.arch)
+        if rule.is_diffusion:
+            raise UnsupportedError(f"{path}: a diffusion model ({hparams.arch}), which is not served yet")
+        if rule.has_encoder and rule.has_decoder:
             raise UnsupportedError(
-                f"{path}: an encoder or diffusion model ({hparams.arch}), which does not generate text"
+                f"{path}: an encoder with a decoder behind it ({hparams.arch}): it answers what its encoder has read, "
+                "which is not served (an encoder by itself is, for embeddings)"
             )
+        if why := rule.aborts_later(hparams):
+            raise UnsupportedError(f"{path}: {why}")
         if KINDS.get(gguf.get_str("tokenizer.ggml.model", "")) == NO_TOKENIZER:
             raise UnsupportedError(f"{path}: the file has no tokenizer, so text cannot be served from it")
+
+
+def embeds_only(hparams: HParams) -> bool:
+    """Whether a model gives vectors of texts and generates none: it reads a sequence as a whole.
+
+    Of decoders those whose file says that each token sees all others (`attention.causal` false).
+    """
+    return rule_for(hparams.arch).reads_at_once or not hparams.causal_attn
 
 
 def check_context(params: Params, hparams: HParams) -> ContextParams:

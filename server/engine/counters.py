@@ -13,6 +13,7 @@ class Counters:
     n_prompt_tokens: int = 0  # evaluated
     n_cached_tokens: int = 0  # of prompts, not evaluated since memory held them
     n_generated_tokens: int = 0
+    n_texts: int = 0  # embedded
     n_preemptions: int = 0
     n_full: int = 0  # times that llama.cpp found no room for a batch
     n_aborts: int = 0  # decodes ended in the middle since nobody waited for any of it
@@ -49,5 +50,5 @@ class Counters:
 
 _SUMS = (
     "n_steps", "decode_s", "n_prompt_tokens", "n_cached_tokens", "n_generated_tokens", "n_preemptions", "n_full",
-    "n_aborts", "guess_s", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",
+    "n_aborts", "n_texts", "guess_s", "n_drafts", "n_drafted", "n_draft_accepted", "n_restarts",
 )  # fmt: skip

@@ -1,85 +1,130 @@
-"""Vectors of texts, from contexts of their own over the loaded model, made when first asked for.
+"""Vectors of texts, from contexts for embeddings over the loaded model.
 
-Source: llama.cpp 0c1e570 src/llama-context.cpp, decode (embeddings make every token an output); a sequence that is
-pooled lies in one physical batch.
+Source: llama.cpp 0c1e570 src/llama-context.cpp, decode, encode (embeddings make every token an output, and all tokens
+of an encoder's batch must be in one physical batch: it aborts else); a sequence that is pooled lies in one, too.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from ggufphys.params import Params
+from server.engine.adapters import Adapters
 from server.engine.batch import Batch
+from server.engine.checks import embeds_only
 from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.library import create_context
 from server.engine.log import LOG
-from server.engine.protocol import POOLINGS, Pooling
+from server.engine.protocol import POOLINGS, ActiveAdapters, Pooling
 
-N_MAX: Final = 2048  # tokens of a text, unless -ub allows more: the compute buffer grows with them
+Texts = Sequence[Sequence[int]]
 
 
 class Embedder:
-    """Embeds one text after another. For the engine's thread."""
+    """Embeds texts, a pass at a time; makes a context for each kind of pooling. For the engine's thread.
+
+    Args:
+        params: of its contexts: a physical batch is a batch, each of its tokens may be an output.
+        made: is given each context.
+    """
 
     def __init__(
-        self, model: Model, params: Params, n_ctx_seq: int, made: Callable[[Context], object] = lambda context: None
+        self, model: Model, params: Params, adapters: Adapters, made: Callable[[Context], object] = lambda context: None
     ) -> None:
-        """`made` is given each context."""
         self._model = model
-        n = min(n_ctx_seq, max(params.n_ubatch, N_MAX))
-        self._params = replace(
-            params, n_ctx=n, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False
-        )  # fmt: skip
+        self._params = params
+        self._adapters = adapters
         self._contexts: dict[Pooling | None, Context] = {}
         self._made = made
+        api: Any = model.api
+        # An encoder that llama.cpp gives a cache all the same would be masked as if it were a decoder.
+        self._encodes = bool(api.llama_model_has_encoder(model.pointer))
+        self.n_batch_max = 0  # tokens in a pass so far
 
     @property
     def n_max(self) -> int:
-        """Tokens that a text may have."""
+        """Tokens that a pass may have."""
         return self._params.n_ubatch
 
-    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+    def context(self, pooling: Pooling | None) -> Context:
+        """The context that pools so; None: as the file says. Raises as `create_context`."""
+        found = self._contexts.get(pooling)
+        if found is None:
+            wanted = -1 if pooling is None else POOLINGS[pooling]
+            found = self._contexts[pooling] = create_context(self._model, self._params, pooling=wanted)
+            self._made(found)
+        return found
+
+    def embed(self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters = ()) -> list[list[bytes]]:
         """Each text's vector, or without pooling each token's; of `rank` the scores. float32.
 
+        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may.
+
         Raises:
-            ValueError: a text is too long.
+            ValueError: they are too long.
             EngineError: llama.cpp cannot do it.
         """
-        for prompt in prompts:
-            if len(prompt) > self.n_max:
-                raise ValueError(
-                    f"the input has {len(prompt)} tokens, expected at most {self.n_max}: shorten it, or start the "
-                    "server with a larger --ubatch-size"
-                )
-        context = self._contexts.get(pooling)
-        if context is None:
-            wanted = -1 if pooling is None else POOLINGS[pooling]
-            context = self._contexts[pooling] = create_context(self._model, self._params, pooling=wanted)
-            self._made(context)
-        with Batch(context, self.n_max) as batch:
-            return [self._embed(prompt, context, batch) for prompt in prompts]
-
-    def _embed(self, prompt: Sequence[int], context: Context, batch: Batch) -> list[bytes]:
-        api: Any = context.api
+        context = self.context(pooling)
+        n_tokens = sum(map(len, texts))
+        if n_tokens > self.n_max and not (
+            len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
+        ):
+            raise ValueError(
+                f"the input has {n_tokens} tokens, expected at most {self.n_max}: shorten it, or start the "
+                "server with a larger --ubatch-size"
+            )
+        self._adapters.use(context, adapters)
         if context.memory:
             context.clear()
-        batch.clear()
-        batch.add(prompt, seq_id=0, start=0, logits_of_last=True, logits_of_all=True)
+        with Batch(context, self.n_max) as batch:
+            if n_tokens > self.n_max:
+                return self._piece_by_piece(texts[0], context, batch)
+            ends = [
+                batch.add(text, seq_id=i, start=0, logits_of_last=True, logits_of_all=True)
+                for i, text in enumerate(texts)
+            ]
+            self._run(context, batch)
+            return [
+                self._rows(context, i, end, len(text)) for i, (end, text) in enumerate(zip(ends, texts, strict=True))
+            ]
+
+    def in_pieces(self, context: Context) -> bool:
+        """Whether a text may be longer than a physical batch: its last token has seen the others, and stands for all.
+
+        Source: llama.cpp 0c1e570 tools/server/server-context.cpp, server_slot::can_split.
+        """
+        pooling = int(context.api.llama_pooling_type(context.pointer))
+        return pooling in (POOLINGS["last"], POOLINGS["rank"]) and not embeds_only(self._model.hparams)
+
+    def _piece_by_piece(self, text: Sequence[int], context: Context, batch: Batch) -> list[list[bytes]]:
+        for start in range(0, len(text), self.n_max):
+            batch.clear()
+            piece = text[start : start + self.n_max]
+            batch.add(piece, seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
+            self._run(context, batch)
+        return [self._rows(context, 0, batch.n_tokens - 1, 1)]
+
+    def _run(self, context: Context, batch: Batch) -> None:
         mark = LOG.mark
-        code = batch.decode(context)
+        self.n_batch_max = max(self.n_batch_max, batch.n_tokens)
+        code = batch.encode(context) if self._encodes else batch.decode(context)
         if code:
-            raise EngineError(f"llama_decode failed with code {code} on a text to embed; {LOG.quote(mark)}")
+            what = "llama_encode" if self._encodes else "llama_decode"
+            raise EngineError(f"{what} failed with code {code} on texts to embed; {LOG.quote(mark)}")
+
+    def _rows(self, context: Context, seq_id: int, end: int, n_tokens: int) -> list[bytes]:
+        """What was made of a text whose last token is at `end` in the batch."""
+        api: Any = context.api
         pooling = int(api.llama_pooling_type(context.pointer))
         if pooling == POOLINGS["none"]:
-            pointers = [api.llama_get_embeddings_ith(context.pointer, i) for i in range(len(prompt))]
+            places = range(end + 1 - n_tokens, end + 1)
+            pointers = [api.llama_get_embeddings_ith(context.pointer, place) for place in places]
         else:
-            pointers = [api.llama_get_embeddings_seq(context.pointer, 0)]
+            pointers = [api.llama_get_embeddings_seq(context.pointer, seq_id)]
         if not all(pointers):
             raise EngineError("llama.cpp gave no embeddings for the text")
-        model = self._model.pointer
-        is_rank = pooling == POOLINGS["rank"]
+        model, is_rank = self._model.pointer, pooling == POOLINGS["rank"]
         n = int(api.llama_model_n_cls_out(model) if is_rank else api.llama_model_n_embd_out(model))
         return [np.ctypeslib.as_array(pointer, shape=(n,)).tobytes() for pointer in pointers]

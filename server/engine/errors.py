@@ -4,7 +4,9 @@ GGUFPhysError
 └── EngineError          llama.cpp refused or failed: the message quotes it
     ├── NotReadyError    the model is still loading, failed to load, or the engine is shutting down
     ├── QueueFullError   as many requests wait as may wait
-    └── ContextLengthError   the prompt leaves no room for an answer, now or ever
+    ├── ContextLengthError   the prompt leaves no room for an answer, now or ever
+    │   └── TextLengthError  a text to embed is longer than what is computed at once
+    └── NoTextError      the model gives vectors of texts, and generates none
 """
 
 from ggufphys.errors import GGUFPhysError
@@ -37,3 +39,25 @@ class ContextLengthError(EngineError):
         )
         self.n_prompt = n_prompt
         self.n_ctx_seq = n_ctx_seq
+
+
+class TextLengthError(ContextLengthError):
+    """A text to embed has `n_prompt` tokens, and may have `n_ctx_seq`: all that the model reads, if `is_most`."""
+
+    def __init__(self, *, n_prompt: int, n_ctx_seq: int, is_most: bool) -> None:
+        more = "" if is_most else ", or start the server with a larger --ubatch-size or --ctx-size"
+        EngineError.__init__(
+            self, f"the input ({n_prompt} tokens) is too large, expected at most {n_ctx_seq} tokens: shorten it{more}"
+        )
+        self.n_prompt = n_prompt
+        self.n_ctx_seq = n_ctx_seq
+
+
+class NoTextError(EngineError):
+    """Text is asked of a model that generates none, or not here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this server gives vectors of texts and generates none: the model is an encoder, or it was started with "
+            "--embeddings or --rerank; ask /v1/embeddings or /v1/rerank"
+        )

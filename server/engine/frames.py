@@ -9,7 +9,7 @@ QueryPerformanceCounter).
 from typing import Any, NamedTuple
 
 from server.engine.counters import Counters
-from server.engine.protocol import Fault, FinishReason, GenerationRequest, Pooling, TokenInfo
+from server.engine.protocol import ActiveAdapters, Fault, FinishReason, GenerationRequest, Pooling, TokenInfo
 
 
 class Submit(NamedTuple):
@@ -32,6 +32,7 @@ class Embed(NamedTuple):
     id: int
     prompts: tuple[tuple[int, ...], ...]
     pooling: Pooling | None
+    adapters: ActiveAdapters = ()
 
 
 Command = Submit | Cancel | Embed

@@ -11,18 +11,19 @@ from ggufphys.params import Params
 from server.engine import amx
 from server.engine.abort import AbortFlag
 from server.engine.adapters import Adapters
-from server.engine.backend import Outcome, Peaks
+from server.engine.backend import Backend, Outcome, Peaks
 from server.engine.batch import Batch
-from server.engine.checks import one_output_per_sequence
+from server.engine.checks import check_serves, embeds_only, one_output_per_sequence
 from server.engine.describe import describe
 from server.engine.draft import KEEPS_A_STATE, Draft
 from server.engine.embedder import Embedder
+from server.engine.embedding import EmbeddingBackend
 from server.engine.errors import EngineError
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
-from server.engine.protocol import NOT_ASKED, Adapter, Pooling
+from server.engine.protocol import NOT_ASKED, ActiveAdapters, Adapter, Pooling
 from server.engine.rows import Rows
 from server.engine.runner import Unwanted
 from server.engine.sampler import Chains, Sampler
@@ -37,6 +38,8 @@ from server.engine.slot_memory import SlotMemory
 from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
+
+N_BESIDE: Final = 2048  # tokens of a text to embed, unless -ub allows more: the compute buffer grows with them
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
@@ -60,7 +63,7 @@ class LlamaEngine(ThreadedEngine):
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
     ) -> None:
-        def load(unwanted: Unwanted) -> LlamaBackend:
+        def load(unwanted: Unwanted) -> Backend:
             return load_backend(
                 path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, guessing=guessing,
                 target_s=target_s,
@@ -79,7 +82,7 @@ def load_backend(
     adapters: Sequence[Adapter] = (),
     guessing: Guessing = NOTHING,
     target_s: float = TARGET_S,
-) -> "LlamaBackend":
+) -> "LlamaBackend | EmbeddingBackend":
     """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft` and `create_context` do."""
     load_library()
     safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
@@ -90,7 +93,12 @@ def load_backend(
     mark = LOG.mark
     model = load_model(path, safe, progress=lambda fraction: not unwanted())
     try:
-        backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s)
+        _check_served(model, safe)
+        backend: LlamaBackend | EmbeddingBackend
+        if safe.embeddings:
+            backend = EmbeddingBackend(model, safe, name, adapters)
+        else:
+            backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s)
         backend.buffers = backend.buffers_since(mark)
         if guessing and not backend.info.guesses:
             warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
@@ -104,7 +112,7 @@ class LlamaBackend(SlotMemory):
     """A model that llama.cpp has loaded, in a context of its own; implements `Backend`.
 
     Raises:
-        UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
+        UnsupportedError: a model without a tokenizer.
         ValueError, EngineError: as `create_context`.
     """
 
@@ -119,7 +127,6 @@ class LlamaBackend(SlotMemory):
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
     ) -> None:
-        _check_generates(model)
         self._model = model
         self._adapters = Adapters(model, adapters)
         self.words = Vocab(model)
@@ -152,7 +159,7 @@ class LlamaBackend(SlotMemory):
         self.guesser = Guesser(drafters, None if guessing.always else Worth())
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
-        self._embedder = Embedder(model, params, context.n_ctx_seq, self._abort.use)
+        self._embedder = Embedder(model, beside(params, context.n_ctx_seq), self._adapters, self._abort.use)
         self._rows = Rows(context, self.words.n_vocab)
         self._n_batch_max, self._chains = 0, Chains()
         info = describe(
@@ -168,6 +175,7 @@ class LlamaBackend(SlotMemory):
             info,
             n_slots=made.n_seq_max,
             n_batch=made.n_batch,
+            n_text_max=self._embedder.n_max,
             infill=self.words.infill,
             pair=self.words.pair,
             adapters=tuple(adapters),
@@ -239,9 +247,13 @@ class LlamaBackend(SlotMemory):
         own = self._abort.n_nodes
         return own if own is None or self._draft is None else own + (self._draft.n_nodes or 0)
 
-    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+    n_texts = 1
+
+    def embed(
+        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
+    ) -> list[list[bytes]]:
         """Each prompt's vectors."""
-        return self._embedder.embed(prompts, pooling)
+        return self._embedder.embed(prompts, pooling, adapters)
 
     def close(self) -> None:
         """Free batch, contexts and model."""
@@ -252,14 +264,18 @@ class LlamaBackend(SlotMemory):
         self._model.close()
 
 
-def _check_generates(model: Model) -> None:
-    """Refuse models that do not generate text token by token: llama_decode on them fails or aborts.
+def beside(params: Params, n_ctx_seq: int) -> Params:
+    """Those of a context for embeddings beside one for text: for one text at a time, in one physical batch."""
+    n = min(n_ctx_seq, max(params.n_ubatch, N_BESIDE))
+    return replace(params, n_ctx=n, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False)
+
+
+def _check_served(model: Model, params: Params) -> None:
+    """Refuse models that are run otherwise than they can be: llama_decode on them fails or aborts.
 
     Raises:
-        UnsupportedError: an encoder, encoder-decoder or diffusion model.
+        UnsupportedError: an encoder-decoder or diffusion model, or an encoder that is to generate.
     """
-    api, pointer = model.api, model.pointer
-    if api.llama_model_is_diffusion(pointer):
-        raise UnsupportedError(f"{model.path}: a diffusion model ({model.hparams.arch}), which is not served yet")
-    if api.llama_model_has_encoder(pointer) or not model.hparams.causal_attn:
+    check_serves(model.path)
+    if not params.embeddings and embeds_only(model.hparams):
         raise UnsupportedError(f"{model.path}: an encoder model ({model.hparams.arch}), which does not generate text")

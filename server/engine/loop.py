@@ -8,18 +8,19 @@ import queue
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from server.engine.backend import Backend, Outcome
 from server.engine.counters import Counters
 from server.engine.errors import EngineError
-from server.engine.frames import Cancel, Command, Embed, Embedded, Step, Submit
+from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.jobs import Jobs
+from server.engine.protocol import Fault
 from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk
+from server.engine.texts import FULL, Texts
 from server.engine.vitality import Sign
 
 COUNTERS_EVERY_S: Final = 0.5
@@ -52,7 +53,7 @@ class EngineLoop:
         self.counters = Counters(n_cells=self.scheduler.slots.cells.n_cells)
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._jobs = Jobs(backend, self.scheduler, self.counters)
-        self._texts: deque[tuple[Embed, list[tuple[bytes, ...]]]] = deque()  # to embed, with the rows of those done
+        self._texts = Texts(backend.n_texts, min(FULL, layout.n_batch))
         self._unwanted: set[int] = set()  # requests that nobody waits for, as `put` has seen
         self._running: list[Chunk] = []  # the step that is being evaluated
         self._lock = threading.Lock()  # over what is unwanted, and while a step begins
@@ -116,7 +117,7 @@ class EngineLoop:
         if not self._closing.is_set() and self._jobs:
             self._step()
         if not self._closing.is_set() and self._texts:
-            self._embed_one()
+            self._embed()
         self._send()
 
     def _take_commands(self, *, wait: bool) -> None:
@@ -139,31 +140,35 @@ class EngineLoop:
                     with self._lock:
                         self._unwanted.discard(id)
                     self._jobs.cancel(id, index)
+                    self._texts.cancel(id)
                 case Embed():
-                    self._texts.append((command, []))
+                    self._texts.add(command)
         except ValueError as error:
             self._jobs.fail(command.id, str(error), "request")
         except Exception as error:  # whatever it is ends this request, not the engine
             self._explain(error)
             self._jobs.fail(command.id, str(error) or type(error).__name__, "engine")
 
-    def _embed_one(self) -> None:
-        """Embed one text, so that those who read answers wait for one and not for a whole list."""
-        asked, rows = self._texts[0]
+    def _embed(self) -> None:
+        """Embed a pass of texts, so that those who read answers wait for one and not for whole lists."""
+        taken = self._texts.take()
         with self._lock:
             self._backend.abort(self._closing.is_set())  # what ended the step before is over
+        first = taken.owners[0].command
         try:
-            rows += map(tuple, self._backend.embed(asked.prompts[len(rows) : len(rows) + 1], asked.pooling))
-            if len(rows) < len(asked.prompts):
-                self._texts.rotate(-1)  # lists take turns, too
-                return
-            self._jobs.reports.append(Embedded(asked.id, tuple(rows)))
-        except ValueError as error:
-            self._jobs.fail(asked.id, str(error), "request")
+            began = time.perf_counter()
+            rows = self._backend.embed(taken.prompts, first.pooling, first.adapters)
+            self.counters.n_steps += 1
+            self.counters.decode_s += time.perf_counter() - began
+            self.counters.n_texts += len(taken.prompts)
+            self.counters.n_prompt_tokens += taken.n_tokens
+            self._jobs.reports += self._texts.done(taken, rows)
         except Exception as error:
-            self._explain(error)
-            self._jobs.fail(asked.id, str(error) or type(error).__name__, "engine")
-        self._texts.popleft()
+            fault: Fault = "request" if isinstance(error, ValueError) else "engine"
+            if fault == "engine":
+                self._explain(error)
+            for id in self._texts.fail(taken):
+                self._jobs.fail(id, str(error) or type(error).__name__, fault)
 
     def _step(self) -> None:
         try:
@@ -249,7 +254,7 @@ class EngineLoop:
         cells = scheduler.slots.cells
         counters.n_cached_tokens = scheduler.n_cached
         counters.reevaluated = scheduler.reevaluated
-        counters.n_active, counters.n_waiting = len(scheduler.active), len(scheduler.waiting)
+        counters.n_active, counters.n_waiting = len(scheduler.active) + len(self._texts), len(scheduler.waiting)
         counters.n_cells_used, counters.n_cells_busy = cells.n_used, cells.n_busy
         counters.n_tokens_max = max(counters.n_tokens_max, cells.n_used)
         peaks = self._backend.peaks

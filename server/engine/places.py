@@ -3,12 +3,22 @@
 import threading
 import time
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from server.engine.errors import NotReadyError, QueueFullError
-from server.engine.protocol import Generation
 
 REMEMBERED: Final = 16  # the guess is from this many recent generations
+
+
+class Guest(Protocol):
+    """A request: for `n` answers, or for vectors."""
+
+    submitted_at: float
+
+    @property
+    def n(self) -> int:
+        """Places that it takes."""
+        ...
 
 
 class Places:
@@ -18,11 +28,11 @@ class Places:
         self.max_waiting = max_waiting
         self.n_slots = 1
         self._lock = threading.Lock()
-        self._taken: dict[Generation, int] = {}
+        self._taken: dict[Guest, int] = {}
         self._durations_s: deque[float] = deque(maxlen=REMEMBERED)
         self._closed = False
 
-    def take(self, generation: Generation) -> None:
+    def take(self, guest: Guest) -> None:
         """Take a place for each of a request's answers. One request is never too much for an empty house.
 
         Raises:
@@ -32,19 +42,19 @@ class Places:
         with self._lock:
             if self._closed:
                 raise NotReadyError("the engine is shutting down")
-            n_taken, n = sum(self._taken.values()), generation.request.n
+            n_taken, n = sum(self._taken.values()), guest.n
             if self._taken and n_taken + n > self.n_slots + self.max_waiting:
                 n_waiting = max(n_taken - self.n_slots, 0)
                 raise QueueFullError(
                     f"{n_waiting} requests wait already, which is as many as may", retry_after_s=self._wait_s()
                 )
-            self._taken[generation] = n
+            self._taken[guest] = n
 
-    def leave(self, generation: Generation, *, completed: bool = True) -> None:
-        """Give a place up: the generation is over, or nobody waits for it."""
+    def leave(self, guest: Guest, *, completed: bool = True) -> None:
+        """Give a place up: the request is over, or nobody waits for it."""
         with self._lock:
-            if self._taken.pop(generation, None) is not None and completed:
-                self._durations_s.append(time.perf_counter() - generation.submitted_at)
+            if self._taken.pop(guest, None) is not None and completed:
+                self._durations_s.append(time.perf_counter() - guest.submitted_at)
 
     def close(self) -> None:
         """Give no more."""

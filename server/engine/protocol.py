@@ -222,6 +222,11 @@ class Generation:
         # sees events but pieces, as the reader gets them
         self.watch: Callable[[Generation, Event], None] = lambda generation, event: None
 
+    @property
+    def n(self) -> int:
+        """Answers that are asked for."""
+        return self.request.n
+
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
         try:
@@ -292,6 +297,9 @@ class EngineStatus(StrEnum):
 Pooling = Literal["none", "mean", "cls", "last", "rank"]
 POOLINGS: Final[dict[Pooling, int]] = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}  # include/llama.h
 
+IsOver = Callable[[], bool]
+"""Whether nobody waits for an answer any more: asked now and then."""
+
 Vectors = tuple[tuple[float, ...], ...]
 """One vector, or one for each token."""
 
@@ -330,6 +338,8 @@ class ModelInfo:
     adds_bos: bool  # tokenize puts BOS in front by itself
     n_slots: int = 1  # answers that can be under way at a time
     pooling: Pooling = "none"  # of embeddings, as the file has it
+    generates: bool = True  # False: vectors of texts are all that it gives
+    n_text_max: int | None = None  # tokens that a text to embed may have; None: the engine finds out
     n_batch: int = 2048  # tokens in a batch at most, as asked
     infill: InfillTokens | None = None  # None: the model knows of no middle
     adapters: tuple[Adapter, ...] = ()
@@ -387,15 +397,22 @@ class Engine(Protocol):
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request.
 
-        Raises NotReadyError, QueueFullError, ContextLengthError, or ValueError for an empty prompt, a token that is
-        not in the vocabulary, or what this engine cannot do.
+        Raises NotReadyError, NoTextError, QueueFullError, ContextLengthError, or ValueError for an empty prompt, a
+        token that is not in the vocabulary, or what this engine cannot do.
         """
         ...
 
-    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+    def embed(
+        self,
+        prompts: tuple[tuple[int, ...], ...],
+        pooling: Pooling | None = None,
+        adapters: ActiveAdapters = (),
+        is_over: IsOver = lambda: False,
+    ) -> tuple[Vectors, ...]:
         """A prompt's vectors, one, or one for each token without pooling; not normalised. `pooling` None: the file's.
 
-        Raises NotReadyError, EngineError, ContextLengthError, ValueError.
+        Raises NotReadyError, QueueFullError, EngineError (also where `is_over` says that nobody waits any more),
+        TextLengthError, ValueError.
         """
         ...
 

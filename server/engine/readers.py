@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -182,7 +183,10 @@ class Reader:
 class Embedding:
     """Vectors on their way."""
 
+    n = 1
+
     def __init__(self) -> None:
+        self.submitted_at = time.perf_counter()
         self.done = threading.Event()
         self.vectors: tuple[Vectors, ...] = ()
         self.failed: Failed | None = None
@@ -219,14 +223,18 @@ class Readers:
             self.ended(generation)
             generation.publish(closed)
 
-    def add_embedding(self, id: int) -> Embedding:
+    def add_embedding(self, id: int, embedding: Embedding) -> None:
         """Await vectors."""
         with self._lock:
-            self._embeddings[id] = embedding = Embedding()
-            if self._closed is not None:
-                embedding.failed = self._closed
-                embedding.done.set()
-        return embedding
+            if self._closed is None:
+                self._embeddings[id] = embedding
+                return
+        embedding.failed = self._closed
+        embedding.done.set()
+
+    def forget_embedding(self, id: int) -> None:
+        """Nobody waits for them any more."""
+        self._embeddings.pop(id, None)
 
     def take(self, step: Step) -> None:
         """Hand out what a step brought."""

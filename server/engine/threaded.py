@@ -14,18 +14,28 @@ from ggufphys import GGUFPhysError
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Backend
 from server.engine.counters import Counters
-from server.engine.errors import ContextLengthError, EngineError, NotReadyError
+from server.engine.errors import ContextLengthError, EngineError, NoTextError, NotReadyError, TextLengthError
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.gathering import Gathering
 from server.engine.lease import Lease
 from server.engine.loop import EngineLoop
 from server.engine.places import Places
-from server.engine.protocol import EngineStatus, Generation, GenerationRequest, ModelInfo, Pooling, Vectors
-from server.engine.readers import Readers
+from server.engine.protocol import (
+    ActiveAdapters,
+    EngineStatus,
+    Generation,
+    GenerationRequest,
+    IsOver,
+    ModelInfo,
+    Pooling,
+    Vectors,
+)
+from server.engine.readers import Embedding, Readers
 from server.engine.runner import Unwanted, Words
 
 SHUTTING_DOWN: Final = "the server is shutting down"
 TARGET_S: Final = 0.2  # how long a reader should wait for the next token while others' prompts are evaluated
+POLL_S: Final = 0.25  # at whoever waits for vectors
 N_ANSWERS_MAX: Final = 128
 N_BESIDE_EACH: Final = 128  # likely tokens that may be shown beside each token
 N_SHOWN_MAX: Final = 1 << 18  # of all tokens together, where there are more: a whole vocabulary of one
@@ -105,6 +115,8 @@ class BaseEngine(ABC):
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit` for what it raises."""
         info = self.info
+        if not info.generates:
+            raise NoTextError
         check_prompt(request.prompt, info)
         check_scores(request, info)
         if not 1 <= request.n <= N_ANSWERS_MAX:
@@ -125,14 +137,29 @@ class BaseEngine(ABC):
         self._put(Submit(id, request))
         return generation
 
-    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+    def embed(
+        self,
+        prompts: tuple[tuple[int, ...], ...],
+        pooling: Pooling | None = None,
+        adapters: ActiveAdapters = (),
+        is_over: IsOver = lambda: False,
+    ) -> tuple[Vectors, ...]:
         """Vectors of prompts; see `Engine.embed` for what it raises."""
+        info = self.info
         for prompt in prompts:
-            check_prompt(prompt, self.info)
-        id = next(self._ids)
-        embedding = self._readers.add_embedding(id)
-        self._put(Embed(id, prompts, pooling))
-        embedding.done.wait()
+            check_text(prompt, info)
+        id, embedding = next(self._ids), Embedding()
+        self._places.take(embedding)
+        try:
+            self._readers.add_embedding(id, embedding)
+            self._put(Embed(id, prompts, pooling, adapters))
+            while not embedding.done.wait(POLL_S):
+                if is_over():
+                    self._put(Cancel(id))
+                    self._readers.forget_embedding(id)
+                    raise EngineError("nobody waits for these vectors any more")
+        finally:
+            self._places.leave(embedding, completed=bool(embedding.vectors))
         if embedding.failed is not None:
             kind = {"request": ValueError, "closed": NotReadyError}.get(embedding.failed.fault, EngineError)
             raise kind(embedding.failed.message)
@@ -163,6 +190,14 @@ def check_prompt(prompt: tuple[int, ...], info: ModelInfo) -> None:
     if min(prompt) < 0 or max(prompt) >= info.n_vocab:
         token = next(token for token in prompt if not 0 <= token < info.n_vocab)
         raise ValueError(f"token {token} is not in the vocabulary, expected 0 to {info.n_vocab - 1}")
+
+
+def check_text(text: tuple[int, ...], info: ModelInfo) -> None:
+    """Raise ValueError, TextLengthError for a text that cannot be embedded: llama.cpp would abort of a longer one."""
+    check_prompt(text, info)
+    n_max = info.n_text_max
+    if n_max is not None and len(text) > n_max:
+        raise TextLengthError(n_prompt=len(text), n_ctx_seq=n_max, is_most=n_max >= info.n_ctx_train)
 
 
 class ThreadedEngine(BaseEngine):

@@ -5,9 +5,10 @@ blocks, to the arguments of a table) two computations whose sums differ in F32's
 then, and layers that only pass on their own output would amplify that to the size of the rounding itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.synth.blocks import random_blocks
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.reader import padded
-from ggufphys.gguf.writer import TensorSpec, encode_header
+from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header
 from refengine.blocks import BLOCKS, F32
 from tests import archs, scales
 
@@ -61,9 +62,20 @@ def nvfp4(tensor: TensorSpec) -> GGMLType:
     return GGMLType.NVFP4 if is_known else q8_0(tensor)
 
 
-def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAIN) -> Path:
-    """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with."""
-    tensors = archs.records()[name].tensors
+def write(
+    path: Path,
+    name: str,
+    type_of: TypeOf = all_f32,
+    *,
+    gain: float = GAIN,
+    metadata: Mapping[str, WriteValue] = MappingProxyType({}),
+    beside: Sequence[TensorSpec] = (),
+) -> Path:
+    """The model of that name as a file; `gain` is what a matrix makes of the size of what it is multiplied with.
+
+    `metadata` and the tensors `beside` are added to its own.
+    """
+    tensors = [*archs.records()[name].tensors, *beside]
     specs = [t if t.ggml_type is GGMLType.I32 else replace_type(t, type_of(t)) for t in tensors]
     named = {spec.name for spec in specs}
     specs += [
@@ -74,7 +86,7 @@ def write(path: Path, name: str, type_of: TypeOf = all_f32, *, gain: float = GAI
         and (scale := scales.beside(name, spec.name, named))
     ]
     with path.open("wb") as file:
-        file.write(encode_header(archs.models()[name].metadata, specs))
+        file.write(encode_header({**archs.models()[name].metadata, **metadata}, specs))
         for i, spec in enumerate(specs):
             raw = _data(spec, np.random.default_rng(i), gain)
             assert len(raw) == spec.nbytes

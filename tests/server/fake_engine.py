@@ -7,12 +7,14 @@ from typing import Any
 from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.protocol import (
+    ActiveAdapters,
     EngineStatus,
     Event,
     Finished,
     FinishReason,
     Generation,
     GenerationRequest,
+    IsOver,
     ModelInfo,
     Piece,
     Pooling,
@@ -85,7 +87,13 @@ class FakeEngine:
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         return tuple(chr(token).encode() for token in tokens)
 
-    def embed(self, prompts: tuple[tuple[int, ...], ...], pooling: Pooling | None = None) -> tuple[Vectors, ...]:
+    def embed(
+        self,
+        prompts: tuple[tuple[int, ...], ...],
+        pooling: Pooling | None = None,
+        adapters: ActiveAdapters = (),
+        is_over: IsOver = lambda: False,
+    ) -> tuple[Vectors, ...]:
         return tuple(((float(len(prompt)), 0.0),) for prompt in prompts)
 
     def submit(self, request: GenerationRequest) -> Generation:

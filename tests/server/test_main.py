@@ -33,6 +33,8 @@ from server.flags import ENGINES
 from server.keys import Keys, key_id, read_keys
 from server.signals import Signals
 from tests import archs
+from tests.server.chain_model import write_chain_model
+from tests.server.encoder_model import write_encoder
 
 TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,7 +202,12 @@ def test_signals() -> None:
         (["-m", ""], 2, "name is empty"),
         (["tiny.gguf"], 4, "no tokenizer"),
         (["-m", "a=tiny.gguf", "-c", "300"], 4, "no tokenizer"),
-        (["t5.gguf"], 4, "an encoder or diffusion model (t5)"),
+        (["t5.gguf"], 4, "an encoder with a decoder behind it (t5)"),
+        (["windows.gguf"], 4, "all 3 layers have a window (expected both kinds)"),
+        (["bert.gguf", "--rerank"], 4, "the file has no classifier"),
+        (["bert.gguf", "--spec-type", "ngram-simple"], 2, "no token is generated"),
+        (["bert.gguf", "--engine", "numpy"], 4, "the numpy engine embeds nothing"),
+        (["chain.gguf", "--rerank"], 4, "the file has no classifier"),
         (["tiny.gguf", "-c", "300", "--n-outputs-max", "2", "-np", "4"], 2, "n_outputs_max is 2"),
         (["tiny.gguf", "-c", "300", "-t", "600"], 2, "at most 512"),
         (["tiny.gguf", "-c", "2000000000", "-ctk", "f32", "-ctv", "f32"], 1, "--ctx-size"),
@@ -255,6 +262,9 @@ def test_errors(
     Path("empty.txt").write_text("\n")
     write_tiny_model(Path("tiny.gguf"))
     archs.write(Path("t5.gguf"), "t5", archs.records()["t5"].tensors)
+    write_encoder(Path("bert.gguf"), "nomic-bert")
+    write_encoder(Path("windows.gguf"), "gemma-embedding", attention__sliding_window_pattern=9)
+    write_chain_model(Path("chain.gguf"))
     archs.write(Path("head.gguf"), "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
 
     assert main(["serve", *arguments, "--port", "0"]) == code

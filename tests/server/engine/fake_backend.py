@@ -105,6 +105,7 @@ class FakeBackend:
         self.n_nodes: int | None = 0
         self.words: Words = FakeWords()
         self.info: ModelInfo = INFO
+        self.n_texts = 1
         self.n_choosers = 0
         self.aborted = False
         self.n_evaluated = 0
@@ -182,7 +183,9 @@ class FakeBackend:
     def abort(self, wanted: bool) -> None:
         self.aborted = wanted
 
-    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling | None) -> list[list[bytes]]:
+    def embed(
+        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
+    ) -> list[list[bytes]]:
         return [[np.array([len(prompt)], np.float32).tobytes()] for prompt in prompts]
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class ChatTemplate:
             ChatTemplateError: the template is not valid Jinja.
         """
         source = info.tool_template if info.chat_template in ("", "chatml") else info.chat_template
-        if not source:
+        if not source and info.generates:
             LOGGER.warning("the model has no chat template: conversations are written as ChatML, which it may not know")
         template = compiled(source or CHATML)
         return cls(source=source or CHATML, template=template, info=info, stop=() if source else (CHATML_STOP,))

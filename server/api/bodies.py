@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from server.api.embeddings import MOST_NORM
 from server.api.options import N_MAX
 from server.api.sampling_fields import INTEGERS, NUMBERS
+from server.engine.protocol import POOLINGS
 
 Json = dict[str, Any]
 
@@ -102,6 +104,9 @@ _CONVERSATION: Final[Json] = {
 _MESSAGES: Final[Json] = {"messages": {"type": "array", "minItems": 1, "items": _MESSAGE}}
 _ANY_PROMPT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
 _PROMPT: Final[Json] = {"prompt": {"anyOf": [{"type": "string"}, _TOKENS, {"type": "array", "items": _ANY_PROMPT}]}}
+_VECTORS: Final[Json] = {
+    "embd_normalize": _field("integer", minimum=-1, maximum=MOST_NORM), "pooling": {"enum": [*POOLINGS, None]},
+}  # fmt: skip
 _SHOWN: Final[Json] = {"n_probs": _AMOUNT, "logprobs": _AMOUNT, "response_fields": _TEXTS}
 _NATIVE: Final = ({**_PROMPT, **_OPTIONS, **_SEVERAL, **_SHOWN}, ("prompt",))
 _EXTRA: Final[Json] = {"type": "object", "required": ["text"], "properties": {"filename": _TEXT, "text": _TEXT}}
@@ -174,8 +179,17 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     ),
     "/v1/messages": (_ANTHROPIC, ("messages",)),
     "/v1/messages/count_tokens": (_ANTHROPIC, ("messages",)),
-    "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL}, ()),
-    "/v1/embeddings": ({"input": {"anyOf": [{"type": "string"}, _TOKENS]}, "dimensions": _COUNT}, ("input",)),
+    "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL, "input": _PROMPT["prompt"]}, ()),
+    "/v1/embeddings": (
+        {
+            "input": _PROMPT["prompt"], "dimensions": _COUNT, **_VECTORS,
+            "encoding_format": {"enum": ["float", "base64", None]},
+        },
+        ("input",),
+    ),
+    **dict.fromkeys(
+        ("/embedding", "/embeddings"), ({"input": _PROMPT["prompt"], "content": _PROMPT["prompt"], **_VECTORS}, ())
+    ),
     **dict.fromkeys(
         ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking"),
         (

@@ -28,8 +28,6 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/v1/embeddings")
     def embeddings() -> Response:
         fields = read_body(request)
-        if fields.get("input") is None and fields.get("content") is not None:
-            return native()  # which is not OpenAI's word
         encoding = {"encoding_format": "base64"} if _format(fields) else {}
         prompts, how = _inputs(fields, service.engine), read_norm(fields)
         pooling = _pooling(fields, service.engine)

@@ -9,7 +9,7 @@ from server.api.errors import ApiError
 from server.service import Service, Sibling
 
 
-def of_ollama(name: str) -> dict[str, object]:
+def of_ollama(name: str, *, generates: bool = True) -> dict[str, object]:
     """The entry of those who ask as Ollama's clients do, with what llama-server leaves empty, too.
 
     Source: llama.cpp 0c1e570 tools/server/server-context.cpp, get_res_models.
@@ -18,7 +18,8 @@ def of_ollama(name: str) -> dict[str, object]:
                "quantization_level": ""}  # fmt: skip
     return {
         "name": name, "model": name, "modified_at": "", "size": "", "digest": "", "type": "model", "description": "",
-        "tags": [""], "capabilities": ["completion"], "parameters": "", "details": details,
+        "tags": [""], "capabilities": ["completion" if generates else "embedding"], "parameters": "",
+        "details": details,
     }  # fmt: skip
 
 
@@ -69,7 +70,9 @@ def blueprint(service: Service) -> Blueprint:
     def models() -> Response:
         if service.siblings:
             return listed([sibling(each) for each in service.siblings])
-        return listed([entry(name) for name in names()], models=[of_ollama(name) for name in names()])
+        generates = service.engine.info.generates
+        ollamas = [of_ollama(name, generates=generates) for name in names()]
+        return listed([entry(name) for name in names()], models=ollamas)
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:

@@ -115,6 +115,28 @@ def test_drain(chain_path: Path) -> None:
     assert re.match(r"predicted: .* resident and the HTTP side's [\d.]+ MiB$", server.lines[0])
 
 
+def test_an_encoder(tmp_path: Path) -> None:
+    """It is served without a flag: the line says for what, and behind a long text its memory is explained."""
+    path = write_encoder(tmp_path / "bert.gguf", "bert", pooling=1)
+    with serving(str(path)) as server:
+        server.wait_until_ready()
+        body = json.dumps({"input": ["hi", "x" * 2000]}).encode()
+        asked = urllib.request.Request(f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+            found = json.load(answer)
+        with urllib.request.urlopen(f"{server.url}/v1/memory", timeout=TIMEOUT_S) as answer:
+            memory = json.load(answer)
+        refused = server.status(server.post(prompt="hi"))
+
+    assert "bert generates no text: embeddings (pooling mean) of texts of up to 2,048 tokens" in server.lines[1]
+    assert [len(each["embedding"]) for each in found["data"]] == [256, 256]
+    assert refused == 501
+    assert abs(memory["unexplained"]["share"]) < 0.04
+    ours, theirs = memory["predicted"], memory["llama_cpp"]
+    for name in ("compute_bytes", "output_bytes"):
+        assert ours[name] == pytest.approx(theirs[name], abs=theirs["rounding_bytes"])
+
+
 @POSIX
 def test_drain_deadline(chain_path: Path) -> None:
     """A generation that does not end in time is cut off; the exit code is still 0."""

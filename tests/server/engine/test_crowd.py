@@ -10,6 +10,7 @@ import pytest
 from ggufphys.embedded import MODEL
 from ggufphys.params import Params
 from refengine import load
+from server.engine.errors import TextLengthError
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import (
@@ -228,7 +229,7 @@ def test_embeddings(mixing: Path) -> None:
     (first,), (second,) = engine.embed(prompts, "mean")
     (each,) = engine.embed(prompts[:1], "none")
     (last,) = engine.embed(prompts[:1], "last")
-    with pytest.raises(ValueError, match="expected at most"):
+    with pytest.raises(TextLengthError, match="expected at most 256 tokens"):
         engine.embed((prompts[0] * 300,), "mean")
     engine.close()
 

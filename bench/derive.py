@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.cache import DERIVED, MOST_BYTES, WANTED_S, cache_folder, make_room, remove_unfinished, used
 from ggufphys.embedded import MODEL
-from ggufphys.errors import GGUFPhysError
+from ggufphys.errors import GGUFPhysError, OutputError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.machine.children import describe, died, environment, module_command
@@ -25,6 +25,7 @@ from ggufphys.units import format_bytes
 
 FILE_TYPE_IDS: Final = {name: number for number, name in FILE_TYPES.items()}
 ADVICE: Final = ": make the cache folder writable, or set XDG_CACHE_HOME to one that is"
+FULL_BYTES: Final = 1 << 20  # with less than that left a disk is full: a file that is being written has taken the rest
 
 
 class DeriveError(GGUFPhysError):
@@ -88,9 +89,12 @@ def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:
     )
     if done.returncode == 0 and target.stat().st_size > 0:
         return
+    free_bytes = shutil.disk_usage(target.parent).free
+    free = format_bytes(free_bytes)
+    if free_bytes < FULL_BYTES:  # the quantiser says "iostream error", or nothing
+        raise OutputError(f"no room for {file_type} of {source}: {target.parent} has {free} free{ADVICE}")
     how = f"{'died by' if died(done.returncode) else 'ended with'} {describe(done.returncode)}"
     said = "\n".join(done.stderr.strip().splitlines()[-5:])
-    free = format_bytes(shutil.disk_usage(target.parent).free)
     raise DeriveError(
         f"llama.cpp's quantiser {how} while making {file_type} of {source} ({target.parent} has {free} free; another "
         f"XDG_CACHE_HOME puts it elsewhere); its last lines:\n{said}"

@@ -85,7 +85,8 @@ class Shown:
     """A stream of text on which nothing can command the terminal: names in files are strangers' words.
 
     Raises:
-        OutputError: it cannot be written to, but for a reader who has seen enough (BrokenPipeError).
+        OutputError: it cannot be written to.
+        ReaderGoneError: nobody reads it any more.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -109,12 +110,37 @@ class Shown:
         return getattr(self.stream, name)
 
 
+class ReaderGoneError(BrokenPipeError):
+    """Whoever reads standard output (head, less) has seen enough."""
+
+
+class Heard:
+    """A stream of what is said beside the answer: where it cannot be written to, the answer and its exit code count."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream has it."""
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
 @contextmanager
 def _written() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGoneError(*error.args) from None
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
@@ -152,6 +178,7 @@ def process() -> int:
         if getattr(sys, name) is None:  # closed, and a file that is opened later must not take its place
             opened = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)  # as long as the process
             setattr(sys, name, open(opened, mode, closefd=False))  # noqa: SIM115
+    sys.stderr = cast("TextIO", Heard(sys.stderr))
     gc.enable()
     answers = COMMANDS.get(" ".join(sys.argv[1:2]))
     if answers is None or not answers.module.startswith("ggufphys."):
@@ -182,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _without_command(arguments) if name is None else _run(name, arguments)
         if stdout is not None:
             sys.stdout.flush()  # so that a closed pipe shows here, not in the interpreter's last breath
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except ReaderGoneError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

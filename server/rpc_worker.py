@@ -17,6 +17,7 @@ from typing import Any, Final
 from ggufphys.errors import OutputError
 from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
+from ggufphys.params import MAX_THREADS
 from ggufphys.units import format_bytes
 from server.addresses import is_local
 from server.engine.errors import EngineError
@@ -31,23 +32,39 @@ _TYPE_CPU, _TYPE_GPU, _TYPE_IGPU = 0, 1, 2  # ggml_backend_dev_type
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags; rpc-server's names."""
     parser.add_argument("-H", "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("-p", "--port", type=port, default=PORT, help=f"port to listen on (default {PORT})")
+    parser.add_argument("-p", "--port", type=_port, default=PORT, help=f"port to listen on (default {PORT})")
     parser.add_argument(
         "-d", "--device", default="", metavar="NAME,...", help="what to offer (default: GPUs, else CPU)"
     )
-    parser.add_argument("-t", "--threads", type=count, default=0, metavar="N", help="threads of the CPU device")
+    parser.add_argument("-t", "--threads", type=_threads, default=0, metavar="N", help="threads of the CPU device")
     parser.add_argument(
         "-c", "--cache", type=Path, metavar="DIR", help="keep weights here, so that they come only once"
     )
+
+
+def _port(text: str) -> int:
+    number = port(text)
+    if not number:  # any that is free: nobody would be told which
+        raise argparse.ArgumentTypeError("'0' is no port that --rpc can name (expected 1 to 65535)")
+    return number
+
+
+def _threads(text: str) -> int:
+    number = count(text)
+    if number > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected at most {MAX_THREADS} (GGML_MAX_N_THREADS)")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal.
 
     Raises:
-        EngineError: llama.cpp is built without RPC, or does not have a device.
-        ValueError: the address cannot be listened on.
+        EngineError: llama.cpp is built without RPC.
+        ValueError: it does not have a device, or the address cannot be listened on.
     """
+    if not args.host:
+        raise ValueError("--host is empty: expected an address to listen on, such as 127.0.0.1")
     from server.beforehand import host_memory  # psutil, which --help does without
 
     api = load_library()
@@ -96,7 +113,7 @@ def chosen(backends: Any, names: str) -> list[int]:
     if names:
         missing = [name for name in names.split(",") if name not in found]
         if missing:
-            raise EngineError(f"llama.cpp has no device {missing[0]}: it has {', '.join(found)}")
+            raise ValueError(f"llama.cpp has no device {missing[0]!r}: it has {', '.join(found)}")
         return [found[name] for name in names.split(",")]
     gpus = [device for device in backends.devices(_TYPE_GPU, _TYPE_IGPU)]
     return gpus or list(backends.devices(_TYPE_CPU))[:1]
@@ -108,4 +125,5 @@ def try_address(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        raise ValueError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from error
+        why = (error.strerror or str(error)).partition(" (while")[0]  # Python says the address once more
+        raise ValueError(f"cannot listen on {host}:{port}: {why}; choose another --host or --port") from error

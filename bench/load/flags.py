@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from bench.load.address import Endpoint
 from bench.load.goal import Goal
-from ggufphys.flags.numbers import above_zero, at_least, count, integer
+from ggufphys.flags.numbers import at_least, count, integer, seconds
 from ggufphys.flags.parser import exclude
 from ggufphys.units import parse_json
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='more fields of the body, and with null fewer: \'{"ignore_eos": true, "stream_options": null}\'',
     )
     add("--api-key", default=os.environ.get("OPENAI_API_KEY", ""), help="(default: $OPENAI_API_KEY)")
-    add("--timeout", type=above_zero, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
+    add("--timeout", type=seconds, default=600.0, metavar="S", help="seconds for a whole answer (default 600)")
     add("--goal", type=_goal, metavar="ttft=S,tpot=S,e2e=S", help="what an answer must keep to count as good")
     add("--pid", type=at_least(1), metavar="N", help="the server's process, whose resident memory is watched")
     add("--label", default="", metavar="TEXT", help="what the server is called in reports")

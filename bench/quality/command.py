@@ -185,9 +185,10 @@ def _base_row(base: Candidate, setting: Setting, reading: Reading, path: Path, m
     needed = file_bytes(reading.windows, reading.n_vocab)
     if needed > most:
         n_fitting = int(len(reading.windows.tokens) * most / needed)
+        fewer = f"--chunks {n_fitting}, or " if n_fitting else ""
         raise ValueError(
             f"the base's log-probabilities would take {format_bytes(needed)}, expected {format_bytes(most)} at most: "
-            f"give --chunks {max(n_fitting, 1)}, or more --base-bytes"
+            f"give {fewer}more --base-bytes"
         )
     print(f"the base's log-probabilities take {format_bytes(needed)}: {path}", file=sys.stderr)
     with written(path, reading.windows, reading.n_vocab) as keep:

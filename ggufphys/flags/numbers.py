@@ -6,6 +6,9 @@ Python's own `int` takes `1_0` and digits of other scripts, `float` takes nan: n
 import argparse
 from collections.abc import Callable
 from math import isfinite
+from typing import Final
+
+MOST_S: Final = 1_000_000
 
 
 def count(text: str) -> int:
@@ -55,4 +58,12 @@ def above_zero(text: str) -> float:
         number = 0.0
     if not (isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Seconds to wait: above 0, and no more than the system counts (poll's are milliseconds of 31 bits)."""
+    number = above_zero(text)
+    if number > MOST_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, {MOST_S:,} at most")
     return number

@@ -79,6 +79,12 @@ class Parser(argparse.ArgumentParser):
             self._given.add(str(action.metavar))
         return super()._get_values(action, arg_strings)
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """As argparse has it; a file without a name, of a variable that is not set, is not the current folder."""
+        if not arg_string and getattr(action.type, "__name__", "") == "Path":
+            raise argparse.ArgumentError(action, "the name is empty")
+        return super()._get_value(action, arg_string)
+
     def format_help(self) -> str:
         """As argparse has it, as wide as the terminal is: two columns less, for which it would import `shutil`."""
         self.formatter_class = partial(argparse.HelpFormatter, width=_columns() - 2)

@@ -64,7 +64,7 @@ def whole_file(path: Path, *, makes_folder: bool = False, advice: str = "") -> I
             yield path
             return
         if makes_folder:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path.parent)
         elif not path.absolute().parent.is_dir():
             raise ValueError(f"{path}: there is no folder {path.parent} to write it into")
         target = _led_to(path)
@@ -92,6 +92,15 @@ def _led_to(path: Path) -> Path:
         return path.resolve()
     except RuntimeError as error:
         raise OutputError(f"cannot write {path}: it is a link that leads back to itself") from error
+
+
+def _make(folder: Path) -> None:
+    """The folder, and those above it; the error names this one, whichever could not be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -298,7 +298,8 @@ def read_machine(path: Path) -> Machine:
     try:
         document = parse_json(read_text(path))
     except ValueError as error:
-        raise CalibrationError(f"{path}: not JSON ({error}): run `ggufphys bench calibrate` again") from None
+        said = str(error).removeprefix(f"{path}: ")
+        raise CalibrationError(f"{path}: not JSON ({said}): run `ggufphys bench calibrate` again") from None
     if not isinstance(document, dict):
         raise CalibrationError(f"{path}: expected an object with rates: run `ggufphys bench calibrate` again")
     return Machine.from_json(document)

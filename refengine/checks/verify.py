@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ggufphys.builds.asked import installed_build
 from ggufphys.flags.devices import add_device_arguments
 from ggufphys.flags.installed import refuse_build
-from ggufphys.flags.numbers import above_zero, at_least
+from ggufphys.flags.numbers import above_zero, at_least, seconds
 from ggufphys.flags.parser import belong, exclude, flags_of
 from ggufphys.flags.run import params_from
 from ggufphys.gguf import GGMLType, open_gguf
@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --logits: tokens one by one behind them (default 32)",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", type=above_zero, default=TIMEOUT_S, metavar="S",
+        "--timeout", type=seconds, default=TIMEOUT_S, metavar="S",
         help=f"with --logits: seconds that llama.cpp may go without an answer (default {TIMEOUT_S:g})",
     )  # fmt: skip
     parser.add_argument("--trace", action="store_true", help="with --logits: compare every node of the graph")

@@ -99,6 +99,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                     out.write(np.ctypeslib.as_array(row, shape=(n_vocab,)).tobytes())
     except Refused as refused:
         return {"error": str(refused)}
+    except OSError as error:
+        return {"unwritten": f"{error.strerror or error}; another TMPDIR puts it elsewhere"}
     api.llama_free(context)
     api.llama_model_free(model)
     return {"n_vocab": n_vocab, "seconds": seconds}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggufphys.context import ContextParams
-from ggufphys.errors import GGUFPhysError
+from ggufphys.errors import GGUFPhysError, OutputError
 from ggufphys.machine.children import describe, environment, module_command
 from ggufphys.params import Params
 from refengine.batch import Tokens
@@ -78,6 +78,7 @@ def llama_logits(requests: Sequence[LlamaRequest], *, timeout_s: float = TIMEOUT
 
     Raises:
         LlamaError: llama.cpp would not load or decode one, died, or was not done after `timeout_s`.
+        OutputError: there is no room for the logits in the folder for temporary files.
     """
     with tempfile.TemporaryDirectory(prefix="logits-") as folder:
         outs = [Path(folder) / f"{i}.f32" for i in range(len(requests))]
@@ -97,6 +98,8 @@ def llama_logits(requests: Sequence[LlamaRequest], *, timeout_s: float = TIMEOUT
         for request, answer in zip(requests, answers, strict=True):
             if "error" in answer:
                 raise LlamaError(f"{request.path}: llama.cpp refused: {answer['error']}")
+            if "unwritten" in answer:
+                raise OutputError(f"cannot write llama.cpp's logits to {folder}: {answer['unwritten']}")
         return [
             LlamaRun(
                 logits=np.fromfile(out, np.float32).reshape(-1, answer["n_vocab"]), seconds=tuple(answer["seconds"])

@@ -110,6 +110,15 @@ def test_quantiser_that_refuses_leaves_nothing(cache: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
+def test_a_disk_that_is_full_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the quantiser's "iostream error", but by how much room there is and what to set."""
+    monkeypatch.setattr("bench.derive.FULL_BYTES", 1 << 62)
+    with pytest.raises(OutputError, match=r"no room for IQ2_XS of .*: .* has .* free: .*XDG_CACHE_HOME"):
+        derived("IQ2_XS")
+
+    assert list(cache.iterdir()) == []
+
+
 def test_quantiser_that_dies_does_not_take_the_caller_along(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def test_a_log_without_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("redirection", "file", "code"),
     [(">&-", "m.gguf", 0), ("2>&-", "none.gguf", 3), (">&- 2>&-", "none.gguf", 3), ("--log - <&-", "m.gguf", 2),
-     (">/dev/full", "m.gguf", 1), ("--help >/dev/full", "m.gguf", 1)],
+     (">/dev/full", "m.gguf", 1), ("--help >/dev/full", "m.gguf", 1), ("2>/dev/full", "none.gguf", 3)],
 )  # fmt: skip
 def test_streams_that_are_closed(redirection: str, file: str, code: int, tmp_path: Path) -> None:
     """A stream that is closed or full ends in an exit code, and errors never go to stdout."""
@@ -117,8 +117,18 @@ def test_streams_that_are_closed(redirection: str, file: str, code: int, tmp_pat
     assert answer.returncode == code, answer.stderr
     assert "Traceback" not in answer.stderr
     assert answer.stdout == ""
-    if "full" in redirection:
+    if redirection.endswith(">/dev/full") and "2>" not in redirection:
         assert answer.stderr == "ggufphys: error: cannot write to standard output: No space left on device\n"
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is gone, or a server, is not the reader of the answer, who has seen enough."""
+
+    def broken(*_: object) -> NoReturn:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("ggufphys.commands.inspect.run", broken)
+    assert main(["inspect", "m.gguf"]) == 3
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "bench --help"])

@@ -55,6 +55,25 @@ def test_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--port" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("--port 0", "1 to 65535"), ("--threads 513", "at most 512"), ("--host=", "--host is empty"),
+     ("--device X", "no device 'X'"), ("--device ,", "no device ''"),
+     ("--host name.invalid", "choose another --host or --port")],
+)  # fmt: skip
+def test_what_no_worker_can_be(flags: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody could reach it, or llama.cpp would end itself, that is told; all of it is usage."""
+    try:
+        code = main(["rpc-worker", *flags.split()])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    err = capsys.readouterr().err
+    if "without RPC" in err:
+        pytest.skip("llama-cpp-python is built without RPC")
+    assert code == 2
+    assert said in err
+
+
 def test_a_cache_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file in the folder's place is told by the flag's name, not as a model that cannot be read."""
     (tmp_path / "file").touch()

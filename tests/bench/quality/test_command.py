@@ -100,6 +100,8 @@ def test_base_that_takes_too_much_is_refused(capsys: pytest.CaptureFixture[str])
     """The message says how much it would take and how many windows fit."""
     assert main(["bench", "quality", "F16", "Q8_0", *SHORT, "--base-bytes", "500k"]) == 2
     assert "give --chunks 2, or more --base-bytes" in capsys.readouterr().err
+    assert main(["bench", "quality", "F16", "Q8_0", *SHORT, "--base-bytes", "1k"]) == 2
+    assert "at most: give more --base-bytes" in capsys.readouterr().err  # not even one fits
 
 
 def test_embedded_model_has_learned(results: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ggufphys.cli import main
-from ggufphys.flags.numbers import above_zero, at_least, count, counts, integer
+from ggufphys.flags.numbers import above_zero, at_least, count, counts, integer, seconds
 from ggufphys.flags.parser import Parser
 from tests.ggufphys.models import tiny_llama
 
@@ -89,13 +89,28 @@ def test_flags_that_llama_cpp_overlooks_are_noted(
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(kind, text) for kind in (count, integer, at_least(1), counts(1), above_zero)
+    [(kind, text) for kind in (count, integer, at_least(1), counts(1), above_zero, seconds)
      for text in ("", "nan", "1e400", "٣", "1_0", "x", "-", " 1 2")],
 )  # fmt: skip
 def test_what_is_no_number(kind: Callable[[str], Any], text: str) -> None:
     """Texts that Python takes for numbers in part, or that no count can be, are refused with what was expected."""
     with pytest.raises(argparse.ArgumentTypeError, match="expected|whole number"):
         kind(text)
+
+
+def test_seconds_that_no_clock_counts() -> None:
+    """Waiting for 1e300 seconds is refused before anybody waits: the system counts milliseconds in 31 bits."""
+    assert seconds("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="1,000,000 at most"):
+        seconds("1e300")
+
+
+def test_an_empty_name_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """`bench report "$RESULTS"` with RESULTS unset is an error, not the results of the current folder."""
+    for words in (["report", ""], ["report", "--markdown", ""], ["compare", "", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["bench", *words])
+        assert "the name is empty" in capsys.readouterr().err
 
 
 def test_numbers() -> None:

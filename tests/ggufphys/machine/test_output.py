@@ -66,6 +66,17 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """However far above the file the way ends, it is the file that cannot be written, with the advice."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "a" / "b" / "x.json"
+    with (
+        pytest.raises(OutputError, match="cannot write .*x.json: Not a directory; no part of it is left: go elsewhere"),
+        whole_file(path, makes_folder=True, advice=": go elsewhere"),
+    ):
+        pass
+
+
 def test_a_killed_run_leaves_nothing_for_ever(tmp_path: Path) -> None:
     """What a killed writer of a file had begun goes when that file is written again; others' unfinished files stay."""
     path = tmp_path / "page[1].html"

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from bench.load.prompts import WORDS
 from bench.load.relay import Exchange, relayed
-from bench.program import run_program
+from bench.program import existing_program, run_program
 from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
 from ggufphys.report.inspection import table
@@ -255,7 +255,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.load_peers", description=__doc__)
     parser.add_argument("url", metavar="URL", help="a server that serves the model already")
-    parser.add_argument("--peer", required=True, metavar="PROGRAM", help="llama-benchy, from an environment of its own")
+    parser.add_argument(
+        "--peer",
+        required=True,
+        type=existing_program,
+        metavar="PROGRAM",
+        help="llama-benchy, from its own environment",
+    )
     parser.add_argument("--tokenizer", required=True, type=Path, metavar="MODEL.gguf", help="the model that is served")
     parser.add_argument("--model", default="model", help="its name for the server (default: model)")
     parser.add_argument("-c", "--clients", type=lambda t: [int(n) for n in t.split(",")], default=[1, 4])

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,27 @@ def existing_checkout(text: str) -> Path:
     if not (folder / "ggufphys" / "__init__.py").is_file():
         raise argparse.ArgumentTypeError(f"{text}: no checkout of ggufphys: it has no ggufphys/__init__.py")
     return folder
+
+
+def existing_program(text: str) -> Path:
+    """An argument that names a program which can be run, by its path or as a shell finds it.
+
+    So that it is asked for first, not behind minutes of measuring.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    found = shutil.which(text)
+    if found is None:
+        path = Path(text)
+        why = "a directory" if path.is_dir() else "not executable" if path.exists() else "no such program"
+        raise argparse.ArgumentTypeError(f"{text}: {why}")
+    return Path(found)
+
+
+def numbers(text: str) -> list[int]:
+    """`1,8,32`; empty: none. Raises ValueError, which argparse tells."""
+    return [int(n) for n in text.split(",") if n]
 
 
 def run_program(main: Callable[[], int | None]) -> NoReturn:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.program import run_program
+from bench.program import existing_program, run_program
 from bench.quality.texts import text_of
 from ggufphys.machine.children import environment, module_command
 from ggufphys.report.inspection import dumps
@@ -60,7 +60,7 @@ def _processor_s() -> float:
 def main() -> int:
     """Run both, in turn, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("program", type=Path)
+    parser.add_argument("program", type=existing_program)
     parser.add_argument("base")
     parser.add_argument("other")
     parser.add_argument("--chunks", type=int, default=16)

@@ -19,8 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.program import existing_file, run_program
-from bench.serve_compare.__main__ import numbers
+from bench.program import existing_file, existing_program, numbers, run_program
 from bench.serve_compare.servers import Pair, Server
 from bench.serve_compare.speed import Load, one_round
 from ggufphys.machine.children import environment
@@ -164,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.serve_profile", description=__doc__)
     add = parser.add_argument
     add("model", type=existing_file, metavar="MODEL")
-    add("--against", metavar="BINARY", help="llama-server, for its threads' time beside ours")
+    add("--against", type=existing_program, metavar="BINARY", help="llama-server, for its threads' time beside ours")
     add("-c", "--clients", type=numbers, default=[1, 8, 32], metavar="N,N", help="at once (default 1,8,32)")
     add("--rounds", type=int, default=1)
     add("--parts", action="store_true", help="the loop alone, by what it does")
@@ -177,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for line in parts(args.model, n, args.threads):
                 print(line)
         return 0
-    pair = Pair(model=args.model, against=args.against or "http://none", threads=args.threads, port=args.port)
+    pair = Pair(model=args.model, against=str(args.against or "http://none"), threads=args.threads, port=args.port)
     with pair.started(n_slots=max(args.clients), n_ctx_slot=N_CTX_SLOT) as servers:
         watched = [server for server in servers if server.pid]
         for server in watched:

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Final
 
-from bench.program import run_program
+from bench.program import existing_program, run_program
 from bench.speed.command import measured
 from bench.speed.peers import llama_bench
 from ggufphys import open_gguf
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed_peer", description=__doc__)
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--llama-bench", required=True, type=Path, metavar="PROGRAM")
+    parser.add_argument("--llama-bench", required=True, type=existing_program, metavar="PROGRAM")
     parser.add_argument("-t", "--threads", type=lambda t: [int(n) for n in t.split(",")], default=[1, 2])
     parser.add_argument("-p", "--prompt", type=int, default=512, help="tokens of a prompt (512)")
     parser.add_argument("-n", "--tokens", type=int, default=96, help="tokens generated (96)")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.program import existing_program, run_program
 from bench.results.records import HERE, KINDS, Record, kind_of, read_records, run_recorded
 from bench.serve_compare.servers import running
 from ggufphys.machine.children import module_command
@@ -82,12 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.results.everything", description=__doc__)
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     parser.add_argument("--large", type=Path, metavar="MODEL", help="one whose memory and speed are measured alone")
-    parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="loaded beside ours")
+    parser.add_argument("--llama-server", type=existing_program, metavar="PROGRAM", help="loaded beside ours")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results.jsonl", metavar="FILE.jsonl")
     parser.add_argument("--only", metavar="KIND,KIND", help=f"these alone, others stay as recorded: {', '.join(ALL)}")
     parser.add_argument("--list", action="store_true", help="print the commands alone")
     args = parser.parse_args(argv)
-    for path in (*args.models, *filter(None, (args.large, args.llama_server))):
+    for path in (*args.models, *filter(None, (args.large,))):
         if not path.is_file():
             parser.error(f"{path}: no such file")
     only = tuple(args.only.split(",")) if args.only else ALL

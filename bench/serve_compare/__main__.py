@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Final
 
-from bench.program import existing_file, run_program
+from bench.program import existing_file, existing_program, numbers, run_program
 from bench.serve_compare.crowds import equal, flood, intruder, prefix
 from bench.serve_compare.rows import HEAD, Row
 from bench.serve_compare.servers import Pair
@@ -46,9 +46,9 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
             yield from part(pair, number)
 
 
-def numbers(text: str) -> list[int]:
-    """`1,8,32`; empty: none."""
-    return [int(n) for n in text.split(",") if n]
+def program_or_url(text: str) -> str:
+    """A program that is there, or an address, which is asked later. Raises ArgumentTypeError as `existing_program`."""
+    return text if text.startswith("http") else str(existing_program(text))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench.serve_compare", description=__doc__)
     add = made.add_argument
     add("model", type=existing_file, metavar="MODEL")
-    add("--against", required=True, metavar="BINARY|URL", help="llama-server, or a server's address")
+    add(
+        "--against",
+        required=True,
+        type=program_or_url,
+        metavar="BINARY|URL",
+        help="llama-server, or an address",
+    )
     add("-c", "--clients", type=numbers, default=[1, 8, 32], metavar="N,N", help='at once; "": none (default 1,8,32)')
     add("--intruder", type=int, default=0, metavar="N", help="a prompt of N tokens arrives among eight readers")
     add("--prefix", type=int, default=0, metavar="N", help="sixteen prompts share their first N tokens")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
+from bench.program import existing_program
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from bench.telling import said_in
 from ggufphys.builds.asked import installed_build
@@ -102,8 +103,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrate", action="store_true",
         help="measure the rates of the types that the files have right before each file, instead",
     )  # fmt: skip
-    parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama-bench, to measure the same")
-    parser.add_argument("--mdl", type=Path, metavar="PROGRAM", help="mdl of llama-mdl, for its prediction")
+    parser.add_argument(
+        "--llama-bench", type=existing_program, metavar="PROGRAM", help="llama-bench, to measure the same"
+    )
+    parser.add_argument("--mdl", type=existing_program, metavar="PROGRAM", help="mdl of llama-mdl, for its prediction")
     parser.add_argument("--rule", action="store_true", help="bandwidth over the file's bytes, for what it would say")
     refuse_build(parser)
     exclude(parser, "--calibrate", "--calibration")

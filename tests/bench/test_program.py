@@ -1,5 +1,6 @@
 """Programs of `bench/` and `scripts/`: what goes wrong is told in a line, never as a traceback."""
 
+import argparse
 import ast
 import os
 import runpy
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.program import run_program
+from bench.program import existing_program, run_program
+from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFError, UnsupportedError
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,42 @@ def test_no_such_file(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
     assert ended.value.code == 2
     assert "nowhere.gguf: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bench.speed_peer MODEL --llama-bench nowhere",
+        "bench.serve_profile MODEL --against nowhere",
+        "bench.serve_compare MODEL --against nowhere",
+        "bench.quality_speed nowhere MODEL MODEL",
+        "bench.load_peers http://localhost:9 --peer nowhere --tokenizer MODEL",
+        "bench.results.everything MODEL --llama-server nowhere",
+        "ggufphys bench speed MODEL --mdl nowhere",
+        "ggufphys bench speed MODEL --llama-bench nowhere",
+    ],
+)
+def test_no_such_program(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program to compare with that is not there is told before minutes of measuring are lost with it."""
+    name, *arguments = line.replace("MODEL", str(MODEL)).split()
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    assert "nowhere: no such program" in capsys.readouterr().err
+
+
+def test_a_program_is_found_as_a_shell_finds_it(tmp_path: Path) -> None:
+    """By its name on the path or by its own path; a folder and what can't be run are told apart."""
+    plain = tmp_path / "plain"
+    plain.write_text("")
+
+    assert existing_program("sh").is_absolute()
+    assert existing_program(sys.executable) == Path(sys.executable)
+    for text, why in ((str(tmp_path), "a directory"), (str(plain), "not executable")):
+        with pytest.raises(argparse.ArgumentTypeError, match=why):
+            existing_program(text)
 
 
 @pytest.mark.parametrize("name", ["engine", "predict", "reader", "serve_ways", "start"])

@@ -43,7 +43,7 @@ def test_everything_is_recorded(ran: Ran, tmp_path: Path) -> None:
     """In place of what was there; the calibration first, since the speeds that follow are predicted from it."""
     path, server = tmp_path / "results.jsonl", tmp_path / "llama-server"
     path.write_text("what was there\n")
-    server.touch()
+    server.touch(mode=0o755)
 
     assert everything.main([str(MODEL), "--llama-server", str(server), "-o", str(path)]) == 0
     commands = [record.command for record in read_records([path])]

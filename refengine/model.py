@@ -9,6 +9,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -156,7 +157,8 @@ class Model:
         """
         before, self.weights.watch = self.weights.watch, watch
         try:
-            self.evaluate([0], all_logits=False)
+            with suppress(UnsupportedError):  # an encoder has no logits, but has been computed by then
+                self.evaluate([0], all_logits=False)
         finally:
             self.weights.watch = before
             self.reset()

@@ -3,10 +3,10 @@
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ggufphys import UnsupportedError, embedded
+from ggufphys import embedded
 from ggufphys.builds.asked import installed_build
 from ggufphys.context import ContextParams
 from ggufphys.flags.environment import MODEL
@@ -20,7 +20,7 @@ from server.beforehand import unwise
 from server.config import ServerConfig
 from server.defaults import check_defaults
 from server.engine.adapters import check_adapter
-from server.engine.checks import check_context, check_model_file, one_output_per_sequence
+from server.engine.checks import check_context, check_model_file, embeds_only, one_output_per_sequence
 from server.engine.numpy_engine import check_params, without_effect
 from server.engine.protocol import Adapter
 from server.flags import config_of, overlooked
@@ -73,10 +73,13 @@ def asked_model(args: argparse.Namespace) -> Asked:
         args, Params(llama_build=installed_build()), found=None if in_numpy else lambda: find().devices
     )
     if gives_vectors(args, hparams):
-        if in_numpy:
-            raise UnsupportedError(f"{path}: the numpy engine embeds nothing; take --engine llama.cpp")
+        if in_numpy and not embeds_only(hparams):
+            raise ValueError("--embeddings, --rerank: the numpy engine runs encoders so alone; take --engine llama.cpp")
         refuse_guesses(args)
-        params = vector_params(params, vars(args), path)
+        given = vars(args)
+        if in_numpy and "n_seq_max" not in given:
+            params, given = replace(params, n_seq_max=1), given | {"n_seq_max": 1}
+        params = vector_params(params, given, path)
     elif not in_numpy:
         params = default_slots(params, vars(args))
     if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages

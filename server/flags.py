@@ -21,7 +21,7 @@ from server.engine.threaded import TARGET_S
 from server.engine.vitality import STUCK_S, Bounds
 from server.guess_flags import add_guess_arguments
 from server.keys import read_keys
-from server.pasted import WITHOUT_EFFECT, add_field_arguments, field_defaults
+from server.pasted import WITHOUT_EFFECT, add_field_arguments, add_vector_arguments, field_defaults
 
 ENGINES: Final = ("llama.cpp", "numpy")
 NAMED_TEMPLATES: Final = {"chatml": CHATML}
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same, as llama-server has it",
     )  # fmt: skip
     _add_http(parser.add_argument_group("how it is served"))
+    add_vector_arguments(parser.add_argument_group("embeddings and ranks"))
     add_adapter_arguments(parser.add_argument_group("adapters"))
     add_guess_arguments(parser.add_argument_group("speculative decoding"))
     _add_models(

@@ -141,7 +141,8 @@ def opened_engine(args: argparse.Namespace, asked: Asked, planned: Planned) -> B
     """The engine that flags ask for: of a model in numpy, or of a file in llama.cpp, here or in a worker process."""
     options = {"name": next(iter(args.alias), ""), "max_waiting": args.max_queue, "warn": warn}
     if planned.model is not None:
-        return NumpyEngine(planned.model, **options)
+        pooling = asked.params.pooling
+        return NumpyEngine(planned.model, pooling=None if pooling == "model" else pooling, **options)
     of_llama = {"target_s": args.target_itl / 1000, "adapters": asked.adapters, "guessing": planned.guessing, **options}
     if asked.in_process:
         return LlamaEngine(asked.path, asked.params, **of_llama)

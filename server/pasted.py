@@ -36,6 +36,8 @@ THINKS: Final = {
 def add_field_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that set fields' defaults, and the refused ones; `field_defaults` and `refused` read them."""
     for names, (field, parse) in FIELDS.items():
+        if names in OF_VECTORS:
+            continue
         parser.add_argument(
             *names.split(), dest="field_defaults", action=_Field, field=field, parse=parse,
             default=argparse.SUPPRESS, help=argparse.SUPPRESS,
@@ -45,20 +47,30 @@ def add_field_arguments(parser: argparse.ArgumentParser) -> None:
             *names.split(), dest="field_defaults", action=_Field, field=field, parse=lambda _, value=value: value,
             nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS,
         )  # fmt: skip
-    parser.add_argument(
-        "--embedding", "--embeddings", dest="embeddings", action="store_true", default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS,
-    )  # fmt: skip
-    parser.add_argument(
-        "--rerank", "--reranking", dest="field_defaults", action=_Rerank, nargs=0, field="pooling",
-        parse=lambda _: "rank", default=argparse.SUPPRESS, help=argparse.SUPPRESS,
-    )  # fmt: skip
     for why, names in REFUSED.items():
         for name in names.split():
             parser.add_argument(
                 name, dest="refused_flags", action=_Refused, why=why, nargs=_N_VALUES.get(name, 1),
                 default=argparse.SUPPRESS, help=argparse.SUPPRESS,
             )  # fmt: skip
+
+
+def add_vector_arguments(group: "argparse._ArgumentGroup") -> None:
+    """Add the flags of servers that give vectors, of which some are fields' defaults, too."""
+    group.add_argument(
+        "--embedding", "--embeddings", dest="embeddings", action="store_true", default=argparse.SUPPRESS,
+        help="vectors of texts and nothing else, without a cache for text (encoders are always run so)",
+    )  # fmt: skip
+    group.add_argument(
+        "--rerank", "--reranking", dest="field_defaults", action=_Rerank, nargs=0, field="pooling",
+        parse=lambda _: "rank", default=argparse.SUPPRESS, help="the same, scores of documents: --pooling rank",
+    )  # fmt: skip
+    for name, (metavar, what) in OF_VECTORS.items():
+        field, parse = FIELDS[name]
+        group.add_argument(
+            name, dest="field_defaults", action=_Field, field=field, parse=parse, metavar=metavar,
+            default=argparse.SUPPRESS, help=what,
+        )  # fmt: skip
 
 
 def field_defaults(args: argparse.Namespace) -> dict[str, Any]:
@@ -217,6 +229,12 @@ FIELDS: Final[Mapping[str, tuple[str, Parse]]] = {
     "-r --reverse-prompt":              ("stop", lambda text: [text]),
     "--pooling":                        ("pooling", _pooling),
     "--embd-normalize":                 ("embd_normalize", int),
+}
+OF_VECTORS: Final[Mapping[str, tuple[str, str]]] = {
+    "--pooling": ("TYPE", "how a text's tokens become one vector: none, mean, cls, last, rank (default: the file's)"),
+    "--embd-normalize": (
+        "N", "by which norm vectors are scaled to length 1 (2: Euclidean, the default; -1: not; 0: to 32760 at most)",
+    ),
 }
 SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
     "--ignore-eos":                     ("ignore_eos", True),

@@ -70,8 +70,7 @@ def planned_model(args: argparse.Namespace, asked: Asked) -> Planned:
                 raise GGUFPhysError(refusal)
             if tight:
                 warn(f"warning: {tight}")
-        if not asked.in_numpy:
-            check_serves(path)
+        check_serves(path)
     return Planned(guessing=guessing, predicted=predicted, model=model)
 
 

@@ -34,12 +34,14 @@ def vector_params(params: Params, given: Mapping[str, Any], path: Path) -> Param
     `given` are flags, by the names of fields.
 
     Raises:
-        UnsupportedError: the file gives no scores, and they are asked for.
+        UnsupportedError: the file gives no scores, and they are asked for; or llama.cpp dies of its embeddings.
     """
     with open_gguf(path) as gguf:
         hparams = read_hparams(gguf)
         asked: Pooling = given.get("field_defaults", {}).get("pooling", "model")
         pooling = pooled(asked, hparams)
+        if why := rule_for(hparams.arch).aborts_embedding(hparams):
+            raise UnsupportedError(f"{path}: {why}")
         if pooling == "rank" and not any(name in gguf.tensors_by_name for name in SCORES):
             raise UnsupportedError(
                 f"{path}: the file has no classifier ({' or '.join(SCORES)}), so nothing can be ranked with it: leave "

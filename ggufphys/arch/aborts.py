@@ -42,6 +42,18 @@ def fills_both_masks(*, windowed: bool) -> AbortsLater:
     return aborts
 
 
+def reads_wider_rows(h: HParams) -> str:
+    """Embeddings are read in the width of several streams, of which the graph has made one.
+
+    Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, qwen4exp.cpp (n_embd_out_impl, t_embd); src/llama-context.cpp,
+    decode (extract embeddings); ggml/src/ggml-backend.cpp, ggml_backend_tensor_get_async.
+    """
+    if h.hc_mult <= 1:
+        return ""
+    wide = h.hc_mult * h.n_embd
+    return f"llama.cpp aborts: it reads embeddings of {wide:,} numbers, and the graph makes {h.n_embd:,}"
+
+
 def stores_values_as_matrix(context: ContextParams, h: HParams) -> str:
     """V reaches the cache as if all its tokens were heads of one, which only fits where elements are stored one by one.
 

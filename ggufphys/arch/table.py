@@ -16,6 +16,7 @@ from ggufphys.arch.aborts import (
     never,
     parts_by_embedding,
     prompt_of_one_stream,
+    reads_wider_rows,
     stores_values_as_matrix,
 )
 from ggufphys.arch.adjust import (
@@ -113,6 +114,7 @@ class ArchRule:
     reads: Callable[[HParams, Layers], Layers | None] = none_read  # a draft: which of its target's caches
     aborts: Aborts = never  # why llama.cpp dies of a context; empty if it does not
     aborts_later: AbortsLater = later_never  # why it dies of the first batch
+    aborts_embedding: AbortsLater = later_never  # the same of a context for embeddings alone
     flash_attn: bool = True  # False: llama.cpp turns flash attention off for it
     has_encoder: bool = False  # every token of a batch may be an output
     has_decoder: bool = True  # False: nothing but an encoder
@@ -280,7 +282,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen35moe",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
              "models/qwen35moe.cpp", draft=head(full), rollback=True),
     ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
-             "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True),
+             "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True, aborts_embedding=reads_wider_rows),
     ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
              "models/kimi-linear.cpp", mla=True, lone_prompt=True, aborts=prompt_of_one_stream(without_kv_heads)),
     ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
@@ -299,7 +301,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("glm5-next",  delta_and_pooled_dsa, "models/glm5-next.cpp",
              adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("deepseek4",  compressed, "models/deepseek4.cpp; llama-kv-cache-dsv4.cpp",
-             draft=head(window), adjust=head_if_present, rollback=True, same_types=True),
+             draft=head(window), adjust=head_if_present, rollback=True, same_types=True,
+             aborts_embedding=reads_wider_rows),
 
     # -- files that llama.cpp runs beside another model only, or not always
     ArchRule("eagle3",           trunk(full),       "models/eagle3.cpp",           alone=borrows_vocabulary,

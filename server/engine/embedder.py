@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ggufphys.arch import rule_for
 from ggufphys.params import Params
 from server.engine.adapters import Adapters
 from server.engine.batch import Batch
@@ -49,9 +50,16 @@ class Embedder:
         return self._params.n_ubatch
 
     def context(self, pooling: Pooling | None) -> Context:
-        """The context that pools so; None: as the file says. Raises as `create_context`."""
+        """The context that pools so; None: as the file says.
+
+        Raises:
+            ValueError, EngineError: as `create_context`; ValueError also where llama.cpp would die of the first text.
+        """
         found = self._contexts.get(pooling)
         if found is None:
+            hparams = self._model.hparams
+            if why := rule_for(hparams.arch).aborts_embedding(hparams):
+                raise ValueError(f"this model has no embeddings: {why}")
             wanted = -1 if pooling is None else POOLINGS[pooling]
             found = self._contexts[pooling] = create_context(self._model, self._params, pooling=wanted)
             self._made(found)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
 
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
@@ -14,14 +13,12 @@ from server.engine.embedder import Embedder
 from server.engine.handles import Model
 from server.engine.log import LOG
 from server.engine.protocol import POOLINGS, ActiveAdapters, Adapter, Pooling
-from server.engine.sampling import Sampling
-from server.engine.scheduler.guesses import Guesser
-from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
+from server.engine.speechless import Speechless
 from server.engine.vocab import Vocab
 
 
-class EmbeddingBackend:
+class EmbeddingBackend(Speechless):
     """A loaded model in a context for embeddings; implements `Backend`.
 
     Raises:
@@ -29,13 +26,11 @@ class EmbeddingBackend:
         ValueError, EngineError: as `create_context`.
     """
 
-    buffers: tuple[LoggedBuffer, ...] = ()
-
     def __init__(self, model: Model, params: Params, name: str, adapters: Sequence[Adapter] = ()) -> None:
+        super().__init__()
         self._model = model
         loaded = Adapters(model, adapters)
         self.words = Vocab(model)
-        self.guesser = Guesser()
         self._embedder = Embedder(model, params, loaded)
         self._pooling: Pooling | None = None if params.pooling == "model" else params.pooling
         context = self._embedder.context(self._pooling)
@@ -99,29 +94,3 @@ class EmbeddingBackend:
     def close(self) -> None:
         """Free context and model."""
         self._model.close()
-
-    # Nothing generates, so nothing of this is ever asked: `BaseEngine.submit` refuses requests for text.
-
-    def decode(self, chunks: Sequence[Chunk]) -> NoReturn:
-        """Never."""
-        raise AssertionError(chunks)
-
-    def logits(self, row: int) -> Any:
-        """Never."""
-        raise AssertionError(row)
-
-    def chooser(self, sampling: Sampling, index: int) -> NoReturn:
-        """Never."""
-        raise AssertionError(sampling)
-
-    def keep(self, slot: int, n_tokens: int) -> None:
-        """Never."""
-        raise AssertionError(slot)
-
-    def copy(self, source: int, target: int, n_tokens: int) -> None:
-        """Never."""
-        raise AssertionError(source)
-
-    def resumable(self, slot: int, n_tokens: int) -> bool:
-        """Never."""
-        raise AssertionError(slot)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal, Protocol
 
-from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError
-from ggufphys.context import ContextParams
-from ggufphys.hparams.hparams import HParams
+from ggufphys import MemoryPrediction
 from ggufphys.params import Params
-from server.engine.backend import SerialBackend
+from server.engine.backend import Backend, SerialBackend
+from server.engine.checks import embeds_only
 from server.engine.describe import describe
 from server.engine.errors import EngineError
+from server.engine.numpy_vectors import NumpyEncoder, NumpyVectors
+from server.engine.protocol import Pooling
 from server.engine.runner import Odds, Unwanted, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.slots import Kind
@@ -40,17 +41,8 @@ class Draws(Protocol):
         ...
 
 
-class NumpyModel(Protocol):
+class NumpyModel(NumpyEncoder, Protocol):
     """What is asked of refengine.Model."""
-
-    gguf: GGUFFile
-    h: HParams
-    context: ContextParams
-
-    @property
-    def tokenizer(self) -> Words:
-        """The model's own."""
-        ...
 
     def prepare(self, watch: Callable[[], object]) -> None:
         """Dequantise the weights; `watch` is called before each and may raise."""
@@ -105,6 +97,7 @@ class NumpyEngine(ThreadedEngine):
     Args:
         model: opened by `refengine.load` with `load_options`; the engine's from now on.
         name: the model's name to clients; empty: as the file has it.
+        pooling: how an encoder's vectors of tokens become one; None: as the file says.
         max_waiting: how many requests may wait.
         warn: gets one-line messages that a user should see.
     """
@@ -114,18 +107,20 @@ class NumpyEngine(ThreadedEngine):
         model: NumpyModel,
         *,
         name: str = "",
+        pooling: Pooling | None = None,
         max_waiting: int = 64,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        def load(unwanted: Unwanted) -> SerialBackend:
-            runner = NumpyRunner(model, name)
+        def load(unwanted: Unwanted) -> Backend:
+            encodes = embeds_only(model.h)
+            backend = NumpyVectors(model, name, pooling) if encodes else SerialBackend(NumpyRunner(model, name))
 
             def give_up() -> None:
                 if unwanted():
                     raise EngineError(f"{model.gguf.path}: loading was cancelled")
 
             model.prepare(give_up)  # weights are dequantised here, and not while somebody waits for an answer
-            return SerialBackend(runner)
+            return backend
 
         super().__init__(load, max_waiting=max_waiting, warn=warn)
 
@@ -134,14 +129,10 @@ class NumpyRunner:
     """A model that runs in numpy; implements `Runner`.
 
     Raises:
-        UnsupportedError: a model that does not generate text token by token, or without a tokenizer.
+        UnsupportedError: a model without a tokenizer.
     """
 
     def __init__(self, model: NumpyModel, name: str) -> None:
-        if not model.h.causal_attn:
-            raise UnsupportedError(
-                f"{model.gguf.path}: an encoder model ({model.h.arch}), which does not generate text"
-            )
         self._model = model
         self.words: Words = model.tokenizer
         self.n_step = model.context.n_ubatch

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import refengine
+from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
@@ -18,6 +19,7 @@ from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.vectors import vector_params
 from tests.server.chain_model import write_mixing_model, write_ranking_model
+from tests.server.conftest import numpy_engine
 from tests.server.encoder_model import write_encoder
 
 TEXTS = ["hello", "world, how are you?", "x" * 300, "The giant panda", "a", "bb " * 40]
@@ -68,6 +70,19 @@ def test_as_refengine(serve: Serve, tmp_path: Path, name: str) -> None:
     assert tokens[0][0] == 1
     assert together == pytest.approx(np.array(expected), abs=2e-3)
     assert together == pytest.approx(alone, abs=1e-3)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "none"])
+def test_in_numpy(serve: Serve, tmp_path: Path, pooling: str) -> None:
+    """The numpy engine's vectors are llama.cpp's."""
+    path = write_encoder(tmp_path / "encoder.gguf", "bert", pooling=NUMBERS[pooling])
+    theirs = serve(path)
+    ours = serve(path, make=numpy_engine, n_seq_max=1)
+
+    found = [client.post("/embedding", json={"content": TEXTS[:2]}).get_json() for client in (ours, theirs)]
+    for mine, other in zip(*found, strict=True):
+        assert np.array(mine["embedding"]) == pytest.approx(np.array(other["embedding"]), abs=2e-3)
+    assert ours.post("/v1/completions", json={"prompt": "hi"}).status_code == 501
 
 
 def test_shapes(serve: Serve, tmp_path: Path) -> None:
@@ -230,6 +245,20 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert whole.post("/v1/completions", json={"prompt": "hi"}).status_code == 501
     refused = pieces.post("/v1/embeddings", json={"input": "y" * 600})
     assert refused.get_json()["error"]["n_ctx"] == 512
+
+
+def test_embeddings_that_llama_cpp_dies_of(tmp_path: Path) -> None:
+    """Where several streams are read and one is made, it would: refused for vectors alone, and 400 beside text."""
+    path = write_encoder(tmp_path / "streams.gguf", "deepseek4")
+    with pytest.raises(UnsupportedError, match="reads embeddings of 1,024 numbers, and the graph makes 256"):
+        vector_params(Params(), {}, path)
+    engine = LlamaEngine(path, Params(n_ctx=256, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    client = create_app(ServerConfig(), engine).test_client()
+
+    found = client.post("/v1/embeddings", json={"input": "hi"})
+    engine.close()
+    assert (found.status_code, "no embeddings" in found.get_json()["error"]["message"]) == (400, True)
 
 
 def test_a_decoder_that_ranks(serve: Serve, tmp_path: Path) -> None:

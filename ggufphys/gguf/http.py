@@ -67,7 +67,7 @@ def open_url(url: str, access: Access, headers: Mapping[str, str], *, timeout_s:
             raise Refused(error) from None
     except urllib.error.URLError as error:
         raise FetchError(f"{url}: {_reason(error.reason, timeout_s)}") from None
-    except (http.client.InvalidURL, UnicodeError) as error:
+    except (http.client.InvalidURL, ValueError) as error:  # the address that was given, or one that it leads to
         raise FetchError(f"{url}: not an address that can be fetched: {error}") from None
     assert isinstance(response, http.client.HTTPResponse)
     if response.status not in (200, 206):

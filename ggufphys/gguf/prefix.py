@@ -13,6 +13,7 @@ from ggufphys.gguf.http import BROKEN, TIMEOUT_S, Access, Refused, open_url, ori
 MAX_BREAKS: Final = 6  # broken connections and busy servers that one file may have
 FIRST_PAUSE_S: Final = 0.2  # before going on after a break; doubled each time
 BLOCK_BYTES: Final = 1 << 16
+MOST_SAID: Final = 200  # characters of an error that may quote what a server sent
 BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})  # statuses that may be gone a moment later
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
@@ -101,6 +102,10 @@ class Prefix:
             response.close()
             raise self._changed()
         self.etag = etag
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            response.close()
+            raise FetchError(f"{self._url}: the server sends it as {encoding!r}, expected the bytes as they are")
         if response.status == 206:
             with response:
                 self._read_range(response, start, nbytes)
@@ -155,7 +160,7 @@ class Prefix:
         if self._breaks > MAX_BREAKS:
             raise FetchError(
                 f"{self._url}: gave up after {self._breaks} attempts with {len(self.data):,} bytes read: "
-                f"{error or type(error).__name__}"
+                f"{str(error)[:MOST_SAID] or type(error).__name__}"
             ) from None
         time.sleep(FIRST_PAUSE_S * 2 ** (self._breaks - 1))
 

@@ -154,12 +154,17 @@ def _viewed(node: Tensor) -> bool:
     return source is None or node.offset + node.nbytes <= source.nbytes
 
 
+def _hc_comb(node: Tensor) -> bool:
+    _, n_iter = node.params
+    return _all_f32(node) and 0 < n_iter < 1 << 31
+
+
 ASSERTED: Final[Mapping[str, Callable[[Tensor], bool]]] = {
     "ADD": _repeats, "SUB": _repeats, "MUL": _repeats, "DIV": _repeats, "REPEAT": _fills,
     "MUL_MAT": _mul_mat, "MUL_MAT_ID": _mul_mat_id, "GET_ROWS": _get_rows, "SET_ROWS": _set_rows,
     "CONCAT": _concat, "GLU": _glu, "ROPE": _rope, "SOFT_MAX": _soft_max, "FLASH_ATTN_EXT": _flash_attn_ext,
     "RESHAPE": _reshape, "CPY": _same_elements, "VIEW": _viewed,
-    "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net, "DSV4_HC_COMB": _all_f32,
+    "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net, "DSV4_HC_COMB": _hc_comb,
 }  # fmt: skip
 
 MEANING: Final[Mapping[str, str]] = {
@@ -175,5 +180,5 @@ MEANING: Final[Mapping[str, str]] = {
     "CPY": "as many elements as before", "VIEW": "bytes inside of the tensor that is shown",
     "SSM_CONV": "a row of the kernel for each channel", "SSM_SCAN": "states, heads and groups that agree",
     "GATED_DELTA_NET": "states and gates of the heads' sizes, in F32",
-    "DSV4_HC_COMB": "scale and base in F32",
+    "DSV4_HC_COMB": "scale and base in F32, and 1 iteration or more that 31 bits count",
 }  # fmt: skip

@@ -4,10 +4,10 @@ Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_base::load_hparams; s
 ctor (yarn_attn_factor).
 """
 
-from math import log
 from typing import Literal
 
 from ggufphys.frozen import dataclass, replace
+from ggufphys.graph.floats import logarithm, quotient
 from ggufphys.hparams.hparams import HParams
 from ggufphys.hparams.keys import Keys
 
@@ -48,17 +48,17 @@ def read_rope(
     `log_mul` and `mscale` are what few architectures read beside: of yarn_log_multiplier, and of values.
     """
     scaling = keys.text("rope.scaling.type", "linear")
-    factor = 1.0 if scaling == "none" else 1 / trained_scale(keys)
+    factor = 1.0 if scaling == "none" else quotient(1, trained_scale(keys))
     attn_factor = 1.0
     if scaling == "yarn":
-        attn_factor = _attn_factor(factor, mscale) / (_attn_factor(factor, log_mul) if log_mul else 1.0)
-        attn_factor /= 1 + 0.1 * log(factor)  # ggml multiplies by it once more
+        attn_factor = quotient(_attn_factor(factor, mscale), _attn_factor(factor, log_mul) if log_mul else 1.0)
+        attn_factor = quotient(attn_factor, 1 + 0.1 * logarithm(factor))  # ggml multiplies by it once more
     return Rope(
         n_dims=keys.integer("rope.dimension_count", h.n_embd_head_k),
         mode=mode,
         n_ctx_orig=keys.integer("rope.scaling.original_context_length", h.n_ctx_train) or h.n_ctx_train,
         freq_base=keys.real("rope.freq_base", 10000.0),
-        freq_scale=1.0 / factor,
+        freq_scale=quotient(1, factor),
         ext_factor=1.0 if scaling == "yarn" else 0.0,
         attn_factor=attn_factor * keys.real("rope.scaling.attn_factor", 1.0),
         sections=sections,
@@ -86,7 +86,7 @@ def read_sections(keys: Keys) -> tuple[int, ...]:
 
 
 def _attn_factor(factor: float, mscale: float) -> float:
-    return 1.0 if factor <= 1 else 0.1 * mscale * log(factor) + 1
+    return 1.0 if factor <= 1 else 0.1 * mscale * logarithm(factor) + 1
 
 
 def read_rope_swa(

@@ -18,6 +18,7 @@ from ggufphys.loads.refusal import UNKNOWN, Refusal, refused
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import wrong_type
+from ggufphys.loads.unexpected import told
 from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
 
@@ -29,11 +30,15 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
     """Why llama.cpp would not load this file and make a context as `params` say; empty where it would.
 
     Where a reason ends the process, llama.cpp says nothing of those behind it; here they follow.
+
+    Raises:
+        GGUFError: there is no verdict, by a fault of ours; the message names a key.
     """
     params = params or Params()
     if unknown := why_unknown(gguf.architecture, params.llama_build):
         return (_unknown(gguf.architecture, why=f": {unknown}"),)
-    return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
+    with told(gguf, tuple):
+        return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
 
 
 def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tuple[Refusal, ...]:

@@ -68,10 +68,10 @@ def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = 
     layers = layouts.samples(odd) if layouts.n_layer else None
     try:
         graph = layouts.graph(context, reserved_batches(context)[0], None if layers is None else layers.built)
-    except GGUFError as error:  # it asks for a weight that isn't there
+    except GGUFError as error:  # it asks for a weight that isn't there, or a value that means nothing
         yield Refusal(
-            what="the graph cannot be built", where="graph", found=str(error), expected="all weights that it reads",
-            source=BUILDER, ends_process=True, in_context=True,
+            what="the graph cannot be built", where="graph", found=str(error).removeprefix(f"{layouts.gguf.path}: "),
+            expected="all weights and hyperparameters that it is made of", source=BUILDER, ends_process=True, in_context=True,
         )  # fmt: skip
         return
     failure = first_failure(graph)

@@ -11,7 +11,7 @@ from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I64
 

@@ -7,7 +7,7 @@ from ggufphys.context import pad_ctx
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attend
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 
 

@@ -82,14 +82,20 @@ class Construction:
         return next((c for c in self.caches[il] if isinstance(c, FullKV) and c.n_embd_k_gqa), None)
 
     def kv_cache(self, il: int) -> KVCache:
-        """The same of a layer that has one."""
+        """The same of a layer that has one.
+
+        Raises:
+            GGUFError: it has none, by heads of nothing, which ggml does not multiply.
+        """
         cache = self.kv_cache_or_none(il)
-        assert cache is not None, f"layer {il} has no KV cache"
+        if cache is None:
+            raise GGUFError(f"{self.keys.gguf.path}: layer {il} keeps nothing: heads of 0, expected some")
         return cache
 
     def first_kv_cache(self) -> KVCache:
         """The same of the first layer that has one."""
-        return next(cache for il in range(len(self.caches)) if (cache := self.kv_cache_or_none(il)) is not None)
+        layers = range(len(self.caches))
+        return self.kv_cache(next((il for il in layers if self.kv_cache_or_none(il) is not None), 0))
 
     def has_window(self, il: int) -> bool:
         """Whether the layer attends to a window."""

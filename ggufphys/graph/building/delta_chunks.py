@@ -10,7 +10,7 @@ Source: llama.cpp 0c1e570 src/models/delta-net-base.cpp, build_delta_net_chunkin
 from typing import Final
 
 from ggufphys.graph import ops
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 
 CHUNK: Final = 64

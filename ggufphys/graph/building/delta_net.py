@@ -10,8 +10,8 @@ from math import inf
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_chunks import in_chunks
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import Unary
 from ggufphys.graph.ssm_ops import gated_delta_net, ssm_conv

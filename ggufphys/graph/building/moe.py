@@ -34,7 +34,7 @@ class Routing:
     `inner_in_f32` what goes into the last product may not be rounded to F16.
     """
 
-    gating: Gating = "softmax"
+    gating: Gating | None = "softmax"  # None: the file names none that llama.cpp has, and its layers are none
     norm_weights: bool = False
     weights_scale: float = 0.0
     n_groups: int = 0
@@ -48,18 +48,9 @@ class Routing:
 def read_routing(
     keys: Keys, gating: Gating | None = None, *, norm_weights: bool | None = None, weights_scale: float | None = None
 ) -> Routing:
-    """The routing that a file asks for; what the architecture settles is given.
-
-    Raises:
-        GGUFError: the file names a gating function that llama.cpp does not know.
-    """
-    number = keys.integer("expert_gating_func", 0) or 1
-    if gating is None and number not in GATINGS:
-        raise GGUFError(
-            f"{keys.gguf.path}: {keys.full('expert_gating_func')} is {number}, expected 1 to {len(GATINGS)}"
-        )
+    """The routing that a file asks for; what the architecture settles is given."""
     return Routing(
-        gating=gating or GATINGS[number],
+        gating=gating or GATINGS.get(keys.integer("expert_gating_func", 0)),
         norm_weights=keys.flag("expert_weights_norm", False) if norm_weights is None else norm_weights,
         weights_scale=keys.real("expert_weights_scale", 0.0) if weights_scale is None else weights_scale,
         n_groups=keys.integer("expert_group_count", 0),
@@ -104,7 +95,14 @@ def moe_ffn(
 def route(
     b: Builder, x: Tensor, il: int, routing: Routing, logits: Tensor | None, n_used: int, chosen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T), which may be given."""
+    """The weights (1, n_used, T) of the chosen experts, and their numbers (n_used, T), which may be given.
+
+    Raises:
+        GGUFError: the file names no gating function that llama.cpp knows, and there is none by default.
+    """
+    if routing.gating is None:
+        key, number = b.keys.full("expert_gating_func"), b.keys.integer("expert_gating_func", 0)
+        raise GGUFError(f"{b.keys.gguf.path}: {key} is {number}, expected 1 to {len(GATINGS)}")
     n_tokens, n_expert = x.ne[1], b.h.n_expert
     if logits is None:
         logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)

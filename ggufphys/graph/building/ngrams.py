@@ -9,9 +9,9 @@ from math import inf
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.hyper_gated import GatedStreams
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F32, I32
 

@@ -16,8 +16,8 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.dsa import indexer_cache, lightning_indexer, top_k
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.kpool import pool_counts
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import F16, F32, I32, I64
 from ggufphys.graph.rope import Rope

@@ -19,11 +19,11 @@ from ggufphys.arch.roles import Role, embedding_is_output, held_twice, role_of, 
 from ggufphys.builds.moves import rules_of
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile, TensorInfo
-from ggufphys.graph.building.floats import f32
 from ggufphys.graph.devices.backends import Backend, backend_of
 from ggufphys.graph.devices.backends.backend import everything
 from ggufphys.graph.devices.backends.repack import is_repacked
 from ggufphys.graph.devices.placed import AMX, REPACKED, TOKEN_EMBD, Buffer, Placement
+from ggufphys.graph.floats import f32
 from ggufphys.params import CPU_BUFFER, HOST, Device, Params
 
 if TYPE_CHECKING:

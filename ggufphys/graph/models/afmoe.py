@@ -7,8 +7,8 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/baichuan.cpp, llama_model_baichuan::graph.
 from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, rotated
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/bailingmoe.cpp, llama_model_bailingmoe::gra
 from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

@@ -8,8 +8,8 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import Ffn
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 

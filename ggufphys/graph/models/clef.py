@@ -10,7 +10,7 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import gated_norm, l2_norm
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import gated_attention
 from ggufphys.graph.ops import F32, I32

@@ -3,16 +3,14 @@
 Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, llama_model_deepseek2::graph.
 """
 
-from math import log
-
 from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building import head, mla
 from ggufphys.graph.building.attention import AttentionK, AttentionKV, Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, read_routing
+from ggufphys.graph.floats import logarithm, quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 
@@ -86,7 +84,7 @@ def build_head_with(b: Builder, rope: Rope, scores: Scores, routing: Routing) ->
 def rope_and_scores(b: Builder, n_embd_head: int, log_mul: float, *, mscale: float = 1.0) -> tuple[Rope, Scores]:
     """Rotary settings, and scores scaled for YaRN: its factor on Q and K counts for what does not rotate as well."""
     rope = read_rope(b.keys, b.h, "norm", log_mul=log_mul, mscale=mscale)
-    longer = log(1 / rope.freq_scale)
+    longer = logarithm(quotient(1, rope.freq_scale))
     by_yarn = rope.attn_factor * (1 + 0.1 * longer) * (1 + 0.1 * log_mul * longer)
     return rope, Scores(factor=by_yarn * by_yarn / sqrtf(n_embd_head))
 
@@ -112,10 +110,11 @@ def _decompressed(b: Builder, latent: Tensor, k_pe: Tensor, n_embd_head: int, il
 
 def read_own_routing(b: Builder) -> Routing:
     """The routing that the file asks for."""
-    return read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else None)
+    if b.keys.integer("expert_gating_func", 0):
+        return read_routing(b.keys)
+    return read_routing(b.keys, "sigmoid" if _is_glm_lite(b) else "softmax")
 
 
 def _is_glm_lite(b: Builder) -> bool:
     """GLM 4.7 Lite, whose files do not name their gating function."""
-    unnamed = b.keys.integer("expert_gating_func", 0) == 0
-    return unnamed and b.h.n_layer in (47, 48) and b.h.n_vocab == 154880
+    return b.h.n_layer in (47, 48) and b.h.n_vocab == 154880

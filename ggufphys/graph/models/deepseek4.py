@@ -3,8 +3,6 @@
 Source: llama.cpp 0c1e570 src/models/deepseek4.cpp, llama_model_deepseek4::graph.
 """
 
-from math import log
-
 from ggufphys.arch.caches import INDEXER, LATENT, BlockKV
 from ggufphys.frozen import replace
 from ggufphys.graph import ops
@@ -12,9 +10,9 @@ from ggufphys.graph.building import dsa, head, hyper
 from ggufphys.graph.building.attention import AttentionKV, Scores, rotate
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.compressor import Blocks, block_cache, k_rotation
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.limited import limited_ffn
 from ggufphys.graph.building.moe import Routing, read_routing
+from ggufphys.graph.floats import logarithm, quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.graph.rope import Rope, read_rope
@@ -160,6 +158,6 @@ def _ropes(b: Builder, d: int) -> tuple[Rope, Rope]:
         n_dims=n_dims, mode="norm", n_ctx_orig=0, freq_base=rope.freq_base, beta_fast=0.0, beta_slow=0.0,
         offset=d - n_dims,
     )  # fmt: skip
-    attn_factor = 1 / (1 + 0.1 * log(1 / rope.freq_scale)) if rope.ext_factor else 1.0
+    attn_factor = quotient(1, 1 + 0.1 * logarithm(quotient(1, rope.freq_scale))) if rope.ext_factor else 1.0
     base = b.keys.real("attention.compress_rope_freq_base", rope.freq_base)
     return plain, replace(rope, n_dims=n_dims, freq_base=base, attn_factor=attn_factor, offset=d - n_dims)

@@ -15,10 +15,10 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.drafts import biased_by_pairs, candidates, spread
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.hyper import Streams
 from ggufphys.graph.building.limited import limited_ffn
 from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.deepseek4 import WindowAndBlocks
 from ggufphys.graph.ops import I32, Glu

@@ -12,8 +12,8 @@ from ggufphys.graph.building import dsa, mla
 from ggufphys.graph.building.attention import AttentionK, Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/gemma3.cpp, llama_model_gemma3::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa
 

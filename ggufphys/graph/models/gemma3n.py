@@ -9,8 +9,8 @@ Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, llama_model_gemma3n::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.shared_kv import owner
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope, read_rope_swa
 

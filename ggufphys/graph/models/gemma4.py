@@ -7,9 +7,9 @@ Source: llama.cpp 0c1e570 src/models/gemma4.cpp, llama_model_gemma4::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.building.shared_kv import owner
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.gemma3n import inputs_per_layer, plane, rows_per_layer, stretch
 from ggufphys.graph.rope import read_rope, read_rope_swa

@@ -10,7 +10,7 @@ from ggufphys.arch.borrowed import TARGET_EMBEDDING
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.ops import F32, I32
 from ggufphys.graph.rope import read_rope, read_rope_swa

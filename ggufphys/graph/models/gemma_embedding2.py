@@ -7,7 +7,7 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.attention_alone import AttentionAlone, sees_window
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.gemma3n import plane
 from ggufphys.graph.rope import read_rope, read_rope_swa

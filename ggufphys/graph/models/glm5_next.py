@@ -9,11 +9,11 @@ from ggufphys.graph.building.attention import AttentionK, Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import convolved_parts, decay_gate, kda
 from ggufphys.graph.building.dsa import indexer_cache
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.kpool import Pools
 from ggufphys.graph.building.limited import limited_ffn
 from ggufphys.graph.building.moe import Routing, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 L2_EPS = 1e-6

@@ -7,8 +7,8 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing
+from ggufphys.graph.floats import quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 
@@ -52,7 +52,7 @@ def build_with(
         residual = ops.add(scaled(x, residual_scale), residual)
         x = ffn(b.rms(residual, "ffn_norm", il), il)
         x = ops.add(scaled(x, residual_scale), residual)
-    return b.head(b.rms(x, "output_norm"), scale=1 / logit_scale)
+    return b.head(b.rms(x, "output_norm"), scale=quotient(1, logit_scale))
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:

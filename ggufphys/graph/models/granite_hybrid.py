@@ -8,9 +8,9 @@ from ggufphys.graph.building import ssm
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models.granite import scaled
 from ggufphys.graph.rope import read_rope

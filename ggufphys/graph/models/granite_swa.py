@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/granite-swa.cpp, llama_model_granite_swa::g
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.floats import quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 
@@ -32,7 +32,7 @@ def build(b: Builder) -> Graph:
         residual = ops.add(_scaled(x, residual_scale), residual)
         x = _ffn(b, b.rms(residual, "ffn_norm", il), il)
         x = ops.add(_scaled(x, residual_scale), residual)
-    return b.head(b.rms(x, "output_norm"), scale=1 / keys.real("logit_scale"))
+    return b.head(b.rms(x, "output_norm"), scale=quotient(1, keys.real("logit_scale")))
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

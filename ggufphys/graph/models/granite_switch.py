@@ -9,7 +9,7 @@ Source: llama.cpp 0c1e570 src/models/granite-switch.cpp, llama_model_granite_swi
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 
@@ -52,7 +52,7 @@ def build(b: Builder) -> Graph:
         gate, up = (_switched(b, name, il, x, adapters) for name in ("ffn_gate", "ffn_up"))
         x = _switched(b, "ffn_down", il, ops.mul(ops.unary(gate, "silu"), up), adapters)
         x = ops.add(added(x), residual)
-    return b.head(b.rms(x, "output_norm"), scale=1 / logit_scale)
+    return b.head(b.rms(x, "output_norm"), scale=quotient(1, logit_scale))
 
 
 def _adapters(b: Builder, attention: AttentionKV) -> Tensor:

@@ -7,6 +7,7 @@ from ggufphys.frozen import replace
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, dense_or_experts, rotated
 from ggufphys.graph.building.moe import Routing
+from ggufphys.graph.floats import quotient
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import Rope, read_rope
 
@@ -21,7 +22,7 @@ def build_with(b: Builder, rope: Rope) -> Graph:
     alpha = 0.0 if b.h.n_expert else b.keys.real("rope.scaling.alpha", 0.0)
     if alpha > 0:
         size = b.h.n_embd_head_k
-        rope = replace(rope, freq_base=rope.freq_base * alpha ** (size / (size - 2)))
+        rope = replace(rope, freq_base=rope.freq_base * alpha ** quotient(size, size - 2))
     x = b.inp_embd()
     qkv = rotated(b, rope, b.inp_pos(rope.n_pos_per_embd), factors=True, normed="after")
     x = decoder(b, x, qkv, dense_or_experts(b, Routing(norm_weights=True)))

@@ -8,10 +8,10 @@ from ggufphys.graph import ops
 from ggufphys.graph.building import dsa, mla
 from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.hyper import wanted
 from ggufphys.graph.building.hyper_independent import IndependentStreams
 from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import Glu
 from ggufphys.graph.rope import read_rope

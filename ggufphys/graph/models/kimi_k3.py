@@ -10,10 +10,10 @@ from ggufphys.graph.building import mla
 from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, convolved_parts, decay_gate, kda
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.hyper import hc_pre
 from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 
@@ -99,7 +99,7 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
 
 def _situ(gate: Tensor, up: Tensor, *, beta: float, linear: float) -> Tensor:
     """A gate that saturates: beta tanh(gate / beta) sigmoid(gate), times up, which saturates too."""
-    act = ops.scale(ops.unary(ops.scale(gate, 1 / beta), "tanh"), beta)
+    act = ops.scale(ops.unary(ops.scale(gate, quotient(1, beta)), "tanh"), beta)
     act = ops.mul(act, ops.unary(gate, "sigmoid"))
     if linear > 0:
         up = ops.scale(ops.unary(ops.scale(up, 1 / linear), "tanh"), linear)

@@ -9,9 +9,9 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
 from ggufphys.graph.building.delta_net import convolved_parts, kda
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 

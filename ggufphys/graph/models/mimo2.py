@@ -7,8 +7,8 @@ from ggufphys.graph import ops
 from ggufphys.graph.building import head
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa
 

@@ -4,7 +4,7 @@ Source: llama.cpp 0c1e570 src/models/minicpm.cpp, llama_model_minicpm.
 """
 
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.models import granite
 from ggufphys.graph.rope import read_rope

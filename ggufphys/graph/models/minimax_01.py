@@ -7,9 +7,9 @@ Source: llama.cpp 0c1e570 src/models/minimax-01.cpp, llama_model_minimax_01::gra
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.ops import F32
 from ggufphys.graph.rope import read_rope

@@ -6,10 +6,10 @@ Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, llama_model_minimax_m3::gra
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions, ends_rotating
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.building.msa import BlockSparse, is_sparse
 from ggufphys.graph.building.msa_cells import BlockSparseOfCells
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 

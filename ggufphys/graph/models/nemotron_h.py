@@ -7,9 +7,9 @@ from ggufphys.graph import ops
 from ggufphys.graph.building import head, ssm
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 

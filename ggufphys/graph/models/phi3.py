@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/phi3.cpp, llama_model_phi3::graph; src/mode
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope
 

@@ -6,8 +6,8 @@ Source: llama.cpp 0c1e570 src/models/plamo2.cpp, llama_model_plamo2::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 from ggufphys.graph.ssm_ops import ssm_conv, ssm_scan

@@ -8,8 +8,8 @@ from ggufphys.graph.building import head
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, linear_attention
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, gated_attention, head_attention
 from ggufphys.graph.rope import read_rope, read_sections

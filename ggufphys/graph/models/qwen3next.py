@@ -10,9 +10,9 @@ from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, linear_attention
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
 

@@ -10,13 +10,13 @@ from ggufphys.graph.building import dsa
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, linear_attention
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.hyper import wanted
 from ggufphys.graph.building.hyper_gated import GatedStreams
 from ggufphys.graph.building.ngrams import add_ngrams, inp_ngrams
 from ggufphys.graph.building.qsa import BlockMeans
 from ggufphys.graph.building.qsa_pools import PooledBlocks
 from ggufphys.graph.building.recurrent import Recurrent
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.models.qwen3next import ffn, mix_gated
 from ggufphys.graph.models.qwen35 import delta_net_parts

@@ -11,8 +11,8 @@ from ggufphys.graph.building import head
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import dense_or_experts
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.building.moe import read_routing
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope, read_rope_swa
 

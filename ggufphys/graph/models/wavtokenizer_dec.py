@@ -7,8 +7,8 @@ Legend: C channels. Source: llama.cpp 0c1e570 src/models/wavtokenizer-dec.cpp, l
 
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.floats import sqrtf
 from ggufphys.graph.conv_ops import conv_1d_dw_ph, conv_1d_ph
+from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 
 

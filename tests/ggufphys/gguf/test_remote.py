@@ -236,6 +236,20 @@ def test_a_range_that_ends_before_it_begins(site: Site) -> None:
         RemoteReader().open(site.url + LARGE)
 
 
+def test_compressed(site: Site) -> None:
+    """A server that compresses, although it was asked not to, is told so: its bytes are no GGUF."""
+    site.headers[PATH] = {"Content-Encoding": "gzip"}
+    with pytest.raises(FetchError, match="the server sends it as 'gzip', expected the bytes as they are"):
+        RemoteReader().open(site.url + PATH)
+
+
+def test_redirect_to_what_is_no_address(site: Site) -> None:
+    """An address that cannot be read is an error that names the one that led there."""
+    site.redirects["/other.gguf"] = "http://[::1/tiny.gguf"
+    with pytest.raises(FetchError, match=r"/other\.gguf: not an address that can be fetched"):
+        RemoteReader().open(f"{site.url}/other.gguf")
+
+
 def test_a_length_that_is_none(site: Site) -> None:
     """A length of digits that are none (a superscript) is no length: read until it ends."""
     site.ranges, site.lengths, site.headers[PATH] = False, False, {"Content-Length": "\u00b2"}

@@ -1,10 +1,12 @@
 """Keys as llama.cpp's loader reads them: types, lengths, what must be there, and what ends the process."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import DEFAULTS, LISTS
 from ggufphys.loads.table import BUILDING, EVERY, HPARAMS, Branch, Read, Rule, Statement, architectures, statements
@@ -72,6 +74,13 @@ def test_no_reason(tmp_path: Path, changes: dict[str, Any]) -> None:
         ("qwen35", {"full_attention_interval": 0}, "no division by zero"),
         ("gemma2", {"attention__sliding_window_pattern": typed(0, U64)}, "u32"),
         ("gemma2", {"attention__sliding_window_pattern": 1}, "any(is_swa[:n_layer_all])"),
+        ("minimax-m3", {"attention__indexer__top_k": typed(1 << 31, ValueType.UINT32)}, "signed(indexer_top_k) >= 0"),
+        ("deepseek4", {"hyper_connection__sinkhorn_iterations": typed(1 << 31, ValueType.UINT32)}, "1 iteration"),
+        ("deepseek4", {"hyper_connection__sinkhorn_iterations": 0}, "1 iteration"),
+        ("dots3note/matched", {"expert_gating_func": 0}, "expert_gating_func is 0, expected 1 to 4"),
+        ("smallthinker", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
+        ("minimax-m2", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
+        ("qwen", {"attention__head_count": 1000}, "heads of 0"),
     ],
 )
 def test_what_ends_the_process(tmp_path: Path, name: str, changes: Any, words: str) -> None:
@@ -130,3 +139,22 @@ def _flat(lines: list[Statement]) -> list[Statement]:
     for line in lines:
         flat += _flat([*line.then, *line.otherwise]) if isinstance(line, Branch) else [line]
     return flat
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("falcon", {"rope__scaling__factor": inf}),
+        ("deepseek4/hash", {"rope__scaling__factor": -inf}),
+        ("deepseek2", {"rope__scaling__factor": -1.0, "rope__scaling__type": "yarn"}),
+        ("granite", {"logit_scale": 0.0}),
+        ("kimi-k3", {"activation__situ_beta": -0.0}),
+        ("deepseek2", {"expert_gating_func": None}),
+        ("lfm2", {"expert_gating_func": 0}),  # without experts
+    ],
+)
+def test_factors_that_mean_nothing_are_no_reason(tmp_path: Path, name: str, changes: Any) -> None:
+    """What C divides by zero, or takes a logarithm of, is infinite or no number there: llama.cpp goes on, and so do we."""
+    assert refusals(tmp_path, name, **changes) == ()
+    with open_gguf(tmp_path / "model.gguf") as gguf:
+        assert predict_memory(gguf, Params(n_ctx=512)).compute_bytes > 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ggufphys.graph.building.floats import f32, sqrtf
+from ggufphys.graph.floats import f32, sqrtf
 
 
 @pytest.mark.parametrize("n", [2, 64, 72, 80, 96, 112, 128, 192, 256, 288])

@@ -71,7 +71,8 @@ def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = 
     except GGUFError as error:  # it asks for a weight that isn't there, or a value that means nothing
         yield Refusal(
             what="the graph cannot be built", where="graph", found=str(error).removeprefix(f"{layouts.gguf.path}: "),
-            expected="all weights and hyperparameters that it is made of", source=BUILDER, ends_process=True, in_context=True,
+            expected="all weights and hyperparameters that it is made of", source=BUILDER, ends_process=True,
+            in_context=True,
         )  # fmt: skip
         return
     failure = first_failure(graph)

@@ -19,13 +19,5 @@ def build(b: Builder) -> Graph:
     _, scores = rope_and_scores(b, d, 0.0)
     x = b.inp_embd()
     qkv = rotated(b, rope, b.inp_pos())
-    return b.head(
-        decoder(
-            b,
-            x,
-            qkv,
-            dense_or_experts(b, read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "softmax")),
-            scores=scores,
-            biased=False,
-        )
-    )
+    routing = read_routing(b.keys, None if b.keys.integer("expert_gating_func", 0) else "softmax")
+    return b.head(decoder(b, x, qkv, dense_or_experts(b, routing), scores=scores, biased=False))

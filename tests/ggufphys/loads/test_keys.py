@@ -154,7 +154,7 @@ def _flat(lines: list[Statement]) -> list[Statement]:
     ],
 )
 def test_factors_that_mean_nothing_are_no_reason(tmp_path: Path, name: str, changes: Any) -> None:
-    """What C divides by zero, or takes a logarithm of, is infinite or no number there: llama.cpp goes on, and so do we."""
+    """What C divides by zero, or takes a logarithm of, is infinite or no number there: llama.cpp goes on, so do we."""
     assert refusals(tmp_path, name, **changes) == ()
     with open_gguf(tmp_path / "model.gguf") as gguf:
         assert predict_memory(gguf, Params(n_ctx=512)).compute_bytes > 0

@@ -156,7 +156,7 @@ def _viewed(node: Tensor) -> bool:
 
 def _hc_comb(node: Tensor) -> bool:
     _, n_iter = node.params
-    return _all_f32(node) and 0 < n_iter < 1 << 31
+    return _all_f32(node) and isinstance(n_iter, int) and 0 < n_iter < 1 << 31
 
 
 ASSERTED: Final[Mapping[str, Callable[[Tensor], bool]]] = {

@@ -17,6 +17,15 @@ what has no answer here, `ValueError` for what llama.cpp would refuse. `predict_
 `predict_speed`: how long that takes on a `Machine` (`read_machine` of what `bench calibrate -o FILE` wrote).
 """
 
+import sys as _sys
+
+if _sys.version_info < (3, 11):  # noqa: UP036  # in words that older ones read
+    _said = "ggufphys needs Python 3.11 or newer, and this is %d.%d.%d" % _sys.version_info[:3]  # noqa: UP031
+    if _sys.argv[:1] == ["-m"]:  # `python -m ggufphys` from a checkout, which pip would have refused to install
+        _sys.stderr.write("ggufphys: error: %s\n" % _said)  # noqa: UP031
+        _sys.exit(2)
+    raise ImportError(_said)
+
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is most of a millisecond in which Ctrl-C is unheard
 if TYPE_CHECKING:
     from ggufphys.embedded import MODEL as EMBEDDED_MODEL

@@ -97,6 +97,8 @@ def _run_with_retry(
     if result.ok or isinstance(result.exit, int):
         return result, 0, failure(result), params
     notes = (f"llama.cpp died by {result.exit} in phase {result.failed_in!r}",)
+    if result.exit == "SIGBUS":  # the same would come again, or another file
+        return result, 0, (f"{notes[0]}: {path} was cut short while it was mapped, or cannot be read",), params
     if assertion := ASSERTION.search(result.stderr):  # it ended itself, and would again
         return result, 0, (f"{notes[0]}: {assertion[0].strip()}",), params
     if not params.use_extra_bufts:

@@ -49,7 +49,8 @@ def judged_row(
 
     Raises as `Candidate.opened` does.
     """
-    windows, judge = reading.windows, Judge(setting.n_threads or default_threads())
+    windows, sizes = reading.windows, _sizes(candidate, reading.windows.n_ctx)  # before minutes of reading
+    judge = Judge(setting.n_threads or default_threads())
     kept = base if base is not None else keep
     look: Callable[..., Judged] = judge.alone if kept is None else judge.beside if keep is None else judge.keep
     try:
@@ -74,7 +75,7 @@ def judged_row(
         keep.nll[:] = judged.nll.reshape(keep.nll.shape)
     if base is not None:
         judged = _exact(judged, base)
-    return _row(candidate, judged, reading, compared=kept is not None) | {"measured": measured}
+    return _row(candidate, sizes, judged, reading, compared=kept is not None) | {"measured": measured}
 
 
 def kept_row(candidate: Candidate, reading: Reading, base: Kept) -> Row:
@@ -82,7 +83,8 @@ def kept_row(candidate: Candidate, reading: Reading, base: Kept) -> Row:
     pairs = zip(reading.windows.targets, base.rows, strict=True)
     judged = _exact(joined([of_base(targets, rows) for targets, rows in pairs]), base)
     judged = judged if base.nll is None else replace(judged, nll=judged.nll_base)
-    return _row(candidate, judged, reading, compared=True) | {"measured": None}
+    sizes = _sizes(candidate, reading.windows.n_ctx)
+    return _row(candidate, sizes, judged, reading, compared=True) | {"measured": None}
 
 
 def _exact(judged: Judged, base: Kept) -> Judged:
@@ -90,7 +92,7 @@ def _exact(judged: Judged, base: Kept) -> Judged:
     return judged if base.nll is None else replace(judged, nll_base=base.nll.reshape(-1).copy())
 
 
-def _row(candidate: Candidate, judged: Judged, reading: Reading, *, compared: bool) -> Row:
+def _row(candidate: Candidate, sizes: Row, judged: Judged, reading: Reading, *, compared: bool) -> Row:
     windows = reading.windows
     n_windows, perplexity = len(windows.tokens), float(np.exp(judged.nll.mean()))
     unigram = unigram_perplexity(windows.targets)
@@ -101,7 +103,7 @@ def _row(candidate: Candidate, judged: Judged, reading: Reading, *, compared: bo
         "type_k": candidate.type_k,
         "type_v": candidate.type_v,
         "requantised_from": candidate.requantised_from,
-        **_sizes(candidate, windows.n_ctx),
+        **sizes,
         "n_ctx": windows.n_ctx,
         "n_windows": n_windows,
         "n_read": int(windows.tokens.size),

@@ -65,7 +65,7 @@ class GGUFArray(Sequence[Scalar]):
     It is a sequence: slices are tuples. Numbers are found at once; a string is stepped to, so who wants many iterates.
 
     Raises:
-        GGUFError: on access, when an element is a string that is not UTF-8.
+        GGUFError: on access, when an element is a string that is not UTF-8, or the file was changed meanwhile.
     """
 
     element_type: ValueType
@@ -141,7 +141,10 @@ class GGUFArray(Sequence[Scalar]):
         length_struct = struct.Struct(_prefix(self.byte_order) + self.length_format)
         position = self.offset
         for _ in range(self.length):
-            (nbytes,) = length_struct.unpack_from(self.buffer, position)
+            try:
+                (nbytes,) = length_struct.unpack_from(self.buffer, position)
+            except (struct.error, OverflowError):
+                raise self._changed() from None
             position += length_struct.size
             yield bytes(self.buffer[position : position + nbytes])
             position += nbytes
@@ -151,7 +154,14 @@ class GGUFArray(Sequence[Scalar]):
         read = BytesIO(self.buffer[self.offset : self.offset + self.nbytes]).read
         length_struct = struct.Struct(_prefix(self.byte_order) + self.length_format)
         size, unpack = length_struct.size, length_struct.unpack
-        return [read(unpack(read(size))[0]) for _ in repeat(None, self.length)]
+        try:
+            return [read(unpack(read(size))[0]) for _ in repeat(None, self.length)]
+        except (struct.error, OverflowError):
+            raise self._changed() from None
+
+    def _changed(self) -> GGUFError:
+        """Strings that were stepped over once do not end where they ended then: somebody wrote into the mapped file."""
+        return GGUFError(f"key {self.key!r}: its strings are not where they were: the file was changed meanwhile")
 
     def _fixed(self, first: int, count: int) -> tuple[Scalar, ...]:
         character = FORMATS[self.element_type]

@@ -8,7 +8,7 @@ nothing of today's, and is left out.
 import json
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ggufphys.errors import OutputError
 from ggufphys.frozen import asdict, dataclass
@@ -58,17 +58,28 @@ class Errors:
 
 def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
     """The last of all that today's rules predicted, the oldest first; nothing where the file makes no sense."""
-    folder = kept.folder()
-    if folder is None:
-        return ()
     try:
-        document = parse_json((folder / NAME).read_text(encoding="utf-8"))
+        document = _document()
         if document["schema_version"] != SCHEMA_VERSION:
             return ()
         found = [Entry(**fields) for fields in document["entries"]]
         return tuple(entry for entry in found if entry.rules == PREDICTED_BY)[-last:]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _document() -> Any:
+    """What the file says: anything. Raises OSError or ValueError where it cannot be read."""
+    folder = kept.folder()
+    return parse_json((folder / NAME).read_text(encoding="utf-8")) if folder is not None else {}
+
+
+def _is_of_newer_rules() -> bool:
+    """Is it a newer ggufphys's file? What that keeps is not ours to remove."""
+    try:
+        return bool(_document()["schema_version"] > SCHEMA_VERSION)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def bounded(found: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -94,7 +105,7 @@ def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> N
         for quantity, predicted, measured in new
         if predicted > 0 and measured > 0
     ]  # fmt: skip
-    if not made:
+    if not made or _is_of_newer_rules():
         return
     document = {
         "schema_version": SCHEMA_VERSION,

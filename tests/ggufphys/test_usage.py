@@ -159,6 +159,16 @@ def test_the_list_of_machines(command: str, capsys: pytest.CaptureFixture[str]) 
     assert (code, "rtx-4090" in names) == (0, True)
 
 
+@pytest.mark.parametrize(("argv", "code"), [("-m", 2), ("program", 1)])
+def test_a_python_that_is_too_old(argv: str, code: int) -> None:
+    """`python3.10 -m ggufphys` says in a line what it needs; who imports it there gets an ImportError."""
+    program = f"import sys; sys.version_info = (3, 10, 13); sys.argv = [{argv!r}]; import ggufphys"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].endswith("ggufphys needs Python 3.11 or newer, and this is 3.10.13")
+    assert ("Traceback" in done.stderr) == (argv != "-m")
+
+
 def test_fit_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a model the usage says what is missing."""
     assert run(capsys, "fit")[0] == 2

@@ -81,6 +81,17 @@ def test_crash_twice(tmp_path: Path, phase: int, signal_name: str) -> None:
     assert ("more memory than there is" in result.notes[0]) == (signal_name == "SIGKILL")
 
 
+def test_a_file_that_is_cut_while_it_runs(tmp_path: Path) -> None:
+    """SIGBUS is the file's fault, and neither run again nor advised to be rebuilt."""
+    model = tiny_llama(tmp_path / "tiny.gguf")
+    result = measure.measure(model, Params(n_ctx=256), n_predict=2, command=crashing(4, "SIGBUS"))
+
+    assert (result.child.exit, result.retries) == ("SIGBUS", 0)
+    assert result.notes == (
+        f"llama.cpp died by SIGBUS in phase 'prefill': {model} was cut short while it was mapped, or cannot be read",
+    )
+
+
 def test_assertion(tmp_path: Path) -> None:
     """A child that llama.cpp ended itself is told by its assertion, and neither run again nor advised to be rebuilt."""
     script = (

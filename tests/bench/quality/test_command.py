@@ -1,11 +1,14 @@
 """`ggufphys bench quality`, as it is called."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.quality import readers
+from bench.quality.windows import Windows
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from ggufphys.speed.kept import keep
@@ -94,6 +97,23 @@ def test_cache_of_bases_is_bounded(results: Any, tmp_path: Path, monkeypatch: py
     assert first != second
     assert second.exists()
     assert own.exists()
+
+
+def test_a_model_that_is_removed_while_it_is_judged(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of it in minutes is not lost: its sizes were looked at before."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(MODEL.read_bytes())
+    logits = readers.LlamaReader.logits
+
+    def removing(reader: readers.LlamaReader, windows: Windows) -> Iterator[Any]:
+        path.unlink()
+        yield from logits(reader, windows)
+
+    monkeypatch.setattr(readers.LlamaReader, "logits", removing)
+    (row,) = results(str(path), *SHORT[:-1])
+    assert row["file_bytes"] == MODEL.stat().st_size
 
 
 def test_base_that_takes_too_much_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,3 +96,17 @@ def test_all_bytes_are_those_that_are_iterated(version: int, byte_order: ByteOrd
 
     assert isinstance(words, GGUFArray)
     assert words.all_bytes() == list(words.iter_bytes()) == [text.encode() for text in texts]
+
+
+def test_a_file_that_is_changed_while_it_is_open(tmp_path: Path) -> None:
+    """Another file's bytes where strings were are an error that says so, not struct's."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(encode_header({"words": list(WORDS)}, []))
+    with open_gguf(path) as gguf:
+        words = array(gguf, "words")
+        with path.open("r+b") as file:
+            file.seek(words.offset)
+            file.write(b"\xf0" * words.nbytes)
+        for read in (words.all_bytes, lambda: list(words.iter_bytes())):
+            with pytest.raises(GGUFError, match="'words': its strings are not where they were: the file was changed"):
+                read()

@@ -38,3 +38,17 @@ def test_older_rules_are_not_counted(name: str, tmp_path: Path, monkeypatch: pyt
     errors = history.errors()
     assert errors is not None
     assert (errors.n, errors.worst) == (1, 0.0)
+
+
+def test_a_newer_file_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a newer ggufphys keeps is neither counted nor overwritten; what makes no sense is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    history.add([("decode", 1.0, 2.0)], model="a", build=1)
+    (path,) = tmp_path.rglob(history.NAME)
+    newer = f'{{"schema_version": {history.SCHEMA_VERSION + 1}, "runs": [1]}}'
+    path.write_text(newer)
+    history.add([("decode", 1.0, 2.0)], model="b", build=1)
+    assert path.read_text() == newer
+    path.write_text("{")
+    history.add([("decode", 1.0, 2.0)], model="c", build=1)
+    assert [entry.model for entry in history.entries()] == ["c"]

@@ -12,7 +12,7 @@ from ggufphys.memory.attachments.predict import draft_context_bytes
 from server.admission import AdmittingEngine
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
-from server.engine.protocol import Engine
+from server.engine.protocol import Engine, IsOver, Pooling, Tokens, Vectors
 from server.forecast import Forecast, Rates
 from server.keys import Keys
 from server.ledger import Ledger
@@ -58,6 +58,13 @@ class Service:
         """The ledger now."""
         done, buffers = self._inner.counters, getattr(self._inner, "buffers", ())
         return self.ledger.document(buffers, done, n_requests=self.in_flight.most)
+
+    def embed(self, prompts: tuple[Tokens, ...], pooling: Pooling, is_over: IsOver) -> tuple[Vectors, ...]:
+        """Vectors of prompts, with the time that they took in the metrics; raises as `Engine.embed`."""
+        began = time.perf_counter()
+        found = self.engine.embed(prompts, pooling, is_over=is_over)
+        self.metrics.e2e.observe(time.perf_counter() - began)
+        return found
 
     @property
     def cell_bytes(self) -> float | None:

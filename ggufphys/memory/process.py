@@ -173,12 +173,11 @@ def _output_terms(context: ContextParams, buffers: Sequence[Term], conditions: C
     """
     if not context.embeddings:
         return
-    _, batch = _prompt(context, conditions)
     row_bytes = total(buffers, "output") // context.n_seq_max
-    n_more = batch.n_outputs - context.n_seq_max
+    n_outputs = max(_n_prompt(context, conditions), context.n_seq_max)
     yield _term(
-        "output buffer, grown", n_more * row_bytes,
-        f"{batch.n_outputs} outputs less the {context.n_seq_max} reserved x {row_bytes:,} B", phase="prefill",
+        "output buffer, grown", (n_outputs - context.n_seq_max) * row_bytes,
+        f"{n_outputs} outputs less the {context.n_seq_max} reserved x {row_bytes:,} B", phase="prefill",
         source="src/llama-context.cpp, output_reserve",
     )  # fmt: skip
 
@@ -221,10 +220,14 @@ def _touched(
     return reserved.allocation.touched_bytes(written), work
 
 
+def _n_prompt(context: ContextParams, conditions: Conditions) -> int:
+    """Tokens of the largest pass."""
+    return min(context.n_ubatch, context.n_ctx, conditions.n_batch or conditions.n_prompt or context.n_ubatch)
+
+
 def _prompt(context: ContextParams, conditions: Conditions) -> tuple[ContextParams, Batch]:
     """A physical batch with an output for each sequence (each token, for embeddings), and the context that it fills."""
-    n_prompt = conditions.n_prompt
-    n_tokens = min(context.n_ubatch, context.n_ctx, conditions.n_batch or n_prompt or context.n_ubatch)
+    n_prompt, n_tokens = conditions.n_prompt, _n_prompt(context, conditions)
     # Of the cache it looks at what is filled, however long the context is.
     cells = min(context.n_ctx_seq, pad_ctx(max(n_tokens, n_prompt or 0)))
     used = replace(context, n_ctx=cells * context.n_stream, n_ctx_seq=cells)

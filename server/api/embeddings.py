@@ -34,7 +34,7 @@ def blueprint(service: Service) -> Blueprint:
         if pooling == "none":
             pooling = _one(service.engine)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
-        vectors = service.engine.embed(tuple(prompts), pooling, is_over=disconnect_probe(request))
+        vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
         data = [
             {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
              **encoding}
@@ -54,7 +54,7 @@ def blueprint(service: Service) -> Blueprint:
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
-        vectors = service.engine.embed(tuple(prompts), pooling, is_over=disconnect_probe(request))
+        vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
         return jsonify([{"index": i, "embedding": [scaled(v, how) for v in each]} for i, each in enumerate(vectors)])
 
     return routes

@@ -41,7 +41,7 @@ def blueprint(service: Service) -> Blueprint:
         n_shown = fields.integer("top_n", 1, PROMPTS_MAX)
         as_tokens = service.config.control_tokens_in_chat
         prompts = tuple(pair(engine, query, text, as_tokens=as_tokens) for text in texts)
-        found = engine.embed(prompts, "rank", is_over=disconnect_probe(request))
+        found = service.embed(prompts, "rank", disconnect_probe(request))
         scores = [vectors[0][0] for vectors in found]
         ranked = sorted(range(len(texts)), key=lambda i: -scores[i])[:n_shown]
         if fields.get("texts") is not None:

@@ -37,7 +37,7 @@ class Embedder:
         self._model = model
         self._params = params
         self._adapters = adapters
-        self._contexts: dict[Pooling | None, Context] = {}
+        self._contexts: dict[Pooling | None, tuple[Context, Batch]] = {}
         self._made = made
         api: Any = model.api
         # An encoder that llama.cpp gives a cache all the same would be masked as if it were a decoder.
@@ -50,7 +50,16 @@ class Embedder:
         return self._params.n_ubatch
 
     def context(self, pooling: Pooling | None) -> Context:
-        """The context that pools so; None: as the file says.
+        """The context that pools so; see `_context`."""
+        return self._context(pooling)[0]
+
+    def close(self) -> None:
+        """Free the batches; contexts are freed with the model."""
+        for _, batch in self._contexts.values():
+            batch.close()
+
+    def _context(self, pooling: Pooling | None) -> tuple[Context, Batch]:
+        """The context that pools so, and its batch; None: as the file says.
 
         Raises:
             ValueError, EngineError: as `create_context`; ValueError also where llama.cpp would die of the first text.
@@ -61,8 +70,9 @@ class Embedder:
             if why := rule_for(hparams.arch).aborts_embedding(hparams):
                 raise ValueError(f"this model has no embeddings: {why}")
             wanted = -1 if pooling is None else POOLINGS[pooling]
-            found = self._contexts[pooling] = create_context(self._model, self._params, pooling=wanted)
-            self._made(found)
+            context = create_context(self._model, self._params, pooling=wanted)
+            found = self._contexts[pooling] = context, Batch(context, self.n_max)
+            self._made(context)
         return found
 
     def embed(self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters = ()) -> list[list[bytes]]:
@@ -74,7 +84,7 @@ class Embedder:
             ValueError: they are too long.
             EngineError: llama.cpp cannot do it.
         """
-        context = self.context(pooling)
+        context, batch = self._context(pooling)
         n_tokens = sum(map(len, texts))
         if n_tokens > self.n_max and not (
             len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
@@ -86,17 +96,15 @@ class Embedder:
         self._adapters.use(context, adapters)
         if context.memory:
             context.clear()
-        with Batch(context, self.n_max) as batch:
-            if n_tokens > self.n_max:
-                return self._piece_by_piece(texts[0], context, batch)
-            ends = [
-                batch.add(text, seq_id=i, start=0, logits_of_last=True, logits_of_all=True)
-                for i, text in enumerate(texts)
-            ]
-            self._run(context, batch)
-            return [
-                self._rows(context, i, end, len(text)) for i, (end, text) in enumerate(zip(ends, texts, strict=True))
-            ]
+        if n_tokens > self.n_max:
+            return self._piece_by_piece(texts[0], context, batch)
+        batch.clear()
+        ends = [
+            batch.add(text, seq_id=i, start=0, logits_of_last=True, logits_of_all=True) for i, text in enumerate(texts)
+        ]
+        self._run(context, batch)
+        placed = enumerate(zip(ends, texts, strict=True))
+        return [self._rows(context, i, end, len(text)) for i, (end, text) in placed]
 
     def in_pieces(self, context: Context) -> bool:
         """Whether a text may be longer than a physical batch: its last token has seen the others, and stands for all.

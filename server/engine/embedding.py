@@ -93,4 +93,5 @@ class EmbeddingBackend(Speechless):
 
     def close(self) -> None:
         """Free context and model."""
+        self._embedder.close()
         self._model.close()

@@ -258,6 +258,7 @@ class LlamaBackend(SlotMemory):
     def close(self) -> None:
         """Free batch, contexts and model."""
         self._waiting.close()
+        self._embedder.close()
         self._batch.close()
         if self._draft is not None:
             self._draft.close()

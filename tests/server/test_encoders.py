@@ -188,6 +188,7 @@ def test_plan(serve: Serve, tmp_path: Path) -> None:
     assert client.get("/v1/memory").get_json()["cells"]["total"] == 0
     figures = client.get("/metrics").get_data(as_text=True)
     assert "ggufphys:texts_embedded_total 20.0" in figures
+    assert "ggufphys:request_seconds_count 1.0" in figures
     assert "llamacpp:prompt_tokens_total 60.0" in figures
 
 

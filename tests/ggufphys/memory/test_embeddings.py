@@ -13,7 +13,7 @@ from ggufphys.gguf import open_gguf
 from ggufphys.gguf.writer import encode_header
 from ggufphys.memory.attachments import Server
 from ggufphys.memory.attachments.server import predict_served
-from ggufphys.memory.predict import Predictor
+from ggufphys.memory.predict import Predictor, predict_memory
 from ggufphys.params import POOLING_TYPES, Params, Pooling
 from tests import archs, oracle
 from tests.random_runs import reshaped
@@ -127,6 +127,22 @@ def test_t5s_rows_have_embeddings(tmp_path: Path) -> None:
 
     assert served.output_bytes == 4 * row
     assert more.nbytes == (2048 - 4) * row  # an encoder's outputs are not limited
+
+
+def test_outputs_grow_with_texts(tmp_path: Path) -> None:
+    """The process of a context for embeddings has a row for each token of the largest pass, and no candidates."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header("bert"))
+    with open_gguf(path) as gguf:
+        grown, samplers = (
+            {n: next((t.nbytes for t in predict_memory(gguf, BASE, n_batch=n).terms if t.name == name), 0)
+             for n in (1, 70, 512)}
+            for name in ("output buffer, grown", "samplers")
+        )  # fmt: skip
+
+    row = 4 * (300 + 256)
+    assert grown == {1: 0, 70: (70 - 4) * row, 512: (512 - 4) * row}
+    assert not any(samplers.values())
 
 
 def test_a_server_for_embeddings_reserves_all_outputs(capsys: pytest.CaptureFixture[str]) -> None:

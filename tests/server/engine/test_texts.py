@@ -1,7 +1,17 @@
-"""Which texts go into a pass together? Room, turns, and what belongs to whom."""
+"""Which texts go into a pass together? Room, turns, what belongs to whom, and how many may wait."""
 
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from server.engine.errors import QueueFullError
 from server.engine.frames import Embed
+from server.engine.protocol import ActiveAdapters, EngineStatus, Pooling
+from server.engine.scheduler.slots import Layout
 from server.engine.texts import Texts
+from server.engine.threaded import ThreadedEngine
+from tests.server.engine.fake_backend import FakeBackend
 
 
 def texts(*lists: tuple[int, list[int]], n_texts: int = 4, n_tokens: int = 10) -> Texts:
@@ -66,3 +76,35 @@ def test_a_failed_pass_ends_its_requests_alone() -> None:
     waiting.cancel(4)
     assert waiting.done(left, [[b"x"]]) == []
     assert not waiting
+
+
+def test_no_more_than_may_wait() -> None:
+    """Requests for vectors have places as those for text do: one more than can run and wait is refused at once."""
+    may_go = threading.Event()
+
+    class Slow(FakeBackend):
+        def embed(
+            self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
+        ) -> list[list[bytes]]:
+            may_go.wait(10)
+            return super().embed(prompts, pooling, adapters)
+
+    layout = Layout(n_slots=1, n_ctx_seq=50, n_cells=50, n_batch=50, n_outputs=1)
+    engine = ThreadedEngine(lambda unwanted: Slow(layout), max_waiting=1, warn=lambda message: None)
+    assert engine.wait_until_settled(10) is EngineStatus.READY
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(engine.embed(((1, 2),)))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while engine.n_pending < 2:
+        threads[0].join(0.01)
+    with pytest.raises(QueueFullError):
+        engine.embed(((1,),))
+    may_go.set()
+    for thread in threads:
+        thread.join()
+    after = engine.embed(((1,),))
+    engine.close()
+
+    assert found == [(((2.0,),),)] * 2
+    assert after == (((1.0,),),)

@@ -1,16 +1,22 @@
 """Rows of quality as a table and as JSON."""
 
 from collections.abc import Sequence
-from typing import Any
+from textwrap import wrap
+from typing import Any, Final
 
 from bench.quality.rows import Row
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.units import format_mib
 
-HEADER = (
+HEADER: Final = (
     "model", "MiB", "bpw", "perplexity", "±", "KL mean", "±", "KL p99", "KL max", "same top", "rms Δp", "memory",
     "prompt t/s", "as predicted", "decode t/s", "as predicted",
 )  # fmt: skip
+MEANING: Final = (
+    "±: standard errors. KL: divergence from the first, in nats. same top: how often the likeliest token is the same. "
+    "rms Δp: by how much the probability of the text's token differs. memory: llama.cpp's buffers as predicted, MiB. "
+    "t/s: tokens a second, measured."
+)
 
 
 def as_json(rows: Sequence[Row]) -> str:
@@ -25,12 +31,9 @@ def as_text(rows: Sequence[Row]) -> str:
         f"{base['n_tokens']:,} tokens judged, in {base['n_windows']:,} windows of {base['n_ctx']:,}; "
         f"a unigram's perplexity is {base['unigram_perplexity']:.1f}",
         "",
-        *table(HEADER, [_cells(row) for row in rows], right=range(1, len(HEADER))),
+        *_table([_cells(row) for row in rows]),
         "",
-        "±: standard errors. KL divergence from the first, in nats. same top: how often the likeliest token",
-        "is the same.",
-        "rms Δp: by how much the probability of the text's token differs. memory: of",
-        "llama.cpp's buffers as predicted, MiB.",
+        *wrap(MEANING, 80),
     ]
     alone = [row["model"] for row in rows[1:] if row["kl_mean"] is None]
     if alone:
@@ -48,6 +51,13 @@ def as_text(rows: Sequence[Row]) -> str:
     if requantised:
         lines += ["", f"quantised again, from {', '.join(sorted(requantised))}: worse than from floats"]
     return "\n".join(lines) + "\n"
+
+
+def _table(cells: Sequence[tuple[str, ...]]) -> list[str]:
+    """The table, without the columns that say nothing of any row."""
+    columns = [column for column in zip(HEADER, *cells, strict=True) if any(column[1:])]
+    heads, *rows = zip(*columns, strict=True)
+    return table(heads, rows, right=range(1, len(heads)))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     from ggufphys.plan.sweep import parse_sweep, sweep
     from ggufphys.report import sweep as report_sweep  # what other questions do not need
 
-    axes = parse_sweep(args.sweep)
+    axes = parse_sweep(",".join(args.sweep))
     plotter = None
     if args.plot is not None:
         from pathlib import Path

@@ -40,7 +40,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """--sweep, and the shapes of its answer."""
     group = parser.add_argument_group("over a range of runs")
     group.add_argument(
-        "--sweep", metavar="NAME=VALUES,...",
+        "--sweep", metavar="NAME=VALUES,...", action="append",
         help="memory for each combination, such as ctx=4k..128k,type_k=f16,q8_0,np=1,4,8; lo..hi doubles, "
         "lo..hi:step adds",
     )  # fmt: skip

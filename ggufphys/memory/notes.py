@@ -38,6 +38,6 @@ def notes_on(
     unproven = [name for name, backend in placement.backends.items() if not backend.proven]
     if unproven:
         yield (
-            f"sizes on {', '.join(unproven)} follow the backend's source; the tests compare with llama.cpp on the CPU "
-            "and on RPC workers only"
+            f"sizes on {', '.join(unproven)} follow the backend's source; the tests compare with llama.cpp on the CPU, "
+            "on RPC workers and with Vulkan"
         )

@@ -70,7 +70,10 @@ def test_rates_that_cannot_be_used_are_told(
     keep('{"schema_version": 1}')
     assert main(["bench", "quality", "F16", "Q8_0", *SHORT]) == 0
 
-    assert capsys.readouterr().out.count("no speed is predicted: a calibration of schema 1, expected") == 1
+    out = capsys.readouterr().out
+    assert out.count("no speed is predicted: a calibration of schema 1, expected") == 1
+    assert "as predicted " not in out  # a column of nothing
+    assert all(len(line) <= 80 for line in out.split("±: ")[1].splitlines() if "no speed" not in line)
 
 
 def test_base_is_kept_and_read_again(results: Any, tmp_path: Path) -> None:

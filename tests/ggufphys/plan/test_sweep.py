@@ -146,3 +146,12 @@ def test_lengths_that_nobody_asked_for(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"note: n_ctx is {few:,} to {many:,}" in capsys.readouterr().out
     assert main([*words, "-c", "4096"]) == 0
     assert "note: n_ctx" not in capsys.readouterr().out
+
+
+def test_flags_given_one_by_one_are_one_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second --sweep adds a range, where it silently took the place of the first; twice the same is refused."""
+    path = os.fspath(tiny_llama(tmp_path / "tiny.gguf"))
+    assert main(["inspect", path, "--sweep", "ctx=1k,2k", "--sweep", "np=1,2", "--csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4
+    assert main(["inspect", path, "--sweep", "ctx=1k,2k", "--sweep", "c=4k"]) == 2
+    assert "n_ctx is named twice" in capsys.readouterr().err

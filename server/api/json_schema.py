@@ -2,9 +2,9 @@
 
 Whatever the grammar allows is valid by the keywords that are read here: types, const and enum, properties, required and
 additionalProperties, items, prefixItems and their number, lengths, patterns and formats, bounds of integers, anyOf,
-oneOf and allOf, $ref within the schema. Others (uniqueItems, multipleOf, not, if, ...) are not looked at. As in
-llama.cpp, properties come in the schema's order, required ones first, and an object with properties has no others
-unless additionalProperties says so.
+oneOf and allOf, $ref within the schema. Others (uniqueItems, multipleOf, not, if, ..., and a pattern beside values) are
+not looked at. As in llama.cpp, properties come in the schema's order, required ones first, and an object with
+properties has no others unless additionalProperties says so.
 
 Source: llama.cpp 0c1e570 common/json-schema-to-grammar.cpp and json-schema.cpp (what is allowed; blanks; numbers of 16
 digits); JSON Schema 2020-12.
@@ -25,10 +25,13 @@ from server.api.schema_words import (
     SIGNS,
     TELLING,
     TYPES,
+    UUID_WIDTH,
+    WIDTHS,
     Json,
     SchemaError,
     bound_of,
     count_of,
+    holds,
     list_of,
     merged,
 )
@@ -238,24 +241,33 @@ class _Converter:
 
     def _string(self, schema: Json, name: str) -> str:
         pattern, form = schema.get("pattern"), schema.get("format")
+        low, high = count_of(schema, "minLength") or 0, count_of(schema, "maxLength")
         if pattern is not None:
             try:
-                return f'"\\"" {self._rule(f"{name}-text", pattern_gbnf(str(pattern), "char"))} "\\""'
+                text = pattern_gbnf(str(pattern), "char", low, high)
             except PatternError as error:
                 raise SchemaError(str(error)) from None
+            return f'"\\"" {self._rule(f"{name}-text", text)} "\\""' if text else '"\\"\\""'
         if form in FORMATS:
+            least, most = WIDTHS.get(form, (UUID_WIDTH, UUID_WIDTH))
+            if low > least or (high is not None and high < most):
+                raise SchemaError(
+                    f"a {form} has {least} to {most} characters, which minLength and maxLength must allow"
+                )
             return f'"\\"" {FORMATS[form]} "\\""'
-        low, high = count_of(schema, "minLength") or 0, count_of(schema, "maxLength")
         return "string" if not low and high is None else f'"\\"" {_repeat("char", low, high)} "\\""'
 
 
 def _values(schema: Json, kind: Any) -> str:
-    """The values that are named, those of another type than the schema's left out."""
+    """The values that are named, those left out that are not as the schema says."""
     given = [schema["const"]] if "const" in schema else list_of(schema, "enum")
     kinds = TYPES if kind is None else kind if isinstance(kind, list) else [kind]
     found = [value for value in given if any(TYPES[each](value) for each in kinds)]
     if not found:
         raise SchemaError(f"none of the values {json.dumps(given)[:80]} is of the type {kind!r:.40}")
+    found = [value for value in found if holds(schema, value)]
+    if not found:
+        raise SchemaError(f"none of the values {json.dumps(given)[:80]} is as the lengths or bounds beside them say")
     ways = [literal(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) for value in found]
     return f"({' | '.join(ways)})" if len(ways) > 1 else ways[0]
 

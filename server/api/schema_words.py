@@ -5,6 +5,7 @@ Schema 2020-12, validation.
 """
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 Json = dict[str, Any]
@@ -34,6 +35,8 @@ FORMATS: Final = {
     "date": "date", "time": "time", "date-time": 'date "T" time',
     **dict.fromkeys(("uuid", *(f"uuid{i}" for i in range(1, 6))), "uuid"),
 }  # fmt: skip
+WIDTHS: Final = {"date": (10, 10), "time": (9, 18), "date-time": (20, 29)}  # of formats; the others are uuid
+UUID_WIDTH: Final = 36
 TYPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "object": lambda v: isinstance(v, dict),
     "array": lambda v: isinstance(v, list),
@@ -87,6 +90,24 @@ def bound_of(schema: Json, key: str, default: float) -> float:
     if type(value) not in (int, float):
         raise SchemaError(f"{key} is {value!r:.40}, expected a number")
     return value  # type: ignore[no-any-return]
+
+
+def holds(schema: Json, value: Any) -> bool:
+    """Whether a value is as a schema's lengths, bounds and numbers of items say. Raises SchemaError.
+
+    Its pattern is not asked: a request's expression can take `re` for ever.
+    """
+    if isinstance(value, str | list):
+        low, high = ("minLength", "maxLength") if isinstance(value, str) else ("minItems", "maxItems")
+        least, most = count_of(schema, low) or 0, count_of(schema, high)
+        return least <= len(value) and (most is None or len(value) <= most)
+    if type(value) in (int, float):
+        low_is, high_is = (schema.get(each) is True for each in ("exclusiveMinimum", "exclusiveMaximum"))  # draft 4
+        lowest, highest = bound_of(schema, "minimum", -inf), bound_of(schema, "maximum", inf)
+        inside = lowest <= value <= highest and not (low_is and value == lowest) and not (high_is and value == highest)
+        above, below = bound_of(schema, "exclusiveMinimum", -inf), bound_of(schema, "exclusiveMaximum", inf)
+        return bool(inside and above < value < below)
+    return True
 
 
 def merged(first: Json, second: Json) -> Json:

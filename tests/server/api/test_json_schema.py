@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -79,6 +80,19 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
         {"$ref": "#/$defs/node", "$defs": {"node": NODE}}, ["{}", '{"next": {"next": null}}'], ['{"next": 1}', "null"]
     ),
     "lengths": ({"type": "string", "minLength": 1, "maxLength": 2}, ['"a"', '"éé"', '"\\n"'], ['""', '"abc"']),
+    "values of a length": ({"enum": ["a", "abc", 1], "minLength": 2}, ['"abc"', "1"], ['"a"']),
+    "values between": ({"enum": [1, 2, 3], "minimum": 2, "exclusiveMaximum": 3}, ["2"], ["1", "3"]),
+    "a pattern of a length": (
+        {"type": "string", "pattern": r"^([A-Z]{2}-\d+)$", "minLength": 5, "maxLength": 6}, ['"AB-12"', '"AB-123"'],
+        ['"AB-1"', '"AB-1234"', '"AB"'],
+    ),
+    "a pattern within a length": (
+        {"type": "string", "pattern": "b", "maxLength": 3}, ['"b"', '"ab"', '"abc"'], ['"abcd"', '"aaa"', '""']
+    ),
+    "a pattern of that length anyhow": (
+        {"type": "string", "pattern": "^(ab?){1,2}$", "minLength": 1, "maxLength": 4}, ['"a"', '"abab"'], ['""']
+    ),
+    "dates of a length": ({"format": "date", "minLength": 1, "maxLength": 20}, ['"2026-11-29"'], ['"2026"']),
     "dates": ({"format": "date"}, ['"2026-11-29"'], ['"2026-13-01"', '"29.11.2026"']),
     "a pattern": (
         {"type": "string", "pattern": r"^(ab|\d{2,3})-[^a-f]?$"}, ['"ab-"', '"12-z"', '"123-"'],
@@ -117,6 +131,10 @@ def test_what_is_allowed(vocab: object, case: str) -> None:
         ({"type": "string", "pattern": "("}, "cannot be read"),
         ({"type": "string", "pattern": "^(?=a)$"}, "assert, which no grammar can follow"),
         ({"type": "string", "minLength": -1}, "no less than 0"),
+        ({"type": "string", "pattern": "^[a-z]{4}$", "maxLength": 3}, r"keep to 3 characters \(maxLength\)"),
+        ({"type": "string", "pattern": "^[a-z]?$", "minLength": 2}, r"give 2 characters \(minLength\)"),
+        ({"type": "string", "format": "date", "maxLength": 3}, "a date has 10 to 10 characters"),
+        ({"enum": ["a"], "minLength": 2}, "as the lengths or bounds beside them say"),
         ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "allows nothing"),
     ],
 )
@@ -131,3 +149,21 @@ def test_integers() -> None:
     for low, high in [(0, 0), (0, 7), (3, 12), (10, 99), (19, 21), (7, 1000), (99, 101), (123, 3210), (500, 599)]:
         expression = re.compile(f"({between(low, high).replace(' ', '')})")
         assert [n for n in range(4000) if expression.fullmatch(str(n))] == list(range(low, high + 1))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a+b*", "^a+b*$", "^(ab|b)*a*$", "^a{2,5}[ab]+$", "^(a+b)*[ab]+$", "b$", "^.*a.?$"]
+)
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (1, 3), (3, 4), (3, None)])
+def test_lengths_beside_a_pattern(vocab: object, pattern: str, low: int, high: int | None) -> None:
+    """Of all short texts of two letters only those may be written that match and are of that length, and some may."""
+    lengths = {"minLength": low} | ({} if high is None else {"maxLength": high})
+    text = schema_gbnf({"type": "string", "pattern": pattern, **lengths})
+    check_grammar(text)
+    written = {each for each in _texts(5) if follows(vocab, text, f'"{each}"')}
+    assert written
+    assert all(re.search(pattern, each) and low <= len(each) <= (high or 5) for each in written)
+
+
+def _texts(most: int) -> list[str]:
+    return ["".join(letters) for n in range(most + 1) for letters in product("ab", repeat=n)]

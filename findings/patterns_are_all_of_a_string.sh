@@ -3,7 +3,7 @@
 # of it the regular expression of the whole string, set between two quotation marks as it stands: "[0-9]" is one digit and nothing else. Since it
 # matches the JSON's characters rather than the string's, a class of all but some has the raw line end and the lone backslash in it, too:
 # what follows "^[^,]+$", no comma, may be no JSON at all. llguidance does what the specification says.
-# Source: outlines-core 0.2.14 src/json_schema/parsing.rs, Parser::parse_string (pattern); JSON Schema 2020-12, validation, 6.3.3.
+# Source: outlines-core 0.2.14 src/json_schema/parsing.rs, Parser::parse_string_type (pattern); JSON Schema 2020-12, validation, 6.3.3.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

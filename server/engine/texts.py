@@ -10,8 +10,8 @@ from typing import Final
 from server.engine.frames import Embed, Embedded
 
 FULL: Final = 512
-"""Tokens at which a pass gains nothing by more: they fill the matrix products, and tokens of different texts are
-compared with each other only to be told apart. llama.cpp's own physical batch."""
+"""Tokens of a pass that nothing is gained by having more: they fill the matrix products, and each token is compared
+with those of other texts, too, if only to be told apart. It is llama.cpp's own physical batch."""
 
 
 @dataclass(slots=True, eq=False)

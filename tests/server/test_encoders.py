@@ -11,6 +11,8 @@ from flask.testing import FlaskClient
 
 import refengine
 from ggufphys import UnsupportedError
+from ggufphys.arch import rule_for
+from ggufphys.frozen import replace
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
@@ -248,18 +250,20 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert refused.get_json()["error"]["n_ctx"] == 512
 
 
-def test_embeddings_that_llama_cpp_dies_of(tmp_path: Path) -> None:
-    """Where several streams are read and one is made, it would: refused for vectors alone, and 400 beside text."""
-    path = write_encoder(tmp_path / "streams.gguf", "deepseek4")
-    with pytest.raises(UnsupportedError, match="reads embeddings of 1,024 numbers, and the graph makes 256"):
-        vector_params(Params(), {}, path)
-    engine = LlamaEngine(path, Params(n_ctx=256, n_threads=1))
+def test_embeddings_that_llama_cpp_dies_of(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the architecture's row says that it would: refused for vectors alone, and 400 beside text."""
+    rule = replace(rule_for("llama"), aborts_embedding=lambda h: "it would")
+    for module in ("server.vectors", "server.engine.embedder"):
+        monkeypatch.setattr(f"{module}.rule_for", lambda arch: rule)
+    with pytest.raises(UnsupportedError, match="it would"):
+        vector_params(Params(), {}, chain_path)
+    engine = LlamaEngine(chain_path, Params(n_ctx=256, n_threads=1))
     assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
     client = create_app(ServerConfig(), engine).test_client()
 
     found = client.post("/v1/embeddings", json={"input": "hi"})
     engine.close()
-    assert (found.status_code, "no embeddings" in found.get_json()["error"]["message"]) == (400, True)
+    assert (found.status_code, "no embeddings: it would" in found.get_json()["error"]["message"]) == (400, True)
 
 
 def test_a_decoder_that_ranks(serve: Serve, tmp_path: Path) -> None:

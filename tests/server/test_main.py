@@ -225,7 +225,6 @@ def test_signals() -> None:
         (["tiny.gguf"], 4, "no tokenizer"),
         (["-m", "a=tiny.gguf", "-c", "300"], 4, "no tokenizer"),
         (["t5.gguf"], 4, "an encoder with a decoder behind it (t5)"),
-        (["windows.gguf"], 4, "all 3 layers have a window (expected both kinds)"),
         (["bert.gguf", "--rerank"], 4, "the file has no classifier"),
         (["bert.gguf", "--spec-type", "ngram-simple"], 2, "no token is generated"),
         (["bert.gguf", "--engine", "numpy", "-np", "2"], 2, "it runs one sequence"),
@@ -286,7 +285,6 @@ def test_errors(
     write_tiny_model(Path("tiny.gguf"))
     archs.write(Path("t5.gguf"), "t5", archs.records()["t5"].tensors)
     write_encoder(Path("bert.gguf"), "nomic-bert")
-    write_encoder(Path("windows.gguf"), "gemma-embedding", attention__sliding_window_pattern=9)
     write_chain_model(Path("chain.gguf"))
     archs.write(Path("head.gguf"), "eagle3/borrowed", archs.records()["eagle3/borrowed"].tensors)
 

@@ -1,0 +1,47 @@
+"""Of which batches does llama.cpp die? What rows of the table say, by hyperparameters alone."""
+
+from pathlib import Path
+
+import pytest
+
+from ggufphys.arch import read_hparams, rule_for
+from ggufphys.frozen import replace
+from ggufphys.gguf import open_gguf
+from ggufphys.hparams.hparams import HParams
+from tests import archs
+
+
+def hparams(folder: Path, name: str) -> HParams:
+    """Those of a small model."""
+    path = folder / "model.gguf"
+    path.write_bytes(archs.header(name))
+    with open_gguf(path) as gguf:
+        return read_hparams(gguf)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "n_swa", "kind"),
+    [
+        ("gemma-embedding", (True, False, True), 100, ""),
+        ("gemma-embedding", (True, True, True), 100, "a window"),
+        ("gemma-embedding", (False, False, False), 0, "no window"),
+        ("modern-bert", (False, True, True), 100, ""),
+        ("modern-bert", (False, False, False), 100, "no window"),
+        ("modern-bert", (False, False, False), 0, ""),
+    ],
+)
+def test_masks(tmp_path: Path, name: str, flags: tuple[bool, ...], n_swa: int, kind: str) -> None:
+    """A mask that no layer uses has no buffer, and is filled: modern-bert's of windows only where it has a size."""
+    h = replace(hparams(tmp_path, name), swa_pattern=flags, n_swa=n_swa)
+    found = rule_for(name).aborts_later(h)
+
+    assert found.partition("layers have ")[2].partition(" (")[0] == kind
+
+
+@pytest.mark.parametrize("name", ["deepseek4", "qwen4exp"])
+def test_streams(tmp_path: Path, name: str) -> None:
+    """Embeddings of several streams are read where there is one."""
+    h = hparams(tmp_path, name)
+
+    assert rule_for(name).aborts_embedding(replace(h, hc_mult=1)) == ""
+    assert "embeddings of 1,024 numbers, and the graph makes 256" in rule_for(name).aborts_embedding(h)

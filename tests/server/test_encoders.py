@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import EngineStatus
+from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.vectors import vector_params
-from tests.server.chain_model import write_mixing_model, write_ranking_model
+from tests.server.chain_model import write_mixing_adapter, write_mixing_model, write_ranking_model
 from tests.server.conftest import numpy_engine
 from tests.server.encoder_model import write_encoder
 
@@ -248,6 +249,18 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert whole.post("/v1/completions", json={"prompt": "hi"}).status_code == 501
     refused = pieces.post("/v1/embeddings", json={"input": "y" * 600})
     assert refused.get_json()["error"]["n_ctx"] == 512
+
+
+def test_adapters(serve: Serve, tmp_path: Path) -> None:
+    """They count for vectors, at the scales that are set; at 0 it is as without."""
+    path = write_mixing_model(tmp_path / "mixing.gguf", llama__pooling_type=3)
+    adapter = Adapter(path=str(write_mixing_adapter(tmp_path / "lora.gguf", 5)))
+    plain, with_it = serve(path), serve(path, make=partial(LlamaEngine, adapters=(adapter,)))
+
+    expected, found = vectors(plain, TEXTS), vectors(with_it, TEXTS)
+    with_it.post("/lora-adapters", json=[{"id": 0, "scale": 0.0}])
+    assert np.abs(found - expected).max() > 0.01
+    assert vectors(with_it, TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
 def test_embeddings_that_llama_cpp_dies_of(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

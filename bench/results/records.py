@@ -83,14 +83,25 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
 
     Raises:
         ValueError: a line is none, or of another schema; the message says which.
-        OSError: no such file.
+        OSError: no such file, or a folder that cannot be looked into.
     """
     found = []
     for path in paths:
-        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-        for file in files:
+        for file in _in_folder(path) if path.is_dir() else [path]:
             found += list(_lines(file))
     return sorted(found, key=lambda record: record.recorded)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    def failed(error: OSError) -> None:
+        raise error
+
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder, onerror=failed)
+        for name in names
+        if name.endswith(".jsonl")
+    )
 
 
 def newest(records: Iterable[Record]) -> list[Record]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import attaches_files
 from ggufphys.commands.fit_speed import Paces
+from ggufphys.commands.folder import tell_skipped
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, GGUFPhysError
 from ggufphys.frozen import dataclass
@@ -39,7 +40,7 @@ def run_fit_folder(args: argparse.Namespace, asked: Fitting, notes: Sequence[str
     """
     if attaches_files(args):
         raise ValueError("adapters, mmproj or a draft model stand beside one model; several are named")
-    paths = find_models([args.model])
+    paths = find_models([args.model], on_error=tell_skipped)
     if not paths:
         raise GGUFError(f"{args.model}: no *.gguf file there")
     with Steps("fitting", total=len(paths)) as steps:

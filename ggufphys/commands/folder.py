@@ -50,7 +50,7 @@ def run_folder(args: argparse.Namespace, limit_bytes: int | None) -> int:
 
 
 def _named(texts: Sequence[str]) -> list[FileRow]:
-    paths = find_models(texts, on_error=_skipped)
+    paths = find_models(texts, on_error=tell_skipped)
     if not paths:
         raise GGUFError(f"{' '.join(texts)}: no *.gguf file there")
     return [FileRow(path=path) for path in paths]
@@ -79,14 +79,32 @@ def _answered(rows: Sequence[FileRow], asked: Asked, *, use_cache: bool) -> Iter
         if n_jobs < 2 or any(is_remote(row.path) for row in rows):
             yield from steps.over(read(rows))
             return
-        import signal  # what only large folders need
-        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures import ProcessPoolExecutor  # what only large folders need
 
         parts = [rows[i : i + FILES_PER_JOB] for i in range(0, len(rows), FILES_PER_JOB)]
-        # Ctrl-C is the parent's: it stops handing out work, and the children end with what they have in hand.
-        with ProcessPoolExecutor(n_jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        with ProcessPoolExecutor(n_jobs, initializer=_begin_job) as pool:
             for answered in pool.map(partial(_read_all, asked=asked, use_cache=use_cache), parts):
                 yield from steps.over(answered)
+
+
+def _begin_job() -> None:
+    """Ctrl-C is the parent's: it stops handing out work, and the children end with what they have in hand.
+
+    A parent that is ended otherwise tells them nothing: they would wait for work for ever.
+    """
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _read(rows: Iterable[FileRow], asked: Asked, *, use_cache: bool) -> Iterator[FileRow]:
@@ -109,5 +127,6 @@ def _exit_code(rows: Sequence[FileRow], limit_bytes: int | None) -> int:
     return 4 if any(row.kind == "model" and row.fits is None for row in rows) else 0
 
 
-def _skipped(error: OSError) -> None:
+def tell_skipped(error: OSError) -> None:
+    """Name a folder that cannot be searched."""
     print(f"ggufphys: skipped {in_a_line(str(error.filename))}: {error.strerror}", file=sys.stderr)

@@ -1,7 +1,9 @@
 """Results are kept with where they come from, and README says what they say."""
 
 import json
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -67,3 +69,14 @@ def test_records_stay_small() -> None:
     for file in files:
         for line in file.read_text().splitlines():
             assert json.loads(line)["schema_version"] == 1
+
+
+def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error, not one without results."""
+
+    def denied(path: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError):
+        read_records([tmp_path])

@@ -1,9 +1,10 @@
 """`fit FOLDER`: what of these models runs there, and how?"""
 
 import json
+import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -85,3 +86,16 @@ def test_speed(models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(models))
     assert main(["fit", str(models), "--ram", "4GiB", "--target", "20tok/s"]) == 2
     assert "bench calibrate" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named with the reason, not only as one without models."""
+
+    def denied(path: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert main(["fit", str(tmp_path), "--ram", "8GiB"]) == 3
+    assert f"skipped {tmp_path}: Permission denied" in capsys.readouterr().err

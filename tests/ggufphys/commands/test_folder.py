@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,10 @@ import pytest
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.builds import LATEST
 from ggufphys.cli import main
+from ggufphys.commands.folder import FILES_PER_JOB
 from ggufphys.gguf.locate import names_several
 from ggufphys.gguf.writer import encode_header
+from ggufphys.machine.output import runs
 from ggufphys.plan.folder import find_models
 from tests.ggufphys.gguf.http_server import Site, serving
 from tests.ggufphys.gguf.remote_files import model, shards, without_environment
@@ -240,3 +246,27 @@ def test_many(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
     assert several == rows_of(capsys, str(tmp_path))
     assert [Path(name).stem for name in several] == [f"{number:02}" for number in range(40)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children that inherit what was patched")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_whatever_ends_it_its_children_end(number: signal.Signals, tmp_path: Path) -> None:
+    """A large folder is read by several processes, which do not wait for a parent that is gone."""
+    for i in range(2 * FILES_PER_JOB):
+        tiny_llama(tmp_path / f"{i}.gguf")
+    code = (
+        "import os, sys, time, ggufphys.commands.folder as folder; from ggufphys.cli import main\n"
+        "os.cpu_count = lambda: 2\n"
+        "folder.file_row = lambda *_: (os.write(1, b'%d\\n' % os.getpid()), time.sleep(20))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        children = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(number)
+        process.wait()
+    ended = time.monotonic()
+    while any(runs(child) for child in children):
+        assert time.monotonic() - ended < 10, "the children go on"
+        time.sleep(0.05)

@@ -156,7 +156,7 @@ def as_written(gguf: GGUFFile) -> HParams:
         causal_attn=gguf.get_bool(f"{arch}.attention.causal", True),
         n_swa=keys.optional("attention.sliding_window"),
         swa_pattern=_swa_pattern(keys, n_layer_all),
-        n_kv_shared_layers=keys.integer("attention.shared_kv_layers", 0),
+        n_kv_shared_layers=_signed(keys.integer("attention.shared_kv_layers", 0)),
         n_moe_layer_step=keys.integer("interleave_moe_layer_step", 0),
         n_lora_kv=keys.integer("attention.kv_lora_rank", 0),
         n_embd_head_k_mla=keys.integer("attention.key_length_mla", 0),
@@ -188,6 +188,11 @@ def as_written(gguf: GGUFFile) -> HParams:
         ple_heads_per_ngram=keys.integer("ple.heads_per_ngram", 0),
         ple_conv_kernel=keys.integer("ple.conv_kernel", 0),
     )
+
+
+def _signed(n: int) -> int:
+    """A 32-bit number as C's int has it."""
+    return (n + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def _n_vocab(gguf: GGUFFile, keys: Keys) -> int:

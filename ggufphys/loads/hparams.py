@@ -81,8 +81,8 @@ class _Reader:
         self.keys: dict[str, str] = {}  # by hyperparameter: the key that it came from
         self.unread: set[str] = set()  # hyperparameters whose keys could not be read, and what follows from them
         self.globals = {
-            "__builtins__": {}, "max": max, "len": len, "sum": sum, "map": map, "zip": zip, "all": all, "any": any,
-            "range": range, "has": self.has, "has_tensor": self.has_tensor, "signed": _signed,
+            "__builtins__": {}, "max": max, "min": min, "len": len, "sum": sum, "map": map, "zip": zip, "all": all,
+            "any": any, "range": range, "has": self.has, "has_tensor": self.has_tensor, "signed": _signed,
         }  # fmt: skip
 
     def full(self, key: str) -> str:
@@ -206,6 +206,8 @@ class _Reader:
         if len(value) > limit:
             return "the array is longer than llama.cpp has room for", found, f"at most {limit:,} elements"
         elements = [int(v) if isinstance(v, bool) else v for v in value]
+        if kind == "u32":  # whose bytes i32 may be
+            elements = [v % (1 << 32) for v in elements]
         if line.how != f"{kind}[]":
             before = self.values[line.name] or [0] * MAX_LAYERS
             elements += before[len(elements) :] if isinstance(before, list) else []

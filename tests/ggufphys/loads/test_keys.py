@@ -81,6 +81,20 @@ def test_no_reason(tmp_path: Path, changes: dict[str, Any]) -> None:
         ("smallthinker", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
         ("minimax-m2", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
         ("qwen", {"attention__head_count": 1000}, "heads of 0"),
+        ("kimi-linear", {"attention__key_length": 0}, "n_embd_head_k > 0"),
+        ("deepseek2-ocr", {"attention__head_count": 0}, "0 < n_head[0]"),
+        ("deepseek2-ocr", {"attention__head_count": 1000}, "n_head[0] <= n_embd"),
+        ("rwkv7", {"wkv__head_size": 1 << 31}, "wkv_head_size <= n_embd"),
+        ("afmoe", {"attention__sliding_window": 0}, 'swa_type == "standard"'),
+        ("afmoe", {"attention__sliding_window": None}, 'swa_type == "standard"'),
+        ("glm-dsa", {"attention__indexer__types": [0, 0, 1]}, "is_indexer_full[0] != 0"),
+        ("nemotron_h_moe/puzzle", {"expert_used_count": [0, 0, 3, 0]}, "n_expert_used[il] > 0"),
+        ("nemotron_h_moe/puzzle", {"expert_used_count": [-1, 0, 3, 1]}, "max(n_expert_used) <= n_expert"),
+        ("deepseek4", {"rope__dimension_count": 1 << 31}, "n_rot_full <= n_embd_head_k"),
+        ("plamo2", {"ssm__group_count": 1 << 31}, "ssm_n_group == 0"),
+        ("minimax-m3", {"attention__indexer__block_size": 1 << 31}, "signed(indexer_block_size) > 0"),
+        ("qwen3vl/deep", {"n_deepstack_layers": (1 << 32) - 1}, "n_deepstack_layers"),
+        ("qwen4exp", {"attention__compress_ratios": [4, 4, 4, -1]}, "compress_ratios"),
     ],
 )
 def test_what_ends_the_process(tmp_path: Path, name: str, changes: Any, words: str) -> None:
@@ -113,7 +127,7 @@ def test_the_table_names_every_architecture() -> None:
     assert "Llama" not in architectures()
 
 
-FUNCTIONS = {"max", "len", "sum", "map", "zip", "all", "any", "range", "has", "has_tensor", "signed"}
+FUNCTIONS = {"max", "min", "len", "sum", "map", "zip", "all", "any", "range", "has", "has_tensor", "signed"}
 MAY_BE_ZERO = {"indexer_head_size", "n_shortconv_l_cache"}
 GIVEN = {"arch", "alone", "keeps_kv", "il", "n"}
 
@@ -151,6 +165,7 @@ def _flat(lines: list[Statement]) -> list[Statement]:
         ("kimi-k3", {"activation__situ_beta": -0.0}),
         ("deepseek2", {"expert_gating_func": None}),
         ("lfm2", {"expert_gating_func": 0}),  # without experts
+        ("gemma4", {"attention__shared_kv_layers": (1 << 32) - 1}),  # -1: all keep their own
     ],
 )
 def test_factors_that_mean_nothing_are_no_reason(tmp_path: Path, name: str, changes: Any) -> None:
@@ -158,3 +173,16 @@ def test_factors_that_mean_nothing_are_no_reason(tmp_path: Path, name: str, chan
     assert refusals(tmp_path, name, **changes) == ()
     with open_gguf(tmp_path / "model.gguf") as gguf:
         assert predict_memory(gguf, Params(n_ctx=512)).compute_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("rwkv7", {"wkv__head_size": 0}, "not wkv_head_size == 0"),
+        ("qwen4exp", {"ple__layers": [-1]}, "not max(ple_layers) >= n_layer_all"),
+        ("graniteswitch", {"adapters__token_ids_substitute": [7, -1]}, "not any(token < 0"),
+    ],
+)
+def test_what_is_an_error_there(tmp_path: Path, name: str, changes: Any, words: str) -> None:
+    """Values that llama.cpp refuses itself, negative ones of an array read as what their bytes are without a sign."""
+    assert any(words in str(reason) and not reason.ends_process for reason in refusals(tmp_path, name, **changes))

@@ -47,6 +47,7 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     try:
         runs = Runs(gguf)
         context, layouts = runs.context(params), runs.layouts_of(params)
+        yield from tuple(graph_failures(layouts, context))
     except UnsupportedError:
         return
     except ValueError as error:
@@ -54,8 +55,6 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
             what="a context that llama.cpp does not make of this model", where=PARAMETERS, found=str(error),
             expected="others", source=CONTEXT, ends_process="abort" in str(error), in_context=True,
         )  # fmt: skip
-        return
-    yield from graph_failures(layouts, context)
 
 
 def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = False) -> Iterator[Refusal]:

@@ -7,6 +7,7 @@ src/llama-kv-cache.cpp, get_k, get_v, cpy_k, cpy_v, build_input_k_idxs, build_in
 from collections.abc import Mapping
 
 from ggufphys.arch.caches import KVCache, WindowKV, row_bytes, row_stride
+from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import SIZES, GGMLType
 from ggufphys.graph import ops
@@ -108,6 +109,9 @@ class AttentionKV:
 
         A quantised cache keeps rotated rows, whose elements have no outliers; Q is rotated alike, the result back.
         A layer without K and V of its own reads those of layer `cache_of`. A `mask` takes the place of the cache's.
+
+        Raises:
+            GGUFError: the cache's rows are of another length, as an array of heads for each layer may have it.
         """
         if "parts_not_rotated" in self.b.context.rules:
             self._refuse_parts((q, k) if self.k_rot is not None else (), (v,) if self.v_rot is not None else ())
@@ -124,6 +128,9 @@ class AttentionKV:
         k_heads, v_heads = ((size, self.b.h.n_head_kv[source]) for size in sizes)
         cache_k, cache_v = self.cache_k(source, *k_heads), self.cache_v(source, *v_heads)
         if k is not None:
+            kept = self.b.kv_cache(source).n_embd_k_gqa
+            if k.ne[0] * k.ne[1] != kept:
+                raise GGUFError(f"layer {il} makes keys of {k.ne[0] * k.ne[1]} elements, and keeps {kept} of each")
             self.store_k(cache_k, k)
         if v is not None:
             self.store_v(cache_v, v)

@@ -236,11 +236,12 @@ class Construction:
 def _as_first(h: HParams, *, keeps: bool) -> HParams:
     """Every layer with as many heads as the first, whatever an array says of the others.
 
-    Of keys and values only where layers keep none: caches are as wide as the array says.
+    Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored. No
+    heads of keys and values mark layers without attention.
     """
     if len({*h.n_head}) > 1:
         h = replace(h, n_head=h.n_head[:1] * len(h.n_head))
-    if not keeps and len({*h.n_head_kv}) > 1:
+    if len({*h.n_head_kv}) > 1 and not (keeps and 0 in h.n_head_kv):
         h = replace(h, n_head_kv=h.n_head_kv[:1] * len(h.n_head_kv))
     return h
 

@@ -66,11 +66,14 @@ def moe_ffn(
     """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
 
     `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
-    its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer.
-    `act` makes one of gate and up in a way of the model's own. The experts' weights end with the `suffix`.
-    `chosen` are the experts' numbers (n_used, T) where something else than the router chooses.
+    its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer; of
+    others all choose as many as the first, and add up as many as the file says of each. `act` makes one of gate and up
+    in a way of the model's own. The experts' weights end with the `suffix`. `chosen` are the experts' numbers
+    (n_used, T) where something else than the router chooses.
     """
-    n_tokens, n_used = x.ne[1], n_used or b.h.n_expert_used
+    n_tokens, n_used, n_added = x.ne[1], n_used or b.h.n_expert_used_by_layer[0], b.h.n_expert_used_by_layer[il]
+    if not n_used or not n_added:
+        raise GGUFError(f"{b.keys.full('expert_used_count')} is 0 for layer {il}, expected 1 or more")
     weights, chosen = route(b, x, il, routing, logits, n_used, chosen)
 
     if n_used > MAX_EXPERTS:  # a forced prediction: llama.cpp ends the process before it
@@ -85,11 +88,13 @@ def moe_ffn(
     b.graph.expand(experts)  # (E, n_used, T)
 
     strides = (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3])
-    slices = [b.graph.expand(ops.view(experts, (x.ne[0], n_tokens), strides, i * experts.nb[1])) for i in range(n_used)]
+    slices = [
+        b.graph.expand(ops.view(experts, (x.ne[0], n_tokens), strides, i * experts.nb[1])) for i in range(n_added)
+    ]
     out = slices[0]
     for part in slices[1:]:
         out = b.graph.expand(ops.add(out, part))
-    return ops.cont(out) if n_used == 1 else out
+    return ops.cont(out) if n_added == 1 else out
 
 
 def route(

@@ -81,6 +81,11 @@ def test_no_reason(tmp_path: Path, changes: dict[str, Any]) -> None:
         ("smallthinker", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
         ("minimax-m2", {"expert_gating_func": None}, "expert_gating_func is 0, expected 1 to 4"),
         ("qwen", {"attention__head_count": 1000}, "heads of 0"),
+        ("llama/moe", {"expert_used_count": [2, 2, 0]}, "expert_used_count is 0 for layer 2"),
+        ("llama/moe", {"expert_used_count": [1, 2, 2]}, "expected bytes inside of the tensor"),
+        ("gpt-oss", {"expert_used_count": [0, 2, 2, 2, 2, 2, 2]}, "expert_used_count is 0 for layer 0"),
+        ("falcon", {"attention__head_count_kv": [2, 1, 2]}, "layer 1 makes keys of 128 elements, and keeps 64"),
+        ("cogvlm/mha", {"attention__head_count_kv": [1, 4, 4]}, "layer 1 makes keys of 64 elements, and keeps 256"),
         ("kimi-linear", {"attention__key_length": 0}, "n_embd_head_k > 0"),
         ("deepseek2-ocr", {"attention__head_count": 0}, "0 < n_head[0]"),
         ("deepseek2-ocr", {"attention__head_count": 1000}, "n_head[0] <= n_embd"),
@@ -166,10 +171,14 @@ def _flat(lines: list[Statement]) -> list[Statement]:
         ("deepseek2", {"expert_gating_func": None}),
         ("lfm2", {"expert_gating_func": 0}),  # without experts
         ("gemma4", {"attention__shared_kv_layers": (1 << 32) - 1}),  # -1: all keep their own
+        ("llama/moe", {"expert_used_count": [2, 1, 2]}),  # the first of two that are chosen alone
+        ("llama-embed", {"attention__head_count_kv": [2, 1, 2]}),  # keeps nothing: the first layer's number counts
     ],
 )
-def test_factors_that_mean_nothing_are_no_reason(tmp_path: Path, name: str, changes: Any) -> None:
-    """What C divides by zero, or takes a logarithm of, is infinite or no number there: llama.cpp goes on, so do we."""
+def test_odd_values_that_are_no_reason(tmp_path: Path, name: str, changes: Any) -> None:
+    """What C divides by zero, or takes a logarithm of, is infinite or no number there, and arrays may say odd things of
+    layers: llama.cpp goes on, so do we.
+    """
     assert refusals(tmp_path, name, **changes) == ()
     with open_gguf(tmp_path / "model.gguf") as gguf:
         assert predict_memory(gguf, Params(n_ctx=512)).compute_bytes > 0

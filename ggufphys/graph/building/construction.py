@@ -39,7 +39,7 @@ class Construction:
         layers: Sequence[int] | None = None,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, keeps=any(caches))
+        self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, [cache for layer in caches for cache in layer])
         self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer_run) if layers is None else layers
@@ -233,15 +233,16 @@ class Construction:
         return ops.mul(product, scale)
 
 
-def _as_first(h: HParams, *, keeps: bool) -> HParams:
+def _as_first(h: HParams, caches: Sequence[LayerCache]) -> HParams:
     """Every layer with as many heads as the first, whatever an array says of the others.
 
-    Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored. No
-    heads of keys and values mark layers without attention.
+    Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored. Not
+    where 0 marks layers without attention, nor of states that take the place of all caches.
     """
     if len({*h.n_head}) > 1:
         h = replace(h, n_head=h.n_head[:1] * len(h.n_head))
-    if len({*h.n_head_kv}) > 1 and not (keeps and 0 in h.n_head_kv):
+    attends = 0 not in h.n_head_kv and any(isinstance(cache, FullKV) for cache in caches)
+    if len({*h.n_head_kv}) > 1 and (attends or not caches):
         h = replace(h, n_head_kv=h.n_head_kv[:1] * len(h.n_head_kv))
     return h
 

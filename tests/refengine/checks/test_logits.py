@@ -12,7 +12,8 @@ import refengine
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 from refengine.checks.logits import Agreement, agreement
-from refengine.checks.verify_logits import LogitsRow, nearest_judged, verify_logits
+from refengine.checks.report_logits import as_text
+from refengine.checks.verify_logits import LogitsReport, LogitsRow, nearest_judged, verify_logits
 from refengine.ops.rope import angles
 from refengine.peers.simd import detected
 from tests.refengine import tiny
@@ -72,6 +73,16 @@ def test_verify_logits_tells_a_difference(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert report.exit_code == 1
     assert not any(row.ok for row in report.rows)
+
+
+@pytest.mark.parametrize(("n_positions", "nmse", "said"), [(5, 2e-4, True), (5, 1e-5, False), (96, 2e-4, False)])
+def test_few_positions_are_no_proof(n_positions: int, nmse: float, said: bool) -> None:
+    """A difference in a handful of positions is told with a doubt: the limit is llama.cpp's own noise in those few."""
+    found = Agreement(n_positions=n_positions, nmse=nmse, max_abs=0.1, top1=1.0)
+    row = LogitsRow(flash_attn=True, emulate=True, found=found, limit=1e-4)
+    report = LogitsReport(model="m.gguf", n_prompt=4, n_decode=1, seed=0, noise=5e-5, rows=(row,))
+
+    assert ("before you believe" in as_text(report)) == said
 
 
 def test_a_device_is_judged_by_the_nearer_arithmetic() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.measure.report import require_plot as check_plot
+from bench.pictures import elided
 from ggufphys.machine.output import whole_file
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.sweep import value_text
@@ -58,7 +59,7 @@ def figure_of(title: str, axes: Sequence[Axis], points: Sequence[Point]) -> "Fig
         if others or free:
             panel.legend(fontsize="small")
     panels[0].set_ylabel("llama.cpp's buffers, GiB")
-    figure.suptitle(title)
+    figure.suptitle(elided(title))
     return figure
 
 

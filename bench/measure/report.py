@@ -6,6 +6,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.pictures import elided
 from ggufphys.errors import MissingExtraError, with_extra
 from ggufphys.machine.output import whole_file
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
@@ -162,7 +163,7 @@ def plot(result: "Measurement", path: Path) -> None:
     bottom = 0.0
     for (name, nbytes), color in zip(_parts(result.prediction), cycle(COLORS), strict=False):
         height = nbytes / (1 << 20)
-        axes.bar("predicted", height, bottom=bottom, label=name, color=color)
+        axes.bar("predicted", height, bottom=bottom, label=elided(name), color=color)
         bottom += height
     for index, phase in enumerate(result.child.phases):
         label = {"label": "measured: anonymous"} if index == 0 else {}
@@ -171,7 +172,7 @@ def plot(result: "Measurement", path: Path) -> None:
         label = {"label": "measured: file-backed"} if index == 0 else {}
         axes.bar(phase.name, (phase.memory.file_bytes or 0) / (1 << 20), bottom=anon, color="0.7", **label)
     axes.set_ylabel("resident memory, MiB")
-    axes.set_title(f"{result.path.name}: predicted, and measured after each phase")
+    axes.set_title(f"{elided(result.path.name)}: predicted, and measured after each phase")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     with whole_file(path) as partial:
         figure.savefig(partial, dpi=150)

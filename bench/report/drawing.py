@@ -18,7 +18,6 @@ COLORS: Final = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00
 LINE_COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")  # dark on white
 HATCHES: Final = ("", "///", "---", "xx")  # lines alone: circles take 50 KB of SVG each
 LINES: Final = ("-", "--", "-.", ":")
-LONGEST: Final = 56  # letters of a name
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLE: Final[dict[str, Any]] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
@@ -53,12 +52,6 @@ def drawing(name: str, width: float, height: float) -> Iterator[Drawing]:
         out = io.StringIO()
         found.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         found.svg = _embedded(out.getvalue(), name)
-
-
-def elided(name: str) -> str:
-    """A name as pictures have room for it, and as it is: dollars are no formula, and `_` in front does not hide it."""
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-(LONGEST // 2) :]}"
-    return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
 
 
 def plain_ticks(axis: "Axis") -> None:

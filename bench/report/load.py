@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided
+from bench.pictures import elided
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import COLORS, HATCHES, drawing, elided
+from bench.pictures import elided
+from bench.report.drawing import COLORS, HATCHES, drawing
 from bench.report.section import Picture, Section, Table, commands, marked, model_and_flags, of_kind
 from bench.results.records import Record
 from ggufphys.units import format_mib

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, elided, plain_ticks
+from bench.pictures import elided
+from bench.report.drawing import LINE_COLORS, LINES, MARKERS, drawing, plain_ticks
 from bench.report.labels import name_points
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record

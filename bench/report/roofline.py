@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bench.report.drawing import COLORS, MARKERS, drawing, elided, plain_ticks
+from bench.pictures import elided
+from bench.report.drawing import COLORS, MARKERS, drawing, plain_ticks
 from bench.report.machine import is_readable, product_rates
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.report.speed import is_busy

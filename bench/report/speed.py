@@ -6,7 +6,8 @@ from statistics import median
 from typing import Any, Final
 
 from bench.calibrate.clock import COUNTS
-from bench.report.drawing import MARKERS, drawing, elided
+from bench.pictures import elided
+from bench.report.drawing import MARKERS, drawing
 from bench.report.memory import run_name
 from bench.report.section import Picture, Section, Table, commands, marked, of_kind, short
 from bench.results.records import Record

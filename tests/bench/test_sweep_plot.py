@@ -86,3 +86,10 @@ def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert picture.exists()
+
+
+@pytest.mark.parametrize("name", [r"a$\foo$", "\udcff\udcfe", "_hidden", "two\nlines", "x" * 300])
+def test_a_stranger_s_name_in_a_picture(name: str, tmp_path: Path) -> None:
+    """What is no formula, no character or too long is shown, and ends no picture."""
+    plot_sweep(tmp_path / "plot.png", name, *swept(tmp_path, "ctx=1k,2k"))
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -10,6 +10,7 @@ import pytest
 
 from bench.measure import llama as measure
 from bench.measure.measurement import PEAKS
+from bench.measure.report import plot
 from bench.measure.supervise import PHASES, child_command, run_child
 from ggufphys import Params
 from ggufphys.cli import main
@@ -90,6 +91,14 @@ def test_a_file_that_is_cut_while_it_runs(tmp_path: Path) -> None:
     assert result.notes == (
         f"llama.cpp died by SIGBUS in phase 'prefill': {model} was cut short while it was mapped, or cannot be read",
     )
+
+
+@pytest.mark.parametrize("name", [r"a$\foo$.gguf", "_a\udcff.gguf"])
+def test_a_stranger_s_name_in_the_picture(name: str, tmp_path: Path) -> None:
+    """A file's name is no formula, and need not be text."""
+    result = measure.measure(tiny_llama(tmp_path / name), Params(n_ctx=256), n_predict=1)
+    plot(result, tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").stat().st_size > 10_000
 
 
 def test_assertion(tmp_path: Path) -> None:

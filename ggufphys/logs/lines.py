@@ -21,7 +21,8 @@ MIB: Final = 1 << 20
 RESOLUTION_BYTES: Final = 0.005 * MIB  # half of the last printed digit
 
 _LINE: Final = re.compile(
-    r"(?:(\w+):)?\s+(\S+)\s+(model|KV|RS|DSV4 \S+ state|LoRA|compute|output) buffer size =\s+([0-9.]+) MiB"
+    r"(?:(\w+):)?\s+(\S+)\s+(model|KV|RS|DSV4 \S+ state|LoRA|compute|output) buffer size =\s+"
+    r"([0-9]{1,12}(?:\.[0-9]{1,6})?) MiB"
 )
 _QUANTITY: Final[dict[str, Quantity]] = {
     "model": "model", "KV": "context", "RS": "context", "DSV4": "context", "compute": "compute", "output": "output",

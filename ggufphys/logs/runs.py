@@ -25,19 +25,19 @@ _WORTH_A_LOOK: Final = re.compile(
     "size = |SWA cache|Flash Attention|load_mode|mmap = |using device|offloaded|buffer type overrid|build|version:|"
     "system_fingerprint|llama-cpp/"
 )
-_LOADED: Final = re.compile(r"loaded meta data with \d+ key-value pairs and (\d+) tensors from (.+) \(version ")
+_LOADED: Final = re.compile(r"loaded meta data with \d+ key-value pairs and (\d{1,9}) tensors from (.+) \(version ")
 _SETTING: Final = re.compile(
     r"(?:llama_context|llama_init_from_model|llama_new_context_with_model|print_info|llm_load_print_meta):"
     r"\s+(\w+)\s+= (\S+)\s*$"
 )
 _CACHE: Final = re.compile(r"K \((\w+)\):.*V \((\w+)\):")
 _STREAMS: Final = re.compile(r"cells, +\d+ layers, +(\d+)/ *(\d+) seqs\)")
-_DEVICE: Final = re.compile(r"using device (\S+) \(([^)]*)\).* - (\d+) MiB free")
-_OFFLOADED: Final = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_DEVICE: Final = re.compile(r"using device (\S+) \(([^)]*)\).* - (\d{1,12}) MiB free")
+_OFFLOADED: Final = re.compile(r"offloaded (\d{1,9})/(\d+) layers to GPU")
 _LOAD_MODE: Final = re.compile(r"\((?:load_mode|mmap) = ([\w+]+)\)")
 _OVERRIDE: Final = re.compile(r"tensor (\S+) \(.*\) buffer type overrid?den to (\S+)")
 _GREW: Final = re.compile(r"(\S+) compute buffer size of +([0-9.]+) MiB, does not match expectation")
-_COPIES: Final = re.compile(r"sched copies = (\d+)")
+_COPIES: Final = re.compile(r"sched copies = (\d{1,9})")
 
 _FLASH_ATTN: Final = {"auto": "auto", "enabled": "on", "disabled": "off", "1": "on", "0": "off"}
 _SETTINGS: Final[Mapping[str, Callable[[str], Any]]] = {

@@ -224,3 +224,18 @@ def test_nonsense() -> None:
     ]
 
     assert parse_log(map(bare_line, lines)) == ()
+
+
+@pytest.mark.parametrize("number", ["0.5.0", "...", "9" * 400, "1e3", "-1.00"])
+def test_numbers_that_are_none(number: str) -> None:
+    """A line whose number nobody can read, as a torn log has it, is about something else: no error, and no infinity."""
+    good = "llama_kv_cache:        CPU KV buffer size =     0.50 MiB"
+    assert [buffer.mib for buffer in logged_buffers([good, good.replace("0.50", number)])] == [0.5]
+
+
+def test_counts_without_end() -> None:
+    """Counts that no run has are none that a log says."""
+    torn = "llama_model_loader: loaded meta data with 3 key-value pairs and {n} tensors from m.gguf (version GGUF V3)"
+    kept = "load_tensors:   CPU_Mapped model buffer size =     2.56 MiB"
+    (run,) = parse_log([torn.format(n="9" * 5000), kept])
+    assert (run.n_tensors, run.path) == (None, "")

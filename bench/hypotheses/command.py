@@ -102,7 +102,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     for outcome in rows:
         deviation = outcome["deviation"] or 0.0
         off = f", off by {deviation:+.0%}" if abs(deviation) >= LEAST_SAID else ""
-        unit = f" {outcome['unit']}" if outcome["unit"] else ""
+        unit = f" {outcome['unit']}" if outcome["unit"] and outcome["measured"] is not None else ""
         lines += [
             f"{outcome['verdict'].upper():18}{outcome['id']}",
             f"  {outcome['claim']} ({outcome['source']})",

@@ -300,3 +300,14 @@ def test_answers_of_several_users_are_timed(write: Write, capsys: pytest.Capture
     assert main(["bench", "hypotheses", str(path), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["verdict"] == HOLDS
+
+
+def test_nothing_has_no_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing was found the line says so, and not "nothing tokens/s"."""
+    path = tmp_path / "claims.toml"
+    path.write_text(
+        '[[experiment]]\nid = "a"\nclaim = "c"\nsource = "s"\npredicted = 1\n'
+        'quantity = "tok_per_s"\nsetup = { file = "/none.gguf" }\n'
+    )
+    assert main(["bench", "hypotheses", str(path)]) == 0
+    assert "predicted 1, found nothing\n" in capsys.readouterr().out

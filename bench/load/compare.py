@@ -144,6 +144,8 @@ def _levels(path: Path) -> dict[str, Any]:
         document = parse_json(text)
         if "levels" not in document:
             raise ValueError("no field 'levels'")
+        if (version := document.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
+            raise ValueError(f"of schema {version}, expected {SCHEMA_VERSION}")
         return {
             f"{level['rate_per_s']:g}/s" if level.get("rate_per_s") else f"{level['concurrency']} clients": {
                 **level, "ok_share": _share(level.get("n_ok"), level.get("n_requests")),

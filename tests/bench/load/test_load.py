@@ -370,3 +370,11 @@ def test_a_gate(
 
     assert main(["bench", "compare", *map(str, paths), "--fail-if", condition]) == code
     assert (code == 1) == ("to be" in (said := capsys.readouterr().err) or "cannot be told" in said)
+
+
+def test_another_schema_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gate does not read what a newer `bench load` means otherwise, and says which schema it found."""
+    path = tmp_path / "newer.json"
+    path.write_text('{"schema_version": 99, "levels": []}')
+    assert main(["bench", "compare", str(path), str(path)]) == 2
+    assert "newer.json: not what `ggufphys bench load --json` prints (of schema 99, expected" in capsys.readouterr().err

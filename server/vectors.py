@@ -72,11 +72,11 @@ def pooled(asked: Pooling, hparams: HParams) -> Pooling:
 
 
 def in_pieces(pooling: Pooling, hparams: HParams) -> bool:
-    """Whether a text may be longer than a physical batch: its last token has seen all others, and stands for it.
+    """Whether a text may be longer than a physical batch: a decoder's, where the last token stands for it, or each.
 
     Source: llama.cpp 0c1e570 tools/server/server-context.cpp, server_slot::can_split.
     """
-    return not embeds_only(hparams) and pooling in ("last", "rank")
+    return not embeds_only(hparams) and pooling in ("none", "last", "rank")
 
 
 def describe_vectors(made: ContextParams, params: Params, hparams: HParams) -> str:

@@ -5,7 +5,7 @@ of an encoder's batch must be in one physical batch: it aborts else); a sequence
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,12 @@ from server.engine.log import LOG
 from server.engine.protocol import POOLINGS, ActiveAdapters, Pooling
 
 Texts = Sequence[Sequence[int]]
+
+IN_PIECES: Final = tuple(POOLINGS[each] for each in ("none", "last", "rank"))
+POOLS: Final[dict[Pooling | None, Callable[[Any], Any]]] = {
+    "mean": lambda rows: rows.mean(axis=0), "cls": lambda rows: rows[0],
+}  # fmt: skip
+"""Of each token's vector, what a text's is."""
 
 
 class Embedder:
@@ -48,6 +54,11 @@ class Embedder:
     def n_max(self) -> int:
         """Tokens that a pass may have."""
         return self._params.n_ubatch
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that a text may have which is read in pieces."""
+        return self._params.n_ctx
 
     def context(self, pooling: Pooling | None) -> Context:
         """The context that pools so; see `_context`."""
@@ -78,14 +89,18 @@ class Embedder:
     def embed(self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters = ()) -> list[list[bytes]]:
         """Each text's vector, or without pooling each token's; of `rank` the scores. float32.
 
-        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may.
+        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may. A decoder's
+        tokens see those before alone, so that their mean and the first one are had from vectors of pieces, too.
 
         Raises:
             ValueError: they are too long.
             EngineError: llama.cpp cannot do it.
         """
-        context, batch = self._context(pooling)
         n_tokens = sum(map(len, texts))
+        if n_tokens > self.n_max and pooling in POOLS and not embeds_only(self._model.hparams):
+            (rows,) = self.embed(texts, "none", adapters)
+            return [[POOLS[pooling](np.array([np.frombuffer(row, np.float32) for row in rows])).tobytes()]]
+        context, batch = self._context(pooling)
         if n_tokens > self.n_max and not (
             len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
         ):
@@ -107,20 +122,24 @@ class Embedder:
         return [self._rows(context, i, end, len(text)) for i, (end, text) in placed]
 
     def in_pieces(self, context: Context) -> bool:
-        """Whether a text may be longer than a physical batch: its last token has seen the others, and stands for all.
+        """Whether a text may be longer than a physical batch: its last token has seen the others, and stands for all,
+        or each stands for itself.
 
         Source: llama.cpp 0c1e570 tools/server/server-context.cpp, server_slot::can_split.
         """
         pooling = int(context.api.llama_pooling_type(context.pointer))
-        return pooling in (POOLINGS["last"], POOLINGS["rank"]) and not embeds_only(self._model.hparams)
+        return pooling in IN_PIECES and not embeds_only(self._model.hparams)
 
     def _piece_by_piece(self, text: Sequence[int], context: Context, batch: Batch) -> list[list[bytes]]:
+        rows: list[bytes] = []
         for start in range(0, len(text), self.n_max):
             batch.clear()
             piece = text[start : start + self.n_max]
-            batch.add(piece, seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
+            end = batch.add(piece, seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
             self._run(context, batch)
-        return [self._rows(context, 0, batch.n_tokens - 1, 1)]
+            found = self._rows(context, 0, end, len(piece))
+            rows = found if len(found) < len(piece) else rows + found  # one of the text so far, or of each token
+        return [rows]
 
     def _run(self, context: Context, batch: Batch) -> None:
         mark = LOG.mark

@@ -39,7 +39,8 @@ from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
 
-N_BESIDE: Final = 2048  # tokens of a text to embed, unless -ub allows more: the compute buffer grows with them
+N_BESIDE: Final = 2048  # tokens of a text to embed, unless -ub allows more: its cache has room for them
+N_PIECE: Final = 128  # that are read at a time: each is an output, which of a large vocabulary takes a megabyte, twice
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
@@ -175,7 +176,7 @@ class LlamaBackend(SlotMemory):
             info,
             n_slots=made.n_seq_max,
             n_batch=made.n_batch,
-            n_text_max=self._embedder.n_max,
+            n_text_max=self._embedder.n_ctx,
             infill=self.words.infill,
             pair=self.words.pair,
             adapters=tuple(adapters),
@@ -266,9 +267,10 @@ class LlamaBackend(SlotMemory):
 
 
 def beside(params: Params, n_ctx_seq: int) -> Params:
-    """Those of a context for embeddings beside one for text: for one text at a time, in one physical batch."""
-    n = min(n_ctx_seq, max(params.n_ubatch, N_BESIDE))
-    return replace(params, n_ctx=n, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False)
+    """Those of a context for embeddings beside one for text: for one text at a time, which is read in pieces."""
+    n_ctx = min(n_ctx_seq, max(params.n_ubatch, N_BESIDE))
+    n = min(n_ctx, N_PIECE)
+    return replace(params, n_ctx=n_ctx, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False)
 
 
 def _check_served(model: Model, params: Params) -> None:

@@ -251,6 +251,22 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert refused.get_json()["error"]["n_ctx"] == 512
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "none"])
+def test_beside_text(serve: Serve, tmp_path: Path, pooling: str) -> None:
+    """A decoder that generates, too, reads a long text in small pieces, and gives what a whole batch gives."""
+    path = write_mixing_model(tmp_path / "mixing.gguf", llama__pooling_type=NUMBERS[pooling])
+    whole = serve(path, n_ubatch=512, n_ctx=512)
+    engine = LlamaEngine(path, Params(n_ctx=512, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    beside = create_app(ServerConfig(), engine).test_client()
+
+    expected, found = (each.post("/embedding", json={"content": "abc" * 100}).get_json() for each in (whole, beside))
+    refused = beside.post("/v1/embeddings", json={"input": "x" * 600})
+    engine.close()
+    assert np.array(found[0]["embedding"]) == pytest.approx(np.array(expected[0]["embedding"]), abs=5e-3)
+    assert refused.get_json()["error"]["n_ctx"] == 512
+
+
 def test_adapters(serve: Serve, tmp_path: Path) -> None:
     """They count for vectors, at the scales that are set; at 0 it is as without."""
     path = write_mixing_model(tmp_path / "mixing.gguf", llama__pooling_type=3)

@@ -263,7 +263,7 @@ def test_beside_text(serve: Serve, tmp_path: Path, pooling: str) -> None:
     expected, found = (each.post("/embedding", json={"content": "abc" * 100}).get_json() for each in (whole, beside))
     refused = beside.post("/v1/embeddings", json={"input": "x" * 600})
     engine.close()
-    assert np.array(found[0]["embedding"]) == pytest.approx(np.array(expected[0]["embedding"]), abs=5e-3)
+    assert np.array(found[0]["embedding"]) == pytest.approx(np.array(expected[0]["embedding"]), abs=2e-2)
     assert refused.get_json()["error"]["n_ctx"] == 512
 
 

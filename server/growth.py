@@ -13,16 +13,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ggufphys import GGUFPhysError, open_gguf, predict_memory
 from ggufphys.machine.children import environment, module_command
+from ggufphys.memory.process import CODE
 from ggufphys.params import Params
+from server.engine.beside import beside
 from server.engine.counters import Counters
 
 N_STEPS: Final = 16  # in which a cache is taken to fill, and a batch to grow
 TIMEOUT_S: Final = 60
+
+OWN: Final = ("context", "prefill")  # phases of a process in which a context's own memory comes
+SHARED: Final = ("heap", CODE)  # what comes in them once, however many contexts there are
 
 Growth = Callable[[Counters], int]
 """Bytes more than predicted (less: below zero) behind what an engine has done."""
@@ -40,17 +46,17 @@ def growth_of(path: Path, params: Params) -> Growth:
     n_streams = 1 if params.kv_unified else params.n_seq_max
     per_step = max(1, params.n_ubatch // N_STEPS)
 
-    known: dict[Touched, int] = {}
+    known: dict[tuple[str, Touched], int] = {}
     lock = threading.Lock()  # who asks for what another is finding out waits for that, and no second child is started
 
-    def grown(touched: Touched) -> int:
+    def grown(what: str, touched: Touched) -> int:
         with lock:
-            if touched not in known:
-                known[touched] = found(touched)
-            return known[touched]
+            if (what, touched) not in known:
+                known[what, touched] = found(what, touched)
+            return known[what, touched]
 
-    def found(touched: Touched) -> int:
-        asked = pickle.dumps((path, params, touched))
+    def found(what: str, touched: Touched) -> int:
+        asked = pickle.dumps((what, path, params, touched))
         done = subprocess.run(
             module_command("server.growth"), input=asked, env=environment(), capture_output=True, timeout=TIMEOUT_S,
             check=True,
@@ -64,7 +70,10 @@ def growth_of(path: Path, params: Params) -> Growth:
         if params.embeddings:
             n_batch = max(1, done.n_batch_max)  # a row of logits for each of them may be a megabyte
         try:
-            return grown((n_prompt, n_batch, done.n_chains_max))
+            found = grown("more", (n_prompt, n_batch, done.n_chains_max))
+            if done.n_embedders:
+                found += done.n_embedders * grown("beside", (done.n_embedded_max, done.n_embedded_max, 0))
+            return found
         except (OSError, subprocess.SubprocessError, ValueError):  # the model that is served was opened before
             return nothing(done)
 
@@ -83,8 +92,24 @@ def grown_bytes(path: Path, params: Params, touched: Touched) -> int:
         return found.process_bytes - predict_memory(gguf, params).process_bytes
 
 
+def beside_bytes(path: Path, params: Params, touched: Touched) -> int:
+    """What a context for embeddings beside the one for text holds, of which nothing was predicted.
+
+    Raises as `grown_bytes`.
+    """
+    n_prompt, n_batch, _ = touched
+    with open_gguf(path) as gguf:
+        n_ctx_seq = predict_memory(gguf, params).context.n_ctx_seq
+        own = replace(beside(params, n_ctx_seq), embeddings=True, pooling="none")
+        terms = predict_memory(gguf, own, n_prompt=n_prompt, n_batch=n_batch).terms
+    return sum(t.nbytes for t in terms if t.quantity == "process" and t.phase in OWN and t.name not in SHARED)
+
+
+ASKED: Final = {"more": grown_bytes, "beside": beside_bytes}
+
 if __name__ == "__main__":
     try:
-        sys.stdout.write(str(grown_bytes(*pickle.load(sys.stdin.buffer))))
+        what, *arguments = pickle.load(sys.stdin.buffer)
+        sys.stdout.write(str(ASKED[what](*arguments)))
     except (GGUFPhysError, OSError) as error:
         sys.exit(str(error))

@@ -30,6 +30,8 @@ class Peaks:
 
     n_batch: int = 0  # tokens in a step
     n_chains: int = 0  # answers whose tokens llama.cpp's samplers chose, each beside a vocabulary of candidates
+    n_embedders: int = 0  # contexts for embeddings beside that for text
+    n_embedded: int = 0  # tokens in a pass of theirs
 
 
 class Backend(Protocol):

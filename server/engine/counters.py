@@ -20,6 +20,8 @@ class Counters:
     n_tokens_max: int = 0  # most cells in use at a time
     n_batch_max: int = 0  # most tokens in a step
     n_chains_max: int = 0  # most answers at a time whose tokens llama.cpp's samplers chose
+    n_embedders: int = 0  # contexts for embeddings beside that for text
+    n_embedded_max: int = 0  # most tokens in a pass of theirs
     guess_s: float = 0.0  # spent in guessing
     n_drafts: int = 0  # steps of an answer in which tokens were guessed
     n_drafted: int = 0  # tokens guessed

@@ -23,10 +23,6 @@ from server.engine.protocol import POOLINGS, ActiveAdapters, Pooling
 Texts = Sequence[Sequence[int]]
 
 IN_PIECES: Final = tuple(POOLINGS[each] for each in ("none", "last", "rank"))
-POOLS: Final[dict[Pooling | None, Callable[[Any], Any]]] = {
-    "mean": lambda rows: rows.mean(axis=0), "cls": lambda rows: rows[0],
-}  # fmt: skip
-"""Of each token's vector, what a text's is."""
 
 
 class Embedder:
@@ -54,6 +50,11 @@ class Embedder:
     def n_max(self) -> int:
         """Tokens that a pass may have."""
         return self._params.n_ubatch
+
+    @property
+    def n_contexts(self) -> int:
+        """Contexts made so far."""
+        return len(self._contexts)
 
     @property
     def n_ctx(self) -> int:
@@ -89,18 +90,14 @@ class Embedder:
     def embed(self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters = ()) -> list[list[bytes]]:
         """Each text's vector, or without pooling each token's; of `rank` the scores. float32.
 
-        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may. A decoder's
-        tokens see those before alone, so that their mean and the first one are had from vectors of pieces, too.
+        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may.
 
         Raises:
             ValueError: they are too long.
             EngineError: llama.cpp cannot do it.
         """
-        n_tokens = sum(map(len, texts))
-        if n_tokens > self.n_max and pooling in POOLS and not embeds_only(self._model.hparams):
-            (rows,) = self.embed(texts, "none", adapters)
-            return [[POOLS[pooling](np.array([np.frombuffer(row, np.float32) for row in rows])).tobytes()]]
         context, batch = self._context(pooling)
+        n_tokens = sum(map(len, texts))
         if n_tokens > self.n_max and not (
             len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
         ):
@@ -131,10 +128,12 @@ class Embedder:
         return pooling in IN_PIECES and not embeds_only(self._model.hparams)
 
     def _piece_by_piece(self, text: Sequence[int], context: Context, batch: Batch) -> list[list[bytes]]:
+        """The first piece is the short one: llama.cpp attends to few tokens in another way, with sums in F16."""
         rows: list[bytes] = []
-        for start in range(0, len(text), self.n_max):
+        n_first = (len(text) - 1) % self.n_max + 1
+        for start in (0, *range(n_first, len(text), self.n_max)):
             batch.clear()
-            piece = text[start : start + self.n_max]
+            piece = text[start : start + self.n_max] if start else text[:n_first]
             end = batch.add(piece, seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
             self._run(context, batch)
             found = self._rows(context, 0, end, len(piece))

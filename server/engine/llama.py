@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from ggufphys import UnsupportedError
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
@@ -13,6 +15,7 @@ from server.engine.abort import AbortFlag
 from server.engine.adapters import Adapters
 from server.engine.backend import Backend, Outcome, Peaks
 from server.engine.batch import Batch
+from server.engine.beside import beside
 from server.engine.checks import check_serves, embeds_only, one_output_per_sequence
 from server.engine.describe import describe
 from server.engine.draft import KEEPS_A_STATE, Draft
@@ -23,6 +26,7 @@ from server.engine.guessing import NOTHING, Guessing
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
+from server.engine.pooling import as_bytes
 from server.engine.protocol import NOT_ASKED, ActiveAdapters, Adapter, Pooling
 from server.engine.rows import Rows
 from server.engine.runner import Unwanted
@@ -38,9 +42,6 @@ from server.engine.slot_memory import SlotMemory
 from server.engine.threaded import TARGET_S, ThreadedEngine
 from server.engine.vocab import Vocab
 from server.engine.waiting import Waiting
-
-N_BESIDE: Final = 2048  # tokens of a text to embed, unless -ub allows more: its cache has room for them
-N_PIECE: Final = 128  # that are read at a time: each is an output, which of a large vocabulary takes a megabyte, twice
 
 # What llama_decode returns. Source: llama.cpp 0c1e570 include/llama.h.
 OUTCOMES: Final = {0: Outcome.DONE, 1: Outcome.FULL, 2: Outcome.ABORTED}
@@ -187,7 +188,8 @@ class LlamaBackend(SlotMemory):
     @property
     def peaks(self) -> Peaks:
         """The most that was asked of it at a time."""
-        return Peaks(self._n_batch_max, self._chains.n_max)
+        embedder = self._embedder
+        return Peaks(self._n_batch_max, self._chains.n_max, embedder.n_contexts, embedder.n_batch_max)
 
     def buffers_since(self, mark: int) -> tuple[LoggedBuffer, ...]:
         """What llama.cpp's log says of its memory, from a mark on; a draft model's stand beside the model's own."""
@@ -253,8 +255,12 @@ class LlamaBackend(SlotMemory):
     def embed(
         self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
     ) -> list[list[bytes]]:
-        """Each prompt's vectors."""
-        return self._embedder.embed(prompts, pooling, adapters)
+        """Each prompt's vectors. One context has those of tokens, whatever becomes of them; ranks need another."""
+        how = pooling or self.info.pooling
+        if how == "rank":
+            return self._embedder.embed(prompts, how, adapters)
+        each = self._embedder.embed(prompts, "none", adapters)
+        return [as_bytes(np.array([np.frombuffer(row, np.float32) for row in rows]), how) for rows in each]
 
     def close(self) -> None:
         """Free batch, contexts and model."""
@@ -264,13 +270,6 @@ class LlamaBackend(SlotMemory):
         if self._draft is not None:
             self._draft.close()
         self._model.close()
-
-
-def beside(params: Params, n_ctx_seq: int) -> Params:
-    """Those of a context for embeddings beside one for text: for one text at a time, which is read in pieces."""
-    n_ctx = min(n_ctx_seq, max(params.n_ubatch, N_BESIDE))
-    n = min(n_ctx, N_PIECE)
-    return replace(params, n_ctx=n_ctx, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False)
 
 
 def _check_served(model: Model, params: Params) -> None:

@@ -259,4 +259,5 @@ class EngineLoop:
         counters.n_tokens_max = max(counters.n_tokens_max, cells.n_used)
         peaks = self._backend.peaks
         counters.n_batch_max, counters.n_chains_max = peaks.n_batch, peaks.n_chains
+        counters.n_embedders, counters.n_embedded_max = peaks.n_embedders, peaks.n_embedded
         return counters.copy()

@@ -1,27 +1,20 @@
 """An encoder in numpy as what an engine runs: a text at a time, its tokens' vectors pooled here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
-
-import numpy as np
 
 from ggufphys import GGUFFile, UnsupportedError
 from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
 from server.engine.backend import Peaks
 from server.engine.describe import describe
+from server.engine.pooling import POOLS, as_bytes
 from server.engine.protocol import ActiveAdapters, Pooling
 from server.engine.runner import Words
 from server.engine.scheduler.slots import Layout
 from server.engine.speechless import Speechless
 
-POOLS: Final[dict[Pooling, Callable[[Any], Any]]] = {
-    "none": lambda rows: rows,
-    "mean": lambda rows: rows.mean(axis=0, keepdims=True),
-    "cls": lambda rows: rows[:1],
-    "last": lambda rows: rows[-1:],
-}
 BEHIND: Final = ("dense_2.weight", "dense_3.weight")  # layers of sentence-transformers, which are not computed here
 
 
@@ -84,9 +77,7 @@ class NumpyVectors(Speechless):
     ) -> list[list[bytes]]:
         """Each prompt's vectors."""
         assert pooling in (None, self.info.pooling)
-        pool = POOLS[self.info.pooling]
-        pooled = (pool(self._model.embeddings(tuple(prompt))) for prompt in prompts)
-        return [[row.tobytes() for row in np.ascontiguousarray(rows, np.float32)] for rows in pooled]
+        return [as_bytes(self._model.embeddings(tuple(prompt)), self.info.pooling) for prompt in prompts]
 
     def abort(self, wanted: bool) -> None:
         """A step in numpy is not ended in the middle."""

@@ -11,15 +11,19 @@ import pytest
 from flask.testing import FlaskClient
 
 import refengine
-from ggufphys import UnsupportedError
+from ggufphys import UnsupportedError, open_gguf, predict_memory
 from ggufphys.arch import rule_for
+from ggufphys.embedded import MODEL
 from ggufphys.frozen import replace
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
+from server.engine.beside import beside
+from server.engine.counters import Counters
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
+from server.growth import growth_of
 from server.vectors import vector_params
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model, write_ranking_model
 from tests.server.conftest import numpy_engine
@@ -265,6 +269,19 @@ def test_beside_text(serve: Serve, tmp_path: Path, pooling: str) -> None:
     engine.close()
     assert np.array(found[0]["embedding"]) == pytest.approx(np.array(expected[0]["embedding"]), abs=2e-2)
     assert refused.get_json()["error"]["n_ctx"] == 512
+
+
+def test_memory_beside_text() -> None:
+    """Contexts for embeddings are reckoned with once they are there: cache, outputs and what a pass touches."""
+    params = Params(n_ctx=1024)
+    grown = growth_of(MODEL, params)
+    none, one, two = (grown(Counters(n_embedders=n, n_embedded_max=64)) for n in range(3))
+    with open_gguf(MODEL) as gguf:
+        own = predict_memory(gguf, replace(beside(params, 1024), embeddings=True, pooling="none"))
+
+    assert own.context.n_ctx == 1024
+    assert own.context_bytes < one - none < own.context_bytes + own.compute_bytes + (4 << 20)
+    assert two - one == one - none
 
 
 def test_adapters(serve: Serve, tmp_path: Path) -> None:

@@ -14,11 +14,9 @@ from typing import Any, Final
 
 from bench.derive import derived
 from ggufphys.builds.asked import installed_build
-from ggufphys.cli import INTERRUPTED
 from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
-from ggufphys.interrupts import Ended
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
 from server.engine.library import require_library
 
@@ -26,7 +24,7 @@ FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"
 PROMPT: Final = "def read_lines(path):"
 START_TIMEOUT_S: Final = 30.0
-SIGNALLED: Final = 128  # more than this: the signal that ended a subcommand, as `ggufphys.cli.interrupted` has it
+SIGNALLED: Final = 128  # more than this: what ended a subcommand, as `ggufphys.cli.interrupted` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +74,8 @@ def _command(*arguments: object) -> bool:
     print("$ ggufphys " + " ".join(words) + "\n", flush=True)
     code = ggufphys(words)
     print(flush=True)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt  # the demo's as well
     if code > SIGNALLED:
-        raise Ended(code - SIGNALLED)
+        raise SystemExit(code)  # Ctrl-C is the demo's as well, and has been told
     return code == 0
 
 

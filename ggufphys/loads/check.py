@@ -17,7 +17,7 @@ from ggufphys.loads.hparams import read_values
 from ggufphys.loads.refusal import UNKNOWN, Refusal, refused
 from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
-from ggufphys.loads.types import wrong_type
+from ggufphys.loads.types import LOADER, TYPE_NAMES, wrong_type
 from ggufphys.loads.unexpected import told
 from ggufphys.loads.vocabulary import check_vocabulary
 from ggufphys.params import Params
@@ -128,6 +128,27 @@ GENERAL: Final = (
 def _general(gguf: GGUFFile) -> Iterator[Refusal]:
     for key, wanted in GENERAL:
         yield from wrong_type(gguf, key, wanted)
+    if len(gguf.shards) > 1:
+        yield from _split(gguf)
+
+
+def _split(gguf: GGUFFile) -> Iterator[Refusal]:
+    """What each shard must say; a number of another type is asserted in all but the first."""
+    for key, kind, shards in (
+        ("split.no", ValueType.UINT16, gguf.shards),
+        ("split.tensors.count", ValueType.INT32, gguf.shards[:1]),
+    ):
+        for i, shard in enumerate(shards):
+            found = shard.header.value_types.get(key)
+            if found is not kind:
+                yield Refusal(
+                    what="a shard does not say which it is, or how many tensors there are, as llama.cpp reads it",
+                    where=f"{shard.name}: {key}",
+                    found="none" if found is None else TYPE_NAMES[found],
+                    expected=TYPE_NAMES[kind],
+                    source=f"{LOADER}, llama_model_loader ctor",
+                    ends_process=i > 0 and found is not None,
+                )
 
 
 __all__ = ["check_loads", "not_like_this", "reasons", "require_data", "require_loads"]

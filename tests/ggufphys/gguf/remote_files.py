@@ -1,5 +1,6 @@
 """What the tests of remote models serve, and an environment without proxies, tokens and pauses."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from ggufphys.gguf import prefix
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import Typed, data_bytes, encode_header
+from ggufphys.gguf.writer import Typed, WriteValue, data_bytes, encode_header
 from tests.ggufphys.models import llama_metadata, llama_tensors
 
 
@@ -30,15 +31,18 @@ def model(extra: dict[str, Any] | None = None, *, data: int | None = None) -> by
     return header + bytes(data_bytes(tensors) if data is None else data)
 
 
-def shards(stem: str) -> dict[str, bytes]:
-    """That model split into three files of 7, 7 and 6 tensors, by name."""
+def shards(stem: str, changes: Mapping[int, Mapping[str, WriteValue | None]] | None = None) -> dict[str, bytes]:
+    """That model split into three files of 7, 7 and 6 tensors, by name; `changes` of keys by file, None: without it."""
     tensors, files = llama_tensors(), {}
     for number in range(3):
         own = tensors[7 * number : 7 * number + 7]
-        split = {"split.no": number, "split.count": 3, "split.tensors.count": 20}
-        keys = {
+        wanted: dict[str, WriteValue | None] = {
             **(llama_metadata() if number == 0 else {}),
-            **{key: Typed(value, ValueType.UINT16) for key, value in split.items()},
+            "split.no": Typed(number, ValueType.UINT16),
+            "split.count": Typed(3, ValueType.UINT16),
+            "split.tensors.count": Typed(20, ValueType.INT32),
+            **(changes or {}).get(number, {}),
         }
+        keys = {key: value for key, value in wanted.items() if value is not None}
         files[f"{stem}-{number + 1:05d}-of-00003.gguf"] = encode_header(keys, own) + bytes(data_bytes(own))
     return files

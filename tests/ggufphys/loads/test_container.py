@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
+from ggufphys import check_loads, open_gguf
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, encode_header
 from tests import archs
+from tests.ggufphys.gguf.remote_files import shards
 from tests.ggufphys.loads.header import of_header
+from tests.load_oracle import LoadOracle
 
 
 def _parts() -> tuple[dict[str, object], list[TensorSpec]]:
@@ -40,3 +45,27 @@ def test_tensors_follow_each_other(tmp_path: Path) -> None:
     more = [*tensors, TensorSpec("x" * 64, (32,), GGMLType.F32)]
     reasons = of_header(tmp_path, encode_header(metadata, more))  # type: ignore[arg-type]
     assert any(reason.found == "a name of 64 bytes" for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("number", "key", "value", "words"),
+    [
+        (0, "split.tensors.count", Typed(20, ValueType.UINT16), "found u16, expected i32"),
+        (0, "split.tensors.count", None, "found none, expected i32"),
+        (0, "split.no", None, "found none, expected u16"),
+        (0, "split.no", Typed(0, ValueType.UINT32), "found u32, expected u16"),
+        (2, "split.no", None, "found none, expected u16"),
+        (1, "general.name", Typed("any", ValueType.STRING), ""),
+    ],
+)
+def test_what_shards_say(tmp_path: Path, number: int, key: str, value: Typed | None, words: str) -> None:
+    """Each shard says which it is, and the first how many tensors there are, in the types that llama.cpp reads."""
+    for name, data in shards("m", {number: {key: value}}).items():
+        (tmp_path / name).write_bytes(data)
+    first = tmp_path / "m-00001-of-00003.gguf"
+    with open_gguf(first) as gguf:
+        reasons = check_loads(gguf)
+    assert [key in str(reason) and words in str(reason) for reason in reasons] == ([True] if words else [])
+    pytest.importorskip("llama_cpp")
+    with LoadOracle() as oracle:
+        assert oracle.ask(first).accepted is not bool(words)

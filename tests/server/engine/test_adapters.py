@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ggufphys import UnsupportedError
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import Typed
 from ggufphys.params import Params
-from server.engine.adapters import check_adapter
+from server.engine.adapters import ALORA, check_adapter
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import ActiveAdapters, Adapter, EngineStatus, Finished, GenerationRequest, Piece
 from server.engine.sampling import Sampling
@@ -85,7 +87,7 @@ def test_what_is_no_adapter_of_the_model(tmp_path: Path) -> None:
     """A model, another model's adapter, and one that applies from a token on are refused, with the reason."""
     chain = write_chain_model(tmp_path / "chain.gguf")
     adapter = write_chain_adapter(tmp_path / "a.gguf", {"0": "A"})
-    late = write_chain_adapter(tmp_path / "late.gguf", {"0": "A"}, **{"adapter.alora.invocation_tokens": [1, 2]})
+    late = write_chain_adapter(tmp_path / "late.gguf", {"0": "A"}, **{ALORA: Typed([1, 2], ValueType.UINT32)})
 
     check_adapter(str(adapter), chain)
     with pytest.raises(ValueError, match="expected a LoRA adapter"):

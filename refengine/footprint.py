@@ -20,6 +20,7 @@ from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Backing, Phase, Quantity, Term
 from refengine.batch import Tokens
 from refengine.model import PROGRAMS, Model
+from refengine.ops.attention import TOKENS, heads_at_once
 
 # An interpreter that has imported numpy and the engine, and BLAS after a first product: measured on Linux x86-64 with
 # CPython 3.11 and numpy 2.4; `measure` replaces it by what it finds in the same run.
@@ -32,7 +33,7 @@ HEAP_BYTES: Final = 2 << 20
 NODE_BYTES: Final = 4_500
 PAGE_BYTES: Final = 4096
 FAULT_AROUND_BYTES: Final = 64 << 10  # what Linux maps of a file when a page of it is touched: mm/memory.c
-TIMES_SCORES: Final = 3  # arrays as large as the scores that attention has at a time: scores, differences, weights
+TIMES_SCORES: Final = 3  # arrays as large as the scores that a softmax has at a time: scores, differences, weights
 LOOKED_UP: Final = "GET_ROWS"
 
 ENGINE: Final = "refengine"
@@ -61,7 +62,7 @@ def predict_footprint(
         base = {"anon": base_bytes - file, "file": file}
     graphs = _graphs(model, n_prompt, n_predict)
     first = next(iter(graphs.values()))
-    scores = max(_largest_scores(graph) for graph in graphs.values())
+    scores, besides = max(_temporaries(graph) for graph in graphs.values())
     terms = (
         *(_process(f"interpreter and numpy ({backing})", n, "library", backing) for backing, n in base.items()),
         _process(
@@ -81,8 +82,8 @@ def predict_footprint(
             "temporaries, the largest kept by malloc", scores, "prefill", formula=f"scores of attention, {scores:,} B",
         ),
         _process(
-            "temporaries", (TIMES_SCORES - 1) * scores, "prefill", quantity="transient",
-            formula=f"{TIMES_SCORES} arrays of {scores:,} B, less the one that is kept",
+            "temporaries", besides, "prefill", quantity="transient",
+            formula="keys and values as F32, or the other arrays of a softmax",
         ),
     )  # fmt: skip
     return MemoryPrediction(
@@ -171,15 +172,20 @@ def _externals(graph: Graph) -> Iterator[Tensor]:
                 yield base
 
 
-def _largest_scores(graph: Graph) -> int:
-    """F32 bytes of the scores of attention, all heads and tokens at once."""
-    sizes = [0]
+def _temporaries(graph: Graph) -> tuple[int, int]:
+    """Bytes of the largest scores that attention has at a time, and of what stands beside them."""
+    sizes = [(0, 0)]
     for node in graph.nodes:
         if node.op == "FLASH_ATTN_EXT":
-            q, k = node.src[0], node.src[1]
-            sizes.append(4 * k.ne[1] * q.ne[1] * q.ne[2] * q.ne[3])
+            q, k, v = node.src[:3]
+            n_cells, n_heads, n_stream = k.ne[1:]
+            shared = q.ne[2] // n_heads
+            heads = n_stream * min(n_heads, heads_at_once(n_stream * shared, q.ne[1], n_cells))
+            sizes.append(
+                (4 * heads * shared * min(TOKENS, q.ne[1]) * n_cells, 4 * heads * n_cells * (k.ne[0] + v.ne[0]))
+            )
         elif node.op == "SOFT_MAX":
-            sizes.append(node.nbytes)
+            sizes.append((node.nbytes, (TIMES_SCORES - 1) * node.nbytes))
     return max(sizes)
 
 

@@ -63,6 +63,11 @@ def soft_max(step: Step) -> Run:
     return run
 
 
+def heads_at_once(n_rows: int, n_tokens: int, n_cells: int) -> int:
+    """How many heads of keys and values are worked on at a time, each of which `n_rows` heads of queries look at."""
+    return max(1, SCORES // (n_rows * min(TOKENS, n_tokens) * n_cells))
+
+
 def flash_attn_ext(step: Step) -> Run:
     """Q `(S, H, T, D)`, K and V `(S, K, C, D)`: `(S, T, H, D)`.
 
@@ -109,7 +114,7 @@ def flash_attn_ext(step: Step) -> Run:
             n = k.shape[2] if mask is None else _n_seen(mask[:, :, tokens])
             stretches.append((tokens, n, None if mask is None else to_f32(mask[:, :, tokens, :n], mask_type)))
         longest = max(n for _, n, _ in stretches)
-        at_once = max(1, SCORES // (n_stream * shared * min(TOKENS, n_tokens) * longest))
+        at_once = heads_at_once(n_stream * shared, n_tokens, longest)
         for first in range(0, k.shape[1], at_once):
             some = slice(first, min(first + at_once, k.shape[1]))
             keys, values = to_f32(k[:, some, :longest], k_type), to_f32(v[:, some, :longest], v_type)

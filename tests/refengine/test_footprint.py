@@ -1,11 +1,13 @@
 """What the numpy engine says it will hold, and what it holds."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 import refengine
 from ggufphys.embedded import MODEL
+from ggufphys.graph.ir import Tensor
 from refengine.weights import Hold
 from tests.refengine import tiny
 
@@ -55,3 +57,28 @@ def test_quantised_weights_take_less() -> None:
 
     assert held.model_bytes - left.model_bytes == 2 * (left.model_bytes - 13 * 1024)  # F16 to F32, but for 13 norms
     assert held.process_bytes > left.process_bytes
+
+
+@pytest.mark.parametrize("flash_attn", [False, True])
+def test_what_attention_takes_for_a_while(flash_attn: bool) -> None:
+    """Arrays that a prompt's batch needs while it is computed are as large as predicted, within a half and twice."""
+    model = refengine.load(MODEL, n_ctx=1024, n_ubatch=512, flash_attn=flash_attn)
+    terms = refengine.predict_footprint(model, n_prompt=512).terms
+    predicted = sum(term.nbytes for term in terms if term.name.startswith("temporaries"))
+    peaks: dict[str, int] = {}
+    before = 0
+
+    def look(node: Tensor, _: object) -> None:
+        nonlocal before
+        now, peak = tracemalloc.get_traced_memory()
+        peaks[node.op] = max(peaks.get(node.op, 0), peak - before)
+        before = now
+        tracemalloc.reset_peak()
+
+    tracemalloc.start()
+    try:
+        model.evaluate([i % 50 for i in range(512)], all_logits=False, trace=look)
+    finally:
+        tracemalloc.stop()
+    peak = peaks["FLASH_ATTN_EXT" if flash_attn else "SOFT_MAX"]
+    assert predicted / 2 < peak < predicted * 2

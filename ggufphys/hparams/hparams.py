@@ -12,6 +12,7 @@ from typing import Final
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf import GGUFArray, GGUFFile
+from ggufphys.gguf.values import ValueType
 from ggufphys.hparams.keys import Keys, Numbers
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
@@ -211,7 +212,10 @@ def _limits(keys: Keys, name: str, n_layer_all: int) -> tuple[float, ...]:
     """Numbers for each layer, those that llama.cpp takes for 0 as 0."""
     key = keys.full(name)
     value = keys.gguf.metadata.get(key)
-    is_read = len(value) >= n_layer_all if isinstance(value, GGUFArray) else isinstance(value, float)
+    if isinstance(value, GGUFArray):
+        is_read = value.element_type is ValueType.FLOAT32 and len(value) >= n_layer_all
+    else:
+        is_read = isinstance(value, float)
     numbers = keys.reals(key, n_layer_all) if is_read else (0.0,) * n_layer_all
     return tuple(number if number > 1e-6 else 0.0 for number in numbers)
 

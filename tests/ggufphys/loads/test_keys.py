@@ -170,6 +170,7 @@ def _flat(lines: list[Statement]) -> list[Statement]:
         ("kimi-k3", {"activation__situ_beta": -0.0}),
         ("deepseek2", {"expert_gating_func": None}),
         ("lfm2", {"expert_gating_func": 0}),  # without experts
+        ("deepseek32", {"swiglu_clamp_exp": ["7.0"] * 512}),  # which this architecture does not read
         ("gemma4", {"attention__shared_kv_layers": (1 << 32) - 1}),  # -1: all keep their own
         ("llama/moe", {"expert_used_count": [2, 1, 2]}),  # the first of two that are chosen alone
         ("llama-embed", {"attention__head_count_kv": [2, 1, 2]}),  # keeps nothing: the first layer's number counts

@@ -55,7 +55,7 @@ def _with_shapes(h: HParams, anatomy: Anatomy) -> HParams:
         n_ff=tuple(layer.ffn.n_ff if layer.ffn else 0 for layer in layers),
         n_expert=max((layer.ffn.n_expert for layer in layers if layer.ffn), default=0),
         n_expert_used=max(used, default=0),
-        n_expert_used_by_layer=used,
+        n_expert_used_by_layer=(max(used, default=0),) * len(used),
     )
 
 

@@ -39,7 +39,7 @@ class Construction:
         layers: Sequence[int] | None = None,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, [cache for layer in caches for cache in layer])
+        self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, caches)
         self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer_run) if layers is None else layers
@@ -233,7 +233,7 @@ class Construction:
         return ops.mul(product, scale)
 
 
-def _as_first(h: HParams, caches: Sequence[LayerCache]) -> HParams:
+def _as_first(h: HParams, by_layer: Sequence[Sequence[LayerCache]]) -> HParams:
     """Every layer with as many heads as the first, whatever an array says of the others.
 
     Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored. Not
@@ -241,6 +241,7 @@ def _as_first(h: HParams, caches: Sequence[LayerCache]) -> HParams:
     """
     if len({*h.n_head}) > 1:
         h = replace(h, n_head=h.n_head[:1] * len(h.n_head))
+    caches = [cache for layer in by_layer for cache in layer]
     attends = 0 not in h.n_head_kv and any(isinstance(cache, FullKV) for cache in caches)
     if len({*h.n_head_kv}) > 1 and (attends or not caches):
         h = replace(h, n_head_kv=h.n_head_kv[:1] * len(h.n_head_kv))

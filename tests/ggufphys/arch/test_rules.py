@@ -160,7 +160,7 @@ def test_architectures_are_told_apart_in_one_place() -> None:
         'gguf/file.py: if declared in ("mmproj", "clip-vision") or self.architecture == "clip":',
         'gguf/file.py: if self.architecture == "controlvector":',
         'graph/allocating/layout.py: self.ctx_type = ctx_type if h.arch in HEADS else "default"',
-        "graph/building/construction.py: self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, [cache for layer in caches for cache in layer])",
+        "graph/building/construction.py: self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, caches)",
         'graph/building/embedding.py: return "output.weight" if b.h.arch in OUTPUT_IS_EMBEDDING '
         "and name not in b.tensors else name",
         'graph/building/pooling.py: kind = b.keys.integer("classifier.pooling_type", '

@@ -1,13 +1,14 @@
 """How should llama.cpp's threads wait for each other: asleep, spinning, or spinning for a while?
 
-`python -m bench.waiting [MODEL] [--spins -1,0,1000,... | --threads N | --busy K | --rounds R | --json]`, by default on
-the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other threads run.
-Asleep, each costs a trip through the kernel; spinning without end, a thread burns the core that the one it waits for
-needs. libgomp spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own, alone and
-beside K busy processes, in interleaved rounds; rates are medians over the rounds. In brackets, the share of its time
-that the worst-off thread was ready to run and had no processor: what switching goes by. The load of the machine is
-printed, since it moves these figures most: alone is alone only when it is near 0. `--real-time` (root, Linux) decodes
-before all other processes, so that alone is what it would be on a quiet machine; others stand still for seconds.
+`python -m bench.waiting [MODEL] [--spins -1,0,1000,... | --threads N | --busy K | --duty SHARE | --rounds R | --json]`,
+by default on the embedded model. A decode step has hundreds of barriers, each some microseconds long when the other
+threads run. Asleep, each costs a trip through the kernel; spinning without end, a thread burns the core that the one it
+waits for needs. libgomp spins for GOMP_SPINCOUNT turns and then sleeps. Each setting decodes in a process of its own,
+alone and beside K busy processes, in interleaved rounds; rates are medians over the rounds. In brackets, the share of
+its time that the worst-off thread was ready to run and had no processor: what switching goes by. The load of the
+machine is printed, since it moves these figures most: alone is alone only when it is near 0. `--real-time` (root,
+Linux) decodes before all other processes, so that alone is what it would be on a quiet machine; others stand still for
+seconds.
 """
 
 import argparse
@@ -40,7 +41,15 @@ NAMES: Final = {
 }
 N_STEPS: Final = 200
 SETTLED: Final = N_STEPS // 4  # the first while, switching finds out where it is
-BUSY: Final = "while True: pass"
+TURN_S: Final = 0.04  # of a neighbour: it computes for its share of that, and sleeps
+BUSY: Final = """
+import sys, time
+busy_s, idle_s = map(float, sys.argv[1:])
+while True:
+    end = time.perf_counter() + busy_s
+    while time.perf_counter() < end: pass
+    if idle_s: time.sleep(idle_s)
+"""
 
 
 def child(path: Path, n_threads: int, *, kind: str, real_time: bool) -> None:
@@ -87,15 +96,24 @@ def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> tup
 
 
 @contextmanager
-def neighbours(n: int) -> Iterator[None]:
-    """Processes that are always busy."""
-    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n)]
+def neighbours(n: int, duty: float = 1.0) -> Iterator[None]:
+    """Processes that are busy for so much of their time."""
+    turn = [str(TURN_S * duty), str(TURN_S * (1 - duty))]
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY, *turn]) for _ in range(n)]
     try:
         yield
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def share(text: str) -> float:
+    """More than 0, at most 1. Raises ValueError, which argparse tells."""
+    found = float(text)
+    if not 0 < found <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a share of the time, more than 0 and at most 1")
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=n_cores, metavar="N", help="llama.cpp's threads (all cores)")
     parser.add_argument("--busy", type=int, default=n_cores, metavar="K", help="busy neighbours (one a core)")
+    parser.add_argument("--duty", type=share, default=1.0, metavar="SHARE", help="of their time that they are busy (1)")
     parser.add_argument("--rounds", type=int, default=3, metavar="R", help="of each setting (3)")
     parser.add_argument("--real-time", action="store_true", help="before all other processes (needs root)")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
@@ -123,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs: dict[tuple[int, int], list[tuple[float, float]]] = {(n, busy): [] for n in settings for busy in conditions}
     for _ in range(args.rounds):
         for busy in conditions:
-            with neighbours(busy):
+            with neighbours(busy, args.duty):
                 for spins in settings:
                     runs[spins, busy].append(measure(args.model, spins, args.threads, real_time=args.real_time))
     rows = [
@@ -137,7 +156,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for (spins, busy), found in runs.items()
     ]
     if args.json:
-        document = {"schema_version": 2, "load": load, "n_threads": args.threads, "n_cores": n_cores, "rows": rows}
+        document = {
+            "schema_version": 2,
+            "load": load,
+            "duty": args.duty,
+            "n_threads": args.threads,
+            "n_cores": n_cores,
+            "rows": rows,
+        }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0
     sys.stdout.write(f"{args.threads} threads on {n_cores} cores, load {load:.1f} before; tokens/s\n")

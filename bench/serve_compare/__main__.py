@@ -1,7 +1,7 @@
 """Is our server as fast as llama-server, and does it bear what it should?
 
 `python -m bench.serve_compare MODEL --against BINARY-or-URL [-c 1,8,32] [--intruder 3000] [--prefix 1000] [--flood 200]
-[--soak 2000] [--equal 24] [--busy 2] [--json]`
+[--soak 2000] [--equal 24] [--busy 2 [--duty 0.5]] [--json]`
 
 `--against` is a llama-server binary, which is started here, or the address of an OpenAI-compatible server that runs
 already. Both serve the model with the same context, slots and threads, each with its own best settings otherwise;
@@ -27,7 +27,7 @@ from bench.serve_compare.rows import HEAD, Row
 from bench.serve_compare.servers import Pair
 from bench.serve_compare.soak import soak
 from bench.serve_compare.speed import Load, speed
-from bench.waiting import neighbours
+from bench.waiting import neighbours, share
 
 OURS_WAIT: Final = "switched by measurement"
 THEIRS_WAIT: Final = "libgomp's default (spinning for a while)"
@@ -38,7 +38,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
     pair = Pair(model=args.model, against=args.against, threads=args.threads, port=args.port, more=args.ours)
     load = Load(n_prompt=args.prompt, n_predict=args.predict, n_requests=args.requests)
     if args.clients:
-        yield from speed(pair, args.clients, load, rounds=args.rounds, busy=args.busy)
+        yield from speed(pair, args.clients, load, rounds=args.rounds, busy=args.busy if args.duty == 1 else 0)
     if args.intruder:
         yield from intruder(pair, args.intruder, rounds=args.rounds)
     for part, number in ((prefix, args.prefix), (flood, args.flood), (equal, args.equal), (soak, args.soak)):
@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     add("--flood", type=int, default=0, metavar="N", help="N streams at once on eight slots")
     add("--equal", type=int, default=0, metavar="N", help="N greedy answers at once beside each alone (F32 weights)")
     add("--soak", type=int, default=0, metavar="N", help="memory after N requests beside that after 100")
-    add("--busy", type=int, default=0, metavar="K", help="beside K processes that are always busy")
+    add("--busy", type=int, default=0, metavar="K", help="beside K processes that are busy")
+    add("--duty", type=share, default=1.0, metavar="SHARE", help="of their time that they are (1)")
     add("--rounds", type=int, default=3, help="starts of both servers (3)")
     add("--requests", type=int, default=8, help="a round at least (and two a client)")
     add("--prompt", type=int, default=64, help="tokens of a prompt")
@@ -95,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     theirs_wait = "as it was started" if args.against.startswith("http") else THEIRS_WAIT
     found: list[Row] = []
     with ExitStack() as stack:
-        stack.enter_context(neighbours(args.busy))
+        stack.enter_context(neighbours(args.busy, args.duty))
         if not args.json:
-            beside = f", beside {args.busy} busy processes" if args.busy else ""
+            beside = f", beside {args.busy} busy processes ({args.duty:.0%} of their time)" if args.busy else ""
             sys.stdout.write(f"{args.model.name}, {args.threads} threads{beside}; load {load:.1f} before\n")
             sys.stdout.write(f"threads wait: ours {OURS_WAIT}, theirs {theirs_wait}\n")
             sys.stdout.write(f"ours alone with {shlex.join(args.ours)}\n{HEAD}\n" if args.ours else f"{HEAD}\n")
@@ -108,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     if args.json:
         document = {
-            "schema_version": 3, "model": args.model.name, "threads": args.threads, "busy": args.busy, "load": load,
+            "schema_version": 3, "model": args.model.name, "threads": args.threads, "load": load,
+            "busy": args.busy, "duty": args.duty,
             "ours_waits": OURS_WAIT, "theirs_waits": theirs_wait, "ours_alone": args.ours,
             "rows": [asdict(row) | {"ratio": row.ratio, "is_met": row.is_met} for row in found],
         }  # fmt: skip

@@ -4,8 +4,9 @@ A slot is one of llama.cpp's sequence ids. It is under way (it has an owner), or
 what an earlier answer left, for a later prompt that begins alike.
 """
 
+import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, Protocol
@@ -19,9 +20,10 @@ Kind = Literal["full", "window", "recurrent"]
 
 COPY_FRACTION: Final = 32  # in a divided cache a copy moves a whole stream: worth it for more than this part of one
 
-REUSED_FRACTION: Final = 32
-"""Nor is less than this part of a prompt worth anything there: a first word in common would make the prompt shorter
-than those that came with it, which is one more pass for the others' last tokens, and tie it to a slot."""
+REUSED_FRACTION: Final = 10
+"""Nor is less than this part of a prompt worth anything there: first words in common would tie it to a slot away from
+those that came with it, which is one more pass over the weights in each step of theirs. llama-server has the same part.
+Source: llama.cpp 0c1e570 common/common.h, slot_prompt_similarity."""
 
 
 class Reuse(StrEnum):
@@ -108,15 +110,16 @@ class Slots:
         """An idle slot: an empty one, or else one whose tokens were used long ago.
 
         In a divided cache slots under way that lie side by side are evaluated together (`Scheduler`), so of the empty
-        ones, or of the half that was used longest ago, one beside them is taken.
+        ones and the half that was used longest ago, one beside them is taken; and of several the one that more of them
+        follow, for those that come next.
         """
-        idle = sorted(self.idle, key=lambda slot: slot.used_at)
-        if not idle:
-            return None
-        candidates = [slot for slot in idle if not slot.tokens] or idle[: (len(idle) + 1) // 2]
-        if self.layout.unified:
-            return candidates[0]
-        return max(candidates, key=self._n_busy_beside)
+        idle = sorted(self.idle, key=lambda slot: (len(slot.tokens) > 0, slot.used_at))
+        if not idle or self.layout.unified:
+            return next(iter(idle), None)
+        n_empty = sum(not slot.tokens for slot in idle)
+        candidates = idle[: max(n_empty, (len(idle) + 1) // 2)]
+        ids = {slot.id for slot in candidates}
+        return max(candidates, key=lambda slot: (self._n_busy_beside(slot), _n_in_a_row(ids, slot.id)))
 
     def _n_busy_beside(self, slot: Slot) -> int:
         beside = self.all[max(slot.id - 1, 0) : slot.id + 2]
@@ -218,3 +221,8 @@ class Slots:
             return False
         self.cut(slot, 0)
         return True
+
+
+def _n_in_a_row(ids: Container[int], first: int) -> int:
+    """How many numbers from `first` on are among `ids`."""
+    return next(n for n in itertools.count() if first + n not in ids)

@@ -105,6 +105,24 @@ def test_slots_beside_those_under_way_are_taken(unified: bool, expected: int) ->
     assert new.slot == expected
 
 
+def test_crowds_lie_side_by_side() -> None:
+    """Whatever came before: eight answers on 32 slots are a pass, not two, wave after wave; first words tie none down."""
+    planned = scheduler(32)
+    order = iter(range(1000))
+    for _ in range(9):
+        alone = arrive(planned, next(order))
+        step(planned)
+        planned.finish(alone)
+    for _ in range(6):
+        crowd = [arrive(planned, next(order)) for _ in range(8)]
+        while any(sequence.slot is None for sequence in crowd):
+            step(planned)
+        slots = sorted(sequence.slot for sequence in crowd if sequence.slot is not None)
+        assert slots == list(range(slots[0], slots[0] + 8))
+        for sequence in crowd:
+            planned.finish(sequence)
+
+
 def test_readers_wait_longer_where_more_wait_for_their_first_token() -> None:
     """Each prompt that waits is worth the pace once, whoever reads; what is little more goes as a whole."""
     pace = Pace(0.1, 4096)
@@ -227,9 +245,9 @@ def test_a_turn_of_the_only_ones_is_over_when_others_come() -> None:
     assert step(planned) == [other.slot]
 
 
-@pytest.mark.parametrize(("unified", "n_common", "expected"), [(False, 1, 0), (True, 1, 1), (False, 2, 2)])
+@pytest.mark.parametrize(("unified", "n_common", "expected"), [(False, 3, 0), (True, 3, 3), (False, 4, 4)])
 def test_a_first_word_in_common_is_nothing_in_a_divided_cache(unified: bool, n_common: int, expected: int) -> None:
-    """A prompt that shares less than a thirty-second part with what a slot holds is read whole there."""
+    """A prompt that shares less than a tenth with what a slot holds is read whole there."""
     planned = scheduler(2, unified=unified)
     first = arrive(planned, 0, n_tokens=41)
     step(planned)

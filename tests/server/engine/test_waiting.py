@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from server.engine.waiting import (
+    BUSY_SHARE,
     CALM_S,
-    CALM_SHARE,
     PROBE_S,
     REST_S,
     WINDOW_S,
@@ -74,7 +74,7 @@ def test_neighbours_that_have_gone() -> None:
         now += WINDOW_S
         assert not policy.look(now, 0.4)
 
-    assert slept(policy, now, CALM_SHARE) == pytest.approx(now + CALM_S, abs=2 * WINDOW_S)
+    assert slept(policy, now, BUSY_SHARE) == pytest.approx(now + CALM_S, abs=2 * WINDOW_S)
 
 
 def test_worst_share() -> None:

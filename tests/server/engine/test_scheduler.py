@@ -106,7 +106,7 @@ def test_slots_beside_those_under_way_are_taken(unified: bool, expected: int) ->
 
 
 def test_crowds_lie_side_by_side() -> None:
-    """Whatever came before: eight answers on 32 slots are a pass, not two, wave after wave; first words tie none down."""
+    """Whatever came before: eight answers on 32 slots are a pass, not two, wave after wave."""
     planned = scheduler(32)
     order = iter(range(1000))
     for _ in range(9):

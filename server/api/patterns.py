@@ -107,9 +107,7 @@ def _sized(parts: list[_Part], low: int, high: int | None) -> list[_Part]:
             raise PatternError(f"a pattern has no texts that a grammar can keep to {high} characters (maxLength)")
         found = [part._replace(most=part.least) for part in parts]
         may_grow = [(_room(part, left), i) for i, part in enumerate(parts) if part.wide]
-        for n, (room, i) in enumerate(
-            sorted(may_grow)
-        ):  # an equal share each, and what the smaller leave to the larger
+        for n, (room, i) in enumerate(sorted(may_grow)):  # an equal share each; what the smaller leave, the larger get
             more = min(room, left // (len(may_grow) - n)) // (parts[i].wide or 1)
             found[i] = parts[i]._replace(most=parts[i].least + more)
             left -= more * (parts[i].wide or 1)

@@ -29,8 +29,9 @@ from server.engine.slices import SHORT_NS, USUAL_NS, ask
 
 TASKS: Final = "/proc/{}/task"
 MAPS: Final = Path("/proc/self/maps")
-# Of its time that a thread waits for a processor. Beside a neighbour who is busy half of the time it is 0.19 to 0.28,
-# and spinning is the faster way; beside one who always is 0.36 to 0.40, where it begins to be the slower one.
+# Of its time that a thread waits for a processor. While it spins that is 0.28 beside a neighbour who is busy half of
+# the time, where spinning is the faster way, and 0.36 beside one who always is, where crowds gain by resting
+# (docs/serving.md).
 BUSY_SHARE: Final = 0.35
 WINDOW_S: Final = 0.25  # between two looks
 PROBE_S: Final = 0.05  # of spinning after which a first look is taken

@@ -7,7 +7,8 @@ ggml's ends the process.
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ggufphys.arch.rules import LayerFlags
+from ggufphys.arch.contexts import with_indexer
+from ggufphys.arch.rules import LayerFlags, flags_from_file
 from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
 
@@ -36,10 +37,35 @@ def fills_both_masks(*, windowed: bool) -> AbortsLater:
         flags = set(h.swa_pattern[: h.n_layer]) if isinstance(h.swa_pattern, tuple) else set()
         if len(flags) != 1 or not (windowed or h.n_swa):
             return ""
-        kind = "a window" if True in flags else "no window"
-        return f"llama.cpp aborts at the first batch: all {h.n_layer} layers have {kind} (expected both kinds)"
+        return _one_kind(h.n_layer, has_window=True in flags)
 
     return aborts
+
+
+def _one_kind(n_layer: int, *, has_window: bool) -> str:
+    kind = "a window" if has_window else "no window"
+    return f"llama.cpp aborts at the first batch: all {n_layer} layers have {kind} (expected both kinds)"
+
+
+def fills_both_caches(h: HParams) -> str:
+    """A cache for layers with a window is filled and one for those without, used or not. What rotates indexers' keys is
+    there if all count as equally long; in layers with a window they count as long as its heads.
+
+    Source: llama.cpp 0c1e570 src/llama-graph.cpp, llm_graph_input_attn_k_dsa_iswa::set_input;
+    src/llama-kv-cache-dsa.cpp (hparams_lid: n_embd_head_k_full alone is the indexer's); src/llama-kv-cache.cpp,
+    set_input_k_idxs, set_input_k_rot (GGML_ASSERT of buffers and of attn_rot_hadamard).
+    """
+    flags = flags_from_file(h)[: h.n_layer]
+    if len(set(flags)) == 1:
+        return _one_kind(h.n_layer, has_window=flags[0])
+    mixed = [il for il, (window, has_indexer) in enumerate(zip(flags, with_indexer(h), strict=False))
+             if window and has_indexer]  # fmt: skip
+    if not mixed or h.n_embd_head_k_swa == h.indexer_head_size:
+        return ""
+    return (
+        f"llama.cpp aborts at the first batch: layer {mixed[0]} has a window of heads of {h.n_embd_head_k_swa} and an "
+        f"indexer of {h.indexer_head_size} (expected indexers in layers without a window alone)"
+    )
 
 
 def reads_wider_rows(h: HParams) -> str:

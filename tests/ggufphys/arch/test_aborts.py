@@ -38,6 +38,27 @@ def test_masks(tmp_path: Path, name: str, flags: tuple[bool, ...], n_swa: int, k
     assert found.partition("layers have ")[2].partition(" (")[0] == kind
 
 
+@pytest.mark.parametrize(
+    ("windows", "indexers", "length", "said"),
+    [
+        ((True, True, False, True, True), (0, 0, 1, 0, 0), 96, ""),
+        ((True, True, False, True, True), (0, 1, 1, 0, 0), 64, ""),  # as long as the indexer's
+        ((True, True, False, True, True), (0, 1, 1, 0, 0), 96, "layer 1 has a window of heads of 96"),
+        ((True,) * 5, (1,) * 5, 64, "all 5 layers have a window"),
+        ((False,) * 5, (1,) * 5, 64, "all 5 layers have no window"),
+    ],
+)
+def test_caches(tmp_path: Path, windows: tuple[bool, ...], indexers: tuple[int, ...], length: int, said: str) -> None:
+    """dots3note: both caches are filled, and indexers in layers with a window are rotated by their heads' length."""
+    h = replace(
+        hparams(tmp_path, "dots3note"), swa_pattern=windows, indexer_types=indexers, n_embd_head_k_swa=length
+    )  # fmt: skip
+    found = rule_for("dots3note").aborts_later(h)
+
+    assert bool(found) == bool(said)
+    assert said in found
+
+
 @pytest.mark.parametrize("name", ["deepseek4", "qwen4exp"])
 def test_streams(tmp_path: Path, name: str) -> None:
     """Embeddings of several streams are read where there is one."""

@@ -121,8 +121,7 @@ def _params(node: Tensor) -> list[Any]:
         case "UNARY", (kind, *numbers):
             return [str(kind), *numbers]
         case "GLU", (kind, *rest):
-            one_source = len(node.src) == 1
-            return [str(kind), bool(rest[0]) if one_source else False, *([] if one_source else rest)]
+            return [str(kind), False, *rest]  # no model has the halves swapped
         case "ARGSORT", _:
             return []
         case _, params:

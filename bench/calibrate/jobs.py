@@ -244,10 +244,10 @@ def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES
                     yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 
 
-def operations(n_threads: Sequence[int], ops: Sequence[str] = (*OPERATIONS, *SCANS)) -> Iterator[Operation]:
+def operations(n_threads: Sequence[int]) -> Iterator[Operation]:
     """Each operation on one row and on many."""
     for threads in n_threads:
-        for op in ops:
+        for op in (*OPERATIONS, *SCANS):
             n_row = SORTED if op == "ARGSORT" else ROW
             yield Operation(n_threads=threads, op=op, n_row=n_row, n_rows=1)
             yield Operation(n_threads=threads, op=op, n_row=n_row, n_rows=SCANNED if op in SCANS else ROWS)

@@ -86,13 +86,13 @@ def siglip(s: ClipShape) -> Shapes:
     yield from norm("v.post_ln", s.n_embd)
 
 
-def mlp_of(first: str, second: str, *, merged: bool = False, before: str = "", bias: bool = True) -> Tower:
+def mlp_of(first: str, second: str, *, merged: bool = False, before: str = "") -> Tower:
     """A projector of two matrices, `merged` patches side by side before them."""
 
     def shapes(s: ClipShape) -> Shapes:
         width = s.n_embd * (merge(s) ** 2 if merged else 1)
-        yield from linear(first, width, s.text, bias=bias)
-        yield from linear(second, s.text, s.text, bias=bias)
+        yield from linear(first, width, s.text)
+        yield from linear(second, s.text, s.text)
         if before:
             yield from norm(before, s.n_embd)
 

@@ -26,15 +26,15 @@ STUDENT: Final = (  # divisors, and powers with their factors, of 1/n, 1/n², 1/
 Interval = tuple[float, float]
 
 
-def drawn_interval(rows: F64, figure: Callable[[F64], F64], *, seed: int = 0) -> Interval | None:
+def drawn_interval(rows: F64, figure: Callable[[F64], F64]) -> Interval | None:
     """The 95 % interval of a figure of means, by drawing rows with replacement; None for less than two rows.
 
-    `rows` are `(n, k)`, `figure` makes `(N_DRAWN,)` of their means `(N_DRAWN, k)`.
+    Each call draws the same rows. `rows` are `(n, k)`, `figure` makes `(N_DRAWN,)` of their means `(N_DRAWN, k)`.
     """
     n = len(rows)
     if n < 2:
         return None
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     at_once = min(N_DRAWN, max(1, AT_ONCE // rows.size))
     means = np.concatenate(
         [

@@ -1,7 +1,5 @@
 """What each architecture keeps from token to token: caches, the rules that choose them, the table."""
 
-from collections.abc import Set
-
 from ggufphys.arch.caches import (
     BlockKV,
     BlockState,
@@ -14,15 +12,14 @@ from ggufphys.arch.caches import (
 )
 from ggufphys.arch.older import row_in
 from ggufphys.arch.table import LATER, RULES, ArchRule
-from ggufphys.builds.moves import Rule
 from ggufphys.builds.newer import known_since
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGUFFile
 from ggufphys.hparams.hparams import HParams, as_written
 
 
-def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
-    """The architecture's row, in builds of llama.cpp that have these `rules` of those that moved.
+def rule_for(arch: str) -> ArchRule:
+    """The architecture's row, as the newest recorded build has it; `row_in` makes an older one's of it.
 
     Raises:
         UnsupportedError: no row; nothing is guessed.
@@ -30,10 +27,9 @@ def rule_for(arch: str, rules: Set[Rule] = frozenset()) -> ArchRule:
     if not arch:
         raise UnsupportedError("the file has no general.architecture: not a model that llama.cpp can load")
     try:
-        row = RULES[arch] if arch in RULES else LATER[arch]
+        return RULES[arch] if arch in RULES else LATER[arch]
     except KeyError:
         raise UnsupportedError(f"{no_rule(arch)}: `ggufphys inspect` has an estimate from its tensors") from None
-    return row_in(row, rules)
 
 
 def no_rule(arch: str) -> str:

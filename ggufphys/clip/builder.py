@@ -206,7 +206,7 @@ class ClipBuilder:
 
     def vit_layer(
         self, x: Tensor, il: int, n_pos: int, norm: Norm, add_pos: AddPos | None = None,
-        *, mask: Tensor | None = None, v_normed: bool = False,
+        *, v_normed: bool = False,
     ) -> Tensor:  # fmt: skip
         """One layer on (E, P*B)."""
         prefix, residual = f"@.blk.{il}.", x
@@ -215,7 +215,7 @@ class ClipBuilder:
             q, k = add_pos(q), add_pos(k)
         if v_normed:
             v = elementwise("RMS_NORM", v)
-        x = self.scaled(self.attn(il, q, k, v, mask), f"{prefix}ls1")
+        x = self.scaled(self.attn(il, q, k, v), f"{prefix}ls1")
         x = self.post_normed(x, f"{prefix}attn_post_norm", norm)
         residual = elementwise("ADD", x, residual)
         x = self.layer_ffn(self.norm(residual, f"{prefix}ln2", norm), il)

@@ -76,14 +76,14 @@ def open_url(url: str, access: Access, headers: Mapping[str, str], *, timeout_s:
     return response
 
 
-def get_json(url: str, access: Access, *, timeout_s: float = TIMEOUT_S) -> tuple[Any, str]:
+def get_json(url: str, access: Access) -> tuple[Any, str]:
     """A JSON document, and the address of its next page (empty: there is none).
 
     Raises:
         FetchError: it cannot be fetched, or is no JSON.
     """
     try:
-        with open_url(url, access, {"Accept": "application/json"}, timeout_s=timeout_s) as response:
+        with open_url(url, access, {"Accept": "application/json"}, timeout_s=TIMEOUT_S) as response:
             text = response.read(MAX_JSON_BYTES)
             link = response.headers.get("Link", "")
     except Refused as refused:

@@ -166,9 +166,9 @@ def swiglu(gate: Tensor, up: Tensor, limit: float = 0.0) -> Tensor:
     return mul(clamp(unary(gate, "silu"), -inf, limit), clamp(up, -limit, limit))
 
 
-def glu_halves(x: Tensor, kind: Glu, *, swapped: bool = False) -> Tensor:
-    """The same where gate and up are the halves of each row, up first with `swapped`."""
-    return Tensor("GLU", x.type, (x.ne[0] // 2, *x.ne[1:]), (x,), params=(kind, swapped))
+def glu_halves(x: Tensor, kind: Glu) -> Tensor:
+    """The same where gate and up are the halves of each row, the gate first."""
+    return Tensor("GLU", x.type, (x.ne[0] // 2, *x.ne[1:]), (x,), params=(kind,))
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:

@@ -117,9 +117,9 @@ def add(new: Sequence[tuple[str, float, float]], *, model: str, build: int) -> N
         return
 
 
-def errors(found: Sequence[Entry] | None = None) -> Errors | None:
+def errors() -> Errors | None:
     """How far off the last predictions were; None where there were none."""
-    last = entries(SHOWN) if found is None else found[-SHOWN:]
+    last = entries(SHOWN)
     if not last:
         return None
     each = sorted(entry.error for entry in last)

@@ -13,13 +13,13 @@ from ggufphys.synth.tables import BLOCKS, Kind
 F32_PARTS: Final = ("_norm.weight", "ffn_gate_inp", "ssm_conv1d")
 
 
-def tensor_table(shape: Shape, ggml_type: GGMLType = GGMLType.F16) -> list[TensorSpec]:
-    """Every tensor in conversion's order: matrices in `ggml_type`, vectors, norms, routers and biases in F32.
+def tensor_table(shape: Shape) -> list[TensorSpec]:
+    """Every tensor in conversion's order: matrices in F16, vectors, norms, routers and biases in F32.
 
     Raises:
         UnsupportedError: there is no table for the shape's architecture.
     """
-    return [TensorSpec(name, ne, _converted_type(name, ne, ggml_type)) for name, ne in _rows(shape)]
+    return [TensorSpec(name, ne, _converted_type(name, ne)) for name, ne in _rows(shape)]
 
 
 def dims(shape: Shape) -> Mapping[str, int]:
@@ -96,6 +96,6 @@ def _kinds(shape: Shape, layer: int) -> tuple[Kind, Kind, Kind]:
     return "any", "dense" if is_dense else "moe", "recurrent" if (layer + 1) % interval else "attention"
 
 
-def _converted_type(name: str, ne: tuple[int, ...], ggml_type: GGMLType) -> GGMLType:
+def _converted_type(name: str, ne: tuple[int, ...]) -> GGMLType:
     is_matrix = len(ne) > 1 and name.endswith(".weight") and not any(part in name for part in F32_PARTS)
-    return ggml_type if is_matrix else GGMLType.F32
+    return GGMLType.F16 if is_matrix else GGMLType.F32

@@ -155,7 +155,7 @@ def glu(step: Step) -> Run:
         return elementwise.glu(step)
     gate, up, out = step.src[0], step.src[-1], step.out
     if len(step.src) == 1:
-        gate, up = elementwise.halves(gate, swapped=bool(numbers.pop(0)))
+        gate, up = elementwise.halves(gate)
     if kind == "swiglu":
         return lambda: np.multiply(silu(gate, simd), up, out)
     alpha, limit = (np.float32(number) for number in numbers)  # type: ignore[arg-type]

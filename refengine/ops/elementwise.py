@@ -202,8 +202,7 @@ def glu(step: Step) -> Run:
     kind, numbers = str(step.node.params[0]), step.node.params[1:]
     gate, up, out = step.src[0], step.src[-1], step.out
     if len(step.src) == 1:
-        gate, up = halves(gate, swapped=bool(numbers[0]))
-        numbers = numbers[1:]
+        gate, up = halves(gate)
     if kind in LIMITED:
         return lambda: np.copyto(out, LIMITED[kind](gate, up, *numbers))
     if kind == "swiglu":  # never in place: where the result goes, none of the operands is
@@ -211,11 +210,10 @@ def glu(step: Step) -> Run:
     return lambda: np.multiply(GATES[kind](gate), up, out)
 
 
-def halves(x: Array, *, swapped: bool) -> tuple[Array, Array]:
-    """Gate and up of a row that holds both."""
+def halves(x: Array) -> tuple[Array, Array]:
+    """Gate and up of rows `(..., 2*n)` that hold both: `(..., n)` each."""
     n = x.shape[-1] // 2
-    first, second = x[..., :n], x[..., n:]
-    return (second, first) if swapped else (first, second)
+    return x[..., :n], x[..., n:]
 
 
 # fmt: off

@@ -84,7 +84,7 @@ def quantize_activations(ggml_type: int, x: F32, *, machine: str | None = None) 
     return fill_blocks(quantizers, ggml_type, x)
 
 
-def round_activations(weight_type: int, x: F32, *, machine: str | None = None) -> F32:
+def round_activations(weight_type: int, x: F32) -> F32:
     """The activations that weights of `weight_type` meet: `x` after its conversion, as F32 of the same shape.
 
     A product with these and the dequantised weights differs from ggml's by F32 sums alone, except for Q4_1 and Q5_1:
@@ -101,7 +101,7 @@ def round_activations(weight_type: int, x: F32, *, machine: str | None = None) -
             f"ggml multiplies no weights of type number {int(weight_type)}; it does of "
             f"{', '.join(t.name for t in VEC_DOT_TYPES)}"
         ) from None
-    raw = quantize_activations(converted, x, machine=machine)
+    raw = quantize_activations(converted, x)
     if converted is GGMLType.Q8_1:  # not a type of weights: no kernel
         blocks = raw.view(BLOCKS[converted])
         return (blocks["qs"] * blocks["d"].astype(np.float32)[:, np.newaxis]).reshape(x.shape)

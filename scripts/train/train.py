@@ -23,6 +23,7 @@ from scripts.train.model import Llama, Shape
 from scripts.train.prepare import Tokens
 
 EVALUATE_EVERY = 250
+N_WARMUP = 100  # steps in which the learning rate rises
 
 
 def windows(row: Tokens, n_ctx: int, n_batch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -35,11 +36,11 @@ def windows(row: Tokens, n_ctx: int, n_batch: int, rng: np.random.Generator) -> 
         yield block[:, :-1], block[:, 1:]
 
 
-def learning_rate(step: int, n_steps: int, peak: float, n_warmup: int = 100) -> float:
-    """Return the rate of this step: a linear rise over `n_warmup` steps, then half a cosine down to zero."""
-    if step < n_warmup:
-        return peak * (step + 1) / n_warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (n_steps - n_warmup)))
+def learning_rate(step: int, n_steps: int, peak: float) -> float:
+    """Return the rate of this step: a linear rise over `N_WARMUP` steps, then half a cosine down to zero."""
+    if step < N_WARMUP:
+        return peak * (step + 1) / N_WARMUP
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - N_WARMUP) / (n_steps - N_WARMUP)))
 
 
 def optimizers(model: Llama, lr: float, decay: float) -> list[torch.optim.Optimizer]:

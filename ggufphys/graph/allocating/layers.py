@@ -144,8 +144,8 @@ def _longest_gap(repeated: range, seams: Sequence[Hashable]) -> range:
     return longest
 
 
-def settled(kinds: Sequence[int], n_old: int = OLD) -> list[int]:
-    """Other numbers, which differ until `n_old` layers behind the first layer of the last kind that comes.
+def settled(kinds: Sequence[int]) -> list[int]:
+    """Other numbers, which differ until `OLD` layers behind the first layer of the last kind that comes.
 
     A layer may be the first of its kind to compute what all later ones read: it then holds for those, not before.
     """
@@ -153,8 +153,8 @@ def settled(kinds: Sequence[int], n_old: int = OLD) -> list[int]:
     seen: set[int] = set()
     found = []
     for il, kind in enumerate(kinds):
-        if il > n_old:
-            seen.add(kinds[il - n_old - 1])
+        if il > OLD:
+            seen.add(kinds[il - OLD - 1])
         found.append(numbers.setdefault((kind, len(seen)), len(numbers)))
     return found
 

@@ -208,8 +208,8 @@ class AttentionK(AttentionKV):
     """Attention over a cache of keys alone, whose first elements are the values (MLA)."""
 
     def mix_latent(
-        self, q: Tensor, k: Tensor, n_embd_v: int, il: int, *, v_mla: Tensor | None, scores: Scores | None = None,
-        after_k: Tensor | None = None, mask: Tensor | None = None, sinks: Tensor | None = None,
+        self, q: Tensor, k: Tensor, n_embd_v: int, il: int, *, v_mla: Tensor | None, after_k: Tensor | None = None,
+        mask: Tensor | None = None, sinks: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K (D, 1, T) and attend with Q (D, H, T); `v_mla` (n_embd_v, D, H) decompresses what comes of it.
 
@@ -219,7 +219,7 @@ class AttentionK(AttentionKV):
         n_embd_head, _ = self.b.n_embd_head(self.b.kv_cache(il))
         keys = self.read_k(self.store_latent(q, k, il, after_k=after_k), n_embd_head, self.b.h.n_head_kv[il])
         values = ops.view(keys, (n_embd_v, *keys.ne[1:]), keys.nb)
-        return self.attend(q, keys, values, sinks=sinks, scores=scores, v_mla=v_mla, mask=mask)
+        return self.attend(q, keys, values, sinks=sinks, v_mla=v_mla, mask=mask)
 
     def store_latent(self, q: Tensor, k: Tensor, il: int, *, after_k: Tensor | None = None) -> Tensor:
         """Store K behind Q, as `mix_latent` does: the layer's cache, all of it."""

@@ -34,12 +34,12 @@ class Builder(Construction):
         """
         return token_embeddings(self, scale, token_scale=token_scale, mixed=mixed)[0]
 
-    def inp_embd_deep(self, scale: float = 0.0) -> tuple[Tensor, Tensor]:
+    def inp_embd_deep(self) -> tuple[Tensor, Tensor]:
         """The same, and the input as it was (E, T), behind which the slices lie that `deepstack` layers add.
 
         Tokens have none of these slices: zeros.
         """
-        return token_embeddings(self, scale)
+        return token_embeddings(self)
 
     def add_deepstack(self, x: Tensor, inp: Tensor, il: int) -> Tensor:
         """X plus the slice of the input that layer `il` adds, if it adds one."""
@@ -203,11 +203,11 @@ class Builder(Construction):
         """The same where one matrix gives gate and up, one behind the other."""
         return self.linear_ffn("ffn_down", il, ops.glu_halves(self.linear_ffn("ffn_up", il, x), kind))
 
-    def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "", *, biased: bool = True) -> Tensor:
+    def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "") -> Tensor:
         """down(act(up(x))); None is relu(x)^2."""
-        x = self.linear_ffn(f"ffn_up{suffix}", il, x, biased=biased)
+        x = self.linear_ffn(f"ffn_up{suffix}", il, x)
         x = ops.sqr(ops.unary(x, "relu")) if kind is None else ops.unary(x, kind)
-        return self.linear_ffn(f"ffn_down{suffix}", il, x, biased=biased)
+        return self.linear_ffn(f"ffn_down{suffix}", il, x)
 
     # -- the end
 

@@ -48,10 +48,10 @@ def decoder(
     return norm(x, last_norm, None)
 
 
-def cached(b: Builder, scores: Scores | None = None, *, biased: bool = True) -> Attend:
+def cached(b: Builder) -> Attend:
     """Attention over each layer's cache, and the projection behind it."""
-    attention = attentions(b, scores)
-    return lambda q, k, v, il: attention[b.kv_cache(il)](q, k, v, il, biased=biased)
+    attention = attentions(b)
+    return lambda q, k, v, il: attention[b.kv_cache(il)](q, k, v, il)
 
 
 def rotated(

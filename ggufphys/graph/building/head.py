@@ -52,9 +52,9 @@ def _scale(b: Builder, own: Tensor | None) -> Tensor | None:
     return b.weight_or_none("output.scale") if "nextn.output" in b.scaled else None
 
 
-def end_all(b: Builder, x: Tensor, out_ids: Tensor, norm: Gain | None = None) -> Graph:
+def end_all(b: Builder, x: Tensor, out_ids: Tensor) -> Graph:
     """From the stream (E, T): all normed states are kept, for heads behind this one, logits computed of some."""
-    x = normed(b, x, norm)
+    x = normed(b, x)
     x.is_output = True
     return end(b, ops.get_rows(x, out_ids))
 

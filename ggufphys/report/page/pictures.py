@@ -96,9 +96,9 @@ def stacked(nbytes: Sequence[int], scale_bytes: int, *, d: int | None = None, he
     )
 
 
-def share_bar(share: float, i: int = 0) -> str:
+def share_bar(share: float) -> str:
     """One bar as long as its share of 1."""
-    bar = f'<rect class="segment" width="{_percent(share)}" height="12" fill="{fill(i)}"/>'
+    bar = f'<rect class="segment" width="{_percent(share)}" height="12" fill="{fill(0)}"/>'
     return f'<svg width="100%" height="12">{bar}</svg>'
 
 

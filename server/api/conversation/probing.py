@@ -86,8 +86,8 @@ def _id(i: int) -> str:
     return f"call0000{i}"
 
 
-def _shows(render: Render, messages: Sequence[Json], variables: Mapping[str, Any] = NOTHING) -> bool:
-    return _SAID in (render(messages, variables) or "")
+def _shows(render: Render, messages: Sequence[Json]) -> bool:
+    return _SAID in (render(messages, NOTHING) or "")
 
 
 def _knows_developers(render: Render, question: Json, said: Any) -> bool:

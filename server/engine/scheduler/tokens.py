@@ -2,8 +2,6 @@
 
 from array import array
 
-Tokens = array  # of C ints
-
 
 def common_prefix(ours: "array[int]", theirs: "array[int]") -> int:
     """How many tokens both begin with: halving, so that what is compared adds up to a few times the shorter one."""

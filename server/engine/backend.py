@@ -1,10 +1,10 @@
 """What does the engine's loop ask of that which computes? A loaded model in one context with several slots."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.errors import EngineError
@@ -14,6 +14,10 @@ from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
+
+Reading: TypeAlias = Generator[int, None, list[list[bytes]]]
+"""Embeds texts piece by piece: behind each piece but the last it yields how many tokens that had. Then it returns the
+vectors of each text, float32."""
 
 
 class Outcome(Enum):
@@ -109,9 +113,15 @@ class Backend(Protocol):
         ...
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
-        """Each prompt's vectors, float32, all in one pass. Raises EngineError, ValueError."""
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
+        """Each prompt's vectors, all in one pass, but of one that is longer than `n_piece`, which is asked before
+        each piece. Raises EngineError, ValueError.
+        """
         ...
 
     def close(self) -> None:
@@ -169,10 +179,15 @@ class SerialBackend:
         del wanted
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
         """Not with numpy."""
-        del prompts, pooling, adapters
+        del prompts, pooling, adapters, n_piece
+        yield from ()
         raise ValueError("embeddings: not with the numpy engine; take --engine llama.cpp")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ggufphys.arch import rule_for
 from ggufphys.params import Params
 from server.engine.adapters import Adapters
+from server.engine.backend import Reading
 from server.engine.batch import Batch
 from server.engine.checks import embeds_only
 from server.engine.errors import EngineError
@@ -87,10 +88,12 @@ class Embedder:
             self._made(context)
         return found
 
-    def embed(self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters = ()) -> list[list[bytes]]:
+    def embed(
+        self, texts: Texts, pooling: Pooling | None, adapters: ActiveAdapters, n_piece: Callable[[], int]
+    ) -> Reading:
         """Each text's vector, or without pooling each token's; of `rank` the scores. float32.
 
-        All texts in one pass; one that is alone and longer goes through the cache in pieces, if it may.
+        All texts in one pass; one that is alone and longer than `n_piece` goes through the cache in pieces, if it may.
 
         Raises:
             ValueError: they are too long.
@@ -98,9 +101,8 @@ class Embedder:
         """
         context, batch = self._context(pooling)
         n_tokens = sum(map(len, texts))
-        if n_tokens > self.n_max and not (
-            len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
-        ):
+        goes_in_pieces = len(texts) == 1 and n_tokens <= context.n_ctx_seq and self.in_pieces(context)
+        if n_tokens > self.n_max and not goes_in_pieces:
             raise ValueError(
                 f"the input has {n_tokens} tokens, expected at most {self.n_max}: shorten it, or start the "
                 "server with a larger --ubatch-size"
@@ -108,8 +110,8 @@ class Embedder:
         self._adapters.use(context, adapters)
         if context.memory:
             context.clear()
-        if n_tokens > self.n_max:
-            return self._piece_by_piece(texts[0], context, batch)
+        if goes_in_pieces:
+            return (yield from self._piece_by_piece(texts[0], context, batch, n_piece))
         batch.clear()
         ends = [
             batch.add(text, seq_id=i, start=0, logits_of_last=True, logits_of_all=True) for i, text in enumerate(texts)
@@ -127,18 +129,26 @@ class Embedder:
         pooling = int(context.api.llama_pooling_type(context.pointer))
         return pooling in IN_PIECES and not embeds_only(self._model.hparams)
 
-    def _piece_by_piece(self, text: Sequence[int], context: Context, batch: Batch) -> list[list[bytes]]:
-        """The first piece is the short one: llama.cpp attends to few tokens in another way, with sums in F16."""
+    def _piece_by_piece(
+        self, text: Sequence[int], context: Context, batch: Batch, n_piece: Callable[[], int]
+    ) -> Reading:
+        """The short piece goes ahead of those of full length: llama.cpp attends to few tokens in another way, with sums
+        in F16.
+        """
+        of_each = int(context.api.llama_pooling_type(context.pointer)) == POOLINGS["none"]
         rows: list[bytes] = []
-        n_first = (len(text) - 1) % self.n_max + 1
-        for start in (0, *range(n_first, len(text), self.n_max)):
+        start = 0
+        while True:
+            n = (len(text) - start - 1) % max(1, min(n_piece(), self.n_max)) + 1
             batch.clear()
-            piece = text[start : start + self.n_max] if start else text[:n_first]
-            end = batch.add(piece, seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
+            end = batch.add(text[start : start + n], seq_id=0, start=start, logits_of_last=True, logits_of_all=True)
             self._run(context, batch)
-            found = self._rows(context, 0, end, len(piece))
-            rows = found if len(found) < len(piece) else rows + found  # one of the text so far, or of each token
-        return [rows]
+            found = self._rows(context, 0, end, n)
+            rows = rows + found if of_each else found  # else one of the text so far
+            start += n
+            if start == len(text):
+                return [rows]
+            yield n
 
     def _run(self, context: Context, batch: Batch) -> None:
         mark = LOG.mark

@@ -1,13 +1,13 @@
 """A model that gives vectors and no text, as what an engine runs: one context, for embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine.abort import AbortFlag
 from server.engine.adapters import Adapters
-from server.engine.backend import Peaks
+from server.engine.backend import Peaks, Reading
 from server.engine.describe import describe
 from server.engine.embedder import Embedder
 from server.engine.handles import Model
@@ -81,11 +81,15 @@ class EmbeddingBackend(Speechless):
         return self._abort.n_nodes
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
         """Each prompt's vectors; they are pooled as the context does, which endpoints have seen to."""
         assert pooling in (None, self.info.pooling)
-        return self._embedder.embed(prompts, self._pooling, adapters)
+        return self._embedder.embed(prompts, self._pooling, adapters, n_piece)
 
     def abort(self, wanted: bool) -> None:
         """Ask a pass under way to end, or later ones not to."""

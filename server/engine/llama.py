@@ -13,7 +13,7 @@ from ggufphys.params import Params
 from server.engine import amx
 from server.engine.abort import AbortFlag
 from server.engine.adapters import Adapters
-from server.engine.backend import Backend, Outcome, Peaks
+from server.engine.backend import Backend, Outcome, Peaks, Reading
 from server.engine.batch import Batch
 from server.engine.beside import beside
 from server.engine.checks import check_serves, embeds_only, one_output_per_sequence
@@ -253,13 +253,17 @@ class LlamaBackend(SlotMemory):
     n_texts = 1
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
         """Each prompt's vectors. One context has those of tokens, whatever becomes of them; ranks need another."""
         how = pooling or self.info.pooling
         if how == "rank":
-            return self._embedder.embed(prompts, how, adapters)
-        each = self._embedder.embed(prompts, "none", adapters)
+            return (yield from self._embedder.embed(prompts, how, adapters, n_piece))
+        each = yield from self._embedder.embed(prompts, "none", adapters, n_piece)
         return [as_bytes(np.array([np.frombuffer(row, np.float32) for row in rows]), how) for rows in each]
 
     def close(self) -> None:

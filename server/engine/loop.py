@@ -8,10 +8,10 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from server.engine.backend import Backend, Outcome
+from server.engine.backend import Backend, Outcome, Reading
 from server.engine.counters import Counters
 from server.engine.errors import EngineError
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
@@ -20,7 +20,7 @@ from server.engine.protocol import Fault
 from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk
-from server.engine.texts import FULL, Texts
+from server.engine.texts import FULL, Pass, Texts
 from server.engine.vitality import Sign
 
 COUNTERS_EVERY_S: Final = 0.5
@@ -55,7 +55,9 @@ class EngineLoop:
         self._jobs = Jobs(backend, self.scheduler, self.counters)
         self._texts = Texts(backend.n_texts, min(FULL, layout.n_batch))
         self._unwanted: set[int] = set()  # requests that nobody waits for, as `put` has seen
-        self._running: list[Chunk] = []  # the step that is being evaluated
+        self._running: frozenset[int] = frozenset()  # requests of the step that is being evaluated
+        self._reading: tuple[Pass, Reading] | None = None  # texts of which some pieces have been embedded
+        self._reading_pace = Pace(target_s, layout.n_batch)
         self._lock = threading.Lock()  # over what is unwanted, and while a step begins
         self._closing = threading.Event()
         self._counted_at = 0.0
@@ -94,7 +96,7 @@ class EngineLoop:
 
     def _abort_if_unwanted(self) -> None:
         running = self._running  # once: the loop's thread may put an empty one in its place
-        if self._unwanted and running and self._unwanted.issuperset(chunk.sequence.id for chunk in running):
+        if running and self._unwanted >= running:
             self._backend.abort(True)
 
     # The loop's thread.
@@ -150,25 +152,42 @@ class EngineLoop:
             self._jobs.fail(command.id, str(error) or type(error).__name__, "engine")
 
     def _embed(self) -> None:
-        """Embed a pass of texts, so that those who read answers wait for one and not for whole lists."""
-        taken = self._texts.take()
-        with self._lock:
-            self._backend.abort(self._closing.is_set())  # what ended the step before is over
-        first = taken.owners[0].command
+        """Embed a piece of a pass of texts, so that those who read answers wait for one and not for whole texts."""
+        taken, reading = self._reading or (None, None)
+        if taken is None or not self._texts.wait_for(taken):
+            taken = self._texts.take()
+            first = taken.owners[0].command
+            reading = self._backend.embed(taken.prompts, first.pooling, first.adapters, self._n_piece)
+        assert reading is not None
+        self._reading = taken, reading
+        self._begin(asked.command.id for asked in taken.owners)
+        began = time.perf_counter()
         try:
-            began = time.perf_counter()
-            rows = self._backend.embed(taken.prompts, first.pooling, first.adapters)
-            self.counters.n_steps += 1
-            self.counters.decode_s += time.perf_counter() - began
+            n_tokens = next(reading)
+        except StopIteration as over:
+            n_tokens, self._reading = taken.n_left, None
             self.counters.n_texts += len(taken.prompts)
-            self.counters.n_prompt_tokens += taken.n_tokens
-            self._jobs.reports += self._texts.done(taken, rows)
+            self._jobs.reports += self._texts.done(taken, over.value)
         except Exception as error:
+            self._running, self._reading = frozenset(), None
             fault: Fault = "request" if isinstance(error, ValueError) else "engine"
             if fault == "engine":
                 self._explain(error)
             for id in self._texts.fail(taken):
                 self._jobs.fail(id, str(error) or type(error).__name__, fault)
+            return
+        seconds = time.perf_counter() - began
+        self._running = frozenset()
+        taken.n_left -= n_tokens
+        self._reading_pace.learn(n_tokens, seconds)
+        self.counters.n_steps += 1
+        self.counters.decode_s += seconds
+        self.counters.n_prompt_tokens += n_tokens
+
+    def _n_piece(self) -> int:
+        """How many tokens of a text may be embedded, so that those who read answers don't wait for long."""
+        n_left = self._reading[0].n_left if self._reading else 0
+        return self._reading_pace.n_prompt(1 if self._jobs else 0, 1, n_left)
 
     def _step(self) -> None:
         try:
@@ -211,19 +230,23 @@ class EngineLoop:
             self._warn("unexpected error in the engine:\n" + traceback.format_exc())
 
     def _evaluate(self, chunks: list[Chunk]) -> tuple[Outcome, float]:
-        with self._lock:
-            self._running = chunks
-            self._backend.abort(self._closing.is_set())
-            self._abort_if_unwanted()
+        self._begin(chunk.sequence.id for chunk in chunks)
         started_at = time.perf_counter()
         outcome = self._backend.decode(chunks)
         seconds = time.perf_counter() - started_at
-        self._running = []
+        self._running = frozenset()
         if not self.counters.n_steps:
             self._counted_at = 0.0  # it is counted with what it brings: a crash behind it is not one in the first step
         self.counters.n_steps += 1
         self.counters.decode_s += seconds
         return outcome, seconds
+
+    def _begin(self, ids: Iterable[int]) -> None:
+        """A step of these requests comes: it is ended in the middle if nobody waits for any."""
+        with self._lock:
+            self._running = frozenset(ids)
+            self._backend.abort(self._closing.is_set())  # what ended the step before is over
+            self._abort_if_unwanted()
 
     def _forget_parts(self, chunks: list[Chunk]) -> None:
         """Nobody waits for any of it, and memory may have any part of it: keep what was there before."""

@@ -1,13 +1,13 @@
 """An encoder in numpy as what an engine runs: a text at a time, its tokens' vectors pooled here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from ggufphys import GGUFFile, UnsupportedError
 from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
-from server.engine.backend import Peaks
+from server.engine.backend import Peaks, Reading
 from server.engine.describe import describe
 from server.engine.pooling import POOLS, as_bytes
 from server.engine.protocol import ActiveAdapters, Pooling
@@ -73,9 +73,14 @@ class NumpyVectors(Speechless):
         self.layout = Layout(n_slots=1, n_ctx_seq=n_max, n_cells=0, n_batch=n_max, n_outputs=n_max, unified=True)
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
         """Each prompt's vectors."""
+        yield from ()  # a text is read at once
         assert pooling in (None, self.info.pooling)
         return [as_bytes(self._model.embeddings(tuple(prompt)), self.info.pooling) for prompt in prompts]
 

@@ -29,17 +29,16 @@ class Asked:
         return prompts[self.n_taken] if self.n_taken < len(prompts) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pass:
     """Texts that are embedded together, and whose they are."""
 
     owners: tuple[Asked, ...]
     prompts: tuple[tuple[int, ...], ...]
+    n_left: int = field(init=False)  # tokens that are still to be read
 
-    @property
-    def n_tokens(self) -> int:
-        """Of all texts."""
-        return sum(map(len, self.prompts))
+    def __post_init__(self) -> None:
+        self.n_left = sum(map(len, self.prompts))
 
 
 class Texts:
@@ -79,6 +78,10 @@ class Texts:
                 prompts.append(text)
         self._all.rotate(-1)
         return Pass(tuple(owners), tuple(prompts))
+
+    def wait_for(self, taken: Pass) -> bool:
+        """Whether anybody waits for these texts."""
+        return any(asked in self._all for asked in taken.owners)
 
     def done(self, taken: Pass, rows: list[list[bytes]]) -> list[Embedded]:
         """Note vectors; the requests that are over with them."""

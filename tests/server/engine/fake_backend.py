@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ggufphys.logs.lines import LoggedBuffer
-from server.engine.backend import Outcome, Peaks
+from server.engine.backend import Outcome, Peaks, Reading
 from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
 from server.engine.runner import Odds, Words
 from server.engine.sampling import Sampling
@@ -184,8 +184,16 @@ class FakeBackend:
         self.aborted = wanted
 
     def embed(
-        self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-    ) -> list[list[bytes]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        pooling: Pooling | None,
+        adapters: ActiveAdapters,
+        n_piece: Callable[[], int],
+    ) -> Reading:
+        n_left = len(prompts[0]) if len(prompts) == 1 else 0
+        while (n := n_piece()) < n_left:
+            n_left -= n
+            yield n
         return [[np.array([len(prompt)], np.float32).tobytes()] for prompt in prompts]
 
     def close(self) -> None:

@@ -181,7 +181,7 @@ def test_an_unwanted_step_is_ended() -> None:
 
 def test_texts_to_embed_do_not_stall_answers() -> None:
     """An answer gets a token between any two texts of a list, and lists take turns; each has its own vectors."""
-    driver = Driver(FakeBackend(layout()))
+    driver = Driver(FakeBackend(layout(n_batch=64)))
     id = driver.submit((1, 2, 3), max_tokens=20)
     driver.loop.turn()
     long, short = ((1,) * 5, (1,) * 6, (1,) * 7, (1,) * 8), ((1,) * 9,)
@@ -236,3 +236,34 @@ def test_many_waiting_cost_little() -> None:
         driver.loop.turn()
 
     assert calls <= 60
+
+
+def test_a_long_text_does_not_stall_answers() -> None:
+    """It is embedded piece by piece, with a step of answers between two of them."""
+    driver = Driver(FakeBackend(layout(n_batch=64)))
+    driver.submit((1, 2), max_tokens=30)
+    driver.loop.turn()
+    driver.loop.put(Embed(100, ((5,) * 500,), None))
+    for _ in range(20):
+        driver.loop.turn()
+        if any(isinstance(report, Embedded) for report in driver.reports):
+            break
+
+    assert len(driver.answer(0)) > 8
+    driver.finish()
+    (embedded,) = [report for report in driver.reports if isinstance(report, Embedded)]
+    assert np.frombuffer(embedded.rows[0][0], np.float32)[0] == 500
+
+
+def test_a_cancelled_text_is_not_read_further() -> None:
+    """What comes behind it is embedded at once."""
+    driver = Driver(FakeBackend(layout(n_batch=64)))
+    driver.loop.put(Embed(100, ((5,) * 500,), None))
+    for _ in range(2):
+        driver.loop.turn()
+    driver.loop.put(Cancel(100))
+    driver.loop.put(Embed(101, ((5,) * 3,), None))
+    driver.loop.turn()
+
+    (embedded,) = [report for report in driver.reports if isinstance(report, Embedded)]
+    assert (embedded.id, driver.loop.counters.n_prompt_tokens) == (101, 2 * 64 + 3)

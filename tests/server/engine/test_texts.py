@@ -1,10 +1,11 @@
 """Which texts go into a pass together? Room, turns, what belongs to whom, and how many may wait."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from server.engine.backend import Reading
 from server.engine.errors import QueueFullError
 from server.engine.frames import Embed
 from server.engine.protocol import ActiveAdapters, EngineStatus, Pooling
@@ -84,10 +85,14 @@ def test_no_more_than_may_wait() -> None:
 
     class Slow(FakeBackend):
         def embed(
-            self, prompts: Sequence[Sequence[int]], pooling: Pooling | None, adapters: ActiveAdapters
-        ) -> list[list[bytes]]:
+            self,
+            prompts: Sequence[Sequence[int]],
+            pooling: Pooling | None,
+            adapters: ActiveAdapters,
+            n_piece: Callable[[], int],
+        ) -> Reading:
             may_go.wait(10)
-            return super().embed(prompts, pooling, adapters)
+            return super().embed(prompts, pooling, adapters, n_piece)
 
     layout = Layout(n_slots=1, n_ctx_seq=50, n_cells=50, n_batch=50, n_outputs=1)
     engine = ThreadedEngine(lambda unwanted: Slow(layout), max_waiting=1, warn=lambda message: None)

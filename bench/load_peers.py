@@ -75,7 +75,7 @@ def figures(batches: Sequence[Sequence[Seen]]) -> Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A figure at a number of clients, by both, round by round; `_wire`: the relay's of the same requests."""
+    """A figure at a number of clients, by both, round by round; `ours_wire`, `theirs_wire`: the relay's of the same."""
 
     clients: int
     figure: str

@@ -32,7 +32,7 @@ DRAFTING: Final = Drafting()
 
 
 def add_guess_arguments(group: "argparse._ArgumentGroup") -> None:
-    """Add the flags; `guess_rows` and `guessing_of` read them."""
+    """Add the flags; `with_rows` and `guessing_of` read them."""
     add_draft_arguments(group)
     group.add_argument(
         "--spec-draft-n-min", type=_amount, default=DRAFTING.n_min, metavar="N",

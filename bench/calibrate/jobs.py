@@ -1,6 +1,6 @@
 """What is measured, and in which order? A job is a graph of nodes of one sort; its seconds are those of one node.
 
-Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`bench.calibrate.ggml` does, tests do).
+Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`bench.calibrate.child` does, tests do).
 """
 
 from collections.abc import Iterator, Sequence

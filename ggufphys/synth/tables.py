@@ -1,6 +1,6 @@
 """Which tensors does each architecture have in a block, as convert_hf_to_gguf writes them? Data only.
 
-A row is a tensor's name in its block and its dimensions by name, innermost first (`Dims` in `tensors.py` knows the
+A row is a tensor's name in its block and its dimensions by name, innermost first (`dims` in `tensors.py` knows the
 names). The order is that of the names in the published checkpoints. A group is written in the blocks of the kind named
 beside it: blocks have a dense FFN or a mixture of experts, attention or a recurrent mixer.
 

@@ -26,11 +26,11 @@ KNOWN: Final = (
     "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "repeat_last_n", "frequency_penalty",
     "presence_penalty", "logit_bias", "ignore_eos",
 )  # fmt: skip
-"""What refengine.Sampler knows of `Sampling`."""
+"""Fields of `Sampling` that refengine.sample.Sampler knows."""
 
 
 class Draws(Protocol):
-    """refengine.Sampler."""
+    """refengine.sample.Sampler."""
 
     def remember(self, tokens: Sequence[int]) -> None:
         """Let the penalties see tokens."""

@@ -22,6 +22,7 @@ from bench.calibrate.clock import VERY_BUSY, Sample, Timing, calm, how_closely, 
 from bench.calibrate.gauge import Gauge
 from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
 from bench.calibrate.jobs import (
+    LARGE,
     N_LAYERS,
     RARE_TYPES,
     TYPES,
@@ -39,7 +40,7 @@ from bench.calibrate.jobs import (
     streams,
 )  # fmt: skip
 from bench.calibrate.library import repack_buffer_type
-from bench.calibrate.rates import processor, slower_with_threads
+from bench.calibrate.rates import believed, processor, slower_with_threads
 from bench.calibrate.tiny import step_nodes, step_runner, token_seconds
 from bench.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
@@ -47,7 +48,6 @@ from ggufphys.graph.devices.backends.repack import REPACK_RULES
 from ggufphys.machine import host
 from ggufphys.speed.rates import Machine, Processor, Sort
 
-LEAST_LARGE: Final = 64 << 20  # of weights that no cache holds
 FILE_BYTES: Final = 64 << 20
 ROUNDS: Final = 4
 ENOUGH_S: Final = 36.0  # after these the rounds behind the first end: a calibration takes a minute at most
@@ -67,11 +67,11 @@ class Config:
 
 def plan(config: Config) -> list[Job]:
     """All jobs but the rare types'; those of a type of weights stand together."""
-    threads = config.threads
+    threads, large = config.threads, large_bytes()
     jobs: list[Job] = [Nodes(n_threads=n) for n in threads]
-    jobs += [*attentions(threads), *operations(threads)]
+    jobs += [*attentions(threads, large=large), *operations(threads)]
     jobs += [Step(n_threads=n, n_layers=n_layers) for n in threads for n_layers in N_LAYERS]
-    jobs += streams(threads)
+    jobs += streams(threads, large)
     return jobs + plan_types(config.types, threads)
 
 
@@ -97,8 +97,8 @@ class Measured:
 
 
 def large_bytes() -> int:
-    """Of weights that no cache of this processor holds."""
-    return max(LEAST_LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
+    """Of weights and of cells that no cache of this processor holds."""
+    return max(LARGE, round(1.25 * (identity.last_cache_bytes() or 0)))
 
 
 class Measuring:
@@ -164,9 +164,8 @@ def measured(
     for (n_threads, sort), own in sorts.items():
         closely, follows[n_threads, sort] = how_closely(calm(found[job], n_threads) for job in own)
         for job in own:
-            n = measuring.nodes[job]
-            timing = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=closely)
-            timings[job] = replace(timing, seconds=timing.seconds / n, spread_s=timing.spread_s / n)
+            together = summed(found[job], n_threads, gauge_s=paces[n_threads], follows=closely)
+            timings[job] = together.each_of(measuring.nodes[job])
     repacked_per_s = median(measuring.repacking or [0.0])
     return Measured(timings=timings, paces=paces, follows=follows, repacked_per_s=repacked_per_s)
 
@@ -228,7 +227,7 @@ def calibrate(config: Config, folder: Path) -> dict[str, Any]:
     found = measured(jobs, rare, gauges, folder, on_job)
     for gauge in gauges.values():
         gauge.close()
-    seconds = {job: timing.seconds for job, timing in found.timings.items()}
+    seconds = believed(found.timings)
     hosts: list[Processor] = []
     for n in config.threads:
         alone = hosts[0] if hosts else None
@@ -238,7 +237,7 @@ def calibrate(config: Config, folder: Path) -> dict[str, Any]:
     disk, cached = read_rates(folder)
     token_s = token_seconds(folder)
     several = [t.busy for job, t in found.timings.items() if job.n_threads > 1]  # processor time is not waiting
-    busy, slower = median(several or [0.0]), slower_with_threads(seconds)
+    busy, slower = median(several or [0.0]), slower_with_threads(found.timings)
     notes = []
     spread = median(t.spread_s / t.seconds for t in found.timings.values() if t.seconds)
     widening = min(MAX_BAND, 1 + spread + max(0.0, busy - 0.02) + slower)

@@ -8,7 +8,7 @@ how fast a core is just now: `bench.calibrate.gauge` stands beside each repetiti
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from statistics import fmean, median
 from typing import Final
@@ -42,12 +42,18 @@ class Sample:
 class Timing:
     """Seconds: the median of repetitions, and half the quartiles' distance.
 
-    `busy` is the share of its time that a thread had no processor, in the median of repetitions.
+    `least_s` is the fastest repetition in which no thread waited for a processor, 0 where there was none; `busy` the
+    share of its time that a thread waited, in the median of repetitions.
     """
 
     seconds: float
     spread_s: float
+    least_s: float
     busy: float
+
+    def each_of(self, n: int) -> "Timing":
+        """The timing of one of so many nodes that were timed together."""
+        return replace(self, seconds=self.seconds / n, spread_s=self.spread_s / n, least_s=self.least_s / n)
 
 
 def often_enough(run: Callable[[], None], n_threads: int) -> int:
@@ -94,6 +100,7 @@ def summed(found: Sequence[Sample], n_threads: int = 0, *, gauge_s: float = 0.0,
     return Timing(
         seconds=median(seconds),
         spread_s=(seconds[-1 - quarter] - seconds[quarter]) / 2,
+        least_s=seconds[0] if min(s.busy for s in chosen) <= BUSY else 0.0,
         busy=median(s.busy for s in found),
     )
 

@@ -25,7 +25,9 @@ HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads
 N_HEAD_KV: Final = (1, 2, 8)  # one head's cells lie beside each other
 FAR_CELLS: Final = 4096
-FAR_BYTES: Final = 64 << 20  # of caches that no cache of the processor holds
+LARGE: Final = 128 << 20
+"""Bytes that no cache of a processor holds, if the system tells of none that large: on two threads of a Zen 5 with 32
+MiB of cache, 64 MiB that are read again and again come a fifth faster than 128 MiB."""
 ROW: Final = 2048  # elements of a row of activations
 ROWS: Final = 512  # as llama.cpp's physical batches have: no core's own cache holds them
 SMALL_BYTES: Final = 1 << 19  # of weights that stay in a core's own cache
@@ -59,8 +61,7 @@ OPERATIONS: Final = (
 SCANS: Final = ("SSM_SCAN", "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "RWKV_WKV6", "RWKV_WKV7")
 SCANNED: Final = 32  # tokens: scans take one after the other, however many there are
 SORTED: Final = 128  # elements of a row that is sorted, as many as there are experts
-STREAMS: Final = (1 << 18, 1 << 20, 1 << 22, 1 << 23, 12 << 20, 1 << 24, 24 << 20, 1 << 25, 1 << 26, 1 << 27)
-STREAMS_BY_FOUR: Final = STREAMS[1:-1]
+STREAMS: Final = (1 << 18, 1 << 20, 1 << 22, 1 << 23, 12 << 20, 1 << 24, 24 << 20, 1 << 25, 1 << 26)
 STREAM_ROWS: Final = {False: (GGMLType.F32, 1024), True: (GGMLType.F16, 512)}
 """Type and length of their rows: of those read one by one arithmetic takes least; four at once are 2 KiB together."""
 N_LAYERS: Final = (2, 26)
@@ -188,7 +189,7 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 for n_in, n_rows in REUSED_ROWS.items():
                     yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
-            for n_in in lengths(ggml_type, n_columns, repacked=repacked):
+            for n_in in lengths(ggml_type, n_columns, threads, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if threads > 1 and n_columns == 1 and not is_rare:
                 yield product(threads, SHORT, n_columns, BEGUN_ROWS, "memory")
@@ -199,31 +200,40 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                     yield replace(product(threads, PAGE, n_columns, 0, "cache"), n_out=CONVERTED_ROWS)
 
 
-def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
-    """Of rows from main memory that are measured, in weights."""
+def lengths(ggml_type: GGMLType, n_columns: int, n_threads: int, *, repacked: bool) -> tuple[int, ...]:
+    """Of rows from main memory that are measured, in weights.
+
+    Several threads have 16 rows in turn of a plain kernel with several columns: what a row takes then bends where it is
+    short (Q6_K, two columns, two threads of a Zen 5: 51 ns with 512 weights, 77 with 1,024, 101 with 2,048).
+    """
     if ggml_type in RARE_TYPES:
         return (LONG, LONGER[1]) if n_columns == 1 else (LONG,)
     if not reads_by_four((ggml_type, repacked), n_columns):
         if repacked:  # eight rows lie side by side: longer ones come as fast
             return SHORT, PAGE, LONG
-        return (SHORT, PAGE, LONG, *LONGER) if n_columns == 1 else (SHORT, PAGE, LONG, LONGER[1])
+        if n_columns == 1:
+            return SHORT, PAGE, LONG, *LONGER
+        return (SHORT, *((MIDDLE,) if n_threads > 1 else ()), PAGE, LONG, LONGER[1])
     size = SIZES[ggml_type]
     step = max(32, size.block_size)
     fewer, more = (nbytes * size.block_size / size.type_size / step for nbytes in ROW_BYTES)
     return floor(fewer) * step, ceil(more) * step, MIDDLE, PAGE, LONG
 
 
-def streams(n_threads: Sequence[int]) -> Iterator[Stream]:
-    """More and more weights."""
+def streams(n_threads: Sequence[int], large: int = LARGE) -> Iterator[Stream]:
+    """More and more weights, up to as many bytes as no cache holds."""
+    sizes = [*(nbytes for nbytes in STREAMS if nbytes < large), large]
     for threads in n_threads:
-        for nbytes in STREAMS:
+        for nbytes in sizes:
             yield Stream(n_threads=threads, nbytes=nbytes)
-        for nbytes in STREAMS_BY_FOUR:
+        for nbytes in sizes[1:]:
             yield Stream(n_threads=threads, nbytes=nbytes, by_four=True)
 
 
-def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES) -> Iterator[Attention]:
-    """Decode with caches that a core's own cache holds, on one thread, and with caches that none does; prompts.
+def attentions(
+    n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES, large: int = LARGE
+) -> Iterator[Attention]:
+    """Decode with caches that a core's own cache holds, on one thread, and with `large` ones that none does; prompts.
 
     What a masked cell takes is the same whatever is in it.
     """
@@ -239,7 +249,7 @@ def attentions(n_threads: Sequence[int], types: Sequence[GGMLType] = CACHE_TYPES
                         yield from (replace(base, n_cells=n * N_HEAD_KV[0] // n_head_kv) for n in CELLS)
                         if (head_size, n_head_kv) == (HEAD_SIZES[0], heads[0]):
                             yield replace(base, n_cells=MASKED_CELLS, masked=True)
-                    n_layers = FAR_BYTES // (4 * head_size * n_head_kv * FAR_CELLS)
+                    n_layers = large // (4 * head_size * n_head_kv * FAR_CELLS)
                     yield replace(base, n_cells=FAR_CELLS, n_layers=max(1, n_layers))
                     yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Final
 
+from bench.calibrate.clock import Timing
 from bench.calibrate.jobs import (
     BEGUN_ROWS,
     CACHED,
@@ -48,9 +49,6 @@ def product_rates(
         for job in jobs
         if job.n_out > CONVERTED_ROWS and not _is_begun(job)
     }
-    for (n_columns, n_in, place), row_s in found.items():
-        if alone:  # threads make a product no slower: what came out slower was disturbed
-            found[n_columns, n_in, place] = min(row_s, lone[n_columns].row(n_in)[place == "memory"])
     if alone:
         many = (found[n, n_in, place] / lone[n].row(n_in)[0] for n, n_in, place in found if place == "cache")
         scale = median([scale, *many])
@@ -155,11 +153,6 @@ def attention_rates(
         if masked is not None:
             masked_cell_s = max(0.0, seconds[masked] / n_head - head_s) / masked.n_cells
         far_s, tiled_s = seconds[far], seconds[tiled] / (tiled.n_head * tiled.n_tokens * tiled.n_cells)
-        if alone:
-            one = lone[head_size, n_head_kv]
-            tiled_s = min(tiled_s, one.tiled_cell_s)
-            cells_s = n_head * one.cell_s + n_head_kv * one.far_cell_s
-            far_s = min(far_s, n_head * one.head_s + far.n_cells * cells_s)
         missed = far_s - n_head * (head_s + far.n_cells * cell_s)
         rates.append(
             AttentionRate(
@@ -244,12 +237,28 @@ def _beside(job: Job, node_s: float) -> float:
     return node_s * (2 if isinstance(job, Product | Attention) else 1) * (not isinstance(job, Nodes | Step | Stream))
 
 
-def slower_with_threads(seconds: Seconds) -> float:
-    """The share of products that several threads were slower at than one: 0 on a machine that nobody disturbs."""
+def believed(timings: Mapping[Job, Timing]) -> dict[Job, float]:
+    """Seconds of each job; of products and attention on several threads without what others cost them.
+
+    Threads wait for each other, so that one whose core others use makes all of them slower than one would be, by any
+    amount. They may be slower undisturbed, too: a plain kernel gives them 16 rows at a time where there are two columns
+    or more (ggml-cpu.c, ggml_compute_forward_mul_mat, chunk_size), and where these are short, what a core fetches ahead
+    is another's to read. So what is slower than on one thread counts as far as its fastest undisturbed repetition is.
+    """
+    seconds = {job: timing.seconds for job, timing in timings.items()}
+    for job, timing in timings.items():
+        one = timings.get(replace(job, n_threads=1))
+        if isinstance(job, Product | Attention) and one is not None and timing.seconds > one.seconds:
+            seconds[job] = max(one.seconds, timing.least_s)
+    return seconds
+
+
+def slower_with_threads(timings: Mapping[Job, Timing]) -> float:
+    """The share of products that others made slower on several threads than on one: 0 on a machine to oneself."""
     slower = [
-        seconds[job] > seconds[one]
-        for job in seconds
-        if isinstance(job, Product) and (one := replace(job, n_threads=1)) != job and one in seconds
+        timing.seconds > one.seconds >= timing.least_s
+        for job, timing in timings.items()
+        if isinstance(job, Product) and (one := timings.get(replace(job, n_threads=1))) and one is not timing
     ]
     return sum(slower) / len(slower) if slower else 0.0
 

@@ -1,10 +1,11 @@
 """Rates from seconds: what goes in comes out again, without llama.cpp and without a clock."""
 
+from dataclasses import replace
 from math import isclose
 
 import pytest
 
-from bench.calibrate.clock import Sample, how_closely, summed
+from bench.calibrate.clock import Sample, Timing, how_closely, summed
 from bench.calibrate.jobs import (
     FAR_CELLS,
     LONG,
@@ -27,7 +28,7 @@ from bench.calibrate.jobs import (
     products,
     streams,
 )
-from bench.calibrate.rates import falling, processor, slower_with_threads
+from bench.calibrate.rates import believed, falling, processor, slower_with_threads
 from ggufphys.gguf import GGMLType
 from ggufphys.speed.nodes import converted
 from ggufphys.speed.rates import Processor
@@ -72,12 +73,12 @@ def jobs_of(threads: tuple[int, ...]) -> list[Job]:
     return jobs
 
 
-def made(n_threads: int, alone: Processor | None = None, disturbed: float = 1.0, many: float = 1.0) -> Processor:
-    """The processor that is made of a known machine's seconds, with those of several threads so many times as long.
+def made(n_threads: int, alone: Processor | None = None, many: float = 1.0) -> Processor:
+    """The processor that is made of a known machine's seconds.
 
-    `many`: those of several threads' products with many columns alone.
+    Several threads' products with many columns take so `many` times as long.
     """
-    seconds = {job: fake(job) * (disturbed if job.n_threads > 1 else 1.0) for job in jobs_of((1, 2))}
+    seconds = {job: fake(job) for job in jobs_of((1, 2))}
     for job in seconds:
         if isinstance(job, Product) and job.n_threads > 1 and job.n_columns >= MANY_COLUMNS:
             seconds[job] *= many
@@ -117,7 +118,8 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
 
     for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
         assert isclose(rate.row(LONG)[0], 0.6 * lone.row(LONG)[0], rel_tol=1e-6)
-        assert isclose(sum(s for _, s in rate.fetched), sum(s for _, s in lone.fetched), rel_tol=1e-6)
+        for n_in, fetched_s in lone.fetched:
+            assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], n_in * fetched_s, rel_tol=1e-6)
         assert isclose(rate.begin_s, BEGIN_S, rel_tol=1e-6)
         assert lone.begin_s == 0
     for attention in two.attention["F16"]:
@@ -135,18 +137,44 @@ def test_a_kernel_that_threads_share_better_than_the_gauge() -> None:
     assert isclose(two.attention["F16"][0].cell_s, 0.6 * CELL_S, rel_tol=1e-6)
 
 
-def test_what_several_threads_are_slower_at_was_disturbed() -> None:
-    """Rates of two threads are no slower than one's, however long their seconds, and how many were slower is told."""
-    one, two = made(1), made(2, made(1), disturbed=20.0)
+def timed(seconds: float, least_s: float) -> Timing:
+    """A job's timing."""
+    return Timing(seconds=seconds, spread_s=0.0, least_s=least_s, busy=0.0)
 
-    for rate, lone in zip(two.products["Q4_K"], one.products["Q4_K"], strict=True):
-        assert rate.row(LONG)[1] <= lone.row(LONG)[1] * (1 + 1e-9)
-    for attention, alone in zip(two.attention["F16"], one.attention["F16"], strict=True):
-        assert attention.tiled_cell_s <= alone.tiled_cell_s
-        assert attention.far_cell_s <= 2 * (CELL_S * 0.4 + FAR_S)
-    calm = {job: fake(job) for job in jobs_of((1, 2))}
-    assert slower_with_threads(calm) == 0
-    assert slower_with_threads({job: s * job.n_threads**5 for job, s in calm.items()}) == 1
+
+def test_what_others_made_slower_counts_as_one_threads() -> None:
+    """Several threads are as slow as their fastest undisturbed repetition, and no slower than one without any."""
+    one, others = next(products((1,), GGMLType.Q6_K, repacked=False)), Nodes(n_threads=1)
+    two, waiting = replace(one, n_threads=2), replace(others, n_threads=2)
+
+    def seconds(timing: Timing) -> float:
+        timings: dict[Job, Timing] = {
+            one: timed(1.0, 0.9),
+            two: timing,
+            others: timed(1.0, 1.0),
+            waiting: timed(3.0, 3.0),
+        }
+        found = believed(timings)
+        assert (found[one], found[waiting]) == (1.0, 3.0)  # a barrier is another thread's, by its nature
+        return found[two]
+
+    assert seconds(timed(0.6, 0.5)) == 0.6
+    assert seconds(timed(1.7, 1.5)) == 1.5  # undisturbed, and slower all the same
+    assert seconds(timed(9.0, 0.7)) == 1.0
+    assert seconds(timed(50.0, 0.0)) == 1.0  # never undisturbed
+
+
+def test_products_that_others_made_slower_are_counted() -> None:
+    """What threads are slower at by themselves tells nothing of a busy machine."""
+    one = list(products((1,), GGMLType.Q6_K, repacked=False))[:4]
+    alone: dict[Job, Timing] = {job: timed(1.0, 1.0) for job in one}
+    two: list[Job] = [replace(job, n_threads=2) for job in one]
+
+    assert slower_with_threads(alone) == 0
+    assert slower_with_threads({**alone, **dict.fromkeys(two, timed(0.6, 0.6))}) == 0
+    assert slower_with_threads({**alone, **dict.fromkeys(two, timed(1.7, 1.5))}) == 0
+    assert slower_with_threads({**alone, **dict.fromkeys(two, timed(1.7, 0.7))}) == 1
+    assert slower_with_threads({**alone, **dict.fromkeys(two, timed(1.7, 0.0))}) == 1
 
 
 def test_disturbed_repetitions_do_not_count() -> None:
@@ -159,7 +187,11 @@ def test_disturbed_repetitions_do_not_count() -> None:
         Sample(8.0, 0.6, 1.0, 1.0),
     ]
     assert summed([*calm, Sample(0.5, 0.5, 1.0, 1.0), Sample(9.0, 0.5, 1.0, 1.0)], 2).seconds == 1.1
+    each = summed(calm, 2).each_of(2)
+    assert (each.seconds, each.least_s, each.busy) == (0.55, 0.5, 0.0)
+    assert isclose(each.spread_s, 0.075)
     assert summed(busy, 2).seconds == 5.5
+    assert summed(busy, 2).least_s == 0.0
     assert summed(busy, 1).busy == 0.55
 
 
@@ -187,8 +219,16 @@ def test_seconds_are_those_at_one_pace() -> None:
 )
 def test_lengths_of_rows_from_memory(ggml_type: GGMLType, n_columns: int, expected: tuple[int, ...]) -> None:
     """One column has very long rows, too; four rows at once lie on both sides of 2 KiB; repacked ones are alike."""
-    assert lengths(ggml_type, n_columns, repacked=False) == expected
-    assert set(lengths(ggml_type, n_columns, repacked=True)) <= {SHORT, PAGE, LONG, LONGER[1]}
+    assert lengths(ggml_type, n_columns, 1, repacked=False) == expected
+    assert set(lengths(ggml_type, n_columns, 1, repacked=True)) <= {SHORT, PAGE, LONG, LONGER[1]}
+
+
+def test_short_parts_of_several_threads_have_one_length_more() -> None:
+    """Plain kernels with several columns, whose threads have 16 rows at a time."""
+    assert lengths(GGMLType.Q6_K, 2, 2, repacked=False) == (SHORT, MIDDLE, PAGE, LONG, LONGER[1])
+    for n_columns, repacked in ((1, False), (4, True)):
+        alone = lengths(GGMLType.Q6_K, n_columns, 1, repacked=repacked)
+        assert lengths(GGMLType.Q6_K, n_columns, 2, repacked=repacked) == alone
 
 
 def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:

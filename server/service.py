@@ -1,5 +1,6 @@
 """What the endpoints share: configuration, engine, the chat template, and whether new work is taken."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from ggufphys.memory.attachments.predict import draft_context_bytes
 from server.admission import AdmittingEngine
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
+from server.engine.errors import EngineError
 from server.engine.protocol import Engine, IsOver, Pooling, Tokens, Vectors
 from server.forecast import Forecast, Rates
 from server.keys import Keys
@@ -64,6 +66,9 @@ class Service:
         began = time.perf_counter()
         found = self.engine.embed(prompts, pooling, is_over=is_over)
         self.metrics.e2e.observe(time.perf_counter() - began)
+        for i, vectors in enumerate(found):
+            if not all(math.isfinite(sum(vector)) for vector in vectors):
+                raise EngineError(f"the model makes no numbers of text {i}: its vector has some that are not finite")
         return found
 
     @property

@@ -15,12 +15,11 @@ from ggufphys.arch import BlockState, RecurrentState, read_hparams, rule_for
 from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
 from ggufphys.params import POOLING_TYPES, Params, Pooling
-from server.engine.checks import embeds_only
+from server.engine.checks import CLASSIFIERS, embeds_only, has_classifier
 from server.guess_flags import named_draft
 
 N_TEXTS: Final = 32  # in a batch
 N_WHOLE: Final = 2048  # tokens of a text that lies in one: its buffers grow with them
-SCORES: Final = ("cls.weight", "cls.output.weight")  # what makes a score of a hidden state
 
 
 def gives_vectors(args: argparse.Namespace, hparams: HParams) -> bool:
@@ -42,10 +41,10 @@ def vector_params(params: Params, given: Mapping[str, Any], path: Path) -> Param
         pooling = pooled(asked, hparams)
         if why := rule_for(hparams.arch).aborts_embedding(hparams):
             raise UnsupportedError(f"{path}: {why}")
-        if pooling == "rank" and not any(name in gguf.tensors_by_name for name in SCORES):
+        if pooling == "rank" and not has_classifier(gguf):
             raise UnsupportedError(
-                f"{path}: the file has no classifier ({' or '.join(SCORES)}), so nothing can be ranked with it: leave "
-                "out --rerank and --pooling rank"
+                f"{path}: the file has no classifier ({' or '.join(CLASSIFIERS)}), so nothing can be ranked with it: "
+                "leave out --rerank and --pooling rank"
             )
     trained = hparams.n_ctx_train
     n_ctx = min(params.n_ctx or trained, trained or params.n_ctx)

@@ -188,7 +188,8 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
         ("input",),
     ),
     **dict.fromkeys(
-        ("/embedding", "/embeddings"), ({"input": _PROMPT["prompt"], "content": _PROMPT["prompt"], **_VECTORS}, ())
+        ("/embedding", "/embeddings"),
+        ({"input": _PROMPT["prompt"], "content": _PROMPT["prompt"], "dimensions": _COUNT, **_VECTORS}, ()),
     ),
     **dict.fromkeys(
         ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking"),

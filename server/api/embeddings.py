@@ -4,7 +4,7 @@ import base64
 import math
 import struct
 from collections.abc import Sequence
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -28,6 +28,8 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/v1/embeddings")
     def embeddings() -> Response:
         fields = read_body(request)
+        if _input(fields) == "content":
+            return answer_natively(fields)  # llama-server's word, and its shape
         encoding = {"encoding_format": "base64"} if _format(fields) else {}
         prompts, how = _inputs(fields, service.engine), read_norm(fields)
         pooling = _pooling(fields, service.engine)
@@ -49,13 +51,20 @@ def blueprint(service: Service) -> Blueprint:
     @routes.post("/embedding")
     @routes.post("/embeddings")
     def native() -> Response:
-        fields = read_body(request)
+        return answer_natively(read_body(request))
+
+    def answer_natively(fields: Fields) -> Response:
+        if _format(fields):
+            raise bad_request("encoding_format is base64, which /v1/embeddings with an input has", "encoding_format")
         prompts, how = _inputs(fields, service.engine), read_norm(fields)
+        dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
         vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
-        return jsonify([{"index": i, "embedding": [scaled(v, how) for v in each]} for i, each in enumerate(vectors)])
+        return jsonify([
+            {"index": i, "embedding": [scaled(v[:dimensions], how) for v in each]} for i, each in enumerate(vectors)
+        ])  # fmt: skip
 
     return routes
 
@@ -65,15 +74,16 @@ def scaled(vector: Vector, how: int = EUCLIDEAN) -> list[float]:
 
     Source: llama.cpp 0c1e570 common/common.cpp, common_embd_normalize.
     """
-    if how < 0:
+    largest = max(map(abs, vector))
+    if how < 0 or not largest:
         return list(vector)
     if how == 0:
-        length = max(map(abs, vector)) / INT16
+        length = largest / INT16
     elif how == EUCLIDEAN:
         length = math.sqrt(sum(x * x for x in vector))
-    else:
-        length = sum(abs(x) ** how for x in vector) ** (1 / how)
-    return [x / length for x in vector] if length else list(vector)
+    else:  # high powers are beyond what a float holds
+        length = largest * sum((abs(x) / largest) ** how for x in vector) ** (1 / how)
+    return [x / length for x in vector]
 
 
 def _one(engine: Engine) -> Pooling:
@@ -106,8 +116,8 @@ def _pooling(fields: Fields, engine: Engine) -> Pooling:
     found = fields.string("pooling", info.pooling)
     if found not in get_args(Pooling):
         raise bad_request(f"pooling is {found!r:.32}, expected one of {', '.join(get_args(Pooling))}", param="pooling")
-    if not info.generates and info.pooling == "rank":
-        raise ApiError(501, "this server ranks (--rerank): ask /v1/rerank", kind="not_supported_error")
+    if found == "rank" or (info.pooling == "rank" and not info.generates):
+        raise ApiError(501, "ranks are no vectors of texts: ask /v1/rerank", kind="not_supported_error")
     if not info.generates and found != info.pooling:
         raise bad_request(
             f"pooling is {found}, this server was started for {info.pooling} (--pooling)", param="pooling"
@@ -121,7 +131,35 @@ def read_norm(fields: Fields) -> int:
     return EUCLIDEAN if how is None else how
 
 
+def _input(fields: Fields) -> str:
+    """The field that has the texts: `input` or, in llama-server's word, `content`."""
+    return "content" if fields.get("input") is None and fields.get("content") is not None else "input"
+
+
 def _inputs(fields: Fields, engine: Engine) -> list[tuple[int, ...]]:
-    """Tokens of each text, which are `input` or, in llama-server's word, `content`."""
-    name = "content" if fields.get("input") is None and fields.get("content") is not None else "input"
-    return [tokens for tokens, _ in read_prompts(fields, engine, name)]
+    """Tokens of each text: those of prompts, and contents in parts as messages have them.
+
+    Source: llama.cpp 0c1e570 tools/server/server-context.cpp, handle_embeddings_impl (tokenize_entry).
+    """
+    name = _input(fields)
+    value = fields.get(name)
+    found = [_joined(name, each) for each in value] if isinstance(value, list) else _joined(name, value)
+    return [tokens for tokens, _ in read_prompts(Fields({name: found}), engine, name)]
+
+
+def _joined(name: str, value: Any) -> Any:
+    """The text of `{"content": [{"type": "text", "text": ...}, ...]}`; what else it may be as it is."""
+    if not isinstance(value, dict) or "content" not in value:
+        return value
+    parts = value["content"]
+    if isinstance(parts, str):
+        return parts
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise bad_request(f"{name} has a content that is neither a string nor an array of parts", name)
+    for part in parts:
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise bad_request(
+                f"{name} has a part that is no text, which this server does not support", name,
+                code="unsupported_parameter",
+            )  # fmt: skip
+    return "".join(part["text"] for part in parts)

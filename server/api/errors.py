@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from server.admission import DeadlineError
 from server.chat_template import ChatTemplateError
-from server.engine.errors import ContextLengthError, EngineError, NoTextError, NotReadyError, QueueFullError
+from server.engine.errors import ContextLengthError, EngineError, FaultError, NoTextError, NotReadyError, QueueFullError
 from server.engine.protocol import Failed
 from server.service import Service
 
@@ -121,6 +121,8 @@ def from_engine(error: EngineError, service: Service) -> ApiError:
                 400, str(error), kind="exceed_context_size_error", param="prompt", code="context_length_exceeded",
                 more={"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx_seq},
             )  # fmt: skip
+        case FaultError():
+            return from_fault(error.failed)
         case NoTextError():
             return ApiError(501, str(error), kind="not_supported_error")
         case QueueFullError():

@@ -30,11 +30,12 @@ def blueprint(service: Service) -> Blueprint:
         engine, fields = service.engine, read_body(request)
         info = engine.info
         pooling = fields.string("pooling", info.pooling) if info.generates else info.pooling
-        if pooling != "rank" or info.pair is None:
-            raise ApiError(
-                501, "This server does not support reranking: the model's file does not pool to ranks "
-                "(--reranking has it done all the same)", kind="not_supported_error",
+        if pooling != "rank" or info.pair is None or not info.scores:
+            why = (
+                "the model's file does not pool to ranks (--reranking has it done all the same)" if info.scores
+                else "the model's file has no classifier"
             )  # fmt: skip
+            raise ApiError(501, f"This server does not support reranking: {why}", kind="not_supported_error")
         query, texts = fields.string("query"), documents(fields)
         if fields.get("query") is None:
             raise bad_request("query is missing, expected a string", param="query")

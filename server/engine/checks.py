@@ -6,8 +6,9 @@ Each check names the assertion it stands in front of. Source: llama.cpp 0c1e570.
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from ggufphys import UnsupportedError, open_gguf
+from ggufphys import GGUFFile, UnsupportedError, open_gguf
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.context import ContextParams, cache_type, resolve
 from ggufphys.gguf.ggml_types import SIZES
@@ -15,6 +16,8 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.loads.check import require_data, require_loads
 from ggufphys.memory.attachments.tongues import KINDS, NO_TOKENIZER
 from ggufphys.params import Params
+
+CLASSIFIERS: Final = ("cls.weight", "cls.output.weight")
 
 
 def check_model_file(path: str | os.PathLike[str], params: Params | None = None) -> tuple[Path, HParams]:
@@ -58,6 +61,11 @@ def check_serves(path: str | os.PathLike[str]) -> None:
             raise UnsupportedError(f"{path}: {why}")
         if KINDS.get(gguf.get_str("tokenizer.ggml.model", "")) == NO_TOKENIZER:
             raise UnsupportedError(f"{path}: the file has no tokenizer, so text cannot be served from it")
+
+
+def has_classifier(gguf: GGUFFile) -> bool:
+    """Whether the file has what makes a score of a hidden state."""
+    return any(name in gguf.tensors_by_name for name in CLASSIFIERS)
 
 
 def embeds_only(hparams: HParams) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ggufphys import open_gguf
 from ggufphys.hparams.hparams import HParams
+from server.engine.checks import has_classifier
 from server.engine.protocol import POOLINGS, ModelInfo
 from server.engine.runner import Words
 
@@ -17,6 +18,7 @@ def describe(
         template, tool_template, rank_template = (
             gguf.get_str(f"tokenizer.chat_template{of}", "") for of in ("", ".tool_use", ".rerank")
         )
+        scores = has_classifier(gguf)
         pooling = gguf.get_int(f"{gguf.architecture}.pooling_type", 0)
     return ModelInfo(
         name=name or own_name,
@@ -29,6 +31,7 @@ def describe(
         chat_template=template,
         tool_template=tool_template,
         rank_template=rank_template,
+        scores=scores,
         bos_text="" if words.bos is None else words.text((words.bos,)),
         eos_text="" if words.eos is None else words.text((words.eos,)),
         adds_bos=words.adds_bos,

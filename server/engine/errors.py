@@ -6,10 +6,12 @@ GGUFPhysError
     ├── QueueFullError   as many requests wait as may wait
     ├── ContextLengthError   the prompt leaves no room for an answer, now or ever
     │   └── TextLengthError  a text to embed is longer than what is computed at once
-    └── NoTextError      the model gives vectors of texts, and generates none
+    ├── NoTextError      the model gives vectors of texts, and generates none
+    └── FaultError       what was under way failed; `failed` says whose fault it was
 """
 
 from ggufphys.errors import GGUFPhysError
+from server.engine.protocol import Failed
 
 
 class EngineError(GGUFPhysError):
@@ -61,3 +63,11 @@ class NoTextError(EngineError):
             "this server gives vectors of texts and generates none: the model is an encoder, or it was started with "
             "--embeddings or --rerank; ask /v1/embeddings or /v1/rerank"
         )
+
+
+class FaultError(EngineError):
+    """What was under way has failed: a generation's event, where somebody waits for a whole answer."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed

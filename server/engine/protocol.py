@@ -346,6 +346,7 @@ class ModelInfo:
     guesses: tuple[str, ...] = ()  # how tokens are guessed, llama-server's words; none: they are not
     why_no_guess: str = NOT_ASKED
     tool_template: str = ""  # for conversations with tools, where the file has one of its own for them
+    scores: bool = False  # it has what makes scores of texts
     rank_template: str = ""  # for a {query} and a {document} that is to be ranked
     pair: tuple[Tokens, Tokens, Tokens] | None = None  # without one: what stands before, between and behind these
 

@@ -14,7 +14,14 @@ from ggufphys import GGUFPhysError
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Backend
 from server.engine.counters import Counters
-from server.engine.errors import ContextLengthError, EngineError, NoTextError, NotReadyError, TextLengthError
+from server.engine.errors import (
+    ContextLengthError,
+    EngineError,
+    FaultError,
+    NoTextError,
+    NotReadyError,
+    TextLengthError,
+)
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.gathering import Gathering
 from server.engine.lease import Lease
@@ -161,8 +168,7 @@ class BaseEngine(ABC):
         finally:
             self._places.leave(embedding, completed=bool(embedding.vectors))
         if embedding.failed is not None:
-            kind = {"request": ValueError, "closed": NotReadyError}.get(embedding.failed.fault, EngineError)
-            raise kind(embedding.failed.message)
+            raise FaultError(embedding.failed)
         return embedding.vectors
 
 

@@ -1,5 +1,7 @@
 """Encoders behind the endpoints: vectors of texts, as refengine has them and llama-server answers."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -109,6 +111,25 @@ def test_shapes(serve: Serve, tmp_path: Path) -> None:
     for path_of in ("/embedding", "/embeddings"):
         (native,) = client.post(path_of, json={"content": "hi"}).get_json()
         assert native["embedding"][0] == pytest.approx(whole[0], abs=1e-6)
+
+
+def test_contents(serve: Serve, tmp_path: Path) -> None:
+    """Texts in parts as messages have them; `content` is answered in llama-server's own shape, wherever it is asked."""
+    client = serve(write_encoder(tmp_path / "encoder.gguf", "bert", pooling=1))
+    parts = {"content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}
+    expected = vectors(client, "hi")[0]
+
+    for given in (parts, [parts], [{"content": "hi"}], {"content": "hi"}, {"prompt_string": "hi"}):
+        assert vectors(client, given)[0] == pytest.approx(expected, abs=1e-6)
+    for path in ("/v1/embeddings", "/embedding"):
+        (native,) = client.post(path, json={"content": parts, "dimensions": 16}).get_json()
+        assert native["embedding"] == [pytest.approx(expected[:16] / np.linalg.norm(expected[:16]), abs=1e-6)]
+    image = {"content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+    for wrong in (image, {"content": 5}, {"content": ["hi"]}, {"content": [{"type": "text"}]}):
+        refused = client.post("/v1/embeddings", json={"input": [wrong]})
+        assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "input")
+    base64 = client.post("/embedding", json={"content": "hi", "encoding_format": "base64"})
+    assert (base64.status_code, base64.get_json()["error"]["param"]) == (400, "encoding_format")
 
 
 def test_tokens_without_pooling(serve: Serve, tmp_path: Path) -> None:
@@ -229,6 +250,29 @@ def test_many_at_once(serve: Serve, tmp_path: Path) -> None:
         assert found[i] == pytest.approx(alone[i::10], abs=1e-5)
 
 
+def test_a_worker_that_is_killed(serve: Serve, tmp_path: Path) -> None:
+    """Who waits for vectors is told as who waits for text is: again, soon."""
+    engines, found = list[SupervisedEngine](), list[Any]()
+
+    def make(*given: Any) -> SupervisedEngine:
+        engines.append(SupervisedEngine(*given))
+        return engines[0]
+
+    client = serve(write_encoder(tmp_path / "encoder.gguf", "bert", pooling=1), make=make)
+    asking = threading.Thread(
+        target=lambda: found.append(client.post("/v1/embeddings", json={"input": ["x" * 500] * 4000}))
+    )
+    asking.start()
+    while not engines[0].counters.n_texts:
+        asking.join(0.01)
+    os.kill(engines[0].pid or 0, signal.SIGKILL)
+    asking.join()
+
+    (answer,) = found
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "worker_died")
+    assert answer.headers["Retry-After"]
+
+
 def test_ranks(serve: Serve, tmp_path: Path) -> None:
     """A classifier's scores of pairs, all of a request in few passes, are those of each alone."""
     client = serve(write_encoder(tmp_path / "encoder.gguf", "bert", pooling=4))
@@ -253,6 +297,19 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert whole.post("/v1/completions", json={"prompt": "hi"}).status_code == 501
     refused = pieces.post("/v1/embeddings", json={"input": "y" * 600})
     assert refused.get_json()["error"]["n_ctx"] == 512
+
+
+def test_no_ranks_without_a_classifier(tmp_path: Path) -> None:
+    """Whatever a request asks for, beside text: llama.cpp would give a vector's first number for a score."""
+    engine = LlamaEngine(write_mixing_model(tmp_path / "mixing.gguf"), Params(n_ctx=512, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    client = create_app(ServerConfig(), engine).test_client()
+
+    ranks = client.post("/v1/rerank", json={"query": "a", "documents": ["b"], "pooling": "rank"})
+    scores = client.post("/v1/embeddings", json={"input": "a", "pooling": "rank"})
+    engine.close()
+    assert (ranks.status_code, "no classifier" in ranks.get_json()["error"]["message"]) == (501, True)
+    assert scores.status_code == 501
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last", "none"])

@@ -227,7 +227,7 @@ def test_embeddings(client: FlaskClient) -> None:
     assert packed["data"][0]["encoding_format"] == "base64"
     mixed = client.post("/v1/embeddings", json={"input": ["a", 1, {"prompt_string": "b"}]})
     assert (mixed.status_code, mixed.get_json()["error"]["param"]) == (400, "input")
-    assert client.post("/v1/embeddings", json={"content": ["a", 1]}).get_json()["usage"]["prompt_tokens"] == 2
+    assert client.post("/v1/embeddings", json={"input": ["a", 1]}).get_json()["usage"]["prompt_tokens"] == 2
 
 
 @pytest.mark.parametrize(
@@ -244,6 +244,31 @@ def test_norms_of_embeddings(how: int, expected: list[float]) -> None:
     """A vector is scaled by any of llama-server's norms; one of zeros stays."""
     assert scaled([3.0, -4.0], how) == pytest.approx(expected, rel=1e-4)
     assert scaled([0.0, 0.0], how) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_high_norms(size: float) -> None:
+    """A high power of a large number, or of a small one, is beyond what a float holds."""
+    assert scaled([size, -size / 2], 100) == pytest.approx([1.0, -0.5])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_no_numbers(number: float) -> None:
+    """Vectors and scores that JSON has no words for are an error that says which text they are of."""
+
+    class Broken(FakeEngine):
+        def embed(self, prompts: Any, *rest: Any, **named: Any) -> Any:
+            return (*super().embed(prompts[1:]), ((1.0, number),))
+
+    info = replace(INFO, pooling="rank", scores=True, pair=((1,), (2,), (3,)))
+    for path, body in (
+        ("/v1/embeddings", {"input": ["a", "b"]}),
+        ("/v1/rerank", {"query": "q", "documents": ["a", "b"]}),
+    ):
+        client = create_app(ServerConfig(), Broken(info=info if "query" in body else INFO)).test_client()
+        found = client.post(path, json=body)
+        assert (found.status_code, found.get_json()["error"]["code"]) == (500, "engine_error")
+        assert "text 1" in found.get_json()["error"]["message"]
 
 
 def test_llama_servers_endpoints(client: FlaskClient) -> None:

@@ -15,7 +15,7 @@ from server.engine.protocol import EngineStatus
 from tests.server.chain_model import write_ranking_model
 from tests.server.fake_engine import INFO, FakeEngine
 
-RANKS = replace(INFO, pooling="rank", pair=((1,), (2, 3), (4,)))
+RANKS = replace(INFO, pooling="rank", scores=True, pair=((1,), (2, 3), (4,)))
 TEXTS = ["hi", "it is a bear", "bear"]
 TEMPLATE = "<s>Q: {query}\nD: {document}\nA:"
 PANDAS = {"query": "What is a panda?", "documents": ["hi", "it is a bear", "The giant panda"]}

@@ -158,7 +158,9 @@ class CommandModule(Protocol):
 def interrupted(error: KeyboardInterrupt, program: str = "ggufphys") -> int:
     """What is said of Ctrl-C, or of another signal that ends the process, and the exit code."""
     number: int | None = getattr(error, "number", None)  # of `ggufphys.interrupts.Ended`
-    if number is None:
+    if error.args and number is None:  # of `CutShort`
+        said, code = f"error: {error}", UNREADABLE
+    elif number is None:
         said, code = "interrupted", INTERRUPTED
     else:
         from ggufphys.machine.children import describe
@@ -184,8 +186,15 @@ def process() -> int:
     if answers is None or not answers.module.startswith("ggufphys."):
         if " ".join(sys.argv[1:2]) != "serve":  # which ends in an order of its own
             from ggufphys.interrupts import end_by_signals
+            from ggufphys.machine.cut_short import end_by_a_sentence, unreadable
 
             end_by_signals()
+            end_by_a_sentence()
+            code = main()
+            if code != UNREADABLE and (said := unreadable()):  # somebody caught what was raised
+                print(f"ggufphys: error: {said}", file=sys.stderr)
+                code = UNREADABLE
+            return code
         return main()
     gc.set_threshold(OBJECTS)
     code = main()
@@ -217,8 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return interrupted(error)
     except (GGUFPhysError, OSError, ValueError) as error:
-        print(f"ggufphys: error: {message(error)}", file=sys.stderr)
-        return exit_code(error)
+        told = cause(error)
+        print(f"ggufphys: error: {message(told)}", file=sys.stderr)
+        return exit_code(told)
     finally:
         sys.stdout = stdout
     return code
@@ -310,6 +320,13 @@ def _missing(error: ImportError, row: Command, arguments: Sequence[str]) -> str:
     if row.for_numpy and not in_numpy:
         advice += f"; the extra {row.for_numpy!r} is enough for --engine numpy"
     return f"this subcommand needs a package that is not installed ({error}): {advice}"
+
+
+def cause(error: Exception) -> Exception:
+    """The error itself, or what it came of: a model file that was cut short while it was read."""
+    files = sys.modules.get("ggufphys.gguf.file")  # where none was opened, none was cut
+    cut = files.cut_short() if files else ""
+    return GGUFError(cut) if cut else error
 
 
 def message(error: Exception) -> str:

@@ -16,6 +16,10 @@ class Ended(KeyboardInterrupt):
         self.number = number
 
 
+class CutShort(KeyboardInterrupt):
+    """A mapped file lacks pages that are read: what it says is told, and no answer is given."""
+
+
 def end_by_signals() -> None:
     """From now on SIGTERM and SIGHUP (the terminal is gone) raise `Ended`; the second ends the process at once.
 

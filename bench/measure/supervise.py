@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.measure.sample import MemorySample, sample
+from ggufphys.errors import GGUFError
+from ggufphys.gguf.file import cut_short
 from ggufphys.machine.children import describe, died, environment, module_command
 
 PHASES: Final = ("interpreter", "library", "weights", "context", "prefill", "decode")
@@ -60,6 +62,9 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
     """Run the child to its end, sampling its memory after each phase; `on_event` sees every event.
 
     An interrupt (Ctrl-C) ends the child before it is passed on.
+
+    Raises:
+        GGUFError: it failed, and a model file that this process has opened was cut short meanwhile.
     """
     with subprocess.Popen(
         command,
@@ -82,6 +87,8 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
             child.kill()
             raise
         drain.join(timeout=5)
+    if code and (cut := cut_short()):
+        raise GGUFError(cut)
     return ChildResult(
         exit=describe(code) if died(code) else code, phases=tuple(phases), error=error, stderr="".join(stderr)[-4000:]
     )

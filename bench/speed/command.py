@@ -18,7 +18,7 @@ from bench.program import existing_program
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from bench.telling import said_in
 from ggufphys.builds.asked import installed_build
-from ggufphys.cli import exit_code, message
+from ggufphys.cli import cause, exit_code, message
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.numbers import counts
@@ -128,8 +128,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             rows += _of_file(local_path(file), kept_machine, args)
         except (GGUFPhysError, OSError, ValueError) as error:
-            print(f"ggufphys: error: {message(error)}", file=sys.stderr)
-            codes.append(exit_code(error))
+            told = cause(error)
+            print(f"ggufphys: error: {message(told)}", file=sys.stderr)
+            codes.append(exit_code(told))
     if rows or not any(codes):
         print(_json(rows) if args.json else as_text(rows))
     return max(codes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ggufphys.gguf.known import KnownArrays
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
+_LENGTHS: Final[dict[str, tuple[int, int]]] = {}  # inode and bytes; of this process, as is the signal that a page lacks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,10 +282,38 @@ def _open_shard(path: str, index: int, known: "KnownArrays | None") -> Shard:
         raise GGUFError(f"{path}: {kind}, expected a GGUF file")
     if status.st_size == 0:
         raise GGUFError(f"{path}: the file is empty, expected a GGUF file")
-    with open(path, "rb") as file:  # noqa: PTH123
-        buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
+    buffer = _mapped(path)
     header = parse_header(buffer, path, shard=index, known=known)
     return Shard(file=path, file_bytes=len(buffer), header=header, buffer=buffer)
+
+
+def _mapped(path: str) -> mmap:
+    """The whole file, to be read. It must not be empty.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123
+        buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
+        inode = os.fstat(file.fileno()).st_ino
+    before, nbytes = _LENGTHS.get(path, (inode, 0))
+    _LENGTHS[path] = inode, max(len(buffer), nbytes) if before == inode else len(buffer)
+    return buffer
+
+
+def cut_short() -> str:
+    """What is to be told of a file that is shorter now than when it was mapped; nothing where none is."""
+    for path, (inode, expected) in _LENGTHS.items():
+        try:
+            now = os.stat(path)  # noqa: PTH116
+        except OSError:  # renamed or removed: what was mapped stays whole
+            continue
+        if now.st_ino == inode and now.st_size < expected:
+            return (
+                f"{path}: the file was cut short while it was read: {now.st_size:,} bytes are there, expected "
+                f"{expected:,} as before: replace a file by renaming a new one over it"
+            )
+    return ""
 
 
 def require_file(gguf: object) -> None:

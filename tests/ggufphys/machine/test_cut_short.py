@@ -1,0 +1,56 @@
+"""A model file that is cut short while it is read: which one, how long it is and was, exit code 3."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggufphys.embedded import MODEL
+
+# A command's process in which a function, just before it is called, sees the file cut short behind its header.
+SCRIPT = """
+import importlib, os, sys
+from ggufphys.cli import process
+path, module, name, *sys.argv[1:] = sys.argv[1:]
+owner = importlib.import_module(module)
+*inner, name = name.split(".")
+for part in inner:
+    owner = getattr(owner, part)
+original = getattr(owner, name)
+def cut(*args, **kwargs):
+    os.truncate(path, 3_000_000)
+    return original(*args, **kwargs)
+setattr(owner, name, cut)
+sys.exit(process())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say which mapping it was")
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("refengine.checks.blocks tensor_samples", "verify MODEL --all --types F16"),
+        ("refengine.checks.logits steps", "verify MODEL --logits --prompt-tokens 4 --decode-tokens 1"),
+        ("bench.quality.readers LlamaReader.logits", "bench quality MODEL --chunks 1 -c 64 -t 2"),
+        ("bench.quality.readers NumpyReader.logits", "bench quality MODEL --base-engine refengine --chunks 1 -c 64"),
+        ("bench.measure.llama run_child", "measure MODEL -c 64 -n 1"),
+        ("bench.measure.numpy_engine run_child", "measure MODEL -c 64 -n 1 --engine numpy"),
+    ],
+)
+def test_a_file_that_is_cut_short(place: str, words: str, tmp_path: Path) -> None:
+    """Whoever reads it, numpy, llama.cpp in this process or in another: no process dies of it without a word."""
+    path = tmp_path / "model.gguf"
+    shutil.copy(MODEL, path)
+    nbytes = path.stat().st_size
+    arguments = [str(path) if word == "MODEL" else word for word in words.split()]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path), *place.split(), *arguments],
+        capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )  # fmt: skip
+    told = f"ggufphys: error: {path}: the file was cut short while it was read: 3,000,000 bytes are there"
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert f"{told}, expected {nbytes:,} as before" in done.stderr

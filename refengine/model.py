@@ -29,6 +29,7 @@ from ggufphys.graph.models import MODELS
 from ggufphys.loads.check import require_data
 from ggufphys.memory.terms import Quantity
 from ggufphys.params import Params
+from refengine.arrays import keep_temporaries
 from refengine.batch import Numbers, Tokens, physical_batches, token_ids
 from refengine.blocks import F32
 from refengine.execute import Program, Trace
@@ -137,6 +138,7 @@ class Model:
         )  # fmt: skip
         if why_not := rule.aborts(self.context, self.h):
             raise ValueError(f"{gguf.path}: {why_not}")
+        keep_temporaries()
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)
         self._layers = tuple(rule.layers(self.h))

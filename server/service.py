@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from werkzeug.wsgi import ClosingIterator
 
@@ -23,6 +23,8 @@ from server.metrics import Metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+N_NUMBERS_MAX: Final = 1 << 26  # of the vectors of a request: 256 MiB, several times until they have all been written
 
 
 class Sibling(Protocol):
@@ -62,7 +64,20 @@ class Service:
         return self.ledger.document(buffers, done, n_requests=self.in_flight.most)
 
     def embed(self, prompts: tuple[Tokens, ...], pooling: Pooling, is_over: IsOver) -> tuple[Vectors, ...]:
-        """Vectors of prompts, with the time that they took in the metrics; raises as `Engine.embed`."""
+        """Vectors of prompts, with the time that they took in the metrics.
+
+        Raises:
+            ValueError: more numbers than there is room for.
+            EngineError: some are not finite; and as `Engine.embed`.
+        """
+        n_rows = sum(map(len, prompts)) if pooling == "none" else len(prompts)
+        n_embd = self.engine.info.n_embd
+        n = n_rows * n_embd
+        if pooling != "rank" and n > N_NUMBERS_MAX:
+            raise ValueError(
+                f"{n_rows:,} vectors of {n_embd:,} are {n:,} numbers, expected at most {N_NUMBERS_MAX:,}: ask for "
+                "fewer texts at a time"
+            )
         began = time.perf_counter()
         found = self.engine.embed(prompts, pooling, is_over=is_over)
         self.metrics.e2e.observe(time.perf_counter() - began)

@@ -1,16 +1,17 @@
 """POST /v1/embeddings: a vector for each text."""
 
 import base64
+import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, get_args
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 from server.api.errors import ApiError, bad_request
 from server.api.prompts import read_prompts
-from server.api.replies import disconnect_probe
+from server.api.replies import ENCODE, disconnect_probe
 from server.api.schema import Fields, read_body
 from server.engine.protocol import Engine, Pooling
 from server.service import Service
@@ -19,6 +20,7 @@ Vector = Sequence[float]
 EUCLIDEAN: Final = 2
 INT16: Final = 32760.0  # what the largest value becomes at 0
 MOST_NORM: Final = 100
+PIECE_BYTES: Final = 1 << 18  # of an answer, that are made at a time
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -37,16 +39,15 @@ def blueprint(service: Service) -> Blueprint:
             pooling = _one(service.engine)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
         vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
-        data = [
+        data = (
             {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
              **encoding}
             for i, v in enumerate(vectors)
-        ]  # fmt: skip
+        )  # fmt: skip
         n_tokens = sum(map(len, prompts))
-        return jsonify({
-            "object": "list", "model": service.engine.info.name, "data": data,
-            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-        })  # fmt: skip
+        usage = ENCODE({"prompt_tokens": n_tokens, "total_tokens": n_tokens})
+        name = ENCODE(service.engine.info.name)
+        return written(data, f'{{"object":"list","model":{name},"data":', f',"usage":{usage}}}')
 
     @routes.post("/embedding")
     @routes.post("/embeddings")
@@ -62,11 +63,30 @@ def blueprint(service: Service) -> Blueprint:
         if pooling == "none":
             how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
         vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
-        return jsonify([
+        return written(
             {"index": i, "embedding": [scaled(v[:dimensions], how) for v in each]} for i, each in enumerate(vectors)
-        ])  # fmt: skip
+        )  # fmt: skip
 
     return routes
+
+
+def written(items: Iterable[Any], before: str = "", behind: str = "") -> Response:
+    """An array in JSON between these, written as it is sent: as text it is several times as large as in memory."""
+
+    def pieces() -> Iterator[bytes]:
+        piece = f"{before}["
+        for i, item in enumerate(items):
+            piece += f",{ENCODE(item)}" if i else ENCODE(item)
+            if len(piece) > PIECE_BYTES:
+                yield piece.encode()
+                piece = ""
+        yield f"{piece}]{behind}\n".encode()
+
+    found = pieces()
+    start = list(itertools.islice(found, 2))
+    if len(start) == 1:
+        return Response(start[0], mimetype="application/json")  # with its length
+    return Response(itertools.chain(start, found), mimetype="application/json")
 
 
 def scaled(vector: Vector, how: int = EUCLIDEAN) -> list[float]:

@@ -7,7 +7,7 @@ time, in which thread and in which process, is the engine's business.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -300,7 +300,7 @@ POOLINGS: Final[dict[Pooling, int]] = {"none": 0, "mean": 1, "cls": 2, "last": 3
 IsOver = Callable[[], bool]
 """Whether nobody waits for an answer any more: asked now and then."""
 
-Vectors = tuple[tuple[float, ...], ...]
+Vectors = tuple[Sequence[float], ...]
 """One vector, or one for each token."""
 
 

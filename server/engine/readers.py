@@ -322,9 +322,7 @@ class Readers:
     def _hand_over(self, report: Embedded) -> None:
         embedding = self._embeddings.pop(report.id, None)
         if embedding is not None:
-            embedding.vectors = tuple(
-                tuple(tuple(memoryview(row).cast("f")) for row in rows) for rows in report.rows
-            )  # fmt: skip
+            embedding.vectors = tuple(tuple(memoryview(row).cast("f") for row in rows) for rows in report.rows)
             embedding.done.set()
 
     def fail_all(self, message: str, fault: Fault) -> None:

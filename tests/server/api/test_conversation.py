@@ -2,6 +2,7 @@
 
 import base64
 import struct
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -250,6 +251,38 @@ def test_norms_of_embeddings(how: int, expected: list[float]) -> None:
 def test_high_norms(size: float) -> None:
     """A high power of a large number, or of a small one, is beyond what a float holds."""
     assert scaled([size, -size / 2], 100) == pytest.approx([1.0, -0.5])
+
+
+def test_many_vectors() -> None:
+    """A long answer is written as it is sent, and takes little memory beside the vectors."""
+    rows, n = memoryview(bytes(4 * 1024)).cast("f"), 2000
+
+    class Many(FakeEngine):
+        def embed(self, prompts: Any, *rest: Any, **named: Any) -> Any:
+            return ((rows,),) * len(prompts)
+
+    client = create_app(ServerConfig(), Many()).test_client()
+    found = bytearray()
+    tracemalloc.start()
+    for piece in client.post("/v1/embeddings", json={"input": [[5]] * n}, buffered=False).iter_encoded():
+        found += piece[:1] + piece[-1:]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = client.post("/v1/embeddings", json={"input": [[5]] * n}).get_json()
+
+    assert found[:1] + found[-1:] == b"{\n"
+    assert peak < n * len(rows)  # of JSON there are four times as many bytes, and of objects thirty
+    assert [each["index"] for each in whole["data"]] == list(range(n))
+    assert whole["usage"]["total_tokens"] == n
+
+
+def test_too_many_numbers() -> None:
+    """Who asks for more than there is room for is told before anything is computed."""
+    client = create_app(ServerConfig(), FakeEngine(info=replace(INFO, n_embd=1 << 22))).test_client()
+
+    found = client.post("/embedding", json={"input": [[5] * 9] * 2, "pooling": "none"})
+    assert (found.status_code, "75,497,472 numbers" in found.get_json()["error"]["message"]) == (400, True)
+    assert client.post("/v1/embeddings", json={"input": [[5] * 9] * 2, "pooling": "mean"}).status_code == 200
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_no_more_than_may_wait() -> None:
     layout = Layout(n_slots=1, n_ctx_seq=50, n_cells=50, n_batch=50, n_outputs=1)
     engine = ThreadedEngine(lambda unwanted: Slow(layout), max_waiting=1, warn=lambda message: None)
     assert engine.wait_until_settled(10) is EngineStatus.READY
-    found: list[object] = []
+    found = list[Any]()
     threads = [threading.Thread(target=lambda: found.append(engine.embed(((1, 2),)))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -111,5 +112,5 @@ def test_no_more_than_may_wait() -> None:
     after = engine.embed(((1,),))
     engine.close()
 
-    assert found == [(((2.0,),),)] * 2
-    assert after == (((1.0,),),)
+    assert [list(each[0][0]) for each in found] == [[2.0]] * 2
+    assert list(after[0][0]) == [1.0]

@@ -131,7 +131,7 @@ class Model:
         self.numerics = numerics
         n_ctx = params.n_ctx or min(self.h.n_ctx_train, MOST_CELLS)
         self.context = resolve(
-            Params(**{name: getattr(params, name) for name in Params.__slots__} | {"n_ctx": n_ctx}),
+            replace(params, n_ctx=n_ctx),
             n_ctx_train=self.h.n_ctx_train, causal_attn=self.h.causal_attn,
             flash_attn_possible=rule.flash_attn, rollback_possible=rule.rollback,
             has_encoder=rule.has_encoder,

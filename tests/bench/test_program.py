@@ -50,6 +50,16 @@ def test_every_program_tells_its_errors() -> None:
     }  # fmt: skip
 
 
+def test_every_program_is_named() -> None:
+    """A program that nobody is told of is nobody's: each with a command line stands in a page or the Makefile."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
+    pages += [*ROOT.glob("docs/*.md"), *ROOT.glob("scripts/*/*.md")]
+    said = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    ours = {name.removesuffix(".__main__") for name, last in programs().items() if "run_program" in ast.unparse(last)}
+    assert len(ours) > 30
+    assert {name for name in ours if name not in said} == set()
+
+
 @pytest.mark.parametrize("name", OPENING.split())
 def test_no_such_file(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A model that is not there is told by the program that was called, before any child opens it."""

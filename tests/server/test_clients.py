@@ -112,7 +112,9 @@ def test_lm_eval(python: Path, tmp_path: Path) -> None:
     with serving(model, params) as url:
         use(python, LM_EVAL, url, str(found))
     reference = refengine.load(model, type_k="f32", type_v="f32", flash_attn=False, n_ctx=512)
-    for begin, ending, total, is_greedy in json.loads(found.read_text()):
+    scores = json.loads(found.read_text())
+    assert scores
+    for begin, ending, total, is_greedy in scores:
         blank = begin[len(begin.rstrip()) :]  # lm-eval counts it to the ending
         n_context = len(reference.tokenize(begin.removesuffix(blank)))
         expected, is_likeliest = scored(reference, reference.tokenize(begin + ending), n_context)

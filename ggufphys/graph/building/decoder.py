@@ -12,7 +12,7 @@ from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import Experts, Routing, moe_ffn
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.rope import Rope
 
@@ -106,7 +106,7 @@ def dense_or_experts(
         of_experts, of_others = (b.h.swiglu_clamp_exp[il], b.h.swiglu_clamp_shexp[il]) if limited else (0.0, 0.0)
         if b.weight_or_none("ffn_gate_inp.weight", il) is None:
             return b.ffn_gated(x, il, biased=biased, limit=of_others)
-        out = moe_ffn(b, x, il, routing, limit=of_experts)
+        out = moe_ffn(b, x, il, routing, Experts(limit=of_experts))
         is_shared = shared_always or b.weight_or_none("ffn_up_shexp.weight", il) is not None
         return ops.add(out, b.ffn_gated(x, il, suffix="_shexp", limit=of_others)) if is_shared else out
 

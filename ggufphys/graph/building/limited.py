@@ -5,7 +5,7 @@ Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_ffn, build_moe_ffn (ggml_sw
 
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import USUAL, Experts, Routing, moe_ffn
 from ggufphys.graph.ir import Tensor
 from ggufphys.graph.ops import Glu
 
@@ -19,9 +19,13 @@ def limited_ffn(b: Builder, x: Tensor, il: int, routing: Routing, chosen: Tensor
     dense_kind, dense_limit = _limited((b.h.swiglu_clamp_shexp if has_own else b.h.swiglu_clamp_exp)[il])
     if b.weight_or_none("ffn_gate_inp.weight", il) is None:
         return _gated(b, x, il, "", dense_kind, dense_limit)
-    kind, limit = _limited(b.h.swiglu_clamp_exp[il])
-    experts = moe_ffn(b, x, il, routing, kind=kind, glu_params=limit, chosen=chosen)
+    experts = moe_ffn(b, x, il, routing, limited_experts(b.h.swiglu_clamp_exp[il]), chosen=chosen)
     return ops.add(experts, _gated(b, x, il, "_shexp", dense_kind, dense_limit))
+
+
+def limited_experts(limit: float) -> Experts:
+    """Experts with a gate, whose activations are kept within a limit; 0: they are not."""
+    return Experts(kind="swiglu_clamp", glu_params=(limit,)) if limit else USUAL
 
 
 def _limited(limit: float) -> tuple[Glu, tuple[float, ...]]:

@@ -45,6 +45,28 @@ class Routing:
     inner_in_f32: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """What an expert computes between its matrices, and how the names of all experts' weights end.
+
+    Experts with a gate are `kind`, with numbers of its own (`glu_params`); those without are `plain` (None: relu(x)^2).
+    If the gate is a matrix of its own, a `limit` keeps the operands of swiglu within it, or `act` makes one of gate and
+    up in a way of the model's own.
+    """
+
+    kind: Glu = "swiglu"
+    glu_params: tuple[float, ...] = ()
+    plain: Unary | None = "silu"
+    limit: float = 0.0
+    act: Callable[[Tensor, Tensor], Tensor] | None = None
+    suffix: str = "_exps"
+
+
+USUAL: Final = Experts()
+OAI: Final = (1.702, 7.0)  # alpha and limit of swiglu_oai, in build_ffn and build_moe_ffn alike
+OAI_EXPERTS: Final = Experts(kind="swiglu_oai", glu_params=OAI)
+
+
 def read_routing(
     keys: Keys, gating: Gating | None = None, *, norm_weights: bool | None = None, weights_scale: float | None = None
 ) -> Routing:
@@ -59,17 +81,17 @@ def read_routing(
 
 
 def moe_ffn(
-    b: Builder, x: Tensor, il: int, routing: Routing, *, kind: Glu = "swiglu", plain: Unary | None = "silu",
-    logits: Tensor | None = None, glu_params: tuple[float, ...] = (), limit: float = 0.0, n_used: int = 0,
-    act: Callable[[Tensor, Tensor], Tensor] | None = None, suffix: str = "_exps", chosen: Tensor | None = None,
+    b: Builder, x: Tensor, il: int, routing: Routing, experts: Experts = USUAL,
+    *, logits: Tensor | None = None, n_used: int = 0, chosen: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """X (E, T) to (E, T). Experts with a gate are `kind`, those without `plain` (None: relu(x)^2).
+    """X (E, T) to (E, T).
 
-    `logits` are the router's, where the model computes them itself. With a `limit` experts whose gate is a matrix of
-    its own are swiglu, whose operands are kept within. `n_used` is for models whose layers choose more or fewer; of
-    others all choose as many as the first, and add up as many as the file says of each. `act` makes one of gate and up
-    in a way of the model's own. The experts' weights end with the `suffix`. `chosen` are the experts' numbers
-    (n_used, T) where something else than the router chooses.
+    `logits` are the router's, where the model computes them itself. `n_used` is for models whose layers choose more or
+    fewer experts; in others all layers choose as many as the first, and add up as many as the file says of each.
+    `chosen` are the experts' numbers (n_used, T) where something else than the router chooses.
+
+    Raises:
+        GGUFError: the file says that no expert is used, or more than llama.cpp takes; or as `route`.
     """
     n_tokens, n_used, n_added = x.ne[1], n_used or b.h.n_expert_used_by_layer[0], b.h.n_expert_used_by_layer[il]
     if not n_used or not n_added:
@@ -81,16 +103,14 @@ def moe_ffn(
     rows = ops.reshape(x, x.ne[0], 1, n_tokens)
     if routing.weights_first:
         rows = ops.mul(ops.repeat(rows, x.ne[0], n_used, n_tokens), weights)
-    inner = _inner(b, rows, chosen, il, kind, plain, glu_params, limit, act, suffix)
-    experts = _times(b, f"ffn_down{suffix}", inner, chosen, il, in_f32=routing.inner_in_f32)
+    inner = _inner(b, rows, chosen, il, experts)
+    each = _times(b, f"ffn_down{experts.suffix}", inner, chosen, il, in_f32=routing.inner_in_f32)
     if not routing.weights_first:
-        experts = ops.mul(experts, weights)
-    b.graph.expand(experts)  # (E, n_used, T)
+        each = ops.mul(each, weights)
+    b.graph.expand(each)  # (E, n_used, T)
 
-    strides = (experts.nb[0], experts.nb[2], experts.nb[3], experts.nb[3])
-    slices = [
-        b.graph.expand(ops.view(experts, (x.ne[0], n_tokens), strides, i * experts.nb[1])) for i in range(n_added)
-    ]
+    strides = (each.nb[0], each.nb[2], each.nb[3], each.nb[3])
+    slices = [b.graph.expand(ops.view(each, (x.ne[0], n_tokens), strides, i * each.nb[1])) for i in range(n_added)]
     out = slices[0]
     for part in slices[1:]:
         out = b.graph.expand(ops.add(out, part))
@@ -170,23 +190,21 @@ def _best_groups(selection: Tensor, routing: Routing) -> Tensor:
     return ops.reshape(ops.set_rows(nothing, kept, chosen), n_expert, n_tokens)
 
 
-def _inner(
-    b: Builder, rows: Tensor, chosen: Tensor, il: int, kind: Glu, plain: Unary | None, glu_params: tuple[float, ...],
-    limit: float, act: Callable[[Tensor, Tensor], Tensor] | None, suffix: str,
-) -> Tensor:  # fmt: skip
+def _inner(b: Builder, rows: Tensor, chosen: Tensor, il: int, experts: Experts) -> Tensor:
     """The activations inside of the experts: (n_ff, n_used, T)."""
+    suffix, limit = experts.suffix, experts.limit
     if b.weight_or_none(f"ffn_gate_up{suffix}.weight", il) is not None:
         both = _times(b, f"ffn_gate_up{suffix}", rows, chosen, il)
         shape = (both.ne[0] // 2, both.ne[1], both.ne[2])
         gate, up = (ops.view(both, shape, both.nb, i * shape[0] * both.nb[0]) for i in (0, 1))
-        return ops.glu(gate, up, kind, *glu_params)
+        return ops.glu(gate, up, experts.kind, *experts.glu_params)
     up = _times(b, f"ffn_up{suffix}", rows, chosen, il)
     if b.weight_or_none(f"ffn_gate{suffix}.weight", il) is not None:
         gate = _times(b, f"ffn_gate{suffix}", rows, chosen, il)
-        if act is not None:
-            return act(gate, up)
-        return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, kind, *glu_params)
-    return ops.sqr(ops.unary(up, "relu")) if plain is None else ops.unary(up, plain)
+        if experts.act is not None:
+            return experts.act(gate, up)
+        return ops.swiglu(gate, up, limit) if limit else ops.glu(gate, up, experts.kind, *experts.glu_params)
+    return ops.sqr(ops.unary(up, "relu")) if experts.plain is None else ops.unary(up, experts.plain)
 
 
 def _times(b: Builder, name: str, x: Tensor, chosen: Tensor, il: int, *, in_f32: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.attention_alone import AttentionAlone
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import Ffn
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import Experts, Routing, moe_ffn
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import Rope, read_rope
@@ -41,7 +41,7 @@ def build_rotated(b: Builder) -> Graph:
 
     def ffn(x: Tensor, il: int) -> Tensor:
         if b.weight_or_none("ffn_gate_inp.weight", il) is not None:
-            return moe_ffn(b, x, il, Routing(), plain="gelu")
+            return moe_ffn(b, x, il, Routing(), Experts(plain="gelu"))
         if b.weight_or_none("ffn_gate.weight", il) is not None:
             return b.ffn_gated(x, il, biased=False)
         return b.ffn_plain(x, il, "gelu")

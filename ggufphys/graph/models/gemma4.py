@@ -7,7 +7,7 @@ Source: llama.cpp 0c1e570 src/models/gemma4.cpp, llama_model_gemma4::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import Experts, Routing, moe_ffn
 from ggufphys.graph.building.shared_kv import owner
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
@@ -92,5 +92,5 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     normed = ops.scale(b.norm_rms(x, None), 1 / sqrtf(b.h.n_embd))
     logits = b.mul_mat(router, ops.mul(normed, b.weight("ffn_gate_inp.scale", il)))
     experts = b.rms(x, "pre_ffw_norm_2", il)
-    experts = moe_ffn(b, experts, il, Routing(norm_weights=True), kind="geglu", logits=logits)
+    experts = moe_ffn(b, experts, il, Routing(norm_weights=True), Experts(kind="geglu"), logits=logits)
     return ops.add(dense, b.rms(experts, "post_ffw_norm_2", il))

@@ -6,12 +6,10 @@ Source: llama.cpp 0c1e570 src/models/openai-moe.cpp, llama_model_openai_moe::gra
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import OAI_EXPERTS, Routing, moe_ffn
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
-
-ALPHA, LIMIT = 1.702, 7.0
 
 
 def build(b: Builder) -> Graph:
@@ -33,7 +31,7 @@ def build(b: Builder) -> Graph:
         x, residual = (b.wanted if wanted_early else b.wanted_early)(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "post_attention_norm", il)
-        x = moe_ffn(b, x, il, Routing(gating="softmax_weight"), kind="swiglu_oai", glu_params=(ALPHA, LIMIT))
+        x = moe_ffn(b, x, il, Routing(gating="softmax_weight"), OAI_EXPERTS)
         x = ops.add(x, residual)
     if wanted_early:
         return b.head(b.rms(x, "output_norm"))

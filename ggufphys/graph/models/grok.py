@@ -7,7 +7,7 @@ from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn
+from ggufphys.graph.building.moe import Experts, Routing, moe_ffn
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
@@ -46,7 +46,7 @@ def build(b: Builder) -> Graph:
 
 def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     """Experts, and a dense layer of equal weight beside them if there is one."""
-    experts = moe_ffn(b, x, il, Routing(norm_weights=True), kind="geglu")
+    experts = moe_ffn(b, x, il, Routing(norm_weights=True), Experts(kind="geglu"))
     if b.weight_or_none("ffn_up.weight", il) is None:
         return experts
     return ops.scale(ops.add(b.ffn_gated(x, il, "geglu"), experts), sqrtf(2) / 2)

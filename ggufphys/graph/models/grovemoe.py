@@ -8,7 +8,7 @@ from ggufphys.frozen import replace
 from ggufphys.graph import ops
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.decoder import decoder, rotated
-from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.moe import Experts, moe_ffn, read_routing
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
 
@@ -26,7 +26,7 @@ def build(b: Builder) -> Graph:
     def ffn(x: Tensor, il: int) -> Tensor:
         logits = b.linear("ffn_gate_inp", il, x)
         x = moe_ffn(b, x, il, of_experts, logits=logits)
-        adjugate = moe_ffn(b, x, il, of_groups, logits=logits, n_used=n_used, suffix="_chexps")
+        adjugate = moe_ffn(b, x, il, of_groups, Experts(suffix="_chexps"), logits=logits, n_used=n_used)
         return ops.add(x, ops.scale(adjugate, group_scale))
 
     x = b.inp_embd()

@@ -10,10 +10,10 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.hyper import wanted
 from ggufphys.graph.building.hyper_independent import IndependentStreams
+from ggufphys.graph.building.limited import limited_experts
 from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
-from ggufphys.graph.ops import Glu
 from ggufphys.graph.rope import read_rope
 
 SMALLEST_LIMIT = 1e-6
@@ -65,6 +65,5 @@ def _ffn(b: Builder, x: Tensor, routing: Routing, il: int) -> Tensor:
     if b.weight_or_none("ffn_gate_inp.weight", il) is None:
         return b.ffn_gated(x, il)
     limit = b.h.swiglu_clamp_exp[il]
-    kind: Glu = "swiglu_clamp" if limit > SMALLEST_LIMIT else "swiglu"
-    out = moe_ffn(b, x, il, routing, kind=kind, glu_params=(limit,) if kind == "swiglu_clamp" else ())
+    out = moe_ffn(b, x, il, routing, limited_experts(limit if limit > SMALLEST_LIMIT else 0.0))
     return ops.add(out, b.ffn_gated(x, il, suffix="_shexp"))

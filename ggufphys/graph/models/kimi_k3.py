@@ -11,7 +11,7 @@ from ggufphys.graph.building.attention import Scores
 from ggufphys.graph.building.blocks import Builder
 from ggufphys.graph.building.delta_net import all_slots, convolved_parts, decay_gate, kda
 from ggufphys.graph.building.hyper import hc_pre
-from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.moe import Experts, moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.floats import quotient, sqrtf
 from ggufphys.graph.ir import Graph, Tensor
@@ -90,7 +90,7 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     narrow, gain, wide = (b.weight_or_none(f"ffn_routed_{way}.weight", il) for way in ("down", "norm", "up"))
     latent = x if narrow is None else ops.mul_mat(narrow, x)
     logits = ops.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
-    out = moe_ffn(b, latent, il, read_routing(keys), logits=logits, act=act)
+    out = moe_ffn(b, latent, il, read_routing(keys), Experts(act=act), logits=logits)
     out = out if gain is None else b.norm_rms(out, gain)
     out = out if wide is None else ops.mul_mat(wide, out)
     is_shared = b.weight_or_none("ffn_gate_shexp.weight", il) is not None

@@ -6,9 +6,9 @@ Source: llama.cpp 0c1e570 src/models/maple.cpp, llama_model_maple::graph.
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
+from ggufphys.graph.building.limited import limited_experts
 from ggufphys.graph.building.moe import Routing, moe_ffn
 from ggufphys.graph.ir import Graph
-from ggufphys.graph.ops import Glu
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
 
@@ -29,8 +29,6 @@ def build(b: Builder) -> Graph:
         x, residual = b.wanted(out_ids, il, x, residual)
         residual = ops.add(x, residual)
         x = b.rms(residual, "ffn_norm", il)
-        limit = b.h.swiglu_clamp_exp[il]
-        kind: Glu = "swiglu_clamp" if limit else "swiglu"
-        experts = moe_ffn(b, x, il, Routing(norm_weights=True), kind=kind, glu_params=(limit,) if limit else ())
-        x = ops.add(experts, residual)
+        x = moe_ffn(b, x, il, Routing(norm_weights=True), limited_experts(b.h.swiglu_clamp_exp[il]))
+        x = ops.add(x, residual)
     return b.head(b.rms(x, "output_norm"))

@@ -6,14 +6,12 @@ Source: llama.cpp 0c1e570 src/models/minimax-m3.cpp, llama_model_minimax_m3::gra
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions, ends_rotating
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import Routing, moe_ffn, read_routing
+from ggufphys.graph.building.moe import OAI, OAI_EXPERTS, Routing, moe_ffn, read_routing
 from ggufphys.graph.building.msa import BlockSparse, is_sparse
 from ggufphys.graph.building.msa_cells import BlockSparseOfCells
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.graph.rope import read_rope
-
-ALPHA, LIMIT = 1.702, 7.0
 
 
 def build(b: Builder) -> Graph:
@@ -50,10 +48,10 @@ def build(b: Builder) -> Graph:
 
 
 def _experts(b: Builder, x: Tensor, routing: Routing, il: int) -> Tensor:
-    out = moe_ffn(b, x, il, routing, kind="swiglu_oai", glu_params=(ALPHA, LIMIT))
+    out = moe_ffn(b, x, il, routing, OAI_EXPERTS)
     return ops.add(out, _dense(b, x, il, "_shexp"))
 
 
 def _dense(b: Builder, x: Tensor, il: int, suffix: str = "") -> Tensor:
     up, gate = (b.mul_mat(b.weight(f"ffn_{name}{suffix}.weight", il), x) for name in ("up", "gate"))
-    return b.mul_mat(b.weight(f"ffn_down{suffix}.weight", il), ops.glu(gate, up, "swiglu_oai", ALPHA, LIMIT))
+    return b.mul_mat(b.weight(f"ffn_down{suffix}.weight", il), ops.glu(gate, up, "swiglu_oai", *OAI))

@@ -7,7 +7,7 @@ from ggufphys.graph import ops
 from ggufphys.graph.building import head, ssm
 from ggufphys.graph.building.attention import AttentionKV, Scores, attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.moe import Experts, moe_ffn, read_routing
 from ggufphys.graph.building.recurrent import Recurrent
 from ggufphys.graph.floats import sqrtf
 from ggufphys.graph.ir import Graph, Tensor
@@ -57,7 +57,7 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     latent = x if narrow is None else ops.mul_mat(narrow, x)
     logits = b.mul_mat(b.weight("ffn_gate_inp.weight", il), x)
     n_used = b.h.n_expert_used_by_layer[il]
-    out = moe_ffn(b, latent, il, read_routing(b.keys, "sigmoid"), plain=None, logits=logits, n_used=n_used)
+    out = moe_ffn(b, latent, il, read_routing(b.keys, "sigmoid"), Experts(plain=None), logits=logits, n_used=n_used)
     if wide is not None:
         out = ops.mul_mat(wide, out)
     return ops.add(out, b.ffn_plain(x, il, None, "_shexp"))

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 src/models/smallthinker.cpp, llama_model_smallthinker:
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import attentions
 from ggufphys.graph.building.blocks import Builder
-from ggufphys.graph.building.moe import moe_ffn, read_routing
+from ggufphys.graph.building.moe import Experts, moe_ffn, read_routing
 from ggufphys.graph.ir import Graph
 from ggufphys.graph.rope import read_rope, read_rope_swa_alike
 
@@ -30,6 +30,6 @@ def build(b: Builder) -> Graph:
         x = attention[b.kv_cache(il)](q, k, v, il)
         x, residual, router = b.wanted(out_ids, il, x, residual, router)
         residual = ops.add(x, residual)
-        x = moe_ffn(b, b.rms(residual, "ffn_norm", il), il, routing, kind="reglu", logits=router)
+        x = moe_ffn(b, b.rms(residual, "ffn_norm", il), il, routing, Experts(kind="reglu"), logits=router)
         x = ops.add(x, residual)
     return b.head(b.rms(x, "output_norm"))

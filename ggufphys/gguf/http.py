@@ -5,8 +5,10 @@ host they are for, and errors in words.
 """
 
 import http.client
+import io
 import re
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from ggufphys.frozen import dataclass
 from ggufphys.units import parse_json
 
 TIMEOUT_S: Final = 20.0  # without a byte
+LEAST_BYTES: Final = 1 << 16  # in that time once something has come: a modem's half; who sends less is not waited for
 MAX_JSON_BYTES: Final = 32 << 20
 BROKEN: Final = (ConnectionError, http.client.HTTPException, ssl.SSLError)  # what a connection may die of on its way
 
@@ -28,6 +31,10 @@ class Access:
 
     authorization: str = ""
     advice: str = "to log in write https://user:password@host/...; HF_TOKEN is sent to the Hub (HF_ENDPOINT) alone"
+
+
+class TooSlow(TimeoutError):
+    """What a server sends trickles; the message says how little came in which time."""
 
 
 class Refused(Exception):
@@ -55,13 +62,16 @@ def open_url(url: str, access: Access, headers: Mapping[str, str], *, timeout_s:
     Raises:
         Refused: any other status.
         FetchError: no such host, no connection, TLS failed, or the address is malformed.
+        TooSlow: less than `LEAST_BYTES` came in `timeout_s`, here or when the answer is read.
         TimeoutError and those in BROKEN: the connection broke.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "ggufphys", "Accept-Encoding": "identity", **headers})
     if access.authorization:
         request.add_header("Authorization", access.authorization)
     try:
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout_s)
+        response = urllib.request.build_opener(_Redirects, _Patient(timeout_s), _PatientTLS(timeout_s)).open(
+            request, timeout=timeout_s
+        )
     except urllib.error.HTTPError as error:
         with error:
             raise Refused(error) from None
@@ -120,6 +130,71 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             if origin(newurl) != origin(req.full_url):
                 request.remove_header("Authorization")
         return request
+
+
+class _Steady(io.RawIOBase):
+    """What a socket gives, as long as it is no trickle: `LEAST_BYTES` in `timeout_s`, from the first byte on."""
+
+    def __init__(self, raw: io.RawIOBase, timeout_s: float) -> None:
+        self._raw = raw
+        self._timeout_s = timeout_s
+        self._since: float | None = None
+        self._nbytes = 0  # that came since then
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As the socket has it.
+
+        Raises:
+            TooSlow: too little came.
+        """
+        n = self._raw.readinto(buffer)
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        self._nbytes += n or 0
+        if n and now - self._since > self._timeout_s:
+            if self._nbytes < LEAST_BYTES:
+                raise TooSlow(
+                    f"only {self._nbytes:,} bytes came in {now - self._since:.3g} s, expected {LEAST_BYTES:,} at least"
+                )
+            self._since, self._nbytes = now, 0
+        return n
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PatientConnections(urllib.request.AbstractHTTPHandler):
+    """Connections whose answers, headers and all, are read by `_Steady`."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__()
+        self._timeout_s = timeout_s
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **settings: Any) -> http.client.HTTPResponse:
+        def answer(sock: Any, *args: Any, **more: Any) -> http.client.HTTPResponse:
+            response = http.client.HTTPResponse(sock, *args, **more)
+            response.fp = io.BufferedReader(_Steady(response.fp.detach(), self._timeout_s))
+            return response
+
+        def connection(*args: Any, **more: Any) -> Any:
+            made = http_class(*args, **more)
+            made.response_class = answer
+            return made
+
+        return super().do_open(connection, req, **settings)
+
+
+class _Patient(_PatientConnections, urllib.request.HTTPHandler):
+    """Of http."""
+
+
+class _PatientTLS(_PatientConnections, urllib.request.HTTPSHandler):
+    """Of https."""
 
 
 def _reason(reason: object, timeout_s: float) -> str:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from ggufphys.errors import FetchError
-from ggufphys.gguf.http import BROKEN, TIMEOUT_S, Access, Refused, open_url, origin
+from ggufphys.gguf.http import BROKEN, TIMEOUT_S, Access, Refused, TooSlow, open_url, origin
 
-MAX_BREAKS: Final = 6  # broken connections and busy servers that one file may have
+MAX_BREAKS: Final = 6  # broken connections, scanty answers and busy servers that one file may have
 FIRST_PAUSE_S: Final = 0.2  # before going on after a break; doubled each time
 BLOCK_BYTES: Final = 1 << 16
 MOST_SAID: Final = 200  # characters of an error that may quote what a server sent
@@ -66,10 +66,9 @@ class Prefix:
                     self._read(self._whole, nbytes)
             except (_Break, *BROKEN) as error:
                 self._recover(error)
-            except TimeoutError:
-                raise FetchError(
-                    f"{self._url}: no answer for {self._timeout_s:g} s ({len(self.data):,} bytes were read)"
-                ) from None
+            except TimeoutError as error:
+                said = str(error) if isinstance(error, TooSlow) else f"no answer for {self._timeout_s:g} s"
+                raise FetchError(f"{self._url}: {said} ({len(self.data):,} bytes were read)") from None
 
     def close(self) -> None:
         """Close the connection that is open to a server without ranges."""
@@ -128,6 +127,8 @@ class Prefix:
             raise self._changed()
         self.file_bytes = total
         self._read(response, end)
+        if end - start < BLOCK_BYTES and len(self.data) < min(nbytes, total or nbytes):
+            raise _Break(f"the server sent {end - start:,} of the {nbytes - start:,} bytes that were asked for")
 
     def _read(self, response: http.client.HTTPResponse, end: int) -> None:
         while len(self.data) < end:

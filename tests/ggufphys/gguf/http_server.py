@@ -23,7 +23,10 @@ class Site:
     etags: bool = True
     lengths: bool = True  # False: the size of files is kept secret
     break_after: int = 0  # cut the connection after so many bytes of each body
-    pause_s: float = 0.0  # between blocks of 64 KiB
+    block_bytes: int = 1 << 16
+    pause_s: float = 0.0  # between blocks
+    most_of_a_range: int = 1 << 30  # bytes in an answer, whatever was asked for
+    slow_headers_s: float = 0.0  # between header lines, of which there are many
     headers: dict[str, dict[str, str]] = field(default_factory=dict)  # further ones by path
     on_request: Callable[[str], None] = lambda path: None
 
@@ -107,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif int(asked[1]) >= len(data):
             self._answer(416, {"Content-Range": f"bytes */{total}"})
         else:
-            first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+            first, last = int(asked[1]), min(int(asked[2]), len(data) - 1, int(asked[1]) + site.most_of_a_range - 1)
             headers.setdefault("Content-Range", f"bytes {first}-{last}/{total}")
             self._send(206, data[first : last + 1], headers, site)
 
@@ -115,15 +118,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        for number in range(90 if site.slow_headers_s else 0):
+            self.send_header(f"X-{number}", "y")
+            self.flush_headers()
+            time.sleep(site.slow_headers_s)
         if status == 206 or site.lengths:
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         cut = site.break_after or len(body)
-        for start in range(0, min(cut, len(body)), 1 << 16):
+        for start in range(0, min(cut, len(body)), site.block_bytes):
             time.sleep(site.pause_s)
-            block = body[start : min(start + (1 << 16), cut)]
+            block = body[start : min(start + site.block_bytes, cut)]
             site.sent_bytes += len(block)  # before the client can have read it
             self.wfile.write(block)
 

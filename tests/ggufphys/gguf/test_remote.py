@@ -210,6 +210,28 @@ def test_silent_server(site: Site) -> None:
         RemoteReader(timeout_s=0.2).open(site.url + PATH)
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_trickle(site: Site, ranges: bool) -> None:
+    """A server that sends now and then a little is left as one that says nothing is, wherever it dawdles."""
+    site.ranges, site.block_bytes, site.pause_s = ranges, 1000, 0.05
+    with pytest.raises(
+        FetchError, match=r"gguf: only [\d,]+ bytes came in 0\.\d+ s, expected 65,536 at least \([34],000 b"
+    ):
+        RemoteReader(timeout_s=0.2).open(site.url + LARGE)
+    site.slow_headers_s = 0.05
+    with pytest.raises(FetchError, match=r"gguf: only \d+ bytes came in .* s, .* \(0 bytes were read\)"):
+        RemoteReader(timeout_s=0.2).open(site.url + LARGE)
+
+
+def test_scanty_answers(site: Site) -> None:
+    """A server may send less than was asked for, but not next to nothing each time."""
+    site.most_of_a_range = 1 << 17
+    assert len(RemoteReader().open(site.url + LARGE).tensors) == 20
+    site.most_of_a_range = 5
+    with pytest.raises(FetchError, match=r"gave up after 7 attempts with 35 bytes read: the server sent 5 of the "):
+        RemoteReader().open(site.url + LARGE)
+
+
 def test_changed_while_read(site: Site) -> None:
     """Bytes of two versions are never mixed."""
 

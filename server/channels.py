@@ -51,7 +51,10 @@ class _Parser(HTTPRequestParser):
             warn(f"warning: {where}")
             self.error = InternalServerError(where)
             self.completed = True
-        return len(data) if self.error is not None else n
+        if self.error is None:
+            return n
+        self.expect_continue = False  # who asks before he sends is answered at once, too, and not told to go on
+        return len(data)
 
 
 class _Answer(WSGITask):

@@ -152,6 +152,21 @@ def test_large_body_is_refused_unread(server: HttpServer, nbytes: int) -> None:
     assert grown < 4 * MIB
 
 
+def test_who_asks_before_he_sends_is_refused_at_once(server: HttpServer) -> None:
+    """As curl does with a long body; within the limit he is told to go on."""
+    status, document = answer_to(server, f"Expect: 100-continue\r\nContent-Length: {17 * MIB}", 0)
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as connection:
+        connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        told = connection.recv(100)
+        connection.sendall(b"{}")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+
+    assert (status, document["error"]["code"]) == (413, "request_too_large")  # type: ignore[index]
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert response.status == 200
+
+
 def test_endless_chunks_are_refused(server: HttpServer) -> None:
     """A body without a length is refused as soon as it is too long."""
     chunk = f"{MIB:x}\r\n".encode() + b"x" * MIB + b"\r\n"

@@ -6,7 +6,7 @@ defines for them, no more: a name that it leaves undefined is undefined here, si
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Self
@@ -170,4 +170,15 @@ def _as_it_is(value: Any) -> Any:
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
     """Jinja's own tojson escapes < and > for HTML, which a model must not see."""
     options.setdefault("ensure_ascii", False)
-    return json.dumps(value, indent=indent, **options)
+    return json.dumps(value, indent=indent, default=_listed, **options)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What filters leave to be iterated over, such as `tools | map(...)`, which is a list in llama.cpp.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(value, Iterator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -79,10 +79,11 @@ def request_of(
     tools = conversation.tools
     if tools is not None and options.sampling.grammar is None:
         sampling = replace(asked.sampling, grammar=tools.grammar())
-        asked = replace(asked, sampling=sampling, show_special=tools.style.control)
+        asked = replace(asked, sampling=sampling)
     elif tools is not None and tools.forced:
         raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
-    return replace(asked, thoughts=_thoughts(conversation, asked, service.engine))
+    shown = conversations.tokens_in(conversation.shown)
+    return replace(asked, thoughts=_thoughts(conversation, asked, service.engine), shown=shown)
 
 
 def _thoughts(conversation: Conversation, asked: GenerationRequest, engine: Engine) -> Thoughts | None:
@@ -91,7 +92,8 @@ def _thoughts(conversation: Conversation, asked: GenerationRequest, engine: Engi
     if conversation.thinks == "saying" or (budget is None and asked.sampling.grammar is None):
         return None
     closing = engine.tokenize(conversation.closing, add_special=False)
-    return Thoughts(begun=conversation.thinks == "thinking", budget=budget, closing=closing)
+    marks = conversation.marks[0].encode(), conversation.marks[1].encode()
+    return Thoughts(begun=conversation.thinks == "thinking", budget=budget, closing=closing, marks=marks)
 
 
 def read_chat_logprobs(fields: Fields) -> int | None:

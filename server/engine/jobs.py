@@ -217,7 +217,7 @@ class Jobs:
         job.first_token_at = job.first_token_at or time.perf_counter()
         plain, special, ends = self._pieces[token]
         reason: FinishReason | None = "stop" if ends else "length" if sequence.is_over else None
-        piece = special if request.show_special else b"" if ends else plain
+        piece = special if token in request.shown else b"" if ends else plain
         if reason is None and job.is_timed and is_time_over(job, line_ends=b"\n" in piece):
             reason = "length"
         info = None

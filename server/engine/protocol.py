@@ -68,7 +68,7 @@ class GenerationRequest:
     show_end: bool = False  # and so they do with the token that ends a generation, which has no text
     whole: bool = False  # nobody looks at its pieces one by one: they may come late, and several as one
     report_progress: bool = False  # `Progress` events while the prompt is evaluated
-    show_special: bool = False  # the text of control tokens is shown, too
+    shown: frozenset[int] = frozenset()  # control tokens whose text is shown, too
     max_generation_s: float | None = None  # from the first token on; ends at the end of a line
     n_indent: int = 0  # ends at a line, but for the first, that is indented by fewer blanks
     adapters: ActiveAdapters | None = None  # None: those of requests that ask for none

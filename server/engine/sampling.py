@@ -63,9 +63,11 @@ class Sampling:
 class Thoughts:
     """What a request says of them. `begun`: the prompt ends within them, else the answer may begin with them.
 
-    `budget`: tokens that they may have (None: any number); behind these `closing` is said, which ends them.
+    `budget`: tokens that they may have (None: any number); behind these `closing` is said, which ends them. `marks`
+    stand around them.
     """
 
     begun: bool
     budget: int | None
     closing: tuple[int, ...]
+    marks: tuple[bytes, bytes] = (b"<think>", b"</think>")

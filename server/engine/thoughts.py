@@ -6,13 +6,10 @@ grammar_should_apply.
 
 import codecs
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from server.engine.runner import Chooser, Odds
 from server.engine.sampling import Thoughts
-
-BEGIN: Final = b"<think>"
-END: Final = b"</think>"
 
 
 class ThoughtfulChooser:
@@ -20,6 +17,7 @@ class ThoughtfulChooser:
 
     def __init__(self, thoughts: Thoughts, free: Chooser, then: Chooser, piece: Callable[[int], bytes]) -> None:
         self._thoughts = thoughts
+        self._begin, self._end = thoughts.marks
         self._free = free
         self._then = then
         self._piece = piece
@@ -76,16 +74,16 @@ class ThoughtfulChooser:
         if self._stage == "undecided":
             self._text += piece
             start = self._text.lstrip()
-            if start.startswith(BEGIN):
+            if start.startswith(self._begin):
                 self._think()
-            elif not BEGIN.startswith(start):
+            elif not self._begin.startswith(start):
                 self._stage = "over"
         elif self._stage == "thinking":
             self._n_thought += 1
             self._characters.decode(piece)
             seen = self._text + piece
-            self._text = seen[1 - len(END) :]
-            if END in seen:
+            self._text = seen[1 - len(self._end) :]
+            if self._end in seen:
                 self._stage, self._due = "over", []
             elif self._is_spent() and not self._due:
                 self._due = list(self._thoughts.closing)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from typing import Any, Final, Protocol
 
 from server.api.conversation.capabilities import Around, Json
+from server.api.conversation.learning import n_alike
 from server.api.conversation.reading import THINK
 from server.api.messages import text_of
 from server.chat_template import ChatTemplateError
@@ -38,19 +38,13 @@ def begun(writes: Writes, messages: Sequence[Json], answer: Json, around: Around
     alone = asking = writes(messages)
     with suppress(ChatTemplateError):
         alone = writes(messages, add_generation_prompt=False)
-    asks = asking[_n_alike(alone, asking) :]
+    asks = asking[n_alike(alone, asking) :]
     if any(word in words for word in THINK):
         return alone + _thoughts_over(asks) + words  # it has its own
     if not around.start:
         return _in_channel(writes, messages, alone + asks) + words
     front = alone + _before(asks, around.start.strip()) + around.start + thoughts
     return front if thoughts and not words else front + around.between + words
-
-
-def _n_alike(a: str, b: str) -> int:
-    if b.startswith(a):
-        return len(a)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _before(asks: str, mark: str) -> str:

@@ -1,195 +1,282 @@
 """Where in an answer's text are tool calls? Read as the text comes, in OpenAI's pieces.
 
 Content is handed on at once, except what may be the beginning of a call. A call's name is told when it is complete, its
-arguments as they come.
+arguments as they come, as JSON whatever the model writes them in.
 """
 
 import re
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ggufphys.units import parse_json
-from server.api.conversation.tools import Style
+from server.api.conversation.arguments import gemma, python, tagged
+from server.api.conversation.incoming import BLANK, CutOffError, Incoming, OtherwiseError, Reads, Wait, n_begun
+from server.api.conversation.style import Mark, Style
 
 Json = dict[str, Any]
-_BLANK: Final = " \t\r\n"
+_BETWEEN: Final = BLANK + ",;"
+_NAMES: Final = ("name", "tool_name")
+_ARGUMENTS: Final = ("arguments", "parameters")
+_BESIDE: Final = ("type", "id", "function", "tool_call_id")  # what else there may be in a call's object
+_MOST_NAME: Final = 256  # characters of a function's name, or of an id
+_NO_NAME: Final = "<>{}\n\r"
+_OBJECT: Final = re.compile(r"\n[ \t]*\{")
 _HEAD: Final = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)(?P<closed>"?)(?P<rest>.*)', re.DOTALL)
 
 
-@dataclass(slots=True)
 class Calls:
     """A reader of one answer. `feed` gives deltas; `content` and `calls` hold all that came.
 
-    `names` are the functions': where nothing marks a call, one that was cut off is told from an answer by them.
+    `tools`: schemas of parameters by function. Where nothing marks a call, it is told from an answer by their names.
     """
 
-    style: Style
-    names: Collection[str] = ()
-    content: str = ""
-    calls: list[Json] = field(default_factory=list)
-    _held: str = ""  # read and not told
-    _inside: bool = False  # a call, or between calls
-    _open: bool = False  # a call's arguments are coming
-    _depth: int = 0
-    _quoted: bool = False
-    _escaped: bool = False
+    def __init__(self, style: Style, tools: Mapping[str, Any] | None = None) -> None:
+        self.content = ""
+        self.calls: list[Json] = []
+        self._style = style
+        self._tools = tools or {}
+        self._in = Incoming()
+        self._says = False  # something has been said since the last call
+        self._deltas: list[Json] = []
+        self._reading = self._answer()
 
     def feed(self, text: str) -> list[Json]:
         """What a piece of text adds: deltas with `content` or `tool_calls`."""
-        self._held += text
-        deltas: list[Json] = []
-        while self._step(deltas):
-            pass
+        self._in.text += text
+        next(self._reading, None)
+        deltas, self._deltas = self._deltas, []
         return _merged(deltas)
 
     def close(self) -> list[Json]:
         """No more text comes: what was held back is content, but for a call that was cut off before its arguments."""
-        name = _cut_off(self._head_text()) if self._inside and not self._open else None
-        if name is not None and (self.style.begin or name in self.names):
-            self._held = ""
-            return [self._call(name)] if name else []
-        if self._held.strip(_BLANK) and not self._open and not (self._inside and self.calls):
-            rest, self._held = self._held, ""
-            begun = self.style.begin if self._inside and not self.calls else ""
-            self.content += begun + rest
-            return [{"content": begun + rest}]
-        return []
+        self._in.is_over = True
+        return self.feed("")
 
-    def _step(self, deltas: list[Json]) -> bool:
-        """Read on a little; whether anything was read."""
-        if self._open:
-            return self._arguments(deltas)
-        if self._inside:
-            return self._head(deltas)
-        return self._text(deltas)
+    @property
+    def _is_marked(self) -> bool:
+        return bool(self._style.begin)
 
-    def _text(self, deltas: list[Json]) -> bool:
-        begin = self.style.begin.strip()
-        if not begin:  # a call is the whole answer, or there is none
-            if not self._held.strip(_BLANK):
+    def _answer(self) -> Wait:
+        try:
+            while (yield from self._words()):
+                n_before = len(self.calls)
+                try:
+                    yield from self._section()
+                except OtherwiseError:  # what looked like the beginning of a call is words
+                    if len(self.calls) > n_before:
+                        self._in.done()
+                    else:
+                        self._say(1)
+        except CutOffError:
+            if not self._is_marked and not self.calls and not self._cut_off():
+                self._say(len(self._in.text))
+
+    def _words(self) -> Reads[bool]:
+        """Say words, up to where a call may begin; False where the answer is over."""
+        begins = self._style.begins
+        while True:
+            rest = self._in.text
+            if not self._says:  # blanks around calls are no content
+                rest = rest.lstrip(_BETWEEN if self.calls and not begins else BLANK)
+            found = _first(rest, begins) if begins else self._bare(rest)
+            if found == 0:
+                self._in.text = rest
+                return True
+            if found > 0:
+                self._say(len(self._in.text) - len(rest) + found)
+                return True
+            if self._in.is_over:
+                self._say(len(self._in.text) if rest or not self.calls else 0)
                 return False
-            self._inside = self._held.lstrip(_BLANK).startswith("{") and not self.content
-            return self._inside or self._say(len(self._held), deltas)
-        if self.calls:  # blanks between calls are no content
-            self._held = self._held.lstrip(_BLANK)
-        at = self._held.find(begin)
-        if at >= 0:
-            self._say(at if self._held[:at].strip(_BLANK) else 0, deltas)
-            self._held = self._held[self._held.find(begin) + len(begin) :]
-            self._inside = True
-            return True
-        keep = next(
-            (n for n in range(min(len(begin) - 1, len(self._held)), 0, -1) if begin.startswith(self._held[-n:])), 0
-        )
-        return self._say(len(self._held) - keep, deltas)
+            kept = max((n_begun(rest, begin) for begin in begins), default=0)
+            if len(rest) > kept:
+                if self.calls:
+                    self._in.text = rest
+                self._say(len(self._in.text) - kept)
+            yield
 
-    def _say(self, n: int, deltas: list[Json]) -> bool:
-        said, self._held = self._held[:n], self._held[n:]
+    def _bare(self, rest: str) -> int:
+        """Where an object may be a call, with nothing that says so: at the beginning of a line."""
+        if not self.content and rest.startswith("["):
+            return 0
+        found = _OBJECT.search(rest if self._says and not self.content.endswith("\n") else f"\n{rest}")
+        return found.end() - 1 - (not self._says or self.content.endswith("\n")) if found else -1
+
+    def _say(self, n: int) -> None:
+        said, self._in.text, self._in.at = self._in.text[:n], self._in.text[n:], 0
+        self._says |= bool(said)
         self.content += said
         if said:
-            deltas.append({"content": said})
-        return False
+            self._deltas.append({"content": said})
 
-    def _head(self, deltas: list[Json]) -> bool:
-        """The beginning of a call up to its arguments; or what stands behind one."""
-        held = self._head_text()
-        end = self.style.end.strip()
-        if end and held.startswith(end):
-            self._held, self._inside = held[len(end) :].lstrip(_BLANK), False
-            return True
-        if not held.startswith("{"):
-            return self._not_a_call(held, end)
-        found = _name_and_start(held, self.style.arguments)
-        if found is None:
-            return False
-        name, start = found
-        deltas.append(self._call(name))
-        self._held, self._open, self._depth = held[start:], True, 0
-        self._quoted = self._escaped = False
+    def _section(self) -> Wait:
+        """Calls, and what stands around all of them."""
+        style, source = self._style, self._in
+        begin, end = style.section
+        has_section = bool(begin) and (yield from source.literal(begin.rstrip("[" + BLANK) if style.whole else begin))
+        is_listed = style.whole and (has_section or not begin) and (yield from source.literal("["))
+        if not has_section and not is_listed:
+            yield from self._call()
+            source.done()
+            return
+        end = end.strip().removeprefix("]").strip() if style.whole else end.strip()
+        n_before = len(self.calls)
+        while True:
+            try:
+                yield from self._call()
+            except OtherwiseError:
+                if len(self.calls) == n_before:
+                    raise
+                return
+            source.done()
+            yield from source.skip(_BETWEEN)
+            is_closed = is_listed and (yield from source.literal("]"))
+            if (yield from source.literal(end)) if end else is_closed:
+                source.done()
+                return
+
+    def _call(self) -> Wait:
+        style, source = self._style, self._in
+        if style.whole:
+            yield from source.expect(style.front)
+            yield from self._object()
+            yield from source.literal(style.close[-1].rpartition("}")[2])
+            return
+        if not (yield from self._opened(style.open)):
+            raise OtherwiseError
+        stops = tuple(filter(None, (text.strip() for text in style.behind_names)))
+        name = yield from source.until(stops, _MOST_NAME, _NO_NAME)
+        self._begin(name.strip())
+        yield from self._named(style.named)
+        match style.notation:
+            case "tagged" if style.tags is not None:
+                yield from tagged(source, style.tags, self._tools.get(self._name), self._tell)
+            case "gemma":
+                yield from gemma(source, self._tell)
+            case "python":
+                yield from python(source, self._tools.get(self._name), self._tell)
+            case _:
+                yield from source.value(self._tell)
+        yield from source.literal(style.close[0])
+
+    @property
+    def _name(self) -> str:
+        return str(self.calls[-1]["function"]["name"])
+
+    def _opened(self, mark: Mark) -> Reads[bool]:
+        """Pass what stands in front of a name; its last word will do."""
+        source = self._in
+        if not (yield from source.literal(mark[0])):
+            return len(mark) == 1 and bool(self._style.short) and (yield from source.literal(self._style.short))
+        for text in mark[1:]:
+            yield from source.until((text.strip(),), _MOST_NAME, _NO_NAME)
+            yield from source.expect(text)
         return True
 
-    def _head_text(self) -> str:
-        """What is held of a call, from its brace on."""
-        return self._held.lstrip(_BLANK + (",[]}" if self.calls else "["))
+    def _named(self, mark: Mark) -> Wait:
+        """Pass what stands between a name and arguments; ids may be left out."""
+        source = self._in
+        for i, text in enumerate(mark):
+            if i and not (yield from source.literal(text)):
+                yield from source.until((text.strip(),), _MOST_NAME)
+                yield from source.literal(text)
+            elif not i:
+                yield from source.literal(text)
 
-    def _call(self, name: str) -> Json:
-        """Begin a call: the delta that tells its name."""
-        index = len(self.calls)
+    def _object(self) -> Wait:
+        """A call as one object: its name under one key, its arguments under another; or these under the name."""
+        source, name, arguments, is_told = self._in, "", "", False
+        n_before = len(self.calls)
+        yield from source.expect("{")
+        while not (yield from source.literal("}")):
+            yield from source.literal(",")
+            key = _read((yield from self._value()))
+            yield from source.expect(":")
+            yield from source.skip()
+            if self._style.is_by_name and not name:
+                name, is_told = str(key), True
+                self._begin(name)
+                yield from self._json()
+            elif key == "function" and source.text.startswith("{", source.at):
+                yield from self._object()
+                is_told = True
+            elif key in _ARGUMENTS and name and not is_told:
+                if len(self.calls) == n_before:
+                    self._begin(name)
+                yield from self._json()
+                is_told = True
+            elif key not in (*_NAMES, *_ARGUMENTS, *_BESIDE) and not self._is_marked:
+                raise OtherwiseError
+            else:
+                value = yield from self._value()
+                if key in _ARGUMENTS:
+                    arguments = value
+                elif key in _NAMES or key == "function":
+                    name = str(_read(value))
+                    if self._is_marked:
+                        self._begin(name)
+        if len(self.calls) == n_before:
+            self._begin(name)
+        if not is_told:
+            self._tell(arguments or "{}")
+
+    def _json(self) -> Wait:
+        """Arguments as JSON, told as they come; as a string of it, when it has come."""
+        yield from self._in.skip()
+        if self._in.text[self._in.at : self._in.at + 1] == '"':
+            self._tell(str(_read((yield from self._value()))))
+        else:
+            yield from self._in.value(self._tell)
+
+    def _value(self) -> Reads[str]:
+        said = list[str]()
+        yield from self._in.value(said.append)
+        return "".join(said)
+
+    def _cut_off(self) -> bool:
+        """Where nothing marks calls: is what is held a call of a function that ends in front of its arguments?
+
+        Source: llama.cpp 0c1e570 common/chat-peg-parser.cpp, common_chat_peg_mapper (a call is told from its name on).
+        """
+        found = _HEAD.match(self._in.text)
+        if found is None or not found["closed"]:
+            return False
+        rest, name = "".join(found["rest"].split()), str(_read(f'"{found["name"]}"'))
+        if name not in self._tools or not any(f',"{key}":'.startswith(rest) for key in _ARGUMENTS):
+            return False
+        self._begin(name)
+        return True
+
+    def _begin(self, name: str) -> None:
+        """Begin a call: its name is told.
+
+        Raises:
+            OtherwiseError: it has none, or nothing says that it is a call.
+        """
+        if not name or (not self._is_marked and self._tools and name not in self._tools):
+            raise OtherwiseError
         call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": {"name": name, "arguments": ""}}
         self.calls.append(call)
-        return {"tool_calls": [{"index": index, **call, "function": {"name": name, "arguments": ""}}]}
+        self._says = False
+        told = {"index": len(self.calls) - 1, **call, "function": {"name": name, "arguments": ""}}
+        self._deltas.append({"tool_calls": [told]})
 
-    def _not_a_call(self, held: str, end: str) -> bool:
-        """More must come, or it is text behind the calls; nothing is read on here."""
-        if held and self.calls and not end:
-            self._held = ""
-        return False
-
-    def _arguments(self, deltas: list[Json]) -> bool:
-        for i, c in enumerate(self._held):
-            if self._quoted:
-                self._quoted = self._escaped or c != '"'
-                self._escaped = c == "\\" and not self._escaped
-                continue
-            if c == '"':
-                self._quoted, self._escaped = True, False
-            elif c in "{[":
-                self._depth += 1
-            elif c in "}]":
-                self._depth -= 1
-                if self._depth <= 0:
-                    self._tell(i + (self._depth == 0), deltas)
-                    self._held = self._held.lstrip(_BLANK).removeprefix("}")
-                    self._open = False
-                    return True
-        self._tell(len(self._held), deltas)
-        return False
-
-    def _tell(self, n: int, deltas: list[Json]) -> None:
-        said, self._held = self._held[:n], self._held[n:]
-        if said:
-            self.calls[-1]["function"]["arguments"] += said
-            deltas.append({"tool_calls": [{"index": len(self.calls) - 1, "function": {"arguments": said}}]})
+    def _tell(self, said: str) -> None:
+        self.calls[-1]["function"]["arguments"] += said
+        self._deltas.append({"tool_calls": [{"index": len(self.calls) - 1, "function": {"arguments": said}}]})
 
 
-def _name_and_start(text: str, arguments: str) -> tuple[str, int] | None:
-    """The name in the beginning of a call, and where its arguments begin; None while they have not come."""
-    at = text.find(f'"{arguments}"')
-    other = "parameters" if arguments == "arguments" else "arguments"
-    if at < 0:
-        at, arguments = text.find(f'"{other}"'), other
-    if at < 0:
-        return None
-    start = text.find(":", at + len(arguments) + 2)
-    value = text[start + 1 :].lstrip(_BLANK) if start >= 0 else ""
-    if not value:
-        return None
+def _first(text: str, begins: tuple[str, ...]) -> int:
+    return min((at for begin in begins if (at := text.find(begin)) >= 0), default=-1)
+
+
+def _read(text: str) -> Any:
+    """Raises OtherwiseError where it is no JSON."""
     try:
-        name = parse_json(text[:at].rstrip(_BLANK + ",") + "}").get("name")
-    except (ValueError, AttributeError):
-        return None
-    return (str(name), len(text) - len(value)) if name else None
-
-
-def _cut_off(text: str) -> str | None:
-    """The name in a call that ends in front of its arguments, empty where that is cut off, too; None: it is no such.
-
-    Source: llama.cpp 0c1e570 common/chat-peg-parser.cpp, common_chat_peg_mapper (a call is told from its name on).
-    """
-    found = _HEAD.fullmatch(text)
-    if found is None:
-        return "" if '{"name":"'.startswith("".join(text.split())) else None
-    if not found["closed"]:
-        return ""
-    rest = "".join(found["rest"].split())
-    if not any(f',"{key}":'.startswith(rest) for key in ("arguments", "parameters")):
-        return None
-    try:
-        return str(parse_json(f'"{found["name"]}"'))
-    except ValueError:  # no name that JSON can spell
-        return None
+        return parse_json(text)
+    except ValueError:
+        raise OtherwiseError from None
 
 
 def _merged(deltas: list[Json]) -> list[Json]:

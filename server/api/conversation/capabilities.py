@@ -1,15 +1,18 @@
 """What does a model's chat template understand, and how is a conversation put for it?"""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ggufphys.units import parse_json
+from server.api.conversation.style import Style
 from server.api.messages import parts_of, text_of
 
 Json = dict[str, Any]
+_MARK = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 Thoughts = Literal["", "reasoning_content", "thinking", "block"]
 """Where a template looks for an answer's thoughts: in a key beside its words, or in a block among them; empty: nowhere.
 
@@ -23,6 +26,13 @@ class Around:
 
     start: str = ""
     between: str = ""
+
+    @property
+    def marks(self) -> tuple[str, str] | None:
+        """What an answer's thoughts begin and end with; None: nothing is known of them."""
+        start, end = self.start.strip(), self.between.strip()
+        found = _MARK.match(end)
+        return (start, found[0] if found else end) if start and end else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,8 @@ class Capabilities:
     string; `text_arguments`: they must be that string. `several_calls`: two calls of one answer are shown. `thoughts`:
     where those of earlier answers are looked for; `calls_or_words`: a call that has thoughts must be without words.
     `responses`: what came of calls stands in the message that made them, not in messages of tools. `around`: what
-    stands around an answer's thoughts. `turn`: how one is asked for, and how it ends.
+    stands around an answer's thoughts. `turn`: how one is asked for, and how it ends. `calls`: how they are written,
+    where the template shows some.
     """
 
     typed: bool = False
@@ -68,6 +79,7 @@ class Capabilities:
     responses: bool = False
     around: Around = Around()
     turn: Turn = Turn()
+    calls: Style | None = None
 
     def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The conversation as the template understands it.

@@ -1,14 +1,15 @@
 """Conversations to prompts, by the served model's template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from server.api.conversation.begun import PARTED, begun
-from server.api.conversation.capabilities import Capabilities
+from server.api.conversation.capabilities import Capabilities, Turn
 from server.api.conversation.plain import marked, tokens_of
 from server.api.conversation.probing import KEEPS, probe, with_a_tool
-from server.api.conversation.reading import THINK, Reading, Stage
+from server.api.conversation.reading import THINK, Marks, Reading, Stage
+from server.api.conversation.style import Style, style_of
 from server.api.conversation.tools import Tools, as_shown, instruction, read_tools
 from server.api.errors import bad_request
 from server.api.messages import read_messages, text_of
@@ -33,14 +34,20 @@ class Conversation:
     thinks: Stage  # the same, whether thoughts are told from words or not
     budget: int | None  # tokens that thoughts may have
     closing: str  # what ends them then
+    marks: Marks = THINK  # what stands around them
     parses_calls: bool = True
     echoed: str = ""  # the answer's beginning, where it is to be shown
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What is read in the answer's text, though it may be control tokens."""
+        return self.marks + (self.tools.style.marks if self.tools is not None else ())
 
     def reading(self) -> Reading:
         """A reader of one answer."""
         if self.tools is None or not self.parses_calls:
-            return Reading(style=None, stage=self.stage)
-        return Reading(style=self.tools.style, stage=self.stage, names=self.tools.names)
+            return Reading(style=None, stage=self.stage, marks=self.marks)
+        return Reading(style=self.tools.style, stage=self.stage, tools=self.tools.schemas, marks=self.marks)
 
 
 class Conversations:
@@ -49,13 +56,16 @@ class Conversations:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._known: dict[ChatTemplate, Capabilities] = {}
+        self._tokens: dict[str, tuple[int, ...]] = {}
 
     def capabilities(self, *, with_tools: bool) -> tuple[ChatTemplate, Capabilities]:
         """The template of conversations with or without tools, and what it understands."""
         template = self._service.tool_template if with_tools else self._service.chat_template
         if template not in self._known:
             of_tools = template is not self._service.chat_template
-            self._known[template] = probe(with_a_tool(template.attempt) if of_tools else template.attempt)
+            self._known[template] = probe(
+                with_a_tool(template.attempt) if of_tools else template.attempt, template.source
+            )
         return template, self._known[template]
 
     def read(self, fields: Fields) -> Conversation:
@@ -68,7 +78,7 @@ class Conversations:
         config = self._service.config
         asked = config.field_defaults
         messages = read_messages(fields)
-        tools = read_tools(fields, self._service.tool_template.source, self._several_calls)
+        tools = read_tools(fields, self._writes_calls)
         template, understood = self.capabilities(with_tools=tools is not None)
         variables = _variables(fields, asked.get("chat_template_kwargs", {}))
         if "enable_thinking" in template.source:
@@ -96,8 +106,10 @@ class Conversations:
         if last["role"] == "tool" and variables.get("add_generation_prompt", True):
             text = understood.turn.asked_for(text)
         words = text_of(last["content"], PARTED) if begins else ""
-        thinks, as_text = _stage(template.source, text, words), config.skip_chat_parsing
-        if begins and not words and understood.around.start.strip() == THINK[0]:
+        marks = understood.around.marks or (THINK if THINK[0] in template.source else None)
+        around = marks or THINK
+        thinks, as_text = _stage(marks, understood.turn, text, words), config.skip_chat_parsing
+        if begins and not words and understood.around.start:
             thinks = "thinking"  # goes on within thoughts
         if as_text and tools is not None and not tools.forced:
             tools = None  # the model writes calls as it likes
@@ -105,24 +117,36 @@ class Conversations:
             text=text, tools=tools, thinks=thinks,
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
-            closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + THINK[1],
+            closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + around[1],
+            marks=around,
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
             echoed=words if _is_echoed(fields) else "",
         )  # fmt: skip
 
-    def _several_calls(self) -> bool:
-        return self.capabilities(with_tools=True)[1].several_calls
+    def _writes_calls(self) -> tuple[Style, bool]:
+        template, understood = self.capabilities(with_tools=True)
+        return understood.calls or style_of(template.source), understood.several_calls
+
+    def tokens_in(self, texts: Iterable[str]) -> frozenset[int]:
+        """All tokens of texts, control tokens read; asked for once."""
+        for text in texts:
+            if text not in self._tokens:
+                self._tokens[text] = self._service.engine.tokenize(text, add_special=False)
+        return frozenset(token for text in texts for token in self._tokens[text])
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a prompt that `read` made."""
         return tokens_of(text, self._service.engine)
 
 
-def _stage(source: str, text: str, continued: str) -> Stage:
+def _stage(marks: Marks | None, turn: Turn, text: str, continued: str) -> Stage:
     """Where the answer begins: the template may have begun its thoughts."""
-    if not continued and text.rstrip().endswith(THINK[0]):
+    if continued or marks is None:
+        return "saying"
+    if text.rstrip().endswith(marks[0]):
         return "thinking"
-    return "undecided" if THINK[0] in source and not continued else "saying"
+    _, begun, rest = (turn.asks if text.endswith(turn.asks) else "").rpartition(marks[0])
+    return "thinking" if begun and marks[1] not in rest else "undecided"
 
 
 def _is_continued(fields: Fields, default: bool) -> bool:

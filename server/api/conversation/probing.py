@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from server.api.conversation.capabilities import Around, Capabilities, Json, Thoughts, Turn
+from server.api.conversation.learning import learned
 from server.api.messages import parts_of
 
 Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
@@ -34,8 +35,8 @@ def with_a_tool(render: Render) -> Render:
     return lambda messages, variables: render(messages, {"tools": [_TOOL], **variables})
 
 
-def probe(render: Render) -> Capabilities:
-    """Find out."""
+def probe(render: Render, source: str = "") -> Capabilities:
+    """Find out. The source tells what no rendering does: whether calls may begin within thoughts."""
     plain = _shows(render, [_says("user", _SAID)])
     typed = not plain and _shows(render, [_says("user", _parts(_SAID))])
 
@@ -44,6 +45,7 @@ def probe(render: Render) -> Capabilities:
 
     question, empty, words = _says("user", content("question")), content(""), content("words")
     thoughts = _thoughts(render, question, words)
+    around, several = _around_thoughts(render, question, thoughts, content), _shows_two_calls(render, question, empty)
     return Capabilities(
         typed=typed,
         parts=frozenset() if typed else frozenset(_roles_with_parts(render, question)),
@@ -52,12 +54,13 @@ def probe(render: Render) -> Capabilities:
         tools="pitchfork" in (render([question], {"tools": [_TOOL]}) or ""),
         object_arguments=_wants_objects(render, question, empty),
         text_arguments=_wants_text(render, question, empty),
-        several_calls=_shows_two_calls(render, question, empty),
+        several_calls=several,
         thoughts=thoughts,
         calls_or_words=thoughts == "thinking" and not _takes_calls_with_words(render, question, words),
         responses=_wants_responses(render, question, words),
-        around=_around_thoughts(render, question, thoughts, content),
+        around=around,
         turn=_turn(render, question, content(_SAID)),
+        calls=learned(render, question, content, several=several, thoughts=around.marks, source=source),
     )
 
 

@@ -1,13 +1,15 @@
 """What does an answer's text say? Thoughts, words and calls of tools, told apart as the text comes."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from server.api.conversation.calls import Calls
-from server.api.conversation.tools import Style
+from server.api.conversation.incoming import n_begun
+from server.api.conversation.style import Style
 
 Json = dict[str, Any]
-THINK: Final = ("<think>", "</think>")
+Marks = tuple[str, str]
+THINK: Final[Marks] = "<think>", "</think>"
 Stage = Literal["undecided", "thinking", "after", "saying"]
 """Where in an answer we are: it may begin with thoughts, is within them, just behind them, or says something."""
 
@@ -15,12 +17,16 @@ Stage = Literal["undecided", "thinking", "after", "saying"]
 class Reading:
     """One answer. `feed` gives deltas with `reasoning_content`, `content` or `tool_calls`; the properties hold all."""
 
-    def __init__(self, *, style: Style | None, stage: Stage, names: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, style: Style | None, stage: Stage, tools: Mapping[str, Any] | None = None, marks: Marks = THINK
+    ) -> None:
+        """`marks` stand around thoughts."""
         self.reasoning = ""
         self._text = ""
         self._stage = stage
         self._held = ""
-        self._calls = Calls(style, names) if style is not None else None
+        self._begin, self._ends = marks[0], (marks[1], *(style.begins if style and style.ends_thoughts else ()))
+        self._calls = Calls(style, tools) if style is not None else None
 
     @property
     def content(self) -> str:
@@ -40,7 +46,7 @@ class Reading:
     def feed(self, text: str) -> list[Json]:
         """What a piece of text adds."""
         self._held += text
-        begin, end = THINK
+        begin = self._begin
         if self._stage == "undecided":
             start = self._held.lstrip()
             if start.startswith(begin):
@@ -49,11 +55,14 @@ class Reading:
                 self._stage = "saying"
         deltas: list[Json] = []
         if self._stage == "thinking":
-            thought, found, rest = self._held.partition(end)
-            keep = 0 if found else next((n for n in range(len(end) - 1, 0, -1) if thought.endswith(end[:n])), 0)
-            deltas = self._think(thought[: len(thought) - keep])
-            self._held = rest if found else thought[len(thought) - keep :]
-            self._stage = "after" if found else "thinking"
+            at = min((at for end in self._ends if (at := self._held.find(end)) >= 0), default=-1)
+            if at >= 0:
+                deltas = self._think(self._held[:at])
+                self._held, self._stage = self._held[at:].removeprefix(self._ends[0]), "after"
+            else:
+                at = len(self._held) - max(n_begun(self._held, end) for end in self._ends)
+                deltas = self._think(self._held[:at])
+                self._held = self._held[at:]
         if self._stage == "after":  # blank lines between thoughts and words belong to neither
             self._held = self._held.lstrip("\n")
             self._stage = "saying" if self._held else "after"

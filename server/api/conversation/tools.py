@@ -5,34 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from server.api.constraint import checked, schema_grammar
+from server.api.constraint import checked
+from server.api.conversation.call_grammar import calls_gbnf
+from server.api.conversation.style import Style
 from server.api.errors import bad_request
 from server.api.schema import Fields
 from server.engine.sampling import Grammar
 
 Json = dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """Calls stand between `begin` and `end`, each a JSON object with a name and `arguments` under that key.
-
-    With `listed` they are an array behind one `begin`. `control`: `begin` is a control token, whose text must be shown.
-    """
-
-    begin: str
-    end: str = ""
-    arguments: str = "arguments"
-    listed: bool = False
-    control: bool = False
-
-
-HERMES: Final = Style(begin="<tool_call>\n", end="\n</tool_call>")
-MISTRAL: Final = Style(begin="[TOOL_CALLS]", listed=True, control=True)
-LLAMA: Final = Style(begin="", arguments="parameters")
-
-# What shows in a template whose model was trained on a style; the first that is found counts.
-SIGNS: Final = (("<tool_call>", HERMES), ("[TOOL_CALLS]", MISTRAL), ("python_tag", LLAMA), ('"parameters": ', LLAMA))
 
 # For templates that know of no tools.
 INSTRUCTION: Final = (
@@ -53,9 +34,9 @@ class Tools:
     style: Style
 
     @property
-    def names(self) -> frozenset[str]:
-        """The functions that may be called."""
-        return frozenset(tool["function"]["name"] for tool in self.callable)
+    def schemas(self) -> dict[str, Any]:
+        """Of the parameters of the functions that may be called."""
+        return {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in self.callable}
 
     def grammar(self) -> Grammar | None:
         """Of calls alone where one is forced; else it begins where a call does, so that calls are well-formed.
@@ -64,71 +45,21 @@ class Tools:
         """
         if not self.forced and not self.style.begin:
             return None
-        text = checked(self._gbnf(), "tools")
+        functions = [tool["function"] for tool in self.callable]
+        text = checked(calls_gbnf(self.style, functions, parallel=self.parallel), "tools")
         if self.forced:
             return Grammar(text=text)
-        begin = "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in self.style.begin.strip())
-        return Grammar(text=text, lazy=True, trigger_patterns=(rf"[\s\S]*?({begin}[\s\S]*)",))
-
-    def _gbnf(self) -> str:
-        style = self.style
-        rules, names = [], []
-        for i, tool in enumerate(self.callable):
-            function = tool["function"]
-            schema = function.get("parameters") or {"type": "object"}
-            for line in schema_grammar(schema, "tools").splitlines():
-                name, _, body = line.partition("::=")
-                if body:
-                    rules.append(f"{_prefixed(name.strip(), i)} ::={_renamed(body, i)}")
-            head = json.dumps(f'{{"name": {json.dumps(function["name"])}, "{style.arguments}": ')
-            rules.append(f'call-{i} ::= {head} {_prefixed("root", i)} "}}"')
-            names.append(f"call-{i}")
-        one = f"({' | '.join(names)})"
-        begin, end = json.dumps(style.begin), json.dumps(style.end)
-        if style.listed:
-            more = f' (", " {one})*' if self.parallel else ""
-            root = f'{begin} "[" {one}{more} "]"'
-        else:
-            wrapped = " ".join(part for part in (begin if style.begin else "", one, end if style.end else "") if part)
-            root = f'{wrapped} ("\\n" {wrapped})*' if self.parallel and style.begin else wrapped
-        return "\n".join((f"root ::= {root}", *rules))
+        word = self.style.begins[0]
+        begin = word if word.startswith(("<", "[")) else self.style.begin
+        escaped = "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in begin)
+        return Grammar(text=text, lazy=True, trigger_patterns=(rf"[\s\S]*?({escaped}[\s\S]*)",))
 
 
-def _prefixed(name: str, i: int) -> str:
-    return f"tool{i}-{name}"
-
-
-def _renamed(body: str, i: int) -> str:
-    """The rule's body with the names of other rules prefixed; literals and classes stay."""
-    out, at = [], 0
-    while at < len(body):
-        c = body[at]
-        if c in '"[':
-            close, end = ('"' if c == '"' else "]"), at + 1
-            while body[end] != close:
-                end += 2 if body[end] == "\\" else 1
-            out.append(body[at : end + 1])
-            at = end + 1
-        elif c.isalpha():
-            end = at
-            while end < len(body) and (body[end].isalnum() or body[end] in "-_"):
-                end += 1
-            out.append(_prefixed(body[at:end], i))
-            at = end
-        elif c == "{":  # a count
-            end = body.index("}", at)
-            out.append(body[at : end + 1])
-            at = end + 1
-        else:
-            out.append(c)
-            at += 1
-    return "".join(out)
-
-
-def read_tools(fields: Fields, template: str, several_calls: Callable[[], bool]) -> Tools | None:
+def read_tools(fields: Fields, writes: Callable[[], tuple[Style, bool]]) -> Tools | None:
     """The tools of a request and whether one must be called; None where none may be.
 
-    `several_calls`: may an answer have several, where the request does not say?
+    `writes`: how the template's model writes calls, and whether an answer may have several, where the request does not
+    say.
 
     Source: llama.cpp 0c1e570 tools/server/server-common.cpp, oaicompat_chat_params_parse (parallel_tool_calls).
 
@@ -154,14 +85,15 @@ def read_tools(fields: Fields, template: str, several_calls: Callable[[], bool])
     for name in named or ():
         if name not in known:
             raise bad_request(f"tool_choice names {name!r}, expected one of {', '.join(known)}", param="tool_choice")
-    parallel = fields.get("parallel_tool_calls") is None and several_calls()
+    style, several = writes()
+    parallel = fields.get("parallel_tool_calls") is None and several
     allowed = [tool for tool in tools if named is None or tool["function"]["name"] in named]
     return Tools(
         listed=tuple(tools),
         callable=tuple(allowed),
         forced=choice == "required",
         parallel=fields.boolean("parallel_tool_calls", parallel) and (named is None or len(named) > 1),
-        style=style_of(template),
+        style=style,
     )
 
 
@@ -188,11 +120,6 @@ def _chosen(choice: Fields) -> tuple[str, list[str] | None]:
     if not names:
         raise bad_request(f"{listed.param('tools')} is missing or empty", param=listed.param("tools"))
     return mode, names
-
-
-def style_of(template: str) -> Style:
-    """How the template's model writes calls."""
-    return next((style for sign, style in SIGNS if sign in template), HERMES)
 
 
 def as_shown(tool: Json) -> Json:

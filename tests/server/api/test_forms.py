@@ -12,7 +12,7 @@ from server.api.chat_answer import ChatAnswer
 from server.api.choices import Choices, Kind
 from server.api.completions import Completion
 from server.api.conversation.reading import Reading, Stage
-from server.api.conversation.tools import HERMES, Style
+from server.api.conversation.style import HERMES, Style
 from server.api.native_completion import NativeAnswers
 from server.api.options import read_options
 from server.api.replies import MARKS, Shape, event_of

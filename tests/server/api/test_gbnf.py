@@ -128,8 +128,8 @@ def test_counts(vocab: object, schema: object, fitting: list[str], others: list[
 def follows(vocab: object, grammar: str, text: str) -> bool:
     """Whether the text may be an answer and its end, by llama.cpp."""
     raw = text.encode()
-    tokens = (llama_cpp.llama_token * 64)()
-    n = llama_cpp.llama_tokenize(vocab, raw, len(raw), tokens, 64, False, False)
+    tokens = (llama_cpp.llama_token * (len(raw) + 1))()
+    n = llama_cpp.llama_tokenize(vocab, raw, len(raw), tokens, len(raw), False, False)
     sampler = llama_cpp.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
     try:
         for token in (*tokens[:n], llama_cpp.llama_vocab_eos(vocab)):

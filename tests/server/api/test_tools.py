@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from server.api.conversation.calls import Calls
-from server.api.conversation.tools import HERMES, LLAMA, MISTRAL, Style
+from server.api.conversation.style import HERMES, LLAMA, MISTRAL, Style
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Piece
@@ -65,7 +65,7 @@ def test_calls_in_a_text(style: Style, text: str, content: str, n_calls: int, st
         (HERMES, 'So.<tool_call>\n{"name": "weather", "argu', "So.", ["weather"]),
         (HERMES, '<tool_call>\n{"name": "we', "", []),
         (HERMES, '<tool_call>\n{"na', "", []),
-        (HERMES, "<tool_call> is a tag", "<tool_call>\n is a tag", []),
+        (HERMES, "<tool_call> is a tag", "<tool_call> is a tag", []),
         (HERMES, f'<tool_call>\n{CALL}\n</tool_call>\n<tool_call>{{"name": "other"', "", ["weather", "other"]),
         (MISTRAL, f'[TOOL_CALLS][{CALL}, {{"name": "other", "arguments":', "", ["weather", "other"]),
         (MISTRAL, "[TOOL_CALLS][", "", []),
@@ -76,7 +76,7 @@ def test_calls_in_a_text(style: Style, text: str, content: str, n_calls: int, st
 )
 def test_calls_that_are_cut_off(style: Style, text: str, content: str, names: list[str], step: int) -> None:
     """A call that ends before its arguments is one without any from its name on, and no text of the answer's."""
-    calls = Calls(style, ("weather",))
+    calls = Calls(style, {"weather": {}})
     deltas = [d for i in range(0, len(text), step) for d in calls.feed(text[i : i + step])] + calls.close()
 
     assert [call["function"]["name"] for call in calls.calls] == names
@@ -174,7 +174,7 @@ def test_how_many_calls() -> None:
     """Where the template shows several calls of an answer there may be several, unless the request says otherwise, or
     names the function; elsewhere if it asks for them.
     """
-    calls = "{% for c in m.tool_calls or [] %}{{ c | tojson }}{% endfor %}"
+    calls = "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}"
     template = "{% for m in messages %}{{ m.content }}" + calls + "{% endfor %}"
     named = {"type": "function", "function": {"name": "weather"}}
     found = {}

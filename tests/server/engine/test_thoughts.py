@@ -91,3 +91,11 @@ def test_one_chooser() -> None:
 
     assert said(both, both, begun=True, budget=1) == [1, *CLOSING, 2, 7]
     assert both.remembered == list(CLOSING)
+
+
+def test_other_marks() -> None:
+    """Thoughts that a model marks otherwise are free of the grammar, and bounded, too."""
+    thoughts = Thoughts(begun=False, budget=2, closing=CLOSING, marks=(b"<th", b"enough"))
+    free, then = Says([1, 2, 3, 4]), Says([105, 7, 8])
+    chooser = ThoughtfulChooser(thoughts, free, then, piece)
+    assert [chooser.sample(0) for _ in range(6)] == [105, 1, 2, 100, 7, 8]

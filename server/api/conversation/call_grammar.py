@@ -1,0 +1,193 @@
+"""Which texts are calls of these tools? A grammar in GBNF, by the way that the model writes calls."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from server.api.constraint import schema_grammar
+from server.api.conversation.arguments import properties_of, says_strings
+from server.api.conversation.style import QUOTE, Mark, Style
+
+Json = dict[str, Any]
+ANY_OBJECT: Final = {"type": "object"}
+_GEMMA: Final = {
+    "gemma-value": "gemma-string | gemma-plain | gemma-array | gemma-object",
+    "gemma-plain": '"true" | "false" | "null" | "-"? [0-9]+ ("." [0-9]+)? ([eE] [-+]? [0-9]+)?',
+    "gemma-array": '"[" (gemma-value ("," " "? gemma-value)*)? "]"',
+    "gemma-object": '"{" (gemma-key ":" gemma-value ("," gemma-key ":" gemma-value)*)? "}"',
+    "gemma-key": r'[^{}:,<>|" \n]+',
+}
+_PYTHON_STRING: Final = r"""("'" ([^'\\\n] | "\\" [^\n])* "'" | "\"" ([^"\\\n] | "\\" [^\n])* "\"")"""
+
+
+def calls_gbnf(style: Style, functions: Sequence[Json], *, parallel: bool) -> str:
+    """GBNF of calls of these functions, one or, in parallel, several.
+
+    Raises:
+        ApiError: no grammar can be made of a schema.
+    """
+    rules = _Rules(style)
+    for i, function in enumerate(functions):
+        rules.add(i, function)
+    return "\n".join((f"root ::= {rules.root(len(functions), parallel=parallel)}", *rules.lines))
+
+
+@dataclass(slots=True)
+class _Rules:
+    """Rules of functions, as they are added."""
+
+    style: Style
+    lines: list[str] = field(default_factory=list)
+    _ends: dict[str, str] = field(default_factory=dict)
+
+    def root(self, n: int, *, parallel: bool) -> str:
+        """A call or more, with what stands around them."""
+        style, one = self.style, f"({' | '.join(f'call-{i}' for i in range(n))})"
+        begin, end = style.section
+        is_parallel = parallel and bool(style.begin)
+        more = f"({_literal(style.between)} {one})*".replace("( ", "(") if is_parallel else ""
+        return " ".join(filter(None, (_literal(begin), one, more, _literal(end))))
+
+    def add(self, i: int, function: Json) -> None:
+        """The rules of a function's calls."""
+        style, name = self.style, function["name"]
+        schema = function.get("parameters") or ANY_OBJECT
+        spelled = json.dumps(name)[1:-1] if style.whole else name
+        match style.notation:
+            case "tagged":
+                arguments = self._tagged(i, schema)
+            case "gemma":
+                arguments = self._gemma(i, schema)
+            case "python":
+                arguments = self._python(i, schema)
+            case _:
+                arguments = self._schema(schema, f"tool{i}")
+        parts = (self._mark(style.open), _literal(spelled), self._mark(style.named), arguments, self._mark(style.close))
+        self.lines.append(f"call-{i} ::= {' '.join(filter(None, parts))}")
+
+    def _mark(self, mark: Mark) -> str:
+        if len(mark) > 1 and not any(line.startswith("another ") for line in self.lines):
+            self.lines.append("another ::= [a-zA-Z0-9_-]+")
+        return " another ".join(filter(None, map(_literal, mark)))
+
+    def _schema(self, schema: Any, prefix: str) -> str:
+        """The rules of a schema's JSON; the name of the first."""
+        for line in schema_grammar(schema, "tools").splitlines():
+            name, _, body = line.partition("::=")
+            if body:
+                self.lines.append(f"{prefix}-{name.strip()} ::={_renamed(body, prefix)}")
+        return f"{prefix}-root"
+
+    def _tagged(self, i: int, schema: Any) -> str:
+        tags = self.style.tags
+        assert tags is not None
+        found = list[str]()
+        for j, (key, value, is_needed) in enumerate(_properties(schema)):
+            rule = f"tool{i}-{j}"
+            ends = self._until(tags.end) if says_strings(value) else f"{self._schema(value, rule)} {_literal(tags.end)}"
+            self.lines.append(f'{rule} ::= {_literal(tags.key + key)} {self._mark(tags.value)} {ends} "\\n"?')
+            found.append(rule if is_needed else f"{rule}?")
+        return " ".join(found)
+
+    def _until(self, end: str) -> str:
+        """Any text up to an end, and that; a state is how much of the end was seen.
+
+        Source: Knuth, Morris and Pratt, Fast pattern matching in strings, 1977.
+        """
+        if end in self._ends:
+            return self._ends[end]
+        name = self._ends[end] = f"until-{'abcdefghijklmnopqrstuvwxyz'[len(self._ends)]}"
+        for n in range(len(end)):
+            seen, ways = end[:n], list[str]()
+            for c in dict.fromkeys(end[: n + 1]):
+                text = seen + c
+                longest = next(k for k in range(len(text), -1, -1) if end.startswith(text[len(text) - k :]))
+                if longest:
+                    rest = "" if longest == len(end) else f" {name}-{longest}"
+                    ways.append(f"{_literal(c)}{rest}")
+            ways.append(f"[^{''.join(map(_escaped, dict.fromkeys(end[: n + 1])))}] {name}-0")
+            self.lines.append(f"{name}-{n} ::= {' | '.join(ways)}")
+        self._ends[end] = f"{name}-0"
+        return self._ends[end]
+
+    def _gemma(self, i: int, schema: Any) -> str:
+        self._once(_GEMMA | {"gemma-string": f"{_literal(QUOTE)} {self._until(QUOTE)}"})
+        if not properties_of(schema):
+            return "gemma-object"
+        return f'"{{" {self._listed(i, schema, ":", ",", self._gemma_value)} "}}"'
+
+    def _gemma_value(self, value: Any, rule: str) -> str:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind == "string":
+            return "gemma-string"
+        return self._schema(value, rule) if kind in ("integer", "number", "boolean") else "gemma-value"
+
+    def _python(self, i: int, schema: Any) -> str:
+        self._once({"python-string": _PYTHON_STRING})
+        return self._listed(i, schema, "=", ", ", self._python_value)
+
+    def _python_value(self, value: Any, rule: str) -> str:
+        kind = value.get("type") if isinstance(value, dict) else None
+        return "python-string" if kind == "string" and "enum" not in value else self._schema(value, rule)
+
+    def _listed(self, i: int, schema: Any, equals: str, comma: str, made: Any) -> str:
+        """Pairs of keys and values with something between them: those that are needed, then others."""
+        needed, others = list[str](), list[str]()
+        for j, (key, value, is_needed) in enumerate(_properties(schema)):
+            rule = f"tool{i}-{j}"
+            self.lines.append(f"{rule} ::= {_literal(key + equals)} {made(value, rule)}")
+            (needed if is_needed else others).append(rule)
+        between = _literal(comma)
+        if needed:
+            return f" {between} ".join(needed) + "".join(f" ({between} {rule})?" for rule in others)
+        behind = [f"({between} {rule})?" for rule in others]
+        ways = [" ".join((rule, *behind[k + 1 :])) for k, rule in enumerate(others)]
+        return f"({' | '.join(ways)})?" if ways else ""
+
+    def _once(self, rules: dict[str, str]) -> None:
+        known = {line.partition(" ::= ")[0] for line in self.lines}
+        self.lines += [f"{name} ::= {body}" for name, body in rules.items() if name not in known]
+
+
+def _properties(schema: Any) -> Iterator[tuple[str, Any, bool]]:
+    """An object's properties: the key, the schema, and whether it is needed."""
+    needed = schema.get("required") or ()
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    for key, value in properties_of(schema).items():
+        yield key, {**value, **shared} if isinstance(value, dict) and shared else value, key in needed
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else ""
+
+
+def _escaped(c: str) -> str:
+    return f"\\x{ord(c):02X}" if ord(c) < 256 else f"\\u{ord(c):04X}"
+
+
+def _renamed(body: str, prefix: str) -> str:
+    """The rule's body with the names of other rules prefixed; literals and classes stay."""
+    out, at = [], 0
+    while at < len(body):
+        c = body[at]
+        if c in '"[':
+            close, end = ('"' if c == '"' else "]"), at + 1
+            while body[end] != close:
+                end += 2 if body[end] == "\\" else 1
+            out.append(body[at : end + 1])
+            at = end + 1
+        elif c.isalpha():
+            end = at
+            while end < len(body) and (body[end].isalnum() or body[end] in "-_"):
+                end += 1
+            out.append(f"{prefix}-{body[at:end]}")
+            at = end
+        elif c == "{":  # a count
+            end = body.index("}", at)
+            out.append(body[at : end + 1])
+            at = end + 1
+        else:
+            out.append(c)
+            at += 1
+    return "".join(out)

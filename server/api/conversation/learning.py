@@ -1,0 +1,204 @@
+"""How does a template write calls of tools? Told from what it makes of calls whose names and arguments are known.
+
+Source: llama.cpp 0c1e570 common/chat-diff-analyzer.cpp, analyze_tools (which learns by comparing renderings, too).
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from string import ascii_lowercase
+from typing import Any, Final, NamedTuple
+
+from server.api.conversation.style import QUOTE, Mark, Notation, Style, Tags
+
+Json = dict[str, Any]
+Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
+
+
+class _Known(NamedTuple):
+    """A call: its id, its name, a string under a key, a number under another, which comes behind it in any order."""
+
+    id: str
+    name: str
+    key: str
+    value: str
+    other: str
+    number: int
+
+
+_FIRST: Final = _Known("call00001", "pitchfork", "hay", "needle", "oats", 7394)
+_SECOND: Final = _Known("call00002", "wheelbarrow", "chaff", "thimble", "grain", 5182)
+_WORDS: Final = "words"
+_HOLE: Final = "\0"
+_ANOTHER = re.compile(r"""call0000[12]|(?<=["':])[012](?=["'<])""")  # in each call: ids, and calls that are counted
+_TAG = re.compile(r"<[^<>]*>")
+_TAG_BEGUN = re.compile(r"(<[^<>]*|\[/?[A-Z_]+)$")
+_TAG_RESTS = re.compile(r"[^<>\[\]]*[>\]]")
+_PYTHON = re.compile(r"\s*=\s*['\"]")
+_CALLS_IN_THOUGHTS: Final = ("<function=", "DSML", "<role>ASSISTANT</role>")
+"""Models that begin calls while they think. Source: llama.cpp 0c1e570 common/parsers: qwen3-coder.cpp, deepseek.cpp,
+ling3.cpp."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """One call in a text: what stands between its name and its arguments, where it ends, how arguments are written."""
+
+    named: str
+    end: int
+    notation: Notation
+    tags: Tags | None = None
+
+
+def learned(
+    render: Render, question: Json, content: Callable[[str], Any], *, several: bool,
+    thoughts: tuple[str, str] | None = None, source: str = "",
+) -> Style | None:  # fmt: skip
+    """The style of the calls that a template writes; None where it shows none, or they are in no style that is known.
+
+    `render` gets messages and further names; `content` makes contents of words; `several`: two calls of one answer are
+    shown; `thoughts`: what stands around them, which may stand in front of a call.
+    """
+    variables = {"tools": [_tool(_FIRST), _tool(_SECOND)], "enable_thinking": False, "add_generation_prompt": False}
+
+    def calling(*calls: Json) -> str | None:
+        return render([question, {"role": "assistant", "content": content(""), "tool_calls": calls}], variables)
+
+    words = render([question, {"role": "assistant", "content": content(_WORDS)}], variables) or ""
+    for as_text in (False, True):
+        first, second = (_call(each, as_text=as_text) for each in (_FIRST, _SECOND))
+        text = calling(first, second) if several else calling(first)
+        if text is None or _FIRST.name not in text:
+            continue
+        known = (_FIRST, _SECOND) if several and _SECOND.name in text else (_FIRST,)
+        style = _style(_ANOTHER.sub(_HOLE, _thoughtless(_alone(text, words), thoughts)), known, source)
+        if style is not None:
+            return style
+    return None
+
+
+def _tool(of: _Known) -> Json:
+    properties = {of.key: {"type": "string", "description": "d"}, of.other: {"type": "integer", "description": "d"}}
+    parameters = {"type": "object", "properties": properties, "required": [of.key, of.other]}
+    return {"type": "function", "function": {"name": of.name, "description": "d", "parameters": parameters}}
+
+
+def _call(of: _Known, *, as_text: bool) -> Json:
+    arguments = {of.key: of.value, of.other: of.number}
+    given = json.dumps(arguments) if as_text else arguments
+    return {"id": of.id, "type": "function", "function": {"name": of.name, "arguments": given}}
+
+
+def _alone(text: str, words: str) -> str:
+    """What a template writes of calls, without what it writes around an answer of words, too."""
+    before, _, behind = words.rpartition(_WORDS)
+    n_front = n_alike(text, before)
+    if begun := _TAG_BEGUN.search(text[:n_front]):  # a tag that only begins alike
+        n_front = begun.start()
+    text = text[n_front:]
+    return text[: len(text) - len(_common_end(text, behind))]
+
+
+def _thoughtless(text: str, marks: tuple[str, str] | None) -> str:
+    for mark in marks or ():
+        text = text.lstrip().removeprefix(mark)
+    return text
+
+
+def _style(text: str, known: Sequence[_Known], source: str) -> Style | None:
+    """The style of one call, or two."""
+    gaps, named, at = list[str](), list[_Written](), 0
+    for of in known:
+        start = text.find(of.name, at)
+        written = _written(text, start + len(of.name), of)
+        if start < 0 or written is None:
+            return None
+        gaps.append(text[at:start])
+        named.append(written)
+        at = written.end
+    last, first = text[at:], gaps[0]
+    if len(known) == 1:
+        open_, section, close, between = first, ("", ""), last.rstrip(), "\n"
+    else:
+        open_ = _common_end(first, gaps[1]).lstrip()
+        middle = gaps[1][: len(gaps[1]) - len(open_)]
+        close = _common_begin(middle, last).rstrip()
+        between, begin = middle[len(close) :], first[: len(first) - len(open_)]
+        end = last[len(close) :]
+        tag = _TAG.search(end)
+        section = (begin, end[: tag.end()] if tag else end) if begin.strip() else ("", "")
+    is_plain = named[0].notation == "json" and "{" not in open_
+    if is_plain and not (section[0] + open_).strip():
+        return None
+    return Style(
+        open=_split(open_.lstrip()), named=_mark(named[0].named, named[-1].named), close=_split(close),
+        section=(section[0].lstrip(), section[1].rstrip()), between=between,
+        whole=named[0].notation == "json" and "{" in open_, notation=named[0].notation, tags=named[0].tags,
+        ends_thoughts=any(sign in source for sign in _CALLS_IN_THOUGHTS),
+    )  # fmt: skip
+
+
+def _written(text: str, at: int, of: _Known) -> _Written | None:
+    """The arguments behind a name that ends at a place."""
+    key = text.find(of.key, at)
+    value, other = text.find(of.value, key), text.find(of.other, key)
+    number = text.find(str(of.number), other)
+    if min(key, value, other, number) < 0:
+        return None
+    brace = text.find("{", at, key)
+    try:
+        found, end = json.JSONDecoder().raw_decode(text, brace if brace >= 0 else key)
+        if found == {of.key: of.value, of.other: of.number}:
+            return _Written(text[at:brace], end, "json")
+    except ValueError:
+        pass
+    end = number + len(str(of.number))
+    to_value, to_other = text[key + len(of.key) : value], text[value + len(of.value) : other]
+    if QUOTE in to_value and brace >= 0:
+        return _Written(text[at:brace], end + 1, "gemma")
+    if _PYTHON.fullmatch(to_value):
+        return _Written(text[at:key], end, "python")
+    front = _common_end(text[at:key], to_other)
+    front = front[front.find("<") :].lstrip() if "<" in front else ""
+    behind = _common_begin(to_other[: len(to_other) - len(front)], text[end:]).rstrip()
+    if not front or not behind or of.key in to_other:  # keys that are tags are not written by marks alone
+        return None
+    tags = Tags(front, _mark(to_value, text[other + len(of.other) : number]), behind)
+    return _Written(text[at : key - len(front)], end + len(behind), "tagged", tags)
+
+
+def _mark(a: str, b: str) -> Mark:
+    """What two calls have alike, a hole where they differ."""
+    if a == b:
+        return _split(a)
+    begin, end = a[: n_alike(a, b)], a[len(a) - n_alike(a[::-1], b[::-1]) :]
+    return begin.rstrip(ascii_lowercase), end.lstrip(ascii_lowercase)
+
+
+def _split(text: str) -> Mark:
+    return tuple(text.split(_HOLE))
+
+
+def _common_end(a: str, b: str) -> str:
+    """How two texts end alike, from the beginning of a tag on."""
+    end = a[len(a) - n_alike(a[::-1], b[::-1]) :]
+    while any(_TAG_BEGUN.search(text[: len(text) - len(end)]) for text in (a, b)) and (rest := _TAG_RESTS.match(end)):
+        end = end[rest.end() :]
+    return end
+
+
+def _common_begin(a: str, b: str) -> str:
+    """How two texts begin alike, up to the end of a tag."""
+    begin = a[: n_alike(a, b)]
+    if len(begin) < max(len(a), len(b)) and (begun := _TAG_BEGUN.search(begin)):
+        return begin[: begun.start()]
+    return begin
+
+
+def n_alike(a: str, b: str) -> int:
+    """How many characters two texts begin alike with."""
+    if b.startswith(a):
+        return len(a)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

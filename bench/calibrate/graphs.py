@@ -62,7 +62,7 @@ class ProductGraphs:
             for matrix in matrices:
                 for i in range(n_in_each):
                     shaped = seen.new(self.ggml_type, job.n_in, job.n_out)
-                    seen.put(shaped, at=matrix, of=self._memory, behind=i)
+                    seen.put(shaped, at=matrix, of=self._memory, behind=i, shift=job.shift)
                     nodes.append(tensors.call("mul_mat", shaped, b))
             tensors.allocate()
             tensors.set(b, np.random.default_rng(1).standard_normal(8192, dtype=np.float32))

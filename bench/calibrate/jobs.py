@@ -5,12 +5,13 @@ Jobs know neither llama.cpp nor a clock: whoever runs them gives back seconds (`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from math import ceil, floor
 from typing import Final, Literal
 
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from ggufphys.speed.nodes import GEMM_COLUMNS, reads_by_four
+from ggufphys.speed.nodes import BY_FOUR, CACHE_LINE, GEMM_COLUMNS, Weight, reads_by_four
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
@@ -74,7 +75,8 @@ Place = Literal["cache", "memory"]
 class Product:
     """`n_columns` activations times a matrix of `n_in` by `n_out` that a core's own cache holds or main memory.
 
-    For many columns a matrix is the same again and again: fetching it does not count.
+    For many columns a matrix is the same again and again: fetching it does not count. `shifted`: it begins within a
+    cache line.
     """
 
     n_threads: int
@@ -84,6 +86,13 @@ class Product:
     n_out: int
     n_columns: int
     place: Place
+    shifted: bool = False
+
+    @property
+    def shift(self) -> int:
+        """Bytes to where it begins: whole blocks, which end half a cache line behind one."""
+        block = SIZES[self.ggml_type].type_size
+        return next(n for n in count(block, block) if n % CACHE_LINE == CACHE_LINE // 2) if self.shifted else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +200,8 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 continue
             for n_in in lengths(ggml_type, n_columns, threads, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
+            if ggml_type.name in BY_FOUR and not repacked:
+                yield replace(product(threads, PAGE, n_columns, MATRIX // PAGE - 1, "memory"), shifted=True)
             if threads > 1 and n_columns == 1 and not is_rare:
                 yield product(threads, SHORT, n_columns, BEGUN_ROWS, "memory")
             if threads == n_threads[0]:
@@ -208,7 +219,7 @@ def lengths(ggml_type: GGMLType, n_columns: int, n_threads: int, *, repacked: bo
     """
     if ggml_type in RARE_TYPES:
         return (LONG, LONGER[1]) if n_columns == 1 else (LONG,)
-    if not reads_by_four((ggml_type, repacked), n_columns):
+    if not reads_by_four(Weight(ggml_type, repacked), n_columns):
         if repacked:  # eight rows lie side by side: longer ones come as fast
             return SHORT, PAGE, LONG
         if n_columns == 1:

@@ -164,9 +164,9 @@ class Tensors:
         else:
             self.base.ggml_backend_buffer_clear(self.buffer, 0)
 
-    def put(self, tensor: int, *, at: int, of: "Tensors", behind: int = 0) -> None:
-        """Give a tensor the memory of one of another context, behind as many of its own size."""
-        data = self.base.ggml_get_data(at) + behind * self.base.ggml_nbytes(tensor)
+    def put(self, tensor: int, *, at: int, of: "Tensors", behind: int = 0, shift: int = 0) -> None:
+        """Give a tensor the memory of one of another context, behind as many of its own size and so many bytes."""
+        data = self.base.ggml_get_data(at) + behind * self.base.ggml_nbytes(tensor) + shift
         self.base.ggml_backend_tensor_alloc(of.buffer, tensor, data)
 
     def set(self, tensor: int, data: npt.NDArray[Any]) -> None:

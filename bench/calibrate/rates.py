@@ -1,6 +1,6 @@
 """Seconds of jobs to rates of a machine. No clock, no llama.cpp: what `bench.calibrate.jobs` lists goes in."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -21,7 +21,8 @@ from bench.calibrate.jobs import (
     Step,
     Stream,
 )
-from ggufphys.speed.nodes import GEMM_COLUMNS, REPACKED, converted
+from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.speed.nodes import CACHE_LINE, GEMM_COLUMNS, REPACKED, Weight, converted
 from ggufphys.speed.rates import AttentionRate, OperationRate, Processor, ProductRate
 
 Seconds = Mapping[Job, float]
@@ -45,7 +46,9 @@ def product_rates(
     jobs = list(jobs)
     element_s = {n: scale * rate.converted_s for n, rate in lone.items()} if alone else _converted(seconds, jobs)
     found = {
-        (job.n_columns, job.n_in, job.place): _beside_begin(seconds[job], job, element_s, begin_s) / job.n_out
+        (job.n_columns, job.n_in, "within" if job.shifted else job.place): (
+            _beside_begin(seconds[job], job, element_s, begin_s) / job.n_out
+        )
         for job in jobs
         if job.n_out > CONVERTED_ROWS and not _is_begun(job)
     }
@@ -69,8 +72,23 @@ def product_rates(
             (n_in, max(0.0, found[n_columns, n_in, "memory"] - rate.row(n_in)[0]) / n_in)
             for n_in in sorted(n_in for n, n_in, place in found if n == n_columns and place == "memory")
         ]
-        rates.append(replace(rate, fetched=tuple(fetched)))
+        rate = replace(rate, fetched=tuple(fetched))
+        if within_s := found.get((n_columns, PAGE, "within")):
+            slower = within_s / found[n_columns, PAGE, "memory"]
+            rate = replace(rate, fetched_within=tuple(_fetched_within(rate, jobs[0].ggml_type, slower)))
+        rates.append(rate)
     return tuple(rates)
+
+
+def _fetched_within(rate: ProductRate, ggml_type: GGMLType, slower: float) -> Iterator[tuple[int, float]]:
+    """What weights take more in rows that begin within a cache line, as one length tells it of all of whole lines.
+
+    Where a row isn't whole lines, most of those that were measured began within one.
+    """
+    for n_in, seconds in rate.fetched:
+        cached_s, far_s = rate.row(n_in)
+        has_whole_lines = n_in // SIZES[ggml_type].block_size * SIZES[ggml_type].type_size % CACHE_LINE == 0
+        yield n_in, max(0.0, slower * far_s - cached_s) / n_in if has_whole_lines else seconds
 
 
 def _converted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
@@ -82,6 +100,12 @@ def _converted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
             row_s = (seconds[many] - seconds[few]) / (many.n_out - few.n_out)
             found[n_columns] = max(0.0, seconds[few] - few.n_out * row_s) / (n_columns * PAGE)
     return found
+
+
+def _shifted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
+    """How many times as long rows take that begin within a cache line, by columns."""
+    whole = {j.n_columns: seconds[j] / j.n_out for j in jobs if (j.n_in, j.place, j.shifted) == (PAGE, "memory", False)}
+    return {j.n_columns: seconds[j] / j.n_out / whole[j.n_columns] for j in jobs if j.shifted}
 
 
 def begin_seconds(
@@ -120,7 +144,7 @@ def _beside_begin(seconds: float, job: Product, element_s: Mapping[int, float], 
 
 def _beside_columns(seconds: float, job: Product, element_s: Mapping[int, float]) -> float:
     """A product's seconds without those of converting its columns."""
-    singly, by_four = converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads)
+    singly, by_four = converted(Weight(job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads)
     converting_s = singly * element_s.get(1, 0.0) + by_four * element_s.get(GEMM_COLUMNS, 0.0)
     return max(seconds - converting_s, 0.2 * seconds)
 

@@ -13,7 +13,7 @@ llamafile/sgemm.cpp, llamafile_sgemm, mnpack.
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import log2, prod
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
@@ -37,8 +37,18 @@ REPACKED: Final = " repacked"
 ALIKE: Final = {"CONT": "CPY", "REPEAT": "CPY", "ADD_ID": "ADD", "SUB": "ADD", "DIV": "MUL"}
 """Operations that move and compute as much as one that is measured."""
 
-Weight = tuple[GGMLType, bool]
-"""A weight's type, and whether it is repacked."""
+CACHE_LINE: Final = 64  # bytes
+
+
+class Weight(NamedTuple):
+    """A weight's type, whether it is repacked, and whether it begins within a cache line (`shifted`).
+
+    A GGUF file's tensors begin at multiples of 32 bytes, and a mapped file's lie in memory as in the file.
+    """
+
+    ggml_type: GGMLType
+    repacked: bool
+    shifted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +146,11 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     total = Seconds(overhead=2 * cpu.node_s)  # a second barrier stands behind the columns' conversion
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], n_columns)
-        n = _longest(n_rows, cpu.n_threads) if n_columns == 1 and n_rows == matrix.ne[1] and not weight[1] else n_rows
+        n = (
+            _longest(n_rows, cpu.n_threads)
+            if n_columns == 1 and n_rows == matrix.ne[1] and not weight.repacked
+            else n_rows
+        )
         first_s = _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
         begin_s = _rates_of(cpu, weight)[0][0].begin_s
         from_memory = around.cold_by_four if reads_by_four(weight, n_columns) else around.cold
@@ -146,7 +160,7 @@ def _mul_mat(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
 
 def reads_by_four(weight: Weight, n_columns: int) -> bool:
     """Are rows of it read four at once? Then they come from main memory sooner, and more slowly."""
-    return n_columns > 1 and not weight[1] and weight[0].name in BY_FOUR
+    return n_columns > 1 and not weight.repacked and weight.ggml_type.name in BY_FOUR
 
 
 def converted(weight: Weight, n_in: int, n_columns: int, n_threads: int) -> tuple[int, int]:
@@ -159,8 +173,8 @@ def converted(weight: Weight, n_in: int, n_columns: int, n_threads: int) -> tupl
     def longest(n: int) -> int:
         return -(-n // n_threads) * n_threads
 
-    if not weight[1]:
-        block = SIZES[weight[0]].block_size
+    if not weight.repacked:
+        block = SIZES[weight.ggml_type].block_size
         return n_columns * longest(-(-n_in // block)) * block, 0
     n_fours, n_singly = divmod(n_columns, GEMM_COLUMNS)
     return longest(n_singly) * n_in, GEMM_COLUMNS * longest(n_fours) * n_in
@@ -190,7 +204,7 @@ def _mul_mat_id(node: Tensor, cpu: Processor, around: Surroundings) -> Seconds:
     total = Seconds(overhead=3 * cpu.node_s)
     for weight, share in around.weights(matrix):
         hot, cold, known = _product(cpu, weight, matrix.ne[0], matrix.ne[1], 1)
-        n_rows = _longest(matrix.ne[1], cpu.n_threads) if n_tokens == 1 and not weight[1] else matrix.ne[1]
+        n_rows = _longest(matrix.ne[1], cpu.n_threads) if n_tokens == 1 and not weight.repacked else matrix.ne[1]
         once = n_used * n_tokens * n_rows * hot + _converting(cpu, weight, matrix.ne[0], prod(node.src[1].ne[1:]))
         fetched = n_distinct * n_rows * max(0.0, cold - hot)
         total = total.plus(_priced(once, once + fetched, around.cold, known), share)
@@ -212,12 +226,14 @@ def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: i
     behind the first, these come from as near as so many bytes stay.
     """
     rates, known = _rates_of(cpu, weight)
-    singly = n_columns % GEMM_COLUMNS if weight[1] else 0
+    singly = n_columns % GEMM_COLUMNS if weight.repacked else 0
     together = n_columns - singly or 1
-    hot, cold = _row(rates, n_in, together)
+    row_bytes = n_in * SIZES[weight.ggml_type].bpw / 8
+    within = weight.shifted or row_bytes % CACHE_LINE != 0  # of others, rows begin anywhere
+    hot, cold = _row(rates, n_in, together, within=within)
     if again := n_columns - together:
         one_hot, one_cold = _row(rates, n_in, 1)
-        taken = n_in * n_out * SIZES[weight[0]].bpw / 8 / (CHUNKS if cpu.n_threads > 1 else 1)
+        taken = n_out * row_bytes / (CHUNKS if cpu.n_threads > 1 else 1)
         hot += again * one_hot
         cold += again * (one_hot + cpu.cold_share(taken) * (one_cold - one_hot))
     return hot, cold, known
@@ -225,12 +241,11 @@ def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: i
 
 def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], bool]:
     """The kernel's rates, and whether they are its own: a type that was not measured has the nearest one's in bytes."""
-    ggml_type, repacked = weight
-    name = ggml_type.name
-    for key in (name + REPACKED, name) if repacked else (name,):
+    name = weight.ggml_type.name
+    for key in (name + REPACKED, name) if weight.repacked else (name,):
         if key in cpu.products:
-            return cpu.products[key], key.endswith(REPACKED) == repacked
-    bpw = SIZES[ggml_type].bpw
+            return cpu.products[key], key.endswith(REPACKED) == weight.repacked
+    bpw = SIZES[weight.ggml_type].bpw
     plain = {key: rates for key, rates in cpu.products.items() if not key.endswith(REPACKED)}
     nearest = min(plain or cpu.products, key=lambda key: (abs(_bpw(key) - bpw), key))
     return cpu.products[nearest], False
@@ -240,17 +255,17 @@ def _bpw(key: str) -> float:
     return SIZES[GGMLType[key.removesuffix(REPACKED)]].bpw
 
 
-def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int) -> tuple[float, float]:
+def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int, *, within: bool = False) -> tuple[float, float]:
     """Seconds of a row, from a cache and from main memory; straight lines between the batches that were measured."""
     columns = [rate.n_columns for rate in rates]
     i = bisect_left(columns, n_columns)
     if i == len(rates):  # more than any: in proportion
-        hot, cold = rates[-1].row(n_in)
+        hot, cold = rates[-1].row(n_in, within=within)
         return hot * n_columns / columns[-1], cold * n_columns / columns[-1]
     if columns[i] == n_columns or i == 0:
-        return rates[i].row(n_in)
+        return rates[i].row(n_in, within=within)
     share = (n_columns - columns[i - 1]) / (columns[i] - columns[i - 1])
-    (hot0, cold0), (hot1, cold1) = rates[i - 1].row(n_in), rates[i].row(n_in)
+    (hot0, cold0), (hot1, cold1) = (rate.row(n_in, within=within) for rate in rates[i - 1 : i + 1])
     return hot0 + share * (hot1 - hot0), cold0 + share * (cold1 - cold0)
 
 

@@ -34,7 +34,8 @@ class ProductRate:
     many a row has, ascending: rows that are shorter than a page come more slowly. Empty: nothing. `converted_s` is what
     an element of a column takes to be brought into the kernel's own type before, shared evenly by the threads.
     `begin_s` is what the whole product takes until weights come from main memory as fast as that: several threads take
-    rows by parts that lie apart, and each part's first ones have not been fetched ahead.
+    rows by parts that lie apart, and each part's first ones have not been fetched ahead. `fetched_within` is `fetched`
+    of rows that begin within a cache line, not with one; empty: the same.
     """
 
     n_columns: int
@@ -43,21 +44,13 @@ class ProductRate:
     fetched: Sequence[tuple[int, float]] = ()
     converted_s: float = 0.0
     begin_s: float = 0.0
+    fetched_within: Sequence[tuple[int, float]] = ()
 
-    def row(self, n_in: int) -> tuple[float, float]:
+    def row(self, n_in: int, *, within: bool = False) -> tuple[float, float]:
         """Seconds of a row of so many weights from a cache, and from main memory."""
         cached_s = self.row_s + n_in * self.weight_s
-        return cached_s, cached_s + self._fetching_s(n_in)
-
-    def _fetching_s(self, n_in: int) -> float:
-        """Of a row: what beginning it takes and what each weight does, so that it lies on lines over its length."""
-        if not self.fetched:
-            return 0.0
-        i = bisect_left(self.fetched, (n_in, 0.0))
-        if i == 0 or i == len(self.fetched):
-            return n_in * self.fetched[min(i, len(self.fetched) - 1)][1]
-        (n0, s0), (n1, s1) = self.fetched[i - 1 : i + 1]
-        return n0 * s0 + (n_in - n0) / (n1 - n0) * (n1 * s1 - n0 * s0)
+        fetched = self.fetched_within if within and self.fetched_within else self.fetched
+        return cached_s, cached_s + _fetching_s(fetched, n_in)
 
     def slowed(self, cached: float, far: float) -> "ProductRate":
         """The same where weights in a cache take so many times as long, and those from main memory so many."""
@@ -66,15 +59,26 @@ class ProductRate:
             cached_s = self.weight_s + self.row_s / n_in
             return max(0.0, far * (cached_s + seconds) - cached * cached_s)
 
-        fetched = tuple((n_in, fetched_s(n_in, seconds)) for n_in, seconds in self.fetched)
         return replace(
             self,
             row_s=cached * self.row_s,
             weight_s=cached * self.weight_s,
-            fetched=fetched,
+            fetched=tuple((n_in, fetched_s(n_in, seconds)) for n_in, seconds in self.fetched),
+            fetched_within=tuple((n_in, fetched_s(n_in, seconds)) for n_in, seconds in self.fetched_within),
             converted_s=cached * self.converted_s,
             begin_s=far * self.begin_s,
         )
+
+
+def _fetching_s(fetched: Sequence[tuple[int, float]], n_in: int) -> float:
+    """Of a row: what beginning it takes and what each weight does, so that it lies on lines over its length."""
+    if not fetched:
+        return 0.0
+    i = bisect_left(fetched, (n_in, 0.0))
+    if i == 0 or i == len(fetched):
+        return n_in * fetched[min(i, len(fetched) - 1)][1]
+    (n0, s0), (n1, s1) = fetched[i - 1 : i + 1]
+    return n0 * s0 + (n_in - n0) / (n1 - n0) * (n1 * s1 - n0 * s0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +223,10 @@ def _stream_rates(found: Sequence[Sequence[float]]) -> tuple[tuple[int, float], 
 
 
 def _product_rate(fields: Mapping[str, Any]) -> ProductRate:
-    return ProductRate(**{**fields, "fetched": tuple((int(n), float(s)) for n, s in fields["fetched"])})
+    by_length = {
+        name: tuple((int(n), float(s)) for n, s in fields.get(name, ())) for name in ("fetched", "fetched_within")
+    }
+    return ProductRate(**{**fields, **by_length})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from ggufphys.graph.devices.runs import Run
 from ggufphys.graph.devices.split import assign
 from ggufphys.graph.ir import Graph, Tensor
 from ggufphys.params import HOST
-from ggufphys.speed.nodes import Seconds, Surroundings, Weight, node_seconds
+from ggufphys.speed.nodes import CACHE_LINE, Seconds, Surroundings, Weight, node_seconds
 from ggufphys.speed.rates import CalibrationError, Machine, Processor
 
 LINK_S = 10e-6  # what a copy between devices takes beside its bytes
@@ -196,21 +196,29 @@ class Steps:
         """What a weight is in the layers that it stands for; the same in every batch."""
         owner = tensor.view_src or tensor
         if not owner.external or not owner.name:
-            return (((tensor.type, False), 1.0),)
+            return ((Weight(tensor.type, repacked=False), 1.0),)
         found = self._weights.get(owner.name)
         if found is None:
             counts = Counter(map(self._weight, self.layouts.alike(owner.name)))
-            counts = counts or Counter([(owner.type, owner.name in self._repacked)])
+            counts = counts or Counter([Weight(owner.type, owner.name in self._repacked)])
             found = self._weights[owner.name] = [(weight, n / counts.total()) for weight, n in counts.items()]
         return found
+
+    @cached_property
+    def _shifted(self) -> frozenset[str]:
+        """Weights that begin within a cache line: a mapped file's lie in memory as in the file."""
+        mapped = {t.name for buffer, tensors in self.placed.weights.items() if buffer.mapped for t in tensors}
+        starts = [shard.header.data_offset for shard in self.run.gguf.shards]
+        tensors = self.run.gguf.tensors
+        return frozenset(t.name for t in tensors if t.name in mapped and (starts[t.shard] + t.offset) % CACHE_LINE)
 
     @property
     def _causal(self) -> bool:
         return self.layouts.h.causal_attn
 
     def _weight(self, info: TensorInfo) -> Weight:
-        known = info.ggml_type in SIZES
-        return GGMLType(info.ggml_type) if known else GGMLType.F16, info.name in self._repacked
+        ggml_type = GGMLType(info.ggml_type) if info.ggml_type in SIZES else GGMLType.F16
+        return Weight(ggml_type, info.name in self._repacked, info.name in self._shifted)
 
     @staticmethod
     def _window(node: Tensor) -> int:

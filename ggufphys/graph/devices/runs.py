@@ -27,6 +27,7 @@ REMEMBERED: Final = 64  # contexts: more than a search asks about again
 class Run:
     """One way of running a model."""
 
+    gguf: GGUFFile
     context: ContextParams
     placed: Placed
     layouts: Layouts
@@ -71,7 +72,8 @@ class Runs:
         Raises:
             ValueError: llama.cpp would refuse the combination, or abort.
         """
-        return Run(context=self.context(params), placed=self.placed(params), layouts=self.layouts_of(params))
+        context, placed = self.context(params), self.placed(params)
+        return Run(gguf=self.gguf, context=context, placed=placed, layouts=self.layouts_of(params))
 
     def layouts_of(self, params: Params) -> Layouts:
         """The graphs of contexts of the type that is asked for.

@@ -11,6 +11,7 @@ from bench.calibrate.jobs import (
     LONG,
     LONGER,
     MANY_COLUMNS,
+    MATRIX,
     MIDDLE,
     N_LAYERS,
     PAGE,
@@ -30,13 +31,15 @@ from bench.calibrate.jobs import (
 )
 from bench.calibrate.rates import believed, falling, processor, slower_with_threads
 from ggufphys.gguf import GGMLType
-from ggufphys.speed.nodes import converted
+from ggufphys.gguf.ggml_types import SIZES
+from ggufphys.speed.nodes import BY_FOUR, CACHE_LINE, Weight, converted
 from ggufphys.speed.rates import Processor
 
 NODE_S = 1e-6
 ROW_S, WEIGHT_S = 2e-8, 6e-11
 BEGUN_S, FETCHED_S = 2e-9, 1e-11  # of a row from main memory, and of each weight of it
 CONVERTED_S = 5e-10
+SHIFTED = 1.3  # times as long: a row that begins within a cache line
 BEGIN_S = 4e-6  # of a product of several threads from main memory
 HEAD_S, CELL_S, FAR_S, TILED_S, MASKED_S = 3e-7, 4e-9, 2e-9, 5e-10, 3e-10
 GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
@@ -50,8 +53,8 @@ def fake(job: Job) -> float:
     if isinstance(job, Product):
         begin_s = BEGIN_S if job.place == "memory" and job.n_threads > 1 else 0.0
         fetched_s = BEGUN_S + job.n_in * FETCHED_S if job.place == "memory" else 0.0  # once, for all columns
-        n_converted = sum(converted((job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
-        row_s = share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + fetched_s
+        n_converted = sum(converted(Weight(job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
+        row_s = (share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + fetched_s) * (SHIFTED if job.shifted else 1)
         return 2 * NODE_S + begin_s + share * n_converted * CONVERTED_S + job.n_out * row_s
     if isinstance(job, Attention):
         cell_s = TILED_S if job.n_tokens > 1 else MASKED_S if job.masked else CELL_S
@@ -110,6 +113,33 @@ def test_rates_are_those_of_the_machine() -> None:
     assert isclose(cpu.operations["ADD"].rows_s, 2e-9)
     assert isclose(cpu.step_s, 1e-4, rel_tol=1e-6)
     assert isclose(cpu.step_node_s, 1e-7, rel_tol=1e-6)
+
+
+def test_rows_that_begin_within_a_cache_line() -> None:
+    """Of types of which kernels take four rows at once: one length says how many times as long they take in all."""
+    jobs: list[Job] = [Nodes(n_threads=1), *streams((1,)), *attentions((1,)), *operations((1,))]
+    jobs += products((1,), GGMLType.Q8_0, repacked=False)
+    seconds = {job: fake(job) for job in jobs}
+    rates = processor(seconds, 1, GAUGE_S[1], lambda host, n_layer: (0.0, n_layer)).products["Q8_0"]
+
+    for rate in rates:
+        for n_in, times in ((PAGE, SHIFTED), (LONG, SHIFTED), (448, 1.0)) if rate.n_columns < MANY_COLUMNS else ():
+            assert isclose(rate.row(n_in, within=True)[1], times * rate.row(n_in)[1], rel_tol=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(BY_FOUR))
+def test_a_matrix_that_begins_within_a_cache_line_has_whole_blocks(name: str) -> None:
+    """What is read there are weights, in the memory of the matrix that it is a part of."""
+    job = next(job for job in products((1,), GGMLType[name], repacked=False) if job.shifted)
+    size = SIZES[job.ggml_type]
+
+    assert job.shift % CACHE_LINE == CACHE_LINE // 2
+    assert job.shift % size.type_size == 0
+    assert (
+        job.shift + job.n_out * job.n_in // size.block_size * size.type_size
+        <= MATRIX // size.block_size * size.type_size
+    )
+    assert job.n_in // size.block_size * size.type_size % CACHE_LINE == 0
 
 
 def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:

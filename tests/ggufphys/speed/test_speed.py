@@ -17,7 +17,7 @@ from ggufphys.machine.host import MainMemory
 from ggufphys.report.speed import machine_text
 from ggufphys.speed.costs import predict_costs
 from ggufphys.speed.kept import keep
-from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, converted, node_seconds
+from ggufphys.speed.nodes import SCANNED_STATES, Surroundings, Weight, converted, node_seconds
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import (
     RULES,
@@ -77,12 +77,12 @@ CPU = Processor(
 )
 
 
-def around(cold: float = 1.0, *, repacked: bool = False, cells: float = 0.0) -> Surroundings:
+def around(cold: float = 1.0, *, repacked: bool = False, shifted: bool = False, cells: float = 0.0) -> Surroundings:
     """A node's surroundings with weights in Q4_K."""
     return Surroundings(
         cold=cold,
         cold_by_four=cold,
-        weights=lambda t: (((GGMLType.Q4_K, repacked), 1.0),),
+        weights=lambda t: ((Weight(GGMLType.Q4_K, repacked, shifted), 1.0),),
         visible=lambda node, n, tile: cells,
     )
 
@@ -176,7 +176,7 @@ def test_columns_are_converted_by_the_thread_with_most(
     n_threads: int, n_columns: int, repacked: bool, expected: tuple[int, int]
 ) -> None:
     """Plain kernels' columns are divided by blocks, repacked ones' by four columns a thread; all wait for the last."""
-    assert converted((GGMLType.Q4_K, repacked), 768, n_columns, n_threads) == expected
+    assert converted(Weight(GGMLType.Q4_K, repacked), 768, n_columns, n_threads) == expected
     rates = [replace(rate(1, 0.0), converted_s=1e-9), replace(rate(4, 0.0), converted_s=1e-10)]
     cpu = replace(CPU, n_threads=n_threads, products={"Q4_K" + " repacked" * repacked: rates})
     seconds = node_seconds(product(768, 64, n_columns), Cost(), cpu, around(repacked=repacked))
@@ -296,11 +296,55 @@ def test_rows_that_are_read_four_at_once(type_name: str, n_columns: int, from_me
     """With two columns some kernels take four rows at once, whose way from memory is another than that of one."""
     rates = [rate(n, 1e-10, 3e-10) for n in (1, 2, 4)]
     name, _, repacked = type_name.partition(" ")
-    weight = GGMLType[name], bool(repacked)
+    weight = Weight(GGMLType[name], bool(repacked))
     places = replace(around(0.0), cold_by_four=1.0, weights=lambda t: ((weight, 1.0),))
     found = node_seconds(product(1024, 1024, n_columns), Cost(), replace(CPU, products={type_name: rates}), places)
 
     assert found.total - found.overhead == pytest.approx((1e-10 + from_memory * 3e-10) * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("n_in", "shifted", "expected"),
+    [
+        (1024, False, 2e-10),  # 576 bytes of Q4_K are nine cache lines
+        (1024, True, 2.6e-10),
+        (768, False, 2.6e-10),  # 432 bytes: most rows begin within one
+        (768, True, 2.6e-10),
+    ],
+)
+def test_rows_that_begin_within_a_cache_line(n_in: int, shifted: bool, expected: float) -> None:
+    """They have seconds of their own from memory, and no others from a cache."""
+    rates = [replace(rate(n, 1e-10, 1e-10), fetched_within=((1024, 1.6e-10),)) for n in (1, 2, 4)]
+    cpu = replace(CPU, products={"Q4_K": rates})
+    far, near = (
+        node_seconds(product(n_in, 1024, 2), Cost(), cpu, around(cold, shifted=shifted)) for cold in (1.0, 0.0)
+    )
+
+    assert far.total - far.overhead == pytest.approx(expected * n_in * 1024)
+    assert near.total - near.overhead == pytest.approx(1e-10 * n_in * 1024)
+
+
+@pytest.mark.parametrize("use_mmap", [True, False])
+def test_a_mapped_files_weights_lie_as_in_the_file(tmp_path: Path, use_mmap: bool) -> None:
+    """Where tensors' data begin 32 bytes behind a cache line, so do the weights of a mapped file, and no others."""
+    rates = [rate(n, 1e-10, 1e-10) for n in (1, 2, 4, 512)]
+    straight, within = (
+        Machine(
+            name="m", basis="calibrated", source="s",
+            processors=(replace(CPU, streams=((0, 1e9),), products=dict.fromkeys(("F16", "Q8_0", "F32"), made)),),
+        )
+        for made in (rates, [replace(r, fetched_within=((1, 1e-9),)) for r in rates])
+    )  # fmt: skip
+    slower = {}
+    for more in (0, 32):
+        path = tmp_path / f"{more}.gguf"
+        write_model(path, llama_metadata(description="d" * more), llama_tensors())
+        with open_gguf(path) as gguf:
+            begins = gguf.shards[0].header.data_offset % 64
+            found = [predict_speed(gguf, Params(n_ctx=512, use_mmap=use_mmap), m).prefill for m in (straight, within)]
+        slower[begins] = found[1].seconds.value > 1.01 * found[0].seconds.value
+
+    assert slower == {0: False, 32: use_mmap}
 
 
 @pytest.mark.parametrize(("n_bytes", "expected"), [(4 << 20, 2 << 20), (1 << 30, (1 << 30) / 10)])
@@ -376,7 +420,7 @@ def test_a_slower_pace() -> None:
 
 def test_types_that_were_not_measured_are_guessed() -> None:
     """A weight of another type takes what the nearest one does, and all of it counts as a guess."""
-    other = replace(around(), weights=lambda t: (((GGMLType.IQ4_XS, False), 1.0),))
+    other = replace(around(), weights=lambda t: ((Weight(GGMLType.IQ4_XS, repacked=False), 1.0),))
     seconds = node_seconds(product(625, 16_000, 1), Cost(), CPU, other)
 
     assert isclose(seconds.guessed, 1e-3)

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from server.engine import worker
 from server.engine.backend import Outcome
 from server.engine.llama import LlamaBackend
 from server.engine.scheduler.sequence import Chunk
+from tests.server import lively_worker
 from tests.server.chain_model import byte_token
 
 decode = LlamaBackend.decode
@@ -21,4 +21,4 @@ def stuck(backend: LlamaBackend, chunks: Sequence[Chunk]) -> Outcome:
 
 if __name__ == "__main__":
     setattr(LlamaBackend, "decode", stuck)  # noqa: B010 - mypy would not have it assigned
-    worker.main()
+    lively_worker.main()

@@ -90,11 +90,13 @@ def test_killed(engine: SupervisedEngine, warnings: list[str]) -> None:
 
 
 @pytest.mark.parametrize("is_busy", [True, False])
-def test_stopped(chain_path: Path, is_busy: bool) -> None:
+def test_stopped(chain_path: Path, is_busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is stopped is told of, then replaced; who waited for it is told why. An idle one, too."""
+    monkeypatch.setattr(supervised, "WORKER", "tests.server.lively_worker")
+    monkeypatch.setattr(supervised, "LOOK_S", 0.05)
     warnings: list[str] = []
     params = Params(n_ctx=100_000, n_threads=1)
-    engine = SupervisedEngine(chain_path, params, warn=warnings.append, bounds=Bounds(silent_s=8.0))
+    engine = SupervisedEngine(chain_path, params, warn=warnings.append, bounds=Bounds(silent_s=4.0))
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     pid = engine.pid
     assert pid is not None
@@ -106,7 +108,7 @@ def test_stopped(chain_path: Path, is_busy: bool) -> None:
         while not isinstance(event := generation.next_event(TIMEOUT_S), Failed):
             assert event is not None
         assert event.fault == "worker"
-        assert "has been silent for 8 s" in event.message
+        assert "has been silent for 4 s" in event.message
     wait_for(lambda: engine.status is EngineStatus.READY and engine.pid != pid)
     assert not engine.complaint
     assert text_of(engine, "!") == ENDING[1:]
@@ -117,7 +119,8 @@ def test_stopped(chain_path: Path, is_busy: bool) -> None:
 def test_stuck(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decode that never returns is told of, and its worker replaced, though that one speaks; idle, it is well."""
     monkeypatch.setattr(supervised, "WORKER", "tests.server.stuck_worker")
-    engine = SupervisedEngine(chain_path, Params(n_ctx=256, n_threads=1), bounds=Bounds(stuck_s=6.0))
+    monkeypatch.setattr(supervised, "LOOK_S", 0.05)
+    engine = SupervisedEngine(chain_path, Params(n_ctx=256, n_threads=1), bounds=Bounds(stuck_s=2.0))
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     assert text_of(engine, "!") == ENDING[1:]
     pid, hung = engine.pid, engine.submit(GenerationRequest(prompt=engine.tokenize("0"), sampling=GREEDY))

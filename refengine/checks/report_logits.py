@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any, Final
 
+from refengine.checks.columns import columns
 from refengine.checks.verify_logits import LogitsReport, LogitsRow
 
 SCHEMA_VERSION: Final = 1
@@ -36,16 +37,13 @@ def as_text(report: LogitsReport) -> str:
         ("flash attention", "arithmetic", "positions", "NMSE", "limit", "max |diff|", "same top-1", "verdict")
     ]
     table += [_cells(row) for row in report.rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     place = ", ".join(report.devices)
     lines = [
         f"{report.model}: logits of {report.n_prompt} random tokens (seed {report.seed}) and {report.n_decode} steps",
         f"llama.cpp b{report.llama_build}{f' on {place}' if place else ''} with and without flash attention: "
         f"NMSE {report.noise:.1e}",
     ]
-    for cells in table:
-        columns = zip(cells, "<<>>>>><", widths, strict=True)
-        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
+    lines += columns(table, "<<>>>>><")
     if any(not row.ok and row.found.n_positions < FEW for row in report.rows):
         lines.append(
             f"How far llama.cpp is from itself, which the limit follows, is chance in less than {FEW} positions: ask "

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
+from refengine.checks.columns import columns
 from refengine.checks.node_rows import NodeRow
 from refengine.checks.trace import TraceReport, sections
 
@@ -42,7 +43,6 @@ def as_text(report: TraceReport) -> str:
         ("", "nodes", "same bits", "worst by itself", "node", "worst carried along", "node")
     ]
     table += [_cells(title, rows) for title, rows in sections(report.rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         f"{report.model}: every node of {report.n_prompt} random tokens (seed {report.seed}) and {report.n_decode} "
         f"steps, flash attention {'on' if report.flash_attn else 'off'}: NMSE to llama.cpp b{report.llama_build}'s"
@@ -52,9 +52,7 @@ def as_text(report: TraceReport) -> str:
     places = Counter(row.buffer for row in report.rows)
     if len(places) > 1:
         lines.append(f"nodes by place: {', '.join(f'{n:,} on {name}' for name, n in places.items())}")
-    for cells in table:
-        columns = zip(cells, "<>>><><", widths, strict=True)
-        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
+    lines += columns(table, "<>>><><")
     return "\n".join(lines + _verdict(report))
 
 

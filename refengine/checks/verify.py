@@ -6,9 +6,6 @@ With `--logits`: does llama.cpp compute from them what we do? With `--trace`: in
 import argparse
 import json
 import sys
-from dataclasses import asdict
-from math import isfinite
-from typing import Any, Final
 
 from tqdm import tqdm
 
@@ -23,58 +20,11 @@ from ggufphys.gguf.locate import local_path
 from ggufphys.loads.check import require_data, require_loads
 from ggufphys.params import Params
 from ggufphys.report.progress import Steps
-from refengine.checks import report_logits, report_trace
-from refengine.checks.blocks import SAMPLE_BYTES, Report, verify
-from refengine.checks.compare import Difference
+from refengine.checks import report_blocks, report_logits, report_trace
+from refengine.checks.blocks import SAMPLE_BYTES, verify
 from refengine.checks.trace import THRESHOLD, verify_nodes
 from refengine.checks.verify_logits import verify_logits
 from refengine.peers.llama_logits import TIMEOUT_S
-
-SCHEMA_VERSION: Final = 1
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as JSON's types: infinite differences, which JSON has no number for, become null."""
-    rows = [asdict(row) for row in report.synthetic + report.tensors]
-    for row in rows:
-        for peer in (row["ggml"], row["gguf"]):
-            if peer and not isfinite(peer["max_abs"]):
-                peer["max_abs"] = None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "ok": report.exit_code == 0,
-        "llama_cpp": report.llama_cpp,
-        "gguf": report.gguf,
-        "numpy": report.numpy,
-        "seed": report.seed,
-        "model": report.model,
-        "rows": rows,
-    }
-
-
-def as_text(report: Report) -> str:
-    """The report as a table, and below it a line for each first difference."""
-    rows = report.synthetic + report.tensors
-    table = [("type", "blocks from", "blocks", "max |diff| to ggml", "to gguf", "verdict")]
-    table += [
-        (row.type, row.source, f"{row.n_blocks:,}", _magnitude(row.ggml), _magnitude(row.gguf), row.verdict.value)
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    alignments = ("<", "<", ">", ">", ">", "<")
-    lines = [f"llama_cpp {report.llama_cpp}, gguf {report.gguf}, numpy {report.numpy}, seed {report.seed}"]
-    for cells in table:
-        columns = zip(cells, alignments, widths, strict=True)
-        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns).rstrip())
-    for row in rows:
-        for name, peer in (("ggml", row.ggml), ("gguf", row.gguf)):
-            if peer and peer.first:
-                lines.append(
-                    f"{row.type}: {peer.n_different:,} weights differ from {name}'s, the first in {peer.first}"
-                )
-        if row.note:
-            lines.append(f"{row.type}: {row.note}")
-    return "\n".join(lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             budget_bytes=None if args.all else SAMPLE_BYTES,
             progress=bar.update,
         )
-    text = json.dumps(as_json(report), indent=2) if args.json else as_text(report)
+    text = json.dumps(report_blocks.as_json(report), indent=2) if args.json else report_blocks.as_text(report)
     sys.stdout.write(text + "\n")
     if model is not None and model.missing_bytes:
         missing = f"{model.missing_bytes:,} bytes of tensor data are missing (header-only or unfinished download)"
@@ -201,14 +151,6 @@ def _placement(args: argparse.Namespace) -> Params | None:
     if placement != Params(flash_attn=placement.flash_attn):  # which is not about devices
         raise ValueError("flags say what goes to which device, and there is none: name it with --device or --rpc")
     return None
-
-
-def _magnitude(peer: Difference | None) -> str:
-    if peer is None:
-        return "-"
-    if not isfinite(peer.max_abs):
-        return "NaN or Inf"
-    return f"{peer.max_abs:.2g}" if peer.max_abs else "0"
 
 
 def _types(text: str) -> tuple[GGMLType, ...]:

@@ -1,6 +1,6 @@
 """How do the IQ types, whose weights are points of a grid, become F32?
 
-Kernels as in dequant_simple.py. An index names 4 or 8 neighbouring weights at once: a point of a grid (iq_grids.py),
+Kernels as in `simple.py`. An index names 4 or 8 neighbouring weights at once: a point of a grid (iq_grids.py),
 taken from a table as one item of 4 or 8 bytes. Signs stand apart, a bit a weight; IQ2_XXS, IQ2_XS and IQ3_XXS store 7
 of 8 and make the number of minus signs even. IQ1_S and IQ1_M have no signs but a shift of all eight weights by +-1/8.
 

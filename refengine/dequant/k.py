@@ -1,6 +1,6 @@
 """How do the K-types, with their quantised scales inside super-blocks of 256 weights, become F32?
 
-Kernels as in dequant_simple.py, and for the same reason bit-exact: half times 6-bit scale times q is at most 24 bits
+Kernels as in `simple.py`, and for the same reason bit-exact: half times 6-bit scale times q is at most 24 bits
 (Q6_K: 11 + 7 + 5), exact in F32 in any order; only the subtraction of the minimum rounds. (Q8_K's scale is a float:
 one rounded product, as in C.)
 

@@ -1,6 +1,6 @@
 """How do the types whose 4 bits stand for a value of a short list become F32?
 
-Kernels as in dequant_simple.py; planes of nibbles as there, too. Products are exact in F32 but for overflow.
+Kernels as in `simple.py`; planes of nibbles as there, too. Products are exact in F32 but for overflow.
 Source: llama.cpp 0c1e570 ggml/src/ggml-quants.c, dequantize_row_iq4_*, _mxfp4, _nvfp4;
 ggml/src/ggml-common.h, kvalues_*; ggml/src/ggml-impl.h, ggml_e8m0_to_fp32_half, ggml_ue4m3_to_fp32.
 """

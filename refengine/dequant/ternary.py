@@ -1,6 +1,6 @@
 """How do the ternary types, each weight -1, 0 or 1 times a scale, become F32?
 
-Kernels as in dequant_simple.py, on super-blocks of 256 weights.
+Kernels as in `simple.py`, on super-blocks of 256 weights.
 Source: llama.cpp 0c1e570 ggml/src/ggml-quants.c, dequantize_row_tq1_0, dequantize_row_tq2_0.
 """
 

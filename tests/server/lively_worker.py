@@ -1,11 +1,12 @@
 """The engine's worker with twenty signs of life where it has one: `python -m tests.server.lively_worker`."""
 
 from server.engine import worker
+from server.engine.vitality import BEAT_S
 
 
 def main() -> None:
     """Run it."""
-    setattr(worker, "BEAT_S", worker.BEAT_S / 20)  # noqa: B010 - mypy would not have it assigned
+    setattr(worker, "BEAT_S", BEAT_S / 20)  # noqa: B010 - mypy would not have it assigned
     worker.main()
 
 

@@ -169,6 +169,19 @@ def head_if_present(h: HParams, gguf: GGUFFile) -> HParams:
     return h if present else replace(h, n_layer_nextn=0)
 
 
+def embeds_streams(h: HParams, gguf: GGUFFile) -> HParams:
+    """Embeddings have the width of all streams.
+
+    Source: llama.cpp 0c1e570 src/models/qwen4exp.cpp, src/models/deepseek4.cpp, load_arch_hparams (n_embd_out_impl).
+    """
+    return replace(h, n_embd_out=h.hc_mult * h.n_embd or h.n_embd)
+
+
+def streams_and_head(h: HParams, gguf: GGUFFile) -> HParams:
+    """Both of the above: deepseek4."""
+    return embeds_streams(head_if_present(h, gguf), gguf)
+
+
 def values_are_latent(h: HParams, gguf: GGUFFile) -> HParams:
     """Heads of values are as wide as the compressed row.
 

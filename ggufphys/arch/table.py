@@ -23,9 +23,9 @@ from ggufphys.arch.aborts import (
 from ggufphys.arch.adjust import (
     decoder_layers,
     deepstack,
+    embeds_streams,
     encodes_in_windows,
     features,
-    head_if_present,
     heads_alone,
     heads_by_key,
     keep,
@@ -37,6 +37,7 @@ from ggufphys.arch.adjust import (
     rope_in_most_windows,
     router,
     sparse_in_front,
+    streams_and_head,
     two_stacks,
     values_are_latent,
 )
@@ -283,7 +284,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("qwen35moe",     hybrid(full, ssm, all_but_every(4), attends=in_trunk),
              "models/qwen35moe.cpp", draft=head(full), rollback=True),
     ArchRule("qwen4exp",      hybrid(both(full, indexer_keys), ssm_and_ngrams, all_but_every(4), attends=in_trunk),
-             "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", rollback=True, aborts_embedding=reads_wider_rows),
+             "models/qwen4exp.cpp; llama-memory-hybrid-idx.cpp", adjust=embeds_streams, rollback=True,
+             aborts_embedding=reads_wider_rows),
     ArchRule("kimi-linear",   hybrid(latent(full), kda, without_kv_heads),
              "models/kimi-linear.cpp", mla=True, lone_prompt=True, aborts=prompt_of_one_stream(without_kv_heads)),
     ArchRule("kimi-k3",       hybrid(latent(full), kda, without_kv_heads),
@@ -302,7 +304,7 @@ TABLE: Final[tuple[ArchRule, ...]] = (
     ArchRule("glm5-next",  delta_and_pooled_dsa, "models/glm5-next.cpp",
              adjust=values_are_latent, rollback=True, mla=True),
     ArchRule("deepseek4",  compressed, "models/deepseek4.cpp; llama-kv-cache-dsv4.cpp",
-             draft=head(window), adjust=head_if_present, rollback=True, same_types=True,
+             draft=head(window), adjust=streams_and_head, rollback=True, same_types=True,
              aborts_embedding=reads_wider_rows),
 
     # -- files that llama.cpp runs beside another model only, or not always

@@ -129,6 +129,17 @@ def test_t5s_rows_have_embeddings(tmp_path: Path) -> None:
     assert more.nbytes == (2048 - 4) * row  # an encoder's outputs are not limited
 
 
+@pytest.mark.parametrize("name", ["deepseek4", "qwen4exp"])
+def test_streams_are_wide(tmp_path: Path, name: str) -> None:
+    """A row of embeddings has all streams: 21,184 bytes of four rows are what llama.cpp's log says, 0.02 MiB."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header(name))
+    with open_gguf(path) as gguf:
+        found = predict_memory(gguf, Params(n_ctx=256, n_seq_max=4, kv_unified=True, embeddings=True))
+
+    assert found.output_bytes == 4 * (300 + 4 * 256) * 4 == 21_184
+
+
 def test_outputs_grow_with_texts(tmp_path: Path) -> None:
     """The process of a context for embeddings has a row for each token of the largest pass, and no candidates."""
     path = tmp_path / "model.gguf"

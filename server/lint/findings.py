@@ -9,6 +9,7 @@ from server.api.conversation.probing import probe
 from server.chat_template import ChatTemplate
 from server.lint.fixtures import ANSWER, QUESTION
 from server.lint.llama_jinja import lacking
+from server.lint.printing import prints_objects
 from server.lint.rendering import Rendered
 
 CONTROL: Final = re.compile(
@@ -58,7 +59,7 @@ def find_all(
         *_of_bos(template, rendered, tokenizer),
         *_of_control_tokens(rendered, tokenizer),
         *_of_ends(rendered, tokenizer, declared_ends),
-        *_of_llama(template),
+        *_of_llama(template, rendered),
     ]
 
 
@@ -153,6 +154,11 @@ def _of_ends(rendered: Mapping[str, Rendered], tokenizer: Tokenizer, declared_en
         )  # fmt: skip
 
 
-def _of_llama(template: ChatTemplate) -> Iterator[Finding]:
+def _of_llama(template: ChatTemplate, rendered: Mapping[str, Rendered]) -> Iterator[Finding]:
     missing = lacking(template.template.environment, template.source)
     yield from (Finding("llama.cpp", f"llama.cpp's Jinja {what}") for what in missing)
+    if "tools" in rendered and prints_objects(template, rendered["tools"].fixture):
+        yield Finding(
+            "llama.cpp", "prints objects or lists as Python shows them: llama.cpp's Jinja prints nothing of an object, "
+            "and of a list its items in a row (common/jinja/runtime.h, gather_string_parts_recursive)", "tools",
+        )  # fmt: skip

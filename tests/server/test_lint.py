@@ -87,6 +87,7 @@ WRONG: Final = {
     "words for control tokens": ("</s>", "</s><|im_start|>", "control token", "", "<|im_start|> is no token"),
     "no end": ("</s>", "\n", "end of turn", "several turns", "ends no generation"),
     "an end by its text": ("</s>", "<|im_end|>", "end of turn", "several turns", "neither eos nor eot"),
+    "tools in Python": ("{{ t|tojson }}", "{{ t }}", "llama.cpp", "tools", "prints nothing of an object"),
     "llama.cpp": ("{{ said }}", "{{ said }}{{ [1]|unique|first }}", "llama.cpp", "", "the filter 'unique'"),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from ggufphys.units import parse_json
-from server.api.conversation.reading import Reading
+from server.api.conversation.reading import Reader
 from server.api.errors import ApiError
 from server.api.replies import MARKS, Shape, form_of
 from server.api.timings import timings
@@ -32,7 +32,7 @@ class MessageAnswer(Shape):
     named = True
     done = False
 
-    def __init__(self, model: str, reading: Reading, *, n_prompt: int, stop: Collection[str]) -> None:
+    def __init__(self, model: str, reading: Reader, *, n_prompt: int, stop: Collection[str]) -> None:
         self._reading = reading
         self._stop = stop
         self._n_prompt = n_prompt

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from server.api.conversation.reading import Reading
+from server.api.conversation.reading import Reader
 from server.api.logprobs import chat_logprobs
 from server.engine.protocol import Finished, Piece, PromptScores, TokenInfo
 
@@ -13,7 +13,7 @@ class ChatAnswer:
     """A `Choice`. The role comes with the first text: alone it would look like a first token."""
 
     def __init__(
-        self, index: int, reading: Reading, *, logprobs: bool, drawn: bool = False, with_tokens: bool = False,
+        self, index: int, reading: Reader, *, logprobs: bool, drawn: bool = False, with_tokens: bool = False,
         echoed: str = "",
     ) -> None:  # fmt: skip
         self.index = index

@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import Any
 
-from server.api.conversation.reading import Reading
+from server.api.conversation.reading import Reader
 from server.api.errors import ApiError
 from server.api.logprobs import chat_token
 from server.api.replies import MARKS, Shape, form_of
@@ -22,7 +22,7 @@ class ResponseAnswer(Shape):
     named = True
     done = False
 
-    def __init__(self, model: str, asked: Fields, reading: Reading, *, logprobs: bool) -> None:
+    def __init__(self, model: str, asked: Fields, reading: Reader, *, logprobs: bool) -> None:
         self._asked = asked
         self._reading = reading
         self._logprobs = logprobs

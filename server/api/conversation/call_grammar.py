@@ -18,11 +18,16 @@ _GEMMA: Final = {
     "gemma-object": '"{" (gemma-key ":" gemma-value ("," gemma-key ":" gemma-value)*)? "}"',
     "gemma-key": r'[^{}:,<>|" \n]+',
 }
+# Source: llama.cpp 0c1e570 common/parsers/gpt-oss.cpp, tool_in_role and tool_in_channel.
+_TO_CHANNEL: Final = r"""("<|start|>assistant")? ("<|channel|>" ("commentary" | "analysis"))? " " """.strip()
+_OF_CHANNEL: Final = (
+    r"""("<|channel|>" ("commentary" | "analysis"))? (" "? "<|constrain|>"? "json")? "<|message|>" """.strip()
+)
 _PYTHON_STRING: Final = r"""("'" ([^'\\\n] | "\\" [^\n])* "'" | "\"" ([^"\\\n] | "\\" [^\n])* "\"")"""
 
 
-def calls_gbnf(style: Style, functions: Sequence[Json], *, parallel: bool) -> str:
-    """GBNF of calls of these functions, one or, in parallel, several.
+def calls_gbnf(style: Style, functions: Sequence[Json], *, parallel: bool, forced: bool) -> str:
+    """GBNF of calls of these functions, one or, in parallel, several; `forced`: they are the whole answer.
 
     Raises:
         ApiError: no grammar can be made of a schema.
@@ -30,7 +35,8 @@ def calls_gbnf(style: Style, functions: Sequence[Json], *, parallel: bool) -> st
     rules = _Rules(style)
     for i, function in enumerate(functions):
         rules.add(i, function)
-    return "\n".join((f"root ::= {rules.root(len(functions), parallel=parallel)}", *rules.lines))
+    front = f"{_TO_CHANNEL} " if style.channels and forced else ""
+    return "\n".join((f"root ::= {front}{rules.root(len(functions), parallel=parallel)}", *rules.lines))
 
 
 @dataclass(slots=True)
@@ -63,7 +69,8 @@ class _Rules:
                 arguments = self._python(i, schema)
             case _:
                 arguments = self._schema(schema, f"tool{i}")
-        parts = (self._mark(style.open), _literal(spelled), self._mark(style.named), arguments, self._mark(style.close))
+        named = _OF_CHANNEL if style.channels else self._mark(style.named)
+        parts = (self._mark(style.open), _literal(spelled), named, arguments, self._mark(style.close))
         self.lines.append(f"call-{i} ::= {' '.join(filter(None, parts))}")
 
     def _mark(self, mark: Mark) -> str:

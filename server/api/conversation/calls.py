@@ -5,7 +5,6 @@ arguments as they come, as JSON whatever the model writes them in.
 """
 
 import re
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from ggufphys.units import parse_json
 from server.api.conversation.arguments import gemma, python, tagged
 from server.api.conversation.incoming import BLANK, CutOffError, Incoming, OtherwiseError, Reads, Wait, n_begun
 from server.api.conversation.style import Mark, Style
+from server.api.conversation.told import Told
 
 Json = dict[str, Any]
 _BETWEEN: Final = BLANK + ",;"
@@ -32,21 +32,28 @@ class Calls:
     """
 
     def __init__(self, style: Style, tools: Mapping[str, Any] | None = None) -> None:
-        self.content = ""
-        self.calls: list[Json] = []
+        self._out = Told()
         self._style = style
         self._tools = tools or {}
         self._in = Incoming()
         self._says = False  # something has been said since the last call
-        self._deltas: list[Json] = []
         self._reading = self._answer()
+
+    @property
+    def content(self) -> str:
+        """The words."""
+        return self._out.content
+
+    @property
+    def calls(self) -> list[Json]:
+        """The calls, in OpenAI's shape."""
+        return self._out.calls
 
     def feed(self, text: str) -> list[Json]:
         """What a piece of text adds: deltas with `content` or `tool_calls`."""
         self._in.text += text
         next(self._reading, None)
-        deltas, self._deltas = self._deltas, []
-        return _merged(deltas)
+        return self._out.taken()
 
     def close(self) -> list[Json]:
         """No more text comes: what was held back is content, but for a call that was cut off before its arguments."""
@@ -106,9 +113,7 @@ class Calls:
     def _say(self, n: int) -> None:
         said, self._in.text, self._in.at = self._in.text[:n], self._in.text[n:], 0
         self._says |= bool(said)
-        self.content += said
-        if said:
-            self._deltas.append({"content": said})
+        self._out.say(said)
 
     def _section(self) -> Wait:
         """Calls, and what stands around all of them."""
@@ -151,13 +156,13 @@ class Calls:
         yield from self._named(style.named)
         match style.notation:
             case "tagged" if style.tags is not None:
-                yield from tagged(source, style.tags, self._tools.get(self._name), self._tell)
+                yield from tagged(source, style.tags, self._tools.get(self._name), self._out.arguments)
             case "gemma":
-                yield from gemma(source, self._tell)
+                yield from gemma(source, self._out.arguments)
             case "python":
-                yield from python(source, self._tools.get(self._name), self._tell)
+                yield from python(source, self._tools.get(self._name), self._out.arguments)
             case _:
-                yield from source.value(self._tell)
+                yield from source.value(self._out.arguments)
         yield from source.literal(style.close[0])
 
     @property
@@ -219,15 +224,15 @@ class Calls:
         if len(self.calls) == n_before:
             self._begin(name)
         if not is_told:
-            self._tell(arguments or "{}")
+            self._out.arguments(arguments or "{}")
 
     def _json(self) -> Wait:
         """Arguments as JSON, told as they come; as a string of it, when it has come."""
         yield from self._in.skip()
         if self._in.text[self._in.at : self._in.at + 1] == '"':
-            self._tell(str(_read((yield from self._value()))))
+            self._out.arguments(str(_read((yield from self._value()))))
         else:
-            yield from self._in.value(self._tell)
+            yield from self._in.value(self._out.arguments)
 
     def _value(self) -> Reads[str]:
         said = list[str]()
@@ -256,15 +261,8 @@ class Calls:
         """
         if not name or (not self._is_marked and self._tools and name not in self._tools):
             raise OtherwiseError
-        call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": {"name": name, "arguments": ""}}
-        self.calls.append(call)
+        self._out.call(name)
         self._says = False
-        told = {"index": len(self.calls) - 1, **call, "function": {"name": name, "arguments": ""}}
-        self._deltas.append({"tool_calls": [told]})
-
-    def _tell(self, said: str) -> None:
-        self.calls[-1]["function"]["arguments"] += said
-        self._deltas.append({"tool_calls": [{"index": len(self.calls) - 1, "function": {"arguments": said}}]})
 
 
 def _first(text: str, begins: tuple[str, ...]) -> int:
@@ -277,16 +275,3 @@ def _read(text: str) -> Any:
         return parse_json(text)
     except ValueError:
         raise OtherwiseError from None
-
-
-def _merged(deltas: list[Json]) -> list[Json]:
-    """Neighbours that add to the same arguments as one."""
-    found: list[Json] = []
-    for delta in deltas:
-        last = found[-1].get("tool_calls") if found else None
-        now = delta.get("tool_calls")
-        if last and now and last[0]["index"] == now[0]["index"] and "name" not in now[0]["function"]:
-            last[0]["function"]["arguments"] += now[0]["function"]["arguments"]
-        else:
-            found.append(delta)
-    return found

@@ -63,7 +63,7 @@ class Capabilities:
     where those of earlier answers are looked for; `calls_or_words`: a call that has thoughts must be without words.
     `responses`: what came of calls stands in the message that made them, not in messages of tools. `around`: what
     stands around an answer's thoughts. `turn`: how one is asked for, and how it ends. `calls`: how they are written,
-    where the template shows some.
+    where the template shows some. `channels`: answers are messages on channels.
     """
 
     typed: bool = False
@@ -80,6 +80,7 @@ class Capabilities:
     around: Around = Around()
     turn: Turn = Turn()
     calls: Style | None = None
+    channels: bool = False
 
     def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[Json]:
         """The conversation as the template understands it.

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from server.api.conversation.begun import PARTED, begun
 from server.api.conversation.capabilities import Capabilities, Turn
+from server.api.conversation.channels import MARKS, Channels
+from server.api.conversation.channels import THOUGHTS as THOUGHTS_ON_CHANNEL
 from server.api.conversation.plain import marked, tokens_of
 from server.api.conversation.probing import KEEPS, probe, with_a_tool
-from server.api.conversation.reading import THINK, Marks, Reading, Stage
-from server.api.conversation.style import Style, style_of
+from server.api.conversation.reading import THINK, Marks, Reader, Reading, Stage
+from server.api.conversation.style import CHANNELS, Style, style_of
 from server.api.conversation.tools import Tools, as_shown, instruction, read_tools
 from server.api.errors import bad_request
 from server.api.messages import read_messages, text_of
@@ -35,16 +37,23 @@ class Conversation:
     budget: int | None  # tokens that thoughts may have
     closing: str  # what ends them then
     marks: Marks = THINK  # what stands around them
+    channels: bool = False  # the answer is messages on channels
     parses_calls: bool = True
     echoed: str = ""  # the answer's beginning, where it is to be shown
 
     @property
     def shown(self) -> tuple[str, ...]:
         """What is read in the answer's text, though it may be control tokens."""
-        return self.marks + (self.tools.style.marks if self.tools is not None else ())
+        calls = self.tools.style.marks if self.tools is not None else ()
+        return self.marks + calls + (MARKS if self.channels else ())
 
-    def reading(self) -> Reading:
+    def reading(self) -> Reader:
         """A reader of one answer."""
+        if self.channels:
+            return Channels(
+                stage=self.thinks, keeps_thoughts=self.stage != self.thinks,
+                reads_calls=self.tools is not None and self.parses_calls,
+            )  # fmt: skip
         if self.tools is None or not self.parses_calls:
             return Reading(style=None, stage=self.stage, marks=self.marks)
         return Reading(style=self.tools.style, stage=self.stage, tools=self.tools.schemas, marks=self.marks)
@@ -106,7 +115,8 @@ class Conversations:
         if last["role"] == "tool" and variables.get("add_generation_prompt", True):
             text = understood.turn.asked_for(text)
         words = text_of(last["content"], PARTED) if begins else ""
-        marks = understood.around.marks or (THINK if THINK[0] in template.source else None)
+        known = THOUGHTS_ON_CHANNEL if understood.channels else THINK if THINK[0] in template.source else None
+        marks = understood.around.marks or known
         around = marks or THINK
         thinks, as_text = _stage(marks, understood.turn, text, words), config.skip_chat_parsing
         if begins and not words and understood.around.start:
@@ -118,14 +128,16 @@ class Conversations:
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + around[1],
-            marks=around,
+            marks=around, channels=understood.channels and not as_text,
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
             echoed=words if _is_echoed(fields) else "",
         )  # fmt: skip
 
     def _writes_calls(self) -> tuple[Style, bool]:
         template, understood = self.capabilities(with_tools=True)
-        return understood.calls or style_of(template.source), understood.several_calls
+        return CHANNELS if understood.channels else understood.calls or style_of(
+            template.source
+        ), understood.several_calls
 
     def tokens_in(self, texts: Iterable[str]) -> frozenset[int]:
         """All tokens of texts, control tokens read; asked for once."""

@@ -61,6 +61,7 @@ def probe(render: Render, source: str = "") -> Capabilities:
         around=around,
         turn=_turn(render, question, content(_SAID)),
         calls=learned(render, question, content, several=several, thoughts=around.marks, source=source),
+        channels="<|channel|>" in source and "<|message|>" in source,
     )
 
 

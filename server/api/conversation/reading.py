@@ -1,7 +1,7 @@
 """What does an answer's text say? Thoughts, words and calls of tools, told apart as the text comes."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from server.api.conversation.calls import Calls
 from server.api.conversation.incoming import n_begun
@@ -14,19 +14,50 @@ Stage = Literal["undecided", "thinking", "after", "saying"]
 """Where in an answer we are: it may begin with thoughts, is within them, just behind them, or says something."""
 
 
+class Reader(Protocol):
+    """Of one answer. `feed` gives deltas with `reasoning_content`, `content` or `tool_calls`; the others hold all."""
+
+    @property
+    def reasoning(self) -> str:
+        """The thoughts."""
+
+    @property
+    def content(self) -> str:
+        """The words."""
+
+    @property
+    def calls(self) -> list[Json]:
+        """The calls, in OpenAI's shape."""
+
+    @property
+    def says_words(self) -> bool:
+        """Whether nothing but words can follow."""
+
+    def feed(self, text: str) -> list[Json]:
+        """What a piece of text adds."""
+
+    def close(self) -> list[Json]:
+        """No more text comes: what was held back."""
+
+
 class Reading:
-    """One answer. `feed` gives deltas with `reasoning_content`, `content` or `tool_calls`; the properties hold all."""
+    """One answer, thoughts between marks in front of words and calls."""
 
     def __init__(
         self, *, style: Style | None, stage: Stage, tools: Mapping[str, Any] | None = None, marks: Marks = THINK
     ) -> None:
         """`marks` stand around thoughts."""
-        self.reasoning = ""
+        self._reasoning = ""
         self._text = ""
         self._stage = stage
         self._held = ""
         self._begin, self._ends = marks[0], (marks[1], *(style.begins if style and style.ends_thoughts else ()))
         self._calls = Calls(style, tools) if style is not None else None
+
+    @property
+    def reasoning(self) -> str:
+        """The thoughts."""
+        return self._reasoning
 
     @property
     def content(self) -> str:
@@ -78,9 +109,9 @@ class Reading:
         return deltas + (self._calls.close() if self._calls is not None else [])
 
     def _think(self, thought: str) -> list[Json]:
-        if not self.reasoning:
+        if not self._reasoning:
             thought = thought.lstrip("\n")
-        self.reasoning += thought
+        self._reasoning += thought
         return [{"reasoning_content": thought}] if thought else []
 
     def _say(self, text: str) -> list[Json]:

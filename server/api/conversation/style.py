@@ -25,7 +25,7 @@ class Style:
 
     Without a section each call stands for itself. `whole`: a call is one JSON object with the name and the arguments in
     it, whose keys are in the marks. `tags`: around arguments, in that notation. `ends_thoughts`: a call may begin while
-    the model still thinks.
+    the model still thinks. `channels`: a call is a message on a channel, to the function.
     """
 
     open: Mark
@@ -37,6 +37,7 @@ class Style:
     notation: Notation = "json"
     tags: Tags | None = None
     ends_thoughts: bool = False
+    channels: bool = False
 
     @property
     def front(self) -> str:
@@ -102,6 +103,10 @@ PYTHONIC: Final = Style(
     section=("<|tool_call_start|>[", "]<|tool_call_end|>"), between=", ", open=("",), named=("(",), close=(")",),
     notation="python",
 )  # fmt: skip
+
+CHANNELS: Final = Style(
+    open=("to=functions.",), named=("<|channel|>commentary json<|message|>",), close=("",), between="", channels=True
+)
 
 # What shows in a template whose model was trained on a style, where it shows no call; the first that is found counts.
 SIGNS: Final = (

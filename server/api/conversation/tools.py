@@ -46,7 +46,7 @@ class Tools:
         if not self.forced and not self.style.begin:
             return None
         functions = [tool["function"] for tool in self.callable]
-        text = checked(calls_gbnf(self.style, functions, parallel=self.parallel), "tools")
+        text = checked(calls_gbnf(self.style, functions, parallel=self.parallel, forced=self.forced), "tools")
         if self.forced:
             return Grammar(text=text)
         word = self.style.begins[0]

@@ -206,10 +206,12 @@ class SupervisedEngine(BaseEngine):
         sender, ready_at = Sender(process.stdin), 0.0  # type: ignore[arg-type]
         ended = threading.Event()
         with self._lock:
-            self._process, self._sender, self._vitality = process, sender, Vitality(self._bounds)
+            self._process, self._vitality = process, Vitality(self._bounds)
         threading.Thread(target=self._watch, args=(process, ended), name="watch", daemon=True).start()
         try:
-            sender.send(start)
+            sender.send(start)  # before others can send: who leaves now would cancel what the worker knows nothing of
+            with self._lock:
+                self._sender = sender
             if self._closing.is_set():
                 sender.send(Close())
             ready_at = self._listen(process.stdout)  # type: ignore[arg-type]

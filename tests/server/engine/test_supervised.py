@@ -20,6 +20,7 @@ from server.engine.abort import AbortFlag
 from server.engine.batch import Batch
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
+from server.engine.frames import Cancel
 from server.engine.library import create_context, load_model
 from server.engine.pipe import Sender, receive
 from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
@@ -54,6 +55,25 @@ def engine(chain_path: Path, warnings: list[str]) -> Iterator[SupervisedEngine]:
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     yield engine
     engine.close()
+
+
+def test_who_leaves_while_it_starts(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others have to say to a worker comes behind what it is to load: it ended itself of anything else."""
+    engines: list[SupervisedEngine] = []
+    may_start = threading.Event()
+
+    class Interrupted(Sender):
+        def send(self, message: object) -> None:
+            if isinstance(message, Start):
+                may_start.wait(TIMEOUT_S)
+                engines[0]._put(Cancel(0))
+            super().send(message)
+
+    monkeypatch.setattr(supervised, "Sender", Interrupted)
+    engines.append(SupervisedEngine(chain_path, Params(n_ctx=512, n_threads=1)))
+    may_start.set()
+    assert engines[0].wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engines[0].error
+    engines[0].close()
 
 
 def text_of(engine: SupervisedEngine, prompt: str) -> str:

@@ -210,6 +210,8 @@ def process() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand named by `argv` (default: the process's arguments); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if files := sys.modules.get("ggufphys.gguf.file"):  # tests and scripts have called it before
+        files.begin_command()
     stdout = sys.stdout
     if stdout is not None:
         sys.stdout = cast("TextIO", Shown(stdout))

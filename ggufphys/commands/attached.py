@@ -25,6 +25,14 @@ from ggufphys.memory.terms import Term
 from ggufphys.params import Params
 
 _FILES: Final = ("lora", "lora_scaled", "control_vector", "control_vector_scaled", "mmproj", "draft_model")
+ATTACHING: Final = (
+    "--lora",
+    "--lora-scaled",
+    "--control-vector",
+    "--control-vector-scaled",
+    "-mm",
+    "-md",
+)  # their flags
 
 
 def attaches_files(args: argparse.Namespace) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ggufphys.arch import read_hparams
 from ggufphys.commands.attached import (
+    ATTACHING,
     alone,
     attaches_files,
     predict_here,
@@ -19,6 +20,7 @@ from ggufphys.commands.devices import left_notes, over_notes, params_here
 from ggufphys.commands.opening import opened
 from ggufphys.context import ContextParams
 from ggufphys.errors import TruncatedError, UnsupportedError
+from ggufphys.flags.others import unread_notes
 from ggufphys.frozen import replace
 from ggufphys.gguf import SIZES, GGUFFile
 from ggufphys.gguf.locate import names_several
@@ -59,6 +61,15 @@ _APART: Final = (  # a question, what is not asked with it, and why
         "lengths", ("several", "--diff", "--log", "--sweep", "--template"),
         "--prefill, --depth, --batch and --budget are about one run of one model, whose speed is predicted",
     ),
+)  # fmt: skip
+# Flags that mean something for a file that is no model, of any kind, of one kind; and those that only models answer.
+_OF_FILES: Final = frozenset((
+    "-m", "-mu", "-hf", "--json", "--html", "--no-cache", "--quantize", "--imatrix", "--allow-requantize",
+    "--leave-output-tensor", "--pure", "--output-tensor-type", "--token-embedding-type", "--tensor-type",
+))  # fmt: skip
+_ALONE: Final = {"mmproj": ("--image-max-tokens", "--mtmd-batch-max-tokens")}
+_OF_RUNS: Final = (
+    "--assert-fits", "--explain", "--costs", "--prefill", "--depth", "--batch", "--budget", "--on", *ATTACHING,
 )  # fmt: skip
 
 
@@ -132,10 +143,12 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
             require_model(gguf)
         except UnsupportedError as error:
             terms, said = alone(args, gguf, str(error))
+            asked = " and ".join(flag for flag in args.flags_given if flag in _OF_RUNS)
+            said = (*said, *unread_notes(args, {*_OF_FILES, *_OF_RUNS, *_ALONE.get(gguf.kind, ())}))
             print(show(Inspection(gguf=gguf, attachment=terms, notes=said, sections=sections)))
-            if limit is None:
-                return 0
-            raise  # whether it fits is a question that has no answer
+            if asked:
+                raise UnsupportedError(f"{error}: {asked}: for models that can") from None
+            return 0
         known = Inspection(gguf=gguf, notes=notes, sections=sections)
         try:
             prediction = predict_here(args, gguf, params)

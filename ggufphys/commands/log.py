@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ggufphys.commands.attached import ATTACHING
 from ggufphys.commands.opening import opened
+from ggufphys.flags.others import other_flags_notes, unread_notes
 from ggufphys.flags.run import given
 from ggufphys.flags.server import run_as, slots_given
 from ggufphys.graph.devices.runs import require_model
@@ -33,6 +35,8 @@ def run_log(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise ValueError(f"--log {args.log}: {error}") from error
         print(report_log.log_json(gguf, result) if args.json else report_log.log_text(gguf, result))
+    for note in (*other_flags_notes(args), *unread_notes(args, {*args.flags_given}.difference(ATTACHING))):
+        print(f"ggufphys: note: {note}", file=sys.stderr)
     if result.unsupported:
         print(f"ggufphys: error: {shown(shortened(str(result.unsupported)))}", file=sys.stderr)
         return 4

@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
+import sys
 
 from ggufphys.commands.opening import opened
 from ggufphys.errors import MissingExtraError, with_extra
+from ggufphys.flags.others import unread_notes
 
 
 def run_template(args: argparse.Namespace) -> int:
@@ -23,4 +25,6 @@ def run_template(args: argparse.Namespace) -> int:
     with opened(args.models[0], use_cache=args.use_cache) as gguf:
         answer, code = lint(gguf, open_tokenizer(gguf), as_json=args.json)
     print(answer)
+    for note in unread_notes(args, ("-m", "-mu", "-hf", "--json", "--no-cache", "--template")):
+        print(f"ggufphys: note: {note}", file=sys.stderr)
     return int(code)

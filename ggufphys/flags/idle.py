@@ -11,7 +11,10 @@ from typing import Final
 from ggufphys.params import Params
 
 # By what they are about: their destinations, and names.
-_OF_DEVICES: Final = {"tensor_split": "-ts", "split_mode": "-sm", "main_gpu": "-mg"}
+_OF_DEVICES: Final = {
+    "tensor_split": "-ts", "split_mode": "-sm", "main_gpu": "-mg", "offload_kqv": "-kvo/-nkvo",
+    "op_offload": "--op-offload/--no-op-offload", "no_host": "--no-host",
+}  # fmt: skip
 _OF_DRAFT: Final = {
     "draft_type_k": "-ctkd", "draft_type_v": "-ctvd", "draft_n_gpu_layers": "-ngld", "draft_device_specs": "-devd",
     "draft_override_tensor": "-otd", "draft_n_cpu_moe": "-ncmoed", "draft_n_max": "--spec-draft-n-max",

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e570 common/arg.cpp, common_params_parser_init (names, and 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -105,6 +105,12 @@ def other_flags_notes(args: argparse.Namespace) -> tuple[str, ...]:
         *([f"these flags change nothing here: {without_effect}"] if without_effect else []),
         *([f"not considered, though memory may depend on them: {missed}"] if missed else []),
     )
+
+
+def unread_notes(args: argparse.Namespace, read: Collection[str]) -> tuple[str, ...]:
+    """What to say of flags that were given and are not `read`, by their first names."""
+    unread = " ".join(flag for flag in args.flags_given if flag not in read)
+    return (f"these flags change nothing here: {unread}",) if unread else ()
 
 
 class _Other(argparse.Action):

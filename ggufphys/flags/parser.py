@@ -37,6 +37,7 @@ class Parser(argparse.ArgumentParser):
             super().__init__(formatter_class=partial(argparse.HelpFormatter, width=80), **options)
         self._declarations: list[Callable[[argparse.ArgumentParser], None]] = []
         self._given: set[str] = set()  # all names of what the command line has
+        self._named: dict[str, None] = {}  # the first name of each, in its order
         self._relations: list[tuple[str, tuple[str, ...], bool]] = []
 
     def when_needed(self, declare: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         self._relations.append((owner, flags, together))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it.
+        """As argparse has it, and `flags_given`: the first name of each flag that the command line has.
 
         Raises:
             ValueError: flags that would be overlooked.
@@ -59,6 +60,7 @@ class Parser(argparse.ArgumentParser):
             while self._declarations:
                 self._declarations.pop()(self)
         self._given.clear()
+        self._named.clear()
         with _untranslated():
             found = super().parse_args(words if args is not None else None, namespace)
         for owner, flags, together in self._relations:
@@ -67,12 +69,14 @@ class Parser(argparse.ArgumentParser):
                 raise ValueError(
                     f"{names}: for {owner}, which is not given" if together else f"{names}: not with {owner}"
                 )
+        found.flags_given = tuple(self._named)
         return found
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         """As argparse has it, which calls this with each argument that it finds, and for positional ones that lack."""
         if action.option_strings:
             self._given.update(action.option_strings)
+            self._named[action.option_strings[0]] = None
             if action.nargs is None and arg_strings == ["--"]:  # --flag=--, which argparse loses before Python 3.13
                 return self._get_value(action, "--")
         elif arg_strings:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ggufphys.gguf.known import KnownArrays
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
-_LENGTHS: Final[dict[str, tuple[int, int]]] = {}  # inode and bytes; of this process, as is the signal that a page lacks
+_LENGTHS: Final[dict[str, tuple[int, int]]] = {}  # inode and bytes; of the command that this process runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,13 +296,17 @@ def _mapped(path: str) -> mmap:
     with open(path, "rb") as file:  # noqa: PTH123
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
         inode = os.fstat(file.fileno()).st_ino
-    before, nbytes = _LENGTHS.get(path, (inode, 0))
-    _LENGTHS[path] = inode, max(len(buffer), nbytes) if before == inode else len(buffer)
+    _LENGTHS[path] = inode, len(buffer)
     return buffer
 
 
+def begin_command() -> None:
+    """Forget files that were opened before: whoever rewrites them between two commands does no harm."""
+    _LENGTHS.clear()
+
+
 def cut_short() -> str:
-    """What is to be told of a file that is shorter now than when it was mapped; nothing where none is."""
+    """What is to be told of a file that is shorter now than when it was mapped last; nothing where none is."""
     for path, (inode, expected) in _LENGTHS.items():
         try:
             now = os.stat(path)  # noqa: PTH116

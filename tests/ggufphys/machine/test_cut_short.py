@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ggufphys.cli import main
 from ggufphys.embedded import MODEL
 
 # A command's process in which a function, just before it is called, sees the file cut short behind its header.
@@ -54,3 +55,14 @@ def test_a_file_that_is_cut_short(place: str, words: str, tmp_path: Path) -> Non
     told = f"ggufphys: error: {path}: the file was cut short while it was read: 3,000,000 bytes are there"
     assert (done.returncode, done.stdout) == (3, ""), done.stderr
     assert f"{told}, expected {nbytes:,} as before" in done.stderr
+
+
+def test_a_file_of_an_earlier_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is rewritten, shorter, between two commands of a process is none that was cut under one."""
+    path = tmp_path / "model.gguf"
+    shutil.copy(MODEL, path)
+    assert main(["inspect", str(path), "-c", "64"]) == 0
+    with path.open("r+b") as file:
+        file.truncate(3_000_000)
+    assert main(["inspect", str(MODEL), "-c", "64", "-b", "1"]) == 2
+    assert "cut short" not in capsys.readouterr().err

@@ -16,6 +16,7 @@ from ggufphys.flags.parser import exclude
 from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
+from server.engine.library import require_library
 
 LEAST_SAID: Final = 0.005  # a deviation that is a percent when it is rounded
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         experiments = [e for e in experiments if e.id.startswith(wanted)]
     if args.rules_only:
         experiments = [e for e in experiments if not QUANTITIES[e.quantity].measured]
+    elif any(QUANTITIES[e.quantity].measured for e in experiments):
+        require_library("--rules-only goes without it")
     for i, model in enumerate(args.model):
         open_gguf(model).close()
         if model.stem in (other.stem for other in args.model[:i]):

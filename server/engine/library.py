@@ -26,14 +26,15 @@ Progress = Callable[[float], bool]
 """Called with the loaded fraction, 0 to 1; returning False cancels the load."""
 
 
-def require_library() -> None:
-    """Refuse what a child would run by llama.cpp, where there is none.
+def require_library(otherwise: str = "") -> None:
+    """Refuse what a child would run by llama.cpp, where there is none; `otherwise` is what can be done without.
 
     Raises:
         MissingExtraError: llama-cpp-python is not installed.
     """
     if importlib.util.find_spec("llama_cpp") is None:
-        raise MissingExtraError(f"this runs llama.cpp, and llama-cpp-python is not installed: {with_extra('all')}")
+        advice = "; ".join(filter(None, (with_extra("all"), otherwise)))
+        raise MissingExtraError(f"this runs llama.cpp, and llama-cpp-python is not installed: {advice}")
 
 
 @functools.cache

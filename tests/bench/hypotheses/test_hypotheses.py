@@ -311,3 +311,18 @@ def test_nothing_has_no_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     assert main(["bench", "hypotheses", str(path)]) == 0
     assert "predicted 1, found nothing\n" in capsys.readouterr().out
+
+
+def test_without_llama_cpp_nothing_is_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What measures is refused before a first experiment, with what goes without; the rules alone are found."""
+    monkeypatch.setattr("server.engine.library.importlib.util.find_spec", lambda name: None)
+    begun: list[str] = []
+    monkeypatch.setattr("bench.hypotheses.command._outcome", lambda experiment, model: begun.append(experiment.id))
+
+    assert main(["bench", "hypotheses"]) == 2
+
+    assert "llama-cpp-python is not installed" in (said := capsys.readouterr().err)
+    assert "--rules-only" in said
+    assert not begun

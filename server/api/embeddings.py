@@ -33,7 +33,7 @@ def blueprint(service: Service) -> Blueprint:
         if _input(fields) == "content":
             return answer_natively(fields)  # llama-server's word, and its shape
         encoding = {"encoding_format": "base64"} if _format(fields) else {}
-        prompts, how = _inputs(fields, service.engine), read_norm(fields)
+        prompts, how = inputs(fields, service.engine, _input(fields)), read_norm(fields)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             pooling = _one(service.engine)
@@ -57,7 +57,7 @@ def blueprint(service: Service) -> Blueprint:
     def answer_natively(fields: Fields) -> Response:
         if _format(fields):
             raise bad_request("encoding_format is base64, which /v1/embeddings with an input has", "encoding_format")
-        prompts, how = _inputs(fields, service.engine), read_norm(fields)
+        prompts, how = inputs(fields, service.engine, _input(fields)), read_norm(fields)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
@@ -156,12 +156,11 @@ def _input(fields: Fields) -> str:
     return "content" if fields.get("input") is None and fields.get("content") is not None else "input"
 
 
-def _inputs(fields: Fields, engine: Engine) -> list[tuple[int, ...]]:
-    """Tokens of each text: those of prompts, and contents in parts as messages have them.
+def inputs(fields: Fields, engine: Engine, name: str) -> list[tuple[int, ...]]:
+    """Tokens of each text of a field: those of prompts, and contents in parts as messages have them.
 
     Source: llama.cpp 0c1e570 tools/server/server-context.cpp, handle_embeddings_impl (tokenize_entry).
     """
-    name = _input(fields)
     value = fields.get(name)
     found = [_joined(name, each) for each in value] if isinstance(value, list) else _joined(name, value)
     return [tokens for tokens, _ in read_prompts(Fields({name: found}), engine, name)]

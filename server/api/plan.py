@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from server.api.chat import request_of
 from server.api.conversation.conversations import CONVERSING, Conversations
+from server.api.embeddings import inputs
 from server.api.options import read_options
 from server.api.prompts import read_prompts
 from server.api.schema import Fields, read_body
@@ -27,8 +28,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     def plan() -> Response:
         fields = read_body(request)
         if not service.engine.info.generates:
-            prompts = read_prompts(fields, service.engine, named(fields))
-            return jsonify(vectors_document(service, [tokens for tokens, _ in prompts]))
+            return jsonify(vectors_document(service, inputs(fields, service.engine, named(fields))))
         options = read_options(fields, service.engine, supported=CONVERSING)
         if fields.get("messages") is not None:
             asked = [request_of(conversations.read(fields), conversations, options, service)]

@@ -50,7 +50,8 @@ def _prompt(fields: Fields, name: str, value: Any, engine: Engine) -> Prompt:
     else:
         raise fields.wrong(name, "a string or an array of token ids, or an array of these")
     if not tokens:
-        raise bad_request(f"{name} is empty, and this model has no BOS token to start from", param=name)
+        why = ", and this model has no BOS token to start from" if isinstance(value, str) else ""
+        raise bad_request(f"{name} is empty{why}", param=name)
     return tokens, text
 
 

@@ -210,6 +210,7 @@ def test_plan(serve: Serve, tmp_path: Path) -> None:
     vectors(client, ["a"] * 20)
     after, never = (client.post("/v1/plan", json={"input": text}).get_json() for text in ("a", "x" * 63))
 
+    assert client.post("/v1/plan", json={"input": {"content": "a"}}).get_json()["n_prompt_tokens"] == 3
     assert (before["requests"], before["n_prompt_tokens"], before["admitted"], before["basis"]) == (2, 7, "now", None)
     assert after["total_s"] > 0
     assert (never["admitted"], never["fits"], never["n_ctx"]) == ("never", False, 64)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from server.engine.crash import FileStamp
 from server.http import HttpServer
@@ -11,6 +11,14 @@ from server.service import Service
 
 LOOK_EVERY_S: Final = 2.0  # at model files
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
+TELL_S: Final = 2.0  # for telling clients that their answers are cut off
+
+
+class Closing(Protocol):
+    """What is asked of an engine."""
+
+    def close(self) -> None:
+        """Fail what is under way; a second call does nothing."""
 
 
 class Watch:
@@ -34,8 +42,11 @@ class Watch:
                 )
 
 
-def drain(services: Sequence[Service], http: HttpServer, timeout_s: float) -> None:
-    """Refuse what is new, and wait for what is under way, of all of them `timeout_s` at most."""
+def drain(services: Sequence[Service], http: HttpServer, timeout_s: float, engines: Sequence[Closing]) -> None:
+    """Refuse what is new, and wait for what is under way, of all of them `timeout_s` at most.
+
+    What is cut off then is told so, as long as that takes: `engines` are closed first.
+    """
 
     def n_left() -> int:
         return sum(service.in_flight.count for service in services)
@@ -44,10 +55,16 @@ def drain(services: Sequence[Service], http: HttpServer, timeout_s: float) -> No
         service.draining.set()
     if n_left():
         warn(f"finishing {n_left()} request(s), at most {timeout_s} s; again to quit at once")
-    deadline = time.monotonic() + timeout_s
-    for service in services:
-        service.in_flight.wait_for_none(max(0.0, deadline - time.monotonic()))
+
+    def wait(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for service in services:
+            service.in_flight.wait_for_none(max(0.0, deadline - time.monotonic()))
+
+    wait(timeout_s)
     if n_left():
         warn(f"{n_left()} request(s) did not finish in {timeout_s} s and are cut off")
-    else:
-        http.flush()
+        for engine in engines:
+            engine.close()
+        wait(TELL_S)
+    http.flush()

@@ -16,6 +16,7 @@ from flask import Flask
 from ggufphys.units import format_bytes
 from server.api.errors import UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
+from server.engine.errors import NotReadyError
 from server.engine.protocol import (
     ActiveAdapters,
     EngineStatus,
@@ -26,7 +27,7 @@ from server.engine.protocol import (
     Pooling,
     Vectors,
 )
-from server.engine.threaded import BaseEngine
+from server.engine.threaded import SHUTTING_DOWN, BaseEngine
 from server.room import Room
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class LazyEngine:
         self._start = start
         self._room = room
         self._engine: BaseEngine | None = None
+        self._is_closed = False
 
     def wake(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Load it, if it is not there; others may have to go, which may have to be waited for, until `is_over`.
@@ -75,6 +77,8 @@ class LazyEngine:
 
     @property
     def _awake(self) -> BaseEngine:
+        if self._is_closed:
+            raise NotReadyError(SHUTTING_DOWN)
         if self._engine is None:
             self.wake()
         assert self._engine is not None
@@ -142,7 +146,8 @@ class LazyEngine:
         return self._awake.embed(prompts, pooling, adapters, is_over)
 
     def close(self) -> None:
-        """End it."""
+        """End it for good."""
+        self._is_closed = True
         self.sleep()
 
 

@@ -172,7 +172,7 @@ def serve(
             raise error
         if engine.status is EngineStatus.CLOSED:
             raise EngineError("the engine's thread has ended without a reason: a bug of ours")
-    drain([service], http, drain_timeout_s)
+    drain([service], http, drain_timeout_s, [engine])
     return 0
 
 

@@ -192,5 +192,5 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
                 signals.hung_up.clear()
                 if args.api_key_file is not None:
                     reload_keys([service.keys for service in services], args.api_key, args.api_key_file)
-        drain(services, http, args.drain_timeout)
+        drain(services, http, args.drain_timeout, engines)
     return 0

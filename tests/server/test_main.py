@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,18 +141,31 @@ def test_an_encoder(tmp_path: Path) -> None:
 
 @POSIX
 def test_drain_deadline(chain_path: Path) -> None:
-    """A generation that does not end in time is cut off; the exit code is still 0."""
+    """Generations that do not end in time are cut off, and their clients told; the exit code is still 0."""
+    whole = list[Any]()
     with serving(str(chain_path), "-c", "100000", "--drain-timeout", "1") as server:
         server.wait_until_ready()
+
+        def ask() -> None:
+            with urllib.request.urlopen(server.post(prompt="0", temperature=0), timeout=TIMEOUT_S) as answer:
+                whole.append(json.load(answer))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
         with urllib.request.urlopen(server.post(prompt="0", temperature=0, stream=True), timeout=TIMEOUT_S) as stream:
             stream.readline()
             server.process.send_signal(signal.SIGINT)
+            rest = stream.read().decode()
             code = server.process.wait(TIMEOUT_S)
+        asking.join()
         assert server.process.stderr is not None
         errors = server.process.stderr.read()
 
     assert code == 0
     assert "cut off" in errors
+    assert whole[0]["choices"][0]["finish_reason"] == "cancelled"
+    assert '"finish_reason":"cancelled"' in rest
+    assert rest.endswith("data: [DONE]\n\n")
     assert "Traceback" not in errors
 
 

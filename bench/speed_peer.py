@@ -20,7 +20,7 @@ from statistics import fmean, median
 from typing import Final
 
 from bench.program import existing_program, run_program
-from bench.speed.command import measured
+from bench.speed.events import measured
 from bench.speed.peers import llama_bench
 from ggufphys import open_gguf
 from ggufphys.params import Params

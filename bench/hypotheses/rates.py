@@ -22,7 +22,7 @@ from bench.hypotheses.ways import (
     phase_of,
     wants_gpu,
 )
-from bench.speed.command import measured
+from bench.speed.events import measured
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError

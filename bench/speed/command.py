@@ -1,22 +1,20 @@
 """`ggufphys bench speed FILES`: predicted and measured tokens a second, of reading and generating, side by side."""
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
 from bench.program import existing_program
+from bench.speed.events import measured
+from bench.speed.expected import Expected
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
-from bench.telling import said_in
+from bench.speed.rows import Row, as_json, as_text
 from ggufphys.builds.asked import installed_build
 from ggufphys.cli import cause, exit_code, message
 from ggufphys.errors import GGUFPhysError
@@ -25,14 +23,8 @@ from ggufphys.flags.numbers import counts
 from ggufphys.flags.parser import exclude
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.gguf.locate import local_path
-from ggufphys.graph.devices.runs import Runs
-from ggufphys.machine.children import describe, environment, module_command
 from ggufphys.params import Params
-from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
-from ggufphys.report.speed import format_rate
 from ggufphys.speed import history, kept
-from ggufphys.speed.costs import StepCosts
-from ggufphys.speed.predict import PhaseSpeed, Speeds
 from ggufphys.speed.rates import Machine, read_machine
 from server.engine.checks import check_model_file
 from server.engine.library import require_library
@@ -42,42 +34,6 @@ PROMPTS: Final = (512,)
 BATCHES: Final = (2, 4, 8)
 N_CTX_BATCH: Final = 512  # of each sequence where several decode
 N_DECODED: Final = 100  # tokens that there must be room for: bench.speed.child, MAX_STEPS and what warms up
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One quantity of one file run in one way; tokens a second. `peers` are others' figures for the same.
-
-    `pace` is how many times as long arithmetic took meanwhile as when the machine was calibrated, by the gauge; `paced`
-    is what is predicted at that pace. `token_flops` and `token_bytes`, of weights and cache, are what a token costs.
-    """
-
-    file: str
-    n_threads: int
-    repacked: bool
-    quantity: str
-    n: int
-    predicted: float
-    low: float
-    high: float
-    limit: str
-    pace: float
-    paced: float
-    measured: float
-    busy: float
-    token_flops: float
-    token_bytes: float
-    peers: dict[str, float]
-
-    @property
-    def error(self) -> float:
-        """Predicted over measured, less one."""
-        return self.predicted / self.measured - 1
-
-    @property
-    def paced_error(self) -> float:
-        """The same at the pace that the machine had then."""
-        return self.paced / self.measured - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"ggufphys: error: {message(told)}", file=sys.stderr)
             codes.append(exit_code(told))
     if rows or not any(codes):
-        print(_json(rows) if args.json else as_text(rows))
+        print(as_json(rows) if args.json else as_text(rows))
     return max(codes)
 
 
@@ -193,21 +149,6 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         "path": os.fspath(Path(gguf.path).resolve()), "params": asdict(params), "batch_params": asdict(batch_params),
         "questions": questions,
     }  # fmt: skip
-    runs = Runs(gguf)
-    gauge_s = machine.host(n_threads).gauge_s
-
-    def ask(pace: float, kind: str, n: int, depth: int) -> PhaseSpeed:
-        paced = machine.at_pace(pace, n_threads)
-        speeds = Speeds(runs.run(batch_params if kind == "batch" else params), paced, n_threads)
-        return speeds.prefill(n) if kind == "prefill" else speeds.decode(n if kind == "batch" else 1, depth)
-
-    def costs(kind: str, n: int, depth: int) -> tuple[float, float]:
-        run = runs.run(batch_params if kind == "batch" else params)
-        steps = StepCosts(run.layouts, run.context)
-        phase = steps.prefill(n) if kind == "prefill" else steps.decode(n if kind == "batch" else 1, depth)
-        total = phase.total
-        return total.flops / phase.n_tokens, (total.weight_bytes + total.cache_bytes) / phase.n_tokens
-
     others: dict[str, Mapping[str, float]] = {}
     if args.llama_bench:
         others["llama-bench"] = llama_bench(args.llama_bench, gguf.path, n_threads, repacked, depths, prompts)
@@ -215,6 +156,8 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         others["llama-mdl"] = llama_mdl(args.mdl, gguf.path)
     if args.rule:
         others["bandwidth / bytes"] = bandwidth_over_bytes(gguf, machine, n_threads, depths)
+    expected = Expected(gguf, machine, params, batch_params)
+    gauge_s = machine.host(n_threads).gauge_s
     rows = []
     for event in measured(config):
         question = event["question"]
@@ -222,8 +165,8 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
         n = next(int(value) for name, value in question.items() if name != "kind")
         pace = event["gauge_s"] / gauge_s if gauge_s else 1.0
         depth = event["depth"]  # of the step in the middle: a small model makes a hundred, each behind one more token
-        found, paced = ask(1.0, kind, n, depth), ask(pace, kind, n, depth)
-        token_flops, token_bytes = costs(kind, n, depth)
+        found, paced = (expected.speed(kind, n, depth, pace=each) for each in (1.0, pace))
+        token_flops, token_bytes = expected.costs(kind, n, depth)
         key = f"{kind} {n}"
         peers = {name: figures[key] for name, figures in others.items() if key in figures}
         rows.append(
@@ -235,90 +178,3 @@ def _rows(gguf: GGUFFile, machine: Machine, n_threads: int, repacked: bool, args
             )
         )  # fmt: skip
     return rows
-
-
-def measured(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each measurement of the child.
-
-    Raises:
-        GGUFPhysError: the child failed.
-    """
-    return (event for event in events("bench.speed.child", config) if "question" in event)
-
-
-def events(module: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a measuring process tells.
-
-    Raises:
-        GGUFPhysError: it failed.
-    """
-    command = module_command(module, json.dumps(config))
-    with (
-        tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
-            env=environment(spinning=True),
-        ) as child,
-    ):
-        assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                event = json.loads(line)
-                if "error" in event:
-                    said = event["message"]
-                    raise GGUFPhysError(said if config["path"] in said else f"{config['path']}: {said}")
-                yield event
-            code = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-        if code:
-            ended = f"{config['path']}: the measuring process ended with {describe(code)}"
-            raise GGUFPhysError(ended + said_in(stderr))
-
-
-def as_text(rows: Sequence[Row]) -> str:
-    """The table, and how far off predictions were."""
-    names = list(dict.fromkeys(name for row in rows for name in row.peers))
-    cells = [
-        (
-            row.file, str(row.n_threads), "yes" if row.repacked else "no", f"{row.quantity} {row.n:,}",
-            format_rate(row.predicted), format_rate(row.measured), f"{100 * row.error:+.1f}", f"{row.pace:.2f}",
-            format_rate(row.paced), f"{100 * row.paced_error:+.1f}",
-            "" if row.low <= row.measured <= row.high else "outside", row.limit, f"{row.busy:.0%}",
-            *(_peer(row, name) for name in names),
-        )
-        for row in rows
-    ]  # fmt: skip
-    heads = (
-        "file", "threads", "repack", "", "predicted", "measured", "%", "pace", "at that pace", "%", "range", "limit",
-        "busy", *names,
-    )  # fmt: skip
-    lines = [*table(heads, cells, right=(1, 4, 5, 6, 7, 8, 9, 12)), ""]
-    if rows:
-        lines.append(f"{len(rows)} figures: error {_spread([row.error for row in rows])}")
-        lines.append(f"at the pace that the machine had then: {_spread([row.paced_error for row in rows])}")
-    return "\n".join(lines)
-
-
-def _spread(errors: Sequence[float]) -> str:
-    sizes = sorted(map(abs, errors))
-    return f"{median(sizes):.1%} in the median, {sizes[-1]:.1%} at worst"
-
-
-def _peer(row: Row, name: str) -> str:
-    rate = row.peers.get(name)
-    return "" if rate is None else f"{format_rate(rate)} ({100 * (rate / row.measured - 1):+.0f} %)"
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return dumps(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "rows": [{**asdict(row), "error": row.error, "paced_error": row.paced_error} for row in rows],
-        }
-    )

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from bench import pages, waiting
-from bench.speed.command import events
+from bench.speed.events import events
 from bench.telling import answer
 from ggufphys.errors import GGUFPhysError
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.machine.output import left_unfinished
+from ggufphys.paths import cache_home
 from ggufphys.units import format_bytes
 
 MOST_BYTES: Final = 8 << 30  # of the bases of quality runs, and of derived models
@@ -27,11 +28,10 @@ def cache_folder() -> Path:
     Raises:
         ValueError: there is neither.
     """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "ggufphys"
-    except RuntimeError:
-        raise ValueError("no home folder is known to keep files in: set HOME, or XDG_CACHE_HOME") from None
+    caches = cache_home()
+    if not caches:
+        raise ValueError("no home folder is known to keep files in: set HOME, or XDG_CACHE_HOME")
+    return Path(caches) / "ggufphys"
 
 
 def used(path: Path) -> None:
@@ -73,7 +73,7 @@ def _last(path: Path) -> float:
 
 def _remove(paths: Iterable[Path], why: str) -> None:
     for path in paths:
-        with suppress(FileNotFoundError):  # another run has removed it
+        with suppress(OSError):  # another run has removed it, or it is another user's
             nbytes = path.stat().st_size
             path.unlink()
             print(f"ggufphys: removed {path} ({format_bytes(nbytes)}) {why}", file=sys.stderr)

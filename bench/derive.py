@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.cache import DERIVED, MOST_BYTES, WANTED_S, cache_folder, make_room, remove_unfinished, used
 from ggufphys.embedded import MODEL
-from ggufphys.errors import GGUFPhysError, OutputError
+from ggufphys.errors import GGUFError, GGUFPhysError, OutputError
 from ggufphys.gguf import open_gguf
 from ggufphys.gguf.ggml_types import FILE_TYPES
 from ggufphys.machine.children import describe, died, environment, module_command
@@ -72,7 +72,7 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
     key = digest.hexdigest()[:16]
     stem = source.stem.removesuffix("-f16")
     target = cache_folder() / f"{stem}-{file_type.lower()}-{key}.gguf"
-    if target.exists():
+    if target.exists() and _is_whole(target):
         used(target)
         return target
     remove_unfinished(target.parent)
@@ -80,6 +80,18 @@ def derived(file_type: str, source: Path = MODEL) -> Path:
         _quantize_in_child(source, partial, file_type)
     make_room(target.parent, DERIVED, MOST_BYTES, spared_s=WANTED_S)
     return target
+
+
+def _is_whole(path: Path) -> bool:
+    """Is a file that was kept still one? A disk that was full or broken may have left less; it is made again then."""
+    try:
+        with open_gguf(path) as gguf:
+            missing = gguf.missing_bytes
+    except GGUFError:
+        missing = 1
+    if missing:
+        print(f"ggufphys: {path} is damaged, and made again", file=sys.stderr)
+    return not missing
 
 
 def _quantize_in_child(source: Path, target: Path, file_type: str) -> None:

@@ -51,3 +51,17 @@ def read_text(path: str, errors: str = "strict") -> str:
     """What a file in UTF-8 has. Raises OSError."""
     with open(path, encoding="utf-8", errors=errors) as file:  # noqa: PTH123
         return file.read()
+
+
+def cache_home() -> str:
+    """Where caches are: `$XDG_CACHE_HOME`, or ~/.cache; empty where nobody is at home.
+
+    A relative one does not count: it would be another place in each folder.
+
+    Source: XDG Base Directory Specification 0.8, "paths set in these environment variables must be absolute".
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # noqa: PTH117
+        return base
+    home = os.path.expanduser("~")  # noqa: PTH111
+    return "" if home.startswith("~") else f"{home}/.cache"

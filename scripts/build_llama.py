@@ -102,7 +102,8 @@ def main() -> int:
     if installed_version() == version and STAMP.exists() and STAMP.read_text() == key:
         print("already installed", flush=True)
         return 0
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggufphys" / "wheels" / key
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    cache = (base if base.is_absolute() else Path.home() / ".cache") / "ggufphys" / "wheels" / key
     wheels = list(cache.glob("*.whl"))
     if not wheels:
         print("building, about four minutes on two cores", flush=True)

@@ -101,14 +101,14 @@ def opened(path: Path, windows: Windows, n_vocab: int) -> Kept:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        magic, numbers = file.read(len(MAGIC)), np.frombuffer(file.read(12), np.int32)
-        if magic != MAGIC or len(numbers) != 3:
+        magic, numbers = file.read(len(MAGIC)), np.frombuffer(file.read(12).ljust(12, b"\0"), np.int32)
+        if magic != MAGIC:
             raise BaseFileError(f"{path}: no file of log-probabilities, expected one that starts with {MAGIC!r}")
         wanted = (windows.n_ctx, n_vocab, len(windows.tokens))
         for name, found, want in zip(("n_ctx", "n_vocab", "windows"), numbers.tolist(), wanted, strict=True):
             if found != want:
                 raise BaseFileError(f"{path} is of {name} {found}, expected {want}: it was made for something else")
-        tokens: Tokens = np.frombuffer(file.read(windows.tokens.nbytes), np.int32)
+        tokens: Tokens = np.frombuffer(file.read(windows.tokens.nbytes).ljust(windows.tokens.nbytes, b"\0"), np.int32)
     if not np.array_equal(tokens, windows.tokens.reshape(-1)):
         raise BaseFileError(f"{path} is of another text or other tokens: remove it, or name another --base-file")
     expected = file_bytes(windows, n_vocab)

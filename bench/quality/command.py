@@ -13,7 +13,7 @@ from typing import Final
 from bench.cache import BASES, MOST_BYTES, cache_folder, make_room, remove_unfinished, used
 from bench.derive import FILE_TYPE_IDS, derived, file_type_named
 from bench.quality import suite
-from bench.quality.base import file_bytes, opened, written
+from bench.quality.base import BaseFileError, file_bytes, opened, written
 from bench.quality.report import as_json, as_text
 from bench.quality.rows import Candidate, Row, judged_row, kept_row
 from bench.quality.texts import Reading, Setting, read, text_of
@@ -169,12 +169,23 @@ def judged_rows(
             remove_unfinished(path.parent, BASES)
             needed = file_bytes(readings[0].windows, readings[0].n_vocab)
             make_room(path.parent, BASES, base_bytes, needed_bytes=needed)
+        if base_file is None and path.exists():
+            _remove_damaged(path, readings[0])
         first = _base_row(base, setting, readings[0], path, base_bytes)
         kept = opened(path, readings[0].windows, readings[0].n_vocab)
         return [first] + [
             judged_row(other, setting, reading, base=kept if reading.same_as(readings[0]) else None)
             for other, reading in zip(others, readings[1:], strict=True)
         ]
+
+
+def _remove_damaged(path: Path, reading: Reading) -> None:
+    """A base that the cache keeps and that is none any more is made again: nobody else has written it."""
+    try:
+        opened(path, reading.windows, reading.n_vocab)
+    except BaseFileError as error:
+        print(f"ggufphys: {error}; it is made again", file=sys.stderr)
+        path.unlink(missing_ok=True)
 
 
 def _base_row(base: Candidate, setting: Setting, reading: Reading, path: Path, most: int) -> Row:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ggufphys.frozen import dataclass
+from ggufphys.paths import cache_home
 from ggufphys.units import parse_json
 
 MAX_CACHE_BYTES: Final = 256 << 20  # some dozen of the largest headers; the oldest go first
@@ -27,11 +28,8 @@ class CachedHeader:
 
 def default_folder() -> Path | None:
     """`$XDG_CACHE_HOME/ggufphys/headers`, or the same below `~/.cache`; None where nobody is at home."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "ggufphys" / "headers"
-    except RuntimeError:
-        return None
+    caches = cache_home()
+    return Path(caches) / "ggufphys" / "headers" if caches else None
 
 
 class HeaderCache:
@@ -50,7 +48,7 @@ class HeaderCache:
             if facts["url"] != url or facts["header_bytes"] != len(data):
                 return None
             entry = CachedHeader(etag=str(facts["etag"]), file_bytes=int(facts["file_bytes"]), data=data)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
         with suppress(OSError):
             os.utime(path)  # used now: others are older

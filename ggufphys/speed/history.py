@@ -22,6 +22,7 @@ SCHEMA_VERSION: Final = 2
 MAX_OF_EACH: Final = 4  # of a model, a build and a quantity
 MAX_ENTRIES: Final = 400
 SHOWN: Final = 12
+MOST: Final = 1e15  # of any number in it
 PREDICTED_BY: Final = f"{RATES}.{RULES}"
 """What a calibration measures and how it is reckoned with: predictions by others are not counted."""
 
@@ -37,6 +38,13 @@ class Entry:
     predicted: float
     measured: float
     at: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Are these texts and numbers that can be reckoned with? A damaged file may hold anything."""
+        texts = all(isinstance(text, str) for text in (self.model, self.quantity))
+        numbers = (self.predicted, self.measured, self.at, self.build)
+        return texts and all(isinstance(n, int | float) and 0 <= n < MOST for n in numbers) and self.measured > 0
 
     @property
     def error(self) -> float:
@@ -63,7 +71,7 @@ def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
         if document["schema_version"] != SCHEMA_VERSION:
             return ()
         found = [Entry(**fields) for fields in document["entries"]]
-        return tuple(entry for entry in found if entry.rules == PREDICTED_BY)[-last:]
+        return tuple(entry for entry in found if entry.rules == PREDICTED_BY and entry.is_sound)[-last:]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 

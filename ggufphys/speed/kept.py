@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ggufphys.frozen import replace
-from ggufphys.paths import is_file
+from ggufphys.paths import cache_home, is_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +32,8 @@ def is_calibrated() -> bool:
 
 def _folder() -> str:
     """Its path; empty where nobody is at home."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return f"{base}/ggufphys/speed"
-    home = os.path.expanduser("~")  # noqa: PTH111  # at start-up
-    return "" if home.startswith("~") else f"{home}/.cache/ggufphys/speed"
+    caches = cache_home()
+    return f"{caches}/ggufphys/speed" if caches else ""
 
 
 def calibration_path() -> "Path | None":

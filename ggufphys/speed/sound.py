@@ -13,6 +13,7 @@ _POWERS: Final = "follows"  # powers may be negative, seconds and rates may not
 def faults(document: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong, a sentence each; nothing where rates are numbers, and there are some of all that are listed."""
     yield from _numbers(document, "")
+    yield from _texts(document)
     if not document.get("processors"):
         yield "processors is empty or missing"
         return
@@ -21,11 +22,15 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
         if missing := [name for name in _NEEDED if name not in processor]:
             yield f"{where} has no {', '.join(missing)}"
             return
+        if not isinstance(processor["name"], str) or not processor["n_threads"]:
+            yield f"{where} is {processor['name']!r} of {processor['n_threads']} threads, expected a name and 1 or more"
+            return
         for name in ("streams", "streams_by_four"):
             streams = processor.get(name, ())  # what reads by four may have none of its own
             if (not streams and name in _NEEDED) or not all(rate > 0 for _, rate in streams):
                 yield f"{where}.{name} is {streams!r}, expected bytes a second above 0"
-        if len(processor.get("band", (1, 1))) != 2:
+        band = processor.get("band", (1, 1))
+        if len(band) != 2 or not all(isinstance(factor, int | float) for factor in band):
             yield f"{where}.band is {processor['band']!r}, expected two factors"
         for group in ("products", "attention"):
             for name, rates in processor.get(group, {}).items():
@@ -34,6 +39,24 @@ def faults(document: Mapping[str, Any]) -> Iterator[str]:
         for name in processor.get("products", {}):
             if not _is_type(name):
                 yield f"{where}.products has {name!r}, which is no type"
+
+
+def _texts(document: Mapping[str, Any]) -> Iterator[str]:
+    """What is said beside the rates, and is no text; of the identity what somebody reads."""
+    identity: Any = document.get("identity", {})
+    waiting: Any = identity.get("waiting") or {} if _is_object(identity) else {}
+    threads: Any = identity.get("threads") or () if _is_object(identity) else ()
+    if not _is_object(identity) or not _is_object(waiting) or not all(isinstance(n, int) for n in threads):
+        yield f"identity is {identity!r}, expected what says which machine it was"
+        return
+    told = {name: document.get(name, "") for name in ("name", "source", "basis")}
+    told |= {f"notes[{i}]": note for i, note in enumerate(document.get("notes", ()))}
+    told["identity.waiting.OMP_WAIT_POLICY"] = waiting.get("OMP_WAIT_POLICY") or ""
+    yield from (f"{name} is {value!r}, expected text" for name, value in told.items() if not isinstance(value, str))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _is_type(name: str) -> bool:

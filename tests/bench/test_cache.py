@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import DERIVED, WANTED_S, make_room, remove_unfinished, used
+from bench.cache import DERIVED, WANTED_S, cache_folder, make_room, remove_unfinished, used
+from ggufphys.gguf.header_cache import default_folder
 from ggufphys.machine.output import unfinished_name
+from ggufphys.speed import kept
 
 HEX = "0123456789abcdef"
 
@@ -67,3 +69,15 @@ def test_unfinished_files_of_killed_runs(tmp_path: Path, capsys: pytest.CaptureF
     remove_unfinished(tmp_path)
     assert [path.exists() for path in (other, mine, alive)] == [False, True, True]
     assert capsys.readouterr().err.count("of runs that were killed") == 2
+
+
+def test_a_relative_folder_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be another in each working directory; the specification says to ignore it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for given in ("caches", "./x", "", "~/caches"):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        ours = tmp_path / ".cache" / "ggufphys"
+        assert (cache_folder(), kept.folder(), default_folder()) == (ours, ours / "speed", ours / "headers")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert cache_folder() == tmp_path / "x" / "ggufphys"

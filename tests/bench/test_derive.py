@@ -156,3 +156,14 @@ def test_old_files_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch, capsy
     path = derived("Q8_0")
     assert list(cache.iterdir()) == [path]
     assert capsys.readouterr().err.count("removed ") == 2
+
+
+@pytest.mark.parametrize("left", [0, 100, 1 << 20])
+def test_a_damaged_file_is_made_again(left: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a full or broken disk has left of a kept file is no model any more: nobody is sent to remove it by hand."""
+    path = derived("Q8_0")
+    whole = path.read_bytes()
+    os.truncate(path, left)
+    assert derived("Q8_0") == path
+    assert path.read_bytes() == whole
+    assert capsys.readouterr().err == f"ggufphys: {path} is damaged, and made again\n"

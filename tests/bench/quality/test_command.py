@@ -1,6 +1,7 @@
 """`ggufphys bench quality`, as it is called."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,25 @@ def test_base_is_kept_and_read_again(results: Any, tmp_path: Path) -> None:
     assert again[0]["measured"] is None
     assert again[0]["perplexity"] == pytest.approx(first[0]["perplexity"], rel=1e-9)
     assert again[1]["kl_mean"] == pytest.approx(first[1]["kl_mean"], rel=1e-3)
+
+
+@pytest.mark.parametrize("left", [0, 9, 30, 1000])
+def test_a_damaged_base_is_made_again(
+    left: int, results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base of the cache that was cut off is no error of this run's; a file of one's own is told, and stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ("F16", "Q8_0", "--text", str(TEXT), "-c", "64", "--chunks", "1")
+    first = results(*words)
+    (base,) = (tmp_path / "ggufphys").glob("base-*.logits")
+    os.truncate(base, left)
+    again = results(*words)
+    assert again[1]["kl_mean"] == pytest.approx(first[1]["kl_mean"], rel=1e-3)
+    os.truncate(base, left)
+    own = base.rename(tmp_path / "own")
+    capsys.readouterr()
+    assert main(["bench", "quality", *words, "--base-file", str(own)]) == 1
+    assert (own.stat().st_size, str(own) in capsys.readouterr().err) == (left, True)
 
 
 def test_cache_of_bases_is_bounded(results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """What is kept of predictions and their outcomes."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,17 @@ def test_a_newer_file_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_text("{")
     history.add([("decode", 1.0, 2.0)], model="c", build=1)
     assert [entry.model for entry in history.entries()] == ["c"]
+
+
+@pytest.mark.parametrize("field", ["predicted", "measured", "at", "build", "model", "quantity"])
+def test_a_damaged_file(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that cannot be reckoned with are left out, and go when the next is added."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    history.add([("decode", 1.0, 2.0)], model="m", build=1)
+    path = tmp_path / "ggufphys" / "speed" / history.NAME
+    document = json.loads(path.read_text())
+    values: list[Any] = [None, [], {}, 1e308, -1]
+    for value in values:
+        damaged = {**document["entries"][0], field: value}
+        path.write_text(json.dumps({**document, "entries": [damaged, document["entries"][0]]}))
+        assert (history.errors(), len(history.entries())) == (history.Errors(n=1, median=0.5, worst=0.5), 1)

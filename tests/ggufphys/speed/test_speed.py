@@ -507,6 +507,9 @@ def test_foreign_calibrations_are_refused(document: dict[str, object]) -> None:
         ({"node_s": "x"}, "node_s is 'x'"),
         ({"node_s": [1e-9]}, "node_s is [1e-09]"),
         ({"n_threads": 0.5}, "n_threads is 0.5, expected a whole number"),
+        ({"n_threads": 0}, "expected a name and 1 or more"),
+        ({"name": ["CPU"]}, "expected a name and 1 or more"),
+        ({"band": [[1], 2]}, "band is"),
         (
             {"products": {"Q4_K": [{"n_columns": "x", "row_s": 0.0, "weight_s": 1e-9, "fetched": []}]}},
             "n_columns is 'x'",
@@ -537,6 +540,18 @@ def test_rates_that_are_none_are_refused(
     assert speed["decode_tok_per_s"] is None
     assert said in speed["reason"]
     assert "bench calibrate" in speed["reason"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"identity": 3}, {"identity": {"waiting": "x"}}, {"identity": {"threads": ["x"]}}, {"notes": 3}, {"notes": [3]},
+     {"identity": {"waiting": {"OMP_WAIT_POLICY": 1}}}, {"name": None}],
+)  # fmt: skip
+def test_texts_that_are_none_are_refused(fields: dict[str, object]) -> None:
+    """Neither does what stands beside the rates end in a traceback."""
+    document = Machine(name="m", basis="calibrated", source="s", processors=(CPU,)).to_json() | fields
+    with pytest.raises(CalibrationError, match="bench calibrate"):
+        Machine.from_json(json.loads(json.dumps(document)))
 
 
 def test_a_calibration_is_shown_as_a_table() -> None:

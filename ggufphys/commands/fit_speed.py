@@ -24,6 +24,7 @@ class Paced:
     speed: "SpeedPrediction | None" = None
     enough: bool = True  # as fast as --target asks
     pace: "Pace | None" = None  # of other ways to run the same model
+    otherwise: "tuple[bool, SpeedPrediction] | None" = None  # repacked or not, where that reads prompts faster
 
 
 class Paces:
@@ -63,7 +64,7 @@ class Paces:
         machine = self.machine
         if machine is None or self.unknown or not fit.fits:
             return Paced(fit=fit)
-        from ggufphys.plan.fastest import fast_enough, fastest  # where speed is known
+        from ggufphys.plan.fastest import fast_enough, fastest, reads_faster  # where speed is known
         from ggufphys.speed.predict import Speeds
 
         known: dict[Params, SpeedPrediction] = {}
@@ -78,18 +79,25 @@ class Paces:
             speed = predicted(trial)
             return (speed.decode or speed.prefill).tok_per_s.value
 
+        def reads(trial: Trial) -> float:
+            return predicted(trial).prefill.tok_per_s.value
+
         if self.prefer == "speed" or self.target is not None:
-            fit = fastest(fitter, fit if self.prefer == "speed" else fitter.fit("speed"), rate)
+            fit = fastest(fitter, fit if self.prefer == "speed" else fitter.fit("speed"), rate, reads)
         enough = fit if self.target is None else fast_enough(fitter, fit, rate, self.target)
         fit = enough or fit
-        return Paced(fit=fit, speed=predicted(fit.trial), enough=enough is not None, pace=predicted)
+        other = reads_faster(fitter, fit, reads)
+        return Paced(
+            fit=fit, speed=predicted(fit.trial), enough=enough is not None, pace=predicted,
+            otherwise=None if other is None else (other.params.use_extra_bufts, predicted(other)),
+        )  # fmt: skip
 
     def sections(self, paced: Paced) -> tuple[Section, ...]:
         """What is said of the speed of one model, beside how it fits."""
         if paced.speed is not None:
             from ggufphys.report.fit_speed import fit_speed_section
 
-            return (fit_speed_section(paced.speed, self.target),)
+            return (fit_speed_section(paced.speed, self.target, paced.otherwise),)
         if self.unknown and paced.fit.fits:
             from ggufphys.report.unknown_speed import unknown_section
 

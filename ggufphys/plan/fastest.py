@@ -1,6 +1,6 @@
 """Which way of running a model is the fastest that fits, and which leaves the most context where it is fast enough?
 
-`fit` prefers more layers on the devices, which is seldom wrong; with the rates of a machine it is predicted instead.
+`fit` prefers more layers on the devices, and repacked weights; with the rates of a machine both are predicted instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,21 +11,33 @@ from ggufphys.plan.fit import Choice, Fit, Fitter, Trial
 from ggufphys.plan.fit_space import ORDERS
 
 Rate = Callable[[Trial], float]
-"""Tokens a second that a trial is predicted to generate."""
+"""Tokens a second that a trial is predicted to generate, or to read."""
 
 MAX_LEVELS: Final = 8  # that are looked at between none and all layers on the devices
-WORTH: Final = 1.05  # times as fast as with more layers on the devices, and repacked: less is no reason for fewer
+WORTH: Final = 1.05  # times as fast: less is no reason
 
 
-def fastest(fitter: Fitter, fit: Fit, rate: Rate) -> Fit:
+def fastest(fitter: Fitter, fit: Fit, rate: Rate, reads: Rate) -> Fit:
     """The fit with as much on the devices, and weights repacked or not, as is predicted to be the fastest.
 
-    What generates about as fast (`WORTH`) with more layers there, or repacked, reads prompts faster and is preferred.
+    Of those that generate about as fast (`WORTH`) it is one that reads prompts fastest, and of those that read them
+    about as fast the one with most layers there, repacked. Which layout reads faster is the machine's: kernels for
+    repacked weights are not the faster ones everywhere.
     """
     choices = [choice for choice in _around(fitter, fit.choice) if fitter.at(choice).fits]
-    most = max((rate(fitter.at(choice)) for choice in choices), default=0.0)
-    best = next((choice for choice in reversed(choices) if rate(fitter.at(choice)) * WORTH >= most), fit.choice)
+    for speed in (rate, reads):
+        most = max((speed(fitter.at(choice)) for choice in choices), default=0.0)
+        choices = [choice for choice in choices if speed(fitter.at(choice)) * WORTH >= most]
+    best = choices[-1] if choices else fit.choice
     return fit if best == fit.choice else fitter.answer(_filled(fitter, best), fit.prefer)
+
+
+def reads_faster(fitter: Fitter, fit: Fit, reads: Rate) -> Trial | None:
+    """The same with weights in their other layout, if that fits and reads prompts faster; what it generates is less."""
+    if not fitter.scales["repack"].top:
+        return None
+    other = fitter.at(replace(fit.choice, repack=1 - fit.choice.repack))
+    return other if other.fits and reads(other) > WORTH * reads(fit.trial) else None
 
 
 def _filled(fitter: Fitter, choice: Choice) -> Choice:

@@ -198,11 +198,11 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                 for n_in, n_rows in REUSED_ROWS.items():
                     yield product(threads, n_in, n_columns, n_rows, "cache")
                 continue
-            for n_in in lengths(ggml_type, n_columns, threads, repacked=repacked):
+            for n_in in lengths(ggml_type, n_columns, repacked=repacked):
                 yield product(threads, n_in, n_columns, MATRIX // n_in, "memory")
             if ggml_type.name in BY_FOUR and not repacked:
                 yield replace(product(threads, PAGE, n_columns, MATRIX // PAGE - 1, "memory"), shifted=True)
-            if threads > 1 and n_columns == 1 and not is_rare:
+            if n_columns == 1 and not is_rare:
                 yield product(threads, SHORT, n_columns, BEGUN_ROWS, "memory")
             if threads == n_threads[0]:
                 for n_in in CACHED:
@@ -211,20 +211,19 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
                     yield replace(product(threads, PAGE, n_columns, 0, "cache"), n_out=CONVERTED_ROWS)
 
 
-def lengths(ggml_type: GGMLType, n_columns: int, n_threads: int, *, repacked: bool) -> tuple[int, ...]:
+def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
     """Of rows from main memory that are measured, in weights.
 
-    Several threads have 16 rows in turn of a plain kernel with several columns: what a row takes then bends where it is
-    short (Q6_K, two columns, two threads of a Zen 5: 51 ns with 512 weights, 77 with 1,024, 101 with 2,048).
+    With several columns what a row takes bends where it is short (Zen 5: Q6_K, two columns, two threads 51 ns with 512
+    weights, 77 with 1,024, 101 with 2,048; Q4_K repacked, four columns, one thread 59, 105, 158).
     """
     if ggml_type in RARE_TYPES:
         return (LONG, LONGER[1]) if n_columns == 1 else (LONG,)
     if not reads_by_four(Weight(ggml_type, repacked), n_columns):
+        short = (SHORT,) if n_columns == 1 else (SHORT, MIDDLE)
         if repacked:  # eight rows lie side by side: longer ones come as fast
-            return SHORT, PAGE, LONG
-        if n_columns == 1:
-            return SHORT, PAGE, LONG, *LONGER
-        return (SHORT, *((MIDDLE,) if n_threads > 1 else ()), PAGE, LONG, LONGER[1])
+            return *short, PAGE, LONG
+        return *short, PAGE, LONG, *(LONGER if n_columns == 1 else LONGER[1:2])
     size = SIZES[ggml_type]
     step = max(32, size.block_size)
     fewer, more = (nbytes * size.block_size / size.type_size / step for nbytes in ROW_BYTES)

@@ -44,7 +44,7 @@ def product_rates(
     """
     lone = {rate.n_columns: rate for rate in alone}
     jobs = list(jobs)
-    element_s = {n: scale * rate.converted_s for n, rate in lone.items()} if alone else _converted(seconds, jobs)
+    element_s = _converted(seconds, jobs, alone, scale)
     found = {
         (job.n_columns, job.n_in, "within" if job.shifted else job.place): (
             _beside_begin(seconds[job], job, element_s, begin_s) / job.n_out
@@ -91,8 +91,12 @@ def _fetched_within(rate: ProductRate, ggml_type: GGMLType, slower: float) -> It
         yield n_in, max(0.0, slower * far_s - cached_s) / n_in if has_whole_lines else seconds
 
 
-def _converted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
-    """Seconds an element of a column, by columns: what a product of few rows takes beside these."""
+def _converted(
+    seconds: Seconds, jobs: Sequence[Product], alone: Sequence[ProductRate], scale: float
+) -> dict[int, float]:
+    """Seconds an element of a column, by columns: what a product of few rows takes beside these on one thread."""
+    if alone:
+        return {rate.n_columns: scale * rate.converted_s for rate in alone}
     cached = {(j.n_columns, j.n_out > CONVERTED_ROWS): j for j in jobs if j.place == "cache" and j.n_in == PAGE}
     found = {}
     for (n_columns, is_long), few in cached.items():
@@ -109,17 +113,20 @@ def _shifted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
 
 
 def begin_seconds(
-    seconds: Seconds, jobs: Iterable[Product], alone: Mapping[str, Sequence[ProductRate]], scale: float
-) -> float:
+    seconds: Seconds, jobs_by_type: Mapping[str, Sequence[Product]], alone: Mapping[str, Sequence[ProductRate]],
+    scale: float,
+) -> float:  # fmt: skip
     """What types' products take until their weights come from main memory at their rate: in the median.
 
     A small one tells it from rows, which a large one with as long ones has more of.
     """
     found = []
-    jobs = list(jobs)
-    for small in filter(_is_begun, jobs):
+    for name, jobs in jobs_by_type.items():
+        small = next(filter(_is_begun, jobs), None)
+        if small is None:
+            continue
         large = next(j for j in jobs if replace(small, n_out=j.n_out) == j and j.n_out > small.n_out)
-        element_s = {rate.n_columns: scale * rate.converted_s for rate in alone.get(rates_name(small), ())}
+        element_s = _converted(seconds, jobs, alone.get(name, ()), scale)
         small_s, large_s = (_beside_columns(seconds[job], job, element_s) for job in (small, large))
         row_s = (large_s - small_s) / (large.n_out - small.n_out)
         found.append(max(0.0, small_s - small.n_out * row_s))
@@ -225,16 +232,14 @@ def processor(
         )
         for by_four in (False, True)
     }
-    of_any = [job for jobs in products.values() for job in jobs]
     lone = alone.products if alone else {}
-    begin_s = {
-        repacked: begin_seconds(without, [job for job in of_any if job.repacked == repacked], lone, scale)
-        for repacked in (False, True)
-    }
-    rates = {
-        name: product_rates(without, jobs, alone.products[name] if alone else (), scale, begin_s[jobs[0].repacked])
-        for name, jobs in products.items()
-    }
+    rates: dict[str, tuple[ProductRate, ...]] = {}
+    for repacked in (False, True):
+        alike = {name: jobs for name, jobs in products.items() if jobs[0].repacked == repacked}
+        begin_s = begin_seconds(without, alike, lone, scale)
+        rates |= {
+            name: product_rates(without, jobs, lone.get(name, ()), scale, begin_s) for name, jobs in alike.items()
+        }
     operations = _operations(without, own)
     if alone is not None:
         operations = {name: replace(rate, row_s=alone.operations[name].row_s) for name, rate in operations.items()}

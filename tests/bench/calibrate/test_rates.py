@@ -40,7 +40,7 @@ ROW_S, WEIGHT_S = 2e-8, 6e-11
 BEGUN_S, FETCHED_S = 2e-9, 1e-11  # of a row from main memory, and of each weight of it
 CONVERTED_S = 5e-10
 SHIFTED = 1.3  # times as long: a row that begins within a cache line
-BEGIN_S = 4e-6  # of a product of several threads from main memory
+BEGIN_S = 4e-6  # of a product from main memory, and a thread
 HEAD_S, CELL_S, FAR_S, TILED_S, MASKED_S = 3e-7, 4e-9, 2e-9, 5e-10, 3e-10
 GAUGE_S = {1: 1e-4, 2: 6e-5}  # two threads take 0.6 of the time
 
@@ -51,7 +51,7 @@ def fake(job: Job) -> float:
     if isinstance(job, Stream):
         return job.nbytes / job.n_matrices / (2e9 if job.by_four else 5e9)
     if isinstance(job, Product):
-        begin_s = BEGIN_S if job.place == "memory" and job.n_threads > 1 else 0.0
+        begin_s = BEGIN_S * job.n_threads if job.place == "memory" else 0.0
         fetched_s = BEGUN_S + job.n_in * FETCHED_S if job.place == "memory" else 0.0  # once, for all columns
         n_converted = sum(converted(Weight(job.ggml_type, job.repacked), job.n_in, job.n_columns, job.n_threads))
         row_s = (share * job.n_columns * (ROW_S + job.n_in * WEIGHT_S) + fetched_s) * (SHIFTED if job.shifted else 1)
@@ -101,7 +101,7 @@ def test_rates_are_those_of_the_machine() -> None:
         for n_in in (1000, 3000, LONG, LONGER[1]) if rate.fetched else ():
             assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], BEGUN_S + n_in * FETCHED_S, rel_tol=1e-6)
     assert [n_in for n_in, _ in cpu.products["Q4_K"][0].fetched] == [SHORT, PAGE, LONG, *LONGER]
-    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [SHORT, PAGE, LONG, LONGER[1]]
+    assert [n_in for n_in, _ in cpu.products["Q4_K"][1].fetched] == [SHORT, MIDDLE, PAGE, LONG, LONGER[1]]
     assert isclose(cpu.products["Q4_K"][0].converted_s, CONVERTED_S, rel_tol=1e-6)
     for attention in cpu.attention["F16"]:
         assert isclose(attention.head_s, HEAD_S, rel_tol=1e-6)
@@ -150,8 +150,8 @@ def test_threads_share_what_is_short_as_they_share_the_gauge() -> None:
         assert isclose(rate.row(LONG)[0], 0.6 * lone.row(LONG)[0], rel_tol=1e-6)
         for n_in, fetched_s in lone.fetched:
             assert isclose(rate.row(n_in)[1] - rate.row(n_in)[0], n_in * fetched_s, rel_tol=1e-6)
-        assert isclose(rate.begin_s, BEGIN_S, rel_tol=1e-6)
-        assert lone.begin_s == 0
+        assert isclose(rate.begin_s, 2 * BEGIN_S, rel_tol=1e-6)
+        assert isclose(lone.begin_s, BEGIN_S, rel_tol=1e-6)
     for attention in two.attention["F16"]:
         assert isclose(attention.cell_s, 0.6 * CELL_S, rel_tol=1e-6)
         assert isclose(attention.masked_cell_s, 0.6 * MASKED_S, rel_tol=1e-6)
@@ -243,22 +243,14 @@ def test_seconds_are_those_at_one_pace() -> None:
         ),  # four rows of 448 bytes are less than 2 KiB, of 512 they are not
         (GGMLType.Q8_0, 8, (448, 512, MIDDLE, PAGE, LONG)),
         (GGMLType.Q8_0, 1, (SHORT, PAGE, LONG, *LONGER)),
-        (GGMLType.Q4_1, 2, (SHORT, PAGE, LONG, LONGER[1])),
+        (GGMLType.Q4_1, 2, (SHORT, MIDDLE, PAGE, LONG, LONGER[1])),
         (GGMLType.IQ3_S, 1, (LONG, LONGER[1])),
     ],
 )
 def test_lengths_of_rows_from_memory(ggml_type: GGMLType, n_columns: int, expected: tuple[int, ...]) -> None:
     """One column has very long rows, too; four rows at once lie on both sides of 2 KiB; repacked ones are alike."""
-    assert lengths(ggml_type, n_columns, 1, repacked=False) == expected
-    assert set(lengths(ggml_type, n_columns, 1, repacked=True)) <= {SHORT, PAGE, LONG, LONGER[1]}
-
-
-def test_short_parts_of_several_threads_have_one_length_more() -> None:
-    """Plain kernels with several columns, whose threads have 16 rows at a time."""
-    assert lengths(GGMLType.Q6_K, 2, 2, repacked=False) == (SHORT, MIDDLE, PAGE, LONG, LONGER[1])
-    for n_columns, repacked in ((1, False), (4, True)):
-        alone = lengths(GGMLType.Q6_K, n_columns, 1, repacked=repacked)
-        assert lengths(GGMLType.Q6_K, n_columns, 2, repacked=repacked) == alone
+    assert lengths(ggml_type, n_columns, repacked=False) == expected
+    assert set(lengths(ggml_type, n_columns, repacked=True)) <= {SHORT, MIDDLE, PAGE, LONG, LONGER[1]}
 
 
 def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:

@@ -140,10 +140,10 @@ class AdmittingEngine:
         self,
         prompts: tuple[tuple[int, ...], ...],
         pooling: Pooling | None = None,
-        adapters: ActiveAdapters = (),
+        adapters: ActiveAdapters | None = None,
         is_over: IsOver = lambda: False,
     ) -> tuple[Vectors, ...]:
-        """Vectors of prompts, with the adapters of requests that ask for none.
+        """Vectors of prompts; adapters None: those of requests that ask for none.
 
         Raises:
             DeadlineError: a header's time passed before they were there.
@@ -157,7 +157,7 @@ class AdmittingEngine:
             return is_late or is_over()
 
         try:
-            return self._engine.embed(prompts, pooling, adapters or self._active(), ends)
+            return self._engine.embed(prompts, pooling, self._active() if adapters is None else adapters, ends)
         except EngineError:
             if not is_late or allowed_s is None:
                 raise

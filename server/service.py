@@ -14,7 +14,7 @@ from server.admission import AdmittingEngine
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.errors import EngineError
-from server.engine.protocol import Engine, IsOver, Pooling, Tokens, Vectors
+from server.engine.protocol import ActiveAdapters, Engine, IsOver, Pooling, Tokens, Vectors
 from server.forecast import Forecast, Rates
 from server.keys import Keys
 from server.ledger import Ledger
@@ -63,8 +63,10 @@ class Service:
         done, buffers = self._inner.counters, getattr(self._inner, "buffers", ())
         return self.ledger.document(buffers, done, n_requests=self.in_flight.most)
 
-    def embed(self, prompts: tuple[Tokens, ...], pooling: Pooling, is_over: IsOver) -> tuple[Vectors, ...]:
-        """Vectors of prompts, with the time that they took in the metrics.
+    def embed(
+        self, prompts: tuple[Tokens, ...], pooling: Pooling, adapters: ActiveAdapters | None, is_over: IsOver
+    ) -> tuple[Vectors, ...]:
+        """Vectors of prompts, with the time that they took in the metrics; adapters None: none are asked for.
 
         Raises:
             ValueError: more numbers than there is room for.
@@ -79,7 +81,7 @@ class Service:
                 "fewer texts at a time"
             )
         began = time.perf_counter()
-        found = self.engine.embed(prompts, pooling, is_over=is_over)
+        found = self.engine.embed(prompts, pooling, adapters, is_over)
         self.metrics.e2e.observe(time.perf_counter() - began)
         for i, vectors in enumerate(found):
             if not all(math.isfinite(sum(vector)) for vector in vectors):

@@ -58,6 +58,12 @@ def adapter_named(model: object, info: ModelInfo) -> int | None:
     return names.index(model) if isinstance(model, str) and model in names else None
 
 
+def served_name(model: object, info: ModelInfo) -> str:
+    """What answers: the served model, with the adapter that the asked name ends with."""
+    named = adapter_named(model, info)
+    return info.name if named is None else f"{info.name}:{info.adapters[named].name}"
+
+
 def read_scales(entries: list[Any], info: ModelInfo, param: str) -> list[tuple[int, float]]:
     """(number, scale) of each `{"id", "scale"}`; a scale that is not given is 0, as llama-server has it.
 

@@ -106,6 +106,7 @@ _ANY_PROMPT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array", "min
 _PROMPT: Final[Json] = {"prompt": {"anyOf": [{"type": "string"}, _TOKENS, {"type": "array", "items": _ANY_PROMPT}]}}
 _VECTORS: Final[Json] = {
     "embd_normalize": _field("integer", minimum=-1, maximum=MOST_NORM), "pooling": {"enum": [*POOLINGS, None]},
+    "lora": _field("array", items=_ADAPTER),
 }  # fmt: skip
 _SHOWN: Final[Json] = {"n_probs": _AMOUNT, "logprobs": _AMOUNT, "response_fields": _TEXTS}
 _NATIVE: Final = ({**_PROMPT, **_OPTIONS, **_SEVERAL, **_SHOWN}, ("prompt",))

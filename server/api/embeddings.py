@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 
 from flask import Blueprint, Response, request
 
+from server.api.adapters import read_adapters, served_name
 from server.api.errors import ApiError, bad_request
 from server.api.prompts import read_prompts
 from server.api.replies import ENCODE, disconnect_probe
@@ -38,7 +39,9 @@ def blueprint(service: Service) -> Blueprint:
         if pooling == "none":
             pooling = _one(service.engine)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
-        vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
+        vectors = service.embed(
+            tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
+        )
         data = (
             {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
              **encoding}
@@ -46,7 +49,7 @@ def blueprint(service: Service) -> Blueprint:
         )  # fmt: skip
         n_tokens = sum(map(len, prompts))
         usage = ENCODE({"prompt_tokens": n_tokens, "total_tokens": n_tokens})
-        name = ENCODE(service.engine.info.name)
+        name = ENCODE(served_name(fields.get("model"), service.engine.info))
         return written(data, f'{{"object":"list","model":{name},"data":', f',"usage":{usage}}}')
 
     @routes.post("/embedding")
@@ -62,7 +65,9 @@ def blueprint(service: Service) -> Blueprint:
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
-        vectors = service.embed(tuple(prompts), pooling, disconnect_probe(request))
+        vectors = service.embed(
+            tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
+        )
         return written(
             {"index": i, "embedding": [scaled(v[:dimensions], how) for v in each]} for i, each in enumerate(vectors)
         )  # fmt: skip

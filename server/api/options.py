@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from server.api.adapters import adapter_named, read_adapters
+from server.api.adapters import read_adapters, served_name
 from server.api.constraint import read_constraint
 from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
@@ -109,7 +109,6 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         return engine.tokenize(text, add_special=False, parse_special=True)
 
     info = engine.info
-    named = adapter_named(fields.get("model"), info)
     draft_max, p_min = _draft_max(fields, info), fields.number("speculative.p_min", -1, 0, 1)
     ping_s = fields.integer("sse_ping_interval", -1, INT32_MAX)
     limit_ms = fields.integer("t_max_predict_ms", -1, INT32_MAX)
@@ -131,7 +130,7 @@ def read_options(fields: Fields, engine: Engine, *, supported: Collection[str] =
         draft_min=fields.integer("speculative.n_min", 0, INT32_MAX),
         draft_p_min=None if p_min < 0 else p_min,
         adapters=read_adapters(fields, info),
-        model=info.name if named is None else f"{info.name}:{info.adapters[named].name}",
+        model=served_name(fields.get("model"), info),
         ping_interval_s=None if ping_s is None else float(ping_s) or -1.0,  # 0 is never, too
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from server.api.adapters import read_adapters, served_name
 from server.api.conversation.plain import as_text, tokens_of
 from server.api.errors import ApiError, bad_request
 from server.api.prompts import PROMPTS_MAX
@@ -42,7 +43,7 @@ def blueprint(service: Service) -> Blueprint:
         n_shown = fields.integer("top_n", 1, PROMPTS_MAX)
         as_tokens = service.config.control_tokens_in_chat
         prompts = tuple(pair(engine, query, text, as_tokens=as_tokens) for text in texts)
-        found = service.embed(prompts, "rank", disconnect_probe(request))
+        found = service.embed(prompts, "rank", read_adapters(fields, info), disconnect_probe(request))
         scores = [vectors[0][0] for vectors in found]
         ranked = sorted(range(len(texts)), key=lambda i: -scores[i])[:n_shown]
         if fields.get("texts") is not None:
@@ -53,7 +54,8 @@ def blueprint(service: Service) -> Blueprint:
         shown = fields.boolean("return_documents", False)
         n_tokens = sum(map(len, prompts))
         return jsonify({
-            "model": info.name, "object": "list", "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+            "model": served_name(fields.get("model"), info), "object": "list",
+            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
             "results": [
                 {"index": i, "relevance_score": scores[i], **({"document": {"text": texts[i]}} if shown else {})}
                 for i in ranked

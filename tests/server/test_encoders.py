@@ -351,7 +351,24 @@ def test_adapters(serve: Serve, tmp_path: Path) -> None:
     expected, found = vectors(plain, TEXTS), vectors(with_it, TEXTS)
     with_it.post("/lora-adapters", json=[{"id": 0, "scale": 0.0}])
     assert np.abs(found - expected).max() > 0.01
+    assert vectors(with_it, TEXTS, lora=[{"id": 0, "scale": 0.0}]) == pytest.approx(expected, abs=1e-4)
     assert vectors(with_it, TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert vectors(with_it, TEXTS, lora=[{"id": 0, "scale": 1.0}]) == pytest.approx(found, abs=1e-4)
+    wrong = with_it.post("/v1/embeddings", json={"input": "a", "lora": [{"id": 7}]})
+    assert (wrong.status_code, wrong.get_json()["error"]["param"]) == (400, "lora")
+
+
+def test_an_adapter_by_name(serve: Serve, tmp_path: Path) -> None:
+    """A model of its own, as for text: its vectors, under its name; the plain one stays as it is."""
+    path = write_mixing_model(tmp_path / "mixing.gguf", llama__pooling_type=3)
+    adapter = Adapter(path=str(write_mixing_adapter(tmp_path / "lora.gguf", 5)), name="pirate", scale=0.0)
+    client = serve(path, make=partial(LlamaEngine, adapters=(adapter,)))
+    plain = client.post("/v1/embeddings", json={"input": "hello"}).get_json()
+    own = client.post("/v1/embeddings", json={"input": "hello", "model": f"{plain['model']}:pirate"}).get_json()
+
+    assert own["model"] == f"{plain['model']}:pirate"
+    assert own["data"][0]["embedding"] != pytest.approx(plain["data"][0]["embedding"], abs=1e-3)
+    assert vectors(client, "hello")[0] == pytest.approx(plain["data"][0]["embedding"], abs=1e-4)
 
 
 def test_embeddings_that_llama_cpp_dies_of(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from server.engine.protocol import Adapter
 from server.flags import config_of, overlooked
 from server.footprint import find
 from server.guess_flags import named_draft, with_rows
+from server.invariance import invariant
 from server.slots import default_slots
 from server.vectors import gives_vectors, refuse_guesses, vector_params
 from server.weights import default_load
@@ -43,6 +44,7 @@ class Asked:
     Args:
         made: the context as llama.cpp makes it of `params`.
         hparams: of the model.
+        block: slots whose answers go together so that others change no bit of them; 0: as they come.
         in_numpy: by our own engine; else by llama.cpp, in a process of its own unless `in_process`.
     """
 
@@ -52,6 +54,7 @@ class Asked:
     hparams: HParams
     adapters: Sequence[Adapter]
     config: ServerConfig
+    block: int
     in_numpy: bool
     in_process: bool
 
@@ -82,6 +85,7 @@ def asked_model(args: argparse.Namespace) -> Asked:
         params = vector_params(params, given, path)
     elif not in_numpy:
         params = default_slots(params, vars(args))
+    params, block = invariant(args, params, path)
     if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages
         params = default_load(params, vars(args), path)
     if not params.embeddings:
@@ -99,7 +103,7 @@ def asked_model(args: argparse.Namespace) -> Asked:
     check_defaults(config)
     return Asked(
         path=path, params=params, made=made, hparams=hparams, adapters=adapters, config=config,
-        in_numpy=in_numpy, in_process=args.in_process,
+        block=block, in_numpy=in_numpy, in_process=args.in_process,
     )  # fmt: skip
 
 

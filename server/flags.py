@@ -188,6 +188,10 @@ def _add_engine(group: "argparse._ArgumentGroup") -> None:
         "(default %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--batch-invariant", action="store_true",
+        help="what runs beside a request changes no bit of its answer; a lone one is slower by it (default: it may)",
+    )  # fmt: skip
+    group.add_argument(
         "--stall-timeout", type=interval, default=STUCK_S, metavar="S",
         help="seconds after which an engine's process that does not get on is replaced, a silent one after 60 "
         "(default %(default)s; 0: never)",

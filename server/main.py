@@ -119,7 +119,7 @@ def serve_model(args: argparse.Namespace, asked: Asked, planned: Planned) -> int
         if params.embeddings:
             what = describe_vectors(asked.made, params, asked.hparams)
         else:
-            what = describe_slots(asked.made, vars(args))
+            what = describe_slots(asked.made, vars(args), asked.block)
         how = "; ".join(filter(None, (what, describe_load(params, vars(args)))))
         tell(args, f"{', '.join(http.urls)} serves {path}; {how}{unknown}; Ctrl-C ends it")
         if args.json:
@@ -143,7 +143,10 @@ def opened_engine(args: argparse.Namespace, asked: Asked, planned: Planned) -> B
     if planned.model is not None:
         pooling = asked.params.pooling
         return NumpyEngine(planned.model, pooling=None if pooling == "model" else pooling, **options)
-    of_llama = {"target_s": args.target_itl / 1000, "adapters": asked.adapters, "guessing": planned.guessing, **options}
+    of_llama = {
+        "target_s": args.target_itl / 1000, "adapters": asked.adapters, "guessing": planned.guessing,
+        "block": asked.block, **options,
+    }  # fmt: skip
     if asked.in_process:
         return LlamaEngine(asked.path, asked.params, **of_llama)
     return SupervisedEngine(asked.path, asked.params, verbose=args.verbose, bounds=stall_bounds(args), **of_llama)

@@ -34,6 +34,7 @@ from server.footprint import find
 from server.growth import Growth, growth_of
 from server.guess_flags import draft_opened, drafts_warnings, guessing_of, with_rows
 from server.http import listening
+from server.invariance import invariant
 from server.journal import warn
 from server.keys import reload_keys
 from server.ledger import Ledger, Pids
@@ -87,6 +88,7 @@ class Run:
     guessing: Guessing
     predicted: MemoryPrediction | str
     growth: Growth
+    block: int  # slots whose answers go together so that others change no bit of them; 0: as they come
     nbytes: int  # of its process, once its cache is full
 
     @classmethod
@@ -96,7 +98,8 @@ class Run:
         if gives_vectors(args, hparams):
             refuse_guesses(args)
             params = vector_params(params, vars(args), path)
-        else:
+        params, block = invariant(args, params, path)
+        if not params.embeddings:
             params = one_output_per_sequence(with_rows(params, args))
         check_model_file(path, params)
         made = check_context(params, hparams)
@@ -116,7 +119,7 @@ class Run:
         most = 0 if isinstance(predicted, str) else predicted.process_bytes + growth(filled(made))
         return cls(
             name=name, path=path, params=params, adapters=adapters, guessing=guessing, predicted=predicted,
-            growth=growth, nbytes=most or path.stat().st_size,
+            growth=growth, block=block, nbytes=most or path.stat().st_size,
         )  # fmt: skip
 
     @property
@@ -156,7 +159,7 @@ def serve_several(args: argparse.Namespace, params: Params, config: ServerConfig
             return SupervisedEngine(
                 run.path, run.params, name=run.name, max_waiting=args.max_queue, warn=warn,
                 target_s=args.target_itl / 1000, verbose=args.verbose, adapters=run.adapters, guessing=run.guessing,
-                bounds=stall_bounds(args),
+                block=run.block, bounds=stall_bounds(args),
             )  # fmt: skip
 
         engine = LazyEngine(name, run.nbytes, start, room)

@@ -33,6 +33,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         return jsonify({
             "default_generation_settings": {"params": defaults, "n_ctx": info.n_ctx_seq},
             "total_slots": info.n_slots,
+            "batch_invariant": info.n_block > 0,
             "model_alias": info.name,
             "modalities": {"vision": False, "video": False, "audio": False},
             "endpoint_slots": service.config.shows_slots,

@@ -69,6 +69,7 @@ def document(service: Service, asked: list[GenerationRequest]) -> dict[str, Any]
             "new": 0,
             "why": "the cache is reserved when the model is loaded: a request takes cells of it, and nothing beside",
         },
+        "batch_invariant": info.n_block > 0,
         "fits": not too_long,
         "admitted": "never" if too_long else "now" if wait_s == 0.0 else "later",
         "wait_s": None if too_long else wait_s,

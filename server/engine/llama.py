@@ -22,6 +22,7 @@ from server.engine.draft import KEEPS_A_STATE, Draft
 from server.engine.embedder import Embedder
 from server.engine.embedding import EmbeddingBackend
 from server.engine.errors import EngineError
+from server.engine.filling import Filling, check_alike
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.handles import Model
 from server.engine.library import create_context, load_library, load_model, system_info
@@ -64,11 +65,12 @@ class LlamaEngine(ThreadedEngine):
         target_s: float = TARGET_S,
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
+        block: int = 0,
     ) -> None:
         def load(unwanted: Unwanted) -> Backend:
             return load_backend(
                 path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, guessing=guessing,
-                target_s=target_s,
+                target_s=target_s, block=block,
             )  # fmt: skip
 
         super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
@@ -84,8 +86,12 @@ def load_backend(
     adapters: Sequence[Adapter] = (),
     guessing: Guessing = NOTHING,
     target_s: float = TARGET_S,
+    block: int = 0,
 ) -> "LlamaBackend | EmbeddingBackend":
-    """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft` and `create_context` do."""
+    """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft` and `create_context` do.
+
+    `block`: how many slots' answers go together so that others change no bit, which is tried; 0: as they come.
+    """
     load_library()
     safe, warning = amx.guard(one_output_per_sequence(params), info=system_info())
     if warning:
@@ -100,7 +106,7 @@ def load_backend(
         if safe.embeddings:
             backend = EmbeddingBackend(model, safe, name, adapters)
         else:
-            backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s)
+            backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s, block=block)
         backend.buffers = backend.buffers_since(mark)
         if guessing and not backend.info.guesses:
             warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
@@ -114,7 +120,7 @@ class LlamaBackend(SlotMemory):
     """A model that llama.cpp has loaded, in a context of its own; implements `Backend`.
 
     Raises:
-        UnsupportedError: a model without a tokenizer.
+        UnsupportedError: a model without a tokenizer, or one whose answers depend on others all the same.
         ValueError, EngineError: as `create_context`.
     """
 
@@ -128,6 +134,7 @@ class LlamaBackend(SlotMemory):
         *,
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
+        block: int = 0,
     ) -> None:
         self._model = model
         self._adapters = Adapters(model, adapters)
@@ -136,16 +143,20 @@ class LlamaBackend(SlotMemory):
         # One ubatch a step, if it has room for a token of each answer: llama_decode would divide a larger batch the
         # same way, and new requests and cancels are seen in between.
         made = context.params
+        n_ctx_seq = context.n_ctx_seq - (block > 0)  # a slot that is full has a cell for a token that is taken back
         self._batch = Batch(context, min(made.n_batch, max(made.n_ubatch, made.n_seq_max)))
         self.layout = Layout(
             n_slots=made.n_seq_max,
-            n_ctx_seq=context.n_ctx_seq,
-            n_cells=context.n_ctx_seq,
+            n_ctx_seq=n_ctx_seq,
+            n_cells=n_ctx_seq,
             n_batch=self._batch.capacity,
             n_outputs=made.n_outputs_max,
             unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
             kind=context.kind,
+            block=block,
         )
+        if block:
+            check_alike(context, self._batch, self.layout, self.words.n_vocab)
         can_guess = context.kind != "recurrent"
         if guessing.draft and not can_guess:
             raise UnsupportedError(f"{model.path}: no draft model can guess for it: it {KEEPS_A_STATE}")
@@ -169,7 +180,7 @@ class LlamaBackend(SlotMemory):
             self.words,
             name=name,
             hparams=model.hparams,
-            n_ctx_seq=context.n_ctx_seq,
+            n_ctx_seq=n_ctx_seq,
             n_params=int(model.api.llama_model_n_params(model.pointer)),
             model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
@@ -183,6 +194,7 @@ class LlamaBackend(SlotMemory):
             adapters=tuple(adapters),
             guesses=guessing.types if can_guess else (),
             why_no_guess=why_not,
+            n_block=block,
         )
 
     @property
@@ -208,8 +220,13 @@ class LlamaBackend(SlotMemory):
         self._waiting.after_step()  # of the one before, whose readers have their tokens by now
         batch = self._batch
         batch.clear()
+        block = self.layout.block
+        filling = Filling(self._context, batch, chunks, block) if block else None
         places: list[int] = []  # of rows of logits, in the batch
+        at: list[int] = []  # and among all of its rows, where there are others
         for chunk in chunks:
+            if filling:
+                filling.add(before=chunk.slot)
             last = batch.add(
                 chunk.tokens,
                 seq_id=chunk.slot,
@@ -218,12 +235,18 @@ class LlamaBackend(SlotMemory):
                 logits_of_all=chunk.n_rows > 1,
             )
             places += (last,) if chunk.n_rows == 1 else range(last + 1 - chunk.n_rows, last + 1)
+            if filling:
+                at += range(batch.n_outputs - chunk.n_rows, batch.n_outputs)
+        if filling:
+            filling.add()
         self._adapters.use(self._context, chunks[0].sequence.adapters)
         mark = LOG.mark
         self._n_batch_max = max(self._n_batch_max, batch.n_tokens)
         code = batch.decode(self._context)
+        if filling:
+            filling.take_back()
         if code == 0:
-            self._rows.begin(places)
+            self._rows.begin(places, at if filling else None)
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()

@@ -341,6 +341,7 @@ class ModelInfo:
     generates: bool = True  # False: vectors of texts are all that it gives
     n_text_max: int | None = None  # tokens that a text to embed may have; None: the engine finds out
     n_batch: int = 2048  # tokens in a batch at most, as asked
+    n_block: int = 0  # slots whose answers go together so that others change no bit; 0: as they come
     infill: InfillTokens | None = None  # None: the model knows of no middle
     adapters: tuple[Adapter, ...] = ()
     guesses: tuple[str, ...] = ()  # how tokens are guessed, llama-server's words; none: they are not

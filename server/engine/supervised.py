@@ -48,6 +48,7 @@ class SupervisedEngine(BaseEngine):
         verbose: llama.cpp's log goes to stderr.
         adapters: LoRA adapters beside the model.
         guessing: how tokens are guessed.
+        block: how many slots' answers go together so that others change no bit; 0: as they come.
         bounds: a worker that says nothing for so long, or does not get on, is replaced.
     """
 
@@ -63,10 +64,11 @@ class SupervisedEngine(BaseEngine):
         verbose: bool = False,
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
+        block: int = 0,
         bounds: Bounds = USUAL,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
-        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing)
+        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing, block)
         self._warn = warn
         self._info: ModelInfo | None = None
         self._sender: Sender | None = None

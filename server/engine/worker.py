@@ -55,7 +55,7 @@ def main() -> NoReturn:
     try:
         backend = load_backend(
             start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set, adapters=start.adapters,
-            guessing=start.guessing, target_s=start.target_s,
+            guessing=start.guessing, target_s=start.target_s, block=start.block,
         )  # fmt: skip
     except Exception as error:  # whatever it is, the parent must learn of it
         sender.send(NotLoaded(_portable(error)))

@@ -19,6 +19,7 @@ class Start(NamedTuple):
     verbose: bool
     adapters: tuple[Adapter, ...] = ()
     guessing: Guessing = NOTHING
+    block: int = 0
     passage: int = -1  # the descriptor that ways to clients come through (`ways`)
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
 
+from server.engine.scheduler.alike import LONGEST, PIECE, piece_end, whole
 from server.engine.scheduler.guesses import Guesser, Guesses
 from server.engine.scheduler.pace import DEEP, MIN_CHUNK, TILE, Pace
 from server.engine.scheduler.sequence import Chunk, Sequence
@@ -44,6 +45,7 @@ class Scheduler:
         self._was_full = False
         self._again: list[Chunk] = []  # the last step's, if the next one may be the next token of the same answers
         self._held_s = 0.0  # that answers have waited while a crowd's prompts are read
+        self._n_alone = 0  # pieces that were a step by themselves (`alike`)
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
     def add(self, sequence: Sequence) -> None:
@@ -112,6 +114,7 @@ class Scheduler:
             chunk.sequence.served_at = self.now
             if chunk.all_rows:
                 chunk.sequence.n_scored = max(chunk.sequence.n_scored, chunk.end)
+        self._n_alone += len(chunks) == 1 and chunks[0].start < chunks[0].sequence.n_prompt
         self.n_max = self.layout.n_batch
         self._was_full = False
 
@@ -186,7 +189,7 @@ class Scheduler:
             if self._waits(sequence):
                 continue
             found = self._find(sequence)
-            if sequence.may_reuse and self._is_being_computed(sequence, found.n):
+            if self._may_reuse(sequence) and self._is_being_computed(sequence, found.n):
                 continue
             is_shared = found.slot is not None and found.slot.owner is not None
             if not self._has_room(len(sequence.tokens) - (found.n if is_shared else 0)):
@@ -199,9 +202,13 @@ class Scheduler:
         if not sequence.cache_prompt:
             return NOTHING
         found = self.slots.find(sequence)
-        if sequence.is_scoring and found.n:
+        if found.n and not self._may_reuse(sequence):
             return Found(slot=None, n=0, n_missed=found.n + found.n_missed, reason=Reuse.SCORES)
         return found
+
+    def _may_reuse(self, sequence: Sequence) -> bool:
+        """Whether what memory holds of its prompt may be used: what is scored was read in pieces of other lengths."""
+        return sequence.may_reuse and not (self.layout.block and sequence.is_of_scores)
 
     def _waits(self, sequence: Sequence) -> bool:
         """Whether another sequence is about to have computed what this one can share."""
@@ -222,6 +229,8 @@ class Scheduler:
             if other.n_pending <= 1 or other.adapters != sequence.adapters:
                 continue
             n = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            if self.layout.block:
+                n = whole(whole(n, len(sequence.tokens)), len(other.tokens))
             if n > max(other.n_done, n_found + MIN_CHUNK) and self.slots.is_worth_copying(n):
                 sequence.waits_for, sequence.waits_until = other, n
                 return True
@@ -255,15 +264,30 @@ class Scheduler:
 
     def _rows_and_prompts(self) -> tuple[list[Sequence], list[Sequence]]:
         """Whose next token is in the step, and whose prompts may be."""
-        rows, prompts = list[Sequence](), list[Sequence]()
+        rows, prompts, is_alone = list[Sequence](), list[Sequence](), self.layout.block > 0
         for s in self._turns.of(self.active):
             is_prompt = len(s.tokens) - s.n_done > 1 or (s.wants_all_rows and s.is_scoring)
-            (prompts if is_prompt else rows).append(s)
+            (prompts if is_prompt or (is_alone and not s.n_generated) else rows).append(s)
+        if is_alone and prompts:
+            return ([], [self._next_alone(prompts)]) if self._is_turn_of_prompts(rows, len(prompts)) else (rows, [])
         if len(rows) > self.n_max:
             rows = sorted(rows, key=lambda s: s.served_at)[: self.n_max]
         if prompts and self._is_crowd(prompts, len(rows)):
             rows = [s for s in rows if not s.n_generated]  # whose prompt's last token it is
         return rows, prompts
+
+    def _is_turn_of_prompts(self, rows: list[Sequence], n_prompts: int) -> bool:
+        """Where prompts are read by themselves: whether one goes before the answers' next tokens.
+
+        One piece does, then as many as take no longer than those who wait for their first token are worth.
+        """
+        fixed, each = self.pace.line
+        wait_s = self._held_s + fixed + each * PIECE
+        return not rows or not self._held_s or wait_s <= self.pace.target_s * n_prompts
+
+    def _next_alone(self, prompts: list[Sequence]) -> Sequence:
+        """The oldest and the one that is done soonest take turns."""
+        return min(prompts, key=lambda s: s.n_pending) if self._n_alone % 2 else prompts[0]
 
     def _is_crowd(self, prompts: list[Sequence], n_rows: int) -> bool:
         """Whether so many prompts came together that answers wait until they are read, for some time at most.
@@ -300,6 +324,11 @@ class Scheduler:
 
     def _pieces(self, prompts: list[Sequence], n_answers: int, n_rows: int) -> Iterator[Chunk]:
         """As much of prompts as goes with answers and their rows."""
+        if self.layout.block:
+            (s,) = prompts
+            n_max = self.layout.n_outputs if s.is_of_scores else LONGEST
+            yield _chunk(s, piece_end(s.n_done, len(s.tokens), n_max) - s.n_done)
+            return
         n_outputs = self._n_outputs - (n_rows - n_answers)
         n_pending = sum(s.n_pending for s in prompts)
         least = TILE * min(2, len(prompts)) if any(s.is_deep for s in prompts) else MIN_CHUNK  # the oldest gets half

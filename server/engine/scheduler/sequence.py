@@ -52,6 +52,11 @@ class Sequence:
         return self.wants_all_rows and self.n_scored < self.n_prompt
 
     @property
+    def is_of_scores(self) -> bool:
+        """Whether its request has rows of logits for the whole prompt, be it of another answer."""
+        return self.wants_all_rows or (self.leader is not None and self.leader.wants_all_rows)
+
+    @property
     def n_pending(self) -> int:
         """Tokens that wait to be evaluated; behind the last of them a token is sampled."""
         return len(self.tokens) - self.n_done

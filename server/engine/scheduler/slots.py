@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
+from server.engine.scheduler.alike import PIECE, whole
 from server.engine.scheduler.cells import Cells, OwnCells
 from server.engine.scheduler.sequence import Sequence
 from server.engine.scheduler.tokens import common_prefix
@@ -35,6 +36,7 @@ class Reuse(StrEnum):
     DIVIDED = "divided"  # another sequence's part of the cache, and too short for a copy
     PREEMPTED = "preempted"  # its room was given to an older answer
     ADAPTERS = "adapters"  # they were computed with other adapters
+    PIECES = "pieces"  # whole ones in front of the last are used where others must change no bit
     SCORES = "scores"  # log-probabilities of the prompt need its logits
 
 
@@ -49,6 +51,7 @@ class Layout:
     n_outputs: int  # rows of logits a step
     unified: bool = False  # slots share the cells; not where there are none, but states
     kind: Kind = "full"
+    block: int = 0  # slots whose answers go together so that others change no bit (`alike`); 0: as they come
 
 
 class Memory(Protocol):
@@ -76,6 +79,7 @@ class Slot:
     owner: Sequence | None = None
     used_at: int = 0
     adapters: tuple[tuple[int, float], ...] = ()  # what its tokens were computed with
+    n_whole: int = 0  # of its first tokens, that were read in whole pieces (`alike`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +114,8 @@ class Slots:
         """An idle slot: an empty one, or else one whose tokens were used long ago.
 
         In a divided cache slots under way that lie side by side are evaluated together (`Scheduler`), so of the empty
-        ones and the half that was used longest ago, one beside them is taken; and of several the one that more of them
-        follow, for those that come next.
+        ones and the half that was used longest ago, one beside them is taken (first, of those that go with them in a
+        block); and of several the one that more of them follow, for those that come next.
         """
         idle = sorted(self.idle, key=lambda slot: (len(slot.tokens) > 0, slot.used_at))
         if not idle or self.layout.unified:
@@ -119,7 +123,12 @@ class Slots:
         n_empty = sum(not slot.tokens for slot in idle)
         candidates = idle[: max(n_empty, (len(idle) + 1) // 2)]
         ids = {slot.id for slot in candidates}
-        return max(candidates, key=lambda slot: (self._n_busy_beside(slot), _n_in_a_row(ids, slot.id)))
+        block = self.layout.block or 1
+        busy = {slot.id // block for slot in self.all if slot.owner is not None}
+        return max(
+            candidates,
+            key=lambda slot: (slot.id // block in busy, self._n_busy_beside(slot), _n_in_a_row(ids, slot.id)),
+        )
 
     def _n_busy_beside(self, slot: Slot) -> int:
         beside = self.all[max(slot.id - 1, 0) : slot.id + 2]
@@ -136,6 +145,8 @@ class Slots:
             if not self.layout.unified and n * REUSED_FRACTION < want:
                 continue
             n_usable, reason = self.usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)
+            if self.layout.block and (n_whole := whole(min(n_usable, slot.n_whole), len(sequence.tokens))) < n_usable:
+                n_usable, reason = n_whole, Reuse.PIECES
             if n > n_held:
                 n_held, why = n, reason
             if n_usable > n_best or (n_usable == n_best > 0 and best is not None and self._is_better(slot, best)):
@@ -191,6 +202,7 @@ class Slots:
             self.memory.copy(source.id, target.id, n)
             self.cells.share(source.id, target.id, n)
             target.tokens = source.tokens[:n]
+            target.n_whole = min(source.n_whole, n // PIECE * PIECE)
 
     def cut(self, slot: Slot, n: int) -> None:
         """Forget all but the first tokens of a slot."""
@@ -198,9 +210,12 @@ class Slots:
             self.memory.keep(slot.id, n)
             self.cells.cut(slot.id, n)
             del slot.tokens[n:]
+            slot.n_whole = min(slot.n_whole, n // PIECE * PIECE)
 
     def extend(self, slot: Slot, tokens: "array[int]", now: int) -> None:
         """Note that tokens have been evaluated."""
+        if len(tokens) == PIECE and slot.n_whole == len(slot.tokens):
+            slot.n_whole += PIECE
         slot.tokens.extend(tokens)
         slot.used_at = now
         self.cells.append(slot.id, len(tokens))

@@ -115,6 +115,10 @@ class FakeBackend:
         self._on_decode = on_decode
         self._memory: list[list[tuple[int, int]]] = [[] for _ in range(layout.n_slots)]  # (cell, token), by position
         self._computed_with: dict[int, ActiveAdapters] = {}  # cells
+        self._shapes: dict[
+            int, str
+        ] = {}  # in which cells were computed: of a piece by itself, or of a token among some
+        self.shapes: dict[tuple[int, int], list[str]] = {}  # of all cells of an answer, when it last had a row
         self._next_cell = 0
         self._rows: list[int] = []
 
@@ -131,6 +135,8 @@ class FakeBackend:
         outcome = self._on_decode()
         if outcome is Outcome.FULL or (self.layout.unified and self.n_used + n_tokens > self._n_cells):
             return Outcome.FULL
+        if self.layout.block and (len(chunks) > 1 or not chunks[0].start < chunks[0].sequence.n_prompt):
+            assert all(len(chunk) == 1 and chunk.sequence.n_generated for chunk in chunks), "answers and nothing else"
         self._rows = []
         self.steps.append([(chunk.sequence.id, chunk.start, len(chunk)) for chunk in chunks])
         for chunk in chunks:
@@ -139,10 +145,13 @@ class FakeBackend:
             for at, token in enumerate(chunk.tokens):
                 held.append((self._next_cell, token))
                 self._computed_with[self._next_cell] = adapters
+                self._shapes[self._next_cell] = "token" if len(chunk) == 1 else f"{len(chunk)} from {chunk.start}"
                 self._next_cell += 1
                 if at >= len(chunk) - chunk.n_rows:
                     self._rows.append(following([t for _, t in held], adapters))
             assert len(held) <= self.layout.n_ctx_seq
+            if chunk.n_rows:
+                self.shapes[chunk.sequence.id, chunk.sequence.index] = [self._shapes[cell] for cell, _ in held]
             assert {self._computed_with[cell] for cell, _ in held} == {adapters}
             if outcome is Outcome.ABORTED:
                 return Outcome.ABORTED  # the first chunk is there, the others are not
@@ -175,6 +184,7 @@ class FakeBackend:
             copied = self._memory[target]
             self._memory[target] = [(self._next_cell + i, token) for i, (_, token) in enumerate(copied)]
             self._computed_with |= {self._next_cell + i: self._computed_with[c] for i, (c, _) in enumerate(copied)}
+            self._shapes |= {self._next_cell + i: self._shapes[c] for i, (c, _) in enumerate(copied)}
             self._next_cell += n_tokens
 
     def resumable(self, slot: int, n_tokens: int) -> bool:

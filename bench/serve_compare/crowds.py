@@ -138,18 +138,30 @@ def _flood(server: Server, n_streams: int) -> dict[str, float]:
 
 
 def equal(pair: Pair, n_prompts: int) -> Iterator[Row]:
-    """Greedy answers of so many at once, by those of each alone: how many differ. For models with F32 weights."""
+    """Greedy answers of so many at once, by those of each alone: how many differ, and how many in any bit of their
+    tokens' log-probabilities. For models with F32 weights; bits are alike with --batch-invariant alone.
+    """
 
-    def one(server: Server) -> float:
+    def one(server: Server) -> tuple[float, float]:
         per_token = words_per_token(server.url)
-        bodies = [completion(words(f"equal {i}", 8 + i, per_token), 32, cache_prompt=False) for i in range(n_prompts)]
-        alone = [_text(send(server.url, "/v1/completions", body)) for body in bodies]
-        crowd = [_text(reply) for reply in together([_asking(server.url, body) for body in bodies])]
-        return float(sum(a != b for a, b in zip(alone, crowd, strict=True)))
+        bodies = [
+            completion(words(f"equal {i}", 8 + i, per_token), 32, cache_prompt=False, logprobs=1)
+            for i in range(n_prompts)
+        ]
+        alone = [send(server.url, "/v1/completions", body) for body in bodies]
+        crowd = together([_asking(server.url, body) for body in bodies])
+        pairs = list(zip(alone, crowd, strict=True))
+        return (
+            float(sum(_of_choice(a, "text") != _of_choice(b, "text") for a, b in pairs)),
+            float(sum(_of_choice(a, "logprobs") != _of_choice(b, "logprobs") for a, b in pairs)),
+        )
 
+    level = f"{n_prompts} greedy answers"
     with pair.started(n_slots=n_prompts, n_ctx_slot=256) as (ours, theirs):
-        yield Row(level=f"{n_prompts} greedy answers", figure="differ", ours=one(ours), theirs=one(theirs), bar=NONE)
+        (n_ours, n_ours_bits), (n_theirs, n_theirs_bits) = one(ours), one(theirs)
+    yield Row(level=level, figure="differ", ours=n_ours, theirs=n_theirs, bar=NONE)
+    yield Row(level=level, figure="differ in a bit", ours=n_ours_bits, theirs=n_theirs_bits)
 
 
-def _text(reply: Reply) -> str:
-    return json.dumps(reply.document["choices"][0]["text"])
+def _of_choice(reply: Reply, field: str) -> str:
+    return json.dumps(reply.document["choices"][0][field])

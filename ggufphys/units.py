@@ -4,12 +4,10 @@ And what becomes of strangers' text: names in files may hold what a terminal tak
 """
 
 import operator
+import os
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Any, Final, SupportsIndex
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FACTORS = {
@@ -95,14 +93,14 @@ def shortened(message: str) -> str:
     return "\n".join(lines if more <= 1 else [*lines[:MAX_LINES], f"  and {more:,} lines more"])
 
 
-def read_text(path: "Path") -> str:
+def read_text(path: "str | os.PathLike[str]") -> str:
     """The text of a file that somebody named, if it is text and not endless.
 
     Raises:
         ValueError: it is not UTF-8, or of a size that no record of ours has.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123  # at start-up
         data = file.read(MAX_TEXT_BYTES)
     if len(data) == MAX_TEXT_BYTES:
         raise ValueError(f"{path}: {MAX_TEXT_BYTES:,} bytes and more, expected a text")

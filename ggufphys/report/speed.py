@@ -1,14 +1,16 @@
 """Speed as text and JSON: figures with ranges, what limits them, and what a calibration found."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggufphys.frozen import asdict
 from ggufphys.report.inspection import Section, table
 from ggufphys.speed.history import Errors
 from ggufphys.speed.predict import Figure, PhaseSpeed, SpeedPrediction
 from ggufphys.speed.rates import Machine, ProductRate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def speed_section(speed: SpeedPrediction, *, errors: Errors | None = None) -> Section:
@@ -80,7 +82,7 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
-def machine_text(machine: Machine, path: Path | None) -> str:
+def machine_text(machine: Machine, path: "Path | None") -> str:
     """What was measured, in a few lines and a table of kernels."""
     lines = [f"{machine.name}: {machine.source}"]
     for cpu in machine.processors:

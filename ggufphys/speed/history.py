@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ggufphys.errors import OutputError
 from ggufphys.frozen import asdict, dataclass
+from ggufphys.paths import read_text
 from ggufphys.speed import kept
 from ggufphys.speed.rates import RULES
 from ggufphys.speed.rates import SCHEMA_VERSION as RATES
@@ -79,7 +80,7 @@ def entries(last: int = MAX_ENTRIES) -> tuple[Entry, ...]:
 def _document() -> Any:
     """What the file says: anything. Raises OSError or ValueError where it cannot be read."""
     folder = kept.folder()
-    return parse_json((folder / NAME).read_text(encoding="utf-8")) if folder is not None else {}
+    return parse_json(read_text(f"{folder}/{NAME}")) if folder else {}
 
 
 def _is_of_newer_rules() -> bool:

@@ -16,30 +16,24 @@ if TYPE_CHECKING:
 NAME: Final = "calibration.json"
 
 
-def folder() -> "Path | None":
-    """The folder; None where nobody is at home."""
-    from pathlib import Path  # only when there is something to read or to keep
-
-    place = _folder()
-    return Path(place) if place else None
-
-
 def is_calibrated() -> bool:
     """Is a calibration kept?"""
-    place = _folder()
+    place = folder()
     return bool(place) and is_file(f"{place}/{NAME}")
 
 
-def _folder() -> str:
-    """Its path; empty where nobody is at home."""
+def folder() -> str:
+    """The folder; empty where nobody is at home."""
     caches = cache_home()
     return f"{caches}/ggufphys/speed" if caches else ""
 
 
 def calibration_path() -> "Path | None":
     """The file, whether it is there or not."""
+    from pathlib import Path  # for those who write it
+
     place = folder()
-    return None if place is None else place / NAME
+    return Path(place, NAME) if place else None
 
 
 def kept_machine() -> "Machine | None":
@@ -48,12 +42,11 @@ def kept_machine() -> "Machine | None":
     Raises:
         CalibrationError: what is kept cannot be used.
     """
-    path = calibration_path() if is_calibrated() else None
-    if path is None:
+    if not is_calibrated():
         return None
     from ggufphys.speed.rates import read_machine  # only when there is something to read
 
-    machine = read_machine(path)
+    machine = read_machine(f"{folder()}/{NAME}")
     notes = tuple(note for tell in (foreign, otherwise_built, otherwise_waiting) if (note := tell(machine.identity)))
     return replace(machine, notes=(*machine.notes, *notes)) if notes else machine
 
@@ -127,9 +120,11 @@ def keep(text: str, name: str = NAME) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from ggufphys.machine.output import whole_file  # only when something is kept
+    from pathlib import Path  # only when something is kept
+
+    from ggufphys.machine.output import whole_file
 
     place = folder()
-    if place is not None:
-        with whole_file(place / name, makes_folder=True) as partial:
+    if place:
+        with whole_file(Path(place, name), makes_folder=True) as partial:
             partial.write_text(text, encoding="utf-8")

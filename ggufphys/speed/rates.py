@@ -5,9 +5,9 @@ kernel of llama.cpp was measured to take: these count where there are any. All s
 on `n_threads` threads.
 """
 
+import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from ggufphys.errors import GGUFPhysError
@@ -295,7 +295,7 @@ class Machine:
             ) from None
 
 
-def read_machine(path: Path) -> Machine:
+def read_machine(path: str | os.PathLike[str]) -> Machine:
     """The machine kept in a file.
 
     Raises:

@@ -1,11 +1,13 @@
 """How much does `inspect` import before it answers? Most of the time that it takes goes there."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from ggufphys.embedded import MODEL
+from ggufphys.speed.rates import Machine, Processor
 
 MOST_MODULES = 140  # of ours, at an ordinary question; a feature that is not asked about belongs behind an import there
 # What takes milliseconds and has no part in an ordinary answer.
@@ -24,25 +26,50 @@ UNWANTED = frozenset((
 ))  # fmt: skip
 
 
-def test_inspect_imports_what_it_needs(tmp_path: Path) -> None:
-    """An ordinary `inspect` imports no more of our modules than it did, and none that other questions need.
+# What a calibrated machine's answer needs of that, since it says how fast, too.
+OF_SPEED = frozenset((
+    "json", "ggufphys.graph.describing.cost", "ggufphys.graph.devices.homes", "ggufphys.graph.devices.split",
+))  # fmt: skip
+CPU = Processor(name="CPU", n_threads=1, streams=((0, 10e9),), flops_per_s=1e12)
+CALIBRATED = Machine(name="m", basis="calibrated", source="s", processors=(CPU,))
 
-    On a machine that was calibrated it predicts speed, too; this is one that was not.
-    """
+
+def imported(cache: Path) -> list[str]:
+    """The modules that an ordinary `inspect` imports, with what is kept in this cache."""
     code = (
         "import sys; before = set(sys.modules); from ggufphys.cli import main; code = main(sys.argv[1:])\n"
         "print(code, *(set(sys.modules) - before), sep='\\n', file=sys.stderr)"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code, "inspect", str(MODEL), "-c", "1024"],
-        capture_output=True, text=True, check=True, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)},
     )  # fmt: skip
     code_line, *modules = answer.stderr.split()
+    assert code_line == "0"
+    return modules
+
+
+def test_inspect_imports_what_it_needs(tmp_path: Path) -> None:
+    """An ordinary `inspect` imports no more of our modules than it did, and none that other questions need.
+
+    On a machine that was calibrated it predicts speed, too; this is one that was not.
+    """
+    modules = imported(tmp_path)
     ours = sorted(name for name in modules if name.startswith("ggufphys."))
 
-    assert code_line == "0"
     assert sorted(UNWANTED.intersection(modules)) == []
     assert len(ours) <= MOST_MODULES, ours
+
+
+def test_a_calibrated_machine_imports_little_more(tmp_path: Path) -> None:
+    """What its answer adds, speed, imports nothing else of what takes milliseconds."""
+    folder = tmp_path / "ggufphys" / "speed"
+    folder.mkdir(parents=True)
+    (folder / "calibration.json").write_text(json.dumps(CALIBRATED.to_json()))
+    modules = imported(tmp_path)
+
+    assert "ggufphys.speed.predict" in modules
+    assert sorted((UNWANTED - OF_SPEED).intersection(modules)) == []
 
 
 def test_a_process_ends_at_once_unless_something_is_left_to_do(tmp_path: Path) -> None:

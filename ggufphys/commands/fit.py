@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, get_args
 from ggufphys.builds.proven import require_known
 from ggufphys.commands.attached import attaches_files, predicting, with_server
 from ggufphys.commands.devices import params_here
-from ggufphys.commands.fit_folder import Fitting, run_fit_folder
 from ggufphys.commands.fit_speed import Paces
 from ggufphys.commands.opening import opened
 from ggufphys.flags.attached import add_attachment_arguments
@@ -19,7 +18,7 @@ from ggufphys.flags.questions import add_machine_argument
 from ggufphys.flags.run import add_run_arguments, given
 from ggufphys.flags.server import add_server_arguments, run_as
 from ggufphys.frozen import replace
-from ggufphys.gguf.locate import is_remote, local_path, names_several
+from ggufphys.gguf.locate import is_remote, local_file, names_several
 from ggufphys.machine import host
 from ggufphys.machine.devices import find_devices
 from ggufphys.memory.predict import Predictor
@@ -111,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     fixed = {name for name in _CHOSEN & set(given(args)) if (name, params.n_gpu_layers) != ("n_gpu_layers", -1)}
     paces = Paces(args, params)
     if names_several([args.model]):
+        from ggufphys.commands.fit_folder import Fitting, run_fit_folder  # what one model does not need
+
         return run_fit_folder(args, Fitting(params, budget, fixed, paces), (*notes, *more_notes))
     with opened(args.model, use_cache=args.use_cache) as gguf:
         require_known(gguf.architecture, params.llama_build)
@@ -223,7 +224,7 @@ def _model_flags(model: str) -> tuple[str, str]:
     """The model by llama-server's flags; of the Hub, what its -hf cannot say becomes no more than its name."""
     if model.startswith("hf:"):
         return "-hf", model.removeprefix("hf:")
-    return ("-mu", model) if is_remote(model) else ("-m", str(local_path(model)))
+    return ("-mu", model) if is_remote(model) else ("-m", local_file(model))
 
 
 def _other_flags(args: argparse.Namespace, places: Sequence[Place]) -> Iterator[str]:

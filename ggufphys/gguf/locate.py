@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ggufphys.gguf.file import GGUFFile, open_gguf
-from ggufphys.paths import is_folder, is_there
+from ggufphys.paths import is_folder, is_there, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,17 +35,22 @@ def names_several(texts: Sequence[str]) -> bool:
 
 
 def local_path(text: str) -> "Path":
+    """`local_file`, for those who read and run it."""
+    from pathlib import Path  # what a header's reader does without
+
+    return Path(local_file(text))
+
+
+def local_file(text: str) -> str:
     """The path of a model that is going to be run: the path itself, or that of `ollama:name[:tag]`.
 
     Raises:
         ValueError: an address, or a reference to the Hub.
         GGUFError: Ollama has no model of that name.
     """
-    from pathlib import Path  # what a header's reader does without
-
     if "://" in text or is_remote(text):
         raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
-    return Path(_file(text))
+    return plain(_file(text))
 
 
 def _file(text: str) -> str:

@@ -4,15 +4,14 @@ A data sheet has peaks. How much of them llama.cpp reaches is said by class of m
 by what people published of some of them: `python -m scripts.check_published` sets each such run beside its prediction.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import Final
 
 from ggufphys.frozen import dataclass, replace
 from ggufphys.machine.devices import unified_bytes
+from ggufphys.paths import beside, read_text
 from ggufphys.speed.rates import Machine, Processor
 
 _SIZE: Final = re.compile(r"(.+)-(\d+)gb")
@@ -75,7 +74,9 @@ def published_machine(name: str) -> PublishedMachine:
     match = _SIZE.fullmatch(wanted)
     if match is not None and match[1] in known:
         return replace(known[match[1]], name=wanted, memory_bytes=int(match[2]) * _GIB)
-    near = difflib.get_close_matches(wanted, known, n=4, cutoff=0.4) or list(known)[:4]
+    from difflib import get_close_matches  # when the name is wrong alone
+
+    near = get_close_matches(wanted, known, n=4, cutoff=0.4) or list(known)[:4]
     raise ValueError(
         f"no data sheet of {name!r} is known; alike are {', '.join(near)} (`--on list` prints all {len(known)}, and "
         "-16gb behind a name is another memory)"
@@ -150,7 +151,6 @@ def _processor(
 
 
 def _rows(name: str) -> Iterator[list[str]]:
-    text = resources.files("ggufphys.speed").joinpath(name).read_text(encoding="utf-8")
-    for line in text.splitlines():
+    for line in read_text(beside(__file__, name)).splitlines():
         if line.strip() and not line.startswith("#"):
             yield [cell.strip() for cell in line.split("|")]

@@ -78,6 +78,6 @@ def test_a_relative_folder_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_p
     for given in ("caches", "./x", "", "~/caches"):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         ours = tmp_path / ".cache" / "ggufphys"
-        assert (cache_folder(), kept.folder(), default_folder()) == (ours, ours / "speed", ours / "headers")
+        assert (cache_folder(), kept.folder(), default_folder()) == (ours, str(ours / "speed"), ours / "headers")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     assert cache_folder() == tmp_path / "x" / "ggufphys"

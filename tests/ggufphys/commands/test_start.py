@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ggufphys.embedded import MODEL
 from ggufphys.speed.rates import Machine, Processor
 
@@ -34,14 +36,14 @@ CPU = Processor(name="CPU", n_threads=1, streams=((0, 10e9),), flops_per_s=1e12)
 CALIBRATED = Machine(name="m", basis="calibrated", source="s", processors=(CPU,))
 
 
-def imported(cache: Path) -> list[str]:
-    """The modules that an ordinary `inspect` imports, with what is kept in this cache."""
+def imported(cache: Path, *arguments: str) -> list[str]:
+    """The modules that a command imports, an ordinary `inspect` by default, with what is kept in this cache."""
     code = (
         "import sys; before = set(sys.modules); from ggufphys.cli import main; code = main(sys.argv[1:])\n"
         "print(code, *(set(sys.modules) - before), sep='\\n', file=sys.stderr)"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code, "inspect", str(MODEL), "-c", "1024"],
+        [sys.executable, "-c", code, *(arguments or ("inspect", str(MODEL), "-c", "1024"))],
         capture_output=True, text=True, check=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)},
     )  # fmt: skip
     code_line, *modules = answer.stderr.split()
@@ -70,6 +72,25 @@ def test_a_calibrated_machine_imports_little_more(tmp_path: Path) -> None:
 
     assert "ggufphys.speed.predict" in modules
     assert sorted((UNWANTED - OF_SPEED).intersection(modules)) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit", str(MODEL), "--memory", "2GiB"),
+        ("inspect", str(MODEL), "--on", "m2-air-8gb"),
+        ("inspect", str(MODEL), "--diff", str(MODEL)),
+        ("tensors", str(MODEL)),
+        ("metadata", str(MODEL)),
+    ],
+    ids=lambda arguments: " ".join(word for word in arguments if word != str(MODEL)),
+)
+def test_other_answers_import_little_of_the_standard_library(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Of what takes milliseconds they import JSON at most, in which rates are kept."""
+    modules = imported(tmp_path, *arguments)
+    unwanted = {name for name in UNWANTED if not name.startswith("ggufphys.")} | {"difflib", "random", "statistics"}
+
+    assert sorted(unwanted.intersection(modules) - {"json"}) == []
 
 
 def test_a_process_ends_at_once_unless_something_is_left_to_do(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ main memory up to twice as slowly, Q6_K in 40 ps each in rows of 4,096, in 75 of
 CACHED: Final = (SHORT, PAGE)  # of products with weights in a cache
 HEAD_SIZES: Final = (64, 128, 256, 512)
 CELLS: Final = (256, 3072)  # with one head in a cell; a core's own cache holds them, and fewer of more heads
-N_HEAD_KV: Final = (1, 2, 8)  # one head's cells lie beside each other
+N_HEAD_KV: Final = (1, 2, 4, 8)  # one head's cells lie beside each other
 FAR_CELLS: Final = 4096
 LARGE: Final = 128 << 20
 """Bytes that no cache of a processor holds, if the system tells of none that large: on two threads of a Zen 5 with 32

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from flask import g, has_request_context
 from werkzeug.wsgi import ClosingIterator
 
 from ggufphys.memory.attachments.predict import draft_context_bytes
@@ -82,7 +83,11 @@ class Service:
             )
         began = time.perf_counter()
         found = self.engine.embed(prompts, pooling, adapters, is_over)
-        self.metrics.e2e.observe(time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        self.metrics.e2e.observe(took_s)
+        tally = g.get("tally") if has_request_context() else None
+        if tally is not None:
+            tally.n_prompt, tally.prompt_ms = sum(map(len, prompts)), took_s * 1000
         for i, vectors in enumerate(found):
             if not all(math.isfinite(sum(vector)) for vector in vectors):
                 raise EngineError(f"the model makes no numbers of text {i}: its vector has some that are not finite")

@@ -47,6 +47,21 @@ def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "secret" not in file.read_text()
 
 
+def test_texts_to_embed(tmp_path: Path) -> None:
+    """Their tokens and their time stand in the line as a prompt's do."""
+    file = tmp_path / "log"
+    close = open_journal(file=file, as_json=True, access=True)
+    try:
+        client = create_app(ServerConfig(), FakeEngine()).test_client()
+        client.post("/v1/embeddings", json={"input": [[1, 2, 3], [4]]}, buffered=True)
+    finally:
+        close()
+    (line,) = map(json.loads, file.read_text().splitlines())
+
+    assert (line["path"], line["n_prompt"], line["n_generated"]) == ("/v1/embeddings", 4, 0)
+    assert line["prompt_ms"] >= 0
+
+
 def test_why_a_prompt_was_evaluated_again(tmp_path: Path) -> None:
     """A request's line says why, each reason once, and how many guesses were right; where there is none, nothing."""
     times = Timings(queue_s=0, prompt_s=1, decode_s=1, reevaluated="window", n_drafted=7, n_draft_accepted=5)

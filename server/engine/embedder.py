@@ -20,6 +20,7 @@ from server.engine.handles import Context, Model
 from server.engine.library import create_context
 from server.engine.log import LOG
 from server.engine.protocol import POOLINGS, ActiveAdapters, Pooling
+from server.engine.waiting import Waiting
 
 Texts = Sequence[Sequence[int]]
 
@@ -31,17 +32,24 @@ class Embedder:
 
     Args:
         params: of its contexts: a physical batch is a batch, each of its tokens may be an output.
+        waiting: how its threads wait for each other.
         made: is given each context.
     """
 
     def __init__(
-        self, model: Model, params: Params, adapters: Adapters, made: Callable[[Context], object] = lambda context: None
+        self,
+        model: Model,
+        params: Params,
+        adapters: Adapters,
+        waiting: Waiting,
+        made: Callable[[Context], object] = lambda context: None,
     ) -> None:
         self._model = model
         self._params = params
         self._adapters = adapters
         self._contexts: dict[Pooling | None, tuple[Context, Batch]] = {}
         self._made = made
+        self._waiting = waiting
         api: Any = model.api
         # An encoder that llama.cpp gives a cache all the same would be masked as if it were a decoder.
         self._encodes = bool(api.llama_model_has_encoder(model.pointer))
@@ -151,6 +159,7 @@ class Embedder:
             yield n
 
     def _run(self, context: Context, batch: Batch) -> None:
+        self._waiting.after_step()  # of the one before, whose readers have their vectors by now
         mark = LOG.mark
         self.n_batch_max = max(self.n_batch_max, batch.n_tokens)
         code = batch.encode(context) if self._encodes else batch.decode(context)

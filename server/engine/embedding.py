@@ -16,6 +16,7 @@ from server.engine.protocol import POOLINGS, ActiveAdapters, Adapter, Pooling
 from server.engine.scheduler.slots import Layout
 from server.engine.speechless import Speechless
 from server.engine.vocab import Vocab
+from server.engine.waiting import Waiting
 
 
 class EmbeddingBackend(Speechless):
@@ -31,7 +32,8 @@ class EmbeddingBackend(Speechless):
         self._model = model
         loaded = Adapters(model, adapters)
         self.words = Vocab(model)
-        self._embedder = Embedder(model, params, loaded)
+        self._waiting = Waiting()
+        self._embedder = Embedder(model, params, loaded, self._waiting)
         self._pooling: Pooling | None = None if params.pooling == "model" else params.pooling
         context = self._embedder.context(self._pooling)
         self._abort = AbortFlag(context)
@@ -97,5 +99,6 @@ class EmbeddingBackend(Speechless):
 
     def close(self) -> None:
         """Free context and model."""
+        self._waiting.close()
         self._embedder.close()
         self._model.close()

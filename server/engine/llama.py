@@ -172,7 +172,9 @@ class LlamaBackend(SlotMemory):
         self.guesser = Guesser(drafters, None if guessing.always else Worth())
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
-        self._embedder = Embedder(model, beside(params, context.n_ctx_seq), self._adapters, self._abort.use)
+        self._embedder = Embedder(
+            model, beside(params, context.n_ctx_seq), self._adapters, self._waiting, self._abort.use
+        )
         self._rows = Rows(context, self.words.n_vocab)
         self._n_batch_max, self._chains = 0, Chains()
         info = describe(

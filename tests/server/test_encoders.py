@@ -25,6 +25,7 @@ from server.engine.counters import Counters
 from server.engine.llama import LlamaEngine
 from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
+from server.engine.waiting import Waiting
 from server.growth import growth_of
 from server.vectors import vector_params
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model, write_ranking_model
@@ -298,6 +299,21 @@ def test_a_decoder_reads_in_pieces(serve: Serve, tmp_path: Path) -> None:
     assert whole.post("/v1/completions", json={"prompt": "hi"}).status_code == 501
     refused = pieces.post("/v1/embeddings", json={"input": "y" * 600})
     assert refused.get_json()["error"]["n_ctx"] == 512
+
+
+def test_how_threads_wait(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at behind passes of texts, too: beside a neighbour llama.cpp's threads would spin for ever."""
+    looks = list[Waiting]()
+    monkeypatch.setattr(Waiting, "after_step", lambda waiting: looks.append(waiting))
+    vectors(serve(write_encoder(tmp_path / "encoder.gguf", "bert", pooling=1)), ["a"] * 40)
+    alone = len(looks)
+    engine = LlamaEngine(write_mixing_model(tmp_path / "mixing.gguf"), Params(n_ctx=512, n_threads=1))
+    assert engine.wait_until_settled(30) is EngineStatus.READY, engine.error
+    engine.embed(((5,) * 200,), "mean")
+    engine.close()
+
+    assert alone == 2
+    assert len(looks) == 2 + 2  # a pass for 32 texts and one for 8; two pieces
 
 
 def test_no_ranks_without_a_classifier(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_ssm_co
 ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_gated_delta_net_one_chunk, as GCC compiles them.
 """
 
-from typing import cast
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -15,6 +13,7 @@ from refengine.faithful.arithmetic import F64, as_f64, fma
 from refengine.faithful.functions import c_exp
 from refengine.faithful.lanes import floats_behind, fused_behind, lane_dot
 from refengine.faithful.rows import softplus
+from refengine.ops.recurrent import keep, results_and_states
 from refengine.ops.step import Run, Step
 from refengine.peers.simd import REGISTERS
 
@@ -37,10 +36,9 @@ def ssm_scan(step: Step) -> Run:
     simd = step.numerics.simd
     assert simd is not None
     states, x, dt, a, b, c = (step.reader(i)() for i in range(6))
-    ids, flat = step.src[6][0, 0, 0], step.out.reshape(-1)
-    n_snapshots = cast(int, step.node.params[0])
-    n_seqs, n_tokens, n_head, _ = x.shape
-    y, left = flat[: x.size].reshape(x.shape), flat[x.size :].reshape(n_snapshots, n_seqs, *states.shape[1:])
+    ids = step.src[6][0, 0, 0]
+    _, n_tokens, n_head, _ = x.shape
+    y, left = results_and_states(step, x.shape, states.shape[1:])
     decay = a[0, 0]  # (H, P or 1)
     n_shared = n_head // b.shape[2]  # heads that share b and c
     n_lanes = REGISTERS * simd.lanes
@@ -60,8 +58,7 @@ def ssm_scan(step: Step) -> Run:
             shrink = c_exp(now * decay)[:, :, np.newaxis].astype(np.float64)
             h = fma(h, shrink, as_f64(in_b[:, t, :, np.newaxis] * scaled))
             y[:, t] = dot(h, out_c[:, t, :, np.newaxis])
-            if n_tokens - 1 - t < n_snapshots:
-                left[n_tokens - 1 - t] = h
+            keep(left, h, n_tokens - 1 - t)
 
     return run
 
@@ -71,11 +68,8 @@ def gated_delta_net(step: Step) -> Run:
     simd = step.numerics.simd
     assert simd is not None
     q, k, v, gate, beta, state = step.src
-    flat = step.out.reshape(-1)
-    n_snapshots = cast(int, step.node.params[0])
     n_seqs, n_tokens, n_head, d = v.shape
-    out = flat[: v.size].reshape(v.shape)
-    left = flat[v.size :].reshape(n_snapshots, n_seqs, n_head, d, d)
+    out, left = results_and_states(step, v.shape, (n_head, d, d))
     q_heads, k_heads = (np.arange(n_head) % part.shape[2] for part in (q, k))
     scale = np.float32(1) / np.sqrt(np.float32(d))
     n_lanes = REGISTERS * simd.lanes
@@ -89,7 +83,6 @@ def gated_delta_net(step: Step) -> Run:
             delta = (v[:, t] - lane_dot(s, key, n_lanes, simd, floats_behind)) * beta[:, t]
             s = fma(key, delta[..., np.newaxis].astype(np.float64), s)
             out[:, t] = lane_dot(s, query, n_lanes, simd, floats_behind) * scale
-            if n_tokens - 1 - t < n_snapshots:
-                left[n_tokens - 1 - t] = s
+            keep(left, s, n_tokens - 1 - t)
 
     return run

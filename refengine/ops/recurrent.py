@@ -1,21 +1,24 @@
 """Operations that take each token after the one before it: short convolutions, state space scans, delta nets.
 
-Legend: N sequences, T tokens of each, H heads, D head size, P state size. Results that carry states behind them are
-flat: `(N, T, H, D)`, then the states.
+Legend: N sequences, T tokens of each, H heads, D head size, P state size.
 
 Source: llama.cpp 0c1e570 ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_ssm_conv_f32,
 ggml_compute_forward_ssm_scan_f32, ggml_compute_forward_gated_delta_net_one_chunk.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from math import prod
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from refengine.blocks import F32
 from refengine.ops.elementwise import softplus
 from refengine.ops.step import Operation, Run, Step
+
+AnyFloat = npt.NDArray[np.floating[Any]]
 
 
 def ssm_conv(step: Step) -> Run:
@@ -30,13 +33,27 @@ def ssm_conv(step: Step) -> Run:
     return run
 
 
+def results_and_states(step: Step, results: tuple[int, ...], state: tuple[int, ...]) -> tuple[F32, F32]:
+    """The output in two: the tokens' results `(N, T, ...)`, and behind them states `(K, N, *state)`.
+
+    `keep` puts the states behind the last K tokens there, the newest first.
+    """
+    flat, n_results = step.out.reshape(-1), prod(results)
+    return flat[:n_results].reshape(results), flat[n_results:].reshape(-1, results[0], *state)
+
+
+def keep(left: F32, state: AnyFloat, n_later: int) -> None:
+    """Put a state behind which `n_later` tokens follow among those that are left, if it is late enough."""
+    if n_later < len(left):
+        left[n_later] = state
+
+
 def ssm_scan(step: Step) -> Run:
     """`h <- h exp(dt' a) + x dt' b`, `y = h c` with `dt' = softplus(dt)`, token by token."""
     states, x, dt, a, b, c = (step.reader(i)() for i in range(6))
-    ids, flat = step.src[6][0, 0, 0], step.out.reshape(-1)
-    n_snapshots = cast(int, step.node.params[0])
-    n_seqs, n_tokens, n_head, _ = x.shape
-    y, left = flat[: x.size].reshape(x.shape), flat[x.size :].reshape(n_snapshots, n_seqs, *states.shape[1:])
+    ids = step.src[6][0, 0, 0]
+    _, n_tokens, n_head, _ = x.shape
+    y, left = results_and_states(step, x.shape, states.shape[1:])
     decay = a[0, 0]  # (H, P or 1)
     n_shared = n_head // b.shape[2]  # heads that share b and c
 
@@ -49,8 +66,7 @@ def ssm_scan(step: Step) -> Run:
             scaled = (x[:, t] * now)[..., np.newaxis]  # (N, H, D, 1)
             h = h * np.exp(now * decay)[:, :, np.newaxis] + scaled * in_b[:, t, :, np.newaxis]
             y[:, t] = np.einsum("nhdp,nhp->nhd", h, out_c[:, t])
-            if n_tokens - 1 - t < n_snapshots:
-                left[n_tokens - 1 - t] = h
+            keep(left, h, n_tokens - 1 - t)
 
     return run
 
@@ -58,11 +74,8 @@ def ssm_scan(step: Step) -> Run:
 def gated_delta_net(step: Step) -> Run:
     """`S <- exp(gate) S`, `S <- S + beta (v - S k) k^T`, `o = S q / sqrt(D)`, token by token."""
     q, k, v, gate, beta, state = step.src
-    flat = step.out.reshape(-1)
-    n_snapshots = cast(int, step.node.params[0])
     n_seqs, n_tokens, n_head, d = v.shape
-    out = flat[: v.size].reshape(v.shape)
-    left = flat[v.size :].reshape(n_snapshots, n_seqs, n_head, d, d)
+    out, left = results_and_states(step, v.shape, (n_head, d, d))
     q_heads, k_heads = (np.arange(n_head) % part.shape[2] for part in (q, k))
     scale = np.float32(1 / np.sqrt(np.float32(d)))
 
@@ -74,8 +87,7 @@ def gated_delta_net(step: Step) -> Run:
             delta = (v[:, t] - np.einsum("nhji,nhi->nhj", s, key)) * beta[:, t]
             s = s + delta[..., np.newaxis] * key[:, :, np.newaxis]
             out[:, t] = np.einsum("nhji,nhi->nhj", s, query) * scale
-            if n_tokens - 1 - t < n_snapshots:
-                left[n_tokens - 1 - t] = s
+            keep(left, s, n_tokens - 1 - t)
 
     return run
 
@@ -85,12 +97,10 @@ def gated_delta_net(step: Step) -> Run:
 
 def _scan(step: Step, one: Callable[[F32, int], tuple[F32, F32]], n_sources: int) -> Run:
     """The results `(N, T, H, D)` of all tokens, and the last states `(N, H, D, D)` behind them."""
-    state, flat = step.src[n_sources], step.out.reshape(-1)
-    _, n_tokens, n_head, d = step.src[0].shape
+    state = step.src[n_sources]
+    _, n_tokens, n_head, d = step.src[0].shape  # of all sequences
     n_seqs = state.size // (n_head * d * d)
-    n_results = n_tokens * n_head * d
-    out = flat[:n_results].reshape(n_seqs, n_tokens // n_seqs, n_head, d)
-    left = flat[n_results:].reshape(n_seqs, n_head, d, d)
+    out, left = results_and_states(step, (n_seqs, n_tokens // n_seqs, n_head, d), (n_head, d, d))
 
     def run() -> None:
         s: F32 = state.reshape(n_seqs, n_head, d, d)

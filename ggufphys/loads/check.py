@@ -19,7 +19,7 @@ from ggufphys.loads.table import is_known
 from ggufphys.loads.tensors import check_tensors
 from ggufphys.loads.types import LOADER, TYPE_NAMES, wrong_type
 from ggufphys.loads.unexpected import told
-from ggufphys.loads.vocabulary import check_vocabulary
+from ggufphys.loads.vocabulary import check_many_tokens, check_vocabulary
 from ggufphys.params import Params
 
 ARCHITECTURE: Final = "general.architecture"
@@ -38,11 +38,12 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
     if unknown := why_unknown(gguf.architecture, params.llama_build):
         return (_unknown(gguf.architecture, why=f": {unknown}"),)
     with told(gguf, tuple):
-        return reasons(gguf, load_mtp=params.load_mtp) or tuple(check_graph(gguf, params))
+        found = reasons(gguf, load_mtp=params.load_mtp) or tuple(check_many_tokens(gguf))
+        return found or tuple(check_graph(gguf, params))
 
 
 def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tuple[Refusal, ...]:
-    """The same but for the graph, whatever the other parameters.
+    """The same but for the graph and for tokens of the largest vocabularies, whatever the other parameters.
 
     `alone`: no context of another model is given. `load_mtp`: the prediction head's tensors are asked for, too.
     """

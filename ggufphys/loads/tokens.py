@@ -19,7 +19,6 @@ SOURCE: Final = "llama.cpp 0c1e570 src/llama-vocab.cpp"
 TOKENS: Final = "tokenizer.ggml.tokens"
 TYPES: Final = "tokenizer.ggml.token_type"
 
-MANY: Final = 100_000  # tokens
 BYTE: Final = 6  # LLAMA_TOKEN_TYPE_BYTE
 WRITES_BYTES: Final = (
     "llama",
@@ -34,12 +33,7 @@ PHI3: Final = (b"</s>", b"<unk>", b"<s>", b"<|endoftext|>")
 
 
 def check_tokens(gguf: GGUFFile, model: str, array: GGUFArray) -> Iterator[Refusal]:
-    """Every reason that lies in the tokens of a tokenizer that llama.cpp knows.
-
-    None in those of a vocabulary so large that reading it takes as long as all the rest.
-    """
-    if len(array) > MANY:
-        return
+    """Every reason that lies in the tokens of a tokenizer that llama.cpp knows."""
     if not len(array) and model == "test":
         yield _refusal("a division by the number of tokens", "no tokens", "at least one", "tokenize", ends=True)
     byte_ids, is_phi3 = _byte_ids(gguf, len(array)), _is_phi3(gguf)

@@ -1,11 +1,16 @@
 """Vocabularies as llama.cpp reads them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ggufphys
 from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import encode_header
+from ggufphys.loads.check import reasons
+from tests import archs
 from tests.ggufphys.loads.header import BPE, I32, N_VOCAB, refusals, typed
 
 
@@ -71,9 +76,20 @@ def test_a_model_named_phi_3(tmp_path: Path) -> None:
     assert [reason.expected for reason in reasons] == ["'</s>'", "'<s>'", "'<unk>'", "'<|endoftext|>'"]
 
 
-def test_large_vocabularies_stay_lazy(tmp_path: Path) -> None:
-    """Above 100,000 tokens their texts are not looked at: lengths and types of the lists alone decide."""
-    tokens = ["same"] * 100_001
-    reasons = _of(tmp_path, tokens=tokens, token_type=None)
-    assert not any("more than once" in reason for reason in reasons)
-    assert any("token_embd.weight" in reason for reason in reasons)
+@pytest.mark.parametrize("twice", [True, False])
+def test_large_vocabularies(twice: bool, tmp_path: Path) -> None:
+    """Above 100,000 tokens their texts are read when the verdict is asked for, not when memory is predicted."""
+    tokens = [f"t{i}" for i in range(100_001)]
+    if twice:
+        tokens[77_777] = "t5"
+    model, record = archs.models()["llama"], archs.records()["llama"]
+    wide = ("token_embd.weight", "output.weight")
+    tensors = [replace(t, ne=(t.ne[0], len(tokens))) if t.name in wide else t for t in record.tensors]
+    path = tmp_path / "model.gguf"
+    keys = {**BPE, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * len(tokens)}
+    path.write_bytes(encode_header({**model.metadata, **keys}, tensors))
+    with ggufphys.open_gguf(path) as gguf:
+        found = [str(refusal) for refusal in ggufphys.check_loads(gguf)]
+        assert reasons(gguf) == ()
+    assert len(found) == twice
+    assert all("a token occurs more than once: found 't5'" in reason for reason in found)

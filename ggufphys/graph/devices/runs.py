@@ -20,6 +20,7 @@ from ggufphys.hparams.hparams import HParams
 from ggufphys.machine import host
 from ggufphys.params import ContextType, Params
 
+TRIED: Final = 2  # tokens that llama-server decodes before anything else
 REMEMBERED: Final = 64  # contexts: more than a search asks about again
 
 
@@ -119,10 +120,23 @@ class Runs:
             context = self._unfused(params, context)
         if why_not := self.rule_in(params).aborts(context, self.h):
             raise ValueError(why_not)
+        if params.run_as == "server" and context.n_batch < TRIED and not context.n_rs_seq:
+            self._require_batch(params)
         if len(self._contexts) == REMEMBERED:
             self._contexts.clear()
         self._contexts[params] = context
         return context
+
+    def _require_batch(self, params: Params) -> None:
+        """Refuse a batch of one token: with a cache, llama-server decodes two before anything else, and aborts.
+
+        Source: llama.cpp 0c1e570 common/common.cpp, common_context_can_seq_rm, common_batch::get_sub_batch.
+        """
+        if any(self.rule_in(params).layers(self.h)):
+            raise ValueError(
+                f"n_batch is 1 (n_batch, or n_ctx if that is less), expected at least {TRIED}: llama-server decodes "
+                f"{TRIED} tokens at once to see what its cache can forget, and aborts otherwise"
+            )
 
     def _context(self, params: Params) -> ContextParams:
         h, row = self.h, self.rule_in(params)

@@ -133,3 +133,18 @@ def test_measure_runs_what_goes_otherwise(tmp_path: Path, capsys: pytest.Capture
     """A model that llama.cpp runs without flash attention alone is measured without."""
     assert main(["measure", str(_write_whole(tmp_path, "plm")), "-fa", "off", "-n", "1", "-p", "4", "-c", "64"]) == 0
     assert "buffers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arch", "words", "code"),
+    [
+        ("llama", "-b 1", 2), ("llama", "-c 1", 2), ("mamba2", "-b 1", 2), ("llama", "-b 2 -ub 1", 0),
+        ("llama", "-b 1 --as library", 0), ("bert", "-b 1", 0),
+    ],
+)  # fmt: skip
+def test_llama_server_decodes_two_tokens(
+    arch: str, words: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """llama-server of a model with a cache aborts where a batch is one token: it decodes two before anything else."""
+    assert main(["inspect", str(_write(tmp_path, arch)), "-np", "1", *words.split()]) == code
+    assert ("llama-server decodes 2 tokens at once" in capsys.readouterr().err) is bool(code)

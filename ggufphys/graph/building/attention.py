@@ -134,7 +134,8 @@ class AttentionKV:
             self.store_k(cache_k, k)
         if v is not None:
             self.store_v(cache_v, v)
-        keys, values = self.read_k(cache_k, *k_heads), self.read_v(cache_v, *v_heads)
+        n_read = self.b.heads_read[il] if k is None else k_heads[1]  # of its own
+        keys, values = self.read_k(cache_k, sizes[0], n_read), self.read_v(cache_v, sizes[1], n_read)
         attended = self.attend(q, keys, values, sinks=sinks, scores=scores, bias=bias, mask=mask)
         return attended if self.v_rot is None else rotate(attended, self.v_rot)
 

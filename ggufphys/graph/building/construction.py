@@ -40,6 +40,7 @@ class Construction:
         weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.h = h if h.arch in HEADS_BY_LAYER else _as_first(h, caches)
+        self.heads_read = h.n_head_kv  # of a cache, by layer whatever else is as in the first
         self.keys = keys
         self._weights = {} if weights is None else weights  # made by name; graphs may share them, nodes never
         self._layers = range(h.n_layer_run) if layers is None else layers

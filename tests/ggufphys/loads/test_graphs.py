@@ -16,6 +16,7 @@ from ggufphys.loads.graphs import check_graph, graph_failures
 from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from tests import archs
+from tests.ggufphys.loads.header import refusals
 from tests.load_changes import Draft
 from tests.load_models import own_drafts
 
@@ -152,3 +153,16 @@ def test_more_sequences_than_there_is_room_for(tmp_path: Path) -> None:
                 predictor.predict(replace(params, n_seq_max=n_seq_max))
         predictor.predict(replace(params, n_seq_max=64, n_ubatch=512))
         predictor.predict(replace(params, n_seq_max=64, kv_unified=True))
+
+
+@pytest.mark.parametrize(
+    ("last", "word"),
+    [((1, 1), ""), ((1, 0), "FLASH_ATTN_EXT"), ((1, 2), "VIEW"), ((2, 1), "VIEW")],
+)
+def test_layers_that_read_anothers_cache(last: tuple[int, int], word: str, tmp_path: Path) -> None:
+    """They look at it as so many heads as the file says of themselves: llama.cpp ends where it has fewer."""
+    n_layer = archs.models()["gemma3n"].metadata["gemma3n.block_count"]
+    assert isinstance(n_layer, int)
+    heads = [1] * (n_layer - 2) + [*last]
+    found = [str(refusal) for refusal in refusals(tmp_path, "gemma3n", attention__head_count_kv=heads)]
+    assert [word in reason for reason in found] == [True] * bool(word)

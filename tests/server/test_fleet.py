@@ -272,7 +272,7 @@ def test_end_of_several(chain_path: Path, tmp_path: Path) -> None:
         with model.open("ab") as file:
             file.write(b"x")
         assert "overwritten in place" in server.process.stderr.readline()
-        asked = server.post(model="one", prompt="0", stream=True, max_tokens=3000)
+        asked = server.post(model="one", prompt="0", stream=True, max_tokens=1500)
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             assert answer.readline().startswith(b"data:")
             server.process.send_signal(signal.SIGTERM)

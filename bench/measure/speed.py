@@ -71,8 +71,8 @@ def speed_rows(result: ChildResult, figures: Figures = (None, None)) -> tuple[Sp
     n_prompt, n_predict = prefill.facts["n_tokens"], decode.facts["n_tokens"]
     seconds = prefill.facts["seconds"]
     rows = [_row("prefill_tok_per_s", figures[0], [n_prompt / seconds], prefill.facts, "one prompt")]
-    steps = decode.facts.get("steps") or [decode.facts["seconds"] / n_predict] * bool(n_predict)
-    if steps:
+    if n_predict:
+        steps = decode.facts.get("steps") or [decode.facts["seconds"] / n_predict]
         counted = steps[WARM_UP:] if len(steps) > 2 * WARM_UP else steps
         rows.append(_row("decode_tok_per_s", figures[1], [1 / s for s in counted], decode.facts, "median of steps"))
     return tuple(rows)

@@ -1,11 +1,12 @@
 """What `measure` says of speed where it has no prediction: why not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.measure.sample import MemorySample
-from bench.measure.speed import predicted
+from bench.measure.speed import predicted, speed_rows
 from bench.measure.supervise import ChildResult, Phase
 from ggufphys import Params, open_gguf
 from ggufphys.embedded import MODEL
@@ -39,3 +40,10 @@ def test_why_there_is_no_prediction(
         figures, no_speed = predicted(gguf, Params(n_ctx=64, n_threads=1), RUN)
     assert figures == (None, None)
     assert why in no_speed
+
+
+def test_a_run_that_generates_nothing() -> None:
+    """`measure -n 0` reads a prompt, and has a row of that alone."""
+    none = replace(RUN.phases[1], facts={"n_tokens": 0, "seconds": 0, "steps": []})
+    rows = speed_rows(replace(RUN, phases=(RUN.phases[0], none)))
+    assert [(row.quantity, row.measured) for row in rows] == [("prefill_tok_per_s", 16.0)]

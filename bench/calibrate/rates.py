@@ -106,12 +106,6 @@ def _converted(
     return found
 
 
-def _shifted(seconds: Seconds, jobs: Sequence[Product]) -> dict[int, float]:
-    """How many times as long rows take that begin within a cache line, by columns."""
-    whole = {j.n_columns: seconds[j] / j.n_out for j in jobs if (j.n_in, j.place, j.shifted) == (PAGE, "memory", False)}
-    return {j.n_columns: seconds[j] / j.n_out / whole[j.n_columns] for j in jobs if j.shifted}
-
-
 def begin_seconds(
     seconds: Seconds, jobs_by_type: Mapping[str, Sequence[Product]], alone: Mapping[str, Sequence[ProductRate]],
     scale: float,

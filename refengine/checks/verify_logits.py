@@ -75,7 +75,6 @@ def verify_logits(
     n_prompt: int = 64,
     n_decode: int = 32,
     seed: int = 0,
-    n_threads: int = 0,
     timeout_s: float = TIMEOUT_S,
     progress: Progress | None = None,
     placement: Params | None = None,
@@ -93,7 +92,7 @@ def verify_logits(
         GGUFError, UnsupportedError, OSError: as `refengine.load`.
         ValueError: more tokens than the model's context holds.
     """
-    models = {flash: load(path, flash_attn=flash, hold="quantised", n_threads=n_threads) for flash in (False, True)}
+    models = {flash: load(path, flash_attn=flash, hold="quantised") for flash in (False, True)}
     first = models[False]
     n_tokens = n_prompt + n_decode
     if n_tokens > first.context.n_ctx_seq:

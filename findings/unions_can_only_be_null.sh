@@ -1,5 +1,5 @@
 #!/bin/sh
-# A JSON schema for llama.createGrammarForJsonSchema of node-llama-cpp may hold `anyOf`, as Zod and Pydantic write unions and what may be null; one would
+# A schema for llama.createGrammarForJsonSchema of node-llama-cpp may hold `anyOf`, as Zod and Pydantic write unions and what may be null; one would
 # expect its alternatives, any JSON, or an error. Where node-llama-cpp doesn't know a schema's keywords its grammar allows null and nothing
 # else, so an optional object, an empty schema or an `allOf` is null in each answer. A string with a `format` that it doesn't know (email,
 # uri, uuid) may only be "". The model has no choice, the answer is checked and found right, and there is no warning.

@@ -1,7 +1,8 @@
 """What text does a conversation become? The model's own Jinja template, or ChatML when its file has none.
 
 Names and settings are those that templates are written for (Hugging Face's chat templating), and what llama-server
-defines for them, no more: a name that it leaves undefined is undefined here, since templates ask for that.
+defines for them, no more: a name that it leaves undefined is undefined here, since templates ask for that, and what is
+of such a name, too.
 """
 
 import json
@@ -146,7 +147,10 @@ def _dates() -> dict[str, str]:
 
 
 def _environment() -> Sandbox:
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
+    environment = Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols],
+        undefined=jinja2.ChainableUndefined,
+    )  # fmt: skip
     environment.use_filter("tojson", _to_json)
     environment.use_filter("safe", _as_it_is)
     environment.globals["raise_exception"] = _raise_exception

@@ -17,6 +17,7 @@ import jinja2
 import jinja2.ext
 from jinja2 import nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment, modifies_known_mutable
 from jinja2.visitor import NodeTransformer
@@ -57,6 +58,10 @@ class Sandbox(SandboxedEnvironment):
     """Jinja as chat templates are written for (Hugging Face's chat templating), within bounds."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        """What is kept from templates fails where it is used, whatever else that is undefined may be asked for."""
+        return jinja2.Undefined(f"access to {attribute!r} of a {type(obj).__name__} is unsafe", exc=SecurityError)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(finalize=_weighed, **options)

@@ -157,7 +157,7 @@ def test_bos_is_not_doubled() -> None:
     ("template", "said"),
     [
         ("{{ raise_exception('only user messages') }}", "refuses this conversation: only user messages"),
-        ("{{ messages[5].content.x }}", "fails on this conversation: UndefinedError"),
+        ("{{ messages[5].content.x() }}", "fails on this conversation: UndefinedError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{{ ''.__class__.__mro__ }}", "SecurityError"),
         ("{{ messages.append(1) }}", "SecurityError"),
@@ -167,6 +167,20 @@ def test_what_a_template_cannot_do(template: str, said: str) -> None:
     """A refusal, a mistake and an escape from the sandbox are errors with their reason."""
     with pytest.raises(ChatTemplateError, match=said):
         render(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ tools[0].function.parameters.items.type }}x", "x"),
+        ("{{ no.thing.there is defined }}", "False"),
+        ("{% for each in no.thing %}{{ each }}{% endfor %}x", "x"),
+        ("{{ messages[0].no.thing | default('none') }}", "none"),
+    ],
+)
+def test_what_is_of_something_undefined(template: str, text: str) -> None:
+    """It is undefined, as llama.cpp has it: Command R's template asks a tool's arguments for what few have."""
+    assert render(template) == text
 
 
 def test_invalid_template() -> None:

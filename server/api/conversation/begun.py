@@ -28,33 +28,42 @@ class Writes(Protocol):
 def begun(writes: Writes, messages: Sequence[Json], answer: Json, around: Around) -> str:
     """The text up to where the answer goes on: what asks for an answer, its thoughts (none, if it has none), its words.
 
-    As llama-server has it, an answer in a template with thoughts has some, if empty ones; where what was begun are
-    thoughts alone, it goes on within them. Where a template writes a channel in front of words, they stand behind it.
+    As llama-server has it, an answer in a template with thoughts has some, if empty ones, but for what llama-server
+    would write twice, or the template otherwise: thoughts that are over where it is told not to think, and what it
+    ends without having begun (GLM 4.7). Where what was begun are thoughts alone, it goes on within them. Where a
+    template writes a channel in front of words, they stand behind it.
 
     Source: llama.cpp 0c1e570 common/chat-auto-parser-generator.cpp, peg_generator::generate_parser; common/chat.cpp,
     common_chat_template_generation_prompt_impl; common/parsers.
     """
     words, thoughts = text_of(answer["content"], PARTED), answer.get("reasoning_content") or ""
+    begin, end = around.marks or THINK
     alone = asking = writes(messages)
     with suppress(ChatTemplateError):
         alone = writes(messages, add_generation_prompt=False)
+    if alone == asking and (mark := next((m for m in (begin, end) if alone.rstrip().endswith(m)), "")):
+        alone = alone[: alone.rindex(mark)]  # one that asks for answers whether it is to or not
     asks = asking[n_alike(alone, asking) :]
-    if any(word in words for word in THINK):
-        return alone + _thoughts_over(asks) + words  # it has its own
+    if any(mark in words for mark in (begin, end)):
+        return alone + _thoughts_over(asks, begin) + words  # it has its own
     if not around.start:
         return _in_channel(writes, messages, alone + asks) + words
-    front = alone + _before(asks, around.start.strip()) + around.start + thoughts
+    if not thoughts:
+        if asks.rstrip().endswith(end):
+            return alone + asks + words  # it is told not to think
+        lead = _in_channel(writes, messages, alone)[len(alone) :]
+        if end in lead and begin not in lead:
+            return alone + lead + words  # the template ends thoughts that there are none of
+    front, begun, blanks = asks.rpartition(begin)
+    if not begun or blanks.strip():
+        front, blanks = asks.partition(begin if begun else end)[0], ""
+    front = alone + front + max(around.start, f"{begin}{blanks}" if thoughts else "", key=len) + thoughts
     return front if thoughts and not words else front + around.between + words
 
 
-def _before(asks: str, mark: str) -> str:
-    """What asks for an answer, without the thoughts that it begins."""
-    return asks.rstrip().removesuffix(mark) if asks.rstrip().endswith(mark) else asks.partition(mark)[0]
-
-
-def _thoughts_over(text: str) -> str:
+def _thoughts_over(text: str, begin: str) -> str:
     """The text without thoughts that it begins at its end."""
-    return text[: text.rindex(THINK[0])] if text.rstrip().endswith(THINK[0]) else text
+    return text[: text.rindex(begin)] if text.rstrip().endswith(begin) else text
 
 
 def _in_channel(writes: Writes, messages: Sequence[Json], front: str) -> str:

@@ -98,7 +98,7 @@ class Conversations:
             if understood.tools:
                 variables["tools"] = list(map(as_shown, tools.listed))
             else:
-                messages = _with_instruction(messages, instruction(tools.listed))
+                messages = _with_instruction(messages, instruction(tools.listed, tools.style))
         last, begins = messages[-1], False
         if _is_continued(fields, config.prefill_assistant) and last["role"] == "assistant":
             begins = not last.get("tool_calls")

@@ -70,6 +70,19 @@ class Style:
         return (self.tags.key, self.close[0]) if self.tags else ("{",)
 
     @property
+    def example(self) -> str:
+        """A call, with dots for what is said in it."""
+        match self.notation:
+            case "tagged" if self.tags is not None:
+                arguments = f"{self.tags.key}...{'...'.join(self.tags.value)}...{self.tags.end}"
+            case "python":
+                arguments = "...=..."
+            case _:
+                arguments = "{...}"
+        call = f"{'0'.join(self.open)}...{'0'.join(self.named)}{arguments}{'0'.join(self.close)}"
+        return f"{self.section[0]}{call}{self.section[1]}"
+
+    @property
     def is_by_name(self) -> bool:
         """Are arguments in an object under the function's name?"""
         return self.whole and self.named[0].startswith('":')

@@ -18,8 +18,7 @@ Json = dict[str, Any]
 # For templates that know of no tools.
 INSTRUCTION: Final = (
     "You can call these functions, described by JSON:\n{tools}\n"
-    "To call one, write exactly this, once for each call, with the function's name and its arguments as JSON:\n"
-    '<tool_call>\n{{"name": "...", "arguments": {{...}}}}\n</tool_call>'
+    "To call one, write exactly this, once for each call, with the function's name and its arguments{as_json}:\n{call}"
 )
 
 
@@ -135,9 +134,12 @@ def as_shown(tool: Json) -> Json:
     return {"type": "function", "function": shown}
 
 
-def instruction(tools: Sequence[Json]) -> str:
-    """What to tell a model whose template knows of no tools."""
-    return INSTRUCTION.format(tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools))
+def instruction(tools: Sequence[Json], style: Style) -> str:
+    """What to tell a model whose template knows of no tools: what there are, and how it writes calls."""
+    return INSTRUCTION.format(
+        tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools),
+        as_json=" as JSON" if style.notation == "json" else "", call=style.example,
+    )  # fmt: skip
 
 
 def _tool(value: object, param: str) -> Json:

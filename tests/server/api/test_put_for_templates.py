@@ -145,6 +145,16 @@ DROPS = (
 )
 OFF = LOOP + ASKS + "{% if add_generation_prompt and enable_thinking is false %}<think>\n\n</think>\n{% endif %}"
 
+ENDS = (
+    "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% if m.reasoning_content %}<think>"
+    "{{ m.reasoning_content }}{% endif %}</think>{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}"
+    "[assistant]{{ '</think>' if enable_thinking is false else '<think>' }}{% endif %}"
+)
+ALWAYS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]<think>\n"
+    "{% if enable_thinking is false %}\n</think>\n{% endif %}"
+)
+
 
 @pytest.mark.parametrize(
     ("template", "around"),
@@ -173,12 +183,32 @@ def test_what_stands_around_thoughts(template: str, around: Around) -> None:
         (CHANNELS, {"content": "It"}, "[assistant]to=self<|m|><|e|>[assistant]to=user<|m|>It"),
         (DROPS, {"content": "It"}, "[assistant]<think></think>It"),
         (DROPS, {"content": "<think>hm</think>It"}, "[assistant]<think>hm</think>It"),
-        (OFF, {"content": "It"}, "[assistant]<think></think>It"),
     ],
 )
 @pytest.mark.parametrize("thinks", [True, False])
 def test_answers_that_are_begun(template: str, answer: Json, text: str, *, thinks: bool) -> None:
     """They stand behind their thoughts, empty ones if they have none, whether the model is asked to think or not."""
+    kwargs = {"enable_thinking": thinks}
+    assert put(template, Q, {"role": "assistant", **answer}, chat_template_kwargs=kwargs) == f"[user]Q{text}"
+
+
+@pytest.mark.parametrize(
+    ("template", "thinks", "answer", "text"),
+    [
+        (OFF, True, {"content": "It"}, "[assistant]<think></think>It"),
+        (OFF, False, {"content": "It"}, "[assistant]<think>\n\n</think>\nIt"),
+        (ENDS, True, {"content": "It"}, "[assistant]</think>It"),
+        (ENDS, False, {"content": "It"}, "[assistant]</think>It"),
+        (ENDS, True, {"content": "It", "reasoning_content": "hm"}, "[assistant]<think>hm</think>It"),
+        (ENDS, False, {"content": "It", "reasoning_content": "hm"}, "[assistant]<think>hm</think>It"),
+        (ALWAYS, True, {"content": "It"}, "[assistant]<think></think>It"),
+        (ALWAYS, True, {"content": "", "reasoning_content": "hm"}, "[assistant]<think>\nhm"),
+        (ALWAYS, False, {"content": "It"}, "[assistant]<think>\n</think>\nIt"),
+        (DROPS, True, {"content": "It", "reasoning_content": "hm"}, "[assistant]<think>\nhm</think>It"),
+    ],
+)
+def test_thoughts_are_neither_begun_nor_ended_twice(template: str, answer: Json, text: str, *, thinks: bool) -> None:
+    """Where the template has ended them, or ends what it has not begun, or has begun them anyway, that is all."""
     kwargs = {"enable_thinking": thinks}
     assert put(template, Q, {"role": "assistant", **answer}, chat_template_kwargs=kwargs) == f"[user]Q{text}"
 

@@ -12,6 +12,7 @@ from server.api.conversation.calls import Calls
 from server.api.conversation.reading import Reading, Stage
 from server.api.conversation.style import HERMES, Style
 from server.api.conversation.tools import Tools
+from server.api.schema import Fields
 from server.app import create_app
 from server.chat_template import ChatTemplate
 from server.config import ServerConfig
@@ -271,3 +272,19 @@ def test_a_template_of_lists_that_filters_make() -> None:
     template = ChatTemplate.of(replace(INFO, chat_template="{{ tools | map(attribute='function') | tojson }}"))
     text = template.render([], {"tools": [{"function": {"name": "f"}}]})
     assert json.loads(text) == [{"name": "f"}]
+
+
+def test_what_a_model_without_tools_is_told() -> None:
+    """Where a template shows calls and no tools, the model is told to write calls in the way that they are read."""
+    template = TEMPLATES["fenced"].replace("{% if tools %}{{ tools | tojson }}{% endif %}", "")
+    conversation = conversations_of(ChatTemplate.of(replace(INFO, chat_template=template))).read(
+        Fields({"messages": [{"role": "user", "content": "q"}], "tools": TOOLS})
+    )
+    assert "<begin><call>function<sep>...\n```json\n{...}\n```<call_end><end>" in conversation.text
+    assert HERMES.example == '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
+    examples = {name: made(name)[1].example for name in ("tags, tight", "keywords", "names and numbers")}
+    assert examples == {
+        "tags, tight": "<call>...<key>...</key><value>...</value></call>",
+        "keywords": "<|calls|>[...(...=...)]<|end|>",
+        "names and numbers": "<|calls|><|call|>functions....:0<|arguments|>{...}<|end|><|calls_end|>",
+    }

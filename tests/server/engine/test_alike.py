@@ -1,6 +1,7 @@
 """Batch invariance over llama.cpp: each bit of an answer's logits is that of a lone request."""
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -10,10 +11,20 @@ from ggufphys import UnsupportedError, open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.params import Params
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import EngineStatus, Failed, Finished, Generation, GenerationRequest, Piece, PromptScores
+from server.engine.protocol import (
+    ActiveAdapters,
+    Adapter,
+    EngineStatus,
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Piece,
+    PromptScores,
+)
 from server.engine.sampling import Sampling
 from server.invariance import MACHINES, block_of
-from tests.server.chain_model import write_mixing_model
+from tests.server.chain_model import write_mixing_adapter, write_mixing_model
 
 pytestmark = pytest.mark.skipif(platform.machine() not in MACHINES, reason="it is refused on other processors")
 
@@ -34,9 +45,9 @@ def told(generation: Generation) -> Told:
     return found
 
 
-def started(path: Path, block: int, **fields: object) -> LlamaEngine:
+def started(path: Path, block: int, adapters: Sequence[Adapter] = (), **fields: object) -> LlamaEngine:
     params = {"n_ctx": 16 * 512, "n_seq_max": 16, "n_threads": 2, **fields}
-    engine = LlamaEngine(path, Params(**params), block=block)  # type: ignore[arg-type]
+    engine = LlamaEngine(path, Params(**params), block=block, adapters=adapters)  # type: ignore[arg-type]
     assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
     return engine
 
@@ -86,6 +97,19 @@ def test_a_crowd_changes_no_bit(tmp_path: Path, weights: str, block: int, flash_
     assert crowd == alone
     assert again == alone
     assert n_steps < engine.counters.n_steps / 3 * 0.8, "they did run side by side"
+
+
+def test_with_adapters(tmp_path: Path) -> None:
+    """Dummies are computed with the adapters of those beside them; sets of adapters take turns, and no bit changes."""
+    files = [write_mixing_adapter(tmp_path / f"{seed}.gguf", seed) for seed in (1, 2)]
+    engine = started(written(tmp_path, "random"), 2, adapters=[Adapter(path=str(path)) for path in files])
+    sets: list[ActiveAdapters] = [(), ((0, 1.0),), ((1, 0.5),), ((0, 1.0), (1, 0.5))]
+    asked = [(text, sets[i % 4]) for i, text in enumerate(TEXTS)]
+    alone = [told(ask(engine, text, cache_prompt=False, adapters=each)) for text, each in asked]
+    crowd = [told(each) for each in [ask(engine, text, adapters=each) for text, each in asked]]
+    engine.close()
+
+    assert crowd == alone
 
 
 def test_what_is_not_alike_is_found_at_the_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def test_public_names_are_what_is_promised() -> None:
     assert {"open_gguf", "predict_memory", "Params", "GGUFError", "UnsupportedError"} <= set(ggufphys.__all__)
     assert len(set(ggufphys.__all__)) == len(ggufphys.__all__)
     assert all(hasattr(ggufphys, name) for name in ggufphys.__all__)
+
+
+def test_what_is_defined_is_used() -> None:
+    """A function, class or constant that nothing names is left over: a private one in its file, others anywhere."""
+    texts = {path: path.read_text() for room in (*ROOMS, "scripts", "tests") for path in (ROOT / room).rglob("*.py")}
+    anywhere = Counter(re.findall(r"\w+", "\n".join(texts.values())))
+    left_over = []
+    for path, text in texts.items():
+        if path.is_relative_to(ROOT / "tests"):
+            continue
+        for node in ast.parse(text).body:
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    pass
+                case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                    pass
+                case _:
+                    continue
+            n_named = len(re.findall(rf"\b{name}\b", text)) if re.match("_[^_]", name) else anywhere[name]
+            if n_named < 2 and not name.startswith("__"):
+                left_over.append(f"{path.relative_to(ROOT)}: {name}")
+    assert left_over == []

@@ -1,10 +1,10 @@
 """POST /v1/embeddings: a vector for each text."""
 
 import base64
-import itertools
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Final, cast, get_args
 
 from flask import Blueprint, Response, request
@@ -43,14 +43,16 @@ def blueprint(service: Service) -> Blueprint:
             tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
         )
         data = (
-            {"object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
-             **encoding}
+            ENCODE({
+                "object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
+                **encoding,
+            })
             for i, v in enumerate(vectors)
         )  # fmt: skip
         n_tokens = sum(map(len, prompts))
         usage = ENCODE({"prompt_tokens": n_tokens, "total_tokens": n_tokens})
         name = ENCODE(served_name(fields.get("model"), service.engine.info))
-        return written(data, f'{{"object":"list","model":{name},"data":', f',"usage":{usage}}}')
+        return written(chain([f'{{"object":"list","model":{name},"data":'], array(data), [f',"usage":{usage}}}']))
 
     @routes.post("/embedding")
     @routes.post("/embeddings")
@@ -68,30 +70,42 @@ def blueprint(service: Service) -> Blueprint:
         vectors = service.embed(
             tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
         )
-        return written(
-            {"index": i, "embedding": [scaled(v[:dimensions], how) for v in each]} for i, each in enumerate(vectors)
-        )  # fmt: skip
+        items = (
+            chain([f'{{"index":{i},"embedding":'], array(ENCODE(scaled(row[:dimensions], how)) for row in each), ["}"])
+            for i, each in enumerate(vectors)
+        )
+        return written(array(items))
 
     return routes
 
 
-def written(items: Iterable[Any], before: str = "", behind: str = "") -> Response:
-    """An array in JSON between these, written as it is sent: as text it is several times as large as in memory."""
+def array(items: Iterable[str | Iterable[str]]) -> Iterator[str]:
+    """An array in JSON, of items as text or of parts of that."""
+    yield "["
+    for i, item in enumerate(items):
+        if i:
+            yield ","
+        yield from [item] if isinstance(item, str) else item
+    yield "]"
+
+
+def written(parts: Iterable[str]) -> Response:
+    """A document written as it is sent: as text it is several times as large as in memory."""
 
     def pieces() -> Iterator[bytes]:
-        piece = f"{before}["
-        for i, item in enumerate(items):
-            piece += f",{ENCODE(item)}" if i else ENCODE(item)
+        piece = ""
+        for part in parts:
+            piece += part
             if len(piece) > PIECE_BYTES:
                 yield piece.encode()
                 piece = ""
-        yield f"{piece}]{behind}\n".encode()
+        yield f"{piece}\n".encode()
 
     found = pieces()
-    start = list(itertools.islice(found, 2))
+    start = list(islice(found, 2))
     if len(start) == 1:
         return Response(start[0], mimetype="application/json")  # with its length
-    return Response(itertools.chain(start, found), mimetype="application/json")
+    return Response(chain(start, found), mimetype="application/json")
 
 
 def scaled(vector: Vector, how: int = EUCLIDEAN) -> list[float]:

@@ -259,7 +259,7 @@ def test_many_vectors() -> None:
 
     class Many(FakeEngine):
         def embed(self, prompts: Any, *rest: Any, **named: Any) -> Any:
-            return ((rows,),) * len(prompts)
+            return ((rows,) * (3 if len(prompts) < n else 1),) * len(prompts)
 
     client = create_app(ServerConfig(), Many()).test_client()
     found = bytearray()
@@ -269,11 +269,13 @@ def test_many_vectors() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     whole = client.post("/v1/embeddings", json={"input": [[5]] * n}).get_json()
+    of_tokens = client.post("/embedding", json={"input": [[5], [6]]}).get_json()
 
     assert found[:1] + found[-1:] == b"{\n"
     assert peak < n * len(rows)  # of JSON there are four times as many bytes, and of objects thirty
     assert [each["index"] for each in whole["data"]] == list(range(n))
     assert whole["usage"]["total_tokens"] == n
+    assert [(each["index"], len(each["embedding"])) for each in of_tokens] == [(0, 3), (1, 3)]
 
 
 def test_too_many_numbers() -> None:

@@ -159,6 +159,7 @@ def _plain(incoming: Incoming, end: str, tell: Tell) -> Wait:
         if found >= 0:
             incoming.at += len(end)
             return
+        incoming.done()
         yield from incoming.more()
 
 
@@ -179,6 +180,7 @@ def _within_parentheses(incoming: Incoming) -> Reads[str]:
                 depth += (c in "([{") - (c in ")]}")
             said.append(_BREAKS.get(c, c) if quote else c)
             incoming.at += 1
+        incoming.done()
         yield from incoming.more()
 
 

@@ -162,7 +162,7 @@ class Calls:
             case "python":
                 yield from python(source, self._tools.get(self._name), self._out.arguments)
             case _:
-                yield from source.value(self._out.arguments)
+                yield from source.value(self._out.arguments, forget=True)
         yield from source.literal(style.close[0])
 
     @property
@@ -232,7 +232,7 @@ class Calls:
         if self._in.text[self._in.at : self._in.at + 1] == '"':
             self._out.arguments(str(_read((yield from self._value()))))
         else:
-            yield from self._in.value(self._out.arguments)
+            yield from self._in.value(self._out.arguments, forget=True)
 
     def _value(self) -> Reads[str]:
         said = list[str]()

@@ -93,7 +93,7 @@ class Channels:
         called = _FUNCTION.search(header)
         if called and self._reads_calls:
             self._out.call(called["name"])
-            yield from source.value(self._out.arguments)
+            yield from source.value(self._out.arguments, forget=True)
             yield from self._told()
         elif "to=" in header and "to=assistant" not in header:
             yield from self._told()

@@ -80,8 +80,8 @@ class Incoming:
                 return said
             yield from self.more()
 
-    def value(self, tell: Callable[[str], object]) -> Wait:
-        """Pass a value of JSON, and tell its text as it comes.
+    def value(self, tell: Callable[[str], object], *, forget: bool = False) -> Wait:
+        """Pass a value of JSON, and tell its text as it comes; `forget` what was told.
 
         Raises:
             OtherwiseError: there is none.
@@ -117,6 +117,8 @@ class Incoming:
                 tell(self.text[start : self.at])
             if end >= 0:
                 return
+            if forget:
+                self.done()
             start = self.at
             yield from self.more()
 

@@ -129,15 +129,13 @@ def _style(text: str, known: Sequence[_Known], source: str) -> Style | None:
         end = last[len(close) :]
         tag = _TAG.search(end)
         section = (begin, end[: tag.end()] if tag else end) if begin.strip() else ("", "")
-    is_plain = named[0].notation == "json" and "{" not in open_
-    if is_plain and not (section[0] + open_).strip():
-        return None
-    return Style(
+    style = Style(
         open=_split(open_.lstrip()), named=_mark(named[0].named, named[-1].named), close=_split(close),
         section=(section[0].lstrip(), section[1].rstrip()), between=between,
         whole=named[0].notation == "json" and "{" in open_, notation=named[0].notation, tags=named[0].tags,
         ends_thoughts=any(sign in source for sign in _CALLS_IN_THOUGHTS),
     )  # fmt: skip
+    return style if style.whole or style.begin else None  # a bare name is no mark
 
 
 def _written(text: str, at: int, of: _Known) -> _Written | None:

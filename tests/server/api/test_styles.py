@@ -288,3 +288,24 @@ def test_what_a_model_without_tools_is_told() -> None:
         "keywords": "<|calls|>[...(...=...)]<|end|>",
         "names and numbers": "<|calls|><|call|>functions....:0<|arguments|>{...}<|end|><|calls_end|>",
     }
+
+
+def test_a_bare_name_is_no_mark() -> None:
+    """A template whose calls nothing tells from words has no style of its own."""
+    template = ChatTemplate.of(replace(INFO, chat_template=looped("", PYTHON, ", ", "")))
+    assert conversations_of(template).capabilities(with_tools=True)[1].calls is None
+
+
+@pytest.mark.parametrize("name", ["objects in tags", "tags on lines", "braces", "keywords"])
+def test_long_arguments(name: str) -> None:
+    """What was told is not held: arguments of 400,000 characters are read in the time that their pieces take."""
+    template, style = made(name)
+    text = written(template, [("weather", {"city": "x" * 400_000})])
+    calls = Calls(style, SCHEMAS)
+    longest = 0
+    for at in range(0, len(text), 100):
+        calls.feed(text[at : at + 100])
+        longest = max(longest, len(calls._in.text))
+    calls.close()
+    assert json.loads(calls.calls[0]["function"]["arguments"]) == {"city": "x" * 400_000}
+    assert longest < 1000

@@ -110,6 +110,7 @@ class Model:
     """
 
     def __init__(self, gguf: GGUFFile, params: Params, hold: Hold, numerics: Numerics) -> None:
+        require_model(gguf)
         arch = gguf.architecture
         rule = rule_for(arch)
         if arch not in MODELS:
@@ -117,7 +118,6 @@ class Model:
                 f"{gguf.path}: the graph of architecture {arch!r} is not written yet, so it cannot be computed; "
                 f"those that are: {', '.join(sorted(MODELS))}"
             )
-        require_model(gguf)
         require_data(gguf)
         if any(shard.header.byte_order != sys.byteorder for shard in gguf.shards):
             raise UnsupportedError(

@@ -75,6 +75,23 @@ def test_unknown_architecture_and_missing_weights(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["imatrix", "adapter"])
+@pytest.mark.parametrize(
+    "line",
+    ["fit FILE --ram 8GiB", "verify FILE --logits", "verify FILE --logits --trace", "measure FILE",
+     "measure FILE --engine numpy", "serve FILE", "serve FILE --engine numpy", "bench speed FILE --calibrate",
+     "bench quality FILE", "bench hypotheses --model FILE"],
+)  # fmt: skip
+def test_no_model_by_itself(kind: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be run is refused by its name before anything is, whether or not it says an architecture."""
+    metadata = {"general.type": kind} | ({"general.architecture": "llama"} if kind == "adapter" else {})
+    path = write_model(tmp_path / "file.gguf", {**metadata}, llama_tensors()[:1])
+    assert main(words(line, path, path)) == 4
+    err = capsys.readouterr().err
+    assert err.count("file.gguf") == 1
+    assert f"of kind {kind!r}" in err
+
+
 @pytest.mark.parametrize(
     ("line", "content"),
     [

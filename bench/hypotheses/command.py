@@ -13,9 +13,9 @@ from bench.hypotheses.verdict import counted, row
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.parser import exclude
-from ggufphys.gguf import open_gguf
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
+from server.engine.checks import check_model_file
 from server.engine.library import require_library
 
 LEAST_SAID: Final = 0.005  # a deviation that is a percent when it is rounded
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     elif any(QUANTITIES[e.quantity].measured for e in experiments):
         require_library("--rules-only goes without it")
     for i, model in enumerate(args.model):
-        open_gguf(model).close()
+        check_model_file(model)  # before others are measured for minutes
         if model.stem in (other.stem for other in args.model[:i]):
             raise ValueError(f"--model {model}: another one has this name, and outcomes are told apart by it")
     rows = outcomes(experiments, args.model)

@@ -196,3 +196,10 @@ def test_odd_values_that_are_no_reason(tmp_path: Path, name: str, changes: Any) 
 def test_what_is_an_error_there(tmp_path: Path, name: str, changes: Any, words: str) -> None:
     """Values that llama.cpp refuses itself, negative ones of an array read as what their bytes are without a sign."""
     assert any(words in str(reason) and not reason.ends_process for reason in refusals(tmp_path, name, **changes))
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "dflash_block_size = 0"), (1 << 31, "dflash_block_size"), (8, "")])
+def test_blocks_of_pairs(value: int, words: str, tmp_path: Path) -> None:
+    """A head of pairs reads once more how long a block is, as a whole number above 0."""
+    found = [str(refusal) for refusal in refusals(tmp_path, "dflash/chain", block_size=value)]
+    assert [words in reason for reason in found] == [True] * bool(words)

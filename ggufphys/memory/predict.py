@@ -1,6 +1,6 @@
 """What will this model cost in memory, run like this? All quantities together, each with its evidence."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final
 
 from ggufphys.arch import ArchRule
@@ -148,10 +148,18 @@ class Predictor(JudgedRuns):
             use_mlock=params.use_mlock,
             notes=(
                 *notes_on(params, context, placed.placement, self.weight_terms(params), self.h.n_ctx_train),
+                *self._deaths(params),
                 *((f"for llama.cpp b{params.llama_build} an estimate: {why_not}",) if why_not else ()),
             ),
             refusals=self.refusals,
         )
+
+    def _deaths(self, params: Params) -> Iterator[str]:
+        """What such a context dies of at its first batch, though it is made."""
+        if params.ctx_type == "default":
+            rule = self.rule_in(params)
+            of_embeddings = rule.aborts_embedding(self.h) if params.embeddings else ""
+            yield from filter(None, (rule.aborts_later(self.h), of_embeddings))
 
     def _keeps_empty_rows(self, params: Params) -> bool:
         """Whether layers attend, and all to rows of nothing.

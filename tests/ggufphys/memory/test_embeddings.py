@@ -138,6 +138,20 @@ def test_streams_are_wide(tmp_path: Path, name: str) -> None:
         found = predict_memory(gguf, Params(n_ctx=256, n_seq_max=4, kv_unified=True, embeddings=True))
 
     assert found.output_bytes == 4 * (300 + 4 * 256) * 4 == 21_184
+    assert "llama.cpp aborts: it reads embeddings of 1,024 numbers, and the graph makes 256" in found.notes
+
+
+def test_what_is_never_run(tmp_path: Path) -> None:
+    """A context that is made, and dies at its first batch: a note says so."""
+    path = tmp_path / "model.gguf"
+    notes = {}
+    for name in ("dots3note", "dots3note/matched"):
+        path.write_bytes(archs.header(name))
+        with open_gguf(path) as gguf:
+            notes[name] = " ".join(predict_memory(gguf, Params(n_ctx=256)).notes)
+
+    assert "aborts at the first batch: layer 1 has a window" in notes["dots3note"]
+    assert "aborts" not in notes["dots3note/matched"]
 
 
 def test_outputs_grow_with_texts(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from flask import Flask
 
 from ggufphys.units import format_bytes
-from server.api.errors import UNKNOWN_MODEL, ApiError
+from server.api.errors import RETRY_LOADING_S, UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.protocol import (
@@ -66,7 +66,10 @@ class LazyEngine:
         if engine.wait_until_settled() is not EngineStatus.READY:
             error = engine.error
             engine.close()
-            raise ApiError(503, f"{self.name} could not be loaded: {error}", kind="unavailable_error")
+            raise ApiError(
+                503, f"{self.name} could not be loaded: {error}", kind="unavailable_error", code="worker_died",
+                retry_after_s=RETRY_LOADING_S,  # the next request has it tried again
+            )  # fmt: skip
         self._engine = engine
 
     def sleep(self) -> None:

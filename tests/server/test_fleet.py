@@ -20,7 +20,8 @@ from ggufphys.cli import main
 from ggufphys.params import Params
 from server.api.errors import ApiError
 from server.belongings import by_model
-from server.engine.protocol import Adapter
+from server.engine.errors import EngineError
+from server.engine.protocol import Adapter, EngineStatus
 from server.flags import add_arguments
 from server.fleet import LazyEngine
 from server.room import Room
@@ -88,6 +89,26 @@ def test_who_has_loaded_goes_on() -> None:
     model = Model("a", 1, Room(10, 1))
     model.wake(lambda: True)
     assert model.awake
+
+
+def test_a_worker_that_dies_while_it_loads() -> None:
+    """It is tried again with the next request, which may come soon."""
+
+    class Dying:
+        error = EngineError("the engine's process died while it loaded the model")
+
+        def wait_until_settled(self) -> EngineStatus:
+            return EngineStatus.FAILED
+
+        def close(self) -> None:
+            pass
+
+    engine = LazyEngine("a", 1, Dying, Room(10, 1))  # type: ignore[arg-type]
+    with pytest.raises(ApiError, match="died while it loaded") as refused:
+        engine.wake()
+    assert (refused.value.status, refused.value.code) == (503, "worker_died")
+    assert refused.value.retry_after_s
+    assert not engine.is_loaded
 
 
 def test_a_load_that_fails_is_told_to_all_who_wait() -> None:

@@ -14,7 +14,15 @@ from werkzeug.exceptions import HTTPException
 
 from server.admission import DeadlineError
 from server.chat_template import ChatTemplateError
-from server.engine.errors import ContextLengthError, EngineError, FaultError, NoTextError, NotReadyError, QueueFullError
+from server.engine.errors import (
+    ContextLengthError,
+    EngineError,
+    FaultError,
+    NoTextError,
+    NotReadyError,
+    QueueFullError,
+    TextLengthError,
+)
 from server.engine.protocol import Failed
 from server.service import Service
 
@@ -117,8 +125,9 @@ def from_engine(error: EngineError, service: Service) -> ApiError:
     match error:
         case ContextLengthError():
             # OpenAI's code, and what llama-server's clients look for
+            param = "input" if isinstance(error, TextLengthError) else "prompt"
             return ApiError(
-                400, str(error), kind="exceed_context_size_error", param="prompt", code="context_length_exceeded",
+                400, str(error), kind="exceed_context_size_error", param=param, code="context_length_exceeded",
                 more={"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx_seq},
             )  # fmt: skip
         case FaultError():

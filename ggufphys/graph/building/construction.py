@@ -237,13 +237,14 @@ class Construction:
 def _as_first(h: HParams, by_layer: Sequence[Sequence[LayerCache]]) -> HParams:
     """Every layer with as many heads as the first, whatever an array says of the others.
 
-    Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored. Not
-    where 0 marks layers without attention, nor of states that take the place of all caches.
+    Caches are as wide as the array says: where that is another width, ggml ends the process over what is stored, if
+    anything is. Not where 0 marks layers without attention, nor of states that take the place of all caches.
     """
     if len({*h.n_head}) > 1:
         h = replace(h, n_head=h.n_head[:1] * len(h.n_head))
     caches = [cache for layer in by_layer for cache in layer]
-    attends = 0 not in h.n_head_kv and any(isinstance(cache, FullKV) for cache in caches)
+    everywhere = all(any(isinstance(cache, FullKV) for cache in layer) for layer in by_layer)
+    attends = everywhere or (0 not in h.n_head_kv and any(isinstance(cache, FullKV) for cache in caches))
     if len({*h.n_head_kv}) > 1 and (attends or not caches):
         h = replace(h, n_head_kv=h.n_head_kv[:1] * len(h.n_head_kv))
     return h

@@ -166,3 +166,15 @@ def test_layers_that_read_anothers_cache(last: tuple[int, int], word: str, tmp_p
     heads = [1] * (n_layer - 2) + [*last]
     found = [str(refusal) for refusal in refusals(tmp_path, "gemma3n", attention__head_count_kv=heads)]
     assert [word in reason for reason in found] == [True] * bool(word)
+
+
+@pytest.mark.parametrize(("name", "loads"), [("llama-embed", True), ("t5encoder", True), ("llama", False)])
+def test_a_last_layer_without_heads(name: str, loads: bool, tmp_path: Path) -> None:
+    """Its keys are made as the first layer's: what keeps none of them loads, the others have no room for them."""
+    arch = archs.models()[name].arch
+    metadata = archs.models()[name].metadata
+    n_layer, heads = metadata[f"{arch}.block_count"], metadata[f"{arch}.attention.head_count_kv"]
+    assert isinstance(n_layer, int)
+    assert isinstance(heads, int)
+    found = refusals(tmp_path, name, attention__head_count_kv=[heads] * (n_layer - 1) + [0])
+    assert (found == ()) is loads

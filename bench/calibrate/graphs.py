@@ -113,9 +113,10 @@ def attention_graph(job: Attention) -> Iterator[Runnable]:
         ]  # fmt: skip
         tensors.allocate()
         tensors.set(q, np.random.default_rng(2).standard_normal(4096, dtype=np.float32))
+        data = np.resize(weights(job.type_kv), int(tensors.base.ggml_nbytes(caches[0][0])))
         for cache in caches:
             for tensor in cache:
-                tensors.set(tensor, _values(job.type_kv))
+                tensors.set(tensor, data)
         if job.masked:
             tensors.set(mask, np.array([0.0] + [-np.inf] * (job.n_cells - 1), dtype=np.float16))
         graph = tensors.graph(nodes)
@@ -147,10 +148,6 @@ def nodes_graph(job: Nodes) -> Iterator[Runnable]:
         tensors.allocate()
         graph = tensors.graph(nodes[1:])
         yield lambda: tensors.compute(graph, job.n_threads), N_NODES
-
-
-def _values(ggml_type: GGMLType) -> Any:
-    return weights(ggml_type)
 
 
 _NOISE: Final = np.random.default_rng(3).standard_normal(1 << 16, dtype=np.float32)

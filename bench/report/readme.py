@@ -23,7 +23,7 @@ def filled(text: str, records: Sequence[Record]) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    runs = measured_runs(with_marks(records))
+    runs = with_marks(measured_runs(records))
     parts = {"runs": markdown_table(overview_table(runs)), "flags": _said(runs)}
     for name, part in parts.items():
         begin, end = f"<!-- results: {name} -->", f"<!-- end of results: {name} -->"

@@ -28,7 +28,9 @@ def test_a_signal_leaves_nothing(words: list[str], child: str, number: signal.Si
         folder.mkdir()
     places = {"XDG_CACHE_HOME": str(folders["cache"]), "TMPDIR": str(folders["tmp"])}
     command = [sys.executable, "-m", "ggufphys", *words]
+    was = signal.signal(number, signal.SIG_DFL)  # by nohup hang-ups are ignored, and in children, too
     with subprocess.Popen(command, env={**os.environ, **places}, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(number, was)
         children = _children(process.pid, child)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)

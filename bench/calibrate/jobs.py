@@ -214,8 +214,7 @@ def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -
 def lengths(ggml_type: GGMLType, n_columns: int, *, repacked: bool) -> tuple[int, ...]:
     """Of rows from main memory that are measured, in weights.
 
-    With several columns what a row takes bends where it is short (Zen 5: Q6_K, two columns, two threads 51 ns with 512
-    weights, 77 with 1,024, 101 with 2,048; Q4_K repacked, four columns, one thread 59, 105, 158).
+    With several columns what a row takes lies above the line from the shortest to a page's, so one between is measured.
     """
     if ggml_type in RARE_TYPES:
         return (LONG, LONGER[1]) if n_columns == 1 else (LONG,)

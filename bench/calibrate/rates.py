@@ -83,7 +83,7 @@ def product_rates(
 def _fetched_within(rate: ProductRate, ggml_type: GGMLType, slower: float) -> Iterator[tuple[int, float]]:
     """What weights take more in rows that begin within a cache line, as one length tells it of all of whole lines.
 
-    Where a row isn't whole lines, most of those that were measured began within one.
+    Where a row isn't whole lines, half of those that were measured, or more, began within one.
     """
     for n_in, seconds in rate.fetched:
         cached_s, far_s = rate.row(n_in)

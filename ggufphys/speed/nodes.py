@@ -229,7 +229,7 @@ def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: i
     singly = n_columns % GEMM_COLUMNS if weight.repacked else 0
     together = n_columns - singly or 1
     row_bytes = n_in * SIZES[weight.ggml_type].bpw / 8
-    within = weight.shifted or row_bytes % CACHE_LINE != 0  # of others, rows begin anywhere
+    within = weight.shifted or row_bytes % CACHE_LINE != 0  # of others, half of the rows or more do
     hot, cold = _row(rates, n_in, together, within=within)
     if again := n_columns - together:
         one_hot, one_cold = _row(rates, n_in, 1)

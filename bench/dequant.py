@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import SIZES, GGMLType
 from refengine import dequantize

@@ -24,7 +24,7 @@ from statistics import median
 from typing import Final
 
 from bench.deeper import write_deeper
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from ggufphys import open_gguf
 from ggufphys.context import resolve
 from ggufphys.embedded import MODEL

@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 
 import refengine
-from bench.against import in_turn
-from bench.program import existing_checkout, existing_file, run_program
+from bench.running.against import in_turn
+from bench.running.program import existing_checkout, existing_file, run_program
 from ggufphys.embedded import MODEL
 from refengine.batch import Tokens
 from refengine.peers.llama_logits import LlamaRequest, llama_logits

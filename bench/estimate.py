@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.estimate_devices import all_errors
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.logs.lines import logged_buffers, logged_bytes
 from ggufphys.report.inspection import dumps, table

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.rpc_worker import workers
+from bench.running.rpc_worker import workers
 from ggufphys import Device, GGUFFile, Params, open_gguf, predict_memory
 from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, logged_buffers
 from ggufphys.params import HOST, rpc_device

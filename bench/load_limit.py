@@ -25,7 +25,7 @@ from bench.load.lengths import Lengths
 from bench.load.loops import Level, drive
 from bench.load.prompts import Mix
 from bench.load.summary import SATURATED
-from bench.program import run_program
+from bench.running.program import run_program
 
 REQUESTS_BAR: Final = 5_000
 PIECES_BAR: Final = 100_000

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from bench.load.prompts import WORDS
 from bench.load.relay import Exchange, relayed
-from bench.program import existing_program, run_program
+from bench.running.program import existing_program, run_program
 from ggufphys import open_gguf
 from ggufphys.machine.children import module_command
 from ggufphys.report.inspection import table

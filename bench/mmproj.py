@@ -18,7 +18,7 @@ from typing import Final
 from bench.clip.files import write_clip
 from bench.clip.measure import measure
 from bench.clip.shape import ClipShape
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import open_gguf
 from ggufphys.clip.builder import ClipBuilder
 from ggufphys.clip.hparams import read_clip

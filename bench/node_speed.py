@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from bench.speed.events import events
 from bench.speed.node_times import PRODUCTS, WARM_UP, product_key
 from ggufphys import open_gguf

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 
 MODEL: Final = "paced"
 

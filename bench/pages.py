@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from bench.program import existing_file, run_program
-from bench.telling import answer
+from bench.running.program import existing_file, run_program
+from bench.running.telling import answer
 from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 

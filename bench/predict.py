@@ -15,9 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-from bench.against import HERE, compile_code, measured_in_turn
-from bench.processes import run_process
-from bench.program import existing_checkout, run_program
+from bench.running.against import HERE, compile_code, measured_in_turn
+from bench.running.processes import run_process
+from bench.running.program import existing_checkout, run_program
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.memory.context import context_terms
 from ggufphys.memory.predict import Predictor

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bench.measure.llama import measure
 from bench.measure.measurement import Measurement, Row
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.params import LOAD_MODES, Params
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table

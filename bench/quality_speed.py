@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.program import existing_program, run_program
 from bench.quality.texts import text_of
+from bench.running.program import existing_program, run_program
 from ggufphys.machine.children import environment, module_command
 from ggufphys.report.inspection import dumps
 

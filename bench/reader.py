@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.against import HERE, compile_code, inspecting
-from bench.processes import run_process
-from bench.program import existing_checkout, run_program
+from bench.running.against import HERE, compile_code, inspecting
+from bench.running.processes import run_process
+from bench.running.program import existing_checkout, run_program
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile, open_gguf
 from ggufphys.gguf.writer import WriteValue, data_bytes, encode_header

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from bench.serve_compare.http import completion, send, words, words_per_token
 from bench.serve_compare.servers import Pair, Server
 from ggufphys.embedded import MODEL

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.program import existing_file, existing_program, numbers, run_program
+from bench.running.program import existing_file, existing_program, numbers, run_program
 from bench.serve_compare.servers import Pair, Server
 from bench.serve_compare.speed import Load, one_round
 from ggufphys.machine.children import environment

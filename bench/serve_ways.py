@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.against import HERE, compile_code
-from bench.program import existing_checkout, existing_file, numbers, run_program
+from bench.running.against import HERE, compile_code
+from bench.running.program import existing_checkout, existing_file, numbers, run_program
 from bench.serve_compare.http import GREEDY, send, words, words_per_token
 from bench.serve_compare.servers import Server, running
 from bench.serve_profile import threads

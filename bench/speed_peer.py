@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Final
 
-from bench.program import existing_program, run_program
+from bench.running.program import existing_program, run_program
 from bench.speed.events import measured
 from bench.speed.peers import llama_bench
 from ggufphys import open_gguf

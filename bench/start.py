@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bench.against import HERE, compile_code, inspecting
-from bench.processes import ProcessRun, run_process
-from bench.program import existing_checkout, existing_file, run_program
+from bench.running.against import HERE, compile_code, inspecting
+from bench.running.processes import ProcessRun, run_process
+from bench.running.program import existing_checkout, existing_file, run_program
 from ggufphys.embedded import MODEL
 from ggufphys.report.inspection import dumps, table
 from ggufphys.units import format_bytes

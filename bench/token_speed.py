@@ -18,7 +18,7 @@ from statistics import median
 from typing import Final, TypeVar
 
 from bench.corpus import documents
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from refengine.text.llama import LlamaTokenizer

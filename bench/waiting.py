@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.program import existing_file, run_program
-from bench.telling import answer
+from bench.running.program import existing_file, run_program
+from bench.running.telling import answer
 from ggufphys.embedded import MODEL
 from ggufphys.machine.children import environment, module_command
 from ggufphys.machine.llama_env import SPINNING

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.program import existing_folder, run_program
+from bench.running.program import existing_folder, run_program
 from scripts.build_vulkan import pinned_source
 
 DEVICE: Final = Path(__file__).with_name("paper_device.cpp")

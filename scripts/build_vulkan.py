@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from scripts.build_llama import PACKAGE, pinned_version
 
 TOOLS: Final = ("cmake", "ninja", "glslc", "g++")

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import GGUFError, open_gguf
 from ggufphys.arch.guess import guess
 from ggufphys.gguf.writer import encode_header

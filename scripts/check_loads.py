@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ggufphys
-from bench.program import run_program
+from bench.running.program import run_program
 from tests.load_changes import Change, Draft, random_change, read_draft
 from tests.load_models import own_drafts
 from tests.load_oracle import Answer, LoadOracle

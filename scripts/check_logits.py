@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.errors import GGUFPhysError
 from refengine.peers.llama_logits import LlamaError
 from tests import archs

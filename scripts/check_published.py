@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import GGUFFile, Params, open_gguf
 from ggufphys.graph.devices.runs import Run, Runs
 from ggufphys.params import Device

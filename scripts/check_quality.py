@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.program import existing_file, run_program
 from bench.quality.command import judged_rows
 from bench.quality.rows import Candidate
 from bench.quality.texts import Setting
+from bench.running.program import existing_file, run_program
 from refengine.peers.simd import detected
 
 TOLERANCE: Final = 0.01

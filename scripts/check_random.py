@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ggufphys
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.memory.attachments import Attachments
 from ggufphys.memory.attachments.predict import predict_attached
 from ggufphys.memory.predict import Predictor

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.arch import RULES
 from ggufphys.report.inspection import table
 from tests import archs, variants

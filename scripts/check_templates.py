@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.program import existing_file, existing_folder, run_program
+from bench.running.program import existing_file, existing_folder, run_program
 from bench.serve_compare.servers import running
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
@@ -25,10 +25,10 @@ from refengine.text.open import open_tokenizer
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.schema import Fields
-from server.chat_template import ChatTemplate, ChatTemplateError
 from server.engine.protocol import ModelInfo
 from server.lint.command import info_of
 from server.lint.rendering import conversations_of
+from server.template.chat_template import ChatTemplate, ChatTemplateError
 
 Json = dict[str, Any]
 TIMEOUT_S: Final = 30

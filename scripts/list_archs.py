@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import open_gguf
 from ggufphys.arch import RULES, BlockKV, RecurrentState, WindowKV, read_hparams
 from ggufphys.arch.caches import INDEXER, INDEXER_VALUES

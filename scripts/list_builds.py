@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.builds import PINNED, Rule, moves, rules_of
 from ggufphys.errors import GGUFPhysError

@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench.program import existing_folder, run_program
+from bench.running.program import existing_folder, run_program
 from ggufphys.arch import RULES
 from tests import archs, builds
 

@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.program import existing_folder, run_program
+from bench.running.program import existing_folder, run_program
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import newer
 

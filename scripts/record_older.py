@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.program import existing_folder, run_program
+from bench.running.program import existing_folder, run_program
 from ggufphys.gguf.writer import data_bytes
 from scripts.record_build import add_c_library, ask_about, fetch
 from tests import builds, older

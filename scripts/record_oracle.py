@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec, data_bytes, encode_header
 from ggufphys.machine import llama_env

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from scripts.build_paper import PAPERS, Paper, library_of
 from tests import archs, device_rows, paper
 

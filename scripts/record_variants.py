@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.writer import TensorSpec
 from ggufphys.machine import llama_env

@@ -11,7 +11,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.program import existing_file, run_program
+from bench.running.program import existing_file, run_program
 from tests import archs, device_rows, vulkan
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import GGUFError, Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.graph.models import MODELS
 from ggufphys.report.inspection import table

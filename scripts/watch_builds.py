@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.builds import rules_of
 from scripts.list_builds import Known, compare, moved, predictions, rules_asked_for
 from scripts.record_build import PACKAGE, add_c_library, ask, commit_of, fetch, record

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.cli import COMMANDS, CommandModule
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "cli.md"

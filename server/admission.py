@@ -12,6 +12,8 @@ from typing import Final
 
 from flask import g, has_request_context, request
 
+from server.accounts.forecast import Forecast, Outlook
+from server.accounts.requests_written import Tally
 from server.engine.counters import Counters
 from server.engine.errors import EngineError, QueueFullError
 from server.engine.protocol import (
@@ -25,9 +27,7 @@ from server.engine.protocol import (
     Pooling,
     Vectors,
 )
-from server.forecast import Forecast, Outlook
 from server.journal import warn
-from server.requests_written import Tally
 
 TTFT_HEADER: Final = "X-Max-TTFT-Ms"
 DEADLINE_HEADER: Final = "X-Deadline-Ms"

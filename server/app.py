@@ -11,6 +11,12 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from server.access.cors import Cors
+from server.access.keys import Keys
+from server.access.limits import RETRY_S, TooManyError
+from server.accounts.forecast import Rates
+from server.accounts.ledger import Ledger
+from server.accounts.requests_written import keep_journal
 from server.admission import limit_s
 from server.api import (
     adapters,
@@ -33,13 +39,7 @@ from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.replies import disconnect_probe
 from server.config import ServerConfig
-from server.cors import Cors
 from server.engine.protocol import Engine, EngineStatus
-from server.forecast import Rates
-from server.keys import Keys
-from server.ledger import Ledger
-from server.limits import RETRY_S, TooManyError
-from server.requests_written import keep_journal
 from server.service import Service
 
 ASLEEP_PATHS: Final = ("/models", "/v1/models", "/metrics", "/v1/memory")  # answered without waking a model

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from ggufphys.flags.environment import words
-from server.flags import add_arguments
+from server.flags.serve import add_arguments
 
 __all__ = ["add_arguments", "environment_words", "run"]
 
@@ -15,7 +15,7 @@ def environment_words() -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; see `server.main`."""
-    from server.main import run as serve
+    """Serve until a signal; see `server.start.main`."""
+    from server.start.main import run as serve
 
     return serve(args)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from server.cors import CorsPolicy
+from server.access.cors import CorsPolicy
 
 THOUGHTS: Final = ("none", "auto", "deepseek")  # of llama-server's reasoning_format, those that are had
 

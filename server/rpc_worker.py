@@ -19,11 +19,11 @@ from ggufphys.flags.numbers import count
 from ggufphys.machine.llama_devices import Backends
 from ggufphys.params import MAX_THREADS
 from ggufphys.units import format_bytes
-from server.addresses import is_local
 from server.engine.errors import EngineError
 from server.engine.library import default_threads, load_library
-from server.flags import port, say
+from server.flags.serve import port, say
 from server.journal import warn
+from server.net.addresses import is_local
 
 PORT: Final = 50052  # of llama.cpp's rpc-server
 _TYPE_CPU, _TYPE_GPU, _TYPE_IGPU = 0, 1, 2  # ggml_backend_dev_type
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.host:
         raise ValueError("--host is empty: expected an address to listen on, such as 127.0.0.1")
-    from server.beforehand import host_memory  # psutil, which --help does without
+    from server.start.beforehand import host_memory  # psutil, which --help does without
 
     api = load_library()
     backends = Backends(api)

@@ -11,16 +11,16 @@ from flask import g, has_request_context
 from werkzeug.wsgi import ClosingIterator
 
 from ggufphys.memory.attachments.predict import draft_context_bytes
+from server.access.keys import Keys
+from server.access.limits import Limits
+from server.accounts.forecast import Forecast, Rates
+from server.accounts.ledger import Ledger
+from server.accounts.metrics import Metrics
 from server.admission import AdmittingEngine
-from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.errors import EngineError
 from server.engine.protocol import ActiveAdapters, Engine, IsOver, Pooling, Tokens, Vectors
-from server.forecast import Forecast, Rates
-from server.keys import Keys
-from server.ledger import Ledger
-from server.limits import Limits
-from server.metrics import Metrics
+from server.template.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,10 +11,10 @@ import pytest
 
 from ggufphys.memory.predict import predict_memory
 from ggufphys.params import Params
+from server.accounts.ledger import Ledger
 from server.app import create_app
 from server.config import ServerConfig
-from server.flags import add_arguments
-from server.ledger import Ledger
+from server.flags.serve import add_arguments
 from tests.server.fake_engine import FakeEngine
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"

@@ -17,8 +17,8 @@ def test_llama_cpp_is_loaded_in_few_places() -> None:
     """llama.cpp has one logger for the whole process: code in this process goes through the engine's library module.
 
     `refengine/peers/ggml.py` calls pure functions that log nothing, `refengine/text/llama.py` puts the logger back as
-    it was; `bench/derive.py`, `bench/clip/measure.py`, `bench/rpc_worker.py`, `refengine/peers/llama_child.py` import
-    it in a child process.
+    it was; `bench/derive.py`, `bench/clip/measure.py`, `bench/running/rpc_worker.py`,
+    `refengine/peers/llama_child.py` import it in a child process.
     """
     loads = re.compile(r"^\s*(import llama_cpp|from llama_cpp)|import_module\(\"llama_cpp", re.MULTILINE)
     found = {
@@ -29,7 +29,7 @@ def test_llama_cpp_is_loaded_in_few_places() -> None:
     }
 
     in_child = {
-        "bench/derive.py", "bench/clip/measure.py", "bench/rpc_worker.py", "refengine/peers/llama_child.py",
+        "bench/derive.py", "bench/clip/measure.py", "bench/running/rpc_worker.py", "refengine/peers/llama_child.py",
     }  # fmt: skip
     assert found == {"server/engine/library.py", "refengine/peers/ggml.py", "refengine/text/llama.py"} | in_child
 

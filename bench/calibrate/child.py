@@ -42,7 +42,7 @@ from bench.calibrate.jobs import (
 from bench.calibrate.library import repack_buffer_type
 from bench.calibrate.rates import believed, processor, slower_with_threads
 from bench.calibrate.tiny import step_nodes, step_runner, token_seconds
-from bench.telling import emit, run_telling
+from bench.running.telling import emit, run_telling
 from ggufphys.gguf import GGMLType
 from ggufphys.graph.devices.backends.repack import REPACK_RULES
 from ggufphys.machine import host

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.served import ServingError, served
+from bench.running.served import ServingError, served
 from ggufphys.machine.children import environment
 
 REQUESTS_EACH: Final = 4

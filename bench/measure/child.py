@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from bench.telling import emit, run_telling
+from bench.running.telling import emit, run_telling
 
 
 def phase(name: str, **facts: Any) -> None:

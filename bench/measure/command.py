@@ -8,7 +8,7 @@ from bench.measure import report
 from bench.measure.devices import llama_devices
 from bench.measure.llama import measure
 from bench.measure.measurement import ENGINES, PROCESS_TOLERANCE
-from bench.progress import Progress
+from bench.running.progress import Progress
 from ggufphys.builds.asked import installed_build
 from ggufphys.flags.idle import idle_notes
 from ggufphys.flags.numbers import count

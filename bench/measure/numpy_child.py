@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from bench.measure.child import phase
-from bench.telling import emit, run_telling
+from bench.running.telling import emit, run_telling
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from bench.load.address import base_url
 from bench.quality.figures import Interval, drawn_interval
 from bench.quality.rows import Candidate
-from bench.served import ServingError, served
+from bench.running.served import ServingError, served
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.progress import Steps
 from ggufphys.units import parse_json, read_text

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.program import existing_file, run_program
 from bench.report.machine import with_marks
 from bench.report.overview import common_flags, measured_runs, overview_table
 from bench.report.pages import markdown_table
 from bench.results.records import HERE, ROOT, Record, newest, read_records
+from bench.running.program import existing_file, run_program
 
 README: Final = ROOT / "README.md"
 

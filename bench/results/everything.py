@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.program import existing_program, run_program
 from bench.results.records import HERE, KINDS, Record, kind_of, read_records, run_recorded
+from bench.running.program import existing_program, run_program
 from bench.serve_compare.servers import running
 from ggufphys.machine.children import module_command
 

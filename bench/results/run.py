@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.program import run_program
 from bench.results.records import HERE, run_recorded
+from bench.running.program import run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:

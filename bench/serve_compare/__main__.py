@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Final
 
-from bench.program import existing_file, existing_program, numbers, run_program
+from bench.running.program import existing_file, existing_program, numbers, run_program
 from bench.serve_compare.crowds import equal, flood, intruder, prefix
 from bench.serve_compare.rows import HEAD, Row
 from bench.serve_compare.servers import Pair

@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import psutil
 
-from bench.telling import said_in
+from bench.running.telling import said_in
 from ggufphys import open_gguf
 from ggufphys.machine.children import describe, module_command
 

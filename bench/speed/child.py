@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from bench.calibrate.clock import clock_for
 from bench.calibrate.gauge import Gauge
+from bench.running.telling import emit, run_telling
 from bench.speed.depth import UnfillableError, fill
-from bench.telling import emit, run_telling
 from ggufphys.params import Params
 from server.engine.batch import Batch
 from server.engine.library import create_context, load_model

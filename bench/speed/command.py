@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.calibrate.clock import COUNTS
 from bench.calibrate.command import calibrate
-from bench.program import existing_program
+from bench.running.program import existing_program
 from bench.speed.events import measured
 from bench.speed.expected import Expected
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl

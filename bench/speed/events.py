@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from bench.telling import said_in
+from bench.running.telling import said_in
 from ggufphys.errors import GGUFPhysError
 from ggufphys.machine.children import describe, environment, module_command
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bench.running.telling import emit, run_telling
 from bench.speed.child import Runner
-from bench.telling import emit, run_telling
 from ggufphys.params import Params
 from refengine.peers.trace_child import NO_WORK, GgmlTensor
 from server.engine.library import load_model

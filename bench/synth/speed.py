@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bench.processes import ProcessRun, run_process
-from bench.program import run_program
+from bench.running.processes import ProcessRun, run_process
+from bench.running.program import run_program
 from ggufphys.report.inspection import dumps, table
 from ggufphys.synth import plan_file, shape_named
 from ggufphys.units import format_bytes

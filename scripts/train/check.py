@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.corpus import held_out
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from refengine.text.llama import LlamaTokenizer

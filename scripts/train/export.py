@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import torch
 
-from bench.program import run_program
+from bench.running.program import run_program
 from ggufphys.embedded import MODEL
 from scripts.train.model import Shape
 from scripts.train.prepare import END_OF_TEXT_ID

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bench.corpus import Document, documents
-from bench.program import run_program
+from bench.running.program import run_program
 
 N_VOCAB: Final = 4096
 END_OF_TEXT: Final = "<|endoftext|>"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.program import run_program
+from bench.running.program import run_program
 from scripts.train.model import Llama, Shape
 from scripts.train.prepare import Tokens
 

@@ -13,7 +13,6 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from server.admission import DeadlineError
-from server.chat_template import ChatTemplateError
 from server.engine.errors import (
     ContextLengthError,
     EngineError,
@@ -25,6 +24,7 @@ from server.engine.errors import (
 )
 from server.engine.protocol import Failed
 from server.service import Service
+from server.template.chat_template import ChatTemplateError
 
 LOGGER: Final = logging.getLogger(__name__)
 

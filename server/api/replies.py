@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from flask import Request, Response, jsonify, request
 from waitress.channel import ClientDisconnected
 
+from server.accounts.metrics import Metrics
 from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
 from server.api.options import Options
-from server.channels import Channel
 from server.config import ServerConfig
-from server.doors import Door
 from server.engine.forms import BLANKS, Blank, Form
 from server.engine.protocol import Event, Failed, Finished, Piece, Written
-from server.metrics import Metrics
-from server.presence import FIRST_S
+from server.net.channels import Channel
+from server.net.doors import Door
+from server.net.presence import FIRST_S
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ggufphys.gguf import GGUFFile
-from server.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError, EndlessTemplateError
 from server.engine.protocol import ModelInfo
 from server.lint.findings import Finding, Tokenizer, find_all
 from server.lint.fixtures import QUESTION, TOOLS
 from server.lint.rendering import OF_TEMPLATE, Rendered, Used, render_all
+from server.template.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError, EndlessTemplateError
 
 SCHEMA_VERSION: Final = 1
 WIDTH: Final = 110  # characters of a text that are shown

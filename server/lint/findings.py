@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from server.api.conversation.probing import probe
-from server.chat_template import ChatTemplate
 from server.lint.fixtures import ANSWER, QUESTION
 from server.lint.llama_jinja import lacking
 from server.lint.printing import prints_objects
 from server.lint.rendering import Rendered
+from server.template.chat_template import ChatTemplate
 
 CONTROL: Final = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>\s]{1,40}｜>|<\|\w{1,40}>|<\w{1,40}\|>|<(?:start|end)_of_\w{1,40}>|</?s>"

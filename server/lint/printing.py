@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from server.chat_template import ChatTemplate
 from server.lint.fixtures import Fixture
+from server.template.chat_template import ChatTemplate
 
 
 def prints_objects(template: ChatTemplate, fixture: Fixture) -> bool:

@@ -7,10 +7,10 @@ from typing import Any, Final, Literal, cast
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.schema import Fields
-from server.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError
 from server.config import ServerConfig
 from server.lint.fixtures import FIXTURES, TOOLS, Fixture
 from server.service import Service
+from server.template.chat_template import ATTEMPT_S, ChatTemplate, ChatTemplateError
 
 OF_TEMPLATE: Final = "the model's chat template "  # begins each of its errors, and is known here
 

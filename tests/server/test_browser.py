@@ -12,13 +12,13 @@ import pytest
 
 from ggufphys.embedded import MODEL
 from ggufphys.params import Params
+from server.accounts.ledger import Ledger, Pids
 from server.app import create_app
-from server.beforehand import prediction, resident_bytes
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
-from server.http import HttpServer
-from server.ledger import Ledger, Pids
+from server.net.http import HttpServer
+from server.start.beforehand import prediction, resident_bytes
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TIMEOUT_S = 60.0

@@ -23,7 +23,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
-from server.http import HttpServer
+from server.net.http import HttpServer
 from tests.server.scores import scored
 
 HERE = Path(__file__).with_name("clients")

@@ -18,6 +18,7 @@ from ggufphys.arch import rule_for
 from ggufphys.embedded import MODEL
 from ggufphys.frozen import replace
 from ggufphys.params import Params
+from server.accounts.growth import growth_of
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.beside import beside
@@ -26,8 +27,7 @@ from server.engine.llama import LlamaEngine
 from server.engine.protocol import Adapter, EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.waiting import Waiting
-from server.growth import growth_of
-from server.vectors import vector_params
+from server.left_open.vectors import vector_params
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model, write_ranking_model
 from tests.server.conftest import numpy_engine
 from tests.server.encoder_model import write_encoder
@@ -390,7 +390,7 @@ def test_an_adapter_by_name(serve: Serve, tmp_path: Path) -> None:
 def test_embeddings_that_llama_cpp_dies_of(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the architecture's row says that it would: refused for vectors alone, and 400 beside text."""
     rule = replace(rule_for("llama"), aborts_embedding=lambda h: "it would")
-    for module in ("server.vectors", "server.engine.embedder"):
+    for module in ("server.left_open.vectors", "server.engine.embedder"):
         monkeypatch.setattr(f"{module}.rule_for", lambda arch: rule)
     with pytest.raises(UnsupportedError, match="it would"):
         vector_params(Params(), {}, chain_path)

@@ -18,7 +18,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus, Generation, GenerationRequest
 from server.engine.threaded import BaseEngine
-from server.http import HttpServer
+from server.net.http import HttpServer
 from tests.server.conftest import MakeEngine
 
 TIMEOUT_S = 20.0

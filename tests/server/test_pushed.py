@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from server.accounts.metrics import GAPS
 from server.api import replies
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
-from server.http import HttpServer
-from server.metrics import GAPS
+from server.net.http import HttpServer
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 TIMEOUT_S = 20.0

@@ -23,7 +23,7 @@ from server.engine.protocol import EngineStatus
 from server.engine.readers import Reader
 from server.engine.supervised import SupervisedEngine
 from server.engine.ways import Aside, Offer, Passage
-from server.http import HttpServer
+from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING, LOOP
 from tests.server.fake_engine import sse_data
 

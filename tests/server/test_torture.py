@@ -21,7 +21,7 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
-from server.http import HttpServer
+from server.net.http import HttpServer
 
 pytestmark = [
     pytest.mark.slow,

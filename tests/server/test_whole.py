@@ -23,7 +23,7 @@ from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Pi
 from server.engine.readers import Readers
 from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
-from server.http import HttpServer
+from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING, LOOP
 
 TIMEOUT_S = 60.0

@@ -8,7 +8,7 @@ from server.api.conversation.capabilities import Around, Json
 from server.api.conversation.learning import n_alike
 from server.api.conversation.reading import THINK
 from server.api.messages import text_of
-from server.chat_template import ChatTemplateError
+from server.template.chat_template import ChatTemplateError
 
 _WORDS: Final = "words of an answer that is begun"  # stand in a rendering where the answer's own would
 PARTED: Final = "\n\n"  # stands between parts of what is begun; common/chat.h, common_chat_msg::render_content

@@ -16,9 +16,9 @@ from server.api.conversation.tools import Tools, as_shown, instruction, read_too
 from server.api.errors import bad_request
 from server.api.messages import read_messages, text_of
 from server.api.schema import Fields
-from server.chat_template import ChatTemplate
 from server.config import THOUGHTS
 from server.service import Service
+from server.template.chat_template import ChatTemplate
 
 Json = dict[str, Any]
 BUDGETS: Final = ("reasoning_budget_tokens", "thinking_budget_tokens")

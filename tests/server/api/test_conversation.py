@@ -14,9 +14,9 @@ from server.api.conversation.plain import marked, tokens_of
 from server.api.conversation.probing import probe
 from server.api.embeddings import scaled
 from server.app import create_app
-from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.protocol import Piece, Started
+from server.template.chat_template import ChatTemplate
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"

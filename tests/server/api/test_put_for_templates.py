@@ -13,8 +13,8 @@ from server.api.conversation.capabilities import Around
 from server.api.conversation.probing import probe
 from server.api.errors import ApiError
 from server.api.schema import Fields
-from server.chat_template import ChatTemplate
 from server.lint.rendering import conversations_of
+from server.template.chat_template import ChatTemplate
 from tests.server.fake_engine import INFO
 
 Json = dict[str, Any]

@@ -14,10 +14,10 @@ from server.api.conversation.style import HERMES, Style
 from server.api.conversation.tools import Tools
 from server.api.schema import Fields
 from server.app import create_app
-from server.chat_template import ChatTemplate
 from server.config import ServerConfig
 from server.engine.protocol import Piece
 from server.lint.rendering import conversations_of
+from server.template.chat_template import ChatTemplate
 from tests.server.api.test_gbnf import follows
 from tests.server.api.test_gbnf import vocab as vocab  # a fixture
 from tests.server.fake_engine import INFO, FakeEngine, finished

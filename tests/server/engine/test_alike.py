@@ -23,7 +23,7 @@ from server.engine.protocol import (
     PromptScores,
 )
 from server.engine.sampling import Sampling
-from server.invariance import MACHINES, block_of
+from server.left_open.invariance import MACHINES, block_of
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model
 
 pytestmark = pytest.mark.skipif(platform.machine() not in MACHINES, reason="it is refused on other processors")

@@ -60,7 +60,7 @@ def test_needs_no_llama_cpp() -> None:
     """Neither importing the server nor generating with numpy loads llama.cpp, which need not be installed."""
     script = (
         "import sys; sys.modules['llama_cpp'] = None\n"
-        "import refengine, server.main\n"
+        "import refengine, server.start.main\n"
         "from ggufphys.embedded import MODEL\n"
         "print(*refengine.load(MODEL, n_ctx=64).generate('import ', 4), sep='')"
     )

@@ -1,0 +1,1 @@
+"""How do benches run other processes, and what is told of them?"""

@@ -1,0 +1,1 @@
+"""What does the server hold and how fast is it, predicted and as measured? For its pages, logs and Prometheus."""

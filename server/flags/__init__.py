@@ -1,0 +1,1 @@
+"""What do flags say? Ours, and llama-server's, of which each is taken, refused or named."""

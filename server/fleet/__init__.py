@@ -1,0 +1,1 @@
+"""Several models behind one address: which are loaded, and what belongs to which."""

@@ -1,0 +1,56 @@
+"""Whose are a draft model and adapters, where several models are served? `-md NAME=FILE,...`, `--lora NAME=FILE,...`,
+and `NAME:ADAPTER=FILE` for an adapter that has a name, too.
+"""
+
+import argparse
+from collections.abc import Collection
+from dataclasses import replace
+
+from ggufphys.flags.draft import MODEL
+from server.engine.protocol import Adapter
+from server.flags.guessing import DRAFT
+
+
+def by_model(args: argparse.Namespace, names: Collection[str]) -> dict[str, argparse.Namespace]:
+    """The flags as each model has them: with its own draft and adapters, and all else alike.
+
+    Raises:
+        ValueError: a draft or an adapter is none of theirs, or a draft is asked for and none named.
+    """
+    drafts, adapters = _drafts(args, names), _adapters(args.adapters, names)
+    if not drafts and DRAFT in (args.spec_type or ()):
+        raise ValueError(f"--spec-type {DRAFT}: name the draft models with --model-draft NAME=FILE,...")
+    found = {}
+    for name in names:
+        found[name] = own = argparse.Namespace(**vars(args))
+        own.adapters = adapters[name]
+        setattr(own, MODEL, drafts.get(name))
+        if args.spec_type and name not in drafts:
+            own.spec_type = tuple(each for each in args.spec_type if each != DRAFT)
+    return found
+
+
+def _drafts(args: argparse.Namespace, names: Collection[str]) -> dict[str, str]:
+    found = {}
+    for each in filter(None, (getattr(args, MODEL, None) or "").split(",")):
+        name, _, path = each.partition("=")
+        if name not in names or not path or name in found:
+            raise ValueError(f"--model-draft {each}: expected NAME=FILE,..., with NAME one of {', '.join(names)}")
+        found[name] = path
+    return found
+
+
+def _adapters(adapters: Collection[Adapter], names: Collection[str]) -> dict[str, list[Adapter]]:
+    found: dict[str, list[Adapter]] = {name: [] for name in names}
+    for adapter in adapters:
+        owners = [name for name in names if f"{adapter.name}:".startswith(f"{name}:")]
+        if not owners:
+            raise ValueError(
+                f"--lora {f'{adapter.name}=' if adapter.name else ''}{adapter.path}: expected NAME=FILE or "
+                f"NAME:ADAPTER=FILE, with NAME one of {', '.join(names)}"
+            )
+        owner = max(owners, key=len)
+        own_name = adapter.name[len(owner) + 1 :]
+        scale = adapter.scale if own_name else adapter.named_scale  # without a name of its own it is applied to all
+        found[owner].append(replace(adapter, name=own_name, scale=scale))
+    return found

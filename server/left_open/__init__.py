@@ -1,0 +1,1 @@
+"""What do flags leave open, and how is it chosen?"""

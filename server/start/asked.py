@@ -1,0 +1,147 @@
+"""One model to serve, as flags ask for it: checked against its file before anything is loaded."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ggufphys import embedded
+from ggufphys.builds.asked import installed_build
+from ggufphys.context import ContextParams
+from ggufphys.flags.environment import MODEL
+from ggufphys.flags.run import params_from
+from ggufphys.gguf.locate import local_path
+from ggufphys.hparams.hparams import HParams
+from ggufphys.memory.context import beyond_training
+from ggufphys.params import Params
+from server.accounts.footprint import find
+from server.config import ServerConfig
+from server.engine.adapters import check_adapter
+from server.engine.checks import check_context, check_model_file, embeds_only, one_output_per_sequence
+from server.engine.numpy_engine import check_params, without_effect
+from server.engine.protocol import Adapter
+from server.flags.adapters import adapters_of
+from server.flags.guessing import named_draft, with_rows
+from server.flags.serve import config_of, overlooked
+from server.left_open.invariance import invariant
+from server.left_open.slots import default_slots
+from server.left_open.vectors import gives_vectors, refuse_guesses, vector_params
+from server.left_open.weights import default_load
+from server.start.beforehand import unwise
+from server.start.defaults import check_defaults
+
+UNWATCHED = (
+    "note: --in-process: nothing watches over grammars here, and one that is followed for hours holds all "
+    "requests; without it the engine's process is ended after 10 s"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be served, and how.
+
+    Args:
+        made: the context as llama.cpp makes it of `params`.
+        hparams: of the model.
+        block: slots whose answers go together so that others change no bit of them; 0: as they come.
+        in_numpy: by our own engine; else by llama.cpp, in a process of its own unless `in_process`.
+    """
+
+    path: Path
+    params: Params
+    made: ContextParams
+    hparams: HParams
+    adapters: Sequence[Adapter]
+    config: ServerConfig
+    block: int
+    in_numpy: bool
+    in_process: bool
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether the engine is a process of its own."""
+        return not (self.in_numpy or self.in_process)
+
+
+def asked_model(args: argparse.Namespace) -> Asked:
+    """What flags ask for.
+
+    Raises:
+        GGUFPhysError, ValueError, OSError: the file can't be served, or not so.
+    """
+    path, in_numpy = model_path(args), args.engine == "numpy"
+    _, hparams = check_model_file(path)
+    params = params_from(
+        args, Params(llama_build=installed_build()), found=None if in_numpy else lambda: find().devices
+    )
+    if gives_vectors(args, hparams):
+        if in_numpy and not embeds_only(hparams):
+            raise ValueError("--embeddings, --rerank: the numpy engine runs encoders so alone; take --engine llama.cpp")
+        refuse_guesses(args)
+        given = vars(args)
+        if in_numpy and "n_seq_max" not in given:
+            params, given = replace(params, n_seq_max=1), given | {"n_seq_max": 1}
+        params = vector_params(params, given, path)
+    elif not in_numpy:
+        params = default_slots(params, vars(args))
+    params, block = invariant(args, params, path)
+    if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages
+        params = default_load(params, vars(args), path)
+    if not params.embeddings:
+        params = one_output_per_sequence(with_rows(params, args))
+    if not in_numpy:
+        check_model_file(path, params)
+    made = check_context(params, hparams)
+    if in_numpy:
+        check_params(params)
+    _refuse_for_engine(args)
+    adapters = adapters_of(args)
+    for adapter in adapters:
+        check_adapter(adapter.path, path)
+    config = config_of(args)
+    check_defaults(config)
+    return Asked(
+        path=path, params=params, made=made, hparams=hparams, adapters=adapters, config=config,
+        block=block, in_numpy=in_numpy, in_process=args.in_process,
+    )  # fmt: skip
+
+
+def warnings(args: argparse.Namespace, asked: Asked) -> Iterator[str]:
+    """What a user should know of what was asked."""
+    n_ctx_train = asked.hparams.n_ctx_train
+    beyond = "" if asked.params.embeddings else beyond_training(asked.params, asked.made.n_ctx_seq, n_ctx_train)
+    for warning in (
+        *unwise(args.host, asked.config.api_keys),
+        *([beyond] if beyond else []),
+        *(without_effect(asked.params) if asked.in_numpy else ()),
+        *overlooked(args),
+    ):
+        yield f"warning: {warning}"
+    if asked.in_process and not asked.in_numpy:
+        yield UNWATCHED
+
+
+def _refuse_for_engine(args: argparse.Namespace) -> None:
+    """Raises ValueError: a flag is not for the engine that is asked for."""
+    if args.engine != "numpy":
+        if args.hold:
+            raise ValueError("--hold: llama.cpp holds weights in its own way; it is for --engine numpy")
+        return
+    if args.adapters:
+        raise ValueError("--lora: not with the numpy engine; take --engine llama.cpp")
+    if args.spec_type or named_draft(args):
+        raise ValueError("--spec-type, --model-draft: not with the numpy engine; take --engine llama.cpp")
+
+
+def model_path(args: argparse.Namespace) -> Path:
+    """The model that is named, by the command line or else by the environment; the embedded one if none is.
+
+    Raises:
+        ValueError: several are.
+    """
+    given = [*([] if args.model is None else [args.model]), *args.models]  # "" is a variable that was not set
+    named = given or [*filter(None, [os.environ.get(MODEL, "")])]
+    if len(named) > 1:
+        raise ValueError(f"several models are named ({', '.join(named)}): name one")
+    return local_path(named[0]) if named else embedded.MODEL

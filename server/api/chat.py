@@ -76,12 +76,8 @@ def request_of(
     asked = options.request(
         conversations.tokens(conversation.text), stop=options.stop + service.chat_template.stop, n_logprobs=n_logprobs
     )
-    tools = conversation.tools
-    if tools is not None and options.sampling.grammar is None:
-        sampling = replace(asked.sampling, grammar=tools.grammar())
-        asked = replace(asked, sampling=sampling)
-    elif tools is not None and tools.forced:
-        raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
+    grammar = conversation.grammar(options.sampling.grammar)
+    asked = replace(asked, sampling=replace(asked.sampling, grammar=grammar))
     shown = conversations.tokens_in(conversation.shown)
     return replace(asked, thoughts=_thoughts(conversation, asked, service.engine), shown=shown)
 

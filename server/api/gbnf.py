@@ -85,6 +85,22 @@ def check_grammar(text: str) -> None:
             raise GrammarError(f"rule {rules[i].name} may begin in {n_ways[i]:,} ways, at most {MOST_WAYS:,} are taken")
 
 
+def prefixed(text: str, prefix: str) -> str:
+    """The grammar with this in front of the names of its rules, so that it may stand beside another.
+
+    Raises:
+        GrammarError: it is none.
+    """
+    found, at = list[str](), 0
+    while at < len(text):
+        word = _WORD.match(text, at)
+        if word is None:
+            raise GrammarError(f"no GBNF at character {at}: {text[at : at + 32]!r}")
+        found.append(f"{prefix}{word.group()}" if word.lastgroup in ("rule", "name") else word.group())
+        at = word.end()
+    return "".join(found)
+
+
 class _Reader:
     """Reads the rules; groups are rules of their own."""
 

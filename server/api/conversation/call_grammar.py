@@ -8,6 +8,7 @@ from typing import Any, Final
 from server.api.constraint import schema_grammar
 from server.api.conversation.arguments import properties_of, says_strings
 from server.api.conversation.style import QUOTE, Mark, Style
+from server.api.gbnf import prefixed
 
 Json = dict[str, Any]
 ANY_OBJECT: Final = {"type": "object"}
@@ -80,10 +81,7 @@ class _Rules:
 
     def _schema(self, schema: Any, prefix: str) -> str:
         """The rules of a schema's JSON; the name of the first."""
-        for line in schema_grammar(schema, "tools").splitlines():
-            name, _, body = line.partition("::=")
-            if body:
-                self.lines.append(f"{prefix}-{name.strip()} ::={_renamed(body, prefix)}")
+        self.lines += prefixed(schema_grammar(schema, "tools"), f"{prefix}-").splitlines()
         return f"{prefix}-root"
 
     def _tagged(self, i: int, schema: Any) -> str:
@@ -171,30 +169,3 @@ def _literal(text: str) -> str:
 
 def _escaped(c: str) -> str:
     return f"\\x{ord(c):02X}" if ord(c) < 256 else f"\\u{ord(c):04X}"
-
-
-def _renamed(body: str, prefix: str) -> str:
-    """The rule's body with the names of other rules prefixed; literals and classes stay."""
-    out, at = [], 0
-    while at < len(body):
-        c = body[at]
-        if c in '"[':
-            close, end = ('"' if c == '"' else "]"), at + 1
-            while body[end] != close:
-                end += 2 if body[end] == "\\" else 1
-            out.append(body[at : end + 1])
-            at = end + 1
-        elif c.isalpha():
-            end = at
-            while end < len(body) and (body[end].isalnum() or body[end] in "-_"):
-                end += 1
-            out.append(f"{prefix}-{body[at:end]}")
-            at = end
-        elif c == "{":  # a count
-            end = body.index("}", at)
-            out.append(body[at : end + 1])
-            at = end + 1
-        else:
-            out.append(c)
-            at += 1
-    return "".join(out)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.api.constraint import checked
+from server.api.conversation.answer_grammar import answer_gbnf
 from server.api.conversation.begun import PARTED, begun
 from server.api.conversation.capabilities import Capabilities, Turn
 from server.api.conversation.channels import MARKS, Channels
@@ -17,6 +19,7 @@ from server.api.errors import bad_request
 from server.api.messages import read_messages, text_of
 from server.api.schema import Fields
 from server.config import THOUGHTS
+from server.engine.sampling import Grammar
 from server.service import Service
 from server.template.chat_template import ChatTemplate
 
@@ -37,6 +40,7 @@ class Conversation:
     budget: int | None  # tokens that thoughts may have
     closing: str  # what ends them then
     marks: Marks = THINK  # what stands around them
+    may_think: bool = False  # the answer may begin with thoughts, which are not begun
     channels: bool = False  # the answer is messages on channels
     parses_calls: bool = True
     echoed: str = ""  # the answer's beginning, where it is to be shown
@@ -46,6 +50,26 @@ class Conversation:
         """What is read in the answer's text, though it may be control tokens."""
         calls = self.tools.style.marks if self.tools is not None else ()
         return self.marks + calls + (MARKS if self.channels else ())
+
+    def grammar(self, asked: Grammar | None) -> Grammar | None:
+        """Of the answer: of its words, as they are asked for, or calls of its tools, where these may be made.
+
+        Source: llama.cpp 0c1e570 common/chat-auto-parser-generator.cpp, peg_generator::generate_parser (thoughts stand
+        in front); there a format leaves no calls.
+
+        Raises:
+            ApiError: words are asked for, and a call is forced.
+        """
+        tools = self.tools
+        if asked is None and (tools is None or not tools.forced):
+            return None if tools is None else tools.lazy_grammar()
+        if asked is not None and tools is not None and tools.forced:
+            raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
+        text = answer_gbnf(
+            None if asked is None else asked.text, None if tools is None else tools.gbnf(alone=True),
+            thoughts=self.marks[0] if self.may_think else "", channels=self.channels and self.thinks != "saying",
+        )  # fmt: skip
+        return Grammar(text=checked(text, "tools" if asked is None else "response_format"))
 
     def reading(self) -> Reader:
         """A reader of one answer."""
@@ -128,7 +152,8 @@ class Conversations:
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + around[1],
-            marks=around, channels=understood.channels and not as_text,
+            marks=around, may_think=thinks == "undecided" and not text.rstrip().endswith(around[1]),
+            channels=understood.channels and not as_text,
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,
             echoed=words if _is_echoed(fields) else "",
         )  # fmt: skip

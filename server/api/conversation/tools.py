@@ -37,20 +37,19 @@ class Tools:
         """Of the parameters of the functions that may be called."""
         return {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in self.callable}
 
-    def grammar(self) -> Grammar | None:
-        """Of calls alone where one is forced; else it begins where a call does, so that calls are well-formed.
-
-        None where nothing tells a call from an answer.
-        """
-        if not self.forced and not self.style.begin:
-            return None
+    def gbnf(self, *, alone: bool) -> str:
+        """Of calls of those that may be called; `alone`: nothing stands in front of them."""
         functions = [tool["function"] for tool in self.callable]
-        text = checked(calls_gbnf(self.style, functions, parallel=self.parallel, forced=self.forced), "tools")
-        if self.forced:
-            return Grammar(text=text)
+        return calls_gbnf(self.style, functions, parallel=self.parallel, forced=alone)
+
+    def lazy_grammar(self) -> Grammar | None:
+        """It begins where a call does, so that calls are well-formed; None where nothing tells a call from words."""
+        if not self.style.begin:
+            return None
         word = self.style.begins[0]
         begin = word if word.startswith(("<", "[")) else self.style.begin
         escaped = "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in begin)
+        text = checked(self.gbnf(alone=False), "tools")
         return Grammar(text=text, lazy=True, trigger_patterns=(rf"[\s\S]*?({escaped}[\s\S]*)",))
 
 

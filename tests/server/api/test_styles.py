@@ -149,10 +149,9 @@ def test_calls_as_templates_write_them(vocab: object, name: str, calls: str) -> 
             assert said == front
             assert [(called, json.loads(arguments)) for called, arguments in found] == CALLS[calls]
     tools = Tools(listed=tuple(TOOLS), callable=tuple(TOOLS), forced=True, parallel=True, style=style)
-    grammar = tools.grammar()
-    assert grammar is not None
-    assert follows(vocab, grammar.text, text.strip())
-    assert not follows(vocab, grammar.text, text.strip().replace("weather", "whether"))
+    grammar = tools.gbnf(alone=True)
+    assert follows(vocab, grammar, text.strip())
+    assert not follows(vocab, grammar, text.strip().replace("weather", "whether"))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

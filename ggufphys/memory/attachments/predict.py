@@ -69,12 +69,12 @@ def predict_attached(
             batch_max_tokens=attachments.batch_max_tokens,
         )
         bases.append(mmproj_basis(attachments.mmproj) if device == HOST else "estimate")
-    draft_state = 0
+    draft_states = (0, 0)
     if attachments.draft is not None:
         draft = predict_draft(attachments.draft, params, base.context, gguf)
         terms += _draft_terms(draft)
         bases += [draft.basis[quantity] for quantity in ("model", "context", "compute")]
-        draft_state = _draft_state_bytes(attachments.draft.gguf, draft.context)
+        draft_states = _draft_states(attachments.draft.gguf, draft.context)
     if attachments.server is not None:
         terms += server_terms(
             attachments.server,
@@ -82,7 +82,7 @@ def predict_attached(
             predictor.rule_in(params).layers(predictor.h),
             base.context,
             cell_ext_bytes=cell_ext_bytes(gguf),
-            draft_state_bytes=draft_state,
+            draft_states=draft_states,
         )
     beside = [t for t in terms if t.quantity == "attachment" and t.device == HOST and not _is_drafts(t)]
     terms += map(resident, beside)
@@ -192,7 +192,12 @@ def _is_drafts(term: Term) -> bool:
     return term.name.startswith("draft: ")
 
 
-def _draft_state_bytes(gguf: GGUFFile, context: ContextParams) -> int:
+def _draft_states(gguf: GGUFFile, context: ContextParams) -> tuple[int, int]:
+    """A full slot's states of the draft, whole and partial."""
     h = read_hparams(gguf)
-    layers = rule_for(h.arch).layers(h)
-    return state_bytes(layers, context, context.n_ctx_seq, cell_ext_bytes=cell_ext_bytes(gguf))
+    layers, ext = rule_for(h.arch).layers(h, context.ctx_type), cell_ext_bytes(gguf)
+    whole, part = (
+        state_bytes(layers, context, context.n_ctx_seq, partial=partial, cell_ext_bytes=ext)
+        for partial in (False, True)
+    )
+    return whole, part

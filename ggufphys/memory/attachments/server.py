@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 
 from ggufphys.arch import LayerCache
 from ggufphys.context import ContextParams
-from ggufphys.errors import UnsupportedError
 from ggufphys.frozen import replace
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.attachments import Server
@@ -50,29 +49,22 @@ def server_terms(
     context: ContextParams,
     *,
     cell_ext_bytes: int = 0,
-    draft_state_bytes: int = 0,
+    draft_states: tuple[int, int] = (0, 0),
 ) -> Iterator[Term]:
-    """Ceilings of a server; `draft_state_bytes` is a full slot's state of the draft model.
-
-    Checkpoints of recurrent states have no rule yet, and are left out.
-    """
+    """Ceilings of a server; `draft_states` are a full slot's states of the draft model, whole and partial, in bytes."""
     n_tokens = min(context.n_ctx_seq, h.n_ctx_train or context.n_ctx_seq)  # a slot has no more
-    try:
-        whole, partial = (
-            state_bytes(layers, context, n_tokens, partial=part, cell_ext_bytes=cell_ext_bytes) + draft_state_bytes
-            for part in (False, True)
-        )
-    except UnsupportedError:  # recurrent states, whose saved form has no rule yet
-        whole = partial = 0
-    size_of_one = f"; a prompt of {n_tokens:,} tokens takes {whole:,}" if whole else ""
+    whole, partial = (
+        state_bytes(layers, context, n_tokens, partial=part, cell_ext_bytes=cell_ext_bytes) + of_draft
+        for part, of_draft in zip((False, True), draft_states, strict=True)
+    )
     if server.cache_ram_mib > 0:
         yield _term(
             "prompt cache",
             server.cache_ram_mib << 20,
-            f"--cache-ram {server.cache_ram_mib} MiB{size_of_one}",
+            f"--cache-ram {server.cache_ram_mib} MiB; a prompt of {n_tokens:,} tokens takes {whole:,}",
             "tools/server/server-task.cpp, server_prompt_cache",
         )
-    if server.n_ctx_checkpoints > 0 and partial and needs_checkpoints(layers, context):
+    if server.n_ctx_checkpoints > 0 and needs_checkpoints(layers, context):
         yield _term(
             "context checkpoints",
             context.n_seq_max * server.n_ctx_checkpoints * partial,

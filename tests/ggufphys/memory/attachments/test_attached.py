@@ -13,7 +13,7 @@ from ggufphys.arch import read_hparams, rule_for
 from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType, GGUFFile
 from ggufphys.memory.attachments import Attachments, Draft, Server
-from ggufphys.memory.attachments.predict import predict_attached, predict_draft
+from ggufphys.memory.attachments.predict import draft_context_bytes, predict_attached, predict_draft
 from ggufphys.memory.attachments.state import state_bytes
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.terms import total
@@ -22,6 +22,7 @@ from tests import archs, attachment_oracle, oracle
 from tests.ggufphys.memory.attachments.adapter_files import write_control_vector, write_lora
 from tests.ggufphys.memory.attachments.test_state import tiny_gemma3
 from tests.ggufphys.models import llama_tensors, tiny_llama
+from tests.random_runs import reshaped
 
 BASE = Params(n_ctx=1000, n_seq_max=3)
 
@@ -217,6 +218,21 @@ def test_a_server_without_a_cache(model: GGUFFile) -> None:
     unlimited = predict_attached(model, params, Attachments(server=Server(cache_ram_mib=-1)))
     assert not unlimited.ceilings
     assert any("no limit in bytes" in note for note in unlimited.notes)
+
+
+def test_a_draft_with_recurrent_layers(tmp_path: Path, model: GGUFFile) -> None:
+    """It has its states beside its cache, as llama.cpp keeps them; the model it guesses for needs no checkpoints."""
+    draft = reshaped("qwen35", {})
+    assert draft is not None
+    draft.write(tmp_path / "draft.gguf")
+    params = as_server(Params(n_ctx=512), n_parallel_given=False)
+    with open_gguf(tmp_path / "draft.gguf") as gguf:
+        attached = Attachments(draft=Draft(gguf=gguf), server=Server())
+        prediction = predict_attached(model, params, attached)
+        alone = predict_draft(attached.draft or Draft(gguf=gguf), params, prediction.context)
+    kept = draft_context_bytes(prediction.terms)
+    assert kept == alone.context_bytes == oracle.ask(tmp_path / "draft.gguf", [params])[0]["context"]
+    assert [t.name for t in prediction.ceilings] == ["server: prompt cache"]
 
 
 def test_refusals(tmp_path: Path, model: GGUFFile) -> None:

@@ -19,10 +19,13 @@ FLOATS: Final = (GGMLType.F32, GGMLType.F16)
 FACTORS: Final = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 
 
-def first_failure(graph: Graph) -> tuple[Tensor, str] | None:
-    """The first node that ggml would not make, and what it insists on; None where it makes them all."""
+def first_failure(graph: Graph, *, by_shape: bool = False) -> tuple[Tensor, str] | None:
+    """The first node that ggml would not make, and what it insists on; None where it makes them all.
+
+    `by_shape`: of operations alone that shapes decide about, in graphs whose nodes have no parameters.
+    """
     for node in graph.nodes:
-        asserted = ASSERTED.get(node.op)
+        asserted = ASSERTED.get(node.op) if not by_shape or node.op in BY_SHAPE else None
         if asserted is not None and not asserted(node):
             return node, MEANING[node.op]
     return None
@@ -166,6 +169,8 @@ ASSERTED: Final[Mapping[str, Callable[[Tensor], bool]]] = {
     "RESHAPE": _reshape, "CPY": _same_elements, "VIEW": _viewed,
     "SSM_CONV": _ssm_conv, "SSM_SCAN": _ssm_scan, "GATED_DELTA_NET": _gated_delta_net, "DSV4_HC_COMB": _hc_comb,
 }  # fmt: skip
+
+BY_SHAPE: Final = frozenset({"ADD", "MUL", "MUL_MAT", "GET_ROWS", "CONCAT"})
 
 MEANING: Final[Mapping[str, str]] = {
     "ADD": "a second operand that repeats over the first", "SUB": "a second operand that repeats over the first",

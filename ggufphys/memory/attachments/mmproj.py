@@ -17,6 +17,7 @@ from ggufphys.clip.tensors import loaded_tensors
 from ggufphys.errors import GGUFError
 from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.graph.allocating.alloc import allocate
+from ggufphys.graph.asserted import first_failure
 from ggufphys.graph.devices.backends import CPU, backend_of
 from ggufphys.loads.attached import require_attached
 from ggufphys.memory.attachments import BATCH_MAX_TOKENS
@@ -60,16 +61,25 @@ def encoder_bytes(gguf: GGUFFile, h: ClipHParams, size: tuple[int, int], n_batch
     """Bytes of the compute buffer for `n_batch` images of `size`.
 
     Raises:
-        GGUFError: a tensor that the encoder needs is missing.
+        GGUFError: a tensor that the encoder needs is missing, or tensors and keys do not go together.
     """
     tensors = {t.name: t for t in _tensors(gguf, h)}
-    build = MODELS.get(h.projector.name, generic.build)
+    written = MODELS.get(h.projector.name)
     try:
-        return allocate(build(ClipBuilder(h, tensors, size, n_batch))).buffer_bytes
+        graph = (written or generic.build)(ClipBuilder(h, tensors, size, n_batch))
     except KeyError as error:
         raise GGUFError(
             f"{gguf.location}: tensor {error.args[0]!r} is missing, which a {h.projector.name} encoder needs"
         ) from None
+    failure = first_failure(graph, by_shape=True) if written else None
+    if failure is not None:
+        node, expected = failure
+        found = " and ".join(f"{source.name or source.op} {source.ne}" for source in node.src)
+        raise GGUFError(
+            f"{gguf.location}: its {h.projector.name} encoder has a {node.op} of {found}, expected {expected}: "
+            "llama.cpp aborts"
+        )
+    return allocate(graph).buffer_bytes
 
 
 def _encoder_terms(gguf: GGUFFile, h: ClipHParams, device: str, batch_max_tokens: int) -> Iterator[Term]:

@@ -9,11 +9,12 @@ from bench.clip.files import PROJECTORS as SHAPED
 from bench.clip.files import write_clip
 from bench.clip.measure import measure
 from bench.clip.shape import ClipShape
-from ggufphys import open_gguf
+from ggufphys import GGUFError, open_gguf
 from ggufphys.clip.hparams import read_clip
 from ggufphys.clip.models import MODELS
 from ggufphys.clip.projectors import PROJECTORS
 from ggufphys.clip.tensors import BY_PROJECTOR, loaded_tensors
+from ggufphys.gguf.writer import WriteValue
 from ggufphys.memory.attachments.mmproj import encoder_bytes
 
 # Where the input, the feed-forward layers and the projector decide about the buffer.
@@ -49,6 +50,26 @@ def test_encoders_against_llama_cpp(tmp_path: Path, variant: int) -> None:
         assert weights == truth["weights"], name
         if name in MODELS:
             assert compute == truth["compute"], name
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("kimivl", {"vision.projector.scale_factor": 4}),
+        ("pixtral", {"vision.spatial_merge_size": 4}),
+        ("qwen3vl_merger", {"vision.spatial_merge_size": 4}),
+        ("voxtral", {"audio.projector.stack_factor": 8}),
+    ],
+)
+def test_weights_that_the_keys_contradict(name: str, keys: dict[str, WriteValue], tmp_path: Path) -> None:
+    """A projector made for another number of patches in a token is refused, of which llama.cpp dies."""
+    path = write_clip(tmp_path / "mmproj.gguf", ClipShape(projector=name, image_size=112, keys=keys))
+    with open_gguf(path) as gguf:
+        (h,) = read_clip(gguf)
+        with pytest.raises(GGUFError, match="llama.cpp aborts"):
+            encoder_bytes(gguf, h, h.warmup)
+    with pytest.raises(RuntimeError, match="GGML_ASSERT"):
+        measure([path])
 
 
 def test_every_written_graph_is_compared() -> None:

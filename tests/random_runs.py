@@ -5,8 +5,9 @@ What a model or a way is depends on the generator that is given alone, so that a
 
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -15,6 +16,7 @@ from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.writer import TensorSpec, WriteValue, encode_header
 from ggufphys.loads.check import reasons
 from ggufphys.loads.refusal import Refusal
+from ggufphys.loads.table import EVERY, GLOBAL, Branch, Read, Statement, statements
 from ggufphys.params import CACHE_TYPES, Device, Params, Pooling
 from tests import archs, variants
 from tests.load_changes import Draft, read_draft
@@ -36,9 +38,14 @@ def random_model(name: str, rng: random.Random) -> Draft | None:
     changes = [change for change in CHANGES if rng.random() < CHANGES[change]]
     for key in changes:
         _change(metadata, model.arch, key, rng)
+    if rng.random() < 0.5:
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            _change_any(metadata, model.arch, rng)
     tensors = {t.name: t for t in archs.records()[name].tensors}
     if rng.random() < 0.3:
         tensors.pop("output.weight", None)
+    if rng.random() < 0.3:
+        _other_tensors(name, tensors, rng)
     if not _fit(metadata, tensors):
         return None
     style = rng.choice(("as recorded", "one", "mixed", "mixed"))
@@ -151,6 +158,54 @@ def _change(metadata: dict[str, WriteValue], arch: str, key: str, rng: random.Ra
     metadata[full] = value
 
 
+def _change_any(metadata: dict[str, WriteValue], arch: str, rng: random.Random) -> None:
+    """Set, or take away, any key that the architecture's loader reads."""
+    read = rng.choice(_reads(arch))
+    full = read.key if read.key.startswith(GLOBAL) else f"{arch}.{read.key}"
+    n_layer = metadata.get(f"{arch}.block_count")
+    if read.how in ("str", "str[]", "i32[]", "count") or read.key == "block_count":
+        return
+    old = metadata.get(full)
+    if old is not None and not read.required and rng.random() < 0.2:
+        del metadata[full]
+        return
+    n = len(old) if isinstance(old, list) else n_layer if isinstance(n_layer, int) else 1
+    whole = (0, 1, 2, 3, 4, 5, 8, 16, 24, 32, 48, 64, 100, 128, 256)
+    near = tuple(v for v in (old - 1, old + 1, old * 2, old // 2) if v >= 0) if type(old) is int else ()
+
+    def value() -> Any:
+        if read.how == "bool":
+            return rng.random() < 0.5
+        return rng.choice((0.0, 0.5, 1.0, 2.0, 30.0)) if read.how.startswith("f32") else rng.choice(near or whole)
+
+    as_list = isinstance(old, list) or "[" in read.how or ("*" in read.how and rng.random() < 0.2)
+    metadata[full] = [value() for _ in range(n)] if as_list and n else value()
+
+
+@cache
+def _reads(arch: str) -> Sequence[Read]:
+    def inside(lines: Sequence[Statement]) -> Iterator[Read]:
+        for line in lines:
+            if isinstance(line, Read):
+                yield line
+            elif isinstance(line, Branch):
+                yield from inside(line.then)
+                yield from inside(line.otherwise)
+
+    return [*inside(statements(EVERY)), *list(inside(statements(arch))) * 3]
+
+
+def _other_tensors(name: str, tensors: dict[str, TensorSpec], rng: random.Random) -> None:
+    """Tensors of a kind are missing, in one layer or in all; others are there that may be."""
+    by_stem = variants.by_stem(tensors)
+    for stem in rng.sample(sorted(by_stem), min(len(by_stem), rng.choice((0, 1, 2, 5)))):
+        for missing in by_stem[stem] if rng.random() < 0.7 else rng.sample(by_stem[stem], 1):
+            tensors.pop(missing, None)
+    known = [v for v in variants.records() if v.name == name and v.more]
+    for variant in rng.sample(known, min(len(known), rng.choice((0, 1, 3)))):
+        tensors.update({t.name: t for t in variant.more})
+
+
 def _fit(metadata: Mapping[str, WriteValue], tensors: dict[str, TensorSpec]) -> bool:
     """Give the tensors the shapes that the keys ask for; False where something else is wrong."""
     with tempfile.TemporaryDirectory() as folder:
@@ -206,10 +261,10 @@ def _fields(rng: random.Random, devices: Sequence[Device]) -> dict[str, Any]:
     types = tuple(CACHE_TYPES)
     no_alloc = rng.random() < 0.5
     fields: dict[str, Any] = {
-        "n_ctx": sometimes(0.95, 1, 100, 257, 511, 777, 1000, 2048, 3001, 4096, 5000, 9999, default=0),
+        "n_ctx": sometimes(0.95, 1, 100, 257, 511, 777, 1000, 2048, 3001, 4096, 5000, 9999, 40000, default=0),
         "n_batch": sometimes(0.5, 1, 7, 33, 100, 255, 513, 1000, 2048, 4000, default=2048),
         "n_ubatch": sometimes(0.6, 0, 1, 3, 17, 65, 100, 256, 500, 777, 1024, 4096, default=512),
-        "n_seq_max": sometimes(0.5, 2, 3, 4, 5, 7, 8, 13, 16, 33, 64, default=1),
+        "n_seq_max": sometimes(0.5, 2, 3, 4, 5, 7, 8, 13, 16, 33, 64, 256, default=1),
         "n_outputs_max": sometimes(0.3, 1, 2, 5, 16, 64, 100, default=0),
         "kv_unified": rng.random() < 0.4,
         "swa_full": rng.random() < 0.3,
@@ -226,6 +281,11 @@ def _fields(rng: random.Random, devices: Sequence[Device]) -> dict[str, Any]:
         "no_alloc": no_alloc,
         "run_as": "library",
     }
+    if rng.random() < 0.1:
+        fields["load_mtp"], fields["ctx_type"] = True, rng.choice(("mtp", "mtp", "default"))
+    if rng.random() < 0.1:
+        pattern = rng.choice(("exps", "attn_k", "ffn_(up|down)", r"blk\.[01]\.", "token_embd", "output", "norm", "."))
+        fields["override_tensor"] = [[pattern, "CPU"]]
     if devices and rng.random() < 0.3:
         used = devices[: rng.randint(1, len(devices))]
         names = ["CPU", *(d.name for d in used)]

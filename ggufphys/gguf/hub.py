@@ -137,18 +137,20 @@ def list_files(reference: Reference) -> tuple[HubFile, ...]:
         if not following or not is_hub(following):
             break
         url = following
-    return _split_models_as_one(sizes)
+    return split_models_as_one(sizes)
 
 
-def choose(reference: Reference, files: Sequence[HubFile]) -> HubFile:
+def choose(reference: Reference, files: Sequence[HubFile], *, kind: str = "GGUF file") -> HubFile:
     """The one file that is meant: by the name of its quantisation, or because it is the only model.
+
+    `kind` is what messages call these files.
 
     Raises:
         ValueError: there are several; the message lists them.
         FetchError: there is none.
     """
     if not files:
-        raise FetchError(f"{Reference(repo=reference.repo, revision=reference.revision)}: no GGUF file in it")
+        raise FetchError(f"{Reference(repo=reference.repo, revision=reference.revision)}: no {kind} in it")
     tag = re.compile(rf"(?:^|[-._/]){re.escape(reference.file)}(?:[-./]|$)", re.IGNORECASE)
     meant = [f for f in files if not reference.file or tag.search(f.path)]
     models = [f for f in meant if not any(name in f.path.rpartition("/")[2] for name in _ATTACHMENTS)]
@@ -161,13 +163,14 @@ def choose(reference: Reference, files: Sequence[HubFile]) -> HubFile:
     width, size_width = max(len(f.path) for f in shown), max(map(len, sizes))
     head = "hf:" + reference.repo + ("" if reference.revision == "main" else f"@{reference.revision}")
     lines = [f"  {head}:{f.path:{width}}  {size:>{size_width}}" for f, size in zip(shown, sizes, strict=True)]
-    why = f"{len(meant)} GGUF files are named so" if meant else "no GGUF file is named so"
+    why = f"{len(meant)} {kind}s are named so" if meant else f"no {kind} is named so"
     raise ValueError(
-        "\n".join([f"{reference}: {why if reference.file else f'{len(shown)} GGUF files'}; say which:", *lines])
+        "\n".join([f"{reference}: {why if reference.file else f'{len(shown)} {kind}s'}; say which:", *lines])
     )
 
 
-def _split_models_as_one(sizes: dict[str, int]) -> tuple[HubFile, ...]:
+def split_models_as_one(sizes: dict[str, int]) -> tuple[HubFile, ...]:
+    """GGUF files by path, of bytes by path: each split model is one."""
     whole: dict[str, tuple[str, int]] = {}
     for path in sorted(sizes):
         match = re.fullmatch(SHARD_NAME, path)

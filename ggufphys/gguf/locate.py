@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from ggufphys.gguf.known import KnownArrays
 
-REMOTE: Final = ("http://", "https://", "hf:")
+HUB: Final = "hf:"
+REMOTE: Final = ("http://", "https://", HUB)
 OLLAMA: Final = "ollama:"
 EMPTY: Final = "the model's name is empty: expected a path, https://..., hf:owner/repo or ollama:name"
 
@@ -42,13 +43,18 @@ def local_path(text: str) -> "Path":
 
 
 def local_file(text: str) -> str:
-    """The path of a model that is going to be run: the path itself, or that of `ollama:name[:tag]`.
+    """The path of a model that is going to be run: the path itself, or that of `ollama:name[:tag]` or
+    `hf:owner/repo[@revision][:file]`.
 
     Raises:
-        ValueError: an address, or a reference to the Hub.
-        GGUFError: Ollama has no model of that name.
+        ValueError: an address, or a reference that may mean several files.
+        GGUFError: Ollama has no model of that name, or nothing of that repository has been downloaded.
     """
-    if "://" in text or is_remote(text):
+    if text.startswith(HUB):
+        from ggufphys.gguf.downloaded import downloaded_path  # what paths do without
+
+        return str(downloaded_path(text))
+    if "://" in text:
         raise ValueError(f"{text}: its weights are needed here, not the header alone: download the file, give its path")
     return plain(_file(text))
 

@@ -61,10 +61,22 @@ def hub_models(folder: Path, store: str) -> Iterator[Stored]:
                     yield Stored(store=store, name=name, path=str(path))
 
 
-def _snapshots(repo: Path) -> list[Path]:
-    snapshots = below(repo / "snapshots", "*")
+def snapshots_of(repo: str, revision: str, places: Places) -> Iterator[Path]:
+    """The folders where files of a repository `owner/name` lie, at a revision: a branch, a tag or a commit."""
+    for cache in filter(None, (hub_folder(places), llama_cpp_folder(places))):
+        folder = cache / f"{_PREFIX}{repo.replace('/', '--')}"
+        snapshot = folder / "snapshots" / (_commit(folder, revision) or revision)
+        if snapshot.is_dir():
+            yield snapshot
+
+
+def _commit(repo: Path, revision: str) -> str:
     try:
-        main = (repo / "refs" / "main").read_text(encoding="utf-8").strip()
+        return (repo / "refs" / revision).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        return snapshots
-    return sorted(snapshots, key=lambda path: path.name != main)
+        return ""
+
+
+def _snapshots(repo: Path) -> list[Path]:
+    main = _commit(repo, "main")
+    return sorted(below(repo / "snapshots", "*"), key=lambda path: path.name != main)

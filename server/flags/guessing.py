@@ -15,6 +15,7 @@ from ggufphys.arch import read_hparams
 from ggufphys.arch.table import LATER, RULES
 from ggufphys.context import ContextParams
 from ggufphys.flags.draft import MODEL, add_draft_arguments, draft_fields
+from ggufphys.gguf.locate import local_path
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
 from ggufphys.memory.context import beyond_training
@@ -76,7 +77,7 @@ def named_draft(args: argparse.Namespace) -> Path | None:
     named: str | None = getattr(args, MODEL, None)
     if args.spec_type is not None and DRAFT in args.spec_type and not named:
         raise ValueError(f"--spec-type {DRAFT}: name the draft model with --model-draft")
-    return Path(named) if named and args.spec_type != () else None
+    return local_path(named) if named and args.spec_type != () else None
 
 
 def with_rows(params: Params, args: argparse.Namespace) -> Params:

@@ -254,8 +254,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "control vectors are not served here":
         "--control-vector --control-vector-scaled --control-vector-layer-range",
     "nothing is downloaded here; name a file":
-        "-mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file --spec-draft-hf -hfd -hfrd "
-        f"--hf-repo-draft {PRESETS}",
+        f"-mu --model-url -dr --docker-repo {PRESETS}",
     "llama-server has it no more; it is --spec-draft-n-max now":
         "--draft --draft-n --draft-max",
     "llama-server has it no more; it is --spec-draft-n-min now":

@@ -19,6 +19,7 @@ from server.engine.threaded import TARGET_S
 from server.engine.vitality import STUCK_S, Bounds
 from server.flags.adapters import add_adapter_arguments
 from server.flags.guessing import add_guess_arguments
+from server.flags.hub import add_hub_arguments
 from server.flags.pasted import WITHOUT_EFFECT, add_field_arguments, add_vector_arguments, field_defaults
 from server.net.addresses import split
 from server.template.chatml import CHATML
@@ -29,11 +30,18 @@ NAMED_TEMPLATES: Final = {"chatml": CHATML}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `ggufphys serve`; llama-server's names, so that its command line can be pasted."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file (default: the embedded model)")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a GGUF file, ollama:name[:tag], or hf:owner/repo[@revision][:file], downloaded before (default: the "
+        "embedded model)",
+    )
     parser.add_argument(
         "-m", "--model", dest="models", action="append", default=[], metavar="MODEL",
         help="the same, as llama-server has it",
     )  # fmt: skip
+    add_hub_arguments(parser)
     _add_http(parser.add_argument_group("how it is served"))
     add_vector_arguments(parser.add_argument_group("embeddings and ranks"))
     add_adapter_arguments(parser.add_argument_group("adapters"))

@@ -23,6 +23,7 @@ from server.engine.numpy_engine import check_params, without_effect
 from server.engine.protocol import Adapter
 from server.flags.adapters import adapters_of
 from server.flags.guessing import named_draft, with_rows
+from server.flags.hub import hub_reference
 from server.flags.serve import config_of, overlooked
 from server.left_open.invariance import invariant
 from server.left_open.slots import default_slots
@@ -140,7 +141,8 @@ def model_path(args: argparse.Namespace) -> Path:
     Raises:
         ValueError: several are.
     """
-    given = [*([] if args.model is None else [args.model]), *args.models]  # "" is a variable that was not set
+    # "" is a variable that was not set.
+    given = [each for each in (args.model, *args.models, hub_reference(args)) if each is not None]
     named = given or [*filter(None, [os.environ.get(MODEL, "")])]
     if len(named) > 1:
         raise ValueError(f"several models are named ({', '.join(named)}): name one")

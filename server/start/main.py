@@ -27,6 +27,7 @@ from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
+from server.flags.hub import hub_reference
 from server.flags.pasted import refused
 from server.flags.serve import config_of, overlooked, say, stall_bounds
 from server.journal import open_journal, warn
@@ -70,6 +71,8 @@ def run_several(args: argparse.Namespace) -> int:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     if args.alias:
         raise ValueError("--alias: several models have the names of -m NAME=FILE")
+    if hub_reference(args) is not None:
+        raise ValueError("--hf-repo names one model; beside others it is -m NAME=hf:OWNER/REPO")
     params = params_from(args, Params(llama_build=installed_build()), found=lambda: find().devices)
     params = default_slots(params, vars(args))
     config = config_of(args)

@@ -358,7 +358,7 @@ def test_files_that_are_no_model(
         (["inspect", "{tiny}", "-np", "300"], 2, "n_seq_max is 300, expected 1 to 256"),
         (["inspect", "{tiny}", "--n-outputs-max", "1", "-np", "2"], 2, "n_outputs_max is 1, expected at least"),
         (["inspect", "ftp://host/model.gguf"], 2, "expected a path, https://..., or hf:owner/repo"),
-        (["measure", "hf:me/model"], 2, "its weights are needed here"),
+        (["measure", "hf:me/model"], 3, "`hf download me/model`"),
         (["verify", "https://host/model.gguf"], 2, "its weights are needed here"),
         (["serve", "-m", "https://host/model.gguf"], 2, "its weights are needed here"),
         (["inspect", "{folder}/nowhere.gguf"], 3, "nowhere.gguf: No such file or directory"),

@@ -1,4 +1,4 @@
-"""Which texts may an answer be, where a request says so? Words in a format, calls of tools, or either; behind thoughts."""
+"""Which texts may an answer be, where a request says so? Words in a format, or calls of tools; behind thoughts."""
 
 import json
 from typing import Final

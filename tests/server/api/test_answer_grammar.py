@@ -27,7 +27,7 @@ HERMES_CALL: Final = '<tool_call>\n{"name": "weather", "arguments": {"city": "x"
 TURNS: Final = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ tools | tojson if tools }}[a]"
 THINKS: Final = TURNS + "{# <think> #}"
 TOLD_NOT_TO: Final = TURNS + "<think>\n\n</think>\n\n"
-HEADED: Final = f'<|channel|>final <|constrain|>json<|message|>{{"n": 1}}'
+HEADED: Final = '<|channel|>final <|constrain|>json<|message|>{"n": 1}'
 
 
 def asked(template: str, **more: Any) -> tuple[GenerationRequest, Grammar]:

@@ -36,8 +36,12 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        """Is it the same verdict?"""
-        return not self.failure and self.theirs.accepted == (not self.ours)
+        """Is it the same verdict? Of a refusal also when it comes, and whether it ends the process."""
+        if self.failure or not self.ours:
+            return not self.failure and self.theirs.accepted
+        first, theirs = self.ours[0], self.theirs
+        found = not theirs.accepted, theirs.loads, theirs.outcome == "ends"
+        return found == (True, first.in_context, first.ends_process)
 
 
 def rows(drafts: Sequence[Draft], n: int, seed: int, only: str = "", numbers: Sequence[int] = ()) -> Iterator[Row]:

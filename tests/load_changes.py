@@ -4,8 +4,10 @@ What a change is depends on the generator that is given alone, so that a seed na
 """
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,8 @@ from ggufphys.gguf import GGMLType, GGUFArray, GGUFFile, open_gguf
 from ggufphys.gguf.ggml_types import SIZES
 from ggufphys.gguf.values import Scalar, ValueType
 from ggufphys.gguf.writer import TensorSpec, Typed, data_bytes, encode_header
+from ggufphys.loads.hparams import WANTED
+from ggufphys.loads.table import EVERY, GLOBAL, Branch, Read, statements
 
 INTEGERS: Final = {
     ValueType.UINT8: (0, 255), ValueType.INT8: (-128, 127), ValueType.UINT16: (0, 65535),
@@ -103,6 +107,37 @@ def _type(draft: Draft, rng: random.Random) -> Found:
     else:
         new = Typed(_cast(old.value, kind), kind)
     return f"{key}: {_short(old)} -> {_short(new)}", _with_key(draft, key, new)
+
+
+def _key_more(draft: Draft, rng: random.Random) -> Found:
+    """A key that the architecture's loader reads, with an odd value for one or for each layer."""
+    arch = str(draft.metadata["general.architecture"].value)
+    read = rng.choice(_reads(arch))
+    key = read.key if read.key.startswith(GLOBAL) else f"{arch}.{read.key}"
+    kind = WANTED.get(re.split(r"[*\[]", read.how)[0], ValueType.STRING)
+    if "[" in read.how or ("*" in read.how and rng.random() < 0.5):
+        new = Typed(tuple(_odd(kind, rng) for _ in range(rng.randint(1, 5))), kind)
+    else:
+        new = Typed(_odd(kind, rng), kind)
+    return f"{key}: -> {_short(new)}", _with_key(draft, key, new)
+
+
+@cache
+def _reads(arch: str) -> tuple[Read, ...]:
+    """All keys that are read for the architecture, whatever else the file says."""
+    lines, found = [*statements(EVERY), *statements(arch)], list[Read]()
+    for line in lines:
+        if isinstance(line, Branch):
+            lines += (*line.then, *line.otherwise)
+        elif isinstance(line, Read) and line.how != "count":
+            found.append(line)
+    return tuple(found)
+
+
+def _odd(kind: ValueType, rng: random.Random) -> int | float | bool | str:
+    """A value of the type that no model has, or some have."""
+    old = {ValueType.BOOL: rng.random() < 0.5, ValueType.STRING: "none"}.get(kind, 16)
+    return _other_scalar(old, kind, rng)
 
 
 def _key_less(draft: Draft, rng: random.Random) -> Found:
@@ -207,6 +242,7 @@ def _special(draft: Draft, rng: random.Random) -> Found:
 KINDS: Final[Mapping[str, Callable[[Draft, random.Random], Found]]] = {
     "value": _value,
     "type": _type,
+    "key more": _key_more,
     "key less": _key_less,
     "tensor less": _tensor_less,
     "tensor more": _tensor_more,

@@ -18,15 +18,20 @@ from tests.asked_child import AskedChild
 
 N_CTX = 512
 SECONDS = 20
+LOADED = b"\0"
 MEMORY_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`outcome` is accepted, refused, ends (the process) or slow; `says` llama.cpp's last words."""
+    """`outcome` is accepted, refused, ends (the process) or slow; `says` llama.cpp's last words.
+
+    `loads`: there is a model, whatever becomes of its context.
+    """
 
     outcome: str
     says: str
+    loads: bool
 
     @property
     def accepted(self) -> bool:
@@ -70,7 +75,7 @@ def main() -> None:
         print(json.dumps(_answer(api, line.rstrip("\n"), said)), flush=True)
 
 
-def _answer(api: Any, path: str, said: list[str]) -> dict[str, str]:
+def _answer(api: Any, path: str, said: list[str]) -> dict[str, str | bool]:
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -78,7 +83,9 @@ def _answer(api: Any, path: str, said: list[str]) -> dict[str, str]:
         os.dup2(write, 2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        accepted = _load(api, path)
+        model = _load(api, path)
+        os.write(write, LOADED if model else b"")
+        accepted = model and _has_context(api, model)
         os.write(write, " | ".join(said[-3:]).encode())
         os._exit(0 if accepted else 1)
     os.close(write)
@@ -95,15 +102,18 @@ def _answer(api: Any, path: str, said: list[str]) -> dict[str, str]:
         os.kill(pid, 9)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     outcome = "slow" if slow else {0: "accepted", 1: "refused"}.get(status, "ends")
-    return {"outcome": outcome, "says": says.decode(errors="replace")[-400:].strip()}
+    loads = says.startswith(LOADED)
+    says = says.removeprefix(LOADED)
+    return {"outcome": outcome, "says": says.decode(errors="replace")[-400:].strip(), "loads": loads}
 
 
-def _load(api: Any, path: str) -> bool:
+def _load(api: Any, path: str) -> Any:
     params = api.llama_model_default_params()
     params.no_alloc, params.load_mode, params.use_extra_bufts = True, 0, False
-    model = api.llama_model_load_from_file(path.encode(), params)
-    if not model:
-        return False
+    return api.llama_model_load_from_file(path.encode(), params)
+
+
+def _has_context(api: Any, model: Any) -> bool:
     native = api.llama_context_default_params()
     native.n_ctx = N_CTX
     return bool(api.llama_init_from_model(model, native))

@@ -7,8 +7,8 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ggufphys.errors import GGUFError, TruncatedError
-from ggufphys.gguf.values import Buffer, ByteOrder, Value
+from ggufphys.errors import TruncatedError
+from ggufphys.gguf.values import Buffer, ByteOrder, Value, text_of
 
 if TYPE_CHECKING:
     from ggufphys.gguf.known import KnownArrays
@@ -57,15 +57,12 @@ class Cursor:
         return self.scalar(self.length_format, what)
 
     def string(self, what: str) -> str:
-        """A length-prefixed UTF-8 string."""
+        """A length-prefixed string."""
         nbytes = self.length(f"the length of {what}")
         self.need(nbytes, what)
         start = self.position
         self.position += nbytes
-        try:
-            return bytes(self.buffer[start : self.position]).decode()
-        except UnicodeDecodeError as error:
-            raise GGUFError(f"{self.label}: {what} at offset {start:,} is not UTF-8: {error}") from None
+        return text_of(bytes(self.buffer[start : self.position]))
 
 
 @cache

@@ -11,6 +11,7 @@ from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.cursor import Cursor, layout_of
 from ggufphys.gguf.ggml_types import SIZES, GGMLType
+from ggufphys.gguf.values import text_of
 
 MAX_DIMS: Final = 4  # GGML_MAX_DIMS
 MAX_NAME_BYTES: Final = 63  # GGML_MAX_NAME less the terminator
@@ -68,9 +69,9 @@ def read_tensors(cursor: Cursor, n_tensors: int, shard: int) -> tuple[TensorInfo
             end = start + length.unpack_from(buffer, cursor.position)[0]
             layout = layouts[n_axes.unpack_from(buffer, end)[0]]
             values = layout.unpack_from(buffer, end + n_axes.size)
-            name = str(buffer[start:end], "utf-8")
+            name = text_of(buffer[start:end])
             cursor.position = end + n_axes.size + layout.size
-        except (struct.error, OverflowError, IndexError, UnicodeDecodeError):
+        except (struct.error, OverflowError, IndexError):
             name, values = _read_tensor(cursor, f"the name of tensor {index} of {n_tensors}", rows)
         if name in tensors:
             raise GGUFError(f"{cursor.label}: duplicate tensor {name!r} (tensor {index})")

@@ -47,7 +47,8 @@ def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tu
 
     `alone`: no context of another model is given. `load_mtp`: the prediction head's tensors are asked for, too.
     """
-    return tuple(dict.fromkeys(_reasons(gguf, alone, load_mtp)))
+    found = dict.fromkeys(_reasons(gguf, alone, load_mtp))
+    return tuple(sorted(found, key=lambda refusal: refusal.in_context))  # contexts are made when all is loaded
 
 
 def not_like_this(gguf: GGUFFile, refusals: tuple[Refusal, ...], otherwise: str) -> ValueError:
@@ -104,7 +105,8 @@ def _reasons(gguf: GGUFFile, alone: bool, load_mtp: bool) -> Iterator[Refusal]:
     yield from refusals
     of_vocabulary = tuple(check_vocabulary(gguf, arch))
     yield from of_vocabulary
-    if not refusals and not any(r.where in (f"{arch}.vocab_size", TOKEN_TYPES) for r in of_vocabulary):  # else no sizes
+    is_read = all(refusal.in_context for refusal in refusals)
+    if is_read and not any(r.where in (f"{arch}.vocab_size", TOKEN_TYPES) for r in of_vocabulary):  # else no sizes
         yield from check_tensors(gguf, values, load_mtp=load_mtp)
 
 

@@ -63,7 +63,7 @@ def read_values(gguf: GGUFFile, arch: str, *, alone: bool = True) -> tuple[Value
     for section in (EVERY, arch):
         reader.run(statements(section))
     reader.values |= {"alone": alone, "keeps_kv": arch not in OTHER_MEMORY}
-    reader.source = BUILDERS
+    reader.source, reader.in_context = BUILDERS, True
     for section in (EVERY, arch):
         reader.run(statements(section, BUILDING))
     return reader.values, tuple(reader.refusals)
@@ -76,6 +76,7 @@ class _Reader:
         self.gguf = gguf
         self.arch = arch
         self.source = HPARAMS
+        self.in_context = False
         self.refusals: list[Refusal] = []
         self.values = Values(arch=arch, rope_pattern=[1] * MAX_LAYERS)
         self.keys: dict[str, str] = {}  # by hyperparameter: the key that it came from
@@ -141,6 +142,7 @@ class _Reader:
                 expected=expected,
                 source=self.source,
                 ends_process=ends_process,
+                in_context=self.in_context,
             )
         )
 

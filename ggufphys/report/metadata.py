@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ggufphys.gguf import GGUFArray, GGUFFile, Value
-from ggufphys.gguf.values import Scalar, ValueType
+from ggufphys.gguf.values import Scalar, ValueType, text_of
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.inspection_json import model_json
 
@@ -25,11 +25,7 @@ def metadata_text(gguf: GGUFFile) -> str:
 
 
 def whole_text(gguf: GGUFFile, key: str) -> str:
-    """A key's value and nothing else, an array's elements a line each.
-
-    Raises:
-        GGUFError: one is a string that is not UTF-8.
-    """
+    """A key's value and nothing else, an array's elements a line each."""
     value, kind = gguf.metadata[key], gguf.value_types[key]
     if isinstance(value, GGUFArray):
         return "\n".join(_scalar(element, value.element_type) for element in value)
@@ -37,11 +33,7 @@ def whole_text(gguf: GGUFFile, key: str) -> str:
 
 
 def metadata_json(gguf: GGUFFile, only: str | None) -> str:
-    """The same as one document; of an array of more than `MOST_ELEMENTS` that is not asked for, `value` is null.
-
-    Raises:
-        GGUFError: an array that is asked for has a string that is not UTF-8.
-    """
+    """The same as one document; of an array of more than `MOST_ELEMENTS` that is not asked for, `value` is null."""
     rows = [
         {
             "key": key,
@@ -97,13 +89,11 @@ def _meaning(gguf: GGUFFile, key: str, value: Scalar) -> str:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(tokens):
         return ""
     (raw,) = islice(tokens.iter_bytes(), value, value + 1)
-    return f", {raw.decode(errors='replace')!r}"
+    return f", {text_of(raw)!r}"
 
 
 def _first(array: GGUFArray, n: int) -> Iterator[Scalar]:
-    """Its first elements; what is not UTF-8 is replaced."""
-    if array.element_type is ValueType.STRING:
-        return (raw.decode(errors="replace") for raw in islice(array.iter_bytes(), n))
+    """Its first elements."""
     return iter(array[:n])
 
 

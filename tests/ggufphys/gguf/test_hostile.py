@@ -159,8 +159,6 @@ def test_dims_that_overflow() -> None:
         (SEEDS[4][:4] + struct.pack("<I", 0) + SEEDS[4][8:], "GGUF version 0"),
         (SEEDS[4][:4] + struct.pack("<I", 4) + SEEDS[4][8:], "GGUF version 4, expected 1 to 3"),
         (SEEDS[4].replace(b"a.u16", b"a.i16"), "duplicate metadata key 'a.i16'"),
-        (SEEDS[4].replace(b"a.text", b"a.te\xff\xff"), "is not UTF-8"),
-        (SEEDS[4].replace("Grüße".encode(), b"Gr\xff\xff\xff\xffe"), "is not UTF-8"),
         (patched(b"b.ints", "<I", 13), "key 'b.ints' has value type 13, expected 0 to 12"),
         (patched(b"b.ints" + struct.pack("<I", 9), "<I", 9), "an array of arrays"),
         (patched(b"b.ints" + struct.pack("<I", 9), "<I", 77), "key 'b.ints' has value type 77"),
@@ -204,12 +202,14 @@ def test_five_dimensions() -> None:
     assert "5 dimensions, expected at most 4" in str(read(data))
 
 
-def test_array_element_not_utf8() -> None:
-    """A broken string inside an array is an error when it is read, not before."""
-    header = parse_header(SEEDS[4].replace(b"zwei", b"zw\xff\xfe"), "tiny")
-
-    with pytest.raises(GGUFError, match="key 'b.texts': element 2 is not UTF-8"):
-        list(header.metadata["b.texts"])  # type: ignore[arg-type]
+def test_strings_as_llama_cpp_has_them() -> None:
+    """Names and texts that are not UTF-8 are no reason to refuse a file, and a zero byte ends each of them."""
+    data = SEEDS[4].replace(b"a.text", b"a.te\xe9t").replace("Grüße".encode(), b"Gr\xfc\xdfe\0x")
+    metadata = parse_header(data.replace(b"a.i16", b"a.i\0\0"), "tiny").metadata
+    assert metadata[r"a.te\xe9t"] == r"Gr\xfc\xdfe"
+    assert "a.i" in metadata
+    named = with_tensors(TensorSpec("one.ab", (32,), GGMLType.F32)).replace(b"one.ab", b"on\xff.\0b")
+    assert parse_header(named, "tiny").tensors[0].name == r"on\xff."
 
 
 def test_not_files(tmp_path: Path) -> None:

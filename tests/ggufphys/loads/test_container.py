@@ -7,7 +7,7 @@ import pytest
 from ggufphys import check_loads, open_gguf
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.values import ValueType
-from ggufphys.gguf.writer import TensorSpec, Typed, encode_header
+from ggufphys.gguf.writer import TensorSpec, Typed, data_bytes, encode_header
 from tests import archs
 from tests.ggufphys.gguf.remote_files import shards
 from tests.ggufphys.loads.header import of_header
@@ -31,6 +31,30 @@ def test_versions_orders_and_alignments(tmp_path: Path) -> None:
     odd = {**metadata, "general.alignment": Typed(32, ValueType.UINT64)}
     (reason,) = of_header(tmp_path, encode_header(odd, tensors))  # type: ignore[arg-type]
     assert (reason.where, reason.found, reason.expected) == ("general.alignment", "u64", "u32")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("general.name", b"caf\xe9"),  # as Latin-1 has it
+        ("tokenizer.chat_template", b"\xff\xfe"),
+        ("general.caf\xe9", b"any"),
+        ("general.architecture", b"llama\0 and more"),
+    ],
+)
+def test_strings_are_cs(tmp_path: Path, key: str, value: bytes) -> None:
+    """Texts that are not UTF-8 load, and a zero byte ends a text, as in llama.cpp."""
+    metadata, tensors = _parts()
+    name, text = key.replace("\xe9", "~"), "~" * len(value)
+    header = encode_header({**metadata, name: text}, tensors)  # type: ignore[dict-item]
+    path = tmp_path / "m.gguf"
+    header = header.replace(name.encode(), key.encode("latin-1")).replace(text.encode(), value)
+    path.write_bytes(header + bytes(data_bytes(tensors)))
+    with open_gguf(path) as gguf:
+        assert check_loads(gguf) == ()
+    pytest.importorskip("llama_cpp")
+    with LoadOracle() as oracle:
+        assert oracle.ask(path).accepted
 
 
 def test_tensors_follow_each_other(tmp_path: Path) -> None:

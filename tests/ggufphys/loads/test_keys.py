@@ -9,6 +9,7 @@ import pytest
 from ggufphys import Params, open_gguf, predict_memory
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import DEFAULTS, LISTS
+from ggufphys.loads.refusal import headline
 from ggufphys.loads.table import BUILDING, EVERY, HPARAMS, Branch, Read, Rule, Statement, architectures, statements
 from tests import archs
 from tests.ggufphys.loads.header import F64, I32, U64, refusals, typed
@@ -106,6 +107,18 @@ def test_what_ends_the_process(tmp_path: Path, name: str, changes: Any, words: s
     """Where llama.cpp asserts or divides by zero, the reason says so, with the hyperparameter and its value."""
     reasons = refusals(tmp_path, name, **changes)
     assert any(words in str(reason) and (reason.ends_process or words == "u32") for reason in reasons)
+
+
+def test_contexts_come_last(tmp_path: Path) -> None:
+    """What only a context's graph insists on comes behind what already stops the loader, and says that it does."""
+    *loader, last = refusals(tmp_path, attention__key_length=1000)
+    assert loader
+    assert not any(reason.ends_process or reason.in_context for reason in loader)
+    assert last.ends_process
+    assert last.in_context
+    (alone,) = refusals(tmp_path, "rwkv6", token_shift_count=0)
+    assert (alone.where, alone.in_context) == ("rwkv6.token_shift_count", True)
+    assert headline((alone,)) == "llama.cpp would load this file, but make no context of it"
 
 
 def test_all_reasons_at_once(tmp_path: Path) -> None:

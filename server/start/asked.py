@@ -1,4 +1,4 @@
-"""One model to serve, as flags ask for it: checked against its file before anything is loaded."""
+"""A model to serve, as flags ask for it: checked against its file before anything is loaded."""
 
 import argparse
 import os
@@ -24,13 +24,13 @@ from server.engine.protocol import Adapter
 from server.flags.adapters import adapters_of
 from server.flags.guessing import named_draft, with_rows
 from server.flags.hub import hub_reference
-from server.flags.serve import config_of, overlooked
+from server.flags.serve import overlooked
+from server.journal import warn
 from server.left_open.invariance import invariant
 from server.left_open.slots import default_slots
 from server.left_open.vectors import gives_vectors, refuse_guesses, vector_params
 from server.left_open.weights import default_load
 from server.start.beforehand import unwise
-from server.start.defaults import check_defaults
 
 UNWATCHED = (
     "note: --in-process: nothing watches over grammars here, and one that is followed for hours holds all "
@@ -43,18 +43,19 @@ class Asked:
     """What is to be served, and how.
 
     Args:
+        name: the model's to clients; empty: as the file has it.
         made: the context as llama.cpp makes it of `params`.
         hparams: of the model.
         block: slots whose answers go together so that others change no bit of them; 0: as they come.
         in_numpy: by our own engine; else by llama.cpp, in a process of its own unless `in_process`.
     """
 
+    name: str
     path: Path
     params: Params
     made: ContextParams
     hparams: HParams
     adapters: Sequence[Adapter]
-    config: ServerConfig
     block: int
     in_numpy: bool
     in_process: bool
@@ -66,29 +67,33 @@ class Asked:
 
 
 def asked_model(args: argparse.Namespace) -> Asked:
-    """What flags ask for.
+    """The one model that flags ask for.
 
     Raises:
         GGUFPhysError, ValueError, OSError: the file can't be served, or not so.
     """
-    path, in_numpy = model_path(args), args.engine == "numpy"
-    _, hparams = check_model_file(path)
+    path, params = model_path(args), asked_params(args)
+    if args.engine != "numpy" and not args.in_process:  # there nothing is gathered into larger pages
+        params = default_load(params, vars(args), path)
+    return asked_of(args, path, params, name=next(iter(args.alias), ""))
+
+
+def asked_params(args: argparse.Namespace) -> Params:
+    """How flags have a model run, whichever it is. Raises ValueError: not on the devices that there are."""
+    in_numpy = args.engine == "numpy"
     params = params_from(
         args, Params(llama_build=installed_build()), found=None if in_numpy else lambda: find().devices
     )
+    return params if in_numpy else default_slots(params, vars(args))
+
+
+def asked_of(args: argparse.Namespace, path: Path, params: Params, *, name: str) -> Asked:
+    """How flags have one model run, by what its file says; raises as `asked_model`."""
+    in_numpy = args.engine == "numpy"
+    _, hparams = check_model_file(path)
     if gives_vectors(args, hparams):
-        if in_numpy and not embeds_only(hparams):
-            raise ValueError("--embeddings, --rerank: the numpy engine runs encoders so alone; take --engine llama.cpp")
-        refuse_guesses(args)
-        given = vars(args)
-        if in_numpy and "n_seq_max" not in given:
-            params, given = replace(params, n_seq_max=1), given | {"n_seq_max": 1}
-        params = vector_params(params, given, path)
-    elif not in_numpy:
-        params = default_slots(params, vars(args))
+        params = _vector_params(args, path, params, hparams)
     params, block = invariant(args, params, path)
-    if not in_numpy and not args.in_process:  # there nothing is gathered into larger pages
-        params = default_load(params, vars(args), path)
     if not params.embeddings:
         params = one_output_per_sequence(with_rows(params, args))
     if not in_numpy:
@@ -100,27 +105,39 @@ def asked_model(args: argparse.Namespace) -> Asked:
     adapters = adapters_of(args)
     for adapter in adapters:
         check_adapter(adapter.path, path)
-    config = config_of(args)
-    check_defaults(config)
     return Asked(
-        path=path, params=params, made=made, hparams=hparams, adapters=adapters, config=config,
+        name=name, path=path, params=params, made=made, hparams=hparams, adapters=adapters,
         block=block, in_numpy=in_numpy, in_process=args.in_process,
     )  # fmt: skip
 
 
-def warnings(args: argparse.Namespace, asked: Asked) -> Iterator[str]:
-    """What a user should know of what was asked."""
-    n_ctx_train = asked.hparams.n_ctx_train
-    beyond = "" if asked.params.embeddings else beyond_training(asked.params, asked.made.n_ctx_seq, n_ctx_train)
-    for warning in (
-        *unwise(args.host, asked.config.api_keys),
-        *([beyond] if beyond else []),
-        *(without_effect(asked.params) if asked.in_numpy else ()),
-        *overlooked(args),
-    ):
-        yield f"warning: {warning}"
-    if asked.in_process and not asked.in_numpy:
-        yield UNWATCHED
+def _vector_params(args: argparse.Namespace, path: Path, params: Params, hparams: HParams) -> Params:
+    """`params` for a model that gives vectors and no text."""
+    refuse_guesses(args)
+    given = vars(args)
+    if args.engine == "numpy":
+        if not embeds_only(hparams):
+            raise ValueError("--embeddings, --rerank: the numpy engine runs encoders so alone; take --engine llama.cpp")
+        if "n_seq_max" not in given:
+            params, given = replace(params, n_seq_max=1), given | {"n_seq_max": 1}
+    return vector_params(params, given, path)
+
+
+def model_warnings(asked: Asked) -> Iterator[str]:
+    """What a user should know of a model as it is asked for."""
+    beyond = beyond_training(asked.params, asked.made.n_ctx_seq, asked.hparams.n_ctx_train)
+    if beyond and not asked.params.embeddings:
+        yield beyond
+    if asked.in_numpy:
+        yield from without_effect(asked.params)
+
+
+def warn_of_flags(args: argparse.Namespace, config: ServerConfig) -> None:
+    """Tell what a user should know of flags, whatever the model."""
+    for each in (*unwise(args.host, config.api_keys), *overlooked(args)):
+        warn(f"warning: {each}")
+    if args.in_process and args.engine != "numpy":
+        warn(UNWATCHED)
 
 
 def _refuse_for_engine(args: argparse.Namespace) -> None:

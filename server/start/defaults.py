@@ -3,6 +3,8 @@
 A server whose every request is refused for a flag of its own starts, says that it is well, and answers nobody.
 """
 
+import argparse
+
 from server.api.constraint import read_constraint
 from server.api.embeddings import read_norm
 from server.api.errors import ApiError
@@ -11,7 +13,19 @@ from server.api.sampling_fields import read_sampling
 from server.api.schema import Fields
 from server.config import ServerConfig
 from server.flags.pasted import flag_of
+from server.flags.serve import config_of
 from server.template.chat_template import ChatTemplateError, compiled
+
+
+def checked_config(args: argparse.Namespace) -> ServerConfig:
+    """What flags say of the HTTP side.
+
+    Raises:
+        ValueError: as `check_defaults`, or an API key was asked for and there is none.
+    """
+    config = config_of(args)
+    check_defaults(config)
+    return config
 
 
 def check_defaults(config: ServerConfig) -> None:

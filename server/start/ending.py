@@ -1,13 +1,16 @@
 """What is looked at while a server runs, and how does it end? Of one model, or of several."""
 
+import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from server.access.keys import reload_keys
 from server.engine.crash import FileStamp
 from server.journal import warn
 from server.net.http import HttpServer
 from server.service import Service
+from server.start.signals import Signals
 
 LOOK_EVERY_S: Final = 2.0  # at model files
 WAKE_S: Final = 0.25  # how often the main thread looks up: on Windows a wait without end would not see Ctrl-C
@@ -19,6 +22,32 @@ class Closing(Protocol):
 
     def close(self) -> None:
         """Fail what is under way; a second call does nothing."""
+
+
+def serve_until_signal(
+    args: argparse.Namespace,
+    signals: Signals,
+    http: HttpServer,
+    services: Sequence[Service],
+    engines: Sequence[Closing],
+    *,
+    stamps: Callable[[], Iterable[FileStamp]],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait for a signal, then end as `drain` does.
+
+    Meanwhile look at the files that are in use (`stamps`), read keys again when they may be new, and `check`, which
+    raises where nothing can be served any more.
+    """
+    watch = Watch()
+    while not signals.received.wait(WAKE_S):
+        watch.look(stamps())
+        if signals.hung_up.is_set():
+            signals.hung_up.clear()
+            if args.api_key_file is not None:
+                reload_keys([service.keys for service in services], args.api_key, args.api_key_file)
+        check()
+    drain(services, http, args.drain_timeout, engines)
 
 
 class Watch:

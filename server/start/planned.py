@@ -1,14 +1,18 @@
-"""One model to serve, predicted: what it will take, told, and refused where it can't be had."""
+"""A model to serve, predicted: what it will take, told, and refused where it can't be had."""
 
 import argparse
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ggufphys import GGUFPhysError, MemoryPrediction
+from ggufphys.memory.attachments import Draft
 from ggufphys.params import Params
 from server.accounts.footprint import find, http_bytes
+from server.accounts.growth import Growth, growth_of, nothing
 from server.engine.checks import check_serves
 from server.engine.devices import probe
 from server.engine.guessing import Guessing
@@ -32,24 +36,25 @@ HOLD: Final[Hold] = "f32"  # as fast as numpy gets
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """How tokens are guessed, what memory is predicted (or why none is), and the model itself where it is numpy's."""
+    """How tokens are guessed, what memory is predicted (or why none is), and the model itself where it is numpy's.
+
+    `growth` says how much more it holds behind what was asked of it.
+    """
 
     guessing: Guessing
     predicted: MemoryPrediction | str
-    model: NumpyModel | None
+    growth: Growth
+    model: NumpyModel | None = None
 
 
 def planned_model(args: argparse.Namespace, asked: Asked) -> Planned:
-    """Predict what is asked for and tell it.
+    """Predict the one model that is asked for and tell it.
 
     Raises:
         GGUFPhysError, ValueError, OSError: it does not fit, or can't be served.
     """
     path, params = asked.path, asked.params
-    with draft_opened(args, lambda: find().devices) as draft:
-        guessing = guessing_of(args, draft, params, asked.made)
-        for warning in drafts_warnings(guessing, draft, asked.made):
-            warn(f"warning: {warning}")
+    with guesses(args, asked) as (guessing, draft):
         model: NumpyModel | None = None
         predicted: MemoryPrediction | str
         if asked.in_numpy:
@@ -63,20 +68,39 @@ def planned_model(args: argparse.Namespace, asked: Asked) -> Planned:
             if device.endpoint:
                 probe(device.endpoint)  # llama.cpp would end its process
         if not isinstance(predicted, str):
-            refusal, tight = fits(predicted, host_memory())
-            if not refusal and not asked.in_numpy and not args.oversized:
-                refusal = too_large(path, params, predicted, asked.adapters, draft)
-            if refusal:
-                raise GGUFPhysError(refusal)
-            if tight:
-                warn(f"warning: {tight}")
+            _refuse_unfit(args, asked, predicted, draft)
         check_serves(path)
-    return Planned(guessing=guessing, predicted=predicted, model=model)
+    growth = nothing if asked.in_numpy else growth_of(path, params)
+    return Planned(guessing=guessing, predicted=predicted, growth=growth, model=model)
+
+
+@contextmanager
+def guesses(args: argparse.Namespace, asked: Asked, *, prefix: str = "") -> Iterator[tuple[Guessing, Draft | None]]:
+    """How tokens are guessed, and the draft model, its file open while the block runs; raises as `draft_opened`.
+
+    What a user should know of them is told, with `prefix` in front.
+    """
+    with draft_opened(args, lambda: find().devices) as draft:
+        guessing = guessing_of(args, draft, asked.params, asked.made)
+        for warning in drafts_warnings(guessing, draft, asked.made):
+            warn(f"warning: {prefix}{warning}")
+        yield guessing, draft
 
 
 def tell(args: argparse.Namespace, line: str) -> None:
     """A line for the user, on stderr where stdout is for a document."""
     (warn if args.json else say)(line)
+
+
+def _refuse_unfit(args: argparse.Namespace, asked: Asked, predicted: MemoryPrediction, draft: Draft | None) -> None:
+    """Raises GGUFPhysError: this machine has too little memory for it. What is tight is told."""
+    refusal, tight = fits(predicted, host_memory())
+    if not refusal and not asked.in_numpy and not args.oversized:
+        refusal = too_large(asked.path, asked.params, predicted, asked.adapters, draft)
+    if refusal:
+        raise GGUFPhysError(refusal)
+    if tight:
+        warn(f"warning: {tight}")
 
 
 def _http_side_bytes(n_streams: int) -> int:

@@ -25,7 +25,8 @@ from server.flags.serve import add_arguments
 from server.fleet.belongings import by_model
 from server.fleet.fleet import LazyEngine
 from server.fleet.room import Room
-from server.start.several import Run
+from server.start.member import Run
+from server.start.opened import file_stamps
 from tests.server.chain_model import write_chain_adapter
 from tests.server.start.test_main import POSIX, TIMEOUT_S, serving
 
@@ -235,7 +236,7 @@ def test_footprints_have_what_stands_beside(chain_path: Path, tmp_path: Path) ->
     own = by_model(args, ("plain", "draft", "lora"))
     plain, draft, lora = (Run.of(name, chain_path, own[name], Params(n_ctx=256)) for name in own)
     assert plain.nbytes < lora.nbytes < draft.nbytes
-    assert [len(run.files) for run in (plain, draft, lora)] == [1, 2, 1]
+    assert [len(file_stamps(run.asked, run.planned)) for run in (plain, draft, lora)] == [1, 2, 1]
 
 
 @POSIX

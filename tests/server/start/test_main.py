@@ -254,6 +254,7 @@ def test_signals() -> None:
         (["tiny.gguf", "--mmproj", "a"], 2, "--mmproj is not supported"),
         (["tiny.gguf", "-m", "none.gguf"], 2, "several models"),
         (["tiny.gguf", "--hold", "f32"], 2, "--engine numpy"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--hold", "f32"], 2, "--engine numpy"),
         (["tiny.gguf", "-md", "none.gguf"], 3, "none.gguf"),
         (["tiny.gguf", "-md", "text.gguf"], 3, "text.gguf"),
         (["tiny.gguf", "-md", "head.gguf"], 4, "head.gguf (eagle3) goes on from what the model it was made for"),

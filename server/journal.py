@@ -119,3 +119,9 @@ def open_journal(*, file: Path | None, as_json: bool, access: bool) -> Callable[
             each()
 
     return close
+
+
+def say(message: str) -> None:
+    """A line for the user, at once: it may be a program that waits for the address."""
+    sys.stdout.write(message + "\n")
+    sys.stdout.flush()

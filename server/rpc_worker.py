@@ -21,8 +21,8 @@ from ggufphys.params import MAX_THREADS
 from ggufphys.units import format_bytes
 from server.engine.errors import EngineError
 from server.engine.library import default_threads, load_library
-from server.flags.serve import port, say
-from server.journal import warn
+from server.flags.values import port
+from server.journal import say, warn
 from server.net.addresses import is_local
 
 PORT: Final = 50052  # of llama.cpp's rpc-server

@@ -24,6 +24,7 @@ from server.engine.checks import check_context, check_model_file
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.scheduler.drafts import Drafting
 from server.engine.scheduler.lookup import Lookups
+from server.flags.values import amount
 
 DRAFT: Final = "draft-simple"
 LOOKUP: Final = "ngram-simple"
@@ -36,7 +37,7 @@ def add_guess_arguments(group: "argparse._ArgumentGroup") -> None:
     """Add the flags; `with_rows` and `guessing_of` read them."""
     add_draft_arguments(group)
     group.add_argument(
-        "--spec-draft-n-min", type=_amount, default=DRAFTING.n_min, metavar="N",
+        "--spec-draft-n-min", type=amount, default=DRAFTING.n_min, metavar="N",
         help="and fewer are not tried (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
@@ -44,7 +45,7 @@ def add_guess_arguments(group: "argparse._ArgumentGroup") -> None:
         help="a draft ends before a token that it finds less likely (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "-td", "--threads-draft", "--spec-draft-threads", type=_amount, default=0, metavar="N",
+        "-td", "--threads-draft", "--spec-draft-threads", type=amount, default=0, metavar="N",
         help="threads of the draft (default: as the model)",
     )  # fmt: skip
     group.add_argument(
@@ -161,14 +162,8 @@ def _types(text: str) -> tuple[str, ...]:
 
 
 def _length(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= LENGTH_MAX:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= LENGTH_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {LENGTH_MAX}")
-    return int(text)
-
-
-def _amount(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 

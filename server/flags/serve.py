@@ -2,15 +2,12 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Final, get_args
 
-from ggufphys.cli import message
 from ggufphys.flags.environment import unknown
 from ggufphys.flags.others import add_other_flags, other_flags_notes
 from ggufphys.flags.run import add_run_arguments
-from ggufphys.units import parse_bytes, read_text
 from server.access.cors import DEFAULT, CorsPolicy
 from server.access.keys import read_keys
 from server.config import ServerConfig
@@ -21,11 +18,9 @@ from server.flags.adapters import add_adapter_arguments
 from server.flags.guessing import add_guess_arguments
 from server.flags.hub import add_hub_arguments
 from server.flags.pasted import WITHOUT_EFFECT, add_field_arguments, add_vector_arguments, field_defaults
-from server.net.addresses import split
-from server.template.chatml import CHATML
+from server.flags.values import hosts, interval, names, port, positive, prefix, size, template, template_file
 
 ENGINES: Final = ("llama.cpp", "numpy")
-NAMED_TEMPLATES: Final = {"chatml": CHATML}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same, as llama-server has it",
     )  # fmt: skip
     add_hub_arguments(parser)
-    _add_http(parser.add_argument_group("how it is served"))
+    _add_served(parser.add_argument_group("how it is served"))
     add_vector_arguments(parser.add_argument_group("embeddings and ranks"))
     add_adapter_arguments(parser.add_argument_group("adapters"))
     add_guess_arguments(parser.add_argument_group("speculative decoding"))
@@ -94,6 +89,13 @@ def overlooked(args: argparse.Namespace) -> tuple[str, ...]:
     return *other_flags_notes(args), *strange
 
 
+def _add_served(group: "argparse._ArgumentGroup") -> None:
+    _add_http(group)
+    _add_cors(group)
+    _add_chat(group)
+    _add_shown(group)
+
+
 def _add_http(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--host", type=hosts, default="127.0.0.1", metavar="ADDRESS,...",
@@ -117,6 +119,9 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         "--sse-ping-interval", type=interval, default=15, metavar="S",
         help="seconds of silence in a stream before a comment is sent; -1: none is (default 15)",
     )  # fmt: skip
+
+
+def _add_cors(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--cors-origins", default=DEFAULT.origins, metavar="ORIGINS",
         help="pages of which origins may use it: *, localhost, or origins by commas (default *, as llama-server)",
@@ -133,6 +138,9 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         "--cors-credentials", action=argparse.BooleanOptionalAction, default=False,
         help="they may send cookies and passwords that the browser has for this server (default: not)",
     )  # fmt: skip
+
+
+def _add_chat(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--chat-template", type=template, metavar="JINJA", help="in place of the file's (or: chatml)")
     group.add_argument("--chat-template-file", type=template_file, metavar="FILE", help="the same, from a file")
     group.add_argument(
@@ -148,6 +156,9 @@ def _add_http(group: "argparse._ArgumentGroup") -> None:
         "--skip-chat-parsing", action=argparse.BooleanOptionalAction, default=False,
         help="the answer's text as the model writes it, thoughts and calls of tools too (default: they are told apart)",
     )  # fmt: skip
+
+
+def _add_shown(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--slots", action=argparse.BooleanOptionalAction, default=True, help="GET /slots (default: yes)")
     group.add_argument(
         "--ui", "--webui", action=argparse.BooleanOptionalAction, default=True, help="the page at / (default: yes)"
@@ -216,73 +227,3 @@ def _add_engine(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--oversized", action="store_true", help="serve a model that is predicted to need more memory than there is"
     )
-
-
-def size(text: str) -> int:
-    """Bytes, from 24GiB and the like."""
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Names by commas."""
-    return tuple(filter(None, map(str.strip, text.split(","))))
-
-
-def hosts(text: str) -> str:
-    """Addresses by commas."""
-    try:
-        return ",".join(split(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (expected 0 to 65535)")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def interval(text: str) -> int:
-    """Seconds; -1 is never."""
-    return -1 if text in ("-1", "0") else positive(text)
-
-
-def prefix(text: str) -> str:
-    """The beginning of a path, without the slash at its end."""
-    if text and not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the beginning of a path (expected /something)")
-    return text.rstrip("/")
-
-
-def template(text: str) -> str:
-    """A Jinja template, or the name of one."""
-    if "{" not in text and text not in NAMED_TEMPLATES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no template (expected Jinja, or {', '.join(NAMED_TEMPLATES)}; --chat-template-file reads one)"
-        )
-    return NAMED_TEMPLATES.get(text, text)
-
-
-def template_file(text: str) -> str:
-    """The text of a file."""
-    try:
-        return read_text(Path(text))
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(message(error)) from None
-
-
-def say(message: str) -> None:
-    """A line for the user, at once: it may be a program that waits for the address."""
-    sys.stdout.write(message + "\n")
-    sys.stdout.flush()

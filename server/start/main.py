@@ -18,8 +18,7 @@ from server.engine.protocol import EngineStatus
 from server.engine.threaded import BaseEngine
 from server.engine.waiting import late_share, thread_times
 from server.flags.pasted import refused
-from server.flags.serve import say
-from server.journal import open_journal, warn
+from server.journal import open_journal, say, warn
 from server.left_open.slots import describe_slots
 from server.left_open.vectors import describe_vectors
 from server.left_open.weights import describe_load

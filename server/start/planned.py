@@ -18,8 +18,7 @@ from server.engine.devices import probe
 from server.engine.guessing import Guessing
 from server.engine.numpy_engine import Hold, Load, NumpyModel, Predict, load_options
 from server.flags.guessing import draft_opened, drafts_warnings, guessing_of
-from server.flags.serve import say
-from server.journal import warn
+from server.journal import say, warn
 from server.start.asked import Asked
 from server.start.beforehand import (
     device_lines,

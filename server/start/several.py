@@ -12,10 +12,10 @@ from ggufphys.params import Params
 from ggufphys.units import format_bytes
 from server.engine.crash import FileStamp
 from server.flags.hub import hub_reference
-from server.flags.serve import say
 from server.fleet.belongings import by_model
 from server.fleet.fleet import Fleet, describe
 from server.fleet.room import Room
+from server.journal import say
 from server.net.http import listening
 from server.start.asked import asked_params, warn_of_flags
 from server.start.beforehand import models_json

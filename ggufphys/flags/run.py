@@ -30,6 +30,23 @@ def add_run_arguments(
     With `builds` the command predicts for any llama.cpp; the others run the installed one.
     """
     group = parser.add_argument_group("how it is run (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
+    _add_context(group, n_ctx=n_ctx, ctx_is_least=ctx_is_least)
+    _add_weights(group)
+    if builds:
+        group.add_argument(
+            "--llama-build", dest="llama_build", type=_build, metavar="BUILD",
+            help="which llama.cpp it is predicted for: b11739, latest, pinned, or the path of a llama-server or "
+            "libllama, which is asked (default latest, the newest recorded; with --log the log's own)",
+        )  # fmt: skip
+    else:
+        from ggufphys.flags.installed import refuse_build  # which inspect and fit do without
+
+        refuse_build(parser)
+    devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
+    add_device_arguments(devices)
+
+
+def _add_context(group: "argparse._ArgumentGroup", *, n_ctx: int | None, ctx_is_least: bool) -> None:
     group.add_argument(
         "-c", "--ctx-size", *(() if ctx_is_least else ("--ctx",)), dest="n_ctx", type=count, metavar="N",
         default=argparse.SUPPRESS if n_ctx is None else n_ctx,
@@ -66,6 +83,9 @@ def add_run_arguments(
         "--n-outputs-max", dest="n_outputs_max", type=count, metavar="N",
         help="logits rows in a batch (0: n_batch; llama-server sets about --parallel)",
     )  # fmt: skip
+
+
+def _add_weights(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "-lm", "--load-mode", action=_LoadMode, choices=("auto", *LOAD_MODES), metavar="MODE",
         help=f"how weights are loaded: auto (mmap), {', '.join(LOAD_MODES)} (default auto)",
@@ -94,18 +114,6 @@ def add_run_arguments(
         "-t", "--threads", dest="n_threads", type=_threads, metavar="N",
         help="threads (default: one for each physical core; 0 or less: for each that the system counts)",
     )  # fmt: skip
-    if builds:
-        group.add_argument(
-            "--llama-build", dest="llama_build", type=_build, metavar="BUILD",
-            help="which llama.cpp it is predicted for: b11739, latest, pinned, or the path of a llama-server or "
-            "libllama, which is asked (default latest, the newest recorded; with --log the log's own)",
-        )  # fmt: skip
-    else:
-        from ggufphys.flags.installed import refuse_build  # which inspect and fit do without
-
-        refuse_build(parser)
-    devices = parser.add_argument_group("devices (llama.cpp's flags)", argument_default=argparse.SUPPRESS)
-    add_device_arguments(devices)
 
 
 class _Sequences(argparse.Action):

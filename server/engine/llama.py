@@ -24,7 +24,7 @@ from server.engine.embedding import EmbeddingBackend
 from server.engine.errors import EngineError
 from server.engine.filling import Filling, check_alike
 from server.engine.guessing import NOTHING, Guessing
-from server.engine.handles import Model
+from server.engine.handles import Context, Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
 from server.engine.pooling import as_bytes
@@ -140,35 +140,16 @@ class LlamaBackend(SlotMemory):
         self._adapters = Adapters(model, adapters)
         self.words = Vocab(model)
         self._context = context = create_context(model, params)
-        # One ubatch a step, if it has room for a token of each answer: llama_decode would divide a larger batch the
-        # same way, and new requests and cancels are seen in between.
-        made = context.params
-        n_ctx_seq = context.n_ctx_seq - (block > 0)  # a slot that is full has a cell for a token that is taken back
-        self._batch = Batch(context, min(made.n_batch, max(made.n_ubatch, made.n_seq_max)))
-        self.layout = Layout(
-            n_slots=made.n_seq_max,
-            n_ctx_seq=n_ctx_seq,
-            n_cells=n_ctx_seq,
-            n_batch=self._batch.capacity,
-            n_outputs=made.n_outputs_max,
-            unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
-            kind=context.kind,
-            block=block,
-        )
+        self.layout = _layout(model, context, block)
+        self._batch = Batch(context, self.layout.n_batch)
         if block:
             check_alike(context, self._batch, self.layout, self.words.n_vocab)
+        self.buffers: tuple[LoggedBuffer, ...] = ()
         can_guess = context.kind != "recurrent"
         if guessing.draft and not can_guess:
             raise UnsupportedError(f"{model.path}: no draft model can guess for it: it {KEEPS_A_STATE}")
-        why_not = f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED
-        self._draft: Draft | None = None
-        drafters: list[Drafter] = []
-        self.buffers: tuple[LoggedBuffer, ...] = ()
-        if guessing.lookups and can_guess:
-            drafters.append(Lookup(guessing.lookups))
-        if guessing.draft:
-            self._draft = Draft(guessing.draft, model, warn)
-            drafters.append(Drafts(self._draft, guessing.draft.drafting, target_s))
+        self._draft = Draft(guessing.draft, model, warn) if guessing.draft else None
+        drafters = _drafters(guessing, self._draft, target_s) if can_guess else []
         self.guesser = Guesser(drafters, None if guessing.always else Worth())
         self._abort = AbortFlag(context)
         self._waiting = Waiting()
@@ -182,20 +163,20 @@ class LlamaBackend(SlotMemory):
             self.words,
             name=name,
             hparams=model.hparams,
-            n_ctx_seq=n_ctx_seq,
+            n_ctx_seq=self.layout.n_ctx_seq,
             n_params=int(model.api.llama_model_n_params(model.pointer)),
             model_bytes=int(model.api.llama_model_size(model.pointer)),
         )
         self.info = replace(
             info,
-            n_slots=made.n_seq_max,
-            n_batch=made.n_batch,
+            n_slots=self.layout.n_slots,
+            n_batch=context.params.n_batch,
             n_text_max=self._embedder.n_ctx,
             infill=self.words.infill,
             pair=self.words.pair,
             adapters=tuple(adapters),
             guesses=guessing.types if can_guess else (),
-            why_no_guess=why_not,
+            why_no_guess=f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED,
             n_block=block,
         )
 
@@ -299,6 +280,34 @@ class LlamaBackend(SlotMemory):
         if self._draft is not None:
             self._draft.close()
         self._model.close()
+
+
+def _layout(model: Model, context: Context, block: int) -> Layout:
+    """The room that the context has.
+
+    One ubatch a step, if it has room for a token of each answer: llama_decode would divide a larger batch the same way,
+    and new requests and cancels are seen in between.
+    """
+    made = context.params
+    n_ctx_seq = context.n_ctx_seq - (block > 0)  # a slot that is full has a cell for a token that is taken back
+    return Layout(
+        n_slots=made.n_seq_max,
+        n_ctx_seq=n_ctx_seq,
+        n_cells=n_ctx_seq,
+        n_batch=min(made.n_batch, max(made.n_ubatch, made.n_seq_max)),
+        n_outputs=made.n_outputs_max,
+        unified=made.kv_unified and not model.api.llama_model_is_recurrent(model.pointer),
+        kind=context.kind,
+        block=block,
+    )
+
+
+def _drafters(guessing: Guessing, draft: Draft | None, target_s: float) -> list[Drafter]:
+    """Who guesses, the first before the others."""
+    drafters: list[Drafter] = [Lookup(guessing.lookups)] if guessing.lookups else []
+    if draft and guessing.draft:
+        drafters.append(Drafts(draft, guessing.draft.drafting, target_s))
+    return drafters
 
 
 def _check_served(model: Model, params: Params) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from ggufphys.arch.roles import embedding_is_output
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import dataclass
-from ggufphys.gguf import GGUFFile, TensorInfo
+from ggufphys.gguf import GGMLType, GGUFFile, TensorInfo
 from ggufphys.graph.devices.placed import Buffer
 from ggufphys.loads.attached import require_attached
 from ggufphys.memory.terms import Term
@@ -21,7 +21,12 @@ from ggufphys.params import CPU_BUFFER, HOST
 
 ON_CPU: Final = Buffer(HOST, CPU_BUFFER)
 CPU_LAYOUTS: Final = frozenset({"CPU_REPACK", "AMX"})  # the CPU backend's extra buffer types
+# Types that ggml's CPU code multiplies nothing by. Source: ggml/src/ggml-cpu/ggml-cpu.c, type_traits_cpu.
+_NO_PRODUCT: Final = frozenset({
+    GGMLType.I8, GGMLType.I16, GGMLType.I32, GGMLType.I64, GGMLType.F64, GGMLType.Q8_1, GGMLType.Q8_K,
+})  # fmt: skip
 _SKIPPED: Final = "_norm.weight"  # whole norms in an adapter are not applied, and not loaded
+_EXPERTS: Final = "_exps."
 _TOKEN_EMBD: Final = "token_embd.weight"
 
 
@@ -77,7 +82,7 @@ def check_pairs(adapter: GGUFFile, pairs: Sequence[LoraPair], base: GGUFFile) ->
     """Refuse an adapter that does not belong to the model.
 
     Raises:
-        ValueError: another architecture, a weight that the model lacks, or a shape that does not fit it.
+        ValueError: another architecture, a weight that the model lacks, or a shape or type that does not fit it.
     """
     if len({adapter.architecture, base.architecture}) > 1:
         raise ValueError(
@@ -104,6 +109,22 @@ def check_pairs(adapter: GGUFFile, pairs: Sequence[LoraPair], base: GGUFFile) ->
                 f"{adapter.location}: {pair.name} has shape {pair.a.ne} x {pair.b.ne}, which does not fit the model's "
                 f"{weight.ne}"
             )
+        for half in (pair.a, pair.b):
+            _check_half(adapter, half, weight)
+
+
+def _check_half(adapter: GGUFFile, half: TensorInfo, weight: TensorInfo) -> None:
+    """Refuse what llama.cpp loads, and ends of when a token is computed."""
+    n_experts = (*weight.ne, 1, 1)[2]
+    if half.ggml_type in _NO_PRODUCT:
+        raise ValueError(
+            f"{adapter.location}: {half.name} is {half.type_name}, which ggml does not multiply by: llama.cpp would end"
+        )
+    if _EXPERTS in weight.name and (*half.ne, 1, 1)[2] < n_experts:
+        raise ValueError(
+            f"{adapter.location}: {half.name} of shape {half.ne} lacks experts, expected {n_experts} as {weight.name} "
+            "has: llama.cpp would end"
+        )
 
 
 def lora_terms(

@@ -12,6 +12,7 @@ from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.graph.allocating.layout import Layouts
 from ggufphys.graph.devices.placed import Placed
+from ggufphys.loads.graphs import graph_failures
 from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
 from ggufphys.memory.attachments.lora import adapters_of, lora_terms
@@ -141,8 +142,13 @@ def _with_adapters(
     """The model's terms, with the compute buffer as large as the graph with adapters wants, if that is more.
 
     A buffer is reserved without adapters first, and never shrinks.
+
+    Raises:
+        ValueError: ggml would not make the graph.
     """
     layouts = Layouts(predictor.gguf, predictor.h, predictor.rule_in(placed.params), adapters_of(loras))
+    for failure in graph_failures(layouts, base.context):
+        raise ValueError(f"{', '.join(lora.location for lora in loras)}: llama.cpp loads it, and ends there: {failure}")
     grown = {term.device: term for term in compute_terms(layouts, base.context, placed)}
     terms: list[Term] = []
     for term in base.terms:

@@ -170,6 +170,27 @@ def test_refusals_name_what_does_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("base", "weight", "a", "b", "words"),
+    [
+        ("gpt2", "token_embd.weight", ((5, 300), GGMLType.F32), ((4, 256), GGMLType.F32), "MUL_MAT"),
+        ("llama/moe", "blk.1.attn_q.weight", ((256, 4), GGMLType.F32), ((4, 256, 2), GGMLType.F32), "MUL_MAT"),
+        ("llama/moe", "blk.1.attn_q.weight", ((256, 4), GGMLType.I32), ((4, 256), GGMLType.F32), "lora_a is I32"),
+        ("llama/moe", "blk.1.attn_q.weight", ((256, 4), GGMLType.F32), ((4, 256), GGMLType.F64), "lora_b is F64"),
+        ("llama/moe", "blk.1.ffn_up_exps.weight", ((256, 4), GGMLType.F16), ((4, 320, 4), GGMLType.F16), "expected 4"),
+    ],
+)
+def test_pairs_that_end_llama_cpp(tmp_path: Path, base: str, weight: str, a: Any, b: Any, words: str) -> None:
+    """Pairs that llama.cpp loads and could not compute with are refused: ranks, matrices too many, types, experts."""
+    model = tmp_path / "base.gguf"
+    model.write_bytes(archs.header(base))
+    tensors = [TensorSpec(f"{weight}.lora_{half}", *spec) for half, spec in (("a", a), ("b", b))]
+    keys = {"general.type": "adapter", "general.architecture": archs.models()[base].arch, "adapter.type": "lora"}
+    path = write_model(tmp_path / "lora.gguf", dict(keys), tensors)
+    with open_gguf(model) as gguf, open_gguf(path) as lora, pytest.raises(ValueError, match=words):
+        predict_attached(gguf, BASE, Attachments(loras=(lora,)))
+
+
+@pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"adapter.alora.invocation_tokens": [1, 2]}, r"found arr\[i32, 2\], expected arr\[u32\]"),

@@ -100,7 +100,7 @@ def _create(api: Any, path: str, p: Params, *, target: int | None = None) -> tup
 
     native = api.llama_model_default_params()
     keep = use_devices(api, native, p)
-    native.use_extra_bufts, native.load_mode = p.use_extra_bufts, int(p.use_mmap)
+    native.use_extra_bufts, native.load_mode, native.load_mtp = p.use_extra_bufts, int(p.use_mmap), p.load_mtp
     model = api.llama_model_load_from_file(path.encode(), native)
     del keep
     assert model, "llama.cpp refuses the model"
@@ -159,6 +159,39 @@ def _draft(api: Any, model: str, params: dict[str, Any], beside: str, beside_par
     return {q: sum(sizes[q] for sizes in by_buffer.values()) for q in oracle.QUANTITIES}
 
 
+def heads(model: Path, params: Params, own: Params, n_tokens: int) -> dict[str, dict[str, int]]:
+    """Bytes of a `model` whose heads guess: its own, `own` of the heads' context, and the `output` buffer's.
+
+    A batch of `n_tokens` is decoded, before and after the heads ask for states: by what is mapped more then.
+    """
+    answer: dict[str, dict[str, int]] = ask(
+        "heads", model=os.fspath(model), params=asdict(params), own=asdict(own), n_tokens=n_tokens
+    )
+    return answer
+
+
+def _heads(api: Any, model: str, params: dict[str, Any], own: dict[str, Any], n_tokens: int) -> dict[str, Any]:
+    loaded, target = _create(api, model, Params.from_json(params))
+    cparams = oracle.context_params(api, Params.from_json(own))
+    cparams.ctx_other = target
+    context = api.llama_init_from_model(loaded, cparams)
+    assert context, "llama.cpp refuses the heads' context"
+    tokens = (ctypes.c_int32 * n_tokens)(*[1] * n_tokens)
+    batch = api.llama_batch_get_one(tokens, n_tokens)
+    assert api.llama_decode(target, batch) == 0
+    before = _mapped_bytes()
+    ask_for_states = api.llama_cpp._lib._Z26llama_set_embeddings_nextnP13llama_contextbb
+    ask_for_states.argtypes = [ctypes.c_void_p, ctypes.c_bool, ctypes.c_bool]
+    ask_for_states(target, True, False)
+    assert api.llama_decode(target, batch) == 0
+    mapped = _mapped_bytes() - before
+    totals = (
+        {q: sum(sizes[q] for sizes in oracle.breakdown(api, c).values()) for q in oracle.QUANTITIES}
+        for c in (target, context)
+    )
+    return {**dict(zip(("model", "own"), totals, strict=True)), "output": {"mapped": mapped}}
+
+
 def states(model: Path, params: Params, n_tokens: Sequence[int]) -> list[dict[str, int]]:
     """Bytes of sequence 0's state, `whole` and `partial`, after each number of tokens."""
     answer = ask("states", model=os.fspath(model), params=asdict(params), n_tokens=list(n_tokens))
@@ -183,6 +216,7 @@ def _states(api: Any, model: str, params: dict[str, Any], n_tokens: Sequence[int
 _QUESTIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "adapters": _adapters,
     "draft": _draft,
+    "heads": _heads,
     "states": _states,
 }
 

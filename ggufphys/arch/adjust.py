@@ -4,13 +4,21 @@ Source: llama.cpp 0c1e570 src/models/<arch>.cpp, load_arch_hparams.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ggufphys.arch.rules import every
 from ggufphys.errors import GGUFError
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFArray, GGUFFile
 from ggufphys.hparams.hparams import HParams
+
+# Of which architectures' tokens have several positions.
+_SECTIONS: Final = "rope.dimension_sections"
+_ALWAYS: Final = frozenset({
+    "qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen4exp", "qwen3tts", "clef",
+})  # fmt: skip
+_BY_TWO_SECTIONS: Final = frozenset({"bailingmoe3", "glm4", "glm4moe", "hunyuan_vl"})  # the first two are not 0
+_BY_ANY_SECTION: Final = frozenset({"dflash"})
 
 Adjust: TypeAlias = Callable[[HParams, GGUFFile], HParams]
 
@@ -219,3 +227,18 @@ def features(h: HParams, gguf: GGUFFile) -> HParams:
     size = n_embd // h.n_head[0] if h.n_head[0] else 0
     k, v = (gguf.get_int(f"{h.arch}.attention.{part}_length", size) if size else 0 for part in ("key", "value"))
     return replace(h, n_embd=n_embd, n_embd_head_k=k, n_embd_head_v=v)
+
+
+def has_several_positions(gguf: GGUFFile) -> bool:
+    """Has each of the model's tokens a position in time, in height and in width (M-RoPE)?
+
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, llama_model_rope_type; src/llama-hparams.cpp, use_mrope.
+    """
+    arch = gguf.architecture
+    if arch in _ALWAYS:
+        return True
+    found = gguf.metadata.get(f"{arch}.{_SECTIONS}")
+    sections = [int(n) for n in found] if isinstance(found, GGUFArray) else []
+    if arch in _BY_TWO_SECTIONS:
+        return len(sections) > 1 and min(sections[:2]) > 0
+    return arch in _BY_ANY_SECTION and any(sections)

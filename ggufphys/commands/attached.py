@@ -12,12 +12,12 @@ from typing import Any, Final
 from ggufphys.builds.proven import require_known
 from ggufphys.commands.opening import opened
 from ggufphys.errors import GGUFError, UnsupportedError
-from ggufphys.flags.draft import draft_fields
+from ggufphys.flags.draft import draft_fields, guesses_by_heads
 from ggufphys.flags.server import run_as, served
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile
 from ggufphys.machine import host
-from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Server
+from ggufphys.memory.attachments import DRAFT_N_MAX, Attachments, Draft, Heads, Server
 from ggufphys.memory.attachments.server import predict_served
 from ggufphys.memory.predict import Predictor
 from ggufphys.memory.prediction import MemoryPrediction
@@ -36,13 +36,14 @@ ATTACHING: Final = (
 
 
 def attaches_files(args: argparse.Namespace) -> bool:
-    """Do the flags attach a file, which belongs to one model?"""
-    return any(hasattr(args, name) for name in _FILES)
+    """Do the flags attach a file, which belongs to one model, or its own heads?"""
+    return guesses_by_heads(args) or any(hasattr(args, name) for name in _FILES)
 
 
 def with_server(args: argparse.Namespace, params: Params, chosen: Collection[str] = ()) -> Params:
     """The parameters as llama-server would have them, unless the library's are asked for; `chosen` ones are fixed."""
-    n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if hasattr(args, "draft_model") else 0
+    guessed = hasattr(args, "draft_model") or guesses_by_heads(args)
+    n_draft = getattr(args, "draft_n_max", DRAFT_N_MAX) if guessed else 0
     return served(args, params, chosen, n_draft=n_draft)
 
 
@@ -65,6 +66,7 @@ def attachments_opened(args: argparse.Namespace) -> Iterator[Attachments]:
             control_vectors=files("control_vector", "control_vector_scaled"),
             mmproj=next((stack.enter_context(opened(path, use_cache=args.use_cache)) for path in mmproj), None),
             draft=draft,
+            heads=Heads(**_given(args, "draft_", "type_k", "type_v", "n_max")) if guesses_by_heads(args) else None,
             server=_server(args) if run_as(args) == "server" else None,
             **_given(args, "", "mmproj_offload", "mmproj_device", "image_max_tokens", "batch_max_tokens"),
         )

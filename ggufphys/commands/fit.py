@@ -55,7 +55,7 @@ _PASSED_ON: Final = {
     "batch_max_tokens": "--mtmd-batch-max-tokens", "draft_model": "-md", "draft_type_k": "-ctkd",
     "draft_type_v": "-ctvd", "draft_n_gpu_layers": "-ngld", "draft_n_max": "--spec-draft-n-max",
     "draft_device_specs": "-devd", "draft_n_cpu_moe": "-ncmoed",
-    "n_ctx_checkpoints": "-ctxcp",
+    "n_ctx_checkpoints": "-ctxcp", "spec_types": "--spec-type",
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ggufphys.flags.draft import add_draft_arguments
+from ggufphys.flags.draft import add_draft_arguments, add_guesser_argument
 from ggufphys.flags.numbers import count
 
 
@@ -36,6 +36,7 @@ def add_attachment_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens of images that are encoded at once (default 1024)",
     )  # fmt: skip
     add_draft_arguments(group)
+    add_guesser_argument(group)
 
 
 class _Files(argparse.Action):

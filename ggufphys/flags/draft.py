@@ -9,15 +9,23 @@ from typing import Any, Final
 
 from ggufphys.flags.devices import EXPERTS, Append, Override, device_fields, layers_to_offload, n_layers, overrides
 from ggufphys.flags.numbers import count
+from ggufphys.flags.others import not_considered
 from ggufphys.params import CACHE_TYPES, CPU_BUFFER, Device
 
 MODEL: Final = "draft_model"
 _FIELDS: Final = ("type_k", "type_v", "n_gpu_layers", "n_max", "override_tensor", "n_cpu_moe")
+HEADS: Final = "draft-mtp"
+LOOKUPS: Final = "ngram-"  # guesses from the text, whose rows of logits are not counted
+# common/speculative.cpp, common_speculative_type_from_name_map
+TYPES: Final = (
+    "none", "draft-simple", "draft-eagle3", HEADS, "draft-dflash", "draft-dspark", "ngram-simple", "ngram-map-k",
+    "ngram-map-k4v", "ngram-mod", "ngram-cache",
+)  # fmt: skip
 # Those that commands without a draft take as flags that change nothing.
 NAMES: Final = (
     "--spec-draft-device", "-devd", "--device-draft", "--spec-draft-override-tensor", "-otd",
     "--override-tensor-draft", "--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft", "--spec-draft-n-cpu-moe",
-    "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft",
+    "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft", "--spec-type",
 )  # fmt: skip
 
 
@@ -59,6 +67,35 @@ def add_draft_arguments(group: "argparse._ArgumentGroup") -> None:
         type=n_layers, metavar="N", help="the experts of the draft's first N layers on the CPU",
     )  # fmt: skip
     add("--spec-draft-n-max", dest="draft_n_max", type=count, metavar="N", help="tokens drafted at once (default 3)")
+
+
+def add_guesser_argument(group: "argparse._ArgumentGroup") -> None:
+    """Add --spec-type, which `guesses_by_heads` reads."""
+    group.add_argument(
+        "--spec-type", dest="spec_types", action=_Guessers, default=argparse.SUPPRESS, metavar="TYPE,...",
+        help=f"{HEADS}: the model's own prediction heads guess tokens; other draft-* are what -md is for, ngram-* are "
+        "not considered",
+    )  # fmt: skip
+
+
+def guesses_by_heads(args: argparse.Namespace) -> bool:
+    """Is the model to guess by its own heads?"""
+    return HEADS in getattr(args, "spec_types", ()) and not hasattr(args, MODEL)
+
+
+class _Guessers(argparse.Action):
+    """Kinds of guessing, separated by commas; a later flag counts alone."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        names = tuple(str(values).split(","))
+        for name in names:
+            if name not in TYPES:
+                raise argparse.ArgumentError(self, f"{name!r} is no kind of guessing, expected {', '.join(TYPES)}")
+            if name.startswith(LOOKUPS):
+                not_considered(namespace, f"--spec-type {name}")
+        setattr(namespace, self.dest, names)
 
 
 def draft_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:

@@ -113,6 +113,11 @@ def unread_notes(args: argparse.Namespace, read: Collection[str]) -> tuple[str, 
     return (f"these flags change nothing here: {unread}",) if unread else ()
 
 
+def not_considered(namespace: argparse.Namespace, flag: str) -> None:
+    """Have a note say of a flag that memory may depend on it."""
+    setattr(namespace, _DESTINATION, {**getattr(namespace, _DESTINATION, {}), flag: False})
+
+
 class _Other(argparse.Action):
     """Collects names, with whether the prediction holds all the same."""
 

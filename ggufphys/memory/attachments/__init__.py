@@ -25,11 +25,19 @@ class Draft:
     n_cpu_moe: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("type_k", "type_v"):
-            if getattr(self, name) not in CACHE_TYPES:
-                raise ValueError(f"draft {name} is {getattr(self, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
-        if self.n_max < 0:
-            raise ValueError(f"draft n_max is {self.n_max}, expected 0 or more")
+        _check_guesses(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """The model's own prediction heads guess (--spec-type draft-mtp), in a context as long as the model's own."""
+
+    type_k: str = "f16"
+    type_v: str = "f16"
+    n_max: int = DRAFT_N_MAX
+
+    def __post_init__(self) -> None:
+        _check_guesses(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +60,16 @@ class Attachments:
     image_max_tokens: int = 0
     batch_max_tokens: int = BATCH_MAX_TOKENS
     draft: Draft | None = None
+    heads: Heads | None = None
     server: Server | None = None
 
 
-__all__ = ["BATCH_MAX_TOKENS", "DRAFT_N_MAX", "Attachments", "Draft", "Server"]
+def _check_guesses(guesses: Draft | Heads) -> None:
+    for name in ("type_k", "type_v"):
+        if getattr(guesses, name) not in CACHE_TYPES:
+            raise ValueError(f"draft {name} is {getattr(guesses, name)!r}, expected one of {', '.join(CACHE_TYPES)}")
+    if guesses.n_max < 0:
+        raise ValueError(f"draft n_max is {guesses.n_max}, expected 0 or more")
+
+
+__all__ = ["BATCH_MAX_TOKENS", "DRAFT_N_MAX", "Attachments", "Draft", "Heads", "Server"]

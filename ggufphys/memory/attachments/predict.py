@@ -15,6 +15,7 @@ from ggufphys.graph.devices.placed import Placed
 from ggufphys.loads.graphs import graph_failures
 from ggufphys.memory.attachments import Attachments, Draft
 from ggufphys.memory.attachments.control_vector import check_control_vector, control_vector_terms
+from ggufphys.memory.attachments.guessing import as_guessed, heads_params, states_read
 from ggufphys.memory.attachments.lora import adapters_of, lora_terms
 from ggufphys.memory.attachments.mmproj import mmproj_basis, mmproj_terms
 from ggufphys.memory.attachments.server import server_notes, server_terms
@@ -50,6 +51,7 @@ def predict_attached(
         UnsupportedError, GGUFError: an attached file is of an unknown architecture or projector, or lacks something.
     """
     predictor = predictor or Predictor(gguf)
+    params = as_guessed(params, attachments)
     base = predictor.predict(params, Conditions(base_bytes=base_bytes, base_file_bytes=base_file_bytes))
     placed = predictor.placed(params)
     terms = list(base.terms)
@@ -76,6 +78,11 @@ def predict_attached(
         terms += _draft_terms(draft)
         bases += [draft.basis[quantity] for quantity in ("model", "context", "compute")]
         draft_states = _draft_states(attachments.draft.gguf, draft.context)
+    if attachments.heads is not None:
+        heads = predictor.predict(heads_params(attachments.heads, params, base.context))
+        terms += _heads_terms(heads)
+        bases += [heads.basis[quantity] for quantity in ("context", "compute")]
+    terms += states_read(predictor.h, base.context, placed.placement, attachments)
     if attachments.server is not None:
         terms += server_terms(
             attachments.server,
@@ -171,6 +178,15 @@ def _draft_terms(draft: MemoryPrediction) -> Iterator[Term]:
         elif term.quantity == "process" and term.name not in _ONCE:
             own = term.nbytes - (UNICODE_TABLE_BYTES if term.name == VOCABULARY else 0)
             yield replace(term, name=f"draft: {term.name}", nbytes=own)
+
+
+def _heads_terms(heads: MemoryPrediction) -> Iterator[Term]:
+    """What the heads' context adds: their weights are the model's."""
+    for term in heads.terms:
+        if term.quantity in _OF_A_DRAFT and term.quantity != "model":
+            yield replace(term, quantity="attachment", name=f"draft: {term.name}")
+        elif term.quantity == "process" and term.phase not in ("library", "weights") and term.name not in _ONCE:
+            yield replace(term, name=f"draft: {term.name}")
 
 
 def _encoders_device(attachments: Attachments, params: Params) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ggufphys.arch import BlockKV, BlockState, FullKV, LayerCache, RecurrentState, WindowKV, row_bytes
+from ggufphys.arch.adjust import has_several_positions
 from ggufphys.arch.caches import IDLE_INDEXER, INDEXER, INDEXER_VALUES, CacheTensor
-from ggufphys.arch.positions import has_several_positions
 from ggufphys.context import ContextParams
 from ggufphys.gguf import SIZES, GGMLType, GGUFFile
 

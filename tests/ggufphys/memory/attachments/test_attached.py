@@ -12,7 +12,8 @@ from ggufphys import Params, UnsupportedError, open_gguf, predict_memory
 from ggufphys.arch import read_hparams, rule_for
 from ggufphys.context import resolve
 from ggufphys.gguf import GGMLType, GGUFFile
-from ggufphys.memory.attachments import Attachments, Draft, Server
+from ggufphys.memory.attachments import Attachments, Draft, Heads, Server
+from ggufphys.memory.attachments.guessing import as_guessed, heads_params
 from ggufphys.memory.attachments.predict import draft_context_bytes, predict_attached, predict_draft
 from ggufphys.memory.attachments.state import state_bytes
 from ggufphys.memory.predict import Predictor
@@ -86,6 +87,46 @@ def test_a_draft_model_is_a_model(tmp_path: Path, model: GGUFFile, params: Param
         "context": draft.context_bytes,
         "compute": draft.compute_bytes,
     }
+
+
+@pytest.mark.parametrize(
+    "arch", ["qwen35", "qwen35moe", "glm4moe", "nemotron_h_moe", "deepseek4", "mimo2", "cohere2moe"]
+)
+def test_a_model_whose_heads_guess(tmp_path: Path, arch: str) -> None:
+    """Its states can be taken back, its heads are loaded and have a context of their own, as in llama.cpp.
+
+    What they read of the model makes the output buffer grow at the first batch.
+    """
+    path, name = tmp_path / "model.gguf", f"{arch}/head"
+    archs.write(path, name, archs.records()[name].tensors)
+    params = as_server(Params(n_ctx=600, use_extra_bufts=False, use_mmap=False), n_parallel_given=False, n_draft=2)
+    heads = Heads(n_max=2, type_k="q8_0", type_v="q8_0")
+    with open_gguf(path) as gguf:
+        memory = predict_attached(gguf, params, Attachments(heads=heads))
+    of_heads = {t.name: t.nbytes for t in memory.terms if t.quantity == "attachment"}
+    run = as_guessed(params, Attachments(heads=heads))
+    truth = attachment_oracle.heads(path, run, heads_params(heads, run, memory.context), 64)
+    assert (memory.model_bytes, memory.context_bytes, memory.compute_bytes) == tuple(truth["model"].values())
+    assert draft_context_bytes(memory.terms) == truth["own"]["context"]
+    assert of_heads["draft: compute buffer"] == truth["own"]["compute"]
+    grown = memory.output_bytes + of_heads["states for the draft"]  # too small to be mapped by itself before
+    assert 0 <= truth["output"]["mapped"] - grown < attachment_oracle.PAGE_BYTES
+
+
+def test_a_draft_that_starts_from_states_of_a_hybrid(tmp_path: Path) -> None:
+    """The model's recurrent states are kept for each guess that may be taken back; a plain draft asks for none."""
+    path = tmp_path / "model.gguf"
+    archs.write(path, "qwen35", archs.records()["qwen35"].tensors)
+    params = Params(n_ctx=600, n_seq_max=2, use_extra_bufts=False, use_mmap=False)
+    archs.write(tmp_path / "eagle3.gguf", "eagle3", archs.records()["eagle3"].tensors)
+    plain = open_gguf(tiny_llama(tmp_path / "draft.gguf"))
+    with open_gguf(path) as gguf, open_gguf(tmp_path / "eagle3.gguf") as eagle3:
+        kept = [
+            predict_attached(gguf, params, Attachments(draft=Draft(gguf=draft, n_max=2))).context_bytes
+            for draft in (eagle3, plain)
+        ]
+    truth = oracle.ask(path, [replace(params, n_rs_seq=2), params])
+    assert kept == [answer["context"] for answer in truth]
 
 
 @pytest.mark.parametrize("name", ["eagle3/borrowed", "dflash/borrowed"])

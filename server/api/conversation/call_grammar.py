@@ -52,7 +52,7 @@ class _Rules:
         """A call or more, with what stands around them."""
         style, one = self.style, f"({' | '.join(f'call-{i}' for i in range(n))})"
         begin, end = style.section
-        is_parallel = parallel and bool(style.begin)
+        is_parallel = parallel and bool(style.begin or style.to)
         more = f"({_literal(style.between)} {one})*".replace("( ", "(") if is_parallel else ""
         return " ".join(filter(None, (_literal(begin), one, more, _literal(end))))
 
@@ -71,7 +71,11 @@ class _Rules:
             case _:
                 arguments = self._schema(schema, f"tool{i}")
         named = _OF_CHANNEL if style.channels else self._mark(style.named)
-        parts = (self._mark(style.open), _literal(spelled), named, arguments, self._mark(style.close))
+        header = _literal(style.to.header(name)) if style.to else ""
+        if style.to and style.notation == "json":
+            self.lines.append(f"call-{i} ::= {header} {arguments}")
+            return
+        parts = (header, self._mark(style.open), _literal(spelled), named, arguments, self._mark(style.close))
         self.lines.append(f"call-{i} ::= {' '.join(filter(None, parts))}")
 
     def _mark(self, mark: Mark) -> str:

@@ -31,11 +31,15 @@ class Calls:
     `tools`: schemas of parameters by function. Where nothing marks a call, it is told from an answer by their names.
     """
 
-    def __init__(self, style: Style, tools: Mapping[str, Any] | None = None) -> None:
-        self._out = Told()
+    def __init__(
+        self, style: Style, tools: Mapping[str, Any] | None = None, *, source: Incoming | None = None,
+        out: Told | None = None,
+    ) -> None:  # fmt: skip
+        """`source` and `out` are those of another reader, which asks for a `call` where one stands."""
+        self._out = out or Told()
         self._style = style
         self._tools = tools or {}
-        self._in = Incoming()
+        self._in = source or Incoming()
         self._says = False  # something has been said since the last call
         self._reading = self._answer()
 
@@ -122,14 +126,14 @@ class Calls:
         has_section = bool(begin) and (yield from source.literal(begin.rstrip("[" + BLANK) if style.whole else begin))
         is_listed = style.whole and (has_section or not begin) and (yield from source.literal("["))
         if not has_section and not is_listed:
-            yield from self._call()
+            yield from self.call()
             source.done()
             return
         end = end.strip().removeprefix("]").strip() if style.whole else end.strip()
         n_before = len(self.calls)
         while True:
             try:
-                yield from self._call()
+                yield from self.call()
             except OtherwiseError:
                 if len(self.calls) == n_before:
                     raise
@@ -141,7 +145,12 @@ class Calls:
                 source.done()
                 return
 
-    def _call(self) -> Wait:
+    def call(self) -> Wait:
+        """Pass a call, and tell of it.
+
+        Raises:
+            OtherwiseError: there is none.
+        """
         style, source = self._style, self._in
         if style.whole:
             yield from source.expect(style.front)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from server.api.constraint import checked
-from server.api.conversation.answer_grammar import answer_gbnf
+from server.api.conversation.addressed import Addressed
+from server.api.conversation.answer_grammar import ON_FINAL_CHANNEL, answer_gbnf, in_message
 from server.api.conversation.begun import PARTED, begun
 from server.api.conversation.capabilities import Capabilities, Turn
 from server.api.conversation.channels import MARKS, Channels
@@ -13,6 +14,7 @@ from server.api.conversation.channels import THOUGHTS as THOUGHTS_ON_CHANNEL
 from server.api.conversation.plain import marked, tokens_of
 from server.api.conversation.probing import KEEPS, probe, with_a_tool
 from server.api.conversation.reading import THINK, Marks, Reader, Reading, Stage
+from server.api.conversation.recipients import Recipients
 from server.api.conversation.style import CHANNELS, Style, style_of
 from server.api.conversation.tools import Tools, as_shown, instruction, read_tools
 from server.api.errors import bad_request
@@ -41,7 +43,9 @@ class Conversation:
     closing: str  # what ends them then
     marks: Marks = THINK  # what stands around them
     may_think: bool = False  # the answer may begin with thoughts, which are not begun
+    is_begun: bool = False  # the prompt ends within the answer's words
     channels: bool = False  # the answer is messages on channels
+    to: Recipients | None = None  # the answer is messages to somebody
     parses_calls: bool = True
     echoed: str = ""  # the answer's beginning, where it is to be shown
 
@@ -49,7 +53,7 @@ class Conversation:
     def shown(self) -> tuple[str, ...]:
         """What is read in the answer's text, though it may be control tokens."""
         calls = self.tools.style.marks if self.tools is not None else ()
-        return self.marks + calls + (MARKS if self.channels else ())
+        return self.marks + calls + (MARKS if self.channels else ()) + (self.to.marks if self.to else ())
 
     def grammar(self, asked: Grammar | None) -> Grammar | None:
         """Of the answer: of its words, as they are asked for, or calls of its tools, where these may be made.
@@ -67,12 +71,26 @@ class Conversation:
             raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
         text = answer_gbnf(
             None if asked is None else asked.text, None if tools is None else tools.gbnf(alone=True),
-            thoughts=self.marks[0] if self.may_think else "", channels=self.channels and self.thinks != "saying",
+            thoughts=self.marks[0] if self.may_think else "", in_front=self._in_front,
         )  # fmt: skip
         return Grammar(text=checked(text, "tools" if asked is None else "response_format"))
 
+    @property
+    def _in_front(self) -> tuple[str, str]:
+        """What stands in front of words and of calls, in GBNF."""
+        if self.thinks == "saying" and self.is_begun:
+            return "", ""
+        return (ON_FINAL_CHANNEL, "") if self.channels else in_message(self.to) if self.to else ("", "")
+
     def reading(self) -> Reader:
         """A reader of one answer."""
+        if self.to is not None:
+            tools = self.tools if self.parses_calls else None
+            return Addressed(
+                self.to, tools.style if tools else None, tools=tools.schemas if tools else {},
+                stage=self.thinks if self.thinks == "thinking" or self.is_begun else "undecided",
+                keeps_thoughts=self.stage != self.thinks,
+            )  # fmt: skip
         if self.channels:
             return Channels(
                 stage=self.thinks, keeps_thoughts=self.stage != self.thinks,
@@ -152,6 +170,7 @@ class Conversations:
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + around[1],
+            is_begun=bool(words), to=understood.calls.to if understood.calls and not as_text else None,
             marks=around, may_think=thinks == "undecided" and not text.rstrip().endswith(around[1]),
             channels=understood.channels and not as_text,
             parses_calls=fields.boolean("parse_tool_calls", True) and not as_text,

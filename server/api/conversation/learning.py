@@ -6,11 +6,12 @@ Source: llama.cpp 0c1e570 common/chat-diff-analyzer.cpp, analyze_tools (which le
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from string import ascii_lowercase
 from typing import Any, Final, NamedTuple
 
+from server.api.conversation.recipients import Shown, learned_recipients
 from server.api.conversation.style import QUOTE, Mark, Notation, Style, Tags
 
 Json = dict[str, Any]
@@ -76,6 +77,45 @@ def learned(
         style = _style(_ANOTHER.sub(_HOLE, _thoughtless(_alone(text, words), thoughts)), known, source)
         if style is not None:
             return style
+    return None
+
+
+def addressed(
+    render: Render, question: Json, content: Callable[[str], Any], *, asks: str, thinks: Callable[[Json], Json],
+    source: str = "",
+) -> Style | None:  # fmt: skip
+    """The style of calls that are messages to functions, by which answers of words are read, too; None: they are not.
+
+    `asks`: what an answer is asked for with; `thinks` gives an answer thoughts.
+    """
+    variables = {"tools": [_tool(_FIRST), _tool(_SECOND)], "enable_thinking": False, "add_generation_prompt": False}
+    front = (render([question], variables) or "") + asks
+
+    def behind(answer: Json) -> str | None:
+        text = render([question, answer], variables)
+        return text.removeprefix(front) if text is not None and text.startswith(front) else None
+
+    words = {"role": "assistant", "content": content(_WORDS)}
+    said = behind(words)
+    for as_text in (False, True) if said else ():
+        calls = [_call(each, as_text=as_text) for each in (_FIRST, _SECOND)]
+        call, both = (
+            behind({"role": "assistant", "content": content(""), "tool_calls": calls[:n]}) for n in (1, 2)
+        )  # fmt: skip
+        found = learned_recipients(
+            Shown(
+                words=said, thoughts=behind(thinks(words)), call=call, calls=both, said=_WORDS,
+                ends=(said or "").rpartition(_WORDS)[2], name=_FIRST.name, second=_SECOND.name,
+            )
+        )  # fmt: skip
+        if found is None:
+            continue
+        written = _written(found[1], 0, _FIRST)
+        if written is not None and written.notation == "json" and not written.named.strip():
+            return Style(open=("",), named=("",), close=("",), between=found[0].between, to=found[0])
+        style = _style(found[1], (_FIRST,), source) if _FIRST.name in found[1] else None
+        if style is not None and not style.whole:
+            return replace(style, between=found[0].between, to=found[0])
     return None
 
 

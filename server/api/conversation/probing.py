@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from server.api.conversation.capabilities import Around, Capabilities, Json, Thoughts, Turn
-from server.api.conversation.learning import learned
+from server.api.conversation.learning import addressed, learned
 from server.api.messages import parts_of
 
 Render = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str | None]
@@ -46,6 +46,12 @@ def probe(render: Render, source: str = "") -> Capabilities:
     question, empty, words = _says("user", content("question")), content(""), content("words")
     thoughts = _thoughts(render, question, words)
     around, several = _around_thoughts(render, question, thoughts, content), _shows_two_calls(render, question, empty)
+    turn = _turn(render, question, content(_SAID))
+
+    def thinking(answer: Json) -> Json:
+        return _thinking(answer, thoughts) if thoughts else answer
+
+    to_functions = addressed(render, question, content, asks=turn.asks, thinks=thinking, source=source)
     return Capabilities(
         typed=typed,
         parts=frozenset() if typed else frozenset(_roles_with_parts(render, question)),
@@ -59,8 +65,8 @@ def probe(render: Render, source: str = "") -> Capabilities:
         calls_or_words=thoughts == "thinking" and not _takes_calls_with_words(render, question, words),
         responses=_wants_responses(render, question, words),
         around=around,
-        turn=_turn(render, question, content(_SAID)),
-        calls=learned(render, question, content, several=several, thoughts=around.marks, source=source),
+        turn=turn,
+        calls=to_functions or learned(render, question, content, several=several, thoughts=around.marks, source=source),
         channels="<|channel|>" in source and "<|message|>" in source,
     )
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from server.api.conversation.recipients import Recipients
+
 Mark = tuple[str, ...]
 """Texts; between each two stands what is another in each call: an id, a number, a type."""
 
@@ -25,7 +27,8 @@ class Style:
 
     Without a section each call stands for itself. `whole`: a call is one JSON object with the name and the arguments in
     it, whose keys are in the marks. `tags`: around arguments, in that notation. `ends_thoughts`: a call may begin while
-    the model still thinks. `channels`: a call is a message on a channel, to the function.
+    the model still thinks. `channels`: a call is a message on a channel, to the function; `to`: a message to the
+    function, and answers are messages, too.
     """
 
     open: Mark
@@ -38,6 +41,7 @@ class Style:
     tags: Tags | None = None
     ends_thoughts: bool = False
     channels: bool = False
+    to: Recipients | None = None
 
     @property
     def front(self) -> str:
@@ -80,7 +84,7 @@ class Style:
             case _:
                 arguments = "{...}"
         call = f"{'0'.join(self.open)}...{'0'.join(self.named)}{arguments}{'0'.join(self.close)}"
-        return f"{self.section[0]}{call}{self.section[1]}"
+        return f"{self.to.header('...') if self.to else ''}{self.section[0]}{call}{self.section[1]}"
 
     @property
     def is_by_name(self) -> bool:
@@ -92,7 +96,8 @@ class Style:
         """All texts that are written around names and arguments."""
         tags = (self.tags.key, *self.tags.value, self.tags.end) if self.tags else ()
         quote = (QUOTE,) if self.notation == "gemma" else ()
-        every = (*self.section, self.between, *self.open, *self.named, *self.close, *tags, *quote)
+        to = self.to.marks if self.to else ()
+        every = (*to, *self.section, self.between, *self.open, *self.named, *self.close, *tags, *quote)
         return tuple(dict.fromkeys(text for text in every if text.strip()))
 
 

@@ -44,13 +44,25 @@ class Tools:
 
     def lazy_grammar(self) -> Grammar | None:
         """It begins where a call does, so that calls are well-formed; None where nothing tells a call from words."""
-        if not self.style.begin:
+        if not self.style.begin and not self.style.to:
             return None
-        word = self.style.begins[0]
-        begin = word if word.startswith(("<", "[")) else self.style.begin
-        escaped = "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in begin)
         text = checked(self.gbnf(alone=False), "tools")
-        return Grammar(text=text, lazy=True, trigger_patterns=(rf"[\s\S]*?({escaped}[\s\S]*)",))
+        return Grammar(text=text, lazy=True, trigger_patterns=(self._trigger,))
+
+    @property
+    def _trigger(self) -> str:
+        """An expression of answers in which a call has begun; its group is what the grammar begins with."""
+        style = self.style
+        if style.to:
+            names = "|".join(_escaped(style.to.header(tool["function"]["name"])) for tool in self.callable)
+            return rf"(?:[\s\S]*?{_escaped(style.to.between)})?((?:{names})[\s\S]*)"
+        word = style.begins[0]
+        begin = word if word.startswith(("<", "[")) else style.begin
+        return rf"[\s\S]*?({_escaped(begin)}[\s\S]*)"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in r"\[](){}.*+?^$|" else c for c in text)
 
 
 def read_tools(fields: Fields, writes: Callable[[], tuple[Style, bool]]) -> Tools | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.api.conversation.calls import Calls
-from server.api.conversation.reading import Reading, Stage
+from server.api.conversation.reading import Reader, Reading, Stage
 from server.api.conversation.style import HERMES, Style
 from server.api.conversation.tools import Tools
 from server.api.schema import Fields
@@ -117,7 +117,7 @@ def written(template: ChatTemplate, calls: list[tuple[str, Json]]) -> str:
     return text.removeprefix("[assistant]").removesuffix("[end]")
 
 
-def read(reader: Calls | Reading, text: str, seed: int) -> tuple[str, str, list[tuple[str, str]]]:
+def read(reader: Calls | Reader, text: str, seed: int) -> tuple[str, str, list[tuple[str, str]]]:
     """Words, thoughts and calls by deltas, which the whole answer's are, whatever pieces the text comes in."""
     cuts, deltas, at = random.Random(seed), list[Json](), 0
     while at < len(text):

@@ -3,7 +3,8 @@
 llama.cpp is the caller's, loaded already (`api`): nothing here imports it.
 
 Source: llama.cpp 0c1e570 ggml/include/ggml-backend.h; common/arg.cpp, add_rpc_devices; serving over RPC: failing to
-connect ends the process (ggml-rpc.cpp, RPC_STATUS_ASSERT), so the port is tried first.
+connect ends the process (ggml-rpc.cpp, RPC_STATUS_ASSERT), so the port is tried first; who is not answered waits for
+ever (rpc_serve_client serves one client after the other).
 """
 
 import ctypes
@@ -19,6 +20,8 @@ from ggufphys.params import CPU_BUFFER, Device, Params, rpc_device
 
 BACKEND_PATH: Final = "GGML_BACKEND_PATH"
 CONNECT_TIMEOUT_S: Final = 5.0
+# RPC_CMD_HELLO, whose number stays, and 24 bytes of what the client can do: nothing beside TCP (rpc_msg_hello_req).
+_HELLO: Final = bytes([14]) + (24).to_bytes(8, "little") + bytes(24)
 SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _TYPE_CPU, _TYPE_GPU, _TYPE_IGPU = 0, 1, 2  # ggml_backend_dev_type
 _MAX_SPLITS: Final = 128  # tensor_split is read for as many devices as there are
@@ -176,14 +179,26 @@ def use_devices(api: ModuleType, native: Any, params: Params) -> object:
 
 
 def probe(endpoint: str) -> None:
-    """Find out whether something listens at `host:port`.
+    """Find out whether something listens at `host:port` and has time for us.
+
+    One that hangs up is no error here: it may speak another version of the protocol, of which llama.cpp knows more.
 
     Raises:
-        DeviceError: nothing does, or the address is none.
+        DeviceError: nothing does, or it says nothing, or the address is none.
     """
     host, _, port = endpoint.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S) as server:
+            try:
+                server.sendall(_HELLO)
+                server.recv(1)
+            except TimeoutError:
+                raise DeviceError(
+                    f"RPC server {endpoint} is silent: it serves another client (it takes one at a time), or is no RPC "
+                    "server of llama.cpp"
+                ) from None
+            except ConnectionError:
+                pass
     except ValueError:
         raise DeviceError(f"RPC server {endpoint!r} is no address (expected host:port)") from None
     except OSError as error:

@@ -1,7 +1,6 @@
 """What did the engine's process die of, and what would help?"""
 
 import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -37,15 +36,21 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
-    """One death. `suspicious`: of a kind that kernels for repacked weights cause, before a single step was done."""
+    """One death. `native`: as kernels for repacked weights cause it; `suspicious`: that, before any step was done."""
 
     status: int
     message: str
+    native: bool = False
     suspicious: bool = False
 
     @classmethod
-    def of(cls, status: int, stamp: FileStamp, *, is_first_load: bool, had_steps: bool) -> Self:
-        """What an exit status says, together with what was going on."""
+    def of(
+        cls, status: int, stamp: FileStamp, *, is_first_load: bool, had_steps: bool, rpc_servers: Sequence[str] = ()
+    ) -> Self:
+        """What an exit status says, together with what was going on; `rpc_servers` had a part of the model.
+
+        Source: llama.cpp 0c1e570 ggml/src/ggml-rpc/ggml-rpc.cpp, RPC_STATUS_ASSERT: it aborts where one is gone.
+        """
         name = describe(status)
         when = "while it loaded the model" if is_first_load else "under way" if had_steps else "in its first step"
         why = ""
@@ -57,14 +62,18 @@ class Crash:
             why = ": somebody killed it, or the kernel did for want of memory"
         elif status == GAVE_UP:
             why = ": a request's grammar took too long, which nothing else could end"
-        native = -status in {getattr(signal, n, 0) for n in NATIVE} if status < 0 else False
+        lost = name == "SIGABRT" and bool(rpc_servers)
+        if lost:
+            why = f": so llama.cpp ends where an RPC server ({', '.join(rpc_servers)}) is gone or of another version"
+        native = name in NATIVE and not lost
         return cls(
             status=status,
             message=f"the engine's process died {when} ({name}){why}",
+            native=native,
             suspicious=native and not had_steps,
         )
 
 
 def worth_without_extra_buffers(crashes: Sequence[Crash]) -> bool:
     """Whether to try without repacked weights: a native crash before any step was done, or the second crash on end."""
-    return bool(crashes) and (crashes[-1].suspicious or (len(crashes) > 1 and describe(crashes[-1].status) in NATIVE))
+    return bool(crashes) and (crashes[-1].suspicious or (len(crashes) > 1 and crashes[-1].native))

@@ -27,7 +27,7 @@ from server.engine.protocol import Adapter, EngineStatus, ModelInfo
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.vitality import LOOK_S, USUAL, Bounds, Vitality
 from server.engine.ways import Aside, Offer, Passage
-from server.engine.worker_messages import Alive, Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+from server.engine.worker_messages import Alive, Answered, Call, Close, Ending, Loaded, NotLoaded, Start, Warned
 
 CLOSE_S: Final = 10.0  # a step in a long decode is ended in the middle; what still runs then is killed
 STEADY_S: Final = 60.0  # a worker that lived so long starts the count of crashes anew
@@ -82,6 +82,7 @@ class SupervisedEngine(BaseEngine):
         self._bounds = bounds
         self._vitality = Vitality(bounds)  # of the worker there is
         self._passage: Passage | None = None
+        self._last_words = ""  # why the worker there is ends itself
         self._readers.hand_on = self._hand_on
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
@@ -208,7 +209,7 @@ class SupervisedEngine(BaseEngine):
         sender, ready_at = Sender(process.stdin), 0.0  # type: ignore[arg-type]
         ended = threading.Event()
         with self._lock:
-            self._process, self._vitality = process, Vitality(self._bounds)
+            self._process, self._vitality, self._last_words = process, Vitality(self._bounds), ""
         threading.Thread(target=self._watch, args=(process, ended), name="watch", daemon=True).start()
         try:
             sender.send(start)  # before others can send: who leaves now would cancel what the worker knows nothing of
@@ -275,6 +276,8 @@ class SupervisedEngine(BaseEngine):
                     self._error = error
                     if self._info is None:
                         self._settle(EngineStatus.FAILED if not self._closing.is_set() else EngineStatus.CLOSED)
+                case Ending(why):
+                    self._last_words = why
                 case Alive(sign):
                     self._vitality.beat(sign)
                 case Warned(text):
@@ -287,7 +290,12 @@ class SupervisedEngine(BaseEngine):
         if ready_at and now - ready_at > STEADY_S:
             self.crashes.clear()
         had_steps = self._readers.counters.n_steps > 0
-        crash = Crash.of(status, stamp, is_first_load=self._info is None, had_steps=had_steps)
+        crash = Crash.of(
+            status, stamp, is_first_load=self._info is None, had_steps=had_steps,
+            rpc_servers=self._start.rpc_servers,
+        )  # fmt: skip
+        if self._last_words:
+            crash = Crash(status=status, message=f"the engine's process ended: {self._last_words}")
         if not died(status) and self._error is not None and not ready_at:
             again = "" if self._info is None else " again"
             crash = Crash(status=status, message=f"the model could not be loaded{again}: {self._error}")

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, BinaryIO, NoReturn
 
 from server.engine import huge_pages
@@ -23,10 +24,11 @@ from server.engine.log import LOG
 from server.engine.loop import EngineLoop
 from server.engine.patience import GAVE_UP, TOO_LONG
 from server.engine.pipe import Sender, receive
+from server.engine.rpc_links import LOST, lost
 from server.engine.threaded import tokenize
 from server.engine.vitality import BEAT_S
 from server.engine.ways import Aside, Passage
-from server.engine.worker_messages import Alive, Answered, Call, Close, Loaded, NotLoaded, Start, Warned
+from server.engine.worker_messages import Alive, Answered, Call, Close, Ending, Loaded, NotLoaded, Start, Warned
 
 
 def main() -> NoReturn:
@@ -47,7 +49,7 @@ def main() -> NoReturn:
         target=_obey, args=(stdin, closing, loops, gathering, calls), name="commands", daemon=True
     ).start()  # fmt: skip
 
-    threading.Thread(target=_beat, args=(loops, sender), name="beats", daemon=True).start()
+    threading.Thread(target=_beat, args=(loops, sender, start.rpc_servers), name="beats", daemon=True).start()
 
     def warn(message: str) -> None:
         sender.send(Warned(message))
@@ -88,11 +90,16 @@ def main() -> NoReturn:
     os._exit(0)  # the system frees a process faster than llama.cpp does, and threads may still be in its tokenizer
 
 
-def _beat(loops: list[EngineLoop], sender: Sender) -> None:
-    """Say now and then that all is well, and how far the loop is."""
+def _beat(loops: list[EngineLoop], sender: Sender, rpc_servers: Sequence[str]) -> None:
+    """Say now and then that all is well, and how far the loop is; end where a part of the model is gone."""
     while True:
         time.sleep(BEAT_S)
+        gone = lost(rpc_servers) if loops else ""
         try:
+            if gone:
+                sender.send(Ending(f"the RPC server {gone} has hung up"))
+                sender.close()
+                os._exit(LOST)
             sender.send(Alive(loops[0].sign if loops else None))
         except (OSError, ValueError):  # the parent or the pipe is gone
             return

@@ -22,6 +22,13 @@ class Start(NamedTuple):
     block: int = 0
     passage: int = -1  # the descriptor that ways to clients come through (`ways`)
 
+    @property
+    def rpc_servers(self) -> tuple[str, ...]:
+        """The `host:port` of those that hold a part of the model or of its draft, each once."""
+        draft = self.guessing.draft
+        devices = (*self.params.devices, *(draft.params.devices if draft else ()))
+        return tuple(dict.fromkeys(device.endpoint for device in devices if device.endpoint))
+
 
 class Call(NamedTuple):
     """To the worker: a question to the tokenizer, answered beside the loop."""
@@ -46,6 +53,12 @@ class NotLoaded(NamedTuple):
     """From the worker: why they can't; it ends then."""
 
     error: Exception
+
+
+class Ending(NamedTuple):
+    """From the worker: why it ends itself now, though all was well with it."""
+
+    why: str
 
 
 class Warned(NamedTuple):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ggufphys.machine import llama_devices
 from ggufphys.params import Device, Params, rpc_device
 from server.engine.devices import available_devices, probe
 from server.engine.errors import EngineError
@@ -90,3 +92,31 @@ def test_nobody_listens(tmp_path: Path) -> None:
                 load_model(path, replace(PARAMS, devices=(rpc_device(endpoint),)))
     with pytest.raises(EngineError, match="'nowhere' is no address"):
         probe("nowhere")
+
+
+def test_somebody_listens_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that serves somebody else is an error: llama.cpp would wait for ever."""
+    monkeypatch.setattr(llama_devices, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the system connects, and nobody reads
+        endpoint = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(EngineError, match=f"RPC server {endpoint} is silent: it serves another client"):
+            probe(endpoint)
+        if load_library().llama_supports_rpc():
+            path = tmp_path / "tiny.gguf"
+            write_tiny_model(path)
+            with pytest.raises(EngineError, match="is silent"):
+                load_model(path, replace(PARAMS, devices=(rpc_device(endpoint),)))
+
+
+def test_a_worker_that_is_free() -> None:
+    """It answers, and another version, which hangs up, is left to llama.cpp."""
+    if not load_library().llama_supports_rpc():
+        pytest.skip("llama-cpp-python is built without RPC")
+    with workers(1) as endpoints:
+        probe(endpoints[0])
+        probe(endpoints[0])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
+        hanging_up.start()
+        probe(f"127.0.0.1:{listener.getsockname()[1]}")
+        hanging_up.join()

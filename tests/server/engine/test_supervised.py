@@ -268,6 +268,18 @@ def test_extra_buffers_are_suspected() -> None:
     assert not worth_without_extra_buffers([crash(signal.SIGKILL, had_steps=False)] * 2)
 
 
+def test_a_crash_beside_rpc_servers() -> None:
+    """An abort is told as what llama.cpp does where one of them is gone, and is no reason not to repack weights."""
+
+    def crash(number: int) -> Crash:
+        stamp = FileStamp("", None)
+        return Crash.of(-number, stamp, is_first_load=False, had_steps=False, rpc_servers=("10.0.0.2:50052",))
+
+    assert "where an RPC server (10.0.0.2:50052) is gone" in crash(signal.SIGABRT).message
+    assert not worth_without_extra_buffers([crash(signal.SIGABRT)] * 2)
+    assert worth_without_extra_buffers([crash(signal.SIGSEGV)])
+
+
 def test_a_worker_that_cannot_load_ends_without_a_word(tmp_path: Path) -> None:
     """What was wrong goes to the parent; Python has nothing to say of the thread that still waits for commands."""
     path = tmp_path / "broken.gguf"

@@ -107,6 +107,16 @@ def bias_of_one_stream(context: ContextParams, h: HParams) -> str:
     )
 
 
+def embeds_nothing(context: ContextParams, h: HParams) -> str:
+    """A draft's graph names no hidden states, which a context for embeddings pools.
+
+    Source: llama.cpp 0c1e570 src/llama-graph.cpp, build_pooling (t_embd); src/models/eagle3.cpp, gemma4-assistant.cpp.
+    """
+    if not context.embeddings:
+        return ""
+    return f"llama.cpp aborts: {h.arch} has no embeddings to give (expected embeddings off)"
+
+
 def prompt_of_one_stream(recurrent: LayerFlags) -> Aborts:
     """A prompt of one sequence is reserved for over all streams of the cache, which must divide its tokens.
 

@@ -19,6 +19,14 @@ def in_trunk(h: HParams) -> Sequence[bool]:
     return [il < (h.n_layer or h.n_layer_all) for il in range(h.n_layer_all)]
 
 
+def before_head(h: HParams) -> Sequence[bool]:
+    """The trunk, of which a model that is nothing but a prediction head has no layer.
+
+    Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (filter_attn of qwen3next and its kin).
+    """
+    return [il < h.n_layer for il in range(h.n_layer_all)]
+
+
 def in_head(h: HParams) -> Sequence[bool]:
     """The layers behind the trunk."""
     return [il >= h.n_layer for il in range(h.n_layer_all)]

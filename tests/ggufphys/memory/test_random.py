@@ -141,6 +141,22 @@ def test_layers_all_of_one_kind(name: str, key: str, layers: tuple[int, ...], tm
     _assert_exact(_written(tmp_path, name, {f"{arch}.{key}": changed}), replace(BASE, n_seq_max=3, n_ubatch=256))
 
 
+def test_a_draft_has_no_embeddings(tmp_path: Path) -> None:
+    """A context for embeddings of an eagle3 file is refused, of which llama.cpp dies."""
+    path, params = _written(tmp_path, "eagle3", {}), replace(BASE, embeddings=True)
+    with open_gguf(path) as gguf, pytest.raises(ValueError, match="eagle3 has no embeddings to give"):
+        predict_memory(gguf, params)
+    with ForkingOracle() as oracle:
+        assert "aborts" in oracle.ask(path, params)
+
+
+def test_a_prediction_head_and_nothing_else(tmp_path: Path) -> None:
+    """Of a hybrid without a trunk an ordinary context keeps nothing, of other architectures the head's rows."""
+    for name in ("qwen3next/head", "bailingmoe2/head"):
+        arch = archs.models()[name].arch
+        _assert_exact(_written(tmp_path, name, {f"{arch}.block_count": 1}), replace(BASE, no_alloc=True))
+
+
 def test_what_goes_without_flash_attention_alone(tmp_path: Path) -> None:
     """Blocks are chosen for as many groups of heads as the indexer has, and dense attention knows no such number."""
     path = _written(tmp_path, "minimax-m3", {"minimax-m3.attention.head_count_kv": 4})

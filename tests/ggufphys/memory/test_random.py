@@ -143,7 +143,7 @@ def test_layers_all_of_one_kind(name: str, key: str, layers: tuple[int, ...], tm
 
 def test_a_draft_has_no_embeddings(tmp_path: Path) -> None:
     """A context for embeddings of an eagle3 file is refused, of which llama.cpp dies."""
-    path, params = _written(tmp_path, "eagle3", {}), replace(BASE, embeddings=True)
+    path, params = _written(tmp_path, "eagle3/spread", {}), replace(BASE, embeddings=True)
     with open_gguf(path) as gguf, pytest.raises(ValueError, match="eagle3 has no embeddings to give"):
         predict_memory(gguf, params)
     with ForkingOracle() as oracle:

@@ -27,6 +27,7 @@ from ggufphys.errors import (
     with_extra,
 )
 from ggufphys.frozen import dataclass
+from ggufphys.gguf.lengths import cut_short, kept
 from ggufphys.units import in_a_line, in_ascii, shortened, shown
 
 if TYPE_CHECKING:
@@ -190,10 +191,11 @@ def process() -> int:
 
             end_by_signals()
             end_by_a_sentence()
-            code = main()
-            if code != UNREADABLE and (said := unreadable()):  # somebody caught what was raised
-                print(f"ggufphys: error: {said}", file=sys.stderr)
-                code = UNREADABLE
+            with kept():
+                code = main()
+                if code != UNREADABLE and (said := unreadable()):  # somebody caught what was raised
+                    print(f"ggufphys: error: {said}", file=sys.stderr)
+                    code = UNREADABLE
             return code
         return main()
     gc.set_threshold(OBJECTS)
@@ -209,9 +211,11 @@ def process() -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand named by `argv` (default: the process's arguments); returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if files := sys.modules.get("ggufphys.gguf.file"):  # tests and scripts have called it before
-        files.begin_command()
+    with kept():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: Sequence[str]) -> int:
     stdout = sys.stdout
     if stdout is not None:
         sys.stdout = cast("TextIO", Shown(stdout))
@@ -326,8 +330,7 @@ def _missing(error: ImportError, row: Command, arguments: Sequence[str]) -> str:
 
 def cause(error: Exception) -> Exception:
     """The error itself, or what it came of: a model file that was cut short while it was read."""
-    files = sys.modules.get("ggufphys.gguf.file")  # where none was opened, none was cut
-    cut = files.cut_short() if files else ""
+    cut = cut_short()
     return GGUFError(cut) if cut else error
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bench.measure.sample import MemorySample, sample
 from ggufphys.errors import GGUFError
-from ggufphys.gguf.file import cut_short
+from ggufphys.gguf.lengths import cut_short
 from ggufphys.machine.children import describe, died, environment, module_command
 
 PHASES: Final = ("interpreter", "library", "weights", "context", "prefill", "decode")
@@ -64,7 +64,7 @@ def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) ->
     An interrupt (Ctrl-C) ends the child before it is passed on.
 
     Raises:
-        GGUFError: it failed, and a model file that this process has opened was cut short meanwhile.
+        GGUFError: it failed, and a model file was cut short meanwhile whose length is kept (`ggufphys.gguf.lengths`).
     """
     with subprocess.Popen(
         command,

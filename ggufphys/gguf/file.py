@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import dataclass
 from ggufphys.gguf.ggml_types import FILE_TYPES
+from ggufphys.gguf.lengths import note
 from ggufphys.gguf.names import split_name
 from ggufphys.gguf.reader import parse_header
 from ggufphys.gguf.split import Shard, check_siblings, sibling_names
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ggufphys.gguf.known import KnownArrays
 
 Kind = Literal["model", "vocab", "adapter", "mmproj", "imatrix", "controlvector", "metadata"]
-_LENGTHS: Final[dict[str, tuple[int, int]]] = {}  # inode and bytes; of the command that this process runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,28 +296,8 @@ def _mapped(path: str) -> mmap:
     with open(path, "rb") as file:  # noqa: PTH123
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
         inode = os.fstat(file.fileno()).st_ino
-    _LENGTHS[path] = inode, len(buffer)
+    note(path, inode, len(buffer))
     return buffer
-
-
-def begin_command() -> None:
-    """Forget files that were opened before: whoever rewrites them between two commands does no harm."""
-    _LENGTHS.clear()
-
-
-def cut_short() -> str:
-    """What is to be told of a file that is shorter now than when it was mapped last; nothing where none is."""
-    for path, (inode, expected) in _LENGTHS.items():
-        try:
-            now = os.stat(path)  # noqa: PTH116
-        except OSError:  # renamed or removed: what was mapped stays whole
-            continue
-        if now.st_ino == inode and now.st_size < expected:
-            return (
-                f"{path}: the file was cut short while it was read: {now.st_size:,} bytes are there, expected "
-                f"{expected:,} as before: replace a file by renaming a new one over it"
-            )
-    return ""
 
 
 def require_file(gguf: object) -> None:

@@ -10,7 +10,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-from ggufphys.gguf.file import cut_short
+from ggufphys.gguf.lengths import cut_short
 from ggufphys.interrupts import CutShort
 
 SA_SIGINFO: Final = 4

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ggufphys import open_gguf
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
+from ggufphys.gguf.lengths import cut_short, kept
 
 # A command's process in which a function, just before it is called, sees the file cut short behind its header.
 SCRIPT = """
@@ -66,3 +68,17 @@ def test_a_file_of_an_earlier_command(tmp_path: Path, capsys: pytest.CaptureFixt
         file.truncate(3_000_000)
     assert main(["inspect", str(MODEL), "-c", "64", "-b", "1"]) == 2
     assert "cut short" not in capsys.readouterr().err
+
+
+def test_nothing_is_kept_for_a_library(tmp_path: Path) -> None:
+    """Whoever opens files without a command leaves no trace of them; a command keeps them to its end alone."""
+    path = tmp_path / "model.gguf"
+    shutil.copy(MODEL, path)
+    with open_gguf(path), path.open("r+b") as file:
+        file.truncate(3_000_000)
+        assert not cut_short()
+    with kept():
+        with kept(), open_gguf(path), path.open("r+b") as file:
+            file.truncate(2_000_000)
+        assert "2,000,000 bytes are there, expected 3,000,000" in cut_short()
+    assert not cut_short()

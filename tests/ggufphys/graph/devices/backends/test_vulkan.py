@@ -19,7 +19,7 @@ from scripts import build_vulkan
 from tests import archs, oracle, vulkan
 from tests.device_rows import asked, differences, predicted, row_of
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 LIVE = ("llama", "gemma3", "qwen3moe", "deepseek2", "mamba", "mistral4", "qwen3next", "t5")
 
 

@@ -12,7 +12,7 @@ from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.slots import Layout
 from tests.server.engine.driver import Driver
 from tests.server.engine.fake_backend import N_VOCAB, FakeBackend
-from tests.server.engine.test_scheduler import NoMemory, arrive
+from tests.server.engine.scheduler.test_scheduler import NoMemory, arrive
 
 LAYOUT: dict[str, Any] = {
     "n_slots": 6, "n_ctx_seq": 320, "n_cells": 320, "n_batch": 128, "n_outputs": 6, "block": 2

@@ -8,7 +8,7 @@ import pytest
 from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.slots import Layout
-from tests.server.engine.test_scheduler import NoMemory, arrive
+from tests.server.engine.scheduler.test_scheduler import NoMemory, arrive
 
 N_UBATCH = 512
 Pieces = Sequence[tuple[int, int]]

@@ -31,8 +31,10 @@ from ggufphys.embedded import MODEL
 from ggufphys.memory.attachments import Draft
 from ggufphys.memory.attachments.predict import draft_params
 from ggufphys.params import Params
+from server.engine.events import Failed, Finished
 from server.engine.guessing import DraftFile, Guessing
-from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.scheduler.drafts import Drafting
 from server.engine.scheduler.lookup import Lookups

@@ -119,7 +119,7 @@ def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
     from server.engine.llama import LlamaBackend, load_backend
     from server.engine.loop import EngineLoop
     from server.engine.pipe import Sender
-    from server.engine.protocol import GenerationRequest
+    from server.engine.request import GenerationRequest
     from server.engine.sampling import Sampling
     from server.engine.threaded import TARGET_S
 

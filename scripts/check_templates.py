@@ -25,7 +25,7 @@ from refengine.text.open import open_tokenizer
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
 from server.api.schema import Fields
-from server.engine.protocol import ModelInfo
+from server.engine.model_info import ModelInfo
 from server.lint.command import info_of
 from server.lint.rendering import conversations_of
 from server.template.chat_template import ChatTemplate, ChatTemplateError

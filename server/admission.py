@@ -16,17 +16,10 @@ from server.accounts.forecast import Forecast, Outlook
 from server.accounts.requests_written import Tally
 from server.engine.counters import Counters
 from server.engine.errors import EngineError, QueueFullError
-from server.engine.protocol import (
-    ActiveAdapters,
-    Engine,
-    EngineStatus,
-    Generation,
-    GenerationRequest,
-    IsOver,
-    ModelInfo,
-    Pooling,
-    Vectors,
-)
+from server.engine.generation import Generation
+from server.engine.model_info import ModelInfo, Pooling
+from server.engine.protocol import Engine, EngineStatus, IsOver, Vectors
+from server.engine.request import ActiveAdapters, GenerationRequest
 from server.journal import warn
 
 TTFT_HEADER: Final = "X-Max-TTFT-Ms"

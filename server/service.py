@@ -19,7 +19,9 @@ from server.accounts.metrics import Metrics
 from server.admission import AdmittingEngine
 from server.config import ServerConfig
 from server.engine.errors import EngineError
-from server.engine.protocol import ActiveAdapters, Engine, IsOver, Pooling, Tokens, Vectors
+from server.engine.model_info import Pooling, Tokens
+from server.engine.protocol import Engine, IsOver, Vectors
+from server.engine.request import ActiveAdapters
 from server.template.chat_template import ChatTemplate
 
 if TYPE_CHECKING:

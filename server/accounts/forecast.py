@@ -15,7 +15,9 @@ from statistics import median
 from typing import Final, Literal
 
 from server.accounts.requests_written import Tally
-from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Started
+from server.engine.events import Event, Failed, Finished, Started
+from server.engine.generation import Generation
+from server.engine.request import GenerationRequest
 
 FORGET: Final = 0.9  # what an answer's weight is multiplied by with each later one
 LENGTH: Final = 256.0  # tokens of an answer, where nothing is known of any

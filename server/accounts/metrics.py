@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from server.accounts.forecast import Forecast
 from server.accounts.ledger import Ledger, resident
 from server.engine.counters import Counters
-from server.engine.protocol import Engine, Failed, Finished, Piece
+from server.engine.events import Failed, Finished, Piece
+from server.engine.protocol import Engine
 
 _FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)

@@ -9,7 +9,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from server.api.errors import bad_request
 from server.api.schema import Fields, read_array
-from server.engine.protocol import ActiveAdapters, ModelInfo
+from server.engine.model_info import ModelInfo
+from server.engine.request import ActiveAdapters
 from server.service import Service
 
 SCALE_MAX: Final = 1e6

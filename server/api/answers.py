@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from server.engine.errors import QueueFullError
-from server.engine.protocol import Engine, Event, Failed, Finished, Generation, GenerationRequest, Sink
+from server.engine.events import Event, Failed, Finished
+from server.engine.generation import Generation, Sink
+from server.engine.protocol import Engine
+from server.engine.request import GenerationRequest
 from server.engine.ways import Way
 
 AHEAD: Final = 2  # requests handed over for each answer that can be under way

@@ -12,8 +12,8 @@ from server.api.conversation.reading import Reader
 from server.api.errors import ApiError
 from server.api.replies import MARKS, Shape, form_of
 from server.api.timings import timings
+from server.engine.events import Event, Finished, Piece, Started
 from server.engine.forms import Form
-from server.engine.protocol import Event, Finished, Piece, Started
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from server.api.embeddings import MOST_NORM
 from server.api.options import N_MAX
 from server.api.sampling_fields import INTEGERS, NUMBERS
-from server.engine.protocol import POOLINGS
+from server.engine.model_info import POOLINGS
 
 Json = dict[str, Any]
 

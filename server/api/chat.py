@@ -15,7 +15,8 @@ from server.api.options import Options, read_options
 from server.api.replies import reply
 from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
-from server.engine.protocol import Engine, GenerationRequest
+from server.engine.protocol import Engine
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Thoughts
 from server.service import Service
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from server.api.conversation.reading import Reader
 from server.api.logprobs import chat_logprobs
-from server.engine.protocol import Finished, Piece, PromptScores, TokenInfo
+from server.engine.events import Finished, Piece, PromptScores, TokenInfo
 
 Json = dict[str, Any]
 

@@ -10,8 +10,8 @@ from ggufphys import __version__
 from server.api.errors import ApiError
 from server.api.replies import MARKS, form_of
 from server.api.timings import Clock, prompt_progress, timings, usage
+from server.engine.events import Event, Finished, Piece, Progress, PromptScores
 from server.engine.forms import Form
-from server.engine.protocol import Event, Finished, Piece, Progress, PromptScores
 
 Json = dict[str, Any]
 

@@ -15,7 +15,8 @@ from server.api.prompts import Prompt, read_prompts
 from server.api.replies import reply
 from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
-from server.engine.protocol import Engine, Finished, Piece, PromptScores, TokenInfo
+from server.engine.events import Finished, Piece, PromptScores, TokenInfo
+from server.engine.protocol import Engine
 from server.service import Service
 
 KIND: Final = Kind(id_prefix="cmpl-", whole="text_completion", chunk="text_completion", usage_in_last=True)

@@ -14,7 +14,8 @@ from server.api.errors import ApiError, bad_request
 from server.api.prompts import read_prompts
 from server.api.replies import ENCODE, disconnect_probe
 from server.api.schema import Fields, read_body
-from server.engine.protocol import Engine, Pooling
+from server.engine.model_info import Pooling
+from server.engine.protocol import Engine
 from server.service import Service
 
 Vector = Sequence[float]

@@ -22,7 +22,7 @@ from server.engine.errors import (
     QueueFullError,
     TextLengthError,
 )
-from server.engine.protocol import Failed
+from server.engine.events import Failed
 from server.service import Service
 from server.template.chat_template import ChatTemplateError
 

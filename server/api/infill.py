@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from server.api.errors import ApiError, bad_request
 from server.api.schema import Fields
-from server.engine.protocol import Engine, InfillTokens, ModelInfo
+from server.engine.model_info import InfillTokens, ModelInfo
+from server.engine.protocol import Engine
 
 PROJECT = "myproject\n"
 FILE = "filename\n"

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
-from server.engine.protocol import TokenInfo
+from server.engine.events import TokenInfo
 
 Json = dict[str, Any]
 LOWEST: Final = -9999.0  # JSON has no minus infinity; what OpenAI sends for tokens that cannot be

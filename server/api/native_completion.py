@@ -20,8 +20,8 @@ from server.api.sampling_fields import INT32_MAX
 from server.api.schema import Fields, read_body
 from server.api.settings import generation_settings
 from server.api.timings import Clock, prompt_progress, timings
+from server.engine.events import Event, Finished, Piece, Progress, TokenInfo, Written
 from server.engine.forms import Form
-from server.engine.protocol import Event, Finished, Piece, Progress, TokenInfo, Written
 from server.service import Service
 
 Json = dict[str, Any]

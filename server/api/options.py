@@ -13,7 +13,9 @@ from server.api.errors import bad_request
 from server.api.sampling_fields import INT32_MAX, read_sampling
 from server.api.schema import LIMITS, Fields
 from server.config import ServerConfig
-from server.engine.protocol import ActiveAdapters, Engine, GenerationRequest, ModelInfo
+from server.engine.model_info import ModelInfo
+from server.engine.protocol import Engine
+from server.engine.request import ActiveAdapters, GenerationRequest
 from server.engine.sampling import Sampling
 
 N_MAX: Final = 128  # answers to one prompt

@@ -13,7 +13,8 @@ from server.api.embeddings import inputs
 from server.api.options import read_options
 from server.api.prompts import read_prompts
 from server.api.schema import Fields, read_body
-from server.engine.protocol import GenerationRequest, Tokens
+from server.engine.model_info import Tokens
+from server.engine.request import GenerationRequest
 from server.engine.texts import FULL
 from server.service import Service
 

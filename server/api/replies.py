@@ -19,8 +19,8 @@ from server.api.answers import Answers
 from server.api.errors import ApiError, from_fault
 from server.api.options import Options
 from server.config import ServerConfig
+from server.engine.events import Event, Failed, Finished, Piece, Written
 from server.engine.forms import BLANKS, Blank, Form
-from server.engine.protocol import Event, Failed, Finished, Piece, Written
 from server.net.channels import Channel
 from server.net.doors import Door
 from server.net.presence import FIRST_S

@@ -17,7 +17,8 @@ from server.api.errors import ApiError, bad_request
 from server.api.prompts import PROMPTS_MAX
 from server.api.replies import disconnect_probe
 from server.api.schema import Fields, read_body
-from server.engine.protocol import Engine, Tokens
+from server.engine.model_info import Tokens
+from server.engine.protocol import Engine
 from server.service import Service
 
 PATHS = ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking")

@@ -10,8 +10,8 @@ from server.api.logprobs import chat_token
 from server.api.replies import MARKS, Shape, form_of
 from server.api.schema import Fields
 from server.api.timings import timings
+from server.engine.events import Event, Finished, Piece, Started, TokenInfo, Written
 from server.engine.forms import Form
-from server.engine.protocol import Event, Finished, Piece, Started, TokenInfo, Written
 
 Json = dict[str, Any]
 

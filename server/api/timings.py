@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from server.engine.protocol import Event, Finished, Piece, Progress, Started, Timings, Usage
+from server.engine.events import Event, Finished, Piece, Progress, Started, Timings, Usage
 
 Json = dict[str, Any]
 

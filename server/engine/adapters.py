@@ -16,7 +16,8 @@ from ggufphys.memory.attachments.lora import check_pairs, lora_pairs
 from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.log import LOG
-from server.engine.protocol import ActiveAdapters, Adapter
+from server.engine.model_info import Adapter
+from server.engine.request import ActiveAdapters
 
 ALORA: Final = "adapter.alora.invocation_tokens"
 

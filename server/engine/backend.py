@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.errors import EngineError
-from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
+from server.engine.model_info import ModelInfo, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.runner import Chooser, Runner, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Guesser

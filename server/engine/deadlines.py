@@ -3,7 +3,7 @@
 import heapq
 from typing import Final
 
-from server.engine.protocol import GenerationRequest
+from server.engine.request import GenerationRequest
 
 IN_QUEUE: Final = "it waited for its turn for longer than its headers allow"
 IN_PROMPT: Final = "its deadline passed while its prompt was evaluated"

@@ -5,7 +5,7 @@ from pathlib import Path
 from ggufphys import open_gguf
 from ggufphys.hparams.hparams import HParams
 from server.engine.checks import has_classifier
-from server.engine.protocol import POOLINGS, ModelInfo
+from server.engine.model_info import POOLINGS, ModelInfo
 from server.engine.runner import Words
 
 

@@ -19,7 +19,8 @@ from server.engine.errors import EngineError
 from server.engine.handles import Context, Model
 from server.engine.library import create_context
 from server.engine.log import LOG
-from server.engine.protocol import POOLINGS, ActiveAdapters, Pooling
+from server.engine.model_info import POOLINGS, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.waiting import Waiting
 
 Texts = Sequence[Sequence[int]]

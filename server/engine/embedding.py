@@ -12,7 +12,8 @@ from server.engine.describe import describe
 from server.engine.embedder import Embedder
 from server.engine.handles import Model
 from server.engine.log import LOG
-from server.engine.protocol import POOLINGS, ActiveAdapters, Adapter, Pooling
+from server.engine.model_info import POOLINGS, Adapter, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.scheduler.slots import Layout
 from server.engine.speechless import Speechless
 from server.engine.vocab import Vocab

@@ -11,7 +11,7 @@ GGUFPhysError
 """
 
 from ggufphys.errors import GGUFPhysError
-from server.engine.protocol import Failed
+from server.engine.events import Failed
 
 
 class EngineError(GGUFPhysError):

@@ -9,7 +9,9 @@ QueryPerformanceCounter).
 from typing import Any, NamedTuple
 
 from server.engine.counters import Counters
-from server.engine.protocol import ActiveAdapters, Fault, FinishReason, GenerationRequest, Pooling, TokenInfo
+from server.engine.events import Fault, FinishReason, TokenInfo
+from server.engine.model_info import Pooling
+from server.engine.request import ActiveAdapters, GenerationRequest
 
 
 class Submit(NamedTuple):

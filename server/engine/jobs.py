@@ -7,9 +7,10 @@ from typing import Final
 from server.engine.backend import Backend, as_tokens
 from server.engine.counters import Counters
 from server.engine.deadlines import IN_PROMPT, IN_QUEUE, Deadlines
+from server.engine.events import Fault, FinishReason
 from server.engine.frames import Began, Broke, Drafted, Ended, Evaluated, Preempted, Report, Said, Scored
 from server.engine.patience import Patience
-from server.engine.protocol import Fault, FinishReason, GenerationRequest
+from server.engine.request import GenerationRequest
 from server.engine.runner import Chooser, Words
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk, Sequence, Wish

@@ -27,8 +27,9 @@ from server.engine.guessing import NOTHING, Guessing
 from server.engine.handles import Context, Model
 from server.engine.library import create_context, load_library, load_model, system_info
 from server.engine.log import LOG
+from server.engine.model_info import NOT_ASKED, Adapter, Pooling
 from server.engine.pooling import as_bytes
-from server.engine.protocol import NOT_ASKED, ActiveAdapters, Adapter, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.rows import Rows
 from server.engine.runner import Unwanted
 from server.engine.sampler import Chains, Sampler

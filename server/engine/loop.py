@@ -14,9 +14,9 @@ from typing import Final
 from server.engine.backend import Backend, Outcome, Reading
 from server.engine.counters import Counters
 from server.engine.errors import EngineError
+from server.engine.events import Fault
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.jobs import Jobs
-from server.engine.protocol import Fault
 from server.engine.scheduler.pace import Pace
 from server.engine.scheduler.scheduler import Scheduler
 from server.engine.scheduler.sequence import Chunk

@@ -13,8 +13,8 @@ from server.engine.backend import Backend, SerialBackend
 from server.engine.checks import embeds_only
 from server.engine.describe import describe
 from server.engine.errors import EngineError
+from server.engine.model_info import Pooling
 from server.engine.numpy_vectors import NumpyEncoder, NumpyVectors
-from server.engine.protocol import Pooling
 from server.engine.runner import Odds, Unwanted, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.slots import Kind

@@ -9,8 +9,9 @@ from ggufphys.context import ContextParams
 from ggufphys.hparams.hparams import HParams
 from server.engine.backend import Peaks, Reading
 from server.engine.describe import describe
+from server.engine.model_info import Pooling
 from server.engine.pooling import POOLS, as_bytes
-from server.engine.protocol import ActiveAdapters, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.runner import Words
 from server.engine.scheduler.slots import Layout
 from server.engine.speechless import Speechless

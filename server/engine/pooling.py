@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from server.engine.protocol import Pooling
+from server.engine.model_info import Pooling
 
 POOLS: Final[dict[Pooling, Callable[[Any], Any]]] = {
     "none": lambda rows: rows,

@@ -8,6 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from server.engine.counters import Counters
+from server.engine.events import (
+    Failed,
+    Fault,
+    Finished,
+    FinishReason,
+    Piece,
+    Progress,
+    PromptScores,
+    Started,
+    Timings,
+    TokenInfo,
+    Usage,
+    Written,
+)
 from server.engine.frames import (
     Began,
     Broke,
@@ -25,23 +39,9 @@ from server.engine.frames import (
     Step,
     Wrote,
 )
+from server.engine.generation import Generation
 from server.engine.lines import Lines
-from server.engine.protocol import (
-    Failed,
-    Fault,
-    Finished,
-    FinishReason,
-    Generation,
-    Piece,
-    Progress,
-    PromptScores,
-    Started,
-    Timings,
-    TokenInfo,
-    Usage,
-    Vectors,
-    Written,
-)
+from server.engine.protocol import Vectors
 from server.engine.stopping import StopStrings
 from server.engine.text import TextStream
 from server.engine.ways import Aside, Offer

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from server.engine.protocol import ModelInfo
+from server.engine.model_info import ModelInfo
 from server.engine.sampling import Sampling
 from server.engine.scheduler.slots import Kind
 

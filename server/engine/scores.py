@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.engine.protocol import TokenInfo
+from server.engine.events import TokenInfo
 from server.engine.runner import Odds
 
 PieceOf = Callable[[int], bytes]

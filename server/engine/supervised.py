@@ -22,8 +22,9 @@ from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
 from server.engine.frames import Command, Step
 from server.engine.guessing import NOTHING, Guessing
+from server.engine.model_info import Adapter, ModelInfo
 from server.engine.pipe import Sender, receive
-from server.engine.protocol import Adapter, EngineStatus, ModelInfo
+from server.engine.protocol import EngineStatus
 from server.engine.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.vitality import LOOK_S, USUAL, Bounds, Vitality
 from server.engine.ways import Aside, Offer, Passage

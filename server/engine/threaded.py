@@ -24,20 +24,14 @@ from server.engine.errors import (
 )
 from server.engine.frames import Cancel, Command, Embed, Step, Submit
 from server.engine.gathering import Gathering
+from server.engine.generation import Generation
 from server.engine.lease import Lease
 from server.engine.loop import EngineLoop
+from server.engine.model_info import ModelInfo, Pooling
 from server.engine.places import Places
-from server.engine.protocol import (
-    ActiveAdapters,
-    EngineStatus,
-    Generation,
-    GenerationRequest,
-    IsOver,
-    ModelInfo,
-    Pooling,
-    Vectors,
-)
+from server.engine.protocol import EngineStatus, IsOver, Vectors
 from server.engine.readers import Embedding, Readers
+from server.engine.request import ActiveAdapters, GenerationRequest
 from server.engine.runner import Unwanted, Words
 
 SHUTTING_DOWN: Final = "the server is shutting down"

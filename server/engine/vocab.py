@@ -8,7 +8,7 @@ from types import ModuleType
 from ggufphys import UnsupportedError
 from server.engine.errors import EngineError
 from server.engine.handles import Model
-from server.engine.protocol import InfillTokens
+from server.engine.model_info import InfillTokens
 
 TYPE_NONE = 0  # LLAMA_VOCAB_TYPE_NONE: every tokenizer call on it aborts
 MAX_PIECE_BYTES = 256

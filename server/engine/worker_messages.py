@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine.guessing import NOTHING, Guessing
-from server.engine.protocol import Adapter, ModelInfo
+from server.engine.model_info import Adapter, ModelInfo
 from server.engine.vitality import Sign
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.engine.protocol import Adapter
+from server.engine.model_info import Adapter
 
 
 def add_adapter_arguments(group: "argparse._ArgumentGroup") -> None:

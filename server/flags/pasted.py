@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ggufphys.units import parse_json, read_text
 from server.config import THOUGHTS
-from server.engine.protocol import POOLINGS
+from server.engine.model_info import POOLINGS
 
 Parse = Callable[[str], Any]
 

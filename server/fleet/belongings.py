@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from ggufphys.flags.draft import MODEL
-from server.engine.protocol import Adapter
+from server.engine.model_info import Adapter
 from server.flags.guessing import DRAFT
 
 

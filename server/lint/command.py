@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ggufphys.gguf import GGUFFile
-from server.engine.protocol import ModelInfo
+from server.engine.model_info import ModelInfo
 from server.lint.findings import Finding, Tokenizer, find_all
 from server.lint.fixtures import QUESTION, TOOLS
 from server.lint.rendering import OF_TEMPLATE, Rendered, Used, render_all

@@ -27,7 +27,7 @@ from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
 from server.accounts.footprint import Found
 from server.accounts.forecast import Rates
-from server.engine.protocol import Adapter
+from server.engine.model_info import Adapter
 from server.net.addresses import is_local, split
 
 SCHEMA_VERSION: Final = 1

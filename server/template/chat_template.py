@@ -17,7 +17,7 @@ import jinja2.ext
 from jinja2 import nodes
 from jinja2.parser import Parser
 
-from server.engine.protocol import ModelInfo
+from server.engine.model_info import ModelInfo
 from server.template.chatml import CHATML, CHATML_STOP
 from server.template.sandbox import LimitError, Sandbox, bounded
 

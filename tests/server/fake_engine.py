@@ -6,23 +6,11 @@ from typing import Any
 
 from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
-from server.engine.protocol import (
-    ActiveAdapters,
-    EngineStatus,
-    Event,
-    Finished,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    IsOver,
-    ModelInfo,
-    Piece,
-    Pooling,
-    Started,
-    Timings,
-    Usage,
-    Vectors,
-)
+from server.engine.events import Event, Finished, FinishReason, Piece, Started, Timings, Usage
+from server.engine.generation import Generation
+from server.engine.model_info import ModelInfo, Pooling
+from server.engine.protocol import EngineStatus, IsOver, Vectors
+from server.engine.request import ActiveAdapters, GenerationRequest
 
 
 def finished(reason: FinishReason = "stop", *, n_prompt: int = 3, n_cached: int = 1, n_generated: int = 2) -> Finished:

@@ -24,7 +24,8 @@ from server.config import ServerConfig
 from server.engine.beside import beside
 from server.engine.counters import Counters
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import Adapter, EngineStatus
+from server.engine.model_info import Adapter
+from server.engine.protocol import EngineStatus
 from server.engine.supervised import SupervisedEngine
 from server.engine.waiting import Waiting
 from server.left_open.vectors import vector_params

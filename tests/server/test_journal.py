@@ -8,7 +8,7 @@ import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece, Started, Timings
+from server.engine.events import Piece, Started, Timings
 from server.journal import open_journal, warn
 from tests.server.fake_engine import ANSWER, FakeEngine, finished
 

@@ -14,7 +14,9 @@ from server.accounts.metrics import GAPS
 from server.api import replies
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Event, Failed, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.events import Event, Failed, Finished, Piece, Started
+from server.engine.generation import Generation
+from server.engine.request import GenerationRequest
 from server.net.http import HttpServer
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 

@@ -14,7 +14,7 @@ import pytest
 from server.access.limits import Limits, TooManyError
 from server.app import create_app, service_of
 from server.config import ServerConfig
-from server.engine.protocol import Piece, Started
+from server.engine.events import Piece, Started
 from server.net.http import HttpServer, connection_limit
 from tests.server.fake_engine import ANSWER, FakeEngine
 

@@ -27,7 +27,9 @@ from server.app import create_app, service_of
 from server.config import ServerConfig
 from server.engine.counters import Counters
 from server.engine.errors import QueueFullError
-from server.engine.protocol import Failed, Finished, Generation, GenerationRequest, Piece, Started, Timings, Usage
+from server.engine.events import Failed, Finished, Piece, Started, Timings, Usage
+from server.engine.generation import Generation
+from server.engine.request import GenerationRequest
 from server.start.beforehand import prediction
 from server.start.main import remember
 from tests.server.fake_engine import ANSWER, FakeEngine, sse_data

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Adapter
+from server.engine.model_info import Adapter
 from tests.server.fake_engine import INFO, FakeEngine
 
 ADAPTERS = (

@@ -10,7 +10,8 @@ from server.api.conversation.answer_grammar import answer_gbnf
 from server.api.gbnf import GrammarError, check_grammar, prefixed
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import GenerationRequest, Piece
+from server.engine.events import Piece
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Grammar
 from tests.server.api.test_channels import ANALYSIS, CALLS, START
 from tests.server.api.test_channels import TEMPLATE as CHANNELS

@@ -12,7 +12,8 @@ from server.api.schema import Fields
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import QueueFullError
-from server.engine.protocol import EngineStatus, Failed, Finished, Piece, Started
+from server.engine.events import Failed, Finished, Piece, Started
+from server.engine.protocol import EngineStatus
 from tests.server.fake_engine import FakeEngine, finished, named_events
 
 PATH = "/v1/messages"

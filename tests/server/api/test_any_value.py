@@ -11,7 +11,7 @@ import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import InfillTokens
+from server.engine.model_info import InfillTokens
 from tests.server.fake_engine import INFO, FakeEngine
 
 Json = dict[str, Any]

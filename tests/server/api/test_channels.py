@@ -11,7 +11,7 @@ from server.api.conversation.channels import MARKS, Channels
 from server.api.conversation.style import CHANNELS
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece
+from server.engine.events import Piece
 from tests.server.api.test_gbnf import follows
 from tests.server.api.test_gbnf import vocab as vocab  # a fixture
 from tests.server.fake_engine import INFO, FakeEngine, finished

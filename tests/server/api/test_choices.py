@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from server.engine.protocol import Piece, PromptScores, TokenInfo
+from server.engine.events import Piece, PromptScores, TokenInfo
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 

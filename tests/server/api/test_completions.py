@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 from server.api.answers import Answers
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Failed, GenerationRequest, Piece, Started
+from server.engine.events import Failed, Piece, Started
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 

@@ -15,7 +15,7 @@ from server.api.conversation.probing import probe
 from server.api.embeddings import scaled
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece, Started
+from server.engine.events import Piece, Started
 from server.template.chat_template import ChatTemplate
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import ContextLengthError, EngineError, QueueFullError
-from server.engine.protocol import EngineStatus, Failed, Started
+from server.engine.events import Failed, Started
+from server.engine.protocol import EngineStatus
 from tests.server.fake_engine import FakeEngine
 
 COMPLETIONS = "/v1/completions"

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from server.api.options import HINTS
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece, Progress, Started, TokenInfo
+from server.engine.events import Piece, Progress, Started, TokenInfo
 from tests.server.fake_engine import FakeEngine, finished, sse_data
 
 # A value that asks for something else than the default. llama-server's: the settings that its answers list.

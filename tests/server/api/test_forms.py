@@ -18,8 +18,8 @@ from server.api.options import read_options
 from server.api.replies import MARKS, Shape, event_of
 from server.api.responses_answer import ResponseAnswer
 from server.api.schema import Fields
+from server.engine.events import Piece, Started, TokenInfo, Written
 from server.engine.forms import Filling
-from server.engine.protocol import Piece, Started, TokenInfo, Written
 from tests.server.fake_engine import FakeEngine, finished
 
 KIND = Kind(id_prefix="x-", whole="whole", chunk="chunk")

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.counters import Counters
-from server.engine.protocol import Piece, Started, Timings
+from server.engine.events import Piece, Started, Timings
 from tests.server.fake_engine import INFO, FakeEngine, finished
 
 

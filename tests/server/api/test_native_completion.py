@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from flask.testing import FlaskClient
 
-from server.engine.protocol import Event, InfillTokens, Piece, Started, TokenInfo
+from server.engine.events import Event, Piece, Started, TokenInfo
+from server.engine.model_info import InfillTokens
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 # The keys of an answer of llama-server's (0c1e570), of its settings, and of a chunk of its streams.

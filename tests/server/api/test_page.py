@@ -8,7 +8,7 @@ import pytest
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Adapter, InfillTokens
+from server.engine.model_info import Adapter, InfillTokens
 from tests.server.api.test_fields import FIELDS
 from tests.server.fake_engine import INFO, FakeEngine
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from server.engine.protocol import Piece, Started
+from server.engine.events import Piece, Started
 from tests.server.fake_engine import ANSWER, FakeEngine, finished, named_events
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}

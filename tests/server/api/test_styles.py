@@ -15,7 +15,7 @@ from server.api.conversation.tools import Tools
 from server.api.schema import Fields
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece
+from server.engine.events import Piece
 from server.lint.rendering import conversations_of
 from server.template.chat_template import ChatTemplate
 from tests.server.api.test_gbnf import follows

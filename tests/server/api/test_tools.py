@@ -11,7 +11,7 @@ from server.api.conversation.calls import Calls
 from server.api.conversation.style import HERMES, LLAMA, MISTRAL, Style
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.protocol import Piece
+from server.engine.events import Piece
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 WEATHER = {

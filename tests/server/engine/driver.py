@@ -6,7 +6,7 @@ import pytest
 
 from server.engine.frames import Report, Said, Step, Submit
 from server.engine.loop import EngineLoop
-from server.engine.protocol import GenerationRequest
+from server.engine.request import GenerationRequest
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout
 from tests.server.engine.fake_backend import FakeBackend, answer_to

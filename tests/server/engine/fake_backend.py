@@ -12,7 +12,8 @@ import numpy as np
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Outcome, Peaks, Reading
-from server.engine.protocol import ActiveAdapters, ModelInfo, Pooling
+from server.engine.model_info import ModelInfo, Pooling
+from server.engine.request import ActiveAdapters
 from server.engine.runner import Odds, Words
 from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Drafter, Guesser

@@ -11,8 +11,11 @@ from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import Typed
 from ggufphys.params import Params
 from server.engine.adapters import ALORA, check_adapter
+from server.engine.events import Finished, Piece
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import ActiveAdapters, Adapter, EngineStatus, Finished, GenerationRequest, Piece
+from server.engine.model_info import Adapter
+from server.engine.protocol import EngineStatus
+from server.engine.request import ActiveAdapters, GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
 from server.engine.threaded import BaseEngine

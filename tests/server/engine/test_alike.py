@@ -10,18 +10,12 @@ import pytest
 from ggufphys import UnsupportedError, open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.params import Params
+from server.engine.events import Failed, Finished, Piece, PromptScores
+from server.engine.generation import Generation
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import (
-    ActiveAdapters,
-    Adapter,
-    EngineStatus,
-    Failed,
-    Finished,
-    Generation,
-    GenerationRequest,
-    Piece,
-    PromptScores,
-)
+from server.engine.model_info import Adapter
+from server.engine.protocol import EngineStatus
+from server.engine.request import ActiveAdapters, GenerationRequest
 from server.engine.sampling import Sampling
 from server.left_open.invariance import MACHINES, block_of
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model

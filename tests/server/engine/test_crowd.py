@@ -11,19 +11,12 @@ from ggufphys.embedded import MODEL
 from ggufphys.params import Params
 from refengine import load
 from server.engine.errors import TextLengthError
+from server.engine.events import Failed, Finished, Piece, PromptScores, Started, TokenInfo
+from server.engine.generation import Generation
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import (
-    EngineStatus,
-    Failed,
-    Finished,
-    Generation,
-    GenerationRequest,
-    Piece,
-    PromptScores,
-    Started,
-    TokenInfo,
-)
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Grammar, Sampling
 from server.engine.scheduler.lookup import Lookups
 from tests.server.chain_model import write_mixing_model

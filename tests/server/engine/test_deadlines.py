@@ -3,7 +3,7 @@
 import time
 
 from server.engine.frames import Began, Broke, Said
-from server.engine.protocol import GenerationRequest
+from server.engine.request import GenerationRequest
 from tests.server.engine.driver import Driver, layout
 from tests.server.engine.fake_backend import FakeBackend
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from server.engine.counters import Counters
 from server.engine.direct import Direct
+from server.engine.events import Event, Failed, Finished, FinishReason, Piece, Progress, Written
 from server.engine.forms import BLANKS, Blank, Filling, Form
 from server.engine.frames import (
     Began,
@@ -26,18 +27,9 @@ from server.engine.frames import (
     Step,
     Wrote,
 )
-from server.engine.protocol import (
-    Event,
-    Failed,
-    Finished,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    Piece,
-    Progress,
-    Written,
-)
+from server.engine.generation import Generation
 from server.engine.readers import OFFERS, Readers
+from server.engine.request import GenerationRequest
 from server.engine.ways import Aside, Offer, Passage, Way, chunk
 
 BEFORE, BEHIND = b'data: {"text":', b"}\n\n"

@@ -9,19 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.counters import Counters
+from server.engine.events import Event, Failed, Finished, FinishReason, Piece, TokenInfo
 from server.engine.frames import Began, Broke, Cancel, Drafted, Ended, Preempted, Report, Said, Step, Submit
 from server.engine.gathering import Gathering
-from server.engine.protocol import (
-    Event,
-    Failed,
-    Finished,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    Piece,
-    TokenInfo,
-)
+from server.engine.generation import Generation
 from server.engine.readers import Readers
+from server.engine.request import GenerationRequest
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 import pytest
 
+from server.engine.events import Finished, Piece
 from server.engine.frames import Began, Cancel, Said, Step
+from server.engine.generation import Generation
 from server.engine.jobs import Job, is_time_over
 from server.engine.lines import Lines
-from server.engine.protocol import Finished, Generation, GenerationRequest, Piece
 from server.engine.readers import Readers
+from server.engine.request import GenerationRequest
 
 # what is written, by blanks that lines are to have: what of it is shown, and whether that is all
 CASES = {

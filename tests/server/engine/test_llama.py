@@ -15,18 +15,12 @@ from ggufphys import UnsupportedError
 from ggufphys.params import Params
 from server.engine.batch import Batch
 from server.engine.errors import ContextLengthError, NotReadyError, QueueFullError
+from server.engine.events import Failed, Finished, Piece, Started, TokenInfo
+from server.engine.generation import Generation
 from server.engine.library import create_context, load_model
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import (
-    EngineStatus,
-    Failed,
-    Finished,
-    Generation,
-    GenerationRequest,
-    Piece,
-    Started,
-    TokenInfo,
-)
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.rows import Rows
 from server.engine.sampler import Sampler
 from server.engine.sampling import Grammar, Sampling

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server.engine.backend import Outcome
 from server.engine.frames import Broke, Cancel, Ended, Said, Scored, Step, Submit
 from server.engine.loop import EngineLoop
-from server.engine.protocol import GenerationRequest
+from server.engine.request import GenerationRequest
 from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.lookup import Lookup, Lookups
 from server.engine.scheduler.sequence import Chunk

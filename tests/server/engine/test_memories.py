@@ -9,9 +9,12 @@ import pytest
 from ggufphys.gguf.values import ValueType
 from ggufphys.gguf.writer import Typed
 from ggufphys.params import Params
+from server.engine.events import Finished, Piece, Started
+from server.engine.generation import Generation
 from server.engine.guessing import DraftFile, Guessing
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import EngineStatus, Finished, Generation, GenerationRequest, Piece, Started
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.scheduler.drafts import Drafting
 from server.engine.scheduler.lookup import Lookups

@@ -13,6 +13,7 @@ from ggufphys.embedded import MODEL
 from ggufphys.graph.ir import Tensor
 from ggufphys.params import Device, Params
 from refengine.arrays import Array
+from server.engine.events import Finished, Piece
 from server.engine.llama import LlamaEngine
 from server.engine.numpy_engine import (
     Hold,
@@ -22,7 +23,8 @@ from server.engine.numpy_engine import (
     load_options,
     without_effect,
 )
-from server.engine.protocol import EngineStatus, Finished, GenerationRequest, Piece
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.runner import Runner
 from server.engine.sampling import Sampling
 from server.engine.threaded import ThreadedEngine

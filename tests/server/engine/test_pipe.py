@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from server.engine.counters import Counters
+from server.engine.events import TokenInfo
 from server.engine.frames import Began, Ended, Report, Said, Step
 from server.engine.pipe import Sender, receive
-from server.engine.protocol import TokenInfo
 
 SAID = Said(7, 1, 42, b" w\xc3", None, False, None)
 LAST = Said(2**40, 0, 3, b"", None, True, "stop")

@@ -3,8 +3,9 @@
 import pytest
 
 from server.engine.errors import NotReadyError, QueueFullError
+from server.engine.generation import Generation
 from server.engine.places import Places
-from server.engine.protocol import Generation, GenerationRequest
+from server.engine.request import GenerationRequest
 
 
 def generation(n: int = 1) -> Generation:

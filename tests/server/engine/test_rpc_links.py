@@ -10,8 +10,10 @@ import pytest
 
 from ggufphys.params import Params, rpc_device
 from server.engine import supervised
+from server.engine.events import Failed, Piece
 from server.engine.library import load_library
-from server.engine.protocol import EngineStatus, Failed, GenerationRequest, Piece
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.rpc_links import GONE_S, links, lost
 from server.engine.supervised import SupervisedEngine
 from tests.server.chain_model import ENDING

@@ -20,10 +20,12 @@ from server.engine.abort import AbortFlag
 from server.engine.batch import Batch
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
+from server.engine.events import Failed, Finished, Piece
 from server.engine.frames import Cancel
 from server.engine.library import create_context, load_model
 from server.engine.pipe import Sender, receive
-from server.engine.protocol import EngineStatus, Failed, Finished, GenerationRequest, Piece
+from server.engine.protocol import EngineStatus
+from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.supervised import SupervisedEngine
 from server.engine.vitality import Bounds

@@ -9,7 +9,9 @@ import pytest
 from server.engine.backend import Reading
 from server.engine.errors import QueueFullError
 from server.engine.frames import Embed
-from server.engine.protocol import ActiveAdapters, EngineStatus, Pooling
+from server.engine.model_info import Pooling
+from server.engine.protocol import EngineStatus
+from server.engine.request import ActiveAdapters
 from server.engine.scheduler.slots import Layout
 from server.engine.texts import Texts
 from server.engine.threaded import ThreadedEngine

@@ -10,7 +10,9 @@ import pytest
 from ggufphys.params import Params
 from server.engine.guessing import Guessing
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import ActiveAdapters, Adapter, EngineStatus
+from server.engine.model_info import Adapter
+from server.engine.protocol import EngineStatus
+from server.engine.request import ActiveAdapters
 from server.engine.sampling import Sampling
 from server.engine.scheduler.lookup import Lookups
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model

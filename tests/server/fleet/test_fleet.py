@@ -20,7 +20,8 @@ from ggufphys.cli import main
 from ggufphys.params import Params
 from server.api.errors import ApiError
 from server.engine.errors import EngineError
-from server.engine.protocol import Adapter, EngineStatus
+from server.engine.model_info import Adapter
+from server.engine.protocol import EngineStatus
 from server.flags.serve import add_arguments
 from server.fleet.belongings import by_model
 from server.fleet.fleet import LazyEngine

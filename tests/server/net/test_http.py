@@ -17,7 +17,8 @@ import pytest
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import ContextLengthError, EngineError, QueueFullError
-from server.engine.protocol import Engine, Piece, Started
+from server.engine.events import Piece, Started
+from server.engine.protocol import Engine
 from server.engine.threaded import BaseEngine
 from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING

@@ -1,11 +1,12 @@
 """Is the conversation what it should be? Messages as dictionaries whose contents are strings."""
 
-from typing import Any
+from typing import Any, Final
 
 from server.api.errors import bad_request
 from server.api.schema import Fields
 
 Json = dict[str, Any]
+_OLD: Final = ("assistant", "function")  # roles of messages that may say of calls in words that tools had once
 
 
 def read_messages(fields: Fields) -> list[Json]:
@@ -24,10 +25,24 @@ def read_messages(fields: Fields) -> list[Json]:
         message = Fields(value, f"messages[{index}].")
         if not message.string("role"):
             raise bad_request(f"messages[{index}].role is missing", param=f"messages[{index}].role")
+        if value["role"] in _OLD and (value.get("function_call") or value["role"] == "function"):
+            message = Fields(value := _as_tools(message, index), f"messages[{index}].")
         _check_calls(message)
         message.string("reasoning_content")
         messages.append({**value, "content": _content(message)})
     return messages
+
+
+def _as_tools(message: Fields, index: int) -> Json:
+    """A call, or what came of it, in the words of tools; each result is that of the message in front.
+
+    Source: OpenAI's API reference, deprecated: `function_call` in messages of the assistant, and the role `function`.
+    """
+    others = {name: value for name, value in message.values.items() if name != "function_call"}
+    if message.string("role") == "function":
+        return {**others, "role": "tool", "tool_call_id": f"call_{index - 1}"}
+    function = dict(message.object("function_call").values)
+    return {**others, "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}]}
 
 
 def _check_calls(message: Fields) -> None:
@@ -58,6 +73,8 @@ def _content(message: Fields) -> str | list[Json]:
     null is no text; an assistant's message may be without the field.
     """
     value = message.get("content")
+    if value is None and message.string("role") == "assistant":
+        value = message.get("refusal")
     if value is None:
         if "content" in message.values or message.get("tool_calls") or message.string("role") == "assistant":
             return ""
@@ -75,6 +92,8 @@ def _part(value: object, param: str) -> str:
     if not isinstance(value, dict):
         raise bad_request(f"{param} is not an object", param=param)
     part = Fields(value, f"{param}.")
+    if part.get("type") == "refusal":  # what an assistant said instead of an answer
+        return part.string("refusal")
     if part.get("type") not in ("text", "input_text", "output_text"):
         raise bad_request(
             f"{param} is of type {part.get('type')!r}, but only text parts are supported",

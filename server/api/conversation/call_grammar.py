@@ -11,7 +11,7 @@ from server.api.conversation.style import QUOTE, Mark, Style
 from server.api.gbnf import prefixed
 
 Json = dict[str, Any]
-ANY_OBJECT: Final = {"type": "object"}
+_PLAIN: Final = {"type", "properties", "required", "title", "description", "$schema"}  # no word of other properties
 _GEMMA: Final = {
     "gemma-value": "gemma-string | gemma-plain | gemma-array | gemma-object",
     "gemma-plain": '"true" | "false" | "null" | "-"? [0-9]+ ("." [0-9]+)? ([eE] [-+]? [0-9]+)?',
@@ -59,7 +59,7 @@ class _Rules:
     def add(self, i: int, function: Json) -> None:
         """The rules of a function's calls."""
         style, name = self.style, function["name"]
-        schema = function.get("parameters") or ANY_OBJECT
+        schema = _parameters(function)
         spelled = json.dumps(name)[1:-1] if style.whole else name
         match style.notation:
             case "tagged":
@@ -123,7 +123,7 @@ class _Rules:
     def _gemma(self, i: int, schema: Any) -> str:
         self._once(_GEMMA | {"gemma-string": f"{_literal(QUOTE)} {self._until(QUOTE)}"})
         if not properties_of(schema):
-            return "gemma-object"
+            return "gemma-object" if schema.get("additionalProperties", True) else '"{}"'
         return f'"{{" {self._listed(i, schema, ":", ",", self._gemma_value)} "}}"'
 
     def _gemma_value(self, value: Any, rule: str) -> str:
@@ -157,6 +157,16 @@ class _Rules:
     def _once(self, rules: dict[str, str]) -> None:
         known = {line.partition(" ::= ")[0] for line in self.lines}
         self.lines += [f"{name} ::= {body}" for name, body in rules.items() if name not in known]
+
+
+def _parameters(function: Json) -> Any:
+    """The schema of what a function takes: nothing, where it says of no parameters or lists none.
+
+    Source: OpenAI's API reference, FunctionDefinition: omitting parameters defines an empty list of them.
+    """
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    is_empty = isinstance(schema, dict) and set(schema) <= _PLAIN and schema.get("properties") == {}
+    return {**schema, "additionalProperties": False} if is_empty else schema
 
 
 def _properties(schema: Any) -> Iterator[tuple[str, Any, bool]]:

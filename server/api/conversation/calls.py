@@ -32,14 +32,16 @@ class Calls:
     """
 
     def __init__(
-        self, style: Style, tools: Mapping[str, Any] | None = None, *, source: Incoming | None = None,
-        out: Told | None = None,
+        self, style: Style, tools: Mapping[str, Any] | None = None, *, forced: bool = False,
+        source: Incoming | None = None, out: Told | None = None,
     ) -> None:  # fmt: skip
-        """`source` and `out` are those of another reader, which asks for a `call` where one stands."""
+        """`forced`: there are no words. `source` and `out` are those of another reader, which asks for a `call`."""
         self._out = out or Told()
         self._style = style
         self._tools = tools or {}
         self._in = source or Incoming()
+        self._forced = forced
+        self._is_marked = bool(style.begin)  # what comes is told from words by more than its names
         self._says = False  # something has been said since the last call
         self._reading = self._answer()
 
@@ -64,16 +66,17 @@ class Calls:
         self._in.is_over = True
         return self.feed("")
 
-    @property
-    def _is_marked(self) -> bool:
-        return bool(self._style.begin)
-
     def _answer(self) -> Wait:
         try:
             while (yield from self._words()):
                 n_before = len(self.calls)
                 try:
-                    yield from self._section()
+                    self._is_marked = not self._is_bare and bool(self._style.begin)
+                    if self._is_bare:
+                        yield from self._object()
+                        self._in.done()
+                    else:
+                        yield from self._section()
                 except OtherwiseError:  # what looked like the beginning of a call is words
                     if len(self.calls) > n_before:
                         self._in.done()
@@ -90,7 +93,7 @@ class Calls:
             rest = self._in.text
             if not self._says:  # blanks around calls are no content
                 rest = rest.lstrip(_BETWEEN if self.calls and not begins else BLANK)
-            found = _first(rest, begins) if begins else self._bare(rest)
+            found = self._begun(rest)
             if found == 0:
                 self._in.text = rest
                 return True
@@ -98,7 +101,8 @@ class Calls:
                 self._say(len(self._in.text) - len(rest) + found)
                 return True
             if self._in.is_over:
-                self._say(len(self._in.text) if rest or not self.calls else 0)
+                is_begun = self._forced and any(begin.startswith(rest) for begin in begins)
+                self._say(len(self._in.text) if (rest or not self.calls) and not is_begun else 0)
                 return False
             kept = max((n_begun(rest, begin) for begin in begins), default=0)
             if len(rest) > kept:
@@ -106,6 +110,21 @@ class Calls:
                     self._in.text = rest
                 self._say(len(self._in.text) - kept)
             yield
+
+    def _begun(self, rest: str) -> int:
+        """Where a call may begin; -1: nowhere yet."""
+        if self._may_be_bare(rest):
+            return 0
+        begins = self._style.begins
+        return _first(rest, begins) if begins else self._bare(rest)
+
+    def _may_be_bare(self, rest: str) -> bool:
+        """May an answer be a call without the marks that should stand around it? Smaller models forget these."""
+        return self._style.whole and bool(self._tools) and not self.content and rest.startswith("{")
+
+    @property
+    def _is_bare(self) -> bool:
+        return bool(self._style.begin) and self._may_be_bare(self._in.text)
 
     def _bare(self, rest: str) -> int:
         """Where an object may be a call, with nothing that says so: at the beginning of a line."""

@@ -98,7 +98,10 @@ class Conversation:
             )  # fmt: skip
         if self.tools is None or not self.parses_calls:
             return Reading(style=None, stage=self.stage, marks=self.marks)
-        return Reading(style=self.tools.style, stage=self.stage, tools=self.tools.schemas, marks=self.marks)
+        return Reading(
+            style=self.tools.style, stage=self.stage, tools=self.tools.schemas, marks=self.marks,
+            forced=self.tools.forced,
+        )  # fmt: skip
 
 
 class Conversations:

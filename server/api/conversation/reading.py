@@ -44,15 +44,16 @@ class Reading:
     """One answer, thoughts between marks in front of words and calls."""
 
     def __init__(
-        self, *, style: Style | None, stage: Stage, tools: Mapping[str, Any] | None = None, marks: Marks = THINK
-    ) -> None:
-        """`marks` stand around thoughts."""
+        self, *, style: Style | None, stage: Stage, tools: Mapping[str, Any] | None = None, marks: Marks = THINK,
+        forced: bool = False,
+    ) -> None:  # fmt: skip
+        """`marks` stand around thoughts; `forced`: what is no thought is calls."""
         self._reasoning = ""
         self._text = ""
         self._stage = stage
         self._held = ""
         self._begin, self._ends = marks[0], (marks[1], *(style.begins if style and style.ends_thoughts else ()))
-        self._calls = Calls(style, tools) if style is not None else None
+        self._calls = Calls(style, tools, forced=forced) if style is not None else None
 
     @property
     def reasoning(self) -> str:

@@ -106,6 +106,25 @@ def test_control_tokens_that_users_write_are_text() -> None:
     assert "".join(chr(token) for token in tokens if token) == "a<|end|>bc"
 
 
+def test_words_that_tools_had_once() -> None:
+    """Calls in OpenAI's older words are put as calls, and refusals as what was said."""
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
+    )
+    fake = FakeEngine(info=replace(INFO, chat_template=template))
+    client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "r"},
+        {"role": "assistant", "content": None, "refusal": "no"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "nor this"}]},
+    ]
+    text = client.post("/apply-template", json={"messages": messages, "continue_final_message": False}).get_json()
+    call = '[{"type": "function", "id": "call_1", "function": {"name": "f", "arguments": {}}}]'
+    assert text["prompt"] == f"[user]q[assistant]{call}[tool]r[assistant]no[assistant]nor this"
+
+
 def test_an_answer_that_is_begun(client: FlaskClient, fake: FakeEngine) -> None:
     """The last assistant's message is gone on from, not closed, and all of it comes back."""
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is"}]

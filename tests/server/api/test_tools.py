@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from server.api.conversation.call_grammar import calls_gbnf
 from server.api.conversation.calls import Calls
 from server.api.conversation.style import HERMES, LLAMA, MISTRAL, Style
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.events import Piece
+from tests.server.api.test_gbnf import follows
+from tests.server.api.test_gbnf import vocab as vocab  # a fixture
 from tests.server.fake_engine import INFO, FakeEngine, finished, sse_data
 
 WEATHER = {
@@ -84,6 +87,57 @@ def test_calls_that_are_cut_off(style: Style, text: str, content: str, names: li
     told = [call["function"]["name"] for d in deltas for call in d.get("tool_calls", ()) if "name" in call["function"]]
     assert told == names
     assert not any("arguments" in c["function"] and c["function"]["arguments"] for c in calls.calls[1:])
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("text", "content", "names"),
+    [
+        (CALL, "", ["weather"]),
+        (f"{CALL}\n<tool_call>\n{CALL}\n</tool_call>", "", ["weather", "weather"]),
+        (f"So: {CALL}", f"So: {CALL}", []),
+        (CALL.replace("weather", "other"), CALL.replace("weather", "other"), []),
+        ('{"wind": 3, "name": "weather"}', '{"wind": 3, "name": "weather"}', []),
+        ('{"name": "weather", "wind": 3}', '{"name": "weather", "wind": 3}', []),
+        ('{"name": "weather", "argum', "", ["weather"]),
+        ('{"name": "wea', '{"name": "wea', []),
+        ('{"wi', '{"wi', []),
+    ],
+)
+def test_calls_without_marks(text: str, content: str, names: list[str], step: int) -> None:
+    """Smaller models leave the marks away: an answer that is a call of a known function but for these is one."""
+    calls = Calls(HERMES, {"weather": {}})
+    for i in range(0, len(text), step):
+        calls.feed(text[i : i + step])
+    calls.close()
+    assert (calls.content, [call["function"]["name"] for call in calls.calls]) == (content, names)
+
+
+@pytest.mark.parametrize("n", [1, 3, 11, 20])
+def test_a_forced_call_that_is_cut_off(client: FlaskClient, fake: FakeEngine, n: int) -> None:
+    """Of an answer that is a call, what was begun of its marks is no content."""
+    fake.events = (*(Piece(text=c) for c in f"<tool_call>\n{CALL}"[:n]), finished(reason="length"))
+    choice = client.post("/v1/chat/completions", json={**BODY, "tool_choice": "required"}).get_json()["choices"][0]
+    assert not choice["message"]["content"]
+    assert choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_empty"),
+    [
+        (None, True), ({}, True), ({"type": "object", "properties": {}}, True),
+        ({"type": "object", "properties": {}, "required": [], "title": "Now"}, True),
+        ({"type": "object"}, False), ({"type": "object", "properties": {}, "additionalProperties": True}, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("style", [HERMES, LLAMA, MISTRAL])
+def test_functions_that_take_nothing(vocab: object, style: Style, parameters: Any, is_empty: bool) -> None:
+    """A function without parameters gets none, as OpenAI has it; one of any object gets any."""
+    function = {"name": "now", **({} if parameters is None else {"parameters": parameters})}
+    grammar = calls_gbnf(style, [function], parallel=False, forced=True)
+    for arguments, is_allowed in (("{}", True), ('{"a": 1}', not is_empty)):
+        text = f"{style.section[0]}{style.open[0]}now{style.named[0]}{arguments}{style.close[0]}{style.section[1]}"
+        assert follows(vocab, grammar, text) is is_allowed
 
 
 def test_the_template_of_tools() -> None:

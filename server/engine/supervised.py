@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from ggufphys.machine.children import died, environment, module_command
 from ggufphys.params import Params
+from server.engine import program
 from server.engine.counters import Counters
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
 from server.engine.errors import EngineError, NotReadyError
@@ -173,6 +174,10 @@ class SupervisedEngine(BaseEngine):
 
     def _supervise(self) -> None:
         while not self._closing.is_set():
+            if why := program.replaced(program.AT_START, program.stamps()):
+                self._error = EngineError("; ".join(filter(None, (str(self._error or ""), why))))
+                self._settle(EngineStatus.FAILED)
+                break
             stamp = FileStamp.of(self._start.path)
             ready_at = self._run_worker()
             if self._closing.is_set() or self._status is EngineStatus.FAILED:

@@ -37,7 +37,7 @@ def serve_until_signal(
     """Wait for a signal, then end as `drain` does.
 
     Meanwhile look at the files that are in use (`stamps`), read keys again when they may be new, and `check`, which
-    raises where nothing can be served any more.
+    raises where one of the models can't be served any more; what the others have under way is finished first.
     """
     watch = Watch()
     while not signals.received.wait(WAKE_S):
@@ -46,7 +46,11 @@ def serve_until_signal(
             signals.hung_up.clear()
             if args.api_key_file is not None:
                 reload_keys([service.keys for service in services], args.api_key, args.api_key_file)
-        check()
+        try:
+            check()
+        except Exception:
+            drain(services, http, args.drain_timeout, engines)
+            raise
     drain(services, http, args.drain_timeout, engines)
 
 

@@ -11,6 +11,8 @@ from ggufphys.machine.host import main_memory
 from ggufphys.params import Params
 from ggufphys.units import format_bytes
 from server.engine.crash import FileStamp
+from server.engine.errors import EngineError
+from server.engine.protocol import EngineStatus
 from server.flags.hub import hub_reference
 from server.fleet.belongings import by_model
 from server.fleet.fleet import Fleet, describe
@@ -89,7 +91,12 @@ def serve_several(args: argparse.Namespace) -> int:
                 if member.engine.is_loaded:
                     yield from member.stamps
 
-        serve_until_signal(args, signals, http, services, engines, stamps=in_use)
+        def check() -> None:
+            for engine in engines:
+                if engine.status is EngineStatus.FAILED and engine.error is not None:
+                    raise EngineError(f"{engine.name}: {engine.error}") from engine.error
+
+        serve_until_signal(args, signals, http, services, engines, stamps=in_use, check=check)
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Params
-from server.engine import supervised
+from server.engine import program, supervised
 from server.engine.abort import AbortFlag
 from server.engine.batch import Batch
 from server.engine.crash import Crash, FileStamp, worth_without_extra_buffers
@@ -109,6 +109,26 @@ def test_killed(engine: SupervisedEngine, warnings: list[str]) -> None:
     assert engine.counters.n_restarts == 1
     assert engine.counters.n_generated_tokens > len(ENDING)  # what the first worker had done counts
     assert any("SIGKILL" in line for line in warnings)
+
+
+def test_replaced_while_it_runs(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of another version is not started: the engine ends with that reason behind the one worker's own."""
+    engine = SupervisedEngine(chain_path, Params(n_ctx=512, n_threads=1))
+    assert engine.wait_until_settled(TIMEOUT_S) is EngineStatus.READY, engine.error
+    pid = engine.pid
+    assert pid is not None
+    monkeypatch.setattr(program, "AT_START", {**program.AT_START, "server/gone.py": (1, 2, 3)})
+    assert text_of(engine, "!") == ENDING[1:]  # what runs goes on
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: engine.status is EngineStatus.FAILED)
+    assert "SIGKILL" in str(engine.error)
+    assert "the program was replaced while it ran (server/gone.py)" in str(engine.error)
+    engine.close()
+
+    later = SupervisedEngine(chain_path, Params(n_ctx=512, n_threads=1))  # one of several models
+    assert later.wait_until_settled(TIMEOUT_S) is EngineStatus.FAILED
+    assert str(later.error).startswith("the program was replaced")
+    later.close()
 
 
 @pytest.mark.parametrize("is_busy", [True, False])

@@ -9,8 +9,8 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,14 @@ from typing import Any, Final
 from bench.calibrate import identity
 from bench.calibrate.clock import VERY_BUSY, Sample, Timing, calm, how_closely, often_enough, sample, summed
 from bench.calibrate.gauge import Gauge
-from bench.calibrate.graphs import ProductGraphs, Runnable, attention_graph, nodes_graph, operation_graph, stream_graph
+from bench.calibrate.graphs import (
+    AttentionGraphs,
+    ProductGraphs,
+    Runnable,
+    nodes_graph,
+    operation_graph,
+    stream_graph,
+)
 from bench.calibrate.jobs import (
     LARGE,
     N_LAYERS,
@@ -115,29 +122,48 @@ class Measuring:
 
     def go_round(self, jobs: Sequence[Job], ends_at: float, *, is_first: bool) -> None:
         """Measure each once. A first round is gone to its end, the others until that time."""
-        for key, group in groupby(jobs, key=_type_of):
+        for _, group in groupby(jobs, key=_memory_of):
             if not is_first and time.monotonic() > ends_at:
                 return
-            graphs = ProductGraphs(key[0], repacked=key[1], nbytes=self._nbytes) if key is not None else None
-            for job in group:
-                if not is_first and time.monotonic() > ends_at:
-                    break
-                with runner(job, graphs, self._folder) as (run, self.nodes[job]):
-                    if job in self._often:
-                        run()  # its first one touches new memory
-                    else:
-                        self._often[job] = often_enough(run, job.n_threads)
-                    look = self._gauges[job.n_threads].look
-                    self.found.setdefault(job, []).append(sample(run, job.n_threads, self._often[job], look))
-                self._on_job()
-            if graphs is not None:
-                if graphs.repacked:
-                    self.repacking.append(graphs.bytes_per_s)
-                graphs.close()
+            alike = list(group)
+            with self._graphs(alike) as graph:
+                for job in alike:
+                    if not is_first and time.monotonic() > ends_at:
+                        break
+                    with graph(job) as (run, self.nodes[job]):
+                        if job in self._often:
+                            run()  # its first one touches new memory
+                        else:
+                            self._often[job] = often_enough(run, job.n_threads)
+                        look = self._gauges[job.n_threads].look
+                        self.found.setdefault(job, []).append(sample(run, job.n_threads, self._often[job], look))
+                    self._on_job()
+
+    @contextmanager
+    def _graphs(self, alike: Sequence[Job]) -> Iterator[Callable[[Any], AbstractContextManager[Runnable]]]:
+        """What makes these jobs' graphs: weights and caches are made once for all of them."""
+        match alike[0]:
+            case Product(ggml_type=ggml_type, repacked=repacked):
+                with closing(ProductGraphs(ggml_type, repacked=repacked, nbytes=self._nbytes)) as products:
+                    if repacked:
+                        self.repacking.append(products.bytes_per_s)
+                    yield products.graph
+            case Attention(type_kv=type_kv):
+                most = max(job.nbytes for job in alike if isinstance(job, Attention))
+                with closing(AttentionGraphs(type_kv, nbytes=most)) as attention:
+                    yield attention.graph
+            case _:
+                yield lambda job: runner(job, self._folder)
 
 
-def _type_of(job: Job) -> tuple[GGMLType, bool] | None:
-    return (job.ggml_type, job.repacked) if isinstance(job, Product) else None
+def _memory_of(job: Job) -> object:
+    """What jobs have in common whose weights or caches are the same memory, seen in other shapes."""
+    match job:
+        case Product():
+            return job.ggml_type, job.repacked
+        case Attention():
+            return job.type_kv
+    return None
 
 
 def measured(
@@ -152,7 +178,7 @@ def measured(
     ends_at = time.monotonic() + ENOUGH_S
     for i in range(ROUNDS):
         measuring.go_round(jobs, ends_at, is_first=i == 0)
-    for _, group in groupby(rare, key=_type_of):
+    for _, group in groupby(rare, key=_memory_of):
         if time.monotonic() < ends_at + RARE_S:
             measuring.go_round(list(group), ends_at=0.0, is_first=True)
     found = measuring.found
@@ -176,19 +202,15 @@ def expected(n_done: int, elapsed_s: float, n_jobs: int, n_rare: int) -> int:
     return max(n_done, min(max(n_jobs, in_time), ROUNDS * n_jobs + n_rare))
 
 
-def runner(job: Job, graphs: ProductGraphs | None, folder: Path) -> AbstractContextManager[Runnable]:
-    """What runs a job."""
-    if isinstance(job, Product):
-        assert graphs is not None
-        return graphs.graph(job)
-    if isinstance(job, Stream):
-        return stream_graph(job)
-    if isinstance(job, Attention):
-        return attention_graph(job)
-    if isinstance(job, Operation):
-        return operation_graph(job)
-    if isinstance(job, Nodes):
-        return nodes_graph(job)
+def runner(job: Stream | Operation | Nodes | Step, folder: Path) -> AbstractContextManager[Runnable]:
+    """What runs a job that has its memory to itself."""
+    match job:
+        case Stream():
+            return stream_graph(job)
+        case Operation():
+            return operation_graph(job)
+        case Nodes():
+            return nodes_graph(job)
     return step_runner(folder, job)
 
 

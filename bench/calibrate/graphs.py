@@ -94,33 +94,49 @@ def stream_graph(job: Stream) -> Iterator[Runnable]:
         yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
 
 
-@contextmanager
-def attention_graph(job: Attention) -> Iterator[Runnable]:
-    """Attention with flash attention, over the caches of several layers."""
-    with Tensors() as tensors:
-        q = tensors.new(F32, job.head_size, job.n_tokens, job.n_head)
-        mask = tensors.new(F16, job.n_cells, job.n_tokens)
-        caches = [
-            [tensors.new(job.type_kv, job.head_size, job.n_head_kv, job.n_cells) for _ in "kv"]
-            for _ in range(job.n_layers)
-        ]
-        nodes = [
-            tensors.call(
-                "flash_attn_ext", q, *(tensors.call("permute", t, 0, 2, 1, 3) for t in kv), mask,
-                job.head_size**-0.5, 0.0, 0.0,
-            )
-            for kv in caches
-        ]  # fmt: skip
-        tensors.allocate()
-        tensors.set(q, np.random.default_rng(2).standard_normal(4096, dtype=np.float32))
-        data = np.resize(weights(job.type_kv), int(tensors.base.ggml_nbytes(caches[0][0])))
-        for cache in caches:
-            for tensor in cache:
-                tensors.set(tensor, data)
-        if job.masked:
-            tensors.set(mask, np.array([0.0] + [-np.inf] * (job.n_cells - 1), dtype=np.float16))
-        graph = tensors.graph(nodes)
-        yield lambda: tensors.compute(graph, job.n_threads), len(nodes)
+class AttentionGraphs:
+    """Attention over caches of one type, which take so many bytes together; made once, seen in any shape.
+
+    As with products, a graph goes through a part of them, the next run through the next part.
+    """
+
+    def __init__(self, type_kv: GGMLType, *, nbytes: int) -> None:
+        self._memory = Tensors()
+        size = SIZES[type_kv]
+        self._cells = self._memory.new(type_kv, nbytes // size.type_size * size.block_size)
+        self._memory.allocate()
+        self._memory.set(self._cells, weights(type_kv))
+        self._n_runs = 0
+
+    @contextmanager
+    def graph(self, job: Attention) -> Iterator[Runnable]:
+        """The graph of attention over the caches of several layers, flash attention."""
+        with Tensors() as seen, Tensors() as tensors:
+            q = tensors.new(F32, job.head_size, job.n_tokens, job.n_head)
+            mask = tensors.new(F16, job.n_cells, job.n_tokens)
+            nodes = []
+            for il in range(job.n_layers):
+                kv = [seen.new(job.type_kv, job.head_size, job.n_head_kv, job.n_cells) for _ in "kv"]
+                for i, tensor in enumerate(kv):
+                    seen.put(tensor, at=self._cells, of=self._memory, behind=2 * il + i)
+                turned = [tensors.call("permute", tensor, 0, 2, 1, 3) for tensor in kv]
+                nodes.append(tensors.call("flash_attn_ext", q, *turned, mask, job.head_size**-0.5, 0.0, 0.0))
+            tensors.allocate()
+            tensors.set(q, np.random.default_rng(2).standard_normal(4096, dtype=np.float32))
+            if job.masked:
+                tensors.set(mask, np.array([0.0] + [-np.inf] * (job.n_cells - 1), dtype=np.float16))
+            n_a_part = max(1, min(job.n_layers, PART_BYTES * job.n_layers // job.nbytes))
+            parts = [tensors.graph(nodes[i : i + n_a_part]) for i in range(0, len(nodes) - n_a_part + 1, n_a_part)]
+
+            def run() -> None:
+                self._n_runs += 1
+                tensors.compute(parts[self._n_runs % len(parts)], job.n_threads)
+
+            yield run, n_a_part
+
+    def close(self) -> None:
+        """Free the caches."""
+        self._memory.close()
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from ggufphys.speed.nodes import BY_FOUR, CACHE_LINE, GEMM_COLUMNS, Weight, read
 from ggufphys.speed.rates import Sort
 
 COLUMNS: Final = (1, 2, 4, 8, 32, 512)
-FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of repacked kernels, for which two are one and one, and of rare types
+FEWER_COLUMNS: Final = (1, 4, 8, 32, 512)  # of rare types
+REPACKED_COLUMNS: Final = (1, 4, 32, 512)  # of repacked kernels, for which two are one and one, and eight twice four
 SHORT, MIDDLE, PAGE, LONG = 512, 1024, 2048, 4096
 """Weights a row: short; between; such that pages still hold two or nearly; long."""
 LONGER: Final = (8192, 12288, 20480)
@@ -138,6 +139,13 @@ class Attention:
     n_layers: int
     masked: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        """Of all layers' keys and values."""
+        size = SIZES[self.type_kv]
+        n_elements = 2 * self.n_layers * self.head_size * self.n_head_kv * self.n_cells
+        return n_elements // size.block_size * size.type_size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
@@ -182,7 +190,7 @@ def sort_of(job: Job) -> Sort:
 def products(n_threads: Sequence[int], ggml_type: GGMLType, *, repacked: bool) -> Iterator[Product]:
     """All products of a type: weights from main memory for few columns, from a core's cache on one thread; many."""
     is_rare = ggml_type in RARE_TYPES
-    columns = FEWER_COLUMNS if is_rare or repacked else COLUMNS
+    columns = REPACKED_COLUMNS if repacked else FEWER_COLUMNS if is_rare else COLUMNS
     size = SIZES[ggml_type]
     small = SMALL_BYTES * size.block_size // size.type_size
 
@@ -258,8 +266,8 @@ def attentions(
                         yield from (replace(base, n_cells=n * N_HEAD_KV[0] // n_head_kv) for n in CELLS)
                         if (head_size, n_head_kv) == (HEAD_SIZES[0], heads[0]):
                             yield replace(base, n_cells=MASKED_CELLS, masked=True)
-                    n_layers = large // (4 * head_size * n_head_kv * FAR_CELLS)
-                    yield replace(base, n_cells=FAR_CELLS, n_layers=max(1, n_layers))
+                    layer = replace(base, n_cells=FAR_CELLS)
+                    yield replace(layer, n_layers=ceil(large / layer.nbytes))
                     yield replace(base, n_cells=256, n_tokens=128, n_layers=2)
 
 

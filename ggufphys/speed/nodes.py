@@ -11,7 +11,7 @@ llamafile/sgemm.cpp, llamafile_sgemm, mnpack.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import log2, prod
 from typing import Final, Literal, NamedTuple
 
@@ -27,6 +27,7 @@ TILE: Final = 64  # GGML_FA_TILE_Q, GGML_FA_TILE_KV
 SPLIT_CELLS: Final = 512  # from so many on a token's cells are divided between threads, not its heads
 KV_PAD: Final = 256  # cells of a cache that are looked at: as many as are used, padded to that
 GEMM_COLUMNS: Final = 4  # repacked kernels take columns by four, and what is left one by one
+GEMM_MANY: Final = 16  # or by so many where there are as many: on x86, and on ARM those of Q4_0
 CHUNKS: Final = 4  # that each of several threads divides its rows into
 CHUNK_ROWS: Final = 64  # of kernels that are not repacked, for one column
 HOT_BYTES: Final = 256 << 10  # activations that a core's own cache holds
@@ -222,21 +223,34 @@ def _priced(hot_s: float, cold_s: float, cold: float, known: bool) -> Seconds:
 def _product(cpu: Processor, weight: Weight, n_in: int, n_out: int, n_columns: int) -> tuple[float, float, bool]:
     """Seconds a row with weights in a cache and in main memory, and whether the type was measured.
 
-    Columns that a repacked kernel takes one by one each go through a thread's rows anew, as many as it takes at once:
-    behind the first, these come from as near as so many bytes stay.
+    Each go of a repacked kernel is through all of a thread's rows that it takes at once: behind the first, these come
+    from as near as so many bytes stay.
     """
     rates, known = _rates_of(cpu, weight)
-    singly = n_columns % GEMM_COLUMNS if weight.repacked else 0
-    together = n_columns - singly or 1
     row_bytes = n_in * SIZES[weight.ggml_type].bpw / 8
     within = weight.shifted or row_bytes % CACHE_LINE != 0  # of others, half of the rows or more do
-    hot, cold = _row(rates, n_in, together, within=within)
-    if again := n_columns - together:
-        one_hot, one_cold = _row(rates, n_in, 1)
-        taken = n_out * row_bytes / (CHUNKS if cpu.n_threads > 1 else 1)
-        hot += again * one_hot
-        cold += again * (one_hot + cpu.cold_share(taken) * (one_cold - one_hot))
+    if not weight.repacked:
+        return *_row(rates, n_in, n_columns, within=within), known
+    hot = cold = 0.0
+    taken = n_out * row_bytes / (CHUNKS if cpu.n_threads > 1 else 1)
+    for i, n_together in enumerate(goes(n_columns)):
+        alike = [rate for rate in rates if (rate.n_columns >= GEMM_MANY) == (n_together >= GEMM_MANY)] or rates
+        go_hot, go_cold = _row(alike, n_in, n_together, within=within)
+        hot += go_hot
+        cold += go_hot + (cpu.cold_share(taken) if i else 1.0) * (go_cold - go_hot)
     return hot, cold, known
+
+
+def goes(n_columns: int) -> Iterator[int]:
+    """How many columns a repacked kernel takes with each go through its rows: four, and the rest one by one.
+
+    Those that it takes by sixteen count as one go: it computes too long with them to wait for weights.
+    """
+    n_fewer = n_columns % GEMM_MANY
+    if n_columns > n_fewer:
+        yield n_columns - n_fewer
+    n_fours, n_singly = divmod(n_fewer, GEMM_COLUMNS)
+    yield from [GEMM_COLUMNS] * n_fours + [1] * n_singly
 
 
 def _rates_of(cpu: Processor, weight: Weight) -> tuple[Sequence[ProductRate], bool]:
@@ -259,10 +273,11 @@ def _row(rates: Sequence[ProductRate], n_in: int, n_columns: int, *, within: boo
     """Seconds of a row, from a cache and from main memory; straight lines between the batches that were measured."""
     columns = [rate.n_columns for rate in rates]
     i = bisect_left(columns, n_columns)
-    if i == len(rates):  # more than any: in proportion
-        hot, cold = rates[-1].row(n_in, within=within)
-        return hot * n_columns / columns[-1], cold * n_columns / columns[-1]
-    if columns[i] == n_columns or i == 0:
+    if i == len(rates) or i == 0:  # more than any, or fewer: in proportion
+        rate = rates[min(i, len(rates) - 1)]
+        hot, cold = rate.row(n_in, within=within)
+        return hot * n_columns / rate.n_columns, cold * n_columns / rate.n_columns
+    if columns[i] == n_columns:
         return rates[i].row(n_in, within=within)
     share = (n_columns - columns[i - 1]) / (columns[i] - columns[i - 1])
     (hot0, cold0), (hot1, cold1) = (rate.row(n_in, within=within) for rate in rates[i - 1 : i + 1])

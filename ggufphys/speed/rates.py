@@ -16,7 +16,7 @@ from ggufphys.speed.sound import faults
 from ggufphys.units import parse_json, read_text
 
 SCHEMA_VERSION: Final = 6
-RULES: Final = 2  # how they are reckoned with; one more whenever the same rates predict another figure
+RULES: Final = 3  # how they are reckoned with; one more whenever the same rates predict another figure
 Basis = Literal["calibrated", "published"]
 Sort = Literal["products", "products from memory", "attention", "streams", "others"]
 """Nodes that a slower core slows alike."""

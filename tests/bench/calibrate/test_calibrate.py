@@ -3,13 +3,16 @@
 import json
 import struct
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from bench.calibrate import child
+from bench.calibrate import child, clock
 from bench.calibrate.command import calibrate
-from bench.calibrate.jobs import RARE_TYPES
+from bench.calibrate.gauge import Gauge
+from bench.calibrate.graphs import PART_BYTES, AttentionGraphs
+from bench.calibrate.jobs import COLUMNS, FEWER_COLUMNS, HEAD_SIZES, RARE_TYPES, REPACKED_COLUMNS, attentions
 from bench.speed.depth import UnfillableError, grown
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
@@ -34,9 +37,9 @@ def test_a_calibration_takes_a_minute_and_knows_this_machine(
     assert cpu.node_s > 0
     assert {"Q4_K", "Q6_K", "Q8_0", "F16", "F32"} <= set(cpu.products)
     for name, rates in cpu.products.items():
-        is_short = "repacked" in name or GGMLType[name] in RARE_TYPES
-        measured = [1, 4, 8, 32, 512] if is_short else [1, 2, 4, 8, 32, 512]
-        assert [rate.n_columns for rate in rates] == measured
+        is_repacked = "repacked" in name
+        measured = REPACKED_COLUMNS if is_repacked else FEWER_COLUMNS if GGMLType[name] in RARE_TYPES else COLUMNS
+        assert tuple(rate.n_columns for rate in rates) == measured
         assert all(rate.weight_s > 0 and rate.row_s >= 0 for rate in rates)
     assert main(["inspect", "--json", "-c", "1024", str(MODEL)]) == 0
     speed = json.loads(capsys.readouterr().out)["speed"]
@@ -59,6 +62,34 @@ def test_a_machine_that_is_too_slow_for_a_round_is_measured_once(
     assert time.monotonic() - started < LIMIT_S / 3
     assert set(machine.processors[0].products) == {"Q8_0"}
     assert all(rate.weight_s > 0 for rate in machine.processors[0].products["Q8_0"])
+
+
+def test_caches_of_a_type_are_made_once_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shape of attention sees the same memory: filling it for each takes a calibration the time of a round."""
+    monkeypatch.setattr(clock, "MIN_S", 0.0)
+    made: list[int] = []
+
+    class Counted(AttentionGraphs):
+        def __init__(self, type_kv: GGMLType, *, nbytes: int) -> None:
+            made.append(nbytes)
+            super().__init__(type_kv, nbytes=nbytes)
+
+    monkeypatch.setattr(child, "AttentionGraphs", Counted)
+    jobs = [job for job in attentions((1,), (GGMLType.F16,), large=4 << 20) if job.head_size == HEAD_SIZES[0]]
+    measuring = child.Measuring({1: Gauge(1)}, tmp_path, lambda: None)
+    measuring.go_round(jobs, ends_at=0.0, is_first=True)
+
+    assert made == [max(job.nbytes for job in jobs)]
+    assert set(measuring.found) == set(jobs)
+    assert all(found.seconds > 0 for (found,) in measuring.found.values())
+
+
+def test_a_run_reads_what_was_not_read_for_longest() -> None:
+    """Attention goes through its caches by parts of as many layers, so that a short run still meets cold ones."""
+    job = next(job for job in attentions((1,), (GGMLType.F16,), large=32 << 20) if job.n_layers > 2)
+    with closing(AttentionGraphs(job.type_kv, nbytes=job.nbytes)) as graphs, graphs.graph(job) as (run, n_nodes):
+        run()
+    assert job.nbytes * n_nodes // job.n_layers == PART_BYTES
 
 
 def test_what_is_said_to_be_left_is_a_minute_at_most() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from bench.calibrate.clock import Sample, Timing, how_closely, summed
 from bench.calibrate.jobs import (
+    CACHE_TYPES,
     FAR_CELLS,
+    LARGE,
     LONG,
     LONGER,
     MANY_COLUMNS,
@@ -251,6 +253,15 @@ def test_lengths_of_rows_from_memory(ggml_type: GGMLType, n_columns: int, expect
     """One column has very long rows, too; four rows at once lie on both sides of 2 KiB; repacked ones are alike."""
     assert lengths(ggml_type, n_columns, repacked=False) == expected
     assert set(lengths(ggml_type, n_columns, repacked=True)) <= {SHORT, MIDDLE, PAGE, LONG, LONGER[1]}
+
+
+@pytest.mark.parametrize("large", [LARGE, 200 << 20])
+def test_caches_that_come_from_memory_are_larger_than_any_that_a_processor_has(large: int) -> None:
+    """Of a type with fewer bytes a cell, and of layers that few of make so many bytes, as well."""
+    far = [job for job in attentions((1,), large=large) if job.n_cells == FAR_CELLS and not job.masked]
+
+    assert {job.type_kv for job in far} == set(CACHE_TYPES)
+    assert all(job.nbytes >= large for job in far)
 
 
 def test_a_look_that_was_interrupted_says_nothing_of_the_pace() -> None:

@@ -96,7 +96,19 @@ def product(n_in: int, n_out: int, n_columns: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("n_columns", "repacked", "expected"),
-    [(1, False, 1.0), (3, False, 3.0), (512, False, 512.0), (4, True, 1.0), (6, True, 3.0)],
+    [
+        (1, False, 1.0),
+        (3, False, 3.0),
+        (512, False, 512.0),
+        (1024, False, 1024.0),
+        (4, True, 1.0),
+        (6, True, 3.0),
+        (8, True, 2.0),
+        (12, True, 3.0),  # no line leads from eight to sixteen
+        (15, True, 6.0),
+        (16, True, 4.0),  # of 128 for 512
+        (21, True, 6.0),
+    ],
 )
 def test_products_by_columns(n_columns: int, repacked: bool, expected: float) -> None:
     """Between measured batches lie straight lines; repacked kernels take columns by four, and the rest one by one."""
@@ -114,14 +126,18 @@ def test_products_by_columns(n_columns: int, repacked: bool, expected: float) ->
         (1, 2 << 20, 2, 4.0),  # a matrix of a gigabyte is not: it comes again
         (1, 2 << 20, 3, 6.0),
         (2, 7_000, 2, 3.0),  # of several threads each takes a quarter of its rows at once
-        (1, 2 << 20, 5, 1.0 + 2.0),  # four columns together, and one
+        (1, 2 << 20, 5, 1.5 + 2.0),  # four columns together, and one
+        (1, 1_000, 8, 1.5 + 1.0),  # four, and four of a matrix that is near
+        (1, 2 << 20, 8, 1.5 + 1.5),  # and of one that is not
+        (1, 2 << 20, 16, 4.0),  # together
+        (1, 2 << 20, 21, 4.0 + 1.5 + 2.0),
     ],
 )
-def test_columns_that_go_one_by_one_fetch_weights_again(
+def test_columns_that_do_not_go_together_fetch_weights_again(
     n_threads: int, n_out: int, n_columns: int, expected: float
 ) -> None:
-    """Behind the first column weights come from a cache as far as a thread's rows of one go fit into it."""
-    products = {"Q4_K repacked": [rate(1, 1e-10, 1e-10), rate(4, 1e-10), rate(512, 128e-10)]}
+    """Behind the first go weights come from a cache as far as a thread's rows of one go fit into it."""
+    products = {"Q4_K repacked": [rate(1, 1e-10, 1e-10), rate(4, 1e-10, 5e-11), rate(512, 128e-10)]}
     cpu = replace(CPU, n_threads=n_threads, products=products)
 
     seconds = node_seconds(product(1024, n_out, n_columns), Cost(), cpu, around(repacked=True))
@@ -465,7 +481,7 @@ def test_other_figures_have_another_number(llama: GGUFFile) -> None:
     found = [predict_speed(llama, context, machine, **lengths) for lengths in asked]
     seconds = [found[0].prefill.seconds.value, *(f.decode.seconds.value for f in found if f.decode)]
 
-    assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (2, [0.1753, 0.0003562, 0.003499, 0.001684])
+    assert (RULES, [float(f"{s:.4g}") for s in seconds]) == (3, [0.1753, 0.0003562, 0.003499, 0.001684])
 
 
 def test_ranges_follow_the_band(llama: GGUFFile) -> None:

@@ -55,6 +55,11 @@ def format_count(count: int) -> str:
     return str(count)
 
 
+def counted(count: int, thing: str) -> str:
+    """How many there are of what: `1 file`, `2 files`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def format_giga(count: float) -> str:
     """A count in thousands of millions with three significant digits at least: FLOPs as GFLOP."""
     value = count / 1e9

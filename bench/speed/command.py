@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -77,23 +78,34 @@ def run(args: argparse.Namespace) -> int:
     if not (args.depths or args.prompts or args.batches):
         raise ValueError("--depths, --prompts and --batches are empty: nothing is asked")
     require_library()
-    kept_machine = None if args.calibrate else _machine(args.calibration)
+    paths: list[Path] = []
     rows: list[Row] = []
     codes = [0]
-    for file in args.files:
-        try:
-            rows += _of_file(local_path(file), kept_machine, args)
-        except (GGUFPhysError, OSError, ValueError) as error:
-            told = cause(error)
-            print(f"ggufphys: error: {message(told)}", file=sys.stderr)
-            codes.append(exit_code(told))
+    for file in args.files:  # all of them before a minute goes into this machine's rates, here or by `bench calibrate`
+        with _told(codes):
+            check_model_file(path := local_path(file), Params())
+            paths.append(path)
+    kept_machine = None if args.calibrate or not paths else _machine(args.calibration)
+    for path in paths:
+        with _told(codes):
+            rows += _of_file(path, kept_machine, args)
     if rows or not any(codes):
         print(as_json(rows) if args.json else as_text(rows))
     return max(codes)
 
 
+@contextmanager
+def _told(codes: list[int]) -> Iterator[None]:
+    """What goes wrong with one file is told, and its exit code noted."""
+    try:
+        yield
+    except (GGUFPhysError, OSError, ValueError) as error:
+        told = cause(error)
+        print(f"ggufphys: error: {message(told)}", file=sys.stderr)
+        codes.append(exit_code(told))
+
+
 def _of_file(path: Path, machine: Machine | None, args: argparse.Namespace) -> list[Row]:
-    check_model_file(path, Params())  # before a calibration that takes a minute
     rows: list[Row] = []
     with open_gguf(path) as gguf:
         types = sorted({int(t.ggml_type) for t in gguf.tensors if len(t.ne) > 1})

@@ -16,7 +16,7 @@ from ggufphys.memory.predict import Predictor
 from ggufphys.params import Params
 from ggufphys.plan.fit import Budget, Fitter
 from ggufphys.plan.fit_flags import run_flags
-from ggufphys.plan.folder import find_models
+from ggufphys.plan.folder import find_models, short_reason
 from ggufphys.report.fit_folder import FitRow, fit_folder_json, fit_folder_text
 from ggufphys.report.progress import Steps
 
@@ -58,7 +58,7 @@ def _row(args: argparse.Namespace, path: str, asked: Fitting) -> FitRow:
         with opened(path, use_cache=args.use_cache) as gguf:
             return _fitted(args, path, gguf, asked)
     except (GGUFPhysError, ValueError) as error:
-        return FitRow(path=path, reason=" ".join(str(error).removeprefix(f"{path}: ").split()))
+        return FitRow(path=path, reason=short_reason(error, path))
     except OSError as error:
         return FitRow(path=path, reason=error.strerror or str(error))
 
@@ -75,7 +75,7 @@ def _fitted(args: argparse.Namespace, path: str, gguf: GGUFFile, asked: Fitting)
         )
         paced = asked.paces.choose(fitter, fitter.fit(args.prefer))
     except (GGUFPhysError, ValueError) as error:
-        return row.but(reason=" ".join(str(error).removeprefix(f"{path}: ").split()))
+        return row.but(reason=short_reason(error, path))
     fit = paced.fit
     chosen = fit.trial.params
     return row.but(

@@ -208,7 +208,10 @@ def _template_notes(gguf: GGUFFile, params: Params) -> tuple[str, ...]:
     template = gguf.get_str("tokenizer.chat_template", "") or gguf.get_str("tokenizer.chat_template.tool_use", "")
     if params.run_as == "library" or not has_vocabulary or template:
         return ()
-    return ("no chat template: llama-server writes chats as ChatML, which the model may never have seen",)
+    return (
+        "no chat template: llama-server writes chats as ChatML, which the model may never have seen; "
+        "--chat-template names another",
+    )
 
 
 def _cache_notes(gguf: GGUFFile, context: ContextParams) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ggufphys.units import format_bytes
 Status = Literal["ok", "advice", "problem", "unknown"]
 SLOW_BYTES_PER_S: Final = 500 << 20  # a disk below loads 10 GiB in more than 20 s
 READ_BYTES: Final = 256 << 20  # what is read to find out
+TIMED_BYTES: Final = 8 << 20  # of a shorter file the time is that of opening it and of one seek, not the disk's rate
 LARGEST: Final = 3  # holders of memory that are named
 
 
@@ -243,11 +244,15 @@ def _disk(around: Surroundings) -> Iterator[Finding]:
     if around.model is None:
         yield Finding(name="disk", status="unknown", found="no MODEL is named, whose file could be read")
         return
+    size = around.model.stat().st_size
+    if size < TIMED_BYTES:
+        found = f"a file of {format_bytes(size)} is too short to time a disk by"
+        yield Finding(name="disk", status="unknown", found=found)
+        return
     rate = read_rate(around.model)
     if rate is None:
         yield Finding(name="disk", status="unknown", found="the page cache cannot be passed by here")
         return
-    size = around.model.stat().st_size
     found = f"{format_bytes(round(rate))} a second, so {size / rate:.1f} s for the file"
     if rate < SLOW_BYTES_PER_S:
         yield Finding(

@@ -19,6 +19,7 @@ from ggufphys.memory.predict import predict_weights
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import total
 from ggufphys.params import Params
+from ggufphys.paths import plain
 from ggufphys.plan.fits import fits
 from ggufphys.plan.totals import Totals, totals_of
 
@@ -106,7 +107,7 @@ def file_row(row: FileRow, asked: Asked, opened: Opener) -> FileRow:
             )
             return _predicted(row, gguf, asked)
     except (GGUFPhysError, ValueError) as error:
-        return replace(row, reason=_short(error, path))
+        return replace(row, reason=short_reason(error, path))
     except OSError as error:
         return replace(row, reason=error.strerror or str(error))
 
@@ -122,7 +123,7 @@ def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
         return replace(row, loads="refused", reasons=error.refusals, reason=_first(error.refusals))
     except UnsupportedError as error:
         weights = predict_weights(gguf, asked.params)
-        return replace(row, model_bytes=total(weights, "model"), reason=_short(error, row.path))
+        return replace(row, model_bytes=total(weights, "model"), reason=short_reason(error, row.path))
     verdict = "refused" if prediction.refusals else "accepted"
     row = replace(row, loads=verdict, reasons=prediction.refusals, reason=_first(prediction.refusals))
     row = replace(row, n_ctx=prediction.context.n_ctx, **totals_of(prediction))
@@ -134,7 +135,7 @@ def _predicted(row: FileRow, gguf: GGUFFile, asked: Asked) -> FileRow:
     try:
         return replace(row, quantized=tuple(asked.quantize(gguf)))
     except (GGUFPhysError, ValueError) as error:  # what the file takes as it is stands all the same
-        return replace(row, reason=_short(error, row.path))
+        return replace(row, reason=short_reason(error, row.path))
 
 
 def _first(refusals: Sequence[Refusal]) -> str:
@@ -143,9 +144,12 @@ def _first(refusals: Sequence[Refusal]) -> str:
     return f"{headline(refusals)}: {refusals[0]}{more}" if refusals else ""
 
 
-def _short(error: Exception, path: str) -> str:
-    """The message without the path, which has a column of its own; a list of choices on one line."""
-    return " ".join(str(error).removeprefix(f"{path}: ").split())
+def short_reason(error: Exception, path: str) -> str:
+    """The message without the path, which has a column of its own; a list of choices on one line.
+
+    Errors name the path as `plain` writes it, without the `./` that a search in `.` puts in front.
+    """
+    return " ".join(str(error).removeprefix(f"{path}: ").removeprefix(f"{plain(path)}: ").split())
 
 
 def _expand(text: str, on_error: Callable[[OSError], None]) -> Iterator[str]:

@@ -95,7 +95,7 @@ def _fitting(fit: Fit, command: Sequence[str], flags: Sequence[str], pace: Pace 
             answer = _slower(pace(trial)) if pace and trial.fits else _too_much(trial.tightest)
             yield f"one step more, {_GOALS[goal]}: {step}: {answer}"
     else:
-        yield "nothing is left to be wanted"
+        yield "nothing to improve: each setting is at its best"
 
 
 def _failing(fit: Fit, flags: Sequence[str], helps: Sequence[Help]) -> Iterator[str]:

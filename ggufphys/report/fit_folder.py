@@ -50,7 +50,8 @@ def fit_folder_text(rows: Sequence[FitRow], notes: Sequence[str], folder: str) -
     said = f"{len(fitting)} of {len(judged)} fit"
     if slow := [row for row in fitting if not row.enough]:
         said += f", {len(slow)} of these too slow"
-    lines += ["", f"{said}; of one that does not, the run that takes the least is shown"]
+    if judged:
+        lines += ["", f"{said}; for a model that does not, the run that needs the least memory is shown"]
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 

@@ -7,7 +7,7 @@ from ggufphys.frozen import asdict
 from ggufphys.plan.folder import Asked, FileRow
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.quantized import quantized_lines
-from ggufphys.units import format_bytes, format_count, format_mib
+from ggufphys.units import counted, format_bytes, format_count, format_mib
 
 _FIGURES = ("params", "size", "n_ctx", "model", "context", "compute", "total", "process")
 
@@ -27,13 +27,13 @@ def folder_text(rows: Sequence[FileRow], asked: Asked, folder: str = "") -> str:
     nbytes = sum(row.file_bytes or 0 for row in rows)
     lines += [
         "",
-        f"{len(rows)} files, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's buffers; process: what "
-        "is resident, an estimate",
+        f"{counted(len(rows), 'file')}, {format_bytes(nbytes)} on disk; memory in MiB; total: llama.cpp's "
+        "buffers; process: what is resident, an estimate",
     ]
     if any(_is_estimate(row) for row in rows):
         lines.append("~ is an estimate")
     if asked.params.n_ctx == 0:
-        lines.append("n_ctx is what each takes if nobody says; -c 8k gives all the same")
+        lines.append("n_ctx: what each model takes without -c; with `-c 8k` all take the same")
     if any(row.label.startswith("ollama:") for row in rows):
         lines.append("ollama:NAME is an address for every command; --json has the paths")
     elif stores:

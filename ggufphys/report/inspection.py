@@ -11,7 +11,7 @@ from ggufphys.loads import Refusal
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.memory.terms import Quantity, Term
 from ggufphys.params import HOST, Params, RunAs
-from ggufphys.units import format_bytes, format_count, format_mib, in_a_line
+from ggufphys.units import counted, format_bytes, format_count, format_mib, in_a_line
 
 if TYPE_CHECKING:
     from ggufphys.plan.fits import Fit
@@ -109,11 +109,12 @@ def model_lines(gguf: GGUFFile) -> list[str]:
     shards = f" in {len(gguf.shards)} shards" if len(gguf.shards) > 1 else ""
     line = in_a_line(f"{gguf.name}: {architecture}{kind}{f', {gguf.file_type}' if gguf.file_type else ''}")
     place = "on its server" if gguf.url else "on disk"
+    tensors = counted(len(gguf.tensors), "tensor")
     if not gguf.tensors:
         return [line, f"no tensors, {format_bytes(gguf.file_bytes)} {place}{shards}"]
     return [
         line,
-        f"{format_count(gguf.n_params)} parameters in {len(gguf.tensors)} tensors, {gguf.bpw:.2f} bits a weight, "
+        f"{format_count(gguf.n_params)} parameters in {tensors}, {gguf.bpw:.2f} bits a weight, "
         f"{format_bytes(gguf.file_bytes)} {place}{shards}",
         *_type_lines(gguf),
     ]
@@ -142,12 +143,12 @@ def run_lines(gguf: GGUFFile, prediction: MemoryPrediction, params: Params) -> l
     what = "slot" if params.run_as == "server" else "sequence"
     sequences = f"{c.n_seq_max} {what}{'s' if c.n_seq_max > 1 else ''}"
     if c.n_seq_max > 1:
-        sequences += ", unified" if c.kv_unified else f" of {c.n_ctx_seq:,}"
+        sequences += " sharing one cache" if c.kv_unified else f" of {c.n_ctx_seq:,}"
     newest = " (newest recorded)" if params.llama_build == LATEST else ""
     lines = [
         f"{HEADINGS[params.run_as]}, llama.cpp b{params.llama_build}{newest}: "
         f"n_ctx {c.n_ctx:,}{_unasked(gguf, prediction, params)}, {sequences}",
-        f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
+        f"n_batch {c.n_batch:,}, n_ubatch {c.n_ubatch:,}, cache K {c.type_k.name.lower()}, V {c.type_v.name.lower()}, "
         f"flash attention {params.flash_attn}",
     ]
     return [*lines, _offload_line(params)] if len(prediction.devices) > 1 else lines
@@ -194,7 +195,7 @@ def _process_parts(prediction: MemoryPrediction) -> Iterator[tuple[str, int]]:
 def _ceiling_lines(terms: Iterable[Term]) -> list[str]:
     """What may be taken later, one line each; nothing when there is nothing."""
     rows = [(term.name, format_mib(term.nbytes), term.device) for term in terms if term.quantity == "ceiling"]
-    return ["", *table(("later, in no total", "up to MiB", "on"), rows, right=(1,))] if rows else []
+    return ["", *table(("later, not counted above", "up to MiB", "on"), rows, right=(1,))] if rows else []
 
 
 def _offload_line(params: Params) -> str:

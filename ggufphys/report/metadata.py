@@ -10,6 +10,7 @@ from ggufphys.gguf import GGUFArray, GGUFFile, Value
 from ggufphys.gguf.values import Scalar, ValueType, text_of
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.inspection_json import model_json
+from ggufphys.units import counted
 
 WIDTH: Final = 64  # characters of a value in its row
 MOST_ELEMENTS: Final = 256  # of an array that the document has whole without being asked for it
@@ -20,7 +21,7 @@ def metadata_text(gguf: GGUFFile) -> str:
     """A row a key, in the file's order; long values are cut."""
     rows = [(key, _type(gguf, key), _shown(gguf, key)) for key in gguf.metadata]
     header = gguf.shards[0].header
-    end = f"{len(rows)} keys, GGUF v{header.version}, {header.byte_order}-endian"
+    end = f"{counted(len(rows), 'key')}, GGUF v{header.version}, {header.byte_order}-endian"
     return "\n".join([*table(("key", "type", "value"), rows), "", end])
 
 

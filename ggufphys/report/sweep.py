@@ -9,7 +9,7 @@ from ggufphys.gguf import GGUFFile
 from ggufphys.plan.sweep import Axis, Point, Value
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, model_lines, table
 from ggufphys.report.inspection_json import model_json
-from ggufphys.units import format_mib
+from ggufphys.units import counted, format_mib
 
 _BYTES: Final = ("model_bytes", "context_bytes", "compute_bytes", "output_bytes", "total_bytes", "process_bytes")
 _HEADER: Final = ("model", "context", "compute", "output", "buffers", "process")
@@ -34,8 +34,7 @@ def sweep_text(gguf: GGUFFile, axes: Sequence[Axis], points: Sequence[Point], no
         [
             *lines,
             "",
-            f"{'1 point' if len(points) == 1 else f'{len(points)} points'}; memory in MiB; "
-            f"buffers: all of llama.cpp's{_estimates(points)}",
+            f"{counted(len(points), 'point')}; memory in MiB; buffers: all of llama.cpp's{_estimates(points)}",
             *(f"refused: {reason}" for reason in why),
             *_lengths(axes, points),
             *(f"note: {note}" for note in notes),

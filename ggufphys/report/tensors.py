@@ -3,7 +3,7 @@
 from ggufphys.gguf import GGUFFile
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps, table
 from ggufphys.report.inspection_json import model_json
-from ggufphys.units import format_bytes
+from ggufphys.units import counted, format_bytes
 
 
 def tensors_text(gguf: GGUFFile) -> str:
@@ -21,7 +21,7 @@ def tensors_text(gguf: GGUFFile) -> str:
     ]
     header = ("#", "name", "shape", "type", "bytes", "offset")
     lines = table(header, rows, right=(0, 4, 5))
-    return "\n".join([*lines, "", f"{len(rows)} tensors, {format_bytes(gguf.tensor_bytes)}"])
+    return "\n".join([*lines, "", f"{counted(len(rows), 'tensor')}, {format_bytes(gguf.tensor_bytes)}"])
 
 
 def tensors_json(gguf: GGUFFile) -> str:

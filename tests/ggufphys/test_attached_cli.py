@@ -77,7 +77,7 @@ def test_text(capsys: pytest.CaptureFixture[str], files: dict[str, str]) -> None
     """The table has rows for attachments in the total, and a table of its own for what may come later."""
     assert main(["inspect", files["tiny"], "--server", "--mmproj", files["mmproj"], "--device", "none"]) == 0
     out = capsys.readouterr().out
-    for text in ("mmproj: weights (vision pixtral)", "later, in no total", "server: prompt cache", "8,192.00"):
+    for text in ("mmproj: weights (vision pixtral)", "later, not counted above", "server: prompt cache", "8,192.00"):
         assert text in out
 
 

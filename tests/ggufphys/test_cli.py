@@ -92,7 +92,7 @@ def test_whose_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
     build = f"llama.cpp b{LATEST} (newest recorded)"
     assert f"for llama-server, {build}: n_ctx 8,192 (as trained, for each slot), 4 slots of 2,048\n" in server
-    assert f"for llama-server, {build}: n_ctx 2,048 (as trained), 4 slots, unified\n" in automatic
+    assert f"for llama-server, {build}: n_ctx 2,048 (as trained), 4 slots sharing one cache\n" in automatic
     assert f"for a call of the library, {build}: n_ctx 2,048 (as trained), 1 sequence\n" in library
     assert "server: prompt cache" in server
     assert "server: prompt cache" not in library
@@ -142,7 +142,7 @@ def test_fit_shortens(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     whole = inspect_json(capsys, path, "-c", "0")
     less = inspect_json(capsys, path, "--fit-target", "1536", "--fit-ctx", "8k")
 
-    assert "(shortened by --fit), 4 slots, unified" in out
+    assert "(shortened by --fit), 4 slots sharing one cache" in out
     assert "note: llama-server's --fit: " in out
     assert whole["params"]["n_ctx"] == 1 << 20
     assert whole["params"]["n_ctx"] > less["params"]["n_ctx"] >= 8192

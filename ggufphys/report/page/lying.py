@@ -177,7 +177,7 @@ def _table(lying: Lying) -> Iterator[str]:
 def _ceilings(asked: MemoryPrediction) -> Iterator[str]:
     for term in asked.ceilings:
         yield (
-            f'<p class="soft">later, in no total: {escape(term.name)}, up to {format_mib(term.nbytes)} MiB '
+            f'<p class="soft">later, not counted above: {escape(term.name)}, up to {format_mib(term.nbytes)} MiB '
             f"on {escape(term.device)}</p>"
         )
 

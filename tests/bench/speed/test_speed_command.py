@@ -54,6 +54,14 @@ def test_of_several_the_largest_code(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "none.gguf: No such file" in err
 
 
+def test_a_wrong_path_is_told_before_rates_are_asked_for(rates: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody calibrates for a minute to hear then that there is no such file."""
+    assert main(["bench", "speed", str(rates.with_name("none.gguf"))]) == 3
+    err = capsys.readouterr().err
+    assert "none.gguf: No such file" in err
+    assert "rates" not in err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -64,6 +64,8 @@ def test_exit_codes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (models / "tiny.gguf").unlink()
     (models / "large.gguf").unlink()
     rows(capsys, 3, models, "--ram", "1GiB", "--device", "none")
+    assert main(["fit", str(models), "--ram", "1GiB", "--device", "none"]) == 3
+    assert "0 of 0" not in capsys.readouterr().out
     assert main(["fit", str(models), "--ram", "1GiB", "--lora", "a.gguf"]) == 2
     (models / "cut.gguf").unlink()
     assert main(["fit", str(models), "--ram", "1GiB"]) == 3

@@ -97,6 +97,23 @@ def test_text(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("6 files, ") for line in lines)
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["fit", "--ram", "1GiB", "--device", "none"]])
+def test_the_folder_one_is_in(
+    command: list[str], models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reasons say what is wrong and not the file's name again, when `.` is asked about, too; one file is one file."""
+    monkeypatch.chdir(models)
+    assert main([command[0], "--json", ".", *command[1:]]) in (0, 1)
+    found = {row["path"]: row["reason"] for row in json.loads(capsys.readouterr().out)["files"]}
+    assert found["./cut.gguf"].startswith("truncated: ")
+
+    for path in models.glob("*.gguf"):
+        if path.name != "b.gguf":
+            path.unlink()
+    assert main(["inspect", str(models / "*.gguf")]) == 0
+    assert "\n1 file, " in capsys.readouterr().out
+
+
 def test_limit(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What fits into so much main memory is told a model a row, by the same figures as for one model alone."""
     tiny_llama(models / "long.gguf", context_length=65536)

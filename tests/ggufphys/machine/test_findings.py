@@ -80,6 +80,17 @@ def test_nothing_is_known(tmp_path: Path) -> None:
     assert not [finding for finding in findings(around) if finding.status in ("advice", "problem")]
 
 
+def test_a_short_file_tells_nothing_of_a_disk(tmp_path: Path) -> None:
+    """A file of some bytes is read in the time of opening it: no rate, and no advice to buy another disk."""
+    short = tmp_path / "short.gguf"
+    short.write_bytes(b"GGUF")
+
+    disk = found(tmp_path / "machine", {}, model=short)["disk"]
+
+    assert (disk.status, disk.mend) == ("unknown", "")
+    assert "4 B" in disk.found
+
+
 def test_read_rate() -> None:
     """The rate of a file's reading is positive, or not known where the page cache cannot be passed by."""
     rate = read_rate(MODEL)

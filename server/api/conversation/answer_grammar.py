@@ -16,12 +16,13 @@ ON_FINAL_CHANNEL: Final = (
 
 
 def answer_gbnf(
-    words: str | None, calls: str | None, *, thoughts: str = "", in_front: tuple[str, str] = ("", "")
+    words: str | None, calls: str | None, *, thoughts: tuple[str, ...] = (), in_front: tuple[str, str] = ("", "")
 ) -> str:
     """GBNF of answers that are one of two, each a GBNF with a `root`; at least one of them is there.
 
-    `thoughts`: a mark that may stand in front; who chooses tokens does so freely from there to the end of thoughts, and
-    goes on with the grammar behind them (`server/engine/thoughts.py`). `in_front`: of words, and of calls, in GBNF.
+    `thoughts`: marks of which one may stand in front: what begins them, from where tokens are chosen freely up to their
+    end, behind which the grammar goes on (`server/engine/thoughts.py`); or what ends them, where there are none.
+    `in_front`: of words, and of calls, in GBNF.
     """
     ways, rules = list[str](), list[str]()
     for name, text, front in (("words", words, in_front[0]), ("calls", calls, in_front[1])):
@@ -30,7 +31,8 @@ def answer_gbnf(
                 return text
             ways.append(f"{front}{name}-root")
             rules.append(prefixed(text, f"{name}-"))
-    begun = rf"([ \t\r\n]* {json.dumps(thoughts, ensure_ascii=False)} [ \t\r\n]*)? " if thoughts else ""
+    marks = " | ".join(json.dumps(mark, ensure_ascii=False) for mark in thoughts)
+    begun = rf"([ \t\r\n]* ({marks}) [ \t\r\n]*)? " if thoughts else ""
     return "\n".join((f"root ::= {begun}({' | '.join(ways)})", *rules))
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ggufphys.units import parse_json
@@ -11,8 +11,10 @@ from server.api.conversation.style import QUOTE, Tags
 
 Tell = Callable[[str], object]
 _MOST_KEY: Final = 1000  # characters
+_MOST_REFERENCES: Final = 10  # that lead to one another
 _GEMMA_KEY: Final = frozenset("{,")
 _BREAKS: Final = {"\n": "\\n", "\r": "\\r"}
+ITEM: Final = "item"  # MiniMax M3's tag of an array's members
 _CDATA: Final = "<![CDATA["
 _LITERALS: Final = {"true": True, "false": False, "null": None}
 _NO_PYTHON: Final = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
@@ -24,7 +26,7 @@ def tagged(incoming: Incoming, tags: Tags, schema: Any, tell: Tell) -> Wait:
     properties = properties_of(schema)
     front, behind = tags.value[0].strip(), tags.value[-1]
     separator = "{"
-    while (yield from incoming.literal(tags.key)):
+    while (yield from _opens(incoming, tags)):
         key = (yield from incoming.until((front or tags.end.strip(),), _MOST_KEY)).strip()
         yield from incoming.expect(front)
         if len(tags.value) > 1:
@@ -32,20 +34,82 @@ def tagged(incoming: Incoming, tags: Tags, schema: Any, tell: Tell) -> Wait:
             yield from incoming.expect(behind)
         tell(f"{separator}{_text(key)}:")
         separator = ","
-        end = tags.end
+        end = tags.end_of(key)
         if behind.endswith("\n"):  # values stand on lines of their own, if they do
             yield from _awaited(incoming)
             if incoming.text[incoming.at] == "\n":
                 incoming.at += 1
             else:
                 end = end.lstrip()
-        if _kinds(properties.get(key, _NOTHING)) == {"string"}:
+        if _kinds(_resolved(properties.get(key), schema)) == {"string"}:
             yield from _string(incoming, end, tell)
         else:
             said = list[str]()
             yield from _plain(incoming, end, said.append)
-            tell(_typed("".join(said), properties.get(key, _NOTHING)))
+            tell(_value("".join(said), properties.get(key), tags, schema))
     tell("}" if separator != "{" else "{}")
+
+
+def _opens(incoming: Incoming, tags: Tags) -> Reads[bool]:
+    """Does another argument begin? What closes begins alike, where arguments stand in tags of their own."""
+    start = incoming.at
+    if not (yield from incoming.literal(tags.key)):
+        return False
+    if tags.closes:
+        yield from _awaited(incoming)
+        if incoming.text[incoming.at] == "/":
+            incoming.at = start
+            return False
+    return True
+
+
+def _value(text: str, schema: Any, tags: Tags, root: Any) -> str:
+    """A value as JSON; members of objects and arrays may stand in tags of their own. `root`: where references lead."""
+    schema = _resolved(schema, root)
+    kinds = _kinds(schema)
+    members = list(_members(text, tags)) if tags.closes and text.lstrip().startswith(tags.key) else []
+    is_empty = tags.closes and not text.strip() and kinds in ({"array"}, {"object"})
+    if not members and not is_empty:
+        return _text(text) if kinds == {"string"} else _typed(text, schema)
+    if "array" in kinds or (not kinds and all(key == ITEM for key, _ in members)):
+        of = schema.get("items") if isinstance(schema, dict) else None
+        return f"[{','.join(_value(inner, of, tags, root) for _, inner in members)}]"
+    known = properties_of(schema)
+    pairs = (f"{_text(key)}:{_value(inner, known.get(key), tags, root)}" for key, inner in members)
+    return f"{{{','.join(pairs)}}}"
+
+
+def _resolved(schema: Any, root: Any) -> Any:
+    """What a schema refers to, within the root; itself where it refers to nothing that is there."""
+    for _ in range(_MOST_REFERENCES):
+        reference = schema.get("$ref") if isinstance(schema, dict) else None
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            break
+        found = root
+        for name in reference[2:].split("/"):
+            found = found.get(name) if isinstance(found, dict) else None
+        schema = found
+    return schema
+
+
+def _members(text: str, tags: Tags) -> Iterator[tuple[str, str]]:
+    """Keys and what stands in their tags, none where they are not all closed."""
+    at, found = 0, list[tuple[str, str]]()
+    while (start := text.find(tags.key, at)) >= 0:
+        key = text[start + len(tags.key) :].partition(tags.value[0])[0]
+        opens, closes = f"{tags.key}{key}{tags.value[0]}", tags.end_of(key)
+        begin = inner = start + len(opens)
+        depth = 1
+        while depth:
+            end, another = text.find(closes, inner), text.find(opens, inner)
+            if end < 0:
+                return
+            is_another = 0 <= another < end
+            depth += 1 if is_another else -1
+            inner = another + len(opens) if is_another else end + len(closes)
+        found.append((key, text[begin : inner - len(closes)]))
+        at = inner
+    yield from found
 
 
 def gemma(incoming: Incoming, tell: Tell) -> Wait:

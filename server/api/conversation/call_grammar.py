@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from server.api.constraint import schema_grammar
-from server.api.conversation.arguments import properties_of, says_strings
-from server.api.conversation.style import QUOTE, Mark, Style
+from server.api.conversation.arguments import ITEM, properties_of, says_strings
+from server.api.conversation.style import QUOTE, Mark, Style, Tags
 from server.api.gbnf import prefixed
 
 Json = dict[str, Any]
+_SHARED: Final = ("$defs", "definitions")
 _PLAIN: Final = {"type", "properties", "required", "title", "description", "$schema"}  # no word of other properties
 _GEMMA: Final = {
     "gemma-value": "gemma-string | gemma-plain | gemma-array | gemma-object",
@@ -91,13 +92,38 @@ class _Rules:
     def _tagged(self, i: int, schema: Any) -> str:
         tags = self.style.tags
         assert tags is not None
+        return self._arguments(f"tool{i}", schema, tags)
+
+    def _arguments(self, rule: str, schema: Any, tags: Tags) -> str:
+        """An object's members in tags, in the order of the schema."""
         found = list[str]()
         for j, (key, value, is_needed) in enumerate(_properties(schema)):
-            rule = f"tool{i}-{j}"
-            ends = self._until(tags.end) if says_strings(value) else f"{self._schema(value, rule)} {_literal(tags.end)}"
-            self.lines.append(f'{rule} ::= {_literal(tags.key + key)} {self._mark(tags.value)} {ends} "\\n"?')
-            found.append(rule if is_needed else f"{rule}?")
+            one = f"{rule}-{j}"
+            written = self._tagged_value(one, value, tags, tags.end_of(key))
+            self.lines.append(f'{one} ::= {_literal(tags.key + key)} {self._mark(tags.value)} {written} "\\n"?')
+            found.append(one if is_needed else f"{one}?")
         return " ".join(found)
+
+    def _tagged_value(self, rule: str, schema: Any, tags: Tags, end: str) -> str:
+        """A value and what ends it; members in tags of their own, where these are.
+
+        Source: llama.cpp 0c1e570 common/parsers/minimax-m3.cpp, value_of.
+        """
+        plain = isinstance(schema, dict) and not tags.closes
+        if says_strings(schema):
+            return self._until(end)
+        if plain or not isinstance(schema, dict) or schema.get("type") not in ("object", "array"):
+            if tags.closes and isinstance(schema, dict) and "type" not in schema:
+                return self._until(end)  # a reference, or one of several: whatever its members are
+            return f"{self._schema(schema, rule)} {_literal(end)}"
+        if schema["type"] == "object":
+            members = self._arguments(rule, schema, tags) if properties_of(schema) else ""
+            return f"{members} {_literal(end)}".strip() if members else self._until(end)
+        item, shared = schema.get("items"), {key: schema[key] for key in _SHARED if key in schema}
+        of = {**item, **shared} if isinstance(item, dict) else {}
+        written = self._tagged_value(f"{rule}-item", of, tags, tags.end_of(ITEM))
+        self.lines.append(f"{rule}-items ::= {_literal(tags.key + ITEM)} {self._mark(tags.value)} {written}")
+        return f"{rule}-items* {_literal(end)}"
 
     def _until(self, end: str) -> str:
         """Any text up to an end, and that; a state is how much of the end was seen.
@@ -106,7 +132,7 @@ class _Rules:
         """
         if end in self._ends:
             return self._ends[end]
-        name = self._ends[end] = f"until-{'abcdefghijklmnopqrstuvwxyz'[len(self._ends)]}"
+        name = self._ends[end] = f"until-{len(self._ends)}"
         for n in range(len(end)):
             seen, ways = end[:n], list[str]()
             for c in dict.fromkeys(end[: n + 1]):
@@ -172,7 +198,7 @@ def _parameters(function: Json) -> Any:
 def _properties(schema: Any) -> Iterator[tuple[str, Any, bool]]:
     """An object's properties: the key, the schema, and whether it is needed."""
     needed = schema.get("required") or ()
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    shared = {key: schema[key] for key in _SHARED if key in schema}
     for key, value in properties_of(schema).items():
         yield key, {**value, **shared} if isinstance(value, dict) and shared else value, key in needed
 

@@ -71,7 +71,7 @@ class Conversation:
             raise bad_request("a grammar and a forced tool call contradict each other: send one", param="tool_choice")
         text = answer_gbnf(
             None if asked is None else asked.text, None if tools is None else tools.gbnf(alone=True),
-            thoughts=self.marks[0] if self.may_think else "", in_front=self._in_front,
+            thoughts=self.marks if self.may_think else (), in_front=self._in_front,
         )  # fmt: skip
         return Grammar(text=checked(text, "tools" if asked is None else "response_format"))
 

@@ -167,8 +167,7 @@ def _style(text: str, known: Sequence[_Known], source: str) -> Style | None:
         close = _common_begin(middle, last).rstrip()
         between, begin = middle[len(close) :], first[: len(first) - len(open_)]
         end = last[len(close) :]
-        tag = _TAG.search(end)
-        section = (begin, end[: tag.end()] if tag else end) if begin.strip() else ("", "")
+        section = (begin, _first_mark(begin.strip(), end)) if begin.strip() else ("", "")
     style = Style(
         open=_split(open_.lstrip()), named=_mark(named[0].named, named[-1].named), close=_split(close),
         section=(section[0].lstrip(), section[1].rstrip()), between=between,
@@ -176,6 +175,16 @@ def _style(text: str, known: Sequence[_Known], source: str) -> Style | None:
         ends_thoughts=any(sign in source for sign in _CALLS_IN_THOUGHTS),
     )  # fmt: skip
     return style if style.whole or style.begin else None  # a bare name is no mark
+
+
+def _first_mark(begin: str, text: str) -> str:
+    """The text up to what closes the begin, as tags close, or to its first tag."""
+    front, bracket, name = begin.rpartition("<")
+    closes = f"{front}{bracket}/{name}"
+    if bracket and closes in text:
+        return text[: text.index(closes) + len(closes)]
+    tag = _TAG.search(text)
+    return text[: tag.end()] if tag else text
 
 
 def _written(text: str, at: int, of: _Known) -> _Written | None:
@@ -198,13 +207,31 @@ def _written(text: str, at: int, of: _Known) -> _Written | None:
         return _Written(text[at:brace], end + 1, "gemma")
     if _PYTHON.fullmatch(to_value):
         return _Written(text[at:key], end, "python")
+    if of.key in to_other:
+        return _in_own_tags(text, at, of)
     front = _common_end(text[at:key], to_other)
     front = front[front.find("<") :].lstrip() if "<" in front else ""
     behind = _common_begin(to_other[: len(to_other) - len(front)], text[end:]).rstrip()
-    if not front or not behind or of.key in to_other:  # keys that are tags are not written by marks alone
+    if not front or not behind:
         return None
     tags = Tags(front, _mark(to_value, text[other + len(of.other) : number]), behind)
     return _Written(text[at : key - len(front)], end + len(behind), "tagged", tags)
+
+
+def _in_own_tags(text: str, at: int, of: _Known) -> _Written | None:
+    """Arguments in tags of their keys, which end as they begin, but for a slash."""
+    key = text.find(of.key, at)
+    value, number = text.find(of.value, key), text.find(str(of.number), key) + len(str(of.number))
+    end, _, rest = text[value + len(of.value) :].partition(of.key)
+    front, between = end.removesuffix("/"), rest[: rest.find(of.other)]
+    closes = between.removesuffix(front)
+    last = f"{end}{of.other}{closes}"
+    if front == end or not closes or closes == between or not text.startswith(last, number):
+        return None
+    if text[at:key] == text[at:key].removesuffix(front):
+        return None
+    tags = Tags(front, (text[key + len(of.key) : value],), end, closes)
+    return _Written(text[at : key - len(front)], number + len(last), "tagged", tags)
 
 
 def _mark(a: str, b: str) -> Mark:

@@ -83,7 +83,9 @@ class Reading:
             start = self._held.lstrip()
             if start.startswith(begin):
                 self._stage, self._held = "thinking", start.removeprefix(begin)
-            elif not begin.startswith(start):
+            elif start.startswith(self._ends[0]):  # there are none (MiniMax M3)
+                self._stage, self._held = "after", start.removeprefix(self._ends[0])
+            elif not begin.startswith(start) and not self._ends[0].startswith(start):
                 self._stage = "saying"
         deltas: list[Json] = []
         if self._stage == "thinking":

@@ -14,11 +14,19 @@ Notation = Literal["json", "tagged", "gemma", "python"]
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Around each argument: `key`, a name, `value`, a value, `end`. Strings stand there as they are, others as JSON."""
+    """Around each argument: `key`, a name, `value`, a value, `end`. Strings stand there as they are, others as JSON.
+
+    `closes`: behind `end` come the name again and this; then members of objects and arrays stand in such tags, too.
+    """
 
     key: str
     value: Mark
     end: str
+    closes: str = ""
+
+    def end_of(self, key: str) -> str:
+        """What ends the value of a key."""
+        return f"{self.end}{key}{self.closes}" if self.closes else self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +86,7 @@ class Style:
         """A call, with dots for what is said in it."""
         match self.notation:
             case "tagged" if self.tags is not None:
-                arguments = f"{self.tags.key}...{'...'.join(self.tags.value)}...{self.tags.end}"
+                arguments = f"{self.tags.key}...{'...'.join(self.tags.value)}...{self.tags.end_of('...')}"
             case "python":
                 arguments = "...=..."
             case _:
@@ -94,7 +102,7 @@ class Style:
     @property
     def marks(self) -> tuple[str, ...]:
         """All texts that are written around names and arguments."""
-        tags = (self.tags.key, *self.tags.value, self.tags.end) if self.tags else ()
+        tags = (self.tags.key, *self.tags.value, self.tags.end, self.tags.closes) if self.tags else ()
         quote = (QUOTE,) if self.notation == "gemma" else ()
         to = self.to.marks if self.to else ()
         every = (*to, *self.section, self.between, *self.open, *self.named, *self.close, *tags, *quote)

@@ -59,7 +59,7 @@ def test_thoughts_in_front_of_a_format(vocab: object, more: Json) -> None:
     text = '{"n": 1}' if "response_format" in more else HERMES_CALL
     request, thinking = asked(THINKS, **more)
     assert request.thoughts is not None
-    for front in ("", "<think>", "<think>\n"):
+    for front in ("", "<think>", "<think>\n", "</think>"):
         assert follows(vocab, thinking.text, front + text)
     for template in (TURNS, TOLD_NOT_TO, THINKS + "<think>\n"):
         _, grammar = asked(template, **more)

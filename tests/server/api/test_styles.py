@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.api.conversation.call_grammar import calls_gbnf
 from server.api.conversation.calls import Calls
 from server.api.conversation.reading import Reader, Reading, Stage
 from server.api.conversation.style import HERMES, Style
@@ -60,6 +61,11 @@ def tagged(key: str, value: str, end: str) -> str:
     return f"{{% for k, v in f.arguments.items() %}}{key}{{{{ k }}}}{value}{text}{end}{{% endfor %}}"
 
 
+OWN = (
+    "{% macro own(v) %}{% if v is mapping %}{% for k, x in v.items() %}]<]x[>[<{{ k }}>{{ own(x) }}]<]x[>[</{{ k }}>"
+    "{% endfor %}{% elif v is iterable and v is not string %}{% for x in v %}]<]x[>[<item>{{ own(x) }}]<]x[>[</item>"
+    "{% endfor %}{% else %}{{ v if v is string else v | tojson }}{% endif %}{% endmacro %}"
+)
 GEMMA = (
     "{% macro w(v) %}{% if v is string %}<|\"|>{{ v }}<|\"|>{% elif v is mapping %}{{ '{' }}"
     "{% for k, x in v | dictsort %}{{ k }}:{{ w(x) }}{% if not loop.last %},{% endif %}{% endfor %}{{ '}' }}"
@@ -92,6 +98,13 @@ TEMPLATES = {
         '<|X|invoke name="NAME">\n' + tagged('<|X|parameter name="', IS_TEXT, "</|X|parameter>\n") + "</|X|invoke>",
         "\n",
         "\n</|X|calls>",
+    ),
+    "tags of their own": OWN
+    + looped(
+        "]<]x[>[<calls>\n",
+        ']<]x[>[<invoke name="NAME">{{ own(f.arguments) }}]<]x[>[</invoke>\n',
+        "",
+        "]<]x[>[</calls>",
     ),
     "braces": GEMMA + looped("", "<|call>call:NAME{{ w(f.arguments) }}<call|>", "", ""),
     "keywords": looped("<|calls|>[", PYTHON, ", ", "]<|end|>"),
@@ -237,6 +250,8 @@ def test_calls_as_models_write_them(style: Style | str, text: str, calls: list[t
         ("undecided", "[THINK]hm < [/TH[/THINK]Yes", "hm < [/TH", "Yes", 0),
         ("undecided", "[THINK]hm", "hm", "", 0),
         ("undecided", "[THI", "", "[THI", 0),
+        ("undecided", "[/THINK]\nYes", "", "Yes", 0),
+        ("undecided", "[/THINK]<function=weather>{}</function>", "", "", 1),
         ("thinking", "hm[/THINK]\n\n<function=weather>{}</function>", "hm", "", 1),
         ("thinking", "hm <function=weather>{}</function>", "hm ", "", 1),
         ("thinking", "hm <function", "hm <function", "", 0),
@@ -251,6 +266,35 @@ def test_thoughts_between_other_marks(
     assert read(reading, text, seed)[:2] == (said, thought)
     assert len(reading.calls) == n_calls
     assert reading.reasoning == thought
+
+
+NESTED: Json = {
+    "type": "object",
+    "properties": {
+        "of": {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}, "required": ["a"]},
+        "all": {"type": "array", "items": {"type": "array", "items": {"$ref": "#/$defs/N"}}},
+        "any": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
+    },
+    "$defs": {"N": {"type": "object", "properties": {"of": {"type": "string"}}}},
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"of": {"a": "x </a> ]<]x", "n": 3}}, {"of": {"a": "7"}, "all": [[{"of": "2"}, {}], []], "any": 3},
+        {"any": [1, 2]}, {"all": []},
+    ],
+)  # fmt: skip
+def test_members_in_tags_of_their_own(vocab: object, arguments: Json) -> None:
+    """Objects and arrays within arguments stand in tags, too: they are read back, and the grammar allows them."""
+    template, style = made("tags of their own")
+    text = written(template, [("weather", arguments)])
+    grammar = calls_gbnf(style, [{"name": "weather", "parameters": NESTED}], parallel=False, forced=True)
+    assert follows(vocab, grammar, text)
+    for seed in range(5):
+        _, _, found = read(Calls(style, {"weather": NESTED}), text, seed)
+        assert [(name, json.loads(told)) for name, told in found] == [("weather", arguments)]
 
 
 def test_what_is_read_is_shown() -> None:

@@ -92,7 +92,7 @@ class Door:
         try:
             return service.limits.take(client, service.engine.forecast.place_s() or RETRY_S)
         except TooManyError as error:
-            service.metrics.rejected.labels(error.reason).inc()
+            service.metrics.refused(error.reason)
             raise errors.too_many(str(error), error.retry_after_s) from error
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from server.access.refusals import Refusal
+
 FORGET_S: Final = 120.0  # a client that was idle so long has all of its allowance again
 RETRY_S: Final = 1.0  # where nothing is known of how long requests take
 
@@ -22,7 +24,7 @@ class _Client:
 class TooManyError(Exception):
     """A client is over its limit for another `retry_after_s`."""
 
-    def __init__(self, message: str, *, reason: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, reason: Refusal, retry_after_s: float) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = retry_after_s
@@ -57,12 +59,12 @@ class Limits:
             if self._at_once and state.n_running >= self._at_once:
                 raise TooManyError(
                     f"{state.n_running} requests of this client are under way, which is as many as may",
-                    reason="client concurrency", retry_after_s=expected_s,
+                    reason=Refusal.CLIENT_CONCURRENCY, retry_after_s=expected_s,
                 )  # fmt: skip
             if self._per_minute and state.left < 1:
                 raise TooManyError(
                     f"this client has sent {self._per_minute} requests in a minute, which is as many as may",
-                    reason="client rate", retry_after_s=(1 - state.left) * 60 / self._per_minute,
+                    reason=Refusal.CLIENT_RATE, retry_after_s=(1 - state.left) * 60 / self._per_minute,
                 )  # fmt: skip
             state.left -= 1
             state.n_running += 1

@@ -5,21 +5,25 @@ Counters are the engine's own figures, read when asked for; histograms are fille
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client import Counter as Count
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from server.access.refusals import Refusal
 from server.accounts.forecast import Forecast
 from server.accounts.ledger import Ledger, resident
 from server.engine.counters import Counters
-from server.engine.events import Failed, Finished, Piece
+from server.engine.events import Failed, Finished, FinishReason, Piece
 from server.engine.protocol import Engine
+from server.engine.scheduler.slots import Reuse
 
 _FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+_REUSE: Final = tuple(reason for reason in Reuse if reason)
+_FINISHED: Final[tuple[str, ...]] = get_args(FinishReason)
 GAPS: Final = 64  # of an answer that are counted at a time: each alone takes longer than to hand out a token
 
 # llama-server's name, what it is, the engine's figure
@@ -65,9 +69,11 @@ class Metrics:
         self.gap = histogram("inter_token", "Between two pieces of an answer", _FAST)
         self.e2e = histogram("request", "From the request to the answer's end", _SLOW)
         self.queued = histogram("queue", "From the request to the prompt's evaluation", _SLOW)
-        self.rejected = Count(
+        self._refused = Count(
             "ggufphys:requests_rejected", "Requests that were refused", ("reason",), registry=self._registry
         )
+        for reason in Refusal:  # from the start: `rate` sees nothing of a series that begins with its first event
+            self._refused.labels(reason)
 
     def watch(self) -> "Watch":
         """What follows the answers to one request."""
@@ -76,7 +82,11 @@ class Metrics:
     def failed(self, event: Failed) -> None:
         """A request broke off; one that came too late to its turn was refused, if late."""
         if event.fault == "deadline":
-            self.rejected.labels("deadline").inc()
+            self.refused(Refusal.DEADLINE)
+
+    def refused(self, reason: Refusal) -> None:
+        """A request was refused."""
+        self._refused.labels(reason).inc()
 
     def text(self) -> bytes:
         """All of it in Prometheus's format."""
@@ -172,11 +182,11 @@ class _Figures(Collector):
         n_rows = counters.n_generated_tokens - counters.n_draft_accepted + counters.n_texts
         busy = n_rows / max(counters.n_steps, 1)
         yield GaugeMetricFamily("llamacpp:n_busy_slots_per_decode", "Answers generated together", value=busy)
-        for name, what, by in (
-            ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", counters.reevaluated),
-            ("ggufphys:answers_finished", "Answers that ended, by reason", counters.finished),
+        for name, what, reasons, by in (
+            ("ggufphys:tokens_reevaluated", "Prompt tokens evaluated again, by reason", _REUSE, counters.reevaluated),
+            ("ggufphys:answers_finished", "Answers that ended, by reason", _FINISHED, counters.finished),
         ):
             family = CounterMetricFamily(name, what, labels=("reason",))
-            for reason, n in by.items():
-                family.add_metric((reason,), n)
+            for reason in reasons:  # from the start, as of refusals
+                family.add_metric((reason,), by[reason])
             yield family

@@ -12,6 +12,7 @@ from typing import Any, Final
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
+from server.access.refusals import Refusal
 from server.admission import DeadlineError
 from server.engine.errors import (
     ContextLengthError,
@@ -156,14 +157,14 @@ def register(app: Flask, service: Service) -> None:
     @app.errorhandler(EngineError)
     def engine_error(error: EngineError) -> Response:
         if isinstance(error, QueueFullError):
-            service.metrics.rejected.labels("queue full").inc()
+            service.metrics.refused(Refusal.QUEUE_FULL)
         elif isinstance(error, ContextLengthError):
-            service.metrics.rejected.labels("context length").inc()
+            service.metrics.refused(Refusal.CONTEXT_LENGTH)
         return from_engine(error, service).response()
 
     @app.errorhandler(DeadlineError)
     def deadline_error(error: DeadlineError) -> Response:
-        service.metrics.rejected.labels("deadline").inc()
+        service.metrics.refused(Refusal.DEADLINE)
         later = error.retry_after_s is not None
         return ApiError(
             429 if later else 400, str(error), kind="rate_limit_error" if later else "invalid_request_error",

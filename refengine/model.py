@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggufphys.arch import read_hparams, rule_for
+from ggufphys.arch.cache_types import check_cache_types, kinds_of_layers
 from ggufphys.arch.caches import FullKV
 from ggufphys.context import pad_ctx, resolve
 from ggufphys.errors import UnsupportedError
@@ -138,6 +139,7 @@ class Model:
         )  # fmt: skip
         if why_not := rule.aborts(self.context, self.h):
             raise ValueError(f"{gguf.path}: {why_not}")
+        check_cache_types(self.h, rule, kinds_of_layers(self.h, rule), self.context)
         keep_temporaries()
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)

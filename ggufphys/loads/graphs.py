@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final
 
+from ggufphys.arch.cache_types import check_cache_types, kinds_of_layers
 from ggufphys.arch.graph_nodes import BY_SEQUENCE, max_nodes
 from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError, UnsupportedError
@@ -47,6 +48,8 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
     try:
         runs = Runs(gguf)
         context, layouts = runs.context(params), runs.layouts_of(params)
+        rule = runs.rule_in(params)
+        check_cache_types(runs.h, rule, kinds_of_layers(runs.h, rule), context)
         yield from tuple(graph_failures(layouts, context))
     except UnsupportedError:
         return

@@ -9,14 +9,14 @@ llama_memory_recurrent ctor; src/llama-context.cpp, llama_init_from_model.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState, WindowKV
+from ggufphys.arch import ArchRule, BlockState, LayerCache, RecurrentState
+from ggufphys.arch.cache_types import check_cache_types, kinds_of_layers
 from ggufphys.context import ContextParams, pad_ctx
 from ggufphys.frozen import dataclass
-from ggufphys.gguf import SIZES
 from ggufphys.graph.devices.backends import CPU, Backend
 from ggufphys.hparams.hparams import HParams
 from ggufphys.memory.terms import Term
@@ -67,42 +67,13 @@ def caches_by_device(
     """
     layers = rule.layers(h, ctx_type)
     n_layers = Counter((home(il), cache) for il, layer in enumerate(layers) for cache in layer)
-    windows = frozenset(any(isinstance(cache, WindowKV) for cache in layer) for layer in rule.layers(h)[: h.n_layer])
+    windows = kinds_of_layers(h, rule)
     return CachesByDevice(n_layers=n_layers, backends=backends, check=partial(check_cache_types, h, rule, windows))
 
 
 def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend = CPU) -> int:
     """Bytes of one layer's cache, all streams."""
     return sum(backend.tensor_bytes(t.nbytes, t.ggml_type, t.width) for t in cache.tensors(context))
-
-
-def check_cache_types(h: HParams, rule: ArchRule, windows: Collection[bool], context: ContextParams) -> None:
-    """Refuse the types that llama.cpp refuses for this model; `windows` says which kinds of layers it has.
-
-    Compressed rows hold keys and values in one, so in one type; with flash attention each head must be whole blocks of
-    a quantised type.
-
-    Raises:
-        ValueError: with the reason.
-    """
-    if rule.needs_same_types(h) and context.type_k is not context.type_v:
-        raise ValueError(
-            f"K cache type {context.type_k.name.lower()}, V cache type {context.type_v.name.lower()}: this model keeps "
-            "keys and values in one compressed row and does not support different types"
-        )
-    if context.v_trans or context.blocks_unchecked:
-        return
-    for name, ggml_type, sizes in (
-        ("K", context.type_k, {h.n_embd_head_k_swa if window else h.n_embd_head_k for window in windows}),
-        ("V", context.type_v, {h.n_embd_head_v_swa if window else h.n_embd_head_v for window in windows}),
-    ):
-        block_size = SIZES[ggml_type].block_size
-        for n_embd_head in sizes:
-            if n_embd_head % block_size:
-                raise ValueError(
-                    f"{name} cache type {ggml_type.name.lower()} has blocks of {block_size} elements, "
-                    f"which do not divide this model's head size of {n_embd_head}"
-                )
 
 
 def _term(cache: LayerCache, n_layers: int, context: ContextParams, device: str, backend: Backend) -> Term:

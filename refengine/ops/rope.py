@@ -5,7 +5,7 @@ ggml_mrope_cache_init, rope_yarn; ggml/src/ggml.c, ggml_rope_yarn_corr_dims.
 """
 
 from collections.abc import Callable, Mapping
-from math import ceil, floor, log, pi
+from math import pi
 from typing import Final, cast
 
 import numpy as np
@@ -124,14 +124,23 @@ def turns(
 
 
 def corrected_dims(settings: Rope) -> tuple[np.float32, np.float32]:
-    """Between which pairs YaRN goes over from extrapolation to interpolation."""
+    """Between which pairs YaRN goes over from extrapolation to interpolation; anywhere, as in C, where the base is 1.
 
-    def dim(n_rotations: float) -> float:
-        n_turns = settings.n_ctx_orig / (n_rotations * 2 * pi)
-        return settings.n_dims * log(n_turns) / (2 * log(settings.freq_base))
+    Source: llama.cpp 0c1e570 ggml/src/ggml.c, ggml_rope_yarn_corr_dims.
+    """
 
-    low, high = floor(dim(settings.beta_fast)), ceil(dim(settings.beta_slow))
-    return np.float32(max(0, low)), np.float32(min(settings.n_dims - 1, high))
+    def dim(n_rotations: float) -> np.float32:
+        n_turns = np.float32(settings.n_ctx_orig) / (np.float32(n_rotations) * np.float32(2) * np.float32(pi))
+        return np.float32(settings.n_dims) * _log(n_turns) / (np.float32(2) * _log(np.float32(settings.freq_base)))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.floor(dim(settings.beta_fast)), np.ceil(dim(settings.beta_slow))
+    return np.maximum(np.float32(0), low), np.minimum(np.float32(settings.n_dims - 1), high)
+
+
+def _log(x: np.float32) -> np.float32:
+    """C's logf, which is the nearest float nearly everywhere."""
+    return np.float32(np.log(np.float64(x)))
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {"ROPE": rope, "ROPE_BACK": rope}

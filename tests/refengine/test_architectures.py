@@ -32,6 +32,22 @@ def test_logits(name: str, tmp_path: Path) -> None:
     assert flash.nmse <= 1e-7
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("chameleon", {"chameleon.swin_norm": True}),
+        ("starcoder2", {"starcoder2.rope.scaling.type": "yarn", "starcoder2.rope.freq_base": 1.0}),
+    ],
+)
+def test_logits_with_other_keys(name: str, keys: dict[str, Any], tmp_path: Path) -> None:
+    """Ways of computing that no small model has by itself."""
+    path = tiny.write(tmp_path / "f32.gguf", name, metadata=keys)
+
+    [f32] = agreements([opened(path, "F32")])
+
+    assert f32.nmse <= 1e-10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_logits_of_the_others(name: str, tmp_path: Path) -> None:

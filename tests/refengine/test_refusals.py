@@ -28,6 +28,14 @@ def test_what_llama_cpp_dies_of(tmp_path: Path) -> None:
         refengine.load(path)
 
 
+def test_caches_that_llama_cpp_does_not_make(tmp_path: Path) -> None:
+    """Types of caches that llama.cpp refuses for the model are refused here too."""
+    path = tiny.write(tmp_path / "mla.gguf", "mistral4")
+
+    with pytest.raises(ValueError, match="one compressed row and does not support different types"):
+        refengine.load(path, type_k="f16", type_v="f32")
+
+
 def test_other_byte_order(tmp_path: Path) -> None:
     """Weights whose bytes lie the other way round are refused, not read as numbers that they are not."""
     tensors = llama_tensors()

@@ -1,6 +1,6 @@
 """chameleon: heads of queries and keys are normed with gains of their own; logits of image tokens are never the best.
 
-Models with `swin_norm` norm what layers add, not what they read.
+Models with `swin_norm` norm what layers add, not what they read; the feed-forward part reads what attention adds alone.
 
 Source: llama.cpp 0c1e570 src/models/chameleon.cpp, llama_model_chameleon::graph.
 """
@@ -39,8 +39,9 @@ def build(b: Builder) -> Graph:
         q, k = (_heads_normed(b, part, name, il) for part, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
         x = attention[b.kv_cache(il)](b.rope(q, pos, None, rope), b.rope(k, pos, None, rope), v, il, biased=False)
         x, residual = b.wanted(out_ids, il, x, residual)
-        residual = ops.add(behind(x, "attn_norm", il), residual)
-        x = b.ffn_gated(before(residual, "ffn_norm", il), il, biased=False)
+        x = behind(x, "attn_norm", il)
+        residual = ops.add(x, residual)
+        x = b.ffn_gated(x if normed_behind else b.rms(residual, "ffn_norm", il), il, biased=False)
         x = ops.add(behind(x, "ffn_norm", il), residual)
     logits = b.logits(b.rms(x, "output_norm"))
     if logits.ne[0] * b.context.n_seq_max < len(IMAGE_TOKENS):  # of a decode step, which is reserved for, too

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ggufphys import Params, open_gguf, predict_memory
+from ggufphys import Params, check_loads, open_gguf, predict_memory
 from ggufphys.gguf.values import ValueType
 from ggufphys.loads.hparams import DEFAULTS, LISTS
 from ggufphys.loads.refusal import headline
@@ -119,6 +119,16 @@ def test_contexts_come_last(tmp_path: Path) -> None:
     (alone,) = refusals(tmp_path, "rwkv6", token_shift_count=0)
     assert (alone.where, alone.in_context) == ("rwkv6.token_shift_count", True)
     assert headline((alone,)) == "llama.cpp would load this file, but make no context of it"
+
+
+def test_types_of_caches(tmp_path: Path) -> None:
+    """Where keys and values share a row, caches of two types are no context; the parameters are why, not the file."""
+    path = tmp_path / "mla.gguf"
+    path.write_bytes(archs.header("mistral4"))
+    with open_gguf(path) as gguf:
+        (reason,) = check_loads(gguf, Params(n_ctx=256, type_k="f16", type_v="f32"))
+        assert check_loads(gguf, Params(n_ctx=256, type_k="q8_0", type_v="q8_0")) == ()
+    assert (reason.where, reason.in_context, reason.ends_process) == ("parameters", True, False)
 
 
 def test_all_reasons_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_max_nodes.
 """
 
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from ggufphys.frozen import dataclass
@@ -31,8 +32,18 @@ NODE_BUDGETS: Final[dict[str, NodeBudget]] = {
 # fmt: on
 
 
-# Whose graphs have nodes for each sequence, so that many of these may be more than there is room for.
-BY_SEQUENCE: Final[frozenset[str]] = frozenset({"minimax-m3"})
+# Whose graphs have nodes for each sequence, or for each member of a block of cells, so that many of these may be more
+# than there is room for.
+BY_MEMBER: Final[frozenset[str]] = frozenset({"qwen4exp"})
+BY_SEQUENCE: Final[frozenset[str]] = frozenset({"minimax-m3", *BY_MEMBER})
+NODES_OF_A_MEMBER: Final = 3  # view, copy, sum. Source: src/models/qwen4exp.cpp, build_qsa_top_k
+
+
+def nodes_of_members(arch: str, block_sizes: Iterable[int], rules: Collection[str]) -> int:
+    """Nodes that there are at least, from the number of cells in the blocks of each layer that attends to blocks."""
+    if arch not in BY_MEMBER or "blocks_pooled" in rules:
+        return 0
+    return sum(NODES_OF_A_MEMBER * size for size in block_sizes)
 
 
 def max_nodes(arch: str, *, n_tensors: int, n_ubatch: int) -> int:

@@ -84,7 +84,9 @@ def sibling_names(shard: Shard, count: int) -> list[str]:
 
 
 def check_siblings(shards: tuple[Shard, ...]) -> None:
-    """Check that these are the shards of one model, in order.
+    """Check that these are the shards of one model, in order. How many there are llama.cpp asks the first alone.
+
+    Source: llama.cpp 0c1e570 src/llama-model-loader.cpp, llama_model_loader ctor.
 
     Raises:
         GGUFError: one says it is another, or tensors are missing or there twice.
@@ -92,7 +94,7 @@ def check_siblings(shards: tuple[Shard, ...]) -> None:
     count = len(shards)
     names: set[str] = set()
     for index, shard in enumerate(shards):
-        number, total = shard.split_number("split.no", index), shard.split_number("split.count", 1)
+        number, total = shard.split_number("split.no", index), count if index else shard.split_number("split.count", 1)
         if (number, total) != (index, count):
             raise GGUFError(
                 f"{shard.location}: it says it is shard {number + 1} of {total}, its name says {index + 1} of {count}"

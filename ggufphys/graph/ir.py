@@ -130,17 +130,29 @@ class Graph:
     def expand(self, tensor: Tensor) -> Tensor:
         """Add the tensor behind all it depends on, depth first and sources left to right; returns it."""
         seen = self._seen
-        if tensor not in seen:
-            seen.add(tensor)
-            for source in tensor.src:
+        if tensor in seen:
+            return tensor
+        seen.add(tensor)
+        if tensor.op == "NONE":
+            self.leafs.append(tensor)
+            return tensor
+        node, sources = tensor, iter(tensor.src)
+        above = []  # nodes that wait for a source: chains of some models are longer than Python's stack
+        while True:
+            for source in sources:
                 if source not in seen:
-                    if source.op == "NONE":  # spares a call: most sources that are new are weights
-                        seen.add(source)
+                    seen.add(source)
+                    if source.op == "NONE":
                         self.leafs.append(source)
                     else:
-                        self.expand(source)
-            (self.nodes if tensor.op != "NONE" else self.leafs).append(tensor)
-        return tensor
+                        above.append((node, sources))
+                        node, sources = source, iter(source.src)
+                        break
+            else:
+                self.nodes.append(node)
+                if not above:
+                    return tensor
+                node, sources = above.pop()
 
     def expand_idle(self, tensor: Tensor) -> None:
         """Add the tensor and all it depends on without computing them: what is new is idle."""

@@ -5,13 +5,14 @@ The architecture's own graph is built here, of one layer of each kind, and looke
 Source: llama.cpp 0c1e570 src/llama-context.cpp, graph_reserve; ggml/src/ggml.c.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final
 
+from ggufphys.arch import LayerCache, RecurrentState
 from ggufphys.arch.cache_types import check_cache_types, kinds_of_layers
-from ggufphys.arch.graph_nodes import BY_SEQUENCE, max_nodes
+from ggufphys.arch.graph_nodes import BY_SEQUENCE, max_nodes, nodes_of_members
 from ggufphys.context import ContextParams
 from ggufphys.errors import GGUFError, UnsupportedError
 from ggufphys.frozen import replace
@@ -64,6 +65,9 @@ def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = 
     """The same for graphs that are at hand. `on_host` says that the prompt's is laid out whole afterwards."""
     if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
         return  # it is another architecture's graph
+    if (n_nodes := _least_nodes(layouts, context)) > (room := _room(layouts, context)):  # too many to be built at all
+        yield _too_many(n_nodes, room)
+        return
     odd = _odd_types(layouts)
     if on_host and not any(odd) and layouts.h.arch not in BY_SEQUENCE and _passes(layouts, context):
         return
@@ -110,14 +114,34 @@ def _too_large(layouts: Layouts, context: ContextParams, graph: Graph, layers: L
     n_nodes = len(graph.nodes) + sum(not leaf.external for leaf in graph.leafs)
     # Each layer that was built stands for some that were not, but for the last: it stands alone.
     n_nodes += sum(n * (end - start) for n, (start, end) in zip(layers.stand_for, pairwise(graph.marks), strict=False))
-    room = max_nodes(layouts.h.arch, n_tensors=len(layouts.gguf.tensors), n_ubatch=min(context.n_ctx, context.n_ubatch))
+    room = _room(layouts, context)
     if n_nodes > room:
-        yield Refusal(
-            what="more nodes than llama.cpp makes room for", where="graph", found=f"{n_nodes:,}",
-            expected=f"{room:,} or fewer: fewer sequences (-np), one cache for all of them (-kvu), or a larger batch "
-            "(-ub)", source="llama.cpp 0c1e570 src/llama-context.cpp, graph_max_nodes", ends_process=True,
-            in_context=True,
-        )  # fmt: skip
+        yield _too_many(n_nodes, room)
+
+
+def _least_nodes(layouts: Layouts, context: ContextParams) -> int:
+    ratios, caches = layouts.h.compress_ratios or 0, layouts.caches
+    sizes = ratios if isinstance(ratios, tuple) else (ratios,) * len(caches)
+    attending = (size for size, kept in zip(sizes, caches, strict=False) if not _is_recurrent(kept))
+    return nodes_of_members(layouts.h.arch, attending, context.rules)
+
+
+def _is_recurrent(kept: Iterable[LayerCache]) -> bool:
+    return any(isinstance(cache, RecurrentState) for cache in kept)
+
+
+def _room(layouts: Layouts, context: ContextParams) -> int:
+    n_ubatch = min(context.n_ctx, context.n_ubatch)
+    return max_nodes(layouts.h.arch, n_tensors=len(layouts.gguf.tensors), n_ubatch=n_ubatch)
+
+
+def _too_many(n_nodes: int, room: int) -> Refusal:
+    return Refusal(
+        what="more nodes than llama.cpp makes room for", where="graph", found=f"{n_nodes:,}",
+        expected=f"{room:,} or fewer: fewer sequences (-np), one cache for all of them (-kvu), or a larger batch "
+        "(-ub)", source="llama.cpp 0c1e570 src/llama-context.cpp, graph_max_nodes", ends_process=True,
+        in_context=True,
+    )  # fmt: skip
 
 
 def how_it_runs(params: Params, refusals: Callable[[Params], Sequence[Refusal]]) -> str:

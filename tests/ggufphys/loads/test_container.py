@@ -80,6 +80,9 @@ def test_tensors_follow_each_other(tmp_path: Path) -> None:
         (0, "split.no", Typed(0, ValueType.UINT32), "found u32, expected u16"),
         (2, "split.no", None, "found none, expected u16"),
         (1, "general.name", Typed("any", ValueType.STRING), ""),
+        (1, "split.count", None, ""),
+        (2, "split.count", Typed(2, ValueType.UINT16), ""),
+        (2, "split.count", Typed("three", ValueType.STRING), ""),
     ],
 )
 def test_what_shards_say(tmp_path: Path, number: int, key: str, value: Typed | None, words: str) -> None:

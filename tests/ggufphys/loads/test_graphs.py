@@ -8,6 +8,8 @@ import pytest
 
 from ggufphys.errors import UnsupportedError
 from ggufphys.gguf import GGMLType, open_gguf
+from ggufphys.gguf.values import ValueType
+from ggufphys.gguf.writer import Typed
 from ggufphys.graph import ops
 from ggufphys.graph.asserted import ASSERTED, MEANING, first_failure
 from ggufphys.graph.devices.runs import Runs
@@ -72,6 +74,20 @@ def test_heads_of_delta_attention_are_the_first_layers(tmp_path: Path) -> None:
         flipped = tuple(n_head if n or il == 0 else 0 for il, n in enumerate(kv.value))
         metadata = {**draft.metadata, key: replace(kv, value=flipped)}
         assert reasons(replace(draft, metadata=metadata), tmp_path / "m.gguf") == []
+
+
+def test_chains_longer_than_pythons_stack(tmp_path: Path) -> None:
+    """Nodes that depend on one another by thousands, as the members of a large block do, are no fault."""
+    draft, key = MODELS["qwen4exp/plain"], "qwen4exp.attention.compress_ratios"
+
+    def of_blocks(size: int) -> list[str]:
+        metadata = {**draft.metadata, key: Typed(size, ValueType.UINT32)}
+        return reasons(replace(draft, metadata=metadata), tmp_path / "m.gguf")
+
+    assert of_blocks(3000) == []
+    for size in (3330, 1 << 30):  # the second too many to be built here
+        (reason,) = of_blocks(size)
+        assert "more nodes than llama.cpp makes room for" in reason
 
 
 @pytest.mark.parametrize(

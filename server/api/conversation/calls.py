@@ -20,6 +20,7 @@ _NAMES: Final = ("name", "tool_name")
 _ARGUMENTS: Final = ("arguments", "parameters")
 _BESIDE: Final = ("type", "id", "function", "tool_call_id")  # what else there may be in a call's object
 _MOST_NAME: Final = 256  # characters of a function's name, or of an id
+_FENCE: Final = "```"
 _NO_NAME: Final = "<>{}\n\r"
 _OBJECT: Final = re.compile(r"\n[ \t]*\{")
 _HEAD: Final = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)(?P<closed>"?)(?P<rest>.*)', re.DOTALL)
@@ -73,8 +74,7 @@ class Calls:
                 try:
                     self._is_marked = not self._is_bare and bool(self._style.begin)
                     if self._is_bare:
-                        yield from self._object()
-                        self._in.done()
+                        yield from self._unmarked()
                     else:
                         yield from self._section()
                 except OtherwiseError:  # what looked like the beginning of a call is words
@@ -120,11 +120,20 @@ class Calls:
 
     def _may_be_bare(self, rest: str) -> bool:
         """May an answer be a call without the marks that should stand around it? Smaller models forget these."""
-        return self._style.whole and bool(self._tools) and not self.content and rest.startswith("{")
+        return self._style.whole and bool(self._tools) and not self.content and rest.startswith(("{", "`"))
 
     @property
     def _is_bare(self) -> bool:
         return bool(self._style.begin) and self._may_be_bare(self._in.text)
+
+    def _unmarked(self) -> Wait:
+        """A call that its names alone tell from words, in Markdown's fence or without."""
+        fenced = (yield from self._in.literal(f"{_FENCE}json")) or (yield from self._in.literal(_FENCE))
+        yield from self._object()
+        self._in.done()
+        if fenced:
+            yield from self._in.literal(_FENCE)
+            self._in.done()
 
     def _bare(self, rest: str) -> int:
         """Where an object may be a call, with nothing that says so: at the beginning of a line."""

@@ -58,12 +58,12 @@ class Capabilities:
 
     `typed`: contents must be arrays of parts, strings are lost. `parts`: the roles whose contents may be arrays, too.
     `system`: the system's message is shown. `developer`: that role is shown as something else than the system's.
-    `tools`: tools are shown. `object_arguments`: arguments of earlier calls must be objects, not their JSON as a
-    string; `text_arguments`: they must be that string. `several_calls`: two calls of one answer are shown. `thoughts`:
-    where those of earlier answers are looked for; `calls_or_words`: a call that has thoughts must be without words.
-    `responses`: what came of calls stands in the message that made them, not in messages of tools. `around`: what
-    stands around an answer's thoughts. `turn`: how one is asked for, and how it ends. `calls`: how they are written,
-    where the template shows some. `channels`: answers are messages on channels.
+    `tools`: tools are shown; `bare_tools`: those without a schema, too. `object_arguments`: arguments of earlier calls
+    must be objects, not their JSON as a string; `text_arguments`: they must be that string. `several_calls`: two calls
+    of one answer are shown. `thoughts`: where those of earlier answers are looked for; `calls_or_words`: a call that
+    has thoughts must be without words. `responses`: what came of calls stands in the message that made them, not in
+    messages of tools. `around`: what stands around an answer's thoughts. `turn`: how one is asked for, and how it ends.
+    `calls`: how they are written, where the template shows some. `channels`: answers are messages on channels.
     """
 
     typed: bool = False
@@ -71,6 +71,7 @@ class Capabilities:
     system: bool = True
     developer: bool = False
     tools: bool = False
+    bare_tools: bool = True
     object_arguments: bool = False
     text_arguments: bool = False
     several_calls: bool = False

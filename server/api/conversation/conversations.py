@@ -141,7 +141,7 @@ class Conversations:
             messages = marked(messages, self._service.engine)
         if tools is not None:
             if understood.tools:
-                variables["tools"] = list(map(as_shown, tools.listed))
+                variables["tools"] = [as_shown(tool, bare=understood.bare_tools) for tool in tools.listed]
             else:
                 messages = _with_instruction(messages, instruction(tools.listed, tools.style))
         last, begins = messages[-1], False

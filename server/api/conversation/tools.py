@@ -15,6 +15,8 @@ from server.engine.sampling import Grammar
 Json = dict[str, Any]
 
 
+NOTHING: Final = {"type": "object", "properties": {}}  # what a function takes that has no parameters
+
 # For templates that know of no tools.
 INSTRUCTION: Final = (
     "You can call these functions, described by JSON:\n{tools}\n"
@@ -132,15 +134,17 @@ def _chosen(choice: Fields) -> tuple[str, list[str] | None]:
     return mode, names
 
 
-def as_shown(tool: Json) -> Json:
+def as_shown(tool: Json, *, bare: bool = True) -> Json:
     """A tool as templates get it: what it is called, says and takes, each of them there.
+
+    `bare`: what takes nothing has no schema, as in llama-server; else one of an object without properties.
 
     Source: llama.cpp 0c1e570 common/chat.cpp, common_chat_tools_parse_oaicompat, common_chat_tools_to_json_oaicompat.
     """
     function = tool["function"]
     shown = {
         "name": function["name"], "description": function.get("description") or "",
-        "parameters": function.get("parameters") or {},
+        "parameters": function.get("parameters") or ({} if bare else dict(NOTHING)),
     }  # fmt: skip
     return {"type": "function", "function": shown}
 

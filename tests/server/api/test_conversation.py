@@ -57,7 +57,7 @@ def template(text: str) -> ChatTemplate:
         (WITH_TOOLS, Capabilities(tools=True)),
         (ONE_CALL, Capabilities(object_arguments=True)),
         (ALL_CALLS, Capabilities(object_arguments=True, several_calls=True)),
-        (NEEDS_PROPERTIES, Capabilities(tools=True)),
+        (NEEDS_PROPERTIES, Capabilities(tools=True, bare_tools=False)),
         (OWN_WORDS, Capabilities(object_arguments=True, several_calls=True)),
         (EITHER, Capabilities(several_calls=True)),
         (AS_IT_IS, Capabilities(several_calls=True)),

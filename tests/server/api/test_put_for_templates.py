@@ -119,6 +119,15 @@ def test_tools_are_whole() -> None:
     )
 
 
+def test_tools_that_take_nothing() -> None:
+    """A template that looks for properties gets none of a tool without parameters; others see no schema."""
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    one = "{% for t in tools or [] %}{{ t.function.name }}{{ t.function.parameters }}{% endfor %}" + LOOP
+    looks = one.replace("parameters", "parameters.properties.items() | list")
+    assert put(looks, Q, tools=tools) == "now[][user]Q"
+    assert put(one, Q, tools=tools) == "now{}[user]Q"
+
+
 def test_an_answer_is_asked_for() -> None:
     """Where a template ends a turn behind a tool's result and begins none, the model's is begun as it is elsewhere."""
     template = (

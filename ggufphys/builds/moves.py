@@ -28,8 +28,9 @@ Rule = Literal[
     "llama4_as_llama", "mamba2_projects_by_sequence", "mask_cast", "minimax_01_reserves_alike", "mixed_batches",
     "nemotron_h_keeps_no_snapshots", "norms_of_head", "outputs_rounded", "outputs_unlimited", "parts_not_rotated",
     "pooled_without_logits", "pools_filled_anew", "pools_masked_always", "qwen3next_crops_early", "rope_by_parts",
-    "rotations_alike", "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one", "step35_without_biases",
-    "taps_behind_zeros", "types_of_rows_differ", "wanted_before_drafts", "window_periods_unread",
+    "rotations_alike", "rows_first", "server_reserves_all_outputs", "snapshots_one_by_one", "states_gathered_once",
+    "step35_without_biases", "taps_behind_zeros", "types_of_rows_differ", "wanted_before_drafts",
+    "window_periods_unread",
 ]  # fmt: skip
 
 
@@ -535,6 +536,17 @@ MOVES: Final = (
         whom="qwen4exp, whose layers must have blocks of one size",
         source="src/models/qwen4exp.cpp, build_qsa_sel, build_inp_kpool",
         found="sources of b11312 and b11434; records of b11327 and b11352",
+    ),
+    Move(
+        rule="states_gathered_once",
+        before=11352,
+        first=11391,
+        what="states of all sequences are copied in one go; a scan, which reads them where they are, has those of all "
+        "but its first sequence copied beside it",
+        whom="recurrent layers in contexts of several sequences; in bytes those with scans (mamba, mamba2, jamba, "
+        "falcon-h1, granitehybrid, plamo2, nemotron_h)",
+        source="src/llama-graph.cpp, build_rs, build_rs_inp_impl",
+        found="sources of b11312 and b11434; random contexts of b11352 and b11391",
     ),
     Move(
         rule="block_scores_by_head",

@@ -35,7 +35,7 @@ class Recurrent:
         self.first, self.zero = states.first, states.zero
         self.s_copy = ops.new_input(I32, n_rows, name="s_copy")
         self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
-        self.s_copy_extra = ops.view(self.s_copy, (n_rows - self.n_seqs,), offset=self.n_seqs * self.s_copy.nb[0])
+        self.n_extra = n_rows - self.n_seqs
 
     def rows(self, part: Part, il: int) -> Tensor:
         """R, S or P of a layer: (n_embd, n_rows)."""
@@ -45,7 +45,7 @@ class Recurrent:
         width = {"r": state.n_embd_r, "s": state.n_embd_s, "p": state.n_embd_p}[part]
         return ops.weight(F32, width, n_rows, params=(part, il))
 
-    def read(self, rows: Tensor, get_rows: ReadStates = ops.get_rows) -> Tensor:
+    def read(self, rows: Tensor, get_rows: ReadStates | None = None) -> Tensor:
         """The sequences' rows (n_embd, N), or what `get_rows` makes of them.
 
         On the way the row of new sequences is cleared, and rows that belong to no sequence of the batch are moved.
@@ -55,11 +55,37 @@ class Recurrent:
         zero = self.zero
         cleared = ops.view(states, (0,)) if zero is None else ops.view(states, (width,), offset=zero * states.nb[1])
         graph.expand(ops.scale_inplace(cleared, 0.0))
-        result = graph.expand(get_rows(states, self.s_copy_main))
-        moved = ops.get_rows(states, self.s_copy_extra)
+        if "states_gathered_once" in self.b.context.rules:
+            result, moved = self._gathered(states, get_rows)
+        else:
+            result = graph.expand((get_rows or ops.get_rows)(states, self.s_copy_main))
+            moved = ops.get_rows(states, self._numbers(self.n_seqs))
         behind = ops.strided(rows, (width, moved.ne[1]), (rows.nb[1],), (self.first + self.n_seqs) * rows.nb[1])
         graph.expand(ops.cpy(moved, behind))
         return result
+
+    def _gathered(self, states: Tensor, get_rows: ReadStates | None) -> tuple[Tensor, Tensor]:
+        """All rows in one go, then views: what the sequences read, and the rows that are moved.
+
+        What reads rows by itself leaves its first sequence out, so that one sequence alone has nothing copied.
+
+        Source: llama.cpp b11434 src/llama-graph.cpp, build_rs, build_rs_inp_impl (s_copy_tail).
+        """
+        first = 0 if get_rows is None else 1
+        gathered = ops.get_rows(states, self._numbers(first))
+        row_bytes = gathered.nb[1]
+        if get_rows is None:
+            result = ops.strided(gathered, (states.ne[0], self.n_seqs), (row_bytes,))
+        else:
+            result = get_rows(states, self.s_copy_main)
+        self.b.graph.expand(result)
+        offset = (self.n_seqs - first) * row_bytes
+        return result, ops.strided(gathered, (states.ne[0], self.n_extra), (row_bytes,), offset)
+
+    def _numbers(self, first: int) -> Tensor:
+        """The numbers of the rows from the `first` on."""
+        n = self.s_copy.ne[0] - first
+        return ops.view(self.s_copy, (n,), offset=first * self.s_copy.nb[0]) if first else self.s_copy
 
     # -- convolutions
 

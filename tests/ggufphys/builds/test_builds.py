@@ -132,6 +132,25 @@ def _compare(build: int, names: list[str], path: Path) -> None:
                 assert memory.basis["context"] == "exact"
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("mamba", 1229344, 1475104), ("mamba2", 1410592, 1656352), ("falcon-h1", 1994016, 2239776),
+        ("jamba", 1754656, 2000416), ("granitehybrid", 1895200, 2140960), ("plamo2", 1730336, 1976096),
+        ("nemotron_h", 1894944, 2140704),
+    ],
+)  # fmt: skip
+def test_scans_have_the_states_of_other_sequences_copied(name: str, before: int, after: int, tmp_path: Path) -> None:
+    """Compute bytes as b11352 and b11391 have them, where a batch is too small for something else to take more."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header(name))
+    params = Params(n_ctx=4096, n_seq_max=4, n_ubatch=64, kv_unified=True, use_extra_bufts=False, use_mmap=False)
+    with open_gguf(path) as gguf:
+        predictor = Predictor(gguf)
+        found = [predictor.predict(replace(params, llama_build=build)).compute_bytes for build in (11352, 11391)]
+    assert found == [before, after]
+
+
 def test_what_ends_one_build_is_not_said_of_another(tmp_path: Path) -> None:
     """minimax-m3's odd blocks end b10236 where they do not divide the cells, not elsewhere, and not b10330."""
     (tmp_path / "model.gguf").write_bytes(archs.header("minimax-m3/odd"))

@@ -87,7 +87,8 @@ class AdmittingEngine:
         self.forecast.follow(generation, tally or Tally())
         if outlook.wait_s != 0.0 and not self._told:
             self._told = True
-            warn(f"all {self.info.n_slots} slots are busy: requests wait for one (-np N runs N side by side)")
+            more = " (-np N runs N side by side)" if self.info.takes_slots else ""
+            warn(f"{self.info.n_slots} of {self.info.n_slots} slots are busy: requests wait for one{more}")
         return generation
 
     # The rest is the engine's own.

@@ -57,6 +57,7 @@ class ModelInfo:
     eos_text: str
     adds_bos: bool  # tokenize puts BOS in front by itself
     n_slots: int = 1  # answers that can be under way at a time
+    takes_slots: bool = True  # False: the engine has one, whatever flags say
     pooling: Pooling = "none"  # of embeddings, as the file has it
     generates: bool = True  # False: vectors of texts are all that it gives
     n_text_max: int | None = None  # tokens that a text to embed may have; None: the engine finds out

@@ -145,7 +145,7 @@ class NumpyRunner:
             n_params=model.gguf.n_params,
             model_bytes=model.gguf.tensor_bytes,
         )
-        self.info = replace(info, n_batch=model.context.n_batch)
+        self.info = replace(info, n_batch=model.context.n_batch, takes_slots=False)
         self._logits: Any = None
         self.kind: Kind = "full" if model.cut(1) else "recurrent"  # asked of an empty memory: can it be cut at all?
 

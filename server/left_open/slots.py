@@ -21,14 +21,15 @@ def default_slots(params: Params, given: Collection[str]) -> Params:
     return replace(params, n_seq_max=DEFAULT_SLOTS, kv_unified=unified)
 
 
-def describe_slots(made: ContextParams, given: Collection[str], block: int = 0) -> str:
-    """The choice in one line; `block`: so many slots' answers go together."""
+def describe_slots(made: ContextParams, given: Collection[str], block: int = 0, *, alone: bool = False) -> str:
+    """The choice in one line; `block`: so many slots' answers go together; `alone`: the engine has no more than one."""
     if block:
         n_tokens = made.n_ctx_seq - 1  # a cell is for a token that is taken back
         how = f"answers in blocks of {block}, prompts by themselves, so that others change no bit"
         return f"{made.n_seq_max} slots of {n_tokens:,} tokens each (--batch-invariant: {how})"
     if made.n_seq_max == 1:
-        return f"1 slot of {made.n_ctx_seq:,} tokens, so requests run one after another (-np N runs N side by side)"
+        more = "as always with --engine numpy" if alone else "-np N runs N side by side"
+        return f"1 slot of {made.n_ctx_seq:,} tokens, so requests run one after another ({more})"
     if made.kv_unified:
         why = (
             "as asked" if "kv_unified" in given else "a long request may use all of it, equal beginnings are kept once"

@@ -100,7 +100,7 @@ def how_it_is_run(args: argparse.Namespace, asked: Asked) -> str:
     if asked.params.embeddings:
         what = describe_vectors(asked.made, asked.params, asked.hparams)
     else:
-        what = describe_slots(asked.made, given, asked.block)
+        what = describe_slots(asked.made, given, asked.block, alone=asked.in_numpy)
     return "; ".join(filter(None, (what, describe_load(asked.params, given))))
 
 

@@ -45,6 +45,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         shape = Choices(
             KIND, options.model, answers, n=options.n, include_usage=options.include_usage,
             timed=[len(asked.prompt)] if options.timings_per_token else [],
+            n_thought=lambda: sum(n_tokens(answer.reasoning, service.engine) for answer in answers),
         )  # fmt: skip
         return reply(service, Answers(service.engine, [asked]), shape, options)
 
@@ -81,6 +82,11 @@ def request_of(
     asked = replace(asked, sampling=replace(asked.sampling, grammar=grammar))
     shown = conversations.tokens_in(conversation.shown)
     return replace(asked, thoughts=_thoughts(conversation, asked, service.engine), shown=shown)
+
+
+def n_tokens(thoughts: str, engine: Engine) -> int:
+    """How many tokens thoughts have: of their text, which the model may have put in others."""
+    return len(engine.tokenize(thoughts, add_special=False, parse_special=False)) if thoughts else 0
 
 
 def _thoughts(conversation: Conversation, asked: GenerationRequest, engine: Engine) -> Thoughts | None:

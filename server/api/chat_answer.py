@@ -25,6 +25,11 @@ class ChatAnswer:
         self._tokens: list[TokenInfo] = []
         self._first = True
 
+    @property
+    def reasoning(self) -> str:
+        """The thoughts that came."""
+        return self._reading.reasoning
+
     def opening(self) -> list[Json]:
         """What the conversation has begun of it, where that is shown."""
         return [self._chunk({"content": self._echoed})] if self._echoed else []
@@ -65,7 +70,8 @@ class ChatAnswer:
     def whole(self, event: Finished) -> Json:
         """The whole message."""
         calls, content = self._reading.calls, self._echoed + self._reading.content
-        message: Json = {"role": "assistant", "content": content if content or not calls else None}
+        said = content if content or not calls else None
+        message: Json = {"role": "assistant", "content": said, "refusal": None}  # OpenAI's models say why not, there
         if self._reading.reasoning:
             message["reasoning_content"] = self._reading.reasoning
         if calls:

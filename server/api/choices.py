@@ -67,7 +67,7 @@ class Choices:
     """A `Shape` of choices: answer j of request i is choice `i * n + j`. `keep`: which whole ones are sent (best_of).
 
     With `include_usage` a stream's last chunk has the usage, and no choices. With `timed`, the prompts' lengths, each
-    chunk has `timings`.
+    chunk has `timings`. `n_thought`: tells how many tokens were thoughts, when all answers are there.
     """
 
     named = False
@@ -82,12 +82,14 @@ class Choices:
         n: int,
         include_usage: bool = False,
         timed: Sequence[int] = (),
+        n_thought: Callable[[], int] | None = None,
         keep: Callable[[list[Json]], list[Json]] = everything,
     ) -> None:
         self._kind = kind
         self._choices = choices
         self._n = n
         self._include_usage = include_usage
+        self._n_thought = n_thought
         self._keep = keep
         self._clocks = {i * n + j: Clock(n_prompt) for i, n_prompt in enumerate(timed) for j in range(n)}
         self._finished: list[tuple[int, Finished]] = []
@@ -139,7 +141,7 @@ class Choices:
         """The usage, if asked for."""
         if not self._include_usage:
             return []
-        return [self._chunk([], usage=usage(self._finished), timings=timings(self._finished[-1][1]))]
+        return [self._chunk([], usage=self._usage(), timings=timings(self._finished[-1][1]))]
 
     def failed(self, error: ApiError) -> Json:
         """As an error is elsewhere."""
@@ -152,9 +154,12 @@ class Choices:
             **self._head,
             "object": self._kind.whole,
             "choices": self._keep([self._choices[at].whole(whole[at]) for at in sorted(whole)]),
-            "usage": usage(self._finished),
+            "usage": self._usage(),
             "timings": timings(self._finished[-1][1]),
         }
+
+    def _usage(self) -> Json:
+        return usage(self._finished, None if self._n_thought is None else self._n_thought())
 
     def _opening(self, at: int) -> list[Json]:
         if at in self._opened:

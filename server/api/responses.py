@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify, request
 
 from server.api.answers import Answers
-from server.api.chat import read_chat_logprobs, request_of
+from server.api.chat import n_tokens, read_chat_logprobs, request_of
 from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.errors import bad_request
 from server.api.options import read_options
@@ -30,7 +30,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         logprobs = read_chat_logprobs(fields)
         generation = request_of(conversation, conversations, options, service, n_logprobs=logprobs)
         shape = ResponseAnswer(
-            options.model, asked, conversation.reading(), logprobs=logprobs is not None
+            options.model, asked, conversation.reading(), logprobs=logprobs is not None,
+            n_thought=lambda thoughts: n_tokens(thoughts, service.engine),
         )  # fmt: skip
         return reply(service, Answers(service.engine, [generation]), shape, options)
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from server.api.conversation.reading import Reader
@@ -22,7 +23,11 @@ class ResponseAnswer(Shape):
     named = True
     done = False
 
-    def __init__(self, model: str, asked: Fields, reading: Reader, *, logprobs: bool) -> None:
+    def __init__(
+        self, model: str, asked: Fields, reading: Reader, *, logprobs: bool, n_thought: Callable[[str], int]
+    ) -> None:
+        """`n_thought`: tells how many tokens thoughts have."""
+        self._n_thought = n_thought
         self._asked = asked
         self._reading = reading
         self._logprobs = logprobs
@@ -90,7 +95,7 @@ class ResponseAnswer(Shape):
                 "input_tokens": usage.n_prompt,
                 "input_tokens_details": {"cached_tokens": usage.n_cached, "cache_write_tokens": 0},
                 "output_tokens": usage.n_generated,
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": self._n_thought(self._reading.reasoning)},
                 "total_tokens": usage.n_prompt + usage.n_generated,
             },
         }

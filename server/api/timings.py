@@ -10,8 +10,12 @@ from server.engine.events import Event, Finished, Piece, Progress, Started, Timi
 Json = dict[str, Any]
 
 
-def usage(finished: Sequence[tuple[int, Finished]]) -> Json:
-    """Tokens of all answers; a prompt with several answers counts once. `finished`: request and its last events."""
+def usage(finished: Sequence[tuple[int, Finished]], n_thought: int | None = None) -> Json:
+    """Tokens of all answers; a prompt with several answers counts once.
+
+    `finished`: request and its last events; `n_thought`: tokens of thoughts among those generated, None where an
+    endpoint tells of none.
+    """
     prompts = {number: f.usage for number, f in finished}
     n_prompt = sum(u.n_prompt for u in prompts.values())
     n_generated = sum(f.usage.n_generated for _, f in finished)
@@ -20,6 +24,7 @@ def usage(finished: Sequence[tuple[int, Finished]]) -> Json:
         "completion_tokens": n_generated,
         "total_tokens": n_prompt + n_generated,
         "prompt_tokens_details": {"cached_tokens": sum(u.n_cached for u in prompts.values())},
+        **({} if n_thought is None else {"completion_tokens_details": {"reasoning_tokens": n_thought}}),
     }
 
 

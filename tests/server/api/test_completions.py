@@ -56,7 +56,7 @@ def test_chat(client: FlaskClient, fake: FakeEngine) -> None:
     body = client.post("/v1/chat/completions", json={"messages": messages}).get_json()
 
     assert body["object"] == "chat.completion"
-    assert body["choices"][0]["message"] == {"role": "assistant", "content": "Hello wörld"}
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "Hello wörld", "refusal": None}
     assert fake.detokenize(fake.requests[0].prompt) == "[system]be brief[user]a\nb"
 
 

@@ -179,6 +179,27 @@ def test_thoughts_are_apart() -> None:
     assert "".join(delta.get("content") or "" for delta in deltas) == "Yes"
 
 
+def test_tokens_of_thoughts() -> None:
+    """Usage says how many of the tokens were thoughts, as OpenAI's: here of characters, whose tokens the fake has."""
+    fake = FakeEngine(info=replace(INFO, chat_template=LOOP + "{# <think> #}"))
+    client = create_app(ServerConfig(poll_s=0.01), fake).test_client()
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "Q"}],
+        "n": 2,
+        "stream_options": {"include_usage": True},
+    }
+    fake.events = ()
+    for i in (0, 1):
+        pieces = (Piece(text=c, index=i) for c in "<think>hm</think>Yes")
+        fake.events = (*fake.events, *pieces, replace(finished(), index=i))
+    whole = client.post("/v1/chat/completions", json=body).get_json()["usage"]
+    last = sse_data(client.post("/v1/chat/completions", json={**body, "stream": True}).data)[-2]["usage"]
+    assert whole["completion_tokens_details"] == last["completion_tokens_details"] == {"reasoning_tokens": 4}
+    fake.events = (*(Piece(text=c) for c in "<think>hm</think>Yes"), finished())
+    response = client.post("/v1/responses", json={"input": "Q"}).get_json()
+    assert response["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
+
+
 def test_how_answers_are_read(client: FlaskClient, fake: FakeEngine) -> None:
     """Thoughts stay with `reasoning_format` none, calls with `parse_tool_calls` false, and an assistant's last message
     is closed with `continue_final_message` false; forms that are not had are refused by name.
@@ -195,8 +216,8 @@ def test_how_answers_are_read(client: FlaskClient, fake: FakeEngine) -> None:
     whole = client.post("/v1/chat/completions", json=body).get_json()["choices"][0]["message"]
     refused = client.post("/v1/chat/completions", json={**body, "reasoning_format": "deepseek-legacy"})
 
-    assert message == {"role": "assistant", "content": call, "reasoning_content": "hm"}
-    assert whole == {"role": "assistant", "content": f"<think>hm</think>{call}"}
+    assert message == {"role": "assistant", "content": call, "refusal": None, "reasoning_content": "hm"}
+    assert whole == {"role": "assistant", "content": f"<think>hm</think>{call}", "refusal": None}
     assert "[assistant]A" in "".join(map(chr, fake.requests[0].prompt))
     assert refused.get_json()["error"]["param"] == "reasoning_format"
 
@@ -358,7 +379,7 @@ def test_answers_as_the_model_writes_them() -> None:
     body = {"messages": [{"role": "user", "content": "Q"}], "tools": [{"type": "function", "function": {"name": "f"}}]}
     for more in ({}, {"reasoning_format": "auto", "parse_tool_calls": True}, {"tool_choice": "required"}):
         choice = client.post("/v1/chat/completions", json={**body, **more}).get_json()["choices"][0]
-        assert choice["message"] == {"role": "assistant", "content": said}
+        assert choice["message"] == {"role": "assistant", "content": said, "refusal": None}
         assert choice["finish_reason"] == "stop"
         assert fake.detokenize(fake.requests[-1].prompt) == "[user]Qf<think>"
     assert [request.sampling.grammar is None for request in fake.requests] == [True, True, False]

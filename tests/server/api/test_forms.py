@@ -39,7 +39,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "completions": lambda: Choices(KIND, "fake", [Completion(0, echoed=None, logprobs=False)], n=1),
     "chat": lambda: Choices(KIND, "fake", [ChatAnswer(0, reading(), logprobs=False)], n=1),
     "messages": lambda: MessageAnswer("fake", reading(), n_prompt=3, stop=()),
-    "responses": lambda: ResponseAnswer("fake", Fields({}), reading(), logprobs=False),
+    "responses": lambda: ResponseAnswer("fake", Fields({}), reading(), logprobs=False, n_thought=len),
     "completion": native,
 }
 
@@ -87,11 +87,11 @@ def test_filled_in(name: str) -> None:
         lambda: Choices(KIND, "fake", [Completion(0, echoed=None, logprobs=False)], n=1, timed=[3]),
         lambda: Choices(KIND, "fake", [ChatAnswer(0, reading("thinking"), logprobs=False)], n=1),
         lambda: MessageAnswer("fake", reading("thinking"), n_prompt=3, stop=()),
-        lambda: ResponseAnswer("fake", Fields({}), reading("thinking"), logprobs=False),
+        lambda: ResponseAnswer("fake", Fields({}), reading("thinking"), logprobs=False, n_thought=len),
         lambda: Choices(KIND, "fake", [ChatAnswer(0, reading(style=HERMES), logprobs=False)], n=1),
         lambda: MessageAnswer("fake", reading(style=HERMES), n_prompt=3, stop=()),
-        lambda: ResponseAnswer("fake", Fields({}), reading(style=HERMES), logprobs=False),
-        lambda: ResponseAnswer("fake", Fields({}), reading(), logprobs=True),
+        lambda: ResponseAnswer("fake", Fields({}), reading(style=HERMES), logprobs=False, n_thought=len),
+        lambda: ResponseAnswer("fake", Fields({}), reading(), logprobs=True, n_thought=len),
         lambda: native(n_probs=1),
         lambda: native(timings_per_token=True),
     ],

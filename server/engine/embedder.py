@@ -4,10 +4,9 @@ Source: llama.cpp 0c1e570 src/llama-context.cpp, decode, encode (embeddings make
 of an encoder's batch must be in one physical batch: it aborts else); a sequence that is pooled lies in one, too.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-
-import numpy as np
 
 from ggufphys.arch import rule_for
 from ggufphys.params import Params
@@ -25,6 +24,7 @@ from server.engine.waiting import Waiting
 
 Texts = Sequence[Sequence[int]]
 
+FLOAT_BYTES: Final = 4
 IN_PIECES: Final = tuple(POOLINGS[each] for each in ("none", "last", "rank"))
 
 
@@ -181,4 +181,4 @@ class Embedder:
             raise EngineError("llama.cpp gave no embeddings for the text")
         model, is_rank = self._model.pointer, pooling == POOLINGS["rank"]
         n = int(api.llama_model_n_cls_out(model) if is_rank else api.llama_model_n_embd_out(model))
-        return [np.ctypeslib.as_array(pointer, shape=(n,)).tobytes() for pointer in pointers]
+        return [ctypes.string_at(pointer, n * FLOAT_BYTES) for pointer in pointers]

@@ -28,7 +28,8 @@ class Sender:
         else:
             data, kind = pickle.dumps(message, protocol=5), PICKLED
         with self._lock:
-            self._file.write(HEAD.pack(len(data), kind) + data)
+            self._file.write(HEAD.pack(len(data), kind))
+            self._file.write(data)
             self._file.flush()
 
     def close(self) -> None:

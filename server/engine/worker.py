@@ -19,6 +19,7 @@ from server.engine import huge_pages
 from server.engine.direct import Direct
 from server.engine.frames import Broke, Refused, Step, Wrote
 from server.engine.gathering import Gathering
+from server.engine.heap import Heap
 from server.engine.llama import load_backend
 from server.engine.log import LOG
 from server.engine.loop import EngineLoop
@@ -44,12 +45,12 @@ def main() -> NoReturn:
     closing = threading.Event()
     loops: list[EngineLoop] = []
     calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-    gathering, direct = Gathering(), Direct()
+    gathering, direct, heap = Gathering(), Direct(), Heap()
     threading.Thread(
         target=_obey, args=(stdin, closing, loops, gathering, calls), name="commands", daemon=True
     ).start()  # fmt: skip
 
-    threading.Thread(target=_beat, args=(loops, sender, start.rpc_servers), name="beats", daemon=True).start()
+    threading.Thread(target=_beat, args=(loops, sender, heap, start.rpc_servers), name="beats", daemon=True).start()
 
     def warn(message: str) -> None:
         sender.send(Warned(message))
@@ -68,6 +69,7 @@ def main() -> NoReturn:
         left = gathering.take(step)
         if left is not None and (left := direct.take(left)) is not None:
             sender.send(left.plain() or left)
+            heap.note(left)
 
     loop = EngineLoop(backend, deliver, target_s=start.target_s, warn=warn)
 
@@ -90,10 +92,11 @@ def main() -> NoReturn:
     os._exit(0)  # the system frees a process faster than llama.cpp does, and threads may still be in its tokenizer
 
 
-def _beat(loops: list[EngineLoop], sender: Sender, rpc_servers: Sequence[str]) -> None:
+def _beat(loops: list[EngineLoop], sender: Sender, heap: Heap, rpc_servers: Sequence[str]) -> None:
     """Say now and then that all is well, and how far the loop is; end where a part of the model is gone."""
     while True:
         time.sleep(BEAT_S)
+        heap.tidy()
         gone = lost(rpc_servers) if loops else ""
         try:
             if gone:

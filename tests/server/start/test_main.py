@@ -117,6 +117,28 @@ def test_drain(chain_path: Path) -> None:
     assert re.match(r"predicted: .* resident and the HTTP side's [\d.]+ MiB$", server.lines[0])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what is resident is told by Linux, and given back by glibc")
+def test_memory_behind_many_vectors(tmp_path: Path) -> None:
+    """What long texts' vectors took in the worker, a row for each token, is not kept when they have been sent."""
+    path = write_encoder(tmp_path / "bert.gguf", "bert", pooling=0)
+    with serving(str(path)) as server:
+        server.wait_until_ready()
+        body = json.dumps({"content": "x" * 2000}).encode()
+        asked = urllib.request.Request(f"{server.url}/embedding", body, {"Content-Type": "application/json"})
+        for _ in range(3):
+            with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+                answer.read()
+
+        def unexplained() -> float:
+            with urllib.request.urlopen(f"{server.url}/v1/memory", timeout=TIMEOUT_S) as answer:
+                return float(json.load(answer)["unexplained"]["share"])
+
+        deadline = time.monotonic() + 10
+        while (share := unexplained()) > 0.04 and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert abs(share) < 0.04
+
+
 def test_an_encoder(tmp_path: Path) -> None:
     """It is served without a flag: the line says for what, and behind a long text its memory is explained."""
     path = write_encoder(tmp_path / "bert.gguf", "bert", pooling=1)

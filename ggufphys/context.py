@@ -98,7 +98,7 @@ def resolve(
     rules = rules_of(params.llama_build)
     unlimited = (has_encoder and "encoders_limited" not in rules) or "outputs_unlimited" in rules
     n_outputs_max = n_batch if unlimited else params.n_outputs_max or n_batch
-    if n_outputs_max < params.n_seq_max:
+    if n_outputs_max < params.n_seq_max and "outputs_unlimited" not in rules:
         raise ValueError(
             f"a batch of {n_batch} tokens (n_batch, or n_ctx if that is less) leaves room for {n_outputs_max} outputs, "
             f"expected one for each of {params.n_seq_max} sequences: llama.cpp aborts otherwise"

@@ -151,6 +151,26 @@ def test_scans_have_the_states_of_other_sequences_copied(name: str, before: int,
     assert found == [before, after]
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("llama", (2297472, 3145728, 67808)),
+        ("mamba", (3549184, 2113536, 827488)),
+        ("gemma3", (4935168, 7340032, 76128)),
+    ],
+)
+def test_more_sequences_than_tokens_in_a_batch(name: str, row: tuple[int, int, int], tmp_path: Path) -> None:
+    """Builds that limit no outputs run it, b9309 in these bytes; of the pinned one the process ends."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(archs.header(name))
+    params = Params(n_ctx=1024, n_batch=7, n_seq_max=8, use_extra_bufts=False, use_mmap=False)
+    with open_gguf(path) as gguf:
+        memory = Predictor(gguf).predict(replace(params, llama_build=9309))
+        with pytest.raises(ValueError, match="room for 7 outputs, expected one for each of 8 sequences"):
+            Predictor(gguf).predict(params)
+    assert (memory.model_bytes, memory.context_bytes, memory.compute_bytes) == row
+
+
 def test_what_ends_one_build_is_not_said_of_another(tmp_path: Path) -> None:
     """minimax-m3's odd blocks end b10236 where they do not divide the cells, not elsewhere, and not b10330."""
     (tmp_path / "model.gguf").write_bytes(archs.header("minimax-m3/odd"))

@@ -45,7 +45,7 @@ def greedy(engine: ThreadedEngine, prompt: str, n: int) -> str:
 
 @pytest.mark.parametrize("hold", ["f32", "quantised"])
 def test_same_text_as_llama_cpp(hold: Hold) -> None:
-    """Both go on with a prompt alike, and say the same of the model, which llama.cpp alone may rank and embed, in more slots than one."""
+    """Both go on with a prompt alike, and say the same of the model; llama.cpp alone may rank, embed and have slots."""
     params = Params(n_ctx=256, n_threads=1)
     engines = (LlamaEngine(MODEL, params), NumpyEngine(refengine.load(MODEL, **load_options(params, hold))))
     theirs, ours = (greedy(engine, PROMPT, 16) for engine in engines)

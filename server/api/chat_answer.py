@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ggufphys.units import parse_json
 from server.api.conversation.reading import Reader
 from server.api.logprobs import chat_logprobs
 from server.engine.events import Finished, Piece, PromptScores, TokenInfo
@@ -86,10 +87,21 @@ class ChatAnswer:
         }
 
     def _reason(self, event: Finished) -> str:
-        return "tool_calls" if self._reading.calls and event.reason == "stop" else event.reason
+        """Why it ended; a stop string within a call's arguments leaves no call that was made."""
+        calls = self._reading.calls
+        is_cut = bool(calls and event.stop) and not _is_json(calls[-1]["function"]["arguments"])
+        return "tool_calls" if calls and event.reason == "stop" and not is_cut else event.reason
 
     def _chunk(self, delta: Json) -> Json:
         if self._first:
             delta = {"role": "assistant", "content": None, **delta}
             self._first = False
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True

@@ -118,6 +118,24 @@ def test_calls_without_marks(text: str, content: str, names: list[str], step: in
     assert (calls.content, [call["function"]["name"] for call in calls.calls]) == (content, names)
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize(
+    ("text", "stop", "reason"),
+    [
+        (f"<tool_call>\n{CALL}\n", "</tool_call>", "tool_calls"), (f"<tool_call>\n{CALL[:-6]}", "is", "stop"),
+        (f"<tool_call>\n{CALL}\n</tool_call>", "", "tool_calls"),
+    ],
+)  # fmt: skip
+def test_a_call_that_a_stop_string_ends(
+    client: FlaskClient, fake: FakeEngine, text: str, stop: str, reason: str, is_streamed: bool
+) -> None:
+    """A stop string within arguments is the reason why the answer ended; behind them the call is."""
+    fake.events = (*(Piece(text=c) for c in text), replace(finished(), stop=stop))
+    reply = client.post("/v1/chat/completions", json={**BODY, "stream": is_streamed})
+    choice = sse_data(reply.data)[-2]["choices"][0] if is_streamed else reply.get_json()["choices"][0]
+    assert choice["finish_reason"] == reason
+
+
 @pytest.mark.parametrize("n", [1, 3, 11, 20])
 def test_a_forced_call_that_is_cut_off(client: FlaskClient, fake: FakeEngine, n: int) -> None:
     """Of an answer that is a call, what was begun of its marks is no content."""

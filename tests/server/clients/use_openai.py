@@ -93,6 +93,13 @@ with client.chat.completions.stream(
     done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
     assert isinstance(done[0].parsed_arguments, Weather), done
 
+# a format beside tools: one of both
+either = client.chat.completions.parse(
+    model=model, messages=[{"role": "user", "content": "Weather in Paris?"}], tools=[TOOL], response_format=City,
+    temperature=0, max_tokens=100,
+).choices[0].message  # fmt: skip
+assert bool(either.tool_calls) is not isinstance(either.parsed, City), either
+
 # logprobs
 scored = client.chat.completions.create(
     model=model, messages=ASKED, max_tokens=3, temperature=0, logprobs=True, top_logprobs=2

@@ -68,6 +68,34 @@ def fills_both_caches(h: HParams) -> str:
     )
 
 
+def scales_by_no_length(h: HParams) -> str:
+    """Factors of queries that grow with positions, by steps of a length that the file does not give.
+
+    Source: llama.cpp 0c1e570 src/models/deepseek2.cpp, graph; src/llama-graph.cpp,
+    llm_graph_input_attn_temp::set_input (GGML_ASSERT of both).
+    """
+    if not h.attn_temp_scale or h.attn_temp_length:
+        return ""
+    return (
+        f"llama.cpp aborts at the first batch: {h.arch}.attention.temperature_scale is {h.attn_temp_scale:g}, and "
+        "there is no attention.temperature_length (expected both, or neither)"
+    )
+
+
+def scales_without_windows(h: HParams) -> str:
+    """The same factors, which are set where there are windows and are filled in anyway.
+
+    Source: llama.cpp 0c1e570 src/models/llama4.cpp, load_arch_hparams, graph; src/llama-graph.cpp,
+    llm_graph_input_attn_temp::set_input (GGML_ASSERT of both).
+    """
+    if h.n_swa != 0:
+        return ""
+    return (
+        "llama.cpp aborts at the first batch: without windows (attention.sliding_window 0) it has no factors for "
+        "llama4's queries (expected windows)"
+    )
+
+
 def reads_wider_rows(h: HParams) -> str:
     """Embeddings are read in the width of several streams, of which the graph has made one.
 

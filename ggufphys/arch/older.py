@@ -6,7 +6,7 @@ Source: the rule's own, in `ggufphys.builds.moves`.
 from collections.abc import Mapping, Set
 from typing import Any, Final
 
-from ggufphys.arch.aborts import never
+from ggufphys.arch.aborts import later_never, never
 from ggufphys.arch.caches import IDLE_INDEXER
 from ggufphys.arch.contexts import all_but_every, but, head, hybrid, in_trunk, trunk, with_indexer_glm
 from ggufphys.arch.rules import LayerRule, Layers, both, each, full, indexer_keys, latent, only
@@ -71,6 +71,7 @@ _CHANGES: Final[Mapping[Rule, Mapping[str, Mapping[str, Any]]]] = {
         }
     },
     "glm5_next_drafts": {"glm5-next": {"draft": head(both(latent(full), pooled_keys))}},
+    "llama4_as_llama": {"llama4": {"aborts_later": later_never}},
     "blocks_of_cells": {"minimax-m3": {"keeps": msa_in_f32}},
     "types_of_rows_differ": {name: {"mla": False} for name in _LATENT},
     "nemotron_h_keeps_no_snapshots": {"nemotron_h": {"rollback": False}, "nemotron_h_moe": {"rollback": False}},

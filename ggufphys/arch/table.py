@@ -19,6 +19,8 @@ from ggufphys.arch.aborts import (
     parts_by_embedding,
     prompt_of_one_stream,
     reads_wider_rows,
+    scales_by_no_length,
+    scales_without_windows,
     stores_values_as_matrix,
 )
 from ggufphys.arch.adjust import (
@@ -193,8 +195,10 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              has_encoder=True, has_decoder=False),
 
     # -- one compressed row a position instead of keys and values, if the file is of the newer kind
-    ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full))),
-    ArchRule("mistral4",  trunk(latent(full)), "models/mistral4.cpp: as deepseek2, but it runs no head", mla=True),
+    ArchRule("deepseek2", trunk(latent(full)), "models/deepseek2.cpp", mla=True, draft=head(latent(full)),
+             aborts_later=scales_by_no_length),
+    ArchRule("mistral4",  trunk(latent(full)), "models/mistral4.cpp: as deepseek2, but it runs no head", mla=True,
+             aborts_later=scales_by_no_length),
 
     # -- windows in some layers, when the file names a window
     ArchRule("gemma3",       trunk(windowed(every(6), size_optional)),                   "models/gemma3.cpp"),
@@ -230,7 +234,8 @@ TABLE: Final[tuple[ArchRule, ...]] = (
              "models/smallthinker.cpp", adjust=rope_in_most_windows),
     ArchRule("llama4",
              trunk(windowed(every(4), only_if(lambda h: h.n_swa != 0, size_fixed(8192)), chunked=True)),
-             "models/llama4.cpp: chunks of 8192", adjust=rope_in_chunks),
+             "models/llama4.cpp: chunks of 8192", adjust=rope_in_chunks,
+             aborts_later=scales_without_windows),
 
     # -- layers that read the caches of earlier ones
     ArchRule("gemma3n", trunk(only(windowed(every(5), size_required), first_layers(20))),

@@ -65,6 +65,8 @@ class HParams:
     indexer_kpool: int
     indexer_types: Numbers | None  # which layers have an indexer of their own
     compress_ratios: Numbers | None
+    attn_temp_scale: float  # by which queries grow with their position
+    attn_temp_length: int  # a step of that, in positions
     hc_mult: int  # hyper_connection.count
 
     # recurrent layers
@@ -169,6 +171,8 @@ def as_written(gguf: GGUFFile) -> HParams:
         indexer_kpool=keys.integer("attention.indexer.kpool", 0),
         indexer_types=keys.numbers("attention.indexer.types"),
         compress_ratios=keys.numbers("attention.compress_ratios"),
+        attn_temp_scale=keys.real("attention.temperature_scale", 0.0),
+        attn_temp_length=keys.integer("attention.temperature_length", 0),
         hc_mult=keys.integer("hyper_connection.count", 0),
         recurrent_layers=keys.numbers("attention.recurrent_layers"),
         full_attention_interval=keys.optional("full_attention_interval"),

@@ -1,6 +1,7 @@
 """Of which batches does llama.cpp die? What rows of the table say, by hyperparameters alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,24 @@ def test_caches(tmp_path: Path, windows: tuple[bool, ...], indexers: tuple[int, 
         hparams(tmp_path, "dots3note"), swa_pattern=windows, indexer_types=indexers, n_embd_head_k_swa=length
     )  # fmt: skip
     found = rule_for("dots3note").aborts_later(h)
+
+    assert bool(found) == bool(said)
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("mistral4", {"attn_temp_scale": 0.1, "attn_temp_length": 0}, "temperature_scale is 0.1, and there is no"),
+        ("deepseek2", {"attn_temp_scale": 0.1, "attn_temp_length": 8192}, ""),
+        ("deepseek2", {"attn_temp_scale": 0.0, "attn_temp_length": 0}, ""),
+        ("llama4", {"n_swa": 0}, "without windows"),
+        ("llama4", {"n_swa": None}, ""),
+    ],
+)
+def test_factors_of_queries(tmp_path: Path, name: str, changes: dict[str, Any], said: str) -> None:
+    """Factors that grow with positions want to know by which steps: llama.cpp asserts it when it fills them in."""
+    found = rule_for(name).aborts_later(replace(hparams(tmp_path, name), **changes))
 
     assert bool(found) == bool(said)
     assert said in found

@@ -96,7 +96,7 @@ def measure(path: Path, n_spins: int, n_threads: int, *, real_time: bool) -> tup
 
 
 @contextmanager
-def neighbours(n: int, duty: float = 1.0) -> Iterator[None]:
+def neighbours(n: int, duty: float) -> Iterator[None]:
     """Processes that are busy for so much of their time."""
     turn = [str(TURN_S * duty), str(TURN_S * (1 - duty))]
     processes = [subprocess.Popen([sys.executable, "-c", BUSY, *turn]) for _ in range(n)]

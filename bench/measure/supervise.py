@@ -58,7 +58,7 @@ def child_command(config: dict[str, Any]) -> list[str]:
     return module_command("bench.measure.child", json.dumps(config))
 
 
-def run_child(command: Sequence[str], on_event: OnEvent = lambda event: None) -> ChildResult:
+def run_child(command: Sequence[str], on_event: OnEvent) -> ChildResult:
     """Run the child to its end, sampling its memory after each phase; `on_event` sees every event.
 
     An interrupt (Ctrl-C) ends the child before it is passed on.

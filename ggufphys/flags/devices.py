@@ -85,7 +85,7 @@ def add_device_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--no-host", action="store_true", help="no pinned host buffers beside devices")
 
 
-def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]] = tuple) -> dict[str, Any]:
+def device_fields(args: argparse.Namespace, found: Callable[[], Sequence[Device]]) -> dict[str, Any]:
     """`devices`, when flags or the environment name some: sizes that they leave out are those `found` on this machine.
 
     Raises:

@@ -124,7 +124,7 @@ def scale_inplace(a: Tensor, factor: float) -> Tensor:
     return Tensor("SCALE", a.type, a.ne, (a,), nb=a.nb, view_of=a, params=(factor, 0.0))
 
 
-def clamp(a: Tensor, low: float, high: float = inf) -> Tensor:
+def clamp(a: Tensor, low: float, high: float) -> Tensor:
     """a, not below `low` and not above `high`."""
     return Tensor("CLAMP", a.type, a.ne, (a,), params=(low, high))
 
@@ -159,7 +159,7 @@ def glu(gate: Tensor, up: Tensor, kind: Glu = "swiglu", *numbers: float) -> Tens
     return Tensor("GLU", gate.type, gate.ne, (gate, up), params=(kind, *numbers))
 
 
-def swiglu(gate: Tensor, up: Tensor, limit: float = 0.0) -> Tensor:
+def swiglu(gate: Tensor, up: Tensor, limit: float) -> Tensor:
     """silu(gate) * up, neither above `limit` nor up below its negative; 0 is no limit."""
     if not limit:
         return glu(gate, up)

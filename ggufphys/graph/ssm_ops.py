@@ -30,7 +30,7 @@ def ssm_scan(
 
 
 def gated_delta_net(
-    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor, n_snapshots: int = 1
+    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, beta: Tensor, state: Tensor, n_snapshots: int
 ) -> Tensor:
     """`S <- exp(gate) S`, then `S <- S + beta (v - S k) k^T` and `o = S q / sqrt(d)`, token by token.
 

@@ -57,7 +57,7 @@ def not_like_this(gguf: GGUFFile, refusals: tuple[Refusal, ...], otherwise: str)
     return ValueError(f"{gguf.location}: llama.cpp would not run it like this, but {otherwise}: {why}")
 
 
-def require_loads(gguf: GGUFFile, params: Params | None = None) -> None:
+def require_loads(gguf: GGUFFile, params: Params | None) -> None:
     """Refuse a file of which llama.cpp would make no context, run like this; with None however it is run.
 
     Raises:

@@ -58,7 +58,7 @@ class CachesByDevice:
 
 
 def caches_by_device(
-    h: HParams, rule: ArchRule, ctx_type: ContextType, home: Callable[[int], str] = lambda il: HOST,
+    h: HParams, rule: ArchRule, ctx_type: ContextType, home: Callable[[int], str],
     backends: Mapping[str, Backend] = MappingProxyType({}),
 ) -> CachesByDevice:  # fmt: skip
     """What follows from where layers lie alone, whatever the context; see `context_terms` for the arguments.
@@ -71,7 +71,7 @@ def caches_by_device(
     return CachesByDevice(n_layers=n_layers, backends=backends, check=partial(check_cache_types, h, rule, windows))
 
 
-def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend = CPU) -> int:
+def cache_bytes(cache: LayerCache, context: ContextParams, backend: Backend) -> int:
     """Bytes of one layer's cache, all streams."""
     return sum(backend.tensor_bytes(t.nbytes, t.ggml_type, t.width) for t in cache.tensors(context))
 

@@ -67,7 +67,7 @@ class ProcessMemory:
         return self.phases[PHASES.index(name)]
 
 
-def process_memory(terms: Iterable[Term], *, use_mlock: bool = False) -> ProcessMemory:
+def process_memory(terms: Iterable[Term], *, use_mlock: bool) -> ProcessMemory:
     """What the terms of a prediction say about the process."""
     terms = tuple(terms)
     phases: list[ProcessPhase] = []

@@ -221,12 +221,9 @@ class Fitter:
             ram_bytes += nbytes
         return self.like(replace(self.params, devices=devices), replace(self.budget, ram_bytes=ram_bytes))
 
-    def like(self, params: Params, budget: Budget, *, n_ctx_min: int | None = None) -> "Fitter":
-        """Another budget, or another least context, for the same model."""
-        other = Fitter(
-            self.predictor, params, budget,
-            fixed=self.fixed, n_ctx_min=self.n_ctx_min if n_ctx_min is None else n_ctx_min, predict=self.predict,
-        )  # fmt: skip
+    def like(self, params: Params, budget: Budget) -> "Fitter":
+        """Another budget for the same model."""
+        other = Fitter(self.predictor, params, budget, fixed=self.fixed, n_ctx_min=self.n_ctx_min, predict=self.predict)
         other._overheads = list(self._overheads)
         return other
 

@@ -219,7 +219,7 @@ def needs_imatrix(name: str, ggml_type: GGMLType, file_type: str) -> bool:
     return ggml_type in _IMATRIX_TYPES or (ggml_type is GGMLType.Q2_K and file_type == "Q2_K_S")
 
 
-def is_quantized(architecture: str, tensor: Tensor, options: QuantizeOptions = _DEFAULT) -> bool:
+def is_quantized(architecture: str, tensor: Tensor, options: QuantizeOptions) -> bool:
     """Whether llama-quantize touches the tensor: weights of two or more dimensions, with exceptions by name."""
     name = tensor.name
     if all(n <= 1 for n in tensor.ne[1:]):

@@ -30,7 +30,7 @@ def fit_section(
     command: Sequence[str],
     flags: Sequence[str],
     helps: Sequence[Help] = (),
-    pace: Pace | None = None,
+    pace: Pace | None,
 ) -> Section:
     """`command` runs llama-server with the chosen `flags` and all others; `helps` are there if nothing fits.
 

@@ -15,7 +15,7 @@ def quantized_section(gguf: GGUFFile, rows: Sequence[QuantizedFile]) -> Section:
     return Section(key="quantized", lines=tuple(lines), value=[asdict(row) for row in rows])
 
 
-def quantized_lines(rows: Sequence[QuantizedFile], tensor_bytes: int = 0) -> list[str]:
+def quantized_lines(rows: Sequence[QuantizedFile], tensor_bytes: int) -> list[str]:
     """The table; what is refused stands below it, with the reason once for all types that have it.
 
     `tensor_bytes` are those of the file as it is, where they are known.

@@ -7,7 +7,6 @@ than it asks for.
 
 import heapq
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,15 +64,9 @@ class _Entry:
 class Forecast:
     """Follows what is under way. Any thread may ask."""
 
-    def __init__(
-        self,
-        n_slots: Callable[[], int],
-        predicted: Rates | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, n_slots: Callable[[], int], predicted: Rates | None = None) -> None:
         self._n_slots = n_slots
         self._predicted = predicted
-        self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Generation, _Entry] = {}
         self._prompt = [0.0, 0.0]  # weighted tokens and seconds

@@ -38,8 +38,8 @@ class LegacyLogprobs:
     Offsets count characters; a token that ends within a character begins where that character does.
     """
 
-    def __init__(self, offset: int = 0) -> None:
-        self.offset = offset
+    def __init__(self) -> None:
+        self.offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def lists(self, tokens: Iterable[TokenInfo], *, shown: bool = True) -> Json:

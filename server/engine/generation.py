@@ -42,7 +42,7 @@ class Generation:
         """Answers that are asked for."""
         return self.request.n
 
-    def next_event(self, timeout_s: float | None = None) -> Event | None:
+    def next_event(self, timeout_s: float | None) -> Event | None:
         """The next event, or None when there was none within `timeout_s`."""
         try:
             event = self._events.get(timeout=timeout_s)

@@ -40,8 +40,8 @@ class LogLine:
 class LogCapture:
     """Keeps the last lines; writes them to stderr as well when `verbose`. Safe to use from any thread."""
 
-    def __init__(self, *, verbose: bool = False, max_lines: int = MAX_LINES) -> None:
-        self.verbose = verbose
+    def __init__(self, *, max_lines: int = MAX_LINES) -> None:
+        self.verbose = False
         self._lines: deque[LogLine] = deque(maxlen=max_lines)
         self._count = 0
         self._open: tuple[Level, str] | None = None  # a line whose end has not come yet

@@ -19,7 +19,6 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -80,10 +79,9 @@ class Policy:
 class Waiting:
     """Switches between spinning and sleeping; `after_step` is called by the thread that decodes. Close it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._ballast = Ballast()
-        self._policy = Policy(clock())
+        self._policy = Policy(time.monotonic())
         self._slice_ns = USUAL_NS
         self._times = thread_times()
         self.is_active = self._ballast.exists and bool(self._times) and "GOMP_SPINCOUNT" in os.environ
@@ -99,7 +97,7 @@ class Waiting:
         """Look whether it is time to look, and switch."""
         if not self.is_active:
             return
-        now = self._clock()
+        now = time.monotonic()
         if not self._policy.is_due(now):
             return
         before, self._times = self._times, thread_times()

@@ -112,7 +112,7 @@ class SideBySide:
 
     __slots__ = ("_alignment", "_all", "_between", "_n_most")
 
-    def __init__(self, lifetimes: Lifetimes, stand_for: Sequence[int] = (), alignment: int = TENSOR_ALIGNMENT) -> None:
+    def __init__(self, lifetimes: Lifetimes, stand_for: Sequence[int], alignment: int) -> None:
         between = [segment.taken for segment in lifetimes.segments[1:-1]]
         times = [1] * len(lifetimes.sizes)
         n_most = 0

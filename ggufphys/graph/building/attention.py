@@ -210,7 +210,7 @@ class AttentionK(AttentionKV):
 
     def mix_latent(
         self, q: Tensor, k: Tensor, n_embd_v: int, il: int, *, v_mla: Tensor | None, after_k: Tensor | None = None,
-        mask: Tensor | None = None, sinks: Tensor | None = None,
+        mask: Tensor | None, sinks: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Store K (D, 1, T) and attend with Q (D, H, T); `v_mla` (n_embd_v, D, H) decompresses what comes of it.
 

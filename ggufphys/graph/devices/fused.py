@@ -152,7 +152,7 @@ def _assigned(graph: Graph, arch: str, placed: Placed, batch: Batch) -> Mapping[
     pins = placement.is_whole or batch.n_tokens < SMALL_BATCH
     return assign(
         graph, homes(arch, placed), norm_home(arch, placement) if pins else None,
-        offload=offload(placed), backends=placement.backends,
+        pins_attention=False, offload=offload(placed), backends=placement.backends,
     )  # fmt: skip
 
 

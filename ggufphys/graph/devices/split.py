@@ -80,10 +80,10 @@ def split(
 def assign(
     graph: Graph,
     home: Home,
-    norm_home: NormHome | None = None,
-    pins_attention: bool = False,
-    offload: Offload | None = None,
-    backends: Mapping[str, Backend] = MappingProxyType({}),
+    norm_home: NormHome | None,
+    pins_attention: bool,
+    offload: Offload | None,
+    backends: Mapping[str, Backend],
 ) -> dict[Tensor, str]:
     """A device for each node that computes; see `split`."""
     devices: dict[Tensor, str] = {}

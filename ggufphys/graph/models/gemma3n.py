@@ -66,7 +66,7 @@ def rows_per_layer(b: Builder) -> Tensor:
     return ops.get_rows(b.weight("per_layer_token_embd.weight"), tokens)
 
 
-def inputs_per_layer(b: Builder, x: Tensor, rows: Tensor, *, at_once: bool = True) -> Tensor:
+def inputs_per_layer(b: Builder, x: Tensor, rows: Tensor, *, at_once: bool) -> Tensor:
     """(P, T, n_layer): an embedding for each layer, from those rows, and what the stream gives for it.
 
     `at_once` says whether the rows are scaled before anything else.

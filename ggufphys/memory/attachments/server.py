@@ -48,7 +48,7 @@ def server_terms(
     layers: Sequence[Sequence[LayerCache]],
     context: ContextParams,
     *,
-    cell_ext_bytes: int = 0,
+    cell_ext_bytes: int,
     draft_states: tuple[int, int] = (0, 0),
 ) -> Iterator[Term]:
     """Ceilings of a server; `draft_states` are a full slot's states of the draft model, whole and partial, in bytes."""

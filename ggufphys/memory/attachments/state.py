@@ -38,7 +38,7 @@ def state_bytes(
     context: ContextParams,
     n_tokens: int,
     *,
-    partial: bool = False,
+    partial: bool,
     cell_ext_bytes: int = 0,
 ) -> int:
     """Bytes of a sequence's state after `n_tokens`, as llama_state_seq_get_size_ext gives them.

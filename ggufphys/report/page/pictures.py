@@ -67,7 +67,7 @@ def swatch(i: int) -> str:
     )
 
 
-def stacked(nbytes: Sequence[int], scale_bytes: int, *, d: int | None = None, height: int = HEIGHT, label: str = "",
+def stacked(nbytes: Sequence[int], scale_bytes: int, *, d: int | None = None, height: int = HEIGHT, label: str,
             free_bytes: int | None = None) -> str:  # fmt: skip
     """A bar of segments, one beside the other; with `d`, the device's number, the page's script finds them again."""
     parts, x = [], 0.0

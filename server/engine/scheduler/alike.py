@@ -22,7 +22,7 @@ PIECE: Final = 64  # tokens of a prompt that are read together: from so many on 
 LONGEST: Final = PIECE + PIECE // 2  # a last piece takes a shorter rest along: that would be a pass for few tokens
 
 
-def piece_end(start: int, n_tokens: int, n_max: int = LONGEST) -> int:
+def piece_end(start: int, n_tokens: int, n_max: int) -> int:
     """Where the piece from `start` on of so many tokens ends; `n_max`: rows of logits that there are for it."""
     end = n_tokens if n_tokens - start <= LONGEST else start + PIECE
     return min(end, start + n_max)

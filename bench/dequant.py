@@ -47,7 +47,7 @@ class Speed:
 
     @property
     def out_over_gguf(self) -> float | None:
-        """The same for ours into `out=`."""
+        """How many times as fast as gguf our code is where it writes into an `out=` that is there."""
         return self.out_bytes_per_s / self.gguf_bytes_per_s if self.gguf_bytes_per_s else None
 
     @property

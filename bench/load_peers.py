@@ -202,7 +202,7 @@ def _run(command: Sequence[str], environment: Any) -> None:
 
 
 def on_the_wire(exchanges: Sequence[Exchange], clients: int, runs: int) -> Figures:
-    """The same of the last `runs` batches that passed the relay."""
+    """Figures of the last `runs` batches as they passed the relay."""
     answers = [exchange.answer for exchange in exchanges if exchange.answer.pieces][-runs * clients :]
     if len(answers) < runs * clients:
         raise RuntimeError(f"{len(answers)} answers had content, expected {runs * clients}")

@@ -298,7 +298,7 @@ def _without_command(arguments: Sequence[str]) -> int:
 
 
 def _without_program(arguments: Sequence[str]) -> Sequence[str]:
-    """The same without the name of the program that a pasted line starts with, behind flags of ours or none."""
+    """The arguments without the name of the program that a pasted line starts with, behind flags of ours or none."""
     for i, argument in enumerate(arguments):
         if argument.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") in PROGRAMS:
             return [*arguments[:i], *arguments[i + 1 :]]

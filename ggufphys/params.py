@@ -242,7 +242,7 @@ _SEQUENCES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
 
 
 def params_or_default(params: Params | None) -> Params:
-    """Those that were given, or llama.cpp's defaults.
+    """The parameters that were given, or llama.cpp's defaults.
 
     Raises:
         TypeError: something else was given.

@@ -146,7 +146,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_memory(text: str, flag: str) -> int:
-    """The same of memory that there is, named behind `flag`: some, and with a unit where it is little.
+    """A size of memory that there is, named behind `flag`: more than none, and with a unit where it is little.
 
     Raises:
         ValueError: see `parse_bytes`; none at all; or a number alone, as of GiB, which would be so many bytes.

@@ -81,7 +81,7 @@ def keep_temporaries() -> None:
 
 
 def rows_of(array: Array) -> Array:
-    """The same as a matrix `(n_rows, n)`: a view where strides allow, else a copy."""
+    """The array as a matrix `(n_rows, n)`: a view where strides allow, else a copy."""
     return array.reshape(-1, array.shape[-1])
 
 
@@ -102,7 +102,7 @@ def f32_to_bf16(values: F32) -> Array:
 
 
 def f16_to_f32(halves: Array) -> F32:
-    """The same numbers, as a cast gives them, in a fraction of its time: their bits in F32's places, times 2^112."""
+    """What a cast to F32 gives, in a fraction of its time: the halves' bits in F32's places, times 2^112."""
     raw = halves.view(np.int16)
     magnitudes = np.bitwise_and(raw, HALF_MAGNITUDE)
     largest = magnitudes.max(initial=0)

@@ -185,7 +185,7 @@ def moved(before: builds.Rows, after: builds.Rows) -> dict[str, list[int]]:
 
 
 def moved_older(before: int, after: int) -> set[str]:
-    """The same of models as older builds load them: whose rows differ, or that one of the two alone loads."""
+    """Models that older builds load otherwise: whose rows differ, or that one of the two alone loads."""
     records = older.records()
     if after not in records:  # it loads them as they are
         return set()

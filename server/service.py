@@ -116,7 +116,7 @@ class Service:
 
     @property
     def tool_template(self) -> ChatTemplate:
-        """That of conversations with tools: the same, where the file has none of its own for them."""
+        """The template of conversations with tools: the file's own for them, else the chat template."""
         return self._compiled()[1]
 
     def _compiled(self) -> tuple[ChatTemplate, ChatTemplate]:

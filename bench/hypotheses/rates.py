@@ -103,7 +103,7 @@ def predicted_tok_per_s(setup: Setup, model: Path | None) -> Finding:
 
 
 def predicted_tok_ratio(setup: Setup, model: Path | None) -> Finding:
-    """The same of two ways, as a ratio: without an interval on one machine, whose rates are wrong for both alike."""
+    """Predicted tokens a second one way over another: no interval on one machine, whose rates err alike for both."""
     one, other = _predicted(setup["of"]), _predicted(setup["by"])
     if one is None or other is None:
         return Finding(value=None, explanation=NO_RATES)

@@ -103,7 +103,7 @@ def p95_s(setup: Setup, model: Path | None) -> Finding:
 
 
 def predicted_p95_s(setup: Setup, model: Path | None) -> Finding:
-    """The same of a published shape, by this machine's rates."""
+    """Seconds of an answer of a published shape at several users, the 95th percentile, by this machine's rates."""
     machine = kept_machine()
     if machine is None:
         return Finding(value=None, explanation="No rates of this machine are kept: run `ggufphys bench calibrate`.")

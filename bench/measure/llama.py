@@ -152,7 +152,7 @@ def _rows(
 
 
 def _device_rows(prediction: MemoryPrediction, buffers: tuple[LoggedBuffer, ...]) -> Iterator[Row]:
-    """The same by device: a buffer belongs to the device whose name it begins with, to the host otherwise."""
+    """A row a device: a buffer belongs to the device whose name it begins with, to the host otherwise."""
     names = [device.name for device in prediction.devices]
     for device in prediction.devices:
         own = [b for b in buffers if next((n for n in names if b.buffer.startswith(n)), HOST) == device.name]

@@ -83,7 +83,7 @@ def _difference(row: "Row") -> str:
 
 
 def as_json(result: "Measurement") -> str:
-    """The same as one JSON document."""
+    """The measurement as one JSON document."""
     return dumps(
         {
             "schema_version": SCHEMA_VERSION,

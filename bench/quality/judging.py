@@ -62,7 +62,7 @@ class Judge:
         return self._in_blocks(rows, lambda part, room: _alone(rows[part], targets[part], room))
 
     def keep(self, rows: F32, targets: Tokens, base: U16) -> Judged:
-        """The same, and write the rows down as a base's, `(n, row_length)`."""
+        """Judge rows by the tokens that came, and write the rows down as a base's, `(n, row_length)`."""
         return self._in_blocks(rows, lambda part, room: _keep(rows[part], targets[part], base[part], room))
 
     def beside(self, rows: F32, targets: Tokens, base: U16) -> Judged:

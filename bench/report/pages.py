@@ -118,7 +118,7 @@ def _kind(cell: str, *, is_number: bool) -> str:
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The same without pictures."""
+    """The report as Markdown, without its pictures."""
     parts = [f"# {title}"]
     for section in sections:
         parts.append(f"## {section.title}")

@@ -43,7 +43,7 @@ class Section:
 
 
 def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
-    """Those of one kind."""
+    """The records of one kind."""
     return [record for record in records if record.kind == kind]
 
 

@@ -38,7 +38,7 @@ def quoted(said: bytes) -> str:
 
 
 def said_in(stderr: IO[bytes]) -> str:
-    """The same of a file that is a child's stderr."""
+    """The last lines of a file that is a child's stderr, to go behind a sentence; nothing if there are none."""
     stderr.seek(0, os.SEEK_END)
     stderr.seek(max(0, stderr.tell() - LAST))
     return quoted(stderr.read())

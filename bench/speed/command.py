@@ -137,7 +137,7 @@ def _switches(text: str) -> tuple[bool, ...]:
 
 
 def _within(lengths: Sequence[int], room: int, gguf: GGUFFile, what: str) -> list[int]:
-    """Those that the model was trained for; of others a note says that they are left out."""
+    """The lengths that the model was trained for; a note says which others are left out."""
     if beyond := [n for n in lengths if n > room]:
         said = f"{what} of {', '.join(map(str, beyond))} tokens are left out: it was trained for {room:,} at most"
         print(f"ggufphys: {gguf.path.name}: {said}", file=sys.stderr)

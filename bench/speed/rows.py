@@ -40,7 +40,7 @@ class Row:
 
     @property
     def paced_error(self) -> float:
-        """The same at the pace that the machine had then."""
+        """Predicted over measured, less one, with the prediction at the pace that the machine had then."""
         return self.paced / self.measured - 1
 
 

@@ -130,7 +130,7 @@ def _scales(magnitude: float, n_blocks: int, rng: np.random.Generator, octaves: 
 
 
 def _signed(scales: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """The same with random signs."""
+    """The scales with random signs."""
     return np.where(rng.integers(0, 2, len(scales)) == 0, scales, -scales)
 
 

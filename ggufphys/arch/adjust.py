@@ -76,7 +76,7 @@ def one_in_four_without_rope(h: HParams, gguf: GGUFFile) -> HParams:
 
 
 def rope_in_chunks(h: HParams, gguf: GGUFFile) -> HParams:
-    """The same, unless the file says that there are no chunks: then the last layer alone does not.
+    """Every fourth layer does not rotate queries and keys; the last alone where the file says there are no chunks.
 
     Source: llama.cpp 0c1e570 src/models/llama4.cpp, load_arch_hparams.
     """

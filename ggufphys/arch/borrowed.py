@@ -38,7 +38,7 @@ def embedding_and_output(draft: GGUFFile, target: GGUFFile) -> Mapping[str, Tens
 
 
 def unless_tied(draft: GGUFFile, target: GGUFFile) -> Mapping[str, TensorInfo]:
-    """The same, but a draft with an embedding computes its output with that."""
+    """The embedding and the output matrix that the draft lacks; one with an embedding computes its output with that."""
     return {} if _EMBEDDING in draft.tensors_by_name else embedding_and_output(draft, target)
 
 

@@ -67,7 +67,7 @@ def with_indexer(h: HParams) -> Sequence[bool]:
 
 
 def with_indexer_glm(h: HParams) -> Sequence[bool]:
-    """The same, but models trained on a million positions and more share indexers where the key is missing.
+    """As `with_indexer`; where the key is missing, models trained on a million positions and more share indexers.
 
     Source: llama.cpp 0c1e570 src/models/glm-dsa.cpp, GLM_5_2_DEFAULT_INDEXER_TYPES.
     """

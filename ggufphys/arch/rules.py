@@ -81,7 +81,7 @@ def indexer_keys(h: HParams, *, n_parts: int = 1) -> Layers:
 
 
 def indexer_keys_and_values(h: HParams) -> Layers:
-    """The same in a cache of the usual kind, whose values are allocated and not used.
+    """Keys of an indexer in a cache of the usual kind, whose values are allocated and not used.
 
     Source: llama.cpp 0c1e570 src/llama-kv-cache-msa.cpp, llama_kv_cache_msa ctor.
     """
@@ -182,7 +182,7 @@ def only_if(condition: Callable[[HParams], bool], size: WindowSize) -> WindowSiz
 
 
 def each(layers: LayerRule, change: Callable[[KVCache], KVCache]) -> LayerRule:
-    """The same caches of keys and values, changed."""
+    """The caches of keys and values that `layers` has, each of them changed."""
     return lambda h: tuple(
         tuple(change(cache) if isinstance(cache, FullKV) else cache for cache in layer) for layer in layers(h)
     )

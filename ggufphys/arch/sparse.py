@@ -46,7 +46,7 @@ def dsa(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
 
 
 def dsa_optional(layers: LayerRule, indexed: LayerFlags) -> LayerRule:
-    """The same for every layer, and without an indexer if `attention.indexer.top_k` is 0 or missing.
+    """As `dsa`, for every layer; without an indexer if `attention.indexer.top_k` is 0 or missing.
 
     Source: llama.cpp 0c1e570 src/llama-model.cpp, create_memory (LLM_ARCH_HY_V4).
     """
@@ -89,7 +89,7 @@ def msa(h: HParams) -> Layers:
 
 
 def msa_in_f32(h: HParams) -> Layers:
-    """The same while indexers' keys were in F32, and had no values beside them."""
+    """As `msa` in older builds, where indexers' keys were in F32 and had no values beside them."""
     keys = IndexerF32(n_embd_k_gqa=h.indexer_head_size, n_embd_v_gqa=0, kind=INDEXER)
     return both(full, only(lambda h: ((keys,),) * h.n_layer_all, _behind_dense_layers))(h)
 

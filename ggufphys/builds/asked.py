@@ -99,7 +99,7 @@ def installed_build() -> int:
 
 
 def installed_words() -> str:
-    """The same in words, which say so where it is not known."""
+    """The installed build in words, which say so where it is not known."""
     build = _installed()
     return f"b{build}" if build else f"whose build is not known and taken for b{PINNED}"
 

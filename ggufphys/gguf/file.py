@@ -70,7 +70,7 @@ class GGUFFile:
 
     @cached_property
     def tensors_by_name(self) -> Mapping[str, TensorInfo]:
-        """The same rows by name."""
+        """The tensor table by names."""
         return {t.name: t for t in self.tensors}
 
     @cached_property

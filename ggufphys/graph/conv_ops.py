@@ -23,7 +23,7 @@ def im2col(kernel: Tensor, x: Tensor, stride: int, padding: int, ggml_type: GGML
 
 
 def im2col_1d(kernel: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
-    """The same along time: of (T, C, N), patches (k*C, OT, N)."""
+    """Each patch along the time of (T, C, N) as a row: (k*C, OT, N)."""
     ne = (kernel.ne[1] * kernel.ne[0], conv_output(x.ne[0], kernel.ne[0], stride, padding), x.ne[2])
     return Tensor("IM2COL", _patch_type(kernel), ne, (kernel, x), params=(stride, padding, False))
 
@@ -56,7 +56,7 @@ def conv_1d_ph(kernel: Tensor, x: Tensor, stride: int) -> Tensor:
 
 
 def conv_1d_dw_ph(kernel: Tensor, x: Tensor, stride: int) -> Tensor:
-    """The same for each channel by itself: (T, C) with (k, 1, C) gives (OT, C)."""
+    """A convolution along time of each channel by itself, half a kernel padded: (T, C) with (k, 1, C) gives (OT, C)."""
     channels = ops.reshape(x, x.ne[0], 1, x.ne[1], x.ne[2])
     out = ops.mul_mat(im2col_1d(kernel, channels, stride, kernel.ne[0] // 2), kernel)
     return ops.reshape(out, out.ne[0], out.ne[2], 1)

@@ -167,7 +167,7 @@ def swiglu(gate: Tensor, up: Tensor, limit: float) -> Tensor:
 
 
 def glu_halves(x: Tensor, kind: Glu) -> Tensor:
-    """The same where gate and up are the halves of each row, the gate first."""
+    """act(gate) * up, where gate and up are the halves of each row, the gate first."""
     return Tensor("GLU", x.type, (x.ne[0] // 2, *x.ne[1:]), (x,), params=(kind,))
 
 
@@ -182,7 +182,7 @@ def norm(x: Tensor, eps: float) -> Tensor:
 
 
 def group_norm(x: Tensor, n_groups: int, eps: float) -> Tensor:
-    """The same over groups of neighbours along the third axis, each as a whole."""
+    """(x - mean) / sqrt(variance + eps) over groups of neighbours along the third axis, each as a whole."""
     return Tensor("GROUP_NORM", x.type, x.ne, (x,), params=(n_groups, eps))
 
 
@@ -198,7 +198,7 @@ def rope(x: Tensor, pos: Tensor, factors: Tensor | None, settings: "Rope") -> Te
 
 
 def rope_back(x: Tensor, pos: Tensor, settings: "Rope") -> Tensor:
-    """The same, turned back."""
+    """`rope` the other way: the pairs are turned back."""
     return Tensor("ROPE_BACK", x.type, x.ne, (x, pos), params=(settings,))
 
 
@@ -243,7 +243,7 @@ def view(a: Tensor, ne: tuple[int, ...], nb: Shape | None = None, offset: int = 
 
 
 def strided(a: Tensor, ne: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Tensor:
-    """The same where rows, matrices, ... begin `strides` bytes apart; those not told are dense (ggml_view_3d, say)."""
+    """A view whose rows, matrices, ... begin `strides` bytes apart; those not told are dense (ggml_view_3d, say)."""
     nb = [a.nb[0], *strides]
     for i in range(len(nb), 4):
         nb.append(nb[-1] * ne[i - 1] if i <= len(ne) else nb[-1])

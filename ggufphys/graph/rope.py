@@ -66,7 +66,7 @@ def read_rope(
 
 
 def read_rope_swa_alike(keys: Keys, full: Rope, *, own_dims: bool = False) -> Rope:
-    """The same for architectures whose windows differ in nothing unless the file says so."""
+    """The settings of layers with a window, for architectures where they differ in nothing unless the file says so."""
     return read_rope_swa(keys, full, freq_base=full.freq_base, freq_scale=trained_scale(keys), own_dims=own_dims)
 
 

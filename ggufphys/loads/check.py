@@ -43,7 +43,7 @@ def check_loads(gguf: GGUFFile, params: Params | None = None) -> tuple[Refusal, 
 
 
 def reasons(gguf: GGUFFile, *, alone: bool = True, load_mtp: bool = False) -> tuple[Refusal, ...]:
-    """The same but for the graph and for tokens of the largest vocabularies, whatever the other parameters.
+    """Why llama.cpp would not load it, however it is run; not by its graph, nor by tokens of the largest vocabularies.
 
     `alone`: no context of another model is given. `load_mtp`: the prediction head's tensors are asked for, too.
     """

@@ -62,7 +62,7 @@ def check_graph(gguf: GGUFFile, params: Params) -> Iterator[Refusal]:
 
 
 def graph_failures(layouts: Layouts, context: ContextParams, *, on_host: bool = False) -> Iterator[Refusal]:
-    """The same for graphs that are at hand. `on_host` says that the prompt's is laid out whole afterwards."""
+    """Why llama.cpp would make no context, by graphs at hand. `on_host`: the prompt's is laid out whole afterwards."""
     if layouts.h.arch not in (MODELS if layouts.ctx_type == "default" else HEADS):
         return  # it is another architecture's graph
     if (n_nodes := _least_nodes(layouts, context)) > (room := _room(layouts, context)):  # too many to be built at all

@@ -80,7 +80,7 @@ def sysctl_text(name: str) -> str:
 
 
 def sysctl_number(name: str) -> int:
-    """The same as a number; 0 where there is none."""
+    """A number of macOS's sysctl; 0 where there is none."""
     text = sysctl_text(name)
     return int(text) if text.isdecimal() else 0
 

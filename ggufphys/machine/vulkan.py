@@ -56,7 +56,7 @@ def chosen(found: "Sequence[VulkanDevice]", variable: str | None) -> "tuple[Vulk
 
 
 def with_limits(devices: Iterable[Device]) -> tuple[Device, ...]:
-    """The same devices, Vulkan's with the limits of those of this machine that have their names, else a discrete GPU's.
+    """The devices, Vulkan's with the limits of this machine's of the same name, else with a discrete GPU's.
 
     A size that is not known is what is free. Variables of the environment that llama.cpp reads count for all.
     """

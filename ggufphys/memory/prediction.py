@@ -86,12 +86,12 @@ class MemoryPrediction:
 
     @property
     def process(self) -> ProcessMemory:
-        """The same by kind, by phase, and at its peak."""
+        """Resident memory of the process by kind, by phase, and at its peak."""
         return process_memory(self.terms, use_mlock=self.use_mlock)
 
     @property
     def devices(self) -> tuple[DeviceMemory, ...]:
-        """The same by device: `Host`, then those that were given, in their order."""
+        """What each device holds: `Host`, then those that were given, in their order."""
         rows = ((HOST, None), *((d.name, d.memory_bytes or None) for d in self.given_devices))
         return tuple(
             DeviceMemory(

@@ -67,7 +67,7 @@ def layer_rows(predictor: Predictor, params: Params, context: ContextParams) -> 
 
 
 def folded(rows: Sequence[LayerRow]) -> tuple[LayerRow, ...]:
-    """The same with runs of layers that keep alike in one row."""
+    """The rows, with a run of layers that keep alike in one of them."""
     layers: dict[int, list[LayerRow]] = {}
     for row in rows:
         layers.setdefault(row.first, []).append(row)

@@ -33,7 +33,7 @@ def fastest(fitter: Fitter, fit: Fit, rate: Rate, reads: Rate) -> Fit:
 
 
 def reads_faster(fitter: Fitter, fit: Fit, reads: Rate) -> Trial | None:
-    """The same with weights in their other layout, if that fits and reads prompts faster; what it generates is less."""
+    """The trial with weights in their other layout, if that fits and reads prompts faster than the fit does."""
     if not fitter.scales["repack"].top:
         return None
     other = fitter.at(replace(fit.choice, repack=1 - fit.choice.repack))
@@ -41,7 +41,7 @@ def reads_faster(fitter: Fitter, fit: Fit, reads: Rate) -> Trial | None:
 
 
 def _filled(fitter: Fitter, choice: Choice) -> Choice:
-    """The same with what it leaves free given to the context and all that comes behind speed."""
+    """The choice with what it leaves free given to the context, and then to all that comes behind speed."""
     for goal in ORDERS["speed"]:
         if goal not in ("level", "repack"):
             choice = fitter.furthest(choice, goal)
@@ -67,7 +67,7 @@ def fast_enough(fitter: Fitter, fit: Fit, rate: Rate, tok_per_s: float) -> Fit |
 
 
 def _around(fitter: Fitter, choice: Choice) -> Iterator[Choice]:
-    """The same with fewer layers on the devices, and with each way of keeping weights."""
+    """The choice with fewer layers on the devices, and with each way of keeping weights."""
     top = choice.level or 0
     step = max(1, -(-top // MAX_LEVELS))
     for level in sorted({*range(0, top, step), top}):

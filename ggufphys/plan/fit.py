@@ -212,7 +212,7 @@ class Fitter:
         }
 
     def with_more(self, name: str, nbytes: int) -> "Fitter":
-        """The same with more memory in one place, a device or main memory."""
+        """A fitter with more memory in one place, a device or main memory."""
         devices = tuple(
             replace(d, memory_bytes=d.memory_bytes + nbytes) if d.name == name else d for d in self.params.devices
         )
@@ -222,13 +222,13 @@ class Fitter:
         return self.like(replace(self.params, devices=devices), replace(self.budget, ram_bytes=ram_bytes))
 
     def like(self, params: Params, budget: Budget) -> "Fitter":
-        """Another budget for the same model."""
+        """A fitter with another budget for the same model."""
         other = Fitter(self.predictor, params, budget, fixed=self.fixed, n_ctx_min=self.n_ctx_min, predict=self.predict)
         other._overheads = list(self._overheads)
         return other
 
     def furthest(self, choice: Choice, goal: Goal) -> Choice:
-        """The same with one goal as far on as it goes; what more layers leave to main memory is not asked."""
+        """The choice with one goal as far on as it goes; what more layers leave to main memory is not asked."""
 
         def at(step: int) -> Choice:
             return replace(choice, **{goal: step})

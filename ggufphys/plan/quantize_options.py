@@ -41,7 +41,7 @@ class QuantizeOptions:
         return next((ggml_type for pattern, ggml_type in self.tensor_types if searcher(pattern)(name)), None)
 
     def with_imatrix(self) -> Self:
-        """The same with an importance matrix."""
+        """These options with an importance matrix."""
         return replace(self, has_imatrix=True)
 
 

@@ -21,7 +21,7 @@ def cut_off_text(path: str, error: TruncatedError) -> str:
 
 
 def cut_off_json(path: str, error: TruncatedError) -> str:
-    """The same as a document, with the keys that were read under `model.metadata`."""
+    """What is known of such a file as a document, with the keys that were read under `model.metadata`."""
     known = {key: _shown(value) for key, value in error.metadata.items()}
     reason = Refusal(
         what="the header ends too early", where="header", found=str(error), expected="a whole header",

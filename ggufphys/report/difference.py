@@ -34,7 +34,7 @@ def difference_text(a: GGUFFile, b: GGUFFile, found: Difference, predictions: Pr
 
 
 def difference_json(a: GGUFFile, b: GGUFFile, found: Difference, predictions: Predictions | None) -> str:
-    """The same as one document, each tensor in a row of its own."""
+    """The difference as one document, each tensor in a row of its own."""
     return dumps(
         {
             "schema_version": SCHEMA_VERSION,

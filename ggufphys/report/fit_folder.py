@@ -38,7 +38,7 @@ class FitRow:
     reason: str = ""
 
     def but(self, **changes: Any) -> "FitRow":
-        """The same with other fields."""
+        """The row with other fields."""
         return replace(self, **changes)
 
 

@@ -31,7 +31,7 @@ def log_text(gguf: GGUFFile, result: Reconciliation) -> str:
 
 
 def log_json(gguf: GGUFFile, result: Reconciliation) -> str:
-    """The same as one document; `reconciled` is what the exit code says."""
+    """The comparison as one document; `reconciled` is what the exit code says."""
     return dumps(
         {
             "schema_version": SCHEMA_VERSION,

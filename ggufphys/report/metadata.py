@@ -34,7 +34,7 @@ def whole_text(gguf: GGUFFile, key: str) -> str:
 
 
 def metadata_json(gguf: GGUFFile, only: str | None) -> str:
-    """The same as one document; of an array of more than `MOST_ELEMENTS` that is not asked for, `value` is null."""
+    """The keys as one document; of an array of more than `MOST_ELEMENTS` that is not asked for, `value` is null."""
     rows = [
         {
             "key": key,

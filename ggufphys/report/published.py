@@ -15,5 +15,5 @@ def machines_text() -> str:
 
 
 def machines_json() -> str:
-    """The same as one document."""
+    """The machines as one document."""
     return dumps({"schema_version": SCHEMA_VERSION, "machines": [asdict(machine) for machine in published_machines()]})

@@ -53,7 +53,7 @@ def _lengths(axes: Sequence[Axis], points: Sequence[Point]) -> Iterator[str]:
 
 
 def sweep_csv(axes: Sequence[Axis], points: Sequence[Point]) -> str:
-    """The same in bytes, with a header line; without a line break at the end."""
+    """The points as CSV, sizes in bytes, with a header line; without a line break at the end."""
     import csv  # what other reports do not need
 
     devices = _device_names(points)

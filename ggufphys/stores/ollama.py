@@ -67,7 +67,7 @@ def _full(name: str) -> tuple[str, str, str, str]:
 
 
 def _short(host: str, namespace: str, name: str, tag: str) -> str:
-    """The same without what is as usual."""
+    """A model's name as people write it: without the parts that are as usual."""
     head = f"{host}/{namespace}/" if host != _HOST else "" if namespace == _NAMESPACE else f"{namespace}/"
     return head + name + ("" if tag == _TAG else f":{tag}")
 

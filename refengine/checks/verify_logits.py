@@ -145,7 +145,7 @@ def device_limit(name: str) -> float:
 
 
 def nearest_judged(rows: Sequence[LogitsRow], limit: float) -> list[LogitsRow]:
-    """The same with the limit for the nearer arithmetic alone, which is one for the device, whatever the attention.
+    """The rows with the limit for the nearer arithmetic alone, which is one for the device, whatever the attention.
 
     Whether a device rounds activations to blocks, as ggml's CPU code does, depends on what it can do: Vulkan does where
     it multiplies integers. Source: llama.cpp 0c1e570 ggml/src/ggml-vulkan/ggml-vulkan.cpp, ggml_vk_mul_mat_q_f16

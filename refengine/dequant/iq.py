@@ -168,7 +168,7 @@ def all_signs() -> Items:
 
 @cache
 def even_signs() -> Items:
-    """The same for 7 bits; the eighth sign makes the number of -1 even."""
+    """1 and -1 for 7 bits, as in `all_signs`; the eighth sign makes the number of -1 even."""
     seven = np.arange(128, dtype=np.uint8)
     parity: U8 = np.bitwise_xor.reduce(fields(seven[:, np.newaxis], 1), axis=1)
     return np.take(all_signs(), seven | parity << 7)

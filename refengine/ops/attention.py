@@ -143,7 +143,7 @@ def _sum(scores: F32, values: F32) -> Sum:
 
 
 def _halves_sum(scores: F32, values: F32) -> Sum:
-    """The same summed up in F16, cell by cell, the sum scaled down whenever a larger score comes."""
+    """Weighted values summed up in F16, cell by cell, the sum scaled down whenever a larger score comes."""
     tops = np.maximum.accumulate(scores, axis=-1)
     before = np.concatenate((np.full_like(tops[..., :1], -np.inf), tops[..., :-1]), axis=-1)
     known = np.where(np.isneginf(tops), np.float32(0), tops)  # nothing seen yet: weights become 0

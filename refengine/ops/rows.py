@@ -114,7 +114,7 @@ def set_rows(step: Step) -> Run:
 
 
 def copy(step: Step) -> Run:
-    """The same elements in order, in another layout, shape or type."""
+    """Write elements in their order into another layout, shape or type."""
     source, out = step.src[0], step.out
     from_type, to_type = step.node.src[0].type, step.node.type
 

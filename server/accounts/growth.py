@@ -42,7 +42,7 @@ def nothing(done: Counters) -> int:
 
 
 def growth_of(path: Path, params: Params) -> Growth:
-    """That of a model that is run like this. Nothing is known of a file that can't be read any more."""
+    """The growth of a model that is run like this. Nothing is known of a file that can't be read any more."""
     n_streams = 1 if params.kv_unified else params.n_seq_max
     per_step = max(1, params.n_ubatch // N_STEPS)
 

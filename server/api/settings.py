@@ -26,7 +26,7 @@ FIXED: Final[Json] = {
 
 
 def sampling_settings(sampling: Sampling) -> Json:
-    """Those of sampling, with `seed` as llama-server writes a random one."""
+    """How tokens are sampled, with `seed` as llama-server writes a random one."""
     return {
         "seed": RANDOM if sampling.seed is None else sampling.seed % 2**32,
         **{name: getattr(sampling, name) for name in NUMBERS},
@@ -39,7 +39,7 @@ def sampling_settings(sampling: Sampling) -> Json:
 
 
 def generation_settings(options: Options, n_probs: int | None) -> Json:
-    """Those of a request."""
+    """How a request's answers were generated."""
     limit = -1 if options.max_tokens is None else options.max_tokens
     return {
         **sampling_settings(options.sampling), "stop": list(options.stop), "max_tokens": limit, "n_predict": limit,

@@ -81,7 +81,7 @@ class Batch:
         return int(self._api.llama_decode(context.pointer, self._native))
 
     def encode(self, context: Context) -> int:
-        """The same by llama_encode, for models whose encoder llama_decode leaves alone."""
+        """Run llama_encode on it, for models whose encoder llama_decode leaves alone: its return code."""
         self._native.n_tokens = self._n_tokens
         return int(self._api.llama_encode(context.pointer, self._native))
 

@@ -10,7 +10,7 @@ N_PIECE: Final = 128  # that are read at a time: each is an output, which of a l
 
 
 def beside(params: Params, n_ctx_seq: int) -> Params:
-    """Those of a context for embeddings beside one for text: for one text at a time, which is read in pieces."""
+    """The parameters of a context for embeddings beside one for text: for one text at a time, read in pieces."""
     n_ctx = min(n_ctx_seq, max(params.n_ubatch, N_BESIDE))
     n = min(n_ctx, N_PIECE)
     return replace(params, n_ctx=n_ctx, n_batch=n, n_ubatch=n, n_seq_max=1, n_outputs_max=n, kv_unified=False)

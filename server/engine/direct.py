@@ -80,7 +80,7 @@ class Lead:
         return found
 
     def give_back(self) -> Wrote:
-        """The same, and what the HTTP side needs to go on from here."""
+        """What was written since the last time, and what the HTTP side needs to go on from here."""
         self._client.close()
         rest = b"" if self._text.stopped else self._text.rest
         return self.wrote()._replace(rest=rest, unsent=self.unsent)

@@ -34,7 +34,7 @@ class Guessing:
         return (*(["ngram-simple"] if self.lookups else []), *(["draft-simple"] if self.draft else []))
 
     def without_extra_buffers(self) -> "Guessing":
-        """The same, the draft model's weights not repacked."""
+        """The guessing with a draft model whose weights are not repacked."""
         if self.draft is None:
             return self
         params = replace(self.draft.params, use_extra_bufts=False)

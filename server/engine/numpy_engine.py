@@ -202,7 +202,7 @@ class NumpyChooser:
         return self._sampler.choose(logits) if abs(float(logits.max())) < float("inf") else None
 
     def odds(self) -> Odds:
-        """They are llama.cpp's alone: `NumpyRunner.chooser` refuses to be asked."""
+        """Nothing: `NumpyRunner.chooser` refuses what would ask for them."""
         return ()
 
     def close(self) -> None:

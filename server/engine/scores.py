@@ -29,7 +29,7 @@ def token_info(logits: Any, token: int, n_top: int, piece: PieceOf) -> TokenInfo
 
 
 def drawn_info(odds: Odds, token: int, n_top: int, piece: PieceOf) -> TokenInfo:
-    """The same of what all samplers left: a token that was drawn from `odds`."""
+    """The token's probability among what all samplers left: it was drawn from `odds`."""
     top = tuple((each, piece(each), math.log(p)) for each, p in odds[:n_top])
     logprob = next((math.log(p) for each, p in odds if each == token), None)
     return TokenInfo(token=token, piece=piece(token), logprob=logprob, top=top)

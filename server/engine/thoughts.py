@@ -53,7 +53,7 @@ class ThoughtfulChooser:
         return token
 
     def odds(self) -> Odds:
-        """Those of the chooser that chose; what is due is certain."""
+        """The odds of the chooser that chose; a token that is due is certain."""
         return self._odds
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class _Field(argparse.Action):
 
 
 class _Rerank(_Field):
-    """The same, and no text is generated."""
+    """`--rerank`: scores of documents, and no text is generated."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         super().__call__(parser, namespace, values, option_string)

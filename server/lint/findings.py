@@ -128,7 +128,7 @@ def _of_bos(template: ChatTemplate, rendered: Mapping[str, Rendered], tokenizer:
 
 
 def _of_control_tokens(rendered: Mapping[str, Rendered], tokenizer: Tokenizer) -> Iterator[Finding]:
-    """Those that the vocabulary has not: they become ordinary words, which the model was hardly trained on."""
+    """Control tokens that the vocabulary lacks: they become ordinary words, which the model was hardly trained on."""
     seen = dict.fromkeys(name for r in rendered.values() for name in CONTROL.findall(r.served or r.given or ""))
     for name in seen:
         tokens = tokenizer.tokenize(name, add_special=False)

@@ -218,7 +218,7 @@ def listening_json(url: str, path: Path, predicted: MemoryPrediction | str) -> s
 
 
 def models_json(url: str, models: Mapping[str, tuple[Path, int]]) -> str:
-    """The same of several models: their files and predicted footprints, by name."""
+    """The document of --json for several models: their files and predicted footprints, by name."""
     found = {name: {"model": str(path), "process_bytes": nbytes} for name, (path, nbytes) in models.items()}
     document = {"schema_version": SCHEMA_VERSION, "url": url, "models": found, "pid": os.getpid()}
     return json.dumps(document)

@@ -78,7 +78,7 @@ class ChatTemplate:
         return cls(source=source or CHATML, template=template, info=info, stop=() if source else (CHATML_STOP,))
 
     def for_tools(self) -> "ChatTemplate":
-        """That of conversations with tools: the file's own for them (`tool_use`), else this one.
+        """The template of conversations with tools: the file's own for them (`tool_use`), else this one.
 
         One that is no valid Jinja is not used, as llama.cpp has it.
         """

@@ -173,5 +173,5 @@ def written_sizes(lifetimes: Lifetimes, graph: Graph) -> list[int]:
 
 
 def written_sizes_at(lifetimes: Lifetimes, point: Point) -> list[int]:
-    """The same when the graph itself runs at another point, where its lifetimes hold too."""
+    """Bytes that are written of each stretch when the graph runs at another point, where its lifetimes hold too."""
     return [0 if i in lifetimes.unread else at(size, point) for i, size in enumerate(lifetimes.sizes)]

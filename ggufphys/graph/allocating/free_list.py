@@ -80,7 +80,7 @@ class FreeList:
             sizes.insert(i, size)
 
     def _give_back_slowly(self, offset: int, size: int) -> None:
-        """The same where there may be stretches of no bytes, which keep others apart.
+        """Return a stretch where there may be others of no bytes, which keep their neighbours apart.
 
         Returning nothing, for a tensor without elements, leaves one, and it may even lie within another tensor, so that
         all must be looked at.

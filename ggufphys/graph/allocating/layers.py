@@ -54,7 +54,7 @@ class Layers:
         return self.kinds[max(0, il - self.n_before) : il + 1]
 
     def part(self, first: int, last: int) -> "Layers":
-        """The same of the layers from `first` to `last` alone, numbered from 0."""
+        """The layers from `first` to `last` alone, numbered from 0."""
         gaps = (range(g.start - first, g.stop - first) for g in self.gaps if first <= g.start and g.stop <= last + 1)
         built = tuple(il - first for il in self.built if first <= il <= last)
         return Layers(kinds=self.kinds[first : last + 1], n_before=self.n_before, built=built, gaps=tuple(gaps))

@@ -255,7 +255,7 @@ class Layouts:
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:
-        """The same, but the first and the last have numbers of their own."""
+        """A number for each layer that runs, as in `likes`; the first and the last have numbers of their own."""
         return kinds_of(self.likes)
 
     def _likely(self) -> Iterator[Layers | None]:

@@ -49,7 +49,7 @@ class Piece:
 
     @property
     def course(self) -> Course | None:
-        """The same for all layers; None where those that were built do not tell."""
+        """The piece's course through all layers; None where those that were built do not tell."""
         if self.layers is None or not self.layers.gaps:
             return in_order(self.lifetimes)
         return course_of_all(self.layers, self.lifetimes) if self.folds else None

@@ -34,7 +34,7 @@ class AttentionAlone:
     def mix(
         self, q: Tensor, k: Tensor, v: Tensor, il: int, *, bias: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """The same before the output projection (D*H, T); a `bias` is added to the scores.
+        """Attend with Q to K and V, without the output projection: (D*H, T); a `bias` is added to the scores.
 
         A `mask` takes the place of the batch's.
         """

@@ -35,7 +35,7 @@ class Builder(Construction):
         return token_embeddings(self, scale, token_scale=token_scale, mixed=mixed)[0]
 
     def inp_embd_deep(self) -> tuple[Tensor, Tensor]:
-        """The same, and the input as it was (E, T), behind which the slices lie that `deepstack` layers add.
+        """Token embeddings (E, T), and the input as it was, behind which the slices lie that `deepstack` layers add.
 
         Tokens have none of these slices: zeros.
         """
@@ -81,7 +81,7 @@ class Builder(Construction):
         return x if gain is None else self.norm_rms(x, gain)
 
     def layer_norm(self, x: Tensor, name: str, il: int | None = None) -> Tensor:
-        """The same with a layer norm."""
+        """Layer norm with the gain `{name}.weight` and the bias beside it, as far as the file has them."""
         return self.norm(x, self.weight_or_none(f"{name}.weight", il), self.weight_or_none(f"{name}.bias", il))
 
     def rope(self, x: Tensor, pos: Tensor, factors: Tensor | None, settings: Rope) -> Tensor:
@@ -111,7 +111,7 @@ class Builder(Construction):
         return ops.reshape(x, n_embd_head, n_head, self.batch.n_tokens)
 
     def qkv_flat(self, x: Tensor, il: int, n_embd_head_q: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as rows (D*H, T) and (D*K, T), dense, for models that do something to a whole row first.
+        """Queries, keys and values as dense rows (D*H, T) and (D*K, T), for models that work on whole rows first.
 
         `n_embd_head_q` is the size of a query's head where it holds more than the query.
         """
@@ -200,7 +200,7 @@ class Builder(Construction):
         return there("down", inner) or inner
 
     def ffn_halves(self, x: Tensor, il: int, kind: Glu = "swiglu") -> Tensor:
-        """The same where one matrix gives gate and up, one behind the other."""
+        """down(act(gate(x)) * up(x)) where one matrix gives gate and up, one behind the other."""
         return self.linear_ffn("ffn_down", il, ops.glu_halves(self.linear_ffn("ffn_up", il, x), kind))
 
     def ffn_plain(self, x: Tensor, il: int, kind: Unary | None, suffix: str = "") -> Tensor:
@@ -216,7 +216,7 @@ class Builder(Construction):
         return tuple(ops.get_rows(x, out_ids) for x in tensors) if self.is_last(il) else tensors
 
     def wanted_early(self, out_ids: Tensor, il: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The same in builds where models that drafts start from do not compute all tokens unless there is a draft."""
+        """As `wanted`, in builds where models that drafts start from compute all tokens only if there is a draft."""
         return self.wanted(out_ids, il, *tensors) if "wanted_before_drafts" in self.context.rules else tensors
 
     def wanted_late(self, x: Tensor, out_ids: Tensor) -> Tensor:

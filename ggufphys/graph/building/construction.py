@@ -83,7 +83,7 @@ class Construction:
         return next((c for c in self.caches[il] if isinstance(c, FullKV) and c.n_embd_k_gqa), None)
 
     def kv_cache(self, il: int) -> KVCache:
-        """The same of a layer that has one.
+        """What the layer attends to, of a layer that has a cache.
 
         Raises:
             GGUFError: it has none, by heads of nothing, which ggml does not multiply.
@@ -94,7 +94,7 @@ class Construction:
         return cache
 
     def first_kv_cache(self) -> KVCache:
-        """The same of the first layer that has one."""
+        """What the first layer with a cache attends to."""
         layers = range(len(self.caches))
         return self.kv_cache(next((il for il in layers if self.kv_cache_or_none(il) is not None), 0))
 
@@ -191,7 +191,7 @@ class Construction:
         return product
 
     def mul_mat_id(self, experts: Tensor, x: Tensor, ids: Tensor, scale: Tensor | None = None) -> Tensor:
-        """The same for the experts that each token chose, with a scale for each expert."""
+        """The product with the weights of the experts that each token chose, times each expert's scale."""
         product = ops.mul_mat_id(experts, x, ids)
         if scale is not None:
             n_expert, n_tokens = scale.ne[0], x.ne[2]
@@ -212,7 +212,7 @@ class Construction:
         return product if bias is None else ops.add(product, bias)
 
     def linear_ffn(self, name: str, il: int, x: Tensor, *, biased: bool = True) -> Tensor:
-        """The same of a dense feed-forward layer, whose scale comes last: for what adapters and the bias add, too.
+        """As `linear`, of a dense feed-forward layer: its scale comes last, for what adapters and the bias add, too.
 
         Raises:
             GGUFError: an NVFP4 weight has a bias besides, or an adapter, of which llama.cpp dies.

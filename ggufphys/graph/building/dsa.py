@@ -102,7 +102,7 @@ def lightning_indexer(q: Tensor, k: Tensor, weights: Tensor, mask: Tensor) -> Te
 
 
 def scores_by_parts(q: Tensor, k: Tensor, weights: Tensor, factor: float, mask: Tensor) -> Tensor:
-    """The same in operations of their own, the weights yet to be scaled by `factor`. Source: llama.cpp b9432."""
+    """An indexer's scores in operations of their own, not yet scaled by `factor`. Source: llama.cpp b9432."""
     products = ops.mul_mat(ops.permute(k, 0, 2, 1, 3), ops.permute(q, 0, 2, 1, 3))
     scores = ops.unary(ops.cont(ops.permute(products, 2, 1, 0, 3)), "relu")
     scores = ops.sum_rows(ops.mul(scores, ops.scale(weights, factor)))

@@ -60,7 +60,7 @@ def end_all(b: Builder, x: Tensor, out_ids: Tensor) -> Graph:
 
 
 def end_wanted(b: Builder, x: Tensor, out_ids: Tensor) -> Graph:
-    """The same where no more than the wanted states are kept, before the norm."""
+    """From the stream (E, T): only the wanted states are kept, before the norm, and logits computed of them."""
     x = ops.get_rows(x, out_ids)
     x.is_output = True
     return end(b, normed(b, x))

@@ -88,7 +88,7 @@ class Streams(WeightedStreams):
         return mixed(streams, self.head_weights(streams))
 
     def _evened(self, scores: Tensor) -> Tensor:
-        """The same as `hc_comb` makes of the scores (N, N, T), step by step."""
+        """What `hc_comb` makes of the scores (N, N, T), step by step."""
         eps = ops.elementwise("FILL", Tensor("NONE", F32, (1,)), params=(self.eps,))
 
         def rows(comb: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Write:
         return streams
 
     def _unfused(self, x: Tensor) -> Tensor:
-        """The same, stream by stream."""
+        """X (E, T), written stream by stream: the streams behind it."""
         n_embd, n, n_tokens = self.streams.ne[:3]
         post, comb = self.post, self.comb
         out: Tensor | None = None

@@ -24,7 +24,7 @@ def attention_k(b: Builder, scores: Scores) -> AttentionK:
 
 
 def attention_k_or_none(b: Builder, scores: Scores) -> AttentionK | None:
-    """The same, where layers may be recurrent all."""
+    """Attention over the compressed rows; None where all layers are recurrent."""
     attends = any(b.kv_cache_or_none(il) is not None for il in range(len(b.caches)))
     return attention_k(b, scores) if attends else None
 

@@ -83,7 +83,7 @@ class PooledBlocks:
         return ops.add(opened, mask)
 
     def _scores_by_head(self, q: Tensor, k: Tensor) -> Tensor:
-        """The same in operations of their own: a product for all heads, which are added up one by one: (M, T)."""
+        """Scores in operations of their own: a product for all heads, which are added up one by one: (M, T)."""
         d, n_head, n_tokens = q.ne[:3]
         products = ops.mul_mat(ops.reshape(k, d, self.n_pools), ops.reshape(q, d, n_head * n_tokens))
         products = ops.unary(ops.reshape(products, self.n_pools, n_head, n_tokens), "relu")

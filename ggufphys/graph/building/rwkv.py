@@ -99,7 +99,7 @@ def _mixtures_6(b: Builder, x: Tensor, sx: Tensor, il: int) -> list[Tensor]:
 def time_mix_7(
     b: Builder, rs: Recurrent, x: Tensor, x_prev: Tensor, first_value: Tensor | None, il: int
 ) -> tuple[Tensor, Tensor]:
-    """The same of RWKV 7, and the first layer's values, which all others mix into theirs."""
+    """RWKV 7's time mixing, and the first layer's values, which all others mix into theirs."""
     n_embd, d, n_tokens = b.h.n_embd, b.h.wkv_head_size, b.batch.n_tokens
     n_head = n_embd // d
 

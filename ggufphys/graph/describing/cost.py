@@ -56,7 +56,7 @@ class Cost:
         return Cost(**{name: getattr(self, name) + times * getattr(other, name) for name in FIELDS})
 
     def rounded(self) -> "Cost":
-        """The same in whole FLOPs and bytes."""
+        """The cost in whole FLOPs and bytes."""
         return Cost(**{name: round(getattr(self, name)) for name in FIELDS})
 
 

@@ -62,7 +62,7 @@ class Placement:
 
     @property
     def output_host(self) -> Backend:
-        """The same of the buffer that logits are handed out in: what the output's device reads.
+        """The rules of the memory that logits are handed out in: of what the output's device reads.
 
         Source: llama.cpp 0c1e570 src/llama-context.cpp, output_reserve.
         """

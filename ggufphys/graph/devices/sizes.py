@@ -36,7 +36,7 @@ def buffer_sizes(layouts: Layouts, context: ContextParams, placed: Placed) -> Si
 
 
 def host_size(layouts: Layouts, context: ContextParams, *, no_alloc: bool = False) -> Sizes:
-    """The same when all lies on the host; with `no_alloc` of a full prompt alone."""
+    """The compute buffers of a model that lies on the host alone; with `no_alloc` of a full prompt alone."""
     prompt, decode = reserved_batches(context)
     sizes = {prompt: layouts.layout(context, prompt).allocation.buffer_bytes}
     if not no_alloc:

@@ -21,7 +21,7 @@ def build(b: Builder) -> Graph:
 
 
 def build_with(b: Builder, routing: Routing) -> Graph:
-    """The same with experts that are chosen and computed in another way."""
+    """The whole graph of an architecture whose experts are chosen and computed as `routing` says."""
     h = b.h
     n_embd_head = h.n_embd_head_k_mla or h.n_embd_head_k
     log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
@@ -65,7 +65,7 @@ def build_head(b: Builder) -> Graph:
 
 
 def build_head_with(b: Builder, rope: Rope, scores: Scores, routing: Routing) -> Graph:
-    """The same of an architecture whose head has the trunk's attention, without an indexer, and its experts."""
+    """The head's graph of an architecture whose head has the trunk's attention, without an indexer, and its experts."""
     il, pos, out_ids = b.h.n_layer, b.inp_pos(), b.inp_out_ids()
     attention = mla.attention_k(b, scores)
 

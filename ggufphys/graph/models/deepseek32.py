@@ -28,13 +28,13 @@ def build_head(b: Builder) -> Graph:
 
 
 def head_of(b: Builder, routing: Routing) -> Graph:
-    """The same with other routing."""
+    """The prediction head's graph, with experts that are chosen as `routing` says."""
     log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
     return build_head_with(b, *rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul), routing)
 
 
 def build_with(b: Builder, indexer_mode: RopeMode, routing: Routing) -> Graph:
-    """The same with other routing. Layers without an indexer of their own use what the one before them chose."""
+    """The whole graph. Layers without an indexer of their own use what the one before them chose."""
     log_mul = b.keys.real("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
     rope, scores = rope_and_scores(b, b.h.n_embd_head_k_mla, log_mul)
     ffn = dense_or_experts(b, routing)

@@ -59,7 +59,7 @@ def build(b: Builder) -> Graph:
 
 
 def _build_of_streams(b: Builder) -> Graph:
-    """The same, made of deepseek4's layers: hyper-connections, windows in all layers, experts."""
+    """The decoder, made of deepseek4's layers: hyper-connections, windows in all layers, experts."""
     pos = b.inp_pos(_rope(b).n_pos_per_embd)
     attention, streams, routing = WindowAndBlocks(b, pos, windows_only=True), Streams(b), read_routing(b.keys)
     tokens = ops.new_input(I32, b.batch.n_tokens, name="tokens")

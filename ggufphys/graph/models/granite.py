@@ -35,7 +35,7 @@ def build_with(
     b: Builder, rope: Rope | None,
     *, embedding_scale: float, residual_scale: float, attention_scale: float, logit_scale: float,
 ) -> Graph:  # fmt: skip
-    """The same for other models that have these factors, 0 for none. Logits are divided by theirs."""
+    """The whole graph of a model with these factors, 0 for none. Logits are divided by theirs."""
     x = b.inp_embd(embedding_scale)
     pos = b.inp_pos()
     attention = attentions(b, Scores(factor=attention_scale or 1 / sqrtf(b.h.n_embd_head_v)))

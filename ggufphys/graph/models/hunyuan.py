@@ -18,7 +18,7 @@ def build(b: Builder) -> Graph:
 
 
 def build_with(b: Builder, rope: Rope) -> Graph:
-    """The same for other rotations; the dense models extend contexts by a larger base."""
+    """The whole graph with these rotations; the dense models extend contexts by a larger base."""
     alpha = 0.0 if b.h.n_expert else b.keys.real("rope.scaling.alpha", 0.0)
     if alpha > 0:
         size = b.h.n_embd_head_k

@@ -20,7 +20,7 @@ def build(b: Builder) -> Graph:
 
 
 def build_from(b: Builder, mix: Mix) -> Graph:
-    """The same where `mix` is what a layer does between its norm and its residual."""
+    """The whole graph, where `mix` is what a layer does between its norm and its residual."""
     x = b.inp_embd()
     rs = Recurrent(b)
     out_ids = b.inp_out_ids()

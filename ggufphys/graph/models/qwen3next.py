@@ -58,7 +58,7 @@ def build_head(b: Builder) -> Graph:
 
 
 def head_attention(b: Builder, il: int) -> AttentionKV:
-    """That of the head's layer."""
+    """The attention of the head's layer."""
     factor = b.keys.real("attention.scale", 0.0) or 1 / sqrtf(b.h.n_embd_head_v)
     return AttentionKV(b, b.kv_cache(il), Scores(factor=factor))
 
@@ -78,7 +78,7 @@ def mix_gated(
     b: Builder, attention: AttentionKV | AttentionAlone, qkv: tuple[Tensor, Tensor, Tensor], pos: Tensor, rope: Rope,
     il: int, *, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same from rows (D*H, T): of queries and gates, keys, and values. A `mask` takes the place of the cache's."""
+    """Gated attention from rows (D*H, T) of queries and gates, keys, and values. A `mask` replaces the cache's."""
     d, n_head, n_tokens = b.h.n_embd_head_v, b.h.n_head[il], b.batch.n_tokens
     both, k, v = qkv
     k, v = (b.heads(part, d, b.h.n_head_kv[il]) for part in (k, v))

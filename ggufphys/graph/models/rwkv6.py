@@ -34,7 +34,7 @@ def build(b: Builder) -> Graph:
 def build_with(
     b: Builder, time_mix: TimeMix, channel_mix: Callable[[Tensor, Tensor, int], Tensor], *, rescales: bool = False
 ) -> Graph:
-    """The same with other mixing."""
+    """The whole graph, with this mixing of tokens and of channels."""
     n_embd, n_tokens = b.h.n_embd, b.batch.n_tokens
     x = b.layer_norm(b.inp_embd(), "token_embd_norm")
     rs = Recurrent(b)

@@ -21,7 +21,7 @@ def build(b: Builder) -> Graph:
 
 
 def build_with(b: Builder, time_mix: TimeMix) -> Graph:
-    """The same with other time mixing."""
+    """The whole graph, with this mixing of tokens."""
     n_embd, n_tokens = b.h.n_embd, b.batch.n_tokens
     x = b.inp_embd()
     rs = Recurrent(b)

@@ -40,7 +40,7 @@ class Tongue:
 
 
 def tongue_of(gguf: GGUFFile) -> Tongue | None:
-    """That of a file; None where it has none that is known."""
+    """The tongue of a file's vocabulary; None where it has none that is known."""
     kind = KINDS.get(gguf.get_str("tokenizer.ggml.model", ""))
     tokens = gguf.get_array("tokenizer.ggml.tokens")
     if kind is None or (kind and tokens is None):

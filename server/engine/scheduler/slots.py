@@ -107,7 +107,7 @@ class Slots:
 
     @property
     def idle(self) -> Iterator[Slot]:
-        """Those without an owner."""
+        """Slots without an owner."""
         return (slot for slot in self.all if slot.owner is None)
 
     def next_free(self) -> Slot | None:

@@ -38,7 +38,7 @@ class Turns:
         self._n_steps += 1
 
     def of(self, active: list[Sequence]) -> list[Sequence]:
-        """Those whose turn it is."""
+        """The answers whose turn it is."""
         if len(self._served) < 2:
             return active
         return [sequence for sequence in active if sequence.adapters == self._current]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.running.against import HERE, compile_code, inspecting
-from bench.running.processes import run_process
+from bench.running.processes import ProcessRun, run_process
 from bench.running.program import existing_checkout, run_program
 from ggufphys.frozen import replace
 from ggufphys.gguf import GGUFFile, open_gguf
@@ -59,8 +59,7 @@ def _long_arrays(gguf: GGUFFile) -> Iterator[str]:
             yield f"{len(array):,} {what}"
 
 
-def main() -> int:
-    """Run both in turn and print medians and their ratio."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.reader", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each (default 3)")
     parser.add_argument("--tokens", type=int, default=N_TOKENS, metavar="N", help=f"in the vocabulary ({N_TOKENS})")
@@ -70,7 +69,31 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--write", type=Path, metavar="FILE", help="only write the file that is measured with")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def measure(path: Path, runs: int, against: Path | None) -> dict[str, list[ProcessRun]]:
+    """Runs of each process, by its name, in turn."""
+    inspect = ("inspect", str(path), "-c", "8192")
+    commands = {
+        "ggufphys inspect": inspecting(HERE, *inspect),
+        **({} if against is None else {"inspect, the other": inspecting(against, *inspect)}),
+        "gguf.GGUFReader": [sys.executable, "-c", "import sys, gguf; gguf.GGUFReader(sys.argv[1])", str(path)],
+        "python alone": [sys.executable, "-c", "pass"],
+    }
+    for checkout in (HERE, *([] if against is None else [against])):
+        compile_code(checkout)
+    run_process(commands["ggufphys inspect"])  # page cache, once for all
+    found: dict[str, list[ProcessRun]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            found[name].append(run_process(command))
+    return found
+
+
+def main() -> int:
+    """Run both in turn and print medians and their ratio."""
+    args = _arguments()
     if args.write is not None:
         write_vocabulary_file(args.write, args.tokens)
         return 0
@@ -82,23 +105,7 @@ def main() -> int:
         with open_gguf(path) as gguf:
             header_bytes = gguf.shards[0].header.data_offset
             sizes = f"{header_bytes:,} bytes, {' and '.join(_long_arrays(gguf))}"
-        inspect = ("inspect", str(path), "-c", "8192")
-        others = {} if args.against is None else {"inspect, the other": inspecting(args.against, *inspect)}
-        commands = {
-            "ggufphys inspect": inspecting(HERE, *inspect),
-            **others,
-            "gguf.GGUFReader": [
-                sys.executable, "-c", "import sys, gguf; gguf.GGUFReader(sys.argv[1])", str(path),
-            ],
-            "python alone": [sys.executable, "-c", "pass"],
-        }  # fmt: skip
-        for checkout in (HERE, *([args.against] if others else [])):
-            compile_code(checkout)
-        run_process(commands["ggufphys inspect"])  # page cache, once for all
-        runs = {name: [] for name in commands}  # type: ignore[var-annotated]
-        for _ in range(args.runs):
-            for name, command in commands.items():
-                runs[name].append(run_process(command))
+        runs = measure(path, args.runs, args.against)
     wall_s = {name: statistics.median(r.wall_s for r in rs) for name, rs in runs.items()}
     cpu_s = {name: statistics.median(r.cpu_s for r in rs) for name, rs in runs.items()}
     peak = {name: max(r.peak_rss_bytes for r in rs) for name, rs in runs.items()}
@@ -113,7 +120,7 @@ def main() -> int:
     alone = cpu_s["python alone"]
     rows = [
         (name, f"{wall_s[name]:.3f}", f"{cpu_s[name]:.3f}", f"{cpu_s[name] / alone:.1f}", format_bytes(peak[name]))
-        for name in commands
+        for name in runs
     ]
     print(f"a header of {sizes}; {args.runs} runs in turn\n")
     print("\n".join(table(("process", "wall s (median)", "CPU s", "x python", "peak RSS"), rows, right=(1, 2, 3, 4))))

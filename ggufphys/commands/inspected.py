@@ -142,24 +142,14 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
         try:
             require_model(gguf)
         except UnsupportedError as error:
-            terms, said = alone(args, gguf, str(error))
-            asked = " and ".join(flag for flag in args.flags_given if flag in _OF_RUNS)
-            said = (*said, *unread_notes(args, {*_OF_FILES, *_OF_RUNS, *_ALONE.get(gguf.kind, ())}))
-            print(show(Inspection(gguf=gguf, attachment=terms, notes=said, sections=sections)))
-            if asked:
-                raise UnsupportedError(f"{error}: {asked}: for models that can") from None
-            return 0
+            return _print_alone(args, gguf, sections, error, show)
         known = Inspection(gguf=gguf, notes=notes, sections=sections)
         try:
             prediction = predict_here(args, gguf, params)
         except RefusedError as error:
             if not str(error).startswith(f"{gguf.location}:"):  # it is about the draft
                 raise
-            from ggufphys.report.loads import summary  # what few files need
-
-            print(show(replace(known, refusals=error.refusals)))
-            print(f"ggufphys: error: {shown(shortened(summary(gguf, error.refusals)))}", file=sys.stderr)
-            return 3
+            return _print_refused(known, error, show)
         except UnsupportedError as error:
             from ggufphys.commands.guess import run_guess  # what nearly no file needs
 
@@ -184,6 +174,32 @@ def _run_model(args: argparse.Namespace, limit: int | None) -> int:
         )  # fmt: skip
         print(show(found))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _print_alone(
+    args: argparse.Namespace,
+    gguf: GGUFFile,
+    sections: tuple[Section, ...],
+    error: UnsupportedError,
+    show: Callable[[Inspection], str],
+) -> int:
+    """The report of a file that cannot be run by itself; raises UnsupportedError: what was asked is about runs."""
+    terms, said = alone(args, gguf, str(error))
+    asked = " and ".join(flag for flag in args.flags_given if flag in _OF_RUNS)
+    said = (*said, *unread_notes(args, {*_OF_FILES, *_OF_RUNS, *_ALONE.get(gguf.kind, ())}))
+    print(show(Inspection(gguf=gguf, attachment=terms, notes=said, sections=sections)))
+    if asked:
+        raise UnsupportedError(f"{error}: {asked}: for models that can") from None
+    return 0
+
+
+def _print_refused(known: Inspection, error: RefusedError, show: Callable[[Inspection], str]) -> int:
+    """The report of a model that llama.cpp would not load; exit code 3."""
+    from ggufphys.report.loads import summary  # what few files need
+
+    print(show(replace(known, refusals=error.refusals)))
+    print(f"ggufphys: error: {shown(shortened(summary(known.gguf, error.refusals)))}", file=sys.stderr)
+    return 3
 
 
 def _shower(args: argparse.Namespace) -> Callable[[Inspection], str]:

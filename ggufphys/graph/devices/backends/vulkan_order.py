@@ -45,13 +45,12 @@ _TOGETHER: Final = (
     _group("RMS_NORM VIEW SET_ROWS"),
     _group("ROPE VIEW SET_ROWS"),
 )
-_BY_FIRST: Final[dict[str, list[Group]]] = {}
-for _each in (*_TOP_K_MOE, *_TOGETHER, _HC_POST):
-    _BY_FIRST.setdefault(_each[0], []).append(_each)
+_GROUPS: Final = (*_TOP_K_MOE, *_TOGETHER, _HC_POST)
+_BY_FIRST: Final = {first: [group for group in _GROUPS if group[0] == first] for first in {g[0] for g in _GROUPS}}
 
 # A node that only waits for the one taken last, if nothing else lies between them.
 _FOLLOWS: Final = frozenset({("RMS_NORM", "MUL"), ("UNARY", "MUL")})
-# The same right behind it.
+# A node that only waits for the one taken last, right behind it.
 _FOLLOWS_AT_ONCE: Final = frozenset({
     ("MUL_MAT", "ADD"), ("MUL_MAT_ID", "ADD_ID"), ("MUL_MAT_ID", "MUL"), ("ADD", "ADD"), ("SSM_CONV", "ADD"),
     ("SSM_CONV", "UNARY"),

@@ -55,7 +55,7 @@ class Limit:
 
     @property
     def limit(self) -> str:
-        """Who was?"""
+        """What set the limit: the client, or the stub that answered it."""
         return "client" if self.client_share >= SATURATED else "stub"
 
     @property
@@ -99,7 +99,7 @@ class _Stub(asyncio.Protocol):
         self.waits = 0  # bytes of a body that are still to come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.WriteTransport)
         self.transport = transport
 

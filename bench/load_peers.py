@@ -91,7 +91,7 @@ class Row:
 
     @property
     def theirs_off(self) -> float:
-        """Theirs by the relay's."""
+        """What llama-benchy measured by what the relay saw."""
         return _median_ratio(self.theirs, self.theirs_wire)
 
     @property

@@ -121,7 +121,7 @@ def as_text(rows: Sequence[Row], pace: float) -> str:
 
 
 def measured(gguf: GGUFFile, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The rounds.
+    """What the measuring process tells, round by round.
 
     Raises:
         GGUFPhysError: the measuring process failed.

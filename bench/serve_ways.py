@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def vars_of(cost: Cost) -> dict[str, Any]:
-    """As JSON has it."""
+    """The cost's fields, as JSON has them."""
     return {name: getattr(cost, name) for name in Cost.__slots__}
 
 

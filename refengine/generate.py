@@ -15,7 +15,7 @@ class Evaluates(Protocol):
 
     @property
     def context(self) -> ContextParams:
-        """How it runs."""
+        """How the model is run."""
 
     @property
     def n_past(self) -> int:

@@ -46,7 +46,7 @@ class PublishedRun:
 
 
 def published_runs() -> Sequence[PublishedRun]:
-    """All rows."""
+    """All rows of the table of published runs."""
     found = []
     for line in RUNS.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):

@@ -189,7 +189,7 @@ def theirs(url: str, request: Json) -> str:
 
 
 def made(make: Callable[[Any, Json], str], by: Any, request: Json) -> str | RefusedError:
-    """A text, or the refusal."""
+    """The text that `make` gives, or its refusal."""
     try:
         return make(by, request)
     except RefusedError as refused:
@@ -197,7 +197,7 @@ def made(make: Callable[[Any, Json], str], by: Any, request: Json) -> str | Refu
 
 
 def said(text_or_error: str | RefusedError) -> str:
-    """In one line."""
+    """The text or the refusal in one line."""
     refused = isinstance(text_or_error, RefusedError)
     return f"refuses: {text_or_error}" if refused else json.dumps(text_or_error, ensure_ascii=False)
 

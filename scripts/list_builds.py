@@ -80,7 +80,7 @@ class Asked(frozenset[Rule]):
     log: ClassVar[set[object]] = set()
 
     def __contains__(self, rule: object) -> bool:
-        """Whether it holds."""
+        """Whether the rule holds; that it was asked for is noted."""
         self.log.add(rule)
         return super().__contains__(rule)
 

@@ -70,7 +70,7 @@ def n_prompt_of(way: Setup) -> int:
 
 
 def flags_of(way: Setup) -> list[str]:
-    """Its flags, word by word."""
+    """The flags of a way, word by word."""
     return shlex.split(way.get("flags", ""))
 
 

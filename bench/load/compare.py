@@ -47,7 +47,7 @@ class Condition:
     limit: float
 
     def holds(self, ratio: float) -> bool:
-        """Is it so?"""
+        """Whether a ratio is one that is not wanted."""
         return _SIGNS[self.sign](ratio, self.limit)
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Condition:
 
 
 def condition(text: str) -> Condition:
-    """Read one.
+    """Read a condition such as `tok_s<0.95`.
 
     Raises:
         ArgumentTypeError: it is none.

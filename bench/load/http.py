@@ -79,13 +79,13 @@ class _Connection(asyncio.Protocol):
             self.done = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Parse it."""
+        """Parse what has come."""
         self.now = time.perf_counter()
         self.began = True
         try:
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
         self.status = self.parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        """Hand it on."""
+        """Hand on a part of the body."""
         if self.take is not None and _is_good(self.status):
             self.take(body, self.now)
         else:

@@ -17,7 +17,7 @@ class Watch:
     most: int = 0
 
     def look(self) -> int:
-        """Now.
+        """The bytes that the processes hold now.
 
         Raises:
             ValueError: there is no such process.
@@ -38,7 +38,7 @@ class Watch:
             return None
 
     def reset(self) -> None:
-        """Forget the most."""
+        """Begin to look for the most anew."""
         self.most = 0
 
     async def run(self) -> None:

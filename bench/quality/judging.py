@@ -40,7 +40,7 @@ class Judged:
 
 
 def joined(parts: list[Judged]) -> Judged:
-    """One behind the other."""
+    """The judged tokens of all parts, one part behind the other."""
     return Judged(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in ("nll", "nll_base", "kl", "same_top"))
     )

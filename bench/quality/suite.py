@@ -104,7 +104,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        """Its address."""
+        """The server's address."""
         return self.url
 
 
@@ -205,7 +205,7 @@ def _answer(url: str, model: str, task: Task) -> str:
 
 
 def as_json(results: Sequence[dict[str, Any]]) -> str:
-    """One document."""
+    """The results as one JSON document."""
     return dumps({"schema_version": SCHEMA_VERSION, "suite": list(results)})
 
 

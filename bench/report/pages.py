@@ -32,7 +32,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
-    """One document."""
+    """The report as one HTML document."""
     style = files("ggufphys.report.page").joinpath("page.css").read_text(encoding="utf-8") + _STYLE
     body = "\n".join(part for section in sections for part in _section(section))
     links = ", ".join(f'<a href="#{s.key}">{escape(s.title)}</a>' for s in sections)

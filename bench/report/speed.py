@@ -93,7 +93,7 @@ def is_busy(row: Mapping[str, Any]) -> bool:
 
 
 def speed_table(pairs: Sequence[Pair]) -> Table:
-    """A row a figure."""
+    """A row for each predicted and measured figure."""
     rows = [
         (
             p.name,

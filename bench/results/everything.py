@@ -43,12 +43,12 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """What its record is."""
+        """The kind of the record that it leaves."""
         return kind_of(self.words)
 
 
 def steps(models: Sequence[Path], large: Path | None, llama_server: Path | None) -> Iterator[Step]:
-    """All of it."""
+    """The commands whose results make a machine's report, in their order."""
     first, *_ = models
     yield _step("bench calibrate")
     for model in models:

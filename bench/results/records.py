@@ -35,7 +35,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One run.
+    """One run of a command, and what it printed.
 
     Attributes:
         kind: what `result` is: measure, load, quality, hypotheses, calibrate, speed, inspect, or a module's name.
@@ -63,7 +63,7 @@ class Record:
     mark: str = ""
 
     def to_json(self) -> str:
-        """A line."""
+        """The record as a line of JSON."""
         kept = {name: value for name, value in asdict(self).items() if name in FIELDS}
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 

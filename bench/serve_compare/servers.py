@@ -82,7 +82,7 @@ class Pair:
 
     @contextmanager
     def started_alone(self, *, n_slots: int, n_ctx_slot: int, port: int) -> Iterator[Server]:
-        """Ours."""
+        """Our server by itself."""
         flags = self._flags(n_slots, n_ctx_slot, port)
         command = module_command("ggufphys", "serve", str(self.model), *flags, "--max-queue", "256", *self.more)
         with running("ours", command, f"http://127.0.0.1:{port}") as ours:

@@ -54,7 +54,7 @@ class Runner:
         return seconds
 
     def some(self, n: int, of: int = 0) -> list[int]:
-        """Tokens, different ones."""
+        """`n` tokens that repeat late; other ones for each number `of`."""
         return [(7919 * (i + 31 * of) + 13) % self.n_vocab for i in range(n)]
 
     def clear(self) -> None:

@@ -39,7 +39,7 @@ class NodeTimes:
         self.callback = ctypes.CFUNCTYPE(ctypes.c_bool, _P, ctypes.c_bool, _P)(self._on_node)
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget the times so far."""
         self.found = {}
 
     def _on_node(self, address: int, ask: bool, user_data: object) -> bool:

@@ -23,7 +23,7 @@ def never(context: ContextParams, h: HParams) -> str:
 
 
 def later_never(h: HParams) -> str:
-    """None."""
+    """No reason: llama.cpp runs what it has loaded."""
     return ""
 
 

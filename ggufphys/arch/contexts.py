@@ -82,7 +82,7 @@ def _by_layer(value: int | tuple[int, ...], n_layer_all: int) -> Sequence[bool]:
 
 
 def flags_and(a: Sequence[bool], b: Sequence[bool]) -> Sequence[bool]:
-    """Marked in both."""
+    """The layers that both mark."""
     return [x and y for x, y in zip(a, b, strict=True)]
 
 
@@ -92,7 +92,7 @@ def but(flags: LayerFlags, excluded: LayerFlags) -> LayerFlags:
 
 
 def first_layers(n: int) -> LayerFlags:
-    """The first `n`."""
+    """The first `n` layers."""
     return lambda h: [il < n for il in range(h.n_layer_all)]
 
 
@@ -132,5 +132,5 @@ def hybrid(
 
 
 def mixed(layers: LayerRule, state: LayerRule) -> LayerRule:
-    """Both in every layer."""
+    """A cache and a recurrent state in every layer."""
     return both(layers, recurrent(state))

@@ -190,11 +190,11 @@ class _PatientConnections(urllib.request.AbstractHTTPHandler):
 
 
 class _Patient(_PatientConnections, urllib.request.HTTPHandler):
-    """Of http."""
+    """Opens addresses of http:// so."""
 
 
 class _PatientTLS(_PatientConnections, urllib.request.HTTPSHandler):
-    """Of https."""
+    """Opens addresses of https:// so."""
 
 
 def _reason(reason: object, timeout_s: float) -> str:

@@ -35,12 +35,12 @@ class Expression:
 
     @property
     def code(self) -> CodeType:
-        """To be evaluated."""
+        """The expression, compiled."""
         return expression(self.text)[0]
 
     @property
     def names(self) -> frozenset[str]:
-        """What it looks up."""
+        """The names that the expression looks up."""
         return expression(self.text)[1]
 
 

@@ -74,7 +74,7 @@ class _Loader:
         return f"blk.{self.layer}{name}" if name.startswith(".") else name.replace("*", self.layer)
 
     def run(self, lines: Sequence[Line]) -> None:
-        """Every row, in order."""
+        """Follow every line, in order."""
         for line in lines:
             try:
                 self.follow(line)
@@ -114,7 +114,7 @@ class _Loader:
         return f"layer {self.layer}" if self.layer else "the model"
 
     def each(self, line: Each) -> None:
-        """Rows of several layers."""
+        """Follow a line that stands for rows of several layers."""
         end = self.value(line.end)
         for il in range(self.value(line.first), end):
             if il >= self.n_layer_all:  # no device was chosen for it
@@ -196,7 +196,7 @@ class _Loader:
             )  # fmt: skip
 
     def refuse(self, what: str, where: str, found: str, expected: str, source: str, ends_process: bool = False) -> None:
-        """One reason more."""
+        """Note one reason more."""
         refusal = Refusal(
             what=what, where=where, found=found, expected=expected, source=source, ends_process=ends_process
         )

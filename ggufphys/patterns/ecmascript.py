@@ -53,7 +53,7 @@ class _Reader:
         self.depth = 0
 
     def read(self) -> str:
-        """The whole."""
+        """The whole pattern, translated."""
         found, _ = self._alternatives()
         if self.at < len(self.text):
             self._refuse("')' without '('" if self._next == ")" else f"nothing to repeat before {self._next!r}")

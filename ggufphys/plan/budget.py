@@ -44,7 +44,7 @@ class BudgetVerdict:
 
     @property
     def holds(self) -> bool:
-        """For one user."""
+        """Whether one user at least is served within the budget."""
         return self.users > 0
 
 

@@ -29,7 +29,7 @@ class LayerBytes:
 
     @property
     def nbytes(self) -> int:
-        """All of it."""
+        """All bytes of the layer: its weights, and what it keeps."""
         return sum(self.weights.values()) + sum(self.keeps.values())
 
 

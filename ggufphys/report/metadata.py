@@ -94,7 +94,7 @@ def _meaning(gguf: GGUFFile, key: str, value: Scalar) -> str:
 
 
 def _first(array: GGUFArray, n: int) -> Iterator[Scalar]:
-    """Its first elements."""
+    """The array's first elements."""
     return iter(array[:n])
 
 

@@ -51,7 +51,7 @@ class TraceReport:
 
     @property
     def first(self) -> NodeRow | None:
-        """The first of them."""
+        """The first of the nodes beyond the threshold."""
         return next(iter(self.beyond), None)
 
     def limit(self, place: str) -> float:

@@ -114,7 +114,7 @@ def _new_pool_idxs(tensor: Tensor, array: Array, filling: Filling) -> None:
 
 
 def _new_pool_cells(tensor: Tensor, array: Array, filling: Filling) -> None:
-    """Where their keys go."""
+    """The cells that the keys of new pools go to."""
     pools = _Pools(tensor, filling)
     array[...] = pools.spare
     array[0, 0, 0, : len(pools.new)] = pools.members[pools.new, -1]

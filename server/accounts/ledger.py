@@ -119,7 +119,7 @@ class Pids:
         return hasattr(self.worker, "pid")
 
     def all(self) -> Iterable[tuple[str, int]]:
-        """Roles and numbers."""
+        """Each process's role and number."""
         yield "server", psutil.Process().pid
         pid = getattr(self.worker, "pid", None)
         if pid is not None:

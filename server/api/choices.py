@@ -148,7 +148,7 @@ class Choices:
         return error.body()
 
     def document(self) -> Json:
-        """All choices."""
+        """The whole answer, with all choices."""
         whole = {number * self._n + event.index: event for number, event in self._finished}
         return {
             **self._head,

@@ -79,7 +79,7 @@ class Completion:
         return [self._choice("", None, event.reason)]
 
     def whole(self, event: Finished) -> Json:
-        """All of it."""
+        """The whole choice."""
         lists = joined(self.parts) if self.lists is not None else None
         return self._choice((self.echoed or "") + "".join(self.texts), lists, event.reason, self._tokens)
 

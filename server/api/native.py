@@ -20,7 +20,7 @@ MISSING: Final = {
 
 
 def blueprint(service: Service, conversations: Conversations) -> Blueprint:
-    """All of them."""
+    """The endpoints."""
     routes = Blueprint("native", __name__)
     engine = service.engine
 

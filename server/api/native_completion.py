@@ -88,7 +88,7 @@ class NativeAnswers(Shape):
         return form_of({**self._partial(at, MARKS["text"]), **more}, n_before=self._n_tokens[at])
 
     def closing(self) -> list[Json]:
-        """Nothing."""
+        """Nothing comes behind the last event."""
         return []
 
     def failed(self, error: ApiError) -> Json:

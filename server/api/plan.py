@@ -22,7 +22,7 @@ UNKNOWN = "no answer has been generated yet, and no calibration of this machine 
 
 
 def blueprint(service: Service, conversations: Conversations) -> Blueprint:
-    """Both of them."""
+    """The endpoints."""
     routes = Blueprint("plan", __name__)
 
     @routes.post("/v1/plan")

@@ -227,7 +227,7 @@ class _Shown:
         return self._is_over
 
     def end(self) -> None:
-        """Nobody looks any more."""
+        """Note that nobody looks any more."""
         self._is_over = True
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ PATHS = ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking")
 
 
 def blueprint(service: Service) -> Blueprint:
-    """All of its paths."""
+    """The endpoint, under all of its paths."""
     routes = Blueprint("rerank", __name__)
 
     def rerank() -> Response:

@@ -54,7 +54,7 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """The room there is."""
+        """The room that the context has."""
         ...
 
     @property

@@ -169,7 +169,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, plain: "PlainStep") -> "Step":
-        """The step again."""
+        """The step that a plain one was made of."""
         return cls(plain[0], [tuple.__new__(Said, each) for each in plain[1]], None)
 
 

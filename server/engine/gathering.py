@@ -34,7 +34,7 @@ class _Waiting:
         return bool(self._text.stopped) or self._lines.is_cut
 
     def draft(self, report: Drafted) -> None:
-        """Count guesses."""
+        """Count the guesses of an answer."""
         self._n_drafted += report.n_drafted
         self._n_accepted += report.n_accepted
 

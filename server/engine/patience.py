@@ -34,7 +34,7 @@ class Patience:
         self._under_way = id, time.process_time()
 
     def ends(self) -> None:
-        """It is done."""
+        """Note that the token has been chosen."""
         self._under_way = None
 
     @property

@@ -17,7 +17,7 @@ class Guest(Protocol):
 
     @property
     def n(self) -> int:
-        """Places that it takes."""
+        """How many places the request takes."""
         ...
 
 

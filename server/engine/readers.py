@@ -181,7 +181,7 @@ class Reader:
 
 
 class Embedding:
-    """Vectors on their way."""
+    """Vectors that somebody waits for."""
 
     n = 1
 

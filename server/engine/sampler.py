@@ -42,7 +42,7 @@ class Chains:
     n_max: int = 0
 
     def add(self) -> None:
-        """One more."""
+        """Count one chain more."""
         self.n += 1
         self.n_max = max(self.n, self.n_max)
 

@@ -58,7 +58,7 @@ class Texts:
         return len(self._all)
 
     def add(self, command: Embed) -> None:
-        """A request has come."""
+        """Take a request."""
         self._all.append(Asked(command))
 
     def take(self) -> Pass:

@@ -16,7 +16,7 @@ HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # of an address that means 
 
 
 def split(hosts: str) -> tuple[str, ...]:
-    """The addresses.
+    """The addresses of --host, one by one.
 
     Raises:
         ValueError: there is none. The empty address would be every interface's, which an unset variable must not open.
@@ -41,7 +41,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """0: it has none."""
+        """The port that it listens on; 0 of a Unix socket."""
         return 0 if self.host.endswith(SOCKET) else int(self.socket.getsockname()[1])
 
     @property

@@ -32,7 +32,7 @@ CODES: Final = {413: "request_too_large", 431: "request_header_too_large"}
 
 @cache
 def _tell_of_tls() -> None:
-    """Once."""
+    """Tell of https, once in a process."""
     warn("note: a client has asked for https:// here, which a proxy in front may do; this server speaks http://")
 
 

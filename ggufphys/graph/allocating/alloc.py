@@ -132,7 +132,7 @@ class SideBySide:
         ]
 
     def at(self, point: Point) -> int:
-        """Bytes at one point."""
+        """The bytes of the buffer at one point."""
         most = max((self._sum(part, point) for part in self._between), default=0)
         return self._sum(self._all, point) + self._n_most * most
 

@@ -29,7 +29,7 @@ class Course:
 
 
 def in_order(lifetimes: Lifetimes) -> Course:
-    """Each segment once."""
+    """The course that runs each segment once, in their order."""
     return Course(
         lifetimes,
         tuple(range(len(lifetimes.segments))),

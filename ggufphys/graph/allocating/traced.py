@@ -32,7 +32,7 @@ V = TypeVar("V")
 
 
 def whole(graph: Graph) -> Mapping[str, Part]:
-    """All of it on the host."""
+    """The division of a graph that runs on the host alone."""
     return {HOST: Part(graph, range(len(graph.marks)))}
 
 

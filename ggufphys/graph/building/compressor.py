@@ -79,7 +79,7 @@ class Blocks(AttentionKV):
         return ops.new_input(ggml_type, *ne, name=f"block_{what}", params=(self.cache,))
 
     def _moves(self, what: str, n: int) -> tuple[Tensor, Tensor]:
-        """Which rows go where."""
+        """Two inputs of `n`: the rows that are read, and the rows that they are written to."""
         return self._input(f"{what}_from", I32, n), self._input(f"{what}_to", I32, n)
 
     def cache_k(self, il: int, n_embd_head: int, n_head_kv: int) -> Tensor:

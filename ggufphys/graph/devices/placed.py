@@ -49,7 +49,7 @@ class Placement:
 
     @property
     def backends(self) -> Mapping[str, Backend]:
-        """Of each device."""
+        """The backend of each device, by the device's name."""
         return {device.name: backend_of(device) for device in self.devices}
 
     @property

@@ -37,7 +37,7 @@ def predict_served(predictor: Predictor, server: Server, params: Params) -> Memo
 
 
 def server_notes(server: Server) -> Iterator[str]:
-    """What has no ceiling."""
+    """Notes on what may grow without a ceiling."""
     if server.cache_ram_mib < 0:
         yield "--cache-ram -1: the prompt cache has no limit in bytes, so there is no ceiling for it"
 

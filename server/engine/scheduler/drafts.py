@@ -45,7 +45,7 @@ class DraftModel(Memory, Protocol):
 
     @property
     def layout(self) -> Layout:
-        """The room there is."""
+        """The room that the draft's context has."""
         ...
 
     @property

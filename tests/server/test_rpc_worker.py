@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ggufphys.cli import main
-from tests.server.start.test_main import POSIX, ROOT, TIMEOUT_S, serving
+from tests.server.start.serving import POSIX, ROOT, TIMEOUT_S, serving
 
 
 def free_port() -> int:

@@ -29,7 +29,7 @@ from server.fleet.room import Room
 from server.start.member import Run
 from server.start.opened import file_stamps
 from tests.server.chain_model import write_chain_adapter
-from tests.server.start.test_main import POSIX, TIMEOUT_S, serving
+from tests.server.start.serving import POSIX, TIMEOUT_S, serving
 
 
 class Model(LazyEngine):

@@ -176,9 +176,9 @@ def _params(args: argparse.Namespace) -> tuple[Params, tuple[str, ...]]:
     if sizes and not hasattr(args, "device_specs") and not hasattr(args, "rpc_specs"):
         here = [found.device.name for found in find_devices()]
         names = [*here, *(f"CUDA{i}" for i in range(len(here), len(sizes)))]
-        args.device_specs = [f"{name}={size}" for name, size in zip(names, sizes, strict=False)]
-        params, notes = params_here(args)
-        del args.device_specs  # so that nobody is told names that were made up here
+        specs = [f"{name}={size}" for name, size in zip(names, sizes, strict=False)]
+        # Not in `args`, so that nobody is told names that were made up here.
+        params, notes = params_here(argparse.Namespace(**vars(args), device_specs=specs))
         if not here and len(sizes) == 1:
             notes = (f"--memory is what a GPU has; for main memory alone: --ram {args.memory}", *notes)
     else:

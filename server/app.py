@@ -28,8 +28,8 @@ from server.api import (
 )
 from server.api.conversation.conversations import Conversations
 from server.config import ServerConfig
-from server.door import Door
 from server.engine.protocol import Engine
+from server.gate import Gate
 from server.service import Service
 
 
@@ -54,7 +54,7 @@ def create_app(
         app.register_blueprint(conversing.blueprint(service, conversations))
     for module in (adapters, completions, embeddings, models, native_completion, health, page, rerank):
         app.register_blueprint(module.blueprint(service))
-    Door(service, engine).guard(app)
+    Gate(service, engine).guard(app)
     inner = DispatcherMiddleware(NotFound(), {config.api_prefix: app.wsgi_app}) if config.api_prefix else app.wsgi_app
     app.wsgi_app = Cors(service.in_flight.counting(inner), config.cors)  # type: ignore[method-assign]
     return app

@@ -93,7 +93,7 @@ def node_cost(node: Tensor, alike: Alike | None = None) -> Cost:
     )
 
 
-def node_costs(graph: Graph, alike: Alike | None) -> Iterator[tuple[Tensor, Cost]]:
+def node_costs(graph: Graph, alike: Alike | None = None) -> Iterator[tuple[Tensor, Cost]]:
     """Each node that costs something, in the order they run."""
     for node in graph.nodes:
         if node.op not in VIEWS and node not in graph.idle:

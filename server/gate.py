@@ -22,7 +22,7 @@ ASLEEP_BELOW: Final = "/v1/models/"
 OPEN_PATHS: Final = ("/health", "/v1/health", "/", "/openapi.json")  # answered without a key, and while the model loads
 
 
-class Door:
+class Gate:
     """What every request of an application passes first. `engine` is the model's own, without admission in front."""
 
     def __init__(self, service: Service, engine: Engine) -> None:

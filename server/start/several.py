@@ -64,14 +64,15 @@ def serve_several(args: argparse.Namespace) -> int:
     warn_of_flags(args, config)
     budget_bytes = args.models_memory or main_memory().total_bytes
     room = Room(budget_bytes or 1 << 62, args.models_max, n_waiting_max=args.max_queue)
-    members = [Member(run, config, room) for run in runs_of(args, params, budget_bytes)]
+    runs = runs_of(args, params, budget_bytes)
+    members = [Member(run, config, room) for run in runs]
     engines, services = [each.engine for each in members], [each.service for each in members]
     variants = {variant: member.app for member in members for variant in member.variants}
     for service in services:
         service.siblings = (*engines, *variants)
     apps = {each.name: each.app for each in members}
     fleet = Fleet(apps | {variant.name: app for variant, app in variants.items()}, config.max_body_bytes)
-    n_streams = len(members) * (2 * args.max_queue + params.n_seq_max)  # as many may wait for room, too
+    n_streams = sum(2 * args.max_queue + run.asked.params.n_seq_max for run in runs)  # as many may wait for room, too
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         for engine in engines:

@@ -27,7 +27,6 @@ from ggufphys.errors import (
     with_extra,
 )
 from ggufphys.frozen import dataclass
-from ggufphys.gguf.lengths import cut_short, kept
 from ggufphys.units import in_a_line, in_ascii, shortened, shown
 
 if TYPE_CHECKING:
@@ -191,7 +190,9 @@ def process() -> int:
 
             end_by_signals()
             end_by_a_sentence()
-            with kept():
+            from ggufphys.gguf.lengths import kept_lengths
+
+            with kept_lengths():
                 code = main()
                 if code != UNREADABLE and (said := unreadable()):  # somebody caught what was raised
                     print(f"ggufphys: error: {said}", file=sys.stderr)
@@ -211,11 +212,7 @@ def process() -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand named by `argv` (default: the process's arguments); returns the exit code."""
-    with kept():
-        return _main(list(sys.argv[1:] if argv is None else argv))
-
-
-def _main(arguments: Sequence[str]) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
     stdout = sys.stdout
     if stdout is not None:
         sys.stdout = cast("TextIO", Shown(stdout))
@@ -232,9 +229,8 @@ def _main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         return interrupted(error)
     except (GGUFPhysError, OSError, ValueError) as error:
-        told = cause(error)
-        print(f"ggufphys: error: {message(told)}", file=sys.stderr)
-        return exit_code(told)
+        print(f"ggufphys: error: {message(error)}", file=sys.stderr)
+        return exit_code(error)
     finally:
         sys.stdout = stdout
     return code
@@ -251,7 +247,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         module.add_arguments(parser)
         parser.set_defaults(plotter=row.plotter, numpy_room=row.numpy, linter=row.linter, words=arguments)
         words: list[str] = getattr(module, "environment_words", list)()  # flags that the environment stands for
-        return module.run(parser.parse_args([*words, *_without_program(rest)]))
+        args = parser.parse_args([*words, *_without_program(rest)])
+        from ggufphys.gguf.lengths import kept_lengths  # what --help does not need
+
+        with kept_lengths():
+            return module.run(args)
     except ImportError as error:
         room = (error.name or "").split(".")[0]
         stranger = _shadow(room) if room in OUR_PACKAGES else ""
@@ -326,12 +326,6 @@ def _missing(error: ImportError, row: Command, arguments: Sequence[str]) -> str:
     if row.for_numpy and not in_numpy:
         advice += f"; the extra {row.for_numpy!r} is enough for --engine numpy"
     return f"this subcommand needs a package that is not installed ({error}): {advice}"
-
-
-def cause(error: Exception) -> Exception:
-    """The error itself, or what it came of: a model file that was cut short while it was read."""
-    cut = cut_short()
-    return GGUFError(cut) if cut else error
 
 
 def message(error: Exception) -> str:

@@ -11,7 +11,7 @@ from bench.measure.measurement import Measurement, Row, failure, physical_cores,
 from bench.measure.speed import keep_errors, predicted, speed_rows
 from bench.measure.supervise import ChildResult, child_command, run_child
 from ggufphys import GGUFFile, MemoryPrediction, UnsupportedError, open_gguf, predict_memory
-from ggufphys.gguf.lengths import kept
+from ggufphys.gguf.lengths import kept_lengths
 from ggufphys.graph.devices.runs import require_model
 from ggufphys.loads.check import require_data, require_loads
 from ggufphys.logs.lines import LoggedBuffer, logged_buffers, logged_bytes
@@ -43,7 +43,7 @@ def measure(
     Raises:
         GGUFError, UnsupportedError, ValueError: the file or the parameters are refused before anything runs.
     """
-    with kept(), open_gguf(path) as gguf:
+    with kept_lengths(), open_gguf(path) as gguf:
         require_model(gguf)
         require_data(gguf)
         require_loads(gguf, params)

@@ -12,7 +12,7 @@ from bench.measure.measurement import Measurement, Row, failure, physical_cores,
 from bench.measure.speed import speed_rows
 from bench.measure.supervise import ChildResult, run_child
 from ggufphys import MemoryPrediction
-from ggufphys.gguf.lengths import kept
+from ggufphys.gguf.lengths import kept_lengths
 from ggufphys.machine.children import module_command
 from ggufphys.params import Params
 from refengine.weights import Hold
@@ -61,7 +61,7 @@ def measure_numpy(
         "n_ctx": params.n_ctx, "n_ubatch": params.n_ubatch, "swa_full": params.swa_full,
         "n_threads": params.n_threads or physical_cores(),
     }  # fmt: skip
-    with kept():
+    with kept_lengths():
         model = refengine.load(path, **load)
         n_prompt = prompt_length(model.gguf, replace(params, n_seq_max=1), n_prompt, n_predict)
         config = {

@@ -17,12 +17,13 @@ from bench.speed.expected import Expected
 from bench.speed.peers import bandwidth_over_bytes, llama_bench, llama_mdl
 from bench.speed.rows import Row, as_json, as_text
 from ggufphys.builds.asked import installed_build
-from ggufphys.cli import cause, exit_code, message
+from ggufphys.cli import exit_code, message
 from ggufphys.errors import GGUFPhysError
 from ggufphys.flags.installed import refuse_build
 from ggufphys.flags.numbers import counts
 from ggufphys.flags.parser import exclude
 from ggufphys.gguf import GGUFFile, open_gguf
+from ggufphys.gguf.lengths import kept_lengths
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Params
 from ggufphys.speed import history, kept
@@ -98,11 +99,11 @@ def run(args: argparse.Namespace) -> int:
 def _told(codes: list[int]) -> Iterator[None]:
     """What goes wrong with one file is told, and its exit code noted."""
     try:
-        yield
+        with kept_lengths():
+            yield
     except (GGUFPhysError, OSError, ValueError) as error:
-        told = cause(error)
-        print(f"ggufphys: error: {message(told)}", file=sys.stderr)
-        codes.append(exit_code(told))
+        print(f"ggufphys: error: {message(error)}", file=sys.stderr)
+        codes.append(exit_code(error))
 
 
 def _of_file(path: Path, machine: Machine | None, args: argparse.Namespace) -> list[Row]:

@@ -1,22 +1,32 @@
 """Was a file cut short while it was read? A command keeps how long each file was when it was mapped.
 
-It does so from its beginning to its end (`kept`). Whoever calls `open_gguf` in a program of his own is no command, and
-nothing is kept for him.
+It does so from its beginning to its end (`kept_lengths`). Whoever calls `open_gguf` in a program of his own is no
+command, and nothing is kept for him.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_kept: list[dict[str, tuple[int, int]]] = []  # inodes and bytes by path; an entry for each `kept` that is under way
+from ggufphys.errors import GGUFError, GGUFPhysError
+
+_kept: list[dict[str, tuple[int, int]]] = []  # inodes and bytes by path, of each block under way
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keep the lengths of files that are mapped while the block runs, beside those of a block around it."""
+def kept_lengths() -> Iterator[None]:
+    """Keep the lengths of files that are mapped while the block runs, beside those of a block around it.
+
+    Raises:
+        GGUFError: the block had an error, and a file was cut short, of which it may have come.
+    """
     _kept.append(_kept[-1] if _kept else {})
     try:
         yield
+    except (GGUFPhysError, OSError, ValueError) as error:
+        if cut := cut_short():
+            raise GGUFError(cut) from error
+        raise
     finally:
         _kept.pop()
 

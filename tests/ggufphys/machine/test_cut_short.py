@@ -11,7 +11,7 @@ import pytest
 from ggufphys import open_gguf
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
-from ggufphys.gguf.lengths import cut_short, kept
+from ggufphys.gguf.lengths import cut_short, kept_lengths
 
 # A command's process in which a function, just before it is called, sees the file cut short behind its header.
 SCRIPT = """
@@ -77,8 +77,8 @@ def test_nothing_is_kept_for_a_library(tmp_path: Path) -> None:
     with open_gguf(path), path.open("r+b") as file:
         file.truncate(3_000_000)
         assert not cut_short()
-    with kept():
-        with kept(), open_gguf(path), path.open("r+b") as file:
+    with kept_lengths():
+        with kept_lengths(), open_gguf(path), path.open("r+b") as file:
             file.truncate(2_000_000)
         assert "2,000,000 bytes are there, expected 3,000,000" in cut_short()
     assert not cut_short()

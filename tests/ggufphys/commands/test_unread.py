@@ -25,7 +25,7 @@ READ: Final = frozenset((
 VALUES: Final = {
     "-ot": "a=CPU", "-otd": "a=CPU", "--budget": "20 in, 10 out, p95 1 s", "--on": "m2-air-16gb", "-dev": "CUDA0=1GiB",
     "--rpc": "localhost:50052=4GiB", "--llama-build": "b9000", "--lora-scaled": "a:1", "--control-vector-scaled": "a:1",
-    "--n-outputs-max": "8", "-b": "64", "-ub": "64",
+    "--n-outputs-max": "8", "-b": "64", "-ub": "64", "--spec-type": "draft-simple",
 }  # fmt: skip
 
 

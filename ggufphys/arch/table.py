@@ -53,6 +53,7 @@ from ggufphys.arch.borrowed import (
     nothing_borrowed,
     unless_tied,
 )
+from ggufphys.arch.caches import FullKV
 from ggufphys.arch.contexts import (
     all_but_every,
     all_but_shared,
@@ -105,6 +106,12 @@ from ggufphys.gguf import GGUFFile, TensorInfo
 from ggufphys.hparams.hparams import HParams
 from ggufphys.params import ContextType
 
+HYBRIDS: Final = frozenset({
+    "jamba", "falcon-h1", "plamo2", "granitehybrid", "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen3next",
+    "kimi-linear", "bailingmoe3", "kimi-k3", "glm5-next", "qwen35", "qwen35moe", "qwen4exp", "minimax-01",
+})  # fmt: skip
+"""Of which a context has a cache for layers that attend beside states, however many there are of either."""
+
 
 @dataclass(frozen=True)
 class ArchRule:
@@ -152,6 +159,19 @@ class ArchRule:
             why = "llama.cpp runs no prediction head of" if self.draft is None else "the file has no prediction head:"
             raise ValueError(f"ctx_type {ctx_type}: {why} {self.name}")
         return self.draft(h)
+
+    def dies_at_first_batch(self, h: HParams) -> str:
+        """Why llama.cpp makes an ordinary context and dies of its first batch; empty if it does not.
+
+        Source: llama.cpp 0c1e570 src/llama-arch.cpp, llm_arch_is_hybrid; src/llama-graph.cpp,
+        llm_graph_input_mem_hybrid::set_input (GGML_ASSERT of buffers, which inputs that no node reads lack).
+        """
+        if self.name in HYBRIDS and not any(isinstance(cache, FullKV) for layer in self.keeps(h) for cache in layer):
+            return (
+                "llama.cpp aborts at the first batch: no layer attends, and it fills their cache's inputs all the same "
+                "(expected a layer with heads for keys)"
+            )
+        return self.aborts_later(h)
 
     def needs_same_types(self, h: HParams) -> bool:
         """Must K and V be of one type?"""

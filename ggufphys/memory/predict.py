@@ -159,7 +159,7 @@ class Predictor(JudgedRuns):
         if params.ctx_type == "default":
             rule = self.rule_in(params)
             of_embeddings = rule.aborts_embedding(self.h) if params.embeddings else ""
-            yield from filter(None, (rule.aborts_later(self.h), of_embeddings))
+            yield from filter(None, (rule.dies_at_first_batch(self.h), of_embeddings))
 
     def _keeps_empty_rows(self, params: Params) -> bool:
         """Whether layers attend, and all to rows of nothing.

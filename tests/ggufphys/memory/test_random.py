@@ -12,7 +12,7 @@ import pytest
 from ggufphys import GGUFError, Params, RefusedError, open_gguf, predict_memory
 from ggufphys.memory.predict import Predictor
 from scripts.check_random import rows
-from tests import archs
+from tests import archs, attachment_oracle
 from tests.forking_oracle import ForkingOracle
 from tests.load_changes import Draft
 from tests.random_runs import random_model, reshaped
@@ -139,6 +139,23 @@ def test_layers_all_of_one_kind(name: str, key: str, layers: tuple[int, ...], tm
     assert isinstance(n, int)
     changed = [layers[min(il, len(layers) - 1)] for il in range(n)]
     _assert_exact(_written(tmp_path, name, {f"{arch}.{key}": changed}), replace(BASE, n_seq_max=3, n_ubatch=256))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("lfm2", "attention.head_count_kv", [0] * 4), ("jamba", "attention.head_count_kv", [0] * 4),
+        ("kimi-linear", "attention.head_count_kv", [0] * 4), ("qwen35", "block_count", 2),
+    ],
+)  # fmt: skip
+def test_hybrids_in_which_no_layer_attends(name: str, key: str, value: Any, tmp_path: Path) -> None:
+    """A note says that llama.cpp dies of the first batch, as it does."""
+    path = _written(tmp_path, name, {f"{archs.models()[name].arch}.{key}": value})
+    with open_gguf(path) as gguf:
+        notes = predict_memory(gguf, BASE).notes
+    assert any("aborts at the first batch: no layer attends" in note for note in notes)
+    with pytest.raises(AssertionError, match="GGML_ASSERT"):
+        attachment_oracle.states(path, BASE, [1])
 
 
 def test_a_draft_has_no_embeddings(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ class Measuring:
         """What makes these jobs' graphs: weights and caches are made once for all of them."""
         match alike[0]:
             case Product(ggml_type=ggml_type, repacked=repacked):
-                with closing(ProductGraphs(ggml_type, repacked=repacked, nbytes=self._nbytes)) as products:
+                made = ProductGraphs(ggml_type, repacked=repacked, nbytes=self._nbytes, folder=self._folder)
+                with closing(made) as products:
                     if repacked:
                         self.repacking.append(products.bytes_per_s)
                     yield products.graph

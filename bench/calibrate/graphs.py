@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.calibrate.jobs import LONG, MANY_COLUMNS, MATRIX, STREAM_ROWS, Attention, Nodes, Operation, Product, Stream
 from bench.calibrate.library import Tensors, weights
@@ -29,22 +31,32 @@ class ProductGraphs:
 
     `bytes_per_s` is how fast they were brought into place, repacked if they are.
 
+    Weights lie where a model's do: in a mapped file, of which the page cache holds many pages side by side, or in
+    memory of their own if they are repacked. What lies in pages here and there comes more slowly, since a core looks up
+    where each of them is. Without a `folder` for the file they lie there, too.
+
     A graph goes through a part of them, the next run through the next part: when one comes again, all others have been
     read since.
     """
 
-    def __init__(self, ggml_type: GGMLType, *, repacked: bool, nbytes: int) -> None:
+    def __init__(self, ggml_type: GGMLType, *, repacked: bool, nbytes: int, folder: Path | None = None) -> None:
         self.ggml_type, self.repacked = ggml_type, repacked
         matrix_bytes = MATRIX * SIZES[ggml_type].type_size // SIZES[ggml_type].block_size
         self._n_a_part = max(1, round(PART_BYTES / matrix_bytes))
         n = -(-nbytes // (matrix_bytes * self._n_a_part)) * self._n_a_part
         self._memory = Tensors()
         self._matrices = [self._memory.new(ggml_type, LONG, MATRIX // LONG) for _ in range(n)]
-        self._memory.allocate(repacked=repacked)
         data = np.resize(weights(ggml_type), matrix_bytes)
         started = time.perf_counter()
-        for matrix in self._matrices:
-            self._memory.set(matrix, data)
+        self._file = None if folder is None or repacked else folder / f"{ggml_type.name}.weights"
+        self._mapped: npt.NDArray[np.uint8] | None = None
+        if self._file is None:
+            self._memory.allocate(repacked=repacked)
+            for matrix in self._matrices:
+                self._memory.set(matrix, data)
+        else:
+            self._mapped = _mapped(self._file, data, n)
+            self._memory.lie_in(self._mapped, self._matrices)
         self.bytes_per_s = n * matrix_bytes / (time.perf_counter() - started)
         self._n_runs = 0
 
@@ -75,8 +87,20 @@ class ProductGraphs:
             yield run, n_a_part
 
     def close(self) -> None:
-        """Free the matrices."""
+        """Free the matrices; a file is gone before much of it is written to the disk."""
         self._memory.close()
+        self._mapped = None
+        if self._file is not None:
+            self._file.unlink()
+
+
+def _mapped(path: Path, data: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
+    """A mapped file with the data so many times."""
+    once = data.tobytes()
+    with path.open("wb") as file:
+        for _ in range(n):
+            file.write(once)
+    return np.memmap(path, dtype=np.uint8, mode="r")
 
 
 @contextmanager

@@ -63,6 +63,7 @@ _OTHERS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_backend_alloc_ctx_tensors_from_buft": (_P, (_P, _P)),
     "ggml_backend_tensor_set": (None, (_P, _P, _Z, _Z)),
     "ggml_backend_buffer_free": (None, (_P,)),
+    "ggml_backend_cpu_buffer_from_ptr": (_P, (_P, _Z)),
     "ggml_backend_tensor_alloc": (_I, (_P, _P, _P)),
     "ggml_get_data": (_P, (_P,)),
     "ggml_backend_buffer_clear": (None, (_P, ctypes.c_uint8)),
@@ -163,6 +164,14 @@ class Tensors:
             self.base.ggml_backend_buffer_set_usage(self.buffer, _USAGE_WEIGHTS)
         else:
             self.base.ggml_backend_buffer_clear(self.buffer, 0)
+
+    def lie_in(self, memory: npt.NDArray[np.uint8], tensors: Sequence[int]) -> None:
+        """Tensors one behind the other in memory that is somebody else's, and stays there as long as these."""
+        address = memory.ctypes.data
+        self.buffer = self.base.ggml_backend_cpu_buffer_from_ptr(address, memory.nbytes)
+        for tensor in tensors:
+            self.base.ggml_backend_tensor_alloc(self.buffer, tensor, address)
+            address += int(self.base.ggml_nbytes(tensor))
 
     def put(self, tensor: int, *, at: int, of: "Tensors", behind: int = 0, shift: int = 0) -> None:
         """Give a tensor the memory of one of another context, behind as many of its own size and so many bytes."""

@@ -15,7 +15,7 @@ from ggufphys.frozen import asdict, dataclass, field, replace
 from ggufphys.speed.sound import faults
 from ggufphys.units import parse_json, read_text
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 RULES: Final = 3  # how they are reckoned with; one more whenever the same rates predict another figure
 Basis = Literal["calibrated", "published"]
 Sort = Literal["products", "products from memory", "attention", "streams", "others"]

@@ -11,8 +11,18 @@ import pytest
 from bench.calibrate import child, clock
 from bench.calibrate.command import calibrate
 from bench.calibrate.gauge import Gauge
-from bench.calibrate.graphs import PART_BYTES, AttentionGraphs
-from bench.calibrate.jobs import COLUMNS, FEWER_COLUMNS, HEAD_SIZES, RARE_TYPES, REPACKED_COLUMNS, attentions
+from bench.calibrate.graphs import PART_BYTES, AttentionGraphs, ProductGraphs
+from bench.calibrate.jobs import (
+    COLUMNS,
+    FEWER_COLUMNS,
+    HEAD_SIZES,
+    LONG,
+    RARE_TYPES,
+    REPACKED_COLUMNS,
+    attentions,
+    products,
+)
+from bench.calibrate.library import repack_buffer_type
 from bench.speed.depth import UnfillableError, grown
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
@@ -90,6 +100,21 @@ def test_a_run_reads_what_was_not_read_for_longest() -> None:
     with closing(AttentionGraphs(job.type_kv, nbytes=job.nbytes)) as graphs, graphs.graph(job) as (run, n_nodes):
         run()
     assert job.nbytes * n_nodes // job.n_layers == PART_BYTES
+
+
+def test_weights_lie_where_a_models_do(tmp_path: Path) -> None:
+    """In a mapped file, which is gone behind it; repacked ones in memory of their own. The gauge leaves no file."""
+    path = tmp_path / "Q8_0.weights"
+    (job,) = [j for j in products((1,), GGMLType.Q8_0, repacked=False) if (j.n_columns, j.n_in) == (1, LONG)]
+    with closing(ProductGraphs(GGMLType.Q8_0, repacked=False, nbytes=16 << 20, folder=tmp_path)) as graphs:
+        assert path.stat().st_size >= 16 << 20
+        with graphs.graph(job) as (run, n_nodes):
+            run()
+        assert n_nodes == 2  # of 4 MiB each
+    assert not list(tmp_path.iterdir())
+    if repack_buffer_type():
+        with closing(ProductGraphs(GGMLType.Q4_0, repacked=True, nbytes=1, folder=tmp_path)):
+            assert not list(tmp_path.iterdir())
 
 
 def test_what_is_said_to_be_left_is_a_minute_at_most() -> None:

@@ -391,8 +391,8 @@ def _measured_as(node: Tensor) -> str:
             return f"{node.op} {node.params[0]}"
         case "ADD" | "SUB" | "MUL" | "DIV" if len(node.src) > 1 and node.src[1].ne[0] == 1 < node.ne[0]:
             return "MUL by row"  # the loop over what a row of the second operand has takes one turn
-        case "CONCAT" if node.src[1].op == "TRANSPOSE":
-            return "CONCAT transposed"  # neighbours are a row of the other operand apart
+        case "CONCAT" if node.src[1].op == "TRANSPOSE" and node.src[1].ne[0] > 1:
+            return "CONCAT transposed"  # neighbours are a row of the other operand apart; one token has none
     return ALIKE.get(node.op, node.op)
 
 

@@ -399,16 +399,16 @@ def test_a_factor_a_row_is_measured_by_itself(op: str, ne: tuple[int, int], name
     assert seconds.total - seconds.overhead == pytest.approx(4096 * rates[name].row_s / CPU.n_threads)
 
 
-@pytest.mark.parametrize("is_transposed", [True, False])
-def test_tokens_behind_a_state_lie_across(is_transposed: bool) -> None:
-    """A convolution's input is a state and tokens turned around, whose neighbours are a row apart."""
+@pytest.mark.parametrize(("is_transposed", "n_tokens", "each_s"), [(True, 8, 5e-9), (False, 8, 1e-9), (True, 1, 1e-9)])
+def test_tokens_behind_a_state_lie_across(is_transposed: bool, n_tokens: int, each_s: float) -> None:
+    """A convolution's input is a state and tokens turned around, whose neighbours are a row apart, if there are any."""
     rates = {n: OperationRate(row_s=s, rows_s=s) for n, s in (("CONCAT", 1e-9), ("CONCAT transposed", 5e-9))}
-    tokens = Tensor("NONE", GGMLType.F32, (64, 8), external=True)
-    b = ops.transpose(tokens) if is_transposed else Tensor("NONE", GGMLType.F32, (8, 64), external=True)
+    tokens = Tensor("NONE", GGMLType.F32, (64, n_tokens), external=True)
+    b = ops.transpose(tokens) if is_transposed else Tensor("NONE", GGMLType.F32, (n_tokens, 64), external=True)
     node = ops.concat(Tensor("NONE", GGMLType.F32, (3, 64), external=True), b, 0)
     seconds = node_seconds(node, Cost(), replace(CPU, operations=rates), around())
 
-    assert seconds.total - seconds.overhead == pytest.approx(11 * 64 * (5e-9 if is_transposed else 1e-9))
+    assert seconds.total - seconds.overhead == pytest.approx((3 + n_tokens) * 64 * each_s)
 
 
 @pytest.mark.parametrize(("op", "like"), [("CONT", "CPY"), ("ADD_ID", "ADD")])

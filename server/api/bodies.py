@@ -180,7 +180,13 @@ BODIES: Final[Mapping[str, tuple[Json, tuple[str, ...]]]] = {
     ),
     "/v1/messages": (_ANTHROPIC, ("messages",)),
     "/v1/messages/count_tokens": (_ANTHROPIC, ("messages",)),
-    "/v1/plan": ({**_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL, "input": _PROMPT["prompt"]}, ()),
+    "/v1/plan": (
+        {
+            **_PROMPT, **_MESSAGES, **_OPTIONS, **_SEVERAL, "input": _PROMPT["prompt"], "content": _PROMPT["prompt"],
+            "query": _TEXT, "documents": _TEXTS, "texts": _TEXTS,
+        },
+        (),
+    ),
     "/v1/embeddings": (
         {
             "input": _PROMPT["prompt"], "dimensions": _COUNT, **_VECTORS,

@@ -14,8 +14,9 @@ from server.api.errors import ApiError, bad_request
 from server.api.prompts import read_prompts
 from server.api.replies import ENCODE, disconnect_probe
 from server.api.schema import Fields, read_body
-from server.engine.model_info import Pooling
-from server.engine.protocol import Engine
+from server.engine.errors import TextLengthError
+from server.engine.model_info import Pooling, Tokens
+from server.engine.protocol import Engine, Vectors
 from server.service import Service
 
 Vector = Sequence[float]
@@ -29,6 +30,16 @@ def blueprint(service: Service) -> Blueprint:
     """OpenAI's endpoint, and llama-server's own shape under /embedding."""
     routes = Blueprint("embeddings", __name__)
 
+    def embedded(fields: Fields, prompts: Sequence[Tokens], pooling: Pooling) -> tuple[Vectors, ...]:
+        adapters = read_adapters(fields, service.engine.info)
+        try:
+            return service.embed(tuple(prompts), pooling, adapters, disconnect_probe(request))
+        except TextLengthError as error:
+            name = _input(fields)
+            if len(prompts) > 1:
+                name += f"[{[len(prompt) for prompt in prompts].index(error.n_prompt)}]"
+            raise error.named(name, name) from None
+
     @routes.post("/v1/embeddings")
     def embeddings() -> Response:
         fields = read_body(request)
@@ -40,9 +51,7 @@ def blueprint(service: Service) -> Blueprint:
         if pooling == "none":
             pooling = _one(service.engine)
         dimensions = fields.integer("dimensions", 1, service.engine.info.n_embd)
-        vectors = service.embed(
-            tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
-        )
+        vectors = embedded(fields, prompts, pooling)
         data = (
             ENCODE({
                 "object": "embedding", "index": i, "embedding": _shown(scaled(v[0][:dimensions], how), bool(encoding)),
@@ -68,9 +77,7 @@ def blueprint(service: Service) -> Blueprint:
         pooling = _pooling(fields, service.engine)
         if pooling == "none":
             how = -1  # source: llama.cpp 0c1e570 tools/server/server-context.cpp, send_embedding
-        vectors = service.embed(
-            tuple(prompts), pooling, read_adapters(fields, service.engine.info), disconnect_probe(request)
-        )
+        vectors = embedded(fields, prompts, pooling)
         items = (
             chain([f'{{"index":{i},"embedding":'], array(ENCODE(scaled(row[:dimensions], how)) for row in each), ["}"])
             for i, each in enumerate(vectors)

@@ -126,7 +126,7 @@ def from_engine(error: EngineError, service: Service) -> ApiError:
     match error:
         case ContextLengthError():
             # OpenAI's code, and what llama-server's clients look for
-            param = "input" if isinstance(error, TextLengthError) else "prompt"
+            param = error.param if isinstance(error, TextLengthError) else "prompt"
             return ApiError(
                 400, str(error), kind="exceed_context_size_error", param=param, code="context_length_exceeded",
                 more={"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx_seq},

@@ -1,9 +1,12 @@
 """POST /v1/plan: what would this request cost, and when could it begin? GET /v1/memory: what holds the server's memory?
 
-`/v1/plan` takes the body of a completion, with `messages` or `prompt`, and runs nothing.
+`/v1/plan` takes the body of a completion, with `messages` or `prompt`, of texts to embed, with `input` or `content`, or
+of a query and documents to rank, and runs nothing.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -12,12 +15,15 @@ from server.api.conversation.conversations import CONVERSING, Conversations
 from server.api.embeddings import inputs
 from server.api.options import read_options
 from server.api.prompts import read_prompts
+from server.api.rerank import pairs
 from server.api.schema import Fields, read_body
+from server.engine.beside import N_PIECE
 from server.engine.model_info import Tokens
 from server.engine.request import GenerationRequest
 from server.engine.texts import FULL
 from server.service import Service
 
+OF_TEXT: Final = ("messages", "prompt")
 UNKNOWN = "no answer has been generated yet, and no calibration of this machine is kept (ggufphys bench calibrate)"
 
 
@@ -28,8 +34,10 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/plan")
     def plan() -> Response:
         fields = read_body(request)
-        if not service.engine.info.generates:
-            return jsonify(vectors_document(service, inputs(fields, service.engine, named(fields))))
+        if not service.engine.info.generates or not any(fields.get(name) is not None for name in OF_TEXT):
+            texts = to_embed(fields, service)
+            if texts is not None:
+                return jsonify(vectors_document(service, texts))
         options = read_options(fields, service.engine, supported=CONVERSING)
         if fields.get("messages") is not None:
             asked = [request_of(conversations.read(fields), conversations, options, service)]
@@ -88,8 +96,11 @@ def document(service: Service, asked: list[GenerationRequest]) -> dict[str, Any]
     return found
 
 
-def vectors_document(service: Service, texts: list[Tokens]) -> dict[str, Any]:
-    """The plan of texts to embed: no cells, and what a larger batch than any before adds to llama.cpp's outputs."""
+def vectors_document(service: Service, texts: Sequence[Tokens]) -> dict[str, Any]:
+    """The plan of texts to embed: no cells, and what a larger batch than any before adds to llama.cpp's outputs.
+
+    Beside a context for text, they have one of their own, which is made for the first; how fast it is nobody measures.
+    """
     info, counters, predicted = service.engine.info, service.engine.counters, service.ledger.predicted
     longest, n_tokens = max(map(len, texts)), sum(map(len, texts))
     n_max = info.n_text_max or info.n_ctx_seq
@@ -97,13 +108,18 @@ def vectors_document(service: Service, texts: list[Tokens]) -> dict[str, Any]:
     n_batch = max(longest, min(n_tokens, FULL))
     n_more = max(0, min(n_batch, info.n_batch) - max(counters.n_batch_max, info.n_slots))
     row_bytes = 0 if isinstance(predicted, str) else predicted.output_bytes // info.n_slots
+    new, why = n_more * row_bytes, "no cache is kept; of a batch larger than any before each token has a row of outputs"
     rate = counters.n_prompt_tokens / counters.decode_s if counters.decode_s else None
+    if info.generates:
+        n_pass = max(counters.n_embedded_max, min(longest, N_PIECE))
+        then = replace(counters, n_embedders=max(1, counters.n_embedders), n_embedded_max=n_pass)
+        new, why = service.ledger.growth(then) - service.ledger.growth(counters), "texts have a context of their own"
+        rate = None
     found: dict[str, Any] = {
         "object": "plan", "model": info.name, "requests": len(texts), "n_prompt_tokens": n_tokens, "n_ctx": n_max,
         "cells": {"needed_at_most": 0, "of": 0, "busy": 0},
         "bytes": None if isinstance(predicted, str) else {
-            "cells_at_most": 0, "per_cell": 0, "new": n_more * row_bytes,
-            "why": "no cache is kept; of a batch that is larger than any before each token has a row of outputs",
+            "cells_at_most": 0, "per_cell": 0, "new": new, "why": why,
         },
         "fits": fits, "admitted": "now" if fits else "never", "wait_s": 0.0 if fits else None,
         "total_s": n_tokens / rate if fits and rate else None, "prompt_tokens_per_second": rate,
@@ -114,9 +130,17 @@ def vectors_document(service: Service, texts: list[Tokens]) -> dict[str, Any]:
     return found
 
 
-def named(fields: Fields) -> str:
-    """The field that has the texts."""
-    return next((name for name in ("input", "content") if fields.get(name) is not None), "prompt")
+def to_embed(fields: Fields, service: Service) -> Sequence[Tokens] | None:
+    """The texts that a request for vectors or ranks has; None: it has none, and the server generates.
+
+    Raises ApiError as the endpoints of such requests do.
+    """
+    if any(fields.get(name) is not None for name in ("query", "documents", "texts")):
+        return pairs(fields, service)[1]
+    given = [name for name in ("input", "content", "prompt") if fields.get(name) is not None]
+    if not given and service.engine.info.generates:
+        return None
+    return inputs(fields, service.engine, *(given[:1] or ["input"]))
 
 
 def cells(service: Service) -> dict[str, int]:

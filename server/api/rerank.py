@@ -17,6 +17,7 @@ from server.api.errors import ApiError, bad_request
 from server.api.prompts import PROMPTS_MAX
 from server.api.replies import disconnect_probe
 from server.api.schema import Fields, read_body
+from server.engine.errors import TextLengthError
 from server.engine.model_info import Tokens
 from server.engine.protocol import Engine
 from server.service import Service
@@ -29,22 +30,13 @@ def blueprint(service: Service) -> Blueprint:
     routes = Blueprint("rerank", __name__)
 
     def rerank() -> Response:
-        engine, fields = service.engine, read_body(request)
-        info = engine.info
-        pooling = fields.string("pooling", info.pooling) if info.generates else info.pooling
-        if pooling != "rank" or info.pair is None or not info.scores:
-            why = (
-                "the model's file does not pool to ranks (--reranking has it done all the same)" if info.scores
-                else "the model's file has no classifier"
-            )  # fmt: skip
-            raise ApiError(501, f"This server does not support reranking: {why}", kind="not_supported_error")
-        query, texts = fields.string("query"), documents(fields)
-        if fields.get("query") is None:
-            raise bad_request("query is missing, expected a string", param="query")
+        fields, info = read_body(request), service.engine.info
+        texts, prompts = pairs(fields, service)
         n_shown = fields.integer("top_n", 1, PROMPTS_MAX)
-        as_tokens = service.config.control_tokens_in_chat
-        prompts = tuple(pair(engine, query, text, as_tokens=as_tokens) for text in texts)
-        found = service.embed(prompts, "rank", read_adapters(fields, info), disconnect_probe(request))
+        try:
+            found = service.embed(prompts, "rank", read_adapters(fields, info), disconnect_probe(request))
+        except TextLengthError as error:
+            raise _named(error, fields, service, [len(prompt) for prompt in prompts]) from None
         scores = [vectors[0][0] for vectors in found]
         ranked = sorted(range(len(texts)), key=lambda i: -scores[i])[:n_shown]
         if fields.get("texts") is not None:
@@ -68,9 +60,43 @@ def blueprint(service: Service) -> Blueprint:
     return routes
 
 
+def pairs(fields: Fields, service: Service) -> tuple[tuple[str, ...], tuple[Tokens, ...]]:
+    """The documents of a request, and what the model reads of each with the query.
+
+    Raises:
+        ApiError: 501, the model does not rank; 400, there is no query, or nothing to rank.
+    """
+    info = service.engine.info
+    pooling = fields.string("pooling", info.pooling) if info.generates else info.pooling
+    if pooling != "rank" or info.pair is None or not info.scores:
+        why = (
+            "the model's file does not pool to ranks (--reranking has it done all the same)" if info.scores
+            else "the model's file has no classifier"
+        )  # fmt: skip
+        raise ApiError(501, f"This server does not support reranking: {why}", kind="not_supported_error")
+    query, texts = fields.string("query"), documents(fields)
+    if fields.get("query") is None:
+        raise bad_request("query is missing, expected a string", param="query")
+    as_tokens = service.config.control_tokens_in_chat
+    return texts, tuple(pair(service.engine, query, text, as_tokens=as_tokens) for text in texts)
+
+
+def _named(error: TextLengthError, fields: Fields, service: Service, lengths: list[int]) -> TextLengthError:
+    """Which of the pairs is too long, by what makes it so: the query where it would be without any document."""
+    as_tokens = service.config.control_tokens_in_chat
+    if len(pair(service.engine, fields.string("query"), "", as_tokens=as_tokens)) > error.n_ctx_seq:
+        return error.named("query", "the query with a document")
+    name = f"{_documents_field(fields)}[{lengths.index(error.n_prompt)}]"
+    return error.named(name, f"{name} with the query")
+
+
+def _documents_field(fields: Fields) -> str:
+    return "documents" if fields.get("documents") is not None else "texts"
+
+
 def documents(fields: Fields) -> tuple[str, ...]:
     """What is to be ranked. Raises ApiError: nothing is, or something else than texts."""
-    name = "documents" if fields.get("documents") is not None else "texts"
+    name = _documents_field(fields)
     texts: list[Any] = fields.array(name)
     if not texts or not all(isinstance(text, str) for text in texts):
         raise bad_request(f"{name} is not an array of strings, one at least", param=name)

@@ -44,15 +44,28 @@ class ContextLengthError(EngineError):
 
 
 class TextLengthError(ContextLengthError):
-    """A text to embed has `n_prompt` tokens, and may have `n_ctx_seq`: all that the model reads, if `is_most`."""
+    """A text to embed has `n_prompt` tokens, and may have `n_ctx_seq`: all that the model reads, if `is_most`.
 
-    def __init__(self, *, n_prompt: int, n_ctx_seq: int, is_most: bool) -> None:
+    `param`: the field that it stands in; `what` it is, in words.
+    """
+
+    def __init__(
+        self, *, n_prompt: int, n_ctx_seq: int, is_most: bool, param: str = "input", what: str = "the input"
+    ) -> None:
         more = "" if is_most else ", or start the server with a larger --ubatch-size or --ctx-size"
         EngineError.__init__(
-            self, f"the input ({n_prompt} tokens) is too large, expected at most {n_ctx_seq} tokens: shorten it{more}"
+            self, f"{what} ({n_prompt} tokens) is too large, expected at most {n_ctx_seq} tokens: shorten it{more}"
         )
         self.n_prompt = n_prompt
         self.n_ctx_seq = n_ctx_seq
+        self.is_most = is_most
+        self.param = param
+
+    def named(self, param: str, what: str) -> "TextLengthError":
+        """The same, by the field that a client knows it by."""
+        return TextLengthError(
+            n_prompt=self.n_prompt, n_ctx_seq=self.n_ctx_seq, is_most=self.is_most, param=param, what=what
+        )
 
 
 class NoTextError(EngineError):

@@ -155,7 +155,7 @@ def test_a_text_that_is_too_long(serve: Serve, tmp_path: Path) -> None:
 
     found = client.post("/v1/embeddings", json={"input": ["a", "x" * 15]})
     error = found.get_json()["error"]
-    assert (found.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
+    assert (found.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "input[1]")
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (17, 16)
     assert "--ubatch-size" in error["message"]
     assert vectors(client, ["x" * 14] * 3).shape == (3, 256)  # as many as fit, several passes

@@ -11,7 +11,9 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.llama import LlamaEngine
-from server.engine.protocol import EngineStatus
+from server.engine.model_info import Tokens
+from server.engine.protocol import EngineStatus, Vectors
+from server.engine.threaded import check_text
 from tests.server.chain_model import write_ranking_model
 from tests.server.fake_engine import INFO, FakeEngine
 
@@ -107,3 +109,59 @@ def test_as_llama_server(tmp_path: Path, template: str, n_tokens: int, scores: l
     assert [by_index[i] for i in range(3)] == pytest.approx(scores, abs=3e-3)
     frame = 1 + len("Q:▁\nD:▁\nA:".encode()) if template else 3
     assert spelled["usage"]["prompt_tokens"] == frame + len("a") + len("yy</s>")  # its characters, not a token
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"query": "a", "documents": ["b", "x" * 60, "y" * 70]}, "documents[1]"),
+        ({"query": "a", "texts": ["x" * 60]}, "texts[0]"),
+        ({"query": "x" * 60, "documents": ["a"]}, "query"),
+    ],
+)
+def test_what_is_too_long(body: dict[str, Any], param: str) -> None:
+    """It is named as the client knows it, with the pair's length; a plan says of the same pair that it never fits."""
+    client = create_app(ServerConfig(), Reading(info=replace(RANKS, generates=False, n_text_max=50))).test_client()
+    found = client.post("/v1/rerank", json=body)
+    error = found.get_json()["error"]
+    plan = client.post("/v1/plan", json=body).get_json()
+
+    assert (found.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+    assert (error["n_prompt_tokens"], error["n_ctx"]) == (65, 50)
+    assert error["message"].startswith(f"{param} with the query" if param != "query" else "the query with a document")
+    assert (plan["requests"], plan["admitted"]) == (len(body.get("documents", body.get("texts"))), "never")
+    assert client.post("/v1/plan", json={"query": "a", "documents": ["b"]}).get_json()["n_prompt_tokens"] == 6
+
+
+def test_texts_that_are_too_long() -> None:
+    """One of several has its place, one alone its field's name."""
+    client = create_app(ServerConfig(), Reading(info=replace(INFO, n_text_max=50))).test_client()
+    for path, body, param in (
+        ("/v1/embeddings", {"input": ["a", "x" * 60]}, "input[1]"),
+        ("/v1/embeddings", {"input": "x" * 60}, "input"),
+        ("/embedding", {"content": ["a", "b", "x" * 60]}, "content[2]"),
+    ):
+        found = client.post(path, json=body)
+        assert (found.status_code, found.get_json()["error"]["param"]) == (400, param)
+
+
+def test_plan_of_texts_where_text_is_generated() -> None:
+    """Texts to embed are planned as such: no cells of the cache, and their own bound."""
+    client = create_app(ServerConfig(), Reading(info=replace(INFO, n_text_max=50))).test_client()
+    fits, never = (client.post("/v1/plan", json={"input": ["a", text]}).get_json() for text in ("b", "x" * 60))
+    text = client.post("/v1/plan", json={"prompt": "a", "input": "b"}).get_json()
+
+    assert (fits["requests"], fits["n_ctx"], fits["cells"]["needed_at_most"], fits["fits"]) == (2, 50, 0, True)
+    assert (never["admitted"], fits["prompt_tokens_per_second"]) == ("never", None)
+    assert text["cells"]["needed_at_most"] > 0
+    for body, param in (({}, "prompt"), ({"query": "a", "documents": ["b"]}, None)):
+        assert client.post("/v1/plan", json=body).get_json()["error"]["param"] == param
+
+
+class Reading(FakeEngine):
+    """Which looks at texts as engines do."""
+
+    def embed(self, prompts: tuple[Tokens, ...], *how: Any, **more: Any) -> tuple[Vectors, ...]:
+        for prompt in prompts:
+            check_text(prompt, self.info)
+        return super().embed(prompts, *how, **more)

@@ -73,12 +73,14 @@ def read_scales(entries: list[Any], info: ModelInfo, param: str) -> list[tuple[i
     """
     found = []
     for i, entry in enumerate(entries):
+        place = f"{param}[{i}]"
         if not isinstance(entry, dict):
-            raise bad_request(f"{param}[{i}] is {entry!r:.32}, expected an object with id and scale", param=param)
-        fields = Fields(entry)
+            raise bad_request(f"{place} is {entry!r:.32}, expected an object with id and scale", param=place)
+        fields = Fields(entry, path=f"{place}.")
         number, scale = fields.integer("id", 0, 2**31 - 1), fields.number("scale", 0.0, -SCALE_MAX, SCALE_MAX)
         if number is None or number >= len(info.adapters):
             there = f"ids from 0 to {len(info.adapters) - 1}" if info.adapters else "none: this server has no adapters"
-            raise bad_request(f"{param}[{i}].id is {number}, expected {there}", param=param)
+            what = "missing" if number is None else str(number)
+            raise bad_request(f"{place}.id is {what}, expected {there}", param=fields.param("id"))
         found.append((number, scale))
     return found

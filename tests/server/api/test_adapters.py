@@ -65,6 +65,18 @@ def test_what_is_none(client: FlaskClient, fake: FakeEngine, lora: Any) -> None:
     assert not fake.requests
 
 
+@pytest.mark.parametrize(
+    ("second", "param"),
+    [({"scale": 1}, "lora[1].id"), ({"id": 2}, "lora[1].id"), ({"id": -1}, "lora[1].id"),
+     ({"id": 1, "scale": "much"}, "lora[1].scale"), (5, "lora[1]")],
+)  # fmt: skip
+def test_which_is_none(client: FlaskClient, second: Any, param: str) -> None:
+    """What is wrong is named by its place."""
+    error = client.post("/v1/completions", json={"prompt": "a", "lora": [{"id": 0}, second]}).get_json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param} is ")
+
+
 def test_for_all(client: FlaskClient, fake: FakeEngine) -> None:
     """The endpoint tells what there is, and sets the scales of requests that ask for nothing."""
     assert client.get("/lora-adapters").get_json() == [

@@ -2,9 +2,9 @@
 
 usage: python -m scripts.check_random [-n MODELS] [--ways WAYS] [--seed SEED] [--model NAME] [--number N] [--rpc|--lora]
 
-Models are the small ones of `tests/data` in other sizes and types; bytes are all that it accounts for, and each
-worker's of them. With --lora each model has a random adapter, and bytes are its buffers' and the compute buffer's.
-Exit 1 where bytes or a refusal differ.
+Models are the small ones of `tests/data` in other sizes and types, with other keys and tensors; bytes are all that it
+accounts for, and each worker's of them. With --lora each model has a random adapter, and bytes are its buffers' and the
+compute buffer's. Exit 1 where bytes or a refusal differ. `scripts.check_build` asks another build.
 """
 
 import argparse
@@ -69,31 +69,33 @@ def rows(
                 random_adapter(draft, rng).write(adapter)
             loras = (adapter,) if lora else ()
             with ggufphys.open_gguf(path) as gguf:
-                predictor, why = _predictor(gguf)
+                predictor, why = predictor_of(gguf)
                 for way in range(ways):
                     params = random_params(random.Random(f"{seed} {number} {way}"), devices)
                     if only.partition(".")[2] not in ("", str(way)):
                         continue
                     if lora:
                         params = replace(params, no_alloc=False, n_rs_seq=0)
-                    ours, words = _ours(predictor, params, loras) if predictor else ("refused", why)
+                    ours, words = ours_of(predictor, params, loras) if predictor else ("refused", why)
                     answer = oracle.ask(path, params, loras)
                     yield Row(f"{number}.{way}", draft, params, ours, *_theirs(answer, params, words))
 
 
-def _predictor(gguf: ggufphys.GGUFFile) -> tuple[Predictor | None, str]:
+def predictor_of(gguf: ggufphys.GGUFFile) -> tuple[Predictor | None, str]:
+    """What predicts of the file, or why nothing can be predicted."""
     try:
         return Predictor(gguf), ""
     except (ggufphys.GGUFError, ggufphys.UnsupportedError) as error:
         return None, str(error)
 
 
-def _ours(predictor: Predictor, params: Params, loras: tuple[Path, ...]) -> tuple[Any, str]:
+def ours_of(predictor: Predictor, params: Params, loras: tuple[Path, ...] = ()) -> tuple[Any, str]:
+    """Our bytes and nothing, or "refused" and why."""
     try:
         if loras:
             return _with_adapters(predictor, params, loras), ""
         memory = predictor.predict(params)
-    except (ValueError, ggufphys.GGUFError) as error:
+    except (ValueError, ggufphys.GGUFError, ggufphys.UnsupportedError) as error:
         return "refused", str(error)
     of_devices = ((d.model_bytes, d.context_bytes, d.compute_bytes) for d in memory.devices[1:])
     return (memory.model_bytes, memory.context_bytes, memory.compute_bytes, *of_devices), ""

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.running.program import existing_folder, run_program
 from ggufphys.arch import RULES
+from ggufphys.params import Params
 from tests import archs, builds
 
 PACKAGE = "llama-cpp-py-sync"
@@ -96,14 +97,16 @@ def ask(wheel: Path, c_library: Path | None) -> builds.Rows:
         return ask_about(files, wheel, c_library)
 
 
-def ask_about(files: Mapping[str, Path], wheel: Path, c_library: Path | None) -> builds.Rows:
-    """What the build says of each configuration of these files, by their names."""
+def ask_about(
+    files: Mapping[str, Path], wheel: Path, c_library: Path | None, ways: Mapping[str, Sequence[Params]] | None = None
+) -> builds.Rows:
+    """What the build says of these files, by their names, in `ways` of their own or in each recorded configuration."""
     if not (wheel / "llama_cpp_py_sync").is_dir():
         raise FileNotFoundError(f"{wheel}: no unpacked wheel of {PACKAGE}, which has a folder llama_cpp_py_sync")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        configurations = [asdict(params) for params in archs.GRID]
-        jobs = [{"name": n, "path": os.fspath(path), "configurations": configurations} for n, path in files.items()]
+        asked = {n: [asdict(params) for params in (ways[n] if ways else archs.GRID)] for n in files}
+        jobs = [{"name": n, "path": os.fspath(path), "configurations": asked[n]} for n, path in files.items()]
         (folder / "jobs.json").write_text(json.dumps(jobs))
         arguments = [ORACLE, wheel, folder / "jobs.json", folder / "out.jsonl"]
         subprocess.run(

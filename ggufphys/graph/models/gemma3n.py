@@ -6,6 +6,8 @@ Legend beside that of `blocks`: A streams, P the width of a layer's own input. S
 Source: llama.cpp 0c1e570 src/models/gemma3n.cpp, llama_model_gemma3n::graph.
 """
 
+from math import inf
+
 from ggufphys.graph import ops
 from ggufphys.graph.building.attention import Scores, attentions
 from ggufphys.graph.building.blocks import Builder
@@ -160,6 +162,6 @@ def _ffn(b: Builder, x: Tensor, il: int) -> Tensor:
     if b.h.sparse_ffn[il]:
         mean = ops.mean(gate)
         squares = ops.sum_rows(ops.sqr(ops.sub(gate, mean)))
-        deviation = ops.sqrt(ops.scale(squares, 1 / (gate.ne[0] - 1)))
+        deviation = ops.sqrt(ops.scale(squares, 1 / (gate.ne[0] - 1) if gate.ne[0] > 1 else inf))
         gate = ops.unary(ops.sub(gate, ops.add(mean, ops.scale(deviation, SPARSITY))), "relu")
     return b.linear("ffn_down", il, ops.mul(up, ops.unary(gate, "gelu")))

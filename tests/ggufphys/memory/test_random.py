@@ -90,10 +90,14 @@ def test_a_prompt_of_one_sequence_over_several_streams(name: str, tmp_path: Path
         ("glm4moe/plain", {"glm4moe.expert_shared_count": 0, "glm4moe.expert_feed_forward_length": 100}),
         ("command-r", {"command-r.attention.head_count": [2, 7, 8]}),
         ("bert", {"bert.attention.head_count_kv": [2, 4, 1]}),
+        ("gemma3n", {"gemma3n.feed_forward_length": 1}),
     ],
 )
 def test_kinds_that_were_wrong(name: str, changes: Mapping[str, Any], tmp_path: Path) -> None:
-    """No shared expert where one is built all the same; numbers of heads by layer of which the first alone is read."""
+    """No shared expert where one is built all the same; numbers of heads by layer of which the first alone is read;
+
+    the deviation of a single gate.
+    """
     _assert_exact(_written(tmp_path, name, changes), BASE)
 
 

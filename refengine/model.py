@@ -139,7 +139,10 @@ class Model:
         )  # fmt: skip
         if why_not := rule.aborts(self.context, self.h):
             raise ValueError(f"{gguf.path}: {why_not}")
-        check_cache_types(self.h, rule, kinds_of_layers(self.h, rule), self.context)
+        try:
+            check_cache_types(self.h, rule, kinds_of_layers(self.h, rule), self.context)
+        except ValueError as error:
+            raise ValueError(f"{gguf.path}: {error}") from None
         keep_temporaries()
         self.weights = Weights(gguf, hold)
         self._layouts = Layouts(gguf, self.h, rule)

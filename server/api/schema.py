@@ -90,12 +90,18 @@ def _read_json(request: Request) -> Any:
         return json.loads(request.get_data(cache=False), parse_constant=_no_constant)
     except RecursionError:
         raise bad_request("the body is nested too deeply to be read") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+    except (json.JSONDecodeError, UnicodeDecodeError, _ConstantError) as error:
         raise bad_request(f"the body is not valid JSON: {error}") from None
+    except ValueError:  # Python's says what to change in a program (`sys.get_int_max_str_digits`)
+        raise bad_request("the body has a number of more digits than are read") from None
+
+
+class _ConstantError(ValueError):
+    """A constant that JavaScript has and JSON has not."""
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _ConstantError(f"{name} is not a JSON number")
 
 
 class Fields:

@@ -32,11 +32,22 @@ from server.engine.ways import Aside, Passage
 from server.engine.worker_messages import Alive, Answered, Call, Close, Ending, Loaded, NotLoaded, Start, Warned
 
 
+class _ToParent(Sender):
+    """To whom the process belongs: when nobody is there any more, it ends, whichever thread finds that out first."""
+
+    def send(self, message: object) -> None:
+        """Write a message, whole."""
+        try:
+            super().send(message)
+        except BrokenPipeError:
+            os._exit(0)
+
+
 def main() -> NoReturn:
     """Load what the first message says, run its loop until told to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for all processes of the terminal
-    sender = Sender(os.fdopen(os.dup(1), "wb"))
+    sender = _ToParent(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     stdin: BinaryIO = sys.stdin.buffer
     start = receive(stdin)

@@ -57,26 +57,27 @@ class Command:
 
 # fmt: off
 COMMANDS: Final[Mapping[str, Command]] = {
-    "inspect":       Command("ggufphys.commands.inspect", "what is in the file, and what it will cost in memory",
+    "inspect":       Command("ggufphys.commands.inspect", "what is in a file, and how much memory it will take",
                              plotter="bench.sweep_plot", numpy="refengine", linter="server.lint.command"),
-    "fit":           Command("ggufphys.commands.fit",     "the best settings that fit, as llama-server flags"),
-    "tensors":       Command("ggufphys.commands.tensors", "the tensor table"),
-    "metadata":      Command("ggufphys.commands.metadata", "the keys: context in training, licence, template, tokens"),
-    "verify":        Command("refengine.checks.verify",   "numerics: dequantised blocks, numpy against ggml"),
-    "measure":       Command("bench.measure.command",     "run it in a child process: predicted against measured",
+    "fit":           Command("ggufphys.commands.fit",     "llama-server's flags for the memory that there is"),
+    "tensors":       Command("ggufphys.commands.tensors", "a file's tensors: names, shapes, types, sizes"),
+    "metadata":      Command("ggufphys.commands.metadata", "a file's keys: context, licence, chat template, tokens"),
+    "verify":        Command("refengine.checks.verify",   "are llama.cpp's numbers right? compared with numpy's"),
+    "measure":       Command("bench.measure.command",     "run a model, and compare what it took with the prediction",
                              for_numpy="serve"),
-    "doctor":        Command("ggufphys.commands.doctor",  "is this machine set up to run it well? what to mend"),
-    "serve":         Command("server.command",            "the HTTP server", for_numpy="serve", numpy="refengine"),
-    "rpc-worker":    Command("server.rpc_worker",         "this machine as a device of another one's llama.cpp"),
-    "bench calibrate": Command("bench.calibrate.command", "this machine's rates, for predictions of speed"),
+    "doctor":        Command("ggufphys.commands.doctor",  "is this machine set up to run models well? what to change"),
+    "serve":         Command("server.command",            "serve models over HTTP, with OpenAI's API",
+                             for_numpy="serve", numpy="refengine"),
+    "rpc-worker":    Command("server.rpc_worker",         "lend this machine's memory to llama.cpp on another one"),
+    "bench calibrate": Command("bench.calibrate.command", "measure this machine's speed, for predictions (a minute)"),
     "bench speed":   Command("bench.speed.command",       "predicted and measured tokens a second, side by side"),
-    "bench quality": Command("bench.quality.command",     "perplexity, and how far other files are from a base"),
-    "bench hypotheses": Command("bench.hypotheses.command", "what others claim of local inference: does it hold here?"),
-    "bench load":    Command("bench.load.flags",          "a server under rising load, token by token", extra="load"),
-    "bench compare": Command("bench.load.compare",        "one load beside another, as ratios; a gate for CI"),
-    "bench report":  Command("bench.report.command",      "what recorded results say together, as one page"),
-    "synth":         Command("bench.synth.command",       "a GGUF of a known model's shape with random weights"),
-    "demo":          Command("bench.demo",                "all of the above on the embedded model, in a minute"),
+    "bench quality": Command("bench.quality.command",     "how much quality quantised files lose: perplexity and more"),
+    "bench hypotheses": Command("bench.hypotheses.command", "what people claim about local inference: true here?"),
+    "bench load":    Command("bench.load.flags",          "how a server bears load, token by token", extra="load"),
+    "bench compare": Command("bench.load.compare",        "compare two results of bench load; a gate for CI"),
+    "bench report":  Command("bench.report.command",      "all recorded results, as one page"),
+    "synth":         Command("bench.synth.command",       "make a GGUF of a known model's shape, with random weights"),
+    "demo":          Command("bench.demo",                "the commands above on the model that ships with ggufphys"),
 }
 # fmt: on
 
@@ -289,11 +290,12 @@ def _without_command(arguments: Sequence[str]) -> int:
         if arguments[0].endswith(".gguf"):
             meant = f"did you mean ggufphys inspect {arguments[0]}?\n"
         print(meant, end="", file=out)
-    print("usage: ggufphys SUBCOMMAND [--json] ...\n\nsubcommands:", file=out)
+    print("usage: ggufphys SUBCOMMAND [--json] ...", file=out)
+    print("for example: ggufphys inspect model.gguf -c 8192\n\nsubcommands:", file=out)
     width = 2 + max(map(len, group or COMMANDS))
     for name in group or COMMANDS:
         print(f"  {name:{width}}{COMMANDS[name].help}", file=out)
-    print("\n`ggufphys SUBCOMMAND --help` tells the rest; `ggufphys --version` the version.", file=out)
+    print("\n`ggufphys SUBCOMMAND --help` lists its flags; `ggufphys --version` prints the version.", file=out)
     return OK if asked else USAGE
 
 

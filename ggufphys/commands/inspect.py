@@ -29,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--assert-fits", metavar="SIZE", help="exit 1 unless the process fits into so much main memory (24GiB, 512MiB)"
     )
     parser.add_argument(
-        "--log", metavar="FILE", help="set a log of llama-server or llama-cli (- for stdin) beside the prediction"
+        "--log", metavar="FILE", help="compare the prediction with a log of llama-server or llama-cli (- for stdin)"
     )
-    parser.add_argument("--diff", metavar="MODEL", help="another file: keys, tensors, sizes in which they differ")
+    parser.add_argument(
+        "--diff", metavar="MODEL", help="compare with another file: which keys, tensors and sizes differ"
+    )
     parser.add_argument(
         "--template", action="store_true",
         help="try the file's chat template on conversations: what it renders, and what is wrong with it",

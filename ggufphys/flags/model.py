@@ -17,12 +17,12 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
     group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument(
         name, nargs="*" if several else "?", default=argparse.SUPPRESS, metavar="MODEL",
-        help=f"{_HELP}; or folders and patterns of files; none: the models of this machine" if several else _HELP,
+        help=f"{_HELP}; or folders and patterns of files; without it, all models of this machine" if several else _HELP,
     )  # fmt: skip
     nargs = 1 if several else None
     for flags, make, text in (
-        (("-m", "--model"), str, "the same, as llama.cpp has it"),
-        (("-mu", "--model-url"), str, "the same, of an address"),
+        (("-m", "--model"), str, "the same, under llama.cpp's name"),
+        (("-mu", "--model-url"), str, "the same, for an address"),
         (("-hf", "-hfr", "--hf-repo"), "hf:{}".format, "the same as hf:MODEL"),
     ):
         group.add_argument(

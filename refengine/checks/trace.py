@@ -83,7 +83,7 @@ def verify_nodes(
         path: the model file, as the engine computes it, activations rounded as ggml does.
         against: the file that llama.cpp computes, another one of the same graph; None for the same.
         n_prompt: tokens at once.
-        n_decode: tokens one by one behind them.
+        n_decode: tokens after them, one by one.
         seed: of the tokens.
         flash_attn: attention as one operation.
         threshold: the NMSE that a node may have by itself; None for 1e-6, and more on devices of fewer digits.

@@ -29,7 +29,7 @@ from refengine.peers.llama_logits import TIMEOUT_S
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file whose tensors to check, too")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a GGUF file, whose tensors are compared, too")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument(
         "--blocks", type=at_least(1), default=10_000, metavar="N", help="random blocks of each type (default 10000)"
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--decode-tokens", type=at_least(0), default=32, metavar="N",
-        help="with --logits: tokens one by one behind them (default 32)",
+        help="with --logits: tokens after them, one by one (default 32)",
     )  # fmt: skip
     parser.add_argument(
         "--timeout", type=seconds, default=TIMEOUT_S, metavar="S",

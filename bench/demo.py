@@ -18,7 +18,7 @@ from ggufphys.cli import main as ggufphys
 from ggufphys.embedded import MODEL
 from ggufphys.errors import GGUFPhysError
 from ggufphys.report.inspection import SCHEMA_VERSION, dumps
-from server.engine.library import require_library
+from server.engine.llama.library import require_library
 
 FILE_TYPE: Final = "Q4_K_M"
 N_CTX: Final = "1024"

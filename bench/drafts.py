@@ -38,7 +38,7 @@ from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
 from server.engine.scheduler.drafts import Drafting
 from server.engine.scheduler.lookup import Lookups
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker.supervised import SupervisedEngine
 
 N_TOKENS: Final = 64
 LOOKUPS: Final = Lookups(n_match=6)

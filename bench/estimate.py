@@ -22,8 +22,8 @@ from ggufphys.logs.lines import logged_buffers, logged_bytes
 from ggufphys.report.inspection import dumps, table
 from ggufphys.synth.catalogue import Shape, shape_named, shapes
 from ggufphys.synth.plan import plan_file
-from server.engine.library import create_context, load_model
-from server.engine.log import LOG
+from server.engine.llama.library import create_context, load_model
+from server.engine.llama.log import LOG
 
 N_LAYER: Final = 7
 BASE: Final = Params(n_ctx=4096, use_extra_bufts=False)

@@ -16,8 +16,8 @@ from ggufphys.logs.lines import MIB, RESOLUTION_BYTES, logged_buffers
 from ggufphys.params import HOST, rpc_device
 from ggufphys.synth.catalogue import Shape
 from ggufphys.synth.plan import plan_file
-from server.engine.library import create_context, load_model
-from server.engine.log import LOG
+from server.engine.llama.library import create_context, load_model
+from server.engine.llama.log import LOG
 
 N_LAYER: Final = 7
 N_VOCAB: Final = 8000  # reading a real vocabulary for every way of loading would take most of the time

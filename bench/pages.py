@@ -28,9 +28,9 @@ N_WARM: Final = 50
 def child(path: Path, n_threads: int, *, use_mmap: bool) -> None:
     """Print the median step before and after, seconds, and how many bytes are in huge pages then."""
     from ggufphys.params import Params
-    from server.engine.batch import Batch
-    from server.engine.huge_pages import gather
-    from server.engine.library import create_context, load_model
+    from server.engine.llama.batch import Batch
+    from server.engine.llama.huge_pages import gather
+    from server.engine.llama.library import create_context, load_model
 
     params = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_threads=n_threads, n_outputs_max=1, use_mmap=use_mmap)
     with load_model(path, params) as model, create_context(model, params) as context, Batch(context, 64) as batch:

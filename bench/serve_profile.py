@@ -116,12 +116,12 @@ class Parts:
 def parts(model: Path, n: int, n_threads: int) -> Iterator[str]:
     """The loop with `n` greedy answers, as lines."""
     from server.engine.frames import Step, Submit
-    from server.engine.llama import LlamaBackend, load_backend
-    from server.engine.loop import EngineLoop
-    from server.engine.pipe import Sender
+    from server.engine.llama.engine import LlamaBackend, load_backend
+    from server.engine.loop.loop import EngineLoop
+    from server.engine.loop.threaded import TARGET_S
     from server.engine.request import GenerationRequest
     from server.engine.sampling import Sampling
-    from server.engine.threaded import TARGET_S
+    from server.engine.worker.pipe import Sender
 
     params = Params(n_ctx=n * N_CTX_SLOT, n_seq_max=n, n_threads=n_threads)
     backend, found = load_backend(model, params), Parts()

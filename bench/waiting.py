@@ -55,9 +55,9 @@ while True:
 def child(path: Path, n_threads: int, *, kind: str, real_time: bool) -> None:
     """Decode token by token and print the steps' seconds, and the worst thread's share without a processor."""
     from ggufphys.params import Params
-    from server.engine.batch import Batch
-    from server.engine.library import create_context, load_model
-    from server.engine.waiting import Waiting, thread_times, worst_share
+    from server.engine.llama.batch import Batch
+    from server.engine.llama.library import create_context, load_model
+    from server.engine.llama.waiting import Waiting, thread_times, worst_share
 
     params = Params(n_ctx=512, n_batch=64, n_ubatch=64, n_threads=n_threads, n_outputs_max=1)
     steps: list[float] = []

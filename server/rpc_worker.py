@@ -20,7 +20,7 @@ from ggufphys.machine.llama_devices import Backends
 from ggufphys.params import MAX_THREADS
 from ggufphys.units import format_bytes
 from server.engine.errors import EngineError
-from server.engine.library import default_threads, load_library
+from server.engine.llama.library import default_threads, load_library
 from server.flags.values import port
 from server.journal import say, warn
 from server.net.addresses import is_local

@@ -96,7 +96,7 @@ def _adapters(
 
 def _create(api: Any, path: str, p: Params, *, target: int | None = None) -> tuple[int, int]:
     """The model really loaded, on devices if there are any, and a context of it."""
-    from server.engine.devices import use_devices
+    from server.engine.llama.devices import use_devices
 
     native = api.llama_model_default_params()
     keep = use_devices(api, native, p)

@@ -77,7 +77,7 @@ def main(path: str, options: dict[str, Any], configurations: Sequence[dict[str, 
     llama_env.prepare()
     import llama_cpp as api
 
-    from server.engine.devices import load_backend
+    from server.engine.llama.devices import load_backend
 
     said: list[str] = []
 
@@ -126,7 +126,7 @@ class Oracle:
 
     def load(self, p: Params) -> int | None:
         """The model, loaded as `p` says."""
-        from server.engine.devices import use_devices
+        from server.engine.llama.devices import use_devices
 
         loaded = ("use_extra_bufts", "use_mmap", "devices", "n_gpu_layers", "split_mode", "tensor_split", "main_gpu",
                   "override_tensor", "n_cpu_moe", "no_host", "load_mtp")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Final
 
 from ggufphys.params import Device, Params
 from scripts.build_paper import Paper, library_of
-from server.engine.devices import BACKEND_PATH
+from server.engine.llama.devices import BACKEND_PATH
 from tests import archs, device_rows
 
 _BASE: Final = Params(n_ctx=4096, use_extra_bufts=False, use_mmap=False)

@@ -31,7 +31,7 @@ def test_llama_cpp_is_loaded_in_few_places() -> None:
     in_child = {
         "bench/derive.py", "bench/clip/measure.py", "bench/running/rpc_worker.py", "refengine/peers/llama_child.py",
     }  # fmt: skip
-    assert found == {"server/engine/library.py", "refengine/peers/ggml.py", "refengine/text/llama.py"} | in_child
+    assert found == {"server/engine/llama/library.py", "refengine/peers/ggml.py", "refengine/text/llama.py"} | in_child
 
 
 def named_architectures(tree: ast.AST) -> Iterator[str]:

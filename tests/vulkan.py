@@ -13,7 +13,7 @@ from typing import Final
 from ggufphys.limits import DeviceLimits
 from ggufphys.params import Device, Params
 from scripts.build_vulkan import SHIM
-from server.engine.devices import BACKEND_PATH
+from server.engine.llama.devices import BACKEND_PATH
 from tests import archs, device_rows
 
 RECORDS: Final = archs.DATA / "vulkan.json"

@@ -13,7 +13,7 @@ from math import log
 from statistics import fmean, median
 from typing import Final
 
-from server.engine.waiting import thread_times, worst_share
+from server.engine.llama.waiting import thread_times, worst_share
 
 MIN_S: Final = 0.003  # of one repetition
 LEAST_RAN_NS: Final = 50_000  # of a repetition: a thread that others keep waiting runs for little of it

@@ -19,7 +19,7 @@ from ggufphys.report.progress import Steps
 from ggufphys.report.speed import machine_text
 from ggufphys.speed import kept
 from ggufphys.speed.rates import Machine
-from server.engine.library import require_library
+from server.engine.llama.library import require_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +89,6 @@ def calibrate(threads: Sequence[int], *, types: Sequence[int] = ()) -> Machine:
 
 def default_counts() -> tuple[int, ...]:
     """One thread, and one for each physical core, which is what llama.cpp takes."""
-    from server.engine.library import default_threads
+    from server.engine.llama.library import default_threads
 
     return tuple(sorted({1, default_threads()}))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggufphys.machine import host
-from server.engine.library import system_info
+from server.engine.llama.library import system_info
 
 _CACHES: Final = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS: Final = {"K": 1 << 10, "M": 1 << 20}

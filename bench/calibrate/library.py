@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bench.synth.blocks import OCTAVES, SIGMA, random_blocks
 from ggufphys.gguf import GGMLType
 from ggufphys.gguf.ggml_types import SIZES
-from server.engine.library import load_library
+from server.engine.llama.library import load_library
 
 _P, _I, _L, _F, _Z = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_size_t
 _TENSORS: Final = {  # all return a tensor; the arguments behind the context

@@ -17,8 +17,8 @@ from ggufphys.speed.predict import Speeds
 from ggufphys.speed.rates import Machine, Processor
 from ggufphys.synth.catalogue import Shape
 from ggufphys.synth.plan import plan_file
-from server.engine.batch import Batch
-from server.engine.library import create_context, load_model
+from server.engine.llama.batch import Batch
+from server.engine.llama.library import create_context, load_model
 
 N_VOCAB: Final = 512
 MANY_TOKENS: Final = 1 << 16

@@ -16,7 +16,7 @@ from ggufphys.flags.parser import exclude
 from ggufphys.report.inspection import dumps
 from ggufphys.report.progress import Steps
 from server.engine.checks import check_model_file
-from server.engine.library import require_library
+from server.engine.llama.library import require_library
 
 LEAST_SAID: Final = 0.005  # a deviation that is a percent when it is rounded
 

@@ -33,7 +33,7 @@ from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import PhaseSpeed, Speeds
 from ggufphys.speed.published import data_sheet, published_machine
 from ggufphys.speed.rates import Machine
-from server.engine.library import default_threads
+from server.engine.llama.library import default_threads
 
 NO_RATES: Final = "No rates of this machine are kept: run `ggufphys bench calibrate`."
 WHY: Final[dict[Limit, str]] = {

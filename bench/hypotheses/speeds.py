@@ -14,8 +14,8 @@ from ggufphys import Params
 from ggufphys.embedded import MODEL
 from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
-from server.engine.amx import guard
-from server.engine.library import system_info
+from server.engine.llama.amx import guard
+from server.engine.llama.library import system_info
 
 BOTH: Final = " Reading weights is shared, arithmetic is each request's own, and neither is most of a step."
 DEPTH: Final = 256  # tokens of a prompt behind which requests decode together

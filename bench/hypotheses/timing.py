@@ -11,12 +11,12 @@ import numpy as np
 
 from ggufphys.context import pad_ctx
 from ggufphys.params import Device, Params
-from server.engine.amx import guard
-from server.engine.batch import Batch
-from server.engine.devices import available_devices
 from server.engine.errors import EngineError
-from server.engine.library import create_context, default_threads, load_library, load_model, system_info
-from server.engine.vocab import Vocab
+from server.engine.llama.amx import guard
+from server.engine.llama.batch import Batch
+from server.engine.llama.devices import available_devices
+from server.engine.llama.library import create_context, default_threads, load_library, load_model, system_info
+from server.engine.llama.vocab import Vocab
 
 N_BATCH: Final = 2048
 N_STEPS: Final = 48

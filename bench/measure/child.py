@@ -26,9 +26,9 @@ def main() -> int:
     phase("interpreter")
 
     from ggufphys.params import Params
-    from server.engine.devices import has_blas
-    from server.engine.library import create_context, load_library, load_model, system_info
-    from server.engine.log import LOG
+    from server.engine.llama.devices import has_blas
+    from server.engine.llama.library import create_context, load_library, load_model, system_info
+    from server.engine.llama.log import LOG
 
     api = load_library()
     phase("library", system_info=system_info(), blas=has_blas(api))
@@ -64,8 +64,8 @@ def _report_progress() -> Any:
 
 def _generate(context: Any, n_prompt: int, n_predict: int) -> None:
     """Prefill `n_prompt` arbitrary tokens as one physical batch at a time, then decode greedily, and time both."""
-    from server.engine.batch import Batch
-    from server.engine.waiting import Waiting, thread_times, worst_share
+    from server.engine.llama.batch import Batch
+    from server.engine.llama.waiting import Waiting, thread_times, worst_share
 
     waiting = Waiting()  # as the server does it, so that what is measured is what is served
     times = thread_times()

@@ -17,7 +17,7 @@ from ggufphys.flags.run import add_run_arguments, params_from
 from ggufphys.flags.server import add_as_argument, served
 from ggufphys.gguf.locate import local_path
 from ggufphys.params import Params
-from server.engine.library import require_library
+from server.engine.llama.library import require_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from ggufphys.params import Device
 def llama_devices() -> tuple[Device, ...]:
     """The GPUs that the installed build finds; none where it cannot say."""
     answer = subprocess.run(
-        module_command("server.engine.list_devices"),
+        module_command("server.engine.llama.list_devices"),
         capture_output=True,
         encoding="utf-8",
         errors="replace",

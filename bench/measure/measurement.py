@@ -90,7 +90,7 @@ def prompt_length(gguf: GGUFFile, params: Params, n_prompt: int | None, n_predic
 
 def physical_cores() -> int:
     """Cores that this process may run on."""
-    from server.engine.library import default_threads
+    from server.engine.llama.library import default_threads
 
     return default_threads()
 

@@ -15,10 +15,10 @@ from bench.quality.windows import Tokens, Windows
 from ggufphys.errors import UnsupportedError
 from ggufphys.params import Params
 from refengine.model import load
-from server.engine.amx import guard
-from server.engine.batch import Batch
 from server.engine.errors import EngineError
-from server.engine.library import create_context, load_model, system_info
+from server.engine.llama.amx import guard
+from server.engine.llama.batch import Batch
+from server.engine.llama.library import create_context, load_model, system_info
 
 F32 = npt.NDArray[np.float32]
 N_BATCH: Final = 2048  # llama-perplexity's: so many windows at once as fit into it

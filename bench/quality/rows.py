@@ -18,7 +18,7 @@ from ggufphys.speed.kept import kept_machine
 from ggufphys.speed.predict import predict_speed
 from ggufphys.speed.rates import CalibrationError
 from server.engine.errors import EngineError
-from server.engine.library import default_threads
+from server.engine.llama.library import default_threads
 
 Row = dict[str, Any]
 

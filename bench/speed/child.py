@@ -16,9 +16,9 @@ from bench.calibrate.gauge import Gauge
 from bench.running.telling import emit, run_telling
 from bench.speed.depth import UnfillableError, fill
 from ggufphys.params import Params
-from server.engine.batch import Batch
-from server.engine.library import create_context, load_model
-from server.engine.waiting import Waiting, thread_times, worst_share
+from server.engine.llama.batch import Batch
+from server.engine.llama.library import create_context, load_model
+from server.engine.llama.waiting import Waiting, thread_times, worst_share
 
 N_FIRST: Final = 8  # tokens that a cache has before it is filled
 WARM_UP: Final = 3  # steps

@@ -29,7 +29,7 @@ from ggufphys.params import Params
 from ggufphys.speed import history, kept
 from ggufphys.speed.rates import Machine, read_machine
 from server.engine.checks import check_model_file
-from server.engine.library import require_library
+from server.engine.llama.library import require_library
 
 DEPTHS: Final = (0, 1024, 4096)
 PROMPTS: Final = (512,)

@@ -19,7 +19,7 @@ from bench.running.telling import emit, run_telling
 from bench.speed.child import Runner
 from ggufphys.params import Params
 from refengine.peers.trace_child import NO_WORK, GgmlTensor
-from server.engine.library import load_model
+from server.engine.llama.library import load_model
 
 PRODUCTS: Final = ("MUL_MAT", "MUL_MAT_ID")
 WARM_UP: Final = 3

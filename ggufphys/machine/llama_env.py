@@ -2,7 +2,7 @@
 
 OMP_WAIT_POLICY=passive: with the default, idle OpenMP workers spin and steal the cores that the next step needs; decode
 steps on two cores then take 10 to 100 times longer now and then. Whoever watches how busy the machine is may let them
-spin for a while all the same (`SPINNING`; server/engine/waiting.py): on a quiet one that is several times faster.
+spin for a while all the same (`SPINNING`; server/engine/llama/waiting.py): on a quiet one that is several times faster.
 GGML_NO_BACKTRACE=1: an abort() inside llama.cpp would otherwise start a debugger on the process.
 """
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from ggufphys.machine.children import environment, module_command
 from ggufphys.params import Device
-from server.engine.devices import available_devices
-from server.engine.library import load_library
+from server.engine.llama.devices import available_devices
+from server.engine.llama.library import load_library
 
 # What a thread that has answered a request holds: its stack as deep as it went, measured on Linux x86-64, CPython 3.11,
 # and the block that Python's frames lie in (Source: CPython 3.11 Python/pystate.c, DATA_STACK_CHUNK_SIZE).
@@ -40,7 +40,7 @@ def find() -> Found:
     """Ask a child, so that llama.cpp stays out of this process."""
     try:
         done = subprocess.run(
-            module_command("server.engine.look"), env=environment(), capture_output=True, timeout=60, check=True
+            module_command("server.engine.worker.look"), env=environment(), capture_output=True, timeout=60, check=True
         )
     except (subprocess.SubprocessError, OSError):
         return Found(devices=available_devices(load_library()))  # says what is wrong

@@ -21,8 +21,8 @@ from ggufphys import GGUFPhysError, open_gguf, predict_memory
 from ggufphys.machine.children import environment, module_command
 from ggufphys.memory.process import CODE
 from ggufphys.params import Params
-from server.engine.beside import beside
 from server.engine.counters import Counters
+from server.engine.llama.beside import beside
 
 N_STEPS: Final = 16  # in which a cache is taken to fill, and a batch to grow
 TIMEOUT_S: Final = 60

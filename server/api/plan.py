@@ -17,10 +17,10 @@ from server.api.options import read_options
 from server.api.prompts import read_prompts
 from server.api.rerank import pairs
 from server.api.schema import Fields, read_body
-from server.engine.beside import N_PIECE
+from server.engine.llama.beside import N_PIECE
+from server.engine.loop.texts import FULL
 from server.engine.model_info import Tokens
 from server.engine.request import GenerationRequest
-from server.engine.texts import FULL
 from server.service import Service
 
 OF_TEXT: Final = ("messages", "prompt")

@@ -11,9 +11,9 @@ from ggufphys.flags.run import add_run_arguments
 from server.access.cors import DEFAULT, CorsPolicy
 from server.access.keys import read_keys
 from server.config import ServerConfig
-from server.engine.numpy_engine import Hold
-from server.engine.threaded import TARGET_S
-from server.engine.vitality import STUCK_S, Bounds
+from server.engine.in_numpy.engine import Hold
+from server.engine.loop.threaded import TARGET_S
+from server.engine.loop.vitality import STUCK_S, Bounds
 from server.flags.adapters import add_adapter_arguments
 from server.flags.guessing import add_guess_arguments
 from server.flags.hub import add_hub_arguments

@@ -18,10 +18,10 @@ from server.api.errors import RETRY_LOADING_S, UNKNOWN_MODEL, ApiError
 from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.generation import Generation
+from server.engine.loop.threaded import SHUTTING_DOWN, BaseEngine
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.protocol import EngineStatus, IsOver, Vectors
 from server.engine.request import ActiveAdapters, GenerationRequest
-from server.engine.threaded import SHUTTING_DOWN, BaseEngine
 from server.fleet.room import Room
 
 if TYPE_CHECKING:

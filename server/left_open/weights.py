@@ -1,8 +1,9 @@
 """Are weights mapped from the file, or read into memory? What the flags leave open, and why so.
 
-A token reads all of them. Memory of the process's own can lie in pages of 2 MiB (`engine/huge_pages.py`), which are
-looked up faster than a mapped file's of 4 KiB; a file that is overwritten in place does it no harm, either. But what is
-mapped can be let go and read again, and a second copy cannot: so weights are read where there is room for many.
+A token reads all of them. Memory of the process's own can lie in pages of 2 MiB (`server/engine/llama/huge_pages.py`),
+which are looked up faster than a mapped file's of 4 KiB; a file that is overwritten in place does it no harm, either.
+But what is mapped can be let go and read again, and a second copy cannot: so weights are read where there is room for
+many.
 """
 
 from collections.abc import Collection
@@ -13,7 +14,7 @@ from typing import Final
 from ggufphys import open_gguf
 from ggufphys.machine.host import main_memory
 from ggufphys.params import LOAD_MODES, Params
-from server.engine.huge_pages import LEAST, can_gather
+from server.engine.llama.huge_pages import LEAST, can_gather
 
 ROOM: Final = 4  # times the file's size that must be free
 READ: Final = "weights are read into memory, into pages of 2 MiB, which are faster (--mmap maps the file)"

@@ -17,10 +17,10 @@ from ggufphys.memory.context import beyond_training
 from ggufphys.params import Params
 from server.accounts.footprint import find
 from server.config import ServerConfig
-from server.engine.adapters import check_adapter
 from server.engine.checks import check_context, check_model_file, embeds_only, one_output_per_sequence
+from server.engine.in_numpy.engine import check_params, without_effect
+from server.engine.llama.adapters import check_adapter
 from server.engine.model_info import Adapter
-from server.engine.numpy_engine import check_params, without_effect
 from server.flags.adapters import adapters_of
 from server.flags.guessing import named_draft, with_rows
 from server.flags.hub import hub_reference

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from server.access.keys import reload_keys
-from server.engine.crash import FileStamp
+from server.engine.worker.crash import FileStamp
 from server.journal import warn
 from server.net.http import HttpServer
 from server.service import Service

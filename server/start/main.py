@@ -13,10 +13,10 @@ from server.accounts.footprint import share_heap
 from server.accounts.forecast import Rates
 from server.app import create_app, service_of
 from server.engine.errors import EngineError
-from server.engine.log import LOG
+from server.engine.llama.log import LOG
+from server.engine.llama.waiting import late_share, thread_times
+from server.engine.loop.threaded import BaseEngine
 from server.engine.protocol import EngineStatus
-from server.engine.threaded import BaseEngine
-from server.engine.waiting import late_share, thread_times
 from server.flags.pasted import refused
 from server.journal import open_journal, say, warn
 from server.left_open.slots import describe_slots

@@ -11,8 +11,8 @@ from server.app import create_app, service_of
 from server.config import ServerConfig
 from server.engine.checks import check_serves
 from server.engine.counters import Counters
-from server.engine.crash import FileStamp
-from server.engine.threaded import BaseEngine
+from server.engine.loop.threaded import BaseEngine
+from server.engine.worker.crash import FileStamp
 from server.fleet.fleet import LazyEngine
 from server.fleet.room import Room
 from server.journal import warn

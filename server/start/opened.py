@@ -4,11 +4,11 @@ import argparse
 from typing import Any
 
 from server.accounts.ledger import Ledger, Pids
-from server.engine.crash import FileStamp
-from server.engine.llama import LlamaEngine
-from server.engine.numpy_engine import NumpyEngine
-from server.engine.supervised import SupervisedEngine
-from server.engine.threaded import BaseEngine
+from server.engine.in_numpy.engine import NumpyEngine
+from server.engine.llama.engine import LlamaEngine
+from server.engine.loop.threaded import BaseEngine
+from server.engine.worker.crash import FileStamp
+from server.engine.worker.supervised import SupervisedEngine
 from server.flags.serve import stall_bounds
 from server.journal import warn
 from server.start.asked import Asked

@@ -14,9 +14,9 @@ from ggufphys.params import Params
 from server.accounts.footprint import find, http_bytes
 from server.accounts.growth import Growth, growth_of, nothing
 from server.engine.checks import check_serves
-from server.engine.devices import probe
 from server.engine.guessing import Guessing
-from server.engine.numpy_engine import Hold, Load, NumpyModel, Predict, load_options
+from server.engine.in_numpy.engine import Hold, Load, NumpyModel, Predict, load_options
+from server.engine.llama.devices import probe
 from server.flags.guessing import draft_opened, drafts_warnings, guessing_of
 from server.journal import say, warn
 from server.start.asked import Asked

@@ -10,9 +10,9 @@ from ggufphys.gguf.locate import local_path
 from ggufphys.machine.host import main_memory
 from ggufphys.params import Params
 from ggufphys.units import format_bytes
-from server.engine.crash import FileStamp
 from server.engine.errors import EngineError
 from server.engine.protocol import EngineStatus
+from server.engine.worker.crash import FileStamp
 from server.flags.hub import hub_reference
 from server.fleet.belongings import by_model
 from server.fleet.fleet import Fleet, describe

@@ -11,11 +11,11 @@ import refengine
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.llama import LlamaEngine
-from server.engine.numpy_engine import NumpyEngine, load_options
+from server.engine.in_numpy.engine import NumpyEngine, load_options
+from server.engine.llama.engine import LlamaEngine
+from server.engine.loop.threaded import BaseEngine
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
-from server.engine.threaded import BaseEngine
+from server.engine.worker.supervised import SupervisedEngine
 from tests.server.chain_model import write_chain_model
 from tests.server.fake_engine import FakeEngine
 

@@ -1,7 +1,7 @@
 """The engine's worker with twenty signs of life where it has one: `python -m tests.server.lively_worker`."""
 
-from server.engine import worker
-from server.engine.vitality import BEAT_S
+from server.engine.loop.vitality import BEAT_S
+from server.engine.worker import process as worker
 
 
 def main() -> None:

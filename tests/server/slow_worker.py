@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from server.engine import worker
 from server.engine.backend import Outcome
-from server.engine.llama import LlamaBackend
+from server.engine.llama.engine import LlamaBackend
 from server.engine.scheduler.sequence import Chunk
+from server.engine.worker import process as worker
 
 STEP_S = 0.003
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from server.engine.backend import Outcome
-from server.engine.llama import LlamaBackend
+from server.engine.llama.engine import LlamaBackend
 from server.engine.scheduler.sequence import Chunk
 from tests.server import lively_worker
 from tests.server.chain_model import byte_token

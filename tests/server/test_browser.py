@@ -16,7 +16,7 @@ from server.accounts.ledger import Ledger, Pids
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 from server.start.beforehand import prediction, resident_bytes
 

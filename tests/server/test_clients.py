@@ -22,7 +22,7 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 from tests.server.scores import scored
 

@@ -21,13 +21,13 @@ from ggufphys.params import Params
 from server.accounts.growth import growth_of
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.beside import beside
 from server.engine.counters import Counters
-from server.engine.llama import LlamaEngine
+from server.engine.llama.beside import beside
+from server.engine.llama.engine import LlamaEngine
+from server.engine.llama.waiting import Waiting
 from server.engine.model_info import Adapter
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
-from server.engine.waiting import Waiting
+from server.engine.worker.supervised import SupervisedEngine
 from server.left_open.vectors import vector_params
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model, write_ranking_model
 from tests.server.conftest import numpy_engine
@@ -391,7 +391,7 @@ def test_an_adapter_by_name(serve: Serve, tmp_path: Path) -> None:
 def test_embeddings_that_llama_cpp_dies_of(chain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the architecture's row says that it would: refused for vectors alone, and 400 beside text."""
     rule = replace(rule_for("llama"), aborts_embedding=lambda h: "it would")
-    for module in ("server.left_open.vectors", "server.engine.embedder"):
+    for module in ("server.left_open.vectors", "server.engine.llama.embedder"):
         monkeypatch.setattr(f"{module}.rule_for", lambda arch: rule)
     with pytest.raises(UnsupportedError, match="it would"):
         vector_params(Params(), {}, chain_path)

@@ -17,9 +17,9 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.generation import Generation
+from server.engine.loop.threaded import BaseEngine
 from server.engine.protocol import EngineStatus
 from server.engine.request import GenerationRequest
-from server.engine.threaded import BaseEngine
 from server.net.http import HttpServer
 from tests.server.conftest import MakeEngine
 

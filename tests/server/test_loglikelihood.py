@@ -14,7 +14,7 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 from tests.server.chain_model import write_mixing_model
 from tests.server.scores import scored

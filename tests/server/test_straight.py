@@ -17,12 +17,13 @@ import pytest
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine import readers, supervised
 from server.engine.frames import Wrote
 from server.engine.protocol import EngineStatus
-from server.engine.readers import Reader
-from server.engine.supervised import SupervisedEngine
+from server.engine.readers import readers
+from server.engine.readers.readers import Reader
 from server.engine.ways import Aside, Offer, Passage
+from server.engine.worker import supervised
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING, LOOP
 from tests.server.fake_engine import sse_data

@@ -20,7 +20,7 @@ from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.protocol import EngineStatus
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 
 pytestmark = [
@@ -108,7 +108,8 @@ def test_500_disconnects(server: HttpServer, engine: SupervisedEngine) -> None:
 def test_200_streams_in_a_small_cache(server: HttpServer, engine: SupervisedEngine) -> None:
     """Two hundred streams over a cache for a few of them all come to their end.
 
-    Whether one is put back for want of room depends on when they come; `engine/test_crowd.py` makes sure that one is.
+    Whether one is put back for want of room depends on when they come; `engine/llama/test_crowd.py` makes sure that
+    one is.
     """
     answers: dict[int, tuple[int, bytes]] = {}
     in_threads(200, list(range(200)), lambda number: answers.__setitem__(number, ask(server, number)))

@@ -17,14 +17,14 @@ import pytest
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine import supervised
 from server.engine.events import Finished, Piece
 from server.engine.frames import Gathered, Report, Said, Step
 from server.engine.protocol import EngineStatus
-from server.engine.readers import Readers
+from server.engine.readers.readers import Readers
 from server.engine.request import GenerationRequest
 from server.engine.sampling import Sampling
-from server.engine.supervised import SupervisedEngine
+from server.engine.worker import supervised
+from server.engine.worker.supervised import SupervisedEngine
 from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING, LOOP
 

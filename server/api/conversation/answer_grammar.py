@@ -21,7 +21,7 @@ def answer_gbnf(
     """GBNF of answers that are one of two, each a GBNF with a `root`; at least one of them is there.
 
     `thoughts`: marks of which one may stand in front: what begins them, from where tokens are chosen freely up to their
-    end, behind which the grammar goes on (`server/engine/thoughts.py`); or what ends them, where there are none.
+    end, behind which the grammar goes on (`server/engine/loop/thoughts.py`); or what ends them, where there are none.
     `in_front`: of words, and of calls, in GBNF.
     """
     ways, rules = list[str](), list[str]()

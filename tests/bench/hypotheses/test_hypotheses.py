@@ -317,7 +317,7 @@ def test_without_llama_cpp_nothing_is_begun(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What measures is refused before a first experiment, with what goes without; the rules alone are found."""
-    monkeypatch.setattr("server.engine.library.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("server.engine.llama.library.importlib.util.find_spec", lambda name: None)
     begun: list[str] = []
     monkeypatch.setattr("bench.hypotheses.command._outcome", lambda experiment, model: begun.append(experiment.id))
 

@@ -91,7 +91,7 @@ def test_usage(flags: str, message: str, rates: Path, capsys: pytest.CaptureFixt
 def test_without_llama_cpp(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What runs llama.cpp in a child names the extra that has it, before there is a child; exit code 2."""
     monkeypatch.setattr(
-        "server.engine.library.importlib.util.find_spec",
+        "server.engine.llama.library.importlib.util.find_spec",
         lambda name: None if name == "llama_cpp" else pytest.fail(name),
     )
     words = line.split() if line == "bench calibrate" else [*line.split(), str(MODEL)]

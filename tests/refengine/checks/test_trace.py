@@ -18,7 +18,7 @@ from refengine.checks.node_rows import NodeRow
 from refengine.checks.trace import THRESHOLD, TraceReport, verify_nodes
 from refengine.model import load
 from refengine.peers.llama_logits import LlamaError, LlamaRequest, llama_logits
-from server.engine.library import load_library
+from server.engine.llama.library import load_library
 from tests.refengine import tiny
 from tests.rpc_worker import workers
 

@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from ggufphys.params import Params
 from server.app import create_app
 from server.config import ServerConfig
-from server.engine.llama import LlamaEngine
+from server.engine.llama.engine import LlamaEngine
+from server.engine.loop.threaded import check_text
 from server.engine.model_info import Tokens
 from server.engine.protocol import EngineStatus, Vectors
-from server.engine.threaded import check_text
 from tests.server.chain_model import write_ranking_model
 from tests.server.fake_engine import INFO, FakeEngine
 

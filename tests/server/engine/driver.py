@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from server.engine.frames import Report, Said, Step, Submit
-from server.engine.loop import EngineLoop
+from server.engine.loop.loop import EngineLoop
 from server.engine.request import GenerationRequest
 from server.engine.scheduler.sequence import Chunk
 from server.engine.scheduler.slots import Layout

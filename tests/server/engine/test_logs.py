@@ -9,8 +9,8 @@ from ggufphys.builds import PINNED
 from ggufphys.embedded import MODEL
 from ggufphys.logs.runs import parse_log
 from ggufphys.plan.reconcile import Reconciliation, reconcile
-from server.engine.library import create_context, load_model
-from server.engine.log import LOG
+from server.engine.llama.library import create_context, load_model
+from server.engine.llama.log import LOG
 from tests.ggufphys.models import llama_metadata, llama_tensors, write_model
 
 

@@ -9,15 +9,15 @@ import pytest
 
 from ggufphys.params import Params
 from server.engine.guessing import Guessing
-from server.engine.llama import LlamaEngine
+from server.engine.llama.engine import LlamaEngine
 from server.engine.model_info import Adapter
 from server.engine.protocol import EngineStatus
 from server.engine.request import ActiveAdapters
 from server.engine.sampling import Sampling
 from server.engine.scheduler.lookup import Lookups
 from tests.server.chain_model import write_mixing_adapter, write_mixing_model
-from tests.server.engine.test_crowd import F32, TEXTS, TIMEOUT_S, ask, tokens_of
-from tests.server.engine.test_draft import draft_file
+from tests.server.engine.llama.test_crowd import F32, TEXTS, TIMEOUT_S, ask, tokens_of
+from tests.server.engine.llama.test_draft import draft_file
 
 SETS: tuple[ActiveAdapters, ...] = ((), ((0, 1.0),), ((1, 1.0),), ((0, 0.5), (1, 0.5)))
 PENALISED = Sampling(temperature=0, repeat_penalty=1.3, ignore_eos=True)

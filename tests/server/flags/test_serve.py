@@ -10,7 +10,7 @@ from ggufphys.cli import main
 from ggufphys.flags.environment import unknown, words
 from ggufphys.flags.others import other_flags_notes
 from server.app import create_app
-from server.engine.tiny_model import write_tiny_model
+from server.engine.llama.tiny_model import write_tiny_model
 from server.flags.adapters import adapters_of
 from server.flags.pasted import field_defaults, refused
 from server.flags.serve import add_arguments, config_of

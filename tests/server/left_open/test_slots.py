@@ -6,7 +6,7 @@ import pytest
 
 import refengine
 from ggufphys.embedded import MODEL
-from server.engine.numpy_engine import NumpyRunner
+from server.engine.in_numpy.engine import NumpyRunner
 from server.flags.serve import add_arguments
 from server.start.asked import asked_model
 from server.start.main import how_it_is_run

@@ -8,8 +8,8 @@ import pytest
 
 from ggufphys.machine.host import MainMemory
 from ggufphys.params import Device, Params
-from server.engine.huge_pages import LEAST
-from server.engine.tiny_model import write_tiny_model
+from server.engine.llama.huge_pages import LEAST
+from server.engine.llama.tiny_model import write_tiny_model
 from server.flags.serve import add_arguments
 from server.left_open import weights
 from server.left_open.weights import ROOM, default_load, describe_load

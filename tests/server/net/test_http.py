@@ -18,8 +18,8 @@ from server.app import create_app
 from server.config import ServerConfig
 from server.engine.errors import ContextLengthError, EngineError, QueueFullError
 from server.engine.events import Piece, Started
+from server.engine.loop.threaded import BaseEngine
 from server.engine.protocol import Engine
-from server.engine.threaded import BaseEngine
 from server.net.http import HttpServer
 from tests.server.chain_model import CHAT, ENDING
 from tests.server.fake_engine import FakeEngine, finished, sse_data

@@ -14,7 +14,7 @@ import pytest
 
 from ggufphys.cli import main
 from ggufphys.embedded import MODEL
-from server.engine.tiny_model import write_tiny_model
+from server.engine.llama.tiny_model import write_tiny_model
 from server.flags.serve import ENGINES
 from tests import archs
 from tests.server.chain_model import write_chain_model

@@ -86,7 +86,7 @@ def test_steps_that_say_nothing() -> None:
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_in_the_loop(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong guesses are given up and right ones not, where each token evaluated takes time; answers are the same."""
-    monkeypatch.setattr("server.engine.loop.time.perf_counter", clock := Clock())
+    monkeypatch.setattr("server.engine.loop.loop.time.perf_counter", clock := Clock())
     draft = FakeDraft(ROOM, wrong=wrong)
     backend = FakeBackend(ROOM)
     backend.guesser = Guesser([draft.drafts()], Worth())

@@ -1,0 +1,1 @@
+"""The model in numpy as what an engine runs."""

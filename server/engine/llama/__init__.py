@@ -1,0 +1,1 @@
+"""llama.cpp as what an engine runs."""

@@ -1,0 +1,1 @@
+"""From tokens to what readers get: text, and where it ends."""

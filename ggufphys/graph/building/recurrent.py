@@ -36,6 +36,7 @@ class Recurrent:
         self.s_copy = ops.new_input(I32, n_rows, name="s_copy")
         self.s_copy_main = ops.view(self.s_copy, (self.n_seqs,))
         self.n_extra = n_rows - self.n_seqs
+        self._views: dict[int, Tensor] = {}
 
     def rows(self, part: Part, il: int) -> Tensor:
         """R, S or P of a layer: (n_embd, n_rows)."""
@@ -84,8 +85,10 @@ class Recurrent:
 
     def _numbers(self, first: int) -> Tensor:
         """The numbers of the rows from the `first` on."""
-        n = self.s_copy.ne[0] - first
-        return ops.view(self.s_copy, (n,), offset=first * self.s_copy.nb[0]) if first else self.s_copy
+        if first and first not in self._views:  # one view for all layers
+            n = self.s_copy.ne[0] - first
+            self._views[first] = ops.view(self.s_copy, (n,), offset=first * self.s_copy.nb[0])
+        return self._views[first] if first else self.s_copy
 
     # -- convolutions
 

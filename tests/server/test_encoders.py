@@ -372,7 +372,7 @@ def test_adapters(serve: Serve, tmp_path: Path) -> None:
     assert vectors(with_it, TEXTS) == pytest.approx(expected, abs=1e-4)
     assert vectors(with_it, TEXTS, lora=[{"id": 0, "scale": 1.0}]) == pytest.approx(found, abs=1e-4)
     wrong = with_it.post("/v1/embeddings", json={"input": "a", "lora": [{"id": 7}]})
-    assert (wrong.status_code, wrong.get_json()["error"]["param"]) == (400, "lora")
+    assert (wrong.status_code, wrong.get_json()["error"]["param"]) == (400, "lora[0].id")
 
 
 def test_an_adapter_by_name(serve: Serve, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ src/llama-context.cpp, output_reserve.
 
 from collections.abc import Iterator
 
-from ggufphys.arch import rule_for
+from ggufphys.arch.table import LATER, RULES
 from ggufphys.context import ContextParams
 from ggufphys.frozen import replace
 from ggufphys.graph.devices.placed import Placement
 from ggufphys.hparams.hparams import HParams
-from ggufphys.memory.attachments import Attachments, Heads
+from ggufphys.memory.attachments import Attachments, Draft, Heads
 from ggufphys.memory.compute import FLOAT_BYTES
 from ggufphys.memory.terms import Term
 from ggufphys.params import Params
@@ -27,7 +27,7 @@ def as_guessed(params: Params, attachments: Attachments) -> Params:
     if attachments.heads is not None:
         return replace(params, n_rs_seq=attachments.heads.n_max, load_mtp=True)
     draft = attachments.draft
-    if draft is not None and rule_for(draft.gguf.architecture).is_draft:
+    if draft is not None and _goes_on(draft):
         return replace(params, n_rs_seq=draft.n_max)
     return params
 
@@ -43,7 +43,7 @@ def heads_params(heads: Heads, params: Params, context: ContextParams) -> Params
 def states_read(h: HParams, context: ContextParams, placement: Placement, attachments: Attachments) -> Iterator[Term]:
     """The term of attachment_bytes for what the model hands to who guesses."""
     draft = attachments.draft
-    if attachments.heads is None and (draft is None or not rule_for(draft.gguf.architecture).is_draft):
+    if attachments.heads is None and (draft is None or not _goes_on(draft)):
         return
     layers = draft.gguf.get_array(f"{draft.gguf.architecture}.target_layers") if draft is not None else None
     n_rows, width = (len(layers), h.n_embd) if layers else (1, h.n_embd_out)
@@ -57,3 +57,9 @@ def states_read(h: HParams, context: ContextParams, placement: Placement, attach
         "buffer",
         source="src/llama-context.cpp, output_reserve",
     )
+
+
+def _goes_on(draft: Draft) -> bool:
+    """Whether it goes on from the model's states. What is unknown of it is told by its name, where it is predicted."""
+    rule = RULES.get(draft.gguf.architecture) or LATER.get(draft.gguf.architecture)
+    return rule is not None and rule.is_draft

@@ -195,7 +195,7 @@ def test_ctrl_c_while_llama_cpp_loads_a_model() -> None:
     """It comes while llama.cpp tells us something, from where Python would drop it, and ends the program."""
     pytest.importorskip("llama_cpp")
     code = (
-        "import os, runpy, signal, sys, server.engine.log as log\n"
+        "import os, runpy, signal, sys, server.engine.llama.log as log\n"
         "sys.argv = ['-m']\n"
         "import bench\n"
         "def receive(self, level, text, user_data=None):\n"

@@ -42,7 +42,7 @@ def check(client: FlaskClient, fake: FakeEngine, path: str, body: dict[str, Any]
     """The field makes another request to the engine, or is refused with its name."""
     response = client.post(path, json={**body, field: value})
     if response.status_code == 400:
-        assert response.get_json()["error"]["param"] == field
+        assert response.get_json()["error"]["param"].partition("[")[0] == field
         return
     assert response.status_code == 200, response.text
     client.post(path, json=body)

@@ -20,7 +20,8 @@ def downloaded_path(text: str, places: Places | None = None) -> Path:
     """
     reference, places = parse_reference(text), places or here()
     for snapshot in snapshots_of(reference.repo, reference.revision, places):
-        sizes = {path.relative_to(snapshot).as_posix(): path.stat().st_size for path in gguf_files(snapshot)}
+        there = [path for path in gguf_files(snapshot) if path.exists()]  # not a link whose blob is gone
+        sizes = {path.relative_to(snapshot).as_posix(): path.stat().st_size for path in there}
         if reference.file in sizes:
             return snapshot / reference.file
         if sizes:

@@ -44,6 +44,15 @@ def test_of_a_split_model_the_first_shard(tmp_path: Path) -> None:
     assert downloaded_path(f"hf:{REPO}:Q8_0", places(tmp_path, HF_HUB_CACHE=str(hub))) == shards[0]
 
 
+def test_blobs_that_are_gone(tmp_path: Path) -> None:
+    """A link whose file was removed is none of those that there are."""
+    hub = tmp_path / "hub"
+    kept = hub_file(hub, REPO, "tiny-Q4_K_M.gguf")
+    hub_file(hub, REPO, "tiny-Q8_0.gguf").resolve().unlink()
+
+    assert downloaded_path(f"hf:{REPO}", places(tmp_path, HF_HUB_CACHE=str(hub))) == kept
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     """Several files, another type and another repository: each message says what to do."""
     hub = tmp_path / "hub"

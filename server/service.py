@@ -105,7 +105,9 @@ class Service:
 
     @property
     def n_cells(self) -> int:
-        """Cells of the cache; the engine tells them with its first step."""
+        """Cells of the cache, none of a model that sleeps; the engine tells them with its first step."""
+        if not getattr(self._inner, "is_loaded", True):
+            return 0
         info = self.engine.info
         return self.engine.counters.n_cells or (info.n_ctx_seq if info.generates else 0)
 

@@ -9,7 +9,9 @@ from server.api.openapi import document
 from server.service import Service
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "page.html"
-POLICY: Final = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
+POLICY: Final = (
+    "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
 
 
 def blueprint(service: Service) -> Blueprint:

@@ -68,6 +68,6 @@ def test_page_asks_for_endpoints_there_are() -> None:
     assert response.status_code == 200
     assert "default-src 'self'" in response.headers["Content-Security-Policy"]
     assert not re.findall(r"https?://", text)
-    asked = set(re.findall(r'(?:get|fetch)\("([^"]+)"', text))
+    asked = set(re.findall(r'(?:get|ask)\("([^"]+)"', text))
     assert len(asked) >= 5
     assert {f"/{path}" for path in asked} <= rules

@@ -206,6 +206,8 @@ def test_two_models(chain_path: Path, tmp_path: Path) -> None:
 
         assert call("/health")[0] == 200
         assert call("/v1/completions", key="wrong", model="one", prompt="!")[0] == 401
+        assert call("/v1/memory")[1]["cells"] == {"total": 0, "used": 0, "busy": 0}
+        assert call("/v1/models/two")[0] == 200
         assert loaded() == {"one": "unloaded", "two": "unloaded"}
         for name in ("one", "two", "one"):
             status, answer = call("/v1/completions", model=name, prompt="!", max_tokens=3, temperature=0)

@@ -1,7 +1,7 @@
 """Which tokens go into the next step? First a token of each answer, then as much of prompts as the pace allows.
 
 First come, first served: prompts are admitted in the order they came, and the oldest of those being evaluated gets at
-least half of the room, so that it cannot starve; the rest goes to the shortest. Where room runs short, what idle slots
+least half of the room, so that it cannot starve; the rest goes to shorter ones. Where room runs short, what idle slots
 hold goes first, then the youngest answer gives way: its tokens are kept here and evaluated again later. The oldest
 never gives way and any request fits by itself, so there is always one that goes on.
 """
@@ -347,7 +347,7 @@ class Scheduler:
         oldest, *others = prompts
         n_oldest = min(oldest.n_pending, (n_budget + 1) // 2)
         n_left = n_budget - n_oldest
-        for sequence in sorted(others, key=lambda s: s.n_pending):
+        for sequence in _shorter_first(others):
             n = min(sequence.n_pending, n_left)
             n_left -= n
             if n:
@@ -377,6 +377,20 @@ def _order(sequence: Sequence) -> tuple[int, int]:
 
 
 _slot = attrgetter("slot")
+_n_pending = attrgetter("n_pending")
+
+
+def _shorter_first(prompts: list[Sequence]) -> list[Sequence]:
+    """By length, and those that are alike, the longest at most twice as long as the shortest, as they came.
+
+    As they came they lie in neighbouring slots, and of the same wait nobody's is much longer for it.
+    """
+    longest, alike = 0, dict[Sequence, int]()
+    for sequence in sorted(prompts, key=_n_pending):
+        if sequence.n_pending > longest:
+            longest = 2 * sequence.n_pending
+        alike[sequence] = longest
+    return sorted(prompts, key=alike.__getitem__)
 
 
 def _chunk(sequence: Sequence, n: int, guess: tuple[int, ...] = ()) -> Chunk:

@@ -1,6 +1,7 @@
 """Tokens a second and time to the first token; each of so many clients sends its next request when it has an answer."""
 
 import asyncio
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -38,15 +39,27 @@ def speed(pair: Pair, clients: Sequence[int], load: Load, *, rounds: int, busy: 
                 one_round(server, 1, replace(load, n_requests=WARM_UP), -1)
             for n in clients:
                 with others[n].watched(*servers):
-                    found[n].append(
-                        {each.name: one_round(each, n, load, 1000 * n + number) for each in in_turn(servers, number)}
-                    )
+                    found[n].append({})
+                    for server in in_turn(servers, number):
+                        summary = one_round(server, n, load, 1000 * n + number)
+                        found[n][-1][server.name] = summary
+                        _tell(n, number, rounds, server, summary)
     for n in clients:
         yield from _rows(n, [(each["ours"], each["theirs"]) for each in found[n]], others[n].share, busy)
 
 
+def _tell(n: int, number: int, rounds: int, server: Server, summary: Summary) -> None:
+    """On stderr as it comes: beside busy neighbours a server that spins may take minutes for a round."""
+    found = f"{summary.tok_per_s:.1f} tok/s in {summary.wall_s:.1f} s"
+    sys.stderr.write(f"{_level(n)}, round {number + 1} of {rounds}, {server.name}: {found}\n")
+
+
+def _level(n: int) -> str:
+    return f"{n} client{'s' if n > 1 else ''}"
+
+
 def _rows(n: int, found: Sequence[tuple[Summary, Summary]], others: float, busy: int) -> Iterator[Row]:
-    level = f"{n} client{'s' if n > 1 else ''}"
+    level = _level(n)
     bar = TOK_PER_S_BUSY if busy > 1 else TOK_PER_S
     yield Row.of(level, "tok/s", [(ours.tok_per_s, theirs.tok_per_s) for ours, theirs in found], bar=bar, others=others)
     for name in ("p50", "p95"):

@@ -46,8 +46,11 @@ class Starts(Pair):
         yield Server(name="ours", url=f"ours {Starts.n}"), Server(name="theirs", url=f"theirs {Starts.n}")
 
 
-def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round has both servers started anew, who is first alternates, and the spread is of the rounds' own ratios."""
+def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A round has both servers started anew, who is first alternates, and the spread is of the rounds' own ratios.
+
+    What each server did is told when it has, since one that starves may take minutes for its part.
+    """
     asked: list[str] = []
 
     def one_round(server: Server, n_clients: int, load: Load, seed: int) -> Any:
@@ -55,7 +58,7 @@ def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.append(f"{server.url}: {n_clients}")
         start = int(server.url[-1])
         tok_per_s = {"ours": (90, 220, 300)[start - 1], "theirs": (100, 200, 300)[start - 1]}[server.name]
-        return SimpleNamespace(tok_per_s=tok_per_s, ttft_s=SimpleNamespace(p50=1, p95=2))
+        return SimpleNamespace(tok_per_s=tok_per_s, wall_s=2.5, ttft_s=SimpleNamespace(p50=1, p95=2))
 
     monkeypatch.setattr(measured, "one_round", one_round)
     monkeypatch.setattr(Starts, "n", 0)
@@ -66,6 +69,9 @@ def test_each_round_starts_both_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     assert (first.ours, first.theirs, first.ratio, first.spread) == (220, 200, 1.0, "0.90-1.10")
     assert first.is_met
+    told = capsys.readouterr().err.splitlines()
+    assert told[4] == "1 client, round 2 of 3, theirs: 200.0 tok/s in 2.5 s"
+    assert len(told) == len(asked) == 12
 
 
 def test_what_ours_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

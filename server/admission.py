@@ -17,6 +17,7 @@ from server.accounts.requests_written import Tally
 from server.engine.counters import Counters
 from server.engine.errors import EngineError, QueueFullError
 from server.engine.generation import Generation
+from server.engine.media import Read
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.protocol import Engine, EngineStatus, IsOver, Vectors
 from server.engine.request import ActiveAdapters, GenerationRequest
@@ -129,6 +130,10 @@ class AdmittingEngine:
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         """The bytes of each token."""
         return self._engine.pieces(tokens)
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is."""
+        return self._engine.read(file)
 
     def embed(
         self,

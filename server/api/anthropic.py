@@ -36,7 +36,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/messages/count_tokens")
     def count_tokens() -> Response:
         fields = as_chat(read_body(request))
-        return jsonify({"input_tokens": len(conversations.tokens(conversations.read(fields).text))})
+        return jsonify({"input_tokens": len(conversations.prompt(conversations.read(fields)).tokens)})
 
     @routes.after_request
     def in_their_words(response: Response) -> Response:

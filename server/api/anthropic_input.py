@@ -97,6 +97,8 @@ def _message(message: Fields) -> list[Json]:
         match block.get("type"):
             case "text":
                 parts.append({"type": "text", "text": block.get("text")})
+            case "image":
+                parts.append({"type": "image_url", "image_url": {"url": _url(block.object("source"))}})
             case "tool_use":
                 function = {"name": block.string("name"), "arguments": block.object("input").values}
                 calls.append({"id": block.string("id"), "type": "function", "function": function})
@@ -109,8 +111,8 @@ def _message(message: Fields) -> list[Json]:
                 pass  # nobody but its writer can read it
             case kind:
                 raise bad_request(
-                    f"{message.param('content')}[{i}] is of type {kind!r:.40}, expected text, thinking, tool_use or "
-                    "tool_result",
+                    f"{message.param('content')}[{i}] is of type {kind!r:.40}, expected text, image, thinking, "
+                    "tool_use or tool_result",
                     param=message.param("content"),
                     code="unsupported_parameter",
                 )
@@ -120,6 +122,13 @@ def _message(message: Fields) -> list[Json]:
     if thoughts:
         spoken["reasoning_content"] = "".join(thoughts)
     return [*results, *([spoken] if parts or calls or thoughts else [])]
+
+
+def _url(source: Fields) -> str:
+    """The address of an image, which may be the image itself."""
+    if source.string("type") == "base64":
+        return f"data:{source.string('media_type', 'image/jpeg')};base64,{source.string('data')}"
+    return source.string("url")
 
 
 def _tool(value: object, param: str) -> Json:

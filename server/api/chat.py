@@ -51,12 +51,13 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
 
     @routes.post("/apply-template")
     def apply_template() -> Response:
-        return jsonify({"prompt": conversations.read(read_body(request)).text.replace(SIGN, "")})
+        conversation = conversations.read(read_body(request))
+        return jsonify({"prompt": conversation.media.shown(conversation.text.replace(SIGN, ""))})
 
     @routes.post("/v1/chat/completions/input_tokens")
     @routes.post("/chat/completions/input_tokens")
     def input_tokens() -> Response:
-        tokens = conversations.tokens(conversations.read(read_body(request)).text)
+        tokens = conversations.prompt(conversations.read(read_body(request))).tokens
         return jsonify({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
     return routes
@@ -75,8 +76,9 @@ def request_of(
     Raises:
         ApiError: a grammar beside a tool call that is forced.
     """
+    prompt = conversations.prompt(conversation)
     asked = options.request(
-        conversations.tokens(conversation.text), stop=options.stop + service.chat_template.stop, n_logprobs=n_logprobs
+        prompt.tokens, spans=prompt.spans, stop=options.stop + service.chat_template.stop, n_logprobs=n_logprobs
     )
     grammar = conversation.grammar(options.sampling.grammar)
     asked = replace(asked, sampling=replace(asked.sampling, grammar=grammar))

@@ -112,13 +112,22 @@ def blueprint(service: Service) -> Blueprint:
         scored = logprobs if logprobs is not None else 0 if best_of else None
         requests = [
             # Where the prompt's tokens are listed, the one that ends the answer is, too: lm-eval counts on it.
-            options.request(tokens, n=n, n_logprobs=scored, n_prompt_logprobs=logprobs if echo else None, show_end=echo)
-            for tokens, _ in prompts
+            options.request(
+                p.tokens,
+                spans=p.spans,
+                n=n,
+                n_logprobs=scored,
+                n_prompt_logprobs=logprobs if echo else None,
+                show_end=echo,
+            )
+            for p in prompts
         ]
         choices: list[Choice] = []
-        for i, (tokens, text) in enumerate(prompts):
+        for i, (tokens, text, spans) in enumerate(prompts):
             first, n_hidden = None, 0
             if echo:
+                if spans:
+                    raise bad_request("echo shows prompts as text, and this one has images or sounds", param="echo")
                 first = TokenInfo(token=tokens[0], piece=engine.pieces(tokens[:1])[0])
                 n_hidden = int(_is_in_front(engine, first, text))
             for j in range(n):
@@ -131,7 +140,7 @@ def blueprint(service: Service) -> Blueprint:
                 choices.append(choice)
         shape = Choices(
             KIND, options.model, choices, n=n, include_usage=options.include_usage,
-            timed=[len(tokens) for tokens, _ in prompts] if options.timings_per_token else [],
+            timed=[len(p.tokens) for p in prompts] if options.timings_per_token else [],
             keep=(lambda found: _best(found, n, options.n, logprobs is not None)) if best_of else everything,
         )  # fmt: skip
         return reply(service, Answers(engine, requests), shape, options)
@@ -154,10 +163,12 @@ def _with_suffix(fields: Fields, prompts: list[Prompt], engine: Engine, *, echo:
     if not suffix:
         return prompts
     found = infill_tokens(engine.info, "suffix")
+    if any(p.spans for p in prompts):
+        raise bad_request("suffix goes with text alone, and the prompt has images or sounds", param="suffix")
     if echo:
         raise bad_request("echo shows prompts as they are, and with a suffix they are not: send one", param="echo")
     after = engine.tokenize(suffix, add_special=False, parse_special=False)
-    return [(middle(found, tokens, after), text) for tokens, text in prompts]
+    return [Prompt(middle(found, tokens, after), text) for tokens, text, _ in prompts]
 
 
 def _is_in_front(engine: Engine, first: TokenInfo, text: str) -> bool:

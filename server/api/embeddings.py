@@ -190,7 +190,7 @@ def inputs(fields: Fields, engine: Engine, name: str) -> list[tuple[int, ...]]:
     """
     value = fields.get(name)
     found = [_joined(name, each) for each in value] if isinstance(value, list) else _joined(name, value)
-    return [tokens for tokens, _ in read_prompts(Fields({name: found}), engine, name)]
+    return [prompt.tokens for prompt in read_prompts(Fields({name: found}), engine, name)]
 
 
 def _joined(name: str, value: Any) -> Any:

@@ -3,14 +3,17 @@
 from typing import Any, Final
 
 from server.api.errors import bad_request
+from server.api.media import TYPES, Media, joined_with_marks
 from server.api.schema import Fields
 
 Json = dict[str, Any]
 _OLD: Final = ("assistant", "function")  # roles of messages that may say of calls in words that tools had once
 
 
-def read_messages(fields: Fields) -> list[Json]:
+def read_messages(fields: Fields, media: Media) -> list[Json]:
     """The conversation, each content a string or text parts. Keys that only the template knows are handed on.
+
+    Images and sounds are added to `media`; where a content has some it is a string, with a mark for each.
 
     Raises:
         ApiError: no messages, or one that is not as it should be.
@@ -29,7 +32,7 @@ def read_messages(fields: Fields) -> list[Json]:
             message = Fields(value := _as_tools(message, index), f"messages[{index}].")
         _check_calls(message)
         message.string("reasoning_content")
-        messages.append({**value, "content": _content(message)})
+        messages.append({**value, "content": _content(message, media)})
     return messages
 
 
@@ -67,7 +70,7 @@ def parts_of(content: str | list[Json]) -> list[Json]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _content(message: Fields) -> str | list[Json]:
+def _content(message: Fields, media: Media) -> str | list[Json]:
     """A message's content: a string, or text parts.
 
     null is no text; an assistant's message may be without the field.
@@ -83,23 +86,29 @@ def _content(message: Fields) -> str | list[Json]:
         return message.unicode("content", value)
     if not isinstance(value, list):
         raise message.wrong("content", "a string or an array of parts")
-    return [
-        {"type": "text", "text": _part(part, message.param(f"content[{index}]"))} for index, part in enumerate(value)
-    ]
+    parts = [_part(part, message.param(f"content[{index}]"), media) for index, part in enumerate(value)]
+    if any(is_mark for _, is_mark in parts):
+        if message.string("role") == "assistant":
+            raise bad_request(f"{message.param('content')} has an image or sound, which are said to the assistant")
+        return joined_with_marks(parts)
+    return [{"type": "text", "text": text} for text, _ in parts]
 
 
-def _part(value: object, param: str) -> str:
+def _part(value: object, param: str, media: Media) -> tuple[str, bool]:
+    """A part's text, or the mark of an image or sound, and whether it is one."""
     if not isinstance(value, dict):
         raise bad_request(f"{param} is not an object", param=param)
     part = Fields(value, f"{param}.")
     if part.get("type") == "refusal":  # what an assistant said instead of an answer
-        return part.string("refusal")
+        return part.string("refusal"), False
+    if isinstance(part.get("type"), str) and part.get("type") in TYPES:
+        return media.part(part), True
     if part.get("type") not in ("text", "input_text", "output_text"):
         raise bad_request(
-            f"{param} is of type {part.get('type')!r}, but only text parts are supported",
+            f"{param} is of type {part.get('type')!r}, expected text, image_url or input_audio",
             param=param,
             code="unsupported_parameter",
         )
     if part.get("text") is None:
         raise bad_request(f"{param}.text is missing", param=f"{param}.text")
-    return part.string("text")
+    return part.string("text"), False

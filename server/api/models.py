@@ -9,7 +9,7 @@ from server.api.errors import ApiError
 from server.service import Service
 
 
-def of_ollama(name: str, *, generates: bool = True) -> dict[str, object]:
+def of_ollama(name: str, *, generates: bool = True, sees: bool = False) -> dict[str, object]:
     """The entry of those who ask as Ollama's clients do, with what llama-server leaves empty, too.
 
     Source: llama.cpp 0c1e570 tools/server/server-context.cpp, get_res_models.
@@ -18,7 +18,8 @@ def of_ollama(name: str, *, generates: bool = True) -> dict[str, object]:
                "quantization_level": ""}  # fmt: skip
     return {
         "name": name, "model": name, "modified_at": "", "size": "", "digest": "", "type": "model", "description": "",
-        "tags": [""], "capabilities": ["completion" if generates else "embedding"], "parameters": "",
+        "tags": [""], "parameters": "",
+        "capabilities": [*(["completion"] if generates else ["embedding"]), *(["multimodal"] if sees else [])],
         "details": details,
     }  # fmt: skip
 
@@ -33,8 +34,11 @@ def blueprint(service: Service) -> Blueprint:
         entries = _entries(service)
         if service.siblings:
             return _listed(entries)
-        generates = service.engine.info.generates
-        return _listed(entries, models=[of_ollama(name, generates=generates) for name in _names(service)])
+        info = service.engine.info
+        sees = info.sees or info.hears
+        return _listed(
+            entries, models=[of_ollama(name, generates=info.generates, sees=sees) for name in _names(service)]
+        )
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from ggufphys import __version__
 from server.api.conversation.conversations import Conversations
 from server.api.errors import ApiError
+from server.api.media import MARKER
 from server.api.options import read_options
 from server.api.schema import with_defaults
 from server.api.settings import generation_settings
@@ -35,7 +36,8 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
             "total_slots": info.n_slots,
             "batch_invariant": info.n_block > 0,
             "model_alias": info.name,
-            "modalities": {"vision": False, "video": False, "audio": False},
+            "modalities": {"vision": info.sees, "video": False, "audio": info.hears},
+            "media_marker": MARKER,
             "endpoint_slots": service.config.shows_slots,
             "endpoint_props": False,
             "endpoint_metrics": True,

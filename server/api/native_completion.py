@@ -168,7 +168,7 @@ def blueprint(service: Service) -> Blueprint:
 
         def prompts(options: Options) -> list[Prompt]:
             tokens = read_infill(fields, service.engine, n_predict=options.max_tokens or 0)
-            return [(tokens, service.engine.detokenize(tokens))]
+            return [Prompt(tokens, service.engine.detokenize(tokens))]
 
         return _reply(service, fields, prompts)
 
@@ -182,7 +182,7 @@ def _reply(service: Service, fields: Fields, prompts_of: PromptsOf) -> Response:
     prompts = prompts_of(options)
     asked = replace(options, return_tokens=True) if options.stream else options
     shape = NativeAnswers(options.model, prompts, options, n_probs=n_probs or None, wanted=_wanted(fields))
-    answers = Answers(engine, [asked.request(tokens, n_logprobs=n_probs or None) for tokens, _ in prompts])
+    answers = Answers(engine, [asked.request(p.tokens, spans=p.spans, n_logprobs=n_probs or None) for p in prompts])
     return reply(service, answers, shape, options)
 
 

@@ -42,7 +42,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         if fields.get("messages") is not None:
             asked = [request_of(conversations.read(fields), conversations, options, service)]
         else:
-            asked = [options.request(tokens) for tokens, _ in read_prompts(fields, service.engine)]
+            asked = [options.request(p.tokens, spans=p.spans) for p in read_prompts(fields, service.engine)]
         return jsonify(document(service, asked))
 
     @routes.get("/v1/memory")

@@ -1,15 +1,23 @@
 """What is to be gone on from? Texts, token ids, or both mixed, as OpenAI and llama-server take them."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from server.api.errors import bad_request
+from server.api.media import Media
 from server.api.schema import Fields
+from server.engine.media import Span
 from server.engine.protocol import Engine
 
 PROMPTS_MAX: Final = 10_000  # of one request: reading as many takes seconds, which nothing ends
-Prompt = tuple[tuple[int, ...], str]
-"""Its tokens and its text."""
+
+
+class Prompt(NamedTuple):
+    """What is gone on from: tokens, their text, and where among them images and sounds are."""
+
+    tokens: tuple[int, ...]
+    text: str
+    spans: tuple[Span, ...] = ()
 
 
 def read_prompts(fields: Fields, engine: Engine, name: str = "prompt") -> list[Prompt]:
@@ -36,10 +44,7 @@ def are_tokens(values: Sequence[Any], n_vocab: int) -> bool:
 def _prompt(fields: Fields, name: str, value: Any, engine: Engine) -> Prompt:
     if isinstance(value, dict) and isinstance(value.get("prompt_string"), str):
         if value.get("multimodal_data"):
-            raise bad_request(
-                f"{name} has multimodal_data, which this server does not support; leave it out", name,
-                code="unsupported_parameter",
-            )  # fmt: skip
+            return _with_media(Fields(value, f"{name}."), engine)
         value = value["prompt_string"]
     if isinstance(value, str):
         text = fields.unicode(name, value)
@@ -52,7 +57,15 @@ def _prompt(fields: Fields, name: str, value: Any, engine: Engine) -> Prompt:
     if not tokens:
         why = ", and this model has no BOS token to start from" if isinstance(value, str) else ""
         raise bad_request(f"{name} is empty{why}", param=name)
-    return tokens, text
+    return Prompt(tokens, text)
+
+
+def _with_media(prompt: Fields, engine: Engine) -> Prompt:
+    """A text with markers, and a file for each. Raises ApiError."""
+    media, text = Media(lambda: engine), prompt.unicode("prompt_string", prompt.string("prompt_string"))
+    data = prompt.array("multimodal_data")
+    read = media.read(media.marked(text, data, prompt.param("multimodal_data")), engine.tokenize)
+    return Prompt(read.tokens, text, read.spans)
 
 
 def mixed_tokens(

@@ -38,7 +38,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     @routes.post("/v1/responses/input_tokens")
     @routes.post("/responses/input_tokens")
     def input_tokens() -> Response:
-        tokens = conversations.tokens(conversations.read(as_chat(read_body(request))).text)
+        tokens = conversations.prompt(conversations.read(as_chat(read_body(request)))).tokens
         return jsonify({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
     return routes

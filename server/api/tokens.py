@@ -30,7 +30,7 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
     def tokenize() -> Response:
         fields = read_body(request)
         if fields.get("messages") is not None:
-            return counted(fields, conversations.tokens(conversations.read(fields).text))
+            return counted(fields, _shown(conversations.prompt(conversations.read(fields)).tokens))
         if fields.get("content") is None and fields.get("prompt") is not None:
             text, special = fields.string("prompt"), fields.boolean("add_special_tokens", True)
             return counted(fields, engine.tokenize(text, add_special=special))
@@ -74,6 +74,11 @@ def blueprint(service: Service, conversations: Conversations) -> Blueprint:
         })  # fmt: skip
 
     return routes
+
+
+def _shown(tokens: Sequence[int]) -> list[int]:
+    """Tokens, those that stand for images and sounds as -1: LLAMA_TOKEN_NULL, llama-server's for these."""
+    return [max(token, -1) for token in tokens]
 
 
 def _piece(piece: bytes) -> Any:

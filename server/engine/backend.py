@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.errors import EngineError
+from server.engine.media import BLIND, Read
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.request import ActiveAdapters
 from server.engine.runner import Chooser, Runner, Words
@@ -108,6 +109,10 @@ class Backend(Protocol):
         """Grows while a decode is under way; None: that can't be seen. From any thread."""
         ...
 
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is, from any thread. Raises ValueError for what cannot be read."""
+        ...
+
     @property
     def n_texts(self) -> int:
         """Texts that one pass of `embed` takes."""
@@ -174,6 +179,11 @@ class SerialBackend:
         """Not: what a window has dropped is not known here."""
         del slot, n_tokens
         return False
+
+    def read(self, file: bytes) -> Read:
+        """Text alone is read."""
+        del file
+        raise ValueError(BLIND)
 
     def abort(self, wanted: bool) -> None:
         """A step in numpy is not ended in the middle."""

@@ -59,6 +59,8 @@ class ModelInfo:
     n_slots: int = 1  # answers that can be under way at a time
     takes_slots: bool = True  # False: the engine has one, whatever flags say
     pooling: Pooling = "none"  # of embeddings, as the file has it
+    sees: bool = False  # it reads images
+    hears: bool = False  # it reads sounds
     generates: bool = True  # False: vectors of texts are all that it gives
     n_text_max: int | None = None  # tokens that a text to embed may have; None: the engine finds out
     n_batch: int = 2048  # tokens in a batch at most, as asked

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from server.engine.counters import Counters
 from server.engine.generation import Generation
+from server.engine.media import Read
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.request import ActiveAdapters, GenerationRequest
 
@@ -73,6 +74,13 @@ class Engine(Protocol):
 
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         """The bytes of each token, special ones written out. Raises NotReadyError."""
+        ...
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or a sound is, and of the text that stands around it.
+
+        Raises NotReadyError, or ValueError for what cannot be read, or not by this model.
+        """
         ...
 
     def submit(self, request: GenerationRequest) -> Generation:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from server.engine.media import Span
 from server.engine.sampling import Sampling, Thoughts
 
 DEFAULT_SAMPLING: Final = Sampling()
@@ -21,6 +22,7 @@ class GenerationRequest:
     """
 
     prompt: tuple[int, ...]
+    spans: tuple[Span, ...] = ()  # of the prompt, that are images or sounds
     max_tokens: int | None = None
     sampling: Sampling = DEFAULT_SAMPLING
     stop: tuple[str, ...] = ()

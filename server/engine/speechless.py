@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ggufphys.logs.lines import LoggedBuffer
+from server.engine.media import BLIND, Read
 from server.engine.sampling import Sampling
 from server.engine.scheduler.guesses import Guesser
 from server.engine.scheduler.sequence import Chunk
@@ -36,6 +37,11 @@ class Speechless:
     def copy(self, source: int, target: int, n_tokens: int) -> None:
         """Never."""
         raise AssertionError(source)
+
+    def read(self, file: bytes) -> Read:
+        """Text alone is read."""
+        del file
+        raise ValueError(BLIND)
 
     def resumable(self, slot: int, n_tokens: int) -> bool:
         """Never."""

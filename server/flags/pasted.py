@@ -246,15 +246,15 @@ SWITCHES: Final[Mapping[str, tuple[str, Any]]] = {
 REFUSED: Final[Mapping[str, str]] = {
     "encryption is for a proxy in front (docs/deployment.md)":
         "--ssl-key-file --ssl-cert-file",
-    "images and sound are not served here":
-        "-mm --mmproj -mmu --mmproj-url",
     "it would change what the model computes; convert the file with other metadata instead":
         "--override-kv --rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx "
         "--yarn-ext-factor --yarn-attn-factor --yarn-beta-slow --yarn-beta-fast",
+    "no files are read for clients; they send them as data: URIs":
+        "--media-path",
     "control vectors are not served here":
         "--control-vector --control-vector-scaled --control-vector-layer-range",
     "nothing is downloaded here; name a file":
-        f"-mu --model-url -dr --docker-repo {PRESETS}",
+        f"-mmu --mmproj-url -mu --model-url -dr --docker-repo {PRESETS}",
     "llama-server has it no more; it is --spec-draft-n-max now":
         "--draft --draft-n --draft-max",
     "llama-server has it no more; it is --spec-draft-n-min now":
@@ -268,12 +268,11 @@ REFUSED: Final[Mapping[str, str]] = {
     "it prints something and ends; so do `ggufphys --version`, `ggufphys inspect` (models) and `ggufphys doctor`":
         PRINTS,
 }
-# By the number of values: kinds of speculation and caches that are not had here, and what only matters with images.
+# By the number of values: kinds of speculation and caches that are not had here, videos, and images encoded together.
 WITHOUT_EFFECT: Final[Mapping[int, str]] = {
-    0: "--mmproj-offload --no-mmproj-offload --models-autoload --no-models-autoload",
+    0: "--models-autoload --no-models-autoload",
     1: """
-    -mmdev --mmproj-device -ctxcp --ctx-checkpoints --swa-checkpoints -cram --cache-ram --image-min-tokens
-    --image-max-tokens
+    -mmdev --mmproj-device -ctxcp --ctx-checkpoints --swa-checkpoints -cram --cache-ram
     --mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir --models-max
     --spec-draft-threads-batch -tbd --threads-batch-draft --spec-draft-cpu-mask -Cd --cpu-mask-draft
     --spec-draft-cpu-range -Crd --cpu-range-draft --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-prio

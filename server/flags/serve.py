@@ -17,6 +17,7 @@ from server.engine.loop.vitality import STUCK_S, Bounds
 from server.flags.adapters import add_adapter_arguments
 from server.flags.guessing import add_guess_arguments
 from server.flags.hub import add_hub_arguments
+from server.flags.media import add_media_arguments
 from server.flags.pasted import WITHOUT_EFFECT, add_field_arguments, add_vector_arguments, field_defaults
 from server.flags.values import hosts, interval, names, port, positive, prefix, size, template, template_file
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_hub_arguments(parser)
     _add_served(parser.add_argument_group("how it is served"))
     add_vector_arguments(parser.add_argument_group("embeddings and ranks"))
+    add_media_arguments(parser.add_argument_group("images and sounds"))
     add_adapter_arguments(parser.add_argument_group("adapters"))
     add_guess_arguments(parser.add_argument_group("speculative decoding"))
     _add_models(

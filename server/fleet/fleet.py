@@ -19,6 +19,7 @@ from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.generation import Generation
 from server.engine.loop.threaded import SHUTTING_DOWN, BaseEngine
+from server.engine.media import Read
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.protocol import EngineStatus, IsOver, Vectors
 from server.engine.request import ActiveAdapters, GenerationRequest
@@ -127,6 +128,10 @@ class LazyEngine:
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         """The bytes of each token."""
         return self._awake.pieces(tokens)
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is."""
+        return self._awake.read(file)
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request."""

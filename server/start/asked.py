@@ -20,10 +20,12 @@ from server.config import ServerConfig
 from server.engine.checks import check_context, check_model_file, embeds_only, one_output_per_sequence
 from server.engine.in_numpy.engine import check_params, without_effect
 from server.engine.llama.adapters import check_adapter
+from server.engine.media import Encoder
 from server.engine.model_info import Adapter
 from server.flags.adapters import adapters_of
 from server.flags.guessing import named_draft, with_rows
 from server.flags.hub import hub_reference
+from server.flags.media import encoder_of
 from server.flags.serve import overlooked
 from server.journal import warn
 from server.left_open.invariance import invariant
@@ -56,6 +58,7 @@ class Asked:
     made: ContextParams
     hparams: HParams
     adapters: Sequence[Adapter]
+    encoder: Encoder | None
     block: int
     in_numpy: bool
     in_process: bool
@@ -102,11 +105,14 @@ def asked_of(args: argparse.Namespace, path: Path, params: Params, *, name: str)
     if in_numpy:
         check_params(params)
     _refuse_for_engine(args)
+    encoder = encoder_of(args)
+    if encoder is not None and params.embeddings:
+        raise ValueError("--mmproj: this model gives vectors of texts and answers nothing; leave the flag out")
     adapters = adapters_of(args)
     for adapter in adapters:
         check_adapter(adapter.path, path)
     return Asked(
-        name=name, path=path, params=params, made=made, hparams=hparams, adapters=adapters,
+        name=name, path=path, params=params, made=made, hparams=hparams, adapters=adapters, encoder=encoder,
         block=block, in_numpy=in_numpy, in_process=args.in_process,
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ from ggufphys.speed.predict import predict_speed
 from ggufphys.units import format_bytes
 from server.accounts.footprint import Found
 from server.accounts.forecast import Rates
+from server.engine.media import Encoder
 from server.engine.model_info import Adapter
 from server.net.addresses import is_local, split
 
@@ -60,10 +61,11 @@ def prediction(
     found: Found | None = None,
     adapters: Sequence[Adapter] = (),
     draft: Draft | None = None,
+    encoder: Encoder | None = None,
 ) -> MemoryPrediction | str:
     """The predicted memory of the engine's process, or why there is none; `found` of it without a model."""
     base_bytes, base_file_bytes = (None, None) if found is None else (found.base_bytes, found.base_file_bytes)
-    with open_gguf(path) as gguf, attached(adapters, draft) as beside:
+    with open_gguf(path) as gguf, attached(adapters, draft, encoder) as beside:
         try:
             if beside is not None:
                 return predict_attached(gguf, params, beside, base_bytes=base_bytes, base_file_bytes=base_file_bytes)
@@ -73,11 +75,21 @@ def prediction(
 
 
 @contextmanager
-def attached(adapters: Sequence[Adapter], draft: Draft | None) -> Iterator[Attachments | None]:
-    """What stands beside the model, adapters' files open while the block runs; None: nothing."""
+def attached(
+    adapters: Sequence[Adapter], draft: Draft | None, encoder: Encoder | None = None
+) -> Iterator[Attachments | None]:
+    """What stands beside the model, its files open while the block runs; None: nothing."""
     with ExitStack() as stack:
         loras = tuple(stack.enter_context(open_gguf(adapter.path)) for adapter in adapters)
-        yield Attachments(loras=loras, draft=draft) if loras or draft is not None else None
+        if not loras and draft is None and encoder is None:
+            yield None
+        elif encoder is None:
+            yield Attachments(loras=loras, draft=draft)
+        else:
+            yield Attachments(
+                loras=loras, draft=draft, mmproj=stack.enter_context(open_gguf(encoder.path)),
+                mmproj_offload=encoder.offload, image_max_tokens=encoder.image_max_tokens,
+            )  # fmt: skip
 
 
 def predicted_rates(path: Path, params: Params) -> Rates | str:
@@ -168,6 +180,7 @@ def too_large(
     predicted: MemoryPrediction,
     adapters: Sequence[Adapter] = (),
     draft: Draft | None = None,
+    encoder: Encoder | None = None,
 ) -> str:
     """Why the machine cannot hold all of it, and what would fit there; empty when it can."""
     total = main_memory().total_bytes
@@ -176,15 +189,16 @@ def too_large(
     found = (
         f"about {format_bytes(predicted.process_bytes)} resident are predicted, this machine has {format_bytes(total)}"
     )
-    instead = advice(path, params, total, adapters, draft)
+    instead = advice(path, params, total, adapters, draft, encoder)
     return f"{found}: {instead}; --oversized serves it all the same, from disk where memory ends"
 
 
 def advice(
-    path: Path, params: Params, ram_bytes: int, adapters: Sequence[Adapter] = (), draft: Draft | None = None
-) -> str:
+    path: Path, params: Params, ram_bytes: int, adapters: Sequence[Adapter] = (), draft: Draft | None = None,
+    encoder: Encoder | None = None,
+) -> str:  # fmt: skip
     """What `ggufphys fit` says of so much main memory, in short."""
-    with open_gguf(path) as gguf, attached(adapters, draft) as beside:
+    with open_gguf(path) as gguf, attached(adapters, draft, encoder) as beside:
         predictor = Predictor(gguf)
         predict = partial(predict_attached, gguf, attachments=beside, predictor=predictor) if beside else None
         try:

@@ -62,7 +62,7 @@ class Run:
             warn(f"warning: {name}: {warning}")
         with guesses(args, asked, prefix=f"{name}: ") as (guessing, draft):
             check_serves(path)
-            predicted = prediction(path, asked.params, None, asked.adapters, draft)
+            predicted = prediction(path, asked.params, None, asked.adapters, draft, asked.encoder)
         growth = growth_of(path, asked.params)
         most = 0 if isinstance(predicted, str) else predicted.process_bytes + growth(filled(asked.made))
         return cls(

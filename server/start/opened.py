@@ -26,6 +26,7 @@ def opened_engine(args: argparse.Namespace, asked: Asked, planned: Planned) -> B
         "target_s": args.target_itl / 1000, "adapters": asked.adapters, "guessing": planned.guessing,
         "block": asked.block,
     }  # fmt: skip
+    options["encoder"] = asked.encoder
     if asked.in_process:
         return LlamaEngine(asked.path, asked.params, **options)
     return SupervisedEngine(asked.path, asked.params, verbose=args.verbose, bounds=stall_bounds(args), **options)

@@ -59,7 +59,9 @@ def planned_model(args: argparse.Namespace, asked: Asked) -> Planned:
         if asked.in_numpy:
             model, predicted = _open_numpy(args, path, params)
         else:
-            predicted = prediction(path, params, find() if asked.has_worker else None, asked.adapters, draft)
+            predicted = prediction(
+                path, params, find() if asked.has_worker else None, asked.adapters, draft, asked.encoder
+            )
         tell(args, prediction_line(predicted, _http_side_bytes(params.n_seq_max) if asked.has_worker else 0))
         for line in device_lines(predicted):
             tell(args, line)
@@ -95,7 +97,7 @@ def _refuse_unfit(args: argparse.Namespace, asked: Asked, predicted: MemoryPredi
     """Raises GGUFPhysError: this machine has too little memory for it. What is tight is told."""
     refusal, tight = fits(predicted, host_memory())
     if not refusal and not asked.in_numpy and not args.oversized:
-        refusal = too_large(asked.path, asked.params, predicted, asked.adapters, draft)
+        refusal = too_large(asked.path, asked.params, predicted, asked.adapters, draft, asked.encoder)
     if refusal:
         raise GGUFPhysError(refusal)
     if tight:

@@ -8,6 +8,7 @@ from server.engine.counters import Counters
 from server.engine.errors import NotReadyError
 from server.engine.events import Event, Finished, FinishReason, Piece, Started, Timings, Usage
 from server.engine.generation import Generation
+from server.engine.media import BLIND, Read, Span, placeholders
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.protocol import EngineStatus, IsOver, Vectors
 from server.engine.request import ActiveAdapters, GenerationRequest
@@ -74,6 +75,13 @@ class FakeEngine:
 
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         return tuple(chr(token).encode() for token in tokens)
+
+    def read(self, file: bytes) -> Read:
+        """An image is four tokens, between two of text."""
+        if not self._info.sees:
+            raise ValueError(BLIND)
+        span = Span(start=1, n_tokens=4, n_pos=4, file=file)
+        return Read(tokens=(ord("["), *placeholders(file, 0, 4), ord("]")), spans=(span,))
 
     def embed(
         self,

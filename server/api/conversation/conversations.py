@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from server.api.constraint import checked
@@ -18,9 +19,11 @@ from server.api.conversation.recipients import Recipients
 from server.api.conversation.style import CHANNELS, Style, style_of
 from server.api.conversation.tools import Tools, as_shown, instruction, read_tools
 from server.api.errors import bad_request
+from server.api.media import Media
 from server.api.messages import read_messages, text_of
 from server.api.schema import Fields
 from server.config import THOUGHTS
+from server.engine.media import Read
 from server.engine.sampling import Grammar
 from server.service import Service
 from server.template.chat_template import ChatTemplate
@@ -36,6 +39,7 @@ class Conversation:
     """What is asked of the model: the prompt's text, and how its answer is to be read."""
 
     text: str
+    media: Media  # whose marks are in it
     tools: Tools | None
     stage: Stage
     thinks: Stage  # the same, whether thoughts are told from words or not
@@ -131,7 +135,8 @@ class Conversations:
         """
         config = self._service.config
         asked = config.field_defaults
-        messages = read_messages(fields)
+        media = Media(lambda: self._service.engine)
+        messages = read_messages(fields, media)
         tools = read_tools(fields, self._writes_calls)
         template, understood = self.capabilities(with_tools=tools is not None)
         variables = _variables(fields, asked.get("chat_template_kwargs", {}))
@@ -169,7 +174,7 @@ class Conversations:
         if as_text and tools is not None and not tools.forced:
             tools = None  # the model writes calls as it likes
         return Conversation(
-            text=text, tools=tools, thinks=thinks,
+            text=text, media=media, tools=tools, thinks=thinks,
             stage="saying" if as_text or _keeps_thoughts(fields, asked.get("reasoning_format", "auto")) else thinks,
             budget=_budget(fields, asked.get("reasoning_budget_tokens", -1)),
             closing=fields.string("reasoning_budget_message", asked.get("reasoning_budget_message", "")) + around[1],
@@ -193,9 +198,9 @@ class Conversations:
                 self._tokens[text] = self._service.engine.tokenize(text, add_special=False)
         return frozenset(token for text in texts for token in self._tokens[text])
 
-    def tokens(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt that `read` made."""
-        return tokens_of(text, self._service.engine)
+    def prompt(self, conversation: Conversation) -> Read:
+        """The prompt of a conversation, with what it has of images and sounds. Raises ApiError, as `Media.read`."""
+        return conversation.media.read(conversation.text, partial(tokens_of, tokenizer=self._service.engine))
 
 
 def _stage(marks: Marks | None, turn: Turn, text: str, continued: str) -> Stage:

@@ -23,16 +23,19 @@ from server.engine.llama.beside import beside
 from server.engine.llama.draft import KEEPS_A_STATE, Draft
 from server.engine.llama.embedder import Embedder
 from server.engine.llama.embedding import EmbeddingBackend
+from server.engine.llama.encoding import Encoding
 from server.engine.llama.filling import Filling, check_alike
 from server.engine.llama.handles import Context, Model
 from server.engine.llama.library import create_context, load_library, load_model, system_info
 from server.engine.llama.log import LOG
+from server.engine.llama.positions import Positions
 from server.engine.llama.rows import Rows
 from server.engine.llama.sampler import Chains, Sampler
 from server.engine.llama.slot_memory import SlotMemory
 from server.engine.llama.vocab import Vocab
 from server.engine.llama.waiting import Waiting
 from server.engine.loop.threaded import TARGET_S, ThreadedEngine
+from server.engine.media import BLIND, Encoder, Read, Span
 from server.engine.model_info import NOT_ASKED, Adapter, Pooling
 from server.engine.pooling import as_bytes
 from server.engine.request import ActiveAdapters
@@ -67,11 +70,12 @@ class LlamaEngine(ThreadedEngine):
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
         block: int = 0,
+        encoder: Encoder | None = None,
     ) -> None:
         def load(unwanted: Unwanted) -> Backend:
             return load_backend(
                 path, params, name=name, warn=warn, unwanted=unwanted, adapters=adapters, guessing=guessing,
-                target_s=target_s, block=block,
+                target_s=target_s, block=block, encoder=encoder,
             )  # fmt: skip
 
         super().__init__(load, max_waiting=max_waiting, warn=warn, target_s=target_s)
@@ -88,8 +92,9 @@ def load_backend(
     guessing: Guessing = NOTHING,
     target_s: float = TARGET_S,
     block: int = 0,
+    encoder: Encoder | None = None,
 ) -> "LlamaBackend | EmbeddingBackend":
-    """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft` and `create_context` do.
+    """Load a model and create its context. Raises as `load_model`, `Adapters`, `Draft`, `create_context`, `Encoding`.
 
     `block`: how many slots' answers go together so that others change no bit, which is tried; 0: as they come.
     """
@@ -107,7 +112,9 @@ def load_backend(
         if safe.embeddings:
             backend = EmbeddingBackend(model, safe, name, adapters)
         else:
-            backend = LlamaBackend(model, safe, name, adapters, guessing, warn=warn, target_s=target_s, block=block)
+            backend = LlamaBackend(
+                model, safe, name, adapters, guessing, warn=warn, target_s=target_s, block=block, encoder=encoder
+            )
         backend.buffers = backend.buffers_since(mark)
         if guessing and not backend.info.guesses:
             warn(f"warning: speculative decoding is off: {backend.info.why_no_guess}")
@@ -136,6 +143,7 @@ class LlamaBackend(SlotMemory):
         warn: Callable[[str], None] = lambda message: None,
         target_s: float = TARGET_S,
         block: int = 0,
+        encoder: Encoder | None = None,
     ) -> None:
         self._model = model
         self._adapters = Adapters(model, adapters)
@@ -158,6 +166,8 @@ class LlamaBackend(SlotMemory):
             model, beside(params, context.n_ctx_seq), self._adapters, self._waiting, self._abort.use
         )
         self._rows = Rows(context, self.words.n_vocab)
+        self._positions = Positions()
+        self._encoding = _encoding(encoder, model, context, params)
         self._n_batch_max, self._chains = 0, Chains()
         info = describe(
             model.path,
@@ -179,6 +189,8 @@ class LlamaBackend(SlotMemory):
             guesses=guessing.types if can_guess else (),
             why_no_guess=f"the model {KEEPS_A_STATE}" if guessing and not can_guess else NOT_ASKED,
             n_block=block,
+            sees=self._encoding is not None and self._encoding.sees,
+            hears=self._encoding is not None and self._encoding.hears,
         )
 
     @property
@@ -202,6 +214,8 @@ class LlamaBackend(SlotMemory):
             EngineError: llama.cpp could not; memory is cleared.
         """
         self._waiting.after_step()  # of the one before, whose readers have their tokens by now
+        if chunks[0].span is not None:
+            return self._decode_span(chunks[0], chunks[0].span)
         batch = self._batch
         batch.clear()
         block = self.layout.block
@@ -214,7 +228,7 @@ class LlamaBackend(SlotMemory):
             last = batch.add(
                 chunk.tokens,
                 seq_id=chunk.slot,
-                start=chunk.start,
+                start=self._positions(chunk.slot, chunk.start),
                 logits_of_last=chunk.n_rows > 0,  # a piece of a prompt that is scored may be one token
                 logits_of_all=chunk.n_rows > 1,
             )
@@ -231,11 +245,47 @@ class LlamaBackend(SlotMemory):
             filling.take_back()
         if code == 0:
             self._rows.begin(places, at if filling else None)
+        return self._outcome(code, chunks, mark)
+
+    def _outcome(self, code: int, chunks: Sequence[Chunk], mark: int) -> Outcome:
         if code in OUTCOMES:
             return OUTCOMES[code]
         self._context.clear()
         where = ", ".join(f"slot {chunk.slot} at position {chunk.start}" for chunk in chunks)
         raise EngineError(f"llama_decode failed with code {code} ({where}); {LOG.quote(mark)}")
+
+    def _decode_span(self, chunk: Chunk, span: Span) -> Outcome:
+        """Evaluate an image or sound, by itself. What is found to have no room is taken back as a whole."""
+        assert self._encoding is not None
+        self._adapters.use(self._context, chunk.sequence.adapters)
+        mark, position = LOG.mark, self._positions(chunk.slot, chunk.start)
+        code = self._encoding.evaluate(span, position=position, slot=chunk.slot)
+        outcome = self._outcome(code, (chunk,), mark)
+        if outcome is Outcome.DONE:
+            self._positions.add(chunk.slot, span)
+        elif outcome is Outcome.FULL:  # its first batches may have had room
+            self.keep(chunk.slot, chunk.start)
+        return outcome
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is. Raises ValueError for what cannot be read."""
+        if self._encoding is None:
+            raise ValueError(BLIND)
+        return self._encoding.read(file)
+
+    def keep(self, slot: int, n_tokens: int) -> None:
+        """Forget all but a slot's first tokens."""
+        super().keep(slot, self._positions(slot, n_tokens))
+        self._positions.cut(slot, n_tokens)
+
+    def copy(self, source: int, target: int, n_tokens: int) -> None:
+        """Give an empty slot another one's first tokens."""
+        super().copy(source, target, self._positions(source, n_tokens))
+        self._positions.copy(source, target, n_tokens)
+
+    def resumable(self, slot: int, n_tokens: int) -> bool:
+        """Whether a slot of a windowed model can be gone on with behind its first tokens."""
+        return super().resumable(slot, self._positions(slot, n_tokens))
 
     def logits(self, row: int) -> Any:
         """A row of logits of the last step."""
@@ -253,7 +303,9 @@ class LlamaBackend(SlotMemory):
 
     @property
     def n_nodes(self) -> int | None:
-        """Nodes of graphs that the host has computed, of the model and of its draft."""
+        """Nodes of graphs that the host has computed, of the model and of its draft; an encoder's are not seen."""
+        if self._encoding is not None and self._encoding.is_encoding:
+            return None
         own = self._abort.n_nodes
         return own if own is None or self._draft is None else own + (self._draft.n_nodes or 0)
 
@@ -280,6 +332,8 @@ class LlamaBackend(SlotMemory):
         self._batch.close()
         if self._draft is not None:
             self._draft.close()
+        if self._encoding is not None:
+            self._encoding.close()
         self._model.close()
 
 
@@ -301,6 +355,13 @@ def _layout(model: Model, context: Context, block: int) -> Layout:
         kind=context.kind,
         block=block,
     )
+
+
+def _encoding(encoder: Encoder | None, model: Model, context: Context, params: Params) -> Encoding | None:
+    """What encodes images; on the host where the model is, too, whatever the build of llama.cpp could use."""
+    if encoder is None:
+        return None
+    return Encoding(replace(encoder, offload=encoder.offload and bool(params.devices)), model, context)
 
 
 def _drafters(guessing: Guessing, draft: Draft | None, target_s: float) -> list[Drafter]:

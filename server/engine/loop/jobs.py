@@ -64,7 +64,7 @@ class Jobs:
         n_asked = n_ctx_seq + 1 if request.max_tokens is None else n_prompt + request.max_tokens
         job = Job(request, {})
         leader: Sequence | None = None
-        wish = None if request.draft_max == 0 else _wish(request)
+        wish = None if request.draft_max == 0 or request.spans else _wish(request)
         for index in range(request.n):
             job.sequences[index] = sequence = Sequence(
                 id=id,
@@ -72,6 +72,7 @@ class Jobs:
                 order=self._n_arrived,
                 tokens=as_tokens(request.prompt),
                 n_prompt=n_prompt,
+                spans=request.spans,
                 n_max=min(n_asked, n_ctx_seq + 1),
                 cache_prompt=request.cache_prompt or index > 0,
                 wants_all_rows=request.n_prompt_logprobs is not None and index == 0,
@@ -85,7 +86,7 @@ class Jobs:
             self.patience.begins(id)
             for index in job.sequences:
                 job.choosers[index] = self._chooser(request, index)
-                job.choosers[index].remember(request.prompt)
+                job.choosers[index].remember([token for token in request.prompt if token >= 0])
         except BaseException:
             for chooser in job.choosers.values():
                 chooser.close()

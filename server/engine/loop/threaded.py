@@ -27,6 +27,7 @@ from server.engine.generation import Generation
 from server.engine.loop.lease import Lease
 from server.engine.loop.loop import EngineLoop
 from server.engine.loop.places import Places
+from server.engine.media import Read, Span
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.protocol import EngineStatus, IsOver, Vectors
 from server.engine.readers.gathering import Gathering
@@ -69,6 +70,10 @@ class BaseEngine(ABC):
     @abstractmethod
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         """The bytes of each token, special ones written out."""
+
+    @abstractmethod
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is; see `Engine.read`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -118,7 +123,7 @@ class BaseEngine(ABC):
         info = self.info
         if not info.generates:
             raise NoTextError
-        check_prompt(request.prompt, info)
+        check_prompt(request.prompt, info, request.spans)
         check_scores(request, info)
         if not 1 <= request.n <= N_ANSWERS_MAX:
             raise ValueError(f"n is {request.n}, expected 1 to {N_ANSWERS_MAX}")
@@ -167,11 +172,13 @@ class BaseEngine(ABC):
 
 
 def check_scores(request: GenerationRequest, info: ModelInfo) -> None:
-    """Raise ValueError for more likely tokens than a step has time for, and a process room.
+    """Raise ValueError for scores of images, and more likely tokens than a step has time for, and a process room.
 
     Some beside each token are nothing. All of a large vocabulary's take a tenth of a second a token, in which the other
     answers wait, and make 15 MB of JSON: so they are shown of a few tokens.
     """
+    if request.spans and request.n_prompt_logprobs is not None:
+        raise ValueError("log-probabilities of a prompt are of text alone, and this one has images or sounds")
     n_beside = min(max(request.n_logprobs or 0, request.n_prompt_logprobs or 0), info.n_vocab)
     n_prompt = len(request.prompt)
     n_each = info.n_ctx_seq + 1 - n_prompt if request.max_tokens is None else request.max_tokens
@@ -183,10 +190,18 @@ def check_scores(request: GenerationRequest, info: ModelInfo) -> None:
         )
 
 
-def check_prompt(prompt: tuple[int, ...], info: ModelInfo) -> None:
+def check_prompt(prompt: tuple[int, ...], info: ModelInfo, spans: tuple[Span, ...] = ()) -> None:
     """Raise ValueError for a prompt that llama_decode would refuse."""
     if not prompt:
         raise ValueError("the prompt is empty")
+    if spans:
+        if spans[-1].end == len(prompt):
+            raise ValueError(
+                "the prompt ends with an image or sound: an answer goes on from text, so write some behind"
+            )
+        ends = (0, *(span.end for span in spans))
+        starts = (*(span.start for span in spans), len(prompt))
+        prompt = tuple(token for end, start in zip(ends, starts, strict=True) for token in prompt[end:start])
     if min(prompt) < 0 or max(prompt) >= info.n_vocab:
         token = next(token for token in prompt if not 0 <= token < info.n_vocab)
         raise ValueError(f"token {token} is not in the vocabulary, expected 0 to {info.n_vocab - 1}")
@@ -271,6 +286,11 @@ class ThreadedEngine(BaseEngine):
         with self._lease.borrow():
             words = self._ready.words
             return tuple(words.piece(token, special=True) for token in tokens)
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is; see `Engine.read`."""
+        with self._lease.borrow():
+            return self._ready.read(file)
 
     def close(self) -> None:
         """End what runs, fail what waits, free the model. A second call does nothing."""

@@ -45,6 +45,7 @@ class Scheduler:
         self._was_full = False
         self._again: list[Chunk] = []  # the last step's, if the next one may be the next token of the same answers
         self._held_s = 0.0  # that answers have waited while a crowd's prompts are read
+        self._was_span = False  # the last step was an image
         self._n_alone = 0  # pieces that were a step by themselves (`alike`)
         self.reevaluated: Counter[str] = Counter()  # tokens that memory had held, by reason
 
@@ -87,6 +88,8 @@ class Scheduler:
         Attention over what is there already grows with depth, weights don't. The processor computes it token by
         token, and for 64 together in a fraction of the time (`cell_s`, `tiled_cell_s` in `bench calibrate --json`).
         """
+        if chunks[0].span is not None:
+            return  # encoded, too, which tells nothing of tokens
         n_tokens = sum([len(chunk.tokens) for chunk in chunks])
         self.pace.learn(n_tokens, seconds)
         is_one_each = n_tokens == len(chunks) == len(self.active) and not any([c.sequence.ended for c in chunks])
@@ -114,6 +117,7 @@ class Scheduler:
             chunk.sequence.served_at = self.now
             if chunk.all_rows:
                 chunk.sequence.n_scored = max(chunk.sequence.n_scored, chunk.end)
+        self._was_span = chunks[0].span is not None
         self._n_alone += len(chunks) == 1 and chunks[0].start < chunks[0].sequence.n_prompt
         self.n_max = self.layout.n_batch
         self._was_full = False
@@ -228,7 +232,7 @@ class Scheduler:
         for other in self.active:
             if other.n_pending <= 1 or other.adapters != sequence.adapters:
                 continue
-            n = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            n = sequence.without_part(min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1))
             if self.layout.block:
                 n = whole(whole(n, len(sequence.tokens)), len(other.tokens))
             if n > max(other.n_done, n_found + MIN_CHUNK) and self.slots.is_worth_copying(n):
@@ -314,6 +318,11 @@ class Scheduler:
 
     def _fill(self, guesses: Guesses) -> list[Chunk]:
         rows, prompts = self._rows_and_prompts()
+        if any([s.spans for s in prompts]):
+            spans = [s for s in prompts if s.next_span is not None]
+            prompts = [s for s in prompts if s.next_span is None]
+            if spans and not ((rows or prompts) and self._was_span):  # others' tokens go between two images
+                return [_image(spans[0])]
         chunks = [_chunk(s, 1, guesses.get(s, ())) for s in rows]
         if prompts:
             chunks += self._pieces(prompts, len(rows), sum(map(len, chunks)))
@@ -393,9 +402,22 @@ def _shorter_first(prompts: list[Sequence]) -> list[Sequence]:
     return sorted(prompts, key=alike.__getitem__)
 
 
+def _image(sequence: Sequence) -> Chunk:
+    """The image or sound that is next of a sequence: evaluated as a whole, and nothing is sampled behind it."""
+    span = sequence.next_span
+    assert span is not None
+    assert sequence.slot is not None
+    return Chunk(
+        sequence=sequence, slot=sequence.slot, start=span.start, end=span.end,
+        tokens=sequence.tokens[span.start : span.end], n_rows=0, row=False, span=span,
+    )  # fmt: skip
+
+
 def _chunk(sequence: Sequence, n: int, guess: tuple[int, ...] = ()) -> Chunk:
     assert sequence.slot is not None
     start, end = sequence.n_done, sequence.n_done + n
+    if sequence.spans:
+        end = sequence.up_to_span(end)
     all_rows = sequence.wants_all_rows and sequence.is_scoring
     row = end == len(sequence.tokens)
     tokens = sequence.tokens[start:end]

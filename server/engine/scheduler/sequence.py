@@ -3,6 +3,8 @@
 from array import array
 from dataclasses import dataclass, field
 
+from server.engine.media import Span, whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -26,6 +28,7 @@ class Sequence:
     order: int  # of arrival; the smaller, the older
     tokens: "array[int]"
     n_prompt: int
+    spans: tuple[Span, ...] = ()  # of the prompt, that are images or sounds
     n_max: int  # tokens that may be there in the end, generated ones included
     cache_prompt: bool = True
     wants_all_rows: bool = False  # of logits: log-probabilities of the prompt
@@ -62,6 +65,21 @@ class Sequence:
         return len(self.tokens) - self.n_done
 
     @property
+    def next_span(self) -> Span | None:
+        """The image or sound that is next to be evaluated, by itself; None: a token is."""
+        if not self.spans:
+            return None
+        return next((span for span in self.spans if span.start == self.n_done), None)
+
+    def up_to_span(self, end: int) -> int:
+        """Where the tokens that go on from what is done, up to `end`, end because an image or sound begins."""
+        return min((span.start for span in self.spans if self.n_done < span.start < end), default=end)
+
+    def without_part(self, n: int) -> int:
+        """How many of its first `n` tokens are no part of an image that goes on behind them."""
+        return whole(self.spans, n)
+
+    @property
     def n_generated(self) -> int:
         """Tokens sampled so far."""
         return len(self.tokens) - self.n_prompt
@@ -93,6 +111,7 @@ class Chunk:
     row: bool
     all_rows: bool = False  # of all tokens
     guess: tuple[int, ...] = ()
+    span: Span | None = None  # it is this, an image or a sound
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -141,7 +141,7 @@ class Slots:
         n_best = n_held = 0
         why = Reuse.NONE
         for slot in self.all:
-            n = min(common_prefix(slot.tokens, sequence.tokens), want)
+            n = sequence.without_part(min(common_prefix(slot.tokens, sequence.tokens), want))
             if not self.layout.unified and n * REUSED_FRACTION < want:
                 continue
             n_usable, reason = self.usable(slot, n) if slot.adapters == sequence.adapters else (0, Reuse.ADAPTERS)

@@ -6,6 +6,7 @@ from ggufphys.logs.lines import LoggedBuffer
 from ggufphys.params import Params
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.loop.vitality import Sign
+from server.engine.media import Encoder
 from server.engine.model_info import Adapter, ModelInfo
 
 
@@ -20,6 +21,7 @@ class Start(NamedTuple):
     adapters: tuple[Adapter, ...] = ()
     guessing: Guessing = NOTHING
     block: int = 0
+    encoder: Encoder | None = None
     passage: int = -1  # the descriptor that ways to clients come through (`ways`)
 
     @property
@@ -34,7 +36,7 @@ class Call(NamedTuple):
     """To the worker: a question to the tokenizer, answered beside the loop."""
 
     id: int
-    method: Literal["tokenize", "text", "pieces"]
+    method: Literal["tokenize", "text", "pieces", "read"]
     arguments: tuple[Any, ...]
 
 

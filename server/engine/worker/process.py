@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NoReturn
 
+from server.engine.backend import Backend
 from server.engine.frames import Broke, Refused, Step, Wrote
 from server.engine.llama import huge_pages
 from server.engine.llama.engine import load_backend
@@ -70,6 +71,7 @@ def main() -> NoReturn:
         backend = load_backend(
             start.path, start.params, name=start.name, warn=warn, unwanted=closing.is_set, adapters=start.adapters,
             guessing=start.guessing, target_s=start.target_s, block=start.block,
+            encoder=start.encoder,
         )  # fmt: skip
     except Exception as error:  # whatever it is, the parent must learn of it
         sender.send(NotLoaded(_portable(error)))
@@ -91,7 +93,7 @@ def main() -> NoReturn:
 
     loop.watch(give_up)
     loops.append(loop)
-    threading.Thread(target=_answer, args=(calls, backend.words, sender), name="words", daemon=True).start()
+    threading.Thread(target=_answer, args=(calls, backend, sender), name="words", daemon=True).start()
     if start.passage >= 0:
         passage = Passage(socket.socket(fileno=start.passage))
         threading.Thread(target=_go, args=(passage, direct, sender), name="ways", daemon=True).start()
@@ -161,18 +163,21 @@ def _go(passage: Passage, direct: Direct, sender: Sender) -> None:
             sender.send(Step(time.perf_counter(), [back], None))
 
 
-def _answer(calls: "queue.SimpleQueue[Call]", words: Any, sender: Sender) -> None:
+def _answer(calls: "queue.SimpleQueue[Call]", backend: Backend, sender: Sender) -> None:
     """Answer calls, one after the other."""
     while True:
         call = calls.get()
         try:
-            sender.send(Answered(call.id, _call(words, call), None))
+            sender.send(Answered(call.id, _call(backend, call), None))
         except Exception as error:
             sender.send(Answered(call.id, None, _portable(error)))
 
 
-def _call(words: Any, call: Call) -> Any:
+def _call(backend: Backend, call: Call) -> Any:
+    words = backend.words
     match call.method:
+        case "read":
+            return backend.read(*call.arguments)
         case "tokenize":
             text, add_special, parse_special = call.arguments
             return tokenize(words, text, add_special=add_special, parse_special=parse_special)

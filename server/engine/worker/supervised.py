@@ -23,6 +23,7 @@ from server.engine.frames import Command, Step
 from server.engine.guessing import NOTHING, Guessing
 from server.engine.loop.threaded import SHUTTING_DOWN, TARGET_S, BaseEngine
 from server.engine.loop.vitality import LOOK_S, USUAL, Bounds, Vitality
+from server.engine.media import Encoder, Read
 from server.engine.model_info import Adapter, ModelInfo
 from server.engine.protocol import EngineStatus
 from server.engine.ways import Aside, Offer, Passage
@@ -51,6 +52,7 @@ class SupervisedEngine(BaseEngine):
         adapters: LoRA adapters beside the model.
         guessing: how tokens are guessed.
         block: how many slots' answers go together so that others change no bit; 0: as they come.
+        encoder: what makes embeddings of images or sounds.
         bounds: a worker that says nothing for so long, or does not get on, is replaced.
     """
 
@@ -67,10 +69,11 @@ class SupervisedEngine(BaseEngine):
         adapters: Sequence[Adapter] = (),
         guessing: Guessing = NOTHING,
         block: int = 0,
+        encoder: Encoder | None = None,
         bounds: Bounds = USUAL,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
-        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing, block)
+        self._start = Start(os.fspath(path), params, name, target_s, verbose, tuple(adapters), guessing, block, encoder)
         self._warn = warn
         self._info: ModelInfo | None = None
         self._sender: Sender | None = None
@@ -138,6 +141,11 @@ class SupervisedEngine(BaseEngine):
     def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         """The bytes of each token, special ones written out."""
         found: tuple[bytes, ...] = self._call("pieces", tokens)
+        return found
+
+    def read(self, file: bytes) -> Read:
+        """The tokens that an image or sound is; see `Engine.read`."""
+        found: Read = self._call("read", file)
         return found
 
     def _call(self, method: Any, *arguments: Any) -> Any:

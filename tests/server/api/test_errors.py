@@ -102,7 +102,6 @@ def test_bad_json(client: FlaskClient, path: str, body: bytes) -> None:
         ("response_format", 1),
         ("functions", [{}]),
         ("suffix", "end"),
-        ("prompt", {"prompt_string": "a", "multimodal_data": ["AAAA"]}),
     ],
 )
 def test_wrong_field(client: FlaskClient, fake: FakeEngine, field: str, value: object) -> None:
@@ -144,7 +143,7 @@ def test_the_bound_that_was_passed(client: FlaskClient, field: str, value: int, 
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [1]}]}, "messages[0].content[0]"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].image_url"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools[0]"),
         ({"messages": MESSAGES, "tools": [{"function": {}}]}, "tools[0].function.name"),

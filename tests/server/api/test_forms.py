@@ -15,6 +15,7 @@ from server.api.conversation.reading import Reading, Stage
 from server.api.conversation.style import HERMES, Style
 from server.api.native_completion import NativeAnswers
 from server.api.options import read_options
+from server.api.prompts import Prompt
 from server.api.replies import MARKS, Shape, event_of
 from server.api.responses_answer import ResponseAnswer
 from server.api.schema import Fields
@@ -32,7 +33,7 @@ def reading(stage: Stage = "saying", style: Style | None = None) -> Reading:
 
 def native(n_probs: int | None = None, **fields: Any) -> NativeAnswers:
     options = read_options(Fields({"stream": True, **fields}), FakeEngine())
-    return NativeAnswers("fake", [((1, 2), "ab")], options, n_probs=n_probs, wanted=())
+    return NativeAnswers("fake", [Prompt((1, 2), "ab")], options, n_probs=n_probs, wanted=())
 
 
 SHAPES: dict[str, Callable[[], Any]] = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Outcome, Peaks, Reading
+from server.engine.media import BLIND, Read
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.request import ActiveAdapters
 from server.engine.runner import Odds, Words
@@ -193,6 +194,9 @@ class FakeBackend:
 
     def abort(self, wanted: bool) -> None:
         self.aborted = wanted
+
+    def read(self, file: bytes) -> Read:
+        raise ValueError(BLIND)
 
     def embed(
         self,

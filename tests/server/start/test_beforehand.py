@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import refengine
+from bench.clip.measure import measure
 from ggufphys import open_gguf
 from ggufphys.embedded import MODEL
 from ggufphys.machine.host import MainMemory
@@ -13,8 +14,10 @@ from ggufphys.memory.attachments import Draft
 from ggufphys.memory.prediction import MemoryPrediction
 from ggufphys.params import Params
 from ggufphys.speed.kept import keep
+from server.engine.media import Encoder
 from server.start import beforehand
 from server.start.beforehand import HostMemory, fits, predicted_rates, prediction, too_large, unwise
+from tests.server.seeing_model import write_seeing_model
 from tests.server.start.serving import TIMEOUT_S, serving
 
 
@@ -57,6 +60,18 @@ def test_a_draft_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(fitting, MemoryPrediction)
         assert 0 < n_ctx < 16384
         assert fitting.process_bytes < beside.process_bytes
+
+
+def test_an_encoder_is_predicted(tmp_path: Path) -> None:
+    """To the byte, where its graph is written, beside the model."""
+    model, encoder = write_seeing_model(tmp_path, "llama")
+    alone, beside = (prediction(model, Params(n_ctx=256), encoder=each) for each in (None, Encoder(path=str(encoder))))
+    assert not isinstance(alone, str)
+    assert not isinstance(beside, str)
+    (truth,) = measure([encoder])
+    found = sum(term.nbytes for term in beside.terms if term.quantity == "attachment" and "padding" not in term.name)
+    assert found == sum(truth.values())
+    assert beside.total_bytes - alone.total_bytes == beside.attachment_bytes
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

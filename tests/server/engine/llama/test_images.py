@@ -131,7 +131,7 @@ def test_in_a_process_of_its_own(pair: tuple[Path, Path]) -> None:
 
 def test_sounds(tmp_path: Path) -> None:
     pair = write_seeing_model(tmp_path, "llama", HEARING)
-    engine = opened(pair)
+    engine = opened(pair, n_seq_max=1)
     try:
         assert engine.info.hears
         assert not engine.info.sees

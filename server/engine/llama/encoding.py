@@ -3,10 +3,7 @@
 Source: llama.cpp 0c1e570 tools/mtmd/mtmd.h, mtmd-helper.h; tools/server/server-context.cpp, process_mtmd_chunk.
 """
 
-import atexit
 import ctypes
-import functools
-import importlib
 import os
 import threading
 from collections import OrderedDict
@@ -15,7 +12,7 @@ from typing import Any, Final
 
 from server.engine.errors import EngineError
 from server.engine.llama.handles import Context, Model
-from server.engine.llama.library import load_library
+from server.engine.llama.library import load_media_library
 from server.engine.llama.log import LOG
 from server.engine.media import Encoder, Read, Span, joined, placeholders
 
@@ -35,22 +32,6 @@ class Pieces:
 
     def __del__(self) -> None:
         self._api.mtmd_input_chunks_free(self._pointer)
-
-
-@functools.cache
-def load_media_library() -> ModuleType:
-    """The bindings of libmtmd, its log going to `LOG`: as long as the process lives, since it may always write."""
-    llama, api = load_library(), importlib.import_module("llama_cpp.mtmd_cpp")
-    callback = llama.llama_log_callback(LOG.receive)
-    api.mtmd_helper_log_set(callback, None)
-    atexit.register(_disconnect_log, llama, api, callback)
-    return api
-
-
-def _disconnect_log(llama: ModuleType, api: ModuleType, callback: object) -> None:
-    """Static destructors may log when the interpreter, and with it our callback, is gone."""
-    api.mtmd_helper_log_set(llama.llama_log_callback(), None)
-    del callback
 
 
 class Encoding:

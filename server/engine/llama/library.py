@@ -69,6 +69,25 @@ def _disconnect_log(api: ModuleType, callback: object) -> None:
     del callback
 
 
+@functools.cache
+def load_media_library() -> ModuleType:
+    """The bindings of libmtmd, its log going to `LOG`: as long as the process lives, since it may always write.
+
+    Raises:
+        MissingExtraError: as `load_library`.
+    """
+    llama, api = load_library(), importlib.import_module("llama_cpp.mtmd_cpp")
+    callback = llama.llama_log_callback(LOG.receive)
+    api.mtmd_helper_log_set(callback, None)
+    atexit.register(_disconnect_media_log, llama, api, callback)
+    return api
+
+
+def _disconnect_media_log(llama: ModuleType, api: ModuleType, callback: object) -> None:
+    api.mtmd_helper_log_set(llama.llama_log_callback(), None)
+    del callback
+
+
 def system_info() -> str:
     """What llama.cpp was compiled with: `CPU : AVX2 = 1 | ... | AMX_INT8 = 1 | ...`."""
     return bytes(load_library().llama_print_system_info()).decode()

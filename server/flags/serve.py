@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_guess_arguments(parser.add_argument_group("speculative decoding"))
     _add_models(
         parser.add_argument_group(
-            "several models (-m NAME=FILE, each loaded when asked for; -md NAME=FILE, --lora NAME=FILE are that one's)"
+            "several models (-m NAME=FILE, each loaded when asked for; -md, -mm and --lora NAME=FILE are that one's)"
         )
     )
     _add_clients(parser.add_argument_group("who may use it, and how much"))

@@ -1,5 +1,5 @@
-"""Whose are a draft model and adapters, where several models are served? `-md NAME=FILE,...`, `--lora NAME=FILE,...`,
-and `NAME:ADAPTER=FILE` for an adapter that has a name, too.
+"""Whose are a draft model, an encoder and adapters, where several models are served? `-md NAME=FILE,...`, `-mm` and
+`--lora` likewise, and `NAME:ADAPTER=FILE` for an adapter that has a name, too.
 """
 
 import argparse
@@ -12,30 +12,31 @@ from server.flags.guessing import DRAFT
 
 
 def by_model(args: argparse.Namespace, names: Collection[str]) -> dict[str, argparse.Namespace]:
-    """The flags as each model has them: with its own draft and adapters, and all else alike.
+    """The flags as each model has them: with its own draft, encoder and adapters, and all else alike.
 
     Raises:
-        ValueError: a draft or an adapter is none of theirs, or a draft is asked for and none named.
+        ValueError: a draft, an encoder or an adapter is none of theirs, or a draft is asked for and none named.
     """
-    drafts, adapters = _drafts(args, names), _adapters(args.adapters, names)
+    drafts = _files("--model-draft", getattr(args, MODEL, None), names)
+    encoders, adapters = _files("--mmproj", args.mmproj, names), _adapters(args.adapters, names)
     if not drafts and DRAFT in (args.spec_type or ()):
         raise ValueError(f"--spec-type {DRAFT}: name the draft models with --model-draft NAME=FILE,...")
     found = {}
     for name in names:
         found[name] = own = argparse.Namespace(**vars(args))
-        own.adapters = adapters[name]
+        own.adapters, own.mmproj = adapters[name], encoders.get(name)
         setattr(own, MODEL, drafts.get(name))
         if args.spec_type and name not in drafts:
             own.spec_type = tuple(each for each in args.spec_type if each != DRAFT)
     return found
 
 
-def _drafts(args: argparse.Namespace, names: Collection[str]) -> dict[str, str]:
+def _files(flag: str, value: str | None, names: Collection[str]) -> dict[str, str]:
     found = {}
-    for each in filter(None, (getattr(args, MODEL, None) or "").split(",")):
+    for each in filter(None, (value or "").split(",")):
         name, _, path = each.partition("=")
         if name not in names or not path or name in found:
-            raise ValueError(f"--model-draft {each}: expected NAME=FILE,..., with NAME one of {', '.join(names)}")
+            raise ValueError(f"{flag} {each}: expected NAME=FILE,..., with NAME one of {', '.join(names)}")
         found[name] = path
     return found
 

@@ -58,8 +58,6 @@ def serve_several(args: argparse.Namespace) -> int:
         raise ValueError("several models are each a process of llama.cpp's: without --engine numpy and --in-process")
     if args.alias:
         raise ValueError("--alias: several models have the names of -m NAME=FILE")
-    if args.mmproj:
-        raise ValueError("--mmproj is one model's: serve that model by itself")
     if hub_reference(args) is not None:
         raise ValueError("--hf-repo names one model; beside others it is -m NAME=hf:OWNER/REPO")
     config, params = checked_config(args), asked_params(args)

@@ -259,6 +259,7 @@ class LlamaBackend(SlotMemory):
         assert self._encoding is not None
         self._adapters.use(self._context, chunk.sequence.adapters)
         mark, position = LOG.mark, self._positions(chunk.slot, chunk.start)
+        self._n_batch_max = max(self._n_batch_max, min(span.n_tokens, self._context.params.n_ubatch))
         code = self._encoding.evaluate(span, position=position, slot=chunk.slot)
         outcome = self._outcome(code, (chunk,), mark)
         if outcome is Outcome.DONE:

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, NoReturn
 
 from server.engine.backend import Backend
@@ -56,7 +56,7 @@ def main() -> NoReturn:
     LOG.verbose = start.verbose
     closing = threading.Event()
     loops: list[EngineLoop] = []
-    calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+    calls: dict[str, queue.SimpleQueue[Call]] = {each: queue.SimpleQueue() for each in ("words", "images")}
     gathering, direct, heap = Gathering(), Direct(), Heap()
     threading.Thread(
         target=_obey, args=(stdin, closing, loops, gathering, calls), name="commands", daemon=True
@@ -93,7 +93,8 @@ def main() -> NoReturn:
 
     loop.watch(give_up)
     loops.append(loop)
-    threading.Thread(target=_answer, args=(calls, backend, sender), name="words", daemon=True).start()
+    for name, asked in calls.items():
+        threading.Thread(target=_answer, args=(asked, backend, sender), name=name, daemon=True).start()
     if start.passage >= 0:
         passage = Passage(socket.socket(fileno=start.passage))
         threading.Thread(target=_go, args=(passage, direct, sender), name="ways", daemon=True).start()
@@ -123,9 +124,9 @@ def _beat(loops: list[EngineLoop], sender: Sender, heap: Heap, rpc_servers: Sequ
 
 def _obey(
     stdin: BinaryIO, closing: threading.Event, loops: list[EngineLoop], gathering: Gathering,
-    calls: "queue.SimpleQueue[Call]",
+    calls: "Mapping[str, queue.SimpleQueue[Call]]",
 ) -> None:  # fmt: skip
-    """Hand on what comes. New requests come only once the loop is there."""
+    """Hand on what comes; images, which take long, beside words. New requests come only once the loop is there."""
     while True:
         try:
             message = receive(stdin)
@@ -133,7 +134,7 @@ def _obey(
             os._exit(0)  # the parent is gone, and nobody waits for anything
         match message:
             case Call():
-                calls.put(message)
+                calls["images" if message.method == "read" else "words"].put(message)
             case Close():
                 closing.set()
                 for loop in loops:

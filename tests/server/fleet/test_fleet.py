@@ -269,12 +269,13 @@ def test_drafts_and_adapters_of_several(chain_path: Path, tmp_path: Path) -> Non
 def test_whose_a_draft_or_an_adapter_is() -> None:
     """It is the model's whose name stands before it, the longest if several fit, and nobody else's flags change."""
     adapters = [Adapter(path="1", name="a:b:c", scale=0.0, named_scale=2.0), Adapter(path="2", name="a", scale=0.0)]
-    args = argparse.Namespace(adapters=adapters, draft_model="a:b=d", spec_type=("draft-simple",), port=1)
+    args = argparse.Namespace(adapters=adapters, draft_model="a:b=d", mmproj="b=m", spec_type=("draft-simple",), port=1)
     own = by_model(args, ("a", "a:b", "b"))
     assert own["a:b"].adapters == [Adapter(path="1", name="c", scale=0.0, named_scale=2.0)]
     assert own["a"].adapters == [Adapter(path="2")]
     assert own["b"].adapters == []
     assert [own[name].draft_model for name in own] == [None, "d", None]
+    assert [own[name].mmproj for name in own] == [None, None, "m"]
     assert [own[name].spec_type for name in own] == [(), ("draft-simple",), ()]
     assert all(each.port == 1 for each in own.values())
 

@@ -90,7 +90,7 @@ def test_an_encoder(tmp_path: Path) -> None:
         (["tiny.gguf", "--mmproj", "a"], 3, "a: "),
         (["tiny.gguf", "--mmproj", "tiny.gguf"], 2, "expected an mmproj file"),
         (["tiny.gguf", "--mmproj", "a", "--batch-invariant"], 2, "--mmproj: not with --batch-invariant"),
-        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--mmproj", "a"], 2, "--mmproj is one model's"),
+        (["-m", "a=tiny.gguf", "-m", "b=tiny.gguf", "--mmproj", "c=a"], 2, "--mmproj c=a: expected NAME=FILE"),
         (["tiny.gguf", "--mmproj-url", "a"], 2, "--mmproj-url is not supported: nothing is downloaded"),
         (["tiny.gguf", "--media-path", "a"], 2, "--media-path is not supported: no files are read"),
         (["tiny.gguf", "-m", "none.gguf"], 2, "several models"),

@@ -10,7 +10,7 @@ from ggufphys.params import Params
 from server.engine.errors import EngineError
 from server.engine.events import Finished, Piece
 from server.engine.generation import Generation
-from server.engine.llama.engine import LlamaEngine
+from server.engine.llama.engine import LlamaBackend, LlamaEngine
 from server.engine.loop.threaded import BaseEngine
 from server.engine.media import Encoder, Read, joined
 from server.engine.protocol import EngineStatus
@@ -127,6 +127,19 @@ def test_in_a_process_of_its_own(pair: tuple[Path, Path]) -> None:
             engine.read(b"BM" + bytes(60))
     finally:
         engine.close()
+
+
+def test_what_encodes_is_at_work(engine: BaseEngine) -> None:
+    """Its nodes are not counted, so the time that it takes of the processor tells that it gets on."""
+    assert isinstance(engine, LlamaEngine)
+    backend = engine._backend
+    assert isinstance(backend, LlamaBackend)
+    assert backend._encoding is not None
+    seen = []
+    for is_encoding in (True, False):
+        backend._encoding.is_encoding = is_encoding
+        seen.append(backend.n_nodes is None)
+    assert seen == [True, not backend._abort.counts]
 
 
 def test_sounds(tmp_path: Path) -> None:

@@ -34,12 +34,14 @@ def test_commands_before_the_loop_is_there(monkeypatch: pytest.MonkeyPatch) -> N
     pipe = io.BytesIO()
     sender = Sender(pipe)
     call = Call(1, "text", ((1,),))
-    for message in (Cancel(7, 0), call, Close()):
+    for message in (Cancel(7, 0), call, Call(2, "read", (b"",)), Close()):
         sender.send(message)
-    closing, calls = threading.Event(), queue.SimpleQueue[Call]()
+    closing, calls = threading.Event(), {"words": queue.SimpleQueue[Call](), "images": queue.SimpleQueue[Call]()}
     with pytest.raises(Ended):
         _obey(io.BytesIO(pipe.getvalue()), closing, [], Gathering(), calls)
-    assert calls.get_nowait() == call
+    assert calls["words"].get_nowait() == call
+    assert calls["images"].get_nowait().id == 2  # which may take long, and holds no words up
+    assert calls["words"].empty()
     assert closing.is_set()
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from server.api.errors import bad_request
-from server.api.media_files import N_PIXELS_MAX, SIDE_MAX, Kind, kind_of, size_of
+from server.api.media_files import N_PIXELS_MAX, N_PIXELS_TOGETHER, SECONDS_MAX, SIDE_MAX, Kind, kind_of, size_of
 from server.api.schema import Fields
+from server.api.sounds import seconds_of
 from server.engine.media import Read, joined
 from server.engine.protocol import Engine
 
@@ -34,6 +35,7 @@ class Media:
         self._engine = engine
         self._mark = secrets.token_hex(16)
         self._files: list[bytes] = []
+        self._n_pixels = 0
 
     def __bool__(self) -> bool:
         return bool(self._files)
@@ -66,13 +68,23 @@ class Media:
             )
         if not self._takes(kind):
             _refuse(f"{param} is {WORDS[kind]}, and the model reads none (its mmproj file has no encoder of it)", param)
-        width, height = size_of(file) or (1, 1)
-        if not width or not height or width * height > N_PIXELS_MAX or max(width, height) > SIDE_MAX:
-            _refuse(f"{param} has {width:,} x {height:,} pixels, expected 1 to {N_PIXELS_MAX:,}: scale it down", param)
+        self._check_size(file, param)
         if len(self._files) == N_FILES_MAX:
             _refuse(f"the request has more than {N_FILES_MAX} images and sounds", param)
         self._files.append(file)
         return f"<__media_{self._mark}_{len(self._files) - 1}__>"
+
+    def _check_size(self, file: bytes, param: str) -> None:
+        """Raises ApiError: it is too large when it is unpacked."""
+        seconds = 0.0 if (size := size_of(file)) else seconds_of(file) or 0.0
+        if seconds > SECONDS_MAX:
+            _refuse(f"{param} is {seconds:,.0f} s long, expected at most {SECONDS_MAX:,}: cut it", param)
+        width, height = size or (1, 1)
+        if not width or not height or width * height > N_PIXELS_MAX or max(width, height) > SIDE_MAX:
+            _refuse(f"{param} has {width:,} x {height:,} pixels, expected 1 to {N_PIXELS_MAX:,}: scale it down", param)
+        self._n_pixels += width * height
+        if self._n_pixels > N_PIXELS_TOGETHER:
+            _refuse(f"the images have more than {N_PIXELS_TOGETHER:,} pixels together: scale them down", param)
 
     def _takes(self, kind: Kind) -> bool:
         info = self._engine().info

@@ -3,16 +3,20 @@
 A decoder is given nothing that is something else, and no image that grows too large when it is unpacked: a few bytes of
 PNG may be gigabytes of pixels.
 
-Source: llama.cpp 0c1e570 tools/mtmd/mtmd-helper.cpp, mtmd_helper_bitmap_init_from_buf, audio_helpers::is_audio_file
-(the kinds that it reads without other programs).
+Source: llama.cpp 0c1e570 tools/mtmd/mtmd-helper.cpp, mtmd_helper_bitmap_init_from_buf (the kinds that it reads without
+other programs).
 """
 
 from itertools import pairwise
 from typing import Final, Literal
 
+from server.api.sounds import seconds_of
+
 Kind = Literal["image", "sound"]
 N_PIXELS_MAX: Final = 1 << 26  # 192 MiB as bytes of red, green and blue
 SIDE_MAX: Final = 1 << 24  # what the decoder takes
+N_PIXELS_TOGETHER: Final = 1 << 28  # of all images of a request
+SECONDS_MAX: Final = 3600  # of a sound
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's segments that tell of the size
 ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # and those that are nothing but their mark
@@ -22,7 +26,7 @@ def kind_of(file: bytes) -> Kind | None:
     """What it is; None: neither of both, or not of a kind that is read."""
     if size_of(file) is not None:
         return "image"
-    return "sound" if _is_sound(file) else None
+    return None if seconds_of(file) is None else "sound"
 
 
 def size_of(file: bytes) -> tuple[int, int] | None:
@@ -51,10 +55,3 @@ def _jpeg_size(file: bytes) -> tuple[int, int] | None:
         else:
             at += 2 + int.from_bytes(file[at + 2 : at + 4], "big")
     return None
-
-
-def _is_sound(file: bytes) -> bool:
-    is_mp3 = file.startswith(b"ID3") or (file[:1] == b"\xff" and file[1:2] >= b"\xe0")
-    return len(file) >= 12 and (
-        is_mp3 or file.startswith(b"fLaC") or (file.startswith(b"RIFF") and file[8:12] == b"WAVE")
-    )

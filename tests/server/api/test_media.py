@@ -10,11 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from server.api.media_files import N_PIXELS_MAX, kind_of, size_of
+from server.api.sounds import seconds_of
 from server.app import create_app
 from server.config import ServerConfig
 from server.engine.media import Span, joined, whole
 from tests.server.fake_engine import INFO, FakeEngine
-from tests.server.seeing_model import picture
+from tests.server.seeing_model import noise, picture
 
 BMP = picture(1)
 Json = dict[str, Any]
@@ -81,12 +82,51 @@ def test_sizes(file: bytes, size: tuple[int, int] | None) -> None:
     assert size_of(file) == size
 
 
-def test_sounds() -> None:
-    wave = b"RIFF" + bytes(4) + b"WAVE" + bytes(40)
-    assert {kind_of(file) for file in (wave, b"fLaC" + bytes(40), b"ID3" + bytes(40), b"\xff\xfb" + bytes(40))} == {
-        "sound"
-    }
-    assert kind_of(b"RIFF" + bytes(4) + b"WEBP" + bytes(40)) is None
+def chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data
+
+
+def wav(n_bytes: int, *more: bytes, kind: int = 1, rate: int = 16_000) -> bytes:
+    form = chunk(b"fmt ", struct.pack("<HHIIHH", kind, 1, rate, 2 * rate, 2, 16))
+    return b"RIFF" + bytes(4) + b"WAVE" + form + b"".join(more) + chunk(b"data", bytes(n_bytes))
+
+
+def flac(n_samples: int, rate: int = 16_000) -> bytes:
+    return b"fLaC" + bytes([0x80, 0, 0, 34]) + bytes(10) + ((rate << 44) | n_samples).to_bytes(8, "big") + bytes(16)
+
+
+def mp3(head: int, tag: bytes = b"", n_bytes: int = 8000) -> bytes:
+    return (head.to_bytes(4, "big") + bytes(32) + tag).ljust(n_bytes, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("file", "seconds"),
+    [
+        (noise(1), 2),
+        (wav(32_000), 1),
+        (wav(32_000, chunk(b"LIST", b"abc") + b"\0"), 1),
+        (wav(32_000, chunk(b"fact", struct.pack("<I", 48_000))), 3),  # what it says is what is taken
+        (wav(32_000, rate=8_000), 2),
+        (wav(32_000, kind=2), None),
+        (wav(32_000, chunk(b"data", b"")), None),  # twice
+        (wav(32_000)[:-1], None),
+        (flac(32_000), 2),
+        (flac(0), None),
+        (mp3(0xFFFB9000), 0.5),  # 128 kbit/s
+        (mp3(0xFFF31000), 8.0),  # 8 kbit/s
+        (b"ID3" + bytes(6) + b"\x05" + b"title" + mp3(0xFFFB9000), 0.5),
+        (mp3(0xFFFB9000, b"Xing\0\0\0\x01" + (1225).to_bytes(4, "big")), 32.0),
+        (b"ID3" + bytes(6) + b"\x05" + b"title" + flac(32_000), None),
+        (mp3(0xFFFBF000), None),
+        (mp3(0xFFFD9000), None),  # layer 2
+        (b"RIFF" + bytes(4) + b"WEBP" + bytes(40), None),
+        (b"ID3", None),
+        (b"", None),
+    ],
+)
+def test_lengths_of_sounds(file: bytes, seconds: float | None) -> None:
+    assert seconds_of(file) == seconds
+    assert kind_of(file) == (None if seconds is None else "sound")
 
 
 def test_where_an_image_stands(client: FlaskClient, seeing: FakeEngine) -> None:
@@ -149,7 +189,7 @@ def test_marks_are_nobodys_to_write(client: FlaskClient, seeing: FakeEngine) -> 
         ("!", "Invalid base64 value"),
         ("", "Invalid base64 value"),
         (url(b"II*\x00" + bytes(40)), "no image or sound that is read here"),
-        (url(b"RIFF" + bytes(4) + b"WAVE" + bytes(40)), "is audio, and the model reads none"),
+        (url(noise(1)), "is audio, and the model reads none"),
         (url(png(1, N_PIXELS_MAX + 1)), "scale it down"),
         (url(png(0, 4)), "0 x 4 pixels"),
     ],
@@ -170,6 +210,16 @@ def test_who_may_not_show_images(client: FlaskClient) -> None:
     marker = client.get("/props").get_json()["media_marker"]
     prompt = {"prompt_string": f"{marker}{marker}", "multimodal_data": ["AAAA"]}
     assert "1 files for 2 markers" in client.post("/completion", json={"prompt": prompt}).get_json()["error"]["message"]
+
+
+def test_what_is_too_much_together(seeing: FakeEngine, client: FlaskClient) -> None:
+    large = image(url(png(8192, 8191)))
+    assert "together" in ask(client, *[large] * 5).get_json()["error"]["message"]
+    seeing._info = replace(seeing._info, hears=True)
+    for n, status in ((3600, 200), (3601, 400)):
+        data = base64.b64encode(flac(n * 16_000)).decode()
+        sound = {"type": "input_audio", "input_audio": {"data": data, "format": "flac"}}
+        assert ask(client, sound, text("a")).status_code == status
 
 
 def test_without_an_encoder(fake: FakeEngine) -> None:

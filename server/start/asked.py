@@ -105,9 +105,7 @@ def asked_of(args: argparse.Namespace, path: Path, params: Params, *, name: str)
     if in_numpy:
         check_params(params)
     _refuse_for_engine(args)
-    encoder = encoder_of(args)
-    if encoder is not None and params.embeddings:
-        raise ValueError("--mmproj: this model gives vectors of texts and answers nothing; leave the flag out")
+    encoder = encoder_of(args, path, vectors=params.embeddings)
     adapters = adapters_of(args)
     for adapter in adapters:
         check_adapter(adapter.path, path)

@@ -93,7 +93,7 @@ def test_every_flag_is_taken_or_named(tmp_path: Path) -> None:
 ELSEWHERE = ("LLAMA_ARG_MODEL", "LLAMA_ARG_DEVICE", "HF_TOKEN")  # read where they are needed, or by nobody
 DEFAULTS = (  # what is so anyway
     "--metrics", "--slots", "--ui", "--webui", "--props", "--no-cors-credentials", "--prefill-assistant",
-    "--no-skip-chat-parsing", "--no-mmproj", "--no-mmproj-auto", "--mmproj-offload",
+    "--no-skip-chat-parsing", "--mmproj-auto", "--mmproj-offload",
 )  # fmt: skip
 
 

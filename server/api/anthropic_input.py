@@ -98,12 +98,14 @@ def _message(message: Fields) -> list[Json]:
             case "text":
                 parts.append({"type": "text", "text": block.get("text")})
             case "image":
-                parts.append({"type": "image_url", "image_url": {"url": _url(block.object("source"))}})
+                parts.append(_image(block))
             case "tool_use":
                 function = {"name": block.string("name"), "arguments": block.object("input").values}
                 calls.append({"id": block.string("id"), "type": "function", "function": function})
             case "tool_result":
                 said = block.get("content") or ""
+                if isinstance(said, list):
+                    said = [_shown(each, block.param(f"content[{j}]")) for j, each in enumerate(said)]
                 results.append({"role": "tool", "tool_call_id": block.string("tool_use_id"), "content": said})
             case "thinking":
                 thoughts.append(block.string("thinking"))
@@ -124,11 +126,19 @@ def _message(message: Fields) -> list[Json]:
     return [*results, *([spoken] if parts or calls or thoughts else [])]
 
 
-def _url(source: Fields) -> str:
-    """The address of an image, which may be the image itself."""
+def _shown(part: object, param: str) -> object:
+    """What a tool shows: an image as chat has it, anything else as it is."""
+    return _image(Fields(part, f"{param}.")) if isinstance(part, dict) and part.get("type") == "image" else part
+
+
+def _image(block: Fields) -> Json:
+    """An image as a part of chat: by its address, which may be the image itself."""
+    source = block.object("source")
     if source.string("type") == "base64":
-        return f"data:{source.string('media_type', 'image/jpeg')};base64,{source.string('data')}"
-    return source.string("url")
+        url = f"data:{source.string('media_type', 'image/jpeg')};base64,{source.string('data')}"
+    else:
+        url = source.string("url")
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _tool(value: object, param: str) -> Json:

@@ -151,6 +151,9 @@ def test_the_same_by_other_endpoints(client: FlaskClient, seeing: FakeEngine) ->
     blocks = [{"type": "image", "source": source}, text("c")]
     client.post("/v1/messages", json={"max_tokens": 1, "messages": [{"role": "user", "content": blocks}]})
     assert said(seeing.requests[-1].prompt) == "[user][####]c"
+    shown = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": blocks}]}]
+    client.post("/v1/messages", json={"max_tokens": 1, "messages": shown})
+    assert said(seeing.requests[-1].prompt).endswith("[####]c")
     parts = [{"type": "input_image", "image_url": url(BMP)}, {"type": "input_text", "text": "c"}]
     client.post("/v1/responses", json={"input": [{"role": "user", "content": parts}]})
     assert said(seeing.requests[-1].prompt) == "[user][####]c"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ggufphys.logs.lines import LoggedBuffer
 from server.engine.backend import Outcome, Peaks, Reading
-from server.engine.media import BLIND, Read
+from server.engine.media import BLIND, Read, placeholders
 from server.engine.model_info import ModelInfo, Pooling
 from server.engine.request import ActiveAdapters
 from server.engine.runner import Odds, Words
@@ -33,7 +33,7 @@ def following(tokens: Sequence[int], adapters: ActiveAdapters = ()) -> int:
     Behind an even first token it depends on the last one alone, so that answers come to repeat themselves.
     """
     seen = tokens if tokens[0] % 2 else tokens[-1:]
-    digest = hashlib.blake2b(bytes(seen) + str(adapters).encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(bytes(token % 256 for token in seen) + str(adapters).encode(), digest_size=4).digest()
     value = int.from_bytes(digest)
     return EOG if value % 97 == 0 else 1 + value % (N_VOCAB - 1)
 
@@ -139,6 +139,12 @@ class FakeBackend:
             return Outcome.FULL
         if self.layout.block and (len(chunks) > 1 or not chunks[0].start < chunks[0].sequence.n_prompt):
             assert all(len(chunk) == 1 and chunk.sequence.n_generated for chunk in chunks), "answers and nothing else"
+        for chunk in chunks:
+            if chunk.span is not None or min(chunk.tokens) < 0:
+                assert len(chunks) == 1, "an image is a step by itself"
+                assert chunk.span is not None
+                assert (chunk.start, chunk.end, chunk.n_rows) == (chunk.span.start, chunk.span.end, 0)
+                assert tuple(chunk.tokens) == placeholders(chunk.span.file, chunk.span.part, len(chunk))
         self._rows = []
         self.steps.append([(chunk.sequence.id, chunk.start, len(chunk)) for chunk in chunks])
         for chunk in chunks:

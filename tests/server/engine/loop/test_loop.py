@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from server.engine.backend import Outcome
 from server.engine.frames import Broke, Cancel, Ended, Said, Scored, Step, Submit
 from server.engine.loop.loop import EngineLoop
+from server.engine.media import Read, Span, joined, placeholders
 from server.engine.request import GenerationRequest
 from server.engine.scheduler.guesses import Drafter
 from server.engine.scheduler.lookup import Lookup, Lookups
@@ -68,9 +69,29 @@ prompts = st.one_of(
     st.integers(1, 30).map(lambda n: tuple(range(1, n + 1))),
     st.tuples(st.integers(1, 20), st.integers(1, 49)).map(lambda p: (*range(1, p[0] + 1), p[1])),
 )
+
+
+def with_images(arrival: dict[str, Any]) -> dict[str, Any]:
+    """The request with images in its prompt, each in front of a token of it."""
+    images = arrival.pop("images")
+    if not images:
+        return arrival
+    prompt = arrival["prompt"][: 30 - 3 * len(images)]
+    pieces, then = list[Read](), 0
+    for place, file in sorted((place % len(prompt), file) for place, file in images):
+        pieces.append(Read(tokens=prompt[then:place]))
+        pieces.append(Read(tokens=placeholders(file, 0, 3), spans=(Span(start=0, n_tokens=3, n_pos=1, file=file),)))
+        then = place
+    read = joined([*pieces, Read(tokens=prompt[then:])])
+    return {**arrival, "prompt": read.tokens, "spans": read.spans, "n_prompt_logprobs": None}
+
+
 arrivals = st.fixed_dictionaries(
     {
         "prompt": prompts,
+        "images": st.one_of(
+            st.just([]), st.lists(st.tuples(st.integers(0, 9), st.sampled_from([b"a", b"b"])), max_size=3)
+        ),
         "max_tokens": st.one_of(st.none(), st.integers(0, 12)),
         "n": st.sampled_from([1, 1, 1, 2, 4]),
         "cache_prompt": st.sampled_from([True, True, False]),
@@ -80,7 +101,7 @@ arrivals = st.fixed_dictionaries(
         "draft_p_min": st.sampled_from([None, 0.5]),
         "adapters": st.sampled_from([None, None, ((0, 1.0),), ((0, 0.5), (1, 1.0))]),
     }
-)
+).map(with_images)
 events = st.lists(
     st.one_of(
         arrivals.map(lambda a: ("submit", a)),
